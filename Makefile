@@ -1,0 +1,66 @@
+# One command each; `make help` lists them. Nothing but Python 3.11, git and make is needed beforehand.
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+# What `make up` runs on; an empty one leaves what the last `make up` chose (at first: the synthetic market).
+# Not `?=`: a variable TEST or NAME that happens to be in the environment is not meant.
+SOURCE =
+UNIVERSE =
+TRAIN =
+VALID =
+TEST =
+NAME =
+# CHAIN=0 starts the services and does not run the chain.
+CHAIN ?= 1
+SLOW ?=
+
+.PHONY: help env up down status test lint format lock bench
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+env: $(STAMP)  ## make the environment, once
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 is needed, and $(PYTHON) is not it: install it, or say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { \
+	  echo "could not make $(VENV); on Debian and Ubuntu: apt-get install python3.11-venv"; rm -rf $(VENV); exit 1; }
+	@echo "installing $$(grep -c == requirements.txt) packages into $(VENV); this takes some minutes, once"
+	$(RUN) -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: env  ## start everything and run one day: SOURCE= UNIVERSE= TRAIN=first:last VALID= TEST= CHAIN=0
+	@$(RUN) -m mlops_tasks.stack up --source="$$SOURCE" --universe="$$UNIVERSE" \
+	  --train="$$TRAIN" --valid="$$VALID" --test="$$TEST" $(if $(filter 0,$(CHAIN)),--no-chain)
+
+down:  ## end every process that `make up` started
+	@if test -x $(RUN); then $(RUN) -m mlops_tasks.stack down; else echo "nothing was ever started here"; fi
+
+status:  ## how each service is
+	@if test -x $(RUN); then $(RUN) -m mlops_tasks.stack status; else echo "nothing was ever started here: make up"; fi
+
+test: env lint  ## every check and test; SLOW=1 with the long ones
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(SLOW),,-m "not slow")
+
+lint: env  ## style, types, layers
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: env  ## write the style
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+lock: env  ## write requirements.txt from what is installed, after pip check
+	$(RUN) -m pip check
+	@{ head -n 2 requirements.txt; $(RUN) -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+cpu$$//' | sort -f; } \
+	  > requirements.txt.new && mv requirements.txt.new requirements.txt
+
+bench: env  ## NAME=<name>: one benchmark against its peer; without a name, their list
+	@$(RUN) -m tests.benchmarks $(NAME)

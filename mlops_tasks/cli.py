@@ -1,0 +1,118 @@
+"""The command line: what a person or a script does without a DAG."""
+
+import argparse
+import json
+import logging
+import sys
+from datetime import date
+from pathlib import Path
+
+from mlops_tasks.config import load_settings
+from mlops_tasks.errors import MlopsError
+from mlops_tasks.files import write_json
+from mlops_tasks.process import hold_leash, stage_function
+
+OK, FAILED = 0, 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; return the process's exit status (1: a known error, said in one line)."""
+    arguments = _parser().parse_args(argv)
+    level = logging.INFO if arguments.verb == "run" else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout)
+    try:
+        status: int = arguments.verb_function(arguments)
+    except MlopsError as error:
+        logging.getLogger(__name__).debug("", exc_info=True)
+        print(f"{type(error).__name__}: {error}", flush=True)
+        return FAILED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mlops_tasks", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="verb", dest="verb")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="for machines")
+
+    status = verbs.add_parser("status", parents=[shared], help="vintage, candidates, gate, deployment, scores, drift")
+    status.set_defaults(verb_function=_status)
+
+    score = verbs.add_parser("score", parents=[shared], help="ask the scoring service, best first")
+    score.add_argument("instruments", nargs="*", help="none: all")
+    score.add_argument("--date", type=date.fromisoformat, help="none: the newest")
+    score.set_defaults(verb_function=_score)
+
+    rollback = verbs.add_parser("rollback", parents=[shared], help="put the champion's predecessor back in service")
+    rollback.add_argument("--version", type=int, help="this version instead")
+    rollback.set_defaults(verb_function=_rollback)
+
+    doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
+    doctor.set_defaults(verb_function=_doctor)
+
+    run = verbs.add_parser("run", help="run one stage of the chain; what the DAGs' tasks start")
+    run.add_argument("stage")
+    run.add_argument("--arguments", default="{}", help="keyword arguments as a JSON object")
+    run.add_argument("--result", type=Path, help="write the result here instead of printing it")
+    run.add_argument("--leash", action="store_true", help="end when standard input closes")
+    run.set_defaults(verb_function=_run)
+    return parser
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.status import render_status, status_info
+
+    settings = load_settings()
+    print(json.dumps(status_info(settings), sort_keys=True) if arguments.json else render_status(settings))
+    return OK
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.serving.client import ScoringClient
+
+    with ScoringClient(load_settings()) as client:
+        answer = client.score(arguments.instruments or None, arguments.date)
+    if arguments.json:
+        print(json.dumps(answer, sort_keys=True))
+    else:
+        print(f"{answer['date']}, model version {answer['model_version']}")
+        for row in sorted(answer["scores"], key=lambda row: -row["score"]):
+            print(f"{row['instrument']:<16}{row['score']:+.6f}")
+        for name in answer["missing"]:
+            print(f"{name:<16}no bar on that day")
+    return OK
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.serving.deployment import roll_back
+
+    result = roll_back(load_settings(), arguments.version)
+    said = f"version {result['version']} serves; version {result['rejected_version']} will not be promoted again"
+    print(json.dumps(result, sort_keys=True) if arguments.json else said)
+    return OK
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.stack.doctor import check
+
+    findings = check(load_settings())
+    if arguments.json:
+        print(json.dumps([finding.info() for finding in findings], sort_keys=True))
+    else:
+        for finding in findings:
+            print(
+                f"{finding.state:<8} {finding.name}: {finding.detail}"
+                + (f"; {finding.remedy}" if finding.remedy else "")
+            )
+    return FAILED if any(finding.state == "error" for finding in findings) else OK
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.leash:
+        hold_leash()
+    result = stage_function(arguments.stage)(**json.loads(arguments.arguments))
+    if arguments.result:
+        write_json(arguments.result, result)
+    else:
+        print(json.dumps(result, sort_keys=True))
+    return OK

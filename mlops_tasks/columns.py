@@ -1,0 +1,21 @@
+"""The column names that every stage shares. Vendor names are translated once, in `data/sources/`."""
+
+DATETIME = "datetime"
+INSTRUMENT = "instrument"
+OPEN = "open"
+HIGH = "high"
+LOW = "low"
+CLOSE = "close"
+VOLUME = "volume"
+VWAP = "vwap"
+FACTOR = "factor"
+LABEL = "label"
+SCORE = "score"
+SEGMENT = "segment"
+
+KEY = (DATETIME, INSTRUMENT)
+PRICES = (OPEN, HIGH, LOW, CLOSE)
+"""Prices without which a row is no bar; `vwap` is optional."""
+
+BAR_FIELDS = (OPEN, HIGH, LOW, CLOSE, VOLUME, VWAP, FACTOR)
+"""Fields of the bar store: raw prices (currency units), volume (shares), adjusted = raw * factor."""

@@ -1,0 +1,306 @@
+"""Typed settings, checked on construction.
+
+Sources, the later one wins: `include/config/settings.yaml`, `<home>/settings.yaml`, the environment
+(`MLOPS_<SECTION>__<KEY>`). `MLOPS_HOME` names the folder of all run-time state (default: `var/` of the project).
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mlops_tasks.errors import ConfigError
+
+PROJECT = Path(__file__).resolve().parents[1]
+ENV_PREFIX = "MLOPS_"
+
+DateRange = tuple[date, date]
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StackSettings(Section):
+    """Addresses and limits of the processes that `make up` starts."""
+
+    host: str = "127.0.0.1"
+    airflow_port: int = Field(8080, ge=1, le=65535)
+    mlflow_port: int = Field(5500, ge=1, le=65535)
+    scoring_port: int = Field(8600, ge=1, le=65535)
+    up_timeout_s: float = Field(5400, gt=0)
+    """How long `make up` waits for the chain, in seconds."""
+    retry_delay_s: float = Field(30, ge=0)
+    """Pause before a failed task is tried again, in seconds."""
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        ports = [self.airflow_port, self.mlflow_port, self.scoring_port]
+        if len(set(ports)) < len(ports):
+            raise ValueError(f"airflow_port, mlflow_port and scoring_port must differ, got {ports}")
+        return self
+
+
+class DataSettings(Section):
+    """Where bars come from and how many bad rows a vintage may hold."""
+
+    source: str = "synthetic"
+    """`synthetic`, or a parquet or CSV file, or a folder of them."""
+    universe: str | None = None
+    """Point-in-time membership file in Qlib's format (instrument, first day, last day); none: every instrument."""
+    prices: Literal["adjusted", "raw"] = "adjusted"
+    """What the source's open, high, low and close are when it has a factor (adjusted / raw) column."""
+    max_rejected_share: float = Field(0.005, ge=0, le=1)
+    """A vintage with a larger share of quarantined rows is rejected as a whole."""
+
+
+class SyntheticSettings(Section):
+    """The synthetic market; `data/sources/synthetic.py` says what is planted in it."""
+
+    instruments: int = Field(60, ge=10)
+    start: date = date(2022, 1, 3)
+    days: int = Field(700, ge=30)
+    """Trading days from `start` on; more days extend the same market."""
+    seed: int = Field(7, ge=0)
+    signal_strength: float = Field(0.08, ge=0, lt=1)
+    """Population correlation of the planted signal with the return that it foretells."""
+
+
+class FeatureSettings(Section):
+    """Which feature set the chain computes."""
+
+    feature_set: str = "alpha158"
+
+
+class TrainingSettings(Section):
+    """Defaults of a training; the trigger form overrides them for one run."""
+
+    models: tuple[str, ...] = ("lightgbm", "linear")
+    horizon: int = Field(1, ge=1, le=60)
+    """Trading days between the first tradable close (t+1) and the exit."""
+    train: DateRange | None = None
+    valid: DateRange | None = None
+    test: DateRange | None = None
+    seed: int = Field(42, ge=0)
+    threads: int = Field(2, ge=1)
+    time_limit_s: float = Field(3600, gt=0)
+
+    @field_validator("train", "valid", "test", mode="before")
+    @classmethod
+    def _parse_range(cls, value: object) -> object:
+        return value.split(":") if isinstance(value, str) else value
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _parse_models(cls, value: object) -> object:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _all_segments_or_none(self) -> Self:
+        given = [self.train, self.valid, self.test]
+        if any(given) and not all(given):
+            raise ValueError("give train, valid and test together, or none of them")
+        if all(given):
+            check_segments(self.train, self.valid, self.test)  # type: ignore[arg-type]
+        return self
+
+
+class PortfolioSettings(Section):
+    """Top-k dropout strategy and its costs, as in Qlib's `TopkDropoutStrategy` and `backtest_daily`."""
+
+    topk: int = Field(50, ge=1)
+    n_drop: int = Field(5, ge=0)
+    open_cost_bps: float = Field(5.0, ge=0)
+    close_cost_bps: float = Field(15.0, ge=0)
+    min_cost: float = Field(5.0, ge=0)
+    """Least cost of one order, in units of the account's currency."""
+    account: float = Field(1e8, gt=0)
+    limit_threshold: float | None = Field(None, gt=0)
+    """No buying above, no selling below this daily move (0.095: China's 10% limit); none: every close can be traded."""
+
+
+class GateSettings(Section):
+    """When a challenger replaces the champion; see `evaluation/gate.py`."""
+
+    min_gain: float = Field(0.0, ge=0)
+    """Least gain of mean daily rank IC."""
+    alpha: float = Field(0.1, gt=0, lt=1)
+    """One-sided level of the paired, autocorrelation-robust tests."""
+    max_champion_age_days: int = Field(20, ge=1)
+    """From this age on (trading days since the champion's last training date) non-inferiority is enough."""
+    non_inferiority_margin: float = Field(0.005, ge=0)
+    min_coverage: float = Field(0.95, gt=0, le=1)
+    """Least share of the universe's rows in the test segment with a finite score."""
+    min_test_days: int = Field(20, ge=1)
+    max_constant_days_share: float = Field(0.05, ge=0, le=1)
+    """Largest share of test days on which all scores are the same."""
+
+
+class DriftSettings(Section):
+    """Thresholds of the drift report."""
+
+    current_days: int = Field(20, ge=1)
+    psi_warn: float = Field(0.1, gt=0)
+    psi_alert: float = Field(0.25, gt=0)
+
+
+class ServingSettings(Section):
+    """The scoring service and the deployment checks against it."""
+
+    poll_s: float = Field(5.0, gt=0)
+    """How often the service looks where the champion alias points, in seconds."""
+    deploy_timeout_s: float = Field(120.0, gt=0)
+    probe_max_abs_diff: float = Field(1e-9, ge=0)
+    """Largest difference allowed between the service's scores and those computed from the artefact."""
+
+
+class Settings(Section):
+    """All settings, and the folders that follow from `home`."""
+
+    home: Path
+    stack: StackSettings = StackSettings()
+    data: DataSettings = DataSettings()
+    synthetic: SyntheticSettings = SyntheticSettings()
+    features: FeatureSettings = FeatureSettings()
+    training: TrainingSettings = TrainingSettings()
+    portfolio: PortfolioSettings = PortfolioSettings()
+    gate: GateSettings = GateSettings()
+    drift: DriftSettings = DriftSettings()
+    serving: ServingSettings = ServingSettings()
+    mlflow_tracking_uri: str = ""
+    """Default: the SQLite database below `home`. `make up` sets the server's address."""
+    state_url: str = ""
+    """SQLAlchemy address of the state database; default: SQLite below `home`."""
+
+    @cached_property
+    def data_dir(self) -> Path:
+        """Vintages, quarantine, staging, Qlib stores."""
+        return self.home / "data"
+
+    @cached_property
+    def features_dir(self) -> Path:
+        """The feature store."""
+        return self.home / "features"
+
+    @cached_property
+    def training_dir(self) -> Path:
+        """One folder a training, by training key."""
+        return self.home / "training"
+
+    @cached_property
+    def reports_dir(self) -> Path:
+        """Drift and comparison reports."""
+        return self.home / "reports"
+
+    @cached_property
+    def scores_dir(self) -> Path:
+        """Daily score files."""
+        return self.home / "scores"
+
+    @cached_property
+    def secrets_dir(self) -> Path:
+        """Generated secrets, mode 0700."""
+        return self.home / "secrets"
+
+    @cached_property
+    def run_dir(self) -> Path:
+        """Process table and logs of the stack."""
+        return self.home / "run"
+
+    @cached_property
+    def registry_uri(self) -> str:
+        """Where MLflow is: the configured address, or the SQLite database below `home`."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+
+    @cached_property
+    def state_database(self) -> str:
+        """SQLAlchemy address of the state database."""
+        return self.state_url or f"sqlite:///{self.home / 'state' / 'state.db'}"
+
+    @cached_property
+    def scoring_url(self) -> str:
+        """Base address of the scoring service."""
+        return f"http://{self.stack.host}:{self.stack.scoring_port}"
+
+    def relative(self, path: Path) -> str:
+        """`path` relative to `home`, as tasks exchange it."""
+        return path.relative_to(self.home).as_posix()
+
+
+def check_segments(train: DateRange, valid: DateRange, test: DateRange) -> None:
+    """Raise ValueError unless each segment is non-empty and they follow one another without overlap."""
+    for name, (first, last) in (("train", train), ("valid", valid), ("test", test)):
+        if first > last:
+            raise ValueError(f"{name}: first day {first} is after last day {last}; swap them")
+    for (earlier, a), (later, b) in (
+        (("train", train), ("valid", valid)),
+        (("valid", valid), ("test", test)),
+    ):
+        if a[1] >= b[0]:
+            raise ValueError(f"{later} starts {b[0]}, {earlier} ends {a[1]}: they overlap; start {later} later")
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read, merge and check all settings.
+
+    Raises
+    ------
+    ConfigError
+        A file is no mapping, a key is unknown, or a value is out of range; names the key and its source.
+    """
+    environ = os.environ if environ is None else environ
+    home = Path(environ.get("MLOPS_HOME", PROJECT / "var")).expanduser().resolve()
+    merged: dict[str, Any] = {}
+    for path in (PROJECT / "include" / "config" / "settings.yaml", home / "settings.yaml"):
+        if path.is_file():
+            merge(merged, _read_yaml(path))
+    merge(merged, _from_environment(environ))
+    try:
+        return Settings(home=home, **merged)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        raise ConfigError(
+            "bad settings; correct include/config/settings.yaml, settings.yaml in MLOPS_HOME or the MLOPS_* variable:"
+            "\n  " + "\n  ".join(lines)
+        ) from None
+
+
+def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Merge nested mappings in place; values of `new` win."""
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text())
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
+    return content
+
+
+_NOT_SETTINGS = {"MLOPS_HOME", "MLOPS_SCORING_TOKEN", "MLOPS_STACK_ID"}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for name, value in environ.items():
+        if not name.startswith(ENV_PREFIX) or name in _NOT_SETTINGS:
+            continue
+        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+        if key:
+            merged.setdefault(section, {})[key] = value
+        else:
+            merged[section] = value
+    return merged

@@ -1,0 +1,53 @@
+"""One exception root; each error also inherits the builtin that fits. Messages name the remedy."""
+
+
+class MlopsError(Exception):
+    """Root of every error that this library raises on purpose."""
+
+
+class ConfigError(MlopsError, ValueError):
+    """A setting is missing, unknown or out of range."""
+
+
+class SourceError(MlopsError, ValueError):
+    """A source cannot be read as bars: a missing column, an empty table, an unreadable file."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """The source file or folder does not exist."""
+
+
+class VintageRejectedError(MlopsError, ValueError):
+    """The received bars break a rule that makes the whole vintage unusable; the last good one stays in use."""
+
+
+class StoreError(MlopsError, RuntimeError):
+    """A store lacks what was asked of it, or cannot be written."""
+
+
+class TrainingError(MlopsError, ValueError):
+    """A training cannot be run as it was configured."""
+
+
+class RegistryError(MlopsError, RuntimeError):
+    """The model registry lacks what was asked of it, or contradicts itself."""
+
+
+class DigestMismatchError(RegistryError):
+    """An artefact's content is not what the registry recorded; it is not loaded."""
+
+
+class DeploymentError(MlopsError, RuntimeError):
+    """A deployment failed; the previous champion is in service again."""
+
+
+class StageError(MlopsError, RuntimeError):
+    """A stage's process failed; its own error is in the log above."""
+
+
+class StageTimeoutError(StageError, TimeoutError):
+    """A stage's process ran past its time limit and was ended with its whole process group."""
+
+
+class StackError(MlopsError, RuntimeError):
+    """The stack cannot be started or stopped as asked."""

@@ -1,0 +1,140 @@
+"""What a team looks at in the morning: vintage, candidates, gate, deployment, scores, drift, comparison."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import current_vintage
+from mlops_tasks.errors import StoreError
+from mlops_tasks.files import read_json
+from mlops_tasks.registry.tasks import LATEST_CANDIDATES
+from mlops_tasks.state.history import (
+    latest_deployment,
+    latest_drift_report,
+    latest_gate_decision,
+    latest_model_comparison,
+    latest_score_batch,
+)
+
+COLUMNS = {
+    "model": "model",
+    "test_ic_mean": "IC",
+    "test_icir": "ICIR",
+    "test_rank_ic_mean": "rank IC",
+    "test_rank_icir": "rank ICIR",
+    "test_excess_return_after_cost": "excess return p.a.",
+    "test_information_ratio": "IR",
+    "test_max_drawdown": "max drawdown",
+    "train_seconds": "training s",
+}
+"""Metric to heading of the result table; all on the test segment."""
+
+SEGMENTS = ("train", "valid", "test")
+PERCENT = {"test_excess_return_after_cost", "test_max_drawdown"}
+
+
+def status_info(settings: Settings) -> dict[str, Any]:
+    """Everything below `home` that says where the operation stands; absent parts are None."""
+    try:
+        vintage = current_vintage(settings)
+    except StoreError:
+        return {"vintage": None}
+    return {
+        "vintage": {
+            "data_version": vintage.data_version,
+            "first_date": str(vintage.first_date)[:10],
+            "last_date": str(vintage.last_date)[:10],
+            "rows": vintage.rows,
+            "instruments": vintage.instruments,
+            "quarantined": vintage.manifest["quarantined"],
+        },
+        "candidates": _candidates(settings),
+        "gate": _fields(latest_gate_decision(settings), "training_key", "champion_version", "decision"),
+        "deployment": _fields(latest_deployment(settings), "model_version", "strategy", "state", "reason"),
+        "scores": _fields(latest_score_batch(settings), "date", "model_version", "instruments"),
+        "drift": _fields(latest_drift_report(settings), "date", "psi_max", "n_warn", "n_alert"),
+        "comparison": _fields(
+            latest_model_comparison(settings), "champion_version", "challenger_version", "last_date", "result"
+        ),
+    }
+
+
+def _fields(row: object, *names: str) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    values = {name: getattr(row, name) for name in names}
+    return {k: v if isinstance(v, (int, float, dict, type(None))) else str(v) for k, v in values.items()}
+
+
+def _candidates(settings: Settings) -> list[dict[str, Any]]:
+    pointer = settings.home / LATEST_CANDIDATES
+    if not pointer.is_file():
+        return []
+    rows = []
+    for key in read_json(pointer)["training_keys"]:
+        folder = settings.training_dir / key
+        metrics = {
+            **read_json(folder / "metrics.json"),
+            **read_json(folder / "evaluation" / "evaluation.json")["metrics"],
+        }
+        lineage = read_json(folder / "plan.json")
+        rows.append({"model": lineage["model"], "training_key": key, "segments": lineage["segments"], **metrics})
+    return rows
+
+
+def render_status(settings: Settings) -> str:
+    """The status as text for a terminal."""
+    info = status_info(settings)
+    if info["vintage"] is None:
+        return "no vintage has been published yet; run `make up`, or sync_market_data in Airflow"
+    vintage = info["vintage"]
+    lines = [
+        f"vintage     {vintage['data_version']}: {vintage['rows']:,} bars of {vintage['instruments']} instruments, "
+        f"{vintage['first_date']} to {vintage['last_date']}, {vintage['quarantined']} rows in quarantine",
+    ]
+    if info["candidates"]:
+        segments = info["candidates"][0]["segments"]
+        lines.append("segments    " + ", ".join(f"{name} {' to '.join(segments[name])}" for name in SEGMENTS))
+    lines += [_line(info, *spec) for spec in _LINES if info[spec[1]] is not None]
+    if info["candidates"]:
+        lines += ["", render_table(info["candidates"])]
+    return "\n".join(lines)
+
+
+_LINES: Sequence[tuple[str, str, str]] = (
+    ("gate", "gate", "training {training_key} against {champion}: {decision}"),
+    ("deployment", "deployment", "version {model_version} by {strategy}: {state}"),
+    ("scores", "scores", "{instruments} instruments for {date} by version {model_version}"),
+    ("drift", "drift", "largest PSI {psi_max:.3f}; {n_alert} columns alert, {n_warn} warn"),
+    ("comparison", "comparison", "champion {champion_version} and challenger {challenger_version} up to {last_date}"),
+)
+
+
+def _line(info: Mapping[str, Any], title: str, key: str, form: str) -> str:
+    fields = dict(info[key])
+    if key == "gate":
+        decision, champion = fields["decision"], fields["champion_version"]
+        fields["decision"] = f"{decision['decision']} ({decision['rule']})"
+        fields["champion"] = "no champion" if champion is None else f"version {champion}"
+    return f"{title:<12}" + form.format(**fields)
+
+
+def render_table(candidates: Sequence[Mapping[str, Any]]) -> str:
+    """The candidates' metrics on the test segment, as a Markdown table that is aligned for a terminal too."""
+    rows = [list(COLUMNS.values())] + [[_cell(name, row.get(name)) for name in COLUMNS] for row in candidates]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([text[0], rule, *text[1:]])
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    if name in PERCENT:
+        return f"{value:.1%}"
+    return f"{value:.1f}" if name == "train_seconds" else f"{value:.4f}"

@@ -1,0 +1,8 @@
+"""What all tests share."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that start whole stacks go first: they mostly wait, so the others fill the second worker meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)

@@ -1,0 +1,65 @@
+"""A small but real operation in a home folder: a published vintage of planted bars, its features, registered models."""
+
+import contextlib
+import random
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, write_vintage
+from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.registry.runs import log_run
+from tests.registry.trainings import DAYS, INSTRUMENTS, Spec, make_training
+
+
+def bars(days: pd.DatetimeIndex = DAYS) -> pd.DataFrame:
+    """Canonical bars of `INSTRUMENTS`; prices on a day do not depend on how many days follow."""
+    frames = []
+    for number, instrument in enumerate(INSTRUMENTS):
+        generator = np.random.default_rng(number)
+        close = 50 * np.exp(np.cumsum(0.02 * generator.standard_normal(len(days))))
+        spread = 1 + 0.01 * generator.random(len(days))
+        prices = {"open": close / spread**0.5, "high": close * spread, "low": close / spread, "close": close}
+        other = {"volume": 1e5 * (1 + generator.random(len(days))), "vwap": close, "factor": 1.0}
+        frames.append(pd.DataFrame({"datetime": days, "instrument": instrument, **prices, **other}))
+    return canonical_bars(pd.concat(frames))
+
+
+def publish_vintage(settings: Settings, days: pd.DatetimeIndex = DAYS) -> tuple[Vintage, str]:
+    """Write, publish and compute the features of a vintage; returns it and its feature version."""
+    vintage = write_vintage(settings, bars(days), None, {"source": "planted bars"})
+    feature_version = FeatureStore(settings).compute(vintage).feature_version
+    publish(settings, vintage.data_version)
+    return vintage, feature_version
+
+
+def learning_data(settings: Settings, feature_version: str) -> tuple[pd.DataFrame, pd.Series]:
+    """Stored features, and a label that follows one of them."""
+    features = FeatureStore(settings).load(feature_version)
+    noise = np.random.default_rng(5).standard_normal(len(features))
+    signal = features["ROC5"].groupby("datetime").rank(pct=True).fillna(0.5).to_numpy() - 0.5
+    return features, pd.Series(0.02 * signal + 0.01 * noise, features.index, name="label")
+
+
+def register_model(settings: Settings, spec: Spec, vintage: Vintage, feature_version: str) -> int:
+    """Fabricate a training on the vintage's features, log it and make it the challenger; returns the version."""
+    spec = replace(spec, data_version=vintage.data_version, feature_version=feature_version)
+    make_training(settings, spec, learning_data(settings, feature_version))
+    return ModelLifecycleManager(settings).challenge(spec.key, log_run(settings, spec.key))
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on, outside the range that outgoing connections of other processes take."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(max(1025, first - 15_000), first)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found += [port] if port not in found else []
+    return found

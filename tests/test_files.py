@@ -1,0 +1,76 @@
+"""No partial write is ever visible."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mlops_tasks.files import digest_of, folder_lock, new_folder, read_json, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
+    """A value that JSON cannot hold is refused before the file is touched."""
+    path = tmp_path / "a.json"
+    write_json(path, {"x": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"x": float("nan")})
+    assert read_json(path) == {"x": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    """An error inside the block leaves no folder, and the next writer succeeds."""
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "v1") as folder:
+        write_text(folder / "half", "x")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with new_folder(tmp_path / "v1") as folder:
+        write_text(folder / "whole", "x")
+    assert [p.name for p in (tmp_path / "v1").iterdir()] == ["whole"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    """A SIGKILLed writer's temporary folder is never taken for the result and does not stay."""
+    code = (
+        "import os, signal; from pathlib import Path; from mlops_tasks.files import new_folder\n"
+        f"with new_folder(Path({str(tmp_path / 'v1')!r})) as f:\n"
+        "    (f / 'half').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert not (tmp_path / "v1").exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    with new_folder(tmp_path / "v1") as folder:
+        write_text(folder / "whole", "x")
+    assert [p.name for p in tmp_path.iterdir()] == ["v1"]
+
+
+def test_the_first_of_two_writers_of_the_same_folder_wins(tmp_path):
+    """Targets are named by content, so the second write is dropped, not merged."""
+    with new_folder(tmp_path / "v1") as first, new_folder(tmp_path / "v1") as second:
+        write_text(first / "a", "1")
+        write_text(second / "a", "1")
+    assert [p.name for p in tmp_path.iterdir()] == ["v1"]
+
+
+def test_a_lock_is_free_again_when_its_holder_is_killed(tmp_path):
+    """The system releases the lock of a SIGKILLed process."""
+    code = (
+        "import time; from pathlib import Path; from mlops_tasks.files import folder_lock\n"
+        f"with folder_lock(Path({str(tmp_path)!r})):\n"
+        "    print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    started = time.monotonic()
+    with folder_lock(tmp_path):
+        assert time.monotonic() - started < 5
+
+
+def test_a_digest_does_not_depend_on_key_order():
+    """Equal content, equal digest; other content, another."""
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1}) != digest_of({"a": 1, "b": 3})

@@ -1,0 +1,97 @@
+"""Stages run in processes of their own, and never outlive the task that started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mlops_tasks.errors import StageError, StageTimeoutError
+from mlops_tasks.process import STAGES, end_group, run_stage, stage_function
+
+
+def wait_for(condition, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+def pids_in(path: Path) -> list[int]:
+    wait_for(path.exists)
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_stage_returns_its_result_and_streams_what_it_writes():
+    """The result comes back as JSON; each line that the stage writes is seen."""
+    lines = []
+    result = run_stage("tests.example_stages:double", {"number": 21}, time_limit_s=30, on_line=lines.append)
+    assert result == {"number": 42}
+    assert "doubling 21" in lines
+
+
+def test_a_failed_stage_raises_with_its_own_last_words():
+    """A known error of the stage is in the message of the task's error."""
+    with pytest.raises(StageError, match=r"TrainingError: segment test is empty; choose other dates"):
+        run_stage("tests.example_stages:fail", {}, time_limit_s=30)
+
+
+def test_an_unknown_stage_names_the_known_ones():
+    """A typing error in a stage's name shows what there is."""
+    with pytest.raises(StageError, match=r"unknown stage 'data.fetch'.*data.read_source"):
+        stage_function("data.fetch")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_of_the_chain_exists(stage):
+    """Each name in STAGES leads to a function."""
+    assert callable(stage_function(stage))
+
+
+def test_a_stage_past_its_limit_is_ended_with_all_that_it_started(tmp_path):
+    """The time limit kills the whole process group, grandchildren included."""
+    pid_file = tmp_path / "pids"
+    with pytest.raises(StageTimeoutError, match="limit of 4 s"):
+        run_stage("tests.example_stages:sleep_with_grandchild", {"pid_file": str(pid_file)}, time_limit_s=4)
+    wait_for(lambda: not any(map(is_running, pids_in(pid_file))))
+
+
+def test_a_killed_task_takes_its_stage_with_it(tmp_path):
+    """`kill -9` of the task's process ends the stage's whole group within moments."""
+    pid_file = tmp_path / "pids"
+    code = (
+        "from mlops_tasks.process import run_stage;"
+        f"run_stage('tests.example_stages:sleep_with_grandchild', {{'pid_file': {str(pid_file)!r}}}, time_limit_s=300)"
+    )
+    task = subprocess.Popen([sys.executable, "-c", code])
+    pids = pids_in(pid_file)
+    task.send_signal(signal.SIGKILL)
+    task.wait()
+    wait_for(lambda: not any(map(is_running, pids)))
+
+
+def test_a_stage_can_be_ended_from_outside(tmp_path):
+    """`on_kill` of the operator ends the group; the runner then reports a failed stage."""
+    pid_file = tmp_path / "pids"
+    children = []
+    ender = threading.Thread(target=lambda: (pids_in(pid_file), end_group(children[0])))
+    ender.start()
+    with pytest.raises(StageError, match="exit status -9"):
+        run_stage(
+            "tests.example_stages:sleep_with_grandchild",
+            {"pid_file": str(pid_file)},
+            time_limit_s=60,
+            on_start=children.append,
+        )
+    ender.join()
+    wait_for(lambda: not any(map(is_running, pids_in(pid_file))))
+    assert os.getpgid(0) != children[0].pid
