@@ -1,0 +1,167 @@
+"""Files to parsed rows: reading, vendor column names, raw prices."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from mlops_tasks.columns import BAR_FIELDS, DATETIME, FACTOR, INSTRUMENT, PRICES, VOLUME, VWAP
+from mlops_tasks.config import PROJECT
+from mlops_tasks.data.sources.cells import BadCells, parse_days, parse_instruments, parse_numbers
+from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
+from mlops_tasks.errors import SourceError
+
+log = logging.getLogger(__name__)
+
+ALIASES_FILE = PROJECT / "include" / "config" / "sources.yaml"
+REQUIRED = (DATETIME, INSTRUMENT, *PRICES, VOLUME)
+
+Prices = Literal["adjusted", "raw"]
+
+
+def load_aliases(path: Path = ALIASES_FILE) -> dict[str, list[str]]:
+    """Standard column name to its vendor names, best first."""
+    aliases: dict[str, list[str]] = yaml.safe_load(path.read_text())
+    return aliases
+
+
+def read_table(path: Path, aliases: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """All rows of one parquet or CSV file as `PARSED_COLUMNS`, in the file's order, prices as they stand there.
+
+    Blank lines of a CSV file are no rows, but count in `source_row`.
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read, lacks a required column, or has no rows.
+    """
+    table, names = _read_csv(path, aliases) if _is_csv(path) else _read_parquet(path, aliases)
+    frame, bad = _parse(table, names)
+    frame[SOURCE_FILE] = pd.Categorical.from_codes(np.zeros(len(frame), dtype=np.int8), [str(path)])
+    frame[SOURCE_ROW] = np.arange(1, len(frame) + 1)
+    frame[PARSE_ERROR] = _error_column(len(frame), bad)
+    if _is_csv(path):
+        frame = frame[~_blank(table)]
+    if frame.empty:
+        raise SourceError(f"{path}: rule table_not_empty: the table has no rows; deliver at least one bar")
+    return frame[list(PARSED_COLUMNS)]
+
+
+def to_raw(frame: pd.DataFrame, prices: Prices) -> pd.DataFrame:
+    """Parsed rows with raw prices: adjusted / factor in float64, so that raw * factor gives a float32 source back
+    exactly.
+
+    `prices` says what open, high, low, close and vwap are where there is a factor. An instrument without any factor is
+    unadjusted (factor 1); a single missing factor stays missing and fails validation.
+    """
+    known = frame.loc[frame[FACTOR].notna(), INSTRUMENT].unique()
+    factor = frame[FACTOR].mask(~frame[INSTRUMENT].isin(known), 1.0)
+    if prices == "raw":
+        return frame.assign(**{FACTOR: factor})
+    divisor = factor.where(factor > 0, 1.0)
+    return frame.assign(**{FACTOR: factor}, **{name: frame[name] / divisor for name in (*PRICES, VWAP)})
+
+
+def map_columns(path: Path, columns: Sequence[str], aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Standard name to the file's column name.
+
+    Raises
+    ------
+    SourceError
+        A required column is missing.
+    """
+    by_folded: dict[str, str] = {}
+    for column in columns:
+        by_folded.setdefault(column.strip().lower(), column)
+    found = {
+        standard: next((by_folded[name] for name in names if name in by_folded), None)
+        for standard, names in aliases.items()
+    }
+    mapped = {standard: column for standard, column in found.items() if column is not None}
+    for standard in REQUIRED:
+        if standard not in mapped:
+            raise SourceError(
+                f"{path}: rule required_columns: column {standard!r} is missing (accepted names: "
+                f"{', '.join(aliases[standard])}; the file has: {', '.join(columns)}); rename the column in the file, "
+                f"or add its name to {ALIASES_FILE.relative_to(PROJECT)}"
+            )
+    ignored = [column for column in columns if column not in mapped.values()]
+    if ignored:
+        log.info("%s: columns ignored: %s", path, ", ".join(ignored))
+    return mapped
+
+
+def _is_csv(path: Path) -> bool:
+    return ".csv" in path.suffixes
+
+
+def _read_csv(path: Path, aliases: Mapping[str, Sequence[str]]) -> tuple[pa.Table, dict[str, str]]:
+    """Every cell as text; blank lines are kept so that row numbers are the file's."""
+    try:
+        header = pd.read_csv(path, nrows=0, encoding="utf-8-sig", index_col=False)
+        names = map_columns(path, [str(c) for c in header.columns], aliases)
+        frame = pd.read_csv(
+            path,
+            dtype=str,
+            na_filter=False,
+            skip_blank_lines=False,
+            usecols=list(names.values()),
+            encoding="utf-8-sig",
+            index_col=False,
+        )
+    except pd.errors.EmptyDataError:
+        raise SourceError(f"{path}: rule table_not_empty: the file is empty; deliver a header and bars") from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise _unreadable(path, error) from error
+    return pa.Table.from_pandas(frame, preserve_index=False), names
+
+
+def _read_parquet(path: Path, aliases: Mapping[str, Sequence[str]]) -> tuple[pa.Table, dict[str, str]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            names = map_columns(path, file.schema_arrow.names, aliases)
+            return file.read(columns=list(names.values())), names
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> SourceError:
+    return SourceError(
+        f"{path}: rule readable_file: cannot be read as {'CSV' if _is_csv(path) else 'parquet'} "
+        f"({' '.join(str(error).split())}); deliver the file again, whole and readable"
+    )
+
+
+def _parse(table: pa.Table, names: Mapping[str, str]) -> tuple[pd.DataFrame, list[BadCells]]:
+    days = parse_days(names[DATETIME], table[names[DATETIME]])
+    instruments = parse_instruments(names[INSTRUMENT], table[names[INSTRUMENT]])
+    columns = {DATETIME: days.values, INSTRUMENT: pd.array(instruments.values, dtype="str")}
+    bad = [days.bad, instruments.bad]
+    for field in BAR_FIELDS:
+        if field in names:
+            numbers = parse_numbers(names[field], table[names[field]])
+            columns[field] = numbers.values
+            bad.append(numbers.bad)
+        else:
+            columns[field] = np.full(table.num_rows, np.nan)
+    return pd.DataFrame(columns), bad
+
+
+def _error_column(rows: int, bad: Sequence[BadCells]) -> pd.Series:
+    errors = np.full(rows, None, dtype=object)
+    for cells in bad:
+        for row, message in cells.items():
+            errors[row] = message if errors[row] is None else f"{errors[row]}; {message}"
+    return pd.Series(errors, dtype="str")
+
+
+def _blank(table: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    frame = table.to_pandas()
+    blank: np.ndarray[tuple[int], np.dtype[np.bool_]] = (frame.isna() | (frame == "")).all(axis=1).to_numpy()
+    return blank

@@ -1,0 +1,180 @@
+"""What a sync is working on, and what it concluded.
+
+`data/staging/<staging>/` holds the parsed rows; it is removed when its
+vintage is published. `data/quarantine/<staging>/` holds rows.parquet and report.json for good, so that a later sync
+of the same content under the same rules finds its conclusion there and does not repeat the work.
+"""
+
+import hashlib
+import logging
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
+from mlops_tasks.config import Settings
+from mlops_tasks.data.sources import ParsedBars
+from mlops_tasks.data.sources.membership import format_membership, read_membership
+from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE
+from mlops_tasks.data.validation import Validation
+from mlops_tasks.errors import StoreError
+from mlops_tasks.files import digest_of, new_folder, read_json, write_json, write_text
+
+log = logging.getLogger(__name__)
+
+PARSED_FILE = "parsed.parquet"
+META_FILE = "meta.json"
+UNIVERSE_FILE = "universe.txt"
+REPORT_FILE = "report.json"
+ROWS_FILE = "rows.parquet"
+
+UNFINISHED = (
+    ".current.json.*",
+    "staging/.*",
+    "quarantine/.*",
+    "quarantine/*/.*",
+    "vintages/.*",
+    "qlib/.*",
+    ".dvc/.config.*",
+    ".dvc/cache/files/md5/*/.*",
+)
+"""What a killed writer may leave: everything is written under a hidden name first."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The conclusion of a validation. `received == accepted + quarantined`; `data_version` is empty until known."""
+
+    staging: str
+    source: str
+    rules_digest: str
+    received: int
+    accepted: int
+    quarantined: int
+    rules: dict[str, int]
+    warnings: dict[str, int]
+    rejected: str = ""
+    """The message that rejected the vintage; empty when it was not."""
+    data_version: str = ""
+
+
+def staging_id(parsed: ParsedBars) -> str:
+    """Digest of every parsed cell, where it came from, and the membership."""
+    frame = parsed.frame
+    digest = hashlib.sha256(parsed.source.encode())
+    for name in (INSTRUMENT, SOURCE_FILE, PARSE_ERROR):
+        codes, words = pd.factorize(frame[name])
+        digest.update("\n".join(map(str, words)).encode())
+        digest.update(codes.astype("<i8").tobytes())
+    digest.update(frame[DATETIME].to_numpy().astype("datetime64[D]").astype("<i8").tobytes())
+    for field in BAR_FIELDS:
+        digest.update(frame[field].to_numpy().astype("<f8").tobytes())
+    if parsed.universe is not None:
+        digest.update(format_membership(parsed.universe).encode())
+    return digest.hexdigest()[:16]
+
+
+def staging_path(settings: Settings, staging: str) -> Path:
+    """The folder of a sync's parsed rows."""
+    return settings.data_dir / "staging" / staging
+
+
+def quarantine_path(settings: Settings, staging: str) -> Path:
+    """The folder of a sync's rejected rows and report."""
+    return settings.data_dir / "quarantine" / staging
+
+
+def write_staging(settings: Settings, parsed: ParsedBars) -> str:
+    """Keep the parsed rows under their digest, or find them there; return it. The caller holds the data lock."""
+    staging = staging_id(parsed)
+    target = staging_path(settings, staging)
+    if not target.is_dir():
+        with new_folder(target) as folder:
+            table = pa.Table.from_pandas(parsed.frame, preserve_index=False)
+            pq.write_table(table, folder / PARSED_FILE, compression="zstd", compression_level=1)
+            if parsed.universe is not None:
+                write_text(folder / UNIVERSE_FILE, format_membership(parsed.universe))
+            write_json(folder / META_FILE, {"source": parsed.source, "rows": len(parsed.frame)})
+    return staging
+
+
+def read_staging(settings: Settings, staging: str) -> ParsedBars:
+    """The parsed rows of a sync.
+
+    Raises
+    ------
+    StoreError
+        They are not there (any more).
+    """
+    folder = staging_path(settings, staging)
+    if not (folder / META_FILE).is_file():
+        raise StoreError(
+            f"{folder}: no such staging (it is removed once its vintage is published); run data.read_source again"
+        )
+    frame = pq.read_table(folder / PARSED_FILE).to_pandas()[list(PARSED_COLUMNS)]
+    frame[DATETIME] = frame[DATETIME].astype("datetime64[ns]")
+    universe = read_membership(folder / UNIVERSE_FILE) if (folder / UNIVERSE_FILE).is_file() else None
+    return ParsedBars(frame, read_json(folder / META_FILE)["source"], universe)
+
+
+def accepted_rows(settings: Settings, staging: str) -> tuple[ParsedBars, Any]:
+    """The parsed rows and a bool array of those that no rule of the report rejected."""
+    parsed = read_staging(settings, staging)
+    rows = pq.read_table(quarantine_path(settings, staging) / ROWS_FILE, columns=["position"])
+    accepted = np.ones(len(parsed.frame), dtype=bool)
+    accepted[rows["position"].to_numpy()] = False
+    return parsed, accepted
+
+
+def rules_digest(suite: dict[str, Any], max_rejected_share: float) -> str:
+    """What a conclusion depends on besides the rows."""
+    return digest_of({"suite": suite, "max_rejected_share": max_rejected_share})
+
+
+def find_report(settings: Settings, staging: str, rules: str) -> Report | None:
+    """The conclusion about these rows under these rules, if there is one."""
+    path = quarantine_path(settings, staging) / REPORT_FILE
+    if not path.is_file():
+        return None
+    report = Report(**read_json(path))
+    return report if report.rules_digest == rules else None
+
+
+def write_quarantine(settings: Settings, report: Report, validation: Validation) -> None:
+    """Write rejected rows and report, in place of those under older rules. The caller holds the data folder's lock."""
+    target = quarantine_path(settings, report.staging)
+    shutil.rmtree(target, ignore_errors=True)
+    with new_folder(target) as folder:
+        table = pa.Table.from_pandas(validation.failures, preserve_index=False)
+        pq.write_table(table, folder / ROWS_FILE, compression="zstd")
+        write_json(folder / REPORT_FILE, asdict(report))
+
+
+def write_report(settings: Settings, report: Report) -> None:
+    """Replace the report in one step."""
+    write_json(quarantine_path(settings, report.staging) / REPORT_FILE, asdict(report))
+
+
+def clean_staging(settings: Settings, data_version: str) -> None:
+    """Remove the staging of this vintage and of rejected ones, and what killed writers left half-written.
+
+    The caller holds the data folder's lock, so that nobody else is writing there now.
+    """
+    for folder in settings.data_dir.glob("staging/[!.]*"):
+        path = quarantine_path(settings, folder.name) / REPORT_FILE
+        report = Report(**read_json(path)) if path.is_file() else None
+        if report is not None and (report.rejected or report.data_version == data_version):
+            shutil.rmtree(folder)
+            log.info("staging %s is removed", folder.name)
+    for pattern in UNFINISHED:
+        for path in settings.data_dir.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -1,0 +1,163 @@
+"""The stages of a sync: read, validate, version, write Qlib's store, publish.
+
+Each is idempotent and may be killed at any point: what it writes bears its identity as a name and appears in one
+step, so the next try finds it complete or makes it. Only the last stage brings a vintage into use.
+"""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.data import staging as store
+from mlops_tasks.data.qlib_store import write_qlib_store
+from mlops_tasks.data.snapshots import checkout_vintage, pin_vintage, pointer_path
+from mlops_tasks.data.sources import ParsedBars, read_source
+from mlops_tasks.data.validation import Validation, check_vintage, load_suite, validate
+from mlops_tasks.data.vintages import canonical_bars, current_version, load_vintage, publish, write_vintage
+from mlops_tasks.errors import StoreError, VintageRejectedError
+from mlops_tasks.files import folder_lock
+
+log = logging.getLogger(__name__)
+
+
+def read_source_task(*, source: str | None = None, universe: str | None = None) -> dict[str, Any]:
+    """Parse a source (None: the settings') into staging; a rerun on the same content finds it there."""
+    settings = load_settings()
+    chosen = source or settings.data.source
+    parsed = read_source(settings, chosen, universe or settings.data.universe)
+    with folder_lock(settings.data_dir):
+        if _is_concluded(settings, store.staging_id(parsed)):
+            staging = store.staging_id(parsed)
+            log.info("%s: nothing new, staging %s was versioned before", chosen, staging)
+        else:
+            staging = store.write_staging(settings, parsed)
+    return {"staging": staging, "rows": len(parsed.frame), "source": chosen}
+
+
+def validate_bars_task(*, staging: str) -> dict[str, Any]:
+    """Run the expectations and quarantine what fails.
+
+    Raises
+    ------
+    VintageRejectedError
+        The rows cannot become a vintage; the quarantine is written all the same, and the last good one stays in use.
+    """
+    settings = load_settings()
+    report = _validation_report(settings, staging)
+    log.info("received %s, accepted %s, quarantined %s", report.received, report.accepted, report.quarantined)
+    for rule, count in (report.rules | report.warnings).items():
+        log.info("rule %s: %s rows", rule, count)
+    if report.rejected:
+        raise VintageRejectedError(report.rejected)
+    return {
+        "staging": staging,
+        "received": report.received,
+        "accepted": report.accepted,
+        "quarantined": report.quarantined,
+        "rules": report.rules,
+    }
+
+
+def version_snapshot_task(*, staging: str) -> dict[str, Any]:
+    """Write the accepted bars as an immutable vintage and pin it in DVC.
+
+    Raises
+    ------
+    StoreError
+        The rows were not validated under the present rules, or were rejected.
+    """
+    settings = load_settings()
+    with folder_lock(settings.data_dir):
+        report = store.find_report(settings, staging, _rules(settings))
+        if report is None or report.rejected:
+            raise StoreError(f"staging {staging} is not validated or was rejected; run data.validate_bars on it first")
+        data_version = report.data_version
+        if not (data_version and pointer_path(settings, data_version).is_file()):
+            parsed, accepted = store.accepted_rows(settings, staging)
+            bars = canonical_bars(parsed.frame[accepted])
+            counts = {"received": report.received, "quarantined": report.quarantined}
+            data_version = write_vintage(
+                settings, bars, parsed.universe, {"source": parsed.source} | counts
+            ).data_version
+            pin_vintage(settings, data_version)
+            store.write_report(settings, replace(report, data_version=data_version))
+    vintage = checkout_vintage(settings, data_version)
+    return {
+        "data_version": vintage.data_version,
+        "changed": vintage.data_version != current_version(settings),
+        "rows": vintage.rows,
+        "instruments": vintage.instruments,
+        "first_date": vintage.first_date,
+        "last_date": vintage.last_date,
+    }
+
+
+def write_qlib_store_task(*, data_version: str) -> dict[str, Any]:
+    """Derive Qlib's binary store from a vintage; `path` is relative to home."""
+    settings = load_settings()
+    path = write_qlib_store(settings, load_vintage(settings, data_version))
+    return {"data_version": data_version, "path": settings.relative(path)}
+
+
+def publish_vintage_task(*, data_version: str) -> dict[str, Any]:
+    """Bring a vintage into use in one step and remove what its sync left in staging."""
+    settings = load_settings()
+    with folder_lock(settings.data_dir):
+        changed = publish(settings, data_version)
+        store.clean_staging(settings, data_version)
+    return {
+        "data_version": data_version,
+        "last_date": load_vintage(settings, data_version).last_date,
+        "changed": changed,
+    }
+
+
+def _rules(settings: Settings) -> str:
+    return store.rules_digest(load_suite(), settings.data.max_rejected_share)
+
+
+def _is_concluded(settings: Settings, staging: str) -> bool:
+    """Whether this very content is a pinned vintage already, under the present rules."""
+    report = store.find_report(settings, staging, _rules(settings))
+    return report is not None and bool(report.data_version) and pointer_path(settings, report.data_version).is_file()
+
+
+def _validation_report(settings: Settings, staging: str) -> store.Report:
+    """The conclusion about these rows, made now unless it is there.
+
+    Another sync of the same content may conclude, publish and clean up whenever the lock is free, so each step looks
+    for its conclusion first.
+    """
+    with folder_lock(settings.data_dir):
+        report = store.find_report(settings, staging, _rules(settings))
+        if report is not None:
+            return report
+        parsed = store.read_staging(settings, staging)
+    validation = validate(parsed.frame, load_suite())
+    concluded = _conclude(settings, parsed, staging, validation)
+    with folder_lock(settings.data_dir):
+        report = store.find_report(settings, staging, _rules(settings))
+        if report is None:
+            store.write_quarantine(settings, concluded, validation)
+        return report or concluded
+
+
+def _conclude(settings: Settings, parsed: ParsedBars, staging: str, validation: Validation) -> store.Report:
+    rejected = ""
+    quarantine = store.quarantine_path(settings, staging)
+    try:
+        check_vintage(validation, settings.data.max_rejected_share, quarantine)
+    except VintageRejectedError as error:
+        rejected = str(error)
+    return store.Report(
+        staging=staging,
+        source=parsed.source,
+        rules_digest=_rules(settings),
+        received=validation.received,
+        accepted=validation.received - validation.quarantined,
+        quarantined=validation.quarantined,
+        rules=validation.rules,
+        warnings=validation.warnings,
+        rejected=rejected,
+    )

@@ -1,0 +1,322 @@
+"""Vintages: immutable, content-addressed snapshots of raw bars and membership.
+
+`data/vintages/<data_version>/` is written beside and renamed, pinned in DVC (`data/vintages/<data_version>.dvc`), and
+comes into use in one step, when `data/current.json` is replaced.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlops_tasks.columns import BAR_FIELDS, DATETIME, FACTOR, INSTRUMENT, PRICES, VOLUME, VWAP
+from mlops_tasks.config import Settings
+from mlops_tasks.data.sources.membership import (
+    FIRST_DATE,
+    LAST_DATE,
+    canonical_membership,
+    format_membership,
+    read_membership,
+)
+from mlops_tasks.errors import StoreError
+from mlops_tasks.files import digest_of, new_folder, read_json, write_json, write_text
+
+log = logging.getLogger(__name__)
+
+LAYOUT = 1
+"""Part of every data version: a change of what the digest covers is a new version."""
+
+MANIFEST = "manifest.json"
+UNIVERSE = "universe.txt"
+INSTRUMENTS = "instruments.txt"
+BARS = "bars"
+
+Day = date | str
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Vintage:
+    """One data version on disk; reading is lazy and always of raw prices unless a method says otherwise."""
+
+    data_version: str
+    path: Path
+    rows: int
+    instruments: int
+    first_date: str
+    last_date: str
+    manifest: dict[str, Any]
+
+    def bars(
+        self, fields: Sequence[str] = BAR_FIELDS, start: Day | None = None, end: Day | None = None
+    ) -> pd.DataFrame:
+        """Columns datetime, instrument and `fields` (float64, raw prices, volume in shares), both ends included.
+
+        Sorted by instrument and datetime, RangeIndex. NaN: volume or vwap that the source did not have.
+        """
+        first, last = pd.Timestamp(start or self.first_date), pd.Timestamp(end or self.last_date)
+        tables = [
+            pq.read_table(
+                self.path / BARS / f"{year}.parquet",
+                columns=[DATETIME, INSTRUMENT, *fields],
+                read_dictionary=[INSTRUMENT],
+                filters=_between(first, last),
+            )
+            for year in self.manifest["years"]
+            if first.year <= int(year) <= last.year
+        ]
+        if not tables:
+            columns: dict[str, Any] = {DATETIME: np.empty(0, "datetime64[ns]"), INSTRUMENT: pd.array([], dtype="str")}
+            return pd.DataFrame(columns | {field: np.empty(0) for field in fields})
+        return _sorted_frame(pa.concat_tables(tables).unify_dictionaries(), fields)
+
+    def adjusted_bars(self, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
+        """Bars in Qlib's convention, float64: open, high, low, close, vwap times factor; volume divided by factor."""
+        bars = self.bars(start=start, end=end)
+        scaled = {name: bars[name] * bars[FACTOR] for name in (*PRICES, VWAP)}
+        return bars.assign(**scaled, **{VOLUME: bars[VOLUME] / bars[FACTOR]})
+
+    def members(self) -> pd.DataFrame:
+        """Membership spells (instrument, first_date, last_date) of instruments that have bars; both days included."""
+        return self._members
+
+    @cached_property
+    def _members(self) -> pd.DataFrame:
+        spells = read_membership(self.path / UNIVERSE)
+        known = spells[INSTRUMENT].isin(self.instrument_names())
+        if not known.all():
+            without = spells.loc[~known, INSTRUMENT].nunique()
+            log.info("universe of %s: %s instruments have no bars", self.data_version, without)
+        return spells[known].reset_index(drop=True)
+
+    def instrument_names(self) -> list[str]:
+        """Names that have bars, sorted."""
+        names: list[str] = (self.path / INSTRUMENTS).read_text().splitlines()
+        return names
+
+    def membership_mask(self, index: pd.MultiIndex) -> BoolArray:
+        """Whether each (datetime, instrument) of `index` is a member on that day; shape (len(index),)."""
+        spells = self.members()
+        names = pd.Index(spells[INSTRUMENT].unique())
+        level = index.names.index(INSTRUMENT) if INSTRUMENT in index.names else 1
+        codes = names.get_indexer(index.levels[level])[index.codes[level]]
+        days = _day_numbers(index.levels[1 - level])[index.codes[1 - level]]
+        # Spells of one instrument may overlap in a source, so they count as opened minus closed, not as one interval.
+        owner = names.get_indexer(spells[INSTRUMENT])
+        opened = _keys(owner, _day_numbers(pd.DatetimeIndex(spells[FIRST_DATE])))
+        closed = _keys(owner, _day_numbers(pd.DatetimeIndex(spells[LAST_DATE])))
+        asked = _keys(codes, days)
+        inside = np.searchsorted(np.sort(opened), asked, "right") - np.searchsorted(np.sort(closed), asked, "left")
+        mask: BoolArray = (inside > 0) & (codes >= 0)
+        return mask
+
+    def calendar(self) -> pd.DatetimeIndex:
+        """Days on which any instrument has a bar, sorted."""
+        return pd.DatetimeIndex(np.unique(self.bars(fields=())[DATETIME].to_numpy()), name=DATETIME)
+
+
+def canonical_bars(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns datetime, instrument, `BAR_FIELDS`, sorted by instrument and datetime; -0.0 is 0.0, NaNs are one."""
+    fields = {name: np.where(frame[name].isna(), np.nan, frame[name].astype("float64") + 0.0) for name in BAR_FIELDS}
+    codes, names = pd.factorize(frame[INSTRUMENT], sort=True)
+    days = frame[DATETIME].to_numpy().astype("datetime64[ns]")
+    order = np.lexsort((days, codes))
+    columns = {
+        DATETIME: days[order],
+        INSTRUMENT: pd.array(np.asarray(names, dtype=object), dtype="str").take(codes[order]),
+    }
+    return pd.DataFrame(columns | {name: values[order] for name, values in fields.items()})
+
+
+def digest_years(bars: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Year to {digest, rows} over canonical bars: instruments, days and every field's float64 bytes."""
+    years = bars[DATETIME].dt.year.to_numpy()
+    return {
+        str(year): {"digest": _digest_bars(bars[years == year]), "rows": int((years == year).sum())}
+        for year in np.unique(years)
+    }
+
+
+def version_of(years: dict[str, dict[str, Any]], universe_digest: str) -> str:
+    """The data version (16 hex digits) of year digests and a membership."""
+    return digest_of({"layout": LAYOUT, "years": years, "universe": universe_digest})
+
+
+def own_spans(bars: pd.DataFrame) -> pd.DataFrame:
+    """The membership of a source without one: each instrument from its first to its last bar."""
+    spans = bars.groupby(INSTRUMENT, sort=True)[DATETIME].agg(["min", "max"]).reset_index()
+    return canonical_membership(spans.set_axis([INSTRUMENT, FIRST_DATE, LAST_DATE], axis=1))
+
+
+def write_vintage(
+    settings: Settings, bars: pd.DataFrame, universe: pd.DataFrame | None, provenance: dict[str, Any]
+) -> Vintage:
+    """Write a vintage of canonical bars, or find it there, and return it; it is not in use yet.
+
+    `provenance` (source, received, quarantined) is noted in the manifest and is no part of the version. The caller
+    holds the data folder's lock.
+    """
+    spells = own_spans(bars) if universe is None else canonical_membership(universe)
+    years, universe_text = digest_years(bars), format_membership(spells)
+    universe_digest = hashlib.sha256(universe_text.encode()).hexdigest()[:16]
+    version = version_of(years, universe_digest)
+    names = sorted(bars[INSTRUMENT].unique())
+    manifest = provenance | {
+        "data_version": version,
+        "rows": len(bars),
+        "instruments": len(names),
+        "first_date": str(bars[DATETIME].min().date()),
+        "last_date": str(bars[DATETIME].max().date()),
+        "years": years,
+        "universe_digest": universe_digest,
+    }
+    target = vintage_path(settings, version)
+    if not is_complete(target):
+        shutil.rmtree(target, ignore_errors=True)
+        with new_folder(target) as folder:
+            write_text(folder / UNIVERSE, universe_text)
+            write_text(folder / INSTRUMENTS, "".join(f"{name}\n" for name in names))
+            _write_bars(folder / BARS, bars)
+            write_json(folder / MANIFEST, manifest)
+        log.info("vintage %s: %s rows, %s instruments", version, len(bars), len(names))
+    return load_vintage(settings, version)
+
+
+def vintage_path(settings: Settings, data_version: str) -> Path:
+    """The folder of a data version."""
+    return settings.data_dir / "vintages" / data_version
+
+
+def is_complete(path: Path) -> bool:
+    """Whether every file of a vintage is there: an interrupted checkout or link leaves a part of them."""
+    if not (path / MANIFEST).is_file():
+        return False
+    files = [UNIVERSE, INSTRUMENTS, *(f"{BARS}/{year}.parquet" for year in read_json(path / MANIFEST)["years"])]
+    return all((path / name).is_file() for name in files)
+
+
+def load_vintage(settings: Settings, data_version: str) -> Vintage:
+    """A vintage on disk.
+
+    Raises
+    ------
+    StoreError
+        There is none of that version.
+    """
+    path = vintage_path(settings, data_version)
+    if not is_complete(path):
+        raise StoreError(
+            f"{path}: no complete vintage {data_version}; restore it with mlops_tasks.data.snapshots.checkout_vintage, "
+            "or run sync_market_data on its source"
+        )
+    manifest = read_json(path / MANIFEST)
+    return Vintage(
+        data_version=data_version,
+        path=path,
+        rows=manifest["rows"],
+        instruments=manifest["instruments"],
+        first_date=manifest["first_date"],
+        last_date=manifest["last_date"],
+        manifest=manifest,
+    )
+
+
+def current_version(settings: Settings) -> str | None:
+    """The data version in use, or None before the first publication."""
+    path = settings.data_dir / "current.json"
+    return str(read_json(path)["data_version"]) if path.is_file() else None
+
+
+def current_vintage(settings: Settings) -> Vintage:
+    """The vintage in use.
+
+    Raises
+    ------
+    StoreError
+        None was published yet, or its folder is gone.
+    """
+    version = current_version(settings)
+    if version is None:
+        raise StoreError(f"{settings.data_dir}: no vintage is in use yet; run sync_market_data")
+    return load_vintage(settings, version)
+
+
+def publish(settings: Settings, data_version: str) -> bool:
+    """Bring a vintage into use in one step; return whether that changed anything.
+
+    Raises
+    ------
+    StoreError
+        There is no such vintage.
+    """
+    vintage = load_vintage(settings, data_version)
+    if current_version(settings) == data_version:
+        return False
+    write_json(settings.data_dir / "current.json", {"data_version": data_version, "last_date": vintage.last_date})
+    log.info("vintage %s is in use, last date %s", data_version, vintage.last_date)
+    return True
+
+
+def _between(first: pd.Timestamp, last: pd.Timestamp) -> list[tuple[str, str, Any]]:
+    return [(DATETIME, ">=", first.as_unit("ns")), (DATETIME, "<=", last.as_unit("ns"))]
+
+
+def _sorted_frame(table: pa.Table, fields: Sequence[str]) -> pd.DataFrame:
+    instrument = table[INSTRUMENT].combine_chunks()
+    if isinstance(instrument, pa.ChunkedArray):
+        instrument = instrument.chunk(0)
+    names = np.asarray(instrument.dictionary.to_pylist(), dtype=object)
+    rank = np.empty(len(names), dtype=np.int64)
+    by_name = np.argsort(names)
+    rank[by_name] = np.arange(len(names))
+    codes = rank[instrument.indices.to_numpy(zero_copy_only=False)]
+    days = table[DATETIME].to_numpy().astype("datetime64[ns]")
+    order = np.lexsort((days, codes))
+    columns = {DATETIME: days[order], INSTRUMENT: pd.array(names[by_name], dtype="str").take(codes[order])}
+    return pd.DataFrame(columns | {name: table[name].to_numpy()[order] for name in fields})
+
+
+def _write_bars(folder: Path, bars: pd.DataFrame) -> None:
+    """One file a year; bytes depend on the bars alone, so that unchanged years share storage."""
+    folder.mkdir()
+    years = bars[DATETIME].dt.year.to_numpy()
+    for year in np.unique(years):
+        part = bars[years == year]
+        columns = {
+            DATETIME: pa.array(part[DATETIME].to_numpy(), type=pa.timestamp("ns")),
+            INSTRUMENT: pa.array(part[INSTRUMENT].to_list(), type=pa.string()),
+            # from_pandas is off: a NaN stays a NaN, and a column without one has the same bytes either way.
+            **{name: pa.array(part[name].to_numpy(), type=pa.float64(), from_pandas=False) for name in BAR_FIELDS},
+        }
+        pq.write_table(pa.table(columns), folder / f"{year}.parquet", compression="zstd", row_group_size=1 << 20)
+
+
+def _digest_bars(bars: pd.DataFrame) -> str:
+    codes, names = pd.factorize(bars[INSTRUMENT])
+    digest = hashlib.sha256("\n".join(names).encode())
+    for values in (codes.astype("<i8"), bars[DATETIME].to_numpy().astype("datetime64[D]").astype("<i8")):
+        digest.update(values.tobytes())
+    for name in BAR_FIELDS:
+        digest.update(name.encode())
+        digest.update(bars[name].to_numpy().astype("<f8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _day_numbers(days: pd.Index) -> np.ndarray[Any, np.dtype[np.int64]]:
+    numbers: np.ndarray[Any, np.dtype[np.int64]] = days.to_numpy().astype("datetime64[D]").astype(np.int64)
+    return numbers
+
+
+def _keys(codes: Any, days: Any) -> Any:
+    """One sortable integer a pair (instrument code, day number)."""
+    return np.asarray(codes, dtype=np.int64) * (1 << 32) + np.asarray(days, dtype=np.int64)
