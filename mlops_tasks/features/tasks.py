@@ -1,0 +1,27 @@
+"""What the DAGs run: plain JSON in, plain JSON out."""
+
+from typing import Any
+
+from mlops_tasks.config import load_settings
+from mlops_tasks.data.vintages import load_vintage
+from mlops_tasks.features.store import FeatureStore
+
+
+def compute_features_task(*, data_version: str, feature_set: str = "alpha158") -> dict[str, Any]:
+    """Bring the features of a data version into the store; a second call computes nothing.
+
+    Raises
+    ------
+    StoreError, ConfigError
+        No such data version; no such feature set.
+    """
+    settings = load_settings()
+    version = FeatureStore(settings).compute(load_vintage(settings, data_version), feature_set)
+    return {
+        "feature_version": version.feature_version,
+        "data_version": version.data_version,
+        "feature_set": version.feature_set,
+        "rows": version.rows,
+        "computed_rows": version.computed_rows,
+        "columns": len(version.names),
+    }

@@ -1,0 +1,160 @@
+"""Alpha158, 500 instruments x 1,250 days: from bars in the store to features in memory, against Qlib on two processes.
+
+Both sides run in a process of their own on the same bars. `ours` is the second call, `ours_first_call_s` the first in
+a new process with compiled code cached on disk, `ours_store_s` a whole `FeatureStore.compute` with its files.
+`agreement` is the share of values within 1e-4 of Qlib's; `mlops_tasks/features/engine.py` says why the rest differs.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+INSTRUMENTS, DAYS, PROCESSES = 500, 1250, 2
+
+
+def run() -> dict:
+    """Both sides, and how far apart their values are."""
+    from mlops_tasks.config import Settings
+    from mlops_tasks.data.qlib_store import write_qlib_store
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        vintage = make_bars(home)
+        store = write_qlib_store(Settings(home=home), vintage)
+        in_process("compile", home, vintage.data_version)
+        ours = in_process("ours", home, vintage.data_version)
+        peer = in_process("peer", home, str(store))
+        mine, theirs = np.load(home / "ours.npy", mmap_mode="r"), np.load(home / "peer.npy", mmap_mode="r")
+        assert mine.shape == theirs.shape, (mine.shape, theirs.shape)
+        apart = np.array([compare(a, b) for a, b in zip(mine, theirs, strict=True)])
+    return {
+        "name": "alpha158",
+        "ours": ours["second_s"],
+        "peer": peer["seconds"],
+        "unit": "s",
+        "ratio": round(peer["seconds"] / ours["second_s"], 1),
+        "rows": int(mine.shape[1]),
+        "ours_first_call_s": ours["first_s"],
+        "ours_store_s": ours["store_s"],
+        "peak_mb": ours["peak_mb"],
+        "max_abs_diff": float(apart[:, 0].max()),
+        "agreement": round(float(1 - apart[:, 1].mean()), 6),
+        "different_nan": int(apart[:, 2].sum()),
+    }
+
+
+def make_bars(home: Path):
+    """A vintage of random walks."""
+    import pandas as pd
+
+    from mlops_tasks.config import Settings
+    from mlops_tasks.data.vintages import canonical_bars, write_vintage
+
+    random, shape = np.random.default_rng(0), (INSTRUMENTS, DAYS)
+    close = 20 * np.exp(np.cumsum(random.normal(0, 0.02, shape), axis=1))
+    opened = close * np.exp(random.normal(0, 0.005, shape))
+    high = np.maximum(opened, close) * (1 + random.exponential(0.004, shape))
+    low = np.minimum(opened, close) * (1 - random.exponential(0.004, shape))
+    prices = {"open": opened, "high": high, "low": low, "close": close, "vwap": (high + low + close) / 3}
+    bars = pd.DataFrame(
+        {
+            "datetime": np.tile(pd.bdate_range("2019-01-02", periods=DAYS), INSTRUMENTS),
+            "instrument": np.repeat([f"S{number:04d}" for number in range(INSTRUMENTS)], DAYS),
+            **{name: values.ravel() for name, values in prices.items()},
+            "volume": random.lognormal(13, 1, shape).round().ravel(),
+            "factor": 1.0,
+        }
+    )
+    return write_vintage(Settings(home=home), canonical_bars(bars), None, {})
+
+
+def in_process(side: str, home: Path, argument: str) -> dict:
+    """Run one side in a new process; its last line is its result."""
+    command = [sys.executable, "-m", "tests.benchmarks.bench_alpha158", side, str(home), argument]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compile_kernels(home: Path, data_version: str) -> dict:
+    """Fill the cache of compiled code."""
+    compute_in_memory(home, data_version)
+    return {}
+
+
+def measure_ours(home: Path, data_version: str) -> dict:
+    """First and second call in this process, then the store."""
+    import resource
+
+    from mlops_tasks.config import Settings
+
+    started = time.perf_counter()
+    compute_in_memory(home, data_version)
+    first = time.perf_counter() - started
+    started = time.perf_counter()
+    values = compute_in_memory(home, data_version)
+    second = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    np.save(home / "ours.npy", values)
+
+    from mlops_tasks.data.vintages import load_vintage
+    from mlops_tasks.features.store import FeatureStore
+
+    started = time.perf_counter()
+    FeatureStore(Settings(home=home)).compute(load_vintage(Settings(home=home), data_version))
+    store = time.perf_counter() - started
+    return {
+        "first_s": round(first, 2),
+        "second_s": round(second, 3),
+        "store_s": round(store, 2),
+        "peak_mb": round(peak),
+    }
+
+
+def compute_in_memory(home: Path, data_version: str):
+    """Features of the whole vintage, float32 (158, rows)."""
+    import pandas as pd
+
+    from mlops_tasks.config import Settings
+    from mlops_tasks.data.vintages import load_vintage
+    from mlops_tasks.features.engine import evaluate, make_plan
+    from mlops_tasks.features.panel import build_panel
+    from mlops_tasks.features.sets import find_feature_set
+
+    vintage = load_vintage(Settings(home=home), data_version)
+    plan = make_plan(find_feature_set("alpha158").nodes)
+    bars = vintage.adjusted_bars()
+    panel = build_panel(bars, pd.DatetimeIndex(np.unique(bars["datetime"])), plan.fields)
+    return evaluate(plan, panel, panel.positions(panel.bar_order()))
+
+
+def measure_peer(home: Path, store: str) -> dict:
+    """Qlib's loader over the same bars; nothing of mlops_tasks is imported."""
+    import qlib
+    from qlib.contrib.data.loader import Alpha158DL
+    from qlib.data import D
+
+    qlib.init(provider_uri=store, region="us", kernels=PROCESSES, joblib_backend="multiprocessing")
+    texts, _ = Alpha158DL.get_feature_config()
+    started = time.perf_counter()
+    frame = D.features(D.instruments("all"), texts, freq="day")
+    seconds = time.perf_counter() - started
+    np.save(home / "peer.npy", frame.swaplevel().sort_index().to_numpy(np.float32).T)
+    return {"seconds": round(seconds, 2)}
+
+
+def compare(ours, theirs) -> tuple[float, float, int]:
+    """Largest difference, share of values further apart than 1e-4 relative, and number of NaN in one only."""
+    difference = np.abs(ours.astype(np.float64) - theirs)
+    apart = (difference > 1e-4 * np.abs(theirs) + 1e-9).mean()
+    return float(np.nanmax(difference)), float(apart), int((np.isnan(ours) != np.isnan(theirs)).sum())
+
+
+SIDES = {"compile": compile_kernels, "ours": measure_ours, "peer": measure_peer}
+
+if __name__ == "__main__":
+    print(json.dumps(SIDES[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])))
