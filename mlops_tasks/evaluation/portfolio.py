@@ -1,0 +1,194 @@
+"""What a model's scores would have earned: Qlib's top-k dropout strategy and Qlib's backtest, after costs.
+
+Scores of day t are traded at the close of t + 1. The benchmark is the equal-weight mean return of the universe's
+point-in-time members. Returns are summed, not compounded, and a year has 252 days, as in Qlib's
+`risk_analysis(mode="sum", N=252)`.
+"""
+
+import importlib
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT
+from mlops_tasks.config import PortfolioSettings, Settings
+from mlops_tasks.data.qlib_store import init_qlib
+from mlops_tasks.data.vintages import Vintage, load_vintage
+from mlops_tasks.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+DAYS_A_YEAR = 252
+LOOKBACK_DAYS = 30
+"""Calendar days read before the first trading day, to know the close before it; no market closes for longer."""
+
+
+@dataclass(frozen=True)
+class PortfolioResult:
+    """A backtest day by day, and its summary."""
+
+    daily: pd.DataFrame
+    """By datetime, as shares of the account: `return` (before costs), `cost`, `bench`, `turnover`,
+    `excess_return_after_cost`."""
+    metrics: dict[str, float | None]
+    """`annual_return` (after costs), `annualised_excess_return_after_cost`, its `information_ratio` and `max_drawdown`,
+    `turnover` (mean share of the account traded a day, buys and sells)."""
+    topk: int
+    n_drop: int
+
+
+def backtest(scores: pd.Series, settings: Settings, data_version: str, portfolio: PortfolioSettings) -> PortfolioResult:
+    """Run Qlib's backtest on scores.
+
+    Parameters
+    ----------
+    scores
+        MultiIndex (datetime, instrument), finite or NaN. NaN and rows of instruments that are no members on that day
+        are left out. Trading runs from the market day after the first score to the last score's own day.
+    data_version
+        The vintage whose Qlib store is traded; that store must be written.
+    portfolio
+        Costs and sizes. `topk` is capped at a third of the median number of scored names a day; see `capped_sizes`.
+
+    Raises
+    ------
+    StoreError
+        Fewer than two market days can be traded, or the vintage or its Qlib store is missing.
+    """
+    vintage = load_vintage(settings, data_version)
+    scores = _tradable_scores(scores, vintage)
+    topk, n_drop = capped_sizes(scores, portfolio)
+    init_qlib(settings, data_version)
+    first, last = _trading_span(scores, vintage.calendar())
+    bench = universe_returns(vintage, first, last)
+    report = _run_qlib(scores, (first, last), bench, portfolio.model_copy(update={"topk": topk, "n_drop": n_drop}))
+    daily = report[["return", "cost", "bench", "turnover"]].astype(float).rename_axis(DATETIME)
+    daily["excess_return_after_cost"] = daily["return"] - daily["bench"] - daily["cost"]
+    return PortfolioResult(daily, portfolio_metrics(daily), topk, n_drop)
+
+
+def universe_returns(vintage: Vintage, first: pd.Timestamp, last: pd.Timestamp) -> pd.Series:
+    """Equal-weight daily return of the point-in-time members, `first` to `last`.
+
+    Returns
+    -------
+    Series by market day: the mean over the day's members of adjusted close / the previous market day's - 1. Members
+    without either close are left out; 0 on a day on which none has both.
+    """
+    bars = vintage.adjusted_bars(start=first - pd.Timedelta(days=LOOKBACK_DAYS), end=last)
+    returns = daily_returns(bars)
+    inside = vintage.membership_mask(pd.MultiIndex.from_arrays([bars[DATETIME], bars[INSTRUMENT]]))
+    members = pd.DataFrame({DATETIME: bars[DATETIME], "bench": returns.where(inside)})
+    means = members.groupby(DATETIME)["bench"].mean().fillna(0.0)
+    return means[means.index >= first]
+
+
+def daily_returns(bars: pd.DataFrame) -> pd.Series:
+    """Close / close of the previous market day - 1, index of `bars`.
+
+    `bars` has columns datetime, instrument and close, sorted by instrument and datetime. NaN where the instrument has
+    no close on that or on the previous market day.
+    """
+    days = bars[DATETIME].to_numpy()
+    position = np.searchsorted(np.unique(days), days)
+    codes, _ = pd.factorize(bars[INSTRUMENT])
+    close = bars[CLOSE].to_numpy(dtype=np.float64)
+    returns = np.full(len(bars), np.nan)
+    follows = (codes[1:] == codes[:-1]) & (position[1:] == position[:-1] + 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        returns[1:][follows] = (close[1:] / close[:-1] - 1)[follows]
+    return pd.Series(returns, bars.index).where(np.isfinite(returns))
+
+
+def capped_sizes(scores: pd.Series, portfolio: PortfolioSettings) -> tuple[int, int]:
+    """`topk` and `n_drop` that fit the universe: at most a third of the median number of names a day, one at least.
+
+    `n_drop` is one at least, because Qlib's strategy reads 0 as "sell all".
+    """
+    names = float(scores.groupby(level=DATETIME).size().median()) if len(scores) else 0.0
+    topk = min(portfolio.topk, max(1, int(names / 3)))
+    n_drop = max(1, min(portfolio.n_drop, topk))
+    if (topk, n_drop) != (portfolio.topk, portfolio.n_drop):
+        asked = (portfolio.topk, portfolio.n_drop)
+        log.info("topk and n_drop %s do not fit %.0f names a day (a third): %s", asked, names, (topk, n_drop))
+    return topk, n_drop
+
+
+def portfolio_metrics(daily: pd.DataFrame) -> dict[str, float | None]:
+    """Summary of daily returns, as in `PortfolioResult.metrics`; None where a number is undefined."""
+    net, excess = daily["return"] - daily["cost"], daily["return"] - daily["bench"] - daily["cost"]
+    spread = excess.std(ddof=1)
+    total = excess.cumsum()
+    values = {
+        "annual_return": net.mean() * DAYS_A_YEAR,
+        "annualised_excess_return_after_cost": excess.mean() * DAYS_A_YEAR,
+        "information_ratio": excess.mean() / spread * math.sqrt(DAYS_A_YEAR) if spread > 0 else np.nan,
+        "max_drawdown": (total - total.cummax()).min(),
+        "turnover": daily["turnover"].mean(),
+    }
+    return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
+
+
+def _tradable_scores(scores: pd.Series, vintage: Vintage) -> pd.Series:
+    scores = scores[np.isfinite(scores.to_numpy(np.float64, na_value=np.nan))]
+    return scores[vintage.membership_mask(scores.index)].sort_index()
+
+
+def _trading_span(scores: pd.Series, calendar: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """The market day after the first score, and the last score's day.
+
+    Qlib needs to know the market day after each traded one, so a vintage's newest day cannot be traded.
+    """
+    scored = scores.index.get_level_values(DATETIME)
+    days = calendar[(calendar > scored.min()) & (calendar <= scored.max())] if len(scores) else calendar[:0]
+    days = days[days < calendar[-1]]
+    if len(days) < 2:
+        raise StoreError(f"scores can be traded on {len(days)} market days, two are needed; score a longer segment")
+    return days[0], days[-1]
+
+
+def _run_qlib(
+    scores: pd.Series, span: tuple[pd.Timestamp, pd.Timestamp], bench: pd.Series, portfolio: PortfolioSettings
+) -> pd.DataFrame:
+    from qlib.contrib.evaluate import backtest_daily
+    from qlib.contrib.strategy import TopkDropoutStrategy
+
+    exchange: dict[str, Any] = {
+        "codes": sorted(scores.index.get_level_values(INSTRUMENT).unique()),
+        "deal_price": CLOSE,
+        "open_cost": portfolio.open_cost_bps / 1e4,
+        "close_cost": portfolio.close_cost_bps / 1e4,
+        "min_cost": portfolio.min_cost,
+        # None would mean Qlib's default of the market's region, not "no limit".
+        "limit_threshold": math.inf if portfolio.limit_threshold is None else portfolio.limit_threshold,
+        "trade_unit": None,
+    }
+    with _quiet_progress():
+        report, _ = backtest_daily(
+            start_time=span[0],
+            end_time=span[1],
+            strategy=TopkDropoutStrategy(signal=scores, topk=portfolio.topk, n_drop=portfolio.n_drop),
+            account=portfolio.account,
+            benchmark=bench,
+            exchange_kwargs=exchange,
+        )
+    return report
+
+
+@contextmanager
+def _quiet_progress() -> Iterator[None]:
+    """Without Qlib's progress bar, which fills a log with carriage returns."""
+    # The package's function of the same name hides the module from a plain import.
+    module: Any = importlib.import_module("qlib.backtest.backtest")
+    original = module.tqdm
+    module.tqdm = lambda *args, **kwargs: original(*args, **{**kwargs, "disable": True})
+    try:
+        yield
+    finally:
+        module.tqdm = original

@@ -1,0 +1,197 @@
+"""Everything that is measured of one training: metrics, daily series, plots."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import Vintage, load_vintage
+from mlops_tasks.errors import StoreError
+from mlops_tasks.evaluation.ic import constant_days_share, daily_ic, daily_rank_ic, quantile_returns, summarise
+from mlops_tasks.evaluation.portfolio import PortfolioResult, backtest
+from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.files import read_json, write_json
+
+log = logging.getLogger(__name__)
+
+SEGMENTS = ("valid", "test")
+EVALUATION = "evaluation.json"
+DAILY = "daily.parquet"
+
+Metrics = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of one training."""
+
+    training_key: str
+    model: str
+    metrics: Metrics
+    """`<segment>_<name>`; ICs are of daily values, returns are annualised sums; None where undefined."""
+    daily: pd.DataFrame
+    """The test segment by datetime: ic, rank_ic (date of the score), return, bench, cost, turnover (trading day)."""
+    quantiles: pd.DataFrame
+    portfolio: PortfolioResult
+    data_version: str
+
+
+def evaluate(settings: Settings, folder: Path) -> Evaluation:
+    """Evaluate the training in `folder`, which holds plan.json and predictions.parquet.
+
+    Raises
+    ------
+    StoreError
+        A file is missing, the predictions hold no test rows, or their vintage or Qlib store is gone.
+    """
+    plan, predictions = read_plan(folder), read_predictions(folder)
+    vintage = load_vintage(settings, plan["data_version"])
+    metrics: Metrics = {}
+    for segment in SEGMENTS:
+        if segment in predictions:
+            metrics |= segment_metrics(segment, predictions[segment], vintage)
+    test = predictions["test"]
+    portfolio = backtest(test[SCORE], settings, plan["data_version"], _portfolio_of(settings, plan))
+    metrics |= _portfolio_metrics(portfolio)
+    return Evaluation(
+        training_key=folder.name,
+        model=plan["model"],
+        metrics=metrics,
+        daily=_daily(test, portfolio),
+        quantiles=quantile_returns(test[SCORE], test[LABEL], quantiles_for(test)),
+        portfolio=portfolio,
+        data_version=plan["data_version"],
+    )
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """plan.json of a training's folder; StoreError when it is not there."""
+    path = folder / "plan.json"
+    if not path.is_file():
+        raise StoreError(f"{path}: no such training; run the stage training.train first")
+    plan: dict[str, Any] = read_json(path)
+    return plan
+
+
+def read_predictions(folder: Path) -> dict[str, pd.DataFrame]:
+    """Segment to a frame of score and label, MultiIndex (datetime, instrument), sorted.
+
+    Raises
+    ------
+    StoreError
+        The file is missing, lacks a column, or has no row of the test segment.
+    """
+    path = folder / "predictions.parquet"
+    if not path.is_file():
+        raise StoreError(f"{path}: no predictions; run the stage training.train again")
+    frame = pd.read_parquet(path)
+    missing = [name for name in (DATETIME, INSTRUMENT, SEGMENT, SCORE, LABEL) if name not in frame.columns]
+    if missing:
+        raise StoreError(f"{path}: columns {missing} are missing; run the stage training.train again")
+    indexed = frame.set_index([DATETIME, INSTRUMENT])
+    segments = {str(name): rows[[SCORE, LABEL]].sort_index() for name, rows in indexed.groupby(SEGMENT)}
+    if "test" not in segments:
+        raise StoreError(f"{path}: no rows of the segment test; choose dates that the vintage has and train again")
+    return segments
+
+
+def segment_metrics(segment: str, rows: pd.DataFrame, vintage: Vintage) -> Metrics:
+    """Metrics of one segment's scores and labels, names prefixed by the segment."""
+    ic, rank_ic = daily_ic(rows[SCORE], rows[LABEL]), daily_rank_ic(rows[SCORE], rows[LABEL])
+    values: Metrics = asdict(summarise(ic, rank_ic))
+    known = rank_ic.dropna()
+    test = newey_west_mean(known) if len(known) > 1 else None
+    values |= {
+        "rank_ic_p_value": None if test is None else test.p_one_sided,
+        "coverage": coverage(rows[SCORE], vintage),
+        "constant_days_share": constant_days_share(rows[SCORE]),
+    }
+    return {f"{segment}_{name}": _finite_or_none(value) for name, value in values.items()}
+
+
+def coverage(scores: pd.Series, vintage: Vintage) -> float:
+    """Share of the universe's rows (members with a bar, first to last scored day) that have a finite score."""
+    days = scores.index.get_level_values(DATETIME)
+    bars = vintage.bars(fields=(), start=days.min(), end=days.max())
+    index = pd.MultiIndex.from_frame(bars[[DATETIME, INSTRUMENT]])
+    expected = index[vintage.membership_mask(index)]
+    if len(expected) == 0:
+        return float("nan")
+    return float(np.isfinite(scores.reindex(expected).to_numpy(np.float64, na_value=np.nan)).mean())
+
+
+def quantiles_for(rows: pd.DataFrame) -> int:
+    """Deciles, or fewer where a decile would hold fewer than three names on a median day."""
+    names = rows.groupby(level=DATETIME).size().median()
+    return int(min(10, max(2, names // 3)))
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, training: Path) -> None:
+    """Write evaluation.json, daily.parquet and plots/*.png of an evaluation of `training` into `folder`."""
+    content = {
+        "training_key": evaluation.training_key,
+        "model": evaluation.model,
+        "data_version": evaluation.data_version,
+        "metrics": evaluation.metrics,
+        "portfolio": {"topk": evaluation.portfolio.topk, "n_drop": evaluation.portfolio.n_drop},
+        "plots": write_plots(folder / "plots", evaluation, training),
+    }
+    evaluation.daily.reset_index().to_parquet(folder / DAILY, index=False)
+    write_json(folder / EVALUATION, content)
+
+
+def write_plots(folder: Path, evaluation: Evaluation, training: Path) -> list[str]:
+    """Draw all plots; returns their file names. Curves and importance are drawn where the training wrote them."""
+    from mlops_tasks.plots import evaluation as plots
+    from mlops_tasks.plots.figure import write_png
+
+    daily = evaluation.daily
+    figures = {
+        "cumulative_ic": plots.plot_ic(plots.ic_info(daily["ic"].dropna(), daily["rank_ic"].dropna())),
+        "equity": plots.plot_equity(plots.equity_info(evaluation.portfolio.daily)),
+        "quantile_returns": plots.plot_quantiles(plots.quantile_info(evaluation.quantiles)),
+    }
+    curves, importance = _optional(training / "curves.json"), _optional(training / "importance.json")
+    if curves:
+        figures["training_curve"] = plots.plot_curves(curves)
+    if importance:
+        figures["feature_importance"] = plots.plot_importance(plots.importance_info(importance))
+    for name, figure in figures.items():
+        write_png(figure, folder / f"{name}.png")
+    return sorted(f"{name}.png" for name in figures)
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _portfolio_of(settings: Settings, plan: Mapping[str, Any]) -> Any:
+    sizes = plan.get("portfolio") or {name: plan[name] for name in ("topk", "n_drop") if name in plan}
+    return settings.portfolio.model_copy(update=dict(sizes))
+
+
+def _portfolio_metrics(portfolio: PortfolioResult) -> Metrics:
+    measured = portfolio.metrics
+    return {
+        "test_excess_return_after_cost": measured["annualised_excess_return_after_cost"],
+        "test_information_ratio": measured["information_ratio"],
+        "test_max_drawdown": measured["max_drawdown"],
+        "test_turnover": measured["turnover"],
+        "test_annual_return": measured["annual_return"],
+    }
+
+
+def _daily(test: pd.DataFrame, portfolio: PortfolioResult) -> pd.DataFrame:
+    series = [daily_ic(test[SCORE], test[LABEL]), daily_rank_ic(test[SCORE], test[LABEL])]
+    returns = portfolio.daily[["return", "bench", "cost", "turnover"]]
+    return pd.concat([*series, returns], axis=1).sort_index().rename_axis(DATETIME)
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None

@@ -1,0 +1,43 @@
+"""Task entry of the evaluation stage."""
+
+import logging
+from typing import Any
+
+from mlops_tasks.config import load_settings
+from mlops_tasks.evaluation.report import EVALUATION, evaluate, write_evaluation
+from mlops_tasks.files import new_folder, read_json
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_model_task(*, training_key: str) -> dict[str, Any]:
+    """Evaluate a finished training; returns at once when it was evaluated before.
+
+    Returns
+    -------
+    `training_key`, `model`, `metrics` (name to number, or None where it is undefined) and `path` of the evaluation's
+    folder, relative to the home folder.
+
+    Raises
+    ------
+    StoreError
+        The training, its vintage or its Qlib store is missing or incomplete.
+    """
+    settings = load_settings()
+    training = settings.training_dir / training_key
+    target = training / "evaluation"
+    if (target / EVALUATION).is_file():
+        log.info("%s: already evaluated", training_key)
+    else:
+        evaluation = evaluate(settings, training)
+        with new_folder(target) as folder:
+            write_evaluation(folder, evaluation, training)
+    content = read_json(target / EVALUATION)
+    for name, value in content["metrics"].items():
+        log.info("%s %s: %s", content["model"], name, "undefined" if value is None else f"{value:.5f}")
+    return {
+        "training_key": training_key,
+        "model": content["model"],
+        "metrics": content["metrics"],
+        "path": settings.relative(target),
+    }

@@ -1,0 +1,1 @@
+"""`*_info()` computes, `plot_*()` draws; reports and pages share both."""

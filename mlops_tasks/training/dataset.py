@@ -1,0 +1,120 @@
+"""From stores to Qlib: one frame of features and label, purged between segments, as a `DatasetH`."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, LABEL
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import load_vintage
+from mlops_tasks.errors import TrainingError
+from mlops_tasks.features.labels import forward_return
+from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training.processors import FittedProcessors
+
+log = logging.getLogger(__name__)
+
+LEARNING_SEGMENTS = ("train", "valid")
+
+
+@dataclass(frozen=True)
+class LearningData:
+    """Features and label of the universe's members over all segments.
+
+    Attributes
+    ----------
+    features
+        Shape (n, features), float32, MultiIndex (datetime, instrument), sorted.
+    label
+        Shape (n,), float64, same index. NaN where the future is not known, and in the last `horizon + 1` trading
+        days of train and valid, whose labels reach into the next segment (purging).
+    segments
+        First and last day of each segment.
+    """
+
+    features: pd.DataFrame
+    label: pd.Series
+    segments: Mapping[str, tuple[date, date]]
+
+    def rows(self, segment: str) -> slice:
+        """Positions of a segment's rows (the index is sorted by day)."""
+        days = self.features.index.get_level_values(DATETIME)
+        first, last = self.segments[segment]
+        return slice(days.searchsorted(pd.Timestamp(first), "left"), days.searchsorted(pd.Timestamp(last), "right"))
+
+    def digest(self) -> str:
+        """SHA-256 over keys, features and labels: two equal digests are the same learning problem."""
+        content = hashlib.sha256()
+        content.update(
+            pd.util.hash_pandas_object(self.features.index.to_frame(index=False), index=False).to_numpy().tobytes()
+        )
+        content.update(np.ascontiguousarray(self.features.to_numpy()).data)
+        content.update(self.label.to_numpy().tobytes())
+        content.update(repr((list(self.features.columns), sorted(self.segments.items()))).encode())
+        return content.hexdigest()
+
+
+def load_learning_data(settings: Settings, plan: RunPlan, feature_version: str) -> LearningData:
+    """Read what a plan's models learn from.
+
+    Raises
+    ------
+    TrainingError
+        A segment has no row with a label.
+    """
+    vintage = load_vintage(settings, plan.data_version)
+    first, last = plan.segments["train"][0], plan.segments["test"][1]
+    features = FeatureStore(settings).load(feature_version, start=first, end=last, members=vintage)
+    label = forward_return(vintage, plan.horizon).reindex(features.index).rename(LABEL)
+    label = purge(label, plan, vintage.calendar())
+    data = LearningData(features, label, {str(name): days for name, days in plan.segments.items()})
+    for name in plan.segments:
+        if not data.label.iloc[data.rows(name)].notna().any():
+            raise TrainingError(
+                f"segment {name} {plan.segments[name]} has no labelled row; choose dates within the vintage"
+            )
+    log.info("learning data: %d rows x %d features, %s to %s", *features.shape, first, last)
+    return data
+
+
+def purge(label: pd.Series, plan: RunPlan, calendar: pd.DatetimeIndex) -> pd.Series:
+    """Blank the labels of train and valid that need a close after their segment's last day."""
+    label = label.copy()
+    days = label.index.get_level_values(DATETIME)
+    for name in LEARNING_SEGMENTS:
+        first, last = (pd.Timestamp(day) for day in plan.segments[name])  # type: ignore[index]
+        inside = calendar[(calendar >= first) & (calendar <= last)]
+        reach = inside[-(plan.horizon + 1) :]
+        label[(days >= reach[0]) & (days <= last)] = np.nan
+    return label
+
+
+def qlib_dataset(data: LearningData, processors: FittedProcessors, label_processor: str) -> Any:
+    """A Qlib `DatasetH` over the processed features; rows without a label are not learned from.
+
+    The label of the learning rows is normalised per day by the named Qlib processor.
+    """
+    from qlib.data.dataset import DatasetH
+    from qlib.data.dataset.handler import DataHandlerLP
+    from qlib.data.dataset.loader import StaticDataLoader
+
+    rows = slice(data.rows("train").start, data.rows("valid").stop)
+    matrix = processors.transform(data.features.iloc[rows].to_numpy())
+    columns = pd.MultiIndex.from_tuples([("feature", name) for name in data.features.columns])
+    frame = pd.DataFrame(matrix, index=data.features.index[rows], columns=columns, copy=False)
+    frame[(LABEL, "LABEL0")] = data.label.iloc[rows].to_numpy(dtype=np.float32)
+    handler = DataHandlerLP(
+        data_loader=StaticDataLoader(frame),
+        learn_processors=[
+            {"class": "DropnaLabel"},
+            {"class": label_processor, "kwargs": {"fields_group": LABEL}},
+        ],
+    )
+    return DatasetH(handler, segments={n: tuple(map(pd.Timestamp, data.segments[n])) for n in LEARNING_SEGMENTS})

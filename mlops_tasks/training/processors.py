@@ -1,0 +1,77 @@
+"""Feature processors: fitted on the training segment only, kept as numbers, applied alike in training and serving."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+CLIP = 3.0
+MAD_TO_STD = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
+EPS = 1e-12
+
+
+@dataclass(frozen=True)
+class FittedProcessors:
+    """Robust z-score with clipping at +-3, then NaN to 0; or nothing at all.
+
+    The definition is Qlib's `RobustZScoreNorm(clip_outlier=True)` followed by `Fillna(0)`.
+
+    Attributes
+    ----------
+    centre, scale
+        Shape (features,): median and 1.4826 * MAD of the training segment. None: features pass unchanged, NaN
+        included. A column without any value has NaN here and becomes 0.
+    """
+
+    centre: FloatArray | None = None
+    scale: FloatArray | None = None
+
+    @classmethod
+    def fit(cls, names: Sequence[str], features: FloatArray) -> "FittedProcessors":
+        """Fit the named processors on the training segment, shape (n, features)."""
+        if not names:
+            return cls()
+        centre, scale = robust_centre_and_scale(features)
+        return cls(centre, scale)
+
+    def transform(self, features: FloatArray) -> FloatArray:
+        """Processed copy (or the matrix itself when there is nothing to do), float32, shape (n, features)."""
+        if self.centre is None or self.scale is None:
+            return features
+        scaled = (features - self.centre.astype(np.float32)) / self.scale.astype(np.float32)
+        np.clip(scaled, -CLIP, CLIP, out=scaled)
+        return np.nan_to_num(scaled, copy=False, nan=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists; NaN as null."""
+        if self.centre is None or self.scale is None:
+            return {"kind": "none"}
+        return {"kind": "robust_zscore_fill_zero", "centre": _plain(self.centre), "scale": _plain(self.scale)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "FittedProcessors":
+        """The inverse of `to_json`."""
+        if content["kind"] == "none":
+            return cls()
+        return cls(np.array(content["centre"], dtype=np.float64), np.array(content["scale"], dtype=np.float64))
+
+
+def robust_centre_and_scale(features: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Median and 1.4826 * MAD of each column, NaN ignored; NaN for a column without a value. Shapes (features,)."""
+    centre, scale = np.full(features.shape[1], np.nan), np.full(features.shape[1], np.nan)
+    for column in range(features.shape[1]):  # one column at a time: no second copy of the matrix
+        values = features[:, column]
+        values = values[~np.isnan(values)]
+        if len(values):
+            centre[column] = np.median(values)
+            scale[column] = (np.median(np.abs(values - np.float32(centre[column]))) + EPS) * MAD_TO_STD
+    return centre, scale
+
+
+def _plain(values: FloatArray) -> list[float | None]:
+    return [None if np.isnan(v) else float(v) for v in values]

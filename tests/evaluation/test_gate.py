@@ -1,0 +1,137 @@
+"""The gate's rules, one by one, and their error rates by simulation."""
+
+import json
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import lfilter
+
+from mlops_tasks.config import GateSettings
+from mlops_tasks.evaluation.gate import CandidateEvidence, champion_age_days, evidence, should_promote
+
+DAYS = pd.bdate_range("2023-01-02", periods=400, name="datetime")
+POLICY = GateSettings()
+
+
+def candidate(ic: np.ndarray | list[float], key: str = "new", **changes: object) -> CandidateEvidence:
+    """Evidence with a healthy model's numbers."""
+    values = {"coverage": 1.0, "constant_days_share": 0.0, "last_training_date": date(2022, 12, 30)}
+    return CandidateEvidence(training_key=key, rank_ic=pd.Series(ic, DAYS[: len(ic)]), **(values | changes))
+
+
+def noise(n: int, seed: int, rho: float = 0.0, scale: float = 0.1) -> np.ndarray:
+    """An AR(1) with the standard deviation that daily rank ICs have."""
+    shocks = np.random.default_rng(seed).normal(size=n + 100)
+    return lfilter([np.sqrt(1 - rho**2) * scale], [1.0, -rho], shocks)[100:]
+
+
+BASE = noise(120, 0)
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "decision", "rule"),
+    [
+        (candidate(BASE), None, "promote", "bootstrap"),
+        (candidate(BASE[:10]), None, "reject", "test_days"),
+        (candidate(BASE, coverage=0.9), None, "reject", "coverage"),
+        (candidate(BASE, coverage=float("nan")), None, "reject", "coverage"),
+        (candidate(BASE, constant_days_share=0.5), None, "reject", "constant_scores"),
+        (candidate(BASE + 1, coverage=0.1), candidate(BASE, "old"), "reject", "coverage"),
+        (candidate(BASE, "same"), candidate(BASE, "same"), "keep", "unchanged"),
+        (candidate(BASE), candidate(BASE[:5], "old"), "keep", "not_comparable"),
+        (candidate(BASE + 0.02 + noise(120, 1, scale=0.02)), candidate(BASE, "old"), "promote", "superiority"),
+        (candidate(BASE), candidate(BASE, "old"), "keep", "no_proven_gain"),
+        (candidate(BASE - 0.02), candidate(BASE, "old"), "keep", "no_proven_gain"),
+        (candidate(BASE), candidate(BASE, "old", last_training_date=date(2022, 10, 3)), "promote", "refresh"),
+        (candidate(BASE), candidate(BASE, "old", last_training_date=date(2022, 12, 5)), "keep", "no_proven_gain"),
+        (candidate(BASE - 0.02), candidate(BASE, "old", last_training_date=date(2020, 1, 3)), "keep", "no_proven_gain"),
+    ],
+)
+def test_each_rule(challenger: CandidateEvidence, champion: CandidateEvidence | None, decision: str, rule: str) -> None:
+    """Each rule decides its own case, with a reason, as plain JSON."""
+    result = should_promote(challenger, champion, POLICY)
+    assert (result.decision, result.rule) == (decision, rule)
+    assert result.promotes == (decision == "promote") and all(result.reasons)
+    assert json.loads(json.dumps(result.to_json(), allow_nan=False))["policy"]["alpha"] == POLICY.alpha
+
+
+def test_a_proven_gain_below_the_least_gain_is_not_enough() -> None:
+    """`min_gain` holds also where the gain is beyond doubt."""
+    better = candidate(BASE + 0.01 + noise(120, 1, scale=0.001))
+    assert should_promote(better, candidate(BASE, "old"), GateSettings(min_gain=0.008)).rule == "superiority"
+    assert should_promote(better, candidate(BASE, "old"), GateSettings(min_gain=0.02)).rule == "no_proven_gain"
+
+
+def test_all_failed_checks_are_named() -> None:
+    """A challenger that fails two checks gets two reasons."""
+    result = should_promote(candidate(BASE[:3], coverage=0.0), None, POLICY)
+    assert len(result.reasons) == 2 and "20 are needed" in result.reasons[0] and "95.0%" in result.reasons[1]
+
+
+series = st.lists(st.floats(-1, 1), min_size=20, max_size=60)
+
+
+@settings(max_examples=150, deadline=None)
+@given(series, st.floats(1e-6, 0.5), st.floats(0.01, 0.99), st.integers(0, 40))
+def test_a_strictly_worse_model_is_never_superior(ic: list[float], worse: float, alpha: float, age: int) -> None:
+    """Lower by any amount on every day, at any level: `superiority` does not apply."""
+    champion = candidate(ic, "old", last_training_date=date(2022, 12, 30) - pd.Timedelta(days=age))
+    result = should_promote(candidate(np.array(ic) - worse), champion, GateSettings(alpha=alpha))
+    assert result.rule != "superiority"
+
+
+@settings(max_examples=80, deadline=None)
+@given(series, series, st.integers(0, 300))
+def test_the_decision_is_antisymmetric(a: list[float], b: list[float], shift: int) -> None:
+    """Two models are never each superior to the other, and the gain turns its sign with the roles."""
+    n = min(len(a), len(b))
+    first, second = candidate(np.array(a[:n]), "a"), candidate(np.array(b[:n]), "b")
+    one, other = should_promote(first, second, POLICY), should_promote(second, first, POLICY)
+    assert {one.rule, other.rule} != {"superiority"}
+    assert one.gain == pytest.approx(-(other.gain or 0.0), abs=1e-15)
+
+
+@pytest.mark.parametrize(("n", "rho"), [(60, 0.0), (250, 0.0), (120, 0.4), (250, 0.7)])
+def test_equal_models_are_rarely_promoted(n: int, rho: float) -> None:
+    """Two equally good models: superiority errs at about alpha, also when daily differences are autocorrelated."""
+    trials = 500
+    wins = 0
+    for seed in range(trials):
+        champion = candidate(noise(n, 2 * seed, rho), "old")
+        wins += should_promote(candidate(noise(n, 2 * seed + 1, rho)), champion, POLICY).rule == "superiority"
+    standard_error = np.sqrt(POLICY.alpha * (1 - POLICY.alpha) / trials)
+    assert wins / trials <= POLICY.alpha + 0.02 + 2 * standard_error
+
+
+def test_a_real_gain_is_found() -> None:
+    """A gain of a third of the daily spread over 250 days is promoted nearly always."""
+    found = [
+        should_promote(candidate(noise(250, s) + 0.03), candidate(noise(250, s + 500), "old"), POLICY).promotes
+        for s in range(200)
+    ]
+    assert np.mean(found) > 0.95
+
+
+def test_age_counts_trading_days_of_the_market() -> None:
+    """With a calendar, days on which the market was closed do not age a champion."""
+    old, new = candidate(BASE, last_training_date=date(2022, 12, 19)), candidate(BASE)
+    assert champion_age_days(old, new) == 9
+    assert champion_age_days(old, new, pd.DatetimeIndex(["2022-12-19", "2022-12-20", "2022-12-30"])) == 2
+    assert champion_age_days(new, old) == 0
+
+
+def test_evidence_counts_uncovered_rows_and_constant_days() -> None:
+    """Rows without a score lower the coverage; days of equal scores are counted; the rank IC is that of the scores."""
+    index = pd.MultiIndex.from_product([DAYS[:4], list("ABCDE")], names=["datetime", "instrument"])
+    label = pd.Series(np.tile([1.0, 2, 3, 4, 5], 4), index)
+    score = label.copy()
+    score[index.get_level_values(0) == DAYS[1]] = 7.0
+    score[(DAYS[2], "A")] = np.nan
+    found = evidence("k", score.drop((DAYS[3], "B")), label, date(2022, 1, 3))
+    assert found.coverage == 18 / 20 and found.constant_days_share == 0.25
+    np.testing.assert_allclose(found.rank_ic, [1, np.nan, 1, 1])
+    assert evidence("k", score[:0], label, date(2022, 1, 3)).constant_days_share == 1.0

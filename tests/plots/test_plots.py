@@ -1,0 +1,74 @@
+"""Plots: what they compute is right, and what they draw is a readable, reproducible PNG."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from mlops_tasks.plots import comparison, drift, evaluation
+from mlops_tasks.plots.figure import png_bytes
+
+DAYS = pd.bdate_range("2023-01-02", periods=60, name="datetime")
+RNG = np.random.default_rng(0)
+NOISE = pd.Series(RNG.normal(0.001, 0.01, 60), DAYS)
+EDGES = np.linspace(-1, 1, 51)
+SCORES = drift.ScoreHistogram(EDGES, np.full(50, 0.02), np.full(50, 0.02))
+DAILY = pd.DataFrame({"return": NOISE, "cost": 0.0002, "bench": NOISE * 0.5})
+QUANTILES = pd.DataFrame(RNG.normal(size=(60, 10)), DAYS, pd.RangeIndex(1, 11))
+TABLE = pd.DataFrame({"psi": [0.3, np.nan, 0.15, 0.01]}, index=list("abcd"))
+
+PLOTS: dict[str, Callable[[], Figure]] = {
+    "ic": lambda: evaluation.plot_ic(evaluation.ic_info(NOISE, NOISE)),
+    "equity": lambda: evaluation.plot_equity(evaluation.equity_info(DAILY)),
+    "quantiles": lambda: evaluation.plot_quantiles(evaluation.quantile_info(QUANTILES)),
+    "quantiles_empty": lambda: evaluation.plot_quantiles(evaluation.quantile_info(QUANTILES * np.nan)),
+    "curves": lambda: evaluation.plot_curves({"l2": {"train": [3.0, 2.0], "valid": [3.0, 2.5]}}),
+    "curves_empty": lambda: evaluation.plot_curves({}),
+    "importance": lambda: evaluation.plot_importance(evaluation.importance_info({"a": 1.0, "b": 3.0})),
+    "importance_empty": lambda: evaluation.plot_importance(evaluation.importance_info({})),
+    "drift": lambda: drift.plot_drift(drift.drift_info(TABLE, (0.1, 0.25), SCORES, "Drift")),
+    "drift_empty": lambda: drift.plot_drift(drift.drift_info(TABLE[:0], (0.1, 0.25), SCORES, "Drift")),
+    "comparison": lambda: comparison.plot_comparison(comparison.comparison_info(NOISE, 0.001, 0.2, "2 against 1")),
+}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_plot_is_a_labelled_png_with_the_same_bytes_each_time(name: str) -> None:
+    """Every plot has a title and axis labels, and drawing it twice gives equal bytes."""
+    figure = PLOTS[name]()
+    content = png_bytes(figure)
+    assert content.startswith(b"\x89PNG") and content == png_bytes(PLOTS[name]())
+    assert b"matplotlib" not in content.lower()
+    assert figure.axes[0].get_title("left") and figure.axes[0].get_ylabel() and figure.axes[-1].get_xlabel()
+
+
+def test_equity_is_summed_after_costs() -> None:
+    """Returns add up, costs are taken off, the drawdown is measured from the highest value so far."""
+    daily = pd.DataFrame({"return": [0.02, 0.05], "cost": [0.01, 0.0], "bench": [0.01, 0.08]}, DAYS[:2])
+    info = evaluation.equity_info(daily)
+    np.testing.assert_allclose(info.portfolio, [0.01, 0.06])
+    np.testing.assert_allclose(info.excess, [0.0, -0.03], atol=1e-15)
+    np.testing.assert_allclose(info.drawdown, [0.0, -0.03], atol=1e-15)
+
+
+def test_importance_takes_the_strongest_first() -> None:
+    """Shares of absolute values, the strongest first, cut at `top`."""
+    info = evaluation.importance_info({"a": 1.0, "b": -3.0, "c": 1.0}, top=2)
+    assert info.shares.to_dict() == {"b": 0.6, "a": 0.2} and info.n_features == 3
+
+
+def test_quantiles_are_in_basis_points() -> None:
+    """A mean label of 0.0001 is one basis point; days without values are left out."""
+    frame = pd.DataFrame([[0.0001] * 10, [np.nan] * 10, [0.0003] * 10], DAYS[:3], pd.RangeIndex(1, 11))
+    info = evaluation.quantile_info(frame)
+    assert info.n_days == 2 and info.mean_bps.iloc[0] == pytest.approx(2.0)
+    assert info.standard_error_bps.iloc[0] == pytest.approx(1.0)
+
+
+def test_the_band_ends_at_the_confidence_bound() -> None:
+    """After all n days the band is n times 1.96 standard errors of the mean."""
+    info = comparison.comparison_info(NOISE, 0.002, 0.5, "t")
+    assert info.band.iloc[-1] == pytest.approx(60 * 1.96 * 0.002)
+    assert info.total.iloc[-1] == pytest.approx(NOISE.sum())

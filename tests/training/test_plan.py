@@ -1,0 +1,67 @@
+"""A plan is complete and checked before any work."""
+
+import pandas as pd
+import pytest
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import ConfigError, TrainingError
+from mlops_tasks.training.plan import make_plan, rolling_segments
+
+CALENDAR = pd.bdate_range("2015-01-01", "2018-12-31")
+
+
+def plan(tmp_path, **form):
+    return make_plan(Settings(home=tmp_path), "v1", CALENDAR, form)
+
+
+def test_the_default_segments_cover_the_calendar_in_order(tmp_path):
+    """60/20/20 of the labelled days, without gap or overlap, the newest day in the test segment."""
+    segments = plan(tmp_path).segments
+    days = [CALENDAR.slice_indexer(*map(pd.Timestamp, segments[name])) for name in ("train", "valid", "test")]
+    assert [d.start for d in days] == [0, days[0].stop, days[1].stop]
+    assert days[2].stop == len(CALENDAR)
+    labelled = len(CALENDAR) - 2
+    assert [d.stop - d.start for d in days[:2]] == [int(labelled * 0.6), int(labelled * 0.8) - int(labelled * 0.6)]
+
+
+def test_a_form_overrides_the_settings(tmp_path):
+    """What the form gives counts; what it leaves empty comes from the settings."""
+    result = plan(tmp_path, models=["linear"], horizon=5, topk=None, seed=0, deployment_strategy="shadow")
+    assert (result.models, result.horizon, result.topk, result.seed) == (("linear",), 5, 50, 0)
+    assert result.deployment_strategy == "shadow"
+
+
+SEGMENTS = {"train": "2015-01-01:2016-12-31", "valid": "2017-01-01:2017-12-31", "test": "2018-01-01:2018-12-31"}
+
+
+def test_explicit_segments_are_taken(tmp_path):
+    """The form's `first:last` text becomes dates."""
+    segments = plan(tmp_path, **SEGMENTS).segments
+    assert {n: f"{a}:{b}" for n, (a, b) in segments.items()} == SEGMENTS
+
+
+@pytest.mark.parametrize(
+    ("form", "error", "message"),
+    [
+        ({"models": ["lightgbn"]}, ConfigError, "unknown model 'lightgbn'.*lightgbm"),
+        ({"models": ["linear", "linear"]}, ConfigError, "named twice"),
+        ({"horizon": 0}, ConfigError, "horizon"),
+        ({"topk": 0}, ConfigError, "topk"),
+        ({"train": SEGMENTS["train"]}, ConfigError, "only train given; give train, valid and test together"),
+        ({**SEGMENTS, "valid": "2016-06-01:2017-12-31"}, ConfigError, "overlap"),
+        ({**SEGMENTS, "test": "2018-12-31:2018-01-01"}, ConfigError, "is after last day"),
+        ({**SEGMENTS, "test": "2018-01-01"}, ConfigError, "segments.test"),
+        ({**SEGMENTS, "test": "2019-01-01:2019-12-31"}, TrainingError, "segment test .* holds 0 trading days"),
+        ({"deployment_strategy": "big_bang"}, ConfigError, "deployment_strategy"),
+    ],
+)
+def test_a_bad_form_is_refused_with_the_key_and_the_remedy(tmp_path, form, error, message):
+    """Nothing is computed for a plan that cannot work."""
+    with pytest.raises(error, match=message):
+        plan(tmp_path, **form)
+
+
+def test_too_short_a_history_is_refused():
+    """Three segments need some days each."""
+    with pytest.raises(TrainingError, match="sync more history"):
+        rolling_segments(CALENDAR[:50], 1)
