@@ -1,0 +1,158 @@
+"""The adapter between the registry and the pure gate: gathers the evidence, records the decision."""
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import load_vintage
+from mlops_tasks.evaluation.gate import CandidateEvidence, GateDecision, evidence, should_promote
+from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.registry.client import CHAMPION
+from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.models import LoadedModel, load_alias, load_version, set_tags
+from mlops_tasks.state.history import record_gate_decision
+from mlops_tasks.state.tables import GateDecision as GateDecisionRow
+
+log = logging.getLogger(__name__)
+
+DECISION_TAG = "gate_decision"
+WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """A decision and whom it is about."""
+
+    challenger: LoadedModel
+    champion: LoadedModel | None
+    decision: GateDecision
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What the gate task returns."""
+        tags = self.challenger.tags
+        content = self.decision.to_json()
+        return {
+            **content,
+            "reasons": [*content["reasons"], *self.notes],
+            "version": self.challenger.version,
+            "training_key": self.challenger.training_key,
+            "model": tags["model"],
+            "data_version": tags["data_version"],
+            "feature_version": tags["feature_version"],
+            "champion_version": None if self.champion is None else self.champion.version,
+        }
+
+
+def gate(settings: Settings, version: int) -> GateResult:
+    """Decide whether a registered version replaces the champion, and record the decision.
+
+    Both models are judged on the challenger's test dates, on the same rows: features of the challenger's feature
+    version, point-in-time members of the universe. Days that the champion has learned from are left out.
+
+    Raises
+    ------
+    RegistryError, DigestMismatchError
+        A version is unknown, or its artefact is not what was registered.
+    """
+    challenger, champion = load_version(settings, version), load_alias(settings, CHAMPION)
+    if is_withdrawn(settings, challenger):
+        reason = f"version {version} was taken out of service by hand; the same training is not promoted again"
+        result = GateResult(challenger, champion, GateDecision("keep", WITHDRAWN, (reason,)))
+    else:
+        result = _decide(settings, challenger, champion)
+    _record(settings, result)
+    log.info("version %d: %s by rule %s", version, result.decision.decision, result.decision.rule)
+    for reason in result.to_json()["reasons"]:
+        log.info("  %s", reason)
+    return result
+
+
+def is_withdrawn(settings: Settings, model: LoadedModel) -> bool:
+    """Whether a person rejected the version, as a rollback does; a rejection by the gate is judged anew."""
+    rejected = ModelLifecycleManager(settings).state(model.version) == LifecycleState.REJECTED
+    return rejected and model.tags.get(DECISION_TAG) != "reject"
+
+
+def _decide(settings: Settings, challenger: LoadedModel, champion: LoadedModel | None) -> GateResult:
+    test = predictions_of_test(settings, challenger.training_key)
+    ours = evidence(challenger.training_key, test[SCORE], test[LABEL], last_training_date(challenger))
+    if champion is None or champion.training_key == challenger.training_key:
+        decision = should_promote(ours, None if champion is None else ours, settings.gate)
+        return GateResult(challenger, champion, decision)
+    missing = foreign_features(champion, challenger)
+    if missing:
+        reason = (
+            f"the champion (version {champion.version}) needs {len(missing)} features that feature version "
+            f"{challenger.tags['feature_version']} lacks, first {missing[:3]}; it cannot be scored on these dates: "
+            "deploy the challenger by hand if the change of features is meant"
+        )
+        return GateResult(challenger, champion, GateDecision("keep", "not_comparable", (reason,)))
+    theirs, notes = champion_evidence(settings, champion, challenger, test[LABEL])
+    calendar = load_vintage(settings, challenger.tags["data_version"]).calendar()
+    return GateResult(challenger, champion, should_promote(ours, theirs, settings.gate, calendar), notes)
+
+
+def predictions_of_test(settings: Settings, training_key: str) -> pd.DataFrame:
+    """Score and label of a training's test segment, MultiIndex (datetime, instrument)."""
+    path = settings.training_dir / training_key / "predictions.parquet"
+    frame = pd.read_parquet(path, filters=[(SEGMENT, "==", "test")])
+    return frame.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]].sort_index()
+
+
+def last_training_date(model: LoadedModel) -> date:
+    """Last day of a model's train segment."""
+    return date.fromisoformat(model.artefact.manifest["segments"]["train"][1])
+
+
+def foreign_features(champion: LoadedModel, challenger: LoadedModel) -> list[str]:
+    """Features of the champion that the challenger's feature set does not have."""
+    known = set(challenger.artefact.feature_names)
+    return [name for name in champion.artefact.feature_names if name not in known]
+
+
+def champion_evidence(
+    settings: Settings, champion: LoadedModel, challenger: LoadedModel, label: pd.Series
+) -> tuple[CandidateEvidence, tuple[str, ...]]:
+    """The champion's evidence on the challenger's test rows, and what is to be said about it."""
+    vintage = load_vintage(settings, challenger.tags["data_version"])
+    days = label.index.get_level_values(DATETIME)
+    features = FeatureStore(settings).load(
+        challenger.tags["feature_version"], start=days.min(), end=days.max(), members=vintage
+    )
+    score = champion.artefact.predict(features)
+    found = evidence(champion.training_key, score, label, last_training_date(champion))
+    learned_until = pd.Timestamp(champion.artefact.manifest["segments"]["valid"][1])
+    seen = found.rank_ic.index <= learned_until
+    if not seen.any():
+        return found, ()
+    note = f"{int(seen.sum())} test days up to {learned_until.date()} are left out: the champion has learned from them"
+    return replace(found, rank_ic=found.rank_ic.where(~seen, np.nan)), (note,)
+
+
+def _record(settings: Settings, result: GateResult) -> None:
+    content, version = result.to_json(), result.challenger.version
+    if result.champion is not None and result.champion.version == version:
+        return  # nothing was decided; its tags and the history tell how it became champion
+    record_gate_decision(
+        settings,
+        GateDecisionRow(
+            training_key=result.challenger.training_key,
+            decision={name: content[name] for name in result.decision.to_json()},
+            champion_version=content["champion_version"],
+            model_name=content["model"],
+            data_version=content["data_version"],
+        ),
+    )
+    if result.decision.rule == WITHDRAWN:
+        return
+    tags = {DECISION_TAG: result.decision.decision, "gate_rule": result.decision.rule}
+    set_tags(settings, version, {**tags, "gate_champion": str(content["champion_version"] or "none")})
+    if result.decision.decision == "reject":
+        ModelLifecycleManager(settings).reject(version)

@@ -1,0 +1,118 @@
+"""ModelLifecycleManager: which state a registered version is in, and the moves between states."""
+
+import logging
+from enum import StrEnum
+from typing import Final
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import RegistryError
+from mlops_tasks.registry.client import CHALLENGER, CHAMPION, MODEL_NAME
+from mlops_tasks.registry.models import (
+    delete_alias,
+    get_alias_version,
+    get_tags,
+    register,
+    set_alias,
+    set_tags,
+)
+
+log = logging.getLogger(__name__)
+
+STATE_TAG: Final = "lifecycle_state"
+REPLACES_TAG: Final = "replaces"
+"""The version that was champion before; written before the alias moves, so that a killed move can be undone."""
+NONE: Final = "none"
+
+
+class LifecycleState(StrEnum):
+    """States of a version."""
+
+    CHALLENGER = "challenger"
+    CHAMPION = "champion"
+    REJECTED = "rejected"
+    ARCHIVED = "archived"
+
+
+class ModelLifecycleManager:
+    """Moves versions between states. The alias `champion` is the truth; tags follow it.
+
+    Every move can be repeated and ends in the same state, also after a kill in its middle.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def state(self, version: int) -> LifecycleState:
+        """The state of a version."""
+        if get_alias_version(self.settings, CHAMPION) == version:
+            return LifecycleState.CHAMPION
+        recorded = get_tags(self.settings, version).get(STATE_TAG, LifecycleState.CHALLENGER)
+        if recorded == LifecycleState.CHAMPION:  # the alias went elsewhere before the tag could follow
+            return LifecycleState.ARCHIVED
+        return LifecycleState(recorded)
+
+    def challenge(self, training_key: str, run_id: str) -> int:
+        """Register the model of a training and let the alias `challenger` name it; returns the version."""
+        version = register(self.settings, training_key, run_id)
+        if STATE_TAG not in get_tags(self.settings, version):
+            set_tags(self.settings, version, {STATE_TAG: LifecycleState.CHALLENGER})
+        if get_alias_version(self.settings, CHALLENGER) != version:
+            set_alias(self.settings, CHALLENGER, version)
+        return version
+
+    def promote(self, version: int) -> int | None:
+        """Make a version the champion; returns the version that it replaces, None for the first champion.
+
+        Raises
+        ------
+        RegistryError
+            There is no such version.
+        """
+        champion = get_alias_version(self.settings, CHAMPION)
+        if champion == version:
+            previous = self.replaced_by(version)
+        else:
+            previous = champion
+            set_tags(self.settings, version, {REPLACES_TAG: NONE if previous is None else str(previous)})
+            set_alias(self.settings, CHAMPION, version)
+        set_tags(self.settings, version, {STATE_TAG: LifecycleState.CHAMPION})
+        if previous is not None:
+            set_tags(self.settings, previous, {STATE_TAG: LifecycleState.ARCHIVED})
+        return previous
+
+    def replaced_by(self, version: int) -> int | None:
+        """The version that was champion before `version` was promoted."""
+        recorded = get_tags(self.settings, version).get(REPLACES_TAG, NONE)
+        return None if recorded == NONE else int(recorded)
+
+    def restore(self, version: int) -> int | None:
+        """Undo `promote(version)`: the replaced version is champion again, or there is none as before."""
+        previous = self.replaced_by(version)
+        if get_alias_version(self.settings, CHAMPION) == version:
+            if previous is None:
+                delete_alias(self.settings, CHAMPION)
+            else:
+                set_alias(self.settings, CHAMPION, previous)
+        if previous is not None and get_alias_version(self.settings, CHAMPION) == previous:
+            set_tags(self.settings, previous, {STATE_TAG: LifecycleState.CHAMPION})
+        set_tags(self.settings, version, {STATE_TAG: LifecycleState.CHALLENGER})
+        return previous
+
+    def reject(self, version: int) -> None:
+        """Mark a challenger as rejected.
+
+        Raises
+        ------
+        RegistryError
+            The version is the champion.
+        """
+        self._leave(version, LifecycleState.REJECTED)
+
+    def archive(self, version: int) -> None:
+        """Retire a version. Errors as for `reject`."""
+        self._leave(version, LifecycleState.ARCHIVED)
+
+    def _leave(self, version: int, state: LifecycleState) -> None:
+        if get_alias_version(self.settings, CHAMPION) == version:
+            raise RegistryError(f"{MODEL_NAME} version {version} is the champion; promote another version first")
+        set_tags(self.settings, version, {STATE_TAG: state})

@@ -1,0 +1,209 @@
+"""Registered versions of the one model: registration, aliases, and loading with a check of every byte."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import DigestMismatchError, RegistryError
+from mlops_tasks.files import folder_lock, new_folder
+from mlops_tasks.registry.client import MODEL_NAME, connect, quoted, registry_errors
+from mlops_tasks.registry.training_record import TrainingRecord
+from mlops_tasks.training.artefact import MANIFEST, ModelArtefact, artefact_digest
+
+log = logging.getLogger(__name__)
+
+NOT_FOUND = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+"""What MLflow answers for an alias or a version that is not there; which one depends on its backend."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A registered version whose bytes are what was registered."""
+
+    version: int
+    training_key: str
+    artefact: ModelArtefact
+    tags: Mapping[str, str]
+    digest: str
+
+
+@registry_errors
+def register(settings: Settings, training_key: str, run_id: str) -> int:
+    """Register the model of a logged run, once; returns the version.
+
+    Raises
+    ------
+    RegistryError
+        The run has no finished model, or MLflow refuses.
+    """
+    record = TrainingRecord.load(settings, training_key)
+    with folder_lock(settings.home / "mlflow" / "locks" / MODEL_NAME):
+        found = version_of_training(settings, training_key)
+        if found is not None:
+            return found
+        client = connect(settings)
+        with suppress(MlflowException):  # it is there already; any other trouble shows in the next call
+            client.create_registered_model(MODEL_NAME, description="Daily cross-sectional stock scores.")
+        model_id = _model_of_run(client, run_id)
+        created = client.create_model_version(
+            MODEL_NAME,
+            source=f"models:/{model_id}",
+            run_id=run_id,
+            tags={**record.identity, "digest": record.digest},
+            description=record.name,
+            model_id=model_id,
+        )
+    log.info("%s version %s: %s, training %s", MODEL_NAME, created.version, record.name, training_key)
+    return int(created.version)
+
+
+def _model_of_run(client: MlflowClient, run_id: str) -> str:
+    outputs = client.get_run(run_id).outputs
+    if outputs is None or not outputs.model_outputs:
+        raise RegistryError(f"run {run_id} holds no model; run the stage registry.log_run again")
+    return str(outputs.model_outputs[-1].model_id)
+
+
+@registry_errors
+def version_of_training(settings: Settings, training_key: str) -> int | None:
+    """The version that was registered for a training, or None."""
+    where = f"name = {quoted(MODEL_NAME)} and tags.training_key = {quoted(training_key)}"
+    versions = [int(v.version) for v in connect(settings).search_model_versions(where)]
+    return min(versions, default=None)
+
+
+@registry_errors
+def versions(settings: Settings) -> list[int]:
+    """All registered versions, ascending."""
+    return sorted(int(v.version) for v in connect(settings).search_model_versions(f"name = {quoted(MODEL_NAME)}"))
+
+
+@registry_errors
+def get_alias_version(settings: Settings, alias: str) -> int | None:
+    """The version that an alias names; None while there is no such alias."""
+    try:
+        return int(connect(settings).get_model_version_by_alias(MODEL_NAME, alias).version)
+    except MlflowException as error:
+        if error.error_code in NOT_FOUND:
+            return None
+        raise
+
+
+@registry_errors
+def set_alias(settings: Settings, alias: str, version: int) -> None:
+    """Let an alias name a version; the registry does it in one step."""
+    connect(settings).set_registered_model_alias(MODEL_NAME, alias, str(version))
+    log.info("%s@%s is version %d", MODEL_NAME, alias, version)
+
+
+@registry_errors
+def delete_alias(settings: Settings, alias: str) -> None:
+    """Remove an alias; harmless when it is not there."""
+    if get_alias_version(settings, alias) is not None:
+        connect(settings).delete_registered_model_alias(MODEL_NAME, alias)
+
+
+@registry_errors
+def get_tags(settings: Settings, version: int) -> dict[str, str]:
+    """The tags of a version.
+
+    Raises
+    ------
+    RegistryError
+        There is no such version.
+    """
+    return dict(_get_version(settings, version).tags)
+
+
+@registry_errors
+def get_run_id(settings: Settings, version: int) -> str:
+    """The run that made a version."""
+    return str(_get_version(settings, version).run_id)
+
+
+@registry_errors
+def set_tags(settings: Settings, version: int, tags: Mapping[str, str]) -> None:
+    """Set tags of a version; what is equal already is not written."""
+    client, present = connect(settings), _get_version(settings, version).tags
+    for name, value in tags.items():
+        if present.get(name) != value:
+            client.set_model_version_tag(MODEL_NAME, str(version), name, value)
+
+
+def _get_version(settings: Settings, version: int) -> ModelVersion:
+    try:
+        return connect(settings).get_model_version(MODEL_NAME, str(version))
+    except MlflowException as error:
+        if error.error_code not in NOT_FOUND:
+            raise
+        raise RegistryError(f"{MODEL_NAME} has no version {version}; registered: {versions(settings)}") from error
+
+
+def load_alias(settings: Settings, alias: str) -> LoadedModel | None:
+    """The verified model that an alias names, or None while there is no such alias."""
+    version = get_alias_version(settings, alias)
+    return None if version is None else load_version(settings, version)
+
+
+@registry_errors
+def load_version(settings: Settings, version: int) -> LoadedModel:
+    """Load a version from its verified local copy; fetch the copy first when there is none.
+
+    Raises
+    ------
+    RegistryError
+        There is no such version, or it lacks the tag `digest`.
+    DigestMismatchError
+        The stored artefact is not what was registered.
+    """
+    tags = dict(_get_version(settings, version).tags)
+    for name in ("digest", "training_key"):
+        if name not in tags:
+            raise RegistryError(
+                f"{MODEL_NAME} version {version} has no tag {name!r}; it was not registered by this project"
+            )
+    folder = _verified_copy(settings, version, tags["digest"])
+    return LoadedModel(version, tags["training_key"], ModelArtefact.load(folder), tags, tags["digest"])
+
+
+def _verified_copy(settings: Settings, version: int, digest: str) -> Path:
+    """The local copy of an artefact: its folder bears the digest, and its bytes are hashed at every load."""
+    cache = settings.home / "mlflow" / "cache"
+    target = cache / digest
+    with folder_lock(cache):
+        if target.is_dir() and artefact_digest(target) != digest:
+            log.warning("%s was changed: removed and fetched again", target)
+            shutil.rmtree(target)
+        if not target.is_dir():
+            with new_folder(target) as folder:
+                _download(version, folder)
+                _check_digest(folder, version, digest)
+    return target
+
+
+def _download(version: int, into: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="mlops_download_") as folder:
+        fetched = Path(download_artifacts(f"models:/{MODEL_NAME}/{version}", dst_path=folder))
+        manifests = sorted(fetched.glob(f"data/*/{MANIFEST}"))
+        if len(manifests) != 1:
+            raise RegistryError(f"{MODEL_NAME} version {version}: no artefact in what MLflow stores; register it again")
+        shutil.copytree(manifests[0].parent, into, dirs_exist_ok=True)
+
+
+def _check_digest(folder: Path, version: int, expected: str) -> None:
+    found = artefact_digest(folder)
+    if found != expected:
+        raise DigestMismatchError(
+            f"{MODEL_NAME} version {version}: the stored artefact has digest {found}, registered was {expected}; "
+            "restore MLflow's artefact store from a backup, or train and register again"
+        )

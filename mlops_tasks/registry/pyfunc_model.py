@@ -1,0 +1,24 @@
+"""How MLflow's own `pyfunc.load_model` reads an artefact: through the same class as everything else here."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mlops_tasks.training.artefact import ModelArtefact
+
+
+class PyfuncModel:
+    """What MLflow calls: `predict(model_input, params)`."""
+
+    def __init__(self, artefact: ModelArtefact) -> None:
+        self.artefact = artefact
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Scores of the rows, a frame with the one column `score` and the index of `model_input`."""
+        return self.artefact.predict(model_input).to_frame()
+
+
+def _load_pyfunc(path: str) -> PyfuncModel:
+    """MLflow's entry point; `path` is the artefact folder."""
+    return PyfuncModel(ModelArtefact.load(Path(path)))

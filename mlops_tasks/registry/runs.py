@@ -1,0 +1,187 @@
+"""One MLflow run a training: parameters, metrics, curves, datasets, plots and the model itself."""
+
+import json
+import logging
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import mlflow.pyfunc
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
+
+from mlops_tasks.columns import SCORE
+from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.files import folder_lock
+from mlops_tasks.registry.client import connect, experiment_id, quoted, registry_errors
+from mlops_tasks.registry.training_record import SEGMENTS, TrainingRecord
+
+log = logging.getLogger(__name__)
+
+FINISHED = "FINISHED"
+BATCH = 1000
+"""Metrics that MLflow takes in one call; parameters and tags: 100."""
+SMALL_BATCH = 100
+DATASET_DIGEST_LENGTH = 36
+EVALUATION_TAG = "evaluation_digest"
+
+T = TypeVar("T")
+
+
+@registry_errors
+def log_run(settings: Settings, training_key: str) -> str:
+    """Log a training to MLflow, once; returns the run's id.
+
+    A finished run with this training key is reused (its metrics are brought up to date when the evaluation has
+    changed); what a killed attempt left unfinished is deleted and logged anew.
+
+    Raises
+    ------
+    RegistryError
+        The training folder is incomplete, or MLflow refuses.
+    """
+    record = TrainingRecord.load(settings, training_key)
+    with folder_lock(settings.home / "mlflow" / "locks" / training_key):
+        client, experiment = connect(settings), experiment_id(settings)
+        run_id = _finished_run(client, experiment, training_key)
+        if run_id is None:
+            run_id = _log_new(client, experiment, record)
+        elif client.get_run(run_id).data.tags.get(EVALUATION_TAG) != record.evaluation_digest:
+            _log_evaluation(client, Target(run_id, None), record)
+    return run_id
+
+
+@dataclass(frozen=True)
+class Target:
+    """The run that is written, and the model that its metrics belong to."""
+
+    run_id: str
+    model_id: str | None
+
+
+def _finished_run(client: MlflowClient, experiment: str, training_key: str) -> str | None:
+    """The finished run of a training key; unfinished ones are deleted on the way."""
+    finished: str | None = None
+    for run in client.search_runs([experiment], f"tags.training_key = {quoted(training_key)}"):
+        if run.info.status == FINISHED:
+            finished = run.info.run_id
+        else:
+            log.warning("run %s of %s was left unfinished: deleted", run.info.run_id, training_key)
+            _delete_run(client, experiment, run.info.run_id)
+    return finished
+
+
+def _delete_run(client: MlflowClient, experiment: str, run_id: str) -> None:
+    for model in client.search_logged_models([experiment], f"source_run_id = {quoted(run_id)}"):
+        client.delete_logged_model(model.model_id)
+    client.delete_run(run_id)
+
+
+def _log_new(client: MlflowClient, experiment: str, record: TrainingRecord) -> str:
+    tags = {**record.identity, "code_version": code_version()}
+    run_id = str(client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
+    for params in batched([Param(k, v) for k, v in record.parameters.items()], SMALL_BATCH):
+        client.log_batch(run_id, params=params)
+    client.log_inputs(run_id, list(_datasets(record)))
+    _log_evaluation(client, Target(run_id, _log_model(client, experiment, run_id, record)), record)
+    for metrics in batched(_curve_metrics(record), BATCH):
+        client.log_batch(run_id, metrics=metrics)
+    client.set_terminated(run_id, FINISHED)
+    log.info("run %s (%s): %d metrics, %d plots", run_id, record.name, len(record.evaluation), len(record.plots))
+    return run_id
+
+
+def _log_evaluation(client: MlflowClient, target: Target, record: TrainingRecord) -> None:
+    now = int(time.time() * 1000)
+    values = {**record.training_metrics, **record.evaluation}
+    metrics = [Metric(k, v, now, 0, model_id=target.model_id, run_id=target.run_id) for k, v in values.items()]
+    for some in batched(metrics, BATCH):
+        client.log_batch(target.run_id, metrics=some)
+    for plot in record.plots:
+        client.log_artifact(target.run_id, str(plot), artifact_path="plots")
+    client.set_tag(target.run_id, EVALUATION_TAG, record.evaluation_digest)
+
+
+def _curve_metrics(record: TrainingRecord) -> Iterator[Metric]:
+    """Training curves as one metric a series, the step being the iteration."""
+    now = int(time.time() * 1000)
+    for name, series in sorted(record.curves.items()):
+        for segment, values in sorted(series.items()):
+            for step, value in enumerate(values):
+                yield Metric(f"curve.{name}.{segment}", float(value), now, step)
+
+
+def _datasets(record: TrainingRecord) -> Iterator[DatasetInput]:
+    """The vintage, and the features by segment, under their versions."""
+    identity = record.identity
+    yield _dataset("bars", identity["data_version"], f"data/vintages/{identity['data_version']}", "source")
+    for segment in SEGMENTS:
+        first, last = record.manifest["segments"][segment]
+        name = f"{record.manifest['feature_set']} {first} to {last}"
+        yield _dataset(name, identity["feature_version"], f"features/{identity['feature_version']}", segment)
+
+
+def _dataset(name: str, digest: str, folder: str, context: str) -> DatasetInput:
+    source = json.dumps({"uri": folder})
+    dataset = Dataset(name, digest[:DATASET_DIGEST_LENGTH], source_type="local", source=source)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def _log_model(client: MlflowClient, experiment: str, run_id: str, record: TrainingRecord) -> str:
+    """Log the artefact as a model of the pyfunc flavour, with a signature and without any pickle."""
+    logged = client.create_logged_model(
+        experiment,
+        name=record.model,
+        source_run_id=run_id,
+        tags={**record.identity, "digest": record.digest},
+        params=record.parameters,
+        model_type=record.model,
+    )
+    meta = Model(logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id)
+    with tempfile.TemporaryDirectory(prefix="mlops_model_") as folder, warnings.catch_warnings():
+        # The signature says what an input example would.
+        warnings.filterwarnings("ignore", ".*input example was not provided")
+        path = Path(folder, "model")
+        mlflow.pyfunc.save_model(
+            path,
+            loader_module="mlops_tasks.registry.pyfunc_model",
+            data_path=str(record.artefact),
+            signature=_signature(record),
+            mlflow_model=meta,
+            pip_requirements=[f"{name}=={package_version(name)}" for name in ("lightgbm", "numpy", "pandas")],
+        )
+        client.log_model_artifacts(logged.model_id, str(path))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+    return str(logged.model_id)
+
+
+def _signature(record: TrainingRecord) -> ModelSignature:
+    inputs = [ColSpec("double", name) for name in record.manifest["feature_names"]]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema([ColSpec("double", SCORE)]))
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of at most `size` successive items."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def code_version() -> str:
+    """The package's version, and the commit when the project is a checkout."""
+    command = ["git", "-C", str(PROJECT), "rev-parse", "--short=12", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return package_version("mlops_tasks")
+    return f"{package_version('mlops_tasks')}+{found}"

@@ -1,0 +1,80 @@
+"""Task entries of the registry stage."""
+
+import logging
+import math
+from typing import Any
+
+from mlops_tasks.config import load_settings
+from mlops_tasks.errors import RegistryError
+from mlops_tasks.files import write_json
+from mlops_tasks.registry.gating import gate
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.registry.models import get_tags
+from mlops_tasks.registry.runs import log_run
+from mlops_tasks.registry.training_record import TrainingRecord
+
+log = logging.getLogger(__name__)
+
+SELECTION_METRIC = "valid_rank_ic_mean"
+"""What picks the challenger among the candidates. Never a test metric: the gate needs that segment unspent."""
+
+
+LATEST_CANDIDATES = "training/latest.json"
+"""Below the home folder: the training keys of the newest run's candidates, for those who look at the result."""
+
+
+def log_run_task(*, training_key: str) -> dict[str, Any]:
+    """Log a training to MLflow; returns what the choice of the challenger needs."""
+    settings = load_settings()
+    run_id = log_run(settings, training_key)
+    record = TrainingRecord.load(settings, training_key)
+    metrics = dict(record.evaluation)
+    return {"training_key": training_key, "run_id": run_id, "model": record.model, "metrics": metrics}
+
+
+def register_challenger_task(*, candidates: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:
+    """Register the candidate with the best validation rank IC and let the alias `challenger` name it.
+
+    `candidates` are results of `log_run_task`; a single one may come bare, as Airflow hands it over from a task that
+    was mapped over one model.
+    """
+    settings = load_settings()
+    candidates = [candidates] if isinstance(candidates, dict) else candidates
+    best = choose(candidates)
+    for candidate in candidates:
+        log.info("%s: %s %s", candidate["model"], SELECTION_METRIC, candidate["metrics"].get(SELECTION_METRIC))
+    version = ModelLifecycleManager(settings).challenge(best["training_key"], best["run_id"])
+    write_json(settings.home / LATEST_CANDIDATES, {"training_keys": [c["training_key"] for c in candidates]})
+    tags = get_tags(settings, version)
+    return {
+        "version": version,
+        "training_key": best["training_key"],
+        "run_id": best["run_id"],
+        "model": best["model"],
+        "metrics": best["metrics"],
+        "data_version": tags["data_version"],
+        "feature_version": tags["feature_version"],
+    }
+
+
+def choose(candidates: list[dict[str, Any]]) -> dict[str, Any]:
+    """The candidate with the largest `SELECTION_METRIC`; ties go to the first name, None counts as the worst.
+
+    Raises
+    ------
+    RegistryError
+        There is no candidate.
+    """
+    if not candidates:
+        raise RegistryError("no candidate to register; at least one training must have been logged")
+    return min(candidates, key=lambda c: (-_selection(c), c["model"], c["training_key"]))
+
+
+def _selection(candidate: dict[str, Any]) -> float:
+    value = candidate["metrics"].get(SELECTION_METRIC)
+    return -math.inf if value is None or math.isnan(value) else float(value)
+
+
+def gate_challenger_task(*, challenger: dict[str, Any]) -> dict[str, Any]:
+    """Judge the challenger against the champion; the decision is in state and on the version's tags."""
+    return gate(load_settings(), int(challenger["version"])).to_json()

@@ -1,0 +1,123 @@
+"""What a finished training left in its folder, as the registry needs it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import RegistryError
+from mlops_tasks.files import digest_of, read_json
+from mlops_tasks.training.artefact import MANIFEST, artefact_digest
+
+SEGMENTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """A training folder, read."""
+
+    key: str
+    folder: Path
+    plan: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    evaluation: Mapping[str, float]
+    """Finite metrics of the evaluation."""
+    training_metrics: Mapping[str, float]
+    curves: Mapping[str, Mapping[str, list[float]]]
+
+    @classmethod
+    def load(cls, settings: Settings, training_key: str) -> "TrainingRecord":
+        """Read `<home>/training/<training_key>/`.
+
+        Raises
+        ------
+        RegistryError
+            The training or its evaluation is not there; names the file.
+        """
+        folder = settings.training_dir / training_key
+        return cls(
+            key=training_key,
+            folder=folder,
+            plan=_read(folder / "plan.json", "training.train"),
+            manifest=_read(folder / "model" / MANIFEST, "training.train"),
+            evaluation=finite(_read(folder / "evaluation" / "evaluation.json", "evaluation.evaluate")["metrics"]),
+            training_metrics=finite(_read(folder / "metrics.json", "training.train")),
+            curves=_read(folder / "curves.json", "training.train"),
+        )
+
+    @property
+    def model(self) -> str:
+        """Name of the model in the zoo: lightgbm, linear."""
+        return str(self.plan["model"])
+
+    @property
+    def name(self) -> str:
+        """Name of the run: the model and the newest date that it may have seen."""
+        return f"{self.model} {self.plan['last_date']}"
+
+    @property
+    def artefact(self) -> Path:
+        """The artefact folder."""
+        return self.folder / "model"
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the artefact's bytes."""
+        return artefact_digest(self.artefact)
+
+    @property
+    def evaluation_digest(self) -> str:
+        """Digest of the evaluation's metrics."""
+        return digest_of(dict(self.evaluation))
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The tags that lead from a run or a version back to its data."""
+        return {
+            "training_key": self.key,
+            "model": self.model,
+            "feature_version": str(self.manifest["feature_version"]),
+            "data_version": str(self.manifest["data_version"]),
+        }
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Run parameters: the model's configuration flattened, and what else defines the training."""
+        segments = {f"segment.{name}": " to ".join(map(str, self.manifest["segments"][name])) for name in SEGMENTS}
+        fixed = {
+            name: str(self.manifest[name])
+            for name in ("feature_set", "horizon", "label", "seed")
+            if name in self.manifest
+        }
+        config = {f"model.{name}": str(value) for name, value in flatten(self.plan.get("model_config") or {})}
+        return {"model": self.model, **fixed, **segments, **config}
+
+    @property
+    def plots(self) -> list[Path]:
+        """The evaluation's plots."""
+        return sorted((self.folder / "evaluation" / "plots").glob("*.png"))
+
+
+def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numeric, finite entries of `metrics`; what could not be computed (None) is left out."""
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in sorted(numbers.items()) if math.isfinite(value)}
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as (dotted name, value) pairs, sorted by name."""
+    for name, value in sorted(content.items()):
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _read(path: Path, stage: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise RegistryError(f"{path} is missing; run the stage {stage} for this training first")
+    content: dict[str, Any] = read_json(path)
+    return content

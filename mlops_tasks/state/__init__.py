@@ -1,0 +1,1 @@
+"""The operational database: what the operation decided, deployed, scored and saw. History is append-only."""

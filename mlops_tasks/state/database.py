@@ -1,0 +1,177 @@
+"""Engine, sessions and upgrades of the operational database: SQLite by default, PostgreSQL by `state_url`."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.orm import Session
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import ConfigError, StoreError
+from mlops_tasks.files import folder_lock
+
+log = logging.getLogger(__name__)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+_UPGRADE_LOCK = 4_203_118_271
+"""Key of PostgreSQL's advisory lock around an upgrade; any fixed number of our own."""
+_BUSY_TIMEOUT_S = 30
+
+
+@contextmanager
+def session(settings: Settings) -> Iterator[Session]:
+    """A session in one transaction: committed when the block ends, rolled back on an error.
+
+    The database is created or upgraded first when it is not at the newest migration. On SQLite the transaction is
+    immediate, so that a read followed by a write cannot be overtaken.
+
+    Raises
+    ------
+    ConfigError, StoreError
+        The address is no database address, or nothing answers there.
+    """
+    _upgrade_once(settings)
+    with Session(engine(settings.state_database), expire_on_commit=False) as active, active.begin():
+        yield active
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[Session]:
+    """A session for queries only; it waits for no writer. Errors as for `session`."""
+    _upgrade_once(settings)
+    readers = engine(settings.state_database).execution_options(reads_only=True)
+    with Session(readers, expire_on_commit=False) as active, active.begin():
+        yield active
+
+
+def upgrade(settings: Settings) -> str:
+    """Bring the database to the newest migration and return its revision; harmless when it is there already.
+
+    Several processes may call it at once: a lock (a file lock for SQLite, an advisory lock for PostgreSQL) lets one
+    migrate, in one transaction, while the others wait. Errors as for `session`.
+    """
+    with _upgrade_lock(settings), _connected(settings) as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+        before = current_revision(connection)
+        if before != newest_revision():
+            _run_migrations(connection)
+            log.info("state database: revision %s -> %s", before, newest_revision())
+    return newest_revision()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision that the database is at; None when it is empty."""
+    from alembic.migration import MigrationContext
+
+    revision: str | None = MigrationContext.configure(connection).get_current_revision()
+    return revision
+
+
+@lru_cache(maxsize=1)
+def newest_revision() -> str:
+    """The newest revision among the package's migrations."""
+    from alembic.script import ScriptDirectory
+
+    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    assert head is not None, f"no migration in {MIGRATIONS}"
+    return head
+
+
+@lru_cache(maxsize=8)
+def engine(url: str) -> Engine:
+    """The engine of a database address, one a process; connections are not kept, so that a fork shares none.
+
+    Raises
+    ------
+    ConfigError
+        `url` cannot be parsed.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(f"state_url {url!r} is no database address: {error}; e.g. sqlite:///path/state.db") from None
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, poolclass=NullPool)
+    made = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": _BUSY_TIMEOUT_S})
+    event.listen(made, "connect", _configure_sqlite)
+    event.listen(made, "begin", _begin_sqlite)
+    return made
+
+
+def _configure_sqlite(connection: Any, record: object) -> None:
+    # The driver's own transactions begin too late and not at all before DDL; ours are explicit.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", f"busy_timeout={_BUSY_TIMEOUT_S * 1000}", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads_only = connection.get_execution_options().get("reads_only", False)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+
+_upgraded: set[str] = set()
+
+
+def _upgrade_once(settings: Settings) -> None:
+    """Upgrade unless this process did it and the database file is still there."""
+    url = settings.state_database
+    file = _sqlite_file(url)
+    if url not in _upgraded or (file is not None and not file.exists()):
+        upgrade(settings)
+        _upgraded.add(url)
+
+
+def _sqlite_file(url: str) -> Path | None:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database))
+
+
+@contextmanager
+def _upgrade_lock(settings: Settings) -> Iterator[None]:
+    engine(settings.state_database)  # refuses an address that is none
+    file = _sqlite_file(settings.state_database)
+    if file is None:
+        yield
+        return
+    with folder_lock(file.parent):
+        yield
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[Connection]:
+    target = engine(settings.state_database)
+    try:
+        connection = target.connect()
+    except OperationalError as error:
+        shown = target.url.render_as_string(hide_password=True)
+        reason = str(error.orig).strip().splitlines()[0]
+        raise StoreError(f"state database {shown} does not answer: {reason}; start it or correct state_url") from None
+    with connection:
+        yield connection
+
+
+def _alembic_config() -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _run_migrations(connection: Connection) -> None:
+    from alembic import command
+
+    config = _alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

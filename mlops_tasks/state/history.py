@@ -1,0 +1,136 @@
+"""Record facts and read the newest ones. Recording the same fact twice leaves one row."""
+
+import dataclasses
+from datetime import date
+from typing import Any, TypeVar
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import StoreError
+from mlops_tasks.files import digest_of
+from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.tables import (
+    DEPLOYMENT_STATES,
+    Base,
+    Deployment,
+    DriftReport,
+    GateDecision,
+    ModelComparison,
+    ScoreBatch,
+)
+
+Row = TypeVar("Row", bound=Base)
+
+_NOT_CONTENT = {"id", "content_digest", "recorded_at", "at", "champion_key"}
+
+
+def record_gate_decision(settings: Settings, row: GateDecision) -> bool:
+    """Add a gate decision; False when an equal one is there."""
+    row.champion_key = row.champion_version or 0
+    return _record(settings, row)
+
+
+def record_deployment(settings: Settings, row: Deployment) -> bool:
+    """Add a step of a deployment; False when the newest step is equal in all but its time.
+
+    Raises
+    ------
+    StoreError
+        `row.state` is none of `DEPLOYMENT_STATES`.
+    """
+    if row.state not in DEPLOYMENT_STATES:
+        raise StoreError(f"deployment state {row.state!r} is unknown; use one of {', '.join(DEPLOYMENT_STATES)}")
+    row.content_digest = content_digest(row)
+    with session(settings) as active:
+        _lock_deployments(active)
+        newest = active.scalars(select(Deployment).order_by(Deployment.id.desc()).limit(1)).first()
+        if newest is not None and newest.content_digest == row.content_digest:
+            return False
+        active.add(row)
+    return True
+
+
+def record_score_batch(settings: Settings, row: ScoreBatch) -> bool:
+    """Add a batch of scores; False when an equal one is there."""
+    return _record(settings, row)
+
+
+def record_drift_report(settings: Settings, row: DriftReport) -> bool:
+    """Add a drift report; False when an equal one is there."""
+    return _record(settings, row)
+
+
+def record_model_comparison(settings: Settings, row: ModelComparison) -> bool:
+    """Add a comparison; False when an equal one is there."""
+    return _record(settings, row)
+
+
+def latest_gate_decision(settings: Settings, training_key: str | None = None) -> GateDecision | None:
+    """The newest decision, of one challenger where `training_key` is given."""
+    return _latest(settings, GateDecision, training_key=training_key)
+
+
+def latest_deployment(
+    settings: Settings, model_version: int | None = None, state: str | None = None
+) -> Deployment | None:
+    """The newest step, of one version or of one state where they are given."""
+    return _latest(settings, Deployment, model_version=model_version, state=state)
+
+
+def versions_that_served(settings: Settings) -> list[int]:
+    """Versions in the order in which they last came into service, the newest first."""
+    query = select(Deployment.model_version).where(Deployment.state == "serving").order_by(Deployment.id.desc())
+    with reading(settings) as active:
+        return list(dict.fromkeys(active.scalars(query)))
+
+
+def latest_score_batch(
+    settings: Settings, day: date | None = None, model_version: int | None = None
+) -> ScoreBatch | None:
+    """The newest batch, of one date or of one version where they are given."""
+    return _latest(settings, ScoreBatch, date=day, model_version=model_version)
+
+
+def latest_drift_report(settings: Settings, model_version: int | None = None) -> DriftReport | None:
+    """The newest drift report, of one version where it is given."""
+    return _latest(settings, DriftReport, model_version=model_version)
+
+
+def latest_model_comparison(settings: Settings, challenger_version: int | None = None) -> ModelComparison | None:
+    """The newest comparison, of one challenger where it is given."""
+    return _latest(settings, ModelComparison, challenger_version=challenger_version)
+
+
+def content_digest(row: Base) -> str:
+    """Digest of what the caller gave, times excepted."""
+    values = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name not in _NOT_CONTENT}
+    return digest_of(values, length=64)
+
+
+def _record(settings: Settings, row: Base) -> bool:
+    row.content_digest = content_digest(row)
+    values = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name != "id"}
+    with session(settings) as active:
+        dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+        insert = dialects[active.get_bind().dialect.name](type(row)).values(values)
+        # One statement, so that two processes that record the same fact at once leave one row.
+        result: Any = active.execute(insert.on_conflict_do_nothing())
+        return bool(result.rowcount)
+
+
+def _latest(settings: Settings, table: type[Row], **equal: object) -> Row | None:
+    query = select(table).order_by(table.id.desc()).limit(1)
+    for name, value in equal.items():
+        if value is not None:
+            query = query.where(getattr(table, name) == value)
+    with reading(settings) as active:
+        return active.scalars(query).first()
+
+
+def _lock_deployments(active: Session) -> None:
+    """One writer at a time; SQLite's immediate transaction is that already."""
+    if active.get_bind().dialect.name == "postgresql":
+        active.execute(text("LOCK TABLE deployment IN SHARE ROW EXCLUSIVE MODE"))

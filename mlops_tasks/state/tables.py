@@ -1,0 +1,126 @@
+"""The tables. Each row is a fact that happened; rows are never changed or removed (triggers refuse it)."""
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Date, DateTime, Dialect, Float, MetaData, String, TypeDecorator, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+DEPLOYMENT_STATES = ("started", "serving", "rolled_back", "failed")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time on every database; SQLite itself keeps no zone. A naive value is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC, without zone where the database keeps none."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no zone; give an aware time, e.g. datetime.now(UTC)")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Back to an aware UTC time."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def now() -> datetime:
+    """The present, aware, UTC."""
+    return datetime.now(UTC)
+
+
+class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
+    """Root of the tables; rows are dataclasses with keyword arguments."""
+
+    metadata = MetaData(
+        naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s", "ix": "ix_%(column_0_label)s"}
+    )
+    type_annotation_map = {dict[str, Any]: JSON, datetime: UtcDateTime(), date: Date()}  # noqa: RUF012  (SQLAlchemy's own contract)
+
+    id: Mapped[int] = mapped_column(primary_key=True, init=False, repr=False)
+    content_digest: Mapped[str] = mapped_column(String(64), init=False, repr=False)
+    """Digest of the columns that a caller gives, times excepted: what "equal" means when a row is recorded twice."""
+    recorded_at: Mapped[datetime] = mapped_column(init=False, default_factory=now)
+
+
+class GateDecision(Base):
+    """What the gate decided about a challenger against a champion (None: there was none)."""
+
+    __tablename__ = "gate_decision"
+    __table_args__ = (UniqueConstraint("training_key", "champion_key", "content_digest"),)
+
+    training_key: Mapped[str]
+    decision: Mapped[dict[str, Any]]
+    """`GateDecision.to_json()` of `evaluation/gate.py`."""
+    champion_version: Mapped[int | None] = mapped_column(default=None)
+    model_name: Mapped[str] = mapped_column(default="")
+    data_version: Mapped[str] = mapped_column(default="")
+    champion_key: Mapped[int] = mapped_column(init=False, default=0, repr=False)
+    """`champion_version` or 0, because NULLs are never equal to one another in a unique key."""
+
+
+class Deployment(Base):
+    """One step of a deployment. The same step twice in a row is one row; a later return to a version is a new one."""
+
+    __tablename__ = "deployment"
+
+    model_version: Mapped[int] = mapped_column(index=True)
+    training_key: Mapped[str]
+    data_version: Mapped[str]
+    strategy: Mapped[str]
+    state: Mapped[str] = mapped_column(index=True)
+    """One of `DEPLOYMENT_STATES`."""
+    reason: Mapped[str] = mapped_column(default="")
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class ScoreBatch(Base):
+    """The scores of one date by one model version."""
+
+    __tablename__ = "score_batch"
+    __table_args__ = (UniqueConstraint("date", "model_version", "content_digest"),)
+
+    date: Mapped[date]
+    model_version: Mapped[int]
+    alias: Mapped[str]
+    instruments: Mapped[int]
+    """How many instruments have a score."""
+    digest: Mapped[str]
+    """Digest of the score file's content."""
+
+
+class DriftReport(Base):
+    """A drift report's summary; the report itself lies at `path`, relative to MLOPS_HOME."""
+
+    __tablename__ = "drift_report"
+    __table_args__ = (UniqueConstraint("date", "model_version", "data_version", "content_digest"),)
+
+    date: Mapped[date]
+    model_version: Mapped[int]
+    data_version: Mapped[str]
+    psi_max: Mapped[float | None] = mapped_column(Float)
+    n_warn: Mapped[int]
+    n_alert: Mapped[int]
+    path: Mapped[str]
+
+
+class ModelComparison(Base):
+    """A paired comparison of champion and challenger up to a date."""
+
+    __tablename__ = "model_comparison"
+    __table_args__ = (UniqueConstraint("champion_version", "challenger_version", "last_date", "content_digest"),)
+
+    champion_version: Mapped[int]
+    challenger_version: Mapped[int]
+    last_date: Mapped[date]
+    result: Mapped[dict[str, Any]]
+
+
+TABLES: tuple[type[Base], ...] = (GateDecision, Deployment, ScoreBatch, DriftReport, ModelComparison)

@@ -1,0 +1,80 @@
+"""Home folders that are made once a session and copied: databases and features take seconds to make, none to copy."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mlops_tasks.config import GateSettings, ServingSettings, Settings, StackSettings
+from mlops_tasks.data.vintages import Vintage, load_vintage
+from mlops_tasks.registry.client import connect
+from tests.operation import free_ports, publish_vintage, register_model
+from tests.registry.trainings import Spec
+
+
+@pytest.fixture(scope="session")
+def migrated_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database."""
+    home = tmp_path_factory.mktemp("mlflow_template")
+    connect(Settings(home=home)).search_experiments()
+    return home / "mlflow" / "mlflow.db"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, migrated_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a home with an empty registry; stage tasks find it too."""
+    return new_home(tmp_path, migrated_mlflow, monkeypatch)
+
+
+def new_home(home: Path, migrated_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Prepare a home folder and the environment that names it."""
+    monkeypatch.setenv("MLOPS_HOME", str(home))
+    monkeypatch.setenv("MLOPS_SCORING_TOKEN", "token-of-the-tests")
+    monkeypatch.setenv("MLOPS_SERVING__POLL_S", "0.2")
+    monkeypatch.setenv("MLOPS_SERVING__DEPLOY_TIMEOUT_S", "10")
+    (port,) = free_ports(1)
+    monkeypatch.setenv("MLOPS_STACK__SCORING_PORT", str(port))
+    (home / "mlflow").mkdir()
+    shutil.copy(migrated_mlflow, home / "mlflow" / "mlflow.db")
+    return Settings(
+        home=home,
+        stack=StackSettings(scoring_port=port),
+        serving=ServingSettings(poll_s=0.2, deploy_timeout_s=10),
+        gate=GateSettings(),
+    )
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A home with a published vintage and its features."""
+
+    settings: Settings
+    vintage: Vintage
+    feature_version: str
+
+    def register(self, spec: Spec) -> int:
+        """Train, log and register a model on the vintage; it becomes the challenger."""
+        return register_model(self.settings, spec, self.vintage, self.feature_version)
+
+
+@pytest.fixture(scope="session")
+def vintage_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A home with a published vintage and its features; their versions."""
+    home = tmp_path_factory.mktemp("vintage_template")
+    vintage, feature_version = publish_vintage(Settings(home=home))
+    return home, vintage.data_version, feature_version
+
+
+@pytest.fixture
+def operation(settings: Settings, vintage_template: tuple[Path, str, str]) -> Operation:
+    """A home with an empty registry, a published vintage and its features."""
+    return new_operation(settings, vintage_template)
+
+
+def new_operation(settings: Settings, vintage_template: tuple[Path, str, str]) -> Operation:
+    """Copy the vintage and its features into a home."""
+    home, data_version, feature_version = vintage_template
+    for name in ("data", "features"):
+        shutil.copytree(home / name, settings.home / name)
+    return Operation(settings, load_vintage(settings, data_version), feature_version)

@@ -1,0 +1,113 @@
+"""Logging a training to a real MLflow on SQLite."""
+
+import json
+
+import pytest
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import RegistryError
+from mlops_tasks.files import read_json, write_json
+from mlops_tasks.registry.client import EXPERIMENT, connect, experiment_id
+from mlops_tasks.registry.runs import log_run
+from tests.registry.trainings import Spec, make_training
+
+
+def test_a_run_holds_parameters_metrics_curves_datasets_plots_and_tags(settings: Settings) -> None:
+    """Everything that a training left can be read back from MLflow."""
+    spec = Spec(metrics={"valid_rank_ic_mean": 0.03, "test_icir": None, "test_ic_mean": 1e-3})
+    folder = make_training(settings, spec)
+    client = connect(settings)
+    run = client.get_run(log_run(settings, spec.key))
+
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "lightgbm 2020-06-30"
+    assert run.data.params["model.hyperparameters.num_leaves"] == "7"
+    assert run.data.params["segment.train"] == "2020-01-01 to 2020-03-24"
+    assert run.data.metrics["valid_rank_ic_mean"] == 0.03
+    assert run.data.metrics["best_iteration"] == 20
+    assert "test_icir" not in run.data.metrics
+    assert {k: run.data.tags[k] for k in ("training_key", "model", "data_version", "feature_version")} == {
+        "training_key": spec.key,
+        "model": "lightgbm",
+        "data_version": "data0",
+        "feature_version": "features0",
+    }
+    assert run.data.tags["code_version"]
+    curve = client.get_metric_history(run.info.run_id, "curve.l2.valid")
+    assert [m.value for m in sorted(curve, key=lambda m: m.step)] == read_json(folder / "curves.json")["l2"]["valid"]
+    inputs = {i.tags[0].value: (i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs}
+    assert inputs["source"] == ("bars", "data0")
+    assert inputs["test"] == ("alpha158 2020-05-06 to 2020-06-30", "features0")
+    assert [a.path for a in client.list_artifacts(run.info.run_id, "plots")] == ["plots/ic.png"]
+
+
+def test_the_logged_model_has_a_signature_metrics_and_no_pickle(settings: Settings) -> None:
+    """MLflow knows the model's inputs and its metrics, and stores plain text only."""
+    spec = Spec()
+    make_training(settings, spec)
+    run_id = log_run(settings, spec.key)
+    client = connect(settings)
+    (model,) = client.search_logged_models([experiment_id(settings)])
+    assert model.source_run_id == run_id
+    assert str(model.status) == "READY"
+    assert {m.key: m.value for m in model.metrics}["valid_rank_ic_mean"] == 0.03
+    paths = [p for p in (settings.home / "mlflow" / "artifacts").rglob("*") if p.is_file()]
+    assert not [p for p in paths if p.suffix in {".pkl", ".pickle", ".joblib"}]
+    assert {"model.json", "model.txt", "processors.json", "MLmodel"} <= {p.name for p in paths}
+
+
+def test_logging_twice_is_one_run(settings: Settings) -> None:
+    """A repeated task finds its run."""
+    make_training(settings, Spec())
+    first = log_run(settings, Spec().key)
+    assert log_run(settings, Spec().key) == first
+    assert len(connect(settings).search_runs([experiment_id(settings)])) == 1
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "FAILED", "KILLED"])
+def test_an_unfinished_run_is_replaced(settings: Settings, status: str) -> None:
+    """What a killed attempt left is deleted, its model too, and the training is logged anew."""
+    make_training(settings, Spec())
+    client = connect(settings)
+    first = log_run(settings, Spec().key)
+    client.update_run(first, status=status)
+    second = log_run(settings, Spec().key)
+    assert second != first
+    assert [r.info.run_id for r in client.search_runs([experiment_id(settings)])] == [second]
+    assert [m.source_run_id for m in client.search_logged_models([experiment_id(settings)])] == [second]
+
+
+def test_a_new_evaluation_updates_the_run(settings: Settings) -> None:
+    """A finished run shows the newest evaluation of its training."""
+    folder = make_training(settings, Spec())
+    run_id = log_run(settings, Spec().key)
+    write_json(folder / "evaluation" / "evaluation.json", {"metrics": {"valid_rank_ic_mean": 0.07}})
+    assert log_run(settings, Spec().key) == run_id
+    assert connect(settings).get_run(run_id).data.metrics["valid_rank_ic_mean"] == 0.07
+
+
+def test_more_curve_points_than_one_call_takes(settings: Settings) -> None:
+    """A curve of 2,500 iterations arrives whole."""
+    folder = make_training(settings, Spec())
+    values = [1.0 / (i + 1) for i in range(2500)]
+    (folder / "curves.json").write_text(json.dumps({"l2": {"train": values}}))
+    run_id = log_run(settings, Spec().key)
+    history = connect(settings).get_metric_history(run_id, "curve.l2.train")
+    assert len(history) == 2500
+
+
+def test_a_missing_evaluation_is_named(settings: Settings) -> None:
+    """The error names the file and the stage that makes it."""
+    folder = make_training(settings, Spec())
+    (folder / "evaluation" / "evaluation.json").unlink()
+    with pytest.raises(RegistryError, match=r"evaluation\.json is missing; run the stage evaluation\.evaluate"):
+        log_run(settings, Spec().key)
+    assert connect(settings).get_experiment_by_name(EXPERIMENT) is None
+
+
+def test_an_unreachable_server_is_a_registry_error(settings: Settings) -> None:
+    """A server that is down is reported with its address, within seconds."""
+    make_training(settings, Spec())
+    down = settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
+    with pytest.raises(RegistryError, match=r"http://127\.0\.0\.1:9"):
+        log_run(down, Spec().key)

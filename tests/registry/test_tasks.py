@@ -1,0 +1,171 @@
+"""The registry's stage tasks: log, choose, register, judge."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_tasks.errors import RegistryError
+from mlops_tasks.registry.client import CHALLENGER, CHAMPION
+from mlops_tasks.registry.gating import predictions_of_test
+from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.models import get_alias_version, get_tags
+from mlops_tasks.registry.tasks import choose, gate_challenger_task, log_run_task, register_challenger_task
+from mlops_tasks.state.history import latest_gate_decision
+from tests.operation import learning_data
+from tests.registry.conftest import Operation
+from tests.registry.trainings import Spec, make_training
+
+
+def candidate(model: str, valid: float | None, test: float = 0.0) -> dict[str, Any]:
+    metrics = {"valid_rank_ic_mean": valid, "test_rank_ic_mean": test}
+    return {"training_key": model, "run_id": "r", "model": model, "metrics": metrics}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "best"),
+    [
+        ([candidate("a", 0.01), candidate("b", 0.02)], "b"),
+        ([candidate("a", 0.01, test=0.9), candidate("b", 0.02, test=-0.9)], "b"),
+        ([candidate("b", 0.02), candidate("a", 0.02)], "a"),
+        ([candidate("a", None), candidate("b", -0.5)], "b"),
+        ([candidate("b", None), candidate("a", None)], "a"),
+        ([candidate("a", float("nan")), candidate("b", -0.5)], "b"),
+        ([{**candidate("a", 0), "metrics": {}}, candidate("b", -0.5)], "b"),
+    ],
+)
+def test_the_best_on_validation_is_chosen(candidates: list[dict[str, Any]], best: str) -> None:
+    """Validation rank IC decides, the test segment never; ties go by name; no value is the worst."""
+    assert choose(candidates)["model"] == best
+    assert choose(candidates[::-1])["model"] == best
+
+
+def test_no_candidate_is_an_error() -> None:
+    """Nothing to choose from is said so."""
+    with pytest.raises(RegistryError, match="no candidate"):
+        choose([])
+
+
+def test_from_two_trainings_to_a_challenger_and_the_first_champion(operation: Operation) -> None:
+    """Two trainings are logged, the better one on validation is registered, and the gate bootstraps."""
+    data = learning_data(operation.settings, operation.feature_version)
+    versions = {"data_version": operation.vintage.data_version, "feature_version": operation.feature_version}
+    good = Spec(key="a" * 16, metrics={"valid_rank_ic_mean": 0.05}, **versions)
+    poor = Spec(key="b" * 16, model="linear", metrics={"valid_rank_ic_mean": 0.01}, **versions)
+    for spec in (good, poor):
+        make_training(operation.settings, spec, data)
+    candidates = [log_run_task(training_key=spec.key) for spec in (poor, good)]
+    assert [c["model"] for c in candidates] == ["linear", "lightgbm"]
+
+    challenger = register_challenger_task(candidates=candidates)
+    assert challenger["training_key"] == good.key
+    assert register_challenger_task(candidates=candidates) == challenger
+    assert get_alias_version(operation.settings, CHALLENGER) == challenger["version"]
+
+    decision = gate_challenger_task(challenger=challenger)
+    assert (decision["decision"], decision["rule"]) == ("promote", "bootstrap")
+    assert decision["champion_version"] is None
+    assert get_alias_version(operation.settings, CHAMPION) is None
+    assert get_tags(operation.settings, challenger["version"])["gate_rule"] == "bootstrap"
+    recorded = latest_gate_decision(operation.settings)
+    assert recorded is not None
+    assert recorded.training_key == good.key
+
+
+@pytest.fixture
+def noise_champion(operation: Operation) -> int:
+    """A champion that has learned noise, over the whole learning period of its challengers."""
+    version = operation.register(Spec(key="n" * 16, skill=0.0, seed=3))
+    ModelLifecycleManager(operation.settings).promote(version)
+    return version
+
+
+def test_a_better_model_is_promoted_and_a_repeated_gate_agrees(operation: Operation, noise_champion: int) -> None:
+    """The planted signal is worth more than noise, beyond the gate's test; the second call says the same."""
+    version = operation.register(Spec(key="b" * 16))
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["decision"], decision["rule"]) == ("promote", "superiority")
+    assert decision["champion_version"] == noise_champion
+    assert decision["gain"] > 0.1
+    assert gate_challenger_task(challenger={"version": version}) == decision
+
+
+def test_the_champion_is_scored_as_its_own_predictions_say(operation: Operation, noise_champion: int) -> None:
+    """The gain is the difference of the mean daily rank ICs in the two trainings' prediction files."""
+    version = operation.register(Spec(key="b" * 16))
+    decision = gate_challenger_task(challenger={"version": version})
+    means = []
+    for key in ("b" * 16, "n" * 16):
+        frame = predictions_of_test(operation.settings, key)
+        daily = [day["score"].corr(day["label"], method="spearman") for _, day in frame.groupby("datetime")]
+        means.append(np.mean(daily))
+    assert decision["gain"] == pytest.approx(means[0] - means[1], abs=1e-12)
+
+
+def test_no_gain_keeps_the_champion(operation: Operation) -> None:
+    """Noise does not replace the planted signal."""
+    champion = operation.register(Spec(key="b" * 16))
+    ModelLifecycleManager(operation.settings).promote(champion)
+    version = operation.register(Spec(key="n" * 16, skill=0.0, seed=3))
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["decision"], decision["rule"]) == ("keep", "no_proven_gain")
+    assert ModelLifecycleManager(operation.settings).state(version) == LifecycleState.CHALLENGER
+
+
+def test_the_champion_itself_is_unchanged(operation: Operation, noise_champion: int) -> None:
+    """The same training again is no challenge, and the champion's tags stay."""
+    before = get_tags(operation.settings, noise_champion)
+    decision = gate_challenger_task(challenger={"version": noise_champion})
+    assert (decision["decision"], decision["rule"]) == ("keep", "unchanged")
+    assert get_tags(operation.settings, noise_champion) == before
+
+
+def test_constant_scores_are_rejected(operation: Operation) -> None:
+    """A model that scores every name alike on many days is rejected, and its version says so."""
+    version = operation.register(Spec(key="c" * 16))
+    path = operation.settings.training_dir / ("c" * 16) / "predictions.parquet"
+    frame = pd.read_parquet(path)
+    frame.loc[frame["datetime"] > frame["datetime"].unique()[-15], "score"] = 0.5
+    frame.to_parquet(path, index=False)
+    decision = gate_challenger_task(challenger={"version": version})
+    for _ in range(2):  # judged anew each time, since the policy may have changed
+        assert gate_challenger_task(challenger={"version": version}) == decision
+    assert (decision["decision"], decision["rule"]) == ("reject", "constant_scores")
+    assert ModelLifecycleManager(operation.settings).state(version) == LifecycleState.REJECTED
+
+
+def test_a_version_that_was_rolled_back_is_not_promoted_again(operation: Operation, noise_champion: int) -> None:
+    """After a person has rejected a promoted version, the next run on the same bars leaves it where it is."""
+    manager = ModelLifecycleManager(operation.settings)
+    version = operation.register(Spec(key="b" * 16))
+    assert gate_challenger_task(challenger={"version": version})["decision"] == "promote"
+    manager.promote(version)
+    manager.restore(version)
+    manager.reject(version)
+    for _ in range(2):
+        decision = gate_challenger_task(challenger={"version": version})
+        assert (decision["decision"], decision["rule"]) == ("keep", "withdrawn")
+
+
+def test_a_champion_of_other_features_is_not_compared(operation: Operation) -> None:
+    """A champion whose features the challenger's set lacks stays, and the reason names them."""
+    make_training(operation.settings, Spec(key="o" * 16, feature_names=["ALIEN1", "ALIEN2"]))
+    manager = ModelLifecycleManager(operation.settings)
+    run_id = log_run_task(training_key="o" * 16)["run_id"]
+    manager.promote(manager.challenge("o" * 16, run_id))
+    version = operation.register(Spec(key="b" * 16))
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["decision"], decision["rule"]) == ("keep", "not_comparable")
+    assert "ALIEN1" in decision["reasons"][0]
+
+
+def test_days_that_the_champion_learned_from_are_left_out(operation: Operation) -> None:
+    """Test days inside the champion's own learning period do not count, and the reasons say so."""
+    champion = operation.register(Spec(key="n" * 16, skill=0.0, seed=3, later_days=10))
+    ModelLifecycleManager(operation.settings).promote(champion)
+    version = operation.register(Spec(key="b" * 16))
+    days = predictions_of_test(operation.settings, "b" * 16).index.get_level_values("datetime").unique()
+    decision = gate_challenger_task(challenger={"version": version})
+    assert decision["n_days"] == len(days) - 10
+    assert "10 test days up to 2020-05-19 are left out" in decision["reasons"][-1]

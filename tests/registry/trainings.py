@@ -1,0 +1,126 @@
+"""Small but real training folders: a LightGBM or linear artefact on planted data, with what its training leaves."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.config import Settings
+from mlops_tasks.files import write_json
+from mlops_tasks.training.artefact import ModelArtefact, write_manifest
+
+FEATURES = ["KMID", "ROC5", "STD20"]
+INSTRUMENTS = [f"S{i:03d}" for i in range(20)]
+DAYS = pd.bdate_range("2020-01-01", periods=130)
+SEGMENTS = {"train": DAYS[:60], "valid": DAYS[60:90], "test": DAYS[90:]}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a fabricated training is."""
+
+    key: str = "a" * 16
+    model: str = "lightgbm"
+    seed: int = 1
+    skill: float = 1.0
+    """How much of the label's planted signal the model has seen in training: 0 is noise only."""
+    feature_names: list[str] = field(default_factory=lambda: list(FEATURES))
+    metrics: dict[str, Any] = field(default_factory=lambda: {"valid_rank_ic_mean": 0.03, "test_rank_ic_mean": 0.02})
+    data_version: str = "data0"
+    feature_version: str = "features0"
+    later_days: int = 0
+    """By how many days the learning period that the manifest names ends later than `SEGMENTS`."""
+
+
+def market(names: list[str] = FEATURES) -> tuple[pd.DataFrame, pd.Series]:
+    """Features (datetime, instrument) x names, float32 with some NaN, and a label that follows the first feature."""
+    index = pd.MultiIndex.from_product([DAYS, INSTRUMENTS], names=["datetime", "instrument"])
+    random = np.random.default_rng(5)
+    values = random.standard_normal((len(index), len(names))).astype(np.float32)
+    label = pd.Series(0.01 * values[:, 0] + 0.02 * random.standard_normal(len(index)), index, name="label")
+    values[random.random(values.shape) < 0.01] = np.nan
+    return pd.DataFrame(values, index, names), label
+
+
+def rows(frame: Any, segment: str) -> Any:
+    """The part of a frame or series that lies in a segment."""
+    days = SEGMENTS[segment]
+    return frame.loc[days[0] : days[-1]]
+
+
+Data = tuple[pd.DataFrame, pd.Series]
+"""Features and label, MultiIndex (datetime, instrument), over `DAYS`."""
+
+
+def make_training(settings: Settings, spec: Spec, data: Data | None = None) -> Path:
+    """Write `<home>/training/<key>/` as the training and evaluation stages do."""
+    features, label = market(spec.feature_names) if data is None else data
+    folder = settings.training_dir / spec.key
+    (folder / "model").mkdir(parents=True)
+    curves = _write_model(folder / "model", spec, features, label)
+    segments = {name: [str(days[0].date()), str(days[-1].date())] for name, days in SEGMENTS.items()}
+    segments["valid"][1] = str(DAYS[89 + spec.later_days].date())
+    lineage = {
+        "training_key": spec.key,
+        "model": spec.model,
+        "feature_set": "alpha158",
+        "feature_version": spec.feature_version,
+        "data_version": spec.data_version,
+        "horizon": 1,
+        "segments": segments,
+        "seed": spec.seed,
+    }
+    write_manifest(folder / "model", {**lineage, "family": spec.model, "feature_names": list(features.columns)})
+    plan = {**lineage, "last_date": segments["test"][1], "models": [spec.model]}
+    config = {"family": spec.model, "hyperparameters": {"num_leaves": 7, "learning_rate": 0.1}}
+    write_json(folder / "plan.json", {**plan, "model_config": config})
+    write_json(folder / "curves.json", curves)
+    write_json(folder / "importance.json", {})
+    write_json(folder / "metrics.json", {"best_iteration": 20, "train_seconds": 0.5, "train_rows": 1200})
+    _write_predictions(folder, features, label)
+    plots = folder / "evaluation" / "plots"
+    plots.mkdir(parents=True)
+    (plots / "ic.png").write_bytes(b"\x89PNG")
+    write_json(folder / "evaluation" / "evaluation.json", {"metrics": spec.metrics})
+    return folder
+
+
+def _write_model(folder: Path, spec: Spec, features: pd.DataFrame, label: pd.Series) -> dict[str, Any]:
+    random = np.random.default_rng(spec.seed)
+    x = rows(features, "train").to_numpy()
+    noise = 0.02 * random.standard_normal(len(x))
+    y = spec.skill * rows(label, "train").to_numpy() + noise
+    if spec.model == "linear":
+        robust = {"centre": [0.0] * x.shape[1], "scale": [1.0] * x.shape[1]}
+        write_json(folder / "processors.json", {"kind": "robust_zscore_fill_zero", **robust})
+        weights = np.linalg.lstsq(np.nan_to_num(x.astype(np.float64)), y, rcond=None)[0]
+        write_json(folder / "linear.json", {"coefficients": [float(w) for w in weights], "intercept": 0.0})
+        return {}
+    recorded: dict[str, Any] = {}
+    train = lightgbm.Dataset(x, y)
+    parameters = {"num_leaves": 7, "verbose": -1, "seed": spec.seed, "num_threads": 1, "deterministic": True}
+    valid = lightgbm.Dataset(rows(features, "valid").to_numpy(), rows(label, "valid").to_numpy(), reference=train)
+    booster = lightgbm.train(
+        parameters,
+        train,
+        num_boost_round=20,
+        valid_sets=[train, valid],
+        valid_names=["train", "valid"],
+        callbacks=[lightgbm.record_evaluation(recorded)],
+    )
+    booster.save_model(str(folder / "model.txt"))
+    write_json(folder / "processors.json", {"kind": "none"})
+    return {"l2": {segment: recorded[segment]["l2"] for segment in recorded}}
+
+
+def _write_predictions(folder: Path, features: pd.DataFrame, label: pd.Series) -> None:
+    artefact = ModelArtefact.load(folder / "model")
+    parts = [
+        artefact.predict(rows(features, segment)).to_frame().assign(segment=segment, label=rows(label, segment))
+        for segment in ("valid", "test")
+    ]
+    columns = ["datetime", "instrument", "segment", "score", "label"]
+    pd.concat(parts).reset_index()[columns].to_parquet(folder / "predictions.parquet", index=False)

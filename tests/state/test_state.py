@@ -1,0 +1,192 @@
+"""The operational database on SQLite and on PostgreSQL."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import ConfigError, StoreError
+from mlops_tasks.state import history
+from mlops_tasks.state.database import engine, newest_revision, reading, session, upgrade
+from mlops_tasks.state.tables import (
+    TABLES,
+    Base,
+    Deployment,
+    DriftReport,
+    GateDecision,
+    ModelComparison,
+    ScoreBatch,
+)
+
+
+def _postgres_url() -> str | None:
+    """The server to test against: the configured one, or a local one that lets us in."""
+    configured = os.environ.get("MLOPS_TEST_POSTGRES")
+    for url in [configured] if configured else ["postgresql+psycopg2://postgres@127.0.0.1:5432/test"]:
+        try:
+            probe = sa.create_engine(url, connect_args={"connect_timeout": 2})
+            with probe.connect():
+                return url
+        except sa.exc.OperationalError:
+            if configured:
+                raise
+    return None
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of an empty database of its own."""
+    if request.param == "sqlite":
+        yield Settings(home=tmp_path)
+        return
+    url = _postgres_url()
+    if url is None:
+        pytest.skip("no PostgreSQL server answers; set MLOPS_TEST_POSTGRES")
+    schema = f"mlops_{uuid.uuid4().hex[:12]}"
+    admin = sa.create_engine(url, poolclass=sa.NullPool)
+    with admin.begin() as connection:
+        connection.execute(sa.schema.CreateSchema(schema))
+    joiner = "&" if "?" in url else "?"
+    yield Settings(home=tmp_path, state_url=f"{url}{joiner}options=-csearch_path%3D{schema}")
+    with admin.begin() as connection:
+        connection.execute(sa.schema.DropSchema(schema, cascade=True))
+
+
+def _step(state: str = "started", version: int = 1, **changes: object) -> Deployment:
+    values = {"training_key": "k1", "data_version": "d1", "strategy": "blue_green", "reason": "gate"}
+    return Deployment(model_version=version, state=state, **(values | changes))
+
+
+def _rows() -> list[tuple[object, Base]]:
+    day = date(2024, 1, 5)
+    return [
+        (history.record_gate_decision, GateDecision(training_key="k1", decision={"decision": "promote", "gain": 0.01})),
+        (history.record_deployment, _step()),
+        (
+            history.record_score_batch,
+            ScoreBatch(date=day, model_version=1, alias="champion", instruments=3, digest="x"),
+        ),
+        (
+            history.record_drift_report,
+            DriftReport(date=day, model_version=1, data_version="d", psi_max=None, n_warn=1, n_alert=0, path="p"),
+        ),
+        (
+            history.record_model_comparison,
+            ModelComparison(champion_version=1, challenger_version=2, last_date=day, result={"p": 0.2}),
+        ),
+    ]
+
+
+def test_recording_twice_leaves_one_row(settings: Settings) -> None:
+    """Each fact is written once, however often it is recorded."""
+    assert [record(settings, row) for record, row in _rows()] == [True] * 5
+    assert [record(settings, row) for record, row in _rows()] == [False] * 5
+    with reading(settings) as active:
+        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in TABLES] == [1] * 5
+
+
+def test_latest_returns_the_newest_row_as_recorded(settings: Settings) -> None:
+    """What is read back equals what was recorded, and a changed fact is a second row."""
+    first = GateDecision(training_key="k1", champion_version=3, decision={"decision": "keep", "gain": -0.25, "n": [1]})
+    second = GateDecision(training_key="k2", champion_version=None, decision={"decision": "promote"})
+    assert history.latest_gate_decision(settings) is None
+    history.record_gate_decision(settings, first)
+    history.record_gate_decision(settings, second)
+    newest = history.latest_gate_decision(settings)
+    assert newest is not None and newest.training_key == "k2" and newest.champion_version is None
+    older = history.latest_gate_decision(settings, "k1")
+    assert older is not None and older.decision == {"decision": "keep", "gain": -0.25, "n": [1]}
+    assert older.recorded_at.tzinfo is UTC and abs(older.recorded_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_deployment_history_keeps_a_return_to_a_version(settings: Settings) -> None:
+    """started, serving, another version, serving again are four rows; a repeated step is none."""
+    steps = [("started", 1), ("started", 1), ("serving", 1), ("serving", 2), ("serving", 1), ("serving", 1)]
+    written = [history.record_deployment(settings, _step(state, version)) for state, version in steps]
+    assert written == [True, False, True, True, True, False]
+    latest = history.latest_deployment(settings, state="serving")
+    assert latest is not None and latest.model_version == 1
+    assert history.latest_deployment(settings, model_version=2).model_version == 2  # type: ignore[union-attr]
+
+
+def test_unknown_deployment_state_is_refused(settings: Settings) -> None:
+    """A state outside the list is an error that names the list."""
+    with pytest.raises(StoreError, match="started, serving, rolled_back, failed"):
+        history.record_deployment(settings, _step("sleeping"))
+
+
+def test_times_are_utc_whatever_zone_was_given(settings: Settings) -> None:
+    """A time given in another zone comes back as the same instant in UTC; a naive one is refused."""
+    given = datetime(2024, 3, 1, 9, 30, tzinfo=timezone(timedelta(hours=8)))
+    history.record_deployment(settings, _step(at=given))
+    latest = history.latest_deployment(settings)
+    assert latest is not None and latest.at == given and latest.at.utcoffset() == timedelta(0)
+    with pytest.raises(sa.exc.StatementError, match="no zone"):
+        history.record_deployment(settings, _step("serving", at=datetime(2024, 3, 1)))
+
+
+@pytest.mark.parametrize("statement", ["UPDATE deployment SET reason = 'x'", "DELETE FROM deployment"])
+def test_rows_cannot_be_changed(settings: Settings, statement: str) -> None:
+    """The database itself refuses to change or remove history."""
+    history.record_deployment(settings, _step())
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"), session(settings) as active:
+        active.execute(sa.text(statement))
+
+
+def test_migrations_make_exactly_the_tables_of_the_models(settings: Settings) -> None:
+    """An upgraded database and the table definitions do not differ."""
+    assert upgrade(settings) == upgrade(settings) == newest_revision()
+    with engine(settings.state_database).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_processes_that_start_at_once_upgrade_once(settings: Settings) -> None:
+    """Four processes that open an empty database together all succeed and record one row between them."""
+    code = (
+        "from mlops_tasks.config import Settings; from pathlib import Path; import sys\n"
+        "from mlops_tasks.state import history; from mlops_tasks.state.tables import Deployment\n"
+        "s = Settings(home=Path(sys.argv[1]), state_url=sys.argv[2])\n"
+        "history.record_deployment(s, Deployment(model_version=1, training_key='k', data_version='d',"
+        " strategy='b', state='started'))"
+    )
+    command = [sys.executable, "-c", code, str(settings.home), settings.state_database]
+    children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [(child.wait(), child.communicate()[1]) for child in children] == [(0, "")] * 4
+    with reading(settings) as active:
+        assert active.scalar(sa.select(sa.func.count()).select_from(Deployment)) == 1
+
+
+def test_an_error_in_a_session_rolls_back(settings: Settings) -> None:
+    """Nothing of a failed transaction stays."""
+    with pytest.raises(RuntimeError), session(settings) as active:
+        row = _step()
+        row.content_digest = "x"
+        active.add(row)
+        active.flush()
+        raise RuntimeError
+    assert history.latest_deployment(settings) is None
+
+
+def test_sqlite_is_configured_for_many_processes(tmp_path: Path) -> None:
+    """SQLite runs in WAL mode with a busy timeout and foreign keys."""
+    with reading(Settings(home=tmp_path)) as active:
+        values = [active.scalar(sa.text(f"PRAGMA {p}")) for p in ("journal_mode", "busy_timeout", "foreign_keys")]
+    assert values == ["wal", 30000, 1]
+
+
+def test_a_bad_address_is_a_clear_error(tmp_path: Path) -> None:
+    """Text that is no address and a server that does not answer are errors that name the setting."""
+    with pytest.raises(ConfigError, match="state_url"):
+        upgrade(Settings(home=tmp_path, state_url="not an address"))
+    with pytest.raises(StoreError, match="state_url"):
+        upgrade(Settings(home=tmp_path, state_url="postgresql+psycopg2://x@127.0.0.1:1/x"))
