@@ -1,0 +1,106 @@
+"""Task entry of the experiments stage."""
+
+import logging
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.experiments.comparison import (
+    MIN_DAYS,
+    REPORT,
+    Contest,
+    compare,
+    contest_of,
+    foreign_features,
+    paired_rank_ic,
+    write_comparison,
+)
+from mlops_tasks.files import digest_of, new_folder, read_json
+from mlops_tasks.registry.models import LoadedModel, load_alias, load_version
+from mlops_tasks.state.history import record_model_comparison
+from mlops_tasks.state.tables import ModelComparison
+
+log = logging.getLogger(__name__)
+
+
+def compare_models_task(
+    *, data_version: str, feature_version: str, gate: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Compare champion and challenger on the days that neither has learned from, and record the result.
+
+    Parameters
+    ----------
+    gate
+        Result of the gate stage: its two models are compared, also after the challenger was promoted. None: the models
+        that the aliases name.
+
+    Returns
+    -------
+    The report: both versions, the difference of mean daily rank IC with interval and p-values, a `conclusion`, and
+    `path` of its folder relative to the home folder; or `skipped` with a reason when there is nothing to compare.
+
+    Raises
+    ------
+    StoreError, RegistryError
+        The vintage, the features or a version is missing.
+    """
+    settings = load_settings()
+    champion, challenger = _models(settings, gate)
+    reason = _nothing_to_compare(champion, challenger)
+    if reason is not None:
+        return _skipped(reason)
+    assert champion is not None and challenger is not None
+    contest = contest_of(settings, champion, challenger, (data_version, feature_version))
+    foreign = foreign_features(settings, contest)
+    if foreign:
+        return _skipped(f"feature version {feature_version} lacks {len(foreign)} features, first {foreign[:3]}")
+    identity = [champion.training_key, challenger.training_key, data_version, feature_version]
+    pair = f"v{champion.version}-v{challenger.version}"
+    target = settings.reports_dir / "comparison" / f"{contest.vintage.last_date}-{pair}-{digest_of(identity, length=8)}"
+    if not (target / REPORT).is_file():
+        daily = paired_rank_ic(settings, contest)
+        if len(daily) < MIN_DAYS:
+            last = contest.learned_until.date()
+            return _skipped(
+                f"{len(daily)} labelled days after {last}, the last that a model learned from; wait for more"
+            )
+        with new_folder(target) as folder:
+            write_comparison(folder, contest, compare(daily), data_version)
+    report: dict[str, Any] = read_json(target / REPORT) | {"path": settings.relative(target)}
+    _record(settings, contest, report)
+    return report
+
+
+def _models(settings: Settings, gate: Mapping[str, Any] | None) -> tuple[LoadedModel | None, LoadedModel | None]:
+    if gate is None:
+        return load_alias(settings, "champion"), load_alias(settings, "challenger")
+    versions = (gate.get("champion_version"), gate.get("version"))
+    champion, challenger = (None if version is None else load_version(settings, int(version)) for version in versions)
+    return champion, challenger
+
+
+def _nothing_to_compare(champion: LoadedModel | None, challenger: LoadedModel | None) -> str | None:
+    if champion is None:
+        return "there is no champion to compare with"
+    if challenger is None:
+        return "there is no challenger to compare with"
+    if champion.version == challenger.version:
+        return f"champion and challenger are the same version {champion.version}"
+    return None
+
+
+def _record(settings: Settings, contest: Contest, report: dict[str, Any]) -> None:
+    row = ModelComparison(
+        champion_version=contest.champion.version,
+        challenger_version=contest.challenger.version,
+        last_date=date.fromisoformat(report["last_date"]),
+        result=report,
+    )
+    record_model_comparison(settings, row)
+    log.info("version %s against %s: %s", row.challenger_version, row.champion_version, report["conclusion"])
+
+
+def _skipped(reason: str) -> dict[str, Any]:
+    log.info("comparison skipped: %s", reason)
+    return {"skipped": reason}

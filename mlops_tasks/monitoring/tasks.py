@@ -1,0 +1,64 @@
+"""Task entry of the monitoring stage."""
+
+import logging
+from datetime import date
+from typing import Any
+
+from mlops_tasks.config import load_settings
+from mlops_tasks.files import new_folder, read_json
+from mlops_tasks.monitoring.report import REPORT, drift_input, foreign_features, write_drift_report
+from mlops_tasks.registry.models import load_alias
+from mlops_tasks.state.history import record_drift_report
+from mlops_tasks.state.tables import DriftReport
+
+log = logging.getLogger(__name__)
+
+
+def check_drift_task(*, data_version: str, feature_version: str) -> dict[str, Any]:
+    """Compare the champion's training segment with the newest trading days, and record the report.
+
+    Returns
+    -------
+    The report: date, model_version, psi_max, score_psi, n_warn, n_alert, the ten worst columns, and `path` of its
+    folder relative to the home folder; or `skipped` with a reason while there is no champion or it needs other
+    features.
+
+    Raises
+    ------
+    StoreError
+        The vintage or the features are missing.
+    """
+    settings = load_settings()
+    champion = load_alias(settings, "champion")
+    if champion is None:
+        return _skipped("there is no champion yet")
+    given = drift_input(settings, champion, data_version, feature_version)
+    foreign = foreign_features(settings, given)
+    if foreign:
+        return _skipped(
+            f"the champion (version {champion.version}) needs {len(foreign)} features that feature version "
+            f"{feature_version} lacks, first {foreign[:3]}"
+        )
+    day = str(given.last_date.date())
+    target = settings.reports_dir / "drift" / f"{day}-v{champion.version}-{given.digest}"
+    if not (target / REPORT).is_file():
+        with new_folder(target) as folder:
+            write_drift_report(folder, settings, given)
+    report: dict[str, Any] = read_json(target / REPORT) | {"path": settings.relative(target)}
+    row = DriftReport(
+        date=date.fromisoformat(day),
+        model_version=champion.version,
+        data_version=data_version,
+        psi_max=report["psi_max"],
+        n_warn=report["n_warn"],
+        n_alert=report["n_alert"],
+        path=report["path"],
+    )
+    record_drift_report(settings, row)
+    log.info("drift on %s: %s alerts, %s warnings, largest PSI %s", day, row.n_alert, row.n_warn, row.psi_max)
+    return report
+
+
+def _skipped(reason: str) -> dict[str, Any]:
+    log.info("drift check skipped: %s", reason)
+    return {"skipped": reason}

@@ -1,0 +1,36 @@
+"""`python -m mlops_tasks.serving`: the scoring service, one process, until it is told to end."""
+
+import logging
+import sys
+
+import uvicorn
+
+from mlops_tasks.config import load_settings
+from mlops_tasks.errors import MlopsError
+from mlops_tasks.serving.app import create_app
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Serve; the exit status is 1 when the service cannot start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = load_settings()
+        app = create_app(settings)
+    except MlopsError as error:
+        log.error("%s: %s", type(error).__name__, error)
+        return 1
+    uvicorn.run(
+        app,
+        host=settings.stack.host,
+        port=settings.stack.scoring_port,
+        workers=1,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

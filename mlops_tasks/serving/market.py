@@ -1,0 +1,109 @@
+"""The features that the service scores: of the vintage in use, one day at a time, kept in memory."""
+
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import date
+
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import current_vintage
+from mlops_tasks.errors import StoreError
+from mlops_tasks.features.store import FeatureStore
+
+log = logging.getLogger(__name__)
+
+DAYS_KEPT = 16
+
+
+class UnknownDateError(StoreError):
+    """There are no features of that day."""
+
+
+@dataclass(frozen=True)
+class Market:
+    """Which data are served."""
+
+    data_version: str
+    feature_version: str
+    feature_set: str
+    newest_date: date
+
+
+@dataclass(frozen=True)
+class Day:
+    """Features of one day, index instrument."""
+
+    market: Market
+    date: date
+    features: pd.DataFrame
+
+
+class MarketView:
+    """Follows the vintage in use, as soon as its features are there; until then the one before stays."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = FeatureStore(settings)
+        self.market: Market | None = None
+        self.error: str | None = None
+        self._days: OrderedDict[tuple[str, date], Day] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def follow(self, feature_set: str) -> None:
+        """Adopt the vintage in use; on any trouble the old one stays, and `error` says why."""
+        try:
+            self._adopt(feature_set)
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            if message != self.error:
+                log.warning("the vintage in use cannot be followed: %s", message)
+            self.error = message
+        else:
+            self.error = None
+
+    def _adopt(self, feature_set: str) -> None:
+        vintage = current_vintage(self.settings)
+        present = self.market
+        if present and (present.data_version, present.feature_set) == (vintage.data_version, feature_set):
+            return
+        feature_version = self.store.find(vintage.data_version, feature_set)
+        if feature_version is None:
+            raise StoreError(f"vintage {vintage.data_version} has no {feature_set} features yet; run features.compute")
+        newest = date.fromisoformat(vintage.last_date)
+        self.market = Market(vintage.data_version, feature_version, feature_set, newest)
+        log.info(
+            "serving vintage %s up to %s, features %s",
+            vintage.data_version,
+            vintage.last_date,
+            feature_version,
+        )
+
+    def day(self, market: Market, wanted: date | None) -> Day:
+        """Features of all instruments that have a bar on a day; None is the newest one.
+
+        Raises
+        ------
+        UnknownDateError
+            The day is not among the vintage's trading days.
+        """
+        key = (market.feature_version, wanted or market.newest_date)
+        with self._lock:
+            found = self._days.get(key) or self._load(market, key[1])
+            self._days[key] = found
+            self._days.move_to_end(key)
+            while len(self._days) > DAYS_KEPT:
+                self._days.popitem(last=False)
+        return found
+
+    def _load(self, market: Market, wanted: date) -> Day:
+        frame = self.store.load(market.feature_version, start=wanted, end=wanted)
+        if frame.empty:
+            raise UnknownDateError(
+                f"no features on {wanted}: not a trading day of vintage {market.data_version}, "
+                f"whose newest is {market.newest_date}; leave date out for that one"
+            )
+        return Day(market, wanted, frame.droplevel(DATETIME).sort_index())

@@ -1,0 +1,58 @@
+"""Bodies of requests to the scoring service."""
+
+import datetime
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class FeatureRow(BaseModel):
+    """Features of one instrument; null is a missing value."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instrument: str
+    features: dict[str, float | None]
+
+
+class FeatureTable(BaseModel):
+    """Features of many instruments, names once: several times quicker to read than rows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instruments: list[str] = Field(min_length=1)
+    feature_names: list[str] = Field(min_length=1)
+    values: list[list[float | None]]
+    """One list an instrument, in the order of `feature_names`; null is a missing value."""
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        if len(self.values) != len(self.instruments):
+            raise ValueError(
+                f"values has {len(self.values)} rows for {len(self.instruments)} instruments; give one each"
+            )
+        width = len(self.feature_names)
+        for instrument, row in zip(self.instruments, self.values, strict=True):
+            if len(row) != width:
+                raise ValueError(
+                    f"the row of {instrument} has {len(row)} values for {width} feature_names; give one each"
+                )
+        return self
+
+
+class ScoreRequest(BaseModel):
+    """Instruments of a date (both optional: all instruments, the newest date), or features as rows or a table."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instruments: list[str] | None = None
+    date: datetime.date | None = None
+    rows: list[FeatureRow] | None = Field(None, min_length=1)
+    table: FeatureTable | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        by_date = self.instruments is not None or self.date is not None
+        if by_date + (self.rows is not None) + (self.table is not None) > 1:
+            raise ValueError("give instruments and date, or rows, or table, not several of them")
+        return self

@@ -1,0 +1,41 @@
+"""What the service tells Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class ServiceMetrics:
+    """The service's own registry of metrics, so that two apps in one process do not share any."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "alphaops_requests", "Requests by route and status", ["route", "status"], registry=self.registry
+        )
+        self.latency = Histogram(
+            "alphaops_request_seconds",
+            "Seconds from request to response",
+            ["route"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.errors = Counter("alphaops_errors", "Responses with status 5xx", ["route"], registry=self.registry)
+        self.scored_rows = Counter("alphaops_scored_rows", "Rows scored", registry=self.registry)
+        self.model = Gauge(
+            "alphaops_model_info",
+            "The model in service: always 1",
+            ["version", "training_key", "slot"],
+            registry=self.registry,
+        )
+        self.model_version = Gauge("alphaops_model_version", "Version in service, 0 while none", registry=self.registry)
+        self.load_failures = Gauge(
+            "alphaops_model_load_failures",
+            "Failed looks at the champion alias since the start",
+            registry=self.registry,
+        )
+        self.switches = Gauge("alphaops_model_switches", "Model switches since the start", registry=self.registry)
+
+    def render(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)

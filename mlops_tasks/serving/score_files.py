@@ -1,0 +1,110 @@
+"""The daily score files: `scores/<date>/<version>.parquet` with instrument and score."""
+
+import logging
+import os
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import load_vintage
+from mlops_tasks.errors import RegistryError
+from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.files import digest_of
+from mlops_tasks.registry.client import CHALLENGER, CHAMPION
+from mlops_tasks.registry.models import get_alias_version, load_version
+from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
+from mlops_tasks.state.history import record_score_batch
+from mlops_tasks.state.tables import ScoreBatch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NewestDay:
+    """The universe's members on a vintage's newest date, with their features (index instrument)."""
+
+    date: date
+    feature_version: str
+    features: pd.DataFrame
+
+
+def newest_day(settings: Settings, data_version: str, feature_version: str) -> NewestDay:
+    """Features of the members that have a bar on the newest date of a vintage."""
+    vintage = load_vintage(settings, data_version)
+    day = date.fromisoformat(vintage.last_date)
+    features = FeatureStore(settings).load(feature_version, start=day, end=day, members=vintage)
+    return NewestDay(day, feature_version, features.droplevel(DATETIME).sort_index())
+
+
+def score_champion(settings: Settings, day: NewestDay) -> tuple[int, Path] | None:
+    """Score a day's members through the scoring service and write them; None while there is no champion.
+
+    Raises
+    ------
+    ScoringServiceError
+        The service does not answer, or lacks a member.
+    """
+    champion = get_alias_version(settings, CHAMPION)
+    if champion is None:
+        return None
+    with ScoringClient(settings) as client:
+        client.refresh()
+        answer = client.score(list(day.features.index), day.date)
+        if answer["feature_version"] != day.feature_version:
+            log.warning("the service is at feature version %s: features are sent along", answer["feature_version"])
+            answer = client.score_features(day.features)
+    if answer["missing"] or answer["model_version"] != champion:
+        raise ScoringServiceError(
+            f"the service answered with version {answer['model_version']} (champion is {champion}) and without "
+            f"{len(answer['missing'])} members, first {answer['missing'][:3]}; see its /health"
+        )
+    return champion, write_scores(settings, Batch(day.date, champion, CHAMPION), scores_of(answer))
+
+
+def score_challenger(settings: Settings, day: NewestDay) -> int | None:
+    """Score a day's members with the challenger, here, when it is another version than the champion."""
+    challenger = get_alias_version(settings, CHALLENGER)
+    if challenger is None or challenger == get_alias_version(settings, CHAMPION):
+        return None
+    scores = load_version(settings, challenger).artefact.predict(day.features)
+    write_scores(settings, Batch(day.date, challenger, CHALLENGER), scores)
+    return challenger
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a score file holds."""
+
+    date: date
+    version: int
+    alias: str
+
+
+def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> Path:
+    """Write a score file in one step and record it; equal scores are an equal file."""
+    if scores.isna().any():
+        raise RegistryError(f"version {batch.version} leaves {int(scores.isna().sum())} scores of {batch.date} empty")
+    path = settings.scores_dir / batch.date.isoformat() / f"{batch.version}.parquet"
+    frame = scores.rename(SCORE).rename_axis(INSTRUMENT).sort_index().reset_index()
+    _replace(path, frame)
+    digest = digest_of([[name, float(score)] for name, score in zip(frame[INSTRUMENT], frame[SCORE], strict=True)])
+    row = ScoreBatch(
+        date=batch.date, model_version=batch.version, alias=batch.alias, instruments=len(frame), digest=digest
+    )
+    record_score_batch(settings, row)
+    log.info("%s: %d scores of %s by version %d", settings.relative(path), len(frame), batch.date, batch.version)
+    return path
+
+
+def _replace(path: Path, frame: pd.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        frame.to_parquet(beside, index=False)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""Two model slots, blue and green: a new champion is loaded and probed in the idle one, then takes over in one step."""
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import MlopsError, RegistryError
+from mlops_tasks.registry.client import CHAMPION
+from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_version
+
+log = logging.getLogger(__name__)
+
+SlotName = Literal["blue", "green"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A loaded model in its slot."""
+
+    name: SlotName
+    model: LoadedModel
+
+
+class ModelSlots:
+    """Follows the alias `champion`.
+
+    `active` is replaced in one assignment: a request that holds the old slot finishes with the old model. The
+    replaced model stays in its slot, so that the way back needs no loading.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.active: Slot | None = None
+        self.error: str | None = None
+        """Why the newest look at the alias did not end in serving what it names; None when it did."""
+        self.failures = 0
+        self.switches = 0
+        self._idle: Slot | None = None
+        self._lock = threading.Lock()
+
+    def follow(self) -> None:
+        """Look where the alias points and serve that; on any trouble the old model stays, and `error` says why."""
+        with self._lock:
+            try:
+                self._switch_to(get_alias_version(self.settings, CHAMPION))
+            except Exception as error:
+                # A long-lived process: whatever goes wrong with the new model, the old one goes on.
+                self._note_failure(error)
+            else:
+                self.error = None
+
+    def _switch_to(self, version: int | None) -> None:
+        active = self.active
+        if version == (None if active is None else active.model.version):
+            return
+        new = None if version is None else self._prepare(version)
+        self.active, self._idle = new, active
+        self.switches += 1
+        log.info("serving version %s in slot %s", version, new and new.name)
+
+    def _prepare(self, version: int) -> Slot:
+        if self._idle is not None and self._idle.model.version == version:
+            return self._idle
+        model = load_version(self.settings, version)
+        probe(model)
+        return Slot("green" if self.active and self.active.name == "blue" else "blue", model)
+
+    def _note_failure(self, error: Exception) -> None:
+        self.failures += 1
+        message = f"{type(error).__name__}: {error}"
+        if message != self.error:
+            log.error(
+                "the champion alias cannot be followed: %s",
+                message,
+                exc_info=not isinstance(error, MlopsError),
+            )
+        self.error = message
+
+
+def probe(model: LoadedModel) -> None:
+    """Score a row of zeros and a row of missing values.
+
+    Raises
+    ------
+    RegistryError
+        A score is not finite.
+    """
+    names = model.artefact.feature_names
+    rows = pd.DataFrame([np.zeros(len(names)), np.full(len(names), np.nan)], columns=names, dtype=np.float32)
+    scores = model.artefact.predict(rows)
+    if not np.isfinite(scores.to_numpy()).all():
+        raise RegistryError(f"version {model.version} scores probe rows with {scores.to_list()}; it is not served")

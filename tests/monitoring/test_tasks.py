@@ -1,0 +1,83 @@
+"""The drift stage on a small operation with a registered champion."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from mlops_tasks.config import Settings
+from mlops_tasks.monitoring import report as drift_report
+from mlops_tasks.monitoring.tasks import check_drift_task
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.state.history import latest_drift_report
+from tests.registry.conftest import Operation
+from tests.registry.trainings import DAYS, Spec
+
+
+def check(operation: Operation) -> dict[str, object]:
+    """Run the stage on the operation's data."""
+    return check_drift_task(data_version=operation.vintage.data_version, feature_version=operation.feature_version)
+
+
+def test_without_a_champion_the_check_is_skipped(operation: Operation) -> None:
+    """No champion: the result says so, and nothing is recorded."""
+    assert check(operation) == {"skipped": "there is no champion yet"}
+    assert latest_drift_report(operation.settings) is None
+
+
+@pytest.fixture
+def champion(operation: Operation) -> int:
+    """A registered and promoted model; its version."""
+    version = operation.register(Spec())
+    ModelLifecycleManager(operation.settings).promote(version)
+    return version
+
+
+def test_the_report_is_written_and_recorded_once(operation: Operation, champion: int) -> None:
+    """Report, table, picture and state row exist after one run and do not change in a second one."""
+    result = check(operation)
+    folder = operation.settings.home / str(result["path"])
+    table = pd.read_parquet(folder / "drift.parquet").set_index("column")
+    assert "score" in table.index and len(table) == result["columns"] == 159
+    assert result["date"] == str(DAYS[-1].date()) and result["current_days"] == 20
+    assert (folder / "drift.png").read_bytes().startswith(b"\x89PNG")
+    assert result["n_alert"] == (table["psi"] >= 0.25).sum() and result["psi_max"] == table["psi"].max()
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    assert check(operation) == result
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+    row = latest_drift_report(operation.settings, champion)
+    assert row is not None and row.path == result["path"] and row.n_alert == result["n_alert"]
+    assert json.loads((folder / "report.json").read_text())["model_version"] == champion
+
+
+def test_the_reference_is_cached_by_training(
+    operation: Operation, champion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second report of the same model, with other thresholds, reads no training features again."""
+    first = check(operation)
+    monkeypatch.setenv("MLOPS_DRIFT__PSI_ALERT", "0.9")
+
+    def fail(settings: Settings, champion: object) -> None:
+        raise AssertionError("the reference was read again")
+
+    monkeypatch.setattr(drift_report, "_reference_rows", fail)
+    second = check(operation)
+    assert second["path"] != first["path"] and second["psi_max"] == first["psi_max"]
+
+
+def test_a_long_reference_is_thinned(operation: Operation, champion: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit, rows at equal distances are taken, and the same ones each time."""
+    monkeypatch.setattr(drift_report, "MAX_REFERENCE_ROWS", 500)
+    check(operation)
+    (profile,) = (operation.settings.reports_dir / "drift" / "profiles").glob("*.npz")
+    loaded = drift_report.Profile.load(profile)
+    assert {column.rows for column in loaded.columns.values()} == {500}
+
+
+def test_a_champion_with_other_features_is_skipped(operation: Operation, champion: int) -> None:
+    """A champion of another feature set cannot be compared; the result names a missing feature."""
+    manifest = operation.settings.features_dir / operation.feature_version / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["names"] = content["names"][1:]
+    manifest.write_text(json.dumps(content))
+    assert "needs 1 features" in str(check(operation)["skipped"])

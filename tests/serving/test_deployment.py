@@ -1,0 +1,245 @@
+"""Blue-green deployment and the daily scores, against a real service, registry and state database."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mlops_tasks.cli import main
+from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.errors import ConfigError, DeploymentError
+from mlops_tasks.registry.client import CHAMPION
+from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.models import get_alias_version, load_version
+from mlops_tasks.serving.client import ScoringClient
+from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
+from mlops_tasks.state.database import reading
+from mlops_tasks.state.history import latest_score_batch
+from mlops_tasks.state.tables import Deployment
+from tests.registry.conftest import Operation
+from tests.registry.trainings import Spec
+from tests.serving.conftest import RunningService, scores_here
+
+
+def promote(version: int) -> dict[str, Any]:
+    """What the gate hands on."""
+    return {"decision": "promote", "rule": "bootstrap", "version": version}
+
+
+def steps(settings: Settings) -> list[tuple[int, str]]:
+    """The recorded steps of all deployments, oldest first."""
+    with reading(settings) as active:
+        return [(row.model_version, row.state) for row in active.query(Deployment).order_by(Deployment.id)]
+
+
+def test_rollbacks_go_back_step_by_step(operation: Operation, client: ScoringClient, capsys) -> None:
+    """Each `rollback` serves the champion before, never one that was rolled back from; at the end it says so."""
+    versions = [operation.register(Spec(key=letter * 16, seed=n)) for n, letter in enumerate("abc", 1)]
+    for version in versions:
+        deploy_model_task(gate=promote(version), strategy="blue_green")
+    manager = ModelLifecycleManager(operation.settings)
+    for bad, good in zip(versions[:0:-1], versions[1::-1], strict=True):
+        assert main(["rollback"]) == 0
+        assert client.health()["model_version"] == good
+        assert (manager.state(bad), manager.state(good)) == (LifecycleState.REJECTED, LifecycleState.CHAMPION)
+    capsys.readouterr()
+    assert main(["rollback"]) == 1
+    assert "no earlier champion is left" in capsys.readouterr().out
+    assert client.health()["model_version"] == versions[0]
+
+
+def test_the_first_champion_and_its_successor(operation: Operation, client: ScoringClient) -> None:
+    """A promoted version serves when the task returns; repeating the task changes nothing."""
+    first = operation.register(Spec(key="a" * 16))
+    done = deploy_model_task(gate=promote(first), strategy="blue_green")
+    assert (done["deployed"], done["version"], done["previous_version"]) == (True, first, None)
+    assert done["probe"]["instruments"] == 20
+    assert done["probe"]["max_abs_diff"] == 0
+    assert client.health()["model_version"] == first
+    second = operation.register(Spec(key="b" * 16, seed=2))
+    done = deploy_model_task(gate=promote(second), strategy="blue_green")
+    assert done["previous_version"] == first
+    assert client.health()["model_version"] == second
+    assert deploy_model_task(gate=promote(second), strategy="blue_green") == done
+    assert steps(operation.settings) == [
+        (first, "started"),
+        (first, "serving"),
+        (second, "started"),
+        (second, "serving"),
+    ]
+    assert ModelLifecycleManager(operation.settings).state(first) == LifecycleState.ARCHIVED
+
+
+@pytest.mark.parametrize(
+    ("decision", "strategy", "reason"),
+    [("keep", "blue_green", "decision is keep"), ("reject", "shadow", "reject"), ("promote", "shadow", "no traffic")],
+)
+def test_what_is_not_promoted_is_not_deployed(settings: Settings, decision: str, strategy: str, reason: str) -> None:
+    """A kept or rejected challenger and a shadow run touch neither alias nor service."""
+    done = deploy_model_task(gate={"decision": decision, "rule": "r", "version": 7}, strategy=strategy)
+    assert done["deployed"] is False
+    assert reason in done["reason"]
+
+
+def test_an_unknown_strategy_is_named(settings: Settings) -> None:
+    """The error lists the strategies."""
+    with pytest.raises(ConfigError, match="'canary'; use blue_green or shadow"):
+        deploy_model_task(gate=promote(1), strategy="canary")
+
+
+def test_without_a_service_nothing_moves(operation: Operation) -> None:
+    """A service that is down is found before the alias moves."""
+    version = operation.register(Spec(key="a" * 16))
+    with pytest.raises(DeploymentError, match=r"was not deployed: the scoring service at .* does not answer"):
+        deploy_model_task(gate=promote(version), strategy="blue_green")
+    assert get_alias_version(operation.settings, CHAMPION) is None
+    assert steps(operation.settings) == [(version, "failed")]
+
+
+def test_a_service_that_cannot_load_the_model_is_rolled_back(
+    operation: Operation, service: RunningService, client: ScoringClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service keeps the old model, the alias goes back, and the reason is recorded."""
+    monkeypatch.setenv("MLOPS_SERVING__DEPLOY_TIMEOUT_S", "1")
+    first = operation.register(Spec(key="a" * 16))
+    deploy_model_task(gate=promote(first), strategy="blue_green")
+    second = operation.register(Spec(key="b" * 16, seed=2))
+    load_version(operation.settings, second)
+    stored = operation.settings.home / "mlflow" / "artifacts" / "models"
+    for path in stored.rglob("processors.json"):
+        path.write_text("{}")
+    # A service on another machine has no copy of its own yet, and fetches the damaged one.
+    elsewhere = Settings(home=operation.settings.home / "x", mlflow_tracking_uri=operation.settings.registry_uri)
+    monkeypatch.setattr(service.scoring.slots, "settings", elsewhere)
+    with pytest.raises(
+        DeploymentError, match=f"version {second} was rolled back, champion is again {first}: .*DigestMismatch"
+    ):
+        deploy_model_task(gate=promote(second), strategy="blue_green")
+    assert get_alias_version(operation.settings, CHAMPION) == first
+    assert client.score()["model_version"] == first
+    assert steps(operation.settings)[-1] == (second, "rolled_back")
+
+
+def test_scores_that_differ_are_rolled_back(
+    operation: Operation, client: ScoringClient, service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that answers with other numbers than the artefact's does not keep the model; nor does the alias."""
+    version = operation.register(Spec(key="a" * 16))
+    honest = service.scoring._scores_of_day
+    monkeypatch.setattr(service.scoring, "_scores_of_day", lambda slot, day: honest(slot, day) + 1e-6)
+    with pytest.raises(DeploymentError, match=r"champion is again none: .* differ by up to 1e-06"):
+        deploy_model_task(gate=promote(version), strategy="blue_green")
+    assert get_alias_version(operation.settings, CHAMPION) is None
+    assert client.health()["status"] == "no_model"
+    assert ModelLifecycleManager(operation.settings).state(version) == LifecycleState.CHALLENGER
+    monkeypatch.undo()
+
+
+KILL_POINTS = ["ModelLifecycleManager.promote", "_Run._wait_until_serving", "_Run._compare", "record_deployment"]
+
+
+@pytest.mark.parametrize("point", KILL_POINTS)
+def test_a_killed_deployment_is_finished_by_its_retry(operation: Operation, client: ScoringClient, point: str) -> None:
+    """Killed right before any step, the next attempt ends in the state of an undisturbed run."""
+    first = operation.register(Spec(key="a" * 16))
+    deploy_model_task(gate=promote(first), strategy="blue_green")
+    second = operation.register(Spec(key="b" * 16, seed=2))
+    killed = subprocess.run([sys.executable, "-c", KILLER, point, str(second)], cwd=PROJECT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    done = deploy_model_task(gate=promote(second), strategy="blue_green")
+    assert (done["version"], done["previous_version"]) == (second, first)
+    assert client.health()["model_version"] == second
+    assert steps(operation.settings)[2:] == [(second, "started"), (second, "serving")]
+    assert ModelLifecycleManager(operation.settings).state(first) == LifecycleState.ARCHIVED
+
+
+KILLER = """
+import os, signal, sys
+from mlops_tasks.config import load_settings
+from mlops_tasks.serving import deployment
+
+owner, _, attribute = sys.argv[1].rpartition(".")
+target = getattr(deployment, owner) if owner else deployment
+setattr(target, attribute, lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL))
+deployment.deploy_blue_green(load_settings(), int(sys.argv[2]))
+"""
+
+
+def test_daily_scores_of_champion_and_challenger(operation: Operation, client: ScoringClient) -> None:
+    """Both models' scores of the members lie in files that are equal when they are written again."""
+    champion = operation.register(Spec(key="a" * 16))
+    deploy_model_task(gate=promote(champion), strategy="blue_green")
+    challenger = operation.register(Spec(key="b" * 16, seed=2))
+    versions = {"data_version": operation.vintage.data_version, "feature_version": operation.feature_version}
+    done = score_newest_date_task(**versions)
+    assert done == {
+        "date": "2020-06-30",
+        "champion_version": champion,
+        "challenger_version": challenger,
+        "instruments": 20,
+        "path": f"scores/2020-06-30/{champion}.parquet",
+    }
+    for version in (champion, challenger):
+        path = operation.settings.scores_dir / "2020-06-30" / f"{version}.parquet"
+        frame = pd.read_parquet(path)
+        assert list(frame.columns) == ["instrument", "score"]
+        assert dict(zip(frame["instrument"], frame["score"], strict=True)) == scores_here(operation, version)
+    folder = operation.settings.scores_dir / "2020-06-30"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert score_newest_date_task(**versions) == done
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    batch = latest_score_batch(operation.settings, model_version=champion)
+    assert batch is not None
+    assert (batch.alias, batch.instruments, str(batch.date)) == ("champion", 20, "2020-06-30")
+
+
+def test_daily_scores_before_the_first_champion(operation: Operation) -> None:
+    """Without a champion the challenger is scored, and the result says that there is no champion."""
+    challenger = operation.register(Spec(key="a" * 16))
+    done = score_newest_date_task(
+        data_version=operation.vintage.data_version, feature_version=operation.feature_version
+    )
+    assert (done["champion_version"], done["path"], done["challenger_version"]) == (None, None, challenger)
+    assert (operation.settings.scores_dir / "2020-06-30" / f"{challenger}.parquet").is_file()
+
+
+def test_the_module_serves_until_it_is_told_to_end(operation: Operation, tmp_path: Path) -> None:
+    """`python -m mlops_tasks.serving` answers on the configured port and ends on SIGTERM."""
+    version = operation.register(Spec(key="a" * 16))
+    ModelLifecycleManager(operation.settings).promote(version)
+    said = tmp_path / "scoring.log"
+    with said.open("w") as log:
+        process = subprocess.Popen([sys.executable, "-m", "mlops_tasks.serving"], cwd=PROJECT, stdout=log, stderr=log)
+    try:
+        with ScoringClient(operation.settings) as client:
+            until = time.monotonic() + 120
+            while not _serves(client, version):
+                assert time.monotonic() < until and process.poll() is None, said.read_text()
+                time.sleep(0.2)
+            assert len(client.score()["scores"]) == 20
+    finally:
+        process.terminate()
+    assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+def test_the_module_says_why_it_does_not_start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a token the exit status is 1 and the log names the variable."""
+    monkeypatch.delenv("MLOPS_SCORING_TOKEN")
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops_tasks.serving"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "MLOPS_SCORING_TOKEN" in done.stderr
+
+
+def _serves(client: ScoringClient, version: int) -> bool:
+    try:
+        health = client.health()
+    except Exception:
+        return False
+    return health["model_version"] == version and health["newest_date"] is not None
