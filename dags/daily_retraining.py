@@ -1,0 +1,138 @@
+"""# Daily retraining
+
+From a new vintage to scores: features, training of every model, evaluation, registration, the gate against the
+champion, deployment, scores for the newest date, drift, and the paired comparison of champion and challenger.
+
+* **Runs** when `sync_market_data` publishes a vintage; by hand with the form (models, horizon, dates, strategy).
+* **Look at** the task `gate_challenger` for the decision and its reasons, `check_drift` for what moved, MLflow's
+  experiment `daily_retraining` to compare the runs.
+* **Safe to run again** at any point: on an unchanged vintage nothing is computed twice and nothing changes.
+* **When a task fails** its log ends with the error and the remedy; the champion in service stays as it is.
+"""
+
+from airflow.sdk import DAG, Param, task, task_group
+
+from dag_shared.assets import MARKET_DATA
+from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
+from mlops_tasks.operators.stage import StageOperator
+from mlops_tasks.process import HEAVY_POOL
+from mlops_tasks.training.zoo import model_zoo
+
+SEGMENT_FORMAT = r"^\d{4}-\d{2}-\d{2}:\d{4}-\d{2}-\d{2}$"
+
+
+def segment_param(title: str) -> Param:
+    """A date range `first:last`; empty for the rolling default."""
+    return Param(
+        None,
+        type=["null", "string"],
+        pattern=SEGMENT_FORMAT,
+        title=title,
+        section="Segments",
+        description_md="`first:last`, e.g. `2017-01-01:2020-08-31`. Give all three, or none for rolling 60/20/20.",
+    )
+
+
+FORM = {
+    "models": Param(
+        list(SETTINGS.training.models),
+        type="array",
+        items={"type": "string", "enum": list(model_zoo())},
+        examples=list(model_zoo()),
+        minItems=1,
+        title="Models",
+        section="Model",
+        description_md="\n".join(f"* `{n}`: {e.description} {e.recommended_for}" for n, e in model_zoo().items()),
+    ),
+    "horizon": Param(
+        SETTINGS.training.horizon,
+        type="integer",
+        minimum=1,
+        maximum=60,
+        title="Horizon (trading days)",
+        section="Model",
+        description_md="The label is close(t+1+horizon) / close(t+1) - 1; t+1 is the first tradable close.",
+    ),
+    "seed": Param(SETTINGS.training.seed, type="integer", minimum=0, title="Seed", section="Model"),
+    "train": segment_param("Training dates"),
+    "valid": segment_param("Validation dates"),
+    "test": segment_param("Test dates"),
+    "topk": Param(SETTINGS.portfolio.topk, type="integer", minimum=1, title="Names held", section="Strategy"),
+    "n_drop": Param(
+        SETTINGS.portfolio.n_drop, type="integer", minimum=0, title="Names replaced a day", section="Strategy"
+    ),
+    "deployment_strategy": Param(
+        "blue_green",
+        enum=["blue_green", "shadow"],
+        title="Deployment",
+        section="Strategy",
+        description_md="`blue_green`: a promoted challenger is loaded beside the champion, checked, then switched to. "
+        "`shadow`: it is registered and scored, and never serves.",
+    ),
+}
+
+with DAG(
+    dag_id="daily_retraining",
+    doc_md=__doc__,
+    schedule=[MARKET_DATA],
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["training"],
+    params=FORM,
+) as dag:
+    plan = StageOperator(task_id="plan_run", stage="training.plan", run_params=tuple(FORM))
+    features = StageOperator(
+        task_id="compute_features",
+        stage="features.compute",
+        arguments={"data_version": plan.output["data_version"], "feature_set": plan.output["feature_set"]},
+        pool=HEAVY_POOL,
+    )
+
+    @task_group
+    def build_model(model: str):
+        """Train, evaluate and log one model of the plan."""
+        train = StageOperator(
+            task_id="train_model",
+            stage="training.train",
+            arguments={"plan": plan.output, "features": features.output, "model": model},
+            time_limit_s=SETTINGS.training.time_limit_s,
+            pool=HEAVY_POOL,
+        )
+        evaluate = StageOperator(
+            task_id="evaluate_model",
+            stage="evaluation.evaluate",
+            arguments={"training_key": train.output["training_key"]},
+            pool=HEAVY_POOL,
+        )
+        return StageOperator(
+            task_id="log_run", stage="registry.log_run", arguments={"training_key": evaluate.output["training_key"]}
+        ).output
+
+    @task
+    def list_models(models: list) -> list:
+        """The models that the mapped tasks run over; Airflow maps over a task's whole result only."""
+        return models
+
+    candidates = build_model.expand(model=list_models(plan.output["models"]))
+    register = StageOperator(
+        task_id="register_challenger", stage="registry.register_challenger", arguments={"candidates": candidates}
+    )
+    gate = StageOperator(
+        task_id="gate_challenger", stage="registry.gate_challenger", arguments={"challenger": register.output}
+    )
+    deploy = StageOperator(
+        task_id="deploy_model",
+        stage="serving.deploy",
+        arguments={"gate": gate.output, "strategy": plan.output["deployment_strategy"]},
+    )
+    version = {
+        "data_version": plan.output["data_version"],
+        "feature_version": features.output["feature_version"],
+    }
+    score = StageOperator(task_id="score_newest_date", stage="serving.score_newest_date", arguments=version)
+    drift = StageOperator(task_id="check_drift", stage="monitoring.check_drift", arguments=version)
+    compare = StageOperator(
+        task_id="compare_models", stage="experiments.compare_models", arguments={**version, "gate": gate.output}
+    )
+    deploy >> score >> [drift, compare]

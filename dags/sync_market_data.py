@@ -1,0 +1,74 @@
+"""# Sync market data
+
+Reads the bars from the configured source, validates them, keeps what is rejected in quarantine, and publishes the
+rest as a new vintage.
+
+* **Runs** on weekdays after the close; by hand with another source or universe.
+* **Emits** the asset `market_data` with `data_version` and `last_date`, when the vintage differs from the one in use.
+* **On bad input** the failing task's log names the file, the row or column, the rule and the remedy. The last good
+  vintage stays in use; rejected rows are in `data/quarantine/`.
+* **Safe to run again** at any point: every step is named by its content and written in one piece.
+"""
+
+from airflow.sdk import DAG, Metadata, Param, task
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.timetables.trigger import CronTriggerTimetable
+
+from dag_shared.assets import MARKET_DATA
+from dag_shared.default_args import DEFAULT_ARGS
+from mlops_tasks.operators.stage import StageOperator
+
+with DAG(
+    dag_id="sync_market_data",
+    doc_md=__doc__,
+    schedule=CronTriggerTimetable("30 22 * * 1-5", timezone="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["data"],
+    params={
+        "source": Param(
+            None,
+            type=["null", "string"],
+            title="Source",
+            description_md="Parquet or CSV file or folder, or `synthetic`. Empty: the configured source.",
+        ),
+        "universe": Param(
+            None,
+            type=["null", "string"],
+            title="Universe",
+            description_md="Point-in-time membership file (instrument, first day, last day). Empty: as configured.",
+        ),
+    },
+) as dag:
+    read = StageOperator(
+        task_id="read_source",
+        stage="data.read_source",
+        run_params=("source", "universe"),
+    )
+    validate = StageOperator(
+        task_id="validate_bars", stage="data.validate_bars", arguments={"staging": read.output["staging"]}
+    )
+    snapshot = StageOperator(
+        task_id="version_snapshot", stage="data.version_snapshot", arguments={"staging": validate.output["staging"]}
+    )
+    store = StageOperator(
+        task_id="write_qlib_store",
+        stage="data.write_qlib_store",
+        arguments={"data_version": snapshot.output["data_version"]},
+    )
+    publish = StageOperator(
+        task_id="publish_vintage",
+        stage="data.publish_vintage",
+        arguments={"data_version": store.output["data_version"]},
+    )
+
+    @task(inlets=[MARKET_DATA], outlets=[MARKET_DATA])
+    def emit_market_data(published: dict, *, inlet_events):
+        """Tell the consumers of a new vintage; skipped when they were told of this one already."""
+        told = [event.extra.get("data_version") for event in inlet_events[MARKET_DATA]]
+        if told and told[-1] == published["data_version"]:
+            raise AirflowSkipException(f"the vintage did not change: {told[-1]}")
+        yield Metadata(MARKET_DATA, {key: published[key] for key in ("data_version", "last_date")})
+
+    emit_market_data(publish.output)

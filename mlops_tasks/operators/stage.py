@@ -1,0 +1,77 @@
+"""The operator that runs one stage of the library in a process of its own."""
+
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+
+from mlops_tasks.process import STAGE_SPAN, end_group, run_stage
+
+
+class StageOperator(BaseOperator):
+    """Run `python -m mlops_tasks run <stage>`, stream its log, return its result.
+
+    The child's whole process group ends when the task does: at the time limit, when somebody marks the task failed or
+    clears it (`on_kill`), and when the task's process is killed outright (the child's leash). Each key of the result
+    is an XCom of its own, so that `operator.output["key"]` works.
+
+    Parameters
+    ----------
+    stage
+        A key of `mlops_tasks.process.STAGES`.
+    arguments
+        Keyword arguments of the stage, plain JSON; templated, so results of earlier tasks can be passed.
+    run_params
+        Names of DAG params that are passed as arguments of the same names.
+    time_limit_s
+        Seconds after which the stage is killed and the task fails.
+
+    Raises
+    ------
+    StageTimeoutError, StageError
+        The stage ran too long, or ended with an error; the task is tried again as its retries say.
+    """
+
+    template_fields: Sequence[str] = ("arguments",)
+    template_fields_renderers: dict[str, str] = {"arguments": "json"}  # noqa: RUF012  Airflow's own declaration
+    ui_color = "#e8f0f8"
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        arguments: Mapping[str, Any] | None = None,
+        run_params: Sequence[str] = (),
+        time_limit_s: float = 1800,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.stage = stage
+        self.arguments = dict(arguments or {})
+        self.run_params = tuple(run_params)
+        self.time_limit_s = time_limit_s
+        self._child: subprocess.Popen[str] | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the stage and return its result as the task's XCom."""
+        params = {name: context["params"][name] for name in self.run_params}
+        started = time.time()
+        result = run_stage(
+            self.stage,
+            {**self.arguments, **params},
+            time_limit_s=self.time_limit_s,
+            on_line=lambda line: self.log.info("%s", line),
+            on_start=self._remember,
+        )
+        context["ti"].xcom_push(STAGE_SPAN, [started, time.time()])
+        return result
+
+    def on_kill(self) -> None:
+        """End the stage's process group."""
+        if self._child is not None:
+            end_group(self._child)
+
+    def _remember(self, child: subprocess.Popen[str]) -> None:
+        self._child = child

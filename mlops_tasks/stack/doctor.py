@@ -1,0 +1,144 @@
+"""What can be wrong with a machine or a running stack, each with its remedy."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import StackError
+from mlops_tasks.stack import keeper, ports
+from mlops_tasks.stack.credentials import read_credentials
+from mlops_tasks.stack.health import unhealthy
+from mlops_tasks.stack.overlay import SYNTHETIC
+
+LEAST_DISK_BYTES = 5 * 2**30
+LEAST_MEMORY_BYTES = 3 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `remedy` is empty when it is well."""
+
+    name: str
+    state: Literal["ok", "warning", "error"]
+    detail: str
+    remedy: str = ""
+
+    def info(self) -> dict[str, Any]:
+        """The finding as plain JSON."""
+        return asdict(self)
+
+
+def check(settings: Settings) -> list[Finding]:
+    """Look at everything; changes nothing."""
+    return [
+        _python(),
+        _lightgbm(),
+        _memory(),
+        _disk(settings.home),
+        _clock(settings.home),
+        _source(settings),
+        *_ports(settings),
+        *_services(settings),
+    ]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] == (3, 11):
+        return Finding("python", "ok", version)
+    return Finding("python", "error", version, "make the environment with Python 3.11: make env PYTHON=python3.11")
+
+
+def _lightgbm() -> Finding:
+    """In a process of its own: the library is native, and a broken one may end its process."""
+    command = [sys.executable, "-c", "import lightgbm; print(lightgbm.__version__)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return Finding("lightgbm", "ok", done.stdout.strip())
+    reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    remedy = "install OpenMP's library: apt-get install libgomp1" if "libgomp" in reason else "make env"
+    return Finding("lightgbm", "error", reason, remedy)
+
+
+def _memory() -> Finding:
+    available = psutil.virtual_memory().available
+    detail = f"{available / 2**30:.1f} GiB available"
+    if available >= LEAST_MEMORY_BYTES:
+        return Finding("memory", "ok", detail)
+    return Finding(
+        "memory", "warning", detail, "the services take 1.3 GiB, a training 2 GiB and more: end other programs"
+    )
+
+
+def _disk(home: Path) -> Finding:
+    folder = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / 2**30:.1f} GiB free below {home}"
+    if free >= LEAST_DISK_BYTES:
+        return Finding("disk", "ok", detail)
+    return Finding(
+        "disk", "error", detail, f"free {LEAST_DISK_BYTES / 2**30:.0f} GiB, or move MLOPS_HOME to a larger disk"
+    )
+
+
+def _clock(home: Path) -> Finding:
+    """Airflow's tokens are not yet valid, and its schedule repeats days, when the clock has been set back."""
+    now = datetime.now(UTC).timestamp()
+    ahead = [path for path in (home, *home.glob("*/*")) if path.exists() and path.stat().st_mtime > now + 60]
+    if not ahead:
+        return Finding("clock", "ok", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    return Finding(
+        "clock",
+        "error",
+        f"{ahead[0]} is newer than now",
+        "set the clock (timedatectl set-ntp true), then make down, make up",
+    )
+
+
+def _source(settings: Settings) -> Finding:
+    source = settings.data.source
+    if source == SYNTHETIC or Path(source).exists():
+        return Finding("source", "ok", source)
+    return Finding(
+        "source", "error", f"there is no {source}", "make up SOURCE=<parquet or CSV file, or a folder of them>"
+    )
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    taken = {item.port: item for item in ports.taken_ports(settings.stack, keeper.own_pids(settings))}
+    for field, variable in ports.PORT_VARIABLES.items():
+        port: int = getattr(settings.stack, field)
+        if port in taken:
+            yield Finding(
+                field, "error", f"{port}: {taken[port].reason}", f"choose another one: {variable}=<port> make up"
+            )
+        else:
+            yield Finding(field, "ok", f"{port}")
+
+
+def _services(settings: Settings) -> Iterator[Finding]:
+    states = keeper.service_states(settings)
+    if not states:
+        yield Finding("services", "warning", "not running", "make up")
+        return
+    try:
+        wrong = unhealthy(settings, read_credentials(settings))
+    except StackError as error:
+        yield Finding("services", "error", str(error), "make down, then make up")
+        return
+    for state in states:
+        log = keeper.logs_dir(settings) / f"{state.name}.log"
+        if state.name in wrong:
+            yield Finding(
+                state.name, "error", f"{state.state}: {wrong[state.name]}", f"read {log}; make up starts it again"
+            )
+        else:
+            yield Finding(state.name, "ok", f"{state.state} for {state.since_s:.0f} s")

@@ -1,0 +1,131 @@
+"""The environment of every process of the stack, from the settings and the secrets, not from a shell's leftovers."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.stack.credentials import ADMIN, Credentials, airflow_users_file, mlflow_auth_file
+
+STACK_ID = "MLOPS_STACK_ID"
+"""Names the home that a process belongs to, so that `make down` ends it and none else."""
+
+_LEAST_JWT_S = 14_400
+_FOREIGN = (
+    *(
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "MFLAGS",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "PYTHONSTARTUP",
+        "SUPERVISOR_",
+        "AIRFLOW_HOME",
+        "AIRFLOW_CONFIG",
+        STACK_ID,
+    ),
+    *(
+        "MLFLOW_TRACKING_",
+        "MLFLOW_REGISTRY_",
+        "MLFLOW_BACKEND_",
+        "MLFLOW_AUTH_",
+        "MLFLOW_EXPERIMENT_",
+        "MLFLOW_RUN_",
+    ),
+)
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def local_host(settings: Settings) -> str:
+    """The host under which this machine reaches its own services."""
+    return "127.0.0.1" if settings.stack.host in {"0.0.0.0", "::", ""} else settings.stack.host  # noqa: S104
+
+
+def airflow_url(settings: Settings) -> str:
+    """Base address of Airflow's API server."""
+    return f"http://{local_host(settings)}:{settings.stack.airflow_port}"
+
+
+def mlflow_url(settings: Settings) -> str:
+    """Base address of the MLflow server."""
+    return f"http://{local_host(settings)}:{settings.stack.mlflow_port}"
+
+
+def scoring_url(settings: Settings) -> str:
+    """Base address of the scoring service."""
+    return f"http://{local_host(settings)}:{settings.stack.scoring_port}"
+
+
+def base_environment(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What every process gets: the caller's variables without those that would lead it astray, and the home."""
+    kept = {name: value for name, value in environ.items() if not name.startswith(_FOREIGN)}
+    binaries = str(Path(sys.executable).parent)
+    threads = {name: str(settings.training.threads) for name in _THREADS}
+    return {
+        **kept,
+        **{name: kept.get(name, value) for name, value in threads.items()},
+        "PATH": os.pathsep.join([binaries, kept.get("PATH", os.defpath)]),
+        "HOME": kept.get("HOME") or str(settings.home),
+        "MLOPS_HOME": str(settings.home),
+        "PYTHONUNBUFFERED": "1",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+def client_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    """What a stage needs to reach MLflow and the scoring service."""
+    return {
+        "MLOPS_MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri or mlflow_url(settings),
+        "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri or mlflow_url(settings),
+        "MLFLOW_TRACKING_USERNAME": ADMIN,
+        "MLFLOW_TRACKING_PASSWORD": credentials.mlflow_password,
+        "MLOPS_SCORING_TOKEN": credentials.scoring_token,
+    }
+
+
+def mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    """What the MLflow server needs."""
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(mlflow_auth_file(settings)),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": credentials.mlflow_password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": credentials.mlflow_flask_key,
+        # Its job runner is for evaluations of language models: two more processes and nothing for us.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
+def airflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    """What Airflow's processes need over `airflow.cfg`: the secrets, and all that follows from home and ports.
+
+    A database address from the caller's environment stays, so that PostgreSQL can be used.
+    """
+    home = settings.home / "airflow"
+    database = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{home / 'airflow.db'}?timeout=30")
+    jwt_s = max(_LEAST_JWT_S, int(settings.training.time_limit_s) + 3600)
+    return {
+        "AIRFLOW_HOME": str(PROJECT),
+        "AIRFLOW__API__BASE_URL": airflow_url(settings),
+        "AIRFLOW__API__HOST": settings.stack.host,
+        "AIRFLOW__API__PORT": str(settings.stack.airflow_port),
+        "AIRFLOW__API__SECRET_KEY": credentials.airflow_secret_key,
+        "AIRFLOW__API_AUTH__JWT_SECRET": credentials.airflow_jwt_secret,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{airflow_url(settings)}/execution/",
+        "AIRFLOW__CORE__FERNET_KEY": credentials.airflow_fernet_key,
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(airflow_users_file(settings)),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+        "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": str(jwt_s),
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(home / "logs" / "dag_processor"),
+    }
+
+
+def full_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    """What Airflow's processes, their tasks and a person's command (`stack run --`) get."""
+    return {
+        **base_environment(settings),
+        **client_environment(settings, credentials),
+        **airflow_environment(settings, credentials),
+    }

@@ -1,0 +1,99 @@
+"""What `make up` was given, kept in `<home>/settings.yaml`, so that the schedule goes on with the same source."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.errors import ConfigError, SourceNotFoundError
+from mlops_tasks.files import write_text
+
+SYNTHETIC = "synthetic"
+_HEADER = "# Written by `make up` from SOURCE, UNIVERSE, TRAIN, VALID and TEST; other keys may be added by hand.\n"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The words of one `make up`; an empty one leaves what the last one chose."""
+
+    source: str = ""
+    universe: str = ""
+    train: str = ""
+    valid: str = ""
+    test: str = ""
+
+
+def resolve(choice: Choice, folder: Path) -> Choice:
+    """`choice` with absolute paths, relative ones taken from `folder`.
+
+    Raises
+    ------
+    SourceNotFoundError
+        The source or the membership file does not exist.
+    """
+    source, universe = choice.source, choice.universe
+    if source and source != SYNTHETIC:
+        source = str(_existing(source, folder, "SOURCE"))
+    if universe:
+        universe = str(_existing(universe, folder, "UNIVERSE"))
+    return Choice(source, universe, choice.train, choice.valid, choice.test)
+
+
+def apply(choice: Choice, settings: Settings, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Check `choice`, write it to `<home>/settings.yaml` in one step and return the settings that follow.
+
+    A new source drops the universe and the segments of the old one: they belong to other bars.
+
+    Raises
+    ------
+    ConfigError
+        A date range is none, or the segments overlap; nothing is written.
+    """
+    path = settings.home / "settings.yaml"
+    before = path.read_text() if path.exists() else None
+    content = overlay_of(yaml.safe_load(before or "") or {}, choice)
+    text = _HEADER + yaml.safe_dump(content, sort_keys=True, allow_unicode=True) if content else ""
+    if content and text != before:
+        write_text(path, text)
+    try:
+        return load_settings({**environ, "MLOPS_HOME": str(settings.home)})
+    except ConfigError:
+        if content and text != before:
+            _restore(path, before)
+        raise
+
+
+def overlay_of(content: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
+    """The overlay `content` changed by `choice`; pure."""
+    changed = {section: dict(values) if isinstance(values, Mapping) else values for section, values in content.items()}
+    if choice.source:
+        changed.setdefault("data", {}).update(source=choice.source, universe=choice.universe or None)
+        for segment in ("train", "valid", "test"):
+            changed.get("training", {}).pop(segment, None)
+    elif choice.universe:
+        changed.setdefault("data", {})["universe"] = choice.universe
+    given = {"train": choice.train, "valid": choice.valid, "test": choice.test}
+    if any(given.values()):
+        changed.setdefault("training", {}).update({name: text for name, text in given.items() if text})
+    return {section: values for section, values in changed.items() if values != {}}
+
+
+def _existing(path: str, folder: Path, name: str) -> Path:
+    absolute = (folder / Path(path).expanduser()).resolve()
+    if not absolute.exists():
+        raise SourceNotFoundError(
+            f"{name}={path}: there is no {absolute}; give a parquet or CSV file or a folder of them, "
+            "relative to where you stand or absolute"
+        )
+    return absolute
+
+
+def _restore(path: Path, text: str | None) -> None:
+    if text is None:
+        path.unlink()
+    else:
+        write_text(path, text)

@@ -1,0 +1,115 @@
+"""The processes of the stack: what each runs, with which environment, and how it says that it is well."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import StackError
+from mlops_tasks.files import digest_of
+from mlops_tasks.stack.credentials import Credentials
+from mlops_tasks.stack.environment import (
+    base_environment,
+    client_environment,
+    full_environment,
+    local_host,
+    mlflow_environment,
+)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One kept process.
+
+    Attributes
+    ----------
+    command
+        Its words; no secret is among them.
+    environment
+        Builds its whole environment; only the process itself ever holds it.
+    stop_s
+        Seconds between the request to end and the kill.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Callable[[Settings, Credentials], Mapping[str, str]]
+    stop_s: int = 10
+
+
+SCHEDULER = "airflow-scheduler"
+MLFLOW = "mlflow"
+SCORING = "scoring"
+
+
+def services(settings: Settings) -> tuple[Service, ...]:
+    """Every service, in the order in which they start."""
+    airflow = _binary("airflow")
+    return (
+        Service(MLFLOW, _mlflow_command(settings), _mlflow_environment),
+        # The API server waits two minutes for open connections, browsers' among them.
+        Service("airflow-api-server", (airflow, "api-server"), full_environment, stop_s=5),
+        # Without --skip-serve-logs each would listen on one more port; the API server reads the log files itself.
+        Service(SCHEDULER, (airflow, "scheduler", "--skip-serve-logs"), full_environment),
+        Service("airflow-dag-processor", (airflow, "dag-processor"), full_environment),
+        Service("airflow-triggerer", (airflow, "triggerer", "--skip-serve-logs"), full_environment, stop_s=5),
+        Service(SCORING, (sys.executable, "-m", "mlops_tasks.serving"), _scoring_environment),
+    )
+
+
+def service_named(name: str, settings: Settings) -> Service:
+    """The service called `name`.
+
+    Raises
+    ------
+    StackError
+        There is none.
+    """
+    by_name = {service.name: service for service in services(settings)}
+    if name not in by_name:
+        raise StackError(f"unknown service {name!r}; known: {', '.join(by_name)}")
+    return by_name[name]
+
+
+def configuration_digest(settings: Settings, credentials: Credentials) -> str:
+    """Changes when a running stack would have to be restarted to follow the settings."""
+    relevant = ("MLOPS_", "MLFLOW_", "AIRFLOW_", "OMP_")
+    content = {
+        service.name: {
+            "command": service.command,
+            "environment": {
+                name: value
+                for name, value in service.environment(settings, credentials).items()
+                if name.startswith(relevant)
+            },
+        }
+        for service in services(settings)
+    }
+    return digest_of(content)
+
+
+def _binary(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    return {**base_environment(settings), **mlflow_environment(settings, credentials)}
+
+
+def _scoring_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    return {**base_environment(settings), **client_environment(settings, credentials)}
+
+
+def _mlflow_command(settings: Settings) -> tuple[str, ...]:
+    folder = settings.home / "mlflow"
+    port = settings.stack.mlflow_port
+    hosts = dict.fromkeys(["localhost", "127.0.0.1", local_host(settings), settings.stack.host])
+    return (
+        *(_binary("mlflow"), "server", "--app-name", "basic-auth", "--workers", "1"),
+        *("--host", settings.stack.host, "--port", str(port)),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
+        # A page that rebinds its name to this machine brings a foreign Host header. Any port: a container maps its own.
+        *("--allowed-hosts", ",".join(f"{host},{host}:*" for host in hosts)),
+    )

@@ -1,0 +1,136 @@
+"""`make up`: from nothing to a running stack and one day of the operation."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.errors import StackError
+from mlops_tasks.process import HEAVY_POOL
+from mlops_tasks.stack import keeper, overlay, ports
+from mlops_tasks.stack.airflow_api import AirflowApi
+from mlops_tasks.stack.chain import run_chain
+from mlops_tasks.stack.console import Progress
+from mlops_tasks.stack.credentials import ADMIN, Credentials, ensure_credentials
+from mlops_tasks.stack.environment import airflow_url, full_environment, mlflow_url, scoring_url
+from mlops_tasks.stack.health import wait_until_healthy
+from mlops_tasks.stack.services import configuration_digest
+
+
+def start_services(settings: Settings, choice: overlay.Choice, progress: Progress) -> tuple[Settings, Credentials]:
+    """Bring every service up, with databases, secrets and pools; harmless when they are up.
+
+    Returns
+    -------
+    The settings as they are after `choice`, and the secrets.
+
+    Raises
+    ------
+    MlopsError
+        A bad choice, a taken port, or a service that does not come up; nothing is started in the first two cases.
+    """
+    chosen = overlay.resolve(choice, Path.cwd())
+    ports.check_ports(settings.stack, keeper.own_pids(settings))
+    with keeper.exclusive(settings):
+        settings = overlay.apply(chosen, settings)
+        progress.say(f"home {settings.home}; source {settings.data.source}")
+        credentials = ensure_credentials(settings)
+        configuration = configuration_digest(settings, credentials)
+        if keeper.is_running(settings) and keeper.read_record(settings).configuration != configuration:
+            progress.say("the settings of the services have changed: starting them again")
+            keeper.stop(settings)
+        fresh = not keeper.is_running(settings)
+        if not fresh:
+            revived = keeper.revive(settings)
+            progress.say("the services are running already" + (f"; started {', '.join(revived)}" if revived else ""))
+        else:
+            keeper.stop(settings)  # a killed keeper leaves its services behind
+            migrate_databases(settings, credentials, progress)
+            keeper.start(settings, configuration)
+            progress.say("services are starting")
+    try:
+        wait_until_healthy(settings, credentials, progress)
+    except StackError:
+        if fresh:  # a half-started stack helps nobody; the logs stay
+            keeper.stop(settings)
+        raise
+    if connect(settings, credentials).ensure_pool(HEAVY_POOL, heavy_slots(), "tasks that use several cores"):
+        progress.say(f"made the pool {HEAVY_POOL} with {heavy_slots()} slot(s)")
+    return settings, credentials
+
+
+def run_day(settings: Settings, credentials: Credentials, progress: Progress) -> None:
+    """Run the chain once, and show its result."""
+    run_chain(settings, connect(settings, credentials), progress)
+    command = [sys.executable, "-m", "mlops_tasks", "status"]
+    status = subprocess.run(command, env=full_environment(settings, credentials), cwd=PROJECT, check=False)
+    if status.returncode:
+        raise StackError("the chain has succeeded, but its result table could not be made: see above")
+
+
+def addresses(settings: Settings) -> str:
+    """Where everything is, and where the passwords are kept."""
+    secret = settings.secrets_dir
+    return "\n".join(
+        [
+            f"Airflow   {airflow_url(settings)}   user {ADMIN}, password: cat {secret / 'airflow_password'}",
+            f"MLflow    {mlflow_url(settings)}   user {ADMIN}, password: cat {secret / 'mlflow_password'}",
+            f"Scoring   {scoring_url(settings)}   Bearer token: cat {secret / 'scoring_token'}",
+            f"Logs      {keeper.logs_dir(settings)}",
+            "Stop      make down",
+        ]
+    )
+
+
+def connect(settings: Settings, credentials: Credentials) -> AirflowApi:
+    """A client of this stack's Airflow."""
+    return AirflowApi(airflow_url(settings), ADMIN, credentials.airflow_password)
+
+
+def heavy_slots() -> int:
+    """Half of the cores that we may use: each heavy task runs two threads."""
+    return max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def migrate_databases(settings: Settings, credentials: Credentials, progress: Progress) -> None:
+    """Create the databases of Airflow, MLflow and the operation, or bring them to this version.
+
+    Raises
+    ------
+    StackError
+        A migration failed; shows the end of its output.
+    """
+    from mlops_tasks.state.database import upgrade
+
+    binaries = Path(sys.executable).parent
+    for folder in ("airflow", "mlflow", "state"):
+        (settings.home / folder).mkdir(parents=True, exist_ok=True)
+    environment = full_environment(settings, credentials)
+    commands = {"Airflow": [str(binaries / "airflow"), "db", "migrate"]}
+    if (settings.home / "mlflow" / "mlflow.db").exists():  # the server makes a new one itself
+        commands["MLflow"] = [
+            str(binaries / "mlflow"),
+            "db",
+            "upgrade",
+            f"sqlite:///{settings.home / 'mlflow' / 'mlflow.db'}",
+        ]
+    running = {
+        name: subprocess.Popen(
+            command,
+            env=environment,
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        for name, command in commands.items()
+    }
+    upgrade(settings)
+    for name, process in running.items():
+        output, _ = process.communicate()
+        if process.returncode:
+            tail = "\n".join(f"    {line}" for line in output.splitlines()[-20:])
+            raise StackError(f"the {name} database could not be migrated:\n{tail}")
+    progress.say("databases are ready")

@@ -1,0 +1,106 @@
+"""DAG files parse fast, import nothing heavy, and are wired to stages that exist."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mlops_tasks.config import PROJECT
+from mlops_tasks.process import STAGES
+
+DAG_FILES = {"sync_market_data.py": "sync_market_data", "daily_retraining.py": "daily_retraining"}
+"""Every DAG file and its DAG; a file that is not listed here fails the test."""
+
+HEAVY = (
+    "pandas",
+    "numpy",
+    "qlib",
+    "torch",
+    "mlflow",
+    "lightgbm",
+    "sklearn",
+    "shap",
+    "great_expectations",
+    "dvc",
+    "numba",
+)
+
+PARSE = """
+import json, sys, time
+import airflow
+from airflow.dag_processing.dagbag import DagBag
+before = set(sys.modules)
+bag = DagBag(sys.argv[1])
+dags = {
+    dag.dag_id: {
+        "doc": bool(dag.doc_md),
+        "tasks": {task.task_id: [getattr(task, "stage", None), task.retries] for task in dag.tasks},
+        "edges": sorted([task.task_id, later] for task in dag.tasks for later in task.downstream_task_ids),
+    }
+    for dag in bag.dags.values()
+}
+stats = {s.file.lstrip("/"): s.duration.total_seconds() for s in bag.dagbag_stats}
+print(json.dumps({"dags": dags, "errors": bag.import_errors, "stats": stats, "new": sorted(set(sys.modules) - before)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    environ = {
+        **os.environ,
+        "AIRFLOW_HOME": str(home),
+        "MLOPS_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    command = [sys.executable, "-c", PARSE, str(PROJECT / "dags")]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_dag_file_is_known_and_parses(parsed):
+    """No import error, no DAG file that nobody listed, a docstring for each."""
+    assert parsed["errors"] == {}
+    assert {p.name for p in (PROJECT / "dags").glob("*.py")} == set(DAG_FILES)
+    assert set(parsed["dags"]) == set(DAG_FILES.values())
+    assert all(dag["doc"] for dag in parsed["dags"].values())
+
+
+def test_dag_files_parse_in_under_a_second(parsed):
+    """The dag-processor parses them all the time."""
+    assert set(parsed["stats"]) == set(DAG_FILES)
+    assert max(parsed["stats"].values()) < 1.0, parsed["stats"]
+
+
+def test_parsing_imports_nothing_heavy(parsed):
+    """Libraries of the stages stay out of Airflow's own processes."""
+    assert [name for name in parsed["new"] if name.split(".")[0] in HEAVY] == []
+
+
+def test_every_stage_of_the_chain_has_its_task_and_its_retries(parsed):
+    """The two DAGs together run every stage once, and each task may be tried again."""
+    tasks = [task for dag in parsed["dags"].values() for task in dag["tasks"].values()]
+    assert sorted(stage for stage, _ in tasks if stage) == sorted(STAGES)
+    assert all(retries >= 2 for _, retries in tasks)
+
+
+def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
+    """Nothing deploys before the gate, nothing is scored before the deployment."""
+    edges = {tuple(edge) for edge in parsed["dags"]["daily_retraining"]["edges"]}
+    for edge in [
+        ("plan_run", "compute_features"),
+        ("compute_features", "build_model.train_model"),
+        ("build_model.train_model", "build_model.evaluate_model"),
+        ("build_model.evaluate_model", "build_model.log_run"),
+        ("build_model.log_run", "register_challenger"),
+        ("register_challenger", "gate_challenger"),
+        ("gate_challenger", "deploy_model"),
+        ("deploy_model", "score_newest_date"),
+        ("score_newest_date", "check_drift"),
+        ("score_newest_date", "compare_models"),
+    ]:
+        assert edge in edges

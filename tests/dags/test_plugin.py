@@ -1,0 +1,37 @@
+"""The plugin shows MLflow in Airflow's navigation and loads nothing heavy."""
+
+import json
+import os
+import subprocess
+import sys
+
+from mlops_tasks.config import PROJECT
+from tests.dags.test_dags import HEAVY
+
+LOAD = """
+import json, sys
+import airflow
+before = set(sys.modules)
+sys.path.insert(0, sys.argv[1])
+from mlops_plugin import MlopsPlugin
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+print(json.dumps({"views": MlopsPlugin.external_views, "new": sorted(new)}))
+"""
+
+
+def test_the_navigation_leads_to_the_stacks_own_mlflow(tmp_path):
+    """The links follow the configured port."""
+    environ = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path),
+        "MLOPS_HOME": str(tmp_path),
+        "MLOPS_STACK__MLFLOW_PORT": "5511",
+    }
+    command = [sys.executable, "-c", LOAD, str(PROJECT / "plugins")]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert {view["name"]: view["href"] for view in loaded["views"]} == {
+        "MLflow runs": "http://127.0.0.1:5511/#/experiments",
+        "MLflow models": "http://127.0.0.1:5511/#/models",
+    }
+    assert not set(loaded["new"]) & set(HEAVY)

@@ -1,0 +1,45 @@
+"""The doctor names what is wrong and what to do."""
+
+import os
+import socket
+import time
+
+from mlops_tasks.config import DataSettings, Settings
+from mlops_tasks.stack.doctor import Finding, check
+
+
+def by_name(settings: Settings) -> dict[str, Finding]:
+    return {finding.name: finding for finding in check(settings)}
+
+
+def test_a_fresh_home_lacks_its_services_only(settings: Settings) -> None:
+    """On a machine that can run the tests, all is well but that nothing runs yet."""
+    findings = by_name(settings)
+    assert {name for name, finding in findings.items() if finding.state == "error"} == set()
+    assert findings["services"].remedy == "make up"
+    assert {"python", "lightgbm", "disk", "clock", "airflow_port"} <= set(findings)
+
+
+def test_every_trouble_has_a_remedy(settings: Settings) -> None:
+    """A taken port and a source that is gone are found, each with what to do."""
+    troubled = Settings(home=settings.home, stack=settings.stack, data=DataSettings(source="/nowhere/bars.csv"))
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", settings.stack.airflow_port))
+        held.listen()
+        findings = by_name(troubled)
+    errors = {name for name, finding in findings.items() if finding.state == "error"}
+    assert errors == {"airflow_port", "source"}
+    assert "MLOPS_STACK__AIRFLOW_PORT" in findings["airflow_port"].remedy
+    assert "SOURCE=" in findings["source"].remedy
+    assert all(finding.remedy for finding in findings.values() if finding.state != "ok")
+
+
+def test_a_clock_that_was_set_back_is_found(settings: Settings) -> None:
+    """A file of the home that is newer than now says that the clock was ahead."""
+    (settings.home / "run").mkdir(parents=True)
+    newer = settings.home / "run" / "stack.json"
+    newer.write_text('{"stack_id": "x"}')
+    os.utime(newer, (time.time() + 7200, time.time() + 7200))
+    finding = by_name(settings)["clock"]
+    assert finding.state == "error"
+    assert "stack.json" in finding.detail
