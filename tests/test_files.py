@@ -68,7 +68,7 @@ def test_a_lock_is_free_again_when_its_holder_is_killed(tmp_path):
     holder.wait()
     started = time.monotonic()
     with folder_lock(tmp_path):
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
 
 
 def test_a_digest_does_not_depend_on_key_order():

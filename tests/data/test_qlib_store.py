@@ -45,7 +45,7 @@ def expected(vintage: Vintage) -> pd.DataFrame:
     return vintage.adjusted_bars().set_index([INSTRUMENT, DATETIME]).drop(columns=VWAP).astype("float32")
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     present=st.dictionaries(
         st.sampled_from(["AAA", "brk.b", "^GSPC#2", "SH600000", "NA", "NAN", "CON", "nul", "TRUE", "0005"]),

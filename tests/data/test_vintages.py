@@ -50,7 +50,7 @@ def version_in(folder: Path) -> str:
     return version_of(digest_years(canonical_bars(frame)), "all")
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**16),
     cuts=st.lists(st.integers(1, 119), max_size=3),
@@ -93,7 +93,7 @@ def test_the_version_is_not_of_types_that_keep_the_values(column: str, kind: str
     assert version_in(tmp_path / "a") == version_in(tmp_path / "b")
 
 
-@hypothesis_settings(max_examples=20, deadline=None)
+@hypothesis_settings(max_examples=20)
 @given(row=st.integers(0, 119), column=st.sampled_from(["Open", "High", "Low", "Close", "Volume"]))
 def test_any_changed_value_is_a_new_version_of_its_year_alone(row: int, column: str) -> None:
     """One changed bit changes the digest of its year, and of no other."""
@@ -136,7 +136,7 @@ def test_without_a_membership_every_instrument_belongs_from_first_to_last_bar(tm
     pd.testing.assert_frame_equal(vintage.members(), own_spans(vintage.bars()))
 
 
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     spells=st.lists(
         st.tuples(st.sampled_from(["S00", "S01", "S03", "GONE"]), st.integers(-5, 40), st.integers(0, 20)),

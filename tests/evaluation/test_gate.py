@@ -75,7 +75,7 @@ def test_all_failed_checks_are_named() -> None:
 series = st.lists(st.floats(-1, 1), min_size=20, max_size=60)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(series, st.floats(1e-6, 0.5), st.floats(0.01, 0.99), st.integers(0, 40))
 def test_a_strictly_worse_model_is_never_superior(ic: list[float], worse: float, alpha: float, age: int) -> None:
     """Lower by any amount on every day, at any level: `superiority` does not apply."""
@@ -84,7 +84,7 @@ def test_a_strictly_worse_model_is_never_superior(ic: list[float], worse: float,
     assert result.rule != "superiority"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(series, series, st.integers(0, 300))
 def test_the_decision_is_antisymmetric(a: list[float], b: list[float], shift: int) -> None:
     """Two models are never each superior to the other, and the gain turns its sign with the roles."""

@@ -76,7 +76,7 @@ def test_known_days(scores: list[float], labels: list[float], expected: float, e
 finite = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(finite, finite), min_size=3, max_size=30))
 def test_bounds_and_symmetry(pairs: list[tuple[float, float]]) -> None:
     """Each correlation lies in [-1, 1], is symmetric, and turns its sign with the scores."""

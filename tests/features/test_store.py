@@ -108,7 +108,7 @@ def test_an_instrument_with_an_older_first_bar_computes_the_years_that_see_it(tm
     assert_same_bits(store.load(after.feature_version), full(tmp_path / "full", BARS))
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_any_sequence_of_changes_equals_a_full_computation(
     tmp_path_factory: pytest.TempPathFactory, seed: int, data: st.DataObject

@@ -51,7 +51,7 @@ def test_a_shift_of_one_sigma_is_found_where_it_is() -> None:
 samples = st.lists(st.one_of(st.integers(-5, 5).map(float), st.floats(-1e6, 1e6, width=32)), min_size=1, max_size=80)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(samples, samples)
 def test_ks_equals_scipy(reference: list[float], current: list[float]) -> None:
     """KS equals SciPy's for samples with and without ties; PSI is finite and not negative."""

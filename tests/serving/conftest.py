@@ -28,7 +28,7 @@ class RunningService:
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not self.server.started and time.monotonic() < until:
             time.sleep(0.01)
         assert self.server.started

@@ -163,7 +163,7 @@ def test_the_client_names_a_service_that_is_not_there(settings: Settings) -> Non
 
 
 def wait_for(client: ScoringClient, version: int) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while client.health()["model_version"] != version:
         assert time.monotonic() < until, client.health()
         time.sleep(0.05)
