@@ -119,8 +119,8 @@ class Killer(threading.Thread):
     """Kills, with SIGKILL, one process of each task instance it is after, on the task's first try.
 
     Tasks that run a stage lose in turns the stage's process and Airflow's own process for the task; tasks without a
-    stage lose Airflow's process. The moment lies somewhere in the middle third of the time that the stage took in an
-    undisturbed run, and twice as early with each round: a stage that outran one round is caught in the next.
+    stage lose Airflow's process. The moment lies somewhere in the middle third of the time that the stage last took
+    when it was left alone.
     """
 
     WORKER = "airflow worker -- LocalExecutor: "
@@ -128,11 +128,11 @@ class Killer(threading.Thread):
     TASK = "airflow worker -- "
     """Title of the task process that a worker forked, followed by the id."""
 
-    def __init__(self, home: Path, spans: dict[str, float], spared: Collection[str] = (), round_: int = 0) -> None:
+    def __init__(self, home: Path, spans: dict[str, float], spared: Collection[str] = ()) -> None:
         super().__init__(daemon=True)
         self.database = home / "airflow" / "airflow.db"
-        self.spans = {task: span / 2**round_ for task, span in spans.items()}
-        """Seconds that each stage takes when nobody disturbs it (`stage_spans`), halved with each round."""
+        self.spans = spans
+        """Seconds that each stage took when nobody disturbed it (`stage_spans`)."""
         self.spared = spared
         """Task instances that are left alone."""
         self.struck: dict[str, str] = {}
@@ -174,7 +174,7 @@ class Killer(threading.Thread):
                 time.sleep(self.spans[task] * (1 + turn * 0.618 % 1) / 3)
             victim.kill()
         except psutil.NoSuchProcess:
-            return  # it was faster than in the undisturbed run; the next round is after it again
+            return  # it was faster than before: compiled code is kept, for one; it is met again
         self.struck[task] = which
 
     @staticmethod
