@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -30,6 +31,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Replace `path` by `content` as JSON with sorted keys; NaN is refused (use None)."""
     write_text(path, json.dumps(content, sort_keys=True, indent=1, allow_nan=False) + "\n")
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """A number as JSON can carry it: None for NaN and infinities."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def read_json(path: Path) -> Any:

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from mlops_tasks.files import digest_of, folder_lock, new_folder, read_json, write_json, write_text
+from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, read_json, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
@@ -74,3 +75,10 @@ def test_a_lock_is_free_again_when_its_holder_is_killed(tmp_path):
 def test_a_digest_does_not_depend_on_key_order():
     """Equal content, equal digest; other content, another."""
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1}) != digest_of({"a": 1, "b": 3})
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), np.float32("inf"), -np.inf])
+def test_what_json_cannot_carry_becomes_none(value):
+    """Missing and infinite numbers are null in reports."""
+    assert finite_or_none(value) is None
+    assert finite_or_none(np.float64(1.5)) == 1.5

@@ -22,6 +22,7 @@ import pandas as pd
 from mlops_tasks.config import GateSettings
 from mlops_tasks.evaluation.ic import constant_days_share, daily_rank_ic
 from mlops_tasks.evaluation.significance import MeanTest, newey_west_mean
+from mlops_tasks.files import finite_or_none
 
 GatePolicy = GateSettings
 """The gate's numbers are settings."""
@@ -77,7 +78,7 @@ class GateDecision:
             "n_days": self.n_days,
             "champion_age_days": self.champion_age_days,
             "policy": self.policy,
-            **{name: _finite_or_none(value) for name, value in numbers.items()},
+            **{name: finite_or_none(value) for name, value in numbers.items()},
         }
 
 
@@ -212,7 +213,3 @@ def _compare(test: MeanTest, age: int, policy: GateSettings) -> GateDecision:
         champion_age_days=age,
         policy=policy.model_dump(),
     )
-
-
-def _finite_or_none(value: float | None) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None

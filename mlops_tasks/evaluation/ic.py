@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_tasks.columns import DATETIME
+from mlops_tasks.files import finite_or_none
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -64,9 +65,9 @@ def daily_rank_ic(score: pd.Series, label: pd.Series) -> pd.Series:
 def summarise(ic: pd.Series, rank_ic: pd.Series) -> IcSummary:
     """Means and ratios of daily series; NaN days are left out."""
     return IcSummary(
-        ic_mean=_finite(ic.mean()),
+        ic_mean=finite_or_none(ic.mean()),
         icir=information_ratio(ic),
-        rank_ic_mean=_finite(rank_ic.mean()),
+        rank_ic_mean=finite_or_none(rank_ic.mean()),
         rank_icir=information_ratio(rank_ic),
         n_days=int(rank_ic.notna().sum()),
     )
@@ -75,7 +76,7 @@ def summarise(ic: pd.Series, rank_ic: pd.Series) -> IcSummary:
 def information_ratio(series: pd.Series) -> float | None:
     """Mean / standard deviation (ddof=1) of a daily series, not annualised; None where it is undefined."""
     spread = series.std(ddof=1)
-    return _finite(series.mean() / spread) if spread > 0 else None
+    return finite_or_none(series.mean() / spread) if spread > 0 else None
 
 
 def quantile_returns(score: pd.Series, label: pd.Series, quantiles: int = 10) -> pd.DataFrame:
@@ -204,7 +205,3 @@ def _is_constant(values: Floats, pairs: _Pairs) -> NDArray[np.bool_]:
 
 def _named(values: Floats, days: pd.DatetimeIndex, name: str) -> pd.Series:
     return pd.Series(values, index=days, name=name)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -21,6 +21,7 @@ from mlops_tasks.config import PortfolioSettings, Settings
 from mlops_tasks.data.qlib_store import init_qlib
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import StoreError
+from mlops_tasks.files import finite_or_none
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def portfolio_metrics(daily: pd.DataFrame) -> dict[str, float | None]:
         "max_drawdown": (total - total.cummax()).min(),
         "turnover": daily["turnover"].mean(),
     }
-    return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
+    return {name: finite_or_none(value) for name, value in values.items()}
 
 
 def _tradable_scores(scores: pd.Series, vintage: Vintage) -> pd.Series:

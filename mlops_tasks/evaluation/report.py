@@ -16,7 +16,7 @@ from mlops_tasks.errors import StoreError
 from mlops_tasks.evaluation.ic import constant_days_share, daily_ic, daily_rank_ic, quantile_returns, summarise
 from mlops_tasks.evaluation.portfolio import PortfolioResult, backtest
 from mlops_tasks.evaluation.significance import newey_west_mean
-from mlops_tasks.files import read_json, write_json
+from mlops_tasks.files import finite_or_none, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def segment_metrics(segment: str, rows: pd.DataFrame, vintage: Vintage) -> Metri
         "coverage": coverage(rows[SCORE], vintage),
         "constant_days_share": constant_days_share(rows[SCORE]),
     }
-    return {f"{segment}_{name}": _finite_or_none(value) for name, value in values.items()}
+    return {f"{segment}_{name}": finite_or_none(value) for name, value in values.items()}
 
 
 def coverage(scores: pd.Series, vintage: Vintage) -> float:
@@ -191,7 +191,3 @@ def _daily(test: pd.DataFrame, portfolio: PortfolioResult) -> pd.DataFrame:
     series = [daily_ic(test[SCORE], test[LABEL]), daily_rank_ic(test[SCORE], test[LABEL])]
     returns = portfolio.daily[["return", "bench", "cost", "turnover"]]
     return pd.concat([*series, returns], axis=1).sort_index().rename_axis(DATETIME)
-
-
-def _finite_or_none(value: float | None) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None

@@ -12,7 +12,7 @@ from mlops_tasks.columns import SCORE
 from mlops_tasks.config import DriftSettings, Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import digest_of, folder_lock, write_json
+from mlops_tasks.files import digest_of, finite_or_none, folder_lock, write_json
 from mlops_tasks.monitoring.drift import Profile, drift, histogram_shares, reference_profile
 from mlops_tasks.plots.drift import ScoreHistogram, drift_info, plot_drift
 from mlops_tasks.plots.figure import write_png
@@ -126,9 +126,9 @@ def _summary(given: DriftInput, table: pd.DataFrame, rows: int) -> dict[str, Any
         "psi_alert": limits.psi_alert,
         "n_warn": int(((psi >= limits.psi_warn) & (psi < limits.psi_alert)).sum()),
         "n_alert": int((psi >= limits.psi_alert).sum()),
-        "psi_max": _finite_or_none(psi.max()),
-        "score_psi": _finite_or_none(psi[SCORE]),
-        "score_ks_statistic": _finite_or_none(table.loc[SCORE, "ks_statistic"]),
+        "psi_max": finite_or_none(psi.max()),
+        "score_psi": finite_or_none(psi[SCORE]),
+        "score_ks_statistic": finite_or_none(table.loc[SCORE, "ks_statistic"]),
         "worst": {str(name): float(value) for name, value in worst.items()},
     }
 
@@ -142,7 +142,3 @@ def _features(
 
 def _with_scores(champion: LoadedModel, features: pd.DataFrame) -> pd.DataFrame:
     return features.assign(**{SCORE: champion.artefact.predict(features)})
-
-
-def _finite_or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
