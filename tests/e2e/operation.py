@@ -47,7 +47,9 @@ class Operation:
     def environ(self) -> dict[str, str]:
         """What this operation's processes see."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "AIRFLOW_"))}
-        return {**clean, **self.ports, **self.extra, "MLOPS_HOME": str(self.home)}
+        # Compiled code of its own: a stage takes as long in one home as in another, whatever ran here before.
+        own = {"MLOPS_HOME": str(self.home), "NUMBA_CACHE_DIR": str(self.home / "numba")}
+        return {**clean, **self.ports, **self.extra, **own}
 
     @property
     def settings(self) -> Settings:
@@ -174,7 +176,7 @@ class Killer(threading.Thread):
                 time.sleep(self.spans[task] * (1 + turn * 0.618 % 1) / 3)
             victim.kill()
         except psutil.NoSuchProcess:
-            return  # it was faster than before: compiled code is kept, for one; it is met again
+            return  # it was faster than before; it is met again
         self.struck[task] = which
 
     @staticmethod
