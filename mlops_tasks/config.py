@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -48,17 +48,99 @@ class StackSettings(Section):
         return self
 
 
+class DownloadSettings(Section):
+    """How a network source asks its vendor."""
+
+    concurrency: int = Field(4, ge=1, le=64)
+    """Requests under way at once."""
+    requests_per_s: float = Field(5.0, gt=0)
+    attempts: int = Field(6, ge=1)
+    """Tries of one request, the first included; a pause that grows, with jitter, lies between them."""
+    backoff_s: float = Field(1.0, ge=0)
+    """First pause; each further one is twice as long, up to `max_backoff_s`. A vendor's Retry-After is waited out."""
+    max_backoff_s: float = Field(60.0, ge=0)
+    timeout_s: float = Field(30.0, gt=0)
+    max_failed_share: float = Field(0.02, ge=0, le=1)
+    """With a larger share of instruments that could not be fetched the whole reading fails."""
+
+
+class TableSource(Section):
+    """A parquet or CSV file, or a folder of them, with a vendor's own column names."""
+
+    kind: Literal["table"]
+    path: str
+    columns: dict[str, str] = {}
+    """Standard name to the file's column name, before the aliases of include/config/sources.yaml."""
+    prices: Literal["adjusted", "raw"] | None = None
+    """None: as `data.prices` says."""
+
+
+class PostgresqlSource(Section):
+    """A table, view or query of a PostgreSQL database."""
+
+    kind: Literal["postgresql"]
+    dsn_variable: str = "MLOPS_BARS_DSN"
+    """The environment variable that holds the connection string: it may hold a password, so it is no setting."""
+    table: str | None = None
+    """Table or view, with or without schema."""
+    query: str | None = None
+    """A SELECT in place of `table`."""
+    columns: dict[str, str] = {}
+    prices: Literal["adjusted", "raw"] | None = None
+
+    @model_validator(mode="after")
+    def _table_or_query(self) -> Self:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("give table or query, one of them")
+        return self
+
+
+class VendorSource(Section):
+    """A vendor that is asked for one instrument at a time."""
+
+    kind: Literal["yahoo", "akshare", "baostock"]
+    instruments: tuple[str, ...] | str = ()
+    """Names in the project's spelling (AAPL, SH600000), or a file with one a line, or a membership file; empty: the
+    names in `data.universe`."""
+    start: date = date(2010, 1, 1)
+    download: DownloadSettings = DownloadSettings()
+
+
+SourceSpec = Annotated[TableSource | PostgresqlSource | VendorSource, Field(discriminator="kind")]
+
+
 class DataSettings(Section):
     """Where bars come from and how many bad rows a vintage may hold."""
 
     source: str = "synthetic"
-    """`synthetic`, or a parquet or CSV file, or a folder of them."""
+    """`synthetic`, a name of `sources`, or a parquet or CSV file, or a folder of them."""
+    sources: dict[str, SourceSpec] = {}
+    """Named sources: databases, vendors, files with their own column names."""
     universe: str | None = None
     """Point-in-time membership file in Qlib's format (instrument, first day, last day); none: every instrument."""
     prices: Literal["adjusted", "raw"] = "adjusted"
     """What the source's open, high, low and close are when it has a factor (adjusted / raw) column."""
     max_rejected_share: float = Field(0.005, ge=0, le=1)
     """A vintage with a larger share of quarantined rows is rejected as a whole."""
+    max_rejected_instruments_share: float = Field(0.05, ge=0, le=1)
+    """The same for the share of instruments that are quarantined whole."""
+
+
+class CalendarSettings(Section):
+    """Trading calendars, by their names in exchange_calendars (XNYS, XSHG, 24/7, ...)."""
+
+    name: str = "auto"
+    """Calendar of the bars; `auto`: the best fitting one for each instrument."""
+    schedule: str = "XNYS"
+    """Calendar that the sync's schedule follows."""
+    delay_min: float = Field(90.0, ge=0)
+    """How long after a session's close its bars are taken to be complete, in minutes."""
+
+
+class VintagePolicySettings(Section):
+    """What a change of history between two vintages leads to; `data/policy.py` says how each is judged."""
+
+    restated_rows: Literal["accept", "warn", "block"] = "warn"
 
 
 class SyntheticSettings(Section):
@@ -167,6 +249,8 @@ class Settings(Section):
     home: Path
     stack: StackSettings = StackSettings()
     data: DataSettings = DataSettings()
+    calendar: CalendarSettings = CalendarSettings()
+    vintage_policy: VintagePolicySettings = VintagePolicySettings()
     synthetic: SyntheticSettings = SyntheticSettings()
     features: FeatureSettings = FeatureSettings()
     training: TrainingSettings = TrainingSettings()

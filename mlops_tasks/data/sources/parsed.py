@@ -1,6 +1,7 @@
 """What a source hands on: every row it holds, each with where it came from and what of it could not be parsed."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -15,15 +16,28 @@ PARSED_COLUMNS = (DATETIME, INSTRUMENT, *BAR_FIELDS, *PROVENANCE)
 
 
 @dataclass(frozen=True)
+class RawFile:
+    """One thing that was read: a file, or what a database or vendor answered."""
+
+    name: str
+    """Its path, or the table or address it came from (never a password)."""
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class ParsedBars:
     """All rows of a source, good and bad.
 
     `frame` has a RangeIndex and the columns `PARSED_COLUMNS`: datetime (midnight, NaT where missing or no date),
     instrument (null where missing), `BAR_FIELDS` as float64 (raw prices; NaN where missing or no number),
     `source_file`, `source_row` (1-based, the header not counted) and `parse_error` (null, or what could not be
-    parsed). `universe` has the columns instrument, first_date, last_date; None where no membership file was given.
+    parsed). `universe` has the columns instrument, first_date, last_date; None where no membership file was given. `raw` lists what was read, with its digest: where lineage begins. `failed`
+    names the instruments that a network source could not fetch, each with its reason.
     """
 
     frame: pd.DataFrame
     source: str
     universe: pd.DataFrame | None = None
+    raw: tuple[RawFile, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
