@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from mlops_tasks.errors import ConfigError
 
@@ -79,14 +79,22 @@ class PostgresqlSource(Section):
     """A table, view or query of a PostgreSQL database."""
 
     kind: Literal["postgresql"]
-    dsn_variable: str = "MLOPS_BARS_DSN"
-    """The environment variable that holds the connection string: it may hold a password, so it is no setting."""
+    dsn_variable: str = Field("BARS_DSN", pattern=r"^\w+$")
+    """The environment variable that holds the connection string: it may hold a password, so it is no setting (and its
+    name does not begin with MLOPS_)."""
     table: str | None = None
     """Table or view, with or without schema."""
     query: str | None = None
     """A SELECT in place of `table`."""
     columns: dict[str, str] = {}
     prices: Literal["adjusted", "raw"] | None = None
+
+    @field_validator("dsn_variable")
+    @classmethod
+    def _no_setting(cls, value: str) -> str:
+        if value.startswith(ENV_PREFIX):
+            raise ValueError(f"a name that begins with {ENV_PREFIX} would be read as a setting; choose another")
+        return value
 
     @model_validator(mode="after")
     def _table_or_query(self) -> Self:
@@ -153,6 +161,15 @@ class SyntheticSettings(Section):
     seed: int = Field(7, ge=0)
     signal_strength: float = Field(0.08, ge=0, lt=1)
     """Population correlation of the planted signal with the return that it foretells."""
+
+
+class AlertSettings(Section):
+    """Who is told when a vintage is rejected or history changes."""
+
+    webhook_url: SecretStr | None = None
+    """Address that is sent each alert as JSON (`text`, `kind`, `subject`, `message`), e.g. of a chat channel. It may
+    hold a token: set it in the environment (MLOPS_ALERTS__WEBHOOK_URL)."""
+    timeout_s: float = Field(10.0, gt=0)
 
 
 class FeatureSettings(Section):
@@ -252,6 +269,7 @@ class Settings(Section):
     calendar: CalendarSettings = CalendarSettings()
     vintage_policy: VintagePolicySettings = VintagePolicySettings()
     synthetic: SyntheticSettings = SyntheticSettings()
+    alerts: AlertSettings = AlertSettings()
     features: FeatureSettings = FeatureSettings()
     training: TrainingSettings = TrainingSettings()
     portfolio: PortfolioSettings = PortfolioSettings()

@@ -14,6 +14,7 @@ from mlops_tasks.state.history import (
     latest_gate_decision,
     latest_model_comparison,
     latest_score_batch,
+    newest_alerts,
 )
 
 COLUMNS = {
@@ -30,6 +31,7 @@ COLUMNS = {
 """Metric to heading of the result table; all on the test segment."""
 
 SEGMENTS = ("train", "valid", "test")
+SHOWN_ALERTS = 3
 PERCENT = {"test_excess_return_after_cost", "test_max_drawdown"}
 
 
@@ -38,7 +40,7 @@ def status_info(settings: Settings) -> dict[str, Any]:
     try:
         vintage = current_vintage(settings)
     except StoreError:
-        return {"vintage": None}
+        return {"vintage": None, "alerts": _alerts(settings)}
     return {
         "vintage": {
             "data_version": vintage.data_version,
@@ -48,6 +50,7 @@ def status_info(settings: Settings) -> dict[str, Any]:
             "instruments": vintage.instruments,
             "quarantined": vintage.manifest["quarantined"],
         },
+        "alerts": _alerts(settings),
         "candidates": _candidates(settings),
         "gate": _fields(latest_gate_decision(settings), "training_key", "champion_version", "decision"),
         "deployment": _fields(latest_deployment(settings), "model_version", "strategy", "state", "reason"),
@@ -64,6 +67,13 @@ def _fields(row: object, *names: str) -> dict[str, Any] | None:
         return None
     values = {name: getattr(row, name) for name in names}
     return {k: v if isinstance(v, (int, float, dict, type(None))) else str(v) for k, v in values.items()}
+
+
+def _alerts(settings: Settings) -> list[dict[str, str]]:
+    return [
+        {"at": row.recorded_at.isoformat(timespec="seconds"), "kind": row.kind, "message": row.message}
+        for row in newest_alerts(settings, SHOWN_ALERTS)
+    ]
 
 
 def _candidates(settings: Settings) -> list[dict[str, Any]]:
@@ -85,8 +95,9 @@ def _candidates(settings: Settings) -> list[dict[str, Any]]:
 def render_status(settings: Settings) -> str:
     """The status as text for a terminal."""
     info = status_info(settings)
+    alerts = [f"alert       {alert['at']} {alert['kind']}: {_first_line(alert['message'])}" for alert in info["alerts"]]
     if info["vintage"] is None:
-        return "no vintage has been published yet; run `make up`, or sync_market_data in Airflow"
+        return "\n".join(["no vintage has been published yet; run `make up`, or sync_market_data in Airflow", *alerts])
     vintage = info["vintage"]
     lines = [
         f"vintage     {vintage['data_version']}: {vintage['rows']:,} bars of {vintage['instruments']} instruments, "
@@ -96,6 +107,7 @@ def render_status(settings: Settings) -> str:
         segments = info["candidates"][0]["segments"]
         lines.append("segments    " + ", ".join(f"{name} {' to '.join(segments[name])}" for name in SEGMENTS))
     lines += [_line(info, *spec) for spec in _LINES if info[spec[1]] is not None]
+    lines += alerts
     if info["candidates"]:
         lines += ["", render_table(info["candidates"])]
     return "\n".join(lines)
@@ -108,6 +120,11 @@ _LINES: Sequence[tuple[str, str, str]] = (
     ("drift", "drift", "largest PSI {psi_max:.3f}; {n_alert} columns alert, {n_warn} warn"),
     ("comparison", "comparison", "champion {champion_version} and challenger {challenger_version} up to {last_date}"),
 )
+
+
+def _first_line(text: str) -> str:
+    line, _, rest = text.partition("\n")
+    return f"{line} ..." if rest else line
 
 
 def _line(info: Mapping[str, Any], title: str, key: str, form: str) -> str:

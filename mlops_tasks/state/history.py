@@ -14,6 +14,7 @@ from mlops_tasks.files import digest_of
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.tables import (
     DEPLOYMENT_STATES,
+    Alert,
     Base,
     Deployment,
     DriftReport,
@@ -68,6 +69,11 @@ def record_model_comparison(settings: Settings, row: ModelComparison) -> bool:
     return _record(settings, row)
 
 
+def record_alert(settings: Settings, row: Alert) -> bool:
+    """Add an alert; False when an equal one is there."""
+    return _record(settings, row)
+
+
 def latest_gate_decision(settings: Settings, training_key: str | None = None) -> GateDecision | None:
     """The newest decision, of one challenger where `training_key` is given."""
     return _latest(settings, GateDecision, training_key=training_key)
@@ -102,6 +108,17 @@ def latest_drift_report(settings: Settings, model_version: int | None = None) ->
 def latest_model_comparison(settings: Settings, challenger_version: int | None = None) -> ModelComparison | None:
     """The newest comparison, of one challenger where it is given."""
     return _latest(settings, ModelComparison, challenger_version=challenger_version)
+
+
+def newest_alerts(settings: Settings, limit: int) -> list[Alert]:
+    """The last alerts, the newest first."""
+    with reading(settings) as active:
+        return list(active.scalars(select(Alert).order_by(Alert.id.desc()).limit(limit)))
+
+
+def find_alert(settings: Settings, row: Alert) -> Alert | None:
+    """The recorded alert that is equal to `row`, if there is one."""
+    return _latest(settings, Alert, kind=row.kind, subject=row.subject, content_digest=content_digest(row))
 
 
 def content_digest(row: Base) -> str:

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Date, DateTime, Dialect, Float, MetaData, String, TypeDecorator, UniqueConstraint
+from sqlalchemy import JSON, Date, DateTime, Dialect, Float, MetaData, String, Text, TypeDecorator, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 DEPLOYMENT_STATES = ("started", "serving", "rolled_back", "failed")
@@ -123,4 +123,17 @@ class ModelComparison(Base):
     result: Mapped[dict[str, Any]]
 
 
-TABLES: tuple[type[Base], ...] = (GateDecision, Deployment, ScoreBatch, DriftReport, ModelComparison)
+class Alert(Base):
+    """Something that a person has to know: a rejected vintage, restated history."""
+
+    __tablename__ = "alert"
+    __table_args__ = (UniqueConstraint("kind", "subject", "content_digest"),)
+
+    kind: Mapped[str] = mapped_column(index=True)
+    """What happened, verb and object in the past: `vintage_rejected`, `history_restated`."""
+    subject: Mapped[str]
+    """The identity of what it happened to: a staging, a data version."""
+    message: Mapped[str] = mapped_column(Text)
+
+
+TABLES: tuple[type[Base], ...] = (GateDecision, Deployment, ScoreBatch, DriftReport, ModelComparison, Alert)

@@ -19,6 +19,7 @@ from mlops_tasks.state import history
 from mlops_tasks.state.database import engine, newest_revision, reading, session, upgrade
 from mlops_tasks.state.tables import (
     TABLES,
+    Alert,
     Base,
     Deployment,
     DriftReport,
@@ -83,15 +84,16 @@ def _rows() -> list[tuple[object, Base]]:
             history.record_model_comparison,
             ModelComparison(champion_version=1, challenger_version=2, last_date=day, result={"p": 0.2}),
         ),
+        (history.record_alert, Alert(kind="vintage_rejected", subject="s1", message="two prices are negative")),
     ]
 
 
 def test_recording_twice_leaves_one_row(settings: Settings) -> None:
     """Each fact is written once, however often it is recorded."""
-    assert [record(settings, row) for record, row in _rows()] == [True] * 5
-    assert [record(settings, row) for record, row in _rows()] == [False] * 5
+    assert [record(settings, row) for record, row in _rows()] == [True] * 6
+    assert [record(settings, row) for record, row in _rows()] == [False] * 6
     with reading(settings) as active:
-        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in TABLES] == [1] * 5
+        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in TABLES] == [1] * 6
 
 
 def test_latest_returns_the_newest_row_as_recorded(settings: Settings) -> None:
