@@ -17,6 +17,7 @@ from mlops_tasks.data.validation import Validation, check_vintage, load_suite, v
 from mlops_tasks.data.vintages import canonical_bars, current_version, load_vintage, publish, write_vintage
 from mlops_tasks.errors import StoreError, VintageRejectedError
 from mlops_tasks.files import folder_lock
+from mlops_tasks.state.alerts import raise_alert
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ def validate_bars_task(*, staging: str) -> dict[str, Any]:
     for rule, count in (report.rules | report.warnings).items():
         log.info("rule %s: %s rows", rule, count)
     if report.rejected:
+        raise_alert(settings, kind="vintage_rejected", subject=staging, message=report.rejected)
         raise VintageRejectedError(report.rejected)
     return {
         "staging": staging,

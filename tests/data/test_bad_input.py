@@ -12,6 +12,7 @@ from mlops_tasks.data.tasks import read_source_task, validate_bars_task
 from mlops_tasks.data.vintages import current_version
 from mlops_tasks.errors import MlopsError, SourceError, SourceNotFoundError, VintageRejectedError
 from mlops_tasks.files import read_json
+from mlops_tasks.state.history import newest_alerts
 from tests.data.market import make_bars, save, sync
 
 Spoil = Callable[[pd.DataFrame], pd.DataFrame]
@@ -159,8 +160,8 @@ def test_rejected_rows_are_kept_with_their_reasons(settings: Settings, tmp_path:
     assert report["quarantined"] == 1
 
 
-def test_a_rejection_is_repeated_by_a_retry(home: Path, tmp_path: Path) -> None:
-    """A retry of a rejected validation gives the same message again."""
+def test_a_rejection_is_repeated_by_a_retry(settings: Settings, tmp_path: Path) -> None:
+    """A retry of a rejected validation gives the same message again, and alerts once."""
     bars = make_bars()
     bars.loc[3, "Close"] = -1.0
     read = read_source_task(source=str(save(bars, tmp_path / "bars.csv")))
@@ -170,6 +171,10 @@ def test_a_rejection_is_repeated_by_a_retry(home: Path, tmp_path: Path) -> None:
             validate_bars_task(staging=read["staging"])
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
+    alerts = newest_alerts(settings, 5)
+    assert [(alert.kind, alert.subject, alert.message) for alert in alerts] == [
+        ("vintage_rejected", read["staging"], messages[0])
+    ]
 
 
 def test_few_bad_rows_are_left_out(settings: Settings, tmp_path: Path) -> None:
