@@ -1,0 +1,181 @@
+"""Calendars: known sessions and closes, the newest closed session, and which calendar rows follow."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_tasks.data import calendars
+from mlops_tasks.data.calendars import (
+    ALWAYS,
+    check_calendar,
+    infer_calendars,
+    instrument_calendars,
+    last_closed_session,
+    schedule,
+    sessions,
+)
+from mlops_tasks.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("name", "day"),
+    [
+        ("XNYS", "2024-07-04"),
+        ("XNYS", "2024-11-28"),
+        ("XNYS", "2012-10-29"),
+        ("XNYS", "2001-09-11"),
+        ("XNYS", "2018-12-05"),
+        ("XSHG", "2024-02-12"),
+        ("XSHG", "2020-01-31"),
+        ("XSHG", "2023-10-06"),
+    ],
+)
+def test_known_holidays_are_no_sessions(name: str, day: str) -> None:
+    """Feasts, a hurricane, days of mourning and moved holidays are left out."""
+    assert len(sessions(name, day, day)) == 0
+
+
+@pytest.mark.parametrize(("name", "year", "count"), [("XNYS", 2023, 250), ("XNYS", 2024, 252), ("XSHG", 2023, 242)])
+def test_a_year_has_the_published_number_of_sessions(name: str, year: int, count: int) -> None:
+    """The exchanges' own counts of trading days."""
+    found = sessions(name, f"{year}-01-01", f"{year}-12-31")
+    assert len(found) == count and found.dtype == "datetime64[D]" and (np.diff(found).astype(int) > 0).all()
+
+
+def test_both_ends_are_included_and_any_kind_of_day_is_taken() -> None:
+    """Text, date and datetime64 of any unit ask for the same days; a reversed range is empty."""
+    expected = ["2024-07-03", "2024-07-05"]
+    for first, last in [
+        ("2024-07-03", "2024-07-05"),
+        (date(2024, 7, 3), date(2024, 7, 5)),
+        (np.datetime64("2024-07-03", "ns"), np.datetime64("2024-07-05", "s")),
+    ]:
+        assert sessions("XNYS", first, last).astype(str).tolist() == expected
+    assert len(sessions("XNYS", "2024-07-05", "2024-07-03")) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "day", "close"),
+    [
+        ("XNYS", "2024-01-16", "2024-01-16T21:00:00"),
+        ("XNYS", "2024-07-02", "2024-07-02T20:00:00"),
+        ("XNYS", "2024-07-03", "2024-07-03T17:00:00"),
+        ("XNYS", "2024-11-29", "2024-11-29T18:00:00"),
+        ("XSHG", "2024-07-02", "2024-07-02T07:00:00"),
+        (ALWAYS, "2024-02-29", "2024-03-01T00:00:00"),
+    ],
+)
+def test_closes_follow_daylight_saving_and_half_days(name: str, day: str, close: str) -> None:
+    """Closes are in UTC: an hour earlier in summer, three hours earlier on a half day."""
+    assert schedule(name, day, day).closes.astype(str).tolist() == [close]
+
+
+def test_always_is_every_day() -> None:
+    """24/7 has 366 sessions in a leap year, weekends and feasts included."""
+    assert len(sessions(ALWAYS, "2024-01-01", "2024-12-31")) == 366
+
+
+def test_years_that_nobody_knows_yet_have_weekdays(caplog: pytest.LogCaptureFixture) -> None:
+    """China publishes its holidays late: a later weekday is a session with the usual close, and the log says so."""
+    calendars._years.cache_clear()
+    week = schedule("XSHG", "2190-01-01", "2190-01-07")
+    assert week.sessions.astype(str).tolist() == [f"2190-01-0{i}" for i in (1, 4, 5, 6, 7)]
+    assert week.closes[0] == np.datetime64("2190-01-01T07:00:00")
+    assert "XSHG: sessions are known up to" in caplog.text
+    assert len(sessions("XSHG", "1980-01-01", "1980-01-31")) == 23
+
+
+def test_sessions_cannot_be_changed_by_a_caller() -> None:
+    """They are shared, so they are read only."""
+    with pytest.raises(ValueError, match="read-only"):
+        sessions("XNYS", "2024-07-01", "2024-07-05")[0] = np.datetime64("2024-07-04")
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        ("2024-07-02T16:29", date(2024, 7, 1)),
+        ("2024-07-02T16:30", date(2024, 7, 2)),
+        ("2024-07-03T13:30", date(2024, 7, 3)),
+        ("2024-07-04T18:00", date(2024, 7, 3)),
+        ("2024-07-07T18:00", date(2024, 7, 5)),
+        ("2024-03-11T16:30", date(2024, 3, 11)),
+        ("2024-03-11T16:29", date(2024, 3, 8)),
+    ],
+)
+def test_the_last_closed_session_waits_for_close_and_delay(at: str, expected: date) -> None:
+    """Half an hour after New York's close, half days, holidays, weekends and daylight saving included."""
+    moment = datetime.fromisoformat(at).replace(tzinfo=ZoneInfo("America/New_York"))
+    assert last_closed_session("XNYS", moment, timedelta(minutes=30)) == expected
+    assert last_closed_session("XNYS", moment.astimezone(UTC), timedelta(minutes=30)) == expected
+
+
+def test_around_the_clock_yesterday_is_closed() -> None:
+    """A day of 24/7 ends at midnight UTC; the delay comes on top."""
+    delay = timedelta(minutes=10)
+    assert last_closed_session(ALWAYS, datetime(2024, 1, 1, 0, 9, tzinfo=UTC), delay) == date(2023, 12, 30)
+    assert last_closed_session(ALWAYS, datetime(2024, 1, 1, 0, 10, tzinfo=UTC), delay) == date(2023, 12, 31)
+
+
+def test_a_moment_without_a_time_zone_is_refused() -> None:
+    """A naive time could be any close."""
+    with pytest.raises(ValueError, match="no time zone"):
+        last_closed_session("XNYS", datetime(2024, 1, 1), timedelta())
+
+
+def test_an_unknown_calendar_names_the_settings_and_the_known_ones() -> None:
+    """The message is enough to correct the setting; a name means the same calendar for all instruments."""
+    with pytest.raises(ConfigError, match=r"'NYSX' is unknown; set calendar\.name .* XNYS"):
+        check_calendar("NYSX")
+    with pytest.raises(ConfigError, match="'NYSX' is unknown"):
+        sessions("NYSX", "2024-01-01", "2024-01-31")
+    with pytest.raises(ConfigError, match="'NYSX' is unknown"):
+        instrument_calendars("NYSX", np.zeros(1, "i8"), np.array(["2024-01-02"], "datetime64[D]"), 1)
+    assert instrument_calendars("XSHG", np.zeros(0, "i8"), np.array([], "datetime64[D]"), 2) == ["XSHG", "XSHG"]
+
+
+@given(
+    names=st.lists(st.sampled_from(calendars.CANDIDATES), min_size=1, max_size=6),
+    seed=st.integers(0, 2**32 - 1),
+    gaps=st.floats(0, 0.05),
+)
+def test_a_mixed_panel_is_told_apart(names: list[str], seed: int, gaps: float) -> None:
+    """With suspensions, repeated rows, missing dates and a row on a holiday each instrument keeps its calendar."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for code, name in enumerate(names):
+        days = sessions(name, "2021-03-01", "2023-02-28")
+        days = days[rng.random(len(days)) >= gaps]
+        start = rng.integers(0, 100)
+        days = np.concatenate([days[start:], days[start : start + 3], [np.datetime64("NaT"), "2022-12-25"]])
+        parts.append((np.full(len(days), code), days.astype("datetime64[D]")))
+    codes, days = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = rng.permutation(len(codes))
+    assert infer_calendars(codes[order], days[order], len(names)) == names
+    assert instrument_calendars("auto", codes, days, len(names)) == names
+
+
+def test_the_fit_counts_days_off_session_and_sessions_without_a_row() -> None:
+    """Against the plain definition, instrument by instrument, on random days."""
+    rng = np.random.default_rng(5)
+    pool = np.arange(np.datetime64("2022-01-20"), np.datetime64("2022-03-10"))
+    days = rng.choice(pool, 400)
+    codes = rng.integers(0, 40, 400)
+    for code, found in enumerate(infer_calendars(codes, days, 40)):
+        own = set(days[codes == code].tolist())
+        misfits = []
+        for name in calendars.CANDIDATES:
+            expected = set(sessions(name, min(own), max(own)).tolist())
+            misfits.append(len(own - expected) + len(expected - own))
+        assert found == calendars.CANDIDATES[misfits.index(min(misfits))]
+
+
+def test_without_a_day_the_first_candidate_fits() -> None:
+    """An instrument with nothing but missing days gets XNYS, beside others and alone."""
+    days = np.array(["NaT", "2024-02-09", "2024-02-19"], "datetime64[D]")
+    assert infer_calendars(np.array([1, 0, 0]), days, 2) == ["XSHG", "XNYS"]
+    assert infer_calendars(np.array([0]), days[:1], 1) == ["XNYS"]
