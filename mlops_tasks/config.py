@@ -70,7 +70,7 @@ class TableSource(Section):
     kind: Literal["table"]
     path: str
     columns: dict[str, str] = {}
-    """Standard name to the file's column name, before the aliases of include/config/sources.yaml."""
+    """Standard name to the file's column name, in place of the aliases in include/config/sources.yaml."""
     prices: Literal["adjusted", "raw"] | None = None
     """None: as `data.prices` says."""
 

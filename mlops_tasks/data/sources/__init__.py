@@ -1,6 +1,7 @@
-"""Where bars come from: files and the synthetic market; vendor names end here."""
+"""Where bars come from: files, databases, vendors and the synthetic market; vendor names end here."""
 
-from mlops_tasks.data.sources.parsed import ParsedBars
-from mlops_tasks.data.sources.reader import read_source
+from mlops_tasks.data.sources.base import BarSource
+from mlops_tasks.data.sources.parsed import ParsedBars, RawFile
+from mlops_tasks.data.sources.reader import open_source, read_source
 
-__all__ = ["ParsedBars", "read_source"]
+__all__ = ["BarSource", "ParsedBars", "RawFile", "open_source", "read_source"]

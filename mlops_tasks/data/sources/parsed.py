@@ -32,8 +32,9 @@ class ParsedBars:
     `frame` has a RangeIndex and the columns `PARSED_COLUMNS`: datetime (midnight, NaT where missing or no date),
     instrument (null where missing), `BAR_FIELDS` as float64 (raw prices; NaN where missing or no number),
     `source_file`, `source_row` (1-based, the header not counted) and `parse_error` (null, or what could not be
-    parsed). `universe` has the columns instrument, first_date, last_date; None where no membership file was given. `raw` lists what was read, with its digest: where lineage begins. `failed`
-    names the instruments that a network source could not fetch, each with its reason.
+    parsed). `universe` has the columns instrument, first_date, last_date; None where no membership file was given.
+    `raw` lists what was read, with its digest: where lineage begins. `failed` names the instruments that a network
+    source could not fetch, each with its reason.
     """
 
     frame: pd.DataFrame

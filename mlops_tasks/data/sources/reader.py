@@ -1,21 +1,41 @@
-"""`read_source`: a file, a folder of files, or the synthetic market, as parsed bars."""
+"""From a source's name to its bars."""
 
-import logging
 from pathlib import Path
 
-import pandas as pd
-
-from mlops_tasks.config import Settings
+from mlops_tasks.config import PostgresqlSource, Settings, TableSource, VendorSource
+from mlops_tasks.data.sources.base import BarSource
 from mlops_tasks.data.sources.membership import read_membership
-from mlops_tasks.data.sources.parsed import SOURCE_FILE, ParsedBars
-from mlops_tasks.data.sources.synthetic import synthetic_bars
-from mlops_tasks.data.sources.tables import load_aliases, read_table, to_raw
-from mlops_tasks.errors import SourceError, SourceNotFoundError
-
-log = logging.getLogger(__name__)
+from mlops_tasks.data.sources.parsed import ParsedBars
 
 SYNTHETIC = "synthetic"
-SUFFIXES = (".parquet", ".pq", ".csv", ".csv.gz")
+
+
+def open_source(settings: Settings, source: str) -> BarSource:
+    """The source of that name: `synthetic`, one of `data.sources`, else a file or folder of that path.
+
+    Nothing is read yet. What only one kind of source needs is imported here, for that kind.
+
+    Raises
+    ------
+    ConfigError, SourceError
+        The source's settings are wrong, or a package that it needs is not installed.
+    """
+    if source == SYNTHETIC:
+        from mlops_tasks.data.sources.synthetic import SyntheticSource
+
+        return SyntheticSource(settings.synthetic)
+    spec = settings.data.sources.get(source) or TableSource(kind="table", path=source)
+    match spec:
+        case TableSource():
+            from mlops_tasks.data.sources.files import FileSource
+
+            return FileSource(settings, source, spec)
+        case PostgresqlSource():
+            from mlops_tasks.data.sources.postgresql import DatabaseSource
+
+            return DatabaseSource(settings, source, spec)
+        case VendorSource():
+            return _open_vendor(settings, source, spec)
 
 
 def read_source(settings: Settings, source: str, universe: str | None) -> ParsedBars:
@@ -24,60 +44,34 @@ def read_source(settings: Settings, source: str, universe: str | None) -> Parsed
     Parameters
     ----------
     settings
-        `data.prices` says what prices beside a factor are; `synthetic` describes the synthetic market.
+        What `open_source` needs.
     source
-        `synthetic`, a parquet or CSV file, or a folder: all its files, in subfolders too, in the order of their paths.
+        `synthetic`, a name of `data.sources`, or the path of a file or folder.
     universe
-        Membership file, or None: every instrument.
+        Membership file, or None: every instrument. A vendor that was given no instruments is asked for its names.
 
     Raises
     ------
-    SourceNotFoundError, SourceError
-        The file names, the column or line, the rule and the remedy.
+    SourceNotFoundError, SourceError, ConfigError
+        Names what was read, the column or line, the rule and the remedy.
     """
+    data = settings.data.model_copy(update={"universe": universe})
     spells = None if universe is None else read_membership(Path(universe).expanduser())
-    if source == SYNTHETIC:
-        return ParsedBars(synthetic_bars(settings.synthetic), SYNTHETIC, spells)
-    aliases = load_aliases()
-    frames = [read_table(path, aliases) for path in source_files(Path(source).expanduser())]
-    frame = frames[0] if len(frames) == 1 else _concatenated(frames)
-    log.info("%s: %s rows in %s files", source, len(frame), len(frames))
-    return ParsedBars(to_raw(frame.reset_index(drop=True), settings.data.prices), source, spells)
+    parsed = open_source(settings.model_copy(update={"data": data}), source).read()
+    return ParsedBars(parsed.frame, parsed.source, spells, parsed.raw, parsed.failed)
 
 
-def source_files(source: Path) -> list[Path]:
-    """The files of a source, sorted by path; hidden ones and other kinds are left out.
+def _open_vendor(settings: Settings, source: str, spec: VendorSource) -> BarSource:
+    match spec.kind:
+        case "yahoo":
+            from mlops_tasks.data.sources.yahoo import YahooSource
 
-    Raises
-    ------
-    SourceNotFoundError, SourceError
-        Nothing is there, or nothing that can be read.
-    """
-    if source.is_file():
-        if not source.name.lower().endswith(SUFFIXES):
-            raise SourceError(
-                f"{source}: rule known_format: not one of {', '.join(SUFFIXES)}; convert the file to parquet or CSV"
-            )
-        return [source]
-    if not source.is_dir():
-        raise SourceNotFoundError(f"{source}: rule source_exists: no such file or folder; correct data.source (SOURCE)")
-    inside = [p for p in sorted(source.rglob("*")) if p.is_file() and not _is_hidden(p.relative_to(source))]
-    files = [p for p in inside if p.name.lower().endswith(SUFFIXES)]
-    others = [p.name for p in inside if p not in files]
-    if others:
-        log.info("%s: files ignored: %s", source, ", ".join(others))
-    if not files:
-        raise SourceNotFoundError(
-            f"{source}: rule source_exists: the folder holds no {', '.join(SUFFIXES)} file; "
-            "correct data.source (SOURCE)"
-        )
-    return files
+            return YahooSource(settings, source, spec)
+        case "akshare":
+            from mlops_tasks.data.sources.akshare import AkshareSource
 
+            return AkshareSource(settings, source, spec)
+        case "baostock":
+            from mlops_tasks.data.sources.baostock import BaostockSource
 
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in relative.parts)
-
-
-def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    whole = pd.concat([f.assign(**{SOURCE_FILE: f[SOURCE_FILE].astype("str")}) for f in frames], ignore_index=True)
-    return whole.assign(**{SOURCE_FILE: whole[SOURCE_FILE].astype("category")})
+            return BaostockSource(settings, source, spec)

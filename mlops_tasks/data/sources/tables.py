@@ -1,4 +1,4 @@
-"""Files to parsed rows: reading, vendor column names, raw prices."""
+"""Tables to parsed rows: reading files, vendor column names, raw prices."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from mlops_tasks.columns import BAR_FIELDS, DATETIME, FACTOR, INSTRUMENT, PRICES
 from mlops_tasks.config import PROJECT
 from mlops_tasks.data.sources.cells import BadCells, parse_days, parse_instruments, parse_numbers
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
-from mlops_tasks.errors import SourceError
+from mlops_tasks.errors import ConfigError, SourceError
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,23 @@ def load_aliases(path: Path = ALIASES_FILE) -> dict[str, list[str]]:
     return aliases
 
 
+def named_columns(source: str, columns: Mapping[str, str]) -> dict[str, list[str]]:
+    """The aliases, with those of the columns that a source names itself replaced by that name.
+
+    Raises
+    ------
+    ConfigError
+        A key is no standard name.
+    """
+    aliases = load_aliases()
+    for standard in columns:
+        if standard not in aliases:
+            raise ConfigError(
+                f"data.sources.{source}.columns: {standard!r} is no standard name; use some of {', '.join(aliases)}"
+            )
+    return aliases | {standard: [column] for standard, column in columns.items()}
+
+
 def read_table(path: Path, aliases: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """All rows of one parquet or CSV file as `PARSED_COLUMNS`, in the file's order, prices as they stand there.
 
@@ -42,15 +59,33 @@ def read_table(path: Path, aliases: Mapping[str, Sequence[str]]) -> pd.DataFrame
         The file cannot be read, lacks a required column, or has no rows.
     """
     table, names = _read_csv(path, aliases) if _is_csv(path) else _read_parquet(path, aliases)
+    frame = parse_table(table, names, str(path))
+    return not_empty(frame[~_blank(table)] if _is_csv(path) else frame, str(path))
+
+
+def parse_table(table: pa.Table, names: Mapping[str, str], origin: str) -> pd.DataFrame:
+    """Every row of a table as `PARSED_COLUMNS`, in its order, prices as they stand there.
+
+    `names` maps the standard names to those of the table (`map_columns`); `origin` becomes `source_file`.
+    """
     frame, bad = _parse(table, names)
-    frame[SOURCE_FILE] = pd.Categorical.from_codes(np.zeros(len(frame), dtype=np.int8), [str(path)])
+    frame[SOURCE_FILE] = pd.Categorical.from_codes(np.zeros(len(frame), dtype=np.int8), [origin])
     frame[SOURCE_ROW] = np.arange(1, len(frame) + 1)
     frame[PARSE_ERROR] = _error_column(len(frame), bad)
-    if _is_csv(path):
-        frame = frame[~_blank(table)]
-    if frame.empty:
-        raise SourceError(f"{path}: rule table_not_empty: the table has no rows; deliver at least one bar")
     return frame[list(PARSED_COLUMNS)]
+
+
+def not_empty(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
+    """The frame, if it has rows.
+
+    Raises
+    ------
+    SourceError
+        It has none.
+    """
+    if frame.empty:
+        raise SourceError(f"{origin}: rule table_not_empty: the table has no rows; deliver at least one bar")
+    return frame
 
 
 def to_raw(frame: pd.DataFrame, prices: Prices) -> pd.DataFrame:
@@ -68,8 +103,8 @@ def to_raw(frame: pd.DataFrame, prices: Prices) -> pd.DataFrame:
     return frame.assign(**{FACTOR: factor}, **{name: frame[name] / divisor for name in (*PRICES, VWAP)})
 
 
-def map_columns(path: Path, columns: Sequence[str], aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Standard name to the file's column name.
+def map_columns(origin: Path | str, columns: Sequence[str], aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Standard name to the table's column name; case and blanks around a name do not matter.
 
     Raises
     ------
@@ -80,20 +115,20 @@ def map_columns(path: Path, columns: Sequence[str], aliases: Mapping[str, Sequen
     for column in columns:
         by_folded.setdefault(column.strip().lower(), column)
     found = {
-        standard: next((by_folded[name] for name in names if name in by_folded), None)
+        standard: next((by_folded[n] for n in (name.strip().lower() for name in names) if n in by_folded), None)
         for standard, names in aliases.items()
     }
     mapped = {standard: column for standard, column in found.items() if column is not None}
     for standard in REQUIRED:
         if standard not in mapped:
             raise SourceError(
-                f"{path}: rule required_columns: column {standard!r} is missing (accepted names: "
-                f"{', '.join(aliases[standard])}; the file has: {', '.join(columns)}); rename the column in the file, "
-                f"or add its name to {ALIASES_FILE.relative_to(PROJECT)}"
+                f"{origin}: rule required_columns: column {standard!r} is missing (accepted names: "
+                f"{', '.join(aliases[standard])}; the table has: {', '.join(columns)}); rename the column there, name "
+                f"it in the source's `columns`, or add its name to {ALIASES_FILE.relative_to(PROJECT)}"
             )
     ignored = [column for column in columns if column not in mapped.values()]
     if ignored:
-        log.info("%s: columns ignored: %s", path, ", ".join(ignored))
+        log.info("%s: columns ignored: %s", origin, ", ".join(ignored))
     return mapped
 
 
@@ -118,7 +153,7 @@ def _read_csv(path: Path, aliases: Mapping[str, Sequence[str]]) -> tuple[pa.Tabl
     except pd.errors.EmptyDataError:
         raise SourceError(f"{path}: rule table_not_empty: the file is empty; deliver a header and bars") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return pa.Table.from_pandas(frame, preserve_index=False), names
 
 
@@ -128,10 +163,11 @@ def _read_parquet(path: Path, aliases: Mapping[str, Sequence[str]]) -> tuple[pa.
             names = map_columns(path, file.schema_arrow.names, aliases)
             return file.read(columns=list(names.values())), names
     except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> SourceError:
+def unreadable(path: Path, error: Exception) -> SourceError:
+    """The error for a file that the system or its reader refuses."""
     return SourceError(
         f"{path}: rule readable_file: cannot be read as {'CSV' if _is_csv(path) else 'parquet'} "
         f"({' '.join(str(error).split())}); deliver the file again, whole and readable"

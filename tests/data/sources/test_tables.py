@@ -1,4 +1,4 @@
-"""Sources: vendor names, formats, folders, raw prices, and where a cell came from."""
+"""Files: the contract, vendor names, formats, folders, raw prices, and where a cell came from."""
 
 import itertools
 from datetime import datetime
@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT, PRICES, VWAP
-from mlops_tasks.config import DataSettings, Settings
-from mlops_tasks.data.sources import read_source
+from mlops_tasks.config import DataSettings, Settings, TableSource
+from mlops_tasks.data.sources import BarSource, open_source, read_source
 from mlops_tasks.data.sources.cells import parse_days, parse_instruments, parse_numbers
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.data.sources.tables import to_raw
+from mlops_tasks.errors import ConfigError, SourceError
 from tests.data.market import make_bars, save
+from tests.data.sources.contract import Build, StoredBarsContract
 
 VENDORS = {
     "kaggle": ["date", "Name", "open", "high", "low", "close", "volume"],
@@ -30,6 +32,92 @@ VENDORS = {
 def read(path: Path, **data: object) -> pd.DataFrame:
     settings = Settings(home=path, data=DataSettings(**data))  # type: ignore[arg-type]
     return read_source(settings, str(path), None).frame
+
+
+def named(folder: Path, path: Path, **spec: object) -> BarSource:
+    """A named source of files."""
+    table = TableSource(kind="table", path=str(path), **spec)  # type: ignore[arg-type]
+    return open_source(Settings(home=folder, data=DataSettings(sources={"desk": table})), "desk")
+
+
+class TestParquetFile(StoredBarsContract):
+    """One parquet file."""
+
+    suffix = ".parquet"
+
+    @pytest.fixture
+    def build(self, tmp_path: Path) -> Build:
+        """The bars in one file, the path being the source's name."""
+        numbers = itertools.count()
+
+        def made(bars: pd.DataFrame) -> BarSource:
+            path = save(bars, tmp_path / f"{next(numbers)}{self.suffix}")
+            return open_source(Settings(home=tmp_path, data=DataSettings(prices="raw")), str(path))
+
+        return made
+
+    @pytest.fixture
+    def absent(self, tmp_path: Path) -> BarSource:
+        """A path at which nothing lies."""
+        return open_source(Settings(home=tmp_path), str(tmp_path / f"nowhere{self.suffix}"))
+
+
+class TestCsvFile(TestParquetFile):
+    """One CSV file."""
+
+    suffix = ".csv"
+
+
+class TestNamedFolder(StoredBarsContract):
+    """A folder of files in both formats, named in the settings, with column names of its own."""
+
+    columns = {"instrument": "Paper", "close": "Last", "factor": "Cumulated"}  # noqa: RUF012
+
+    @pytest.fixture
+    def build(self, tmp_path: Path) -> Build:
+        """One file for each instrument."""
+        numbers = itertools.count()
+
+        def made(bars: pd.DataFrame) -> BarSource:
+            folder = tmp_path / f"source{next(numbers)}"
+            bars = bars.rename(columns=self.columns)
+            for i, (name, part) in enumerate([*bars.groupby("Paper")] or [("none", bars)]):
+                save(part, folder / f"{name}.{('parquet', 'csv.gz')[i % 2]}")
+            return named(tmp_path, folder, columns=self.columns, prices="raw")
+
+        return made
+
+    @pytest.fixture
+    def absent(self, tmp_path: Path) -> BarSource:
+        """A folder with nothing to read in it."""
+        (tmp_path / "empty").mkdir()
+        return named(tmp_path, tmp_path / "empty")
+
+
+def test_a_name_goes_before_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A named source is meant even where a file of that name lies in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    save(make_bars(days=2), tmp_path / "desk")
+    path = save(make_bars(days=3), tmp_path / "bars.parquet")
+    parsed = named(tmp_path, path).read()
+    assert parsed.source == "desk" and len(parsed.frame) == 12 and parsed.raw[0].name == str(path)
+
+
+def test_a_named_column_is_taken_in_place_of_its_aliases(tmp_path: Path) -> None:
+    """What the settings name is read, not the alias beside it; where it is missing, no alias stands in for it."""
+    path = save(make_bars().assign(settled=7.0), tmp_path / "bars.csv")
+    assert (named(tmp_path, path, columns={"close": " Settled"}).read().frame[CLOSE] == 7).all()
+    with pytest.raises(SourceError, match=r"column 'close' is missing \(accepted names: last;"):
+        named(tmp_path, path, columns={"close": "last"}).read()
+    with pytest.raises(ConfigError, match=r"data\.sources\.desk\.columns: 'clsoe' is no standard name; use .*close"):
+        named(tmp_path, path, columns={"clsoe": "last"})
+
+
+def test_a_source_says_what_its_own_prices_are(tmp_path: Path) -> None:
+    """`prices` of a named source goes before the general setting."""
+    path = save(make_bars().assign(factor=2.0), tmp_path / "bars.parquet")
+    raw, adjusted = (named(tmp_path, path, prices=prices).read().frame[CLOSE] for prices in ("raw", "adjusted"))
+    np.testing.assert_array_equal(raw, 2 * adjusted)
 
 
 @pytest.mark.parametrize(("vendor", "suffix"), list(itertools.product(VENDORS, ["csv", "parquet"])))
