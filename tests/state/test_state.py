@@ -1,9 +1,7 @@
 """The operational database on SQLite and on PostgreSQL."""
 
-import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -27,20 +25,7 @@ from mlops_tasks.state.tables import (
     ModelComparison,
     ScoreBatch,
 )
-
-
-def _postgres_url() -> str | None:
-    """The server to test against: the configured one, or a local one that lets us in."""
-    configured = os.environ.get("MLOPS_TEST_POSTGRES")
-    for url in [configured] if configured else ["postgresql+psycopg2://postgres@127.0.0.1:5432/test"]:
-        try:
-            probe = sa.create_engine(url, connect_args={"connect_timeout": 2})
-            with probe.connect():
-                return url
-        except sa.exc.OperationalError:
-            if configured:
-                raise
-    return None
+from tests.postgres import postgres_schema
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -49,17 +34,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting
     if request.param == "sqlite":
         yield Settings(home=tmp_path)
         return
-    url = _postgres_url()
-    if url is None:
-        pytest.skip("no PostgreSQL server answers; set MLOPS_TEST_POSTGRES")
-    schema = f"mlops_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(url, poolclass=sa.NullPool)
-    with admin.begin() as connection:
-        connection.execute(sa.schema.CreateSchema(schema))
-    joiner = "&" if "?" in url else "?"
-    yield Settings(home=tmp_path, state_url=f"{url}{joiner}options=-csearch_path%3D{schema}")
-    with admin.begin() as connection:
-        connection.execute(sa.schema.DropSchema(schema, cascade=True))
+    with postgres_schema() as address:
+        yield Settings(home=tmp_path, state_url=address)
 
 
 def _step(state: str = "started", version: int = 1, **changes: object) -> Deployment:
