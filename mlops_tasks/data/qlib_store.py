@@ -1,30 +1,36 @@
-"""Qlib's binary store, derived from a vintage, and the project's only `qlib.init`.
+"""Qlib's binary stores, derived from vintages, and the project's only `qlib.init`.
 
-`data/qlib/<data_version>/`: calendars/day.txt, instruments/all.txt and universe.txt,
-features/<instrument>/<field>.day.bin. A `.bin` file is float32 little-endian: the start index in the calendar, then
-one value a calendar day, NaN where there is no bar. Prices are adjusted and volume is divided by the factor, Qlib's
-convention.
+`data/qlib/<data_version>/` is laid out as `data/qlib_files.py` says. Prices are adjusted and volume is divided by the
+factor, Qlib's convention.
+
+A day costs a day: where history did not change, the store of the version before the one in use is moved aside and the
+new days are added to its files, so that the one in use is never touched. A killed writer leaves a hidden folder and no
+more; a store that is missing is written anew from its vintage, so stores may be removed at any time. Who reads through
+`init_qlib` holds a shared lock on its store, and such a store is neither recycled nor removed.
 """
 
+import fcntl
 import logging
-import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-import numpy as np
 import pandas as pd
 
-from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT, VWAP
+from mlops_tasks.columns import VWAP
 from mlops_tasks.config import Settings
-from mlops_tasks.data.sources.membership import format_membership
-from mlops_tasks.data.vintages import Vintage, load_vintage, own_spans
+from mlops_tasks.data.diff import read_diff
+from mlops_tasks.data.qlib_files import CALENDAR_FILE, UNIVERSE_FILE, add_bars, has_vwap, stored_fields
+from mlops_tasks.data.vintages import MANIFEST, UNIVERSE, Vintage, current_version, load_vintage, vintage_path
 from mlops_tasks.errors import StoreError
-from mlops_tasks.files import folder_lock, new_folder
+from mlops_tasks.files import folder_lock, new_folder, read_json
 
 log = logging.getLogger(__name__)
 
-_DEVICE_NAME = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
-CALENDAR_FILE = "calendars/day.txt"
+_reading: list[IO[str]] = []
+"""The locked file of the store that this process's Qlib reads: Qlib is one for the process, and so is this."""
 
 
 def qlib_store_path(settings: Settings, data_version: str) -> Path:
@@ -34,20 +40,44 @@ def qlib_store_path(settings: Settings, data_version: str) -> Path:
 
 def write_qlib_store(settings: Settings, vintage: Vintage) -> Path:
     """Write the store of a vintage, or find it there; return its folder."""
-    target = qlib_store_path(settings, vintage.data_version)
     with folder_lock(settings.data_dir):
-        if target.is_dir():
+        return ensure_store(settings, vintage)
+
+
+def ensure_store(settings: Settings, vintage: Vintage) -> Path:
+    """As `write_qlib_store`, for a caller that holds the data folder's lock."""
+    target = qlib_store_path(settings, vintage.data_version)
+    if target.is_dir():
+        return target
+    for store in _stores(settings):
+        added = _added_bars(settings, store, vintage)
+        if added is not None and _recycle(store, target, vintage, added):
             return target
-        bars = vintage.adjusted_bars()
-        with new_folder(target) as folder:
-            _write_lists(folder, vintage, bars)
-            _write_features(folder / "features", bars)
+    with new_folder(target) as folder:
+        add_bars(folder, vintage.adjusted_bars())
+        _write_universe(folder, vintage)
     log.info("Qlib store of %s: %s instruments", vintage.data_version, vintage.instruments)
     return target
 
 
+def prune_stores(settings: Settings) -> None:
+    """Remove all stores but that in use and the one written last before it, where nobody reads them.
+
+    The caller holds the data folder's lock.
+    """
+    current = current_version(settings)
+    others = [path for path in _stores(settings) if path.name != current]
+    for store in others[1:]:
+        with _alone(store) as alone:
+            if alone:
+                shutil.rmtree(store)
+                log.info("Qlib store of %s is removed", store.name)
+
+
 def init_qlib(settings: Settings, data_version: str, *, kernels: int = 1) -> Path:
-    """Point Qlib at a vintage's store and return that folder.
+    """Point Qlib at a vintage's store, written first if it is missing, and return that folder.
+
+    The store is held as it is until this process ends or points Qlib at another one.
 
     Its recorder, if anything uses it, writes to a database below `home`; loading is done by `kernels` threads,
     because a forked pool hangs inside a task's process.
@@ -55,12 +85,9 @@ def init_qlib(settings: Settings, data_version: str, *, kernels: int = 1) -> Pat
     Raises
     ------
     StoreError
-        The store was not written yet.
+        There is no such vintage.
     """
-    path = qlib_store_path(settings, data_version)
-    if not (path / CALENDAR_FILE).is_file():
-        raise StoreError(f"{path}: no Qlib store of {data_version}; run the stage data.write_qlib_store")
-    load_vintage(settings, data_version)
+    path = _hold(settings, load_vintage(settings, data_version))
     import qlib
     from qlib.constant import REG_US
 
@@ -95,41 +122,80 @@ def init_qlib(settings: Settings, data_version: str, *, kernels: int = 1) -> Pat
     return path
 
 
-def _write_lists(folder: Path, vintage: Vintage, bars: pd.DataFrame) -> None:
-    (folder / "calendars").mkdir()
-    (folder / "instruments").mkdir()
-    days = np.unique(bars[DATETIME].to_numpy()).astype("datetime64[D]").astype(str)
-    (folder / CALENDAR_FILE).write_text("".join(f"{day}\n" for day in days))
-    (folder / "instruments" / "all.txt").write_text(format_membership(own_spans(bars)))
-    (folder / "instruments" / "universe.txt").write_text(format_membership(vintage.members()))
+def _stores(settings: Settings) -> list[Path]:
+    """The complete stores on disk, the one written last first."""
+    stores = (settings.data_dir / "qlib").glob(f"[!.]*/{CALENDAR_FILE}")
+    return [calendar.parents[1] for calendar in sorted(stores, key=lambda path: -path.stat().st_mtime_ns)]
 
 
-def _write_features(folder: Path, bars: pd.DataFrame) -> None:
-    """`bars` are adjusted and sorted by instrument and datetime."""
-    days = bars[DATETIME].to_numpy()
-    position = np.searchsorted(np.unique(days), days)
-    codes, names = pd.factorize(bars[INSTRUMENT])
-    bounds = np.append(np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]), len(bars))
-    fields = {name: bars[name].to_numpy().astype("<f4") for name in BAR_FIELDS}
-    if not np.isfinite(fields[VWAP]).any():
-        del fields[VWAP]
-    for name, first, last in zip(names, bounds[:-1], bounds[1:], strict=True):
-        own = folder / feature_folder(name)
-        own.mkdir(parents=True)
-        start = position[first]
-        slots = position[first:last] - start + 1
-        for field, values in fields.items():
-            _padded(start, slots, values[first:last]).tofile(own / f"{field}.day.bin")
+def _added_bars(settings: Settings, store: Path, vintage: Vintage) -> pd.DataFrame | None:
+    """The adjusted bars that a vintage has and `store` has not; None if the store cannot become the vintage's.
+
+    It cannot where it is in use, where no recorded diffs say that all else is the same, and where it lacks a field.
+    """
+    current, manifest = current_version(settings), vintage_path(settings, store.name) / MANIFEST
+    if store.name == current or not manifest.is_file():
+        return None
+    first = _appended_from(settings, store.name, vintage.data_version)
+    if first is None and current is not None and _appended_from(settings, current, vintage.data_version):
+        first = _appended_from(settings, store.name, current)
+    old = read_json(manifest)
+    if first is None or first <= old["last_date"]:
+        return None
+    bars = vintage.adjusted_bars(start=first)
+    known = VWAP in stored_fields(store) or not has_vwap(bars)
+    return bars if known and old["rows"] + len(bars) == vintage.rows else None
 
 
-def feature_folder(instrument: str) -> str:
-    """The folder name that Qlib derives from an instrument: lower case, Windows' device names prefixed."""
-    folder = instrument.lower()
-    return f"_qlib_{folder}" if _DEVICE_NAME.fullmatch(folder) else folder
+def _appended_from(settings: Settings, old: str, new: str) -> str | None:
+    """The first day that a vintage adds to another; None unless a recorded diff says that it adds days and no more."""
+    diff = read_diff(settings, old, new)
+    return diff["appended_from"] if diff is not None and diff["append_only"] else None
 
 
-def _padded(start: int, slots: Any, values: Any) -> Any:
-    content = np.full(slots[-1] + 1, np.nan, dtype="<f4")
-    content[0] = start
-    content[slots] = values
-    return content
+def _recycle(store: Path, target: Path, vintage: Vintage, added: pd.DataFrame) -> bool:
+    """Make a store that nobody reads the vintage's; False if somebody does, or if it turns out to be torn."""
+    with _alone(store) as alone:
+        if not alone:
+            return False
+        try:
+            with new_folder(target) as folder:
+                store.rename(folder)
+                add_bars(folder, added)
+                _write_universe(folder, vintage)
+        except (StoreError, OSError) as error:
+            log.warning("Qlib store of %s cannot be added to and is removed: %s", store.name, error)
+            return False
+    log.info("Qlib store of %s: that of %s and %s more bars", vintage.data_version, store.name, len(added))
+    return True
+
+
+def _write_universe(folder: Path, vintage: Vintage) -> None:
+    """The vintage's membership without instruments that have no bars, text for text."""
+    names = set(vintage.instrument_names())
+    spells = (vintage.path / UNIVERSE).read_text().splitlines(keepends=True)
+    (folder / UNIVERSE_FILE).write_text("".join(line for line in spells if line.partition("\t")[0] in names))
+
+
+def _hold(settings: Settings, vintage: Vintage) -> Path:
+    """Lock a vintage's store for reading; writers recycle under the data folder's lock, so it cannot move meanwhile."""
+    with folder_lock(settings.data_dir):
+        path = ensure_store(settings, vintage)
+        file = (path / CALENDAR_FILE).open()
+        fcntl.flock(file, fcntl.LOCK_SH)
+    for other in _reading:
+        other.close()
+    _reading[:] = [file]
+    return path
+
+
+@contextmanager
+def _alone(store: Path) -> Iterator[bool]:
+    """Whether nobody reads a store through `init_qlib`; as long as the block lasts nobody will."""
+    with (store / CALENDAR_FILE).open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data import staging as store
-from mlops_tasks.data.qlib_store import write_qlib_store
+from mlops_tasks.data.qlib_store import ensure_store, prune_stores, write_qlib_store
 from mlops_tasks.data.snapshots import checkout_vintage, pin_vintage, pointer_path
 from mlops_tasks.data.sources import ParsedBars, read_source
 from mlops_tasks.data.validation import Validation, check_vintage, load_suite, validate
@@ -78,10 +78,9 @@ def version_snapshot_task(*, staging: str) -> dict[str, Any]:
         if not (data_version and pointer_path(settings, data_version).is_file()):
             parsed, accepted = store.accepted_rows(settings, staging)
             bars = canonical_bars(parsed.frame[accepted])
+            origin = {"source": parsed.source, "raw": report.raw}
             counts = {"received": report.received, "quarantined": report.quarantined}
-            data_version = write_vintage(
-                settings, bars, parsed.universe, {"source": parsed.source} | counts
-            ).data_version
+            data_version = write_vintage(settings, bars, parsed.universe, origin | counts).data_version
             pin_vintage(settings, data_version)
             store.write_report(settings, replace(report, data_version=data_version))
     vintage = checkout_vintage(settings, data_version)
@@ -103,10 +102,15 @@ def write_qlib_store_task(*, data_version: str) -> dict[str, Any]:
 
 
 def publish_vintage_task(*, data_version: str) -> dict[str, Any]:
-    """Bring a vintage into use in one step and remove what its sync left in staging."""
+    """Bring a vintage into use in one step, and remove what its sync left in staging and older Qlib stores.
+
+    Another sync may have recycled this one's Qlib store before it was in use, so it is made sure of here.
+    """
     settings = load_settings()
     with folder_lock(settings.data_dir):
+        ensure_store(settings, load_vintage(settings, data_version))
         changed = publish(settings, data_version)
+        prune_stores(settings)
         store.clean_staging(settings, data_version)
     return {
         "data_version": data_version,
@@ -162,4 +166,5 @@ def _conclude(settings: Settings, parsed: ParsedBars, staging: str, validation: 
         rules=validation.rules,
         warnings=validation.warnings,
         rejected=rejected,
+        **store.origin_of(parsed),
     )

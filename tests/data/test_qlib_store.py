@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT, VOLUME, VWAP
 from mlops_tasks.config import Settings
-from mlops_tasks.data.qlib_store import feature_folder, init_qlib, qlib_store_path, write_qlib_store
+from mlops_tasks.data.qlib_files import feature_folder
+from mlops_tasks.data.qlib_store import init_qlib, qlib_store_path, write_qlib_store
 from mlops_tasks.data.vintages import Vintage, canonical_bars, write_vintage
 from mlops_tasks.errors import StoreError
 
@@ -102,10 +103,13 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 
 
-def test_an_unwritten_store_is_named(tmp_path: Path) -> None:
-    """Qlib is not pointed at a store that is not there."""
-    with pytest.raises(StoreError, match=r"no Qlib store of 0123; run the stage data.write_qlib_store"):
-        init_qlib(Settings(home=tmp_path), "0123")
+def test_a_store_that_is_missing_is_written_when_it_is_read(tmp_path: Path) -> None:
+    """Stores are derived: Qlib is given the store of any vintage there is, and of no other."""
+    settings = Settings(home=tmp_path)
+    vintage = vintage_with(settings, {"A": [0, 1, 2]})
+    assert read_back(settings, vintage).shape == (3, 6)
+    with pytest.raises(StoreError, match=r"no complete vintage 0123"):
+        init_qlib(settings, "0123")
 
 
 def test_folder_names_are_those_that_qlib_derives() -> None:
