@@ -8,7 +8,7 @@ of the same content under the same rules finds its conclusion there and does not
 import hashlib
 import logging
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data.sources import ParsedBars
+from mlops_tasks.data.sources import ParsedBars, RawFile
 from mlops_tasks.data.sources.membership import format_membership, read_membership
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE
 from mlops_tasks.data.validation import Validation
@@ -62,6 +62,10 @@ class Report:
     rejected: str = ""
     """The message that rejected the vintage; empty when it was not."""
     data_version: str = ""
+    raw: list[dict[str, Any]] = field(default_factory=list)
+    """What was read (name, sha256, rows): where lineage begins."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Instruments that a network source could not fetch, each with its reason."""
 
 
 def staging_id(parsed: ParsedBars) -> str:
@@ -73,8 +77,8 @@ def staging_id(parsed: ParsedBars) -> str:
         digest.update("\n".join(map(str, words)).encode())
         digest.update(codes.astype("<i8").tobytes())
     digest.update(frame[DATETIME].to_numpy().astype("datetime64[D]").astype("<i8").tobytes())
-    for field in BAR_FIELDS:
-        digest.update(frame[field].to_numpy().astype("<f8").tobytes())
+    for name in BAR_FIELDS:
+        digest.update(frame[name].to_numpy().astype("<f8").tobytes())
     if parsed.universe is not None:
         digest.update(format_membership(parsed.universe).encode())
     return digest.hexdigest()[:16]
@@ -100,8 +104,13 @@ def write_staging(settings: Settings, parsed: ParsedBars) -> str:
             pq.write_table(table, folder / PARSED_FILE, compression="zstd", compression_level=1)
             if parsed.universe is not None:
                 write_text(folder / UNIVERSE_FILE, format_membership(parsed.universe))
-            write_json(folder / META_FILE, {"source": parsed.source, "rows": len(parsed.frame)})
+            write_json(folder / META_FILE, {"source": parsed.source, "rows": len(parsed.frame)} | origin_of(parsed))
     return staging
+
+
+def origin_of(parsed: ParsedBars) -> dict[str, Any]:
+    """`raw` and `failed` as JSON carries them."""
+    return {"raw": [asdict(raw) for raw in parsed.raw], "failed": dict(parsed.failed)}
 
 
 def read_staging(settings: Settings, staging: str) -> ParsedBars:
@@ -120,7 +129,8 @@ def read_staging(settings: Settings, staging: str) -> ParsedBars:
     frame = pq.read_table(folder / PARSED_FILE).to_pandas()[list(PARSED_COLUMNS)]
     frame[DATETIME] = frame[DATETIME].astype("datetime64[ns]")
     universe = read_membership(folder / UNIVERSE_FILE) if (folder / UNIVERSE_FILE).is_file() else None
-    return ParsedBars(frame, read_json(folder / META_FILE)["source"], universe)
+    meta = read_json(folder / META_FILE)
+    return ParsedBars(frame, meta["source"], universe, tuple(RawFile(**raw) for raw in meta["raw"]), meta["failed"])
 
 
 def accepted_rows(settings: Settings, staging: str) -> tuple[ParsedBars, Any]:
