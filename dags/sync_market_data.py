@@ -1,12 +1,14 @@
 """# Sync market data
 
-Reads the bars from the configured source, validates them, keeps what is rejected in quarantine, and publishes the
-rest as a new vintage.
+Reads the bars from the configured source, validates them, keeps what is rejected in quarantine, compares the rest
+with the vintage in use, and publishes it as a new vintage.
 
 * **Runs** on weekdays after the close; by hand with another source or universe.
 * **Emits** the asset `market_data` with `data_version` and `last_date`, when the vintage differs from the one in use.
 * **On bad input** the failing task's log names the file, the row or column, the rule and the remedy. The last good
   vintage stays in use; rejected rows are in `data/quarantine/`.
+* **On changed history** `compare_vintages` accepts, warns or blocks as `vintage_policy` says; its log and
+  `python -m mlops_tasks diff` name what changed, `python -m mlops_tasks approve` lets a blocked vintage pass.
 * **Safe to run again** at any point: every step is named by its content and written in one piece.
 """
 
@@ -52,10 +54,15 @@ with DAG(
     snapshot = StageOperator(
         task_id="version_snapshot", stage="data.version_snapshot", arguments={"staging": validate.output["staging"]}
     )
+    compare = StageOperator(
+        task_id="compare_vintages",
+        stage="data.compare_vintages",
+        arguments={"data_version": snapshot.output["data_version"]},
+    )
     store = StageOperator(
         task_id="write_qlib_store",
         stage="data.write_qlib_store",
-        arguments={"data_version": snapshot.output["data_version"]},
+        arguments={"data_version": compare.output["data_version"]},
     )
     publish = StageOperator(
         task_id="publish_vintage",

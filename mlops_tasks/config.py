@@ -145,10 +145,39 @@ class CalendarSettings(Section):
     """How long after a session's close its bars are taken to be complete, in minutes."""
 
 
-class VintagePolicySettings(Section):
-    """What a change of history between two vintages leads to; `data/policy.py` says how each is judged."""
+Decision = Literal["accept", "warn", "block"]
 
-    restated_rows: Literal["accept", "warn", "block"] = "warn"
+
+class VintagePolicySettings(Section):
+    """What a change of history between two vintages leads to; `data/policy.py` says how each is judged.
+
+    A change beyond a limit blocks the vintage, a smaller one warns, unless the limit says otherwise.
+    """
+
+    max_restated_rows_share: float = Field(0.01, ge=0, le=1)
+    """Rows with another price or volume, of the common rows."""
+    max_price_change: float = Field(0.5, gt=0)
+    """Largest relative change of a restated price."""
+    max_readjusted_instruments_share: float = Field(0.2, ge=0, le=1)
+    """Instruments whose history was re-adjusted by one constant ratio: accepted up to here, a warning beyond."""
+    max_refactored_instruments_share: float = Field(0.01, ge=0, le=1)
+    """Instruments whose factors changed in any other way."""
+    max_scaled_instruments_share: float = Field(0.1, ge=0, le=1)
+    """Instruments of which a whole field is ten, a hundred, ... times what it was: other units."""
+    max_jumping_instruments_share: float = Field(0.01, ge=0, le=1)
+    """Instruments with a move beyond 40% where the vintage before had none."""
+    max_removed_rows_share: float = Field(0.005, ge=0, le=1)
+    """Rows that are gone, of all rows of the vintage before (instruments that vanished not counted)."""
+    max_removed_instruments_share: float = Field(0.02, ge=0, le=1)
+    """Instruments that are gone, of all instruments of the vintage before."""
+    min_coverage: float = Field(0.9, ge=0, le=1)
+    """Least share of the instruments of the old last day that have a bar on a new day, where it is their session."""
+    earlier_end: Decision = "block"
+    """The last date goes back."""
+    calendar_changes: Decision = "block"
+    """A day of the past became a trading day, or is none any more."""
+    universe_changes: Decision = "warn"
+    """Membership of the past changed."""
 
 
 class SyntheticSettings(Section):

@@ -28,6 +28,7 @@ STAGES: Mapping[str, str] = {
     "data.read_source": "mlops_tasks.data.tasks:read_source_task",
     "data.validate_bars": "mlops_tasks.data.tasks:validate_bars_task",
     "data.version_snapshot": "mlops_tasks.data.tasks:version_snapshot_task",
+    "data.compare_vintages": "mlops_tasks.data.tasks:compare_vintages_task",
     "data.write_qlib_store": "mlops_tasks.data.tasks:write_qlib_store_task",
     "data.publish_vintage": "mlops_tasks.data.tasks:publish_vintage_task",
     "features.compute": "mlops_tasks.features.tasks:compute_features_task",

@@ -27,8 +27,8 @@ CLASSES = {
 }
 """Class of a cell to what it means; rows after the old last day are `appended` and not listed."""
 
-HISTORY = (RESTATED, SCALED, FILLED, EMPTIED)
-"""Classes that change what a model sees of the past and no re-adjustment explains."""
+HISTORY = (RESTATED, FILLED, EMPTIED)
+"""Classes that neither units nor a re-adjustment explain: history is another."""
 
 ROUNDING = 1e-6
 """Relative. Dividing an adjusted float32 price by its factor gives back the raw one to about 1e-7."""

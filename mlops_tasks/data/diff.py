@@ -1,7 +1,8 @@
 """What changed between two vintages: instrument, field, date, old, new, relative change, and the sum of it.
 
-`data/diffs/<old>_<new>/` holds changes.parquet (a line for each changed cell), universe.parquet, jumps.parquet and
-summary.json. Years with equal digests are skipped, so the usual daily diff reads one year of each vintage.
+`data/diffs/<old>_<new>/` holds changes.parquet (a line for each changed cell), universe.parquet, jumps.parquet,
+summary.json and, where anything changed, changes.png. Years with equal digests are skipped, so the usual daily diff
+reads one year of each vintage.
 """
 
 import logging
@@ -30,12 +31,11 @@ from mlops_tasks.files import folder_lock, new_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
 
-CHANGES_FILE, UNIVERSE_FILE, JUMPS_FILE, SUMMARY_FILE = (
-    "changes.parquet",
-    "universe.parquet",
-    "jumps.parquet",
-    "summary.json",
-)
+CHANGES_FILE = "changes.parquet"
+UNIVERSE_FILE = "universe.parquet"
+JUMPS_FILE = "jumps.parquet"
+SUMMARY_FILE = "summary.json"
+PLOT_FILE = "changes.png"
 CHANGED = "changed"
 SAME_MARKET = 0.5
 """Least share of the smaller vintage's instruments that both have; below it, they are different markets."""
@@ -114,6 +114,8 @@ def diff_vintages(settings: Settings, old_version: str, new_version: str) -> Vin
     with folder_lock(settings.data_dir), new_folder(target) as folder:
         for name, frame in _tables(made):
             pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), folder / name, compression="zstd")
+        if len(made.changes):
+            _draw(made, folder / PLOT_FILE)
         write_json(folder / SUMMARY_FILE, made.content)
     log.info("%s against %s: %s changed cells", new_version, old_version, len(made.changes))
     return made
@@ -140,6 +142,14 @@ def find_diff(settings: Settings, old_version: str, new_version: str) -> Vintage
         pq.read_table(folder / name).to_pandas() for name in (CHANGES_FILE, UNIVERSE_FILE, JUMPS_FILE)
     )
     return VintageDiff(changes, universe, jumps, summary)
+
+
+def _draw(diff: VintageDiff, path: Path) -> None:
+    from mlops_tasks.plots.figure import write_png
+    from mlops_tasks.plots.vintage_diff import plot_vintage_diff, vintage_diff_info
+
+    title = f"Changes of the past: {diff.content['old']} to {diff.content['new']}"
+    write_png(plot_vintage_diff(vintage_diff_info(diff.changes, title)), path)
 
 
 def _tables(diff: VintageDiff) -> list[tuple[str, pd.DataFrame]]:

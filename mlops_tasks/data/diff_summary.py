@@ -51,7 +51,8 @@ def summarise(ends: Ends, parts: Sequence[Part], frames: Frames, appended: dict[
     counts = {name: sum(len(getattr(part, name).codes) for part in parts) for name in (ADDED, REMOVED)}
     old_names, new_names = map(set, ends.names)
     history = changes[changes["class"].isin(HISTORY)]
-    restated_rows = int((~history.duplicated([INSTRUMENT, "date"])).sum())
+    gone = _rows(changes[(changes["class"] == REMOVED) & changes[INSTRUMENT].isin(old_names - new_names)])
+    restated_rows = _rows(history)
     (old_first, old_last), (new_first, new_last) = ends.spans
     return {
         "old": ends.versions[0],
@@ -63,7 +64,14 @@ def summarise(ends: Ends, parts: Sequence[Part], frames: Frames, appended: dict[
         "old_last_date": str(old_last),
         "new_first_date": str(new_first),
         "new_last_date": str(new_last),
-        "rows": {"old": ends.rows[0], "new": ends.rows[1], "common": common, **counts, "appended": appended["rows"]},
+        "rows": {
+            "old": ends.rows[0],
+            "new": ends.rows[1],
+            "common": common,
+            **counts,
+            "removed_with_instrument": gone,
+            "appended": appended["rows"],
+        },
         "instruments": {
             "old": len(old_names),
             "new": len(new_names),
@@ -90,11 +98,16 @@ def _listed(items: Sequence[Any]) -> dict[str, Any]:
     return {"count": len(items), "first": list(items[:SHOWN])}
 
 
+def _rows(cells: pd.DataFrame) -> int:
+    """How many bars the cells belong to."""
+    return int((~cells.duplicated([INSTRUMENT, "date"])).sum())
+
+
 def _class_info(cells: pd.DataFrame) -> dict[str, Any]:
     fields = cells["field"].value_counts()
     return {
         "cells": len(cells),
-        "rows": int((~cells.duplicated([INSTRUMENT, "date"])).sum()),
+        "rows": _rows(cells),
         "instruments": int(cells[INSTRUMENT].nunique()),
         "fields": {str(name): int(count) for name, count in fields.sort_index().items() if count},
         "first_date": None if cells.empty else _day(cells["date"].min()),

@@ -1,4 +1,4 @@
-"""The stages of a sync: read, validate, version, write Qlib's store, publish.
+"""The stages of a sync: read, validate, version, compare, write Qlib's store, publish.
 
 Each is idempotent and may be killed at any point: what it writes bears its identity as a name and appears in one
 step, so the next try finds it complete or makes it. Only the last stage brings a vintage into use.
@@ -10,10 +10,12 @@ from typing import Any
 
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data import staging as store
+from mlops_tasks.data.data_docs import render_docs
+from mlops_tasks.data.acceptance import Acceptance, assess
 from mlops_tasks.data.qlib_store import ensure_store, prune_stores, write_qlib_store
 from mlops_tasks.data.snapshots import checkout_vintage, pin_vintage, pointer_path
 from mlops_tasks.data.sources import ParsedBars, read_source
-from mlops_tasks.data.validation import Validation, check_vintage, load_suite, validate
+from mlops_tasks.data.validation import Rules, Validation, check_vintage, load_rules, validate
 from mlops_tasks.data.vintages import canonical_bars, current_version, load_vintage, publish, write_vintage
 from mlops_tasks.errors import StoreError, VintageRejectedError
 from mlops_tasks.files import folder_lock
@@ -48,7 +50,9 @@ def validate_bars_task(*, staging: str) -> dict[str, Any]:
     report = _validation_report(settings, staging)
     log.info("received %s, accepted %s, quarantined %s", report.received, report.accepted, report.quarantined)
     for rule, count in (report.rules | report.warnings).items():
-        log.info("rule %s: %s rows", rule, count)
+        log.info("rule %s: %s", rule, count)
+    for instrument, rules in report.instruments.items():
+        log.warning("%s is quarantined whole: %s", instrument, ", ".join(rules))
     if report.rejected:
         raise_alert(settings, kind="vintage_rejected", subject=staging, message=report.rejected)
         raise VintageRejectedError(report.rejected)
@@ -94,6 +98,22 @@ def version_snapshot_task(*, staging: str) -> dict[str, Any]:
     }
 
 
+def compare_vintages_task(*, data_version: str) -> dict[str, Any]:
+    """Compare a vintage with the one in use, and judge what changed; `diff` is the diff's folder relative to home.
+
+    Raises
+    ------
+    VintageRejectedError
+        The policy blocks the change and nobody approved it; the one in use stays, the diff is kept.
+    """
+    settings = load_settings()
+    found = _acceptable(settings, data_version)
+    if found.decision == "warn":
+        raise_alert(settings, kind="vintage_warning", subject=data_version, message=found.text)
+    log.info("vintage %s against %s: %s", data_version, found.old, found.decision)
+    return found.to_json()
+
+
 def write_qlib_store_task(*, data_version: str) -> dict[str, Any]:
     """Derive Qlib's binary store from a vintage; `path` is relative to home."""
     settings = load_settings()
@@ -104,14 +124,17 @@ def write_qlib_store_task(*, data_version: str) -> dict[str, Any]:
 def publish_vintage_task(*, data_version: str) -> dict[str, Any]:
     """Bring a vintage into use in one step, and remove what its sync left in staging and older Qlib stores.
 
-    Another sync may have recycled this one's Qlib store before it was in use, so it is made sure of here.
+    Another sync may have recycled this one's Qlib store before it was in use, or may have brought another vintage
+    into use than the one that this was compared with, so both are made sure of here.
+
+    Raises
+    ------
+    VintageRejectedError
+        The policy blocks the change from the vintage that is in use by now.
     """
     settings = load_settings()
-    with folder_lock(settings.data_dir):
-        ensure_store(settings, load_vintage(settings, data_version))
-        changed = publish(settings, data_version)
-        prune_stores(settings)
-        store.clean_staging(settings, data_version)
+    while (changed := _publish_after(settings, _acceptable(settings, data_version))) is None:
+        log.info("another vintage came into use meanwhile: compared anew")
     return {
         "data_version": data_version,
         "last_date": load_vintage(settings, data_version).last_date,
@@ -119,8 +142,31 @@ def publish_vintage_task(*, data_version: str) -> dict[str, Any]:
     }
 
 
+def _acceptable(settings: Settings, data_version: str) -> Acceptance:
+    """The acceptance of a vintage; VintageRejectedError where it is blocked, after an alert."""
+    found = assess(settings, data_version)
+    if found.decision != "block":
+        return found
+    raise_alert(settings, kind="vintage_blocked", subject=data_version, message=found.text)
+    with folder_lock(settings.data_dir):
+        store.clean_staging(settings, data_version)
+    raise VintageRejectedError(found.text)
+
+
+def _publish_after(settings: Settings, found: Acceptance) -> bool | None:
+    """Publish a vintage; None, and nothing is done, where another one is in use than the one it was compared with."""
+    with folder_lock(settings.data_dir):
+        if current_version(settings) not in {found.old, found.data_version}:
+            return None
+        ensure_store(settings, load_vintage(settings, found.data_version))
+        changed = publish(settings, found.data_version)
+        prune_stores(settings)
+        store.clean_staging(settings, found.data_version)
+        return changed
+
+
 def _rules(settings: Settings) -> str:
-    return store.rules_digest(load_suite(), settings.data.max_rejected_share)
+    return load_rules(settings).digest()
 
 
 def _is_concluded(settings: Settings, staging: str) -> bool:
@@ -135,36 +181,45 @@ def _validation_report(settings: Settings, staging: str) -> store.Report:
     Another sync of the same content may conclude, publish and clean up whenever the lock is free, so each step looks
     for its conclusion first.
     """
+    rules = load_rules(settings)
     with folder_lock(settings.data_dir):
-        report = store.find_report(settings, staging, _rules(settings))
+        report = store.find_report(settings, staging, rules.digest())
         if report is not None:
             return report
         parsed = store.read_staging(settings, staging)
-    validation = validate(parsed.frame, load_suite())
-    concluded = _conclude(settings, parsed, staging, validation)
+    validation = validate(parsed.frame, rules)
+    concluded = _conclude(settings, parsed, staging, (rules, validation))
+    docs = render_docs(validation, rules, title=parsed.source, rejected=concluded.rejected)
     with folder_lock(settings.data_dir):
-        report = store.find_report(settings, staging, _rules(settings))
+        report = store.find_report(settings, staging, rules.digest())
         if report is None:
-            store.write_quarantine(settings, concluded, validation)
+            store.write_quarantine(settings, concluded, validation, docs)
         return report or concluded
 
 
-def _conclude(settings: Settings, parsed: ParsedBars, staging: str, validation: Validation) -> store.Report:
+def _conclude(
+    settings: Settings, parsed: ParsedBars, staging: str, judged: tuple[Rules, Validation]
+) -> store.Report:
     rejected = ""
+    rules, validation = judged
     quarantine = store.quarantine_path(settings, staging)
     try:
-        check_vintage(validation, settings.data.max_rejected_share, quarantine)
+        check_vintage(validation, rules, quarantine)
     except VintageRejectedError as error:
         rejected = str(error)
     return store.Report(
         staging=staging,
         source=parsed.source,
-        rules_digest=_rules(settings),
+        rules_digest=rules.digest(),
         received=validation.received,
         accepted=validation.received - validation.quarantined,
         quarantined=validation.quarantined,
         rules=validation.rules,
         warnings=validation.warnings,
         rejected=rejected,
+        instruments=validation.rejected_instruments,
+        calendars=validation.measures.calendar_counts(),
+        fatal=validation.fatal,
+        released=validation.released,
         **store.origin_of(parsed),
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.data.tasks import (
+    compare_vintages_task,
     publish_vintage_task,
     read_source_task,
     validate_bars_task,
@@ -54,9 +55,10 @@ def sync(source: Path | str, universe: Path | None = None) -> dict[str, Any]:
     read = read_source_task(source=str(source), universe=universe and str(universe))
     validated = validate_bars_task(staging=read["staging"])
     version = version_snapshot_task(staging=read["staging"])
+    compared = compare_vintages_task(data_version=version["data_version"])
     store = write_qlib_store_task(data_version=version["data_version"])
     published = publish_vintage_task(data_version=version["data_version"])
-    return read | validated | version | store | {"published": published}
+    return read | validated | version | compared | store | {"published": published}
 
 
 def tree(folder: Path) -> dict[str, bytes]:

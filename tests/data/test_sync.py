@@ -156,9 +156,11 @@ def test_the_settings_name_the_source(settings: Settings, tmp_path: Path, monkey
 
 
 def test_two_syncs_at_once_do_not_mix(tmp_path: Path) -> None:
-    """Two syncs of different sources, started together, both end in whole vintages, and one of them is in use."""
+    """Two syncs of different markets, started together, both end in whole vintages, and one of them is in use."""
     home = tmp_path / "home"
-    sources = [save(make_bars(seed=seed), tmp_path / f"{seed}.parquet") for seed in (1, 2)]
+    markets = {seed: make_bars(seed=seed) for seed in (1, 2)}
+    markets[2]["Symbol"] = "T" + markets[2]["Symbol"]
+    sources = [save(bars, tmp_path / f"{seed}.parquet") for seed, bars in markets.items()]
     children = [start_sync(home, source) for source in [*sources, sources[0]]]
     outcomes = [child.communicate(timeout=300) for child in children]
     assert [child.returncode for child in children] == [0, 0, 0], outcomes
