@@ -158,12 +158,31 @@ def walk(node: Node) -> Iterator[Node]:
 
 def lookback(node: Node) -> float:
     """Calendar rows before the current one that a value depends on; infinite where it depends on the first row."""
-    below = max((lookback(child) for child in node.children), default=0)
+    return max(dependencies(node).values())
+
+
+def dependencies(node: Node) -> dict[str, float]:
+    """The fields that a value depends on, each with the calendar rows before the current one that it reaches back.
+
+    0 is the current row alone; windows of nested operators add up; infinite where the first row matters.
+    """
+    if node.op == FIELD:
+        return {str(node.params[0]): 0.0}
+    reach = _reach(node)
+    found: dict[str, float] = {}
+    for child in node.children:
+        for name, rows in dependencies(child).items():
+            found[name] = max(found.get(name, -inf), rows + reach)
+    return found
+
+
+def _reach(node: Node) -> float:
+    """Rows before the current one that an operator itself reads."""
     if node.op not in OPERATORS or OPERATORS[node.op].kind is Kind.ELEMENT:
-        return below
+        return 0.0
     if node.window == 0 or node.op == "EMA":
         return inf
-    return below + (node.window if node.op in _SHIFTS else node.window - 1)
+    return node.window if node.op in _SHIFTS else node.window - 1
 
 
 def _error(text: str, column: int, reason: str) -> ConfigError:

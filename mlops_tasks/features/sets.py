@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.features.alpha158 import alpha158
-from mlops_tasks.features.expressions import Node, lookback, parse_feature
+from mlops_tasks.features.expressions import Node, dependencies, lookback, parse_feature
 from mlops_tasks.files import digest_of
 
 ENGINE_VERSION = 1
@@ -44,6 +44,11 @@ class FeatureSet:
     def lookback_rows(self) -> float:
         """Calendar rows before the current one that a value depends on; infinite where the first bar matters."""
         return max(lookback(node) for node in self.nodes.values())
+
+    @property
+    def dependencies(self) -> dict[str, dict[str, float]]:
+        """Feature to the fields that it depends on, each with the calendar rows that it reaches back."""
+        return {name: dependencies(node) for name, node in self.nodes.items()}
 
 
 def find_feature_set(name: str) -> FeatureSet:
