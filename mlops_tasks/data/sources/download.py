@@ -115,7 +115,7 @@ class Pace:
         with self._lock:
             now = time.monotonic()
             if self._next <= now:
-                self._next = max(self._next + self._interval_s, now)
+                self._next = now + self._interval_s
                 return 0.0
             return self._next - now
 
@@ -198,6 +198,8 @@ class Download:
             except StoppedError:
                 return
             except Exception as error:
+                if _ends_all(error):
+                    self.pace.stop()
                 outcomes.put((instrument, error))
 
     def _fetch_patiently(self, instrument: str) -> pd.DataFrame:
@@ -239,7 +241,7 @@ class _Progress:
             self.done += 1
             self.rows += outcome
             return
-        if isinstance(outcome, MlopsError) and not isinstance(outcome, TransientError | UnavailableError):
+        if _ends_all(outcome):
             raise outcome
         self.given_up += _may_pass(outcome)
         kind = "" if isinstance(outcome, MlopsError) else f"{type(outcome).__name__}: "
@@ -268,6 +270,11 @@ def _next_outcome(
             return outcomes.get(timeout=max(0.0, progress.next_log - time.monotonic()))
         except queue.Empty:
             progress.log()
+
+
+def _ends_all(error: Exception) -> bool:
+    """Whether an error is about the source or our store, not about one instrument."""
+    return isinstance(error, MlopsError) and not isinstance(error, TransientError | UnavailableError)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, LOW, OPEN, PRICES, VOLUME
+from mlops_tasks.columns import DATETIME, FACTOR, PRICES, VOLUME
 from mlops_tasks.data.calendars import ALWAYS
 from mlops_tasks.data.sources.download import Pace, TransientError, UnavailableError, check_answer
 from mlops_tasks.data.sources.vendor import A_SHARE, VendorBars
@@ -77,18 +77,17 @@ class YahooSource(VendorBars):
         import yfinance
         from yfinance.exceptions import YFRateLimitError, YFTickerMissingError
 
-        ticker = yfinance.Ticker(yahoo_symbol(instrument), session=self._session)
+        symbol = yahoo_symbol(instrument)
+        ticker = yfinance.Ticker(symbol, session=self._session)
         try:
             # Up to now, beyond the last bar that is kept: a split since then is already in Yahoo's prices.
             table = ticker.history(
                 start=self.spec.start.isoformat(), interval="1d", auto_adjust=False, timeout=self.limits.timeout_s
             )
         except YFTickerMissingError as error:
-            raise UnavailableError(str(error)) from error
+            raise UnavailableError(f"Yahoo has no prices of {symbol} from {self.spec.start} on") from error
         except YFRateLimitError as error:
             raise TransientError(str(error)) from error
-        if table.empty:
-            raise UnavailableError("an empty history")
         return as_traded(table)
 
 
@@ -100,11 +99,10 @@ def as_traded(table: pd.DataFrame) -> pd.DataFrame:
     """
     splits = table["Stock Splits"].where(table["Stock Splits"] > 0, 1.0).to_numpy()
     later = np.cumprod(splits[::-1])[::-1] / splits
-    prices = {ours: _significant(table[ours.title()].to_numpy() * later) for ours in PRICES}
     return pd.DataFrame(
         {
             DATETIME: table.index.tz_localize(None).normalize(),
-            **{name: prices[name] for name in (OPEN, HIGH, LOW, CLOSE)},
+            **{name: _significant(table[name.title()].to_numpy() * later) for name in PRICES},
             VOLUME: np.rint(table["Volume"].to_numpy() / later),
             FACTOR: _levels(table["Adj Close"] / table["Close"]) / later,
         }
