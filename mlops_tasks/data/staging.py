@@ -1,13 +1,15 @@
 """What a sync is working on, and what it concluded.
 
 `data/staging/<staging>/` holds the parsed rows; it is removed when its
-vintage is published. `data/quarantine/<staging>/` holds rows.parquet and report.json for good, so that a later sync
-of the same content under the same rules finds its conclusion there and does not repeat the work.
+vintage is published. `data/quarantine/<staging>/` holds rows.parquet, warnings.parquet, the data docs and report.json for
+good, so that a later sync of the same content under the same rules finds its conclusion there and does not repeat the
+work.
 """
 
 import hashlib
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,13 @@ import pyarrow.parquet as pq
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
+from mlops_tasks.data.expectations import WARNING
 from mlops_tasks.data.sources import ParsedBars, RawFile
 from mlops_tasks.data.sources.membership import format_membership, read_membership
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE
 from mlops_tasks.data.validation import Validation
 from mlops_tasks.errors import StoreError
-from mlops_tasks.files import digest_of, new_folder, read_json, write_json, write_text
+from mlops_tasks.files import new_folder, read_json, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +36,16 @@ META_FILE = "meta.json"
 UNIVERSE_FILE = "universe.txt"
 REPORT_FILE = "report.json"
 ROWS_FILE = "rows.parquet"
+WARNINGS_FILE = "warnings.parquet"
+DOCS_FOLDER = "docs"
 
 UNFINISHED = (
     ".current.json.*",
     "staging/.*",
     "quarantine/.*",
     "quarantine/*/.*",
+    "diffs/.*",
+    "approvals/*/.*",
     "vintages/.*",
     "qlib/.*",
     ".dvc/.config.*",
@@ -62,6 +69,14 @@ class Report:
     rejected: str = ""
     """The message that rejected the vintage; empty when it was not."""
     data_version: str = ""
+    instruments: dict[str, list[str]] = field(default_factory=dict)
+    """Instrument that is quarantined whole, to the rules that say so."""
+    calendars: dict[str, int] = field(default_factory=dict)
+    """Calendar to the number of instruments that follow it."""
+    fatal: dict[str, int] = field(default_factory=dict)
+    """Rule that rejects the vintage, to the number of rows, instruments or sessions that break it."""
+    released: dict[str, int] = field(default_factory=dict)
+    """Rule to the number of rows or instruments that were released from it by hand."""
     raw: list[dict[str, Any]] = field(default_factory=list)
     """What was read (name, sha256, rows): where lineage begins."""
     failed: dict[str, str] = field(default_factory=dict)
@@ -142,11 +157,6 @@ def accepted_rows(settings: Settings, staging: str) -> tuple[ParsedBars, Any]:
     return parsed, accepted
 
 
-def rules_digest(suite: dict[str, Any], max_rejected_share: float) -> str:
-    """What a conclusion depends on besides the rows."""
-    return digest_of({"suite": suite, "max_rejected_share": max_rejected_share})
-
-
 def find_report(settings: Settings, staging: str, rules: str) -> Report | None:
     """The conclusion about these rows under these rules, if there is one."""
     path = quarantine_path(settings, staging) / REPORT_FILE
@@ -156,13 +166,24 @@ def find_report(settings: Settings, staging: str, rules: str) -> Report | None:
     return report if report.rules_digest == rules else None
 
 
-def write_quarantine(settings: Settings, report: Report, validation: Validation) -> None:
-    """Write rejected rows and report, in place of those under older rules. The caller holds the data folder's lock."""
+def write_quarantine(settings: Settings, report: Report, validation: Validation, docs: Mapping[str, str]) -> None:
+    """Write rejected rows, warnings, data docs (file name to HTML) and report, in place of those under older rules.
+
+    The caller holds the data folder's lock.
+    """
     target = quarantine_path(settings, report.staging)
     shutil.rmtree(target, ignore_errors=True)
     with new_folder(target) as folder:
-        table = pa.Table.from_pandas(validation.failures, preserve_index=False)
-        pq.write_table(table, folder / ROWS_FILE, compression="zstd")
+        parts = validation.failures()
+        first = next(parts)
+        with pq.ParquetWriter(folder / ROWS_FILE, first.schema, compression="zstd") as writer:
+            writer.write_table(first)
+            for part in parts:
+                writer.write_table(part)
+        warnings = pa.Table.from_pandas(validation.notes(WARNING), preserve_index=False)
+        pq.write_table(warnings, folder / WARNINGS_FILE, compression="zstd")
+        for name, page in docs.items():
+            write_text(folder / DOCS_FOLDER / name, page)
         write_json(folder / REPORT_FILE, asdict(report))
 
 

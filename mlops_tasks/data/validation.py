@@ -1,57 +1,109 @@
-"""Great Expectations decides which rows are bars; what fails is kept with its rule, reason and remedy.
+"""Which rows are bars: the suites' rules over rows, instruments and sessions, and what follows from a broken one.
 
-The suite is data: `include/expectations/bars.json`. Each expectation's meta names the rule, what a broken row `says`
-and `shows`, its remedy and its severity: `row` (the row is quarantined) or `vintage` (any such row rejects the
-vintage).
+A broken rule has one of four severities: the row is quarantined, all rows of its instrument are, the vintage is
+rejected, or it is a warning and everything stays. Nothing is lost: `received == accepted + quarantined`, and each
+quarantined row is kept with every rule that it breaks, the reason and the remedy. A conclusion depends on the rows and
+on `Rules` alone.
 """
 
-import json
 import logging
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, PRICES, VOLUME
-from mlops_tasks.config import PROJECT
-from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE, SOURCE_ROW
-from mlops_tasks.errors import StoreError, VintageRejectedError
+from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
+from mlops_tasks.config import Settings
+from mlops_tasks.data.calendars import AUTO
+from mlops_tasks.data.expectations import (
+    INSTRUMENT_WHOLE,
+    ROW,
+    VINTAGE,
+    WARNING,
+    Expectation,
+    Positions,
+    Rule,
+    Suites,
+    load_suites,
+)
+from mlops_tasks.data.measures import CALENDAR, Measures, measure
+from mlops_tasks.data.releases import Release, covers_instrument, covers_row, load_releases
+from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
+from mlops_tasks.errors import VintageRejectedError
+from mlops_tasks.files import digest_of
 
 log = logging.getLogger(__name__)
 
-SUITE_FILE = PROJECT / "include" / "expectations" / "bars.json"
+ENGINE = 1
+"""Part of every rules digest: a change of what is measured concludes anew."""
+
 SHOWN_FAILURES = 3
-VINTAGE = "vintage"
+EXPLAINED = 100_000
+"""Rows of a rule whose values are quoted; a rule that so many rows break is a defect of the source as a whole."""
+KEPT_WARNINGS = 1000
+"""Warnings of a rule that are kept; all of them are counted."""
 
-RULE, SEVERITY, REASON, REMEDY = "rule", "severity", "reason", "remedy"
+POSITION, RULE, SEVERITY, REASON, REMEDY = "position", "rule", "severity", "reason", "remedy"
+EVIDENCE_DATE = "evidence_date"
 
-Positions = np.ndarray[Any, np.dtype[np.int64]]
+Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One expectation's meaning, from its meta."""
+class Rules:
+    """What a conclusion depends on besides the rows."""
 
-    rule: str
-    severity: str
-    says: str
-    shows: Sequence[str]
-    remedy: str
+    suites: Suites
+    calendar: str = AUTO
+    releases: tuple[Release, ...] = ()
+    max_rejected_share: float = 0.005
+    max_rejected_instruments_share: float = 0.05
+
+    def digest(self) -> str:
+        """Name of these rules; the sessions that exchange_calendars knows are part of them."""
+        return digest_of(
+            {
+                "engine": ENGINE,
+                "suites": self.suites.content,
+                "calendar": [self.calendar, version("exchange_calendars")],
+                "releases": sorted(release.identity for release in self.releases),
+                "shares": [self.max_rejected_share, self.max_rejected_instruments_share],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An expectation with the positions, in its suite's frame, that break it and are not released."""
+
+    expectation: Expectation
+    positions: Positions
+
+    @property
+    def rule(self) -> Rule:
+        """Its meaning."""
+        return self.expectation.rule
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What a suite found. `accepted` (bool, one a row) marks the rows that break no rule; `failures` has one row for
-    each broken rule of each row: the row's own columns, its `position`, and rule, severity, reason, remedy."""
+    """What the suites found.
 
-    accepted: np.ndarray[Any, np.dtype[np.bool_]]
-    failures: pd.DataFrame
-    rules: dict[str, int]
-    warnings: dict[str, int]
+    `accepted` (bool, one a row) marks the rows that are bars. `bars`, `instruments` and `sessions` are the broken
+    rules of each suite, warnings among them, in the suites' order; `released` counts by rule what was let through.
+    """
+
+    accepted: Booleans
+    measures: Measures
+    bars: tuple[Broken, ...]
+    instruments: tuple[Broken, ...]
+    sessions: tuple[Broken, ...]
+    released: dict[str, int] = field(default_factory=dict)
 
     @property
     def received(self) -> int:
@@ -60,169 +112,313 @@ class Validation:
 
     @property
     def quarantined(self) -> int:
-        """Rows that break at least one rule."""
+        """Rows that break a rule about the row, or belong to an instrument that breaks one."""
         return int((~self.accepted).sum())
 
+    @property
+    def rules(self) -> dict[str, int]:
+        """Rule to the number of rows that are quarantined for it."""
+        rows = {broken.rule.rule: len(broken.positions) for broken in self._of_bars()}
+        return rows | {
+            broken.rule.rule: sum(len(self._rows_of(code)) for code in broken.positions)
+            for broken in _with(self.instruments, INSTRUMENT_WHOLE)
+        }
 
-def load_suite(path: Path = SUITE_FILE) -> dict[str, Any]:
-    """The suite as data."""
-    suite: dict[str, Any] = json.loads(path.read_text())
-    return suite
+    @property
+    def warnings(self) -> dict[str, int]:
+        """Rule to the number of accepted rows, of instruments, or of sessions that it warns of."""
+        found = {b.rule.rule: int(self.accepted[b.positions].sum()) for b in _with(self.bars, WARNING)}
+        found |= {b.rule.rule: len(b.positions) for b in _with((*self.instruments, *self.sessions), WARNING)}
+        return {rule: count for rule, count in found.items() if count}
+
+    @property
+    def rejected_instruments(self) -> dict[str, list[str]]:
+        """Instrument that is quarantined whole, to the rules that say so."""
+        names = self.measures.instruments[INSTRUMENT]
+        found: dict[str, list[str]] = {}
+        for broken in _with(self.instruments, INSTRUMENT_WHOLE):
+            for code in broken.positions:
+                found.setdefault(str(names[code]), []).append(broken.rule.rule)
+        return dict(sorted(found.items()))
+
+    @property
+    def fatal(self) -> dict[str, int]:
+        """Rule that rejects the vintage, to the number of rows, instruments or sessions that break it."""
+        every = (*self.bars, *self.instruments, *self.sessions)
+        return {broken.rule.rule: len(broken.positions) for broken in _with(every, VINTAGE)}
+
+    @property
+    def rows_breaking_row_rules(self) -> int:
+        """Rows quarantined for what is wrong with the row itself."""
+        broken = np.zeros(self.received, dtype=bool)
+        for found in self._of_bars():
+            broken[found.positions] = True
+        return int(broken.sum())
+
+    def failures(self) -> Iterator[pa.Table]:
+        """The quarantine, in parts: each broken rule of each row, with the row's own columns, `position`, rule,
+        severity, reason, remedy and `evidence_date` (the row's, or what the rule about its instrument goes by)."""
+        yield self._failure_table(np.empty(0, dtype=np.int64), _NOTHING, pa.array([], pa.string()), None)
+        for broken in self._of_bars():
+            for start in range(0, len(broken.positions), EXPLAINED):
+                rows = broken.positions[start : start + EXPLAINED]
+                reasons = _reasons(broken.rule, self._bar_evidence(broken.rule, rows), quoted=start == 0)
+                yield self._failure_table(rows, broken.rule, reasons, None)
+        for broken in _with(self.instruments, INSTRUMENT_WHOLE):
+            evidence = self.measures.instruments.iloc[broken.positions]
+            reasons = _reasons(broken.rule, evidence, quoted=True).to_pylist()
+            for code, reason, day in zip(
+                broken.positions, reasons, evidence[broken.rule.dated].to_numpy(), strict=True
+            ):
+                rows = self._rows_of(code)
+                yield self._failure_table(rows, broken.rule, pa.array([reason] * len(rows)), day)
+
+    def notes(self, severity: str) -> pd.DataFrame:
+        """Warnings, or what rejects the vintage: rule, instrument, calendar, datetime, reason and remedy of the first
+        `KEPT_WARNINGS` of each rule (missing where the rule is not about one)."""
+        parts = []
+        for broken in _with((*self.bars, *self.instruments, *self.sessions), severity):
+            rows = broken.positions
+            if broken in self.bars:
+                rows = rows[self.accepted[rows]] if severity == WARNING else rows
+                evidence = self._bar_evidence(broken.rule, rows[:KEPT_WARNINGS])
+                days = evidence[DATETIME]
+            elif broken in self.instruments:
+                evidence = self.measures.instruments.iloc[rows[:KEPT_WARNINGS]]
+                days = evidence[broken.rule.dated]
+            else:
+                evidence = self.measures.sessions.iloc[rows[:KEPT_WARNINGS]]
+                days = evidence[DATETIME]
+            parts.append(_note(broken.rule, evidence, days))
+        empty = pd.DataFrame({name: pd.Series(dtype="str") for name in NOTE_COLUMNS}).astype(
+            {DATETIME: "datetime64[s]"}
+        )
+        return pd.concat([empty, *parts], ignore_index=True)
+
+    def first_lines(self, severities: Sequence[str]) -> list[str]:
+        """The first rows, instruments or sessions of each broken rule, each with rule, reason and remedy."""
+        lines = []
+        for broken in (b for b in self.bars if b.rule.severity in severities):
+            evidence = self._bar_evidence(broken.rule, broken.positions[:SHOWN_FAILURES])
+            where = [f"{r[SOURCE_FILE]}, row {r[SOURCE_ROW]}" for r in evidence.to_dict("records")]
+            lines += _lines(broken.rule, where, evidence)
+        for broken in (b for b in self.instruments if b.rule.severity in severities):
+            evidence = self.measures.instruments.iloc[broken.positions[:SHOWN_FAILURES]]
+            lines += _lines(broken.rule, [f"instrument {name}" for name in evidence[INSTRUMENT]], evidence)
+        for broken in (b for b in self.sessions if b.rule.severity in severities):
+            evidence = self.measures.sessions.iloc[broken.positions[:SHOWN_FAILURES]]
+            where = [f"session {r[DATETIME].date()} of {r[CALENDAR]}" for r in evidence.to_dict("records")]
+            lines += _lines(broken.rule, where, evidence)
+        return lines
+
+    def _of_bars(self) -> list[Broken]:
+        return [broken for broken in self.bars if broken.rule.severity != WARNING]
+
+    def _rows_of(self, code: Any) -> Positions:
+        return np.flatnonzero(self.measures.codes == code)
+
+    def _bar_evidence(self, rule: Rule, rows: Positions) -> pd.DataFrame:
+        evidence = self.measures.rows.iloc[rows]
+        if CALENDAR not in rule.shows:
+            return evidence
+        codes = self.measures.codes[rows]
+        return evidence.assign(**{CALENDAR: self.measures.instruments[CALENDAR].to_numpy()[codes]})
+
+    def _failure_table(self, rows: Positions, rule: Rule, reasons: pa.Array, day: np.datetime64 | None) -> pa.Table:
+        frame = self.measures.rows[list(PARSED_COLUMNS)].iloc[rows].astype({INSTRUMENT: "str"})
+        days = frame[DATETIME].to_numpy() if day is None else np.full(len(rows), day)
+        table = pa.Table.from_pandas(frame, preserve_index=False).append_column(POSITION, pa.array(rows))
+        for name, word in ((RULE, rule.rule), (SEVERITY, rule.severity), (REMEDY, rule.remedy)):
+            codes = pa.array(np.zeros(len(rows), dtype=np.int8))
+            table = table.append_column(name, pa.DictionaryArray.from_arrays(codes, pa.array([word])))
+        table = table.append_column(EVIDENCE_DATE, pa.array(days.astype("datetime64[s]")))
+        return table.append_column(REASON, reasons)
 
 
-def validate(frame: pd.DataFrame, suite: dict[str, Any]) -> Validation:
-    """Run the suite over parsed rows (`PARSED_COLUMNS`, RangeIndex); a row may break several rules.
+NOTE_COLUMNS = (RULE, INSTRUMENT, CALENDAR, DATETIME, REASON, REMEDY)
+_NOTHING = Rule("", "", "", (), "")
+
+
+def load_rules(settings: Settings) -> Rules:
+    """The rules of these settings: suites, calendar, limits and what was released by hand."""
+    return Rules(
+        load_suites(),
+        settings.calendar.name,
+        load_releases(settings),
+        settings.data.max_rejected_share,
+        settings.data.max_rejected_instruments_share,
+    )
+
+
+def validate(frame: pd.DataFrame, rules: Rules) -> Validation:
+    """Run all suites over parsed rows (`PARSED_COLUMNS`, RangeIndex); a row may break several rules.
 
     Raises
     ------
-    StoreError
-        An expectation could not be evaluated: it is not passed over in silence.
+    VintageRejectedError
+        There are no rows.
+    ConfigError
+        The calendar is unknown.
     """
-    checked = _with_derived(frame, float(suite["meta"]["price_tolerance"]))
-    accepted = np.ones(len(frame), dtype=bool)
-    failures: list[pd.DataFrame] = []
-    rules: dict[str, int] = {}
-    for rule, positions in _run_suite(checked, suite):
-        if len(positions) == 0:
-            continue
-        accepted[positions] = False
-        rules[rule.rule] = len(positions)
-        failures.append(_explain(checked, list(frame.columns), rule, positions))
-    warnings = {"volume_missing": int(frame[VOLUME].isna().to_numpy()[accepted].sum())}
-    return Validation(accepted, _joined(failures, frame), rules, {k: v for k, v in warnings.items() if v})
+    suites = rules.suites
+    if frame.empty:
+        raise VintageRejectedError("rule table_not_empty: the table has no rows; deliver at least one bar")
+    measures = measure(frame, rules.calendar, suites.measures)
+    judge = _Judge(measures, rules.releases)
+    bars = [judge.bars(expectation) for expectation in suites.bars.expectations]
+    accepted, broken_rows = np.ones(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool)
+    for found in bars:
+        if found.rule.severity != WARNING:
+            accepted[found.positions] = False
+        if found.rule.severity == ROW:
+            broken_rows[found.positions] = True
+    judge.measures = measures = replace(measures, instruments=_with_bad_share(measures, broken_rows))
+    instruments = [judge.instruments(expectation) for expectation in suites.instruments.expectations]
+    whole = np.zeros(len(measures.instruments) + 1, dtype=bool)
+    for found in _with(instruments, INSTRUMENT_WHOLE):
+        whole[found.positions] = True
+    if whole.any():
+        accepted &= ~whole[measures.codes]
+    sessions = [Broken(e, e.broken(measures.sessions)) for e in suites.sessions.expectations]
+    return Validation(accepted, measures, *map(_nonempty, (bars, instruments, sessions)), judge.released)
 
 
-def check_vintage(validation: Validation, max_rejected_share: float, quarantine: Path) -> None:
+def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> None:
     """Raise unless the accepted rows may become a vintage (pure).
 
     Raises
     ------
     VintageRejectedError
-        A rule of severity `vintage` is broken, no row is left, or more than `max_rejected_share` of the rows are
-        quarantined; names the first rows, their rule and remedy, the count and where the quarantine is.
+        A rule of severity `vintage` is broken, no row is left, more than `max_rejected_share` of the rows break a rule
+        about the row, or more than `max_rejected_instruments_share` of the instruments (a single one may always) are
+        quarantined whole. Names the first rows, instruments or sessions with rule and remedy, the counts and where
+        the quarantine is.
     """
-    failures = validation.failures
-    fatal = failures[failures[SEVERITY] == VINTAGE]
-    if len(fatal):
-        counts = fatal[RULE].value_counts()
-        numbers = ", ".join(f"{rule} {count}" for rule, count in counts.items())
+    where = f"all of them with reasons: {quarantine}; the last good version stays in use"
+    if validation.fatal:
+        numbers = ", ".join(f"{rule} {count}" for rule, count in (validation.rules | validation.fatal).items())
+        lines = "\n".join(validation.first_lines([VINTAGE]))
+        raise VintageRejectedError(f"{lines}\nby rule: {numbers}; {where}")
+    rows = validation.rows_breaking_row_rules
+    share = rows / validation.received
+    if share > rules.max_rejected_share or validation.quarantined == validation.received:
+        lines = "\n".join(validation.first_lines([ROW, INSTRUMENT_WHOLE]))
         raise VintageRejectedError(
-            f"{_first_rows(fatal)}\nrows by rule: {numbers}; all of them with reasons: {quarantine}; "
-            "the last good version stays in use"
+            f"{lines}\n{rows} of {validation.received} rows ({share:.2%}) break a rule about the row, rule "
+            f"max_rejected_share allows {rules.max_rejected_share:.2%}, and {validation.quarantined} are quarantined; "
+            f"correct the source, or raise data.max_rejected_share; {where}"
         )
-    share = validation.quarantined / validation.received if validation.received else 1.0
-    if share > max_rejected_share or validation.quarantined == validation.received:
+    whole, count = len(validation.rejected_instruments), len(validation.measures.instruments)
+    if whole > max(1, rules.max_rejected_instruments_share * count):
+        lines = "\n".join(validation.first_lines([INSTRUMENT_WHOLE]))
         raise VintageRejectedError(
-            f"{_first_rows(failures)}\n{validation.quarantined} of {validation.received} rows ({share:.2%}) are "
-            f"quarantined, rule max_rejected_share allows {max_rejected_share:.2%}; correct the source, or raise "
-            f"data.max_rejected_share; all of them with reasons: {quarantine}; the last good version stays in use"
+            f"{lines}\n{whole} of {count} instruments ({whole / count:.2%}) are quarantined whole, rule "
+            f"max_rejected_instruments_share allows {rules.max_rejected_instruments_share:.2%}; correct the source, or "
+            f"raise data.max_rejected_instruments_share; {where}"
         )
 
 
-def _first_rows(failures: pd.DataFrame) -> str:
-    first = failures.groupby(RULE, sort=False).head(SHOWN_FAILURES)
-    lines = [
-        f"{row[SOURCE_FILE]}, row {row[SOURCE_ROW]}: rule {row[RULE]}: {row[REASON]}; remedy: {row[REMEDY]}"
-        for row in first.to_dict("records")
-    ]
-    return "\n".join(lines)
+class _Judge:
+    """Evaluates expectations, less what was released; counts that."""
+
+    def __init__(self, measures: Measures, releases: Sequence[Release]) -> None:
+        self.measures = measures
+        self.released: dict[str, int] = {}
+        self._releases: dict[str, list[Release]] = {}
+        for release in releases:
+            self._releases.setdefault(release.rule, []).append(release)
+
+    def bars(self, expectation: Expectation) -> Broken:
+        positions = expectation.broken(self.measures.rows)
+        names = self._names(expectation, positions)
+        if not names or not len(positions) or expectation.rule.severity != ROW:
+            return Broken(expectation, positions)
+        codes = self.measures.instruments.index[self.measures.instruments[INSTRUMENT].isin(names)]
+        held = np.ones(len(positions), dtype=bool)
+        for place in np.flatnonzero(np.isin(self.measures.codes[positions], codes)):
+            row = self.measures.rows.iloc[positions[place]]
+            if not pd.isna(row[DATETIME]):
+                held[place] = not covers_row(names[row[INSTRUMENT]], row[list(BAR_FIELDS)], row[DATETIME].date())
+        return self._less(expectation, positions, held)
+
+    def instruments(self, expectation: Expectation) -> Broken:
+        positions = expectation.broken(self.measures.instruments)
+        names = self._names(expectation, positions)
+        held = np.ones(len(positions), dtype=bool)
+        for place, position in enumerate(positions):
+            row = self.measures.instruments.iloc[position]
+            if row[INSTRUMENT] in names:
+                held[place] = not covers_instrument(names[row[INSTRUMENT]], row[expectation.rule.dated].date())
+        return self._less(expectation, positions, held)
+
+    def _names(self, expectation: Expectation, positions: Positions) -> dict[str, list[Release]]:
+        names: dict[str, list[Release]] = {}
+        for release in self._releases.get(expectation.rule.rule, ()):
+            names.setdefault(release.instrument, []).append(release)
+        return names
+
+    def _less(self, expectation: Expectation, positions: Positions, held: Booleans) -> Broken:
+        if not held.all():
+            self.released[expectation.rule.rule] = int((~held).sum())
+        return Broken(expectation, positions[held])
 
 
-def _with_derived(frame: pd.DataFrame, tolerance: float) -> pd.DataFrame:
-    """The columns that the suite's expectations compare besides the parsed ones."""
-    return frame.assign(
-        high_tolerated=frame[HIGH] * (1 + tolerance),
-        low_tolerated=frame[LOW] * (1 - tolerance),
-        case_clash=_case_clash(frame[INSTRUMENT]),
-        copies=_copies(frame),
-    )
+def _with_bad_share(measures: Measures, broken_rows: Booleans) -> pd.DataFrame:
+    """The share of each instrument's rows that break a rule about the row."""
+    owners = measures.codes[broken_rows & (measures.codes >= 0)]
+    bad = np.bincount(owners, minlength=len(measures.instruments))
+    return measures.instruments.assign(bad_share=bad / np.maximum(measures.instruments["rows"], 1))
 
 
-def _case_clash(instruments: pd.Series) -> pd.Series:
-    """The other spelling where two instruments differ only in case, else null."""
-    codes, names = pd.factorize(instruments)
-    spelled = pd.Series(names).astype("str")
-    folded = spelled.str.lower()
-    clashing = spelled[folded.duplicated(keep=False)].to_list()
-    if not clashing:
-        return pd.Series(np.full(len(instruments), None, dtype=object), dtype="str")
-    values = np.array([name if name in set(clashing) else None for name in spelled] + [None], dtype=object)
-    return pd.Series(values[codes], dtype="str")
+def _with(broken: Sequence[Broken], severity: str) -> list[Broken]:
+    return [found for found in broken if found.rule.severity == severity]
 
 
-def _copies(frame: pd.DataFrame) -> pd.Series:
-    """Rows of the same date with the same close and the same positive volume; 1 where there is no volume."""
-    traded = frame[(frame[VOLUME] > 0) & frame[CLOSE].notna() & frame[DATETIME].notna()]
-    counts = traded.groupby([DATETIME, CLOSE, VOLUME], sort=False)[CLOSE].transform("size")
-    return counts.reindex(frame.index, fill_value=1).astype(np.int64)
+def _nonempty(broken: Sequence[Broken]) -> tuple[Broken, ...]:
+    return tuple(found for found in broken if len(found.positions))
 
 
-def _run_suite(frame: pd.DataFrame, suite: dict[str, Any]) -> list[tuple[Rule, Positions]]:
-    """Each rule with the positions of the rows that break it, in the suite's order."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    import great_expectations as gx
-
-    needed = [DATETIME, INSTRUMENT, *PRICES, VOLUME, FACTOR, PARSE_ERROR]
-    needed += ["high_tolerated", "low_tolerated", "case_clash", "copies"]
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    asset = context.data_sources.add_pandas("bars").add_dataframe_asset("bars")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame[needed]})
-    expectations = suite["expectations"]
-    outcome = batch.validate(
-        gx.ExpectationSuite(name=suite["name"], expectations=expectations),
-        result_format={
-            "result_format": "COMPLETE",
-            "include_unexpected_rows": False,
-            "return_unexpected_index_query": False,
-        },
-    )
-    by_rule = {result.expectation_config.meta["rule"]: result for result in outcome.results}
+def _lines(rule: Rule, where: Sequence[str], evidence: pd.DataFrame) -> list[str]:
+    reasons = _reasons(rule, evidence, quoted=True).to_pylist()
     return [
-        (Rule(**expectation["meta"]), _broken(by_rule[expectation["meta"]["rule"]], len(frame)))
-        for expectation in expectations
+        f"{place}: rule {rule.rule}: {reason}; remedy: {rule.remedy}"
+        for place, reason in zip(where, reasons, strict=True)
     ]
 
 
-def _broken(result: Any, rows: int) -> Positions:
-    if result.success:
-        return np.empty(0, dtype=np.int64)
-    rule = result.expectation_config.meta["rule"]
-    if "unexpected_index_list" in result.result:
-        return np.sort(np.asarray(result.result["unexpected_index_list"], dtype=np.int64))
-    if "observed_value" in result.result and rows == 0:
-        raise VintageRejectedError(f"rule {rule}: {result.expectation_config.meta['says']}; deliver at least one bar")
-    raise StoreError(
-        f"expectation of rule {rule} could not be evaluated: {result.exception_info}; correct {SUITE_FILE}"
+def _note(rule: Rule, evidence: pd.DataFrame, days: pd.Series) -> pd.DataFrame:
+    absent = pd.Series([None] * len(evidence), dtype="str")
+    return pd.DataFrame(
+        {
+            RULE: pd.Series([rule.rule] * len(evidence), dtype="str"),
+            INSTRUMENT: evidence[INSTRUMENT].astype("str").array if INSTRUMENT in evidence else absent,
+            CALENDAR: evidence[CALENDAR].astype("str").array if CALENDAR in evidence else absent,
+            DATETIME: days.to_numpy().astype("datetime64[s]"),
+            REASON: pd.Series(_reasons(rule, evidence, quoted=True).to_pylist(), dtype="str"),
+            REMEDY: pd.Series([rule.remedy] * len(evidence), dtype="str"),
+        }
     )
 
 
-def _explain(checked: pd.DataFrame, columns: list[str], rule: Rule, positions: Positions) -> pd.DataFrame:
-    rows = checked.iloc[positions]
-    shown = [
-        f"{rule.says} ({', '.join(_show(name, row[name]) for name in rule.shows)})"
-        for row in rows[list(rule.shows)].to_dict("records")
-    ]
-    return rows[columns].assign(
-        position=positions, **{RULE: rule.rule, SEVERITY: rule.severity, REASON: shown, REMEDY: rule.remedy}
-    )
+def _reasons(rule: Rule, evidence: pd.DataFrame, *, quoted: bool) -> pa.Array:
+    """What each row breaks, with the values that show it; without them where not `quoted`."""
+    if not quoted or not rule.shows or evidence.empty:
+        return pa.array([rule.says] * len(evidence), pa.string())
+    shown = [_shown(name, evidence[name]) for name in rule.shows]
+    return pa.array([f"{rule.says} ({', '.join(words)})" for words in zip(*shown, strict=True)], pa.string())
 
 
-def _show(name: str, value: Any) -> str:
+def _shown(name: str, values: pd.Series) -> list[str]:
+    missing = values.isna().to_numpy()
+    kind = values.dtype.kind if isinstance(values.dtype, np.dtype) else ""
+    if kind == "M":
+        words = [str(day) for day in values.to_numpy().astype("datetime64[D]")]
+    elif kind == "f":
+        # Single precision is what measures have; they need no ten digits.
+        form = ".4g" if values.dtype == np.float32 else ".10g"
+        words = [format(value, form) for value in values.tolist()]
+    else:
+        words = [str(value) for value in values.tolist()]
     if name == PARSE_ERROR:
-        return str(value)
-    if pd.isna(value):
-        return f"{name} is empty"
-    if isinstance(value, pd.Timestamp):
-        return f"{name}={value.date()}"
-    return f"{name}={value:.10g}" if isinstance(value, float) else f"{name}={value}"
-
-
-def _joined(failures: list[pd.DataFrame], frame: pd.DataFrame) -> pd.DataFrame:
-    if failures:
-        return pd.concat(failures, ignore_index=True)
-    empty = frame.iloc[:0].copy()
-    return empty.assign(
-        position=np.empty(0, dtype=np.int64),
-        **{name: pd.Series(dtype="str") for name in (RULE, SEVERITY, REASON, REMEDY)},
-    )
+        return words
+    return [f"{name} is empty" if gone else f"{name}={word}" for word, gone in zip(words, missing, strict=True)]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlops_tasks.data.calendars import sessions
 from mlops_tasks.data.tasks import (
     compare_vintages_task,
     publish_vintage_task,
@@ -19,7 +20,7 @@ from mlops_tasks.data.tasks import (
 def make_bars(days: int = 30, instruments: int = 4, start: str = "2019-12-10", seed: int = 0) -> pd.DataFrame:
     """Good bars under vendor names, in two calendar years at the defaults, sorted by symbol and date."""
     rng = np.random.default_rng(seed)
-    dates = pd.bdate_range(start, periods=days)
+    dates = pd.DatetimeIndex(sessions("XNYS", start, pd.Timestamp(start) + pd.Timedelta(days=2 * days + 10))[:days])
     frames = []
     for name in (f"S{i:02d}" for i in range(instruments)):
         close = 50 * np.exp(np.cumsum(rng.normal(0, 0.01, days)))

@@ -48,10 +48,10 @@ def test_a_sync_ends_in_a_published_vintage(settings: Settings, tmp_path: Path) 
     bars = make_bars()
     result = sync(save(bars, tmp_path / "bars.parquet"))
     assert json.loads(json.dumps(result)) == result
-    assert result["published"] == {"data_version": result["data_version"], "last_date": "2020-01-20", "changed": True}
+    assert result["published"] == {"data_version": result["data_version"], "last_date": "2020-01-23", "changed": True}
     assert (result["received"], result["accepted"], result["quarantined"]) == (120, 120, 0)
     vintage = current_vintage(settings)
-    assert (vintage.rows, vintage.instruments, vintage.last_date) == (120, 4, "2020-01-20")
+    assert (vintage.rows, vintage.instruments, vintage.last_date) == (120, 4, "2020-01-23")
     assert result["path"] == f"data/qlib/{vintage.data_version}"
     assert not list((settings.data_dir / "staging").iterdir())
 
@@ -70,13 +70,13 @@ def test_a_second_sync_of_the_same_bars_changes_nothing(settings: Settings, tmp_
 def test_one_more_day_adds_that_day_and_shares_the_rest(settings: Settings, tmp_path: Path) -> None:
     """The next day's vintage has its bars in addition; years without a change are the same file on disk."""
     bars = make_bars()
-    first = sync(save(bars[bars["Date"] < "2020-01-20"], tmp_path / "a.parquet"))
+    first = sync(save(bars[bars["Date"] < "2020-01-23"], tmp_path / "a.parquet"))
     second = sync(save(bars, tmp_path / "b.parquet"))
     assert second["changed"] and second["rows"] == first["rows"] + 4
     old, new = (vintage_path(settings, r["data_version"]) / "bars" / "2019.parquet" for r in (first, second))
     assert old.stat().st_ino == new.stat().st_ino or old.stat().st_nlink == 1, "a link, or a copy on write"
     pd.testing.assert_frame_equal(
-        load_vintage(settings, second["data_version"]).bars(end="2020-01-17"),
+        load_vintage(settings, second["data_version"]).bars(end="2020-01-22"),
         load_vintage(settings, first["data_version"]).bars(),
     )
     assert current_version(settings) == second["data_version"]
@@ -201,16 +201,21 @@ def test_a_sync_overtaken_by_one_of_the_same_content_ends_well(
     assert not publish_vintage_task(data_version=versioned["data_version"])["changed"]
 
 
-def test_a_sync_killed_anywhere_ends_in_the_same_state(tmp_path: Path) -> None:
-    """Killed just before any change of the file system and run again, a sync ends as an undisturbed run does."""
-    source = save(make_bars(days=12), tmp_path / "bars.parquet")
-    command = [sys.executable, "-m", "tests.data.killing", str(tmp_path), str(source), "16"]
+@pytest.mark.parametrize("days", [[12], [10, 12], [10, 11, 12]])
+def test_a_sync_killed_anywhere_ends_in_the_same_state(days: list[int], tmp_path: Path) -> None:
+    """Killed just before any change of the file system, the first, second and third sync (whose Qlib store is an older
+    one with a day added) leave what is in use whole, and run again they end as an undisturbed run does."""
+    bars = make_bars(days=12)
+    dates = sorted(bars["Date"].unique())
+    sources = [save(bars[bars["Date"] <= dates[n - 1]], tmp_path / f"{n}.parquet") for n in days]
+    command = [sys.executable, "-m", "tests.data.killing", str(tmp_path), "14", *map(str, sources)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     outcome = json.loads(done.stdout.splitlines()[-1])
     assert outcome["calm"] == 0 and outcome["total"] > 100
+    assert ("more bars" in done.stderr) == (len(days) == 3), "the third store is an older one with a day added"
     calm = tree(tmp_path / "calm" / "data")
     for point, result in outcome["points"].items():
-        assert result == {"killed": True, "after": 0}, (point, done.stderr)
+        assert result == {"killed": True, "whole": True, "after": 0}, (point, done.stderr)
         assert tree(tmp_path / f"killed-{point}" / "data") == calm, point
     home = Settings(home=tmp_path / f"killed-{point}")
     version = current_version(home)

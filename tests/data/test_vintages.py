@@ -131,7 +131,7 @@ def test_without_a_membership_every_instrument_belongs_from_first_to_last_bar(tm
     bars = make_bars()
     vintage = vintage_of(tmp_path, bars[~((bars["Symbol"] == "S02") & (bars["Date"] < "2020-01-01"))])
     spans = vintage.members().set_index(INSTRUMENT)
-    assert spans.loc["S02", FIRST_DATE] == pd.Timestamp("2020-01-01")
+    assert spans.loc["S02", FIRST_DATE] == pd.Timestamp("2020-01-02")
     assert spans.loc["S00", FIRST_DATE] == pd.Timestamp("2019-12-10")
     pd.testing.assert_frame_equal(vintage.members(), own_spans(vintage.bars()))
 

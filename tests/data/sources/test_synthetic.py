@@ -9,9 +9,10 @@ from scipy.stats import rankdata
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRICES, VOLUME, VWAP
 from mlops_tasks.config import Settings, SyntheticSettings
+from mlops_tasks.data.expectations import load_suites
 from mlops_tasks.data.sources import BarSource, open_source
 from mlops_tasks.data.sources.synthetic import SIGNAL_LAG, simulate, synthetic_bars, trading_sessions
-from mlops_tasks.data.validation import load_suite, validate
+from mlops_tasks.data.validation import Rules, validate
 from tests.data.sources.contract import BarSourceContract
 
 
@@ -81,7 +82,7 @@ def test_every_row_is_a_bar_of_a_session() -> None:
     """The suite finds nothing to reject, vwap lies within the day's range, and days are XNYS sessions."""
     parameters = SyntheticSettings(days=300)
     frame = synthetic_bars(parameters)
-    assert validate(frame, load_suite()).quarantined == 0
+    assert validate(frame, Rules(load_suites())).quarantined == 0
     assert ((frame[VWAP] <= frame[HIGH]) & (frame[VWAP] >= frame[LOW])).all()
     assert frame[DATETIME].isin(trading_sessions(parameters)).all()
     assert frame[[OPEN, VOLUME]].gt(0).all(axis=None)

@@ -1,0 +1,195 @@
+"""The data docs of a validation: HTML pages, the same bytes for the same rows and rules.
+
+`index.html` says what was concluded and why; `bars.html`, `instruments.html` and `sessions.html` are rendered by Great
+Expectations, which runs each suite on evidence: the first rows that break each rule and a sample of all rows, evenly
+spaced. The counts shown are those of the whole frame. What comes from a source is escaped (Great Expectations puts
+cells into its page as they are), and nothing is loaded from the network.
+"""
+
+import html
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT
+from mlops_tasks.data.expectations import BARS, INSTRUMENTS, SESSIONS, Positions, Suite
+from mlops_tasks.data.validation import Broken, Rules, Validation
+
+EVIDENCE = 200
+"""Rows of each broken rule that Great Expectations is given."""
+SAMPLE = 1000
+"""Rows taken evenly from the whole frame in addition."""
+SHOWN = 20
+"""Values of each broken rule on the page."""
+
+_REMOTE = re.compile(
+    r"<script\b.*?</script>|<(?:link|img)\b[^>]*\b(?:href|src)=\"https?:[^>]*>|<p>[^<]*<a href=\"https?:.*?</p>",
+    re.DOTALL,
+)
+"""What of Great Expectations' page would be loaded from elsewhere, run, or advertise."""
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_HEAD = """
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2733; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
+td, th { border-bottom: 1px solid #d7dee5; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+code, pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; }
+.rejected { color: #a1260d; } .accepted { color: #1b6e3c; }
+@media (prefers-color-scheme: dark) { body { background: #14191f; color: #dfe6ec; } td, th { border-color: #36414c; }
+  .rejected { color: #ff9a80; } .accepted { color: #7fd6a0; } a { color: #8ab8ff; } }
+.modal, .navbar, .ge-navigation-sidebar-container, .cooltip > span { display: none; }
+</style>
+"""
+
+
+def render_docs(validation: Validation, rules: Rules, *, title: str, rejected: str) -> dict[str, str]:
+    """File name to page; `rejected` is the message that rejected the vintage, empty when it was not."""
+    measures = validation.measures
+    frames = {BARS: measures.rows, INSTRUMENTS: measures.instruments, SESSIONS: measures.sessions}
+    broken = {BARS: validation.bars, INSTRUMENTS: validation.instruments, SESSIONS: validation.sessions}
+    pages = {f"{suite.name}.html": _suite_page(suite, frames[suite.name], broken[suite.name]) for suite in rules.suites}
+    return {"index.html": _index_page(validation, rules, title, rejected)} | pages
+
+
+def evidence_rows(count: int, broken: Iterable[Positions]) -> Positions:
+    """Positions of the evidence, sorted: the first `EVIDENCE` of each rule and `SAMPLE` of all `count` rows."""
+    spread = np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64)
+    return np.unique(np.concatenate([spread, *(positions[:EVIDENCE] for positions in broken)]))
+
+
+def _index_page(validation: Validation, rules: Rules, title: str, rejected: str) -> str:
+    state = "rejected" if rejected else "accepted"
+    facts = [
+        ("received", f"{validation.received:,}"),
+        ("accepted", f"{validation.received - validation.quarantined:,}"),
+        ("quarantined", f"{validation.quarantined:,}"),
+        ("calendars", ", ".join(f"{name} {count}" for name, count in validation.measures.calendar_counts().items())),
+        ("rules", rules.digest()),
+    ]
+    whole = [(name, ", ".join(found)) for name, found in validation.rejected_instruments.items()]
+    released = [(name, f"{count:,}") for name, count in validation.released.items()]
+    conclusion = f"<h2>Why it was rejected</h2><pre>{html.escape(rejected)}</pre>" if rejected else ""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Validation of {html.escape(title)}'
+        f"</title>{_HEAD}</head><body>\n<h1>{html.escape(title)}: <span class={state}>{state}</span></h1>\n"
+        f"{_table(('', ''), facts)}{conclusion}"
+        f"<h2>Broken rules</h2>{_table(('rule', 'severity', 'count', 'says', 'remedy'), _broken_rules(validation))}"
+        f"<h2>Instruments quarantined whole</h2>{_table(('instrument', 'rules'), whole)}"
+        f"<h2>Released by hand</h2>{_table(('rule', 'count'), released)}"
+        f"<h2>First findings</h2><pre>{html.escape(_first_findings(validation))}</pre>"
+        f"<h2>Expectations</h2><ul>{''.join(_link(suite) for suite in rules.suites)}</ul>\n</body></html>\n"
+    )
+
+
+def _broken_rules(validation: Validation) -> list[Sequence[str]]:
+    counts = validation.rules | validation.warnings | validation.fatal
+    found = [broken.rule for broken in (*validation.bars, *validation.instruments, *validation.sessions)]
+    return [
+        (rule.rule, rule.severity, f"{counts[rule.rule]:,}", rule.says, rule.remedy)
+        for rule in found
+        if rule.rule in counts
+    ]
+
+
+def _first_findings(validation: Validation) -> str:
+    return "\n".join(validation.first_lines(("vintage", "instrument", "row", "warning"))) or "none"
+
+
+def _link(suite: Suite) -> str:
+    return f'<li><a href="{suite.name}.html">{suite.name}</a>, {len(suite.expectations)} expectations</li>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return "<p>none</p>"
+    titles = "".join(f"<th>{html.escape(word)}</th>" for word in head)
+    lines = "".join(
+        "<tr>" + "".join(f"<td{_kind(word)}>{html.escape(word)}</td>" for word in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{titles}</tr>{lines}</table>"
+
+
+def _kind(word: str) -> str:
+    return ' class="number"' if word.replace(",", "").isdigit() else ""
+
+
+def _suite_page(suite: Suite, frame: pd.DataFrame, broken: Sequence[Broken]) -> str:
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    positions = {found.rule.rule: found.positions for found in broken}
+    outcome = run_suite(suite, _escaped(frame.iloc[evidence_rows(len(frame), positions.values())]))
+    outcome.meta = {"great_expectations_version": outcome.meta["great_expectations_version"]}
+    for result in outcome.results:
+        _count_all(result, len(frame), len(positions.get(result.expectation_config.meta["rule"], ())))
+    outcome.success = not broken
+    outcome.statistics = {
+        "evaluated_expectations": len(suite.expectations),
+        "successful_expectations": len(suite.expectations) - len(broken),
+        "unsuccessful_expectations": len(broken),
+        "success_percent": 100 * (1 - len(broken) / len(suite.expectations)),
+    }
+    page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))
+    return _settled(_REMOTE.sub("", page)).replace("</head>", f"{_HEAD}</head>", 1)
+
+
+def run_suite(suite: Suite, frame: pd.DataFrame) -> Any:
+    """Great Expectations' own result of a suite on a frame: `ExpectationSuiteValidationResult`."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    columns = {name: frame[name] for expectation in suite.expectations for name in expectation.columns()}
+    columns |= {name: frame[name] for name in (INSTRUMENT, DATETIME) if name in frame}
+    asset = context.data_sources.add_pandas(suite.name).add_dataframe_asset(suite.name)
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": pd.DataFrame(columns)})
+    expectations = [expectation.configuration() for expectation in suite.expectations]
+    return batch.validate(
+        gx.ExpectationSuite(name=suite.name, expectations=expectations),
+        result_format={
+            "result_format": "COMPLETE",
+            "partial_unexpected_count": SHOWN,
+            "include_unexpected_rows": False,
+            "return_unexpected_index_query": False,
+        },
+    )
+
+
+def _escaped(frame: pd.DataFrame) -> pd.DataFrame:
+    """The evidence, renumbered, with its texts as HTML shows them literally."""
+    evidence = frame.reset_index(drop=True)
+    texts = [name for name in evidence.columns if evidence[name].dtype.kind not in "fiuMb"]
+    return evidence.assign(
+        **{name: evidence[name].astype("str").map(html.escape, na_action="ignore").astype("str") for name in texts}
+    )
+
+
+def _count_all(result: Any, elements: int, unexpected: int) -> None:
+    """Give a result the whole frame's counts; its examples are the evidence's."""
+    result.success = unexpected == 0
+    share = 100 * unexpected / elements if elements else 0.0
+    if "observed_value" in result.result:
+        result.result["observed_value"] = elements
+        return
+    kept = {} if unexpected == 0 else {"partial_unexpected_list": result.result.get("partial_unexpected_list", [])}
+    result.result = kept | {
+        "element_count": elements,
+        "unexpected_count": unexpected,
+        "unexpected_percent": share,
+        "unexpected_percent_total": share,
+        "unexpected_percent_nonmissing": share,
+    }
+
+
+def _settled(page: str) -> str:
+    """The page with its random ids numbered in the order of their first appearance."""
+    numbers: dict[str, str] = {}
+    return _UUID.sub(lambda match: numbers.setdefault(match[0], f"id{len(numbers)}"), page)

@@ -1,0 +1,253 @@
+"""The suites of `include/expectations/` and which rows break them.
+
+A suite is data, in Great Expectations' own form. Its expectations are evaluated here, on whole columns: Great
+Expectations copies the frame for each of them. What an expectation means is what it means there, and the tests hold
+both against each other; any type or keyword that is not known here is refused, never passed over.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_tasks.config import PROJECT
+from mlops_tasks.errors import StoreError
+
+SUITES_FOLDER = PROJECT / "include" / "expectations"
+BARS, INSTRUMENTS, SESSIONS = "bars", "instruments", "sessions"
+
+ROW, INSTRUMENT_WHOLE, VINTAGE, WARNING = "row", "instrument", "vintage", "warning"
+SEVERITIES = {
+    BARS: (ROW, VINTAGE, WARNING),
+    INSTRUMENTS: (INSTRUMENT_WHOLE, VINTAGE, WARNING),
+    SESSIONS: (VINTAGE, WARNING),
+}
+"""What a broken expectation of each suite may lead to."""
+
+Positions = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One expectation's meaning, from its meta."""
+
+    rule: str
+    severity: str
+    """`row`: the row is quarantined; `instrument`: all its rows; `vintage`: it is rejected; `warning`: rows stay."""
+    says: str
+    shows: Sequence[str]
+    """Columns whose values the reason quotes."""
+    remedy: str
+    dated: str = ""
+    """Column of the evidence's date, for rules of instruments: a release covers what happened until then."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A Great Expectations type with its keywords, and the rule that it stands for."""
+
+    type: str
+    kwargs: Mapping[str, Any]
+    rule: Rule
+
+    def broken(self, frame: pd.DataFrame) -> Positions:
+        """Positions of the rows of `frame` that break it; a missing value breaks no rule but `not_be_null`."""
+        evaluate, _ = _TYPES[self.type]
+        return np.flatnonzero(evaluate(frame, self.kwargs))
+
+    def columns(self) -> list[str]:
+        """The columns that it looks at."""
+        named = [self.kwargs.get(key) for key in ("column", "column_A", "column_B")]
+        return [name for name in [*named, *self.kwargs.get("column_list", ())] if name]
+
+    def configuration(self) -> dict[str, Any]:
+        """As Great Expectations takes it."""
+        return {"type": self.type, "kwargs": dict(self.kwargs), "meta": {"rule": self.rule.rule}}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Expectations about one frame. `measures` are the parameters of what is measured for it (`data/measures.py`)."""
+
+    name: str
+    expectations: tuple[Expectation, ...]
+    measures: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Suites:
+    """The rules about bars (one row a bar), instruments and sessions (one row each). `content` is the files' own."""
+
+    bars: Suite
+    instruments: Suite
+    sessions: Suite
+    content: Mapping[str, Any]
+
+    def __iter__(self) -> Any:
+        return iter((self.bars, self.instruments, self.sessions))
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """The parameters of all measures."""
+        return {name: value for suite in self for name, value in suite.measures.items()}
+
+    def find_rule(self, name: str) -> Rule | None:
+        """The rule of that name, if there is one."""
+        return next((e.rule for suite in self for e in suite.expectations if e.rule.rule == name), None)
+
+
+def load_suites(folder: Path = SUITES_FOLDER) -> Suites:
+    """The three suites.
+
+    Raises
+    ------
+    StoreError
+        A file is missing, or an expectation's type, keyword or severity is not known; names the file and the rule.
+    """
+    content = {name: _read(folder / f"{name}.json") for name in (BARS, INSTRUMENTS, SESSIONS)}
+    suites = [_suite(folder / f"{name}.json", name, content[name]) for name in (BARS, INSTRUMENTS, SESSIONS)]
+    names = [expectation.rule.rule for suite in suites for expectation in suite.expectations]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StoreError(f"{folder}: rules named twice: {', '.join(twice)}; give each its own name")
+    return Suites(*suites, content)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read as a suite ({error}); restore the file") from error
+    return content
+
+
+def _suite(path: Path, name: str, content: Mapping[str, Any]) -> Suite:
+    expectations = tuple(_expectation(path, name, entry) for entry in content["expectations"])
+    return Suite(name, expectations, content["meta"]["measures"])
+
+
+def _expectation(path: Path, suite: str, entry: Mapping[str, Any]) -> Expectation:
+    try:
+        rule = Rule(**entry["meta"])
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{path}: an expectation's meta is incomplete ({error}); correct it") from error
+    kind, kwargs = entry["type"], entry["kwargs"]
+    if kind not in _TYPES:
+        raise StoreError(f"{path}: rule {rule.rule}: type {kind!r} is not one of {', '.join(_TYPES)}; use one of them")
+    known = _TYPES[kind][1]
+    missing = [
+        key for key, value in known.items() if (value is not None or key.startswith("column")) and key not in kwargs
+    ]
+    if missing:
+        raise StoreError(f"{path}: rule {rule.rule}: {kind} needs {', '.join(missing)}; add it")
+    unknown = [f"{key}={value!r}" for key, value in kwargs.items() if not _is_known(known, key, value)]
+    if unknown:
+        raise StoreError(f"{path}: rule {rule.rule}: {', '.join(unknown)} is not known for {kind}; remove it")
+    if rule.severity not in SEVERITIES[suite]:
+        raise StoreError(
+            f"{path}: rule {rule.rule}: severity {rule.severity!r} is not one of {', '.join(SEVERITIES[suite])}"
+        )
+    return Expectation(kind, kwargs, rule)
+
+
+def _is_known(known: Mapping[str, Any], key: str, value: object) -> bool:
+    return key in known and (known[key] is None or known[key] == value)
+
+
+def _row_count(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
+    """No row breaks it by itself; `validate` refuses an empty table before any suite is run."""
+    return np.zeros(len(frame), dtype=bool)
+
+
+def _null(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
+    return ~_is_missing(frame[kwargs["column"]])
+
+
+def _not_null(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
+    return _is_missing(frame[kwargs["column"]])
+
+
+def _between(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
+    values = frame[kwargs["column"]].to_numpy()
+    low, high = kwargs.get("min_value"), kwargs.get("max_value")
+    broken = np.zeros(len(values), dtype=bool)
+    if low is not None:
+        broken |= values <= low if kwargs.get("strict_min") else values < low
+    if high is not None:
+        broken |= values >= high if kwargs.get("strict_max") else values > high
+    return broken
+
+
+def _pair_greater(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
+    greater, less = frame[kwargs["column_A"]].to_numpy(), frame[kwargs["column_B"]].to_numpy()
+    broken: Booleans = greater < less if kwargs.get("or_equal") else greater <= less
+    return broken
+
+
+def _unique_together(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
+    key = np.zeros(len(frame), dtype=np.int64)
+    present = np.ones(len(frame), dtype=bool)
+    for name in kwargs["column_list"]:
+        codes, count = _codes(frame[name])
+        present &= codes >= 0
+        key = key * count + codes
+    broken = np.zeros(len(frame), dtype=bool)
+    if not present.all():
+        rows = np.flatnonzero(present)
+        broken[rows] = _repeated(key[rows])
+        return broken
+    return _repeated(key)
+
+
+def _repeated(key: NDArray[np.int64]) -> Booleans:
+    """Whether each value occurs more than once; keys that only rise are distinct."""
+    if bool((key[1:] > key[:-1]).all()):
+        return np.zeros(len(key), dtype=bool)
+    return pd.Series(key).duplicated(keep=False).to_numpy()
+
+
+def _codes(column: pd.Series) -> tuple[NDArray[Any], int]:
+    """An integer for each value, -1 where it is missing, and their number."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(), len(column.cat.categories)
+    if column.dtype.kind == "M":
+        moments = column.to_numpy()
+        days = moments.astype("datetime64[D]")
+        if (days == moments)[~np.isnat(days)].all() and not np.isnat(days).all():
+            numbers = days.astype(np.int64)
+            lowest = numbers[~np.isnat(days)].min()
+            return np.where(np.isnat(days), -1, numbers - lowest), int(numbers.max() - lowest) + 1
+    codes, values = pd.factorize(column)
+    return codes, len(values)
+
+
+def _is_missing(column: pd.Series) -> Booleans:
+    return np.asarray(column.isna().to_numpy(), dtype=bool)
+
+
+_Evaluate = Callable[[pd.DataFrame, Mapping[str, Any]], Booleans]
+
+_TYPES: Mapping[str, tuple[_Evaluate, Mapping[str, Any]]] = {
+    "expect_table_row_count_to_be_between": (_row_count, {"min_value": 1}),
+    "expect_column_values_to_be_null": (_null, {"column": None}),
+    "expect_column_values_to_not_be_null": (_not_null, {"column": None}),
+    "expect_column_values_to_be_between": (
+        _between,
+        dict.fromkeys(("column", "min_value", "max_value", "strict_min", "strict_max")),
+    ),
+    "expect_column_pair_values_a_to_be_greater_than_b": (
+        _pair_greater,
+        {"column_A": None, "column_B": None, "or_equal": None, "ignore_row_if": "either_value_is_missing"},
+    ),
+    "expect_compound_columns_to_be_unique": (
+        _unique_together,
+        {"column_list": None, "ignore_row_if": "any_value_is_missing"},
+    ),
+}
+"""Type to its evaluation and the keywords known for it; None: any value, else this one."""

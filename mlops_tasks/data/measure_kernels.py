@@ -1,0 +1,341 @@
+"""Compiled passes over the bars of a panel, one instrument after the other.
+
+`chain` (int32) lists the rows that can be compared with their neighbours (a key, a positive close and factor), by
+instrument and day; `codes` (int32) is the instrument of each row. All other arrays have one value a row, in the
+frame's own order, so no column is copied or sorted. Moves are natural logarithms. Compiled code is cached beside this
+file, or where `NUMBA_CACHE_DIR` says.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+SmallFloats = NDArray[np.float32]
+Integers = NDArray[np.int32]
+SmallIntegers = NDArray[np.int16]
+
+_compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+_SAME_FACTOR = 1e-6
+"""Relative change of the factor below which it is the same."""
+
+
+@_compiled
+def is_ordered(codes: Integers, days: Integers) -> bool:
+    """Whether the rows with a key are sorted by code and day already (code -1, or the least day: no key)."""
+    last_code, last_day = -1, 0
+    for row in range(len(codes)):
+        if codes[row] < 0 or days[row] < 0:
+            continue
+        if codes[row] < last_code or (codes[row] == last_code and days[row] < last_day):
+            return False
+        last_code, last_day = codes[row], days[row]
+    return True
+
+
+@_compiled
+def bucket_order(rows: Integers, keys: Integers, count: int) -> Integers:
+    """`rows` in the order of their keys (0..count-1), stable: one pass to count, one to place."""
+    begins = np.zeros(count + 1, dtype=np.int64)
+    for row in rows:
+        begins[keys[row] + 1] += 1
+    for key in range(count):
+        begins[key + 1] += begins[key]
+    placed = np.empty_like(rows)
+    for row in rows:
+        placed[begins[keys[row]]] = row
+        begins[keys[row]] += 1
+    return placed
+
+
+@_compiled
+def count_copies(order: Integers, days: Integers, close: Floats, volume: Floats, copies: Integers) -> None:
+    """`copies`: rows of the same day with the same close and the same positive volume; `order` is by day."""
+    begin = 0
+    while begin < len(order):
+        end = begin
+        while end < len(order) and days[order[end]] == days[order[begin]]:
+            end += 1
+        size = 16
+        while size < 2 * (end - begin):
+            size *= 2
+        owners, counts = np.full(size, -1, dtype=np.int32), np.zeros(size, dtype=np.int32)
+        slots = np.full(end - begin, -1, dtype=np.int64)
+        for k in range(begin, end):
+            row = order[k]
+            if not volume[row] > 0 or np.isnan(close[row]):
+                continue
+            slot = hash((close[row], volume[row])) & (size - 1)
+            while owners[slot] >= 0 and (close[owners[slot]] != close[row] or volume[owners[slot]] != volume[row]):
+                slot = (slot + 1) & (size - 1)
+            owners[slot] = row
+            counts[slot] += 1
+            slots[k - begin] = slot
+        for k in range(begin, end):
+            if slots[k - begin] >= 0:
+                copies[order[k]] = counts[slots[k - begin]]
+        begin = end
+
+
+@_compiled
+def measure_moves(
+    chain: Integers,
+    codes: Integers,
+    bars: tuple[Floats, Floats, Floats],
+    out: tuple[SmallFloats, SmallFloats, SmallFloats],
+) -> None:
+    """Against the bar before, of `bars` = (open, close, factor): absolute adjusted close return; ratio of the factors;
+    absolute adjusted return up to the open where the factor changed and the raw price did not move against it by at
+    least half as much, else 0."""
+    opened, close, factor = bars
+    jump, factor_ratio, factor_gap = out
+    for k in range(1, len(chain)):
+        row, before = chain[k], chain[k - 1]
+        if codes[row] != codes[before]:
+            continue
+        ratio = factor[row] / factor[before]
+        jump[row] = abs(np.log(close[row] / close[before] * ratio))
+        factor_ratio[row] = ratio
+        factor_gap[row] = 0.0
+        if abs(ratio - 1) > _SAME_FACTOR:
+            first = opened[row] if opened[row] > 0 else close[row]
+            moved, change = np.log(first / close[before]), np.log(ratio)
+            if -moved * np.sign(change) < 0.5 * abs(change):
+                factor_gap[row] = abs(moved + change)
+
+
+@_compiled
+def measure_repeats(
+    chain: Integers,
+    codes: Integers,
+    bars: tuple[Floats, Floats, Floats, Floats, Floats],
+    repeats: SmallIntegers,
+    flat_repeats: SmallIntegers,
+) -> None:
+    """How many bars in a row before this one have the very same open, high, low, close and volume: `repeats` where
+    high is above low, `flat_repeats` where all prices are one. 0 where the volume is: that is a suspension."""
+    opened, high, low, close, volume = bars
+    for k in range(1, len(chain)):
+        row, before = chain[k], chain[k - 1]
+        if codes[row] != codes[before] or volume[row] == 0:
+            continue
+        if (
+            close[row] != close[before]
+            or opened[row] != opened[before]
+            or high[row] != high[before]
+            or low[row] != low[before]
+        ):
+            continue
+        if volume[row] != volume[before] and not (np.isnan(volume[row]) and np.isnan(volume[before])):
+            continue
+        if high[row] > low[row]:
+            repeats[row] = min(repeats[before] + 1, 32767)
+        else:
+            flat_repeats[row] = min(flat_repeats[before] + 1, 32767)
+
+
+@_compiled
+def place_days(
+    rows: tuple[Integers, Integers],
+    calendar_of: Integers,
+    tables: tuple[Integers, NDArray[np.int8]],
+    until: Integers,
+    on_session: NDArray[np.int8],
+) -> None:
+    """`until`: sessions of the row's calendar up to its day; `on_session`: whether that day is one (1 without a key).
+
+    `rows` = (codes, days); `calendar_of` each code; `tables` = the same two for (calendar, day)."""
+    codes, days = rows
+    counts, opened = tables
+    for row in range(len(codes)):
+        if codes[row] >= 0 and days[row] >= 0:
+            calendar = calendar_of[codes[row]]
+            until[row] = counts[calendar, days[row]]
+            on_session[row] = opened[calendar, days[row]]
+
+
+@_compiled
+def measure_gaps(chain: Integers, codes: Integers, until: Integers, missing: Integers) -> None:
+    """`missing`: sessions between a bar and the one before, of `until` = sessions up to each row's day."""
+    for k in range(1, len(chain)):
+        row, before = chain[k], chain[k - 1]
+        if codes[row] == codes[before]:
+            missing[row] = max(until[row] - until[before] - 1, 0)
+
+
+@_compiled
+def measure_spikes(
+    chain: Integers,
+    codes: Integers,
+    bars: tuple[Floats, Floats, Floats, Floats, Floats],
+    agreement: float,
+    spike: SmallFloats,
+) -> None:
+    """How far a whole bar lies from the close before and the open after, where those two agree; of `bars` = (open,
+    high, low, close, factor)."""
+    opened, high, low, close, factor = bars
+    for k in range(1, len(chain) - 1):
+        before, row, after = chain[k - 1], chain[k], chain[k + 1]
+        if codes[before] != codes[row] or codes[after] != codes[row]:
+            continue
+        left = close[before] * factor[before]
+        right = (opened[after] if opened[after] > 0 else close[after]) * factor[after]
+        level = close[row] * factor[row]
+        if max(left, right) < level * 1.1 and level < min(left, right) * 1.1:
+            continue
+        if abs(np.log(right / left)) > agreement:
+            continue
+        above = low[row] * factor[row] / max(left, right)
+        below = min(left, right) / (high[row] * factor[row])
+        spike[row] = max(np.log(above) if above > 0 else 0.0, np.log(below) if below > 0 else 0.0, 0.0)
+
+
+@_compiled
+def find_level_breaks(
+    chain: Integers,
+    codes: Integers,
+    bars: tuple[Floats, Floats, Floats, Floats],
+    ratios: Floats,
+    limits: tuple[float, float],
+) -> list[tuple[int, float]]:
+    """Rows from which on the price stands at a ratio to what it was before, though the factor is the same.
+
+    Open and close lie within the tolerance of the ratio times the close before, the median of this and the next two
+    closes within twice of it of the ratio times that of the three before, and the turnover is at most `max_turnover`
+    times its median over the 20 traded bars before (a crash is traded much more; an unknown turnover counts as usual).
+    `bars` = (open, close, volume, factor), `limits` = (tolerance, max_turnover); pairs of row and ratio.
+    """
+    opened, close, volume, factor = bars
+    tolerance, max_turnover = limits
+    found = [(np.int64(0), 0.0) for _ in range(0)]
+    logs = np.log(ratios)
+    least = np.abs(logs).min() - tolerance
+    for k in range(1, len(chain)):
+        row, before = chain[k], chain[k - 1]
+        if codes[row] != codes[before] or abs(factor[row] / factor[before] - 1) > _SAME_FACTOR:
+            continue
+        move = close[row] / close[before]
+        if np.exp(-least) < move < np.exp(least):
+            continue
+        first = opened[row] if opened[row] > 0 else close[row]
+        closed, overnight = np.log(move), np.log(first / close[before])
+        ratio = np.argmin(np.abs(logs - closed))
+        if abs(closed - logs[ratio]) > tolerance or abs(overnight - logs[ratio]) > tolerance:
+            continue
+        earlier = _adjusted(chain[max(k - 3, 0) : k], codes, close, factor, row)
+        later = _adjusted(chain[k : k + 3], codes, close, factor, row)
+        if abs(np.log(np.median(later) / np.median(earlier)) - logs[ratio]) > 2 * tolerance:
+            continue
+        if _turnover(chain[max(k - 60, 0) : k + 1], codes, close, volume) > max_turnover:
+            continue
+        found.append((np.int64(row), ratios[ratio]))
+    return found
+
+
+@_compiled
+def find_volume_breaks(
+    chain: Integers, codes: Integers, volume: Floats, units: Floats, bars: int
+) -> list[tuple[int, float]]:
+    """Rows from which on the volume is counted in another unit: the least of the next `bars` traded volumes is above
+    three times the largest of as many before (or the other way round), and the ratio of the medians is within a
+    factor of two of a unit. Pairs of row and unit."""
+    found = [(np.int64(0), 0.0) for _ in range(0)]
+    left, right = np.empty(bars), np.empty(bars)
+    for k in range(bars, len(chain) - bars + 1):
+        row, before = chain[k], chain[k - 1]
+        if codes[row] != codes[before] or not volume[row] > 0 or not volume[before] > 0:
+            continue
+        if 0.2 < volume[row] / volume[before] < 5:
+            continue
+        if codes[chain[k - bars]] != codes[row] or codes[chain[k + bars - 1]] != codes[row]:
+            continue
+        for lag in range(bars):
+            left[lag], right[lag] = volume[chain[k - 1 - lag]], volume[chain[k + lag]]
+        if not (left.min() > 0 and right.min() > 0):
+            continue
+        if right.min() < 3 * left.max() and left.min() < 3 * right.max():
+            continue
+        shift = np.median(right) / np.median(left)
+        unit = np.argmin(np.abs(np.log(units) - np.log(shift)))
+        if 0.5 < shift / units[unit] < 2:
+            found.append((np.int64(row), units[unit]))
+    return found
+
+
+@_compiled
+def _adjusted(part: Integers, codes: Integers, close: Floats, factor: Floats, row: int) -> Floats:
+    """Adjusted closes of a part of the chain, as far as it is of the row's instrument."""
+    values = np.empty(len(part))
+    count = 0
+    for other in part:
+        if codes[other] == codes[row]:
+            values[count] = close[other] * factor[other]
+            count += 1
+    return values[:count]
+
+
+@_compiled
+def _turnover(part: Integers, codes: Integers, close: Floats, volume: Floats) -> float:
+    """Turnover of the last row of a part of the chain over the median of the 20 traded bars before; 1 if unknown."""
+    row = part[-1]
+    values = np.empty(20)
+    count = 0
+    for before in part[-2::-1]:
+        if codes[before] != codes[row] or count == 20:
+            break
+        if volume[before] > 0:
+            values[count] = volume[before] * close[before]
+            count += 1
+    if count == 0 or not volume[row] > 0:
+        return 1.0
+    return volume[row] * close[row] / np.median(values[:count])
+
+
+@_compiled
+def measure_sessions(
+    chain: Integers,
+    rows: tuple[Integers, Integers, SmallIntegers],
+    bars: tuple[Floats, Floats, Floats],
+    jump: float,
+    out: tuple[Integers, Integers, Integers, Floats, Floats],
+) -> None:
+    """Across the instruments of each session: how many moved since their bar before, jumped by more than `jump`, and
+    repeat that bar; median ratio of adjusted closes and of positive volumes to it (NaN where there is none).
+
+    `rows` = (codes, sessions, repeats), a session is -1 off the calendar; `bars` = (close, volume, factor)."""
+    codes, sessions, repeats = rows
+    close, volume, factor = bars
+    moved, jumped, repeated, price_ratio, volume_ratio = out
+    count = len(moved)
+    begins = np.zeros(count + 1, dtype=np.int64)
+    for k in range(1, len(chain)):
+        row = chain[k]
+        if sessions[row] >= 0 and codes[row] == codes[chain[k - 1]]:
+            begins[sessions[row] + 1] += 1
+    for session in range(count):
+        begins[session + 1] += begins[session]
+    prices, volumes = np.empty(begins[-1], dtype=np.float32), np.empty(begins[-1], dtype=np.float32)
+    traded = np.zeros(count, dtype=np.int64)
+    for k in range(1, len(chain)):
+        row, before = chain[k], chain[k - 1]
+        session = sessions[row]
+        if session < 0 or codes[row] != codes[before]:
+            continue
+        ratio = close[row] * factor[row] / (close[before] * factor[before])
+        prices[begins[session] + moved[session]] = ratio
+        moved[session] += 1
+        jumped[session] += abs(np.log(ratio)) > jump
+        repeated[session] += repeats[row] > 0
+        if volume[row] > 0 and volume[before] > 0:
+            volumes[begins[session] + traded[session]] = volume[row] / volume[before]
+            traded[session] += 1
+    for session in range(count):
+        price_ratio[session] = volume_ratio[session] = np.nan
+        if moved[session]:
+            price_ratio[session] = np.median(prices[begins[session] : begins[session] + moved[session]])
+        if traded[session]:
+            volume_ratio[session] = np.median(volumes[begins[session] : begins[session] + traded[session]])

@@ -1,0 +1,329 @@
+"""What the rules look at besides the parsed columns: measures of each row, each instrument and each session.
+
+All of them are pure functions of the rows, the calendar setting and the `measures` section of the suites' meta. A
+row's neighbours are the bars of the same instrument before and after it that have a positive close and factor; rows
+may come in any order. Returns are natural logarithms of adjusted prices (raw * factor).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRICES, VOLUME
+from mlops_tasks.data import calendars
+from mlops_tasks.data import measure_kernels as kernels
+
+CALENDAR = "calendar"
+
+_DAY_NS = 86_400_000_000_000
+
+Days = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """`rows`: the parsed frame (instrument as category) and the measures of each row; `instruments` and `sessions`:
+    one row each, RangeIndex. `codes` (int32): the instrument of each row, -1 where it has none."""
+
+    rows: pd.DataFrame
+    instruments: pd.DataFrame
+    sessions: pd.DataFrame
+    codes: NDArray[np.int32]
+
+    def calendar_counts(self) -> dict[str, int]:
+        """Calendar to the number of instruments that follow it."""
+        counts = self.instruments[CALENDAR].value_counts()
+        return {str(name): int(count) for name, count in counts.items()}
+
+
+def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -> Measures:
+    """Measure parsed rows (`PARSED_COLUMNS`, RangeIndex).
+
+    Row measures, NaN or the harmless value where there is no bar to compare with:
+
+    - `on_session`: 1 on a session of the instrument's calendar (and without a key), else 0
+    - `high_tolerated`, `low_tolerated`: high and low widened by `price_tolerance`, because float32 sources round
+    - `case_clash`: the name, where another instrument differs only in case, else null
+    - `copies`: rows of the day with the same close and the same positive volume
+    - `jump`: absolute return since the bar before; `factor_ratio`: factor over that of the bar before
+    - `factor_gap`: absolute overnight return where the factor changed and the price did not move against it, else 0
+    - `repeats`, `flat_repeats`: bars in a row before this one that are the same in all five fields, volume not 0;
+      flat ones (one price) counted by themselves
+    - `spike`: how far the whole bar lies from the close before and the open after, where those agree within
+      `spike_agreement`
+    - `sessions_missing`: sessions between this bar and the one before
+
+    Instrument measures: `rows`, `first_date`, `last_date`, `longest_gap` (sessions) and its end `gap_on`; the count,
+    newest date and ratio of `splits` (`split_ratios` at an unchanged factor), `price_units` and `volume_units`;
+    largest `factor_gap` and its date.
+
+    Session measures, for each calendar from its first to its last row: `bars`; and, where at least `min_instruments`
+    could have had one, else NaN, `missing_share` of the instruments whose bars lie around it (of those with a bar
+    on the session before, on the newest), `jumping_share` of the instruments that moved more than `jump`,
+    `repeated_share`, and median `price_ratio` and `volume_ratio` to the bar before.
+    """
+    panel = _Panel(frame, calendar)
+    rows = _row_measures(panel, parameters)
+    return Measures(
+        frame.assign(**rows),
+        _instrument_measures(panel, rows, parameters),
+        _session_measures(panel, rows, parameters),
+        panel.codes,
+    )
+
+
+class _Panel:
+    """The frame's columns as arrays, its instruments, days, calendars and the order of its bars."""
+
+    def __init__(self, frame: pd.DataFrame, calendar: str) -> None:
+        self.frame = frame
+        codes, names = pd.factorize(frame[INSTRUMENT])
+        self.codes = codes.astype(np.int32)
+        self.names = [str(name) for name in names]
+        moments = frame[DATETIME].to_numpy().astype("datetime64[ns]").view(np.int64)
+        known = ~np.isnat(moments.view("datetime64[ns]"))
+        self.first_day = int(moments[known].min() // _DAY_NS) if known.any() else 0
+        self.days = np.where(known, moments // _DAY_NS - self.first_day, -1).astype(np.int32)
+        self.day_count = int(self.days.max(initial=-1)) + 1
+        keyed = (self.codes >= 0) & known
+        whole = bool(keyed.all())
+        owners, days = (self.codes, self.days) if whole else (self.codes[keyed], self.days[keyed])
+        self.calendar_of = calendars.instrument_calendars(
+            calendar, owners.astype(np.int64), self.dates(days), len(self.names)
+        )
+        self.calendar_names = sorted(set(self.calendar_of))
+        self.rows_of = np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
+        self.order = self._order(keyed)
+        usable = keyed & (self.column(CLOSE) > 0) & (self.column(FACTOR) > 0)
+        self.chain = self.order if usable.all() else self.order[usable[self.order]]
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """A field, contiguous and read only (compiled code is made for that once)."""
+        values = np.ascontiguousarray(self.frame[name].to_numpy(dtype=np.float64)).view()
+        values.flags.writeable = False
+        return values
+
+    def columns(self, *names: str) -> tuple[NDArray[np.float64], ...]:
+        return tuple(self.column(name) for name in names)
+
+    def dates(self, days: NDArray[Any]) -> Days:
+        return (days.astype(np.int64) + self.first_day).astype("datetime64[D]")
+
+    def dates_of(self, rows: NDArray[Any]) -> Days:
+        """Dates of rows with a key; NaT for row -1."""
+        return np.where(rows >= 0, self.dates(self.days[rows]), np.datetime64("NaT"))
+
+    def by_day(self) -> NDArray[np.int32]:
+        """The rows with a key in the order of their days."""
+        return kernels.bucket_order(np.flatnonzero(self.days >= 0).astype(np.int32), self.days, self.day_count)
+
+    def _order(self, keyed: NDArray[np.bool_]) -> NDArray[np.int32]:
+        rows = np.flatnonzero(keyed).astype(np.int32)
+        if kernels.is_ordered(self.codes, self.days):
+            return rows
+        by_day = kernels.bucket_order(rows, self.days, self.day_count)
+        return kernels.bucket_order(by_day, self.codes, len(self.names))
+
+    @cached_property
+    def session_tables(self) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        """Of each calendar and day since the first: sessions until then, and whether it is one."""
+        opened = np.zeros((len(self.calendar_names), self.day_count), dtype=np.int8)
+        if self.day_count:
+            first, last = self.dates(np.array([0, self.day_count - 1]))
+            for number, name in enumerate(self.calendar_names):
+                opened[number, calendars.sessions(name, first, last).astype(np.int64) - self.first_day] = 1
+        return np.cumsum(opened, axis=1, dtype=np.int32), opened
+
+    @cached_property
+    def calendar_codes(self) -> NDArray[np.int32]:
+        """The calendar of each instrument, as a position in `calendar_names`."""
+        return np.array([self.calendar_names.index(name) for name in self.calendar_of], dtype=np.int32)
+
+    @cached_property
+    def sessions(self) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        """Of each row: sessions of its calendar up to its day, and whether that is one."""
+        until = np.zeros(len(self.codes), dtype=np.int32)
+        on_session = np.ones(len(self.codes), dtype=np.int8)
+        kernels.place_days((self.codes, self.days), self.calendar_codes, self.session_tables, until, on_session)
+        return until, on_session
+
+
+def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    count, chain, codes = len(panel.codes), panel.chain, panel.codes
+    tolerance = parameters["price_tolerance"]
+    copies, missing = np.ones(count, dtype=np.int32), np.zeros(count, dtype=np.int32)
+    kernels.count_copies(panel.by_day(), panel.days, *panel.columns(CLOSE, VOLUME), copies)
+    moves = {name: np.full(count, np.nan, dtype=np.float32) for name in ("jump", "factor_ratio", "factor_gap")}
+    kernels.measure_moves(chain, codes, panel.columns(OPEN, CLOSE, FACTOR), tuple(moves.values()))
+    repeats, flat_repeats = np.zeros(count, dtype=np.int16), np.zeros(count, dtype=np.int16)
+    kernels.measure_repeats(chain, codes, panel.columns(*PRICES, VOLUME), repeats, flat_repeats)
+    spike = np.zeros(count, dtype=np.float32)
+    kernels.measure_spikes(chain, codes, panel.columns(*PRICES, FACTOR), parameters["spike_agreement"], spike)
+    until, on_session = panel.sessions
+    kernels.measure_gaps(chain, codes, until, missing)
+    return {
+        INSTRUMENT: pd.Categorical.from_codes(codes, pd.Index(panel.names, dtype="str")),
+        "on_session": on_session,
+        "high_tolerated": panel.column(HIGH) * (1 + tolerance),
+        "low_tolerated": panel.column(LOW) * (1 - tolerance),
+        "case_clash": _case_clash(panel),
+        "copies": copies,
+        **moves,
+        "repeats": repeats,
+        "flat_repeats": flat_repeats,
+        "spike": spike,
+        "sessions_missing": missing,
+    }
+
+
+def _case_clash(panel: _Panel) -> pd.Categorical:
+    spelled = pd.Series(panel.names, dtype="str")
+    clashing = np.flatnonzero(spelled.str.lower().duplicated(keep=False).to_numpy())
+    of_code = np.full(len(panel.names) + 1, -1, dtype=np.int32)
+    of_code[clashing] = np.arange(len(clashing))
+    return pd.Categorical.from_codes(of_code[panel.codes], spelled.iloc[clashing].to_list())
+
+
+def _instrument_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mapping[str, Any]) -> pd.DataFrame:
+    first, last = _spans(panel)
+    gap, gap_row = _largest(panel, rows["sessions_missing"])
+    factor_gap, factor_row = _largest(panel, rows["factor_gap"])
+    levels = panel.columns(OPEN, CLOSE, VOLUME, FACTOR)
+    tolerance, chain, codes = parameters["level_tolerance"], panel.chain, panel.codes
+    splits = kernels.find_level_breaks(
+        chain, codes, levels, _both_ways(parameters["split_ratios"]), (tolerance, parameters["split_max_turnover"])
+    )
+    price_units = kernels.find_level_breaks(
+        chain, codes, levels, _both_ways(parameters["price_units"]), (tolerance, np.inf)
+    )
+    volume_units = kernels.find_volume_breaks(
+        chain, codes, panel.column(VOLUME), _both_ways(parameters["volume_units"]), parameters["volume_unit_bars"]
+    )
+    return pd.DataFrame(
+        {
+            INSTRUMENT: pd.array(panel.names, dtype="str"),
+            CALENDAR: pd.array(panel.calendar_of, dtype="str"),
+            "rows": panel.rows_of,
+            "first_date": panel.dates_of(first).astype("datetime64[s]"),
+            "last_date": panel.dates_of(last).astype("datetime64[s]"),
+            "longest_gap": gap.astype(np.int64),
+            "gap_on": panel.dates_of(gap_row).astype("datetime64[s]"),
+            "factor_gap": factor_gap,
+            "factor_gap_on": panel.dates_of(factor_row).astype("datetime64[s]"),
+            **_events(panel, "split", splits),
+            **_events(panel, "price_unit", price_units),
+            **_events(panel, "volume_unit", volume_units),
+        }
+    )
+
+
+def _both_ways(ratios: list[float]) -> NDArray[np.float64]:
+    upwards = np.array(ratios, dtype=np.float64)
+    return np.sort(np.concatenate([1 / upwards, upwards]))
+
+
+def _spans(panel: _Panel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last row by day of each instrument, -1 where none has a day."""
+    first, last = np.full(len(panel.names), -1, dtype=np.int64), np.full(len(panel.names), -1, dtype=np.int64)
+    owners = panel.codes[panel.order]
+    changes = np.flatnonzero(np.diff(owners)) + 1
+    begins = np.concatenate([[0], changes]) if len(owners) else changes
+    ends = np.concatenate([changes, [len(owners)]]) - 1 if len(owners) else changes
+    first[owners[begins]], last[owners[ends]] = panel.order[begins], panel.order[ends]
+    return first, last
+
+
+def _largest(panel: _Panel, values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Largest positive value of each instrument and its row; 0 and -1 where there is none."""
+    rows = np.flatnonzero(values > 0)
+    rows = rows[np.lexsort((panel.days[rows], values[rows]))]
+    largest, at = np.zeros(len(panel.names)), np.full(len(panel.names), -1, dtype=np.int64)
+    largest[panel.codes[rows]], at[panel.codes[rows]] = values[rows], rows
+    return largest, at
+
+
+def _events(panel: _Panel, name: str, found: list[tuple[int, float]]) -> dict[str, Any]:
+    """Count, newest date and ratio of an event for each instrument; `found` is in the order of days."""
+    rows = np.array([row for row, _ in found], dtype=np.int64)
+    ratios = np.array([ratio for _, ratio in found], dtype=np.float64)
+    newest, ratio = np.full(len(panel.names), -1, dtype=np.int64), np.full(len(panel.names), np.nan)
+    newest[panel.codes[rows]], ratio[panel.codes[rows]] = rows, ratios
+    return {
+        f"{name}s": np.bincount(panel.codes[rows], minlength=len(panel.names)),
+        f"{name}_ratio": ratio,
+        f"{name}_on": panel.dates_of(newest).astype("datetime64[s]"),
+    }
+
+
+def _session_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mapping[str, Any]) -> pd.DataFrame:
+    counts, opened = panel.session_tables
+    totals = counts[:, -1].astype(np.int64) if panel.day_count else np.zeros(len(panel.calendar_names), dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(totals)])
+    until, on_session = panel.sessions
+    keyed = (panel.codes >= 0) & (panel.days >= 0) & (on_session == 1)
+    base = offsets[:-1][panel.calendar_codes].astype(np.int32) - 1
+    sessions = np.where(keyed, base[panel.codes] + until, -1).astype(np.int32) if len(base) else until
+    bars = np.bincount(sessions[sessions >= 0], minlength=offsets[-1])
+    counted = [np.zeros(offsets[-1], dtype=np.int32) for _ in range(3)]
+    medians = [np.full(offsets[-1], np.nan) for _ in range(2)]
+    kernels.measure_sessions(
+        panel.chain,
+        (panel.codes, sessions, rows["repeats"]),
+        panel.columns(CLOSE, VOLUME, FACTOR),
+        parameters["jump"],
+        (*counted, *medians),
+    )
+    moved, jumped, repeated = counted
+    enough = moved >= parameters["min_instruments"]
+    spans = _spans(panel)
+    frames = []
+    for number, name in enumerate(panel.calendar_names):
+        part = slice(offsets[number], offsets[number + 1])
+        live, expected = _live(panel, number, spans)
+        shared = np.where(enough[part], moved[part], np.nan)
+        judged = (expected >= parameters["min_instruments"]) & (bars[part] > 0)
+        frame = pd.DataFrame(
+            {
+                CALENDAR: pd.array([name] * int(totals[number]), dtype="str"),
+                DATETIME: panel.dates(np.flatnonzero(opened[number])).astype("datetime64[s]"),
+                "instruments": expected,
+                "bars": bars[part],
+                "missing_share": 1 - bars[part] / np.where(judged, np.maximum(expected, bars[part]), np.nan),
+                "jumping_share": jumped[part] / shared,
+                "repeated_share": repeated[part] / shared,
+                "price_ratio": np.where(enough[part], medians[0][part], np.nan),
+                "volume_ratio": np.where(enough[part], medians[1][part], np.nan),
+            }
+        )
+        frames.append(frame[live])
+    empty = pd.DataFrame({CALENDAR: pd.array([], dtype="str"), DATETIME: np.empty(0, "datetime64[s]")})
+    return pd.concat(frames, ignore_index=True) if frames else empty
+
+
+def _live(
+    panel: _Panel, number: int, spans: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Of each session of a calendar: whether it lies between the calendar's first and last row, and the number of
+    instruments that are expected to have a bar."""
+    until = panel.session_tables[0][number]
+    first, last = spans
+    own = (panel.calendar_codes == number) & (first >= 0)
+    total = int(until[-1]) if len(until) else 0
+    live, change = np.zeros(total, dtype=bool), np.zeros(total + 1, dtype=np.int64)
+    if not own.any():
+        return live, change[:-1]
+    opened = panel.session_tables[1][number]
+    begins = (until - opened)[panel.days[first[own]]]
+    ends = until[panel.days[last[own]]]
+    newest = int(ends.max())
+    live[int(begins.min()) : newest] = True
+    # Whoever had a bar on the session before the newest is expected on that too: else nobody would miss there.
+    ends = np.where(ends == newest - 1, newest, ends)
+    np.add.at(change, begins, 1)
+    np.add.at(change, ends, -1)
+    return live, np.cumsum(change)[:-1]

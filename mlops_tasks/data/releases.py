@@ -1,0 +1,103 @@
+"""Rows that a person let out of quarantine: one file each in `data/releases/`, never changed and never removed.
+
+A release is bound to what it was given for, not to the sync: a rule, an instrument and a date, with the digest of the
+row's values, so that a row that changes afterwards is judged anew; or, for a rule about a whole instrument, all its
+evidence up to a date. The releases are part of the rules, so the next sync of the same content concludes anew.
+"""
+
+import getpass
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import BAR_FIELDS
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import StoreError
+from mlops_tasks.files import digest_of, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is let through, by whom and why."""
+
+    rule: str
+    instrument: str
+    date: str
+    """The row's date; for a rule about the instrument the last date whose evidence is covered. ISO."""
+    values: str
+    """`row_digest` of the row; empty for a rule about the instrument."""
+    reason: str
+    released_by: str
+    released_at: str
+
+    @property
+    def identity(self) -> str:
+        """Digest of what is let through; who, why and when do not count."""
+        return digest_of([self.rule, self.instrument, self.date, self.values])
+
+
+def row_digest(row: Mapping[str, Any]) -> str:
+    """Digest of a bar's fields; all NaN are one."""
+    values = np.array([row[name] for name in BAR_FIELDS], dtype="<f8")
+    values[np.isnan(values)] = np.nan
+    return hashlib.sha256(values.tobytes()).hexdigest()[:16]
+
+
+def releases_path(settings: Settings) -> Path:
+    """The folder of all releases."""
+    return settings.data_dir / "releases"
+
+
+def load_releases(settings: Settings) -> tuple[Release, ...]:
+    """All releases, in the order of their identities."""
+    return tuple(Release(**read_json(path)) for path in sorted(releases_path(settings).glob("[!.]*.json")))
+
+
+def write_release(settings: Settings, release: Release) -> Release:
+    """Keep a release, or find the one that lets the same through and return that."""
+    path = releases_path(settings) / f"{release.identity}.json"
+    if path.is_file():
+        return Release(**read_json(path))
+    write_json(path, asdict(release))
+    log.info("%s is released from rule %s by %s", release.instrument, release.rule, release.released_by)
+    return release
+
+
+def make_release(row: Mapping[str, Any], *, whole_instrument: bool, reason: str) -> Release:
+    """The release of a quarantined row (its fields, rule, instrument, evidence date).
+
+    Raises
+    ------
+    StoreError
+        No reason is given.
+    """
+    if not reason.strip():
+        raise StoreError("a release needs a reason; give one with --reason")
+    return Release(
+        rule=str(row["rule"]),
+        instrument=str(row["instrument"]),
+        date=pd.Timestamp(row["evidence_date"]).date().isoformat(),
+        values="" if whole_instrument else row_digest(row),
+        reason=reason.strip(),
+        released_by=getpass.getuser(),
+        released_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def covers_row(releases: Sequence[Release], row: Mapping[str, Any], day: date) -> bool:
+    """Whether one of a rule's and instrument's releases is for this very row."""
+    return any(r.date == day.isoformat() and r.values == row_digest(row) for r in releases)
+
+
+def covers_instrument(releases: Sequence[Release], evidence: date) -> bool:
+    """Whether one of a rule's and instrument's releases covers evidence of this date."""
+    return any(not r.values and evidence.isoformat() <= r.date for r in releases)
