@@ -111,12 +111,13 @@ def load_suites(folder: Path = SUITES_FOLDER) -> Suites:
         A file is missing, or an expectation's type, keyword or severity is not known; names the file and the rule.
     """
     content = {name: _read(folder / f"{name}.json") for name in (BARS, INSTRUMENTS, SESSIONS)}
-    suites = [_suite(folder / f"{name}.json", name, content[name]) for name in (BARS, INSTRUMENTS, SESSIONS)]
+    bars, instruments, sessions = (_suite(folder / f"{name}.json", name, entry) for name, entry in content.items())
+    suites = Suites(bars, instruments, sessions, content)
     names = [expectation.rule.rule for suite in suites for expectation in suite.expectations]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise StoreError(f"{folder}: rules named twice: {', '.join(twice)}; give each its own name")
-    return Suites(*suites, content)
+    return suites
 
 
 def _read(path: Path) -> dict[str, Any]:

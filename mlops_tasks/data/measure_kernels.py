@@ -211,7 +211,7 @@ def find_level_breaks(
     """
     opened, close, volume, factor = bars
     tolerance, max_turnover = limits
-    found = [(np.int64(0), 0.0) for _ in range(0)]
+    found = [(int(row), 0.0) for row in chain[:0]]
     logs = np.log(ratios)
     least = np.abs(logs).min() - tolerance
     for k in range(1, len(chain)):
@@ -232,7 +232,7 @@ def find_level_breaks(
             continue
         if _turnover(chain[max(k - 60, 0) : k + 1], codes, close, volume) > max_turnover:
             continue
-        found.append((np.int64(row), ratios[ratio]))
+        found.append((int(row), ratios[ratio]))
     return found
 
 
@@ -243,7 +243,7 @@ def find_volume_breaks(
     """Rows from which on the volume is counted in another unit: the least of the next `bars` traded volumes is above
     three times the largest of as many before (or the other way round), and the ratio of the medians is within a
     factor of two of a unit. Pairs of row and unit."""
-    found = [(np.int64(0), 0.0) for _ in range(0)]
+    found = [(int(row), 0.0) for row in chain[:0]]
     left, right = np.empty(bars), np.empty(bars)
     for k in range(bars, len(chain) - bars + 1):
         row, before = chain[k], chain[k - 1]
@@ -262,7 +262,7 @@ def find_volume_breaks(
         shift = np.median(right) / np.median(left)
         unit = np.argmin(np.abs(np.log(units) - np.log(shift)))
         if 0.5 < shift / units[unit] < 2:
-            found.append((np.int64(row), units[unit]))
+            found.append((int(row), units[unit]))
     return found
 
 

@@ -1,9 +1,8 @@
 """What a sync is working on, and what it concluded.
 
-`data/staging/<staging>/` holds the parsed rows; it is removed when its
-vintage is published. `data/quarantine/<staging>/` holds rows.parquet, warnings.parquet, the data docs and report.json for
-good, so that a later sync of the same content under the same rules finds its conclusion there and does not repeat the
-work.
+`data/staging/<staging>/` holds the parsed rows; it is removed when its vintage is published.
+`data/quarantine/<staging>/` holds rows.parquet, warnings.parquet, the data docs and report.json for good, so that a
+later sync of the same content under the same rules finds its conclusion there and does not repeat the work.
 """
 
 import hashlib

@@ -280,7 +280,7 @@ def validate(frame: pd.DataFrame, rules: Rules) -> Validation:
     if whole.any():
         accepted &= ~whole[measures.codes]
     sessions = [Broken(e, e.broken(measures.sessions)) for e in suites.sessions.expectations]
-    return Validation(accepted, measures, *map(_nonempty, (bars, instruments, sessions)), judge.released)
+    return Validation(accepted, measures, _nonempty(bars), _nonempty(instruments), _nonempty(sessions), judge.released)
 
 
 def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> None:
