@@ -3,7 +3,8 @@
 Reads the bars from the configured source, validates them, keeps what is rejected in quarantine, compares the rest
 with the vintage in use, and publishes it as a new vintage.
 
-* **Runs** on weekdays after the close; by hand with another source or universe.
+* **Runs** after each session of the exchange in `calendar.schedule`, `calendar.delay_min` minutes after its close,
+  half days and daylight saving included; by hand with another source or universe.
 * **Emits** the asset `market_data` with `data_version` and `last_date`, when the vintage differs from the one in use.
 * **On bad input** the failing task's log names the file, the row or column, the rule and the remedy. The last good
   vintage stays in use; rejected rows are in `data/quarantine/`.
@@ -14,16 +15,16 @@ with the vintage in use, and publishes it as a new vintage.
 
 from airflow.sdk import DAG, Metadata, Param, task
 from airflow.sdk.exceptions import AirflowSkipException
-from airflow.timetables.trigger import CronTriggerTimetable
 
 from dag_shared.assets import MARKET_DATA
-from dag_shared.default_args import DEFAULT_ARGS
+from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
 from mlops_tasks.operators.stage import StageOperator
+from mlops_tasks.operators.timetable import SessionTimetable
 
 with DAG(
     dag_id="sync_market_data",
     doc_md=__doc__,
-    schedule=CronTriggerTimetable("30 22 * * 1-5", timezone="UTC"),
+    schedule=SessionTimetable(SETTINGS.calendar.schedule, SETTINGS.calendar.delay_min),
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
@@ -33,7 +34,8 @@ with DAG(
             None,
             type=["null", "string"],
             title="Source",
-            description_md="Parquet or CSV file or folder, or `synthetic`. Empty: the configured source.",
+            description_md="Parquet or CSV file or folder, `synthetic`, or a name in `data.sources`. Empty: the "
+            "configured source.",
         ),
         "universe": Param(
             None,

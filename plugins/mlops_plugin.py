@@ -1,4 +1,5 @@
-"""Registers with Airflow: links to MLflow's experiment and model registry in the navigation.
+"""Registers with Airflow: links to MLflow's experiment and model registry in the navigation, and the timetable that
+follows an exchange.
 
 Airflow loads this file in every process, also in those of tasks: nothing heavy may be imported here.
 """
@@ -6,6 +7,7 @@ Airflow loads this file in every process, also in those of tasks: nothing heavy 
 from airflow.plugins_manager import AirflowPlugin
 
 from mlops_tasks.config import load_settings
+from mlops_tasks.operators.timetable import SessionTimetable
 
 
 def mlflow_links() -> list[dict[str, str]]:
@@ -20,7 +22,8 @@ def mlflow_links() -> list[dict[str, str]]:
 
 
 class MlopsPlugin(AirflowPlugin):
-    """The operation's pages in Airflow's own navigation."""
+    """What the operation adds to Airflow."""
 
     name = "mlops"
     external_views = mlflow_links()
+    timetables = [SessionTimetable]  # noqa: RUF012  Airflow's own declaration
