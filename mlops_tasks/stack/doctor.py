@@ -1,5 +1,6 @@
 """What can be wrong with a machine or a running stack, each with its remedy."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import psutil
 
-from mlops_tasks.config import Settings
+from mlops_tasks.config import PostgresqlSource, Settings, SourceSpec, TableSource
 from mlops_tasks.errors import StackError
 from mlops_tasks.stack import keeper, ports
 from mlops_tasks.stack.credentials import read_credentials
@@ -105,11 +106,24 @@ def _clock(home: Path) -> Finding:
 
 def _source(settings: Settings) -> Finding:
     source = settings.data.source
+    if source in settings.data.sources:
+        return _named_source(source, settings.data.sources[source])
     if source == SYNTHETIC or Path(source).exists():
         return Finding("source", "ok", source)
     return Finding(
-        "source", "error", f"there is no {source}", "make up SOURCE=<parquet or CSV file, or a folder of them>"
+        "source",
+        "error",
+        f"there is no {source}",
+        "make up SOURCE=<parquet or CSV file, or a folder of them, or a name of data.sources>",
     )
+
+
+def _named_source(name: str, spec: SourceSpec) -> Finding:
+    if isinstance(spec, PostgresqlSource) and not os.environ.get(spec.dsn_variable):
+        return Finding("source", "error", f"{name}: {spec.dsn_variable} is not set", f"export {spec.dsn_variable}=...")
+    if isinstance(spec, TableSource) and not Path(spec.path).expanduser().exists():
+        return Finding("source", "error", f"{name}: there is no {spec.path}", "correct data.sources in settings.yaml")
+    return Finding("source", "ok", f"{name} ({spec.kind})")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

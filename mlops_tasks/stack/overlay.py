@@ -1,7 +1,7 @@
 """What `make up` was given, kept in `<home>/settings.yaml`, so that the schedule goes on with the same source."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ class Choice:
     test: str = ""
 
 
-def resolve(choice: Choice, folder: Path) -> Choice:
-    """`choice` with absolute paths, relative ones taken from `folder`.
+def resolve(choice: Choice, folder: Path, named: Container[str] = ()) -> Choice:
+    """`choice` with absolute paths, relative ones taken from `folder`; a name of `data.sources` (`named`) stays one.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def resolve(choice: Choice, folder: Path) -> Choice:
         The source or the membership file does not exist.
     """
     source, universe = choice.source, choice.universe
-    if source and source != SYNTHETIC:
+    if source and source != SYNTHETIC and source not in named:
         source = str(_existing(source, folder, "SOURCE"))
     if universe:
         universe = str(_existing(universe, folder, "UNIVERSE"))
@@ -87,7 +87,7 @@ def _existing(path: str, folder: Path, name: str) -> Path:
     if not absolute.exists():
         raise SourceNotFoundError(
             f"{name}={path}: there is no {absolute}; give a parquet or CSV file or a folder of them, "
-            "relative to where you stand or absolute"
+            "relative to where you stand or absolute, or a name of data.sources in settings.yaml"
         )
     return absolute
 

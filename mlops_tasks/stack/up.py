@@ -30,7 +30,7 @@ def start_services(settings: Settings, choice: overlay.Choice, progress: Progres
     MlopsError
         A bad choice, a taken port, or a service that does not come up; nothing is started in the first two cases.
     """
-    chosen = overlay.resolve(choice, Path.cwd())
+    chosen = overlay.resolve(choice, Path.cwd(), settings.data.sources)
     ports.check_ports(settings.stack, keeper.own_pids(settings))
     with keeper.exclusive(settings):
         settings = overlay.apply(chosen, settings)

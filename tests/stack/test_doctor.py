@@ -4,7 +4,9 @@ import os
 import socket
 import time
 
-from mlops_tasks.config import DataSettings, Settings
+import pytest
+
+from mlops_tasks.config import DataSettings, PostgresqlSource, Settings, TableSource, VendorSource
 from mlops_tasks.stack.doctor import Finding, check
 
 
@@ -32,6 +34,25 @@ def test_every_trouble_has_a_remedy(settings: Settings) -> None:
     assert "MLOPS_STACK__AIRFLOW_PORT" in findings["airflow_port"].remedy
     assert "SOURCE=" in findings["source"].remedy
     assert all(finding.remedy for finding in findings.values() if finding.state != "ok")
+
+
+def test_a_named_source_is_looked_at_by_its_kind(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database needs its connection string, a file its path; a vendor is known by name. No secret is shown."""
+    sources = {
+        "warehouse": PostgresqlSource(kind="postgresql", table="bars"),
+        "files": TableSource(kind="table", path="/nowhere/bars.csv"),
+        "shares": VendorSource(kind="yahoo", instruments=("AAPL",)),
+    }
+    monkeypatch.delenv("BARS_DSN", raising=False)
+
+    def found(name: str) -> Finding:
+        chosen = DataSettings(source=name, sources=sources)
+        return by_name(Settings(home=settings.home, stack=settings.stack, data=chosen))["source"]
+
+    assert (found("warehouse").state, found("files").state, found("shares").state) == ("error", "error", "ok")
+    assert "BARS_DSN" in found("warehouse").remedy and "/nowhere/bars.csv" in found("files").detail
+    monkeypatch.setenv("BARS_DSN", "postgresql://u:s3cret@db/bars")
+    assert found("warehouse").state == "ok" and "s3cret" not in repr(found("warehouse"))
 
 
 def test_a_clock_that_was_set_back_is_found(settings: Settings) -> None:

@@ -18,6 +18,7 @@ def test_a_relative_source_is_taken_from_where_the_user_stands(tmp_path: Path) -
     chosen = resolve(Choice(source="bars.csv", universe=str(tmp_path / "bars.csv")), tmp_path)
     assert chosen.source == chosen.universe == str(tmp_path / "bars.csv")
     assert resolve(Choice(source="synthetic"), tmp_path).source == "synthetic"
+    assert resolve(Choice(source="warehouse"), tmp_path, {"warehouse"}).source == "warehouse"
 
 
 @pytest.mark.parametrize(
