@@ -135,6 +135,17 @@ class FeatureStore:
             data_version=content["data_version"],
         )
 
+    def expressions(self, feature_version: str) -> dict[str, str]:
+        """Feature name to the expression that a stored version was computed by.
+
+        Raises
+        ------
+        StoreError
+            There is none of that name.
+        """
+        self.get(feature_version)
+        return dict(read_json(self._manifest(feature_version))["expressions"])
+
     def load(
         self,
         feature_version: str,

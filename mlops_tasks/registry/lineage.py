@@ -1,12 +1,35 @@
-"""LineageTracker: from a registered version back to the bars that it was made of."""
+"""LineageTracker: from a registered version back to the raw files that it was made of, and forth again.
 
+Every run holds `lineage.json`: raw files > vintage > features (with the fields and past rows that each depends on) >
+model. What the tracker tells is read from there; a run without it is told from the vintage's manifest.
+"""
+
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
+from mlflow.artifacts import load_dict
+from mlflow.exceptions import MlflowException
+
+from mlops_tasks.columns import FACTOR
 from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import MANIFEST, vintage_path
+from mlops_tasks.errors import StoreError
+from mlops_tasks.features.expressions import dependencies, parse_feature
+from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json
-from mlops_tasks.registry.client import registry_errors
-from mlops_tasks.registry.models import get_run_id, get_tags
+from mlops_tasks.registry.client import connect, registry_errors
+from mlops_tasks.registry.models import get_run_id, get_tags, tags_of_versions
+from mlops_tasks.registry.training_record import TrainingRecord
+
+LINEAGE_FILE = "lineage.json"
+"""Artifact of every run."""
+
+ALL_ROWS = "all"
+"""In place of a number of rows: back to the first one."""
+
+_VINTAGE_FACTS = ("source", "received", "quarantined", "rows", "instruments", "first_date", "last_date")
 
 
 @dataclass(frozen=True)
@@ -21,15 +44,17 @@ class Lineage:
     feature_version: str
     data_version: str
     source: str | None
-    """Where the vintage's bars came from; None when the vintage is no longer here."""
+    """Where the vintage's bars came from; None when neither the run nor the vintage tells."""
+    raw: tuple[dict[str, Any], ...] = ()
+    """The files, or answers of a database or vendor, that were read: name, sha256, rows."""
 
     def to_json(self) -> dict[str, Any]:
         """As a plain dict."""
-        return asdict(self)
+        return asdict(self) | {"raw": list(self.raw)}
 
 
 class LineageTracker:
-    """Reads lineage from the registry's tags and the vintage's manifest."""
+    """Reads lineage from the registry's tags, the runs' `lineage.json` and the vintages' manifests."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -38,22 +63,93 @@ class LineageTracker:
     def trace(self, version: int) -> Lineage:
         """The lineage of a version; RegistryError when there is no such version."""
         tags = get_tags(self.settings, version)
+        run_id = get_run_id(self.settings, version)
+        origin = self._origin(run_id, tags["data_version"])
         return Lineage(
             version=version,
             digest=tags["digest"],
-            run_id=get_run_id(self.settings, version),
+            run_id=run_id,
             training_key=tags["training_key"],
             model=tags["model"],
             feature_version=tags["feature_version"],
             data_version=tags["data_version"],
-            source=vintage_source(self.settings, tags["data_version"]),
+            source=origin["source"],
+            raw=tuple(origin["raw"]),
         )
 
+    @registry_errors
+    def descendants(self, digest: str) -> list[int]:
+        """Versions made from a raw file (its SHA-256) or from a vintage (its data version), ascending."""
+        origins: dict[str, set[str]] = {}
+        found = []
+        for version, tags in sorted(tags_of_versions(self.settings).items()):
+            data_version = tags["data_version"]
+            if data_version not in origins:
+                raw = self._origin(get_run_id(self.settings, version), data_version)["raw"]
+                origins[data_version] = {data_version, *(each["sha256"] for each in raw)}
+            if digest in origins[data_version]:
+                found.append(version)
+        return found
 
-def vintage_source(settings: Settings, data_version: str) -> str | None:
-    """The source that a vintage's manifest names, or None."""
-    manifest = settings.data_dir / "vintages" / data_version / "manifest.json"
-    if not manifest.is_file():
-        return None
-    source = read_json(manifest).get("source")
-    return None if source is None else str(source)
+    def _origin(self, run_id: str, data_version: str) -> dict[str, Any]:
+        """`source` and `raw` of a run's vintage."""
+        connect(self.settings)
+        try:
+            recorded = load_dict(f"runs:/{run_id}/{LINEAGE_FILE}")
+        except (MlflowException, OSError):  # logged before there was one; each artifact store says so in its own way
+            recorded = {}
+        manifest = _manifest(self.settings, data_version)
+        source = recorded.get("vintage", {}).get("source")
+        return {"source": source or manifest.get("source"), "raw": recorded.get("raw") or manifest.get("raw", [])}
+
+
+def lineage_document(settings: Settings, record: TrainingRecord) -> dict[str, Any]:
+    """Where a training comes from, from the raw files on; what is no longer at hand is None or empty."""
+    identity = record.identity
+    manifest = _manifest(settings, identity["data_version"])
+    return {
+        "raw": manifest.get("raw", []),
+        "vintage": {
+            "data_version": identity["data_version"],
+            "accepted": manifest.get("rows"),
+            "universe_digest": manifest.get("universe_digest"),
+            **{name: manifest.get(name) for name in _VINTAGE_FACTS},
+        },
+        "features": _features(settings, record),
+        "model": {
+            "training_key": record.key,
+            "model": record.model,
+            "digest": record.digest,
+            "segments": record.manifest["segments"],
+        },
+    }
+
+
+def _manifest(settings: Settings, data_version: str) -> dict[str, Any]:
+    """The manifest of a vintage; empty when it is not on disk."""
+    path = vintage_path(settings, data_version) / MANIFEST
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _features(settings: Settings, record: TrainingRecord) -> dict[str, Any]:
+    feature_version = record.identity["feature_version"]
+    try:
+        expressions = FeatureStore(settings).expressions(feature_version)
+    except StoreError:  # the features are gone, the model is not
+        expressions = {}
+    return {
+        "feature_version": feature_version,
+        "feature_set": record.manifest["feature_set"],
+        "adjusted_by": FACTOR,
+        "depends_on": {
+            name: {"expression": expressions[name], "rows_back": _rows_back(expressions[name])}
+            for name in record.manifest["feature_names"]
+            if name in expressions
+        },
+    }
+
+
+def _rows_back(expression: str) -> Mapping[str, int | str]:
+    """Field to the calendar rows before the current one that the expression reaches back, or `ALL_ROWS`."""
+    reaches = dependencies(parse_feature(expression))
+    return {name: int(rows) if isfinite(rows) else ALL_ROWS for name, rows in sorted(reaches.items())}

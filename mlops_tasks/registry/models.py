@@ -89,6 +89,13 @@ def versions(settings: Settings) -> list[int]:
 
 
 @registry_errors
+def tags_of_versions(settings: Settings) -> dict[int, dict[str, str]]:
+    """Every registered version's tags."""
+    found = connect(settings).search_model_versions(f"name = {quoted(MODEL_NAME)}")
+    return {int(version.version): dict(version.tags) for version in found}
+
+
+@registry_errors
 def get_alias_version(settings: Settings, alias: str) -> int | None:
     """The version that an alias names; None while there is no such alias."""
     try:

@@ -6,12 +6,12 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import mlflow.pyfunc
 from mlflow import MlflowClient
@@ -21,8 +21,9 @@ from mlflow.types import ColSpec, Schema
 
 from mlops_tasks.columns import SCORE
 from mlops_tasks.config import PROJECT, Settings
-from mlops_tasks.files import folder_lock
+from mlops_tasks.files import digest_of, folder_lock
 from mlops_tasks.registry.client import connect, experiment_id, quoted, registry_errors
+from mlops_tasks.registry.lineage import LINEAGE_FILE, lineage_document
 from mlops_tasks.registry.training_record import SEGMENTS, TrainingRecord
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ BATCH = 1000
 """Metrics that MLflow takes in one call; parameters and tags: 100."""
 SMALL_BATCH = 100
 DATASET_DIGEST_LENGTH = 36
+DATASET_NAME_LENGTH = 500
+"""Characters that MLflow keeps of a dataset's digest and name."""
+RAW_DATASETS = 50
+"""Up to so many raw files are inputs of their own; `lineage.json` names each, however many there are."""
 EVALUATION_TAG = "evaluation_digest"
 
 T = TypeVar("T")
@@ -54,7 +59,7 @@ def log_run(settings: Settings, training_key: str) -> str:
         client, experiment = connect(settings), experiment_id(settings)
         run_id = _finished_run(client, experiment, training_key)
         if run_id is None:
-            run_id = _log_new(client, experiment, record)
+            run_id = _log_new(client, experiment, record, lineage_document(settings, record))
         elif client.get_run(run_id).data.tags.get(EVALUATION_TAG) != record.evaluation_digest:
             _log_evaluation(client, Target(run_id, None), record)
     return run_id
@@ -86,12 +91,13 @@ def _delete_run(client: MlflowClient, experiment: str, run_id: str) -> None:
     client.delete_run(run_id)
 
 
-def _log_new(client: MlflowClient, experiment: str, record: TrainingRecord) -> str:
+def _log_new(client: MlflowClient, experiment: str, record: TrainingRecord, lineage: Mapping[str, Any]) -> str:
     tags = {**record.identity, "code_version": code_version()}
     run_id = str(client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
     for params in batched([Param(k, v) for k, v in record.parameters.items()], SMALL_BATCH):
         client.log_batch(run_id, params=params)
-    client.log_inputs(run_id, list(_datasets(record)))
+    client.log_inputs(run_id, [*_sources(lineage), *_features(record)])
+    client.log_dict(run_id, lineage, LINEAGE_FILE)
     _log_evaluation(client, Target(run_id, _log_model(client, experiment, run_id, record)), record)
     for metrics in batched(_curve_metrics(record), BATCH):
         client.log_batch(run_id, metrics=metrics)
@@ -120,19 +126,38 @@ def _curve_metrics(record: TrainingRecord) -> Iterator[Metric]:
                 yield Metric(f"curve.{name}.{segment}", float(value), now, step)
 
 
-def _datasets(record: TrainingRecord) -> Iterator[DatasetInput]:
-    """The vintage, and the features by segment, under their versions."""
-    identity = record.identity
-    yield _dataset("bars", identity["data_version"], f"data/vintages/{identity['data_version']}", "source")
+def _sources(lineage: Mapping[str, Any]) -> Iterator[DatasetInput]:
+    """What was read, by digest (many files together, as one), and the vintage that was made of it."""
+    raw, vintage = lineage["raw"], lineage["vintage"]
+    if len(raw) > RAW_DATASETS:
+        profile = {"files": len(raw), "rows": sum(each["rows"] for each in raw)}
+        yield _dataset(f"{len(raw)} raw files", digest_of(raw, DATASET_DIGEST_LENGTH), LINEAGE_FILE, "raw", profile)
+    else:
+        for each in raw:
+            yield _dataset(each["name"], each["sha256"], each["name"], "raw", {"rows": each["rows"]})
+    profile = {name: vintage[name] for name in ("rows", "instruments", "first_date", "last_date")}
+    version = vintage["data_version"]
+    yield _dataset("bars", version, f"data/vintages/{version}", "source", profile)
+
+
+def _features(record: TrainingRecord) -> Iterator[DatasetInput]:
+    """The features by segment, under their version."""
+    version = record.identity["feature_version"]
     for segment in SEGMENTS:
         first, last = record.manifest["segments"][segment]
         name = f"{record.manifest['feature_set']} {first} to {last}"
-        yield _dataset(name, identity["feature_version"], f"features/{identity['feature_version']}", segment)
+        profile = {"features": len(record.manifest["feature_names"])}
+        yield _dataset(name, version, f"features/{version}", segment, profile)
 
 
-def _dataset(name: str, digest: str, folder: str, context: str) -> DatasetInput:
-    source = json.dumps({"uri": folder})
-    dataset = Dataset(name, digest[:DATASET_DIGEST_LENGTH], source_type="local", source=source)
+def _dataset(name: str, digest: str, uri: str, context: str, profile: Mapping[str, Any]) -> DatasetInput:
+    dataset = Dataset(
+        name[-DATASET_NAME_LENGTH:],
+        digest[:DATASET_DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": uri}),
+        profile=json.dumps(profile),
+    )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
