@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
-from mlops_tasks.files import write_json
+from mlops_tasks.files import full_disk_named, write_json
 from mlops_tasks.process import hold_leash, stage_function
 
 OK, FAILED = 0, 1
@@ -46,6 +46,16 @@ def _parser() -> argparse.ArgumentParser:
     rollback = verbs.add_parser("rollback", parents=[shared], help="put the champion's predecessor back in service")
     rollback.add_argument("--version", type=int, help="this version instead")
     rollback.set_defaults(verb_function=_rollback)
+
+    quarantine = verbs.add_parser("quarantine", parents=[shared], help="what the newest validation kept back, and why")
+    quarantine.set_defaults(verb_function=_quarantine)
+
+    release = verbs.add_parser("release", parents=[shared], help="let a quarantined row or instrument through a rule")
+    release.add_argument("--rule", required=True)
+    release.add_argument("--instrument", required=True)
+    release.add_argument("--date", type=date.fromisoformat, help="the row's; for an instrument: evidence up to then")
+    release.add_argument("--reason", required=True, help="why it is right; kept with your name")
+    release.set_defaults(verb_function=_release)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.set_defaults(verb_function=_doctor)
@@ -92,6 +102,31 @@ def _rollback(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _quarantine(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.data.quarantine import quarantine_info, render_quarantine
+
+    info = quarantine_info(load_settings())
+    print(json.dumps(info, sort_keys=True) if arguments.json else render_quarantine(info))
+    return OK
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from mlops_tasks.data.quarantine import release
+
+    made = release(
+        load_settings(),
+        rule=arguments.rule,
+        instrument=arguments.instrument,
+        day=arguments.date,
+        reason=arguments.reason,
+    )
+    said = f"{made.instrument} {made.date} passes rule {made.rule} from the next sync on: {made.reason}"
+    print(json.dumps(asdict(made), sort_keys=True) if arguments.json else said)
+    return OK
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     from mlops_tasks.stack.doctor import check
 
@@ -110,7 +145,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.leash:
         hold_leash()
-    result = stage_function(arguments.stage)(**json.loads(arguments.arguments))
+    with full_disk_named(load_settings().home):
+        result = stage_function(arguments.stage)(**json.loads(arguments.arguments))
     if arguments.result:
         write_json(arguments.result, result)
     else:
