@@ -2,7 +2,9 @@
 
 The whole reading is one read-only transaction on one snapshot. Rows come as text through COPY, sorted by instrument,
 datetime and the other columns that are read, so that row numbers, order and digest do not depend on how the server
-stores them; row n is found again by `ORDER BY instrument::text COLLATE "C", datetime OFFSET n - 1 LIMIT 1`. A `timestamptz` is read as its day in UTC; where another zone is meant, `query` says so
+stores them; row n is found again by `ORDER BY instrument::text COLLATE "C", datetime OFFSET n - 1 LIMIT 1`.
+
+A `timestamptz` is read as its day in UTC; where another zone is meant, `query` says so
 (`day AT TIME ZONE 'America/New_York' AS day`).
 """
 
