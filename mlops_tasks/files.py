@@ -1,5 +1,6 @@
 """Files that are never seen half-written: written beside and renamed, hashed by content, locked by folder."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -12,20 +13,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlops_tasks.errors import StoreError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` in one step, durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -50,22 +56,23 @@ def new_folder(target: Path) -> Iterator[Path]:
     A folder that is there already stays: targets are named by their content, so both are the same.
     What an interrupted writer left beside it is removed by the next one.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for stale in target.parent.glob(f".{target.name}.*"):
-        if not _is_in_use(stale):
-            shutil.rmtree(stale, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}."))
-    try:
-        yield folder
+    with full_disk_named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for stale in target.parent.glob(f".{target.name}.*"):
+            if not _is_in_use(stale):
+                shutil.rmtree(stale, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}."))
         try:
-            folder.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-            shutil.rmtree(folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+            yield folder
+            try:
+                folder.rename(target)
+            except OSError:
+                if not target.is_dir():
+                    raise
+                shutil.rmtree(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _is_in_use(folder: Path) -> bool:
@@ -81,6 +88,36 @@ def folder_lock(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Name the disk that takes no more, whoever met it: this library, parquet, DVC or a database.
+
+    Raises
+    ------
+    StoreError
+        The disk is full, or a quota or file size limit is reached: says where, how much is free and what to do.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, StoreError) or not _is_full(error):
+            raise
+        place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+        raise StoreError(
+            f"{path}: no room to write it ({error}; {shutil.disk_usage(place).free:,} bytes are free there): free some "
+            "(data/qlib is derived, all of it may go) and run this again; what was in use still is"
+        ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, or behind what it was raised from."""
+    while error is not None:
+        if getattr(error, "errno", None) in _FULL or "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def digest_of(content: Any, length: int = 16) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, is_complete, load_vintage, vintage_path
 from mlops_tasks.errors import StoreError
-from mlops_tasks.files import folder_lock, write_text
+from mlops_tasks.files import folder_lock, full_disk_named, write_text
 
 log = logging.getLogger(__name__)
 
@@ -89,5 +89,6 @@ def _repository(settings: Settings) -> Iterator[Any]:
         write_text(config, _CONFIG)
     # The caller's lock admits one writer, so what a killed one left in DVC's own lock table is stale.
     (root / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
-    with Repo(str(root), config={"core": {"site_cache_dir": str(root / ".dvc" / "site")}}) as repository:
+    site = {"core": {"site_cache_dir": str(root / ".dvc" / "site")}}
+    with full_disk_named(root / ".dvc"), Repo(str(root), config=site) as repository:
         yield repository

@@ -1,13 +1,16 @@
 """A sync killed with SIGKILL at its n-th change of the file system, then run again: `python -m tests.data.killing`.
 
 Each try is a fork of a process that has imported everything and used nothing, so that a kill point costs a sync, not
-the imports. Arguments: a folder for the homes, the source, and how many kill points to spread over the sync. The last
-line of output is JSON: for each kill point whether the try was killed, and the exit status of the run after it.
+the imports. Arguments: a folder for the homes, how many kill points to spread over the last sync, and the sources, one
+sync each. The last line of output is JSON: for each kill point whether the try was killed, whether what is in use then
+is whole, and the exit status of the run after it.
 """
 
 import json
+import logging
 import os
 import random
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -16,16 +19,18 @@ from pathlib import Path
 import dvc.repo
 import great_expectations  # noqa: F401  the fork must not pay for the import
 
-from tests.data.market import sync
+from tests.data.market import sync, tree
 
 CHANGES = {"os.rename", "os.mkdir", "os.link", "os.remove", "os.rmdir", "os.chmod", "os.symlink"}
 
 
 def changes_of(event: str, arguments: tuple[object, ...], home: Path) -> bool:
-    """Whether an audit event changes the file system (a relative name is one inside a folder being removed)."""
+    """Whether an audit event changes the file system (a relative name is one inside an open folder)."""
     if event in CHANGES:
         return True
-    return event == "open" and str(arguments[0]).startswith(str(home)) and bool(int(str(arguments[2])) & os.O_CREAT)
+    if event != "open" or not int(str(arguments[2])) & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+        return False
+    return not os.path.isabs(str(arguments[0])) or str(arguments[0]).startswith(str(home))  # noqa: PTH117
 
 
 def in_fork(work: Callable[[], None]) -> int:
@@ -59,20 +64,38 @@ def run_sync(home: Path, source: str, kill_at: int, count_file: Path | None = No
         count_file.write_text(str(seen))
 
 
-def main(root: Path, source: str, points: int) -> None:
-    """Count a calm sync's changes, then kill and repeat at `points` of them."""
+def in_use(home: Path) -> dict[str, bytes]:
+    """Every file of the vintage in use and of its Qlib store; nothing before the first publication."""
+    current = home / "data" / "current.json"
+    if not current.is_file():
+        return {}
+    version = json.loads(current.read_text())["data_version"]
+    folders = (home / "data" / kind / version for kind in ("vintages", "qlib"))
+    return {f"{version}/{name}": content for folder in folders for name, content in tree(folder).items()}
+
+
+def main(root: Path, points: int, *sources: str) -> None:
+    """Sync all sources calmly and count the last one's changes, then kill and repeat that one at `points` of them."""
     assert dvc.repo
-    calm = in_fork(lambda: run_sync(root / "calm", source, kill_at=-1, count_file=root / "count"))
+    logging.getLogger("mlops_tasks.data.qlib_store").addHandler(logging.StreamHandler())
+    logging.getLogger("mlops_tasks.data.qlib_store").setLevel(logging.INFO)
+    before, calm, last = root / "before", root / "calm", sources[-1]
+    for source in sources[:-1]:
+        assert in_fork(lambda: run_sync(before, source, kill_at=-1)) == 0  # noqa: B023  the fork runs at once
+    before.mkdir(exist_ok=True)
+    shutil.copytree(before, calm)
+    ended = in_fork(lambda: run_sync(calm, last, kill_at=-1, count_file=root / "count"))
     total = int((root / "count").read_text())
-    chosen = sorted(random.Random(5).sample(range(1, total + 1), min(points, total)))
     results = {}
-    for point in chosen:
+    for point in sorted(random.Random(5).sample(range(1, total + 1), min(points, total))):
         home = root / f"killed-{point}"
-        killed = in_fork(lambda: run_sync(home, source, kill_at=point))  # noqa: B023  the fork runs at once
-        after = in_fork(lambda: run_sync(home, source, kill_at=-1))  # noqa: B023
-        results[point] = {"killed": killed == signal.SIGKILL, "after": after}
-    print(json.dumps({"calm": calm, "total": total, "points": results}))
+        shutil.copytree(before, home)
+        killed = in_fork(lambda: run_sync(home, last, kill_at=point))  # noqa: B023
+        whole = in_use(home) in (in_use(before), in_use(calm))
+        after = in_fork(lambda: run_sync(home, last, kill_at=-1))  # noqa: B023
+        results[point] = {"killed": killed == signal.SIGKILL, "whole": whole, "after": after}
+    print(json.dumps({"calm": ended, "total": total, "points": results}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -201,14 +201,14 @@ def test_a_sync_overtaken_by_one_of_the_same_content_ends_well(
     assert not publish_vintage_task(data_version=versioned["data_version"])["changed"]
 
 
-@pytest.mark.parametrize("days", [[12], [10, 12], [10, 11, 12]])
+@pytest.mark.parametrize("days", [[12], [10, 11, 12]])
 def test_a_sync_killed_anywhere_ends_in_the_same_state(days: list[int], tmp_path: Path) -> None:
-    """Killed just before any change of the file system, the first, second and third sync (whose Qlib store is an older
-    one with a day added) leave what is in use whole, and run again they end as an undisturbed run does."""
+    """Killed just before any change of the file system, a sync leaves what is in use whole, and run again it ends as an
+    undisturbed one does; so does the third, whose Qlib store is the first one's with a day added."""
     bars = make_bars(days=12)
     dates = sorted(bars["Date"].unique())
     sources = [save(bars[bars["Date"] <= dates[n - 1]], tmp_path / f"{n}.parquet") for n in days]
-    command = [sys.executable, "-m", "tests.data.killing", str(tmp_path), "14", *map(str, sources)]
+    command = [sys.executable, "-m", "tests.data.killing", str(tmp_path), "10", *map(str, sources)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     outcome = json.loads(done.stdout.splitlines()[-1])
     assert outcome["calm"] == 0 and outcome["total"] > 100
