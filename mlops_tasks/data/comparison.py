@@ -168,7 +168,7 @@ def _cells(codes: Any, days: Any, field: int, place: Any, ends: tuple[Floats, Fl
 
 
 def _new_jumps(old: Rows, new: Rows, common: tuple[Integers, Integers]) -> pd.DataFrame:
-    """Moves between neighbouring common rows of one instrument that are jumps in `new` and none in `old`."""
+    """Moves between neighbouring common rows of one instrument (and part) that are jumps in `new` and none in `old`."""
     old_at, new_at = common
     codes = old.codes[old_at]
     with np.errstate(all="ignore"):

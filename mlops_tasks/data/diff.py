@@ -58,7 +58,8 @@ class VintageDiff:
         Membership spells up to the old last date that differ: instrument, old_first_date, old_last_date,
         new_first_date, new_last_date and class (added, removed, changed).
     jumps
-        Moves of the adjusted close beyond 40% that the old vintage did not have: instrument, date, old, new.
+        Moves of the adjusted close beyond 40%, from one bar to the next of the same year, that the old vintage did
+        not have: instrument, date, old, new.
     """
 
     changes: pd.DataFrame
