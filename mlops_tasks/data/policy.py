@@ -63,9 +63,7 @@ def judge(summary: Summary, policy: VintagePolicySettings) -> Verdict:
     """
     if not summary["same_market"]:
         instruments = summary["instruments"]
-        note = (
-            f"another market: {instruments['common']} instruments of {instruments['old']} are in both, nothing judged"
-        )
+        note = f"another market: {instruments['common']} of {instruments['old']} instruments are in both"
         return Verdict.of([Reason("another_market", "accept", note)])
     return Verdict.of([reason for rule in _RULES for reason in rule(summary, policy)])
 
