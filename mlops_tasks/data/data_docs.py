@@ -7,6 +7,7 @@ cells into its page as they are), and nothing is loaded from the network.
 """
 
 import html
+import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,8 @@ _REMOTE = re.compile(
     re.DOTALL,
 )
 """What of Great Expectations' page would be loaded from elsewhere, run, or advertise."""
+_LINK = re.compile(r"href=\"\.\./[^\"]*\"")
+"""Its links into a site that is not there."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HEAD = """
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -137,7 +140,8 @@ def _suite_page(suite: Suite, frame: pd.DataFrame, broken: Sequence[Broken]) -> 
         "success_percent": 100 * (1 - len(broken) / len(suite.expectations)),
     }
     page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))
-    return _settled(_REMOTE.sub("", page)).replace("</head>", f"{_HEAD}</head>", 1)
+    own = _LINK.sub('href="index.html"', _REMOTE.sub("", page))
+    return _settled(own).replace("</head>", f"{_HEAD}</head>", 1)
 
 
 def run_suite(suite: Suite, frame: pd.DataFrame) -> Any:
@@ -145,6 +149,7 @@ def run_suite(suite: Suite, frame: pd.DataFrame) -> Any:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
 
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     columns = {name: frame[name] for expectation in suite.expectations for name in expectation.columns()}

@@ -204,8 +204,8 @@ def find_level_breaks(
 ) -> list[tuple[int, float]]:
     """Rows from which on the price stands at a ratio to what it was before, though the factor is the same.
 
-    Open and close lie within the tolerance of the ratio times the close before, the median of this and the next two
-    closes within twice of it of the ratio times that of the three before, and the turnover is at most `max_turnover`
+    Open and close lie within the tolerance of the ratio times the close before, the median of this and the next four
+    closes within twice of it of the ratio times that of the five before, and the turnover is at most `max_turnover`
     times its median over the 20 traded bars before (a crash is traded much more; an unknown turnover counts as usual).
     `bars` = (open, close, volume, factor), `limits` = (tolerance, max_turnover); pairs of row and ratio.
     """
@@ -226,8 +226,8 @@ def find_level_breaks(
         ratio = np.argmin(np.abs(logs - closed))
         if abs(closed - logs[ratio]) > tolerance or abs(overnight - logs[ratio]) > tolerance:
             continue
-        earlier = _adjusted(chain[max(k - 3, 0) : k], codes, close, factor, row)
-        later = _adjusted(chain[k : k + 3], codes, close, factor, row)
+        earlier = _adjusted(chain[max(k - 5, 0) : k], codes, close, factor, row)
+        later = _adjusted(chain[k : k + 5], codes, close, factor, row)
         if abs(np.log(np.median(later) / np.median(earlier)) - logs[ratio]) > 2 * tolerance:
             continue
         if _turnover(chain[max(k - 60, 0) : k + 1], codes, close, volume) > max_turnover:

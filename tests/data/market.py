@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlops_tasks.columns import DATETIME, FACTOR, INSTRUMENT, VOLUME, VWAP
 from mlops_tasks.data.calendars import sessions
+from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.data.tasks import (
     compare_vintages_task,
     publish_vintage_task,
@@ -67,3 +69,21 @@ def tree(folder: Path) -> dict[str, bytes]:
     kept = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".lock"))
     inside = ((p, p.relative_to(folder).as_posix()) for p in kept)
     return {name: p.read_bytes() for p, name in inside if not name.startswith((".dvc/tmp", ".dvc/site", ".dvc/config"))}
+
+
+def parsed_frame(bars: pd.DataFrame) -> pd.DataFrame:
+    """Bars under vendor names as a source would parse them (`PARSED_COLUMNS`); `Factor` and `Vwap` may be there."""
+    frame = pd.DataFrame(
+        {
+            DATETIME: pd.to_datetime(bars["Date"]).to_numpy().astype("datetime64[ns]"),
+            INSTRUMENT: pd.array(bars["Symbol"], dtype="str"),
+            **{name.lower(): bars[name].to_numpy(dtype="float64") for name in ("Open", "High", "Low", "Close")},
+            VOLUME: bars["Volume"].to_numpy(dtype="float64"),
+            VWAP: bars["Vwap"].to_numpy() if "Vwap" in bars else np.nan,
+            FACTOR: bars["Factor"].to_numpy() if "Factor" in bars else 1.0,
+            SOURCE_FILE: pd.Categorical(["bars.csv"] * len(bars)),
+            SOURCE_ROW: np.arange(1, len(bars) + 1),
+            PARSE_ERROR: pd.array([None] * len(bars), dtype="str"),
+        }
+    )
+    return frame[list(PARSED_COLUMNS)]

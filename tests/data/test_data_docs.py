@@ -1,0 +1,93 @@
+"""The data docs: the whole frame's counts, nothing from the source or the network that could run, the same bytes."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_tasks.columns import CLOSE, INSTRUMENT, PRICES, VOLUME
+from mlops_tasks.config import Settings
+from mlops_tasks.data.data_docs import EVIDENCE, SAMPLE, evidence_rows, render_docs
+from mlops_tasks.data.expectations import load_suites
+from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE
+from mlops_tasks.data.tasks import read_source_task, validate_bars_task
+from mlops_tasks.data.validation import Rules, validate
+from mlops_tasks.errors import VintageRejectedError
+from tests.data.market import make_bars, parsed_frame, save
+
+RULES = Rules(load_suites())
+EVIL = "<script>alert(1)</script>$HOME${x}"
+
+
+def spoiled() -> pd.DataFrame:
+    """Twelve instruments: 400 rows without an open, one with a split and a hostile name, hostile texts."""
+    frame = parsed_frame(make_bars(days=200, instruments=12))
+    frame.loc[1000:1399, "open"] = np.nan
+    frame.loc[50:199, list(PRICES)] /= 2
+    frame.loc[50:199, VOLUME] *= 2
+    frame[INSTRUMENT] = frame[INSTRUMENT].replace({"S00": EVIL, "S03": "aPPle", "S04": "APPLE"})
+    frame[SOURCE_FILE] = frame[SOURCE_FILE].cat.rename_categories([f"{EVIL}.csv"])
+    frame.loc[7, PARSE_ERROR] = f"Close='{EVIL}' is not a number"
+    frame.loc[9, CLOSE] = frame.loc[9, "high"] * 2
+    return frame
+
+
+def pages() -> dict[str, str]:
+    return render_docs(validate(spoiled(), RULES), RULES, title=f"{EVIL}.csv", rejected=f"rejected for {EVIL}")
+
+
+def text_of(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def test_counts_are_those_of_the_whole_frame() -> None:
+    """Great Expectations saw part of the rows; the page says how many of all broke each rule."""
+    shown = pages()
+    assert len(evidence_rows(2400, [np.arange(1000, 1400)])) < 2400
+    assert re.search(r"open_present row 400 open is missing", text_of(shown["index.html"]))
+    assert re.search(
+        r"values must never be null\. 400 unexpected values found\. .*?16\.6+7?% of 2,?400 total rows",
+        text_of(shown["bars.html"]),
+    )
+    assert re.search(r"1 unexpected values found\. .*?8\.3+% of 12 total rows", text_of(shown["instruments.html"]))
+    assert "split_ratio=0.5" in text_of(shown["index.html"])
+
+
+def test_no_text_of_a_source_becomes_markup() -> None:
+    """Names, file names and bad cells are shown literally on every page, and no page may run or load anything."""
+    for name, page in pages().items():
+        assert "<script" not in page.lower(), name
+        assert not re.findall(r"(?:src|href)=[\"']?(?!#|[a-z]+\.html)[^\"'> ]+", page), name
+        assert "default-src 'none'" in page, name
+    shown = pages()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;$HOME${x}" in shown["index.html"]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;$HOME${x}" in shown["bars.html"]
+
+
+def test_the_same_rows_and_rules_are_the_same_bytes() -> None:
+    """No clock and no random number is in a page."""
+    assert pages() == pages()
+
+
+def test_evidence_is_bounded_and_spread() -> None:
+    """The first rows of each rule and an even sample, whatever the size."""
+    rows = evidence_rows(1_000_000, [np.arange(500_000), np.array([999_998])])
+    assert len(rows) <= EVIDENCE + SAMPLE + 1
+    assert {0, 1, EVIDENCE - 1, 999_998, 999_999} <= set(rows.tolist())
+    assert evidence_rows(3, []).tolist() == [0, 1, 2] and len(evidence_rows(0, [])) == 0
+
+
+def test_a_rejected_vintage_has_its_docs(settings: Settings, tmp_path: Path) -> None:
+    """They lie beside the report and give the reasons; nothing is left half-written."""
+    bars = make_bars()
+    bars.loc[3, "Close"] = -1.0
+    read = read_source_task(source=str(save(bars, tmp_path / "bars.csv")))
+    with pytest.raises(VintageRejectedError):
+        validate_bars_task(staging=read["staging"])
+    folder = settings.data_dir / "quarantine" / read["staging"]
+    docs = sorted(path.name for path in (folder / "docs").iterdir())
+    assert docs == ["bars.html", "index.html", "instruments.html", "sessions.html"]
+    page = (folder / "docs" / "index.html").read_text()
+    assert "rejected" in page and "close_positive" in page and "row 4" in page
