@@ -102,19 +102,21 @@ def full_disk_named(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, StoreError) or not _is_full(error):
-            raise
         place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+        free = shutil.disk_usage(place).free
+        if isinstance(error, StoreError) or not _is_full(error, free):
+            raise
         raise StoreError(
-            f"{path}: no room to write it ({error}; {shutil.disk_usage(place).free:,} bytes are free there): free some "
-            "(data/qlib is derived, all of it may go) and run this again; what was in use still is"
+            f"{path}: no room to write it ({error}; {free:,} bytes are free there without it): make room "
+            "(all of data/qlib may go, it is derived) and run this again; what was in use still is"
         ) from error
 
 
-def _is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error, or behind what it was raised from."""
+def _is_full(error: BaseException | None, free: int) -> bool:
+    """Whether a full disk is behind an error, or behind what it was raised from. SQLite has two names for it."""
+    words = ("disk is full", "disk I/O error") if free < 1 << 20 else ("disk is full",)
     while error is not None:
-        if getattr(error, "errno", None) in _FULL or "disk is full" in str(error):
+        if getattr(error, "errno", None) in _FULL or any(word in str(error) for word in words):
             return True
         error = error.__cause__ or error.__context__
     return False
