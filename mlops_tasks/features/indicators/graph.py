@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, auto
+from functools import cached_property
 from typing import NamedTuple
 
 from mlops_tasks.columns import CLOSE, HIGH, LOW, OPEN, VOLUME
@@ -83,6 +84,14 @@ class Node:
     window: int = 0
     constants: tuple[float, ...] = ()
     field: str = ""
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Kept, for it runs through all that the series is made of."""
+        return hash((self.op, self.inputs, self.window, self.constants, self.field))
 
     def __add__(self, other: "Node | float") -> "Node":
         return Node(Op.ADD, (self, _node(other)))

@@ -302,17 +302,23 @@ def _recursive(
     elif op == Op.WILDER_SUM:
         _wilder(x, window, 1.0, slots, out)
     elif op == Op.TOTAL:
+        total = slots[0]
         for j in range(len(out)):
-            slots[0] += x[j] if not np.isnan(x[j]) else 0.0
-            out[j] = slots[0] if not np.isnan(x[j]) else np.nan
+            total = total if np.isnan(x[j]) else total + x[j]
+            out[j] = np.nan if np.isnan(x[j]) else total
+        slots[0] = total
     elif op == Op.PRODUCT:
+        product = slots[0]
         for j in range(len(out)):
-            slots[0] *= x[j] if not np.isnan(x[j]) else 1.0
-            out[j] = slots[0] if not np.isnan(x[j]) else np.nan
+            product = product if np.isnan(x[j]) else product * x[j]
+            out[j] = np.nan if np.isnan(x[j]) else product
+        slots[0] = product
     elif op == Op.FIRST:
+        first = slots[0]
         for j in range(len(out)):
-            slots[0] = slots[0] if not np.isnan(slots[0]) else x[j]
-            out[j] = slots[0]
+            first = x[j] if np.isnan(first) else first
+            out[j] = first
+        slots[0] = first
     elif op == Op.KAMA:
         _adaptive_mean(x, y, window, slots, out)
 
@@ -328,7 +334,10 @@ def _ewm(x: FloatArray, alpha: float, least: float, slots: FloatArray, out: Floa
             if not np.isnan(value):
                 if average != value:
                     new_weight = 1.0 - old_weight if alpha == 0.5 else alpha
-                    average = (old_weight * average + new_weight * value) / (old_weight + new_weight)
+                    average = old_weight * average + new_weight * value
+                    weights = old_weight + new_weight
+                    if weights != 1.0:  # a division by 1 changes nothing, but takes most of the time
+                        average /= weights
                 old_weight = 1.0
         else:
             average = value
