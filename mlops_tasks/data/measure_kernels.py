@@ -117,7 +117,8 @@ def measure_repeats(
     flat_repeats: SmallIntegers,
 ) -> None:
     """How many bars in a row before this one have the very same open, high, low, close and volume: `repeats` where
-    high is above low, `flat_repeats` where all prices are one. 0 where the volume is: that is a suspension."""
+    high is above low, `flat_repeats` where all prices are one. Both are 0 where the volume is, as in a suspension, and
+    `flat_repeats` where it is unknown."""
     opened, high, low, close, volume = bars
     for k in range(1, len(chain)):
         row, before = chain[k], chain[k - 1]
@@ -134,7 +135,7 @@ def measure_repeats(
             continue
         if high[row] > low[row]:
             repeats[row] = min(repeats[before] + 1, 32767)
-        else:
+        elif volume[row] > 0:
             flat_repeats[row] = min(flat_repeats[before] + 1, 32767)
 
 
