@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -56,6 +57,23 @@ def _parser() -> argparse.ArgumentParser:
     release.add_argument("--date", type=date.fromisoformat, help="the row's; for an instrument: evidence up to then")
     release.add_argument("--reason", required=True, help="why it is right; kept with your name")
     release.set_defaults(verb_function=_release)
+
+    vintages = verbs.add_parser("vintages", parents=[shared], help="list the data versions")
+    vintages.set_defaults(verb_function=_vintages)
+
+    diff = verbs.add_parser("diff", parents=[shared], help="what differs between two data versions, files or folders")
+    diff.add_argument("old", help="data version, or source of bars")
+    diff.add_argument("new", help="data version, or source of bars")
+    diff.set_defaults(verb_function=_diff)
+
+    approve = verbs.add_parser("approve", parents=[shared], help="let a vintage that the policy blocked come into use")
+    approve.add_argument("data_version")
+    approve.add_argument("--reason", required=True, help="why its changes are right; kept with your name")
+    approve.set_defaults(verb_function=_approve)
+
+    checkout = verbs.add_parser("checkout", parents=[shared], help="restore a data version from DVC")
+    checkout.add_argument("data_version")
+    checkout.set_defaults(verb_function=_checkout)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.set_defaults(verb_function=_doctor)
@@ -111,8 +129,6 @@ def _quarantine(arguments: argparse.Namespace) -> int:
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     from mlops_tasks.data.quarantine import release
 
     made = release(
@@ -124,6 +140,41 @@ def _release(arguments: argparse.Namespace) -> int:
     )
     said = f"{made.instrument} {made.date} passes rule {made.rule} from the next sync on: {made.reason}"
     print(json.dumps(asdict(made), sort_keys=True) if arguments.json else said)
+    return OK
+
+
+def _vintages(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.data.inspection import list_vintages, render_vintages
+
+    found = list_vintages(load_settings())
+    print(json.dumps(found, sort_keys=True) if arguments.json else render_vintages(found))
+    return OK
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.data.inspection import difference, render_difference
+
+    settings = load_settings()
+    found = difference(settings, arguments.old, arguments.new)
+    print(json.dumps(found.summary(), sort_keys=True) if arguments.json else render_difference(settings, found))
+    return OK
+
+
+def _approve(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.data.approvals import approve
+
+    approval = approve(load_settings(), arguments.data_version, arguments.reason)
+    said = f"{approval.new} may follow {approval.old}; run sync_market_data again to bring it into use"
+    print(json.dumps(asdict(approval), sort_keys=True) if arguments.json else said)
+    return OK
+
+
+def _checkout(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.data.snapshots import checkout_vintage
+
+    vintage = checkout_vintage(load_settings(), arguments.data_version)
+    found = {"data_version": vintage.data_version, "path": str(vintage.path), "rows": vintage.rows}
+    print(json.dumps(found, sort_keys=True) if arguments.json else f"{vintage.path}: {vintage.rows:,} bars")
     return OK
 
 

@@ -8,7 +8,7 @@ reads one year of each vintage.
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def diff_vintages(settings: Settings, old_version: str, new_version: str) -> Vin
             _draw(made, folder / PLOT_FILE)
         write_json(folder / SUMMARY_FILE, made.content)
     log.info("%s against %s: %s changed cells", new_version, old_version, len(made.changes))
-    return made
+    return replace(made, content=read_json(target / SUMMARY_FILE))
 
 
 def diff_path(settings: Settings, old_version: str, new_version: str) -> Path:

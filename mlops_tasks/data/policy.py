@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlops_tasks.columns import BAR_FIELDS
 from mlops_tasks.config import Decision, VintagePolicySettings
 from mlops_tasks.data.changes import ADDED, HISTORY, READJUSTED, REFACTORED, REMOVED, ROUNDED, SCALED
 
@@ -272,7 +273,7 @@ def _of_instruments(info: Mapping[str, Any], summary: Summary) -> float:
 
 
 def _cells(info: Mapping[str, Any]) -> str:
-    fields = ", ".join(f"{name} {count}" for name, count in info["fields"].items())
+    fields = ", ".join(f"{name} {info['fields'][name]}" for name in BAR_FIELDS if name in info["fields"])
     return (
         f"{info['rows']} rows of {info['instruments']} instruments ({', '.join(info['first'][:5])}"
         f"{', ...' if info['instruments'] > 5 else ''}), {info['first_date']} to {info['last_date']}, cells: {fields}"

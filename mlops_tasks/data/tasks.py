@@ -10,8 +10,8 @@ from typing import Any
 
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data import staging as store
-from mlops_tasks.data.data_docs import render_docs
 from mlops_tasks.data.acceptance import Acceptance, assess
+from mlops_tasks.data.data_docs import render_docs
 from mlops_tasks.data.qlib_store import ensure_store, prune_stores, write_qlib_store
 from mlops_tasks.data.snapshots import checkout_vintage, pin_vintage, pointer_path
 from mlops_tasks.data.sources import ParsedBars, read_source
@@ -109,7 +109,7 @@ def compare_vintages_task(*, data_version: str) -> dict[str, Any]:
     settings = load_settings()
     found = _acceptable(settings, data_version)
     if found.decision == "warn":
-        raise_alert(settings, kind="vintage_warning", subject=data_version, message=found.text)
+        raise_alert(settings, kind="history_changed", subject=data_version, message=found.text)
     log.info("vintage %s against %s: %s", data_version, found.old, found.decision)
     return found.to_json()
 
@@ -197,9 +197,7 @@ def _validation_report(settings: Settings, staging: str) -> store.Report:
         return report or concluded
 
 
-def _conclude(
-    settings: Settings, parsed: ParsedBars, staging: str, judged: tuple[Rules, Validation]
-) -> store.Report:
+def _conclude(settings: Settings, parsed: ParsedBars, staging: str, judged: tuple[Rules, Validation]) -> store.Report:
     rejected = ""
     rules, validation = judged
     quarantine = store.quarantine_path(settings, staging)
