@@ -277,12 +277,13 @@ def test_a_missing_last_close_does_not_delay_kama() -> None:
 
 
 def test_every_value_is_finite_or_nan() -> None:
-    """No volume, no range, a price of zero: where `ta` has infinities there is NaN, and later values do not suffer."""
+    """No volume, no range, prices of zero and beyond reason: NaN where `ta` has infinities, and no later value suffers."""
     bars = walk_bars(80, seed=8)
     bars.loc[30:33, "volume"] = 0.0
     bars.loc[35, [*PRICES]] = [0.0, 0.0, 0.0, 0.0]
     bars.loc[37, ["high", "low"]] = bars.loc[37, "open"]
     bars.loc[38, "close"] = np.inf
+    bars.loc[40, [*PRICES]] = 1e307
     values = compute_indicators(bars, ALL).drop(columns=["datetime", "instrument"])
     assert not np.isinf(values.to_numpy()).any()
     assert values.iloc[-1].notna().sum() > 0.9 * values.shape[1]

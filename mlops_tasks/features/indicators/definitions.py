@@ -232,7 +232,7 @@ def kdj(bar: Bar, window: Window = 9, smooth_k: Window = 3, smooth_d: Window = 3
     """KDJ, as Chinese charts have it: K and D smooth the raw stochastic value recursively, J = 3 K - 2 D.
 
     K = (K' * (smooth_k - 1) + RSV) / smooth_k and likewise D from K, both started with the first value, as the chart
-    language's `SMA(x, n, 1)` does (others start with 50). `ta` has no KDJ.
+    language's `SMA(x, n, 1)` does (others start with 50); a window without a range leaves them. `ta` has no KDJ.
     """
     k = ewm(_stochastic(bar, window), _centre_of_mass(smooth_k), 1)
     d = ewm(k, _centre_of_mass(smooth_d), 1)

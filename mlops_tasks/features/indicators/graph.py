@@ -1,56 +1,19 @@
 """The steps that indicators are made of: a small language of series, in which a definition reads like its formula.
 
 A node is a series of one instrument, one value a bar it has; nodes combine with `+ - * /`, numbers included, and with
-the functions below. A value is a number or NaN, and NaN is what every function makes of NaN unless it says otherwise.
-Bars before the first one count as NaN. No function looks at later bars.
+the functions below. A value is a number or NaN, and NaN is what every function makes of NaN unless it says otherwise;
+recursions take an infinity for NaN, lest it stay. Bars before the first one count as NaN. No function looks at later
+bars.
 """
 
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import IntEnum, auto
 from functools import cached_property
 from typing import NamedTuple
 
 from mlops_tasks.columns import CLOSE, HIGH, LOW, OPEN, VOLUME
-
-
-class Op(IntEnum):
-    """What a node is; `kernels.py` has the arithmetic."""
-
-    FIELD = auto()
-    LITERAL = auto()
-    ADD = auto()
-    SUBTRACT = auto()
-    MULTIPLY = auto()
-    DIVIDE = auto()
-    ABSOLUTE = auto()
-    ROOT = auto()
-    LOG = auto()
-    GREATER = auto()
-    LESS = auto()
-    COALESCE = auto()
-    SELECT = auto()
-    TRUE_RANGE = auto()
-    LAG = auto()
-    SUM = auto()
-    MEAN = auto()
-    MEAN_KNOWN = auto()
-    EXTREME = auto()
-    EXTREME_KNOWN = auto()
-    FIRST_EXTREME = auto()
-    WEIGHTED_MEAN = auto()
-    ABSOLUTE_DEVIATION = auto()
-    STANDARD_DEVIATION = auto()
-    EWM = auto()
-    WILDER_MEAN = auto()
-    WILDER_SUM = auto()
-    TOTAL = auto()
-    PRODUCT = auto()
-    FIRST = auto()
-    KAMA = auto()
-    PSAR = auto()
-
+from mlops_tasks.features.indicators.kernels import Op
 
 _HIGH, _LOW = (1.0,), (-1.0,)
 

@@ -9,18 +9,55 @@ The inner loops of windows run along time for one lag: independent operations, w
 instructions without changing any result. Compiled code is cached as in `features/kernels.py`.
 """
 
+from enum import IntEnum, auto
 from typing import NamedTuple
 
 import numba
 import numpy as np
 
-from mlops_tasks.features.indicators.graph import Op
 from mlops_tasks.features.kernels import FloatArray, IntArray
 
 CHUNK = 256
 """Bars that are computed together: the buffer then stays in the processor's cache."""
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+
+class Op(IntEnum):
+    """What a step does. It stands in this file because cached code is renewed when its own file changes."""
+
+    FIELD = auto()
+    LITERAL = auto()
+    ADD = auto()
+    SUBTRACT = auto()
+    MULTIPLY = auto()
+    DIVIDE = auto()
+    ABSOLUTE = auto()
+    ROOT = auto()
+    LOG = auto()
+    GREATER = auto()
+    LESS = auto()
+    COALESCE = auto()
+    SELECT = auto()
+    TRUE_RANGE = auto()
+    LAG = auto()
+    SUM = auto()
+    MEAN = auto()
+    MEAN_KNOWN = auto()
+    EXTREME = auto()
+    EXTREME_KNOWN = auto()
+    FIRST_EXTREME = auto()
+    WEIGHTED_MEAN = auto()
+    ABSOLUTE_DEVIATION = auto()
+    STANDARD_DEVIATION = auto()
+    EWM = auto()
+    WILDER_MEAN = auto()
+    WILDER_SUM = auto()
+    TOTAL = auto()
+    PRODUCT = auto()
+    FIRST = auto()
+    KAMA = auto()
+    PSAR = auto()
 
 
 class Tape(NamedTuple):
@@ -304,14 +341,14 @@ def _recursive(
     elif op == Op.TOTAL:
         total = slots[0]
         for j in range(len(out)):
-            total = total if np.isnan(x[j]) else total + x[j]
-            out[j] = np.nan if np.isnan(x[j]) else total
+            total = total + x[j] if np.isfinite(x[j]) else total
+            out[j] = total if np.isfinite(x[j]) else np.nan
         slots[0] = total
     elif op == Op.PRODUCT:
         product = slots[0]
         for j in range(len(out)):
-            product = product if np.isnan(x[j]) else product * x[j]
-            out[j] = np.nan if np.isnan(x[j]) else product
+            product = product * x[j] if np.isfinite(x[j]) else product
+            out[j] = product if np.isfinite(x[j]) else np.nan
         slots[0] = product
     elif op == Op.FIRST:
         first = slots[0]
@@ -325,13 +362,13 @@ def _recursive(
 
 @_compiled
 def _ewm(x: FloatArray, alpha: float, least: float, slots: FloatArray, out: FloatArray) -> None:
-    """The recursion of pandas 2.1 and later, with its own weight after missing values where alpha is exactly 1 / 2."""
+    """The recursion of pandas 3, with its own weight after missing values where alpha is exactly 1 / 2."""
     average, old_weight, known = slots[0], slots[1], slots[2]
     for j in range(len(out)):
-        value = x[j]
+        value, is_known = x[j], np.isfinite(x[j])
         if not np.isnan(average):
             old_weight *= 1.0 - alpha
-            if not np.isnan(value):
+            if is_known:
                 if average != value:
                     new_weight = 1.0 - old_weight if alpha == 0.5 else alpha
                     average = old_weight * average + new_weight * value
@@ -339,9 +376,9 @@ def _ewm(x: FloatArray, alpha: float, least: float, slots: FloatArray, out: Floa
                     if weights != 1.0:  # a division by 1 changes nothing, but takes most of the time
                         average /= weights
                 old_weight = 1.0
-        else:
+        elif is_known:
             average = value
-        known += 1.0 if not np.isnan(value) else 0.0
+        known += 1.0 if is_known else 0.0
         out[j] = average if known >= least else np.nan
     slots[0], slots[1], slots[2] = average, old_weight, known
 
@@ -352,7 +389,7 @@ def _wilder(x: FloatArray, window: int, share: float, slots: FloatArray, out: Fl
     value, known = slots[0], slots[1]
     for j in range(len(out)):
         out[j] = np.nan
-        if not np.isnan(x[j]):
+        if np.isfinite(x[j]):
             value = value + x[j] * share if known < window else value - value / window + x[j] * share
             known += 1.0
             if known >= window:

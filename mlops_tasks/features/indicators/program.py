@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlops_tasks.features.indicators.graph import INITIAL_STATE, Node, Op, walk
-from mlops_tasks.features.indicators.kernels import Tape
+from mlops_tasks.features.indicators.graph import INITIAL_STATE, Node, walk
+from mlops_tasks.features.indicators.kernels import Op, Tape
 from mlops_tasks.features.kernels import FloatArray
 
 

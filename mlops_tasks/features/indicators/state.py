@@ -185,8 +185,6 @@ class IndicatorState:
             specs = parse_indicators(json.loads(str(parts["specs"])), "indicator state: specs")
             state = cls(specs, parts["instruments"], parts["last_days"], parts["values"])
         except (OSError, KeyError, EOFError, zipfile.BadZipFile, ValueError) as error:
-            if isinstance(error, StoreError):
-                raise
             raise StoreError(f"indicator state cannot be read ({error}): {remedy}") from None
         expected = (len(state._instruments), len(state._program.initial_state))
         if state._values.shape != expected or len(state._last_days) != expected[0]:
