@@ -277,7 +277,7 @@ def test_a_missing_last_close_does_not_delay_kama() -> None:
 
 
 def test_every_value_is_finite_or_nan() -> None:
-    """No volume, no range, prices of zero and beyond reason: NaN where `ta` has infinities, and no later value suffers."""
+    """No volume, no range, prices of zero or beyond reason: NaN where `ta` has infinities; no later value suffers."""
     bars = walk_bars(80, seed=8)
     bars.loc[30:33, "volume"] = 0.0
     bars.loc[35, [*PRICES]] = [0.0, 0.0, 0.0, 0.0]
