@@ -23,4 +23,4 @@ def settings(home: Path) -> Settings:
 
 
 # The real panels are no part of the project; where they are absent, the tests on made markets cover the same code.
-collect_ignore = [] if PANELS.is_dir() else ["test_panels.py", "test_panels_calendars.py"]
+collect_ignore = [] if PANELS.is_dir() else ["test_panels.py", "test_panels_calendars.py", "test_panel_diff.py"]
