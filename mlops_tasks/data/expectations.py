@@ -29,6 +29,8 @@ SEVERITIES = {
 }
 """What a broken expectation of each suite may lead to."""
 
+_DAY_NS = 86_400_000_000_000
+
 Positions = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
@@ -192,38 +194,38 @@ def _pair_greater(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
 
 
 def _unique_together(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
-    key = np.zeros(len(frame), dtype=np.int64)
+    key, space = np.zeros(len(frame), dtype=np.int64), 1
     present = np.ones(len(frame), dtype=bool)
     for name in kwargs["column_list"]:
         codes, count = _codes(frame[name])
         present &= codes >= 0
-        key = key * count + codes
-    broken = np.zeros(len(frame), dtype=bool)
-    if not present.all():
-        rows = np.flatnonzero(present)
-        broken[rows] = _repeated(key[rows])
-        return broken
-    return _repeated(key)
+        key, space = key * count + codes, space * count
+    if present.all():
+        return _repeated(key, space)
+    broken, rows = np.zeros(len(frame), dtype=bool), np.flatnonzero(present)
+    broken[rows] = _repeated(key[rows], space)
+    return broken
 
 
-def _repeated(key: NDArray[np.int64]) -> Booleans:
-    """Whether each value occurs more than once; keys that only rise are distinct."""
-    if bool((key[1:] > key[:-1]).all()):
-        return np.zeros(len(key), dtype=bool)
+def _repeated(key: NDArray[np.int64], space: int) -> Booleans:
+    """Whether each key (0..space-1) occurs more than once; counted where the keys are dense, else hashed."""
+    if space <= 8 * len(key):
+        return (np.bincount(key, minlength=1) > 1)[key]
     return pd.Series(key).duplicated(keep=False).to_numpy()
 
 
 def _codes(column: pd.Series) -> tuple[NDArray[Any], int]:
-    """An integer for each value, -1 where it is missing, and their number."""
+    """A number for each value, the same for equal ones, and their bound; -1 where the value is missing."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(), len(column.cat.categories)
-    if column.dtype.kind == "M":
-        moments = column.to_numpy()
-        days = moments.astype("datetime64[D]")
-        if (days == moments)[~np.isnat(days)].all() and not np.isnat(days).all():
-            numbers = days.astype(np.int64)
-            lowest = numbers[~np.isnat(days)].min()
-            return np.where(np.isnat(days), -1, numbers - lowest), int(numbers.max() - lowest) + 1
+    if column.dtype == "datetime64[ns]":
+        moments = column.to_numpy().view(np.int64)
+        days = moments // _DAY_NS
+        known = moments != np.iinfo(np.int64).min
+        if known.any() and bool((days * _DAY_NS == moments)[known].all()):
+            days -= days[known].min()
+            days[~known] = -1
+            return days, int(days.max()) + 1
     codes, values = pd.factorize(column)
     return codes, len(values)
 

@@ -140,23 +140,61 @@ def measure_repeats(
 
 
 @_compiled
+def number_days(moments: NDArray[np.int64], day: int, missing: int) -> tuple[Integers, int]:
+    """Each moment's day since the earliest (-1 where it is `missing`), and that earliest day; `day` in its unit."""
+    days = np.empty(len(moments), dtype=np.int32)
+    first = np.int32(2**31 - 1)
+    for row in range(len(moments)):
+        if moments[row] == missing:
+            days[row] = -(2**31)
+        else:
+            days[row] = moments[row] // day
+            first = min(first, days[row])
+    for row in range(len(days)):
+        days[row] = -1 if days[row] == -(2**31) else days[row] - first
+    return days, int(first)
+
+
+@_compiled
+def count_keys(keys: Integers, count: int) -> NDArray[np.int64]:
+    """How often each key 0..count-1 occurs; others are left out."""
+    counts = np.zeros(count, dtype=np.int64)
+    for key in keys:
+        if key >= 0:
+            counts[key] += 1
+    return counts
+
+
+@_compiled
+def mark_presence(codes: Integers, days: Integers, places: Integers, present: NDArray[np.bool_]) -> None:
+    """`present` (instrument, place): whether the instrument has a row on the day at that place."""
+    for row in range(len(codes)):
+        if codes[row] >= 0 and days[row] >= 0:
+            present[codes[row], places[days[row]]] = True
+
+
+@_compiled
 def place_days(
     rows: tuple[Integers, Integers],
     calendar_of: Integers,
-    tables: tuple[Integers, NDArray[np.int8]],
-    until: Integers,
-    on_session: NDArray[np.int8],
+    tables: tuple[Integers, NDArray[np.int8], Integers],
+    out: tuple[Integers, Integers, NDArray[np.int8]],
 ) -> None:
-    """`until`: sessions of the row's calendar up to its day; `on_session`: whether that day is one (1 without a key).
+    """Of each row: sessions of its calendar up to its day; the number of its session among those of all calendars, -1
+    off the calendar; and whether the day is a session (1 without a key).
 
-    `rows` = (codes, days); `calendar_of` each code; `tables` = the same two for (calendar, day)."""
+    `rows` = (codes, days); `calendar_of` each code; `tables` = sessions until and whether it is one for (calendar,
+    day), and sessions of the calendars before."""
     codes, days = rows
-    counts, opened = tables
+    counts, opened, before = tables
+    until, sessions, on_session = out
     for row in range(len(codes)):
         if codes[row] >= 0 and days[row] >= 0:
             calendar = calendar_of[codes[row]]
             until[row] = counts[calendar, days[row]]
             on_session[row] = opened[calendar, days[row]]
+            if on_session[row]:
+                sessions[row] = before[calendar] + until[row] - 1
 
 
 @_compiled

@@ -69,8 +69,9 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
     """
     panel = _Panel(frame, calendar)
     rows = _row_measures(panel, parameters)
+    measured = pd.DataFrame(rows, copy=False)
     return Measures(
-        frame.assign(**rows),
+        pd.concat([frame.drop(columns=INSTRUMENT), measured], axis=1),
         _instrument_measures(panel, rows, parameters),
         _session_measures(panel, rows, parameters),
         panel.codes,
@@ -85,19 +86,13 @@ class _Panel:
         codes, names = pd.factorize(frame[INSTRUMENT])
         self.codes = codes.astype(np.int32)
         self.names = [str(name) for name in names]
-        moments = frame[DATETIME].to_numpy().astype("datetime64[ns]").view(np.int64)
-        known = ~np.isnat(moments.view("datetime64[ns]"))
-        self.first_day = int(moments[known].min() // _DAY_NS) if known.any() else 0
-        self.days = np.where(known, moments // _DAY_NS - self.first_day, -1).astype(np.int32)
+        moments = frame[DATETIME].to_numpy().astype("datetime64[ns]", copy=False).view(np.int64)
+        self.days, self.first_day = kernels.number_days(moments, _DAY_NS, np.iinfo(np.int64).min)
         self.day_count = int(self.days.max(initial=-1)) + 1
-        keyed = (self.codes >= 0) & known
-        whole = bool(keyed.all())
-        owners, days = (self.codes, self.days) if whole else (self.codes[keyed], self.days[keyed])
-        self.calendar_of = calendars.instrument_calendars(
-            calendar, owners.astype(np.int64), self.dates(days), len(self.names)
-        )
+        keyed = (self.codes >= 0) & (self.days >= 0)
+        self.calendar_of = self._calendars(calendar)
         self.calendar_names = sorted(set(self.calendar_of))
-        self.rows_of = np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
+        self.rows_of = kernels.count_keys(self.codes, len(self.names))
         self.order = self._order(keyed)
         usable = keyed & (self.column(CLOSE) > 0) & (self.column(FACTOR) > 0)
         self.chain = self.order if usable.all() else self.order[usable[self.order]]
@@ -122,6 +117,19 @@ class _Panel:
         """The rows with a key in the order of their days."""
         return kernels.bucket_order(np.flatnonzero(self.days >= 0).astype(np.int32), self.days, self.day_count)
 
+    def _calendars(self, calendar: str) -> list[str]:
+        """The calendar of each instrument: it follows from its days, so those of equal days are asked about once."""
+        seen = kernels.count_keys(self.days, self.day_count) > 0
+        present = np.zeros((len(self.names), int(seen.sum())), dtype=bool)
+        kernels.mark_presence(self.codes, self.days, (np.cumsum(seen) - 1).astype(np.int32), present)
+        numbers: dict[bytes, int] = {}
+        pattern_of = [numbers.setdefault(row.tobytes(), len(numbers)) for row in np.packbits(present, axis=1)]
+        firsts = np.unique(np.array(pattern_of, dtype=np.int64), return_index=True)[1]
+        patterns, places = np.nonzero(present[firsts])
+        days = self.dates(np.flatnonzero(seen)[places])
+        found = calendars.instrument_calendars(calendar, patterns, days, len(numbers))
+        return [found[pattern] for pattern in pattern_of]
+
     def _order(self, keyed: NDArray[np.bool_]) -> NDArray[np.int32]:
         rows = np.flatnonzero(keyed).astype(np.int32)
         if kernels.is_ordered(self.codes, self.days):
@@ -130,14 +138,17 @@ class _Panel:
         return kernels.bucket_order(by_day, self.codes, len(self.names))
 
     @cached_property
-    def session_tables(self) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-        """Of each calendar and day since the first: sessions until then, and whether it is one."""
+    def session_tables(self) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
+        """Of each calendar and day since the first: sessions until then, and whether it is one; and the number of
+        sessions of the calendars before each, that of all at the end."""
         opened = np.zeros((len(self.calendar_names), self.day_count), dtype=np.int8)
         if self.day_count:
             first, last = self.dates(np.array([0, self.day_count - 1]))
             for number, name in enumerate(self.calendar_names):
                 opened[number, calendars.sessions(name, first, last).astype(np.int64) - self.first_day] = 1
-        return np.cumsum(opened, axis=1, dtype=np.int32), opened
+        totals = opened.sum(axis=1, dtype=np.int32)
+        before = np.concatenate([[0], np.cumsum(totals)]).astype(np.int32)
+        return np.cumsum(opened, axis=1, dtype=np.int32), opened, before
 
     @cached_property
     def calendar_codes(self) -> NDArray[np.int32]:
@@ -145,12 +156,26 @@ class _Panel:
         return np.array([self.calendar_names.index(name) for name in self.calendar_of], dtype=np.int32)
 
     @cached_property
-    def sessions(self) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-        """Of each row: sessions of its calendar up to its day, and whether that is one."""
-        until = np.zeros(len(self.codes), dtype=np.int32)
-        on_session = np.ones(len(self.codes), dtype=np.int8)
-        kernels.place_days((self.codes, self.days), self.calendar_codes, self.session_tables, until, on_session)
-        return until, on_session
+    def placed(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
+        """Of each row: sessions of its calendar up to its day, its session's number, whether it is on one."""
+        count = len(self.codes)
+        until, sessions = np.zeros(count, dtype=np.int32), np.full(count, -1, dtype=np.int32)
+        on_session = np.ones(count, dtype=np.int8)
+        kernels.place_days(
+            (self.codes, self.days), self.calendar_codes, self.session_tables, (until, sessions, on_session)
+        )
+        return until, sessions, on_session
+
+    @cached_property
+    def spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and last row by day of each instrument, -1 where none has a day."""
+        first, last = np.full(len(self.names), -1, dtype=np.int64), np.full(len(self.names), -1, dtype=np.int64)
+        if len(self.order):
+            owners = self.codes[self.order]
+            changes = np.flatnonzero(owners[1:] != owners[:-1]) + 1
+            begins, ends = np.concatenate([[0], changes]), np.concatenate([changes, [len(owners)]]) - 1
+            first[owners[begins]], last[owners[ends]] = self.order[begins], self.order[ends]
+        return first, last
 
 
 def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +189,7 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
     kernels.measure_repeats(chain, codes, panel.columns(*PRICES, VOLUME), repeats, flat_repeats)
     spike = np.zeros(count, dtype=np.float32)
     kernels.measure_spikes(chain, codes, panel.columns(*PRICES, FACTOR), parameters["spike_agreement"], spike)
-    until, on_session = panel.sessions
+    until, _, on_session = panel.placed
     kernels.measure_gaps(chain, codes, until, missing)
     return {
         INSTRUMENT: pd.Categorical.from_codes(codes, pd.Index(panel.names, dtype="str")),
@@ -190,7 +215,7 @@ def _case_clash(panel: _Panel) -> pd.Categorical:
 
 
 def _instrument_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mapping[str, Any]) -> pd.DataFrame:
-    first, last = _spans(panel)
+    first, last = panel.spans
     gap, gap_row = _largest(panel, rows["sessions_missing"])
     factor_gap, factor_row = _largest(panel, rows["factor_gap"])
     levels = panel.columns(OPEN, CLOSE, VOLUME, FACTOR)
@@ -227,17 +252,6 @@ def _both_ways(ratios: list[float]) -> NDArray[np.float64]:
     return np.sort(np.concatenate([1 / upwards, upwards]))
 
 
-def _spans(panel: _Panel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last row by day of each instrument, -1 where none has a day."""
-    first, last = np.full(len(panel.names), -1, dtype=np.int64), np.full(len(panel.names), -1, dtype=np.int64)
-    owners = panel.codes[panel.order]
-    changes = np.flatnonzero(np.diff(owners)) + 1
-    begins = np.concatenate([[0], changes]) if len(owners) else changes
-    ends = np.concatenate([changes, [len(owners)]]) - 1 if len(owners) else changes
-    first[owners[begins]], last[owners[ends]] = panel.order[begins], panel.order[ends]
-    return first, last
-
-
 def _largest(panel: _Panel, values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Largest positive value of each instrument and its row; 0 and -1 where there is none."""
     rows = np.flatnonzero(values > 0)
@@ -261,14 +275,9 @@ def _events(panel: _Panel, name: str, found: list[tuple[int, float]]) -> dict[st
 
 
 def _session_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mapping[str, Any]) -> pd.DataFrame:
-    counts, opened = panel.session_tables
-    totals = counts[:, -1].astype(np.int64) if panel.day_count else np.zeros(len(panel.calendar_names), dtype=np.int64)
-    offsets = np.concatenate([[0], np.cumsum(totals)])
-    until, on_session = panel.sessions
-    keyed = (panel.codes >= 0) & (panel.days >= 0) & (on_session == 1)
-    base = offsets[:-1][panel.calendar_codes].astype(np.int32) - 1
-    sessions = np.where(keyed, base[panel.codes] + until, -1).astype(np.int32) if len(base) else until
-    bars = np.bincount(sessions[sessions >= 0], minlength=offsets[-1])
+    _, opened, offsets = panel.session_tables
+    _, sessions, _ = panel.placed
+    bars = kernels.count_keys(sessions, offsets[-1])
     counted = [np.zeros(offsets[-1], dtype=np.int32) for _ in range(3)]
     medians = [np.full(offsets[-1], np.nan) for _ in range(2)]
     kernels.measure_sessions(
@@ -280,16 +289,15 @@ def _session_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mappin
     )
     moved, jumped, repeated = counted
     enough = moved >= parameters["min_instruments"]
-    spans = _spans(panel)
     frames = []
     for number, name in enumerate(panel.calendar_names):
         part = slice(offsets[number], offsets[number + 1])
-        live, expected = _live(panel, number, spans)
+        live, expected = _live(panel, number)
         shared = np.where(enough[part], moved[part], np.nan)
         judged = (expected >= parameters["min_instruments"]) & (bars[part] > 0)
         frame = pd.DataFrame(
             {
-                CALENDAR: pd.array([name] * int(totals[number]), dtype="str"),
+                CALENDAR: pd.array([name] * int(opened[number].sum()), dtype="str"),
                 DATETIME: panel.dates(np.flatnonzero(opened[number])).astype("datetime64[s]"),
                 "instruments": expected,
                 "bars": bars[part],
@@ -305,13 +313,11 @@ def _session_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mappin
     return pd.concat(frames, ignore_index=True) if frames else empty
 
 
-def _live(
-    panel: _Panel, number: int, spans: tuple[NDArray[np.int64], NDArray[np.int64]]
-) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+def _live(panel: _Panel, number: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Of each session of a calendar: whether it lies between the calendar's first and last row, and the number of
     instruments that are expected to have a bar."""
     until = panel.session_tables[0][number]
-    first, last = spans
+    first, last = panel.spans
     own = (panel.calendar_codes == number) & (first >= 0)
     total = int(until[-1]) if len(until) else 0
     live, change = np.zeros(total, dtype=bool), np.zeros(total + 1, dtype=np.int64)

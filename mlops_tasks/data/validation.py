@@ -120,7 +120,7 @@ class Validation:
         """Rule to the number of rows that are quarantined for it."""
         rows = {broken.rule.rule: len(broken.positions) for broken in self._of_bars()}
         return rows | {
-            broken.rule.rule: sum(len(self._rows_of(code)) for code in broken.positions)
+            broken.rule.rule: int(self.measures.instruments["rows"].iloc[broken.positions].sum())
             for broken in _with(self.instruments, INSTRUMENT_WHOLE)
         }
 
@@ -164,13 +164,15 @@ class Validation:
                 rows = broken.positions[start : start + EXPLAINED]
                 reasons = _reasons(broken.rule, self._bar_evidence(broken.rule, rows), quoted=start == 0)
                 yield self._failure_table(rows, broken.rule, reasons, None)
-        for broken in _with(self.instruments, INSTRUMENT_WHOLE):
+        whole = _with(self.instruments, INSTRUMENT_WHOLE)
+        rows_of = self._rows_of(np.unique(np.concatenate([broken.positions for broken in whole]))) if whole else {}
+        for broken in whole:
             evidence = self.measures.instruments.iloc[broken.positions]
             reasons = _reasons(broken.rule, evidence, quoted=True).to_pylist()
             for code, reason, day in zip(
                 broken.positions, reasons, evidence[broken.rule.dated].to_numpy(), strict=True
             ):
-                rows = self._rows_of(code)
+                rows = rows_of[int(code)]
                 yield self._failure_table(rows, broken.rule, pa.array([reason] * len(rows)), day)
 
     def notes(self, severity: str) -> pd.DataFrame:
@@ -214,8 +216,14 @@ class Validation:
     def _of_bars(self) -> list[Broken]:
         return [broken for broken in self.bars if broken.rule.severity != WARNING]
 
-    def _rows_of(self, code: Any) -> Positions:
-        return np.flatnonzero(self.measures.codes == code)
+    def _rows_of(self, instruments: Positions) -> dict[int, Positions]:
+        """The rows of each of these instruments."""
+        wanted = np.zeros(len(self.measures.instruments) + 1, dtype=bool)
+        wanted[instruments] = True
+        rows = np.flatnonzero(wanted[self.measures.codes])
+        rows = rows[np.argsort(self.measures.codes[rows], kind="stable")]
+        begins = np.searchsorted(self.measures.codes[rows], instruments)
+        return dict(zip(instruments.tolist(), np.split(rows, begins[1:]), strict=True))
 
     def _bar_evidence(self, rule: Rule, rows: Positions) -> pd.DataFrame:
         evidence = self.measures.rows.iloc[rows]
