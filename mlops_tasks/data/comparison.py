@@ -62,6 +62,8 @@ class Part:
     added: Rows
     removed: Rows
     appended: Rows
+    last: Rows
+    """The old rows of the old last day; none where it lies in another part."""
     jumps: pd.DataFrame
     old_days: Integers
     new_days: Integers
@@ -87,6 +89,7 @@ def compare_part(old: Rows, new: Rows, instruments: int, last_old_day: int) -> P
         added=new.at(np.flatnonzero(only_new & ~later)),
         removed=old.at(_without(len(old.codes), old_at)),
         appended=new.at(np.flatnonzero(only_new & later)),
+        last=old.at(np.flatnonzero(old.days == last_old_day)),
         jumps=_new_jumps(old, new, (old_at, new_at)),
         old_days=np.unique(old.days),
         new_days=np.unique(new.days),

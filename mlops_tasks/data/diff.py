@@ -203,8 +203,9 @@ def _diff(old: _Side, new: _Side, versions: tuple[str, str], calendar: str) -> V
     changes = _changes(parts, names, old)
     universe = _universe_changes(old.spells, new.spells, old.span[1])
     jumps = _jumps(unequal, names)
+    last = next((part.last for part in unequal if len(part.last.codes)), None)
     appended = appended_info(
-        Rows.of(old.read(old.span[1], old.span[1]), names),
+        last or Rows.of(old.read(old.span[1], old.span[1]), names),
         [part.appended for part in unequal],
         names,
         calendar,
