@@ -11,7 +11,12 @@ from mlops_tasks.data.vintages import Day, Vintage
 
 
 class QlibDataProvider:
-    """Frames indexed by (datetime, instrument), sorted, over one vintage."""
+    """Frames of one vintage: index (datetime, instrument), sorted and unique, one float64 column a field.
+
+    Only the fields and days that are asked for are read. The fields are those of `BAR_FIELDS`; both days are included;
+    a pair without a bar (suspended, not listed) is no row. Rounded to float32, `adjusted` is what Qlib reads from the
+    vintage's store under the same names with a `$` before them.
+    """
 
     def __init__(self, vintage: Vintage, universe: Literal["all", "members"] = "all") -> None:
         """`members` keeps only the rows of days on which the instrument belongs to the universe."""
@@ -21,11 +26,17 @@ class QlibDataProvider:
     def adjusted(
         self, fields: Sequence[str] = BAR_FIELDS, start: Day | None = None, end: Day | None = None
     ) -> pd.DataFrame:
-        """Adjusted prices (raw * factor), volume / factor: Qlib's convention. Float64; NaN where absent."""
-        return self._indexed(self.vintage.adjusted_bars(start, end), fields)
+        """Prices times factor, volume (shares) divided by factor: Qlib's convention.
+
+        NaN: a volume or vwap that the source did not have.
+        """
+        return self._indexed(self.vintage.adjusted_bars(start, end, fields), fields)
 
     def raw(self, fields: Sequence[str] = BAR_FIELDS, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
-        """Prices and volume as traded. Float64; NaN where the source has none."""
+        """Prices (currency units) and volume (shares) as traded, and the factor.
+
+        NaN: a volume or vwap that the source did not have.
+        """
         return self._indexed(self.vintage.bars(fields, start, end), fields)
 
     def _indexed(self, bars: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:

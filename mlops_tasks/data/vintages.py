@@ -82,11 +82,15 @@ class Vintage:
             return pd.DataFrame(columns | {field: np.empty(0) for field in fields})
         return _sorted_frame(pa.concat_tables(tables).unify_dictionaries(), fields)
 
-    def adjusted_bars(self, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
-        """Bars in Qlib's convention, float64: open, high, low, close, vwap times factor; volume divided by factor."""
-        bars = self.bars(start=start, end=end)
-        scaled = {name: bars[name] * bars[FACTOR] for name in (*PRICES, VWAP)}
-        return bars.assign(**scaled, **{VOLUME: bars[VOLUME] / bars[FACTOR]})
+    def adjusted_bars(
+        self, start: Day | None = None, end: Day | None = None, fields: Sequence[str] = BAR_FIELDS
+    ) -> pd.DataFrame:
+        """As `bars` in Qlib's convention: open, high, low, close, vwap times factor; volume divided by factor."""
+        bars = self.bars(tuple(dict.fromkeys((*fields, FACTOR))), start, end)
+        scaled = {name: bars[name] * bars[FACTOR] for name in (*PRICES, VWAP) if name in bars}
+        if VOLUME in bars:
+            scaled[VOLUME] = bars[VOLUME] / bars[FACTOR]
+        return bars.assign(**scaled)[[DATETIME, INSTRUMENT, *fields]]
 
     def members(self) -> pd.DataFrame:
         """Membership spells (instrument, first_date, last_date) of instruments that have bars; both days included."""

@@ -1,6 +1,5 @@
 """Vintages: the version is the content, and nothing else."""
 
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -50,32 +49,6 @@ def version_in(folder: Path) -> str:
     return version_of(digest_years(canonical_bars(frame)), "all")
 
 
-@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    seed=st.integers(0, 2**16),
-    cuts=st.lists(st.integers(1, 119), max_size=3),
-    suffixes=st.lists(st.sampled_from([".csv", ".csv.gz", ".parquet"]), min_size=4, max_size=4),
-    compression=st.sampled_from(["snappy", "zstd", "gzip", None]),
-)
-def test_the_version_is_not_of_order_split_format_or_compression(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, cuts: list[int], suffixes: list[str], compression: str | None
-) -> None:
-    """However the same bars are shuffled, split over files, written and compressed, their version is the same."""
-    bars = make_bars()
-    whole = tmp_path_factory.mktemp("whole")
-    save(bars, whole / "bars.parquet")
-    parts = tmp_path_factory.mktemp("parts")
-    shuffled = bars.sample(frac=1, random_state=seed, ignore_index=True)
-    bounds = [0, *sorted(set(cuts)), len(bars)]
-    for i, (first, last) in enumerate(itertools.pairwise(bounds)):
-        part, path = shuffled[first:last], parts / f"{i}{suffixes[i]}"
-        if path.suffix == ".parquet":
-            part.to_parquet(path, compression=compression)
-        else:
-            part.to_csv(path, index=False)
-    assert version_in(parts) == version_in(whole)
-
-
 @pytest.mark.parametrize(
     ("column", "kind"),
     [
@@ -91,20 +64,6 @@ def test_the_version_is_not_of_types_that_keep_the_values(column: str, kind: str
     save(make_bars(), tmp_path / "a" / "bars.parquet")
     save(make_bars().astype({column: kind}), tmp_path / "b" / "bars.parquet")
     assert version_in(tmp_path / "a") == version_in(tmp_path / "b")
-
-
-@hypothesis_settings(max_examples=20)
-@given(row=st.integers(0, 119), column=st.sampled_from(["Open", "High", "Low", "Close", "Volume"]))
-def test_any_changed_value_is_a_new_version_of_its_year_alone(row: int, column: str) -> None:
-    """One changed bit changes the digest of its year, and of no other."""
-    names = ["datetime", "instrument", "open", "high", "low", "close", "volume"]
-    bars = make_bars().set_axis(names, axis=1).astype({"datetime": "datetime64[ns]"}).assign(vwap=np.nan, factor=1.0)
-    changed = bars.copy()
-    changed.loc[row, column.lower()] = np.nextafter(changed.loc[row, column.lower()], np.inf)
-    before, after = digest_years(canonical_bars(bars)), digest_years(canonical_bars(changed))
-    year = str(bars.loc[row, "datetime"].year)
-    assert [name for name in before if before[name] != after[name]] == [year]
-    assert version_of(before, "u") != version_of(after, "u") != version_of(after, "v")
 
 
 def test_bars_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The correctness properties that the user's plan names, each in a module with its number."""
