@@ -35,6 +35,9 @@ def read_source_task(*, source: str | None = None, universe: str | None = None) 
             log.info("%s: nothing new, staging %s was versioned before", chosen, staging)
         else:
             staging = store.write_staging(settings, parsed)
+    if parsed.failed:
+        told = "; ".join(f"{name}: {reason}" for name, reason in sorted(parsed.failed.items()))
+        raise_alert(settings, kind="instruments_not_fetched", subject=staging, message=f"{chosen}: {told}")
     return {"staging": staging, "rows": len(parsed.frame), "source": chosen}
 
 
@@ -51,8 +54,9 @@ def validate_bars_task(*, staging: str) -> dict[str, Any]:
     log.info("received %s, accepted %s, quarantined %s", report.received, report.accepted, report.quarantined)
     for rule, count in (report.rules | report.warnings).items():
         log.info("rule %s: %s", rule, count)
-    for instrument, rules in report.instruments.items():
-        log.warning("%s is quarantined whole: %s", instrument, ", ".join(rules))
+    if report.instruments:
+        told = "; ".join(f"{name}: {', '.join(rules)}" for name, rules in report.instruments.items())
+        raise_alert(settings, kind="instruments_quarantined", subject=staging, message=told)
     if report.rejected:
         raise_alert(settings, kind="vintage_rejected", subject=staging, message=report.rejected)
         raise VintageRejectedError(report.rejected)

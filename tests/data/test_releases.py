@@ -15,6 +15,7 @@ from mlops_tasks.data.releases import load_releases, releases_path
 from mlops_tasks.data.tasks import read_source_task, validate_bars_task
 from mlops_tasks.data.validation import load_rules
 from mlops_tasks.errors import StoreError
+from mlops_tasks.state.history import newest_alerts
 from tests.data.market import make_bars, save, sync
 
 DAYS = 300
@@ -44,6 +45,8 @@ def test_a_released_row_passes_its_rule_from_the_next_sync_on(settings: Settings
     bars, source = market(tmp_path)
     first = sync(source)
     assert first["rules"] == {"price_spike": 1, "unadjusted_split": DAYS}
+    alerts = newest_alerts(settings, 5)
+    assert [(alert.kind, alert.message) for alert in alerts] == [("instruments_quarantined", "S01: unadjusted_split")]
     made = release(
         settings, rule="price_spike", instrument="S00", day=day_of(bars, 50), reason="the exchange confirms it"
     )
