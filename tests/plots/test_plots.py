@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from mlops_tasks.plots import comparison, drift, evaluation
+from mlops_tasks.plots import comparison, drift, evaluation, vintage_diff
 from mlops_tasks.plots.figure import png_bytes
 
 DAYS = pd.bdate_range("2023-01-02", periods=60, name="datetime")
@@ -18,6 +18,14 @@ SCORES = drift.ScoreHistogram(EDGES, np.full(50, 0.02), np.full(50, 0.02))
 DAILY = pd.DataFrame({"return": NOISE, "cost": 0.0002, "bench": NOISE * 0.5})
 QUANTILES = pd.DataFrame(RNG.normal(size=(60, 10)), DAYS, pd.RangeIndex(1, 11))
 TABLE = pd.DataFrame({"psi": [0.3, np.nan, 0.15, 0.01]}, index=list("abcd"))
+
+CHANGES = pd.DataFrame(
+    {
+        "date": pd.to_datetime(["2020-01-01", "2020-01-04", "2020-02-29", "2020-06-30"]),
+        "field": pd.Categorical(["close", "close", "volume", "close"], categories=["close", "volume", "factor"]),
+        "class": pd.Categorical(["restated", "restated", "restated", "emptied"]),
+    }
+)
 
 PLOTS: dict[str, Callable[[], Figure]] = {
     "ic": lambda: evaluation.plot_ic(evaluation.ic_info(NOISE, NOISE)),
@@ -30,6 +38,8 @@ PLOTS: dict[str, Callable[[], Figure]] = {
     "importance_empty": lambda: evaluation.plot_importance(evaluation.importance_info({})),
     "drift": lambda: drift.plot_drift(drift.drift_info(TABLE, (0.1, 0.25), SCORES, "Drift")),
     "drift_empty": lambda: drift.plot_drift(drift.drift_info(TABLE[:0], (0.1, 0.25), SCORES, "Drift")),
+    "vintage_diff": lambda: vintage_diff.plot_vintage_diff(vintage_diff.vintage_diff_info(CHANGES, "a to b")),
+    "vintage_diff_empty": lambda: vintage_diff.plot_vintage_diff(vintage_diff.vintage_diff_info(CHANGES[:0], "a to b")),
     "comparison": lambda: comparison.plot_comparison(comparison.comparison_info(NOISE, 0.001, 0.2, "2 against 1")),
 }
 
@@ -57,6 +67,14 @@ def test_importance_takes_the_strongest_first() -> None:
     """Shares of absolute values, the strongest first, cut at `top`."""
     info = evaluation.importance_info({"a": 1.0, "b": -3.0, "c": 1.0}, top=2)
     assert info.shares.to_dict() == {"b": 0.6, "a": 0.2} and info.n_features == 3
+
+
+def test_changed_cells_are_counted_by_period_field_and_class() -> None:
+    """Half a year is cut into periods of four days from the first change on; no change is lost or counted twice."""
+    info = vintage_diff.vintage_diff_info(CHANGES, "t")
+    assert info.by_period["close"].tolist() == [2, 0, 1] and info.by_period["volume"].tolist() == [0, 1, 0]
+    assert [str(day.date()) for day in info.by_period.index] == ["2020-01-01", "2020-02-26", "2020-06-29"]
+    assert info.by_class.to_dict() == {"emptied": 1, "restated": 3}
 
 
 def test_quantiles_are_in_basis_points() -> None:
