@@ -43,6 +43,7 @@ UNFINISHED = (
     "staging/.*",
     "quarantine/.*",
     "quarantine/*/.*",
+    "releases/.*",
     "diffs/.*",
     "approvals/*/.*",
     "vintages/.*",
