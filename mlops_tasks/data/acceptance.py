@@ -6,7 +6,7 @@ from typing import Any
 
 from mlops_tasks.config import Decision, Settings
 from mlops_tasks.data.approvals import Approval, find_approval
-from mlops_tasks.data.diff import diff_path, diff_vintages
+from mlops_tasks.data.diff import diff_path, diff_vintages, read_diff
 from mlops_tasks.data.policy import Reason, Verdict, judge
 from mlops_tasks.data.snapshots import checkout_vintage
 from mlops_tasks.data.vintages import current_version
@@ -70,7 +70,7 @@ def assess(settings: Settings, data_version: str) -> Acceptance:
     except StoreError as error:
         reason = Reason("comparable", "block", f"the vintage in use cannot be compared with: {error}")
         return Acceptance(data_version, old, Verdict.of([reason]), approval)
-    summary = diff_vintages(settings, old, data_version).summary()
+    summary = read_diff(settings, old, data_version) or diff_vintages(settings, old, data_version).summary()
     verdict = judge(summary, settings.vintage_policy)
     path = settings.relative(diff_path(settings, old, data_version))
     counts = {**summary["rows"], "restated": summary["restated_rows"]}

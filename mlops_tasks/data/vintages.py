@@ -222,8 +222,8 @@ def load_vintage(settings: Settings, data_version: str) -> Vintage:
     path = vintage_path(settings, data_version)
     if not is_complete(path):
         raise StoreError(
-            f"{path}: no complete vintage {data_version}; restore it with mlops_tasks.data.snapshots.checkout_vintage, "
-            "or run sync_market_data on its source"
+            f"{path}: no complete vintage {data_version}; restore it with python -m mlops_tasks checkout "
+            f"{data_version}, or run sync_market_data on its source"
         )
     manifest = read_json(path / MANIFEST)
     return Vintage(

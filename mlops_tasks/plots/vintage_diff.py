@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from mlops_tasks.plots.figure import BLUE, GREEN, GREY, ORANGE, RED, date_axis, draw, no_data, styled
 
@@ -55,9 +56,13 @@ def plot_vintage_diff(info: VintageDiffInfo) -> Figure:
     if info.by_period.empty:
         no_data(upper, "nothing of the past changed")
     else:
-        upper.legend(loc="upper left", ncols=4)
+        upper.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         date_axis(upper)
-    lower.barh([str(kind) for kind in info.by_class.index], info.by_class, color=BLUE)
+    bars = lower.barh([str(kind) for kind in info.by_class.index], info.by_class, color=BLUE)
+    lower.bar_label(bars, [f"{count:,}" for count in info.by_class], padding=3)
+    lower.margins(x=0.12)
     lower.set(title="By class", xlabel="cells")
+    lower.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    upper.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     lower.grid(visible=False, axis="y")
     return figure
