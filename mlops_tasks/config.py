@@ -131,7 +131,7 @@ class DataSettings(Section):
     max_rejected_share: float = Field(0.005, ge=0, le=1)
     """A vintage with a larger share of quarantined rows is rejected as a whole."""
     max_rejected_instruments_share: float = Field(0.05, ge=0, le=1)
-    """The same for the share of instruments that are quarantined whole."""
+    """The same for the share of instruments that are quarantined whole; a single one always may be."""
 
 
 class CalendarSettings(Section):
