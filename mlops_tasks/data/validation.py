@@ -162,13 +162,16 @@ class Validation:
         for broken in self._of_bars():
             for start in range(0, len(broken.positions), EXPLAINED):
                 rows = broken.positions[start : start + EXPLAINED]
-                reasons = _reasons(broken.rule, self._bar_evidence(broken.rule, rows), quoted=start == 0)
+                if start == 0:
+                    reasons = _reasons(broken.rule, self._bar_evidence(broken.rule, rows))
+                else:
+                    reasons = pa.array([broken.rule.says] * len(rows), pa.string())
                 yield self._failure_table(rows, broken.rule, reasons, None)
         whole = _with(self.instruments, INSTRUMENT_WHOLE)
         rows_of = self._rows_of(np.unique(np.concatenate([broken.positions for broken in whole]))) if whole else {}
         for broken in whole:
             evidence = self.measures.instruments.iloc[broken.positions]
-            reasons = _reasons(broken.rule, evidence, quoted=True).to_pylist()
+            reasons = _reasons(broken.rule, evidence).to_pylist()
             for code, reason, day in zip(
                 broken.positions, reasons, evidence[broken.rule.dated].to_numpy(), strict=True
             ):
@@ -387,7 +390,7 @@ def _nonempty(broken: Sequence[Broken]) -> tuple[Broken, ...]:
 
 
 def _lines(rule: Rule, where: Sequence[str], evidence: pd.DataFrame) -> list[str]:
-    reasons = _reasons(rule, evidence, quoted=True).to_pylist()
+    reasons = _reasons(rule, evidence).to_pylist()
     return [
         f"{place}: rule {rule.rule}: {reason}; remedy: {rule.remedy}"
         for place, reason in zip(where, reasons, strict=True)
@@ -402,15 +405,15 @@ def _note(rule: Rule, evidence: pd.DataFrame, days: pd.Series) -> pd.DataFrame:
             INSTRUMENT: evidence[INSTRUMENT].astype("str").array if INSTRUMENT in evidence else absent,
             CALENDAR: evidence[CALENDAR].astype("str").array if CALENDAR in evidence else absent,
             DATETIME: days.to_numpy().astype("datetime64[s]"),
-            REASON: pd.Series(_reasons(rule, evidence, quoted=True).to_pylist(), dtype="str"),
+            REASON: pd.Series(_reasons(rule, evidence).to_pylist(), dtype="str"),
             REMEDY: pd.Series([rule.remedy] * len(evidence), dtype="str"),
         }
     )
 
 
-def _reasons(rule: Rule, evidence: pd.DataFrame, *, quoted: bool) -> pa.Array:
-    """What each row breaks, with the values that show it; without them where not `quoted`."""
-    if not quoted or not rule.shows or evidence.empty:
+def _reasons(rule: Rule, evidence: pd.DataFrame) -> pa.Array:
+    """What each row breaks, with the values that show it."""
+    if not rule.shows or evidence.empty:
         return pa.array([rule.says] * len(evidence), pa.string())
     shown = [_shown(name, evidence[name]) for name in rule.shows]
     return pa.array([f"{rule.says} ({', '.join(words)})" for words in zip(*shown, strict=True)], pa.string())
