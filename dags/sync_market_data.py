@@ -43,6 +43,16 @@ with DAG(
             title="Universe",
             description_md="Point-in-time membership file (instrument, first day, last day). Empty: as configured.",
         ),
+        "approve_version": Param(
+            None,
+            type=["null", "string"],
+            title="Approve a blocked vintage",
+            description_md="The data version that `compare_vintages` blocked and that is right all the same. It comes "
+            "into use if the source still gives this very version.",
+        ),
+        "approve_reason": Param(
+            None, type=["null", "string"], title="Why it is right", description_md="Kept with your name."
+        ),
     },
 ) as dag:
     read = StageOperator(
@@ -59,7 +69,11 @@ with DAG(
     compare = StageOperator(
         task_id="compare_vintages",
         stage="data.compare_vintages",
-        arguments={"data_version": snapshot.output["data_version"]},
+        arguments={
+            "data_version": snapshot.output["data_version"],
+            "approved_by": "{{ dag_run.triggering_user_name or '' }}",
+        },
+        run_params=("approve_version", "approve_reason"),
     )
     store = StageOperator(
         task_id="write_qlib_store",

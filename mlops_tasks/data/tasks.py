@@ -11,6 +11,7 @@ from typing import Any
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data import staging as store
 from mlops_tasks.data.acceptance import Acceptance, assess
+from mlops_tasks.data.approvals import approve, find_approval
 from mlops_tasks.data.data_docs import render_docs
 from mlops_tasks.data.qlib_store import ensure_store, prune_stores, write_qlib_store
 from mlops_tasks.data.snapshots import checkout_vintage, pin_vintage, pointer_path
@@ -102,15 +103,28 @@ def version_snapshot_task(*, staging: str) -> dict[str, Any]:
     }
 
 
-def compare_vintages_task(*, data_version: str) -> dict[str, Any]:
+def compare_vintages_task(
+    *,
+    data_version: str,
+    approve_version: str | None = None,
+    approve_reason: str | None = None,
+    approved_by: str | None = None,
+) -> dict[str, Any]:
     """Compare a vintage with the one in use, and judge what changed; `diff` is the diff's folder relative to home.
+
+    `approve_version` is what a person approves with the trigger form: it counts if it is the very version that the sync
+    has made.
 
     Raises
     ------
     VintageRejectedError
         The policy blocks the change and nobody approved it; the one in use stays, the diff is kept.
+    StoreError
+        It is approved without a reason.
     """
     settings = load_settings()
+    if approve_version:
+        _approve(settings, data_version, approve_version, approve_reason or "", approved_by)
     found = _acceptable(settings, data_version)
     if found.decision == "warn":
         raise_alert(settings, kind="history_changed", subject=data_version, message=found.text)
@@ -144,6 +158,15 @@ def publish_vintage_task(*, data_version: str) -> dict[str, Any]:
         "last_date": load_vintage(settings, data_version).last_date,
         "changed": changed,
     }
+
+
+def _approve(settings: Settings, data_version: str, meant: str, reason: str, by: str | None) -> None:
+    """Record a person's approval of the vintage at hand, once."""
+    old = current_version(settings)
+    if meant != data_version:
+        log.warning("the approval is of %s, and this vintage is %s: it does not count", meant, data_version)
+    elif old not in (None, data_version) and find_approval(settings, str(old), data_version) is None:
+        approve(settings, data_version, reason, by)
 
 
 def _acceptable(settings: Settings, data_version: str) -> Acceptance:

@@ -90,6 +90,20 @@ def test_an_approved_vintage_comes_into_use(settings: Settings, tmp_path: Path, 
     assert "approved by ann: the vendor told us" in newest_alerts(settings, 1)[0].message
 
 
+def test_a_vintage_is_approved_with_the_trigger_form(settings: Settings, blocked: tuple[str, str]) -> None:
+    """Only the version that was meant passes, only with a reason, and a retry adds no second approval."""
+    old, new = blocked
+    form = {"approve_reason": "the vendor told us", "approved_by": "ann"}
+    with pytest.raises(VintageRejectedError):
+        compare_vintages_task(data_version=new, approve_version=old, **form)
+    with pytest.raises(StoreError, match="reason is empty"):
+        compare_vintages_task(data_version=new, approve_version=new)
+    assert approvals(settings) == []
+    for _ in range(2):
+        assert compare_vintages_task(data_version=new, approve_version=new, **form)["decision"] == "warn"
+    assert [(made.new, made.by, made.reason) for made in approvals(settings)] == [(new, "ann", "the vendor told us")]
+
+
 def test_an_approval_is_of_one_pair_and_is_never_overwritten(settings: Settings, blocked: tuple[str, str]) -> None:
     """Approvals pile up, the newest counts, and none lets another vintage in."""
     _, new = blocked
