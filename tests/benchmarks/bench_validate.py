@@ -52,7 +52,7 @@ def run() -> dict:
 
 
 def make_bars(home: Path) -> None:
-    """Random walks on real sessions with defects planted in about one row of 10,000, a column a file."""
+    """Random walks on real sessions with defects planted in some thousand rows, a column a file."""
     from mlops_tasks.data.calendars import sessions
 
     random, shape = np.random.default_rng(0), (INSTRUMENTS, DAYS)
