@@ -60,10 +60,9 @@ def has_vwap(bars: pd.DataFrame) -> bool:
     return bool(np.isfinite(bars[VWAP].to_numpy()).any())
 
 
-def stored_fields(folder: Path) -> list[str]:
-    """The fields that a store has, those of its first instrument; none in an empty folder."""
-    first = next((folder / FEATURES).iterdir(), None) if (folder / FEATURES).is_dir() else None
-    return [name for name in BAR_FIELDS if first is not None and (first / f"{name}.day.bin").is_file()]
+def stores_vwap(folder: Path) -> bool:
+    """Whether the store in `folder` has vwap: the other fields every store has."""
+    return next((folder / FEATURES).glob(f"*/{VWAP}.day.bin"), None) is not None
 
 
 def add_bars(folder: Path, bars: pd.DataFrame) -> None:
@@ -79,8 +78,9 @@ def add_bars(folder: Path, bars: pd.DataFrame) -> None:
     """
     for name in ("calendars", "instruments", FEATURES):
         (folder / name).mkdir(exist_ok=True)
-    fields = stored_fields(folder) or [name for name in BAR_FIELDS if name != VWAP or has_vwap(bars)]
     calendar, spans = _read_lists(folder)
+    with_vwap = stores_vwap(folder) if spans else has_vwap(bars)
+    fields = [name for name in BAR_FIELDS if name != VWAP or with_vwap]
     day_codes, days = pd.factorize(bars[DATETIME], sort=True)
     positions = day_codes + len(calendar)
     calendar = np.append(calendar, days.to_numpy().astype("datetime64[D]"))

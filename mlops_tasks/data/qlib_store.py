@@ -19,10 +19,9 @@ from typing import IO
 
 import pandas as pd
 
-from mlops_tasks.columns import VWAP
 from mlops_tasks.config import Settings
 from mlops_tasks.data.diff import read_diff
-from mlops_tasks.data.qlib_files import CALENDAR_FILE, UNIVERSE_FILE, add_bars, has_vwap, stored_fields
+from mlops_tasks.data.qlib_files import CALENDAR_FILE, UNIVERSE_FILE, add_bars, has_vwap, stores_vwap
 from mlops_tasks.data.vintages import MANIFEST, UNIVERSE, Vintage, current_version, load_vintage, vintage_path
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import folder_lock, new_folder, read_json
@@ -143,7 +142,7 @@ def _added_bars(settings: Settings, store: Path, vintage: Vintage) -> pd.DataFra
     if first is None or first <= old["last_date"]:
         return None
     bars = vintage.adjusted_bars(start=first)
-    known = VWAP in stored_fields(store) or not has_vwap(bars)
+    known = not has_vwap(bars) or stores_vwap(store)
     return bars if known and old["rows"] + len(bars) == vintage.rows else None
 
 

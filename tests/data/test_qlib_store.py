@@ -1,5 +1,8 @@
 """Qlib's store: what Qlib reads back is the vintage."""
 
+import itertools
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,23 +10,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT, VOLUME, VWAP
 from mlops_tasks.config import Settings
+from mlops_tasks.data.diff import diff_vintages
 from mlops_tasks.data.qlib_files import feature_folder
-from mlops_tasks.data.qlib_store import init_qlib, qlib_store_path, write_qlib_store
-from mlops_tasks.data.vintages import Vintage, canonical_bars, write_vintage
+from mlops_tasks.data.qlib_store import init_qlib, prune_stores, qlib_store_path, write_qlib_store
+from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, vintage_path, write_vintage
 from mlops_tasks.errors import StoreError
+from tests.data.market import tree
 
 DAYS = pd.bdate_range("2019-12-16", periods=25)
 
 
 def vintage_with(settings: Settings, present: dict[str, list[int]], universe: pd.DataFrame | None = None) -> Vintage:
     """A vintage in which each instrument has bars on the given days (positions in DAYS), with a split in the middle."""
-    rng = np.random.default_rng(len(present))
+    rng = np.random.default_rng(5)
     rows = [(DAYS[day], name, day) for name, days in present.items() for day in days]
     frame = pd.DataFrame(rows, columns=[DATETIME, INSTRUMENT, "day"])
     prices = rng.uniform(5, 500, len(frame))
@@ -40,33 +42,6 @@ def read_back(settings: Settings, vintage: Vintage, market: str = "all") -> pd.D
     init_qlib(settings, vintage.data_version)
     fields = [name for name in BAR_FIELDS if name != VWAP]
     return D.features(D.instruments(market), [f"${name}" for name in fields]).set_axis(fields, axis=1)
-
-
-def expected(vintage: Vintage) -> pd.DataFrame:
-    return vintage.adjusted_bars().set_index([INSTRUMENT, DATETIME]).drop(columns=VWAP).astype("float32")
-
-
-@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    present=st.dictionaries(
-        st.sampled_from(["AAA", "brk.b", "^GSPC#2", "SH600000", "NA", "NAN", "CON", "nul", "TRUE", "0005"]),
-        st.sets(st.integers(0, 24), min_size=1).map(sorted),
-        min_size=1,
-        max_size=6,
-    )
-)
-def test_qlib_reads_the_vintage_back(tmp_path_factory: pytest.TempPathFactory, present: dict[str, list[int]]) -> None:
-    """For any gaps, listings and names, Qlib's features equal the adjusted bars in float32, and are NaN elsewhere."""
-    settings = Settings(home=tmp_path_factory.mktemp("home"))
-    vintage = vintage_with(settings, present)
-    write_qlib_store(settings, vintage)
-    features = read_back(settings, vintage)
-    real = features[features[CLOSE].notna()]
-    assert sorted(real.index.get_level_values(0).unique()) == sorted(present)
-    truth = expected(vintage)
-    aligned = real.reindex(truth.index)
-    assert len(real) == len(truth)
-    np.testing.assert_array_equal(aligned.to_numpy(), truth.to_numpy())
 
 
 def test_a_bin_is_start_index_then_values(tmp_path: Path) -> None:
@@ -110,6 +85,99 @@ def test_a_store_that_is_missing_is_written_when_it_is_read(tmp_path: Path) -> N
     assert read_back(settings, vintage).shape == (3, 6)
     with pytest.raises(StoreError, match=r"no complete vintage 0123"):
         init_qlib(settings, "0123")
+
+
+def three_days(settings: Settings) -> list[Vintage]:
+    """Vintages of one, two and three days with their diffs, stores of the first two, the second one in use."""
+    bars = vintage_with(settings, {"A": [0, 1, 2], "B": [0, 1, 2]}).bars()
+    cut = (bars[bars[DATETIME] <= day].reset_index(drop=True) for day in DAYS[:3])
+    vintages = [write_vintage(settings, part, None, {}) for part in cut]
+    for old, new in itertools.pairwise(vintages):
+        assert diff_vintages(settings, old.data_version, new.data_version).append_only
+    for vintage in vintages[:2]:
+        write_qlib_store(settings, vintage)
+        publish(settings, vintage.data_version)
+    return vintages
+
+
+def rebuilt(folder: Path, vintage: Vintage) -> dict[str, bytes]:
+    """The files of the store that is written from nothing."""
+    other = Settings(home=folder)
+    shutil.copytree(vintage.path, vintage_path(other, vintage.data_version))
+    return tree(write_qlib_store(other, vintage))
+
+
+def test_an_older_store_becomes_the_new_one(tmp_path: Path) -> None:
+    """The store before the one in use is moved, a day is added, and nothing tells it from a rebuilt one."""
+    settings = Settings(home=tmp_path / "home")
+    first, second, third = three_days(settings)
+    file = qlib_store_path(settings, first.data_version) / "features" / "a" / "close.day.bin"
+    inode = file.stat().st_ino
+    store = write_qlib_store(settings, third)
+    assert (store / "features" / "a" / "close.day.bin").stat().st_ino == inode
+    assert not qlib_store_path(settings, first.data_version).exists()
+    assert tree(qlib_store_path(settings, second.data_version)) == rebuilt(tmp_path / "second", second)
+    assert tree(store) == rebuilt(tmp_path / "third", third)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["short file", "long file", "no file", "no folder", "no list", "strange list", "empty calendar", "no vintage"],
+)
+def test_a_torn_store_is_not_added_to(damage: str, tmp_path: Path) -> None:
+    """Where an older store is not what it should be, the new one is written from its vintage."""
+    settings = Settings(home=tmp_path / "home")
+    first, _, third = three_days(settings)
+    store = qlib_store_path(settings, first.data_version)
+    file = store / "features" / "b" / "open.day.bin"
+    if damage in {"short file", "long file"}:
+        os.truncate(file, 4 if damage == "short file" else 12)
+    elif damage == "no file":
+        file.unlink()
+    elif damage == "no folder":
+        shutil.rmtree(file.parent)
+    elif damage == "no list":
+        (store / "instruments" / "all.txt").unlink()
+    elif damage == "strange list":
+        (store / "instruments" / "all.txt").write_text("A\t2001-01-01\t2001-01-01\n")
+    elif damage == "empty calendar":
+        (store / "calendars" / "day.txt").write_text("")
+    else:
+        shutil.rmtree(first.path)
+    assert tree(write_qlib_store(settings, third)) == rebuilt(tmp_path / "rebuilt", third)
+    assert not [path for path in store.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_a_store_that_is_read_is_neither_recycled_nor_removed(tmp_path: Path) -> None:
+    """What a process reads through `init_qlib` stays as it is until that process ends; then it may go."""
+    settings = Settings(home=tmp_path / "home")
+    first, _, third = three_days(settings)
+    store = qlib_store_path(settings, first.data_version)
+    before = tree(store)
+    code = (
+        "from pathlib import Path; from mlops_tasks.config import Settings; "
+        "from mlops_tasks.data.qlib_store import init_qlib; "
+        f"init_qlib(Settings(home=Path({str(settings.home)!r})), {first.data_version!r}); print('reads'); input()"
+    )
+    reader = subprocess.Popen([sys.executable, "-uc", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert reader.stdout is not None and reader.stdout.readline() == b"reads\n"
+    assert tree(write_qlib_store(settings, third)) == rebuilt(tmp_path / "third", third)
+    publish(settings, third.data_version)
+    os.utime(store / "calendars" / "day.txt", (0, 0))
+    prune_stores(settings)
+    assert tree(store) == before
+    reader.kill()
+    reader.communicate()
+    prune_stores(settings)
+    assert not store.exists()
+
+
+def test_instruments_that_qlib_cannot_tell_apart_are_named(tmp_path: Path) -> None:
+    """Two names that become one folder are refused, not mixed."""
+    settings = Settings(home=tmp_path)
+    with pytest.raises(StoreError, match=r"instruments AbC and aBc are the same folder to Qlib \(abc\): rename one"):
+        write_qlib_store(settings, vintage_with(settings, {"AbC": [0, 1], "aBc": [0]}))
+    assert not list((settings.data_dir / "qlib").iterdir())
 
 
 def test_folder_names_are_those_that_qlib_derives() -> None:
