@@ -62,7 +62,10 @@ def has_vwap(bars: pd.DataFrame) -> bool:
 
 def stores_vwap(folder: Path) -> bool:
     """Whether the store in `folder` has vwap: the other fields every store has."""
-    return next((folder / FEATURES).glob(f"*/{VWAP}.day.bin"), None) is not None
+    if not (folder / FEATURES).is_dir():
+        return False
+    with os.scandir(folder / FEATURES) as own:
+        return any(os.access(f"{entry.path}/{VWAP}.day.bin", os.F_OK) for entry in own)
 
 
 def add_bars(folder: Path, bars: pd.DataFrame) -> None:
