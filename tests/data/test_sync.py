@@ -13,6 +13,7 @@ import pytest
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data import tasks
+from mlops_tasks.data.qlib_store import write_qlib_store
 from mlops_tasks.data.snapshots import checkout_vintage, pointer_path
 from mlops_tasks.data.tasks import (
     publish_vintage_task,
@@ -171,6 +172,28 @@ def test_two_syncs_at_once_do_not_mix(tmp_path: Path) -> None:
         assert sorted(vintage.bars()["close"]) == sorted(make_bars(seed=seed)["Close"])
         assert pointer_path(settings, vintage.data_version).is_file()
     assert current_version(settings) in {result["data_version"] for result in results}
+
+
+def test_two_syncs_that_want_the_same_older_store_do_not_mix(settings: Settings, tmp_path: Path) -> None:
+    """Two deliveries of the third day, synced at once, end in whole vintages; what is in use has the Qlib store that a
+    rebuild gives, and no other store is half of each."""
+    bars = make_bars()
+    dates = sorted(bars["Date"].unique())
+    for n in (28, 29):
+        sync(save(bars[bars["Date"] <= dates[n - 1]], tmp_path / f"{n}.parquet"))
+    bars.loc[bars.index[-1], "Volume"] += 1
+    others = [save(make_bars(), tmp_path / "30.parquet"), save(bars, tmp_path / "30 again.parquet")]
+    children = [start_sync(settings.home, source) for source in others]
+    outcomes = [child.communicate(timeout=300) for child in children]
+    assert [child.returncode for child in children] == [0, 0], outcomes
+    versions = [json.loads(out.splitlines()[-1])["data_version"] for out, _ in outcomes]
+    assert versions[0] != versions[1] and current_version(settings) in versions
+    stores = {path.name: tree(path) for path in (settings.data_dir / "qlib").iterdir()}
+    assert current_version(settings) in stores
+    for version, files in stores.items():
+        alone = Settings(home=tmp_path / version)
+        shutil.copytree(vintage_path(settings, version), vintage_path(alone, version))
+        assert files == tree(write_qlib_store(alone, load_vintage(alone, version)))
 
 
 @pytest.mark.parametrize("overtaken_in", ["reading", "validating", "versioning"])
