@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 ALWAYS = "24/7"
 AUTO = "auto"
-CANDIDATES = ("XNYS", "XSHG", ALWAYS)
-"""What `infer_calendars` chooses from; of calendars that fit equally the first."""
+EXCHANGES = ("XNYS", "XSHG")
+"""What `infer_calendars` chooses from, besides `24/7`; of calendars that fit equally the first."""
 
 _FIRST_YEAR, _LAST_YEAR = 1900, 2199
 """Holidays are computed within these years only."""
@@ -109,10 +109,12 @@ def last_closed_session(name: str, at: datetime, delay: timedelta) -> date:
 
 
 def infer_calendars(codes: Integers, days: Days, count: int) -> list[str]:
-    """The calendar of each instrument: the one of `CANDIDATES` that fits its days best.
+    """The calendar of each instrument: the one that fits its days best.
 
-    That is the one with the fewest days off-session plus sessions without a row between the instrument's first and
-    last day; an instrument without a day fits all of them, so it gets the first.
+    Of `EXCHANGES` that is the one with the fewest days off-session, and of equal ones that with the fewest sessions
+    without a row between the instrument's first and last day: an absence of years says little, a row on a holiday
+    much. `24/7` fits better where it lacks fewer days than the exchange has days off-session and sessions without a
+    row. An instrument without a day fits all of them, so it gets the first.
 
     Parameters
     ----------
@@ -125,15 +127,18 @@ def infer_calendars(codes: Integers, days: Days, count: int) -> list[str]:
     """
     known = ~np.isnat(days)
     if not known.any():
-        return [CANDIDATES[0]] * count
+        return [EXCHANGES[0]] * count
     numbers = days[known].astype("datetime64[D]").astype(np.int64)
     lowest, highest = int(numbers.min()), int(numbers.max())
     offsets = numbers - lowest
     seen = np.bincount(offsets) > 0
     has_row = np.zeros((count, int(seen.sum())), dtype=bool)
     has_row[codes[known], (np.cumsum(seen) - 1)[offsets]] = True
-    misfits = [_misfit(has_row, seen, _is_session(name, lowest, highest)) for name in CANDIDATES]
-    return [CANDIDATES[best] for best in np.argmin(misfits, axis=0)]
+    strange, absent = np.stack([_misfits(has_row, seen, _is_session(name, lowest, highest)) for name in EXCHANGES], 1)
+    best = np.lexsort((absent, strange), axis=0)[0]
+    misfit = np.take_along_axis(strange + absent, best[np.newaxis], axis=0)[0]
+    always = sum(_misfits(has_row, seen, np.ones(highest - lowest + 1, dtype=bool))) < misfit
+    return [ALWAYS if every_day else EXCHANGES[one] for every_day, one in zip(always, best, strict=True)]
 
 
 def instrument_calendars(settings_name: str, codes: Integers, days: Days, count: int) -> list[str]:
@@ -150,8 +155,8 @@ def instrument_calendars(settings_name: str, codes: Integers, days: Days, count:
     return [settings_name] * count
 
 
-def _misfit(has_row: Booleans, seen: Booleans, is_session: Booleans) -> Integers:
-    """(instruments,) days off-session plus sessions without a row; `has_row` has one column for each day `seen`."""
+def _misfits(has_row: Booleans, seen: Booleans, is_session: Booleans) -> tuple[Integers, Integers]:
+    """(instruments,) days off-session, and sessions without a row; `has_row` has one column for each day `seen`."""
     on_session = np.count_nonzero(has_row & is_session[seen], axis=1)
     off_session = np.count_nonzero(has_row, axis=1) - on_session
     offsets = np.flatnonzero(seen)
@@ -159,8 +164,7 @@ def _misfit(has_row: Booleans, seen: Booleans, is_session: Booleans) -> Integers
     last = offsets[len(offsets) - 1 - has_row[:, ::-1].argmax(axis=1)]
     until = np.concatenate([[0], np.cumsum(is_session)])
     expected = np.where(has_row.any(axis=1), until[last + 1] - until[first], 0)
-    misfit: Integers = off_session + expected - on_session
-    return misfit
+    return off_session, expected - on_session
 
 
 def _is_session(name: str, lowest: int, highest: int) -> Booleans:

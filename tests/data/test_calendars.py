@@ -139,7 +139,7 @@ def test_an_unknown_calendar_names_the_settings_and_the_known_ones() -> None:
 
 
 @given(
-    names=st.lists(st.sampled_from(calendars.CANDIDATES), min_size=1, max_size=6),
+    names=st.lists(st.sampled_from([*calendars.EXCHANGES, calendars.ALWAYS]), min_size=1, max_size=6),
     seed=st.integers(0, 2**32 - 1),
     gaps=st.floats(0, 0.05),
 )
@@ -167,11 +167,19 @@ def test_the_fit_counts_days_off_session_and_sessions_without_a_row() -> None:
     codes = rng.integers(0, 40, 400)
     for code, found in enumerate(infer_calendars(codes, days, 40)):
         own = set(days[codes == code].tolist())
-        misfits = []
-        for name in calendars.CANDIDATES:
-            expected = set(sessions(name, min(own), max(own)).tolist())
-            misfits.append(len(own - expected) + len(expected - own))
-        assert found == calendars.CANDIDATES[misfits.index(min(misfits))]
+        expected = {
+            name: set(sessions(name, min(own), max(own)).tolist()) for name in (*calendars.EXCHANGES, calendars.ALWAYS)
+        }
+        misfits = {name: (len(own - days), len(days - own)) for name, days in expected.items()}
+        exchange = min(calendars.EXCHANGES, key=lambda name: misfits[name])
+        assert found == min((exchange, calendars.ALWAYS), key=lambda name: sum(misfits[name]))
+
+
+def test_an_absence_of_years_changes_no_calendar() -> None:
+    """Shares with two short stretches of rows, years apart, keep their exchange's calendar."""
+    for name in calendars.EXCHANGES:
+        days = np.concatenate([sessions(name, "2004-01-02", "2004-03-31"), sessions(name, "2011-03-23", "2011-05-31")])
+        assert infer_calendars(np.zeros(len(days), dtype=np.int64), days, 1) == [name]
 
 
 def test_without_a_day_the_first_candidate_fits() -> None:

@@ -221,7 +221,7 @@ def test_a_bad_vintage_is_rejected_by_its_rule(rule: str) -> None:
 @pytest.mark.parametrize("rule", WARNINGS)
 def test_a_warning_keeps_the_rows(rule: str) -> None:
     """What may be right is counted and noted with its reason, and nothing is kept back."""
-    validation = validate(planted(WARNINGS[rule]), replace(RULES, calendar="XNYS"))
+    validation = validate(planted(WARNINGS[rule]), RULES)
     assert validation.warnings[rule] >= 1
     assert validation.quarantined == 0
     notes = validation.notes("warning")
