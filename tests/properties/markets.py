@@ -1,5 +1,6 @@
 """Markets that hypothesis makes: listings, delistings, suspensions, splits, fields that come and go."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,15 @@ DAYS = pd.bdate_range("2019-12-16", periods=25)
 NAMES = ["AAA", "brk.b", "^GSPC#2", "SH600000", "NA", "NAN", "CON", "nul", "TRUE", "0005"]
 """Names that files, lists and Qlib are known to stumble over among them."""
 
-present_days = st.dictionaries(
-    st.sampled_from(NAMES), st.sets(st.integers(0, len(DAYS) - 1), min_size=1).map(sorted), min_size=1, max_size=6
-)
-"""Instrument to the days (positions in `DAYS`) of its bars: listed late, delisted early, suspended, never gone."""
-
 
 @st.composite
-def markets(draw: st.DrawFn) -> pd.DataFrame:
-    """Canonical bars; a split, days without vwap before one with, and unknown volumes among them."""
-    present: dict[str, list[int]] = draw(present_days)
+def markets(draw: st.DrawFn, min_days: int = 1) -> pd.DataFrame:
+    """Canonical bars of instruments with `min_days` bars at least: listed late, delisted early, suspended, never gone.
+
+    There is a split, days without vwap before one with, and unknown volumes.
+    """
+    days = st.sets(st.integers(0, len(DAYS) - 1), min_size=min_days).map(sorted)
+    present = draw(st.dictionaries(st.sampled_from(NAMES), days, min_size=1, max_size=6))
     split_day, vwap_day = draw(st.integers(0, 25)), draw(st.sampled_from([0, 0, 8, 20, 25, 25]))
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     rows = [(name, day) for name, days in present.items() for day in days]
@@ -38,11 +38,16 @@ def markets(draw: st.DrawFn) -> pd.DataFrame:
     return canonical_bars(frame.assign(**{DATETIME: DAYS[frame["day"]]}, **fields))
 
 
-def restated(bars: pd.DataFrame, row: int, field: str) -> pd.DataFrame:
-    """The same bars with one cell changed by one bit, or made known where it was not."""
+def next_float(value: float) -> float:
+    """The least change there is."""
+    return float(np.nextafter(value, np.inf))
+
+
+def restated(bars: pd.DataFrame, row: int, field: str, change: Callable[[float], float] = next_float) -> pd.DataFrame:
+    """The same bars with one cell changed, or made known where it was not."""
     changed = bars.copy()
     old = bars.loc[row, field]
-    changed.loc[row, field] = 1.0 if np.isnan(old) else np.nextafter(old, np.inf)
+    changed.loc[row, field] = 1.0 if np.isnan(old) else change(old)
     return changed
 
 

@@ -63,22 +63,35 @@ def assert_is_vintage(features: pd.DataFrame, vintage: Vintage) -> None:
     np.testing.assert_array_equal(features.sort_index().to_numpy(), truth.reindex(index).to_numpy())
 
 
-@properties
-@given(bars=markets(), cuts=st.sets(st.integers(0, 23), max_size=4), restatement=st.none() | cells)
+@hypothesis_settings(properties, max_examples=40)
+@given(
+    bars=markets(min_days=4),
+    cuts=st.sets(st.integers(3, 23), min_size=3, max_size=6),
+    restatement=st.none() | cells,
+    since=st.integers(1, 6),
+)
 def test_qlib_reads_the_vintage_and_an_appended_store_is_a_rebuilt_one(
-    tmp_path_factory: pytest.TempPathFactory, bars: pd.DataFrame, cuts: set[int], restatement: tuple[int, str] | None
+    tmp_path_factory: pytest.TempPathFactory,
+    bars: pd.DataFrame,
+    cuts: set[int],
+    restatement: tuple[int, str] | None,
+    since: int,
 ) -> None:
-    """However bars come, in one vintage or in several with days, instruments, suspensions, a first vwap or restated
-    history in between, Qlib reads the newest vintage, NaN positions included, from files that equal a rebuild's."""
+    """However bars come, day by day or many days at once, with new instruments, delistings, suspensions over the
+    boundary, a first vwap or restated history, each store equals a rebuild's, and Qlib reads the newest vintage from
+    it, NaN positions included."""
     folder = tmp_path_factory.mktemp("homes")
     settings = Settings(home=folder / "grown")
-    final = bars if restatement is None else restated(bars, restatement[0] % len(bars), restatement[1])
-    steps = [bars[bars[DATETIME] <= DAYS[cut]].reset_index(drop=True) for cut in sorted(cuts)]
-    for step in steps:
-        if len(step):
-            follow(settings, step)
-    vintage = follow(settings, final)
-    assert tree(qlib_store_path(settings, vintage.data_version)) == rebuilt(folder / "rebuilt", vintage)
+    changed = bars
+    if restatement is not None:
+        changed = restated(bars, restatement[0] % len(bars), restatement[1], lambda old: 2 * old)
+    for number, cut in enumerate([*sorted(cuts), len(DAYS) - 1]):
+        known = changed if number >= since else bars
+        known = known[known[DATETIME] <= DAYS[cut]].reset_index(drop=True)
+        if len(known):
+            vintage = follow(settings, known)
+            store = tree(qlib_store_path(settings, vintage.data_version))
+            assert store == rebuilt(folder / str(cut), vintage)
     assert_is_vintage(read_back(settings, vintage), vintage)
 
 
