@@ -166,13 +166,13 @@ class Download:
     def _fetch_all(self, files: dict[str, Path], progress: "_Progress") -> int:
         """Number of instruments that were not asked for."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        todo: queue.SimpleQueue[tuple[str, Path]] = queue.SimpleQueue()
+        waiting: queue.SimpleQueue[tuple[str, Path]] = queue.SimpleQueue()
         outcomes: queue.SimpleQueue[tuple[str, int | Exception]] = queue.SimpleQueue()
         for item in files.items():
-            todo.put(item)
+            waiting.put(item)
         for _ in range(min(self.limits.concurrency, len(files))):
             # Daemons: a request under way must not keep a process alive that was told to end.
-            threading.Thread(target=self._work, args=(todo, outcomes), daemon=True).start()
+            threading.Thread(target=self._work, args=(waiting, outcomes), daemon=True).start()
         allowed = max(self.limits.concurrency, int(self.limits.max_failed_share * progress.total))
         try:
             for left in range(len(files), 0, -1):
@@ -184,11 +184,11 @@ class Download:
             self.pace.stop()
 
     def _work(
-        self, todo: "queue.SimpleQueue[tuple[str, Path]]", outcomes: "queue.SimpleQueue[tuple[str, int | Exception]]"
+        self, waiting: "queue.SimpleQueue[tuple[str, Path]]", outcomes: "queue.SimpleQueue[tuple[str, int | Exception]]"
     ) -> None:
         while True:
             try:
-                instrument, path = todo.get_nowait()
+                instrument, path = waiting.get_nowait()
             except queue.Empty:
                 return
             try:
