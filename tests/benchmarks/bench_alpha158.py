@@ -6,13 +6,14 @@ a new process with compiled code cached on disk, `ours_store_s` a whole `Feature
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+from tests.benchmarks.processes import in_process
 
 INSTRUMENTS, DAYS, PROCESSES = 500, 1250, 2
 
@@ -26,9 +27,9 @@ def run() -> dict:
         home = Path(folder)
         vintage = make_bars(home)
         store = write_qlib_store(Settings(home=home), vintage)
-        in_process("compile", home, vintage.data_version)
-        ours = in_process("ours", home, vintage.data_version)
-        peer = in_process("peer", home, str(store))
+        in_process(__name__, "compile", home, vintage.data_version)
+        ours = in_process(__name__, "ours", home, vintage.data_version)
+        peer = in_process(__name__, "peer", home, str(store))
         mine, theirs = np.load(home / "ours.npy", mmap_mode="r"), np.load(home / "peer.npy", mmap_mode="r")
         assert mine.shape == theirs.shape, (mine.shape, theirs.shape)
         apart = np.array([compare(a, b) for a, b in zip(mine, theirs, strict=True)])
@@ -71,13 +72,6 @@ def make_bars(home: Path):
         }
     )
     return write_vintage(Settings(home=home), canonical_bars(bars), None, {})
-
-
-def in_process(side: str, home: Path, argument: str) -> dict:
-    """Run one side in a new process; its last line is its result."""
-    command = [sys.executable, "-m", "tests.benchmarks.bench_alpha158", side, str(home), argument]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def compile_kernels(home: Path, data_version: str) -> dict:

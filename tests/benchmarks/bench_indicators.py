@@ -8,13 +8,14 @@ within 1e-9 of those of `ta`; `mlops_tasks/features/indicators/definitions.py` s
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+from tests.benchmarks.processes import in_process
 
 INSTRUMENTS, DAYS = 200, 1250
 LOOPS = {"adx", "aroon", "atr", "cci", "kama", "keltner", "mfi", "nvi", "psar", "ulcer_index", "wma"}
@@ -25,9 +26,9 @@ def run() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         make_bars().to_parquet(home / "bars.parquet")
-        in_process("compile", home)
-        ours = in_process("ours", home)
-        peer = in_process("peer", home)
+        in_process(__name__, "compile", home)
+        ours = in_process(__name__, "ours", home)
+        peer = in_process(__name__, "peer", home)
         mine, theirs = np.load(home / "ours.npy"), np.load(home / "peer.npy")
     assert mine.shape == theirs.shape, (mine.shape, theirs.shape)
     alike = np.isclose(mine, theirs, rtol=1e-9, atol=1e-12 * np.nanmax(np.abs(theirs), axis=0), equal_nan=True)
@@ -68,13 +69,6 @@ def make_bars():
         "instrument": np.tile([f"S{number:04d}" for number in range(INSTRUMENTS)], DAYS),
     }
     return pd.DataFrame({**keys, **{name: values.ravel() for name, values in fields.items()}})
-
-
-def in_process(side: str, home: Path) -> dict:
-    """Run one side in a new process; its last line is its result."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.bench_indicators", side, str(home)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def fill_cache(home: Path) -> dict:

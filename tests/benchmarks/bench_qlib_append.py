@@ -11,13 +11,14 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+from tests.benchmarks.processes import in_process
 
 INSTRUMENTS, DAYS, ROUNDS = 5000, 2500, 5
 
@@ -26,7 +27,7 @@ def run(instruments: int = INSTRUMENTS, days: int = DAYS, rounds: int = ROUNDS) 
     """The stores of days N-2 and N-1, then that of N both ways, a few times."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        market = in_process("market", home, instruments, days)
+        market = in_process(__name__, "market", home, instruments, days)
         done = [both_ways(home, *market["versions"]) for _ in range(rounds)]
     ours, peer = ([each[side]["seconds"] for each in done] for side in ("append", "rebuild"))
     return {
@@ -84,12 +85,12 @@ def both_ways(home: Path, oldest: str, current: str, new: str) -> dict:
     """The new store made from the oldest one, then from nothing, and that both are the same."""
     stores = home / "data" / "qlib"
     shutil.rmtree(stores, ignore_errors=True)
-    in_process("store", home, current)
-    in_process("store", home, oldest)
-    appended = in_process("store", home, new)
+    in_process(__name__, "store", home, current)
+    in_process(__name__, "store", home, oldest)
+    appended = in_process(__name__, "store", home, new)
     assert not (stores / oldest).exists(), "the oldest store was not recycled"
     (stores / new).rename(home / "appended")
-    rebuilt = in_process("store", home, new)
+    rebuilt = in_process(__name__, "store", home, new)
     files = assert_equal(home / "appended", stores / new)
     shutil.rmtree(home / "appended")
     return {"append": appended, "rebuild": rebuilt, "files": files}
@@ -121,13 +122,6 @@ def assert_equal(one: Path, other: Path) -> int:
     assert names == others
     assert all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
     return len(names)
-
-
-def in_process(side: str, *arguments: object) -> dict:
-    """Run one side in a new process; its last line is its result."""
-    command = [sys.executable, "-m", "tests.benchmarks.bench_qlib_append", side, *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 SIDES = {"market": make_market, "store": write_store}

@@ -9,13 +9,14 @@ side finds broken and the other does not, over all rules. `BENCH_VALIDATE_INSTRU
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+from tests.benchmarks.processes import in_process
 
 INSTRUMENTS, DAYS = int(os.environ.get("BENCH_VALIDATE_INSTRUMENTS", "5000")), 2500
 SMALL = 20
@@ -27,10 +28,10 @@ def run() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         make_bars(home)
-        in_process("compile", home)
-        ours = in_process("ours", home)
-        in_process("derive", home)
-        peer = in_process("peer", home)
+        in_process(__name__, "compile", home)
+        ours = in_process(__name__, "ours", home)
+        in_process(__name__, "derive", home)
+        peer = in_process(__name__, "peer", home)
         mine, theirs = np.load(home / "ours.npz"), np.load(home / "peer.npz")
         assert set(mine.files) == set(theirs.files), "the same rules"
         apart = {name: len(np.setxor1d(mine[name], theirs[name])) for name in mine.files}
@@ -97,13 +98,6 @@ def load_frame(home: Path, instruments: int = INSTRUMENTS):
     columns["source_row"] = np.arange(1, rows + 1)
     columns["parse_error"] = pd.array(pa.nulls(rows, pa.large_string()), dtype="str")
     return pd.DataFrame(columns, copy=False)[list(PARSED_COLUMNS)]
-
-
-def in_process(side: str, home: Path) -> dict:
-    """Run one side in a new process; its last line is its result."""
-    command = [sys.executable, "-m", "tests.benchmarks.bench_validate", side, str(home)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def compile_kernels(home: Path) -> dict:
