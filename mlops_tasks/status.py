@@ -32,6 +32,7 @@ COLUMNS = {
 
 SEGMENTS = ("train", "valid", "test")
 SHOWN_ALERTS = 3
+ALERT_WIDTH = 240
 PERCENT = {"test_excess_return_after_cost", "test_max_drawdown"}
 
 
@@ -95,7 +96,7 @@ def _candidates(settings: Settings) -> list[dict[str, Any]]:
 def render_status(settings: Settings) -> str:
     """The status as text for a terminal."""
     info = status_info(settings)
-    alerts = [f"alert       {alert['at']} {alert['kind']}: {_first_line(alert['message'])}" for alert in info["alerts"]]
+    alerts = [f"alert       {alert['at']} {alert['kind']}: {_in_short(alert['message'])}" for alert in info["alerts"]]
     if info["vintage"] is None:
         return "\n".join(["no vintage has been published yet; run `make up`, or sync_market_data in Airflow", *alerts])
     vintage = info["vintage"]
@@ -122,9 +123,9 @@ _LINES: Sequence[tuple[str, str, str]] = (
 )
 
 
-def _first_line(text: str) -> str:
-    line, _, rest = text.partition("\n")
-    return f"{line} ..." if rest else line
+def _in_short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= ALERT_WIDTH else f"{line[:ALERT_WIDTH]} ..."
 
 
 def _line(info: Mapping[str, Any], title: str, key: str, form: str) -> str:
