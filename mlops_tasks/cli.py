@@ -14,13 +14,17 @@ from mlops_tasks.files import full_disk_named, write_json
 from mlops_tasks.process import hold_leash, stage_function
 
 OK, FAILED = 0, 1
+TALKATIVE = ("alembic", "great_expectations")
+"""Libraries whose hundreds of lines would bury a stage's own in the task's log."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; return the process's exit status (1: a known error, said in one line)."""
     arguments = _parser().parse_args(argv)
     level = logging.INFO if arguments.verb == "run" else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith(TALKATIVE))
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[handler])
     try:
         status: int = arguments.verb_function(arguments)
     except MlopsError as error:

@@ -56,7 +56,6 @@ def upgrade(settings: Settings) -> str:
     Several processes may call it at once: a lock (a file lock for SQLite, an advisory lock for PostgreSQL) lets one
     migrate, in one transaction, while the others wait. Errors as for `session`.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # a task's log is about its own work
     with _upgrade_lock(settings), _connected(settings) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})

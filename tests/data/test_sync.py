@@ -23,7 +23,8 @@ from mlops_tasks.data.tasks import (
 )
 from mlops_tasks.data.validation import Validation, validate
 from mlops_tasks.data.vintages import current_version, current_vintage, load_vintage, vintage_path
-from mlops_tasks.errors import StoreError
+from mlops_tasks.errors import StageError, StoreError
+from mlops_tasks.process import run_stage
 from tests.data.market import make_bars, save, sync, tree
 
 SYNC = (
@@ -245,6 +246,18 @@ def test_a_sync_killed_anywhere_ends_in_the_same_state(days: list[int], tmp_path
     assert version is not None
     shutil.rmtree(vintage_path(home, version))
     assert checkout_vintage(home, version).rows == 48
+
+
+def test_a_stage_logs_its_own_work(settings: Settings, tmp_path: Path) -> None:
+    """Every line of a validation that alerts is one of this project's: the log is what a person on call reads."""
+    bars = make_bars()
+    bars.loc[3, "Close"] = -1.0
+    read = read_source_task(source=str(save(bars, tmp_path / "bars.csv")))
+    lines: list[str] = []
+    with pytest.raises(StageError, match="close_positive 1"):
+        run_stage("data.validate_bars", {"staging": read["staging"]}, time_limit_s=120, on_line=lines.append)
+    logged = [line.split()[3] for line in lines if " INFO " in line or " WARNING " in line]
+    assert len(logged) > 1 and all(name.startswith("mlops_tasks.") for name in logged), lines
 
 
 def test_a_sync_talks_to_nobody(tmp_path: Path) -> None:
