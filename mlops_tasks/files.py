@@ -50,6 +50,20 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """Yield a hidden path beside `target` that becomes `target`, durably, when the block ends without an error."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    with full_disk_named(target):
+        try:
+            yield beside
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target` that becomes `target` when the block ends without an error.
 

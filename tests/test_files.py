@@ -9,7 +9,16 @@ import time
 import numpy as np
 import pytest
 
-from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, read_json, write_json, write_text
+from mlops_tasks.files import (
+    digest_of,
+    finite_or_none,
+    folder_lock,
+    new_file,
+    new_folder,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
@@ -20,6 +29,19 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
         write_json(path, {"x": float("nan")})
     assert read_json(path) == {"x": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    """Nobody sees a file half-written; an error in between leaves the old content and nothing beside it."""
+    target = tmp_path / "scores.parquet"
+    with new_file(target) as beside:
+        beside.write_bytes(b"first")
+        assert not target.exists() and beside.name.startswith(".")
+    assert target.read_bytes() == b"first"
+    with pytest.raises(RuntimeError), new_file(target) as beside:
+        beside.write_bytes(b"half")
+        raise RuntimeError
+    assert target.read_bytes() == b"first" and list(tmp_path.iterdir()) == [target]
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):

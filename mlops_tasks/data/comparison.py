@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT
+from mlops_tasks.data.vintages import day_numbers, row_keys
 
 JUMP = 0.4
 """A move of the adjusted close from one row to the next beyond this is a jump."""
@@ -40,7 +41,7 @@ class Rows:
     @property
     def keys(self) -> Integers:
         """One ascending integer a row."""
-        return (self.codes << 32) + self.days
+        return row_keys(self.codes, self.days)
 
     def at(self, rows: Any) -> "Rows":
         """Some of the rows."""
@@ -122,12 +123,6 @@ def no_jumps() -> pd.DataFrame:
     """No jumps, typed."""
     nothing = np.empty(0, dtype=np.int64)
     return pd.DataFrame({"code": nothing, "day": nothing, "old": np.empty(0), "new": np.empty(0)})
-
-
-def day_numbers(days: Any) -> Integers:
-    """Days since 1970."""
-    numbers: Integers = np.asarray(days).astype("datetime64[D]").astype(np.int64)
-    return numbers
 
 
 def common_places(old_keys: Integers, new_keys: Integers) -> tuple[Integers, Integers]:

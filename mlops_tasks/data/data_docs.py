@@ -7,7 +7,6 @@ cells into its page as they are), and nothing is loaded from the network.
 """
 
 import html
-import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -149,7 +148,6 @@ def run_suite(suite: Suite, frame: pd.DataFrame) -> Any:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     columns = {name: frame[name] for expectation in suite.expectations for name in expectation.columns()}

@@ -23,10 +23,10 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.appended import appended_info
 from mlops_tasks.data.calendars import AUTO
 from mlops_tasks.data.changes import ADDED, CLASSES, REMOVED, changes_frame, classify
-from mlops_tasks.data.comparison import Part, Rows, cells_of, compare_part, day_numbers, no_cells, no_jumps
+from mlops_tasks.data.comparison import Part, Rows, cells_of, compare_part, no_cells, no_jumps
 from mlops_tasks.data.diff_summary import Ends, Frames, summarise
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
-from mlops_tasks.data.vintages import Vintage, load_vintage, own_spans
+from mlops_tasks.data.vintages import Vintage, day_numbers, load_vintage, own_spans
 from mlops_tasks.files import folder_lock, new_folder, read_json, write_json
 
 log = logging.getLogger(__name__)

@@ -116,12 +116,12 @@ class Vintage:
         names = pd.Index(spells[INSTRUMENT].unique())
         level = index.names.index(INSTRUMENT) if INSTRUMENT in index.names else 1
         codes = names.get_indexer(index.levels[level])[index.codes[level]]
-        days = _day_numbers(index.levels[1 - level])[index.codes[1 - level]]
+        days = day_numbers(index.levels[1 - level])[index.codes[1 - level]]
         # Spells of one instrument may overlap in a source, so they count as opened minus closed, not as one interval.
         owner = names.get_indexer(spells[INSTRUMENT])
-        opened = _keys(owner, _day_numbers(pd.DatetimeIndex(spells[FIRST_DATE])))
-        closed = _keys(owner, _day_numbers(pd.DatetimeIndex(spells[LAST_DATE])))
-        asked = _keys(codes, days)
+        opened = row_keys(owner, day_numbers(pd.DatetimeIndex(spells[FIRST_DATE])))
+        closed = row_keys(owner, day_numbers(pd.DatetimeIndex(spells[LAST_DATE])))
+        asked = row_keys(codes, days)
         inside = np.searchsorted(np.sort(opened), asked, "right") - np.searchsorted(np.sort(closed), asked, "left")
         mask: BoolArray = (inside > 0) & (codes >= 0)
         return mask
@@ -321,11 +321,12 @@ def _digest_bars(bars: pd.DataFrame) -> str:
     return digest.hexdigest()[:16]
 
 
-def _day_numbers(days: pd.Index) -> np.ndarray[Any, np.dtype[np.int64]]:
-    numbers: np.ndarray[Any, np.dtype[np.int64]] = days.to_numpy().astype("datetime64[D]").astype(np.int64)
+def day_numbers(days: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Days since 1970, of an index, an array or one day."""
+    numbers: np.ndarray[Any, np.dtype[np.int64]] = np.asarray(days).astype("datetime64[D]").astype(np.int64)
     return numbers
 
 
-def _keys(codes: Any, days: Any) -> Any:
+def row_keys(codes: Any, days: Any) -> Any:
     """One sortable integer a pair (instrument code, day number)."""
     return np.asarray(codes, dtype=np.int64) * (1 << 32) + np.asarray(days, dtype=np.int64)

@@ -66,7 +66,8 @@ class Profile:
             for name in _ARRAYS:
                 arrays[f"{position}.{name}"] = getattr(column, name)
             arrays[f"{position}.rows"] = np.int64(column.rows)
-        np.savez_compressed(path, **arrays)
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Profile":

@@ -12,7 +12,7 @@ from mlops_tasks.columns import SCORE
 from mlops_tasks.config import DriftSettings, Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import digest_of, finite_or_none, folder_lock, write_json
+from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_file, write_json
 from mlops_tasks.monitoring.drift import Profile, drift, histogram_shares, reference_profile
 from mlops_tasks.plots.drift import ScoreHistogram, drift_info, plot_drift
 from mlops_tasks.plots.figure import write_png
@@ -69,9 +69,8 @@ def champion_profile(settings: Settings, champion: LoadedModel) -> Profile:
     path = settings.reports_dir / "drift" / "profiles" / f"{champion.training_key}-{PROFILE_LAYOUT}.npz"
     with folder_lock(path.parent):
         if not path.is_file():
-            beside = path.with_name(f".{path.name}")
-            reference_profile(_reference_rows(settings, champion)).save(beside)
-            beside.replace(path)
+            with new_file(path) as beside:
+                reference_profile(_reference_rows(settings, champion)).save(beside)
     return Profile.load(path)
 
 

@@ -1,7 +1,6 @@
 """The daily score files: `scores/<date>/<version>.parquet` with instrument and score."""
 
 import logging
-import os
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,7 +12,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import digest_of
+from mlops_tasks.files import digest_of, new_file
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
 from mlops_tasks.registry.models import get_alias_version, load_version
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
@@ -90,7 +89,9 @@ def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> Path:
         raise RegistryError(f"version {batch.version} leaves {int(scores.isna().sum())} scores of {batch.date} empty")
     path = settings.scores_dir / batch.date.isoformat() / f"{batch.version}.parquet"
     frame = scores.rename(SCORE).rename_axis(INSTRUMENT).sort_index().reset_index()
-    _replace(path, frame)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as beside:
+        frame.to_parquet(beside, index=False)
     digest = digest_of([[name, float(score)] for name, score in zip(frame[INSTRUMENT], frame[SCORE], strict=True)])
     row = ScoreBatch(
         date=batch.date, model_version=batch.version, alias=batch.alias, instruments=len(frame), digest=digest
@@ -98,13 +99,3 @@ def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> Path:
     record_score_batch(settings, row)
     log.info("%s: %d scores of %s by version %d", settings.relative(path), len(frame), batch.date, batch.version)
     return path
-
-
-def _replace(path: Path, frame: pd.DataFrame) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        frame.to_parquet(beside, index=False)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

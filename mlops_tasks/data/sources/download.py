@@ -5,7 +5,6 @@ instrument as a parquet file, so that an interrupted download goes on where it s
 """
 
 import logging
-import os
 import queue
 import threading
 import time
@@ -23,6 +22,7 @@ import tenacity
 
 from mlops_tasks.config import DownloadSettings
 from mlops_tasks.errors import MlopsError, StoreError
+from mlops_tasks.files import new_file
 
 log = logging.getLogger(__name__)
 
@@ -283,15 +283,11 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Whole or not at all: written beside and renamed."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Whole or not at all."""
     try:
-        frame.to_parquet(beside, index=False)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
+        with new_file(path) as beside:
+            frame.to_parquet(beside, index=False)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise StoreError(
             f"{path}: rule writable_store: {error}; free space or permissions there and run the sync again"
         ) from error
