@@ -85,7 +85,7 @@ def version_of_training(settings: Settings, training_key: str) -> int | None:
 @registry_errors
 def versions(settings: Settings) -> list[int]:
     """All registered versions, ascending."""
-    return sorted(int(v.version) for v in connect(settings).search_model_versions(f"name = {quoted(MODEL_NAME)}"))
+    return sorted(tags_of_versions(settings))
 
 
 @registry_errors
