@@ -132,6 +132,8 @@ class DataSettings(Section):
     """A vintage with a larger share of quarantined rows is rejected as a whole."""
     max_rejected_instruments_share: float = Field(0.05, ge=0, le=1)
     """The same for the share of instruments that are quarantined whole; a single one always may be."""
+    on_sync: tuple[str, ...] = ()
+    """Functions `module:name` that are called with every finished sync; `data/callbacks.py` says how."""
 
 
 class CalendarSettings(Section):
@@ -202,9 +204,19 @@ class AlertSettings(Section):
 
 
 class FeatureSettings(Section):
-    """Which feature set the chain computes."""
+    """Which feature set the chain computes, and how long the store keeps what nothing needs."""
 
     feature_set: str = "alpha158"
+    """A built-in set, or one of include/config/feature_sets.yaml or `<home>/feature_sets.yaml`."""
+    retention_days: int = Field(30, ge=0)
+    """Feature versions younger than this stay in any case; older ones while a registered model needs them."""
+
+
+class CertificateSettings(Section):
+    """How the leak certificate is made."""
+
+    cuts: int = Field(3, ge=1, le=20)
+    """Dates at which the data is cut off and everything is computed again."""
 
 
 class TrainingSettings(Section):
@@ -300,6 +312,7 @@ class Settings(Section):
     synthetic: SyntheticSettings = SyntheticSettings()
     alerts: AlertSettings = AlertSettings()
     features: FeatureSettings = FeatureSettings()
+    certificate: CertificateSettings = CertificateSettings()
     training: TrainingSettings = TrainingSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
     gate: GateSettings = GateSettings()

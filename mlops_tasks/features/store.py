@@ -7,45 +7,26 @@ unchanged bars nothing. A feature version is an ordered list of partitions.
 """
 
 import logging
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import StoreError
+from mlops_tasks.features.computation import Computation
+from mlops_tasks.features.partitions import Partition, write_partition
+from mlops_tasks.features.reading import read_frame
 from mlops_tasks.features.sets import FeatureSet, find_feature_set
 from mlops_tasks.files import digest_of, folder_lock, new_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
 
 Day: TypeAlias = date | str | pd.Timestamp
-
-_GROUP_ROWS = 16_384
-"""Rows of a row group, rounded up to whole days: small enough that one day is read in milliseconds."""
-
-_GROUPS_A_READ = 4
-"""Row groups decoded at once: what is read beside the result stays small whatever the range."""
-
-
-@dataclass(frozen=True)
-class Partition:
-    """The features of one calendar year."""
-
-    year: int
-    digest: str
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +70,7 @@ class FeatureStore:
         definition = find_feature_set(feature_set)
         with folder_lock(self.partitions):
             self._remove_unfinished()
-            job = _Job(definition, vintage)
+            job = Computation(definition, vintage)
             wanted = [job.partition(year) for year in job.years]
             missing = [partition for partition in wanted if not self._file(partition).is_file()]
             for partition in missing:
@@ -182,23 +163,12 @@ class FeatureStore:
         if unknown:
             raise StoreError(f"feature version {feature_version} has no columns {unknown}; it is {version.feature_set}")
         first, last = pd.Timestamp(start or "1677-09-22"), pd.Timestamp(end or "2262-04-11")
-        parts = [
-            _OpenPartition(self._existing(partition), first, last)
-            for partition in version.partitions
-            if first.year <= partition.year <= last.year
-        ]
-        index, keep = _select(parts, first, last, members)
-        values = np.empty((len(names), len(index)), np.float32)
-        begin = 0
-        for part, kept in zip(parts, keep, strict=True):
-            end_row = begin + int(kept.sum())
-            part.read(names, kept, values[:, begin:end_row])
-            begin = end_row
-        return pd.DataFrame(values.T, index=index, columns=list(names), copy=False)
+        paths = ((partition.year, self._existing(partition)) for partition in version.partitions)
+        return read_frame(paths, names, (first, last), members)
 
-    def _write(self, partition: Partition, job: "_Job") -> None:
+    def _write(self, partition: Partition, job: Computation) -> None:
         values, panel_index = job.compute(partition.year)
-        _write_parquet(self._file(partition), job.definition.names, values, panel_index)
+        write_partition(self._file(partition), job.definition.names, values, panel_index)
         log.info("features %s: %s rows of %s", partition.year, partition.rows, job.definition.name)
 
     def _write_manifest(self, version: FeatureVersion, definition: FeatureSet) -> None:
@@ -232,163 +202,3 @@ class FeatureStore:
     def _remove_unfinished(self) -> None:
         for left in self.partitions.glob("*.tmp"):
             left.unlink()
-
-
-class _Job:
-    """One feature set over one vintage."""
-
-    def __init__(self, definition: FeatureSet, vintage: Vintage) -> None:
-        self.definition = definition
-        self.vintage = vintage
-        self.years = sorted(int(year) for year in vintage.manifest["years"])
-        keys = vintage.bars(fields=())
-        begins = np.flatnonzero(~keys[INSTRUMENT].duplicated().to_numpy())
-        self.first_days = keys.iloc[begins].set_index(INSTRUMENT)[DATETIME]
-        self.calendar = pd.DatetimeIndex(np.unique(keys[DATETIME].to_numpy()), name=DATETIME)
-
-    @cached_property
-    def plan(self) -> Any:
-        from mlops_tasks.features.engine import make_plan
-
-        return make_plan(self.definition.nodes)
-
-    def days(self, year: int) -> tuple[pd.DatetimeIndex, int]:
-        """Trading days that a year's values depend on, and how many of them precede the year."""
-        begin, end = self.calendar.searchsorted([pd.Timestamp(year, 1, 1), pd.Timestamp(year + 1, 1, 1)])
-        before = int(min(begin, self.definition.lookback_rows))
-        return self.calendar[begin - before : end], before
-
-    def partition(self, year: int) -> Partition:
-        """The partition of a year, named by everything that its values depend on."""
-        days, _ = self.days(year)
-        years = self.vintage.manifest["years"]
-        begins = self.first_days[(self.first_days > days[0]) & (self.first_days <= days[-1])]
-        identity = {
-            "definition": self.definition.digest,
-            "bars": [years[str(each)]["digest"] for each in self.years if days[0].year <= each <= year],
-            "days": days.strftime("%Y%m%d").tolist(),
-            "begins": sorted(zip(begins.index, begins.dt.strftime("%Y%m%d"), strict=True)),
-        }
-        return Partition(year, digest_of(identity), int(years[str(year)]["rows"]))
-
-    def compute(self, year: int) -> tuple[NDArray[np.float32], pd.MultiIndex]:
-        """Values (features, rows) and the index of the rows, by datetime and instrument."""
-        from mlops_tasks.features.engine import evaluate
-        from mlops_tasks.features.panel import build_panel
-
-        days, before = self.days(year)
-        bars = self.vintage.adjusted_bars(days[0], days[-1])
-        first_rows = pd.Series(days.searchsorted(pd.DatetimeIndex(self.first_days)), index=self.first_days.index)
-        panel = build_panel(bars, days, self.plan.fields, first_rows)
-        order = panel.bar_order(first_row=before)
-        index = pd.MultiIndex(
-            levels=[panel.calendar, panel.instruments],
-            codes=[panel.rows[order], panel.codes[order]],
-            names=[DATETIME, INSTRUMENT],
-            verify_integrity=False,
-        )
-        return evaluate(self.plan, panel, panel.positions(order)), index
-
-
-class _OpenPartition:
-    """The row groups of a partition that hold days of a range."""
-
-    def __init__(self, path: Path, first: pd.Timestamp, last: pd.Timestamp) -> None:
-        self.file = pq.ParquetFile(path, memory_map=True, read_dictionary=[INSTRUMENT])
-        statistics = [
-            self.file.metadata.row_group(group).column(0).statistics for group in range(self.file.num_row_groups)
-        ]
-        self.groups = [n for n, each in enumerate(statistics) if each.max >= first and each.min <= last]
-
-    def keys(self) -> pa.Table:
-        return self.file.read_row_groups(self.groups, [DATETIME, INSTRUMENT])
-
-    def read(self, names: Sequence[str], keep: NDArray[np.bool_], out: NDArray[np.float32]) -> None:
-        """Fill `out` (features, kept rows)."""
-        if not keep.any():
-            return
-        row, done = 0, 0
-        for first in range(0, len(self.groups), _GROUPS_A_READ):
-            groups = self.groups[first : first + _GROUPS_A_READ]
-            table = self.file.read_row_groups(groups, list(names), use_threads=False)
-            kept = keep[row : row + len(table)]
-            count = int(kept.sum())
-            for number, name in enumerate(names):
-                column = table[name].to_numpy()
-                out[number, done : done + count] = column if count == len(table) else column[kept]
-            row, done = row + len(table), done + count
-
-
-def _select(
-    parts: Sequence[_OpenPartition], first: pd.Timestamp, last: pd.Timestamp, members: Vintage | None
-) -> tuple[pd.MultiIndex, list[NDArray[np.bool_]]]:
-    """The index of the rows to read, and for each partition which of its rows they are."""
-    tables = [part.keys() for part in parts]
-    if not tables:
-        return pd.MultiIndex.from_arrays(
-            [pd.DatetimeIndex([]), pd.Index([], dtype="str")], names=[DATETIME, INSTRUMENT]
-        ), []
-    table = pa.concat_tables(tables).unify_dictionaries()
-    index = _index_of(table)
-    days = table[DATETIME].to_numpy()
-    keep = (days >= first.to_datetime64()) & (days <= last.to_datetime64())
-    if members is not None:
-        keep &= members.membership_mask(index)
-    ends = np.cumsum([len(each) for each in tables])
-    return index[keep].remove_unused_levels(), np.split(keep, ends[:-1])
-
-
-def _index_of(table: pa.Table) -> pd.MultiIndex:
-    instrument = table[INSTRUMENT].combine_chunks()
-    names = np.asarray(instrument.dictionary.to_pylist(), dtype=object)
-    by_name = np.argsort(names)
-    rank = np.empty(len(names), np.int64)
-    rank[by_name] = np.arange(len(names))
-    days, day_codes = np.unique(table[DATETIME].to_numpy(), return_inverse=True)
-    return pd.MultiIndex(
-        levels=[pd.DatetimeIndex(days), pd.Index(names[by_name], dtype="str")],
-        codes=[day_codes, rank[instrument.indices.to_numpy()]],
-        names=[DATETIME, INSTRUMENT],
-        verify_integrity=False,
-    )
-
-
-def _write_parquet(path: Path, names: Sequence[str], values: NDArray[np.float32], index: pd.MultiIndex) -> None:
-    """Write a partition beside its place and rename it; its bytes depend on its content only."""
-    days, codes = index.codes
-    instruments = pa.array(index.levels[1].to_list(), type=pa.string())
-    schema = pa.schema(
-        [(DATETIME, pa.timestamp("ns")), (INSTRUMENT, pa.dictionary(pa.int32(), pa.string()))]
-        + [(name, pa.float32()) for name in names]
-    )
-    unfinished = path.with_suffix(".tmp")
-    with pq.ParquetWriter(
-        unfinished,
-        schema,
-        compression="none",
-        use_dictionary=[INSTRUMENT],
-        write_statistics=[DATETIME],
-        store_schema=True,
-    ) as writer:
-        for begin, end in _row_groups(np.asarray(days)):
-            rows = slice(begin, end)
-            key = [
-                pa.array(index.levels[0].to_numpy().astype("datetime64[ns]")[days[rows]]),
-                pa.DictionaryArray.from_arrays(pa.array(codes[rows], pa.int32()), instruments),
-            ]
-            features = [pa.array(column[rows], from_pandas=False) for column in values]
-            writer.write_table(pa.Table.from_arrays(key + features, schema=schema), row_group_size=end - begin)
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
-def _row_groups(days: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
-    """Ranges of rows that hold whole days, each of `_GROUP_ROWS` rows or a little more."""
-    day_begins = np.append(np.flatnonzero(np.diff(days, prepend=-1)), len(days))
-    begin = 0
-    while begin < len(days):
-        later = int(np.searchsorted(day_begins, begin + _GROUP_ROWS))
-        end = int(day_begins[min(later, len(day_begins) - 1)])
-        yield begin, end
-        begin = end
