@@ -31,6 +31,7 @@ from mlops_tasks.features.indicators.graph import (
     divide,
     ewm,
     exponential_mean,
+    fields_of,
     first,
     first_highest,
     first_lowest,
@@ -51,7 +52,6 @@ from mlops_tasks.features.indicators.graph import (
     stop_and_reverse,
     total,
     true_range,
-    walk,
     weighted_mean,
     where_positive,
     wilder_mean,
@@ -117,7 +117,7 @@ class Definition:
     @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Fields of the bar that it reads."""
-        return tuple(node.field for node in walk(self.build(BAR).values()) if node.field)
+        return fields_of(self.build(BAR).values())
 
 
 CATALOGUE: dict[str, Definition] = {}

@@ -119,6 +119,11 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
         yield from visit(root)
 
 
+def fields_of(roots: Iterable[Node]) -> tuple[str, ...]:
+    """Fields of the bar that the nodes are made of."""
+    return tuple(node.field for node in walk(roots) if node.op == Op.FIELD)
+
+
 def lookback(node: Node) -> int | None:
     """Earlier bars that a value depends on; None where every one since the first matters."""
     if node.op in INITIAL_STATE:

@@ -11,7 +11,7 @@ import yaml
 from mlops_tasks.config import PROJECT
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.features.indicators.definitions import CATALOGUE, Definition, Parameter, Value
-from mlops_tasks.features.indicators.graph import BAR, Node, lookback
+from mlops_tasks.features.indicators.graph import BAR, Node, fields_of, lookback
 
 INDICATORS_FILE = PROJECT / "include" / "config" / "indicators.yaml"
 
@@ -42,6 +42,11 @@ class IndicatorSpec:
     def columns(self) -> tuple[str, ...]:
         """Names of its columns, in order."""
         return tuple(self.nodes)
+
+    @property
+    def inputs(self) -> Mapping[str, tuple[str, ...]]:
+        """Column to the fields of the bar that it reads."""
+        return {column: fields_of([node]) for column, node in self.nodes.items()}
 
     @property
     def window(self) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,10 @@ from numpy.typing import DTypeLike, NDArray
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.errors import SourceError, StoreError
 from mlops_tasks.features.indicators.kernels import run
-from mlops_tasks.features.indicators.program import make_program
+from mlops_tasks.features.indicators.program import Program, make_program
 from mlops_tasks.features.indicators.specs import IndicatorSpec, parse_indicators
 from mlops_tasks.features.kernels import FloatArray, IntArray, scatter
+from mlops_tasks.features.panel import Panel
 
 STATE_VERSION = 1
 """Raise it with every change that can change a value or the places of a state: older states are then refused."""
@@ -59,6 +60,59 @@ def compute_indicators(
         A column is missing, a datetime or instrument is missing, or a key is there twice.
     """
     return IndicatorState.empty(specs).update(bars, dtype, threads)
+
+
+def compute_on_panel(
+    specs: Sequence[IndicatorSpec], panel: Panel, positions: IntArray, threads: int | None = None
+) -> NDArray[np.float32]:
+    """Indicators of a panel's bars; a calendar row without a bar is no bar of the instrument.
+
+    The panel has rounded its bars to float32: the values are those of `compute_indicators` on bars rounded so, and
+    differ from those on the bars themselves by that rounding.
+
+    Parameters
+    ----------
+    specs
+        What to compute.
+    panel
+        Adjusted bars from each instrument's first one on, with the fields that the indicators read.
+    positions, threads
+        As in `engine.evaluate`.
+
+    Returns
+    -------
+    float32 array (columns, largest position + 1); NaN where an indicator has no value.
+    """
+    program = make_program({column: node for spec in specs for column, node in spec.nodes.items()})
+    order = np.flatnonzero(panel.has_bar)
+    offsets = np.searchsorted(order, panel.offsets)
+    states = np.tile(program.initial_state, (len(panel.instruments), 1))
+    results = np.full((len(program.columns), int(positions.max(initial=-1)) + 1), np.nan, np.float32)
+    series = [panel.fields[name] for name in program.fields]
+    _run(program, _Bars(series, order, offsets, positions[order]), states, results, threads)
+    return results
+
+
+@dataclass(frozen=True)
+class _Bars:
+    """Bars that lie in flat series.
+
+    Attributes
+    ----------
+    series
+        Of each field, float64.
+    order
+        Places of the bars in the series, instrument after instrument and by datetime.
+    offsets
+        Instrument i is `order[offsets[i]:offsets[i + 1]]`.
+    positions
+        Of each bar of `order` its place in the results; negative: not wanted.
+    """
+
+    series: Sequence[FloatArray]
+    order: IntArray
+    offsets: IntArray
+    positions: IntArray
 
 
 @dataclass(frozen=True)
@@ -125,28 +179,11 @@ class IndicatorState:
         SourceError
             An instrument has a bar that is not after its last one; the state stays as it was.
         """
-        fields = self._program.fields
-        layout = _lay_out(bars, fields)
+        layout = _lay_out(bars, self._program.fields)
         known, values = self._states_of(layout)
-        table = np.empty((len(fields), len(bars)))
-        for row, name in enumerate(fields):
-            column = bars[name].to_numpy(np.float64, na_value=np.nan)[layout.order]
-            table[row] = np.where(np.isfinite(column), column, np.nan)
+        series = [bars[name].to_numpy(np.float64, na_value=np.nan) for name in self._program.fields]
         results = np.empty((len(self._program.columns), len(bars)), dtype)
-        blocks = _blocks(layout.offsets, threads or len(os.sched_getaffinity(0)))
-
-        def compute(block: tuple[int, int]) -> None:
-            offsets = layout.offsets[block[0] : block[1] + 1]
-            begin, end = int(offsets[0]), int(offsets[-1])
-            out = np.empty((len(results), end - begin))
-            part = np.ascontiguousarray(table[:, begin:end])
-            run(self._program.tape, part, offsets - begin, values[block[0] : block[1]], out)
-            for row, computed in zip(results, out, strict=True):
-                scatter(computed, layout.order[begin:end], row)
-
-        with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-            for _ in pool.map(compute, blocks):
-                pass
+        _run(self._program, _Bars(series, layout.order, layout.offsets, layout.order), values, results, threads)
         self._remember(layout, known, values)
         frame = pd.DataFrame(results.T, bars.index, list(self._program.columns), copy=False)
         for place, name in enumerate((DATETIME, INSTRUMENT)):
@@ -239,6 +276,29 @@ def _lay_out(bars: pd.DataFrame, fields: Sequence[str]) -> _Layout:
         )
     offsets = np.searchsorted(codes, np.arange(len(names) + 1))
     return _Layout(np.asarray(names, np.str_), order.astype(np.int64), offsets.astype(np.int64), days)
+
+
+def _run(
+    program: Program, bars: _Bars, states: FloatArray, results: NDArray[np.floating[Any]], threads: int | None
+) -> None:
+    """Fill `results` (columns, places), and take the states (instruments, places of a state) to the last bars."""
+    workers = threads or len(os.sched_getaffinity(0))
+
+    def compute(block: tuple[int, int]) -> None:
+        offsets = bars.offsets[block[0] : block[1] + 1]
+        begin, end = int(offsets[0]), int(offsets[-1])
+        fields = np.empty((len(bars.series), end - begin))
+        for row, values in zip(fields, bars.series, strict=True):
+            values.take(bars.order[begin:end], out=row)
+            row[~np.isfinite(row)] = np.nan
+        out = np.empty((len(results), end - begin))
+        run(program.tape, fields, offsets - begin, states[block[0] : block[1]], out)
+        for row, computed in zip(results, out, strict=True):
+            scatter(computed, bars.positions[begin:end], row)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(compute, _blocks(bars.offsets, workers)):
+            pass
 
 
 def _blocks(offsets: IntArray, threads: int) -> list[tuple[int, int]]:
