@@ -132,8 +132,14 @@ class DataSettings(Section):
     """A vintage with a larger share of quarantined rows is rejected as a whole."""
     max_rejected_instruments_share: float = Field(0.05, ge=0, le=1)
     """The same for the share of instruments that are quarantined whole; a single one always may be."""
-    on_sync: tuple[str, ...] = ()
-    """Functions `module:name` that are called with every finished sync; `data/callbacks.py` says how."""
+    on_sync: tuple[Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")], ...] = ()
+    """Functions `module:function` that are told of each data version that comes into use; `data/callbacks.py` says
+    how."""
+
+    @field_validator("on_sync", mode="before")
+    @classmethod
+    def _parse_callbacks(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
 
 class CalendarSettings(Section):

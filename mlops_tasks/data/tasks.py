@@ -12,6 +12,7 @@ from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data import staging as store
 from mlops_tasks.data.acceptance import Acceptance, assess
 from mlops_tasks.data.approvals import approve, find_approval
+from mlops_tasks.data.callbacks import tell_callbacks
 from mlops_tasks.data.data_docs import render_docs
 from mlops_tasks.data.qlib_store import ensure_store, prune_stores, write_qlib_store
 from mlops_tasks.data.snapshots import checkout_vintage, pin_vintage, pointer_path
@@ -142,6 +143,7 @@ def write_qlib_store_task(*, data_version: str) -> dict[str, Any]:
 def publish_vintage_task(*, data_version: str) -> dict[str, Any]:
     """Bring a vintage into use in one step, and remove what its sync left in staging and older Qlib stores.
 
+    Then the callbacks are called (`data/callbacks.py`); one that fails undoes nothing and does not fail the stage.
     Another sync may have recycled this one's Qlib store before it was in use, or may have brought another vintage
     into use than the one that this was compared with, so both are made sure of here.
 
@@ -153,6 +155,7 @@ def publish_vintage_task(*, data_version: str) -> dict[str, Any]:
     settings = load_settings()
     while (changed := _publish_after(settings, _acceptable(settings, data_version))) is None:
         log.info("another vintage came into use meanwhile: compared anew")
+    tell_callbacks(settings)
     return {
         "data_version": data_version,
         "last_date": load_vintage(settings, data_version).last_date,

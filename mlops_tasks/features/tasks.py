@@ -3,6 +3,7 @@
 from typing import Any
 
 from mlops_tasks.config import load_settings
+from mlops_tasks.data.callbacks import FinishedSync
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.features.store import FeatureStore
 
@@ -25,3 +26,11 @@ def compute_features_task(*, data_version: str, feature_set: str = "alpha158") -
         "computed_rows": version.computed_rows,
         "columns": len(version.names),
     }
+
+
+def compute_on_sync(sync: FinishedSync) -> None:
+    """A callback for `data.on_sync`: bring the configured feature set of what came into use into the store.
+
+    For a library user without Airflow, where the DAG `daily_retraining` does it.
+    """
+    FeatureStore(sync.settings).compute(sync.vintage(), sync.settings.features.feature_set)
