@@ -5,8 +5,11 @@ precedence of every operator and the column of every error.
 """
 
 import ast
-from collections.abc import Iterator
+import operator as python
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import Enum
 from math import inf
 
@@ -76,7 +79,42 @@ CONDITIONS = frozenset({"Gt", "Ge", "Lt", "Le", "Eq", "Ne", "And", "Or", "Not"})
 """Operators whose values are 1 (true) or 0 (false), never NaN: a comparison with NaN is false."""
 
 FIELD = "$"
+FOREIGN = "ChangeInstrument"
+"""The operator whose series is that of another instrument."""
+
+ROLLING: Mapping[str, str] = {
+    "count": "Count",
+    "kurt": "Kurt",
+    "max": "Max",
+    "mean": "Mean",
+    "median": "Med",
+    "min": "Min",
+    "skew": "Skew",
+    "std": "Std",
+    "sum": "Sum",
+    "var": "Var",
+}
+"""Functions of `Rolling(series, window, function)` by pandas' names, and the operator that each is."""
+
+REWRITTEN: Mapping[str, tuple[str, ...]] = {
+    FOREIGN: ("instrument", "series"),
+    "Mask": ("series", "instrument"),
+    "Rolling": ("series", "window", "function"),
+    "Feature": ("field",),
+}
+"""Operators that take a name in quotation marks, and their arguments; the parser writes them in terms of others."""
+
+_NO_PERIODS = "reads data by reporting period, and the bars have none"
+REFUSED: Mapping[str, str] = {
+    "TResample": "needs dates, and Qlib's own daily loader gives it row numbers: it fails there too",
+    "P": _NO_PERIODS,
+    "PRef": _NO_PERIODS,
+    "PFeature": _NO_PERIODS,
+}
+"""Qlib's operators that are not part of this language, each with the reason."""
+
 _SHIFTS = frozenset({"Ref", "Delta"})
+_LONGEST_WINDOW = 2**31 - 1
 
 _BINARY: dict[type[ast.AST], str] = {
     ast.Add: "Add",
@@ -94,12 +132,31 @@ _BINARY: dict[type[ast.AST], str] = {
     ast.NotEq: "Ne",
 }
 
+_INSTEAD: dict[type[ast.AST], tuple[str, str]] = {
+    ast.And: ("and", "join comparisons with &"),
+    ast.Or: ("or", "join comparisons with |"),
+    ast.Not: ("not", "write Not(...)"),
+    ast.Invert: ("~", "write Not(...)"),
+    ast.IfExp: ("if else", "write If(condition, series, series)"),
+}
+"""What Python has and Qlib's expressions have not, and what to write for it."""
+
+_ARITHMETIC: dict[str, Callable[[float, float], float]] = {
+    "Add": python.add,
+    "Sub": python.sub,
+    "Mul": python.mul,
+    "Div": python.truediv,
+    "Power": python.pow,
+}
+"""What constants are folded by."""
+
 
 @dataclass(frozen=True)
 class Node:
     """One operator applied to series; equal nodes compute equal values.
 
-    `params` holds the field's name of a `$` node, the window of a rolling one, window and level of `Quantile`.
+    `params` holds the field's name of a `$` node, the window of a rolling one, window and level of `Quantile`, the
+    instrument of `ChangeInstrument`, whose one argument is a series of that instrument.
     """
 
     op: str
@@ -157,22 +214,45 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def lookback(node: Node) -> float:
-    """Calendar rows before the current one that a value depends on; infinite where it depends on the first row."""
-    return max(dependencies(node).values())
+    """Calendar rows before the current one that a value depends on; infinite where it depends on the first row.
+
+    Rows of other instruments count like those of the own one.
+    """
+    reaches = [dependencies(node), *foreign_dependencies(node).values()]
+    return max(rows for fields in reaches for rows in fields.values())
 
 
 def dependencies(node: Node) -> dict[str, float]:
     """The fields that a value depends on, each with the calendar rows before the current one that it reaches back.
 
-    0 is the current row alone; windows of nested operators add up; infinite where the first row matters.
+    0 is the current row alone; windows of nested operators add up; infinite where the first row matters. Only the
+    instrument's own fields: `foreign_dependencies` has those of others.
     """
+    return _dependencies(node).get(None, {})
+
+
+def foreign_dependencies(node: Node) -> dict[str, dict[str, float]]:
+    """By other instrument, the fields of it that a value depends on, as `dependencies`."""
+    return {name: fields for name, fields in _dependencies(node).items() if name is not None}
+
+
+def foreign_instruments(node: Node) -> frozenset[str]:
+    """The instruments named by `ChangeInstrument`, at whatever depth."""
+    return frozenset(str(each.params[0]) for each in walk(node) if each.op == FOREIGN)
+
+
+def _dependencies(node: Node) -> dict[str | None, dict[str, float]]:
+    """Instrument (None: the own one) to field to rows back."""
     if node.op == FIELD:
-        return {str(node.params[0]): 0.0}
+        return {None: {str(node.params[0]): 0.0}}
     reach = _reach(node)
-    found: dict[str, float] = {}
+    found: dict[str | None, dict[str, float]] = {}
     for child in node.children:
-        for name, rows in dependencies(child).items():
-            found[name] = max(found.get(name, -inf), rows + reach)
+        for instrument, fields in _dependencies(child).items():
+            own = instrument is None and node.op == FOREIGN
+            deepest = found.setdefault(str(node.params[0]) if own else instrument, {})
+            for name, rows in fields.items():
+                deepest[name] = max(deepest.get(name, -inf), rows + reach)
     return found
 
 
@@ -189,6 +269,31 @@ def _error(text: str, column: int, reason: str) -> ConfigError:
     return ConfigError(f"{reason}\n  {text}\n  {' ' * (column - 1)}^ column {column}")
 
 
+def _is_condition(node: Node | float) -> bool:
+    """Whether a series is one of truth values: a comparison, or comparisons put together."""
+    match node:
+        case Node(op=op) if op in CONDITIONS:
+            return True
+        case Node(op="If", args=(_, *parts)) | Node(op="Greater" | "Less" | "Mul" | "ChangeInstrument", args=parts):
+            return all(_is_condition(part) for part in parts)
+        case _:
+            return False
+
+
+def _holds(condition: Node | float) -> Node | float:
+    """A comparison of another instrument's series does not hold on a row that the other instrument lacks."""
+    if isinstance(condition, Node) and condition.op == FOREIGN and _is_condition(condition):
+        return Node("Eq", (condition, 1.0), (), condition.column)
+    return condition
+
+
+def _known(prefix: str, name: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the most similar known one, if any is similar, and all of them."""
+    by_lower = {each.lower(): prefix + each for each in sorted(names)}
+    similar = [by_lower[each] for each in get_close_matches(name.lower(), by_lower, 1)]
+    return "".join(f"; do you mean {each}?" for each in similar) + f" (known: {', '.join(by_lower.values())})"
+
+
 class _Parser:
     """Translates Python's tree of one expression into ours."""
 
@@ -200,11 +305,12 @@ class _Parser:
         # A dollar sign is no Python; an underscore keeps every column, and no other name may begin with one.
         source = self.text.strip().replace("$", "_")
         try:
-            tree = ast.parse(source, mode="eval").body
+            node = self.translate(ast.parse(source, mode="eval").body)
         except SyntaxError as error:
             column = self.indent + max(error.offset or 1, 1)
             raise _error(self.text, column, f"not an expression: {error.msg}") from None
-        node = self.translate(tree)
+        except (RecursionError, MemoryError):
+            raise _error(self.text, self.indent + 1, "too deeply nested") from None
         if not isinstance(node, Node):
             raise _error(self.text, self.indent + 1, "a constant is no factor; use a field such as $close")
         return node
@@ -219,9 +325,7 @@ class _Parser:
     def translate(self, tree: ast.expr) -> Node | float:
         match tree:
             case ast.Constant(value=value):
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    raise self.error(tree, f"{value!r} is no number")
-                return float(value)
+                return self.number(value, tree)
             case ast.Name():
                 return self.field(tree)
             case ast.Call():
@@ -232,90 +336,159 @@ class _Parser:
                 return self.apply(self.operator(tree, single), (tree.left, tree.comparators[0]), tree)
             case ast.Compare():
                 raise self.error(tree, "comparisons cannot be chained; join two with &")
-            case ast.UnaryOp(op=ast.USub()):
-                return self.negative(tree)
+            case ast.UnaryOp(op=ast.UAdd() | ast.USub() as sign):
+                return self.signed(self.translate(tree.operand), sign, tree)
+            case ast.BoolOp() | ast.UnaryOp():
+                raise self.not_here(tree, tree.op)
             case _:
-                raise self.error(tree, f"{type(tree).__name__} is not part of the factor language")
+                raise self.not_here(tree, tree)
+
+    def not_here(self, tree: ast.expr, what: ast.AST) -> ConfigError:
+        symbol, instead = _INSTEAD.get(type(what), (type(what).__name__, ""))
+        return self.error(tree, f"{symbol} is not part of the factor language" + (instead and f"; {instead}"))
+
+    def signed(self, value: Node | float, sign: ast.unaryop, tree: ast.expr) -> Node | float:
+        if isinstance(sign, ast.UAdd):
+            return value
+        return self.node("Mul", (value, -1.0), (), tree) if isinstance(value, Node) else -value
+
+    def number(self, value: object, tree: ast.expr) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.error(tree, f"{value!r} is no number")
+        if not abs(value) <= sys.float_info.max:
+            raise self.error(tree, "no finite number")
+        return float(value)
 
     def field(self, tree: ast.Name) -> Node:
-        if self.text[self.column(tree) - 1] != "$" or tree.id.startswith("__"):
-            raise self.error(tree, f"unknown name; fields begin with one dollar sign: {_field_names()}")
-        name = tree.id[1:]
+        begin = self.text[self.column(tree) - 1 :]
+        if begin.startswith("$$"):
+            raise self.error(tree, f"a field with two dollar signs {_NO_PERIODS}")
+        if not begin.startswith("$"):
+            raise self.error(tree, f"unknown name {tree.id}; fields begin with a dollar sign" + _known_fields(tree.id))
+        return self.field_named(tree.id[1:], tree)
+
+    def field_named(self, name: str, tree: ast.expr) -> Node:
         if name not in BAR_FIELDS:
-            raise self.error(tree, f"unknown field ${name}; known: {_field_names()}")
+            raise self.error(tree, f"unknown field ${name}" + _known_fields(name))
         return Node(FIELD, (), (name,), self.column(tree))
 
     def operator(self, tree: ast.expr, op: ast.AST) -> str:
         name = _BINARY.get(type(op))
         if name is None:
-            raise self.error(tree, f"{type(op).__name__} is not part of the factor language")
+            raise self.not_here(tree, op)
         return name
 
-    def negative(self, tree: ast.UnaryOp) -> Node | float:
-        value = self.translate(tree.operand)
-        return Node("Mul", (value, -1.0), (), self.column(tree)) if isinstance(value, Node) else -value
-
     def call(self, tree: ast.Call) -> Node:
-        if not isinstance(tree.func, ast.Name) or tree.func.id not in OPERATORS:
-            name = tree.func.id if isinstance(tree.func, ast.Name) else ast.unparse(tree.func)
-            raise self.error(tree, f"unknown operator {name}; known: {', '.join(sorted(OPERATORS))}")
-        name, operator = tree.func.id, OPERATORS[tree.func.id]
-        if tree.keywords or len(tree.args) != operator.arity:
-            given = len(tree.args) + len(tree.keywords)
-            raise self.error(tree, f"{name} takes {operator.arity} arguments ({operator.kind.value}), got {given}")
-        series = tree.args[: operator.series]
-        if operator.kind is Kind.ELEMENT:
-            node = self.apply(name, tuple(series), tree)
-            if not isinstance(node, Node):
-                raise self.error(tree, f"{name} of constants is no factor")
-            return node
-        args = tuple(self.translate(each) for each in series)
-        for arg, each in zip(args, series, strict=True):
-            if not isinstance(arg, Node):
-                raise self.error(each, f"{name} needs a series here, got a constant")
-        window = self.window(name, tree.args[operator.series])
-        level = (self.level(tree.args[-1]),) if operator.kind is Kind.QUANTILE else ()
-        return Node(name, args, (window, *level), self.column(tree))
+        name = tree.func.id if isinstance(tree.func, ast.Name) else ast.unparse(tree.func)
+        if name in REFUSED:
+            raise self.error(tree, f"{name} {REFUSED[name]}")
+        if name not in OPERATORS and name not in REWRITTEN:
+            raise self.error(tree, f"unknown operator {name}" + _known("", name, [*OPERATORS, *REWRITTEN]))
+        if name in REWRITTEN:
+            arity, meaning = len(REWRITTEN[name]), ", ".join(REWRITTEN[name])
+        else:
+            arity, meaning = OPERATORS[name].arity, OPERATORS[name].kind.value
+        if tree.keywords:
+            raise self.error(tree, f"{name} takes its arguments without their names ({meaning})")
+        if len(tree.args) != arity:
+            raise self.error(tree, f"{name} takes {arity} arguments ({meaning}), got {len(tree.args)}")
+        if name in REWRITTEN:
+            return self.rewritten(name, tree)
+        if OPERATORS[name].kind is not Kind.ELEMENT:
+            return self.windowed(name, tree.args, tree)
+        node = self.apply(name, tuple(tree.args), tree)
+        if not isinstance(node, Node):
+            raise self.error(tree, f"{name} of constants is no factor")
+        return node
+
+    def rewritten(self, name: str, tree: ast.Call) -> Node:
+        given = dict(zip(REWRITTEN[name], tree.args, strict=True))
+        if name == "Feature":
+            return self.field_named(self.quoted(given["field"], "a field, such as 'close'"), tree)
+        if name == "Rolling":
+            function = self.quoted(given["function"], "a function of pandas, such as 'mean'")
+            if function not in ROLLING:
+                raise self.error(given["function"], f"unknown function {function}" + _known("", function, ROLLING))
+            return self.windowed(ROLLING[function], [given["series"], given["window"]], tree)
+        instrument = self.quoted(given["instrument"], "an instrument, such as 'SH000300'")
+        node = self.series(given["series"], name)
+        # The inner one of two instruments is the one that is read.
+        return node if node.op == FOREIGN else Node(FOREIGN, (node,), (instrument,), self.column(tree))
+
+    def quoted(self, tree: ast.expr, what: str) -> str:
+        """A name in quotation marks, as it was before its dollar signs were replaced."""
+        if not isinstance(tree, ast.Constant) or not isinstance(tree.value, str) or not tree.value.strip():
+            raise self.error(tree, f"here stands {what}, in quotation marks")
+        written = self.text.strip().encode()[tree.col_offset : tree.end_col_offset].decode()
+        return str(ast.literal_eval(written))
+
+    def windowed(self, name: str, parts: list[ast.expr], tree: ast.expr) -> Node:
+        operator = OPERATORS[name]
+        args = tuple(self.series(part, name) for part in parts[: operator.series])
+        window = self.window(name, parts[operator.series])
+        level = (self.level(parts[-1]),) if operator.kind is Kind.QUANTILE else ()
+        return self.node(name, args, (window, *level), tree)
+
+    def series(self, tree: ast.expr, name: str) -> Node:
+        node = self.translate(tree)
+        if not isinstance(node, Node):
+            raise self.error(tree, f"{name} needs a series here, got a constant")
+        return node
 
     def apply(self, name: str, parts: tuple[ast.expr, ...], tree: ast.expr) -> Node | float:
         args = tuple(self.translate(part) for part in parts)
-        if all(isinstance(arg, float) for arg in args):
-            return self.fold(name, args, tree)
+        match args:
+            case (float(a), float(b)) if name in _ARITHMETIC:
+                return self.fold(name, a, b, tree)
+            case _ if all(isinstance(arg, float) for arg in args):
+                raise self.error(tree, f"{name} of constants is no factor")
         if name in {"And", "Or", "Not"}:
             for arg, part in zip(args, parts, strict=True):
-                if not isinstance(arg, Node) or arg.op not in CONDITIONS:
+                if not _is_condition(arg):
                     raise self.error(part, f"{name} joins comparisons, and this is none")
-        return Node(name, args, (), self.column(tree))
+        if name == "If" and not isinstance(args[0], Node):
+            raise self.error(parts[0], "If needs a series here, got a constant")
+        if name == "Add" and all(_is_condition(arg) for arg in args):
+            raise self.error(tree, "a sum of two comparisons is 1 in Qlib where both hold; write Or, or If(..., 1, 0)")
+        return self.node(name, args, (), tree)
 
-    def fold(self, name: str, args: tuple[Node | float, ...], tree: ast.expr) -> float:
-        match name, args:
-            case "Add", (float(a), float(b)):
-                return a + b
-            case "Sub", (float(a), float(b)):
-                return a - b
-            case "Mul", (float(a), float(b)):
-                return a * b
-            case "Div", (float(a), float(b)) if b != 0:
-                return a / b
-            case "Power", (float(a), float(b)) if a > 0:
-                return float(a**b)
-            case _:
-                raise self.error(tree, f"{name} of constants is no factor")
+    def node(self, name: str, args: tuple[Node | float, ...], params: tuple[float, ...], tree: ast.expr) -> Node:
+        """An operator's node; where all its series are another instrument's, it is computed there, as in Qlib."""
+        column = self.column(tree)
+        series = [arg for arg in args if isinstance(arg, Node)]
+        instruments = {arg.params if arg.op == FOREIGN else () for arg in series}
+        if len(instruments) == 1 and instruments != {()}:
+            inner = tuple(arg.args[0] if isinstance(arg, Node) else arg for arg in args)
+            return Node(FOREIGN, (Node(name, inner, params, column),), instruments.pop(), column)
+        if not params and all(_is_condition(arg) for arg in args):
+            args = tuple(_holds(arg) for arg in args)
+        elif name == "If":
+            args = (_holds(args[0]), *args[1:])
+        return Node(name, args, params, column)
+
+    def fold(self, name: str, a: float, b: float, tree: ast.expr) -> float:
+        try:
+            return self.number(_ARITHMETIC[name](a, b), tree)
+        except ArithmeticError:
+            raise self.error(tree, "no finite number") from None
 
     def window(self, name: str, tree: ast.expr) -> float:
         value = self.translate(tree)
         if not isinstance(value, float):
             raise self.error(tree, f"the window of {name} must be a number")
-        if name == "EMA" and 0 < value < 1:
+        if name == "EMA" and value > 0:
             return value
         if value != int(value):
-            raise self.error(tree, f"the window of {name} must be a whole number, got {value:g}")
+            instead = "; for a share of the past use EMA" if 0 < value < 1 else ""
+            raise self.error(tree, f"the window of {name} must be a whole number, got {value:g}{instead}")
         if name in {"Corr", "Cov"} and value == 0:
             raise self.error(tree, f"{name} has no expanding form; give a window of 1 or more")
         if name not in _SHIFTS and value != 0 and value < OPERATORS[name].least_window:
             raise self.error(
                 tree, f"the window of {name} must be at least {OPERATORS[name].least_window}, got {value:g}"
             )
+        if abs(value) > _LONGEST_WINDOW:
+            raise self.error(tree, f"the window of {name} must be at most {_LONGEST_WINDOW}, got {value:g}")
         return value
 
     def level(self, tree: ast.expr) -> float:
@@ -325,5 +498,5 @@ class _Parser:
         return value
 
 
-def _field_names() -> str:
-    return ", ".join(f"${name}" for name in BAR_FIELDS)
+def _known_fields(name: str) -> str:
+    return _known("$", name, BAR_FIELDS)
