@@ -4,7 +4,7 @@ Named by what their values depend on, never changed: written beside and renamed.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +61,21 @@ class OpenPartition:
             row, done = row + len(table), done + count
 
 
-def write_partition(path: Path, names: Sequence[str], values: NDArray[np.float32], index: pd.MultiIndex) -> None:
-    """Write a partition beside its place and rename it; its bytes depend on its content only."""
+def write_partition(
+    path: Path, names: Sequence[str], index: pd.MultiIndex, pieces: Iterable[NDArray[np.float32]]
+) -> None:
+    """Write a partition beside its place and rename it; its bytes depend on its content only.
+
+    Parameters
+    ----------
+    path
+        Where it appears once it is complete.
+    names, index
+        Its columns, and its rows (datetime, instrument), sorted by both in that order.
+    pieces
+        Values (columns, rows), one piece after the other, each of one or more whole `row_groups` of the index: what is
+        held in memory at once is up to the caller.
+    """
     days, codes = index.codes
     instruments = pa.array(index.levels[1].to_list(), type=pa.string())
     schema = pa.schema(
@@ -78,21 +91,21 @@ def write_partition(path: Path, names: Sequence[str], values: NDArray[np.float32
         write_statistics=[DATETIME],
         store_schema=True,
     ) as writer:
-        for begin, end in _row_groups(np.asarray(days)):
-            rows = slice(begin, end)
+        for values, begin, end in _by_group(pieces, row_groups(index)):
             key = [
-                pa.array(index.levels[0].to_numpy().astype("datetime64[ns]")[days[rows]]),
-                pa.DictionaryArray.from_arrays(pa.array(codes[rows], pa.int32()), instruments),
+                pa.array(index.levels[0].to_numpy().astype("datetime64[ns]")[days[begin:end]]),
+                pa.DictionaryArray.from_arrays(pa.array(codes[begin:end], pa.int32()), instruments),
             ]
-            features = [pa.array(column[rows], from_pandas=False) for column in values]
+            features = [pa.array(column, from_pandas=False) for column in values]
             writer.write_table(pa.Table.from_arrays(key + features, schema=schema), row_group_size=end - begin)
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())
     unfinished.replace(path)
 
 
-def _row_groups(days: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
+def row_groups(index: pd.MultiIndex) -> Iterator[tuple[int, int]]:
     """Ranges of rows that hold whole days, each of `_GROUP_ROWS` rows or a little more."""
+    days = np.asarray(index.codes[0])
     day_begins = np.append(np.flatnonzero(np.diff(days, prepend=-1)), len(days))
     begin = 0
     while begin < len(days):
@@ -100,3 +113,15 @@ def _row_groups(days: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
         end = int(day_begins[min(later, len(day_begins) - 1)])
         yield begin, end
         begin = end
+
+
+def _by_group(
+    pieces: Iterable[NDArray[np.float32]], groups: Iterator[tuple[int, int]]
+) -> Iterator[tuple[NDArray[np.float32], int, int]]:
+    """The values of each row group, with its first row and its end."""
+    for piece in pieces:
+        done = 0
+        while done < piece.shape[1]:
+            begin, end = next(groups)
+            yield piece[:, done : done + end - begin], begin, end
+            done += end - begin

@@ -168,7 +168,7 @@ class FeatureStore:
 
     def _write(self, partition: Partition, job: Computation) -> None:
         values, panel_index = job.compute(partition.year)
-        write_partition(self._file(partition), job.definition.names, values, panel_index)
+        write_partition(self._file(partition), job.definition.names, panel_index, [values])
         log.info("features %s: %s rows of %s", partition.year, partition.rows, job.definition.name)
 
     def _write_manifest(self, version: FeatureVersion, definition: FeatureSet) -> None:
