@@ -1,17 +1,24 @@
-"""Feature sets: named lists of factor expressions and technical indicators."""
+"""Feature sets: named lists of factor expressions and technical indicators.
+
+Some are built in, others stand in YAML (`set_files.py`); a set may include others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from mlops_tasks.columns import BAR_FIELDS
+from mlops_tasks.columns import BAR_FIELDS, KEY, LABEL, SCORE, SEGMENT
+from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.features.alpha158 import alpha158
-from mlops_tasks.features.expressions import Node, dependencies, lookback, parse_feature
+from mlops_tasks.features.alpha360 import alpha360
+from mlops_tasks.features.expressions import Node, dependencies, foreign_dependencies, lookback, parse_feature
+from mlops_tasks.features.set_files import FeatureSetEntry, SetFile, read_set_files, unknown
 from mlops_tasks.files import digest_of
 
 if TYPE_CHECKING:  # its kernels are compiled code, and a DAG file asks for the names of the sets only
@@ -20,7 +27,23 @@ if TYPE_CHECKING:  # its kernels are compiled code, and a DAG file asks for the 
 ENGINE_VERSION = 1
 """Raise it with every change that can change a value: stored features of other versions are then not reused."""
 
-_BUILT_IN: Mapping[str, Callable[[], dict[str, str]]] = {"alpha158": alpha158}
+_BUILT_IN = {
+    "alpha158": FeatureSetEntry(
+        version=1,
+        owner="Qlib",
+        description="Qlib's Alpha158: the candle, prices, and 29 rolling families over five windows.",
+        factors=alpha158(),
+    ),
+    "alpha360": FeatureSetEntry(
+        version=1,
+        owner="Qlib",
+        description="Qlib's Alpha360: the last 60 days' prices and volumes as shares of the newest close and volume.",
+        factors=alpha360(),
+    ),
+}
+
+_RESERVED = (*KEY, LABEL, SCORE, SEGMENT)
+"""Columns that frames of features have or get."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +107,13 @@ class FeatureSet:
     @cached_property
     def foreign(self) -> dict[str, dict[str, float]]:
         """Other instruments that columns read, each with its fields and the calendar rows that they reach back."""
-        return {}
+        found: dict[str, dict[str, float]] = {}
+        for node in self.nodes.values():
+            for instrument, fields in foreign_dependencies(node).items():
+                reaches = found.setdefault(instrument, {})
+                for name, rows in fields.items():
+                    reaches[name] = max(reaches.get(name, 0.0), rows)
+        return found
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -93,19 +122,161 @@ class FeatureSet:
         return tuple(name for name in BAR_FIELDS if name in read)
 
 
-def find_feature_set(name: str) -> FeatureSet:
-    """The feature set of that name.
+@dataclass(frozen=True)
+class _Column:
+    """A column while sets are put together; those with equal nodes compute equal values."""
+
+    origin: str
+    node: Hashable
+    text: str = ""
+    spec: IndicatorSpec | None = None
+
+
+def find_feature_set(name: str, settings: Settings | None = None) -> FeatureSet:
+    """The feature set of that name: built in, of the user's own file, or of the shipped one, in this order.
+
+    Parameters
+    ----------
+    settings
+        Whose home folder may hold the user's own file; None: built-in and shipped sets only.
 
     Raises
     ------
     ConfigError
-        There is no such set, or one of its expressions is wrong.
+        There is no such set, or its definition is wrong: names file, set and key, and the place in an expression.
     """
-    if name not in _BUILT_IN:
-        raise ConfigError(f"features.feature_set: unknown feature set {name!r}; known: {', '.join(_BUILT_IN)}")
-    expressions = _BUILT_IN[name]()
-    nodes = {key: parse_feature(text) for key, text in expressions.items()}
-    return FeatureSet(name, 1, "Qlib", "", expressions, nodes)
+    return _Catalogue(settings).find(name)
+
+
+def feature_set_names(settings: Settings | None = None) -> tuple[str, ...]:
+    """Names of all sets, right or wrong; those of a file that is no YAML are missing."""
+    return _Catalogue(settings).names
+
+
+def check_feature_sets(settings: Settings | None = None) -> dict[str, str]:
+    """What is wrong, by name of the set; empty when all of them can be computed."""
+    catalogue, wrong = _Catalogue(settings), {}
+    if catalogue.unreadable:
+        wrong["feature_sets.yaml"] = str(catalogue.unreadable)
+    for name in catalogue.names:
+        try:
+            catalogue.find(name)
+        except ConfigError as error:
+            wrong[name] = str(error)
+    return wrong
+
+
+class _Catalogue:
+    """All sets that can be asked for."""
+
+    def __init__(self, settings: Settings | None) -> None:
+        self.unreadable: ConfigError | None = None
+        try:
+            self.files = read_set_files(settings)
+        except ConfigError as error:  # the built-in sets need no file
+            self.files, self.unreadable = [], error
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*_BUILT_IN, *(name for file in self.files for name in file.nodes)]))
+
+    def find(self, name: str) -> FeatureSet:
+        entry, _ = self._entry(name)
+        columns = self._columns(name, ())
+        texts = {column: each.text for column, each in columns.items() if each.spec is None}
+        wanted: dict[IndicatorSpec, list[str]] = {}
+        for column, each in columns.items():
+            if each.spec is not None:
+                wanted.setdefault(each.spec, []).append(column)
+        return FeatureSet(
+            name=name,
+            version=entry.version,
+            owner=entry.owner,
+            description=entry.description,
+            expressions=texts,
+            nodes={column: cast(Node, columns[column].node) for column in texts},
+            indicators=tuple(spec.only(chosen) for spec, chosen in wanted.items()),
+        )
+
+    def _entry(self, name: str) -> tuple[FeatureSetEntry, SetFile | None]:
+        holders = [file for file in self.files if name in file.nodes]
+        if name in _BUILT_IN:
+            if holders:
+                raise ConfigError(f"{holders[0].path}: {name} is the name of a built-in set; give yours another one")
+            return _BUILT_IN[name], None
+        if holders:
+            return holders[0].entry(name), holders[0]
+        raise self.unreadable or ConfigError(unknown("feature set", name, self.names))
+
+    def _columns(self, name: str, including: tuple[str, ...]) -> dict[str, _Column]:
+        """The columns of a set, in order; `including` are the sets whose `include` led here."""
+        entry, file = self._entry(name)
+        where = f"{file.path}: {name}" if file else name
+        if name in including:
+            raise ConfigError(f"{where}.include: a set cannot include itself: {' > '.join((*including, name))}")
+        columns: dict[str, _Column] = {}
+        for number, other in enumerate(entry.include):
+            if other not in self.names:
+                raise ConfigError(f"{where}.include.{number}: {unknown('feature set', other, self.names)}")
+            _add(columns, self._columns(other, (*including, name)), f"{where}.include.{number}")
+        for number, pattern in enumerate(entry.exclude):
+            found = [column for column in columns if fnmatchcase(column, pattern)]
+            if not found:
+                raise ConfigError(f"{where}.exclude.{number}: {unknown('column', pattern, tuple(columns))}")
+            for column in found:
+                del columns[column]
+        _add(columns, _factors(name, entry, where), f"{where}.factors")
+        _add(columns, _indicators(name, entry, file, where), f"{where}.indicators")
+        if not columns:
+            raise ConfigError(f"{where}: has no columns; give include, factors or indicators")
+        return columns
+
+
+def _add(columns: dict[str, _Column], further: Mapping[str, _Column], where: str) -> None:
+    """Add columns; the same one may come by several ways, two of one name may not."""
+    for column, each in further.items():
+        known = columns.setdefault(column, each)
+        if known.node != each.node:
+            raise ConfigError(
+                f"{where}: column {column!r} of {each.origin} is another one in {known.origin}; "
+                "give one of the two another name, or exclude the included one"
+            )
+
+
+def _factors(name: str, entry: FeatureSetEntry, where: str) -> dict[str, _Column]:
+    columns = {}
+    for column, text in entry.factors.items():
+        _check_name(column, f"{where}.factors.{column}")
+        try:
+            columns[column] = _Column(name, parse_feature(text), text)
+        except ConfigError as error:
+            raise ConfigError(f"{where}.factors.{column}: {error}") from None
+    return columns
+
+
+def _indicators(name: str, entry: FeatureSetEntry, file: SetFile | None, where: str) -> dict[str, _Column]:
+    if not entry.indicators or file is None:
+        return {}
+    from mlops_tasks.features.indicators.specs import load_indicators, parse_indicators
+
+    if isinstance(entry.indicators, str):
+        specs = load_indicators(file.path.parent / entry.indicators)
+    else:
+        specs = parse_indicators(entry.indicators, f"{where}.indicators")
+    columns = {}
+    for spec in specs:
+        for column, node in spec.nodes.items():
+            _check_name(column, f"{where}.indicators")
+            columns[column] = _Column(name, node, spec=spec)
+    return columns
+
+
+def _check_name(column: str, where: str) -> None:
+    if not column.isidentifier() or column in _RESERVED:
+        raise ConfigError(
+            f"{where}: {column!r} is no column name; use letters, digits and underscores, and none of "
+            f"{', '.join(_RESERVED)}"
+        )
 
 
 def _canonical(node: Node | float) -> Any:

@@ -22,8 +22,8 @@ def compute_values(
     definition
         What to compute.
     panel
-        Adjusted bars with `definition.fields`, from `definition.lookback_rows` calendar rows before the first wanted one
-        on, or from each instrument's first bar where that is infinite.
+        Adjusted bars with `definition.fields`, from `definition.lookback_rows` calendar rows before the first wanted
+        row on, or from each instrument's first bar where that is infinite.
     positions
         For each value of the panel its column in the result, or a negative number to leave it out; int64.
     threads

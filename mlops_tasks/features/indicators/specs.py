@@ -1,10 +1,10 @@
 """Which indicators are wanted: a list in YAML, checked against the catalogue."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -15,7 +15,7 @@ from mlops_tasks.features.indicators.graph import BAR, Node, fields_of, lookback
 
 INDICATORS_FILE = PROJECT / "include" / "config" / "indicators.yaml"
 
-_OWN_KEYS = ("indicator", "name")
+_OWN_KEYS = ("indicator", "name", "columns")
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,21 @@ class IndicatorSpec:
     ----------
     name
         Name of the column of its main output; the others are called `<name>_<output>`.
+    columns
+        Names of those that are wanted, in the order of its outputs.
     """
 
     name: str
     indicator: str
-    parameters: Mapping[str, Value]
+    parameters: Mapping[str, Value] = field(hash=False)
+    columns: tuple[str, ...]
 
     @cached_property
     def nodes(self) -> Mapping[str, Node]:
-        """Column to series."""
+        """Wanted column to series."""
         outputs = CATALOGUE[self.indicator].build(BAR, **self.parameters)
-        return {f"{self.name}_{output}" if output else self.name: node for output, node in outputs.items()}
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of its columns, in order."""
-        return tuple(self.nodes)
+        columns = dict(zip(all_columns(self.name, self.indicator), outputs.values(), strict=True))
+        return {column: columns[column] for column in self.columns}
 
     @property
     def inputs(self) -> Mapping[str, tuple[str, ...]]:
@@ -55,9 +54,21 @@ class IndicatorSpec:
         known = [bars for bars in earlier if bars is not None]
         return max(known) + 1 if len(known) == len(earlier) else None
 
-    def as_entry(self) -> dict[str, Value | str]:
+    def only(self, columns: Collection[str]) -> Self:
+        """The same with those of its columns that are among the given ones."""
+        return replace(self, columns=tuple(column for column in self.columns if column in columns))
+
+    def as_entry(self) -> dict[str, Any]:
         """What `parse_indicators` makes this of."""
-        return {"indicator": self.indicator, "name": self.name, **self.parameters}
+        entry: dict[str, Any] = {"indicator": self.indicator, "name": self.name, **self.parameters}
+        if self.columns != all_columns(self.name, self.indicator):
+            entry["columns"] = list(self.columns)
+        return entry
+
+
+def all_columns(name: str, indicator: str) -> tuple[str, ...]:
+    """Names of all columns that an indicator gives."""
+    return tuple(f"{name}_{output}" if output else name for output in CATALOGUE[indicator].outputs)
 
 
 def load_indicators(path: Path = INDICATORS_FILE) -> tuple[IndicatorSpec, ...]:
@@ -76,7 +87,9 @@ def load_indicators(path: Path = INDICATORS_FILE) -> tuple[IndicatorSpec, ...]:
 
 
 def parse_indicators(entries: Any, where: str = "indicators") -> tuple[IndicatorSpec, ...]:
-    """Check a list of mappings `{indicator: rsi, window: 14, name: RSI14}`; the name is the indicator's by default.
+    """Check a list of mappings `{indicator: rsi, window: 14, name: RSI14}`.
+
+    The name is the indicator's by default; `columns` are those that are wanted of its outputs, by default all.
 
     Parameters
     ----------
@@ -117,7 +130,19 @@ def _parse(entry: Any, where: str) -> IndicatorSpec:
     if not isinstance(name, str) or not name.isidentifier():
         raise ConfigError(f"{where}.name: {name!r} is no column name; use letters, digits and underscores")
     given = {key: value for key, value in entry.items() if key not in _OWN_KEYS}
-    return IndicatorSpec(name, definition.name, _parameters(definition, given, where))
+    columns = _columns(entry.get("columns"), all_columns(name, definition.name), f"{where}.columns")
+    return IndicatorSpec(name, definition.name, _parameters(definition, given, where), columns)
+
+
+def _columns(given: Any, known: tuple[str, ...], where: str) -> tuple[str, ...]:
+    if given is None:
+        return known
+    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+        raise ConfigError(f"{where}: expected a list of columns, of {', '.join(known)}; leave it out for all")
+    for column in given:
+        if column not in known:
+            raise ConfigError(f"{where}: no column {column!r}; the entry gives {', '.join(known)}")
+    return tuple(column for column in known if column in given)
 
 
 def _parameters(definition: Definition, given: Mapping[str, Any], where: str) -> dict[str, Value]:
