@@ -7,7 +7,7 @@ comes into use in one step, when `data/current.json` is replaced.
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -66,30 +66,32 @@ class Vintage:
 
         Sorted by instrument and datetime, RangeIndex. NaN: volume or vwap that the source did not have.
         """
-        first, last = pd.Timestamp(start or self.first_date), pd.Timestamp(end or self.last_date)
-        tables = [
-            pq.read_table(
-                self.path / BARS / f"{year}.parquet",
-                columns=[DATETIME, INSTRUMENT, *fields],
-                read_dictionary=[INSTRUMENT],
-                filters=_between(first, last),
-            )
-            for year in self.manifest["years"]
-            if first.year <= int(year) <= last.year
-        ]
+        tables = list(self.tables(fields, start, end))
         if not tables:
             columns: dict[str, Any] = {DATETIME: np.empty(0, "datetime64[ns]"), INSTRUMENT: pd.array([], dtype="str")}
             return pd.DataFrame(columns | {field: np.empty(0) for field in fields})
-        return _sorted_frame(pa.concat_tables(tables).unify_dictionaries(), fields)
+        return _sorted_frame(pa.concat_tables(tables), fields)
+
+    def tables(
+        self, fields: Sequence[str] = BAR_FIELDS, start: Day | None = None, end: Day | None = None
+    ) -> Iterator[pa.Table]:
+        """The bars of each year as they lie on disk, day after day, columns as `bars`; instruments as a dictionary."""
+        first, last = pd.Timestamp(start or self.first_date), pd.Timestamp(end or self.last_date)
+        for year in self.manifest["years"]:
+            if first.year <= int(year) <= last.year:
+                yield pq.read_table(
+                    self.path / BARS / f"{year}.parquet",
+                    columns=[DATETIME, INSTRUMENT, *fields],
+                    read_dictionary=[INSTRUMENT],
+                    filters=_between(first, last),
+                )
 
     def adjusted_bars(
         self, start: Day | None = None, end: Day | None = None, fields: Sequence[str] = BAR_FIELDS
     ) -> pd.DataFrame:
         """As `bars` in Qlib's convention: open, high, low, close, vwap times factor; volume divided by factor."""
         bars = self.bars(tuple(dict.fromkeys((*fields, FACTOR))), start, end)
-        scaled = {name: bars[name] * bars[FACTOR] for name in (*PRICES, VWAP) if name in bars}
-        if VOLUME in bars:
-            scaled[VOLUME] = bars[VOLUME] / bars[FACTOR]
+        scaled = {name: adjusted(name, bars[name], bars[FACTOR]) for name in fields}
         return bars.assign(**scaled)[[DATETIME, INSTRUMENT, *fields]]
 
     def members(self) -> pd.DataFrame:
@@ -129,6 +131,13 @@ class Vintage:
     def calendar(self) -> pd.DatetimeIndex:
         """Days on which any instrument has a bar, sorted."""
         return pd.DatetimeIndex(np.unique(self.bars(fields=())[DATETIME].to_numpy()), name=DATETIME)
+
+
+def adjusted(field: str, values: Any, factor: Any) -> Any:
+    """Raw values of one field in Qlib's convention: a price times its factor, a volume divided by it."""
+    if field in (*PRICES, VWAP):
+        return values * factor
+    return values / factor if field == VOLUME else values
 
 
 def canonical_bars(frame: pd.DataFrame) -> pd.DataFrame:
@@ -277,18 +286,23 @@ def _between(first: pd.Timestamp, last: pd.Timestamp) -> list[tuple[str, str, An
     return [(DATETIME, ">=", first.as_unit("ns")), (DATETIME, "<=", last.as_unit("ns"))]
 
 
-def _sorted_frame(table: pa.Table, fields: Sequence[str]) -> pd.DataFrame:
-    instrument = table[INSTRUMENT].combine_chunks()
+def instrument_codes(table: pa.Table) -> tuple[Any, Any]:
+    """Of a table whose instruments are a dictionary: each row's place among the sorted names, and these names."""
+    instrument = table.unify_dictionaries()[INSTRUMENT].combine_chunks()
     if isinstance(instrument, pa.ChunkedArray):
         instrument = instrument.chunk(0)
     names = np.asarray(instrument.dictionary.to_pylist(), dtype=object)
-    rank = np.empty(len(names), dtype=np.int64)
     by_name = np.argsort(names)
+    rank = np.empty(len(names), dtype=np.int64)
     rank[by_name] = np.arange(len(names))
-    codes = rank[instrument.indices.to_numpy(zero_copy_only=False)]
+    return rank[instrument.indices.to_numpy(zero_copy_only=False)], names[by_name]
+
+
+def _sorted_frame(table: pa.Table, fields: Sequence[str]) -> pd.DataFrame:
+    codes, names = instrument_codes(table)
     days = table[DATETIME].to_numpy().astype("datetime64[ns]")
     order = np.lexsort((days, codes))
-    columns = {DATETIME: days[order], INSTRUMENT: pd.array(names[by_name], dtype="str").take(codes[order])}
+    columns = {DATETIME: days[order], INSTRUMENT: pd.array(names, dtype="str").take(codes[order])}
     return pd.DataFrame(columns | {name: table[name].to_numpy()[order] for name in fields})
 
 
