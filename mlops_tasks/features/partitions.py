@@ -1,9 +1,11 @@
 """Partition files of the feature store: one calendar year of features, date after date.
 
-Named by what their values depend on, never changed: written beside and renamed.
+Named by what their values depend on, never changed: written beside and renamed. Beside each lies a JSON file of the
+same name with the statistics of its columns, and with its size and checksum.
 """
 
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
+from mlops_tasks.errors import StoreError
+from mlops_tasks.features.statistics import ColumnStatistics, describe_columns, merge_columns
+from mlops_tasks.files import full_disk_named, read_json, write_json
 
 _GROUP_ROWS = 16_384
 """Rows of a row group, rounded up to whole days: small enough that one day is read in milliseconds."""
 
 _GROUPS_A_READ = 4
 """Row groups decoded at once: what is read beside the result stays small whatever the range."""
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -33,38 +40,60 @@ class Partition:
 
 
 class OpenPartition:
-    """The row groups of a partition that hold days of a range."""
+    """The row groups of a partition that hold days of a range.
+
+    Raises
+    ------
+    StoreError
+        The file is no partition, or a part of it is missing.
+    """
 
     def __init__(self, path: Path, first: pd.Timestamp, last: pd.Timestamp) -> None:
-        self.file = pq.ParquetFile(path, memory_map=True, read_dictionary=[INSTRUMENT])
+        try:
+            self.file = pq.ParquetFile(path, memory_map=True, read_dictionary=[INSTRUMENT])
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StoreError(
+                f"{path}: a damaged partition ({error}); remove it and run features.compute again"
+            ) from error
         statistics = [
             self.file.metadata.row_group(group).column(0).statistics for group in range(self.file.num_row_groups)
         ]
         self.groups = [n for n, each in enumerate(statistics) if each.max >= first and each.min <= last]
 
     def keys(self) -> pa.Table:
+        """Columns datetime and instrument of the range's row groups, all their rows."""
         return self.file.read_row_groups(self.groups, [DATETIME, INSTRUMENT])
 
-    def read(self, names: Sequence[str], keep: NDArray[np.bool_], out: NDArray[np.float32]) -> None:
+    def tables(self, columns: Sequence[str], keep: Mask) -> Iterator[tuple[pa.Table, Mask]]:
+        """Columns of a few row groups at a time, in the file's order, with the part of `keep` that says which rows.
+
+        Row groups without a row to keep are not read.
+        """
+        rows = [self.file.metadata.row_group(group).num_rows for group in self.groups]
+        ends = np.cumsum([0, *rows])
+        wanted = [n for n, end in enumerate(ends[1:]) if keep[ends[n] : end].any()]
+        for first in range(0, len(wanted), _GROUPS_A_READ):
+            some = wanted[first : first + _GROUPS_A_READ]
+            table = self.file.read_row_groups([self.groups[n] for n in some], list(columns), use_threads=False)
+            yield table, np.concatenate([keep[ends[n] : ends[n + 1]] for n in some])
+
+    def read(self, names: Sequence[str], keep: Mask, out: NDArray[np.float32]) -> None:
         """Fill `out` (features, kept rows)."""
-        if not keep.any():
-            return
-        row, done = 0, 0
-        for first in range(0, len(self.groups), _GROUPS_A_READ):
-            groups = self.groups[first : first + _GROUPS_A_READ]
-            table = self.file.read_row_groups(groups, list(names), use_threads=False)
-            kept = keep[row : row + len(table)]
+        done = 0
+        for table, kept in self.tables(names, keep):
             count = int(kept.sum())
             for number, name in enumerate(names):
                 column = table[name].to_numpy()
                 out[number, done : done + count] = column if count == len(table) else column[kept]
-            row, done = row + len(table), done + count
+            done += count
 
 
 def write_partition(
     path: Path, names: Sequence[str], index: pd.MultiIndex, pieces: Iterable[NDArray[np.float32]]
 ) -> None:
-    """Write a partition beside its place and rename it; its bytes depend on its content only.
+    """Write a partition and its statistics beside their place and rename them, the partition last.
+
+    Its bytes depend on its content only.
 
     Parameters
     ----------
@@ -79,27 +108,35 @@ def write_partition(
     days, codes = index.codes
     instruments = pa.array(index.levels[1].to_list(), type=pa.string())
     schema = pa.schema(
-        [(DATETIME, pa.timestamp("ns")), (INSTRUMENT, pa.dictionary(pa.int32(), pa.string()))]
-        + [(name, pa.float32()) for name in names]
+        [
+            pa.field(DATETIME, pa.timestamp("ns"), nullable=False),
+            pa.field(INSTRUMENT, pa.dictionary(pa.int32(), pa.string()), nullable=False),
+            *(pa.field(name, pa.float32(), nullable=False) for name in names),
+        ]
     )
     unfinished = path.with_suffix(".tmp")
-    with pq.ParquetWriter(
-        unfinished,
-        schema,
-        compression="none",
-        use_dictionary=[INSTRUMENT],
-        write_statistics=[DATETIME],
-        store_schema=True,
-    ) as writer:
-        for values, begin, end in _by_group(pieces, row_groups(index)):
-            key = [
-                pa.array(index.levels[0].to_numpy().astype("datetime64[ns]")[days[begin:end]]),
-                pa.DictionaryArray.from_arrays(pa.array(codes[begin:end], pa.int32()), instruments),
-            ]
-            features = [pa.array(column, from_pandas=False) for column in values]
-            writer.write_table(pa.Table.from_arrays(key + features, schema=schema), row_group_size=end - begin)
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
+    described = []
+    with full_disk_named(path):
+        with pq.ParquetWriter(
+            unfinished,
+            schema,
+            compression="none",
+            use_dictionary=[INSTRUMENT],
+            write_statistics=[DATETIME],
+            store_schema=True,
+        ) as writer:
+            for values, begin, end in _by_group(pieces, row_groups(index)):
+                key = [
+                    pa.array(index.levels[0].to_numpy().astype("datetime64[ns]")[days[begin:end]]),
+                    pa.DictionaryArray.from_arrays(pa.array(codes[begin:end], pa.int32()), instruments),
+                ]
+                features = [pa.array(column, from_pandas=False) for column in values]
+                writer.write_table(pa.Table.from_arrays(key + features, schema=schema), row_group_size=end - begin)
+                described.append(describe_columns(names, values))
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+    columns = {name: each.to_json() for name, each in merge_columns(described).items()}
+    write_json(statistics_path(path), {"columns": columns, "rows": len(index), **_size_and_checksum(unfinished)})
     unfinished.replace(path)
 
 
@@ -113,6 +150,36 @@ def row_groups(index: pd.MultiIndex) -> Iterator[tuple[int, int]]:
         end = int(day_begins[min(later, len(day_begins) - 1)])
         yield begin, end
         begin = end
+
+
+def statistics_path(path: Path) -> Path:
+    """The JSON file beside a partition."""
+    return path.with_suffix(".json")
+
+
+def read_statistics(path: Path) -> dict[str, ColumnStatistics] | None:
+    """Statistics of a partition's columns; None for one that was written before there were any."""
+    beside = statistics_path(path)
+    if not beside.is_file():
+        return None
+    return {name: ColumnStatistics.from_json(each) for name, each in read_json(beside)["columns"].items()}
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a partition is there with the size and checksum that it was written with, where these are known."""
+    if not path.is_file():
+        return False
+    beside = statistics_path(path)
+    return not beside.is_file() or _size_and_checksum(path).items() <= read_json(beside).items()
+
+
+def _size_and_checksum(path: Path) -> dict[str, int]:
+    """Bytes of a file and their CRC-32: it is to find damage, not forgery, and costs little beside the writing."""
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            checksum = zlib.crc32(piece, checksum)
+    return {"bytes": path.stat().st_size, "crc32": checksum}
 
 
 def _by_group(

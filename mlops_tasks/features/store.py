@@ -7,21 +7,22 @@ unchanged bars nothing. A feature version is an ordered list of partitions.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import TypeAlias
 
 import pandas as pd
+import pyarrow as pa
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.computation import Computation
-from mlops_tasks.features.partitions import Partition, write_partition
-from mlops_tasks.features.reading import read_frame
-from mlops_tasks.features.sets import FeatureSet, find_feature_set
+from mlops_tasks.features.partitions import Partition, is_intact, write_partition
+from mlops_tasks.features.reading import Order, Selection, read_frame, read_newest, read_table
+from mlops_tasks.features.sets import FeatureSet, find_feature_set, stored_feature_set
 from mlops_tasks.files import digest_of, folder_lock, new_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -54,20 +55,28 @@ class FeatureStore:
     """Computes, lists and reads feature versions below `<home>/features`."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.root = settings.features_dir
         self.partitions = self.root / "partitions"
 
-    def compute(self, vintage: Vintage, feature_set: str = "alpha158") -> FeatureVersion:
+    def compute(self, vintage: Vintage, feature_set: str | FeatureSet = "alpha158") -> FeatureVersion:
         """Bring the features of a vintage into the store; what is there already is not computed again.
 
         All instruments and exactly the rows that have a bar; membership is applied on reading.
+
+        Parameters
+        ----------
+        feature_set
+            Name of a set as it is defined now, or a definition, e.g. that of an earlier version (`definition`).
 
         Raises
         ------
         ConfigError
             Unknown feature set, or a wrong expression in it.
         """
-        definition = find_feature_set(feature_set)
+        definition = feature_set
+        if isinstance(definition, str):
+            definition = find_feature_set(definition, self.settings)
         with folder_lock(self.partitions):
             self._remove_unfinished()
             job = Computation(definition, vintage)
@@ -85,13 +94,18 @@ class FeatureStore:
                 computed_rows=sum(partition.rows for partition in missing),
             )
             self._write_manifest(version, definition)
-            write_json(
-                self._pointer(vintage.data_version, definition.name), {"feature_version": version.feature_version}
-            )
+            for key in {definition.digest, feature_set if isinstance(feature_set, str) else definition.digest}:
+                write_json(
+                    self._pointer(vintage.data_version, key),
+                    {"feature_version": version.feature_version, "definition": definition.digest},
+                )
         return version
 
     def find(self, data_version: str, feature_set: str = "alpha158") -> str | None:
-        """The feature version that was last computed for a data version, or None while there is none."""
+        """The feature version that was last computed for a data version, or None while there is none.
+
+        `feature_set` is a set's name, for its newest definition, or the digest of a definition.
+        """
         path = self._pointer(data_version, feature_set)
         return str(read_json(path)["feature_version"]) if path.is_file() else None
 
@@ -116,8 +130,8 @@ class FeatureStore:
             data_version=content["data_version"],
         )
 
-    def expressions(self, feature_version: str) -> dict[str, str]:
-        """Feature name to the expression that a stored version was computed by.
+    def definition(self, feature_version: str) -> FeatureSet:
+        """The feature set that a stored version was computed by, whatever its name stands for now.
 
         Raises
         ------
@@ -125,15 +139,17 @@ class FeatureStore:
             There is none of that name.
         """
         self.get(feature_version)
-        return dict(read_json(self._manifest(feature_version))["expressions"])
+        return stored_feature_set(read_json(self._manifest(feature_version)))
 
-    def load(
+    def load(  # noqa: PLR0913, PLR0917 - a version, the ways to take a part of it, and the shape it comes in
         self,
         feature_version: str,
         start: Day | None = None,
         end: Day | None = None,
         members: Vintage | None = None,
         columns: Sequence[str] | None = None,
+        instruments: Collection[str] | None = None,
+        order: Order = "F",
     ) -> pd.DataFrame:
         """Features as one float32 frame.
 
@@ -147,6 +163,10 @@ class FeatureStore:
             Keep the rows of instruments that are members of this vintage's universe on that day; default: all rows.
         columns
             Which features; default: all, in the set's order.
+        instruments
+            Only these; default: all. One without a row in the range is left out.
+        order
+            How the values lie in memory: column after column (F), or row after row (C), which is for taking many rows.
 
         Returns
         -------
@@ -157,14 +177,88 @@ class FeatureStore:
         StoreError
             Unknown version or column, or a partition is gone.
         """
+        return read_frame(*self._select(feature_version, (start, end), members, columns, instruments), order)
+
+    def load_arrow(  # noqa: PLR0913, PLR0917 - as `load`
+        self,
+        feature_version: str,
+        start: Day | None = None,
+        end: Day | None = None,
+        members: Vintage | None = None,
+        columns: Sequence[str] | None = None,
+        instruments: Collection[str] | None = None,
+    ) -> pa.Table:
+        """As `load`, as an Arrow table: datetime (timestamp[ns]), instrument (dictionary of strings), float32 features.
+
+        A feature without a value is NaN, not null. A range of days is not copied out of the decoded row groups.
+        """
+        return read_table(*self._select(feature_version, (start, end), members, columns, instruments))
+
+    def load_as_of(
+        self,
+        feature_version: str,
+        day: Day,
+        instruments: Collection[str] | None = None,
+        max_age_days: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """The newest row of each instrument at or before a day.
+
+        Parameters
+        ----------
+        feature_version
+            Of this store.
+        day
+            The last day whose features may be used.
+        instruments
+            Only these; default: every instrument that has a row by then, also one that is not listed any more.
+        max_age_days
+            Leave out rows that are older than this number of calendar days; default: any age.
+        columns
+            Which features; default: all, in the set's order.
+
+        Returns
+        -------
+        As `load`, one row an instrument. Its datetime is the row's own day, so that its age can be seen.
+
+        Raises
+        ------
+        StoreError
+            As `load`.
+        """
+        start = None if max_age_days is None else pd.Timestamp(day) - pd.Timedelta(max_age_days, "D")
+        return read_newest(*self._select(feature_version, (start, day), None, columns, instruments))
+
+    def verify(self, feature_version: str) -> list[Partition]:
+        """Partitions whose file is gone, or is not what was written any more; every byte of the version is read.
+
+        Remove these files and run features.compute again. Files that were written before there were checksums are only
+        looked for.
+
+        Raises
+        ------
+        StoreError
+            There is no such version.
+        """
+        return [each for each in self.get(feature_version).partitions if not is_intact(self._file(each))]
+
+    def _select(
+        self,
+        feature_version: str,
+        span: tuple[Day | None, Day | None],
+        members: Vintage | None,
+        columns: Sequence[str] | None,
+        instruments: Collection[str] | None,
+    ) -> tuple[list[Path], Selection]:
+        """The files that hold days of a span, the oldest first, and what to take from them."""
         version = self.get(feature_version)
         names = version.names if columns is None else tuple(columns)
         unknown = sorted(set(names) - set(version.names))
         if unknown:
             raise StoreError(f"feature version {feature_version} has no columns {unknown}; it is {version.feature_set}")
-        first, last = pd.Timestamp(start or "1677-09-22"), pd.Timestamp(end or "2262-04-11")
-        paths = ((partition.year, self._existing(partition)) for partition in version.partitions)
-        return read_frame(paths, names, (first, last), members)
+        first, last = pd.Timestamp(span[0] or "1677-09-22"), pd.Timestamp(span[1] or "2262-04-11")
+        paths = [self._existing(each) for each in version.partitions if first.year <= each.year <= last.year]
+        return paths, Selection(names, first, last, members, instruments)
 
     def _write(self, partition: Partition, job: Computation) -> None:
         values, panel_index = job.compute(partition.year)
@@ -175,10 +269,7 @@ class FeatureStore:
         target = self._manifest(version.feature_version)
         if target.is_file():
             return
-        content = asdict(version) | {
-            "definition": definition.digest,
-            "expressions": dict(definition.expressions),
-        }
+        content = asdict(version) | definition.to_json()
         del content["computed_rows"]
         with new_folder(target.parent) as folder:
             write_json(folder / target.name, content)
