@@ -105,7 +105,7 @@ def _reason(error: ValidationError) -> str:
     """The first thing that is wrong with an entry, after the key that it is wrong in."""
     first = error.errors()[0]
     if not first["loc"]:
-        return f": expected a mapping of {', '.join(FeatureSetEntry.model_fields)}, got {first['input']!r}; correct the entry"
+        return f": expected a mapping of {', '.join(FeatureSetEntry.model_fields)}, got {first['input']!r}; correct it"
     key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         return f".{key}: {unknown('key', key, tuple(FeatureSetEntry.model_fields))}"

@@ -121,6 +121,19 @@ class FeatureSet:
         read = {name for fields in (*self.dependencies.values(), *self.foreign.values()) for name in fields}
         return tuple(name for name in BAR_FIELDS if name in read)
 
+    def to_json(self) -> dict[str, Any]:
+        """What `stored_feature_set` makes this of, with its digest."""
+        return {
+            "feature_set": self.name,
+            "set_version": self.version,
+            "owner": self.owner,
+            "description": self.description,
+            "definition": self.digest,
+            "names": list(self.names),
+            "expressions": dict(self.expressions),
+            "indicators": [spec.as_entry() for spec in self.indicators],
+        }
+
 
 @dataclass(frozen=True)
 class _Column:
@@ -146,6 +159,31 @@ def find_feature_set(name: str, settings: Settings | None = None) -> FeatureSet:
         There is no such set, or its definition is wrong: names file, set and key, and the place in an expression.
     """
     return _Catalogue(settings).find(name)
+
+
+def stored_feature_set(content: Mapping[str, Any]) -> FeatureSet:
+    """The set that `to_json` wrote, also where the one of its name is another one by now.
+
+    Raises
+    ------
+    ConfigError
+        An expression or indicator is not known any more.
+    """
+    expressions = {name: content["expressions"][name] for name in content["names"] if name in content["expressions"]}
+    entries = content.get("indicators")  # there were none, and no owners, at first
+    if entries:
+        from mlops_tasks.features.indicators.specs import parse_indicators
+
+        entries = parse_indicators(entries, f"{content['feature_set']}.indicators")
+    return FeatureSet(
+        name=content["feature_set"],
+        version=content.get("set_version", 1),
+        owner=content.get("owner", ""),
+        description=content.get("description", ""),
+        expressions=expressions,
+        nodes={name: parse_feature(text) for name, text in expressions.items()},
+        indicators=entries or (),
+    )
 
 
 def feature_set_names(settings: Settings | None = None) -> tuple[str, ...]:

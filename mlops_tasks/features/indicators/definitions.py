@@ -14,6 +14,7 @@ What else differs is said where it does. A parameter's limits are in its annotat
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -520,8 +521,8 @@ def psar(bar: Bar, step: Step = 0.02, max_step: Step = 0.2) -> Outputs:
     before = coalesce(lag(trend), 0.0)
     return {
         "": stop,
-        "up": where_positive(trend, stop, float("nan")),
-        "down": where_positive(-trend, stop, float("nan")),
+        "up": where_positive(trend, stop, math.nan),
+        "down": where_positive(-trend, stop, math.nan),
         "turns_up": where_positive(trend, where_positive(before, 0.0, 1.0), 0.0),
         "turns_down": where_positive(-trend, where_positive(-before, 0.0, 1.0), 0.0),
     }
