@@ -16,7 +16,8 @@ from mlops_tasks.columns import FACTOR
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import MANIFEST, vintage_path
 from mlops_tasks.errors import StoreError
-from mlops_tasks.features.expressions import dependencies, parse_feature
+from mlops_tasks.features.expressions import dependencies, foreign_dependencies
+from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json
 from mlops_tasks.registry.client import connect, registry_errors
@@ -134,22 +135,31 @@ def _manifest(settings: Settings, data_version: str) -> dict[str, Any]:
 def _features(settings: Settings, record: TrainingRecord) -> dict[str, Any]:
     feature_version = record.identity["feature_version"]
     try:
-        expressions = FeatureStore(settings).expressions(feature_version)
+        known = _dependencies(FeatureStore(settings).definition(feature_version))
     except StoreError:  # the features are gone, the model is not
-        expressions = {}
+        known = {}
     return {
         "feature_version": feature_version,
         "feature_set": record.manifest["feature_set"],
         "adjusted_by": FACTOR,
-        "depends_on": {
-            name: {"expression": expressions[name], "rows_back": _rows_back(expressions[name])}
-            for name in record.manifest["feature_names"]
-            if name in expressions
-        },
+        "depends_on": {name: known[name] for name in record.manifest["feature_names"] if name in known},
     }
 
 
-def _rows_back(expression: str) -> Mapping[str, int | str]:
-    """Field to the calendar rows before the current one that the expression reaches back, or `ALL_ROWS`."""
-    reaches = dependencies(parse_feature(expression))
+def _dependencies(definition: FeatureSet) -> dict[str, dict[str, Any]]:
+    """Column to how it is computed and what it reads: fields, also of other instruments, with the rows back."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, node in definition.nodes.items():
+        found[name] = {"expression": definition.expressions[name], "rows_back": _rows_back(dependencies(node))}
+        if others := foreign_dependencies(node):
+            found[name]["other_instruments"] = {each: _rows_back(others[each]) for each in sorted(others)}
+    for spec in definition.indicators:
+        for column in spec.columns:
+            rows_back = _rows_back(definition.dependencies[column])
+            found[column] = {"indicator": spec.as_entry(), "rows_back": rows_back}
+    return found
+
+
+def _rows_back(reaches: Mapping[str, float]) -> dict[str, int | str]:
+    """Field to the calendar rows before the current one that a column reaches back, or `ALL_ROWS`."""
     return {name: int(rows) if isfinite(rows) else ALL_ROWS for name, rows in sorted(reaches.items())}
