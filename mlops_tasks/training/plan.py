@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlops_tasks.config import DateRange, Section, Settings, check_segments
 from mlops_tasks.errors import ConfigError, TrainingError
+from mlops_tasks.features.sets import find_feature_set
 from mlops_tasks.training.zoo import zoo_entry
 
 TRAIN_SHARE, VALID_SHARE = 0.6, 0.2
@@ -53,13 +54,14 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
     calendar
         Trading days of the vintage, ascending.
     form
-        Keys as in the DAG's form: models, horizon, train, valid, test (`first:last`), seed, topk, n_drop,
+        Keys as in the DAG's form: feature_set, models, horizon, train, valid, test (`first:last`), seed, topk, n_drop,
         deployment_strategy. None or absent: the setting.
 
     Raises
     ------
     ConfigError
-        A value is unknown or out of range, segments overlap, or only some segments are given.
+        A value is unknown or out of range, the feature set's definition is wrong, segments overlap, or only some are
+        given.
     TrainingError
         A segment holds too few trading days.
     """
@@ -69,7 +71,7 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
     content = {
         "data_version": data_version,
         "last_date": calendar[-1].date(),
-        "feature_set": settings.features.feature_set,
+        "feature_set": find_feature_set(_given(form, "feature_set", settings.features.feature_set), settings).name,
         "horizon": horizon,
         "models": _given(form, "models", defaults.models),
         "segments": _segments(given, calendar, horizon),

@@ -31,6 +31,17 @@ def test_a_form_overrides_the_settings(tmp_path):
     assert result.deployment_strategy == "shadow"
 
 
+def test_the_feature_set_is_checked_before_any_work(tmp_path):
+    """A set of the user's own is taken; a wrong expression in it ends the plan, with its place."""
+    own = "mine:\n  version: 1\n  owner: me\n  description: d\n  factors:\n    X: Ref($close, {rows})/$close\n"
+    (tmp_path / "feature_sets.yaml").write_text(own.format(rows=1))
+    assert plan(tmp_path).feature_set == "alpha158"
+    assert plan(tmp_path, feature_set="mine").feature_set == "mine"
+    (tmp_path / "feature_sets.yaml").write_text(own.format(rows=-1))
+    with pytest.raises(ConfigError, match=r"(?s)feature_sets.yaml: mine.factors.X: .*future.*\^ column 1"):
+        plan(tmp_path, feature_set="mine")
+
+
 SEGMENTS = {"train": "2015-01-01:2016-12-31", "valid": "2017-01-01:2017-12-31", "test": "2018-01-01:2018-12-31"}
 
 
@@ -53,6 +64,7 @@ def test_explicit_segments_are_taken(tmp_path):
         ({**SEGMENTS, "test": "2018-01-01"}, ConfigError, "segments.test"),
         ({**SEGMENTS, "test": "2019-01-01:2019-12-31"}, TrainingError, "segment test .* holds 0 trading days"),
         ({"deployment_strategy": "big_bang"}, ConfigError, "deployment_strategy"),
+        ({"feature_set": "alpha185"}, ConfigError, "unknown feature set 'alpha185'; did you mean alpha158"),
     ],
 )
 def test_a_bad_form_is_refused_with_the_key_and_the_remedy(tmp_path, form, error, message):
