@@ -6,7 +6,9 @@ from typing import Any
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import RegistryError
+from mlops_tasks.features.garbage import collect_garbage
 from mlops_tasks.files import write_json
+from mlops_tasks.registry.features_in_use import needed_feature_versions
 from mlops_tasks.registry.gating import gate
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import get_tags
@@ -78,3 +80,15 @@ def _selection(candidate: dict[str, Any]) -> float:
 def gate_challenger_task(*, challenger: dict[str, Any]) -> dict[str, Any]:
     """Judge the challenger against the champion; the decision is in state and on the version's tags."""
     return gate(load_settings(), int(challenger["version"])).to_json()
+
+
+def collect_features_task() -> dict[str, Any]:
+    """Remove the feature versions that nothing needs any more; when the registry does not answer, none.
+
+    Raises
+    ------
+    RegistryError, StoreError
+        Nobody knows what is needed: the registry, or a manifest of the store, cannot be read.
+    """
+    settings = load_settings()
+    return collect_garbage(settings, needed_feature_versions(settings)).to_json()
