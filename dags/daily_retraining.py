@@ -3,7 +3,7 @@
 From a new vintage to scores: features, training of every model, evaluation, registration, the gate against the
 champion, deployment, scores for the newest date, drift, and the paired comparison of champion and challenger.
 
-* **Runs** when `sync_market_data` publishes a vintage; by hand with the form (models, horizon, dates, strategy).
+* **Runs** when `sync_market_data` publishes a vintage; by hand with the form (features, models, dates, strategy).
 * **Look at** the task `gate_challenger` for the decision and its reasons, `check_drift` for what moved, MLflow's
   experiment `daily_retraining` to compare the runs.
 * **Safe to run again** at any point: on an unchanged vintage nothing is computed twice and nothing changes.
@@ -14,6 +14,7 @@ from airflow.sdk import DAG, Param, task, task_group
 
 from dag_shared.assets import MARKET_DATA
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
+from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL
 from mlops_tasks.training.zoo import model_zoo
@@ -33,7 +34,17 @@ def segment_param(title: str) -> Param:
     )
 
 
+FEATURE_SETS = list(dict.fromkeys([SETTINGS.features.feature_set, *feature_set_names(SETTINGS)]))
+
 FORM = {
+    "feature_set": Param(
+        SETTINGS.features.feature_set,
+        type="string",
+        enum=FEATURE_SETS,
+        title="Feature set",
+        section="Model",
+        description_md="Built in, of include/config/feature_sets.yaml, or of your feature_sets.yaml in MLOPS_HOME.",
+    ),
     "models": Param(
         list(SETTINGS.training.models),
         type="array",
