@@ -1,25 +1,29 @@
 """The feature store: partitions of one calendar year, named by what their values depend on.
 
 A partition depends on the feature set, the engine's version, the bars of its year and of the earlier years that its
-longest window reaches into, the trading days of that range, and which instruments begin in it. One more day of bars
-therefore recomputes the newest year only, a restated bar its own year and the next ones that its window reaches, and
-unchanged bars nothing. A feature version is an ordered list of partitions.
+longest window reaches into, the trading days of that range, and which instruments begin in it. What a new partition
+shares with one over another vintage that is still there is copied from it; `affected` says which rows are computed.
+A feature version is an ordered list of partitions.
 """
 
 import logging
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
-from datetime import date
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
+from itertools import groupby
+from math import isinf
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import Vintage
+from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import StoreError
-from mlops_tasks.features.computation import Computation
+from mlops_tasks.features.computation import Base, Computation
 from mlops_tasks.features.partitions import Partition, is_intact, write_partition
 from mlops_tasks.features.reading import Order, Selection, read_frame, read_newest, read_table
 from mlops_tasks.features.sets import FeatureSet, find_feature_set, stored_feature_set
@@ -28,6 +32,10 @@ from mlops_tasks.files import digest_of, folder_lock, new_folder, read_json, wri
 log = logging.getLogger(__name__)
 
 Day: TypeAlias = date | str | pd.Timestamp
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -54,12 +62,18 @@ class FeatureVersion:
 class FeatureStore:
     """Computes, lists and reads feature versions below `<home>/features`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] = _now) -> None:
         self.settings = settings
+        self.clock = clock
         self.root = settings.features_dir
         self.partitions = self.root / "partitions"
 
-    def compute(self, vintage: Vintage, feature_set: str | FeatureSet = "alpha158") -> FeatureVersion:
+    def compute(
+        self,
+        vintage: Vintage,
+        feature_set: str | FeatureSet = "alpha158",
+        on_computed: Callable[[pd.MultiIndex], None] | None = None,
+    ) -> FeatureVersion:
         """Bring the features of a vintage into the store; what is there already is not computed again.
 
         All instruments and exactly the rows that have a bar; membership is applied on reading.
@@ -68,33 +82,21 @@ class FeatureStore:
         ----------
         feature_set
             Name of a set as it is defined now, or a definition, e.g. that of an earlier version (`definition`).
+        on_computed
+            Called after each partition that was written, with its rows (datetime, instrument) that were computed.
 
         Raises
         ------
         ConfigError
             Unknown feature set, or a wrong expression in it.
+        StoreError
+            An instrument that an expression names has no bars, or the disk is full.
         """
-        definition = feature_set
-        if isinstance(definition, str):
-            definition = find_feature_set(definition, self.settings)
+        name = feature_set if isinstance(feature_set, str) else feature_set.digest
+        definition = find_feature_set(feature_set, self.settings) if isinstance(feature_set, str) else feature_set
         with folder_lock(self.partitions):
-            self._remove_unfinished()
-            job = Computation(definition, vintage)
-            wanted = [job.partition(year) for year in job.years]
-            missing = [partition for partition in wanted if not self._file(partition).is_file()]
-            for partition in missing:
-                self._write(partition, job)
-            version = FeatureVersion(
-                feature_version=digest_of([definition.name, definition.digest, [each.digest for each in wanted]]),
-                feature_set=definition.name,
-                names=definition.names,
-                rows=sum(partition.rows for partition in wanted),
-                partitions=tuple(wanted),
-                data_version=vintage.data_version,
-                computed_rows=sum(partition.rows for partition in missing),
-            )
-            self._write_manifest(version, definition)
-            for key in {definition.digest, feature_set if isinstance(feature_set, str) else definition.digest}:
+            version = self._stored(vintage, definition) or self._compute(vintage, definition, on_computed)
+            for key in {definition.digest, name}:
                 write_json(
                     self._pointer(vintage.data_version, key),
                     {"feature_version": version.feature_version, "definition": definition.digest},
@@ -104,10 +106,21 @@ class FeatureStore:
     def find(self, data_version: str, feature_set: str = "alpha158") -> str | None:
         """The feature version that was last computed for a data version, or None while there is none.
 
-        `feature_set` is a set's name, for its newest definition, or the digest of a definition.
+        `feature_set` is a set's name, for its definition as it is now, or the digest of a definition.
+
+        Raises
+        ------
+        ConfigError
+            The set is not known any more, or its definition is wrong.
         """
         path = self._pointer(data_version, feature_set)
-        return str(read_json(path)["feature_version"]) if path.is_file() else None
+        if not path.is_file():
+            return None
+        pointer = read_json(path)
+        definition = pointer.get("definition")
+        if definition != feature_set and definition != find_feature_set(feature_set, self.settings).digest:
+            return None
+        return str(pointer["feature_version"])
 
     def get(self, feature_version: str) -> FeatureVersion:
         """A stored version.
@@ -260,17 +273,80 @@ class FeatureStore:
         paths = [self._existing(each) for each in version.partitions if first.year <= each.year <= last.year]
         return paths, Selection(names, first, last, members, instruments)
 
-    def _write(self, partition: Partition, job: Computation) -> None:
-        values, panel_index = job.compute(partition.year)
-        write_partition(self._file(partition), job.definition.names, panel_index, [values])
-        log.info("features %s: %s rows of %s", partition.year, partition.rows, job.definition.name)
+    def _stored(self, vintage: Vintage, definition: FeatureSet) -> FeatureVersion | None:
+        """The version of a vintage, if all of it is there."""
+        path = self._pointer(vintage.data_version, definition.digest)
+        if not path.is_file() or not self._manifest(read_json(path)["feature_version"]).is_file():
+            return None
+        version = self.get(read_json(path)["feature_version"])
+        if version.feature_set != definition.name or not all(self._file(each).is_file() for each in version.partitions):
+            return None
+        return replace(version, data_version=vintage.data_version)
 
-    def _write_manifest(self, version: FeatureVersion, definition: FeatureSet) -> None:
+    def _compute(
+        self, vintage: Vintage, definition: FeatureSet, on_computed: Callable[[pd.MultiIndex], None] | None
+    ) -> FeatureVersion:
+        self._remove_unfinished()
+        job = Computation(definition, vintage)
+        partitions = tuple(job.partition(year) for year in job.years)
+        missing = [each for each in partitions if not self._file(each).is_file()]
+        bases = self._bases(vintage, definition) if missing else []
+        computed_rows = 0
+        pieces = job.pieces([each.year for each in missing], bases)
+        for partition, (features, parts) in zip(missing, groupby(pieces, itemgetter(0)), strict=True):
+            values = (part for _, part in parts)
+            write_partition(self._file(partition), definition.names, features.index, values)
+            computed = features.index[features.computed]
+            computed_rows += len(computed)
+            log.info(
+                "features %s of %s: computed %s of %s rows, of %s of %s instruments; partition %s of %s is written",
+                *(definition.name, partition.year, f"{len(computed):,}", f"{partition.rows:,}"),
+                *(len(np.unique(computed.codes[1])), len(features.index.levels[1])),
+                *(missing.index(partition) + 1, len(missing)),
+            )
+            if on_computed is not None and len(computed):
+                on_computed(computed)
+        version = FeatureVersion(
+            feature_version=digest_of([definition.name, definition.digest, [each.digest for each in partitions]]),
+            feature_set=definition.name,
+            names=definition.names,
+            rows=sum(partition.rows for partition in partitions),
+            partitions=partitions,
+            data_version=vintage.data_version,
+            computed_rows=computed_rows,
+        )
+        self._write_manifest(version, definition, vintage)
+        return version
+
+    def _bases(self, vintage: Vintage, definition: FeatureSet) -> list[Base]:
+        """Stored features of this definition over other vintages, those first that share most years with this one."""
+        found, years = [], vintage.manifest["years"]
+        for pointer in self.root.glob(f"by_vintage/*.{definition.digest}.json"):
+            try:
+                other = load_vintage(self.settings, pointer.name.partition(".")[0])
+                version = self.get(read_json(pointer)["feature_version"])
+            except StoreError as error:
+                log.info("features of %s: not from older ones: %s", definition.name, error)
+                continue
+            shared = sum(other.manifest["years"].get(year) == content for year, content in years.items())
+            files = {each.year: self._file(each) for each in version.partitions}
+            found.append((shared, pointer.stat().st_mtime_ns, Base(other, files)))
+        return [base for *_, base in sorted(found, key=itemgetter(0, 1), reverse=True)]
+
+    def _write_manifest(self, version: FeatureVersion, definition: FeatureSet, vintage: Vintage) -> None:
         target = self._manifest(version.feature_version)
         if target.is_file():
             return
         content = asdict(version) | definition.to_json()
         del content["computed_rows"]
+        content |= {
+            "inputs": list(definition.fields),
+            "window": None if isinf(definition.lookback_rows) else int(definition.lookback_rows),
+            "first_date": vintage.first_date,
+            "last_date": vintage.last_date,
+            "instruments": vintage.instruments,
+            "created": self.clock().isoformat(timespec="seconds"),
+        }
         with new_folder(target.parent) as folder:
             write_json(folder / target.name, content)
 
