@@ -1,7 +1,8 @@
 """# Daily retraining
 
 From a new vintage to scores: features, training of every model, evaluation, registration, the gate against the
-champion, deployment, scores for the newest date, drift, and the paired comparison of champion and challenger.
+champion, deployment, scores for the newest date, drift, and the paired comparison of champion and challenger. At the
+end, features that nothing needs any more are removed from the store.
 
 * **Runs** when `sync_market_data` publishes a vintage; by hand with the form (features, models, dates, strategy).
 * **Look at** the task `gate_challenger` for the decision and its reasons, `check_drift` for what moved, MLflow's
@@ -146,4 +147,6 @@ with DAG(
     compare = StageOperator(
         task_id="compare_models", stage="experiments.compare_models", arguments={**version, "gate": gate.output}
     )
-    deploy >> score >> [drift, compare]
+    # A teardown task: it runs at the end in any case, and the run is what it is without it.
+    collect = StageOperator(task_id="collect_features", stage="registry.collect_features").as_teardown()
+    deploy >> score >> [drift, compare] >> collect

@@ -38,6 +38,7 @@ STAGES: Mapping[str, str] = {
     "registry.log_run": "mlops_tasks.registry.tasks:log_run_task",
     "registry.register_challenger": "mlops_tasks.registry.tasks:register_challenger_task",
     "registry.gate_challenger": "mlops_tasks.registry.tasks:gate_challenger_task",
+    "registry.collect_features": "mlops_tasks.registry.tasks:collect_features_task",
     "serving.deploy": "mlops_tasks.serving.tasks:deploy_model_task",
     "serving.score_newest_date": "mlops_tasks.serving.tasks:score_newest_date_task",
     "monitoring.check_drift": "mlops_tasks.monitoring.tasks:check_drift_task",

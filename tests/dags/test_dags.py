@@ -38,6 +38,12 @@ dags = {
         "doc": bool(dag.doc_md),
         "tasks": {task.task_id: [getattr(task, "stage", None), task.retries] for task in dag.tasks},
         "edges": sorted([task.task_id, later] for task in dag.tasks for later in task.downstream_task_ids),
+        "assets": [asset.name for asset in getattr(dag.timetable.asset_condition, "objects", [])],
+        "decided_by": sorted(
+            task.task_id
+            for task in dag.tasks
+            if not task.is_teardown and all(later.is_teardown for later in task.downstream_list)
+        ),
     }
     for dag in bag.dags.values()
 }
@@ -53,6 +59,11 @@ def parsed(tmp_path_factory):
 
 def parse(home):
     """What Airflow sees in a fresh process."""
+    return in_airflow(home, PARSE)
+
+
+def in_airflow(home, script, *arguments):
+    """What a script prints last in a fresh process, which is given the DAG folder."""
     environ = {
         **os.environ,
         "AIRFLOW_HOME": str(home),
@@ -60,7 +71,7 @@ def parse(home):
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     }
-    command = [sys.executable, "-c", PARSE, str(PROJECT / "dags")]
+    command = [sys.executable, "-c", script, str(PROJECT / "dags"), *arguments]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -107,5 +118,45 @@ def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
         ("deploy_model", "score_newest_date"),
         ("score_newest_date", "check_drift"),
         ("score_newest_date", "compare_models"),
+        ("check_drift", "collect_features"),
+        ("compare_models", "collect_features"),
     ]:
         assert edge in edges
+
+
+def test_collecting_features_does_not_decide_a_run(parsed):
+    """The run's outcome is that of drift and comparison: a failed collection hides no success, and hides no failure."""
+    assert parsed["dags"]["daily_retraining"]["decided_by"] == ["check_drift", "compare_models"]
+
+
+EMIT = """
+import json, sys
+from types import SimpleNamespace
+import airflow
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import AirflowSkipException
+dag = DagBag(sys.argv[1]).dags["sync_market_data"]
+emit = dag.get_task("emit_market_data")
+(asset,) = emit.outlets
+
+def emitted(published, told):
+    events = [SimpleNamespace(extra={"data_version": version}) for version in told]
+    try:
+        return [each.extra for each in emit.python_callable(published, inlet_events={asset: events})]
+    except AirflowSkipException:
+        return "skipped"
+
+answers = [emitted({"data_version": new, "last_date": "2024-06-03"}, told) for new, told in json.loads(sys.argv[2])]
+print(json.dumps({"asset": asset.name, "answers": answers}))
+"""
+
+
+def test_only_a_changed_vintage_starts_a_retraining(parsed, tmp_path):
+    """The asset that starts it is emitted for the first vintage, a new one, and an older one that is back in use; a
+    sync or a task that is run again on the same bars skips it."""
+    cases = [("v1", []), ("v1", ["v1"]), ("v2", ["v1"]), ("v2", ["v1", "v2"]), ("v1", ["v1", "v2"])]
+    found = in_airflow(tmp_path, EMIT, json.dumps(cases))
+    assert parsed["dags"]["daily_retraining"]["assets"] == [found["asset"]] == ["market_data"]
+    assert parsed["dags"]["sync_market_data"]["assets"] == []
+    news = [[{"data_version": version, "last_date": "2024-06-03"}] for version in ("v1", "v2", "v1")]
+    assert found["answers"] == [news[0], "skipped", news[1], "skipped", news[2]]
