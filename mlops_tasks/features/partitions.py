@@ -24,7 +24,7 @@ from mlops_tasks.files import full_disk_named, read_json, write_json
 _GROUP_ROWS = 16_384
 """Rows of a row group, rounded up to whole days: small enough that one day is read in milliseconds."""
 
-_GROUPS_A_READ = 4
+_GROUPS_A_READ = 2
 """Row groups decoded at once: what is read beside the result stays small whatever the range."""
 
 Mask = NDArray[np.bool_]
