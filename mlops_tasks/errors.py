@@ -29,6 +29,10 @@ class TrainingError(MlopsError, ValueError):
     """A training cannot be run as it was configured."""
 
 
+class LeakError(TrainingError):
+    """Features, labels or processors know what was not known on their day; nothing is trained on them."""
+
+
 class RegistryError(MlopsError, RuntimeError):
     """The model registry lacks what was asked of it, or contradicts itself."""
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -72,9 +72,7 @@ def load_learning_data(settings: Settings, plan: RunPlan, feature_version: str) 
     vintage = load_vintage(settings, plan.data_version)
     first, last = plan.segments["train"][0], plan.segments["test"][1]
     features = FeatureStore(settings).load(feature_version, start=first, end=last, members=vintage)
-    label = forward_return(vintage, plan.horizon).reindex(features.index).rename(LABEL)
-    label = purge(label, plan, vintage.calendar())
-    data = LearningData(features, label, {str(name): days for name, days in plan.segments.items()})
+    data = learning_data(features, forward_return(vintage, plan.horizon), plan, vintage.calendar())
     for name in plan.segments:
         if not data.label.iloc[data.rows(name)].notna().any():
             raise TrainingError(
@@ -84,6 +82,13 @@ def load_learning_data(settings: Settings, plan: RunPlan, feature_version: str) 
     return data
 
 
+def learning_data(features: pd.DataFrame, label: pd.Series, plan: RunPlan, calendar: pd.DatetimeIndex) -> LearningData:
+    """Features of the universe's members, each row with its label; purged."""
+    aligned = label.reindex(features.index).rename(LABEL)
+    segments = {str(name): days for name, days in plan.segments.items()}
+    return LearningData(features, purge(aligned, plan, calendar), segments)
+
+
 def purge(label: pd.Series, plan: RunPlan, calendar: pd.DatetimeIndex) -> pd.Series:
     """Blank the labels of train and valid that need a close after their segment's last day."""
     label = label.copy()
@@ -91,9 +96,13 @@ def purge(label: pd.Series, plan: RunPlan, calendar: pd.DatetimeIndex) -> pd.Ser
     for name in LEARNING_SEGMENTS:
         first, last = (pd.Timestamp(day) for day in plan.segments[name])  # type: ignore[index]
         inside = calendar[(calendar >= first) & (calendar <= last)]
-        reach = inside[-(plan.horizon + 1) :]
-        label[(days >= reach[0]) & (days <= last)] = np.nan
+        label[days.isin(inside[-(plan.horizon + 1) :])] = np.nan
     return label
+
+
+def fit_processors(data: LearningData, names: Sequence[str]) -> FittedProcessors:
+    """The named feature processors, fitted on the training segment."""
+    return FittedProcessors.fit(names, data.features.iloc[data.rows("train")].to_numpy())
 
 
 def qlib_dataset(data: LearningData, processors: FittedProcessors, label_processor: str) -> Any:

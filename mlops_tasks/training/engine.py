@@ -15,9 +15,8 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import digest_of, new_folder, write_json
 from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manifest
-from mlops_tasks.training.dataset import LearningData, load_learning_data, qlib_dataset
+from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data, qlib_dataset
 from mlops_tasks.training.plan import RunPlan
-from mlops_tasks.training.processors import FittedProcessors
 from mlops_tasks.training.zoo import zoo_entry
 
 log = logging.getLogger(__name__)
@@ -81,8 +80,7 @@ class UnifiedQlibTrainingEngine:
 
         entry = zoo_entry(lineage["model"])
         started = time.monotonic()
-        train_rows = data.features.iloc[data.rows("train")]
-        processors = FittedProcessors.fit(entry.feature_processors, train_rows.to_numpy())
+        processors = fit_processors(data, entry.feature_processors)
         dataset = qlib_dataset(data, processors, entry.label_processor)
         family = FAMILIES[entry.family](entry.hyperparameters, lineage["seed"], self.settings.training.threads)
         result = family.fit(dataset)

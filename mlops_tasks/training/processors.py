@@ -43,9 +43,11 @@ class FittedProcessors:
         """Processed copy (or the matrix itself when there is nothing to do), float32, shape (n, features)."""
         if self.centre is None or self.scale is None:
             return features
-        scaled = (features - self.centre.astype(np.float32)) / self.scale.astype(np.float32)
+        scaled: FloatArray = np.subtract(features, self.centre.astype(np.float32))
+        scaled /= self.scale.astype(np.float32)
         np.clip(scaled, -CLIP, CLIP, out=scaled)
-        return np.nan_to_num(scaled, copy=False, nan=0.0)
+        scaled[np.isnan(scaled)] = 0.0
+        return scaled
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists; NaN as null."""

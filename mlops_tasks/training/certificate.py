@@ -1,0 +1,187 @@
+"""The leak certificate: evidence that what a run's models learn and see knows nothing of later days."""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import load_vintage
+from mlops_tasks.errors import LeakError
+from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
+from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.files import digest_of, read_json, write_json
+from mlops_tasks.training.engine import ENGINE_VERSION as TRAINING_VERSION
+from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
+from mlops_tasks.training.leaks.known import cut_days
+from mlops_tasks.training.leaks.pipeline import production
+from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training.zoo import zoo_entry
+
+log = logging.getLogger(__name__)
+
+CERTIFICATE_VERSION = 1
+"""Raise it when something else is checked: earlier certificates are then not found for the same data."""
+
+RECORD = "certificate.json"
+"""In a training folder: the key of the certificate of what was learned from."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a certificate is about; its digest is the certificate's key.
+
+    Attributes
+    ----------
+    definition
+        Digest of the feature set.
+    models
+        Whose processors were checked.
+    cuts
+        Days after whose close the data was cut off.
+    versions
+        Of the checks, the feature engine and the training engine.
+    """
+
+    data_version: str
+    feature_version: str
+    feature_set: str
+    definition: str
+    horizon: int
+    segments: dict[str, tuple[str, str]]
+    models: tuple[str, ...]
+    feature_processors: tuple[tuple[str, ...], ...]
+    label_processors: tuple[str, ...]
+    cuts: tuple[str, ...]
+    versions: dict[str, int]
+
+    @property
+    def key(self) -> str:
+        """Identity: the same key is the same question."""
+        return digest_of(asdict(self))
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was checked, and what came out."""
+
+    subject: Subject
+    checks: tuple[dict[str, Any], ...]
+    created: str
+    """When, UTC, ISO 8601."""
+    duration_s: float
+
+    @property
+    def key(self) -> str:
+        """The subject's identity, and the stored file's name."""
+        return self.subject.key
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check found something to compare and no difference."""
+        return bool(self.checks) and all(check["passed"] for check in self.checks)
+
+    @property
+    def values(self) -> int:
+        """Values that were compared."""
+        return sum(int(check["values"]) for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {"key": self.key, "passed": self.passed, "values": self.values, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Certificate":
+        """The inverse of `to_json`."""
+        subject = dict(content["subject"])
+        subject["segments"] = {name: tuple(days) for name, days in subject["segments"].items()}
+        subject["feature_processors"] = tuple(map(tuple, subject["feature_processors"]))
+        for name in ("models", "label_processors", "cuts"):
+            subject[name] = tuple(subject[name])
+        return cls(Subject(**subject), tuple(content["checks"]), content["created"], content["duration_s"])
+
+
+def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certificate:
+    """Check what a plan's models will learn from and see, once; a passed certificate is found again.
+
+    Raises
+    ------
+    LeakError
+        Something knows what was not known on its day: names the column, the instrument and the date, and the file with
+        all that was checked.
+    StoreError
+        The vintage or the features are not there.
+    """
+    started = time.monotonic()
+    vintage = load_vintage(settings, plan.data_version)
+    definition = FeatureStore(settings).definition(feature_version)
+    entries = [zoo_entry(model) for model in plan.models]
+    cuts = cut_days(plan, vintage.calendar(), settings.certificate.cuts)
+    subject = Subject(
+        data_version=plan.data_version,
+        feature_version=feature_version,
+        feature_set=plan.feature_set,
+        definition=definition.digest,
+        horizon=plan.horizon,
+        segments={str(name): (str(first), str(last)) for name, (first, last) in plan.segments.items()},
+        models=tuple(sorted(plan.models)),
+        feature_processors=tuple(sorted({tuple(entry.feature_processors) for entry in entries})),
+        label_processors=tuple(sorted({entry.label_processor for entry in entries})),
+        cuts=tuple(str(day.date()) for day in cuts),
+        versions={"certificate": CERTIFICATE_VERSION, "features": FEATURES_VERSION, "training": TRAINING_VERSION},
+    )
+    found = find_certificate(settings, subject.key)
+    if found is not None and found.passed:
+        log.info("certificate %s: found", subject.key)
+        return found
+    pipeline = production(settings, plan, feature_version, definition)
+    processing = Processing(subject.feature_processors, subject.label_processors)
+    checks = []
+    for check in find_leaks(pipeline, vintage, plan, processing, cuts):
+        log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
+        checks.append(check)
+    certificate = Certificate(
+        subject=subject,
+        checks=tuple(check.to_json() for check in checks),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        duration_s=round(time.monotonic() - started, 3),
+    )
+    path = certificate_path(settings, subject.key)
+    write_json(path, certificate.to_json())
+    _refuse_leaks(checks, path)
+    log.info("certificate %s: %s values are equal, cut at %s", subject.key, certificate.values, ", ".join(subject.cuts))
+    return certificate
+
+
+def certificate_path(settings: Settings, key: str) -> Path:
+    """Where a certificate is, or would be."""
+    return settings.home / "certificates" / f"{key}.json"
+
+
+def find_certificate(settings: Settings, key: str) -> Certificate | None:
+    """A stored certificate, passed or not; None when there is none of that key."""
+    path = certificate_path(settings, key)
+    return Certificate.from_json(read_json(path)) if path.is_file() else None
+
+
+def record_certificate(training: Path, key: str) -> None:
+    """Note in a training folder what certifies it; the first one stays, as the training does."""
+    if not (training / RECORD).is_file():
+        write_json(training / RECORD, {"key": key})
+
+
+def certificate_of(settings: Settings, training_key: str) -> Certificate | None:
+    """The certificate that a training was made under; None where there is none."""
+    record = settings.training_dir / training_key / RECORD
+    return find_certificate(settings, read_json(record)["key"]) if record.is_file() else None
+
+
+def _refuse_leaks(checks: list[Check], path: Path) -> None:
+    failed = [check for check in checks if not check.passed]
+    if not failed:
+        return
+    others = f"\n  and {len(failed) - 3} more checks" if len(failed) > 3 else ""
+    told = "".join(f"\n  {check}" for check in failed[:3])
+    raise LeakError(f"{path}: {len(failed)} of {len(checks)} checks failed; nothing is trained on this:{told}{others}")

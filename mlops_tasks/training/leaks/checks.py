@@ -1,0 +1,259 @@
+"""The checks: every part of a pipeline on data that was cut off at a day must give what it gives on all data."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL
+from mlops_tasks.data.vintages import Vintage
+from mlops_tasks.training.dataset import LEARNING_SEGMENTS, LearningData
+from mlops_tasks.training.leaks.comparison import Comparison, Difference, Leak, fingerprint
+from mlops_tasks.training.leaks.known import known_on, last_labelled_day
+from mlops_tasks.training.leaks.pipeline import Pipeline
+from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training.processors import FittedProcessors
+
+SPAN_VALUES = 1 << 26
+"""Values that are held at once of each of two tables that are compared: 256 MiB of float32."""
+
+UNIVERSE, FEATURES, LABELS, PURGING = "universe", "features", "labels", "purging"
+PROCESSORS, LEARNING, INFERENCE, LABEL_INDEPENDENCE = "processors", "learning", "inference", "label_independence"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was compared, and what came out.
+
+    Attributes
+    ----------
+    name, subject
+        Which part of the pipeline, and which processors where there is a choice.
+    cut
+        Day after whose close the data ends in the table that is compared; None where only labels were taken away.
+    digest
+        Of what was compared: keys and values.
+    """
+
+    name: str
+    subject: str | None
+    cut: str | None
+    rows: int
+    columns: int
+    values: int
+    digest: str
+    difference: Difference | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether there was something to compare, and all of it is equal."""
+        return self.values > 0 and self.difference is None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a plain dict."""
+        found = None if self.difference is None else self.difference.to_json()
+        return {**vars(self), "difference": found, "passed": self.passed}
+
+    def __str__(self) -> str:
+        what = " ".join(filter(None, (self.name, self.subject and f"({self.subject})", self.cut and f"at {self.cut}")))
+        if self.passed:
+            return f"{what}: {self.rows} rows x {self.columns} columns are equal"
+        if self.difference is None:
+            return f"{what}: there was nothing to compare; choose segments in which the vintage has rows and labels"
+        return f"{what}: {self.difference}"
+
+
+@dataclass(frozen=True)
+class Processing:
+    """Processors of the models that are to be trained: the distinct ones."""
+
+    features: tuple[tuple[str, ...], ...]
+    label: tuple[str, ...]
+
+
+def find_leaks(
+    pipeline: Pipeline, vintage: Vintage, plan: RunPlan, processing: Processing, cuts: Sequence[pd.Timestamp]
+) -> Iterator[Check]:
+    """Check all parts of a pipeline.
+
+    Each part is given what the parts before it gave with all data, as far as it was known on the day of the cut: that
+    those give the same without later data is what their own checks say. So a leak shows where it is.
+
+    Parameters
+    ----------
+    cuts
+        Trading days, ascending, none before the last day of train; later days of the vintage are what may leak.
+    """
+    trial = _Trial(pipeline, vintage, plan, processing, pd.DatetimeIndex(cuts))
+    for day in trial.cuts:
+        yield from trial.check_rows(day)
+        yield trial.check_labels(day)
+    yield trial.check_purging()
+    for names in processing.features:
+        fitted = pipeline.fit(trial.data, names)
+        if names:
+            yield trial.check_processors(names, fitted)
+        yield from trial.check_inference(names, fitted)
+    for name in processing.label:
+        yield from trial.check_learning(name)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    pipeline: Pipeline
+    vintage: Vintage
+    plan: RunPlan
+    processing: Processing
+    cuts: pd.DatetimeIndex
+
+    @cached_property
+    def calendar(self) -> pd.DatetimeIndex:
+        return self.vintage.calendar()
+
+    @cached_property
+    def label(self) -> pd.Series:
+        return self.pipeline.label(self.vintage)
+
+    @cached_property
+    def data(self) -> LearningData:
+        """What the models will learn from."""
+        first, last = (pd.Timestamp(self.plan.segments[n][i]) for n, i in (("train", 0), ("test", 1)))  # type: ignore[index]
+        features = self.pipeline.stored(first, last)
+        members = self.pipeline.universe(self.vintage, features.index)
+        features = features if members.all() else features[members]
+        return self.pipeline.learning_data(features, self.label, self.plan, self.calendar)
+
+    @cached_property
+    def known(self) -> dict[pd.Timestamp, LearningData]:
+        """The same with data up to each cut only."""
+        return {
+            day: self.pipeline.learning_data(
+                self.data.features.iloc[: self._rows_until(day)],
+                self._known_label(day),
+                self.plan,
+                self._known_days(day),
+            )
+            for day in self.cuts
+        }
+
+    def check_rows(self, day: pd.Timestamp) -> Iterator[Check]:
+        """Universe and features of all rows up to a cut, span after span."""
+        known, days = known_on(self.vintage, day), self._known_days(day)
+        computed = self.pipeline.features(known)
+        universe, features = Comparison(), Comparison()
+        for first, last in _spans(days, known.rows * len(self.data.features.columns)):
+            stored = self.pipeline.stored(first, last)
+            features.add(stored, computed(first, last))
+            masks = (self.pipeline.universe(each, stored.index) for each in (self.vintage, known))
+            universe.add(*(pd.DataFrame({"member": mask}, stored.index, dtype=np.float32) for mask in masks))
+        yield _check(UNIVERSE, day, universe, Leak.SURVIVORSHIP)
+        yield _check(FEATURES, day, features, features.guess(days))
+
+    def check_labels(self, day: pd.Timestamp) -> Check:
+        """Labels whose closes are known at a cut, and that there are no others."""
+        found = Comparison()
+        label = self.pipeline.label(known_on(self.vintage, day))
+        found.add(self._known_label(day).to_frame(LABEL), label.to_frame(LABEL))
+        return _check(LABELS, day, found, Leak.LABEL_REACH)
+
+    def check_purging(self) -> Check:
+        """No label of train or valid needs a close after its segment."""
+        found = Comparison()
+        for name in LEARNING_SEGMENTS:
+            label = self.data.label.iloc[self.data.rows(name)]
+            last = last_labelled_day(self.calendar, pd.Timestamp(self.data.segments[name][1]), self.plan.horizon)
+            may = label.where(label.index.get_level_values(DATETIME) <= last)
+            found.add(label.to_frame(LABEL), may.to_frame(LABEL))
+        return _check(PURGING, None, found, Leak.UNPURGED)
+
+    def check_processors(self, names: Sequence[str], fitted: FittedProcessors) -> Check:
+        """Fitted numbers at the first cut: what is the same there needs none of the later days."""
+        found, day = Comparison(), self.cuts[0]
+        columns = self.data.features.columns
+        found.add(*(_parameters(each, columns) for each in (fitted, self.pipeline.fit(self.known[day], names))))
+        return _check(PROCESSORS, day, found, Leak.FULL_SAMPLE, _subject(names))
+
+    def check_inference(self, names: Sequence[str], fitted: FittedProcessors) -> Iterator[Check]:
+        """What a model is given to predict, with other labels and at each cut."""
+        independent, at_cut = Comparison(), {day: Comparison() for day in self.cuts}
+        noise = np.random.default_rng(0).standard_normal(len(self.data.label))
+        other = replace(self.data, label=pd.Series(noise, self.data.label.index, name=LABEL))
+        for rows in self._slices():
+            whole = self.pipeline.seen(self.data, fitted, rows)
+            content = fingerprint(whole)
+            independent.add(whole, self.pipeline.seen(other, fitted, rows), content)
+            for day, known in self.known.items():
+                if rows.stop <= len(known.label):
+                    at_cut[day].add(whole, self.pipeline.seen(known, fitted, rows), content)
+        yield _check(LABEL_INDEPENDENCE, None, independent, Leak.LABEL_AT_INFERENCE, _subject(names))
+        for day, found in at_cut.items():
+            leak = found.guess(self._known_days(day)) if independent.equal else Leak.LABEL_AT_INFERENCE
+            yield _check(INFERENCE, day, found, leak, _subject(names))
+
+    def check_learning(self, label_processor: str) -> Iterator[Check]:
+        """The rows and labels that a model learns from, as far as they are known at a cut of train or valid."""
+        whole = self.pipeline.learned(self.data, label_processor)
+        for day in self.cuts[: len(LEARNING_SEGMENTS)]:
+            found = Comparison()
+            last = last_labelled_day(self.calendar, day, self.plan.horizon)
+            found.add(
+                whole[whole.index.get_level_values(DATETIME) <= last],
+                self.pipeline.learned(self.known[day], label_processor),
+            )
+            yield _check(LEARNING, day, found, Leak.FULL_SAMPLE, label_processor)
+
+    def _known_days(self, day: pd.Timestamp) -> pd.DatetimeIndex:
+        return self.calendar[: self.calendar.searchsorted(day, "right")]
+
+    def _known_label(self, day: pd.Timestamp) -> pd.Series:
+        label = self.label.iloc[: self.label.index.get_level_values(DATETIME).searchsorted(day, "right")]
+        last = last_labelled_day(self.calendar, day, self.plan.horizon)
+        return label.where(label.index.get_level_values(DATETIME) <= last)
+
+    def _rows_until(self, day: pd.Timestamp) -> int:
+        return int(self.data.features.index.get_level_values(DATETIME).searchsorted(day, "right"))
+
+    def _slices(self) -> Iterator[slice]:
+        """Positions of the learning data, in pieces that end at the cuts."""
+        width = max(1, SPAN_VALUES // self.data.features.shape[1])
+        ends = [0, *(self._rows_until(day) for day in self.cuts), len(self.data.features)]
+        for first, last in pairwise(ends):
+            for begin in range(first, last, width):
+                yield slice(begin, min(begin + width, last))
+
+
+def _check(name: str, day: pd.Timestamp | None, found: Comparison, leak: Leak, subject: str | None = None) -> Check:
+    return Check(
+        name=name,
+        subject=subject,
+        cut=None if day is None else str(day.date()),
+        rows=found.rows,
+        columns=found.columns,
+        values=found.values,
+        digest=found.digest,
+        difference=found.difference(leak),
+    )
+
+
+def _parameters(fitted: FittedProcessors, columns: pd.Index) -> pd.DataFrame:
+    """Fitted numbers as a table: one row a kind, one column a feature."""
+    numbers = {"centre": fitted.centre, "scale": fitted.scale}
+    found = {name: values for name, values in numbers.items() if values is not None}
+    index = pd.MultiIndex.from_product([[pd.NaT], list(found)], names=[DATETIME, INSTRUMENT])
+    return pd.DataFrame(np.array(list(found.values())).reshape(len(found), -1), index, columns)
+
+
+def _subject(names: Sequence[str]) -> str:
+    return ", ".join(names) or "no processor"
+
+
+def _spans(days: pd.DatetimeIndex, values: int) -> Iterator[tuple[pd.Timestamp, pd.Timestamp]]:
+    """Ranges of days that hold about `SPAN_VALUES` values each."""
+    count = min(len(days), max(1, math.ceil(values / SPAN_VALUES)))
+    for part in np.array_split(np.arange(len(days)), count):
+        yield days[part[0]], days[part[-1]]

@@ -1,0 +1,249 @@
+"""Two tables that must be equal to the last bit, compared part by part; where they are not, what that looks like."""
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT
+from mlops_tasks.files import digest_of, finite_or_none
+
+NAMED_COLUMNS = 10
+"""Columns that a difference names; it counts them all."""
+
+
+class Leak(StrEnum):
+    """What a difference looks like. Different mistakes can look alike: it is where to begin the search."""
+
+    CENTRED_WINDOW = "centred window"
+    FULL_SAMPLE = "full-sample statistic"
+    FUTURE_JOIN = "future join"
+    BACKFILL = "backfill"
+    SURVIVORSHIP = "survivorship universe"
+    LABEL_AT_INFERENCE = "label at inference"
+    LABEL_REACH = "label beyond its horizon"
+    UNPURGED = "labels of the next segment"
+
+
+REMEDIES = {
+    Leak.CENTRED_WINDOW: "let its windows and shifts end on the row's own day",
+    Leak.FULL_SAMPLE: "compute the statistic from rows up to the row's own day, or fit it on the training segment only",
+    Leak.FUTURE_JOIN: "join what was published by the row's own day, and shift by 1 or more, never by less than 0",
+    Leak.BACKFILL: "fill gaps forwards only, or leave them empty",
+    Leak.SURVIVORSHIP: "choose instruments by the membership of the row's own day, never of a later one",
+    Leak.LABEL_AT_INFERENCE: "apply what needs a label to the rows that are learned from only",
+    Leak.LABEL_REACH: "use no close after that of t+1+horizon, and leave the label empty until that one is known",
+    Leak.UNPURGED: "leave out the last horizon + 1 days of train and valid (training/dataset.py: purge)",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between a table made of all data and the same table made of what was known.
+
+    Attributes
+    ----------
+    values, columns
+        How many values differ, and how many in each of the first columns.
+    rows
+        Rows that only one of the tables has.
+    column, instrument, date
+        The first difference: by date, then instrument, then column; no column where a row is not there. Fitted numbers
+        have no date, and their kind (centre, scale) in the instrument's place.
+    with_future, without
+        The two values there, None for NaN and for a row that is not there.
+    largest
+        Largest absolute difference of two finite values.
+    """
+
+    looks_like: Leak
+    values: int
+    columns: dict[str, int]
+    n_columns: int
+    rows: int
+    column: str | None
+    instrument: str
+    date: str | None
+    with_future: float | None
+    without: float | None
+    largest: float | None
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return REMEDIES[self.looks_like]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a plain dict."""
+        return {**asdict(self), "looks_like": str(self.looks_like), "remedy": self.remedy}
+
+    def __str__(self) -> str:
+        where = f"{self.column or 'the row'} of {self.instrument}"
+        day = f" on {self.date}" if self.date else ""
+        if self.rows:
+            found = f"{where}{day} is there only with or only without later data ({self.rows} such rows)"
+        else:
+            a, b = ("missing" if each is None else f"{each:.9g}" for each in (self.with_future, self.without))
+            found = f"{where}{day} is {a} with later data and {b} without"
+        size = "" if self.largest is None else f" by up to {self.largest:.3g}"
+        extent = f"{self.values} values of {self.n_columns} columns differ{size}"
+        return f"{found}; {extent}; it looks like a {self.looks_like}: {self.remedy}"
+
+
+@dataclass(frozen=True)
+class First:
+    """The first of the differences that were met."""
+
+    column: str | None
+    instrument: str
+    date: pd.Timestamp
+    with_future: float
+    without: float
+
+
+@dataclass
+class Comparison:
+    """Gathers what was compared. Parts come in the order of their days.
+
+    Attributes
+    ----------
+    rows_since
+        Rows on and after the first day that differs.
+    rows_differing
+        Rows of which a value differs.
+    digest
+        Of the parts as they are with later data.
+    only_missing
+        Whether no value that differs is known without later data.
+    """
+
+    rows: int = 0
+    columns: int = 0
+    values: int = 0
+    differing: dict[str, int] = field(default_factory=dict)
+    lone_rows: int = 0
+    first: First | None = None
+    largest: float = 0.0
+    only_missing: bool = True
+    rows_since: int = 0
+    rows_differing: int = 0
+    digest: str = ""
+
+    @property
+    def equal(self) -> bool:
+        """Whether something was compared and all of it is equal."""
+        return self.values > 0 and self.first is None
+
+    def add(self, whole: pd.DataFrame, known: pd.DataFrame, content: str | None = None) -> None:
+        """Compare a part, columns by name and rows by (datetime, instrument).
+
+        Parameters
+        ----------
+        whole, known
+            Made of all data, and of what was known; sorted by (datetime, instrument).
+        content
+            `fingerprint(whole)`, where it is known.
+        """
+        self.digest = digest_of([self.digest, content or fingerprint(whole)])
+        if not whole.index.equals(known.index):
+            whole, known = self._common_rows(whole, known)
+        if not whole.columns.equals(known.columns):
+            columns = whole.columns.union(known.columns, sort=False)
+            whole, known = whole.reindex(columns=columns), known.reindex(columns=columns)
+        self.rows += len(whole)
+        self.columns = whole.shape[1]
+        self.values += whole.size
+        a, b = whole.to_numpy().T, known.to_numpy().T
+        rows = np.zeros(len(whole), bool)
+        places: dict[str, NDArray[np.bool_]] = {}
+        for name, x, y in zip(whole.columns, a, b, strict=True):
+            mask = unequal(x, y)
+            if mask is not None:
+                rows |= mask
+                places[str(name)] = mask
+                self._note(str(name), x[mask], y[mask])
+        if places:
+            self._note_first(whole, known, rows, places)
+        if self.first is not None:
+            self.rows_since += int((whole.index.get_level_values(DATETIME) >= self.first.date).sum())
+            self.rows_differing += int(rows.sum())
+
+    def difference(self, leak: Leak) -> Difference | None:
+        """What differs, told as that leak."""
+        if self.first is None:
+            return None
+        return Difference(
+            looks_like=leak,
+            values=sum(self.differing.values()),
+            columns=dict(list(self.differing.items())[:NAMED_COLUMNS]),
+            n_columns=len(self.differing),
+            rows=self.lone_rows,
+            column=self.first.column,
+            instrument=self.first.instrument,
+            date=None if self.first.date is pd.NaT else str(self.first.date.date()),
+            with_future=finite_or_none(self.first.with_future),
+            without=finite_or_none(self.first.without),
+            largest=self.largest or None,
+        )
+
+    def guess(self, days: pd.DatetimeIndex) -> Leak:
+        """What the pattern looks like; `days` are those that were known, up to the cut."""
+        if self.lone_rows:
+            return Leak.SURVIVORSHIP
+        if self.first is None or days.searchsorted(self.first.date) < len(days) // 2:
+            return Leak.FULL_SAMPLE
+        if not self.only_missing:
+            return Leak.CENTRED_WINDOW
+        return Leak.FUTURE_JOIN if self.rows_differing > self.rows_since / 2 else Leak.BACKFILL
+
+    def _common_rows(self, whole: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        lone = whole.index.symmetric_difference(known.index).sort_values()
+        common = whole.index.intersection(known.index)
+        self.lone_rows += len(lone)
+        if len(lone) and (self.first is None or lone[0][0] < self.first.date):
+            day, instrument = lone[0]
+            self.first = First(None, str(instrument), day, np.nan, np.nan)
+        return whole.loc[common], known.loc[common]
+
+    def _note(self, column: str, a: NDArray[Any], b: NDArray[Any]) -> None:
+        self.differing[column] = self.differing.get(column, 0) + len(a)
+        self.only_missing &= bool(np.isnan(b).all())
+        sizes = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        self.largest = max(self.largest, float(np.max(sizes, initial=0.0, where=np.isfinite(sizes))))
+
+    def _note_first(
+        self, whole: pd.DataFrame, known: pd.DataFrame, rows: NDArray[np.bool_], places: dict[str, NDArray[np.bool_]]
+    ) -> None:
+        row = int(rows.argmax())
+        day, instrument = whole.index[row]
+        if self.first is None or day < self.first.date:
+            column = next(name for name, mask in places.items() if mask[row])
+            values = (float(frame[column].iloc[row]) for frame in (whole, known))
+            self.first = First(column, str(instrument), day, *values)
+
+
+def unequal(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Where two arrays of floats differ in any bit, NaN being NaN; None where they do not."""
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    if a.dtype != b.dtype:
+        a, b = a.astype(np.float64), b.astype(np.float64)
+    bits = np.dtype(f"u{a.dtype.itemsize}")
+    if np.array_equal(a.view(bits), b.view(bits)):
+        return None
+    mask: NDArray[np.bool_] = (a.view(bits) != b.view(bits)) & ~(np.isnan(a) & np.isnan(b))
+    return mask if mask.any() else None
+
+
+def fingerprint(part: pd.DataFrame) -> str:
+    """SHA-256 over the columns, keys and values of a table with index (datetime, instrument)."""
+    place = part.index.names.index(INSTRUMENT)
+    used, codes = np.unique(part.index.codes[place], return_inverse=True)
+    days = part.index.get_level_values(DATETIME).to_numpy().astype("datetime64[D]")
+    content = hashlib.sha256("\n".join([*part.columns, *part.index.levels[place][used]]).encode())
+    for numbers in (codes.astype("<i8"), days.astype("<i8"), *part.to_numpy().T):
+        content.update(np.ascontiguousarray(numbers).data)
+    return content.hexdigest()

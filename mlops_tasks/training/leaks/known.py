@@ -1,0 +1,73 @@
+"""A vintage as it was known on a day of its past, and the days on which to look."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from mlops_tasks.columns import BAR_FIELDS, INSTRUMENT
+from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
+from mlops_tasks.data.vintages import Day, Vintage
+from mlops_tasks.training.plan import RunPlan
+
+
+@dataclass(frozen=True)
+class KnownVintage(Vintage):
+    """A vintage without what came after the close of `last_date`.
+
+    Later bars are gone, and instruments that have no earlier ones. Of the membership, spells that begin later are
+    gone, and one that ends later goes on until `last_date`: that it would end was not known.
+    """
+
+    def tables(
+        self, fields: Sequence[str] = BAR_FIELDS, start: Day | None = None, end: Day | None = None
+    ) -> Iterator[pa.Table]:
+        """As `Vintage.tables`, which all reading of bars goes through, up to `last_date` whatever is asked for."""
+        last = pd.Timestamp(self.last_date)
+        return super().tables(fields, start, last if end is None else min(pd.Timestamp(end), last))
+
+    def members(self) -> pd.DataFrame:
+        """As `Vintage.members`, as far as known."""
+        spells, last = super().members(), pd.Timestamp(self.last_date)
+        begun = spells[spells[FIRST_DATE] <= last].reset_index(drop=True)
+        return begun.assign(**{LAST_DATE: begun[LAST_DATE].clip(upper=last)})
+
+    def instrument_names(self) -> list[str]:
+        """Names that have bars up to `last_date`, sorted."""
+        return sorted(self.bars(fields=())[INSTRUMENT].unique())
+
+
+def known_on(vintage: Vintage, day: pd.Timestamp) -> KnownVintage:
+    """What a vintage would have been after the close of `day`, one of its trading days."""
+    keys = vintage.bars(fields=(), end=day)
+    years: dict[str, dict[str, str]] = {year: {} for year in vintage.manifest["years"] if int(year) <= day.year}
+    return KnownVintage(
+        data_version=f"{vintage.data_version}@{day.date()}",
+        path=vintage.path,
+        rows=len(keys),
+        instruments=keys[INSTRUMENT].nunique(),
+        first_date=vintage.first_date,
+        last_date=str(day.date()),
+        manifest={**vintage.manifest, "years": years},
+    )
+
+
+def cut_days(plan: RunPlan, calendar: pd.DatetimeIndex, count: int) -> pd.DatetimeIndex:
+    """The days at which to cut a plan's data, ascending, `count` of them where the test segment has so many days.
+
+    The last day of train and the last of valid, where a model's knowledge must end, then days spread evenly over test,
+    the latest being the day before the newest: a leak shows only where it reaches across a cut.
+    """
+    until = {name: calendar.searchsorted(pd.Timestamp(last), "right") for name, (_, last) in plan.segments.items()}
+    first, last = int(until["valid"]), min(int(until["test"]), len(calendar) - 1)
+    spread = np.linspace(first, last, max(count - 1, 1)).round().astype(int)[1:]
+    chosen = [until["train"], until["valid"], *spread][:count]
+    return calendar[np.unique(chosen) - 1]
+
+
+def last_labelled_day(calendar: pd.DatetimeIndex, day: pd.Timestamp, horizon: int) -> pd.Timestamp:
+    """The newest day whose label, the return from the close of t+1 to that of t+1+horizon, is known after `day`."""
+    place = int(calendar.searchsorted(day, "right")) - 1 - (horizon + 1)
+    return calendar[place] if place >= 0 else pd.Timestamp.min

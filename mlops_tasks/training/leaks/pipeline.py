@@ -1,0 +1,113 @@
+"""What leads from bars to what a model sees, part by part, so that each can be run again on less data."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import BoolArray, Vintage
+from mlops_tasks.features.labels import forward_return
+from mlops_tasks.features.sets import FeatureSet
+from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.training.dataset import LearningData, fit_processors, learning_data, qlib_dataset
+from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training.processors import FittedProcessors
+
+FeatureReader: TypeAlias = Callable[[pd.Timestamp, pd.Timestamp], pd.DataFrame]
+"""Features of all rows from a first to a last day: index (datetime, instrument), sorted."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The parts of a pipeline; none may know more than the data that it is given.
+
+    Attributes
+    ----------
+    stored
+        The features that models will learn from.
+    features
+        The features of a vintage, computed from its bars.
+    universe
+        Whether each row is a member of a vintage's universe.
+    label
+        The label of each row of a vintage, NaN while it is not known.
+    learning_data
+        Features of members and the labels that may be learned from, given the plan and the trading days.
+    fit
+        The named feature processors, fitted.
+    learned
+        The labels as a model learns them, after the named label processor: the rows that it learns from, one column.
+    seen
+        What a model is given to predict the rows at some positions of the learning data.
+    """
+
+    stored: FeatureReader
+    features: Callable[[Vintage], FeatureReader]
+    universe: Callable[[Vintage, pd.MultiIndex], BoolArray]
+    label: Callable[[Vintage], pd.Series]
+    learning_data: Callable[[pd.DataFrame, pd.Series, RunPlan, pd.DatetimeIndex], LearningData]
+    fit: Callable[[LearningData, Sequence[str]], FittedProcessors]
+    learned: Callable[[LearningData, str], pd.DataFrame]
+    seen: Callable[[LearningData, FittedProcessors, slice], pd.DataFrame]
+
+
+def production(settings: Settings, plan: RunPlan, feature_version: str, definition: FeatureSet) -> Pipeline:
+    """The pipeline of the daily chain: the very functions that it trains and scores with."""
+    store = FeatureStore(settings)
+    return Pipeline(
+        stored=lambda first, last: store.load(feature_version, start=first, end=last),
+        features=lambda vintage: compute_features(definition, vintage),
+        universe=lambda vintage, index: vintage.membership_mask(index),
+        label=lambda vintage: forward_return(vintage, plan.horizon),
+        learning_data=learning_data,
+        fit=fit_processors,
+        learned=learned_labels,
+        seen=seen_features,
+    )
+
+
+def compute_features(definition: FeatureSet, vintage: Vintage) -> FeatureReader:
+    """A feature set over one panel of all bars of a vintage, without the store."""
+    from mlops_tasks.features.panel import build_panel
+    from mlops_tasks.features.values import compute_values
+
+    bars = vintage.adjusted_bars(fields=definition.fields)
+    panel = build_panel(bars, pd.DatetimeIndex(np.unique(bars[DATETIME])), definition.fields)
+    by_day = panel.bar_order()
+    rows = panel.rows[by_day]
+
+    def read(first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
+        begin, end = panel.calendar.searchsorted(first), panel.calendar.searchsorted(last, "right")
+        order = by_day[np.searchsorted(rows, begin) : np.searchsorted(rows, end)]
+        index = pd.MultiIndex(
+            levels=[panel.calendar, panel.instruments],
+            codes=[panel.rows[order], panel.codes[order]],
+            names=[DATETIME, INSTRUMENT],
+            verify_integrity=False,
+        )
+        values = compute_values(definition, panel, panel.positions(order))
+        return pd.DataFrame(values.T, index=index, columns=list(definition.names), copy=False)
+
+    return read
+
+
+def learned_labels(data: LearningData, label_processor: str) -> pd.DataFrame:
+    """The label of the rows that Qlib gives a model to learn from."""
+    from qlib.data.dataset.handler import DataHandlerLP
+
+    narrow = LearningData(data.features.iloc[:, :1], data.label, data.segments)
+    dataset = qlib_dataset(narrow, FittedProcessors(), label_processor)
+    learned: pd.DataFrame = dataset.handler.fetch(col_set=LABEL, data_key=DataHandlerLP.DK_L)
+    return learned
+
+
+def seen_features(data: LearningData, processors: FittedProcessors, rows: slice) -> pd.DataFrame:
+    """The processed features of some rows."""
+    features = data.features.iloc[rows]
+    return pd.DataFrame(
+        processors.transform(features.to_numpy()), index=features.index, columns=features.columns, copy=False
+    )
