@@ -138,14 +138,11 @@ with DAG(
         stage="serving.deploy",
         arguments={"gate": gate.output, "strategy": plan.output["deployment_strategy"]},
     )
-    version = {
-        "data_version": plan.output["data_version"],
-        "feature_version": features.output["feature_version"],
-    }
-    score = StageOperator(task_id="score_newest_date", stage="serving.score_newest_date", arguments=version)
-    drift = StageOperator(task_id="check_drift", stage="monitoring.check_drift", arguments=version)
+    vintage = {"data_version": plan.output["data_version"]}
+    score = StageOperator(task_id="score_newest_date", stage="serving.score_newest_date", arguments=vintage)
+    drift = StageOperator(task_id="check_drift", stage="monitoring.check_drift", arguments=vintage)
     compare = StageOperator(
-        task_id="compare_models", stage="experiments.compare_models", arguments={**version, "gate": gate.output}
+        task_id="compare_models", stage="experiments.compare_models", arguments={**vintage, "gate": gate.output}
     )
     # A teardown task: it runs at the end in any case, and the run is what it is without it.
     collect = StageOperator(task_id="collect_features", stage="registry.collect_features").as_teardown()

@@ -38,6 +38,18 @@ def publish_vintage(settings: Settings, days: pd.DatetimeIndex = DAYS) -> tuple[
     return vintage, feature_version
 
 
+OWN_ROC = "$close/Ref($close, {days})"
+
+
+def define_own_set(settings: Settings, days: int = 5) -> None:
+    """Write the user's own feature set `mine`: two factors, one of them over so many days, and an indicator."""
+    (settings.home / "feature_sets.yaml").write_text(
+        "mine:\n  version: 1\n  owner: Desk A\n  description: Mine.\n"
+        f"  factors:\n    ROC5: {OWN_ROC.format(days=days)}\n    GAP: $open/Ref($close, 1)\n"
+        "  indicators:\n    - {indicator: rsi, name: RSI}\n"
+    )
+
+
 def learning_data(settings: Settings, feature_version: str) -> tuple[pd.DataFrame, pd.Series]:
     """Stored features, and a label that follows one of them."""
     features = FeatureStore(settings).load(feature_version)

@@ -18,6 +18,7 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import write_json
 from mlops_tasks.plots.comparison import comparison_info, plot_comparison
 from mlops_tasks.plots.figure import write_png
+from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,13 @@ MIN_DAYS = 2
 
 @dataclass(frozen=True)
 class Contest:
-    """Two models and the data on which they are compared."""
+    """Two models and the data on which they are compared: the same rows, each model on the features of its own set."""
 
     champion: LoadedModel
     challenger: LoadedModel
     vintage: Vintage
-    feature_version: str
+    champion_features: str
+    challenger_features: str
 
     @property
     def learned_until(self) -> pd.Timestamp:
@@ -71,13 +73,6 @@ class Comparison:
         }
 
 
-def foreign_features(settings: Settings, contest: Contest) -> list[str]:
-    """Features that either model needs and the feature version does not have."""
-    known = set(FeatureStore(settings).get(contest.feature_version).names)
-    wanted = [*contest.champion.artefact.feature_names, *contest.challenger.artefact.feature_names]
-    return sorted(set(wanted) - known)
-
-
 def paired_rank_ic(settings: Settings, contest: Contest) -> pd.DataFrame:
     """Daily rank IC of both models on the days after `learned_until` that have labels.
 
@@ -91,14 +86,14 @@ def paired_rank_ic(settings: Settings, contest: Contest) -> pd.DataFrame:
     label = label[label.index.get_level_values(DATETIME) >= start]
     if len(label) == 0:
         return pd.DataFrame(columns=["champion", "challenger", "difference"], dtype=float)
-    features = FeatureStore(settings).load(
-        contest.feature_version,
-        start=start,
-        end=label.index.get_level_values(DATETIME).max(),
-        members=contest.vintage,
-    )
-    models = {"champion": contest.champion, "challenger": contest.challenger}
-    series = {name: daily_rank_ic(model.artefact.predict(features), label) for name, model in models.items()}
+    end, store = label.index.get_level_values(DATETIME).max(), FeatureStore(settings)
+    series = {}
+    for name, model, feature_version in (
+        ("champion", contest.champion, contest.champion_features),
+        ("challenger", contest.challenger, contest.challenger_features),
+    ):
+        features = store.load(feature_version, start=start, end=end, members=contest.vintage)
+        series[name] = daily_rank_ic(model.artefact.predict(features), label)
     difference = paired_difference(series["challenger"], series["champion"])
     return pd.DataFrame(series).loc[difference.index].assign(difference=difference)
 
@@ -132,13 +127,14 @@ def write_comparison(folder: Path, contest: Contest, comparison: Comparison, dat
         "champion_training_key": contest.champion.training_key,
         "challenger_training_key": contest.challenger.training_key,
         "data_version": data_version,
-        "feature_version": contest.feature_version,
+        "champion_feature_version": contest.champion_features,
+        "challenger_feature_version": contest.challenger_features,
     }
     write_json(folder / REPORT, identity | comparison.to_json())
 
 
-def contest_of(
-    settings: Settings, champion: LoadedModel, challenger: LoadedModel, versions: tuple[str, str]
-) -> Contest:
-    """Two models on a (data version, feature version)."""
-    return Contest(champion, challenger, load_vintage(settings, versions[0]), versions[1])
+def contest_of(settings: Settings, champion: LoadedModel, challenger: LoadedModel, data_version: str) -> Contest:
+    """Two models on a vintage; features that are not there are computed."""
+    vintage = load_vintage(settings, data_version)
+    champion_features, challenger_features = (features_of(settings, each, vintage) for each in (champion, challenger))
+    return Contest(champion, challenger, vintage, champion_features, challenger_features)

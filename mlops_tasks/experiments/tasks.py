@@ -12,7 +12,6 @@ from mlops_tasks.experiments.comparison import (
     Contest,
     compare,
     contest_of,
-    foreign_features,
     paired_rank_ic,
     write_comparison,
 )
@@ -24,9 +23,7 @@ from mlops_tasks.state.tables import ModelComparison
 log = logging.getLogger(__name__)
 
 
-def compare_models_task(
-    *, data_version: str, feature_version: str, gate: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def compare_models_task(*, data_version: str, gate: dict[str, Any] | None = None) -> dict[str, Any]:
     """Compare champion and challenger on the days that neither has learned from, and record the result.
 
     Parameters
@@ -43,7 +40,7 @@ def compare_models_task(
     Raises
     ------
     StoreError, RegistryError
-        The vintage, the features or a version is missing.
+        The vintage or a version is missing, or a model's feature set is gone.
     """
     settings = load_settings()
     champion, challenger = _models(settings, gate)
@@ -51,11 +48,9 @@ def compare_models_task(
     if reason is not None:
         return _skipped(reason)
     assert champion is not None and challenger is not None
-    contest = contest_of(settings, champion, challenger, (data_version, feature_version))
-    foreign = foreign_features(settings, contest)
-    if foreign:
-        return _skipped(f"feature version {feature_version} lacks {len(foreign)} features, first {foreign[:3]}")
-    identity = [champion.training_key, challenger.training_key, data_version, feature_version]
+    contest = contest_of(settings, champion, challenger, data_version)
+    features = [contest.champion_features, contest.challenger_features]
+    identity = [champion.training_key, challenger.training_key, data_version, *features]
     pair = f"v{champion.version}-v{challenger.version}"
     target = settings.reports_dir / "comparison" / f"{contest.vintage.last_date}-{pair}-{digest_of(identity, length=8)}"
     if not (target / REPORT).is_file():

@@ -16,6 +16,7 @@ from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_file, 
 from mlops_tasks.monitoring.drift import Profile, drift, histogram_shares, reference_profile
 from mlops_tasks.plots.drift import ScoreHistogram, drift_info, plot_drift
 from mlops_tasks.plots.figure import write_png
+from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -48,17 +49,11 @@ class DriftInput:
         return self.days[-1]
 
 
-def drift_input(settings: Settings, champion: LoadedModel, data_version: str, feature_version: str) -> DriftInput:
-    """The newest `drift.current_days` trading days of a vintage, for a model."""
+def drift_input(settings: Settings, champion: LoadedModel, data_version: str) -> DriftInput:
+    """The newest `drift.current_days` trading days of a vintage, for a model; features not there yet are computed."""
     vintage = load_vintage(settings, data_version)
     days = vintage.calendar()[-settings.drift.current_days :]
-    return DriftInput(champion, vintage, feature_version, days, settings.drift)
-
-
-def foreign_features(settings: Settings, given: DriftInput) -> list[str]:
-    """Features that the model needs and the current feature version does not have."""
-    known = set(FeatureStore(settings).get(given.feature_version).names)
-    return [name for name in given.champion.artefact.feature_names if name not in known]
+    return DriftInput(champion, vintage, features_of(settings, champion, vintage), days, settings.drift)
 
 
 def champion_profile(settings: Settings, champion: LoadedModel) -> Profile:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.files import new_folder, read_json
-from mlops_tasks.monitoring.report import REPORT, drift_input, foreign_features, write_drift_report
+from mlops_tasks.monitoring.report import REPORT, drift_input, write_drift_report
 from mlops_tasks.registry.models import load_alias
 from mlops_tasks.state.history import record_drift_report
 from mlops_tasks.state.tables import DriftReport
@@ -14,31 +14,26 @@ from mlops_tasks.state.tables import DriftReport
 log = logging.getLogger(__name__)
 
 
-def check_drift_task(*, data_version: str, feature_version: str) -> dict[str, Any]:
+def check_drift_task(*, data_version: str) -> dict[str, Any]:
     """Compare the champion's training segment with the newest trading days, and record the report.
 
     Returns
     -------
     The report: date, model_version, psi_max, score_psi, n_warn, n_alert, the ten worst columns, and `path` of its
-    folder relative to the home folder; or `skipped` with a reason while there is no champion or it needs other
-    features.
+    folder relative to the home folder; or `skipped` with a reason while there is no champion.
 
     Raises
     ------
-    StoreError
-        The vintage or the features are missing.
+    StoreError, RegistryError
+        The vintage or the features of the training are missing, or the champion's feature set is gone.
     """
     settings = load_settings()
     champion = load_alias(settings, "champion")
     if champion is None:
-        return _skipped("there is no champion yet")
-    given = drift_input(settings, champion, data_version, feature_version)
-    foreign = foreign_features(settings, given)
-    if foreign:
-        return _skipped(
-            f"the champion (version {champion.version}) needs {len(foreign)} features that feature version "
-            f"{feature_version} lacks, first {foreign[:3]}"
-        )
+        reason = "there is no champion yet"
+        log.info("drift check skipped: %s", reason)
+        return {"skipped": reason}
+    given = drift_input(settings, champion, data_version)
     day = str(given.last_date.date())
     target = settings.reports_dir / "drift" / f"{day}-v{champion.version}-{given.digest}"
     if not (target / REPORT).is_file():
@@ -57,8 +52,3 @@ def check_drift_task(*, data_version: str, feature_version: str) -> dict[str, An
     record_drift_report(settings, row)
     log.info("drift on %s: %s alerts, %s warnings, largest PSI %s", day, row.n_alert, row.n_warn, row.psi_max)
     return report
-
-
-def _skipped(reason: str) -> dict[str, Any]:
-    log.info("drift check skipped: %s", reason)
-    return {"skipped": reason}

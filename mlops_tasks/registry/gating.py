@@ -10,11 +10,13 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import load_vintage
+from mlops_tasks.data.vintages import Vintage, load_vintage
+from mlops_tasks.errors import RegistryError
 from mlops_tasks.evaluation.gate import CandidateEvidence, GateDecision, evidence, should_promote
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, load_alias, load_version, set_tags
 from mlops_tasks.state.history import record_gate_decision
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
@@ -53,8 +55,8 @@ class GateResult:
 def gate(settings: Settings, version: int) -> GateResult:
     """Decide whether a registered version replaces the champion, and record the decision.
 
-    Both models are judged on the challenger's test dates, on the same rows: features of the challenger's feature
-    version, point-in-time members of the universe. Days that the champion has learned from are left out.
+    Both models are judged on the challenger's test dates and vintage, on the same rows: point-in-time members of the
+    universe, each model on the features of its own set. Days that the champion has learned from are left out.
 
     Raises
     ------
@@ -86,17 +88,14 @@ def _decide(settings: Settings, challenger: LoadedModel, champion: LoadedModel |
     if champion is None or champion.training_key == challenger.training_key:
         decision = should_promote(ours, None if champion is None else ours, settings.gate)
         return GateResult(challenger, champion, decision)
-    missing = foreign_features(champion, challenger)
-    if missing:
-        reason = (
-            f"the champion (version {champion.version}) needs {len(missing)} features that feature version "
-            f"{challenger.tags['feature_version']} lacks, first {missing[:3]}; it cannot be scored on these dates: "
-            "deploy the challenger by hand if the change of features is meant"
-        )
+    vintage = load_vintage(settings, challenger.tags["data_version"])
+    try:
+        feature_version = features_of(settings, champion, vintage)
+    except RegistryError as error:
+        reason = f"the champion cannot be scored on these dates: {error}"
         return GateResult(challenger, champion, GateDecision("keep", "not_comparable", (reason,)))
-    theirs, notes = champion_evidence(settings, champion, challenger, test[LABEL])
-    calendar = load_vintage(settings, challenger.tags["data_version"]).calendar()
-    return GateResult(challenger, champion, should_promote(ours, theirs, settings.gate, calendar), notes)
+    theirs, notes = champion_evidence(settings, champion, (vintage, feature_version), test[LABEL])
+    return GateResult(challenger, champion, should_promote(ours, theirs, settings.gate, vintage.calendar()), notes)
 
 
 def predictions_of_test(settings: Settings, training_key: str) -> pd.DataFrame:
@@ -111,21 +110,16 @@ def last_training_date(model: LoadedModel) -> date:
     return date.fromisoformat(model.artefact.manifest["segments"]["train"][1])
 
 
-def foreign_features(champion: LoadedModel, challenger: LoadedModel) -> list[str]:
-    """Features of the champion that the challenger's feature set does not have."""
-    known = set(challenger.artefact.feature_names)
-    return [name for name in champion.artefact.feature_names if name not in known]
-
-
 def champion_evidence(
-    settings: Settings, champion: LoadedModel, challenger: LoadedModel, label: pd.Series
+    settings: Settings, champion: LoadedModel, data: tuple[Vintage, str], label: pd.Series
 ) -> tuple[CandidateEvidence, tuple[str, ...]]:
-    """The champion's evidence on the challenger's test rows, and what is to be said about it."""
-    vintage = load_vintage(settings, challenger.tags["data_version"])
+    """The champion's evidence on the challenger's test rows, and what is to be said about it.
+
+    `data` are the challenger's vintage and the version of the champion's features over it.
+    """
+    vintage, feature_version = data
     days = label.index.get_level_values(DATETIME)
-    features = FeatureStore(settings).load(
-        challenger.tags["feature_version"], start=days.min(), end=days.max(), members=vintage
-    )
+    features = FeatureStore(settings).load(feature_version, start=days.min(), end=days.max(), members=vintage)
     score = champion.artefact.predict(features)
     found = evidence(champion.training_key, score, label, last_training_date(champion))
     learned_until = pd.Timestamp(champion.artefact.manifest["segments"]["valid"][1])

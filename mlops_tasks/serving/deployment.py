@@ -16,6 +16,7 @@ from mlops_tasks.errors import DeploymentError, MlopsError
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_version
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.serving.slots import probe
@@ -106,12 +107,7 @@ class _Run:
             self.client.health()
             probe(self.candidate)
             vintage = current_vintage(self.settings)
-            feature_set = str(self.candidate.artefact.manifest["feature_set"])
-            feature_version = FeatureStore(self.settings).find(vintage.data_version, feature_set)
-            if feature_version is None:
-                raise DeploymentError(
-                    f"vintage {vintage.data_version} has no {feature_set} features; run features.compute"
-                )
+            feature_version = features_of(self.settings, self.candidate, vintage)
             scores = local_scores(self.settings, self.candidate, feature_version, date.fromisoformat(vintage.last_date))
             if scores.empty or not np.isfinite(scores.to_numpy()).all():
                 raise DeploymentError(f"{len(scores)} scores of {vintage.last_date}, not all finite; see its features")

@@ -12,7 +12,10 @@ from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import StoreError
+from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.registry.model_features import feature_set_of
+from mlops_tasks.registry.models import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,6 @@ class Market:
 
     data_version: str
     feature_version: str
-    feature_set: str
     newest_date: date
 
 
@@ -43,20 +45,29 @@ class Day:
 
 
 class MarketView:
-    """Follows the vintage in use, as soon as its features are there; until then the one before stays."""
+    """Follows the vintage in use, as soon as its features are there; until then the one before stays.
+
+    Each feature set has its own market, so that a model is never given another model's features.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = FeatureStore(settings)
-        self.market: Market | None = None
         self.error: str | None = None
+        self._sets: dict[str, FeatureSet] = {}
+        self._markets: dict[str, Market] = {}
         self._days: OrderedDict[tuple[str, date], Day] = OrderedDict()
         self._lock = threading.Lock()
 
-    def follow(self, feature_set: str) -> None:
-        """Adopt the vintage in use; on any trouble the old one stays, and `error` says why."""
+    def market(self, model: LoadedModel) -> Market | None:
+        """The data that a model is served on; None while there are none."""
+        definition = self._sets.get(model.digest)
+        return None if definition is None else self._markets.get(definition.digest)
+
+    def follow(self, model: LoadedModel) -> None:
+        """Adopt the vintage in use for a model; on any trouble the old one stays, and `error` says why."""
         try:
-            self._adopt(feature_set)
+            self._adopt(self._set_of(model))
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
             if message != self.error:
@@ -65,21 +76,29 @@ class MarketView:
         else:
             self.error = None
 
-    def _adopt(self, feature_set: str) -> None:
+    def _set_of(self, model: LoadedModel) -> FeatureSet:
+        if model.digest not in self._sets:
+            self._sets[model.digest] = feature_set_of(self.settings, model)
+        return self._sets[model.digest]
+
+    def _adopt(self, definition: FeatureSet) -> None:
         vintage = current_vintage(self.settings)
-        present = self.market
-        if present and (present.data_version, present.feature_set) == (vintage.data_version, feature_set):
+        present = self._markets.get(definition.digest)
+        if present and present.data_version == vintage.data_version:
             return
-        feature_version = self.store.find(vintage.data_version, feature_set)
+        feature_version = self.store.find(vintage.data_version, definition.digest)
         if feature_version is None:
-            raise StoreError(f"vintage {vintage.data_version} has no {feature_set} features yet; run features.compute")
+            raise StoreError(
+                f"vintage {vintage.data_version} has no {definition.name} features yet; run features.compute"
+            )
         newest = date.fromisoformat(vintage.last_date)
-        self.market = Market(vintage.data_version, feature_version, feature_set, newest)
+        self._markets[definition.digest] = Market(vintage.data_version, feature_version, newest)
         log.info(
-            "serving vintage %s up to %s, features %s",
+            "serving vintage %s up to %s, features %s of %s",
             vintage.data_version,
             vintage.last_date,
             feature_version,
+            definition.name,
         )
 
     def day(self, market: Market, wanted: date | None) -> Day:

@@ -9,12 +9,13 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import load_vintage
+from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, new_file
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
-from mlops_tasks.registry.models import get_alias_version, load_version
+from mlops_tasks.registry.model_features import features_of
+from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_alias, load_version
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.state.history import record_score_batch
 from mlops_tasks.state.tables import ScoreBatch
@@ -24,32 +25,42 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NewestDay:
-    """The universe's members on a vintage's newest date, with their features (index instrument)."""
+    """The universe's members on a vintage's newest date, with the features that a model needs (index instrument)."""
 
     date: date
     feature_version: str
     features: pd.DataFrame
 
 
-def newest_day(settings: Settings, data_version: str, feature_version: str) -> NewestDay:
-    """Features of the members that have a bar on the newest date of a vintage."""
-    vintage = load_vintage(settings, data_version)
+@dataclass(frozen=True)
+class ScoreFile:
+    """A written file."""
+
+    version: int
+    path: Path
+    instruments: int
+
+
+def newest_day(settings: Settings, model: LoadedModel, vintage: Vintage) -> NewestDay:
+    """Members that have a bar on the newest date of a vintage; features that are not there are computed."""
     day = date.fromisoformat(vintage.last_date)
+    feature_version = features_of(settings, model, vintage)
     features = FeatureStore(settings).load(feature_version, start=day, end=day, members=vintage)
     return NewestDay(day, feature_version, features.droplevel(DATETIME).sort_index())
 
 
-def score_champion(settings: Settings, day: NewestDay) -> tuple[int, Path] | None:
-    """Score a day's members through the scoring service and write them; None while there is no champion.
+def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
+    """Score the newest day's members through the scoring service and write them; None while there is no champion.
 
     Raises
     ------
     ScoringServiceError
         The service does not answer, or lacks a member.
     """
-    champion = get_alias_version(settings, CHAMPION)
-    if champion is None:
+    model = load_alias(settings, CHAMPION)
+    if model is None:
         return None
+    champion, day = model.version, newest_day(settings, model, vintage)
     with ScoringClient(settings) as client:
         client.refresh()
         answer = client.score(list(day.features.index), day.date)
@@ -61,17 +72,17 @@ def score_champion(settings: Settings, day: NewestDay) -> tuple[int, Path] | Non
             f"the service answered with version {answer['model_version']} (champion is {champion}) and without "
             f"{len(answer['missing'])} members, first {answer['missing'][:3]}; see its /health"
         )
-    return champion, write_scores(settings, Batch(day.date, champion, CHAMPION), scores_of(answer))
+    return write_scores(settings, Batch(day.date, champion, CHAMPION), scores_of(answer))
 
 
-def score_challenger(settings: Settings, day: NewestDay) -> int | None:
-    """Score a day's members with the challenger, here, when it is another version than the champion."""
+def score_challenger(settings: Settings, vintage: Vintage) -> ScoreFile | None:
+    """Score the newest day's members with the challenger, here, when it is another version than the champion."""
     challenger = get_alias_version(settings, CHALLENGER)
     if challenger is None or challenger == get_alias_version(settings, CHAMPION):
         return None
-    scores = load_version(settings, challenger).artefact.predict(day.features)
-    write_scores(settings, Batch(day.date, challenger, CHALLENGER), scores)
-    return challenger
+    model = load_version(settings, challenger)
+    day = newest_day(settings, model, vintage)
+    return write_scores(settings, Batch(day.date, challenger, CHALLENGER), model.artefact.predict(day.features))
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ class Batch:
     alias: str
 
 
-def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> Path:
+def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> ScoreFile:
     """Write a score file in one step and record it; equal scores are an equal file."""
     if scores.isna().any():
         raise RegistryError(f"version {batch.version} leaves {int(scores.isna().sum())} scores of {batch.date} empty")
@@ -98,4 +109,4 @@ def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> Path:
     )
     record_score_batch(settings, row)
     log.info("%s: %d scores of %s by version %d", settings.relative(path), len(frame), batch.date, batch.version)
-    return path
+    return ScoreFile(batch.version, path, len(frame))

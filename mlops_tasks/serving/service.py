@@ -15,7 +15,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
-from mlops_tasks.serving.market import Day, MarketView
+from mlops_tasks.serving.market import Day, Market, MarketView
 from mlops_tasks.serving.messages import FeatureRow, FeatureTable
 from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.slots import ModelSlots, Slot
@@ -83,7 +83,7 @@ class ScoringService:
         self.slots.follow()
         slot = self.slots.active
         if slot is not None:
-            self.market_view.follow(str(slot.model.artefact.manifest["feature_set"]))
+            self.market_view.follow(slot.model)
         self._publish_metrics(slot)
 
     def _publish_metrics(self, slot: Slot | None) -> None:
@@ -103,7 +103,7 @@ class ScoringService:
             No champion or no features; no such trading day.
         """
         slot = self._slot()
-        market = self.market_view.market
+        market = self._market(slot)
         if market is None:
             raise NotReadyError(f"no features are served yet: {self.market_view.error}")
         day = self.market_view.day(market, wanted)
@@ -167,6 +167,12 @@ class ScoringService:
             raise NotReadyError(f"no model is in service: {why}")
         return slot
 
+    def _market(self, slot: Slot) -> Market | None:
+        """The data of a model; looked for here when it has been switched to a moment ago."""
+        if self.market_view.market(slot.model) is None:
+            self.market_view.follow(slot.model)
+        return self.market_view.market(slot.model)
+
     def _scores_of_day(self, slot: Slot, day: Day) -> pd.Series:
         """Scores of all instruments of a day: computed once a model, since neither can change."""
         key = (slot.model.digest, day.market.feature_version, day.date)
@@ -181,7 +187,8 @@ class ScoringService:
 
     def health(self) -> dict[str, Any]:
         """What is in service; `status` is ok, degraded (the newest look at alias or vintage failed) or no_model."""
-        slot, market = self.slots.active, self.market_view.market
+        slot = self.slots.active
+        market = None if slot is None else self.market_view.market(slot.model)
         errors = [error for error in (self.slots.error, self.market_view.error) if error]
         return {
             "status": "no_model" if slot is None else "degraded" if errors else "ok",

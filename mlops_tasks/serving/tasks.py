@@ -4,9 +4,10 @@ import logging
 from typing import Any
 
 from mlops_tasks.config import load_settings
+from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.serving.deployment import BLUE_GREEN, deploy_blue_green
-from mlops_tasks.serving.score_files import newest_day, score_challenger, score_champion
+from mlops_tasks.serving.score_files import score_challenger, score_champion
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +29,22 @@ def deploy_model_task(*, gate: dict[str, Any], strategy: str) -> dict[str, Any]:
     return {**deploy_blue_green(load_settings(), int(gate["version"])), "strategy": strategy}
 
 
-def score_newest_date_task(*, data_version: str, feature_version: str) -> dict[str, Any]:
-    """Score the universe's members of the newest date: the champion through the service, the challenger here."""
+def score_newest_date_task(*, data_version: str) -> dict[str, Any]:
+    """Score the universe's members of the newest date: the champion through the service, the challenger here.
+
+    Each on the features of its own set. `instruments` is how many were scored.
+    """
     settings = load_settings()
-    day = newest_day(settings, data_version, feature_version)
-    challenger = score_challenger(settings, day)
-    champion = score_champion(settings, day)
+    vintage = load_vintage(settings, data_version)
+    challenger = score_challenger(settings, vintage)
+    champion = score_champion(settings, vintage)
     if champion is None:
-        log.warning("there is no champion: its scores of %s are not written", day.date)
+        log.warning("there is no champion: its scores of %s are not written", vintage.last_date)
+    written = champion or challenger
     return {
-        "date": day.date.isoformat(),
-        "champion_version": None if champion is None else champion[0],
-        "challenger_version": challenger,
-        "instruments": len(day.features),
-        "path": None if champion is None else settings.relative(champion[1]),
+        "date": vintage.last_date,
+        "champion_version": None if champion is None else champion.version,
+        "challenger_version": None if challenger is None else challenger.version,
+        "instruments": 0 if written is None else written.instruments,
+        "path": None if champion is None else settings.relative(champion.path),
     }

@@ -15,6 +15,7 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import load_version
 from mlops_tasks.state.history import latest_model_comparison
+from tests.operation import define_own_set
 from tests.registry.conftest import Operation
 from tests.registry.trainings import SEGMENTS, Spec
 
@@ -29,11 +30,7 @@ def versions(operation: Operation) -> tuple[int, int]:
 
 def run(operation: Operation, **gate: int | None) -> dict[str, object]:
     """Run the stage on the operation's data."""
-    return compare_models_task(
-        data_version=operation.vintage.data_version,
-        feature_version=operation.feature_version,
-        gate=dict(gate) if gate else None,
-    )
+    return compare_models_task(data_version=operation.vintage.data_version, gate=dict(gate) if gate else None)
 
 
 def test_nothing_to_compare_is_said(operation: Operation) -> None:
@@ -62,6 +59,26 @@ def test_the_comparison_is_that_of_out_of_sample_rank_ics(operation: Operation, 
     assert (result["champion_version"], result["challenger_version"]) == versions
     assert result["first_date"] == str(SEGMENTS["test"][0].date()) and result["n_days"] == len(SEGMENTS["test"]) - 2
     assert result["last_date"] == str(SEGMENTS["test"][-3].date())
+
+
+def test_each_model_is_judged_on_the_features_of_its_own_set(operation: Operation) -> None:
+    """Also when the champion's set was redefined under its name since: its rank ICs are those of its own columns."""
+    define_own_set(operation.settings)
+    champion = operation.register(Spec(key="a" * 16), "mine")
+    ModelLifecycleManager(operation.settings).promote(champion)
+    store, vintage = FeatureStore(operation.settings), operation.vintage
+    own = store.load(store.compute(vintage, "mine").feature_version)
+    define_own_set(operation.settings, days=9)
+    store.compute(vintage, "mine")
+    challenger = operation.register(Spec(key="b" * 16, seed=2, skill=0.0))
+    result = run(operation)
+    label = forward_return(vintage, 1).dropna().loc[SEGMENTS["test"][0] :]
+    ics = [
+        daily_rank_ic(load_version(operation.settings, version).artefact.predict(features).loc[label.index], label)
+        for version, features in ((champion, own), (challenger, store.load(operation.feature_version)))
+    ]
+    assert result["champion_rank_ic_mean"] == pytest.approx(ics[0].mean())
+    assert result["challenger_rank_ic_mean"] == pytest.approx(ics[1].mean())
 
 
 def test_files_and_state_do_not_change_in_a_second_run(operation: Operation, versions: tuple[int, int]) -> None:

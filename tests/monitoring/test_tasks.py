@@ -6,17 +6,19 @@ import pandas as pd
 import pytest
 
 from mlops_tasks.config import Settings
+from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.monitoring import report as drift_report
 from mlops_tasks.monitoring.tasks import check_drift_task
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.state.history import latest_drift_report
+from tests.operation import OWN_ROC, define_own_set
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec
 
 
 def check(operation: Operation) -> dict[str, object]:
     """Run the stage on the operation's data."""
-    return check_drift_task(data_version=operation.vintage.data_version, feature_version=operation.feature_version)
+    return check_drift_task(data_version=operation.vintage.data_version)
 
 
 def test_without_a_champion_the_check_is_skipped(operation: Operation) -> None:
@@ -74,10 +76,14 @@ def test_a_long_reference_is_thinned(operation: Operation, champion: int, monkey
     assert {column.rows for column in loaded.columns.values()} == {500}
 
 
-def test_a_champion_with_other_features_is_skipped(operation: Operation, champion: int) -> None:
-    """A champion of another feature set cannot be compared; the result names a missing feature."""
-    manifest = operation.settings.features_dir / operation.feature_version / "manifest.json"
-    content = json.loads(manifest.read_text())
-    content["names"] = content["names"][1:]
-    manifest.write_text(json.dumps(content))
-    assert "needs 1 features" in str(check(operation)["skipped"])
+def test_a_champion_is_watched_on_the_features_of_its_own_set(operation: Operation) -> None:
+    """Whatever set the runs are on by now: the columns are the champion's, and so is the reference."""
+    define_own_set(operation.settings)
+    version = operation.register(Spec(), "mine")
+    ModelLifecycleManager(operation.settings).promote(version)
+    define_own_set(operation.settings, days=9)
+    result = check(operation)
+    table = pd.read_parquet(operation.settings.home / str(result["path"]) / "drift.parquet").set_index("column")
+    assert set(table.index) == {"ROC5", "GAP", "RSI", "score"}
+    store = FeatureStore(operation.settings)
+    assert store.definition(str(result["feature_version"])).expressions["ROC5"] == OWN_ROC.format(days=5)

@@ -1,13 +1,14 @@
 """Home folders that are made once a session and copied: databases and features take seconds to make, none to copy."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from mlops_tasks.config import GateSettings, ServingSettings, Settings, StackSettings
 from mlops_tasks.data.vintages import Vintage, load_vintage
+from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.client import connect
 from tests.operation import free_ports, publish_vintage, register_model
 from tests.registry.trainings import Spec
@@ -53,9 +54,13 @@ class Operation:
     vintage: Vintage
     feature_version: str
 
-    def register(self, spec: Spec) -> int:
+    def register(self, spec: Spec, feature_set: str = "alpha158") -> int:
         """Train, log and register a model on the vintage; it becomes the challenger."""
-        return register_model(self.settings, spec, self.vintage, self.feature_version)
+        feature_version = self.feature_version
+        if feature_set != spec.feature_set:
+            spec = replace(spec, feature_set=feature_set)
+            feature_version = FeatureStore(self.settings).compute(self.vintage, feature_set).feature_version
+        return register_model(self.settings, spec, self.vintage, feature_version)
 
 
 @pytest.fixture(scope="session")

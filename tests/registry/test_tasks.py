@@ -7,15 +7,17 @@ import pandas as pd
 import pytest
 
 from mlops_tasks.errors import RegistryError
+from mlops_tasks.evaluation.ic import daily_rank_ic
+from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
 from mlops_tasks.registry.gating import predictions_of_test
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
-from mlops_tasks.registry.models import get_alias_version, get_tags
+from mlops_tasks.registry.models import get_alias_version, get_tags, load_version
 from mlops_tasks.registry.tasks import choose, gate_challenger_task, log_run_task, register_challenger_task
 from mlops_tasks.state.history import latest_gate_decision
-from tests.operation import learning_data
+from tests.operation import define_own_set, learning_data, publish_vintage, register_model
 from tests.registry.conftest import Operation
-from tests.registry.trainings import Spec, make_training
+from tests.registry.trainings import DAYS, Spec, make_training
 
 
 def candidate(model: str, valid: float | None, test: float = 0.0) -> dict[str, Any]:
@@ -148,8 +150,30 @@ def test_a_version_that_was_rolled_back_is_not_promoted_again(operation: Operati
         assert (decision["decision"], decision["rule"]) == ("keep", "withdrawn")
 
 
-def test_a_champion_of_other_features_is_not_compared(operation: Operation) -> None:
-    """A champion whose features the challenger's set lacks stays, and the reason names them."""
+def test_the_champion_is_judged_on_the_features_of_its_own_set(operation: Operation) -> None:
+    """A champion of the user's own set against a challenger of another one: the same test days, its own columns.
+
+    The set has another definition by now, and the challenger's vintage another day of bars.
+    """
+    settings, store = operation.settings, FeatureStore(operation.settings)
+    define_own_set(settings)
+    champion = operation.register(Spec(key="c" * 16, skill=0.0), "mine")
+    ModelLifecycleManager(settings).promote(champion)
+    define_own_set(settings, days=9)
+    vintage, feature_version = publish_vintage(settings, DAYS.append(DAYS[-1:] + (DAYS[-1] - DAYS[-2])))
+    version = register_model(settings, Spec(key="b" * 16), vintage, feature_version)
+    decision = gate_challenger_task(challenger={"version": version})
+    test = predictions_of_test(settings, "b" * 16)
+    define_own_set(settings)
+    own = store.load(store.compute(vintage, "mine").feature_version)
+    score = load_version(settings, champion).artefact.predict(own).reindex(test.index)
+    gain = (daily_rank_ic(test["score"], test["label"]) - daily_rank_ic(score, test["label"])).dropna()
+    assert decision["champion_version"] == champion
+    assert (decision["n_days"], decision["gain"]) == (len(gain), pytest.approx(gain.mean()))
+
+
+def test_a_champion_without_its_features_is_not_compared(operation: Operation) -> None:
+    """A champion whose training's features are gone and whose set has other columns stays; the reason names them."""
     make_training(operation.settings, Spec(key="o" * 16, feature_names=["ALIEN1", "ALIEN2"]))
     manager = ModelLifecycleManager(operation.settings)
     run_id = log_run_task(training_key="o" * 16)["run_id"]

@@ -31,6 +31,7 @@ class Spec:
     metrics: dict[str, Any] = field(default_factory=lambda: {"valid_rank_ic_mean": 0.03, "test_rank_ic_mean": 0.02})
     data_version: str = "data0"
     feature_version: str = "features0"
+    feature_set: str = "alpha158"
     later_days: int = 0
     """By how many days the learning period that the manifest names ends later than `SEGMENTS`."""
 
@@ -66,7 +67,7 @@ def make_training(settings: Settings, spec: Spec, data: Data | None = None) -> P
     lineage = {
         "training_key": spec.key,
         "model": spec.model,
-        "feature_set": "alpha158",
+        "feature_set": spec.feature_set,
         "feature_version": spec.feature_version,
         "data_version": spec.data_version,
         "horizon": 1,

@@ -13,16 +13,19 @@ import pytest
 from mlops_tasks.cli import main
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import ConfigError, DeploymentError
+from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, load_version
 from mlops_tasks.serving.client import ScoringClient
+from mlops_tasks.serving.deployment import roll_back
 from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
 from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import latest_score_batch
 from mlops_tasks.state.tables import Deployment
+from tests.operation import define_own_set, publish_vintage, register_model
 from tests.registry.conftest import Operation
-from tests.registry.trainings import Spec
+from tests.registry.trainings import DAYS, Spec
 from tests.serving.conftest import RunningService, scores_here
 
 
@@ -175,8 +178,7 @@ def test_daily_scores_of_champion_and_challenger(operation: Operation, client: S
     champion = operation.register(Spec(key="a" * 16))
     deploy_model_task(gate=promote(champion), strategy="blue_green")
     challenger = operation.register(Spec(key="b" * 16, seed=2))
-    versions = {"data_version": operation.vintage.data_version, "feature_version": operation.feature_version}
-    done = score_newest_date_task(**versions)
+    done = score_newest_date_task(data_version=operation.vintage.data_version)
     assert done == {
         "date": "2020-06-30",
         "champion_version": champion,
@@ -191,19 +193,46 @@ def test_daily_scores_of_champion_and_challenger(operation: Operation, client: S
         assert dict(zip(frame["instrument"], frame["score"], strict=True)) == scores_here(operation, version)
     folder = operation.settings.scores_dir / "2020-06-30"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert score_newest_date_task(**versions) == done
+    assert score_newest_date_task(data_version=operation.vintage.data_version) == done
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     batch = latest_score_batch(operation.settings, model_version=champion)
     assert batch is not None
     assert (batch.alias, batch.instruments, str(batch.date)) == ("champion", 20, "2020-06-30")
 
 
+def test_each_model_is_scored_on_the_features_of_its_own_set(operation: Operation, client: ScoringClient) -> None:
+    """A champion of another set than the runs are on serves the newest vintage too, with its own columns.
+
+    Nobody computed its set on that vintage, and its name stands for another definition by now.
+    """
+    settings, store = operation.settings, FeatureStore(operation.settings)
+    define_own_set(settings)
+    champion = operation.register(Spec(key="a" * 16), "mine")
+    deploy_model_task(gate=promote(champion), strategy="blue_green")
+    define_own_set(settings, days=9)
+    vintage, feature_version = publish_vintage(settings, DAYS.append(DAYS[-1:] + (DAYS[-1] - DAYS[-2])))
+    store.compute(vintage, "mine")
+    challenger = register_model(settings, Spec(key="b" * 16, seed=2), vintage, feature_version)
+    done = score_newest_date_task(data_version=vintage.data_version)
+    assert (done["champion_version"], done["challenger_version"]) == (champion, challenger)
+    assert client.score()["date"] == done["date"] == "2020-07-01"
+    define_own_set(settings)
+    own = store.compute(vintage, "mine").feature_version
+    for version, features in ((champion, own), (challenger, feature_version)):
+        frame = pd.read_parquet(settings.scores_dir / "2020-07-01" / f"{version}.parquet")
+        day = store.load(features, start="2020-07-01").droplevel("datetime")
+        assert frame["score"].to_list() == load_version(settings, version).artefact.predict(day).to_list()
+
+    deploy_model_task(gate=promote(challenger), strategy="blue_green")
+    assert client.score()["feature_version"] == feature_version
+    assert roll_back(settings)["version"] == champion
+    assert client.score()["feature_version"] == own
+
+
 def test_daily_scores_before_the_first_champion(operation: Operation) -> None:
     """Without a champion the challenger is scored, and the result says that there is no champion."""
     challenger = operation.register(Spec(key="a" * 16))
-    done = score_newest_date_task(
-        data_version=operation.vintage.data_version, feature_version=operation.feature_version
-    )
+    done = score_newest_date_task(data_version=operation.vintage.data_version)
     assert (done["champion_version"], done["path"], done["challenger_version"]) == (None, None, challenger)
     assert (operation.settings.scores_dir / "2020-06-30" / f"{challenger}.parquet").is_file()
 
