@@ -4,6 +4,7 @@ A file is a mapping from a set's name to its entry; `FeatureSetEntry` says what 
 other one. A set of `<home>/feature_sets.yaml` takes the place of a shipped one of its name.
 """
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -38,6 +39,9 @@ class FeatureSetEntry(Section):
     """Entries as in include/config/indicators.yaml, or the name of such a file beside this one."""
 
 
+_NAME = re.compile(r"[\w-]+")
+"""A set's name is part of file names."""
+
 _EXPECTED = {
     "version": "a whole number from 1 on",
     "owner": "a name",
@@ -68,8 +72,13 @@ class SetFile:
         Raises
         ------
         ConfigError
-            The name or a key in its entry is there twice, a key is unknown or missing, or a value has the wrong type.
+            The name is none, it or a key in its entry is there twice, a key is unknown or missing, or a value has the
+            wrong type.
         """
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{self.path}: {name!r} is no name of a set; use letters, digits, underscores and hyphens"
+            )
         if len(self.nodes[name]) > 1:
             raise ConfigError(f"{self.path}: {name} is there {len(self.nodes[name])} times; give each set its own name")
         try:

@@ -187,7 +187,7 @@ def stored_feature_set(content: Mapping[str, Any]) -> FeatureSet:
 
 
 def feature_set_names(settings: Settings | None = None) -> tuple[str, ...]:
-    """Names of all sets, right or wrong; those of a file that is no YAML are missing."""
+    """Names of all sets, right or wrong; of the built-in ones only while a file cannot be read."""
     return _Catalogue(settings).names
 
 

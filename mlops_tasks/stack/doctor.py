@@ -14,6 +14,7 @@ import psutil
 
 from mlops_tasks.config import PostgresqlSource, Settings, SourceSpec, TableSource
 from mlops_tasks.errors import StackError
+from mlops_tasks.features.sets import check_feature_sets, feature_set_names
 from mlops_tasks.stack import keeper, ports
 from mlops_tasks.stack.credentials import read_credentials
 from mlops_tasks.stack.health import unhealthy
@@ -46,6 +47,7 @@ def check(settings: Settings) -> list[Finding]:
         _disk(settings.home),
         _clock(settings.home),
         _source(settings),
+        _feature_sets(settings),
         *_ports(settings),
         *_services(settings),
     ]
@@ -124,6 +126,20 @@ def _named_source(name: str, spec: SourceSpec) -> Finding:
     if isinstance(spec, TableSource) and not Path(spec.path).expanduser().exists():
         return Finding("source", "error", f"{name}: there is no {spec.path}", "correct data.sources in settings.yaml")
     return Finding("source", "ok", f"{name} ({spec.kind})")
+
+
+def _feature_sets(settings: Settings) -> Finding:
+    """A wrong set spoils no other one; the one that the chain computes must be right."""
+    name, known, wrong = settings.features.feature_set, feature_set_names(settings), check_feature_sets(settings)
+    if name in known and not wrong:
+        return Finding("feature sets", "ok", f"{name}; {len(known)} are defined")
+    detail = (
+        "; ".join(error.splitlines()[0] for error in wrong.values()) or f"features.feature_set: there is no set {name}"
+    )
+    is_used = name in wrong or name not in known
+    return Finding(
+        "feature sets", "error" if is_used else "warning", detail, "correct feature_sets.yaml, or the setting"
+    )
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

@@ -127,6 +127,7 @@ def test_a_wrong_set_is_refused_with_file_set_key_and_place(case: str, tmp_path:
         ("mine:\n  version: one\n  owner: a\n  description: b\n", r"mine\.version: expected a whole number .* 'one'"),
         ("mine:\n  version: true\n  owner: a\n  description: b\n", r"mine\.version: expected a whole number .* True"),
         ("mine:\n  version: 1\n  description: b\n", r"mine\.owner: is missing; give a name"),
+        (f"../mine:\n{HEAD}mine:\n{HEAD}  include: [../mine]\n", r"'\.\./mine' is no name of a set"),
         (f"mine:\n{HEAD}mine:\n{HEAD}", r"mine is there 2 times"),
         (f"mine:\n{HEAD}  include: [b]\nb:\n{HEAD}  include: [mine]\n", r"itself: mine > b > mine"),
         (f"alpha158:\n{HEAD}", r"unknown feature set 'mine'"),

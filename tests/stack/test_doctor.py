@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mlops_tasks.config import DataSettings, PostgresqlSource, Settings, TableSource, VendorSource
+from mlops_tasks.config import DataSettings, FeatureSettings, PostgresqlSource, Settings, TableSource, VendorSource
 from mlops_tasks.stack.doctor import Finding, check
 
 
@@ -53,6 +53,21 @@ def test_a_named_source_is_looked_at_by_its_kind(settings: Settings, monkeypatch
     assert "BARS_DSN" in found("warehouse").remedy and "/nowhere/bars.csv" in found("files").detail
     monkeypatch.setenv("BARS_DSN", "postgresql://u:s3cret@db/bars")
     assert found("warehouse").state == "ok" and "s3cret" not in repr(found("warehouse"))
+
+
+def test_a_wrong_feature_set_is_found(settings: Settings) -> None:
+    """A warning while the chain computes another one; that there is none of the chain's name is an error."""
+    assert by_name(settings)["feature sets"].state == "ok"
+    head = "  version: 1\n  owner: Desk A\n  description: Mine.\n"
+    settings.home.mkdir(parents=True, exist_ok=True)
+    (settings.home / "feature_sets.yaml").write_text(f"mine:\n{head}  factors:\n    X: Maen($close, 5)\n")
+    unused = by_name(settings)["feature sets"]
+    assert (unused.state, "mine.factors.X" in unused.detail) == ("warning", True)
+    (settings.home / "feature_sets.yaml").write_text(f"mine:\n{head}  factors:\n    X: Mean($close, 5)\n")
+    for name, state in (("mine", "ok"), ("yours", "error")):
+        chosen = FeatureSettings(feature_set=name)
+        found = by_name(Settings(home=settings.home, stack=settings.stack, features=chosen))["feature sets"]
+        assert (found.state, name in found.detail) == (state, True)
 
 
 def test_a_clock_that_was_set_back_is_found(settings: Settings) -> None:
