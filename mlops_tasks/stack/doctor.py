@@ -131,15 +131,13 @@ def _named_source(name: str, spec: SourceSpec) -> Finding:
 def _feature_sets(settings: Settings) -> Finding:
     """A wrong set spoils no other one; the one that the chain computes must be right."""
     name, known, wrong = settings.features.feature_set, feature_set_names(settings), check_feature_sets(settings)
-    if name in known and not wrong:
+    if name not in known:
+        wrong[name] = f"features.feature_set: there is no set {name}"
+    if not wrong:
         return Finding("feature sets", "ok", f"{name}; {len(known)} are defined")
-    detail = (
-        "; ".join(error.splitlines()[0] for error in wrong.values()) or f"features.feature_set: there is no set {name}"
-    )
-    is_used = name in wrong or name not in known
-    return Finding(
-        "feature sets", "error" if is_used else "warning", detail, "correct feature_sets.yaml, or the setting"
-    )
+    detail = "; ".join(error.splitlines()[0] for error in wrong.values())
+    remedy = "correct feature_sets.yaml, or choose another features.feature_set"
+    return Finding("feature sets", "error" if name in wrong else "warning", detail, remedy)
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
