@@ -1,0 +1,272 @@
+"""Incremental updates: the very bytes of a full computation, from the rows that a change of the bars reaches."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT, VOLUME, VWAP
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import Vintage, vintage_path
+from mlops_tasks.features import computation
+from mlops_tasks.features.kernels import IntArray
+from mlops_tasks.features.panel import Panel
+from mlops_tasks.features.sets import FeatureSet
+from mlops_tasks.features.store import FeatureStore, FeatureVersion
+from mlops_tasks.features.values import compute_values
+from tests.features.killing import SPREAD
+from tests.features.market import make_vintage
+from tests.features.revisions import DAYS, HISTORY, REVISIONS, revise, young_market
+from tests.features.small_sets import SETS, feature_set
+
+Key = tuple[pd.Timestamp, str]
+
+
+class Reference:
+    """Which rows depend on a difference, derived row by row from what each window shows."""
+
+    def __init__(self, old: Vintage, new: Vintage, definition: FeatureSet) -> None:
+        self.definition = definition
+        self.old, self.new = (_Shown(each) for each in (old, new))
+
+    def affected(self) -> set[Key]:
+        """All such rows of the new vintage."""
+        own = {pair for reach in self.definition.dependencies.values() for pair in reach.items()}
+        return {
+            (day, name)
+            for name, bars in self.new.bars.items()
+            for day in bars
+            if day not in self.old.bars.get(name, {})
+            or any(self.differs(day, name, *pair) for pair in own)
+            or any(
+                self.differs(day, other, *pair)
+                for other, reach in self.definition.foreign.items()
+                for pair in reach.items()
+            )
+        }
+
+    def differs(self, day: pd.Timestamp, name: str, field: str, rows: float) -> bool:
+        """Whether a window that ends on a day shows something else."""
+        return self.old.window(day, name, field, rows) != self.new.window(day, name, field, rows)
+
+
+class _Shown:
+    """A vintage as windows show it."""
+
+    def __init__(self, vintage: Vintage) -> None:
+        self.days = list(vintage.calendar())
+        self.numbers = {day: number for number, day in enumerate(self.days)}
+        self.bars: dict[str, dict[pd.Timestamp, dict[str, bytes]]] = {}
+        for row in vintage.adjusted_bars().to_dict("records"):
+            fields = {name: np.float32(value).tobytes() for name, value in row.items() if isinstance(value, float)}
+            self.bars.setdefault(row[INSTRUMENT], {})[row[DATETIME]] = fields
+
+    def window(self, day: pd.Timestamp, name: str, field: str, rows: float) -> list[tuple[pd.Timestamp, bytes | None]]:
+        """Days of the window, each with the field's value, or None without a bar; those before the series are not."""
+        bars = self.bars.get(name, {})
+        if not bars or day not in self.numbers:
+            return []
+        last = self.numbers[day]
+        first = max(self.numbers[min(bars)], 0 if rows == inf else last - int(rows))
+        return [(each, bars[each][field] if each in bars else None) for each in self.days[first : last + 1]]
+
+
+class Computed:
+    """The rows that a store says it computed."""
+
+    def __init__(self) -> None:
+        self.rows: list[Key] = []
+
+    def __call__(self, index: pd.MultiIndex) -> None:
+        self.rows.extend(index)
+
+
+def compute(home: Path, bars: pd.DataFrame, definition: FeatureSet) -> tuple[FeatureVersion, Vintage, set[Key]]:
+    """Features of these bars in the store below `home`, and the rows that were computed for it."""
+    vintage, computed = make_vintage(home, bars), Computed()
+    version = FeatureStore(Settings(home=home)).compute(vintage, definition, computed)
+    assert len(computed.rows) == len(set(computed.rows)) == version.computed_rows
+    return version, vintage, set(computed.rows)
+
+
+def files(home: Path, version: FeatureVersion) -> dict[str, bytes]:
+    """The version's files by name."""
+    folder = FeatureStore(Settings(home=home)).partitions
+    return {path.name: path.read_bytes() for each in version.partitions for path in folder.glob(f"{each.digest}.*")}
+
+
+def assert_equals_full(home: Path, version: FeatureVersion, bars: pd.DataFrame, definition: FeatureSet) -> None:
+    """The same version, file by file and byte by byte, as one that is computed where nothing else is."""
+    with TemporaryDirectory() as elsewhere:
+        full, _, rows = compute(Path(elsewhere), bars, definition)
+        assert full.feature_version == version.feature_version
+        assert len(rows) == full.rows == len(bars)
+        assert files(home, version) == files(Path(elsewhere), full)
+
+
+@pytest.mark.parametrize("name", SETS)
+@settings(max_examples=12)
+@given(data=st.data())
+def test_any_sequence_of_revisions_equals_a_full_computation(name: str, data: st.DataObject) -> None:
+    """Whatever happened before, files are the same bytes, and a second call computes nothing."""
+    definition = SETS[name]
+    with TemporaryDirectory() as folder:
+        home = Path(folder)
+        bars = young_market(data.draw)
+        compute(home, bars, definition)
+        for revision in data.draw(st.lists(st.sampled_from(sorted(REVISIONS)), min_size=1, max_size=4)):
+            bars = revise(bars, revision, data.draw)
+            version, _, _ = compute(home, bars, definition)
+            assert_equals_full(home, version, bars, definition)
+            assert compute(home, bars, definition)[0].computed_rows == 0
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("revision", REVISIONS)
+@settings(max_examples=4)
+@given(data=st.data())
+def test_exactly_what_depends_on_a_revision_is_computed(name: str, revision: str, data: st.DataObject) -> None:
+    """Rows are computed if and only if a window shows something else; all whose values differ are among them."""
+    definition = SETS[name]
+    with TemporaryDirectory() as folder:
+        home = Path(folder)
+        bars = young_market(data.draw)
+        old, old_vintage, _ = compute(home, bars, definition)
+        revised = revise(bars, revision, data.draw)
+        new, vintage, rows = compute(home, revised, definition)
+        stored_years = {each.year for each in old.partitions}
+        expected = Reference(old_vintage, vintage, definition).affected()
+        assert {row for row in rows if row[0].year in stored_years} == {
+            row for row in expected if row[0].year in stored_years
+        }
+        assert set(changed_rows(home, old, new)) <= rows
+        assert_equals_full(home, new, revised, definition)
+
+
+def changed_rows(home: Path, old: FeatureVersion, new: FeatureVersion) -> Iterator[Key]:
+    """Rows of a version that the other one lacks or has other bits for."""
+    store = FeatureStore(Settings(home=home))
+    before, after = (store.load(each.feature_version) for each in (old, new))
+    before = before.reindex(after.index)
+    differs = before.to_numpy().view(np.uint32) != after.to_numpy().view(np.uint32)
+    return iter(after.index[differs.any(axis=1)])
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[Path, FeatureVersion, Vintage]:
+    """A home with the features of all but the newest day, and the vintage with it."""
+    bars = HISTORY[HISTORY[DATETIME] < DAYS[-1]].reset_index(drop=True)
+    version, _, _ = compute(tmp_path, bars, SETS["windows"])
+    return tmp_path, version, make_vintage(tmp_path, HISTORY)
+
+
+def test_what_rounding_swallows_is_no_change(tmp_path: Path) -> None:
+    """A restatement that float32 cannot tell computes no row, though the bars have another digest."""
+    restated = HISTORY.assign(**{CLOSE: HISTORY[CLOSE] * (1 + 1e-12)})
+    before, _, _ = compute(tmp_path, HISTORY, SETS["windows"])
+    after, _, rows = compute(tmp_path, restated, SETS["windows"])
+    assert before.feature_version != after.feature_version
+    assert rows == set()
+    assert_equals_full(tmp_path, after, restated, SETS["windows"])
+
+
+def test_a_field_that_no_column_reads_is_no_change(tmp_path: Path) -> None:
+    """A restated vwap computes nothing where no column depends on it."""
+    definition = feature_set("closes", {"MA5": "Mean($close, 5)/$close"})
+    compute(tmp_path, HISTORY, definition)
+    restated = HISTORY.assign(**{VWAP: HISTORY[VWAP] * 1.1, VOLUME: HISTORY[VOLUME] + 1})
+    assert compute(tmp_path, restated, definition)[2] == set()
+
+
+def test_the_newest_day_is_computed_from_the_window_it_needs(
+    stored: tuple[Path, FeatureVersion, Vintage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the new rows are asked for, over a panel that is no longer than the longest window."""
+    home, _, vintage = stored
+    asked = []
+
+    def watched(definition: FeatureSet, panel: Panel, positions: IntArray) -> NDArray[np.float32]:
+        asked.append((len(panel.calendar), int((positions >= 0).sum())))
+        return compute_values(definition, panel, positions)
+
+    monkeypatch.setattr(computation, "compute_values", watched)
+    version = FeatureStore(Settings(home=home)).compute(vintage, SETS["windows"])
+    new_rows = int((HISTORY[DATETIME] == DAYS[-1]).sum())
+    assert asked == [(int(SETS["windows"].lookback_rows) + 1, new_rows)]
+    assert version.computed_rows == new_rows
+
+
+def test_the_base_that_shares_most_is_taken(tmp_path: Path) -> None:
+    """After a strange vintage, the next day of the usual one is computed from the usual one."""
+    usual = HISTORY[HISTORY[DATETIME] < DAYS[-1]].reset_index(drop=True)
+    strange = usual.assign(**{CLOSE: usual[CLOSE] * 2})
+    for bars in (usual, strange):
+        compute(tmp_path, bars, SETS["windows"])
+    _, _, rows = compute(tmp_path, HISTORY, SETS["windows"])
+    assert {day for day, _ in rows} == {pd.Timestamp(DAYS[-1])}
+
+
+@pytest.mark.parametrize("lost", ["partition", "damaged partition", "vintage", "bars"])
+def test_without_a_usable_base_all_is_computed(
+    stored: tuple[Path, FeatureVersion, Vintage], lost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A base that is gone or damaged is said in the log, and the result is the same."""
+    home, version, _ = stored
+    partition = FeatureStore(Settings(home=home)).partitions / f"{version.partitions[-1].digest}.parquet"
+    old = vintage_path(Settings(home=home), version.data_version)
+    if lost == "partition":
+        partition.unlink()
+    elif lost == "damaged partition":
+        content = bytearray(partition.read_bytes())
+        content[len(content) // 2] ^= 1
+        partition.write_bytes(content)
+    elif lost == "vintage":
+        (old / "manifest.json").unlink()
+    else:
+        next((old / "bars").glob("2020*")).write_bytes(b"no parquet")
+    with caplog.at_level(logging.INFO):
+        after, _, rows = compute(home, HISTORY, SETS["windows"])
+    assert len(rows) == after.partitions[-1].rows
+    assert f"not from those of {version.data_version}" in caplog.text or version.data_version in caplog.text
+    assert_equals_full(home, after, HISTORY, SETS["windows"])
+
+
+def test_what_is_there_is_found_without_reading_bars(stored: tuple[Path, FeatureVersion, Vintage]) -> None:
+    """A second call needs no bars: they may be gone."""
+    home, _, vintage = stored
+    store = FeatureStore(Settings(home=home))
+    first = store.compute(vintage, SETS["windows"])
+    shutil.rmtree(vintage.path / "bars")
+    second = store.compute(vintage, SETS["windows"])
+    assert second == replace(first, computed_rows=0)
+
+
+def test_killed_at_any_rename_the_next_call_completes_it(tmp_path: Path) -> None:
+    """Wherever an update is cut off, the run after it gives the same files, and nothing is left beside them."""
+    home = tmp_path / "home"
+    compute(home, HISTORY[HISTORY[DATETIME] < DAYS[-1]].reset_index(drop=True), SPREAD)
+    vintage = make_vintage(home, HISTORY)
+    command = [sys.executable, "-m", "tests.features.killing", str(home), vintage.data_version, str(tmp_path / "tries")]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=240)
+    statuses = json.loads(done.stdout.splitlines()[-1])
+    assert len(statuses) >= 5
+    assert set(statuses) == {0}
+    version = FeatureStore(Settings(home=home)).compute(vintage, SPREAD)
+    for number in range(len(statuses)):
+        copy = tmp_path / "tries" / str(number)
+        assert files(copy, version) == files(home, version)
+        assert FeatureStore(Settings(home=copy)).find(vintage.data_version, SPREAD.digest) == version.feature_version
+        assert not [path for path in (copy / "features").rglob("*") if path.suffix == ".tmp"]
