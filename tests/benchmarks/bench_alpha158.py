@@ -49,14 +49,14 @@ def run() -> dict:
     }
 
 
-def make_bars(home: Path):
+def make_bars(home: Path, instruments: int = INSTRUMENTS, days: int = DAYS):
     """A vintage of random walks."""
     import pandas as pd
 
     from mlops_tasks.config import Settings
     from mlops_tasks.data.vintages import canonical_bars, write_vintage
 
-    random, shape = np.random.default_rng(0), (INSTRUMENTS, DAYS)
+    random, shape = np.random.default_rng(0), (instruments, days)
     close = 20 * np.exp(np.cumsum(random.normal(0, 0.02, shape), axis=1))
     opened = close * np.exp(random.normal(0, 0.005, shape))
     high = np.maximum(opened, close) * (1 + random.exponential(0.004, shape))
@@ -64,8 +64,8 @@ def make_bars(home: Path):
     prices = {"open": opened, "high": high, "low": low, "close": close, "vwap": (high + low + close) / 3}
     bars = pd.DataFrame(
         {
-            "datetime": np.tile(pd.bdate_range("2019-01-02", periods=DAYS), INSTRUMENTS),
-            "instrument": np.repeat([f"S{number:04d}" for number in range(INSTRUMENTS)], DAYS),
+            "datetime": np.tile(pd.bdate_range("2019-01-02", periods=days), instruments),
+            "instrument": np.repeat([f"S{number:04d}" for number in range(instruments)], days),
             **{name: values.ravel() for name, values in prices.items()},
             "volume": random.lognormal(13, 1, shape).round().ravel(),
             "factor": 1.0,
