@@ -74,18 +74,17 @@ class OpenPartition:
         wanted = [n for n, end in enumerate(ends[1:]) if keep[ends[n] : end].any()]
         for first in range(0, len(wanted), _GROUPS_A_READ):
             some = wanted[first : first + _GROUPS_A_READ]
-            table = self.file.read_row_groups([self.groups[n] for n in some], list(columns), use_threads=False)
-            yield table, np.concatenate([keep[ends[n] : ends[n + 1]] for n in some])
+            kept = np.concatenate([keep[ends[n] : ends[n + 1]] for n in some])
+            yield self.file.read_row_groups([self.groups[n] for n in some], list(columns), use_threads=False), kept
 
     def read(self, names: Sequence[str], keep: Mask, out: NDArray[np.float32]) -> None:
         """Fill `out` (features, kept rows)."""
         done = 0
         for table, kept in self.tables(names, keep):
             count = int(kept.sum())
-            for number, name in enumerate(names):
-                column = table[name].to_numpy()
-                out[number, done : done + count] = column if count == len(table) else column[kept]
+            _copy_rows(table, names, kept, out[:, done : done + count])
             done += count
+            del table  # before the next one is decoded
 
 
 def write_partition(
@@ -180,6 +179,12 @@ def _size_and_checksum(path: Path) -> dict[str, int]:
         while piece := file.read(1 << 22):
             checksum = zlib.crc32(piece, checksum)
     return {"bytes": path.stat().st_size, "crc32": checksum}
+
+
+def _copy_rows(table: pa.Table, names: Sequence[str], keep: Mask, out: NDArray[np.float32]) -> None:
+    for number, name in enumerate(names):
+        column = table[name].to_numpy()
+        out[number] = column if len(column) == out.shape[1] else column[keep]
 
 
 def _by_group(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_tasks.config import Settings
@@ -58,6 +58,7 @@ some_instruments = st.none() | st.sets(st.sampled_from(["I0", "I1", "I2", "I3", 
 some_day = st.dates(pd.Timestamp("2019-05-20").date(), pd.Timestamp("2021-03-10").date())
 
 
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 10**6),
     share=st.sampled_from([0.03, 0.3, 1.0]),
@@ -95,6 +96,7 @@ def test_a_part_is_that_part_of_the_whole(
     assert_same(as_frame(table), expected)
 
 
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 10**6),
     share=st.sampled_from([0.01, 0.1, 0.6]),
