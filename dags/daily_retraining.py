@@ -8,6 +8,8 @@ end, features that nothing needs any more are removed from the store.
 * **Look at** the task `gate_challenger` for the decision and its reasons, `check_drift` for what moved, MLflow's
   experiment `daily_retraining` to compare the runs.
 * **Safe to run again** at any point: on an unchanged vintage nothing is computed twice and nothing changes.
+* **When `certify_learning_data` fails** a feature, label or processor knows the future: its log names column,
+  instrument, date and remedy, and nothing is trained.
 * **When a task fails** its log ends with the error and the remedy; the champion in service stays as it is.
 """
 
@@ -101,13 +103,25 @@ with DAG(
         pool=HEAVY_POOL,
     )
 
+    certificate = StageOperator(
+        task_id="certify_learning_data",
+        stage="training.certify",
+        arguments={"plan": plan.output, "features": features.output},
+        pool=HEAVY_POOL,
+    )
+
     @task_group
     def build_model(model: str):
         """Train, evaluate and log one model of the plan."""
         train = StageOperator(
             task_id="train_model",
             stage="training.train",
-            arguments={"plan": plan.output, "features": features.output, "model": model},
+            arguments={
+                "plan": plan.output,
+                "features": features.output,
+                "certificate": certificate.output,
+                "model": model,
+            },
             time_limit_s=SETTINGS.training.time_limit_s,
             pool=HEAVY_POOL,
         )

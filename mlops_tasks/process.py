@@ -33,6 +33,7 @@ STAGES: Mapping[str, str] = {
     "data.publish_vintage": "mlops_tasks.data.tasks:publish_vintage_task",
     "features.compute": "mlops_tasks.features.tasks:compute_features_task",
     "training.plan": "mlops_tasks.training.tasks:plan_run_task",
+    "training.certify": "mlops_tasks.training.tasks:certify_learning_data_task",
     "training.train": "mlops_tasks.training.tasks:train_model_task",
     "evaluation.evaluate": "mlops_tasks.evaluation.tasks:evaluate_model_task",
     "registry.log_run": "mlops_tasks.registry.tasks:log_run_task",

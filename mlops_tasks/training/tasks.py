@@ -5,7 +5,10 @@ from typing import Any
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.data.vintages import current_vintage
+from mlops_tasks.errors import LeakError
 from mlops_tasks.files import read_json
+from mlops_tasks.state.alerts import raise_alert
+from mlops_tasks.training.certificate import certificate_path, certify, record_certificate
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
 
@@ -22,10 +25,41 @@ def plan_run_task(**form: Any) -> dict[str, Any]:
     return plan.model_dump(mode="json")
 
 
-def train_model_task(*, plan: dict[str, Any], features: dict[str, Any], model: str) -> dict[str, Any]:
+def certify_learning_data_task(*, plan: dict[str, Any], features: dict[str, Any]) -> dict[str, Any]:
+    """Certify that a plan's models will learn and see nothing of later days; a second call finds the certificate.
+
+    Returns
+    -------
+    `key`, `path` relative to the home folder, `passed`, `checks` and `values` that were compared, and the `cuts`.
+
+    Raises
+    ------
+    LeakError
+        Something knows of later days; an alert says so too.
+    """
+    settings = load_settings()
+    try:
+        certificate = certify(settings, RunPlan.model_validate(plan), features["feature_version"])
+    except LeakError as error:
+        raise_alert(settings, kind="leak_found", subject=features["feature_version"], message=str(error))
+        raise
+    return {
+        "key": certificate.key,
+        "path": settings.relative(certificate_path(settings, certificate.key)),
+        "passed": certificate.passed,
+        "checks": len(certificate.checks),
+        "values": certificate.values,
+        "cuts": list(certificate.subject.cuts),
+    }
+
+
+def train_model_task(
+    *, plan: dict[str, Any], features: dict[str, Any], certificate: dict[str, Any], model: str
+) -> dict[str, Any]:
     """Train one model of the plan; returns its training key and folder, relative to the home folder."""
     settings = load_settings()
     folder = UnifiedQlibTrainingEngine(settings).train(RunPlan.model_validate(plan), features["feature_version"], model)
+    record_certificate(folder, certificate["key"])
     return {
         "training_key": folder.name,
         "model": model,

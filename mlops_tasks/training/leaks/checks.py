@@ -174,8 +174,8 @@ class _Trial:
     def check_processors(self, names: Sequence[str], fitted: FittedProcessors) -> Check:
         """Fitted numbers at the first cut: what is the same there needs none of the later days."""
         found, day = Comparison(), self.cuts[0]
-        columns = self.data.features.columns
-        found.add(*(_parameters(each, columns) for each in (fitted, self.pipeline.fit(self.known[day], names))))
+        again = self.pipeline.fit(self.known[day], names)
+        found.add(*(_parameters(each, self.data.features.columns, day) for each in (fitted, again)))
         return _check(PROCESSORS, day, found, Leak.FULL_SAMPLE, _subject(names))
 
     def check_inference(self, names: Sequence[str], fitted: FittedProcessors) -> Iterator[Check]:
@@ -240,12 +240,12 @@ def _check(name: str, day: pd.Timestamp | None, found: Comparison, leak: Leak, s
     )
 
 
-def _parameters(fitted: FittedProcessors, columns: pd.Index) -> pd.DataFrame:
-    """Fitted numbers as a table: one row a kind, one column a feature."""
+def _parameters(fitted: FittedProcessors, columns: pd.Index, day: pd.Timestamp) -> pd.DataFrame:
+    """Fitted numbers as a table that is known on a day: one row a kind, one column a feature."""
     numbers = {"centre": fitted.centre, "scale": fitted.scale}
     found = {name: values for name, values in numbers.items() if values is not None}
-    index = pd.MultiIndex.from_product([[pd.NaT], list(found)], names=[DATETIME, INSTRUMENT])
-    return pd.DataFrame(np.array(list(found.values())).reshape(len(found), -1), index, columns)
+    index = pd.MultiIndex.from_product([[day], list(found)], names=[DATETIME, INSTRUMENT])
+    return pd.DataFrame(list(found.values()), index, columns, np.float64)
 
 
 def _subject(names: Sequence[str]) -> str:

@@ -53,7 +53,7 @@ class Difference:
         Rows that only one of the tables has.
     column, instrument, date
         The first difference: by date, then instrument, then column; no column where a row is not there. Fitted numbers
-        have no date, and their kind (centre, scale) in the instrument's place.
+        have the cut's date, and their kind (centre, scale) in the instrument's place.
     with_future, without
         The two values there, None for NaN and for a row that is not there.
     largest
@@ -67,7 +67,7 @@ class Difference:
     rows: int
     column: str | None
     instrument: str
-    date: str | None
+    date: str
     with_future: float | None
     without: float | None
     largest: float | None
@@ -82,13 +82,12 @@ class Difference:
         return {**asdict(self), "looks_like": str(self.looks_like), "remedy": self.remedy}
 
     def __str__(self) -> str:
-        where = f"{self.column or 'the row'} of {self.instrument}"
-        day = f" on {self.date}" if self.date else ""
+        where = f"{self.column or 'the row'} of {self.instrument} on {self.date}"
         if self.rows:
-            found = f"{where}{day} is there only with or only without later data ({self.rows} such rows)"
+            found = f"{where} is there only with or only without later data ({self.rows} such rows)"
         else:
             a, b = ("missing" if each is None else f"{each:.9g}" for each in (self.with_future, self.without))
-            found = f"{where}{day} is {a} with later data and {b} without"
+            found = f"{where} is {a} with later data and {b} without"
         size = "" if self.largest is None else f" by up to {self.largest:.3g}"
         extent = f"{self.values} values of {self.n_columns} columns differ{size}"
         return f"{found}; {extent}; it looks like a {self.looks_like}: {self.remedy}"
@@ -129,8 +128,8 @@ class Comparison:
     first: First | None = None
     largest: float = 0.0
     only_missing: bool = True
-    rows_since: int = 0
-    rows_differing: int = 0
+    present: set[str] = field(default_factory=set)
+    affected: set[str] = field(default_factory=set)
     digest: str = ""
 
     @property
@@ -169,8 +168,10 @@ class Comparison:
         if places:
             self._note_first(whole, known, rows, places)
         if self.first is not None:
-            self.rows_since += int((whole.index.get_level_values(DATETIME) >= self.first.date).sum())
-            self.rows_differing += int(rows.sum())
+            since = whole.index.get_level_values(DATETIME) >= self.first.date
+            names = whole.index.get_level_values(INSTRUMENT)
+            self.present.update(names[since].unique())
+            self.affected.update(names[rows].unique())
 
     def difference(self, leak: Leak) -> Difference | None:
         """What differs, told as that leak."""
@@ -184,7 +185,7 @@ class Comparison:
             rows=self.lone_rows,
             column=self.first.column,
             instrument=self.first.instrument,
-            date=None if self.first.date is pd.NaT else str(self.first.date.date()),
+            date=str(self.first.date.date()),
             with_future=finite_or_none(self.first.with_future),
             without=finite_or_none(self.first.without),
             largest=self.largest or None,
@@ -198,7 +199,7 @@ class Comparison:
             return Leak.FULL_SAMPLE
         if not self.only_missing:
             return Leak.CENTRED_WINDOW
-        return Leak.FUTURE_JOIN if self.rows_differing > self.rows_since / 2 else Leak.BACKFILL
+        return Leak.FUTURE_JOIN if len(self.affected) > len(self.present) / 2 else Leak.BACKFILL
 
     def _common_rows(self, whole: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         lone = whole.index.symmetric_difference(known.index).sort_values()
