@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, publish
 from mlops_tasks.errors import ConfigError, StoreError
+from mlops_tasks.features import computation, partitions
 from mlops_tasks.features.store import FeatureStore, FeatureVersion
 from mlops_tasks.features.tasks import compute_features_task
+from mlops_tasks.files import read_json
 from tests.features.market import awkward_bars, make_vintage
 
 BARS = awkward_bars(seed=3, instruments=6, days=420)
@@ -173,6 +176,54 @@ def test_find_gives_the_version_of_a_vintage(stored: tuple[FeatureStore, Vintage
     store, vintage, version = stored
     assert store.find(vintage.data_version) == version.feature_version
     assert store.find("0000000000000000") is None
+
+
+def test_find_knows_a_definition_by_its_name_only_while_it_has_it(tmp_path: Path) -> None:
+    """A set that was changed since has no features yet under its name; those of before are found by their digest."""
+    own, vintage = tmp_path / "feature_sets.yaml", make_vintage(tmp_path, BARS)
+    text = "mine: {version: 1, owner: me, description: A ratio., factors: {RATIO: $close/$open}}"
+    own.write_text(text)
+    store = FeatureStore(Settings(home=tmp_path))
+    before = store.compute(vintage, "mine")
+    assert store.find(vintage.data_version, "mine") == before.feature_version
+    own.write_text(text.replace("$close/$open", "$high/$open"))
+    assert store.find(vintage.data_version, "mine") is None
+    assert store.find(vintage.data_version, store.definition(before.feature_version).digest) == before.feature_version
+    after = store.compute(vintage, "mine")
+    assert after.computed_rows == vintage.rows
+    assert store.find(vintage.data_version, "mine") == after.feature_version != before.feature_version
+
+
+def test_the_manifest_says_what_is_stored(tmp_path: Path) -> None:
+    """Definition, span and time of a version can be read without any code; the time is no part of its identity."""
+    now = datetime(2021, 1, 9, 7, 30, tzinfo=UTC)
+    vintage = make_vintage(tmp_path, BARS)
+    version = FeatureStore(Settings(home=tmp_path), clock=lambda: now).compute(vintage)
+    manifest = read_json(tmp_path / "features" / version.feature_version / "manifest.json")
+    assert manifest["created"] == "2021-01-09T07:30:00+00:00"
+    assert (manifest["first_date"], manifest["last_date"], manifest["instruments"]) == ("2019-06-03", "2021-01-08", 6)
+    assert (manifest["rows"], manifest["window"], manifest["indicators"]) == (vintage.rows, 60, [])
+    assert manifest["inputs"] == ["open", "high", "low", "close", "volume", "vwap"]
+    assert list(manifest["expressions"]) == sorted(manifest["names"])
+    assert (manifest["feature_set"], manifest["data_version"]) == ("alpha158", vintage.data_version)
+    later = FeatureStore(Settings(home=tmp_path / "later")).compute(make_vintage(tmp_path / "later", BARS))
+    assert later.feature_version == version.feature_version
+
+
+@pytest.mark.parametrize("last", [LAST, LAST - pd.Timedelta(1, "D")])
+def test_values_do_not_depend_on_the_pieces_they_are_computed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: pd.Timestamp
+) -> None:
+    """A year in pieces of one row group each has the bytes of a year in one piece, computed or copied."""
+    monkeypatch.setattr(partitions, "_GROUP_ROWS", 100)
+    contents = []
+    for home, values in ((tmp_path / "one", 1 << 26), (tmp_path / "many", 1)):
+        monkeypatch.setattr(computation, "_PIECE_VALUES", values)
+        store = FeatureStore(Settings(home=home))
+        store.compute(make_vintage(home, BARS[BARS[DATETIME] <= last]))
+        version = store.compute(make_vintage(home, BARS))
+        contents.append([(store.partitions / f"{each.digest}.parquet").read_bytes() for each in version.partitions])
+    assert contents[0] == contents[1]
 
 
 def test_one_day_of_a_large_partition_is_read_alone(tmp_path: Path) -> None:
