@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
@@ -16,6 +19,7 @@ from mlops_tasks.features.sets import FeatureSet, feature_set_names, find_featur
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.features.values import compute_values
 from tests.features.market import awkward_bars, make_vintage
+from tests.features.test_indicators import WALKS
 
 OWN_SET = """
 mine:
@@ -43,9 +47,8 @@ def panel_of(definition: FeatureSet, vintage: Vintage) -> Panel:
     return build_panel(vintage.adjusted_bars(), vintage.calendar(), definition.fields)
 
 
-def rounded_bars(vintage: Vintage) -> pd.DataFrame:
-    """The bars as a panel rounds them."""
-    bars = vintage.adjusted_bars()
+def rounded(bars: pd.DataFrame) -> pd.DataFrame:
+    """Bars as a panel rounds them."""
     numbers = bars.columns.drop([DATETIME, INSTRUMENT])
     return bars.assign(**bars[numbers].astype(np.float32).astype(np.float64))
 
@@ -69,8 +72,20 @@ def test_values_are_those_of_the_two_engines(name: str, threads: int, vintage: V
     if definition.nodes:
         parts.append(evaluate(make_plan(definition.nodes), panel, positions))
     if definition.indicators:
-        parts.append(by_indicators(definition, rounded_bars(vintage)).to_numpy().T)
+        parts.append(by_indicators(definition, rounded(vintage.adjusted_bars())).to_numpy().T)
     np.testing.assert_array_equal(found, np.concatenate(parts))
+
+
+@hypothesis.settings(max_examples=15)
+@given(walks=st.lists(WALKS, min_size=1, max_size=4), threads=st.integers(1, 3))
+def test_indicators_of_a_panel_are_those_of_its_bars(walks: list[pd.DataFrame], threads: int) -> None:
+    """Any gaps, late first bars, missing volumes: calendar rows between an instrument's bars are not seen."""
+    bars = pd.concat([bars.assign(instrument=f"I{number}") for number, bars in enumerate(walks)], ignore_index=True)
+    calendar = pd.DatetimeIndex(np.unique(bars[DATETIME]))
+    definition = find_feature_set("technical")
+    panel = build_panel(bars, calendar, definition.fields)
+    found = compute_values(definition, panel, panel.positions(panel.bar_order()), threads)
+    np.testing.assert_array_equal(found, by_indicators(definition, rounded(bars)).to_numpy().T)
 
 
 def test_wanted_rows_have_the_values_they_have_among_all(vintage: Vintage) -> None:
@@ -112,7 +127,7 @@ def test_a_set_from_yaml_goes_through_the_store(tmp_path: Path) -> None:
     definition = find_feature_set("mine", settings)
     frame = store.load(version.feature_version)
     assert tuple(frame.columns) == definition.names
-    expected = by_indicators(definition, rounded_bars(vintage))
+    expected = by_indicators(definition, rounded(vintage.adjusted_bars()))
     pd.testing.assert_frame_equal(frame[expected.columns.to_list()], expected, check_exact=True)
     again = store.compute(vintage, "mine")
     assert (again.feature_version, again.computed_rows) == (version.feature_version, 0)
