@@ -36,6 +36,7 @@ bag = DagBag(sys.argv[1])
 dags = {
     dag.dag_id: {
         "doc": bool(dag.doc_md),
+        "form": {name: dag.params.get_param(name).schema for name in dag.params},
         "tasks": {task.task_id: [getattr(task, "stage", None), task.retries] for task in dag.tasks},
         "edges": sorted([task.task_id, later] for task in dag.tasks for later in task.downstream_task_ids),
         "assets": [asset.name for asset in getattr(dag.timetable.asset_condition, "objects", [])],
@@ -90,6 +91,21 @@ def test_dag_files_parse_in_under_a_second(parsed, tmp_path):
     assert set(parsed["stats"]) == set(DAG_FILES)
     seconds = [parsed["stats"]] + [parse(tmp_path)["stats"] for _ in range(3)]
     assert max(min(times[name] for times in seconds) for name in DAG_FILES) < 1.0, seconds
+
+
+def test_the_form_offers_the_users_own_feature_sets(parsed, tmp_path):
+    """Whatever is wrong with them; a file that is no YAML hides all but the built-in ones and breaks no DAG."""
+
+    def offered(found):
+        assert found["errors"] == {}
+        return found["dags"]["daily_retraining"]["form"]["feature_set"]["enum"]
+
+    shipped = offered(parsed)
+    assert {"alpha158", "alpha360", "alpha158_oscillators"} <= set(shipped)
+    (tmp_path / "feature_sets.yaml").write_text("mine: {version: 1}\n")
+    assert set(offered(parse(tmp_path))) == {*shipped, "mine"}
+    (tmp_path / "feature_sets.yaml").write_text("mine: [\n")
+    assert offered(parse(tmp_path)) == ["alpha158", "alpha360"]
 
 
 def test_parsing_imports_nothing_heavy(parsed):
