@@ -5,189 +5,99 @@ from Qlib's in the last digits, because Qlib rounds elementwise results to float
 `Corr($close, Log($volume+1), d)` near zero), and where Qlib is wrong: its running sums keep a residue of what has left
 the window, so that a constant window can have a spread (`VSTD`, `WVMA` of suspended stocks) or an `Rsquare`. An
 infinite value counts as missing in every window; in Qlib's `Slope`, `Resi` and `Rsquare` it spoils all later rows.
+
+A plan is made in three moves: expressions are rewritten by the operators that the machine in `kernels` has, equal parts
+become one step and windows over one series too, and going back from the results each step is told how many rows around
+the wanted ones are needed of it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from math import isqrt
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlops_tasks.errors import StoreError
 from mlops_tasks.features import kernels
-from mlops_tasks.features.expressions import FIELD, Node, lookback, walk
-from mlops_tasks.features.kernels import FloatArray, IntArray
+from mlops_tasks.features.expressions import FIELD, FOREIGN, Node, lookback, walk
+from mlops_tasks.features.kernels import FloatArray, IntArray, Op, Program
 from mlops_tasks.features.panel import Panel
 
-_BLOCK_VALUES = 16_384
-"""Values a block: its arrays (128 KiB each) stay in the processor's cache from one step to the next."""
+_TILE_VALUES = 1 << 21
+"""Results of a block of instruments before they are written out (8 MiB): they fit in the processor's last cache."""
 
-_NEAR_ZERO = 2e-5
-"""Qlib leaves out correlations where a window's standard deviation is within this of zero."""
-
-_LONGEST = 2**31 - 1
+_ALL_ROWS = 1 << 20
+"""More rows than a series has: the window of an operator that has none. It is made of few others."""
 
 _Argument: TypeAlias = Node | float
 _Params: TypeAlias = tuple[float | str, ...]
 
-_ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
-    "Abs": np.abs,
-    "Sign": np.sign,
-    "Log": np.log,
-    "Sqrt": np.sqrt,
-    "Neg": np.negative,
-    "NotNaN": lambda x, out: np.equal(x, x, out=out),
-    "Not": lambda x, out: np.subtract(1.0, x, out=out),
-    "Power": np.power,
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": np.divide,
-    "Greater": np.maximum,
-    "Less": np.minimum,
-    "Gt": np.greater,
-    "Ge": np.greater_equal,
-    "Lt": np.less,
-    "Le": np.less_equal,
-    "Eq": np.equal,
-    "Ne": np.not_equal,
-    "And": np.minimum,
-    "Or": np.maximum,
-    "If": lambda condition, x, y, out: np.copyto(out, np.where(condition != 0, x, y)),
-    "Steady": lambda x, spread, out: np.copyto(out, np.where(spread <= _NEAR_ZERO, np.nan, x)),
+_STATISTICS: Mapping[Op, tuple[str, ...]] = {
+    Op.Sums: ("Sum", "Mean"),
+    Op.Variances: ("Var", "Std"),
+    Op.Comoments: ("Cov", "RawCorr", "Slope", "Resi", "LineFit"),
+    Op.Highs: ("Max",),
+    Op.HighRows: ("IdxMax",),
+    Op.Ranks: ("Rank",),
+    Op.Quantiles: ("Quantile",),
+    Op.WeightedMeans: ("WMA",),
+    Op.Deviations: ("Mad", "Skew", "Kurt"),
 }
-"""Elementwise operators; lowering adds `Sqrt`, `Neg`, `NotNaN` and `Steady` (NaN where the spread is near zero)."""
+"""Windowed operators by the step that computes them together, in the order of its statistics."""
+
+_FAMILY = {name: op for op, names in _STATISTICS.items() for name in names}
+_JOINED = frozenset({Op.Sums, Op.Variances, Op.Comoments, Op.Highs, Op.HighRows})
+"""Steps whose windows are put together from shorter ones."""
 
 
 @dataclass(frozen=True)
-class _Family:
-    """A kernel and the operators whose values it computes together, in the order of its slots."""
+class _Output:
+    """One value of a windowed step."""
 
-    kernel: Callable[..., None]
-    slots: tuple[str, ...]
-
-
-_FAMILIES = (
-    _Family(kernels.counts, ("FiniteCount",)),
-    _Family(kernels.sums, ("Sum",)),
-    _Family(kernels.variances, ("Var",)),
-    _Family(kernels.trends, ("Slope", "Resi", "LineFit")),
-    _Family(kernels.highs, ("Max",)),
-    _Family(kernels.high_rows, ("IdxMax",)),
-    _Family(kernels.ranks, ("Rank",)),
-    _Family(kernels.comoments, ("Cov", "RawCorr")),
-    _Family(kernels.weighted_means, ("WMA",)),
-    _Family(kernels.deviations, ("Mad", "Skew", "Kurt")),
-)
-_FAMILY_OF = {op: family for family in _FAMILIES for op in family.slots}
-
-
-class _Step(Protocol):
-    """A part of a plan: reads values by number and adds those it computes."""
-
-    @property
-    def inputs(self) -> tuple[int, ...]: ...
-
-    @property
-    def outputs(self) -> tuple[int, ...]: ...
-
-    def run(self, values: dict[int, FloatArray], offsets: IntArray) -> None: ...
+    window: int
+    statistic: int
+    level: float
+    number: int
 
 
 @dataclass(frozen=True)
-class _Elementwise:
-    op: str
-    args: tuple["int | float", ...]
-    output: int
+class _Step:
+    """A part of a plan: reads values by their numbers and fills others.
 
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        return tuple(arg for arg in self.args if isinstance(arg, int))
+    Attributes
+    ----------
+    series
+        Of `Field` the number of the field; of `Lookup` and `Export` that of the series which instruments share.
+    parameter
+        Rows of `Ref`, window of `EMA`.
+    windowed
+        What a windowed step fills, windows ascending; the others fill `output`.
+    """
+
+    op: Op
+    inputs: tuple[int, ...] = ()
+    output: int | None = None
+    series: int | None = None
+    parameter: float = 0.0
+    windowed: tuple[_Output, ...] = ()
 
     @property
     def outputs(self) -> tuple[int, ...]:
-        return (self.output,)
-
-    def run(self, values: dict[int, FloatArray], offsets: IntArray) -> None:
-        out = np.empty(offsets[-1])
-        args = (values[arg] if isinstance(arg, int) else arg for arg in self.args)
-        _ELEMENTWISE[self.op](*args, out=out)
-        values[self.output] = out
-
-
-@dataclass(frozen=True)
-class _Shift:
-    source: int
-    rows: int
-    output: int
+        """Numbers of the values that it fills."""
+        return tuple(each.number for each in self.windowed) if self.output is None else (self.output,)
 
     @property
-    def inputs(self) -> tuple[int, ...]:
-        return (self.source,)
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        return (self.output,)
-
-    def run(self, values: dict[int, FloatArray], offsets: IntArray) -> None:
-        out = np.empty(offsets[-1])
-        kernels.shift(values[self.source], offsets, self.rows, out)
-        values[self.output] = out
-
-
-@dataclass(frozen=True)
-class _Exponential:
-    source: int
-    window: float
-    output: int
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        return (self.source,)
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        return (self.output,)
-
-    def run(self, values: dict[int, FloatArray], offsets: IntArray) -> None:
-        out = np.empty(offsets[-1])
-        if self.window == 0:
-            kernels.expanding_exponential_mean(values[self.source], offsets, out)
-        else:
-            alpha = self.window if self.window < 1 else 2.0 / (self.window + 1.0)
-            kernels.exponential_mean(values[self.source], offsets, alpha, out)
-        values[self.output] = out
-
-
-@dataclass(frozen=True)
-class _Rolling:
-    """All windows (and levels) of one kernel over the same series."""
-
-    kernel: Callable[..., None]
-    sources: tuple[int, ...]
-    windows: tuple[int, ...]
-    slots: int
-    levels: tuple[float, ...]
-    places: tuple[tuple[int, int, int], ...]
-    """(slot, window number, value number)"""
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        return self.sources
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        return tuple(number for _, _, number in self.places)
-
-    def run(self, values: dict[int, FloatArray], offsets: IntArray) -> None:
-        out = np.empty((self.slots, len(self.windows), offsets[-1]))
-        levels = (np.array(self.levels),) if self.levels else ()
-        windows = np.array(self.windows, np.int64)
-        self.kernel(*(values[source] for source in self.sources), offsets, windows, *levels, out)
-        for slot, window, number in self.places:
-            values[number] = out[slot, window]
+    def reach(self) -> tuple[int, int]:
+        """How many rows before and after one it reads; negative for a side on which it does not get as far as to it."""
+        if self.windowed:
+            return self.windowed[-1].window - 1, 0
+        if self.op == Op.EMA or (self.op == Op.Ref and self.parameter == 0):
+            return _ALL_ROWS, 0
+        return (int(self.parameter), -int(self.parameter)) if self.op == Op.Ref else (0, 0)
 
 
 @dataclass(frozen=True)
@@ -202,38 +112,38 @@ class Plan:
         Bar fields that are read.
     lookback_rows
         Calendar rows before the current one that a value depends on; infinite where the first bar matters.
+    steps
+        What is computed of each instrument.
+    program
+        The same, as the machine reads it.
+    shared
+        Instruments whose series others look up, each with the program of that series; a program finds there what it
+        looks up itself.
     """
 
     names: tuple[str, ...]
     fields: tuple[str, ...]
     lookback_rows: float
     steps: tuple[_Step, ...]
-    field_numbers: tuple[int, ...]
-    rows_of: Mapping[int, tuple[int, ...]]
-    """Rows of the result that a value fills."""
-    last_uses: tuple[tuple[int, ...], ...]
-    """Before the first step and after each, the values that no later one reads: they are written out and forgotten."""
+    program: Program
+    shared: tuple[tuple[str, Program], ...]
 
 
 def make_plan(expressions: Mapping[str, Node]) -> Plan:
     """Order the distinct parts of all expressions, and join windows of one kernel over one series."""
-    lowered = {name: _lower(node) for name, node in expressions.items()}
-    numbers: dict[Node, int] = {}
-    for node in (part for root in lowered.values() for part in walk(root)):
-        numbers.setdefault(node, len(numbers))
-    fields = tuple(node for node in numbers if node.op == FIELD)
-    rows_of: dict[int, tuple[int, ...]] = {}
-    for row, node in enumerate(lowered.values()):
-        rows_of[numbers[node]] = (*rows_of.get(numbers[node], ()), row)
-    steps = tuple(_steps(numbers))
+    roots = [_lower(node) for node in expressions.values()]
+    parts = dict.fromkeys(part for root in roots for part in walk(root))
+    fields = tuple(dict.fromkeys(str(part.params[0]) for part in parts if part.op == FIELD))
+    foreign = {part: number for number, part in enumerate(part for part in parts if part.op == FOREIGN)}
+    builder = _Builder(fields, foreign)
+    steps, program = builder.build(roots)
     return Plan(
         names=tuple(expressions),
-        fields=tuple(str(node.params[0]) for node in fields),
+        fields=fields,
         lookback_rows=max((lookback(node) for node in expressions.values()), default=0),
         steps=steps,
-        field_numbers=tuple(numbers[node] for node in fields),
-        rows_of=rows_of,
-        last_uses=_last_uses(steps, [numbers[node] for node in fields]),
+        program=program,
+        shared=tuple((str(node.params[0]), builder.build_shared(node)) for node in foreign),
     )
 
 
@@ -245,132 +155,315 @@ def evaluate(plan: Plan, panel: Panel, positions: IntArray, threads: int | None 
     plan, panel
         What to compute over what; the panel has the plan's fields.
     positions
-        For each value of the panel its column in the result, or a negative number to leave it out; int64.
+        For each value of the panel its column in the result, or a negative number to leave it out; int64. Computed are
+        the rows from an instrument's first to its last wanted one, and what these depend on.
     threads
         Default: one a processor. Results do not depend on it.
 
     Returns
     -------
     float32 array (expressions, largest position + 1); NaN where an expression has no value.
+
+    Raises
+    ------
+    StoreError
+        The panel lacks an instrument that `ChangeInstrument` names.
     """
     width = int(positions.max(initial=-1)) + 1
-    out = np.full((len(plan.names), width), np.nan, np.float32)
-    blocks = _blocks(panel.offsets)
-
-    def run(block: tuple[int, int]) -> None:
-        _run_block(plan, panel, block, positions, out)
-
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-        for _ in pool.map(run, blocks):
-            pass
+    out = np.empty((len(plan.names), width), np.float32)
+    if np.count_nonzero(positions >= 0) < width:
+        out[:] = np.nan
+    shared = np.full((len(plan.shared), len(panel.calendar)), np.nan)
+    machine = _Machine(plan, panel, shared)
+    for instrument, program in plan.shared:
+        place = _place(panel, instrument)
+        machine.run(program, [(place, place + 1)], np.zeros_like(positions), out[:0])
+    blocks = _blocks(panel.offsets, max(_TILE_VALUES // max(len(plan.names), 1), 1))
+    workers = min(threads or len(os.sched_getaffinity(0)), max(len(blocks), 1))
+    # The workers take blocks from one iterator, which hands out each of them once.
+    left = iter(blocks)
+    with ThreadPoolExecutor(workers) as pool:
+        runs = [pool.submit(machine.run, plan.program, left, positions, out) for _ in range(workers)]
+    for run in runs:
+        run.result()
     return out
 
 
-def _run_block(plan: Plan, panel: Panel, block: tuple[int, int], positions: IntArray, out: NDArray[np.float32]) -> None:
-    offsets = panel.offsets[block[0] : block[1] + 1]
-    begin, end = int(offsets[0]), int(offsets[-1])
-    values = {n: panel.fields[name][begin:end] for name, n in zip(plan.fields, plan.field_numbers, strict=True)}
-    offsets = offsets - begin
-
-    def write_out(numbers: Iterable[int]) -> None:
-        for number in numbers:
-            for row in plan.rows_of.get(number, ()):
-                kernels.scatter(values[number], positions[begin:end], out[row])
-            del values[number]
-
-    write_out(plan.last_uses[0])
-    with np.errstate(all="ignore"):
-        for step, unused in zip(plan.steps, plan.last_uses[1:], strict=True):
-            step.run(values, offsets)
-            write_out(unused)
+def _place(panel: Panel, instrument: str) -> int:
+    place = int(panel.instruments.get_indexer([instrument])[0])
+    if place < 0:
+        raise StoreError(
+            f"ChangeInstrument: there are no bars of {instrument!r} here; name an instrument of the market data"
+        )
+    return place
 
 
-def _blocks(offsets: IntArray) -> list[tuple[int, int]]:
-    """Ranges of instruments of about `_BLOCK_VALUES` values each."""
-    block_of = offsets[:-1] // _BLOCK_VALUES
+@dataclass(frozen=True)
+class _Machine:
+    """Runs programs over the instruments of a panel."""
+
+    plan: Plan
+    panel: Panel
+    shared: FloatArray
+
+    def run(
+        self,
+        program: Program,
+        blocks: Iterable[tuple[int, int]],
+        positions: IntArray,
+        out: NDArray[np.float32],
+    ) -> None:
+        """Run a program over ranges of instruments, in memory that is used again from one to the next."""
+        panel, fields = self.panel, self.plan.fields
+        longest = int(np.diff(panel.offsets).max(initial=0))
+        buffers = np.empty((program.buffers, longest))
+        arrays = np.empty((kernels.WORK + kernels.QUANTITIES * program.slots) * longest)
+        bars, tile = np.empty((len(fields), 0)), np.empty((len(out), 0), np.float32)
+        for first, last in blocks:
+            begin, end = int(panel.offsets[first]), int(panel.offsets[last])
+            if end - begin > bars.shape[1]:
+                bars, tile = np.empty((len(fields), end - begin)), np.empty((len(out), end - begin), np.float32)
+            for number, name in enumerate(fields):
+                bars[number, : end - begin] = panel.fields[name][begin:end]
+            offsets = panel.offsets[first : last + 1] - begin
+            block = kernels.Block(bars, panel.rows[begin:end], positions[begin:end], offsets)
+            kernels.run_block(program, block, kernels.Memory(buffers, arrays, tile, self.shared), out)
+
+
+def _blocks(offsets: IntArray, size: int) -> list[tuple[int, int]]:
+    """Ranges of instruments of about `size` values each."""
+    block_of = offsets[:-1] // size
     begins = np.flatnonzero(np.diff(block_of, prepend=-1))
     return list(zip(begins.tolist(), [*begins[1:].tolist(), len(block_of)], strict=True))
 
 
-def _std(series: _Argument, params: _Params) -> Node:
-    return Node("Sqrt", (Node("Var", (series,), params),))
+def _steady(fit: str, args: tuple[_Argument, ...], params: _Params) -> Node:
+    """A fit of two series, NaN where one of them hardly moves."""
+    spreads = (Node("Var", (arg,), params) for arg in args if arg != _ROW)
+    return Node("Steady", (Node(fit, args, params), *spreads))
 
 
-def _steady_corr(args: tuple[_Argument, ...], params: _Params) -> Node:
-    steady = Node("Steady", (Node("RawCorr", args, params), _std(args[0], params)))
-    return Node("Steady", (steady, _std(args[1], params)))
-
+_ROW = Node("Row")
+"""The number of a row: a line through a window is a fit over it."""
 
 _LOWERED: Mapping[str, Callable[[tuple[_Argument, ...], _Params], Node]] = {
-    "Mean": lambda args, params: Node("Div", (Node("Sum", args, params), Node("FiniteCount", args, params))),
     "Count": lambda args, params: Node("Sum", (Node("NotNaN", args),), params),
-    "Std": lambda args, params: _std(args[0], params),
     "Min": lambda args, params: Node("Neg", (Node("Max", (Node("Neg", args),), params),)),
     "IdxMin": lambda args, params: Node("IdxMax", (Node("Neg", args),), params),
     "Med": lambda args, params: Node("Quantile", args, (*params, 0.5)),
     "Delta": lambda args, params: Node("Sub", (args[0], Node("Ref", args, params))),
-    "Rsquare": lambda args, params: Node("Steady", (Node("LineFit", args, params), _std(args[0], params))),
-    "Corr": _steady_corr,
+    "Slope": lambda args, params: Node("Slope", (_ROW, *args), params),
+    "Resi": lambda args, params: Node("Resi", (_ROW, *args), params),
+    "Rsquare": lambda args, params: _steady("LineFit", (_ROW, *args), params),
+    "Corr": lambda args, params: _steady("RawCorr", args, params),
 }
 
 
 def _lower(node: Node) -> Node:
-    """Rewrite an expression by the operators that have a kernel."""
+    """Rewrite an expression by the operators that the machine has."""
     args = tuple(_lower(arg) if isinstance(arg, Node) else arg for arg in node.args)
     if node.op in _LOWERED:
         return _LOWERED[node.op](args, node.params)
     return Node(node.op, args, node.params)
 
 
-def _steps(numbers: Mapping[Node, int]) -> Iterable[_Step]:
-    """The steps in an order in which each finds its inputs."""
-    rolling: dict[tuple[object, ...], list[Node]] = {}
-    for node in numbers:
-        if node.op in _FAMILY_OF or node.op == "Quantile":
-            rolling.setdefault(_group(node), []).append(node)
-    done: set[tuple[object, ...]] = set()
-    for node, number in numbers.items():
-        args = tuple(numbers[arg] if isinstance(arg, Node) else arg for arg in node.args)
-        if node.op in _ELEMENTWISE:
-            yield _Elementwise(node.op, args, number)
-        elif node.op == "Ref":
-            yield _Shift(numbers[node.children[0]], int(node.window), number)
-        elif node.op == "EMA":
-            yield _Exponential(numbers[node.children[0]], node.window, number)
-        elif node.op != FIELD and _group(node) not in done:
-            done.add(_group(node))
-            yield _rolling_step(rolling[_group(node)], numbers)
+def _own_parts(node: Node) -> Iterator[Node]:
+    """The nodes that are computed of an instrument itself, children first."""
+    for child in node.children if node.op != FOREIGN else ():
+        yield from _own_parts(child)
+    yield node
 
 
-def _group(node: Node) -> tuple[object, ...]:
-    """What nodes of one rolling step share: the kernel and the series."""
-    return (_FAMILY_OF[node.op].slots if node.op in _FAMILY_OF else node.op, node.args)
+class _Places:
+    """Places for what is kept for a while; one that is free again is used next, for it is still in cache."""
+
+    def __init__(self, taken: int = 0) -> None:
+        self.count = taken
+        self.free: list[int] = []
+
+    def take(self) -> int:
+        if self.free:
+            return self.free.pop()
+        self.count += 1
+        return self.count - 1
 
 
-def _rolling_step(nodes: Sequence[Node], numbers: Mapping[Node, int]) -> _Rolling:
-    sources = tuple(numbers[child] for child in nodes[0].children)
-    windows = sorted({_rows(node) for node in nodes})
-    if nodes[0].op == "Quantile":
-        levels = sorted({float(node.params[1]) for node in nodes})
-        slots = [levels.index(float(node.params[1])) for node in nodes]
-        kernel, count = kernels.quantiles, len(levels)
-    else:
-        family, levels = _FAMILY_OF[nodes[0].op], []
-        slots = [family.slots.index(node.op) for node in nodes]
-        kernel, count = family.kernel, len(family.slots)
-    outputs = [(slot, windows.index(_rows(node)), numbers[node]) for slot, node in zip(slots, nodes, strict=True)]
-    return _Rolling(kernel, sources, tuple(windows), count, tuple(levels), tuple(outputs))
+class _Builder:
+    """Makes programs of expressions.
+
+    Parameters
+    ----------
+    fields
+        Bar fields, by their numbers.
+    foreign
+        Number of the shared series that a `ChangeInstrument` node looks up.
+    """
+
+    def __init__(self, fields: Sequence[str], foreign: Mapping[Node, int]) -> None:
+        self.fields = fields
+        self.foreign = foreign
+
+    def build(self, roots: Sequence[Node]) -> tuple[tuple[_Step, ...], Program]:
+        """Steps and program of expressions."""
+        constants, numbers = self._numbers(roots)
+        steps = tuple(self._steps(numbers))
+        return steps, _program(steps, constants, [numbers[root] for root in roots])
+
+    def build_shared(self, node: Node) -> Program:
+        """The program that computes the series which a `ChangeInstrument` node looks up."""
+        (child,) = node.children
+        constants, numbers = self._numbers([child])
+        export = _Step(Op.Export, (numbers[child],), series=self.foreign[node])
+        return _program((*self._steps(numbers), export), constants, [])
+
+    def _numbers(self, roots: Sequence[Node]) -> tuple[list[float], dict[_Argument, int]]:
+        """The constants, and a number for each of them and for each distinct part of the expressions."""
+        nodes = list(dict.fromkeys(part for root in roots for part in _own_parts(root)))
+        constants = list(dict.fromkeys(arg for node in nodes for arg in node.args if not isinstance(arg, Node)))
+        values: list[_Argument] = [*constants, *nodes]
+        return constants, {value: number for number, value in enumerate(values)}
+
+    def _steps(self, numbers: Mapping[_Argument, int]) -> Iterator[_Step]:
+        """The steps, in an order in which each finds its inputs."""
+        groups: dict[tuple[Op, tuple[_Argument, ...]], list[Node]] = {}
+        nodes = [node for node in numbers if isinstance(node, Node)]
+        for node in nodes:
+            if node.op in _FAMILY:
+                groups.setdefault((_FAMILY[node.op], node.args), []).append(node)
+        for node in nodes:
+            if node.op == FIELD:
+                yield _Step(Op.Field, (), numbers[node], series=self.fields.index(str(node.params[0])))
+            elif node.op == FOREIGN:
+                yield _Step(Op.Lookup, (), numbers[node], series=self.foreign[node])
+            elif node.op not in _FAMILY:
+                inputs, parameter = _inputs(node, numbers), node.window if node.params else 0.0
+                yield _Step(Op[node.op], inputs, numbers[node], parameter=parameter)
+            elif group := groups.pop((_FAMILY[node.op], node.args), []):
+                yield _Step(_FAMILY[node.op], _inputs(node, numbers), windowed=_windowed(group, numbers))
 
 
-def _rows(node: Node) -> int:
-    return int(node.window) or _LONGEST
+def _inputs(node: Node, numbers: Mapping[_Argument, int]) -> tuple[int, ...]:
+    return tuple(numbers[arg] for arg in node.args)
 
 
-def _last_uses(steps: Sequence[_Step], fields: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    last = dict.fromkeys(fields, 0)
-    for index, step in enumerate(steps, start=1):
-        last.update(dict.fromkeys((*step.inputs, *step.outputs), index))
-    done: list[list[int]] = [[] for _ in range(len(steps) + 1)]
-    for number, index in last.items():
-        done[index].append(number)
-    return tuple(map(tuple, done))
+def _windowed(nodes: Iterable[Node], numbers: Mapping[_Argument, int]) -> tuple[_Output, ...]:
+    outputs = []
+    for node in nodes:
+        level = float(node.params[1]) if node.op == "Quantile" else 0.0
+        statistic = _STATISTICS[_FAMILY[node.op]].index(node.op)
+        outputs.append(_Output(int(node.window) or _ALL_ROWS, statistic, level, numbers[node]))
+    return tuple(sorted(outputs, key=lambda output: output.window))
+
+
+def _program(steps: Sequence[_Step], constants: Sequence[float], results: Sequence[int]) -> Program:
+    """Steps as the machine reads them; `results` are the numbers of the values that it hands out."""
+    buffer_of, buffers = _buffers(steps, len(constants))
+    needed = _needed(steps)
+    sources: list[tuple[int, ...]] = []
+    ladders: list[tuple[int, ...]] = []
+    outputs: list[tuple[int, int]] = []
+    levels: list[float] = []
+    handed_out: list[tuple[int, int]] = []
+    ladder_ends, result_ends = [0], [0]
+    places = 0
+    for step in steps:
+        read = [*(buffer_of[number] for number in step.inputs), *([] if step.series is None else [step.series])]
+        sources.append((*read, *[(read or [0])[-1]] * 3)[:3])
+        ladder, kept = _ladder(step)
+        for window, *made_of in ladder:
+            filled = [output for output in step.windowed if output.window == window]
+            ladders.append((window, *made_of, len(outputs), len(outputs) + len(filled)))
+            outputs += [(output.statistic, buffer_of[output.number]) for output in filled]
+            levels += [output.level for output in filled]
+        handed_out += [
+            (row, buffer_of[each]) for each in step.outputs for row, number in enumerate(results) if number == each
+        ]
+        ladder_ends.append(len(ladders))
+        result_ends.append(len(handed_out))
+        places = max(places, kept)
+    return Program(
+        ops=_integers([step.op for step in steps]),
+        sources=_integers(sources, 3),
+        targets=_integers([0 if step.output is None else buffer_of[step.output] for step in steps]),
+        numbers=np.array([step.parameter for step in steps], np.float64),
+        before=_integers([rows for rows, _ in needed]),
+        after=_integers([rows for _, rows in needed]),
+        ladders=_integers(ladders, 7),
+        ladder_ends=_integers(ladder_ends),
+        outputs=_integers(outputs, 2),
+        levels=np.array(levels, np.float64),
+        results=_integers(handed_out, 2),
+        result_ends=_integers(result_ends),
+        constants=np.array(constants, np.float64),
+        buffers=buffers,
+        slots=places,
+    )
+
+
+def _integers(values: Sequence[Any], columns: int = 0) -> IntArray:
+    return np.array(values, np.int64).reshape((-1, columns) if columns else -1)
+
+
+def _buffers(steps: Sequence[_Step], constants: int) -> tuple[dict[int, int], int]:
+    """The buffer of each value, and their number; a value's buffer is free again after the last step that reads it."""
+    last_use = {number: index for index, step in enumerate(steps) for number in (*step.outputs, *step.inputs)}
+    places, buffer_of = _Places(constants), {number: number for number in range(constants)}
+    for index, step in enumerate(steps):
+        buffer_of |= {number: places.take() for number in step.outputs}
+        done = {number for number in (*step.outputs, *step.inputs) if last_use[number] == index and number >= constants}
+        places.free += sorted(buffer_of[number] for number in done)
+    return buffer_of, places.count
+
+
+def _needed(steps: Sequence[_Step]) -> list[tuple[int, int]]:
+    """How many rows before the first and after the last wanted one are needed of each step."""
+    of_value: dict[int, tuple[int, int]] = {}
+    of_step = []
+    for step in reversed(steps):
+        # What no step reads is a result: it is needed on the wanted rows.
+        own = [of_value.get(number, (0, 0)) for number in step.outputs] or [(0, 0)]
+        before, after = max(rows for rows, _ in own), max(rows for _, rows in own)
+        of_step.append((before, after))
+        for number in step.inputs:
+            reach, known = step.reach, of_value.get(number, (0, 0))
+            of_value[number] = (max(before + reach[0], known[0]), max(after + reach[1], known[1]))
+    return of_step[::-1]
+
+
+def _ladder(step: _Step) -> tuple[list[tuple[int, int, int, int, int]], int]:
+    """Windows of a step, ascending: rows, place, places of the two windows it is made of and the lag of the older one.
+
+    Also returned: how many places there are. Windows that are not put together have none.
+    """
+    windows = sorted({output.window for output in step.windowed})
+    if step.op not in _JOINED:
+        return [(window, 0, 0, 0, 0) for window in windows], 0
+    widths, pending = {1}, [*windows]
+    while pending:
+        width = pending.pop()
+        if width not in widths:
+            widths.add(width)
+            pending += _halves(width)
+    ladder = sorted(widths)
+    last_use = {half: width for width in ladder[1:] for half in _halves(width)}
+    places = _Places()
+    place_of: dict[int, int] = {}
+    rows = []
+    for width in ladder:
+        place_of[width] = places.take()
+        newer, older = _halves(width) if width > 1 else (width, width)
+        rows.append((width, place_of[width], place_of[newer], place_of[older], newer if width > 1 else 0))
+        places.free += {
+            place_of[each] for each in (newer, older, width) if last_use.get(each, 0) <= width and width > 1
+        }
+    return rows, places.count
+
+
+def _halves(window: int) -> tuple[int, int]:
+    """Rows of the newer and the older of the two windows that make up one of 2 rows and more.
+
+    The newer one is the whole divided by its smallest prime factor: windows that are multiples of each other share
+    most of their parts, and what a window is made of depends on its length alone.
+    """
+    factor = next((prime for prime in range(2, isqrt(window) + 1) if window % prime == 0), window)
+    return window // factor, window - window // factor

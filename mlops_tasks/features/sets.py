@@ -24,7 +24,7 @@ from mlops_tasks.files import digest_of
 if TYPE_CHECKING:  # its kernels are compiled code, and a DAG file asks for the names of the sets only
     from mlops_tasks.features.indicators.specs import IndicatorSpec
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raise it with every change that can change a value: stored features of other versions are then not reused."""
 
 _BUILT_IN = {
