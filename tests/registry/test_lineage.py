@@ -13,6 +13,7 @@ from mlops_tasks.registry.lineage import LINEAGE_FILE, LineageTracker
 from mlops_tasks.registry.models import get_run_id
 from mlops_tasks.registry.runs import RAW_DATASETS
 from tests.operation import bars, register_model
+from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec
 
 
@@ -84,6 +85,29 @@ def test_a_run_records_the_chain_from_raw_files_to_the_model(settings: Settings,
     assert features["depends_on"]["CORD5"]["rows_back"] == {"close": 5, "volume": 5}
     assert features["depends_on"]["RSV60"]["rows_back"] == {"close": 0, "high": 59, "low": 59}
     assert document["model"]["digest"] == lineage.digest
+
+
+def test_indicators_and_factors_of_other_instruments_tell_what_they_read(operation: Operation) -> None:
+    """An indicator reads all bars since the first one; a factor of another instrument names it."""
+    (operation.settings.home / "feature_sets.yaml").write_text(
+        "mine:\n  version: 1\n  owner: Desk A\n  description: Mine.\n"
+        "  factors:\n    ROC5: $close/ChangeInstrument('S001', Mean($close, 5))\n"
+        "  indicators: [{indicator: atr, name: ATR14}]\n"
+    )
+    version = operation.register(Spec(), "mine")
+    document = load_dict(f"runs:/{get_run_id(operation.settings, version)}/{LINEAGE_FILE}")
+    assert document["features"]["feature_set"] == "mine"
+    assert document["features"]["depends_on"] == {
+        "ROC5": {
+            "expression": "$close/ChangeInstrument('S001', Mean($close, 5))",
+            "rows_back": {"close": 0},
+            "other_instruments": {"S001": {"close": 4}},
+        },
+        "ATR14": {
+            "indicator": {"indicator": "atr", "name": "ATR14", "window": 14},
+            "rows_back": {"close": "all", "high": "all", "low": "all"},
+        },
+    }
 
 
 def test_many_raw_files_are_one_input(settings: Settings, tmp_path: Path) -> None:
