@@ -99,11 +99,11 @@ class MarketBars:
         self.vintage = vintage
         self.names = pd.Index(vintage.instrument_names(), dtype="str")
         self.begins = np.full(len(self.names), NEVER)
-        days = []
-        for codes, row_days, _ in self._years((), None, None):
-            np.minimum.at(self.begins, codes, row_days)
-            days.append(np.unique(row_days))
-        self.days = np.concatenate(days)
+        years = []
+        for codes, days, counts, _ in self._years((), None, None):
+            np.minimum.at(self.begins, codes, np.repeat(days, counts))
+            years.append(days)
+        self.days = np.concatenate(years)
 
     def grid(self, names: pd.Index, first: int, last: int, fields: Sequence[str]) -> BarGrid:
         """The bars from day `first` to day `last`; `names` holds all instruments of this vintage, and maybe others."""
@@ -114,8 +114,8 @@ class MarketBars:
         has_bar = np.zeros((len(names), len(days)), bool)
         values = {name: np.full(has_bar.shape, np.nan, np.float32) for name in fields}
         read = tuple(dict.fromkeys((*fields, FACTOR)))
-        for codes, row_days, raw in self._years(read, *timestamps(days[[0, -1]])) if len(days) else ():
-            cells = places[codes] * len(days) + np.searchsorted(days, row_days)
+        for codes, present, counts, raw in self._years(read, *timestamps(days[[0, -1]])) if len(days) else ():
+            cells = places[codes] * len(days) + np.repeat(np.searchsorted(days, present), counts)
             has_bar.reshape(-1)[cells] = True
             for name in fields:
                 with np.errstate(over="ignore"):
@@ -124,13 +124,16 @@ class MarketBars:
 
     def _years(
         self, fields: Sequence[str], first: Any, last: Any
-    ) -> Iterator[tuple[IntArray, IntArray, dict[str, NDArray[np.float64]]]]:
-        """By year the rows' instruments (places in `names`), days and raw values, as they lie on disk."""
+    ) -> Iterator[tuple[IntArray, IntArray, IntArray, dict[str, NDArray[np.float64]]]]:
+        """By year, the rows as they lie on disk: instruments (places in `names`), days and rows of each, raw values."""
         for table in self.vintage.tables(fields, first, last):
             codes, names = instrument_codes(table)
+            row_days = day_numbers(table[DATETIME].to_numpy())
+            begins = np.flatnonzero(np.diff(row_days, prepend=row_days[:1] - 1))
             yield (
                 self.names.get_indexer(pd.Index(names, dtype="str"))[codes],
-                day_numbers(table[DATETIME].to_numpy()),
+                row_days[begins],
+                np.diff(begins, append=len(row_days)),
                 {name: table[name].to_numpy() for name in fields},
             )
 

@@ -16,7 +16,7 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.data.vintages import Vintage, day_numbers
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.affected import affected_rows
-from mlops_tasks.features.bars import BarGrid, BoolArray, MarketBars, timestamps
+from mlops_tasks.features.bars import NEVER, BarGrid, BoolArray, MarketBars, timestamps
 from mlops_tasks.features.kernels import IntArray
 from mlops_tasks.features.partitions import OpenPartition, Partition, is_intact, row_groups
 from mlops_tasks.features.sets import FeatureSet
@@ -100,10 +100,10 @@ class YearFeatures:
         self.definition, self.grid, self.stored = definition, grid, stored
         days, self.codes = np.nonzero(grid.has_bar[:, first_row:].T)
         self.days = days + first_row
-        present = np.unique(self.codes)
+        present = grid.has_bar[:, first_row:].any(axis=1)
         self.index = pd.MultiIndex(
             levels=[timestamps(grid.days[first_row:]), grid.names[present]],
-            codes=[days, np.searchsorted(present, self.codes)],
+            codes=[days, (np.cumsum(present) - 1)[self.codes]],
             names=[DATETIME, INSTRUMENT],
             verify_integrity=False,
         )
@@ -140,8 +140,8 @@ class YearFeatures:
         first, last = np.full(len(self.grid.names), end), np.full(len(self.grid.names), -1)
         first[codes[::-1]], last[codes] = days[::-1], days
         # Another instrument is read on days on which it has no bar itself: its series runs on.
-        foreign = self.grid.names.get_indexer(pd.Index([*self.definition.foreign], dtype="str"))
-        first[foreign[foreign >= 0]], last[foreign[foreign >= 0]] = days[0], end - 1
+        foreign = self.grid.names.isin(self.definition.foreign) & (self.grid.begins != NEVER)
+        first[foreign], last[foreign] = days[0], end - 1
         kept = np.flatnonzero(last >= 0)
         grid = self.grid.at(kept, slice(begin, end))
         panel, inside = grid.panel(np.maximum(first[kept] - lookback - begin, grid.begin_rows), last[kept] - begin)
