@@ -22,6 +22,8 @@ from mlops_tasks.data.vintages import canonical_bars, current_version, load_vint
 from mlops_tasks.errors import StoreError, VintageRejectedError
 from mlops_tasks.files import folder_lock
 from mlops_tasks.state.alerts import raise_alert
+from mlops_tasks.state.history import record_publication
+from mlops_tasks.state.tables import Publication
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +192,7 @@ def _publish_after(settings: Settings, found: Acceptance) -> bool | None:
             return None
         ensure_store(settings, load_vintage(settings, found.data_version))
         changed = publish(settings, found.data_version)
+        record_publication(settings, Publication(data_version=found.data_version))
         prune_stores(settings)
         store.clean_staging(settings, found.data_version)
         return changed

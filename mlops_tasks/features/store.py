@@ -242,6 +242,48 @@ class FeatureStore:
         start = None if max_age_days is None else pd.Timestamp(day) - pd.Timedelta(max_age_days, "D")
         return read_newest(*self._select(feature_version, (start, day), None, columns, instruments))
 
+    def version_as_of(self, moment: datetime, feature_set: str = "alpha158") -> str:
+        """The feature version that was in use at a moment: of the vintage in use then, the newest that was there.
+
+        Which vintage came into use when is recorded with every publication, and a version's manifest says when it was
+        made, so neither a later restatement nor a later definition of the set is in what this version holds.
+
+        Parameters
+        ----------
+        moment
+            With a zone.
+        feature_set
+            Its name.
+
+        Raises
+        ------
+        StoreError
+            `moment` has no zone, no publication is recorded until then, or there were no features of that vintage yet
+            or they are gone.
+        """
+        from mlops_tasks.state.history import publication_at
+
+        if moment.tzinfo is None:
+            raise StoreError(f"moment: {moment} has no zone; give an aware time, e.g. datetime.now(UTC)")
+        publication = publication_at(self.settings, moment)
+        if publication is None:
+            raise StoreError(f"no vintage is recorded as in use at {moment}; give a later moment")
+        data_version = publication.data_version
+        made = {}
+        for pointer in (self.root / "by_vintage").glob(f"{data_version}.*.json"):
+            path = self._manifest(read_json(pointer)["feature_version"])
+            content = read_json(path) if path.is_file() else {}
+            if content.get("feature_set") == feature_set:
+                # A manifest without a time is older than the record of publications.
+                made[content["feature_version"]] = content.get("created", "")
+        known = {name: at for name, at in made.items() if not at or datetime.fromisoformat(at) <= moment}
+        if not known:
+            raise StoreError(
+                f"vintage {data_version} was in use at {moment}, but no {feature_set} features of it that were made by "
+                f"then are stored (made later: {sorted(made) or 'none'}); load one of these, or give a later moment"
+            )
+        return max(known, key=lambda name: (known[name], name))
+
     def verify(self, feature_version: str) -> list[Partition]:
         """Partitions whose file is gone, or is not what was written any more; every byte of the version is read.
 

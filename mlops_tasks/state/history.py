@@ -1,7 +1,7 @@
 """Record facts and read the newest ones. Recording the same fact twice leaves one row."""
 
 import dataclasses
-from datetime import date
+from datetime import date, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import select, text
@@ -20,6 +20,7 @@ from mlops_tasks.state.tables import (
     DriftReport,
     GateDecision,
     ModelComparison,
+    Publication,
     ScoreBatch,
 )
 
@@ -44,14 +45,12 @@ def record_deployment(settings: Settings, row: Deployment) -> bool:
     """
     if row.state not in DEPLOYMENT_STATES:
         raise StoreError(f"deployment state {row.state!r} is unknown; use one of {', '.join(DEPLOYMENT_STATES)}")
-    row.content_digest = content_digest(row)
-    with session(settings) as active:
-        _lock_deployments(active)
-        newest = active.scalars(select(Deployment).order_by(Deployment.id.desc()).limit(1)).first()
-        if newest is not None and newest.content_digest == row.content_digest:
-            return False
-        active.add(row)
-    return True
+    return _record_step(settings, row)
+
+
+def record_publication(settings: Settings, row: Publication) -> bool:
+    """Add a vintage that came into use; False when the newest row is of the same one."""
+    return _record_step(settings, row)
 
 
 def record_score_batch(settings: Settings, row: ScoreBatch) -> bool:
@@ -110,6 +109,13 @@ def latest_model_comparison(settings: Settings, challenger_version: int | None =
     return _latest(settings, ModelComparison, challenger_version=challenger_version)
 
 
+def publication_at(settings: Settings, moment: datetime) -> Publication | None:
+    """The publication that was the newest at a moment (aware), or None before the first that was recorded."""
+    query = select(Publication).where(Publication.at <= moment).order_by(Publication.id.desc()).limit(1)
+    with reading(settings) as active:
+        return active.scalars(query).first()
+
+
 def newest_alerts(settings: Settings, limit: int) -> list[Alert]:
     """The last alerts, the newest first."""
     with reading(settings) as active:
@@ -138,6 +144,19 @@ def _record(settings: Settings, row: Base) -> bool:
         return bool(result.rowcount)
 
 
+def _record_step(settings: Settings, row: Base) -> bool:
+    """Add a row unless the newest of its table is equal in all but its time."""
+    row.content_digest = content_digest(row)
+    table = type(row)
+    with session(settings) as active:
+        _lock(active, table.__tablename__)
+        newest = active.scalars(select(table).order_by(table.id.desc()).limit(1)).first()
+        if newest is not None and newest.content_digest == row.content_digest:
+            return False
+        active.add(row)
+    return True
+
+
 def _latest(settings: Settings, table: type[Row], **equal: object) -> Row | None:
     query = select(table).order_by(table.id.desc()).limit(1)
     for name, value in equal.items():
@@ -147,7 +166,7 @@ def _latest(settings: Settings, table: type[Row], **equal: object) -> Row | None
         return active.scalars(query).first()
 
 
-def _lock_deployments(active: Session) -> None:
-    """One writer at a time; SQLite's immediate transaction is that already."""
+def _lock(active: Session, table: str) -> None:
+    """One writer of a table at a time; SQLite's immediate transaction is that already."""
     if active.get_bind().dialect.name == "postgresql":
-        active.execute(text("LOCK TABLE deployment IN SHARE ROW EXCLUSIVE MODE"))
+        active.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))

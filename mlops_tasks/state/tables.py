@@ -123,6 +123,15 @@ class ModelComparison(Base):
     result: Mapped[dict[str, Any]]
 
 
+class Publication(Base):
+    """A vintage that came into use. The same one twice in a row is one row; a later return to it is a new one."""
+
+    __tablename__ = "publication"
+
+    data_version: Mapped[str]
+    at: Mapped[datetime] = mapped_column(default_factory=now, index=True)
+
+
 class Alert(Base):
     """Something that a person has to know: a rejected vintage, restated history."""
 
@@ -136,4 +145,12 @@ class Alert(Base):
     message: Mapped[str] = mapped_column(Text)
 
 
-TABLES: tuple[type[Base], ...] = (GateDecision, Deployment, ScoreBatch, DriftReport, ModelComparison, Alert)
+TABLES: tuple[type[Base], ...] = (
+    GateDecision,
+    Deployment,
+    ScoreBatch,
+    DriftReport,
+    ModelComparison,
+    Publication,
+    Alert,
+)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +28,8 @@ CONTENT = ("data", "features", "training", "scores")
 """Folders whose files are named by content or written in one step; compared byte for byte."""
 NOT_CONTENT = {"metrics.json", "settings.yaml"}
 """metrics.json holds how long a training took."""
+MADE_AT = re.compile(rb'"created": "[^"]*"')
+"""The time in a feature version's manifest."""
 
 
 @dataclass
@@ -77,7 +80,8 @@ class Operation:
         kept = [
             p for p in paths if p.name not in NOT_CONTENT and not p.name.startswith(".lock") and ".dvc" not in p.parts
         ]
-        return {p.relative_to(self.home).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
+        contents = {p.relative_to(self.home).as_posix(): MADE_AT.sub(b"", p.read_bytes()) for p in kept}
+        return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
     def _history(self) -> dict[str, list[tuple[Any, ...]]]:
         settings = self.settings
@@ -86,6 +90,7 @@ class Operation:
             tables.Deployment: ("model_version", "training_key", "state", "reason"),
             tables.ScoreBatch: ("date", "model_version", "alias", "instruments", "digest"),
             tables.DriftReport: ("date", "model_version", "data_version", "psi_max", "n_warn", "n_alert"),
+            tables.Publication: ("data_version",),
             tables.ModelComparison: ("champion_version", "challenger_version", "last_date", "result"),
         }
         with reading(settings) as active:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
+from mlops_tasks.errors import StoreError
 from mlops_tasks.features import partitions
 from mlops_tasks.features.partitions import row_groups, write_partition
 from mlops_tasks.features.reading import Selection, read_frame, read_newest, read_table
 from mlops_tasks.features.store import FeatureStore, FeatureVersion
+from mlops_tasks.state.history import record_publication
+from mlops_tasks.state.tables import Publication
 from tests.features.market import awkward_bars, make_vintage
 
 NAMES = ("A", "B", "C")
@@ -183,6 +187,42 @@ def test_arrow_is_not_copied_out_of_the_row_groups(tmp_path: Path, monkeypatch: 
     rows_of_two_groups = ends[2] - ends[0]
     assert [len(chunk) for chunk in table["A"].chunks] == [ends[1] - ends[0], ends[2] - 100 - ends[1]]
     assert held < 1.2 * rows_of_two_groups * (8 + 4 + 4 * len(NAMES))
+
+
+def test_the_version_of_a_moment_is_that_of_the_vintage_in_use_then(tmp_path: Path) -> None:
+    """Before a restatement the old one, after it the new one, and the old one again where its vintage came back."""
+    hours = [datetime(2021, 3, 1, hour, tzinfo=UTC) for hour in range(10)]
+    settings, clock = Settings(home=tmp_path), iter([hours[1], hours[4], hours[6]])
+    store = FeatureStore(settings, clock=lambda: next(clock))
+    bars = awkward_bars(seed=5, instruments=3, days=100)
+    restated = bars.assign(close=bars["close"] * 1.01)
+    vintages = [make_vintage(tmp_path, each) for each in (bars, restated)]
+    for hour, number in ((0, 0), (3, 1), (8, 0)):
+        record_publication(settings, Publication(data_version=vintages[number].data_version, at=hours[hour]))
+    old, new = (store.compute(vintage).feature_version for vintage in vintages)
+    (tmp_path / "feature_sets.yaml").write_text(OWN_SET)
+    own = store.compute(vintages[1], "own").feature_version
+    found = [store.version_as_of(hours[hour]) for hour in (1, 2, 4, 7, 8, 9)]
+    assert found == [old, old, new, new, old, old]
+    assert store.version_as_of(hours[7], "own") == own
+    with pytest.raises(StoreError, match=r"was in use at .*, but no alpha158 features .*made later: \['"):
+        store.version_as_of(hours[3])
+    with pytest.raises(StoreError, match=r"no own features .*made later: none"):
+        store.version_as_of(hours[9], "own")
+    with pytest.raises(StoreError, match="no vintage is recorded as in use at 2021-02-28"):
+        store.version_as_of(hours[0] - timedelta(days=1))
+    with pytest.raises(StoreError, match="has no zone"):
+        store.version_as_of(datetime(2021, 3, 1))
+
+
+OWN_SET = """
+own:
+  version: 1
+  owner: tests
+  description: one factor
+  factors:
+    BODY: $close/$open
+"""
 
 
 def test_a_damaged_partition_is_found(tmp_path: Path) -> None:

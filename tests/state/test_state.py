@@ -23,6 +23,7 @@ from mlops_tasks.state.tables import (
     DriftReport,
     GateDecision,
     ModelComparison,
+    Publication,
     ScoreBatch,
 )
 from tests.postgres import postgres_schema
@@ -60,16 +61,17 @@ def _rows() -> list[tuple[object, Base]]:
             history.record_model_comparison,
             ModelComparison(champion_version=1, challenger_version=2, last_date=day, result={"p": 0.2}),
         ),
+        (history.record_publication, Publication(data_version="d1")),
         (history.record_alert, Alert(kind="vintage_rejected", subject="s1", message="two prices are negative")),
     ]
 
 
 def test_recording_twice_leaves_one_row(settings: Settings) -> None:
     """Each fact is written once, however often it is recorded."""
-    assert [record(settings, row) for record, row in _rows()] == [True] * 6
-    assert [record(settings, row) for record, row in _rows()] == [False] * 6
+    assert [record(settings, row) for record, row in _rows()] == [True] * 7
+    assert [record(settings, row) for record, row in _rows()] == [False] * 7
     with reading(settings) as active:
-        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in TABLES] == [1] * 6
+        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in TABLES] == [1] * 7
 
 
 def test_latest_returns_the_newest_row_as_recorded(settings: Settings) -> None:
@@ -94,6 +96,17 @@ def test_deployment_history_keeps_a_return_to_a_version(settings: Settings) -> N
     latest = history.latest_deployment(settings, state="serving")
     assert latest is not None and latest.model_version == 1
     assert history.latest_deployment(settings, model_version=2).model_version == 2  # type: ignore[union-attr]
+
+
+def test_the_publication_of_a_moment_is_the_newest_until_then(settings: Settings) -> None:
+    """A vintage is in use from its publication to the next one's, and again where it came back."""
+    hours = [datetime(2024, 3, 1, hour, tzinfo=UTC) for hour in range(5)]
+    for hour, version in ((1, "d1"), (2, "d2"), (3, "d2"), (4, "d1")):
+        history.record_publication(settings, Publication(data_version=version, at=hours[hour]))
+    found = [
+        history.publication_at(settings, hour + timedelta(minutes=minutes)) for hour in hours for minutes in (0, 59)
+    ]
+    assert [row and row.data_version for row in found] == [None, None, *["d1"] * 2, *["d2"] * 4, *["d1"] * 2]
 
 
 def test_unknown_deployment_state_is_refused(settings: Settings) -> None:
