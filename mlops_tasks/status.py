@@ -16,6 +16,7 @@ from mlops_tasks.state.history import (
     latest_score_batch,
     newest_alerts,
 )
+from mlops_tasks.training.certificate import certificate_of
 
 COLUMNS = {
     "model": "model",
@@ -53,6 +54,7 @@ def status_info(settings: Settings) -> dict[str, Any]:
         },
         "alerts": _alerts(settings),
         "candidates": _candidates(settings),
+        "certificate": _certificate(settings),
         "gate": _fields(latest_gate_decision(settings), "training_key", "champion_version", "decision"),
         "deployment": _fields(latest_deployment(settings), "model_version", "strategy", "state", "reason"),
         "scores": _fields(latest_score_batch(settings), "date", "model_version", "instruments"),
@@ -77,12 +79,27 @@ def _alerts(settings: Settings) -> list[dict[str, str]]:
     ]
 
 
-def _candidates(settings: Settings) -> list[dict[str, Any]]:
+def _newest_trainings(settings: Settings) -> list[str]:
     pointer = settings.home / LATEST_CANDIDATES
-    if not pointer.is_file():
-        return []
+    return list(read_json(pointer)["training_keys"]) if pointer.is_file() else []
+
+
+def _certificate(settings: Settings) -> dict[str, Any] | None:
+    trainings = _newest_trainings(settings)
+    found = certificate_of(settings, trainings[0]) if trainings else None
+    if found is None:
+        return None
+    return {
+        "key": found.key,
+        "verdict": "passed" if found.passed else "failed",
+        "values": found.values,
+        "cuts": ", ".join(found.subject.cuts),
+    }
+
+
+def _candidates(settings: Settings) -> list[dict[str, Any]]:
     rows = []
-    for key in read_json(pointer)["training_keys"]:
+    for key in _newest_trainings(settings):
         folder = settings.training_dir / key
         metrics = {
             **read_json(folder / "metrics.json"),
@@ -115,6 +132,7 @@ def render_status(settings: Settings) -> str:
 
 
 _LINES: Sequence[tuple[str, str, str]] = (
+    ("certificate", "certificate", "{key} {verdict}: {values:,} values compared, data cut at {cuts}"),
     ("gate", "gate", "training {training_key} against {champion}: {decision}"),
     ("deployment", "deployment", "version {model_version} by {strategy}: {state}"),
     ("scores", "scores", "{instruments} instruments for {date} by version {model_version}"),

@@ -14,7 +14,9 @@ from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, write_vi
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.runs import log_run
-from tests.registry.trainings import DAYS, INSTRUMENTS, Spec, make_training
+from mlops_tasks.training.certificate import Certificate, certify, record_certificate
+from mlops_tasks.training.plan import RunPlan
+from tests.registry.trainings import DAYS, INSTRUMENTS, SEGMENTS, Spec, make_training
 
 
 def bars(days: pd.DatetimeIndex = DAYS) -> pd.DataFrame:
@@ -32,7 +34,7 @@ def bars(days: pd.DatetimeIndex = DAYS) -> pd.DataFrame:
 
 def publish_vintage(settings: Settings, days: pd.DatetimeIndex = DAYS) -> tuple[Vintage, str]:
     """Write, publish and compute the features of a vintage; returns it and its feature version."""
-    vintage = write_vintage(settings, bars(days), None, {"source": "planted bars"})
+    vintage = write_vintage(settings, bars(days), None, {"source": "planted bars", "quarantined": 0})
     feature_version = FeatureStore(settings).compute(vintage).feature_version
     publish(settings, vintage.data_version)
     return vintage, feature_version
@@ -58,10 +60,29 @@ def learning_data(settings: Settings, feature_version: str) -> tuple[pd.DataFram
     return features, pd.Series(0.02 * signal + 0.01 * noise, features.index, name="label")
 
 
+def certify_training(settings: Settings, spec: Spec) -> Certificate:
+    """Certify what a fabricated training says that it was trained on, and record it, as the stages do."""
+    plan = RunPlan(
+        data_version=spec.data_version,
+        last_date=DAYS[-1].date(),
+        feature_set=spec.feature_set,
+        horizon=1,
+        models=("lightgbm", "linear"),
+        segments={name: (days[0].date(), days[-1].date()) for name, days in SEGMENTS.items()},  # type: ignore[misc]
+        seed=spec.seed,
+        topk=5,
+        n_drop=1,
+    )
+    certificate = certify(settings, plan, spec.feature_version)
+    record_certificate(settings.training_dir / spec.key, certificate.key)
+    return certificate
+
+
 def register_model(settings: Settings, spec: Spec, vintage: Vintage, feature_version: str) -> int:
     """Fabricate a training on the vintage's features, log it and make it the challenger; returns the version."""
     spec = replace(spec, data_version=vintage.data_version, feature_version=feature_version)
     make_training(settings, spec, learning_data(settings, feature_version))
+    certify_training(settings, spec)
     return ModelLifecycleManager(settings).challenge(spec.key, log_run(settings, spec.key))
 
 

@@ -2,7 +2,7 @@
 
 Rules, the first that applies decides:
 
-1. `test_days`, `coverage`, `constant_scores`: a challenger that fails a sanity check is rejected.
+1. `leak_certificate`, `test_days`, `coverage`, `constant_scores`: a challenger that fails a sanity check is rejected.
 2. `bootstrap`: without a champion, sanity is enough.
 3. `unchanged`: the challenger is the champion's own training; keep.
 4. `not_comparable`: fewer common days than `min_test_days`; keep.
@@ -43,6 +43,8 @@ class CandidateEvidence:
     """Share of days on which all scores are the same."""
     last_training_date: date
     """Last day of the train segment."""
+    uncertified: str | None = None
+    """Why no leak certificate covers what was learned from, and what to do; None: one does."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ def champion_age_days(
 def _failed_sanity_check(challenger: CandidateEvidence, policy: GateSettings) -> GateDecision | None:
     n_days = int(challenger.rank_ic.notna().sum())
     checks = {
+        "leak_certificate": (challenger.uncertified is None, challenger.uncertified or ""),
         "test_days": (
             n_days >= policy.min_test_days,
             f"the test segment has {n_days} days with a rank IC, {policy.min_test_days} are needed; "

@@ -20,6 +20,7 @@ from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, load_alias, load_version, set_tags
 from mlops_tasks.state.history import record_gate_decision
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
+from mlops_tasks.training.certificate import certificate_of
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,10 @@ def is_withdrawn(settings: Settings, model: LoadedModel) -> bool:
 
 def _decide(settings: Settings, challenger: LoadedModel, champion: LoadedModel | None) -> GateResult:
     test = predictions_of_test(settings, challenger.training_key)
-    ours = evidence(challenger.training_key, test[SCORE], test[LABEL], last_training_date(challenger))
+    ours = replace(
+        evidence(challenger.training_key, test[SCORE], test[LABEL], last_training_date(challenger)),
+        uncertified=why_uncertified(settings, challenger),
+    )
     if champion is None or champion.training_key == challenger.training_key:
         decision = should_promote(ours, None if champion is None else ours, settings.gate)
         return GateResult(challenger, champion, decision)
@@ -96,6 +100,20 @@ def _decide(settings: Settings, challenger: LoadedModel, champion: LoadedModel |
         return GateResult(challenger, champion, GateDecision("keep", "not_comparable", (reason,)))
     theirs, notes = champion_evidence(settings, champion, (vintage, feature_version), test[LABEL])
     return GateResult(challenger, champion, should_promote(ours, theirs, settings.gate, vintage.calendar()), notes)
+
+
+def why_uncertified(settings: Settings, model: LoadedModel) -> str | None:
+    """Why no passed leak certificate covers what a model has learned from; None where one does."""
+    certificate = certificate_of(settings, model.training_key)
+    remedy = "run daily_retraining, or the stages training.certify and training.train, on its plan"
+    if certificate is None:
+        return f"training {model.training_key} has no leak certificate; {remedy}"
+    if not certificate.passed:
+        return f"leak certificate {certificate.key} has not passed: correct what it names, then {remedy}"
+    other = certificate.subject.differing(model.tags["model"], model.artefact.manifest)
+    if other:
+        return f"leak certificate {certificate.key} is about another {', '.join(other)} than the training's; {remedy}"
+    return None
 
 
 def predictions_of_test(settings: Settings, training_key: str) -> pd.DataFrame:

@@ -38,6 +38,8 @@ DATASET_NAME_LENGTH = 500
 RAW_DATASETS = 50
 """Up to so many raw files are inputs of their own; `lineage.json` names each, however many there are."""
 EVALUATION_TAG = "evaluation_digest"
+CERTIFICATE_FILE = "leak_certificate.json"
+"""Artifact of every run whose training was certified."""
 
 T = TypeVar("T")
 
@@ -46,8 +48,8 @@ T = TypeVar("T")
 def log_run(settings: Settings, training_key: str) -> str:
     """Log a training to MLflow, once; returns the run's id.
 
-    A finished run with this training key is reused (its metrics are brought up to date when the evaluation has
-    changed); what a killed attempt left unfinished is deleted and logged anew.
+    A finished run with this training key is reused (its metrics and its leak certificate are brought up to date); what
+    a killed attempt left unfinished is deleted and logged anew.
 
     Raises
     ------
@@ -60,8 +62,8 @@ def log_run(settings: Settings, training_key: str) -> str:
         run_id = _finished_run(client, experiment, training_key)
         if run_id is None:
             run_id = _log_new(client, experiment, record, lineage_document(settings, record))
-        elif client.get_run(run_id).data.tags.get(EVALUATION_TAG) != record.evaluation_digest:
-            _log_evaluation(client, Target(run_id, None), record)
+        else:
+            _bring_up_to_date(client, run_id, record)
     return run_id
 
 
@@ -91,6 +93,14 @@ def _delete_run(client: MlflowClient, experiment: str, run_id: str) -> None:
     client.delete_run(run_id)
 
 
+def _bring_up_to_date(client: MlflowClient, run_id: str, record: TrainingRecord) -> None:
+    tags = client.get_run(run_id).data.tags
+    if tags.get(EVALUATION_TAG) != record.evaluation_digest:
+        _log_evaluation(client, Target(run_id, None), record)
+    if not record.certificate_tags.items() <= tags.items():
+        _log_certificate(client, run_id, record)
+
+
 def _log_new(client: MlflowClient, experiment: str, record: TrainingRecord, lineage: Mapping[str, Any]) -> str:
     tags = {**record.identity, "code_version": code_version()}
     run_id = str(client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
@@ -98,6 +108,7 @@ def _log_new(client: MlflowClient, experiment: str, record: TrainingRecord, line
         client.log_batch(run_id, params=params)
     client.log_inputs(run_id, [*_sources(lineage), *_features(record)])
     client.log_dict(run_id, lineage, LINEAGE_FILE)
+    _log_certificate(client, run_id, record)
     _log_evaluation(client, Target(run_id, _log_model(client, experiment, run_id, record)), record)
     for metrics in batched(_curve_metrics(record), BATCH):
         client.log_batch(run_id, metrics=metrics)
@@ -115,6 +126,14 @@ def _log_evaluation(client: MlflowClient, target: Target, record: TrainingRecord
     for plot in record.plots:
         client.log_artifact(target.run_id, str(plot), artifact_path="plots")
     client.set_tag(target.run_id, EVALUATION_TAG, record.evaluation_digest)
+
+
+def _log_certificate(client: MlflowClient, run_id: str, record: TrainingRecord) -> None:
+    """Log the leak certificate, the tags that tell of it last; nothing where there is none."""
+    if record.certificate is not None:
+        client.log_dict(run_id, record.certificate.to_json(), CERTIFICATE_FILE)
+    for name, value in record.certificate_tags.items():
+        client.set_tag(run_id, name, value)
 
 
 def _curve_metrics(record: TrainingRecord) -> Iterator[Metric]:

@@ -11,8 +11,11 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.files import digest_of, read_json
 from mlops_tasks.training.artefact import MANIFEST, artefact_digest
+from mlops_tasks.training.certificate import Certificate, certificate_of
 
 SEGMENTS = ("train", "valid", "test")
+
+CERTIFICATE_KEY_TAG = "leak_certificate_key"
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class TrainingRecord:
     """Finite metrics of the evaluation."""
     training_metrics: Mapping[str, float]
     curves: Mapping[str, Mapping[str, list[float]]]
+    certificate: Certificate | None
+    """The leak certificate that it was trained under."""
 
     @classmethod
     def load(cls, settings: Settings, training_key: str) -> "TrainingRecord":
@@ -46,6 +51,7 @@ class TrainingRecord:
             evaluation=finite(_read(folder / "evaluation" / "evaluation.json", "evaluation.evaluate")["metrics"]),
             training_metrics=finite(_read(folder / "metrics.json", "training.train")),
             curves=_read(folder / "curves.json", "training.train"),
+            certificate=certificate_of(settings, training_key),
         )
 
     @property
@@ -82,6 +88,14 @@ class TrainingRecord:
             "feature_version": str(self.manifest["feature_version"]),
             "data_version": str(self.manifest["data_version"]),
         }
+
+    @property
+    def certificate_tags(self) -> dict[str, str]:
+        """The leak certificate's verdict and key; nothing where there is none."""
+        if self.certificate is None:
+            return {}
+        verdict = "passed" if self.certificate.passed else "failed"
+        return {"leak_certificate": verdict, CERTIFICATE_KEY_TAG: self.certificate.key}
 
     @property
     def parameters(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,15 @@ class Subject:
     def key(self) -> str:
         """Identity: the same key is the same question."""
         return digest_of(asdict(self))
+
+    def differing(self, model: str, manifest: Mapping[str, Any]) -> list[str]:
+        """In what a trained model, by its artefact's manifest, is not what the certificate is about."""
+        own = {
+            **{name: getattr(self, name) for name in ("data_version", "feature_version", "feature_set", "horizon")},
+            "segments": {name: list(days) for name, days in self.segments.items()},
+        }
+        other = [name for name, value in own.items() if manifest[name] != value]
+        return other if model in self.models else ["model", *other]
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ BASE = noise(120, 0)
     [
         (candidate(BASE), None, "promote", "bootstrap"),
         (candidate(BASE[:10]), None, "reject", "test_days"),
+        (candidate(BASE, uncertified="no certificate"), None, "reject", "leak_certificate"),
+        (candidate(BASE + 1, uncertified="no certificate"), candidate(BASE, "old"), "reject", "leak_certificate"),
+        (candidate(BASE + 1), candidate(BASE, "old", uncertified="no certificate"), "promote", "superiority"),
         (candidate(BASE, coverage=0.9), None, "reject", "coverage"),
         (candidate(BASE, coverage=float("nan")), None, "reject", "coverage"),
         (candidate(BASE, constant_days_share=0.5), None, "reject", "constant_scores"),

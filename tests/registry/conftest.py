@@ -10,7 +10,7 @@ from mlops_tasks.config import GateSettings, ServingSettings, Settings, StackSet
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.client import connect
-from tests.operation import free_ports, publish_vintage, register_model
+from tests.operation import certify_training, free_ports, publish_vintage, register_model
 from tests.registry.trainings import Spec
 
 
@@ -65,9 +65,10 @@ class Operation:
 
 @pytest.fixture(scope="session")
 def vintage_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A home with a published vintage and its features; their versions."""
+    """A home with a published vintage, its certified features; their versions."""
     home = tmp_path_factory.mktemp("vintage_template")
     vintage, feature_version = publish_vintage(Settings(home=home))
+    certify_training(Settings(home=home), Spec(data_version=vintage.data_version, feature_version=feature_version))
     return home, vintage.data_version, feature_version
 
 
@@ -80,6 +81,6 @@ def operation(settings: Settings, vintage_template: tuple[Path, str, str]) -> Op
 def new_operation(settings: Settings, vintage_template: tuple[Path, str, str]) -> Operation:
     """Copy the vintage and its features into a home."""
     home, data_version, feature_version = vintage_template
-    for name in ("data", "features"):
+    for name in ("data", "features", "certificates"):
         shutil.copytree(home / name, settings.home / name)
     return Operation(settings, load_vintage(settings, data_version), feature_version)

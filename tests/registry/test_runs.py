@@ -3,12 +3,17 @@
 import json
 
 import pytest
+from mlflow.artifacts import load_dict
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.files import read_json, write_json
 from mlops_tasks.registry.client import EXPERIMENT, connect, experiment_id
-from mlops_tasks.registry.runs import log_run
+from mlops_tasks.registry.models import get_run_id, get_tags
+from mlops_tasks.registry.runs import CERTIFICATE_FILE, log_run
+from mlops_tasks.training.certificate import certificate_of
+from tests.operation import certify_training, learning_data
+from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec, make_training
 
 
@@ -84,6 +89,30 @@ def test_a_new_evaluation_updates_the_run(settings: Settings) -> None:
     write_json(folder / "evaluation" / "evaluation.json", {"metrics": {"valid_rank_ic_mean": 0.07}})
     assert log_run(settings, Spec().key) == run_id
     assert connect(settings).get_run(run_id).data.metrics["valid_rank_ic_mean"] == 0.07
+
+
+def test_a_run_holds_its_leak_certificate(operation: Operation) -> None:
+    """The certificate is an artifact of the run, and tags of run and version name it."""
+    version = operation.register(Spec())
+    run = connect(operation.settings).get_run(get_run_id(operation.settings, version))
+    certificate = certificate_of(operation.settings, Spec().key)
+    assert certificate is not None
+    expected = {"leak_certificate": "passed", "leak_certificate_key": certificate.key}
+    assert expected.items() <= run.data.tags.items()
+    assert expected.items() <= get_tags(operation.settings, version).items()
+    assert load_dict(f"runs:/{run.info.run_id}/{CERTIFICATE_FILE}") == json.loads(json.dumps(certificate.to_json()))
+
+
+def test_a_run_that_was_logged_before_its_certificate_gets_it(operation: Operation) -> None:
+    """A training of an earlier release, certified since: its finished run is brought up to date."""
+    spec = Spec(data_version=operation.vintage.data_version, feature_version=operation.feature_version)
+    make_training(operation.settings, spec, learning_data(operation.settings, spec.feature_version))
+    run_id, client = log_run(operation.settings, spec.key), connect(operation.settings)
+    assert "leak_certificate" not in client.get_run(run_id).data.tags
+    key = certify_training(operation.settings, spec).key
+    assert log_run(operation.settings, spec.key) == run_id
+    assert client.get_run(run_id).data.tags["leak_certificate_key"] == key
+    assert load_dict(f"runs:/{run_id}/{CERTIFICATE_FILE}")["key"] == key
 
 
 def test_more_curve_points_than_one_call_takes(settings: Settings) -> None:

@@ -9,13 +9,15 @@ import pytest
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.files import read_json, write_json
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
 from mlops_tasks.registry.gating import predictions_of_test
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, get_tags, load_version
 from mlops_tasks.registry.tasks import choose, gate_challenger_task, log_run_task, register_challenger_task
 from mlops_tasks.state.history import latest_gate_decision
-from tests.operation import define_own_set, learning_data, publish_vintage, register_model
+from mlops_tasks.status import status_info
+from tests.operation import certify_training, define_own_set, learning_data, publish_vintage, register_model
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec, make_training
 
@@ -57,6 +59,7 @@ def test_from_two_trainings_to_a_challenger_and_the_first_champion(operation: Op
     poor = Spec(key="b" * 16, model="linear", metrics={"valid_rank_ic_mean": 0.01}, **versions)
     for spec in (good, poor):
         make_training(operation.settings, spec, data)
+        certificate = certify_training(operation.settings, spec)
     candidates = [log_run_task(training_key=spec.key) for spec in (poor, good)]
     assert [c["model"] for c in candidates] == ["linear", "lightgbm"]
 
@@ -64,6 +67,7 @@ def test_from_two_trainings_to_a_challenger_and_the_first_champion(operation: Op
     assert challenger["training_key"] == good.key
     assert register_challenger_task(candidates=candidates) == challenger
     assert get_alias_version(operation.settings, CHALLENGER) == challenger["version"]
+    assert status_info(operation.settings)["certificate"]["key"] == certificate.key
 
     decision = gate_challenger_task(challenger=challenger)
     assert (decision["decision"], decision["rule"]) == ("promote", "bootstrap")
@@ -193,3 +197,65 @@ def test_days_that_the_champion_learned_from_are_left_out(operation: Operation) 
     decision = gate_challenger_task(challenger={"version": version})
     assert decision["n_days"] == len(days) - 10
     assert "10 test days up to 2020-05-19 are left out" in decision["reasons"][-1]
+
+
+def test_a_model_without_a_certificate_is_not_promoted(operation: Operation) -> None:
+    """Registered by hand, without the stage that certifies: rejected, with the reason; judged anew once certified."""
+    spec = Spec(data_version=operation.vintage.data_version, feature_version=operation.feature_version)
+    make_training(operation.settings, spec, learning_data(operation.settings, spec.feature_version))
+    version = ModelLifecycleManager(operation.settings).challenge(
+        spec.key, log_run_task(training_key=spec.key)["run_id"]
+    )
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["decision"], decision["rule"]) == ("reject", "leak_certificate")
+    assert f"training {spec.key} has no leak certificate; run daily_retraining" in decision["reasons"][0]
+    assert get_alias_version(operation.settings, CHAMPION) is None
+
+    certify_training(operation.settings, spec)
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["decision"], decision["rule"]) == ("promote", "bootstrap")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"data_version": "another"}, "about another data_version than"),
+        ({"feature_version": "another", "horizon": 5}, "about another feature_version, horizon than"),
+        ({"models": ["linear"]}, "about another model than"),
+        ({"segments": {"train": ["2020-01-01", "2020-06-29"]}}, "about another segments than"),
+    ],
+)
+def test_a_certificate_of_something_else_does_not_count(
+    operation: Operation, changes: dict[str, Any], reason: str
+) -> None:
+    """The certificate must be about the vintage, features, horizon, segments and model of the training."""
+    version = operation.register(Spec())
+    rewrite_certificate(operation, {"subject": changes})
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["decision"], decision["rule"]) == ("reject", "leak_certificate")
+    assert reason in decision["reasons"][0]
+
+
+def test_a_certificate_with_a_failed_check_does_not_count(operation: Operation) -> None:
+    """What says `passed` is what was checked, not a word in the file."""
+    version = operation.register(Spec())
+    rewrite_certificate(operation, {"passed": True, "checks": {0: {"passed": False}}})
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["decision"], decision["rule"]) == ("reject", "leak_certificate")
+    assert "has not passed" in decision["reasons"][0]
+
+
+def rewrite_certificate(operation: Operation, changes: dict[str, Any]) -> None:
+    """Change the one certificate of a home; the file keeps its name."""
+
+    def change(content: Any, changes: dict[Any, Any]) -> None:
+        for key, value in changes.items():
+            if isinstance(value, dict):
+                change(content[key], value)
+            else:
+                content[key] = value
+
+    (path,) = (operation.settings.home / "certificates").glob("*.json")
+    content = read_json(path)
+    change(content, changes)
+    write_json(path, content)
