@@ -31,6 +31,12 @@ IntArray = NDArray[np.int64]
 SingleArray = NDArray[np.float32]
 
 _compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
+_inner: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, _nrt=False)
+"""For what only compiled code calls: cached with its callers, and without counting references to arrays."""
+_inlined: Callable[..., Any] = numba.njit(inline="always")
+"""As `_inner`, returning arrays."""
+_allocating: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, _nrt=True)
+"""As `_inner`, with arrays of its own."""
 
 NEAR_ZERO = 2e-5**2
 """Qlib leaves out fits of series whose standard deviation is within 2e-5 of zero."""
@@ -212,12 +218,11 @@ def run_block(program: Program, block: Block, memory: Memory, out: SingleArray) 
             for result in range(program.result_ends[step], program.result_ends[step + 1]):
                 singles = memory.tile[program.results[result, 0], first:last]
                 values = memory.buffers[program.results[result, 1], first - begin : last - begin]
-                for t in range(len(singles)):
-                    singles[t] = values[t]
+                _copy(values, singles)
     _write_out(memory.tile, block, out)
 
 
-@_compiled
+@_inner
 def _write_out(tile: SingleArray, block: Block, out: SingleArray) -> None:
     """Wanted values to their columns, of all instruments a few days at a time, and four results at once."""
     offsets, rows, positions = block.offsets, block.rows, block.positions
@@ -241,7 +246,7 @@ def _write_out(tile: SingleArray, block: Block, out: SingleArray) -> None:
                         to_3[position] = from_3[t]
 
 
-@_compiled
+@_inner
 def _run_plain(program: Program, step: int, span: _Span, block: Block, memory: Memory) -> None:
     """A step that reads single rows, on a part of one instrument's series."""
     op, number, low, high = program.ops[step], program.numbers[step], span.low, span.high
@@ -249,7 +254,7 @@ def _run_plain(program: Program, step: int, span: _Span, block: Block, memory: M
     a, b, c = program.sources[step, 0], program.sources[step, 1], program.sources[step, 2]
     out = buffers[program.targets[step], low:high]
     if op == Op.Field:
-        out[:] = block.bars[a, span.begin + low : span.begin + high]
+        _copy(block.bars[a, span.begin + low : span.begin + high], out)
     elif op == Op.Row:
         for t in range(len(out)):
             out[t] = low + t
@@ -267,7 +272,7 @@ def _run_plain(program: Program, step: int, span: _Span, block: Block, memory: M
         _elementwise(op, buffers[a, low:high], buffers[b, low:high], buffers[c, low:high], out)
 
 
-@_compiled
+@_inner
 def _run_windowed(program: Program, step: int, span: _Span, memory: Memory) -> None:
     """A step that reads windows, on a part of one instrument's series."""
     op, low, high = program.ops[step], span.low, span.high
@@ -298,7 +303,7 @@ def _run_windowed(program: Program, step: int, span: _Span, memory: Memory) -> N
         _deviations(x, windows)
 
 
-@_compiled
+@_inner
 def _elementwise(  # noqa: PLR0912 - one branch an operator
     op: int, a: FloatArray, b: FloatArray, c: FloatArray, out: FloatArray
 ) -> None:
@@ -369,7 +374,7 @@ def _elementwise(  # noqa: PLR0912 - one branch an operator
             out[t] = np.nan if b[t] <= NEAR_ZERO or c[t] <= NEAR_ZERO else a[t]
 
 
-@_compiled
+@_inner
 def _shift(x: FloatArray, rows: int, low: int, out: FloatArray) -> None:
     """The value of `rows` rows ago (negative: ahead); 0 means the series' first value, as in Qlib."""
     for t in range(len(out)):
@@ -377,7 +382,7 @@ def _shift(x: FloatArray, rows: int, low: int, out: FloatArray) -> None:
         out[t] = x[source] if 0 <= source < len(x) else np.nan
 
 
-@_compiled
+@_inner
 def _exponential_mean(x: FloatArray, window: float, low: int, out: FloatArray) -> None:
     """Mean with weights (1 - alpha) ** lag over the finite values since the series' first row.
 
@@ -406,21 +411,28 @@ def _exponential_mean(x: FloatArray, window: float, low: int, out: FloatArray) -
             out[t - low] = weighted / weights
 
 
-@_compiled
+@_inner
+def _copy(x: FloatArray, out: Any) -> None:
+    """`x` to the beginning of `out`."""
+    for t in range(len(x)):
+        out[t] = x[t]
+
+
+@_inner
 def _fill(x: FloatArray, value: float, out: FloatArray) -> None:
     """`x` with `value` where it is not finite."""
     for t in range(len(x)):
         out[t] = x[t] if np.isfinite(x[t]) else value
 
 
-@_compiled
+@_inner
 def _mark_finite(x: FloatArray, out: FloatArray) -> None:
     """1.0 where `x` is finite, else 0.0."""
     for t in range(len(x)):
         out[t] = 1.0 if np.isfinite(x[t]) else 0.0
 
 
-@_compiled
+@_inner
 def _newest(x: FloatArray, valid: FloatArray, out: FloatArray) -> None:
     """The newest valid value at or before each row: it lies in every window that has one."""
     newest = 0.0
@@ -429,13 +441,13 @@ def _newest(x: FloatArray, valid: FloatArray, out: FloatArray) -> None:
         out[t] = newest
 
 
-@_compiled
+@_inlined
 def _filled(windows: _Windows, output: int) -> FloatArray:
     """The rows of a statistic's buffer."""
     return windows.buffers[windows.outputs[output, 1], windows.low : windows.high]
 
 
-@_compiled
+@_inlined
 def _joined(windows: _Windows, row: int, centres: FloatArray) -> _Join:
     """A window of the ladder and the two that it is made of, with the way between their centres (series, rows)."""
     ladder, slots = windows.ladder, windows.slots
@@ -448,40 +460,40 @@ def _joined(windows: _Windows, row: int, centres: FloatArray) -> _Join:
     return _Join(slots[ladder[row, NEWER]], slots[ladder[row, OLDER]], slots[ladder[row, SLOT]], moves, lag)
 
 
-@_compiled
+@_inner
 def _join_sums(join: _Join, quantity: int) -> None:
     """A sum over both windows."""
     whole, newer, older = join.whole[quantity], join.newer[quantity], join.older[quantity]
-    whole[: join.lag] = newer[: join.lag]
+    _copy(newer[: join.lag], whole)
     whole, newer = whole[join.lag :], newer[join.lag :]
     for t in range(len(whole)):
         whole[t] = newer[t] + older[t]
 
 
-@_compiled
+@_inner
 def _join_differences(join: _Join, series: int) -> None:
     """A sum of differences from the centre of a series: quantity 1 + `series`; quantity 0 is the number of rows."""
     whole, newer, older = join.whole[1 + series], join.newer[1 + series], join.older[1 + series]
     n, move = join.older[0], join.moves[series]
-    whole[: join.lag] = newer[: join.lag]
+    _copy(newer[: join.lag], whole)
     whole, newer = whole[join.lag :], newer[join.lag :]
     for t in range(len(whole)):
         whole[t] = newer[t] + (older[t] + n[t] * move[t])
 
 
-@_compiled
+@_inner
 def _join_products(join: _Join, quantity: int, x: int, y: int) -> None:
     """A sum of products of the differences of two series, or of the squares of one."""
     whole, newer, older = join.whole[quantity], join.newer[quantity], join.older[quantity]
     n, x_sum, y_sum, x_move, y_move = join.older[0], join.older[1 + x], join.older[1 + y], join.moves[x], join.moves[y]
-    whole[: join.lag] = newer[: join.lag]
+    _copy(newer[: join.lag], whole)
     whole, newer = whole[join.lag :], newer[join.lag :]
     for t in range(len(whole)):
         moved = x_move[t] * (y_sum[t] + n[t] * y_move[t]) + y_move[t] * x_sum[t]
         whole[t] = newer[t] + (older[t] + moved)
 
 
-@_compiled
+@_inner
 def _sums(x: FloatArray, windows: _Windows) -> None:
     """Statistics sum, mean."""
     ladder = windows.ladder
@@ -505,7 +517,7 @@ def _sums(x: FloatArray, windows: _Windows) -> None:
                     filled[t] = total[t] / n[t]
 
 
-@_compiled
+@_inner
 def _variances(x: FloatArray, windows: _Windows) -> None:
     """Statistics variance, standard deviation (one degree of freedom less; NaN for fewer than two values)."""
     ladder, centres = windows.ladder, windows.work[:1]
@@ -531,7 +543,7 @@ def _variances(x: FloatArray, windows: _Windows) -> None:
                     filled[t] = np.sqrt(filled[t])
 
 
-@_compiled
+@_inner
 def _comoments(x: FloatArray, y: FloatArray, windows: _Windows) -> None:
     """Statistics, over rows where both are finite: covariance (one degree of freedom less), correlation, and of the
     least-squares line of y over x its slope, the newest row's distance from it, R squared."""
@@ -543,7 +555,7 @@ def _comoments(x: FloatArray, y: FloatArray, windows: _Windows) -> None:
                 valid[t] = 1.0 if np.isfinite(x[t]) and np.isfinite(y[t]) else 0.0
             _newest(x, valid, centres[0])
             _newest(y, valid, centres[1])
-            sums[0] = valid
+            _copy(valid, sums[0])
             sums[1:6] = 0.0
         else:
             join = _joined(windows, row, centres)
@@ -557,7 +569,7 @@ def _comoments(x: FloatArray, y: FloatArray, windows: _Windows) -> None:
             _finish_comoments(sums, windows, output)
 
 
-@_compiled
+@_inner
 def _finish_comoments(sums: FloatArray, windows: _Windows, output: int) -> None:
     skip, statistic, out = windows.skip, windows.outputs[output, 0], _filled(windows, output)
     n, x, y = sums[0, skip:], sums[1, skip:], sums[2, skip:]
@@ -582,7 +594,7 @@ def _finish_comoments(sums: FloatArray, windows: _Windows, output: int) -> None:
             out[t] = (out[t] * x[t] - y[t]) / n[t] if valid[t] == 1.0 else np.nan
 
 
-@_compiled
+@_inner
 def _highs(x: FloatArray, windows: _Windows) -> None:
     """The largest value."""
     ladder, slots = windows.ladder, windows.slots
@@ -596,7 +608,7 @@ def _highs(x: FloatArray, windows: _Windows) -> None:
                 slots[ladder[row, OLDER], 0],
                 min(ladder[row, LAG], len(x)),
             )
-            best[:lag] = newer[:lag]
+            _copy(newer[:lag], best)
             whole, newer = best[lag:], newer[lag:]
             for t in range(len(whole)):
                 whole[t] = older[t] if older[t] > newer[t] else newer[t]
@@ -607,7 +619,7 @@ def _highs(x: FloatArray, windows: _Windows) -> None:
                 filled[t] = best[t] if best[t] > -np.inf else np.nan
 
 
-@_compiled
+@_inner
 def _high_rows(x: FloatArray, windows: _Windows) -> None:
     """1-based row of the window's first maximum; like NumPy's argmax, that of its first NaN if it has one."""
     ladder = windows.ladder
@@ -629,20 +641,21 @@ def _high_rows(x: FloatArray, windows: _Windows) -> None:
                 filled[t] = rows - back[t] if n[t] > 0.0 else np.nan
 
 
-@_compiled
+@_inner
 def _join_highs(join: _Join) -> None:
     """The highest values of two windows, and how many rows back they are; of equal ones the older."""
     lag = join.lag
     whole, newer, older = join.whole[1, lag:], join.newer[1, lag:], join.older[1]
     whole_back, newer_back, older_back = join.whole[2, lag:], join.newer[2, lag:], join.older[2]
-    join.whole[1, :lag], join.whole[2, :lag] = join.newer[1, :lag], join.newer[2, :lag]
+    _copy(join.newer[1, :lag], join.whole[1])
+    _copy(join.newer[2, :lag], join.whole[2])
     for t in range(len(whole)):
         whole[t] = older[t] if older[t] >= newer[t] else newer[t]
     for t in range(len(whole)):
         whole_back[t] = older_back[t] + lag if older[t] >= newer[t] else newer_back[t]
 
 
-@_compiled
+@_inner
 def _ranks(x: FloatArray, windows: _Windows) -> None:
     """Rank of the newest value as a share of the values; ties have their mean rank; NaN where it is NaN."""
     ladder, skip = windows.ladder, windows.skip
@@ -685,7 +698,7 @@ class _Ranked(NamedTuple):
     members: NDArray[np.uint64]
 
 
-@_compiled
+@_allocating
 def _quantiles(x: FloatArray, windows: _Windows) -> None:
     """Quantile with linear interpolation: the series is sorted once, then a set of its ranks slides along."""
     ladder, values, ordered = windows.ladder, windows.work[0], windows.work[1]
@@ -701,7 +714,7 @@ def _quantiles(x: FloatArray, windows: _Windows) -> None:
             _slide_quantile(ranked, ladder[row, WINDOW], windows.levels[output], windows.skip, _filled(windows, output))
 
 
-@_compiled
+@_inner
 def _slide_quantile(ranked: _Ranked, window: int, level: float, skip: int, out: FloatArray) -> None:
     """One level of one window: `at` is a rank, and `below` the number of members below it."""
     ordered, ranks, members = ranked.ordered, ranked.ranks, ranked.members
@@ -757,7 +770,7 @@ def _leading_zeros(typing: Any, word: Any) -> Any:
     return numba.types.int64(numba.types.uint64), generate
 
 
-@_compiled
+@_inner
 def _member_after(members: Any, rank: int) -> int:
     """The first member at or after a rank; there is one."""
     word = rank >> 6
@@ -770,7 +783,7 @@ def _member_after(members: Any, rank: int) -> int:
     return (word << 6) + _trailing_zeros(members[word])
 
 
-@_compiled
+@_inner
 def _member_before(members: Any, rank: int) -> int:
     """The last member at or before a rank; there is one."""
     word = rank >> 6
@@ -783,7 +796,7 @@ def _member_before(members: Any, rank: int) -> int:
     return (word << 6) + 63 - _leading_zeros(members[word])
 
 
-@_compiled
+@_inner
 def _weighted_means(x: FloatArray, windows: _Windows) -> None:
     """Qlib's WMA, the mean over the finite values of w * x with w = row / (sum of the rows 1..n)."""
     ladder, skip = windows.ladder, windows.skip
@@ -800,7 +813,7 @@ def _weighted_means(x: FloatArray, windows: _Windows) -> None:
                 filled[t - skip] = total / (0.5 * rows * (rows + 1)) / n
 
 
-@_compiled
+@_inner
 def _deviations(x: FloatArray, windows: _Windows) -> None:
     """Statistics mean absolute deviation, skewness, excess kurtosis (both unbiased; NaN for constants)."""
     ladder, skip = windows.ladder, windows.skip
@@ -812,7 +825,7 @@ def _deviations(x: FloatArray, windows: _Windows) -> None:
                 filled[t - skip] = _deviation(window, windows.outputs[output, 0])
 
 
-@_compiled
+@_inner
 def _deviation(window: FloatArray, statistic: int) -> float:
     total, n, low, high = 0.0, 0.0, np.inf, -np.inf
     for value in window:
