@@ -41,5 +41,13 @@ SETS = {
                 {"indicator": "sma", "window": 5, "name": "SMA"},
             ),
         ),
+        feature_set(
+            "foreign",
+            {
+                "BETA": "Corr($close/Ref($close, 1), ChangeInstrument('I00', $close/Ref($close, 1)), 6)",
+                "MARKET": "ChangeInstrument('I00', Mean($volume, 9))",
+                "GAP": "$open/$close",
+            },
+        ),
     )
 }

@@ -118,7 +118,7 @@ def assert_equals_full(home: Path, version: FeatureVersion, bars: pd.DataFrame, 
 
 
 @pytest.mark.parametrize("name", SETS)
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_any_sequence_of_revisions_equals_a_full_computation(name: str, data: st.DataObject) -> None:
     """Whatever happened before, files are the same bytes, and a second call computes nothing."""
@@ -136,7 +136,7 @@ def test_any_sequence_of_revisions_equals_a_full_computation(name: str, data: st
 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("revision", REVISIONS)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_exactly_what_depends_on_a_revision_is_computed(name: str, revision: str, data: st.DataObject) -> None:
     """Rows are computed if and only if a window shows something else; all whose values differ are among them."""
