@@ -313,7 +313,8 @@ class FeatureStore:
             raise StoreError(f"feature version {feature_version} has no columns {unknown}; it is {version.feature_set}")
         first, last = pd.Timestamp(span[0] or "1677-09-22"), pd.Timestamp(span[1] or "2262-04-11")
         paths = [self._existing(each) for each in version.partitions if first.year <= each.year <= last.year]
-        return paths, Selection(names, first, last, members, instruments)
+        wanted = [instruments] if isinstance(instruments, str) else instruments
+        return paths, Selection(names, first, last, members, wanted)
 
     def _stored(self, vintage: Vintage, definition: FeatureSet) -> FeatureVersion | None:
         """The version of a vintage, if all of it is there."""

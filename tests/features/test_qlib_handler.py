@@ -133,7 +133,7 @@ def test_the_handler_gives_what_qlibs_gives(name: str, process_type: str) -> Non
     infer, learn = PROCESSORS[name]
     fitted = {"fit_start_time": "2020-01-01", "fit_end_time": "2020-01-10"}
 
-    def handler(kind: type) -> Any:
+    def handler(kind: type, **kwargs: Any) -> Any:
         from qlib.contrib.data.handler import check_transform_proc
 
         return kind(
@@ -141,6 +141,7 @@ def test_the_handler_gives_what_qlibs_gives(name: str, process_type: str) -> Non
             infer_processors=check_transform_proc(infer, *fitted.values()),
             learn_processors=check_transform_proc(learn, *fitted.values()),
             process_type=process_type,
+            **kwargs,
         )
 
     ours, theirs = handler(PanelDataHandler), handler(DataHandlerLP)
@@ -150,6 +151,10 @@ def test_the_handler_gives_what_qlibs_gives(name: str, process_type: str) -> Non
                 query = {"selector": selector, "col_set": col_set, "data_key": data_key}
                 pd.testing.assert_frame_equal(ours.fetch(**query), theirs.fetch(**query), check_index_type=False)
         assert ours.get_cols("feature", data_key) == ["A", "B", "C"]
+    lean = handler(PanelDataHandler, drop_raw=True)
+    pd.testing.assert_frame_equal(lean.fetch(data_key="learn"), theirs.fetch(data_key="learn"))
+    with pytest.raises(AttributeError, match="set drop_raw = False"):
+        lean.fetch(data_key="raw")
     one = ours.fetch(["I1"], level="instrument", col_set="feature")
     pd.testing.assert_frame_equal(one, theirs.fetch(["I1"], level="instrument", col_set="feature"))
     assert np.isfinite(frame_of(rows).to_numpy()).sum() == np.isfinite(ours.fetch(data_key="raw").to_numpy()).sum()

@@ -154,6 +154,8 @@ def test_the_store_reads_by_instrument_and_into_arrow(
     )
     assert_same(as_frame(table), expected)
     assert table["KMID"].null_count == 0
+    one = store.load(version.feature_version, "2019-12-01", "2020-02-28", columns=["KMID"], instruments="I03")
+    assert_same(one, expected.loc[(slice(None), ["I03"]), :])
     members = store.load_arrow(version.feature_version, members=vintage)
     assert_same(as_frame(members), store.load(version.feature_version, members=vintage))
 
