@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
+from mlops_tasks.cli_features import add_features_verb
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.files import full_disk_named, write_json
@@ -78,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     checkout = verbs.add_parser("checkout", parents=[shared], help="restore a data version from DVC")
     checkout.add_argument("data_version")
     checkout.set_defaults(verb_function=_checkout)
+
+    add_features_verb(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.set_defaults(verb_function=_doctor)
