@@ -246,6 +246,12 @@ def _steady(fit: str, args: tuple[_Argument, ...], params: _Params) -> Node:
 _ROW = Node("Row")
 """The number of a row: a line through a window is a fit over it."""
 
+
+def _steady_line(args: tuple[_Argument, ...], params: _Params) -> Node:
+    """Qlib asks of windows only that they move, not of all rows so far."""
+    return _steady("LineFit", args, params) if params[0] else Node("LineFit", args, params)
+
+
 _LOWERED: Mapping[str, Callable[[tuple[_Argument, ...], _Params], Node]] = {
     "Count": lambda args, params: Node("Sum", (Node("NotNaN", args),), params),
     "Min": lambda args, params: Node("Neg", (Node("Max", (Node("Neg", args),), params),)),
@@ -254,7 +260,7 @@ _LOWERED: Mapping[str, Callable[[tuple[_Argument, ...], _Params], Node]] = {
     "Delta": lambda args, params: Node("Sub", (args[0], Node("Ref", args, params))),
     "Slope": lambda args, params: Node("Slope", (_ROW, *args), params),
     "Resi": lambda args, params: Node("Resi", (_ROW, *args), params),
-    "Rsquare": lambda args, params: _steady("LineFit", (_ROW, *args), params),
+    "Rsquare": lambda args, params: _steady_line((_ROW, *args), params),
     "Corr": lambda args, params: _steady("RawCorr", args, params),
 }
 

@@ -402,13 +402,15 @@ def _exponential_mean(x: FloatArray, window: float, low: int, out: FloatArray) -
             out[t - low] = weighted / weights if n > 0 else np.nan
         return
     keep = 1.0 - (window if window < 1.0 else 2.0 / (window + 1.0))
-    weighted, weights = 0.0, 0.0
+    mean, weights = np.nan, 0.0
     for t in range(len(x)):
-        weighted, weights = weighted * keep, weights * keep
+        weights *= keep
         if np.isfinite(x[t]):
-            weighted, weights = weighted + x[t], weights + 1.0
+            # The weights of long ago vanish, and with alpha 1 those of the row before.
+            mean = (weights * mean + x[t]) / (weights + 1.0) if weights > 0.0 else x[t]
+            weights += 1.0
         if t >= low:
-            out[t - low] = weighted / weights
+            out[t - low] = mean
 
 
 @_inner
