@@ -225,8 +225,9 @@ class _Machine:
                 bars, tile = np.empty((len(fields), end - begin)), np.empty((len(out), end - begin), np.float32)
             for number, name in enumerate(fields):
                 bars[number, : end - begin] = panel.fields[name][begin:end]
-            offsets = panel.offsets[first : last + 1] - begin
-            block = kernels.Block(bars, panel.rows[begin:end], positions[begin:end], offsets)
+            # Copies, because arrays of another layout or that are read-only would each need a machine of their own.
+            rows, columns = (np.array(each[begin:end], np.int64) for each in (panel.rows, positions))
+            block = kernels.Block(bars, rows, columns, panel.offsets[first : last + 1] - begin)
             kernels.run_block(program, block, kernels.Memory(buffers, arrays, tile, self.shared), out)
 
 

@@ -1,6 +1,7 @@
 """The engine's promises: values depend on the bars of their windows, and on nothing else that a caller chooses."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.errors import StoreError
+from mlops_tasks.features import kernels
 from mlops_tasks.features.alpha158 import alpha158
 from mlops_tasks.features.engine import Plan, evaluate, make_plan
 from mlops_tasks.features.expressions import FIELD, Node, parse
@@ -132,14 +134,25 @@ def test_expressions_do_not_influence_each_other(expressions: list[Node], seed: 
 def test_blocks_and_threads_do_not_matter(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the instruments are cut into blocks, every bit is the same."""
     nodes = {name: parse(text) for name, text in alpha158().items()}
-    bars = pd.concat(
-        [random_bars(seed).assign(open=lambda x: x["close"], low=lambda x: x["close"]) for seed in range(1)]
-    )
+    bars = random_bars(0)
+    bars = bars.assign(open=bars["close"].shift(1), low=bars["close"] * 0.99, vwap=bars["high"])
     plan = make_plan(nodes)
-    panel = build_panel(bars.assign(vwap=bars["high"]), pd.DatetimeIndex(np.unique(bars[DATETIME])), plan.fields)
+    panel = build_panel(bars, pd.DatetimeIndex(np.unique(bars[DATETIME])), plan.fields)
     whole = everything(plan, panel)
     monkeypatch.setattr("mlops_tasks.features.engine._TILE_VALUES", 1)
     np.testing.assert_array_equal(everything(plan, panel, threads), whole)
+
+
+def test_one_machine_serves_arrays_of_any_layout() -> None:
+    """Strided and read-only arrays give the same values, and nothing is compiled for them."""
+    panel, plan = panel_of(random_bars(0)), make_plan({"mean": parse("Mean($close, 3)")})
+    expected = everything(plan, panel)
+    positions = np.arange(panel.offsets[-1])
+    positions.flags.writeable = False
+    rows = np.repeat(panel.rows, 2)[::2]
+    values = evaluate(plan, replace(panel, rows=rows, fields={"close": panel.fields["close"]}), positions)
+    np.testing.assert_array_equal(values, expected)
+    assert len(kernels.run_block.signatures) == 1
 
 
 def test_rows_that_nobody_wants_are_left_empty() -> None:
