@@ -105,6 +105,22 @@ def test_another_question_is_another_certificate(market: Market, plan: RunPlan) 
     assert certify(market.settings, swapped, market.feature_version) == known
 
 
+def test_factors_without_end_indicators_and_other_instruments_are_certified(market: Market) -> None:
+    """Values that hang on an instrument's first bar, or on another instrument, are the same without later data too."""
+    (market.settings.home / "feature_sets.yaml").write_text(
+        "mine:\n  version: 1\n  owner: Desk A\n  description: Mine.\n"
+        "  factors:\n    SLOW: EMA($close, 20)/$close\n    HIGHEST: Max($close, 0)/$close\n"
+        "    RELATIVE: $close/ChangeInstrument('I00', Mean($close, 5))\n"
+        "  indicators: [{indicator: rsi, name: RSI}]\n"
+    )
+    feature_version = FeatureStore(market.settings).compute(market.vintage, "mine").feature_version
+    form = {"models": ["lightgbm"], "feature_set": "mine"}
+    plan = make_plan(market.settings, market.vintage.data_version, market.vintage.calendar(), form)
+    certificate = certify(market.settings, plan, feature_version)
+    assert certificate.passed
+    assert {check["columns"] for check in certificate.checks if check["name"] == "features"} == {4}
+
+
 def test_a_stored_feature_that_knows_the_next_day_is_refused(leaking: Settings, market: Market, plan: RunPlan) -> None:
     """The error names column, instrument, date and remedy; the failed certificate is kept, and never reused."""
     for _ in range(2):
