@@ -27,8 +27,8 @@ from mlops_tasks.features.expressions import FIELD, FOREIGN, Node, lookback, wal
 from mlops_tasks.features.kernels import FloatArray, IntArray, Op, Program
 from mlops_tasks.features.panel import Panel
 
-_TILE_VALUES = 1 << 21
-"""Results of a block of instruments before they are written out (8 MiB): they fit in the processor's last cache."""
+_TILE_VALUES = 1 << 22
+"""Results of a block of instruments before they are written out (16 MiB): they fit in the processor's last cache."""
 
 _ALL_ROWS = 1 << 20
 """More rows than a series has: the window of an operator that has none. It is made of few others."""
