@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT, VOLUME, VWAP
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import Vintage, vintage_path
+from mlops_tasks.data.vintages import Vintage, canonical_bars, vintage_path
+from mlops_tasks.errors import StoreError
 from mlops_tasks.features import computation
 from mlops_tasks.features.kernels import IntArray
 from mlops_tasks.features.panel import Panel
@@ -270,3 +271,28 @@ def test_killed_at_any_rename_the_next_call_completes_it(tmp_path: Path) -> None
         assert files(copy, version) == files(home, version)
         assert FeatureStore(Settings(home=copy)).find(vintage.data_version, SPREAD.digest) == version.feature_version
         assert not [path for path in (copy / "features").rglob("*") if path.suffix == ".tmp"]
+
+
+def test_another_instrument_may_begin_later_end_earlier_or_be_away_for_a_while(tmp_path: Path) -> None:
+    """What is read of it on a day does not depend on its later bars, nor on the rows that are computed with it."""
+    index = HISTORY[HISTORY[INSTRUMENT] == "I00"]
+    there = index[DATETIME].isin([*DAYS[50:70], *DAYS[90:100]])
+    bars = canonical_bars(pd.concat([HISTORY[HISTORY[INSTRUMENT] != "I00"], index[there]]))
+    whole, _, _ = compute(tmp_path / "whole", bars, SETS["foreign"])
+    expected = FeatureStore(Settings(home=tmp_path / "whole")).load(whole.feature_version)
+    market = expected["MARKET"].groupby(DATETIME).first()
+    assert market[: DAYS[49]].isna().all()
+    assert market[DAYS[50] : DAYS[77]].notna().all()
+    assert market[DAYS[78] : DAYS[89]].isna().all()
+    for last in (DAYS[60], DAYS[73], DAYS[85], DAYS[-1]):
+        home = tmp_path / "grown"
+        version, _, _ = compute(home, canonical_bars(bars[bars[DATETIME] <= last]), SETS["foreign"])
+        stored = FeatureStore(Settings(home=home)).load(version.feature_version)
+        np.testing.assert_array_equal(stored.to_numpy().view(np.uint32), expected[:last].to_numpy().view(np.uint32))
+
+
+def test_another_instrument_without_bars_is_named(tmp_path: Path) -> None:
+    """A vintage that lacks it is refused, also where an earlier one had it."""
+    compute(tmp_path, HISTORY, SETS["foreign"])
+    with pytest.raises(StoreError, match="I00"):
+        compute(tmp_path, canonical_bars(HISTORY[HISTORY[INSTRUMENT] != "I00"]), SETS["foreign"])
