@@ -19,18 +19,8 @@ from pathlib import Path
 import dvc.repo
 import great_expectations  # noqa: F401  the fork must not pay for the import
 
+from tests.data.disk_changes import changes_of
 from tests.data.market import sync, tree
-
-CHANGES = {"os.rename", "os.mkdir", "os.link", "os.remove", "os.rmdir", "os.chmod", "os.symlink"}
-
-
-def changes_of(event: str, arguments: tuple[object, ...], home: Path) -> bool:
-    """Whether an audit event changes the file system (a relative name is one inside an open folder)."""
-    if event in CHANGES:
-        return True
-    if event != "open" or not int(str(arguments[2])) & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
-        return False
-    return not os.path.isabs(str(arguments[0])) or str(arguments[0]).startswith(str(home))  # noqa: PTH117
 
 
 def in_fork(work: Callable[[], None]) -> int:
