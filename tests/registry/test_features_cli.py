@@ -36,11 +36,14 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 
 
 def test_compute_says_what_it_computes(operation: Operation, older: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Year by year, and how many rows; the vintage in use is the default, and has its features already."""
-    said = answered(capsys, "compute", "--data-version", older).splitlines()
-    assert said[0] == "2020: computed 2,000 rows"
-    version = FeatureStore(operation.settings).find(older)
-    assert said[1] == f"{version}: 2,000 rows of alpha158 over {older}, 2,000 of them computed now"
+    """Year by year, and how many rows; what another vintage has is not computed; the vintage in use is the default."""
+    said = answered(capsys, "compute", "--set", "alpha360", "--data-version", older).splitlines()
+    version = FeatureStore(operation.settings).find(older, "alpha360")
+    assert said == [
+        "2020: computed 2,000 rows",
+        f"{version}: 2,000 rows of alpha360 over {older}, 2,000 of them computed now",
+    ]
+    assert answer(capsys, "compute", "--data-version", older)["computed_rows"] == 0
     again = answer(capsys, "compute", "--set", "alpha158")
     assert (again["feature_version"], again["computed_rows"]) == (operation.feature_version, 0)
     assert "did you mean alpha360 or alpha158?" in answered(capsys, "compute", "--set", "alpha16", status=1)
