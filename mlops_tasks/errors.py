@@ -1,5 +1,8 @@
 """One exception root; each error also inherits the builtin that fits. Messages name the remedy."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class MlopsError(Exception):
     """Root of every error that this library raises on purpose."""
@@ -55,3 +58,10 @@ class StageTimeoutError(StageError, TimeoutError):
 
 class StackError(MlopsError, RuntimeError):
     """The stack cannot be started or stopped as asked."""
+
+
+def hint(given: str, known: Iterable[str]) -> str:
+    """What to say after naming something unknown: the known names most like it, or all of them."""
+    by_lower = {name.lower(): name for name in sorted(known)}
+    close = [by_lower[each] for each in get_close_matches(given.lower(), by_lower)]
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(by_lower.values())}"

@@ -7,14 +7,13 @@ precedence of every operator and the column of every error.
 import ast
 import operator as python
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import Enum
 from math import inf
 
 from mlops_tasks.columns import BAR_FIELDS
-from mlops_tasks.errors import ConfigError
+from mlops_tasks.errors import ConfigError, hint
 
 
 class Kind(Enum):
@@ -287,13 +286,6 @@ def _holds(condition: Node | float) -> Node | float:
     return condition
 
 
-def _known(prefix: str, name: str, names: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the most similar known one, if any is similar, and all of them."""
-    by_lower = {each.lower(): prefix + each for each in sorted(names)}
-    similar = [by_lower[each] for each in get_close_matches(name.lower(), by_lower, 1)]
-    return "".join(f"; do you mean {each}?" for each in similar) + f" (known: {', '.join(by_lower.values())})"
-
-
 class _Parser:
     """Translates Python's tree of one expression into ours."""
 
@@ -364,12 +356,12 @@ class _Parser:
         if begin.startswith("$$"):
             raise self.error(tree, f"a field with two dollar signs {_NO_PERIODS}")
         if not begin.startswith("$"):
-            raise self.error(tree, f"unknown name {tree.id}; fields begin with a dollar sign" + _known_fields(tree.id))
+            raise self.error(tree, f"unknown name {tree.id}; fields begin with a dollar sign; {_fields_like(tree.id)}")
         return self.field_named(tree.id[1:], tree)
 
     def field_named(self, name: str, tree: ast.expr) -> Node:
         if name not in BAR_FIELDS:
-            raise self.error(tree, f"unknown field ${name}" + _known_fields(name))
+            raise self.error(tree, f"unknown field ${name}; {_fields_like(name)}")
         return Node(FIELD, (), (name,), self.column(tree))
 
     def operator(self, tree: ast.expr, op: ast.AST) -> str:
@@ -383,7 +375,7 @@ class _Parser:
         if name in REFUSED:
             raise self.error(tree, f"{name} {REFUSED[name]}")
         if name not in OPERATORS and name not in REWRITTEN:
-            raise self.error(tree, f"unknown operator {name}" + _known("", name, [*OPERATORS, *REWRITTEN]))
+            raise self.error(tree, f"unknown operator {name}; {hint(name, [*OPERATORS, *REWRITTEN])}")
         if name in REWRITTEN:
             arity, meaning = len(REWRITTEN[name]), ", ".join(REWRITTEN[name])
         else:
@@ -408,7 +400,7 @@ class _Parser:
         if name == "Rolling":
             function = self.quoted(given["function"], "a function of pandas, such as 'mean'")
             if function not in ROLLING:
-                raise self.error(given["function"], f"unknown function {function}" + _known("", function, ROLLING))
+                raise self.error(given["function"], f"unknown function {function}; {hint(function, ROLLING)}")
             return self.windowed(ROLLING[function], [given["series"], given["window"]], tree)
         instrument = self.quoted(given["instrument"], "an instrument, such as 'SH000300'")
         node = self.series(given["series"], name)
@@ -498,5 +490,5 @@ class _Parser:
         return value
 
 
-def _known_fields(name: str) -> str:
-    return _known("$", name, BAR_FIELDS)
+def _fields_like(name: str) -> str:
+    return hint(f"${name}", [f"${each}" for each in BAR_FIELDS])

@@ -7,7 +7,7 @@ other one. A set of `<home>/feature_sets.yaml` takes the place of a shipped one 
 import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from mlops_tasks.config import PROJECT, Section, Settings
-from mlops_tasks.errors import ConfigError
+from mlops_tasks.errors import ConfigError, hint
 
 SHIPPED_FILE = PROJECT / "include" / "config" / "feature_sets.yaml"
 OWN_FILE = "feature_sets.yaml"
@@ -103,11 +103,10 @@ def read_set_files(settings: Settings | None) -> list[SetFile]:
     return [_read(path) for path in paths]
 
 
-def unknown(what: str, given: str, known: tuple[str, ...]) -> str:
-    """What to say of a name that is not among the known ones."""
-    close = get_close_matches(given, known)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
-    return f"unknown {what} {given!r}; {hint}"
+@lru_cache(maxsize=16)
+def _compose(text: str) -> yaml.Node | None:
+    """The tree of a file's text; services and loops ask for the same one again and again."""
+    return yaml.compose(text, _Loader)
 
 
 def _reason(error: ValidationError) -> str:
@@ -117,7 +116,7 @@ def _reason(error: ValidationError) -> str:
         return f": expected a mapping of {', '.join(FeatureSetEntry.model_fields)}, got {first['input']!r}; correct it"
     key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
-        return f".{key}: {unknown('key', key, tuple(FeatureSetEntry.model_fields))}"
+        return f".{key}: unknown key {key!r}; {hint(key, FeatureSetEntry.model_fields)}"
     if first["type"] == "missing":
         return f".{key}: is missing; give {_EXPECTED[key]}"
     part = f".{first['loc'][1]}" if key == "factors" and len(first["loc"]) > 1 else ""
@@ -138,8 +137,7 @@ class _Loader(yaml.SafeLoader):
 
 def _read(path: Path) -> SetFile:
     try:
-        with path.open() as file:
-            root = yaml.compose(file, _Loader)
+        root = _compose(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}; correct the file") from None
     nodes: dict[str, list[yaml.Node]] = {}

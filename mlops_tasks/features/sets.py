@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from mlops_tasks.columns import BAR_FIELDS, KEY, LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import ConfigError
+from mlops_tasks.errors import ConfigError, hint
 from mlops_tasks.features.alpha158 import alpha158
 from mlops_tasks.features.alpha360 import alpha360
 from mlops_tasks.features.expressions import Node, dependencies, foreign_dependencies, lookback, parse_feature
-from mlops_tasks.features.set_files import FeatureSetEntry, SetFile, read_set_files, unknown
+from mlops_tasks.features.set_files import FeatureSetEntry, SetFile, read_set_files
 from mlops_tasks.files import digest_of
 
 if TYPE_CHECKING:  # its kernels are compiled code, and a DAG file asks for the names of the sets only
@@ -219,7 +219,11 @@ class _Catalogue:
         return tuple(dict.fromkeys([*_BUILT_IN, *(name for file in self.files for name in file.nodes)]))
 
     def find(self, name: str) -> FeatureSet:
-        entry, _ = self._entry(name)
+        entry, file = self._entry(name)
+        return self.assemble(name, entry) if file else _built_in(name)
+
+    def assemble(self, name: str, entry: FeatureSetEntry) -> FeatureSet:
+        """The set that an entry and those that it includes make."""
         columns = self._columns(name, ())
         texts = {column: each.text for column, each in columns.items() if each.spec is None}
         wanted: dict[IndicatorSpec, list[str]] = {}
@@ -244,7 +248,7 @@ class _Catalogue:
             return _BUILT_IN[name], None
         if holders:
             return holders[0].entry(name), holders[0]
-        raise self.unreadable or ConfigError(unknown("feature set", name, self.names))
+        raise self.unreadable or ConfigError(f"unknown feature set {name!r}; {hint(name, self.names)}")
 
     def _columns(self, name: str, including: tuple[str, ...]) -> dict[str, _Column]:
         """The columns of a set, in order; `including` are the sets whose `include` led here."""
@@ -255,12 +259,12 @@ class _Catalogue:
         columns: dict[str, _Column] = {}
         for number, other in enumerate(entry.include):
             if other not in self.names:
-                raise ConfigError(f"{where}.include.{number}: {unknown('feature set', other, self.names)}")
+                raise ConfigError(f"{where}.include.{number}: unknown feature set {other!r}; {hint(other, self.names)}")
             _add(columns, self._columns(other, (*including, name)), f"{where}.include.{number}")
         for number, pattern in enumerate(entry.exclude):
             found = [column for column in columns if fnmatchcase(column, pattern)]
             if not found:
-                raise ConfigError(f"{where}.exclude.{number}: {unknown('column', pattern, tuple(columns))}")
+                raise ConfigError(f"{where}.exclude.{number}: unknown column {pattern!r}; {hint(pattern, columns)}")
             for column in found:
                 del columns[column]
         _add(columns, _factors(name, entry, where), f"{where}.factors")
@@ -268,6 +272,12 @@ class _Catalogue:
         if not columns:
             raise ConfigError(f"{where}: has no columns; give include, factors or indicators")
         return columns
+
+
+@cache
+def _built_in(name: str) -> FeatureSet:
+    """Made once: it cannot change, and plans are kept by the set that they are of."""
+    return _Catalogue(None).assemble(name, _BUILT_IN[name])
 
 
 def _add(columns: dict[str, _Column], further: Mapping[str, _Column], where: str) -> None:

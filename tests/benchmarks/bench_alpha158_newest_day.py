@@ -1,7 +1,7 @@
 """Alpha158 of the newest day, 500 instruments x 1,250 days in the store, against Qlib on two processes.
 
 The bars and the two processes are those of `bench_alpha158`; `ours` is the median of nine calls after the first,
-from bars in the store to features in memory, plan included. `agreement` is as there.
+from bars in the store to features in memory. `agreement` is as there.
 """
 
 import json
@@ -69,17 +69,18 @@ def compute_newest(home: Path, data_version: str):
 
     from mlops_tasks.config import Settings
     from mlops_tasks.data.vintages import load_vintage
-    from mlops_tasks.features.engine import evaluate, make_plan
     from mlops_tasks.features.panel import build_panel
     from mlops_tasks.features.sets import find_feature_set
+    from mlops_tasks.features.values import compute_values
 
+    definition = find_feature_set("alpha158")
     vintage = load_vintage(Settings(home=home), data_version)
-    plan = make_plan(find_feature_set("alpha158").nodes)
-    bars = vintage.adjusted_bars(pd.Timestamp(vintage.last_date) - pd.Timedelta(days=LOOKBACK_DAYS), fields=plan.fields)
+    first = pd.Timestamp(vintage.last_date) - pd.Timedelta(days=LOOKBACK_DAYS)
+    bars = vintage.adjusted_bars(first, fields=definition.fields)
     calendar = pd.DatetimeIndex(np.unique(bars["datetime"]))
-    assert len(calendar) > plan.lookback_rows
-    panel = build_panel(bars, calendar, plan.fields)
-    return evaluate(plan, panel, panel.positions(panel.bar_order(first_row=len(calendar) - 1)))
+    assert len(calendar) > definition.lookback_rows
+    panel = build_panel(bars, calendar, definition.fields)
+    return compute_values(definition, panel, panel.positions(panel.bar_order(first_row=len(calendar) - 1)))
 
 
 def measure_peer(home: Path, store: str, day: str) -> dict:
