@@ -2,8 +2,8 @@
 
 `run_block` takes one instrument after the other through all steps of a program. A step reads and fills buffers (one
 float64 value a calendar row of the instrument) on the rows that are needed of it and no others, so that a series stays
-in the processor's nearest cache from step to step. Results are gathered as float32 for a block of instruments and then
-written out by day, because there the values of one day lie side by side.
+in the processor's nearest cache from step to step. Results that are wanted by day are gathered as float32 for a block of
+instruments first, because there the values of one day lie side by side.
 
 A window is the last `window` rows, fewer at a series' beginning; NaN and infinite values are left out, as pandas leaves
 them out, and a window with none left is NaN. A window of n rows is put together from two shorter ones, one behind the
@@ -198,6 +198,7 @@ def run_block(program: Program, block: Block, memory: Memory, out: SingleArray) 
     """Run a program over some instruments and fill `out` (results, columns) where a value is wanted."""
     for constant in range(len(program.constants)):
         memory.buffers[constant] = program.constants[constant]
+    in_order = _are_in_order(block.positions)
     for i in range(len(block.offsets) - 1):
         begin, end = block.offsets[i], block.offsets[i + 1]
         first, last = begin, end
@@ -216,10 +217,23 @@ def run_block(program: Program, block: Block, memory: Memory, out: SingleArray) 
             elif low < high:
                 _run_windowed(program, step, span, memory)
             for result in range(program.result_ends[step], program.result_ends[step + 1]):
-                singles = memory.tile[program.results[result, 0], first:last]
+                row = program.results[result, 0]
                 values = memory.buffers[program.results[result, 1], first - begin : last - begin]
-                _copy(values, singles)
-    _write_out(memory.tile, block, out)
+                if in_order:
+                    _copy(values, out[row, block.positions[first] : block.positions[first] + last - first])
+                else:
+                    _copy(values, memory.tile[row, first:last])
+    if not in_order:
+        _write_out(memory.tile, block, out)
+
+
+@_inner
+def _are_in_order(positions: IntArray) -> bool:
+    """Whether the results have the order of the series, without gaps: then nothing needs to be gathered first."""
+    for t in range(1, len(positions)):
+        if positions[t] != positions[0] + t:
+            return False
+    return len(positions) > 0 and positions[0] >= 0
 
 
 @_inner
