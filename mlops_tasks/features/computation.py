@@ -26,7 +26,7 @@ from mlops_tasks.files import digest_of
 log = logging.getLogger(__name__)
 
 _PIECE_VALUES = 1 << 26
-"""Values (256 MiB) of a piece, if windows end: two are in memory, one being computed and one being written."""
+"""Values (1 GiB) of a piece, if windows end: two are in memory, one being computed and one being written."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,9 @@ from mlops_tasks.files import full_disk_named, read_json, write_json
 _GROUP_ROWS = 16_384
 """Rows of a row group, rounded up to whole days: small enough that one day is read in milliseconds."""
 
+_CACHED_BYTES = 1 << 28
+"""A larger file does not stay in the system's cache once it is written: with its years it would fill all memory."""
+
 _GROUPS_A_READ = 2
 """Row groups decoded at once: what is read beside the result stays small whatever the range."""
 
@@ -134,8 +137,11 @@ def write_partition(
                 described.append(describe_columns(names, values))
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
+            written = _size_and_checksum(unfinished)
+            if written["bytes"] > _CACHED_BYTES:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     columns = {name: each.to_json() for name, each in merge_columns(described).items()}
-    write_json(statistics_path(path), {"columns": columns, "rows": len(index), **_size_and_checksum(unfinished)})
+    write_json(statistics_path(path), {"columns": columns, "rows": len(index), **written})
     unfinished.replace(path)
 
 

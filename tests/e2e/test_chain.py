@@ -123,7 +123,7 @@ def test_one_more_day_of_bars_adds_that_day(calm, first_run):
     kept = {name: digest for name, digest in before["files"].items() if name not in POINTERS}
     assert kept.items() <= after["files"].items()
     new = set(after["files"]) - set(before["files"])
-    assert len([name for name in new if name.startswith("features/partitions/")]) == 1
+    assert len([name for name in new if name.startswith("features/partitions/") and name.endswith(".parquet")]) == 1
     days = {row[0] for row in after["history"]["score_batch"]} - {row[0] for row in before["history"]["score_batch"]}
     manifest = read_json(calm.home / "data" / "vintages" / state_version(calm) / "manifest.json")
     assert days == {manifest["last_date"]}
