@@ -79,9 +79,7 @@ class Vintage:
         first, last = pd.Timestamp(start or self.first_date), pd.Timestamp(end or self.last_date)
         for year in self.manifest["years"]:
             if first.year <= int(year) <= last.year:
-                begin = max(pd.Timestamp(int(year), 1, 1), pd.Timestamp(self.first_date))
-                until = min(pd.Timestamp(int(year), 12, 31), pd.Timestamp(self.last_date))
-                whole = first <= begin and until <= last
+                whole = first <= pd.Timestamp(int(year), 1, 1) and pd.Timestamp(int(year), 12, 31) <= last
                 yield pq.read_table(
                     self.path / BARS / f"{year}.parquet",
                     columns=[DATETIME, INSTRUMENT, *fields],

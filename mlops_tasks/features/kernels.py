@@ -2,8 +2,8 @@
 
 `run_block` takes one instrument after the other through all steps of a program. A step reads and fills buffers (one
 float64 value a calendar row of the instrument) on the rows that are needed of it and no others, so that a series stays
-in the processor's nearest cache from step to step. Results that are wanted by day are gathered as float32 for a block of
-instruments first, because there the values of one day lie side by side.
+in the processor's nearest cache from step to step. Results that are wanted by day are gathered as float32 for a block
+of instruments first, because there the values of one day lie side by side.
 
 A window is the last `window` rows, fewer at a series' beginning; NaN and infinite values are left out, as pandas leaves
 them out, and a window with none left is NaN. A window of n rows is put together from two shorter ones, one behind the
