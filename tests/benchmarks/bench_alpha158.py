@@ -27,26 +27,13 @@ CALLS = 5
 
 def run() -> dict:
     """Both sides, and how far apart their values are."""
-    from mlops_tasks.config import Settings
-    from mlops_tasks.data.qlib_store import write_qlib_store
-
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        vintage = make_bars(home)
-        store = write_qlib_store(Settings(home=home), vintage)
-        compiled = in_process(__name__, "compile", home, vintage.data_version)
-        ours = in_process(__name__, "ours", home, vintage.data_version)
-        peer = in_process(__name__, "peer", home, str(store))
-        mine, theirs = np.load(home / "ours.npy", mmap_mode="r"), np.load(home / "peer.npy", mmap_mode="r")
-        assert mine.shape == theirs.shape, (mine.shape, theirs.shape)
-        apart = np.array([compare(a, b) for a, b in zip(mine, theirs, strict=True)])
+    compiled, ours, peer, agreement = both_sides(__name__, "compile")
     return {
         "name": "alpha158",
         "ours": ours["median_s"],
         "peer": peer["seconds"],
         "unit": "s",
         "ratio": round(peer["seconds"] / ours["median_s"], 1),
-        "rows": int(mine.shape[1]),
         "ours_cpu_s": ours["median_cpu_s"],
         "ratio_first_call": round(peer["seconds"] / (ours["import_s"] + ours["first_s"]), 1),
         "ours_first_call_s": ours["first_s"],
@@ -54,10 +41,32 @@ def run() -> dict:
         "compile_s": compiled["first_s"],
         "ours_store_s": ours["store_s"],
         "peak_mb": ours["peak_mb"],
+        **agreement,
+    }
+
+
+def both_sides(module: str, warm_up: str) -> tuple[dict, dict, dict, dict]:
+    """Results of the warm-up, of ours and of the peer on the same bars, and how far apart the last two are."""
+    from mlops_tasks.config import Settings
+    from mlops_tasks.data.qlib_store import write_qlib_store
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        vintage = make_bars(home)
+        store = write_qlib_store(Settings(home=home), vintage)
+        warm = in_process(module, warm_up, home, vintage.data_version)
+        ours = in_process(module, "ours", home, vintage.data_version)
+        peer = in_process(module, "peer", home, str(store))
+        mine, theirs = np.load(home / "ours.npy", mmap_mode="r"), np.load(home / "peer.npy", mmap_mode="r")
+        assert mine.shape == theirs.shape, (mine.shape, theirs.shape)
+        apart = np.array([compare(a, b) for a, b in zip(mine, theirs, strict=True)])
+    agreement = {
+        "rows": int(mine.shape[1]),
         "max_abs_diff": float(apart[:, 0].max()),
         "agreement": round(float(1 - apart[:, 1].mean()), 6),
         "different_nan": int(apart[:, 2].sum()),
     }
+    return warm, ours, peer, agreement
 
 
 def make_bars(home: Path, instruments: int = INSTRUMENTS, days: int = DAYS):

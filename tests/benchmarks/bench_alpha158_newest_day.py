@@ -6,14 +6,12 @@ from bars in the store to features in memory. `agreement` is as there.
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from tests.benchmarks.bench_alpha158 import PROCESSES, compare, import_libraries, make_bars, timed
-from tests.benchmarks.processes import in_process
+from tests.benchmarks.bench_alpha158 import PROCESSES, both_sides, import_libraries, timed
 
 LOOKBACK_DAYS = 95
 """Days before the newest one that hold the 60 trading days which the longest window needs."""
@@ -21,31 +19,17 @@ LOOKBACK_DAYS = 95
 
 def run() -> dict:
     """Both sides, and how far apart their values are."""
-    from mlops_tasks.config import Settings
-    from mlops_tasks.data.qlib_store import write_qlib_store
-
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        vintage = make_bars(home)
-        store = write_qlib_store(Settings(home=home), vintage)
-        in_process(__name__, "ours", home, vintage.data_version)
-        ours = in_process(__name__, "ours", home, vintage.data_version)
-        peer = in_process(__name__, "peer", home, str(store), vintage.last_date)
-        mine, theirs = np.load(home / "ours.npy"), np.load(home / "peer.npy")
-        assert mine.shape == theirs.shape, (mine.shape, theirs.shape)
-        apart = np.array([compare(a, b) for a, b in zip(mine, theirs, strict=True)])
+    _, ours, peer, agreement = both_sides(__name__, "ours")
     return {
         "name": "alpha158_newest_day",
         "ours": ours["median_s"],
         "peer": peer["seconds"],
         "unit": "s",
         "ratio": round(peer["seconds"] / ours["median_s"], 1),
-        "rows": int(mine.shape[1]),
         "ours_cpu_s": ours["median_cpu_s"],
         "ours_first_call_s": ours["first_s"],
         "ours_import_s": ours["import_s"],
-        "agreement": round(float(1 - apart[:, 1].mean()), 6),
-        "different_nan": int(apart[:, 2].sum()),
+        **agreement,
     }
 
 
@@ -83,7 +67,7 @@ def compute_newest(home: Path, data_version: str):
     return compute_values(definition, panel, panel.positions(panel.bar_order(first_row=len(calendar) - 1)))
 
 
-def measure_peer(home: Path, store: str, day: str) -> dict:
+def measure_peer(home: Path, store: str) -> dict:
     """Qlib's loader on that day alone; nothing of mlops_tasks is imported."""
     import qlib
     from qlib.contrib.data.loader import Alpha158DL
@@ -91,7 +75,7 @@ def measure_peer(home: Path, store: str, day: str) -> dict:
 
     qlib.init(provider_uri=store, region="us", kernels=PROCESSES, joblib_backend="multiprocessing")
     texts, _ = Alpha158DL.get_feature_config()
-    instruments = D.instruments("all")
+    instruments, day = D.instruments("all"), D.calendar()[-1]
     frame, seconds, _ = timed(lambda: D.features(instruments, texts, start_time=day, end_time=day, freq="day"))
     np.save(home / "peer.npy", frame.swaplevel().sort_index().to_numpy(np.float32).T)
     return {"seconds": round(seconds, 2)}
@@ -100,4 +84,4 @@ def measure_peer(home: Path, store: str, day: str) -> dict:
 SIDES = {"ours": measure_ours, "peer": measure_peer}
 
 if __name__ == "__main__":
-    print(json.dumps(SIDES[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])))
+    print(json.dumps(SIDES[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])))
