@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT, LABEL
+from mlops_tasks.columns import CLOSE, DATETIME, LABEL
 from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import ConfigError
 
@@ -65,14 +65,8 @@ def forward_returns(vintage: Vintage, horizons: Iterable[int]) -> pd.DataFrame:
     bars = vintage.adjusted_bars(fields=(CLOSE,))
     panel = build_panel(bars, pd.DatetimeIndex(np.unique(bars[DATETIME])), [CLOSE])
     order = panel.bar_order()
-    index = pd.MultiIndex(
-        levels=[panel.calendar, panel.instruments],
-        codes=[panel.rows[order], panel.codes[order]],
-        names=[DATETIME, INSTRUMENT],
-        verify_integrity=False,
-    )
     values = evaluate(plan, panel, panel.positions(order))
-    return pd.DataFrame(values.T, index=index, columns=list(plan.names))
+    return pd.DataFrame(values.T, index=panel.index(order), columns=list(plan.names))
 
 
 def forward_return(vintage: Vintage, horizon: int) -> pd.Series:

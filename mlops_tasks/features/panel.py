@@ -45,6 +45,15 @@ class Panel:
         kept = np.flatnonzero(self.has_bar & (self.rows >= first_row))
         return kept[np.argsort(self.rows[kept], kind="stable")]
 
+    def index(self, order: IntArray) -> pd.MultiIndex:
+        """Datetime and instrument of the values in `order`."""
+        return pd.MultiIndex(
+            levels=[self.calendar, self.instruments],
+            codes=[self.rows[order], self.codes[order]],
+            names=[DATETIME, INSTRUMENT],
+            verify_integrity=False,
+        )
+
     def positions(self, order: IntArray) -> IntArray:
         """For each value its place in `order`, -1 for those that are not in it."""
         places = np.full(int(self.offsets[-1]), -1, np.int64)

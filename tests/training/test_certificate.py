@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 
 from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT
 from mlops_tasks.config import CertificateSettings, Settings, load_settings
-from mlops_tasks.data.vintages import Vintage, publish
+from mlops_tasks.data.vintages import publish
 from mlops_tasks.errors import LeakError, StageError
 from mlops_tasks.features.partitions import write_partition
 from mlops_tasks.features.store import FeatureStore
@@ -22,15 +22,7 @@ from mlops_tasks.training.artefact import artefact_digest
 from mlops_tasks.training.certificate import certificate_of, certificate_path, certify, find_certificate
 from mlops_tasks.training.plan import RunPlan, make_plan
 from tests.features.market import awkward_bars, make_vintage
-
-
-@dataclass(frozen=True)
-class Market:
-    """A home folder with a published vintage and its features."""
-
-    settings: Settings
-    vintage: Vintage
-    feature_version: str
+from tests.training.conftest import Market
 
 
 @pytest.fixture(scope="module")

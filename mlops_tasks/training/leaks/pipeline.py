@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL
+from mlops_tasks.columns import DATETIME, LABEL
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import BoolArray, Vintage
 from mlops_tasks.features.labels import forward_return
@@ -83,14 +83,8 @@ def compute_features(definition: FeatureSet, vintage: Vintage) -> FeatureReader:
     def read(first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
         begin, end = panel.calendar.searchsorted(first), panel.calendar.searchsorted(last, "right")
         order = by_day[np.searchsorted(rows, begin) : np.searchsorted(rows, end)]
-        index = pd.MultiIndex(
-            levels=[panel.calendar, panel.instruments],
-            codes=[panel.rows[order], panel.codes[order]],
-            names=[DATETIME, INSTRUMENT],
-            verify_integrity=False,
-        )
         values = compute_values(definition, panel, panel.positions(order))
-        return pd.DataFrame(values.T, index=index, columns=list(definition.names), copy=False)
+        return pd.DataFrame(values.T, index=panel.index(order), columns=list(definition.names), copy=False)
 
     return read
 
