@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
-from mlops_tasks.features.garbage import MANIFEST, POINTERS, files_of, remove
+from mlops_tasks.features.garbage import files_of, remove
 from mlops_tasks.features.partitions import Partition, read_statistics
 from mlops_tasks.features.statistics import ColumnStatistics, merge_columns
-from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.features.store import MANIFEST, POINTERS, FeatureStore
 from mlops_tasks.files import finite_or_none, folder_lock, read_json
 
 _COLUMNS_A_TIME = 16

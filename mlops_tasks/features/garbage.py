@@ -18,11 +18,11 @@ from typing import Any
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_version
 from mlops_tasks.errors import StoreError
+from mlops_tasks.features.store import MANIFEST, PARTITIONS, POINTERS
 from mlops_tasks.files import folder_lock, read_json
 
 log = logging.getLogger(__name__)
 
-MANIFEST, POINTERS, PARTITIONS = "manifest.json", "by_vintage", "partitions"
 _VERSION = re.compile("[0-9a-f]{16}")
 _PARTITION_FILES = (".parquet", ".json")
 """In the order in which they go: a partition without statistics is never seen, statistics without one are garbage."""

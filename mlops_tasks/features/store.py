@@ -31,6 +31,9 @@ from mlops_tasks.files import digest_of, folder_lock, new_folder, read_json, wri
 
 log = logging.getLogger(__name__)
 
+MANIFEST, POINTERS, PARTITIONS = "manifest.json", "by_vintage", "partitions"
+"""File of a version; folders of the store."""
+
 Day: TypeAlias = date | str | pd.Timestamp
 
 
@@ -66,7 +69,7 @@ class FeatureStore:
         self.settings = settings
         self.clock = clock
         self.root = settings.features_dir
-        self.partitions = self.root / "partitions"
+        self.partitions = self.root / PARTITIONS
 
     def compute(
         self,
@@ -270,7 +273,7 @@ class FeatureStore:
             raise StoreError(f"no vintage is recorded as in use at {moment}; give a later moment")
         data_version = publication.data_version
         made = {}
-        for pointer in (self.root / "by_vintage").glob(f"{data_version}.*.json"):
+        for pointer in (self.root / POINTERS).glob(f"{data_version}.*.json"):
             path = self._manifest(read_json(pointer)["feature_version"])
             content = read_json(path) if path.is_file() else {}
             if content.get("feature_set") == feature_set:
@@ -364,7 +367,7 @@ class FeatureStore:
     def _bases(self, vintage: Vintage, definition: FeatureSet) -> list[Base]:
         """Stored features of this definition over other vintages, those first that share most years with this one."""
         found, years = [], vintage.manifest["years"]
-        for pointer in self.root.glob(f"by_vintage/*.{definition.digest}.json"):
+        for pointer in self.root.glob(f"{POINTERS}/*.{definition.digest}.json"):
             try:
                 other = load_vintage(self.settings, pointer.name.partition(".")[0])
                 version = self.get(read_json(pointer)["feature_version"])
@@ -395,10 +398,10 @@ class FeatureStore:
 
     def _pointer(self, data_version: str, feature_set: str) -> Path:
         """Versions are shared by vintages with equal bars, so a manifest cannot name them all."""
-        return self.root / "by_vintage" / f"{data_version}.{feature_set}.json"
+        return self.root / POINTERS / f"{data_version}.{feature_set}.json"
 
     def _manifest(self, feature_version: str) -> Path:
-        return self.root / feature_version / "manifest.json"
+        return self.root / feature_version / MANIFEST
 
     def _file(self, partition: Partition) -> Path:
         return self.partitions / f"{partition.digest}.parquet"
