@@ -20,7 +20,7 @@ from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
 from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL
-from mlops_tasks.training.zoo import model_zoo
+from mlops_tasks.training.model_zoo.catalogue import model_zoo
 
 SEGMENT_FORMAT = r"^\d{4}-\d{2}-\d{2}:\d{4}-\d{2}-\d{2}$"
 
@@ -56,7 +56,9 @@ FORM = {
         minItems=1,
         title="Models",
         section="Model",
-        description_md="\n".join(f"* `{n}`: {e.description} {e.recommended_for}" for n, e in model_zoo().items()),
+        description_md="\n".join(
+            f"* `{n}`: {e.description} {' '.join(e.recommended_for)}" for n, e in model_zoo().items()
+        ),
     ),
     "horizon": Param(
         SETTINGS.training.horizon,

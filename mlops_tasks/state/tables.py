@@ -3,7 +3,20 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Date, DateTime, Dialect, Float, MetaData, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 DEPLOYMENT_STATES = ("started", "serving", "rolled_back", "failed")
@@ -145,6 +158,89 @@ class Alert(Base):
     message: Mapped[str] = mapped_column(Text)
 
 
+class TrainingRun(Base):
+    """One attempt at training one model; what happens to it are its events."""
+
+    __tablename__ = "training_run"
+    __table_args__ = (UniqueConstraint("run_id"),)
+
+    run_id: Mapped[str]
+    model: Mapped[str]
+    data_version: Mapped[str]
+    owner: Mapped[str]
+    """Who asked for it; the queue shares between owners."""
+    priority: Mapped[int]
+    request: Mapped[dict[str, Any]]
+    """Plan, feature version and configuration."""
+    at: Mapped[datetime] = mapped_column(default_factory=now, index=True)
+
+
+class TrainingEvent(Base):
+    """One step of a training run. Sequence numbers: 1, 2, 3, ...; the last event, and only it, is terminal."""
+
+    __tablename__ = "training_event"
+    __table_args__ = (
+        UniqueConstraint("run_id", "sequence"),
+        Index(
+            "uq_training_event_terminal",
+            "run_id",
+            unique=True,
+            sqlite_where=text("terminal"),
+            postgresql_where=text("terminal"),
+        ),
+    )
+
+    run_id: Mapped[str]
+    sequence: Mapped[int]
+    kind: Mapped[str]
+    terminal: Mapped[bool]
+    payload: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class TrainingCommand(Base):
+    """What a person asked of a training run: pause, resume, cancel."""
+
+    __tablename__ = "training_command"
+
+    run_id: Mapped[str] = mapped_column(index=True)
+    command: Mapped[str]
+    asked_by: Mapped[str]
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class ResourceEvent(Base):
+    """A step of a request for computing resources: requested, granted, renewed, released."""
+
+    __tablename__ = "resource_event"
+
+    request_id: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str]
+    owner: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class Trial(Base):
+    """One configuration that was tried, with what it reached; the gate deflates by their number and spread."""
+
+    __tablename__ = "trial"
+    __table_args__ = (UniqueConstraint("study", "number"),)
+
+    study: Mapped[str]
+    number: Mapped[int]
+    """Within the study, from 0."""
+    model: Mapped[str]
+    data_version: Mapped[str]
+    horizon: Mapped[int]
+    state: Mapped[str]
+    """`complete`, `pruned` or `failed`."""
+    configuration: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any]]
+    """Metrics of the validation segment, and `daily`: its rank IC day by day."""
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
 TABLES: tuple[type[Base], ...] = (
     GateDecision,
     Deployment,
@@ -153,4 +249,9 @@ TABLES: tuple[type[Base], ...] = (
     ModelComparison,
     Publication,
     Alert,
+    TrainingRun,
+    TrainingEvent,
+    TrainingCommand,
+    ResourceEvent,
+    Trial,
 )

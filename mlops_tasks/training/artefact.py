@@ -1,78 +1,29 @@
 """A trained model as plain files: no pickle, every byte under a digest.
 
 model.json        manifest: what the model is, what it was trained on, the SHA-256 of every other file
-model.txt         LightGBM's own text format (family lightgbm)
-linear.json       coefficients and intercept (family linear)
 processors.json   what is done to features before the model sees them
+and the files of the model's family, see `model_zoo/`
 """
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mlops_tasks.columns import SCORE
 from mlops_tasks.errors import DigestMismatchError, TrainingError
 from mlops_tasks.files import digest_of, digest_of_file, read_json, write_json
+from mlops_tasks.training.model_zoo.family import FAMILIES, Predictor, find_family
 from mlops_tasks.training.processors import FittedProcessors
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "model.json"
 PROCESSORS = "processors.json"
-
-FloatArray = npt.NDArray[np.floating[Any]]
-
-
-class Predictor(Protocol):
-    """What turns a processed feature matrix into scores."""
-
-    def predict(self, features: FloatArray) -> FloatArray:
-        """Scores, shape (n,), of a matrix of shape (n, features)."""
-        ...
-
-
-@dataclass(frozen=True)
-class LightGBMPredictor:
-    """Trees in LightGBM's text format, cut at the best iteration when they were saved."""
-
-    path: Path
-    threads: int
-
-    @cached_property
-    def booster(self) -> Any:
-        """The loaded booster."""
-        import lightgbm
-
-        return lightgbm.Booster(model_file=str(self.path))
-
-    def predict(self, features: FloatArray) -> FloatArray:
-        scores: FloatArray = self.booster.predict(features, num_threads=self.threads)
-        return scores
-
-
-@dataclass(frozen=True)
-class LinearPredictor:
-    """score = features @ coefficients + intercept, in float64."""
-
-    path: Path
-
-    @cached_property
-    def weights(self) -> tuple[FloatArray, float]:
-        """Coefficients, shape (features,), and intercept."""
-        content = read_json(self.path)
-        return np.asarray(content["coefficients"], dtype=np.float64), float(content["intercept"])
-
-    def predict(self, features: FloatArray) -> FloatArray:
-        coefficients, intercept = self.weights
-        # Over contiguous rows einsum sums each row in the same order, however many there are; a BLAS product does not.
-        return np.einsum("ij,j->i", np.ascontiguousarray(features, dtype=np.float64), coefficients) + intercept
 
 
 @dataclass(frozen=True)
@@ -102,14 +53,10 @@ class ModelArtefact:
             path = folder / name
             if not path.is_file() or digest_of_file(path) != expected:
                 raise DigestMismatchError(f"{path}: content is not what {MANIFEST} recorded; restore it or train again")
-        predictors: dict[str, Predictor] = {
-            "lightgbm": LightGBMPredictor(folder / "model.txt", threads),
-            "linear": LinearPredictor(folder / "linear.json"),
-        }
-        if manifest["family"] not in predictors:
-            raise TrainingError(f"{folder}: unknown family {manifest['family']!r}; known: {', '.join(predictors)}")
+        if manifest["family"] not in FAMILIES:
+            raise TrainingError(f"{folder}: unknown family {manifest['family']!r}; known: {', '.join(FAMILIES)}")
         processors = FittedProcessors.from_json(read_json(folder / PROCESSORS))
-        return cls(folder, manifest, processors, predictors[manifest["family"]])
+        return cls(folder, manifest, processors, find_family(manifest["family"]).load(folder, manifest, threads))
 
     @property
     def feature_names(self) -> list[str]:

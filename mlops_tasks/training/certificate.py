@@ -18,8 +18,8 @@ from mlops_tasks.training.engine import ENGINE_VERSION as TRAINING_VERSION
 from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
 from mlops_tasks.training.leaks.known import cut_days
 from mlops_tasks.training.leaks.pipeline import production
+from mlops_tasks.training.model_zoo.catalogue import zoo_entry
 from mlops_tasks.training.plan import RunPlan
-from mlops_tasks.training.zoo import zoo_entry
 
 log = logging.getLogger(__name__)
 

@@ -127,3 +127,13 @@ def qlib_dataset(data: LearningData, processors: FittedProcessors, label_process
         ],
     )
     return DatasetH(handler, segments={n: tuple(map(pd.Timestamp, data.segments[n])) for n in LEARNING_SEGMENTS})
+
+
+def learned_labels(data: LearningData, label_processor: str) -> pd.DataFrame:
+    """The label of the rows that Qlib gives a model to learn from."""
+    from qlib.data.dataset.handler import DataHandlerLP
+
+    narrow = LearningData(data.features.iloc[:, :1], data.label, data.segments)
+    dataset = qlib_dataset(narrow, FittedProcessors(), label_processor)
+    learned: pd.DataFrame = dataset.handler.fetch(col_set=LABEL, data_key=DataHandlerLP.DK_L)
+    return learned

@@ -15,13 +15,16 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import digest_of, new_folder, write_json
 from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manifest
-from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data, qlib_dataset
+from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data
+from mlops_tasks.training.model_zoo.family import find_family
 from mlops_tasks.training.plan import RunPlan
-from mlops_tasks.training.zoo import zoo_entry
+from mlops_tasks.training.problem import learning_problem
+from mlops_tasks.training.session import TrainingSession
 
 log = logging.getLogger(__name__)
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raise it when the same plan would train another model: training keys depend on it."""
 
 
@@ -48,12 +51,12 @@ class UnifiedQlibTrainingEngine:
         ConfigError, TrainingError
             The model is unknown, or the data cannot be learned from.
         """
-        entry = zoo_entry(model)
+        config = resolve_config(model, seed=plan.seed)
         data = load_learning_data(self.settings, plan, feature_version)
         configuration = {
             "engine_version": ENGINE_VERSION,
             "model": model,
-            "model_config": entry.model_dump(mode="json", exclude={"description", "recommended_for"}),
+            "model_config": config.model_dump(mode="json"),
             "horizon": plan.horizon,
             "seed": plan.seed,
             "portfolio": {"topk": plan.topk, "n_drop": plan.n_drop},
@@ -75,15 +78,13 @@ class UnifiedQlibTrainingEngine:
         return target
 
     def _train_into(self, folder: Path, lineage: dict[str, Any], data: LearningData) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
-            from mlops_tasks.training.families import FAMILIES
-
-        entry = zoo_entry(lineage["model"])
+        config = TrainingConfig.model_validate(lineage["model_config"])
         started = time.monotonic()
-        processors = fit_processors(data, entry.feature_processors)
-        dataset = qlib_dataset(data, processors, entry.label_processor)
-        family = FAMILIES[entry.family](entry.hyperparameters, lineage["seed"], self.settings.training.threads)
-        result = family.fit(dataset)
+        with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
+            family = find_family(config.family)()
+        session = TrainingSession(config, threads=self.settings.training.threads)
+        processors = fit_processors(data, config.feature_processors)
+        result = family.fit(learning_problem(data, processors, config.label_processor), session)
 
         model_folder = folder / "model"
         model_folder.mkdir()
@@ -100,12 +101,14 @@ class UnifiedQlibTrainingEngine:
             "seed",
         )
         manifest = {name: lineage[name] for name in names}
-        write_manifest(model_folder, {**manifest, "family": entry.family, "feature_names": list(data.features.columns)})
+        write_manifest(
+            model_folder, {**manifest, "family": config.family, "feature_names": list(data.features.columns)}
+        )
 
         predictions = self._predict(ModelArtefact.load(model_folder, self.settings.training.threads), data)
         predictions.to_parquet(folder / "predictions.parquet", index=False)
         write_json(folder / "plan.json", lineage)
-        write_json(folder / "curves.json", result.curves)
+        write_json(folder / "curves.json", session.curves())
         write_json(folder / "importance.json", result.importance)
         write_json(
             folder / "metrics.json",

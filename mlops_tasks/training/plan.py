@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mlops_tasks.config import DateRange, Section, Settings, check_segments
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.features.sets import find_feature_set
-from mlops_tasks.training.zoo import zoo_entry
+from mlops_tasks.training.model_zoo.catalogue import zoo_entry
 
 TRAIN_SHARE, VALID_SHARE = 0.6, 0.2
 """Shares of the labelled dates when no segments are given; the rest is the test segment."""

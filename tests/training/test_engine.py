@@ -66,7 +66,7 @@ def test_the_folder_holds_all_that_later_stages_read(trained, model):
 
 def test_the_curves_show_every_iteration(trained):
     """LightGBM's loss on train and valid, one value an iteration, the best one inside."""
-    curves = read_json(trained["lightgbm"] / "curves.json")["l2"]
+    curves = read_json(trained["lightgbm"] / "curves.json")["loss"]
     best = read_json(trained["lightgbm"] / "metrics.json")["best_iteration"]
     assert len(curves["train"]) == len(curves["valid"]) >= best > 0
     assert int(np.argmin(curves["valid"])) + 1 == best
@@ -149,11 +149,11 @@ def test_the_lightgbm_model_is_qlibs_own(plan, learning_data, trained):
     import lightgbm
     from qlib.contrib.model.gbdt import LGBModel
 
-    from mlops_tasks.training.zoo import zoo_entry
+    from mlops_tasks.training.model_zoo.catalogue import zoo_entry
 
     dataset = qlib_dataset(learning_data, FittedProcessors(), "CSZScoreNorm")
     extra = {"seed": plan.seed, "num_threads": 2, "deterministic": True, "force_row_wise": True}
-    theirs = LGBModel(**{**zoo_entry("lightgbm").hyperparameters, **extra})
+    theirs = LGBModel(**{**zoo_entry("lightgbm").defaults(), **extra})
     (train, _), (valid, _) = theirs._prepare_data(dataset)
     stop = lightgbm.early_stopping(50, verbose=False)
     booster = lightgbm.train(theirs.params, train, 1000, valid_sets=[train, valid], callbacks=[stop])

@@ -7,13 +7,13 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from mlops_tasks.columns import DATETIME, LABEL
+from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import BoolArray, Vintage
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.training.dataset import LearningData, fit_processors, learning_data, qlib_dataset
+from mlops_tasks.training.dataset import LearningData, fit_processors, learned_labels, learning_data
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training.processors import FittedProcessors
 
@@ -87,16 +87,6 @@ def compute_features(definition: FeatureSet, vintage: Vintage) -> FeatureReader:
         return pd.DataFrame(values.T, index=panel.index(order), columns=list(definition.names), copy=False)
 
     return read
-
-
-def learned_labels(data: LearningData, label_processor: str) -> pd.DataFrame:
-    """The label of the rows that Qlib gives a model to learn from."""
-    from qlib.data.dataset.handler import DataHandlerLP
-
-    narrow = LearningData(data.features.iloc[:, :1], data.label, data.segments)
-    dataset = qlib_dataset(narrow, FittedProcessors(), label_processor)
-    learned: pd.DataFrame = dataset.handler.fetch(col_set=LABEL, data_key=DataHandlerLP.DK_L)
-    return learned
 
 
 def seen_features(data: LearningData, processors: FittedProcessors, rows: slice) -> pd.DataFrame:

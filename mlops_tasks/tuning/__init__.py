@@ -1,0 +1,1 @@
+"""Choice of the algorithm and search for its hyper-parameters."""
