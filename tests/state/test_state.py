@@ -16,7 +16,6 @@ from mlops_tasks.errors import ConfigError, StoreError
 from mlops_tasks.state import history
 from mlops_tasks.state.database import engine, newest_revision, reading, session, upgrade
 from mlops_tasks.state.tables import (
-    TABLES,
     Alert,
     Base,
     Deployment,
