@@ -237,6 +237,9 @@ class TrainingSettings(Section):
     seed: int = Field(42, ge=0)
     threads: int = Field(2, ge=1)
     time_limit_s: float = Field(3600, gt=0)
+    """Of one training, the time in which it was paused not counted."""
+    cancel_grace_s: float = Field(30, ge=0)
+    """How long a cancelled training may take to end by itself before its processes are killed, in seconds."""
 
     @field_validator("train", "valid", "test", mode="before")
     @classmethod
@@ -343,6 +346,16 @@ class Settings(Section):
     def training_dir(self) -> Path:
         """One folder a training, by training key."""
         return self.home / "training"
+
+    @cached_property
+    def checkpoints_dir(self) -> Path:
+        """Newest checkpoint of each unfinished training, by training key."""
+        return self.home / "training_checkpoints"
+
+    @cached_property
+    def training_runs_dir(self) -> Path:
+        """What the processes of a training run under way share, by run id."""
+        return self.home / "training_runs"
 
     @cached_property
     def reports_dir(self) -> Path:

@@ -32,6 +32,10 @@ class TrainingError(MlopsError, ValueError):
     """A training cannot be run as it was configured."""
 
 
+class TrainingCancelledError(MlopsError, RuntimeError):
+    """Somebody ended a training before its time; nothing of it is kept but its events and its newest checkpoint."""
+
+
 class LeakError(TrainingError):
     """Features, labels or processors know what was not known on their day; nothing is trained on them."""
 

@@ -1,0 +1,179 @@
+"""Training runs, their events and the commands given to them.
+
+Events are numbered 1, 2, 3, ... in each run. A run is open until its terminal event, after which nothing is added.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import and_, insert, select, text
+from sqlalchemy.orm import Session, aliased
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import StoreError
+from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.history import content_digest
+from mlops_tasks.state.tables import TrainingCommand, TrainingEvent, TrainingRun, now
+
+TERMINAL = ("finished", "failed", "cancelled")
+"""Kinds of the event that ends a run."""
+COMMANDS = ("pause", "resume", "cancel")
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event that is to be recorded under a known number."""
+
+    sequence: int
+    kind: str
+    at: datetime
+    payload: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, sequence: int, record: Mapping[str, Any]) -> "NewEvent":
+        """From a record with `kind`, `at` (seconds since the epoch) and `payload`."""
+        return cls(sequence, record["kind"], datetime.fromtimestamp(record["at"], UTC), record["payload"])
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it ends the run."""
+        return self.kind in TERMINAL
+
+    def row(self, run_id: str) -> dict[str, Any]:
+        """Its columns."""
+        content = json.dumps([run_id, self.sequence, self.kind, dict(self.payload)], sort_keys=True)
+        return {
+            "run_id": run_id,
+            "sequence": self.sequence,
+            "kind": self.kind,
+            "terminal": self.terminal,
+            "payload": dict(self.payload),
+            "at": self.at,
+            "content_digest": hashlib.sha256(content.encode()).hexdigest(),
+            "recorded_at": now(),
+        }
+
+
+class RunEndedError(StoreError):
+    """An event was to be added to a run that has its terminal event."""
+
+
+def record_training_run(settings: Settings, run: TrainingRun) -> None:
+    """Add a run."""
+    run.content_digest = content_digest(run)
+    with session(settings) as active:
+        active.add(run)
+
+
+def record_events(settings: Settings, run_id: str, events: Sequence[NewEvent]) -> None:
+    """Add events whose numbers follow one another, in one transaction; those that are there already are left out.
+
+    Raises
+    ------
+    RunEndedError
+        The run ended before the first event that is not there yet.
+    StoreError
+        A number would be left out, or there is no such run.
+    """
+    with session(settings) as active:
+        newest = _newest(active, run_id)
+        rows = [event.row(run_id) for event in events if event.sequence > (newest.sequence if newest else 0)]
+        if not rows:
+            return
+        _check_follows(run_id, newest, rows[0]["sequence"])
+        active.execute(insert(TrainingEvent), rows)
+
+
+def end_run(settings: Settings, run_id: str, kind: str, payload: Mapping[str, Any]) -> bool:
+    """Add a terminal event after the newest; False when the run has ended."""
+    with session(settings) as active:
+        newest = _newest(active, run_id)
+        if newest is not None and newest.terminal:
+            return False
+        event = NewEvent(newest.sequence + 1 if newest else 1, kind, now(), payload)
+        active.execute(insert(TrainingEvent), [event.row(run_id)])
+    return True
+
+
+def _newest(active: Session, run_id: str) -> TrainingEvent | None:
+    """The newest event; other writers of the run wait until the transaction ends (SQLite has one writer anyway)."""
+    known = active.scalar(select(TrainingRun.id).where(TrainingRun.run_id == run_id).with_for_update())
+    if known is None:
+        raise StoreError(f"there is no training run {run_id!r}; `python -m mlops_tasks training list` shows them")
+    query = select(TrainingEvent).where(TrainingEvent.run_id == run_id).order_by(TrainingEvent.sequence.desc()).limit(1)
+    return active.scalars(query).first()
+
+
+def _check_follows(run_id: str, newest: TrainingEvent | None, first: int) -> None:
+    if newest is not None and newest.terminal:
+        raise RunEndedError(f"training run {run_id} ended with event {newest.sequence} ({newest.kind}); start a new run")
+    last = newest.sequence if newest else 0
+    if first != last + 1:
+        raise StoreError(f"training run {run_id}: event {first} would follow event {last}; record those between first")
+
+
+def training_events(settings: Settings, run_id: str, after: int = 0, limit: int | None = None) -> list[TrainingEvent]:
+    """Events of a run with numbers above `after`, in order."""
+    query = select(TrainingEvent).where(TrainingEvent.run_id == run_id, TrainingEvent.sequence > after)
+    with reading(settings) as active:
+        return list(active.scalars(query.order_by(TrainingEvent.sequence).limit(limit)))
+
+
+def newest_training_event(settings: Settings, run_id: str, kinds: Sequence[str] = ()) -> TrainingEvent | None:
+    """The newest event of a run, of some kinds where they are given."""
+    query = select(TrainingEvent).where(TrainingEvent.run_id == run_id)
+    if kinds:
+        query = query.where(TrainingEvent.kind.in_(kinds))
+    with reading(settings) as active:
+        return active.scalars(query.order_by(TrainingEvent.sequence.desc()).limit(1)).first()
+
+
+def training_runs(settings: Settings, limit: int) -> list[TrainingRun]:
+    """The last runs, the newest first."""
+    with reading(settings) as active:
+        return list(active.scalars(select(TrainingRun).order_by(TrainingRun.id.desc()).limit(limit)))
+
+
+def find_training_run(settings: Settings, run_id: str) -> TrainingRun | None:
+    """The run of this id."""
+    with reading(settings) as active:
+        return active.scalars(select(TrainingRun).where(TrainingRun.run_id == run_id)).first()
+
+
+def open_training_runs(settings: Settings) -> list[TrainingRun]:
+    """Runs without a terminal event, the oldest first."""
+    end = aliased(TrainingEvent, name="ending")
+    ended = and_(end.run_id == TrainingRun.run_id, text("ending.terminal"))  # as its partial index has it
+    query = select(TrainingRun).outerjoin(end, ended).where(end.id.is_(None)).order_by(TrainingRun.id)
+    with reading(settings) as active:
+        return list(active.scalars(query))
+
+
+def record_command(settings: Settings, run_id: str, command: str, asked_by: str) -> None:
+    """Add a command to an open run.
+
+    Raises
+    ------
+    StoreError
+        The command is none of `COMMANDS`, or the run is unknown or has ended.
+    """
+    if command not in COMMANDS:
+        raise StoreError(f"command {command!r} is unknown; use one of {', '.join(COMMANDS)}")
+    row = TrainingCommand(run_id=run_id, command=command, asked_by=asked_by)
+    row.content_digest = content_digest(row)
+    with session(settings) as active:
+        newest = _newest(active, run_id)
+        if newest is not None and newest.terminal:
+            raise RunEndedError(f"training run {run_id} has ended ({newest.kind}): there is nothing to {command}")
+        active.add(row)
+
+
+def training_commands(settings: Settings, run_id: str, after: int = 0) -> list[TrainingCommand]:
+    """Commands of a run with row ids above `after`, in order."""
+    query = select(TrainingCommand).where(TrainingCommand.run_id == run_id, TrainingCommand.id > after)
+    with reading(settings) as active:
+        return list(active.scalars(query.order_by(TrainingCommand.id)))
