@@ -22,6 +22,7 @@ from mlops_tasks.state.tables import (
     ModelComparison,
     Publication,
     ScoreBatch,
+    SeedNoise,
 )
 
 Row = TypeVar("Row", bound=Base)
@@ -32,7 +33,7 @@ _NOT_CONTENT = {"id", "content_digest", "recorded_at", "at", "champion_key"}
 def record_gate_decision(settings: Settings, row: GateDecision) -> bool:
     """Add a gate decision; False when an equal one is there."""
     row.champion_key = row.champion_version or 0
-    return _record(settings, row)
+    return record_row(settings, row)
 
 
 def record_deployment(settings: Settings, row: Deployment) -> bool:
@@ -55,22 +56,27 @@ def record_publication(settings: Settings, row: Publication) -> bool:
 
 def record_score_batch(settings: Settings, row: ScoreBatch) -> bool:
     """Add a batch of scores; False when an equal one is there."""
-    return _record(settings, row)
+    return record_row(settings, row)
 
 
 def record_drift_report(settings: Settings, row: DriftReport) -> bool:
     """Add a drift report; False when an equal one is there."""
-    return _record(settings, row)
+    return record_row(settings, row)
 
 
 def record_model_comparison(settings: Settings, row: ModelComparison) -> bool:
     """Add a comparison; False when an equal one is there."""
-    return _record(settings, row)
+    return record_row(settings, row)
+
+
+def record_seed_noise(settings: Settings, row: SeedNoise) -> bool:
+    """Add what several seeds of one configuration reached; False when an equal row is there."""
+    return record_row(settings, row)
 
 
 def record_alert(settings: Settings, row: Alert) -> bool:
     """Add an alert; False when an equal one is there."""
-    return _record(settings, row)
+    return record_row(settings, row)
 
 
 def latest_gate_decision(settings: Settings, training_key: str | None = None) -> GateDecision | None:
@@ -104,6 +110,11 @@ def latest_drift_report(settings: Settings, model_version: int | None = None) ->
     return _latest(settings, DriftReport, model_version=model_version)
 
 
+def latest_seed_noise(settings: Settings, configuration: str) -> SeedNoise | None:
+    """The newest of a configuration, by `evaluation.seed_noise.configuration_key`."""
+    return _latest(settings, SeedNoise, configuration=configuration)
+
+
 def latest_model_comparison(settings: Settings, challenger_version: int | None = None) -> ModelComparison | None:
     """The newest comparison, of one challenger where it is given."""
     return _latest(settings, ModelComparison, challenger_version=challenger_version)
@@ -133,7 +144,8 @@ def content_digest(row: Base) -> str:
     return digest_of(values, length=64)
 
 
-def _record(settings: Settings, row: Base) -> bool:
+def record_row(settings: Settings, row: Base) -> bool:
+    """Add a row of any table; False when one with its natural key is there."""
     row.content_digest = content_digest(row)
     values = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name != "id"}
     with session(settings) as active:

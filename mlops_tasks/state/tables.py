@@ -241,6 +241,20 @@ class Trial(Base):
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
+class SeedNoise(Base):
+    """What several seeds of one configuration reached on one vintage: how much of a difference is the seed's."""
+
+    __tablename__ = "seed_noise"
+    __table_args__ = (UniqueConstraint("configuration", "data_version", "content_digest"),)
+
+    configuration: Mapped[str]
+    """`evaluation.seed_noise.configuration_key`."""
+    model: Mapped[str]
+    data_version: Mapped[str]
+    result: Mapped[dict[str, Any]]
+    """Metric to the value of each seed: `{"test_rank_ic_mean": {"0": 0.031, "1": 0.029}}`."""
+
+
 TABLES: tuple[type[Base], ...] = (
     GateDecision,
     Deployment,
@@ -254,4 +268,5 @@ TABLES: tuple[type[Base], ...] = (
     TrainingCommand,
     ResourceEvent,
     Trial,
+    SeedNoise,
 )

@@ -1,4 +1,4 @@
-"""Training runs, their events and commands; resource requests; trials. All append-only."""
+"""Training runs, their events and commands; resource requests; trials; seed noise. All append-only."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,7 +6,7 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
-TABLES = ("training_run", "training_event", "training_command", "resource_event", "trial")
+TABLES = ("training_run", "training_event", "training_command", "resource_event", "trial", "seed_noise")
 
 
 def upgrade() -> None:
@@ -67,6 +67,14 @@ def upgrade() -> None:
         sa.Column("result", sa.JSON(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.UniqueConstraint("study", "number", name="uq_trial"),
+    )
+    _create_table(
+        "seed_noise",
+        sa.Column("configuration", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("data_version", sa.String(), nullable=False),
+        sa.Column("result", sa.JSON(), nullable=False),
+        sa.UniqueConstraint("configuration", "data_version", "content_digest", name="uq_seed_noise"),
     )
     for table in TABLES:
         _refuse_changes(table)

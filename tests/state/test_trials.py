@@ -1,0 +1,75 @@
+"""Trials and seed noise in the operational database."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import StoreError
+from mlops_tasks.state import history
+from mlops_tasks.state.tables import SeedNoise, Trial
+from mlops_tasks.state.trials import daily_rank_ics, record_trial, trials_of, trials_on
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of an empty database."""
+    return Settings(home=tmp_path)
+
+
+def trial(study: str, number: int, **changes: object) -> Trial:
+    values = {"model": "lightgbm", "data_version": "d1", "horizon": 1, "state": "complete", "configuration": {"a": 1}}
+    values |= {"result": {"valid_rank_ic_mean": 0.02, "daily": {"2024-01-05": 0.03, "2024-01-08": None}}}
+    return Trial(study=study, number=number, **(values | changes))
+
+
+def test_trials_come_back_by_study_and_by_problem_in_order(settings: Settings) -> None:
+    """A number is recorded once; a study has its own trials, a vintage and horizon those of all studies."""
+    for study, number, changes in (("b", 1, {}), ("b", 0, {}), ("a", 0, {}), ("c", 0, {"horizon": 5})):
+        assert record_trial(settings, trial(study, number, **changes))
+    assert not record_trial(settings, trial("b", 1, result={"daily": {"2024-01-05": 0.9}}))
+    assert [each.number for each in trials_of(settings, "b")] == [0, 1]
+    assert [(each.study, each.number) for each in trials_on(settings, "d1", 1)] == [("a", 0), ("b", 0), ("b", 1)]
+    assert trials_of(settings, "b")[1].result["daily"] == {"2024-01-05": 0.03, "2024-01-08": None}
+
+
+def test_daily_rank_ics_are_one_column_a_trial(settings: Settings) -> None:
+    """Days are sorted, nulls are NaN, and a trial without a series is left out."""
+    later = {"daily": {"2024-01-09": 0.5, "2024-01-05": 0.1}}
+    rows = [trial("a", 0), trial("a", 1, result=later), trial("a", 2, state="failed", result={"reason": "diverged"})]
+    for row in rows:
+        record_trial(settings, row)
+    found = daily_rank_ics(trials_of(settings, "a"))
+    expected = pd.DataFrame(
+        [[0.03, 0.1], [None, None], [None, 0.5]],
+        pd.DatetimeIndex(["2024-01-05", "2024-01-08", "2024-01-09"], name="datetime"),
+        pd.MultiIndex.from_tuples([("a", 0), ("a", 1)], names=["study", "number"]),
+        dtype=float,
+    )
+    pd.testing.assert_frame_equal(found, expected, check_index_type=False)
+    assert daily_rank_ics(rows[2:]).shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"state": "won"}, "complete, pruned, failed"), ({"result": {"valid_rank_ic_mean": 1.0}}, "result.daily")],
+)
+def test_a_trial_that_could_not_be_judged_is_refused(
+    settings: Settings, changes: dict[str, object], message: str
+) -> None:
+    """An unknown state, and a complete trial without its daily series, are errors that name the trial."""
+    with pytest.raises(StoreError, match=f"trial 3 of study s: .*{message}"):
+        record_trial(settings, trial("s", 3, **changes))
+
+
+def test_the_newest_seed_noise_of_a_configuration_is_found(settings: Settings) -> None:
+    """A second measurement follows the first; the same one again leaves no row."""
+    added = []
+    for value in (0.01, 0.02, 0.02):
+        row = SeedNoise(configuration="c", model="mlp", data_version="d1", result={"test_ic_mean": {"0": value}})
+        added.append(history.record_seed_noise(settings, row))
+    assert added == [True, True, False]
+    newest = history.latest_seed_noise(settings, "c")
+    assert newest is not None and newest.result == {"test_ic_mean": {"0": 0.02}}
+    assert history.latest_seed_noise(settings, "other") is None
