@@ -30,6 +30,9 @@ class RunPlan(Section):
     topk: int = Field(ge=1)
     n_drop: int = Field(ge=0)
     deployment_strategy: Literal["blue_green", "shadow"] = "blue_green"
+    study: str | None = None
+    """The search whose trials the hyper-parameters were chosen from; the gate deflates by them. No part of what is
+    learned, so it does not change a training's key."""
 
     @field_validator("models")
     @classmethod
