@@ -14,7 +14,7 @@ from mlops_tasks.errors import LeakError
 from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, read_json, write_json
-from mlops_tasks.training.engine import ENGINE_VERSION as TRAINING_VERSION
+from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
 from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
 from mlops_tasks.training.leaks.known import cut_days
 from mlops_tasks.training.leaks.pipeline import production

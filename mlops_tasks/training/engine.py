@@ -1,31 +1,33 @@
 """UnifiedQlibTrainingEngine: one way from a plan to a trained artefact, whatever the model family."""
 
-import contextlib
-import io
 import logging
-import time
+import secrets
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import TrainingError
-from mlops_tasks.files import digest_of, new_folder, write_json
-from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manifest
+from mlops_tasks.state.tables import TrainingRun, now
+from mlops_tasks.state.training_runs import record_training_run
 from mlops_tasks.training.configuration import TrainingConfig, resolve_config
-from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data
-from mlops_tasks.training.model_zoo.family import find_family
 from mlops_tasks.training.plan import RunPlan
-from mlops_tasks.training.problem import learning_problem
-from mlops_tasks.training.session import TrainingSession
+from mlops_tasks.training.run_folder import FitRequest, RunFolder
+from mlops_tasks.training.supervision import Supervisor, end_lost_runs, this_process
 
 log = logging.getLogger(__name__)
 
-ENGINE_VERSION = 2
-"""Raise it when the same plan would train another model: training keys depend on it."""
+
+@dataclass(frozen=True)
+class TrainingHandle:
+    """A run that was created and waits to be supervised, in the process that created it."""
+
+    run_id: str
+    supervisor: Supervisor
+
+    def supervise(self) -> Path:
+        """Train, and see the run to its end; the training folder. Errors as for `UnifiedQlibTrainingEngine.train`."""
+        folder = self.supervisor.run()
+        log.info("run %s: trained as %s", self.run_id, folder.name)
+        return folder
 
 
 class UnifiedQlibTrainingEngine:
@@ -33,13 +35,17 @@ class UnifiedQlibTrainingEngine:
 
     The folder's name, the training key, is the digest of the numbers that the model learns from, its configuration and
     the seed: the same problem is never trained twice, and a restarted training ends in the same folder.
+
+    Each attempt is a run with an event stream (`events.py`) that ends with exactly one of finished, failed, cancelled.
+    It trains in a process of its own, can be paused, resumed and cancelled (`control.py`), and goes on from the
+    checkpoint that an earlier attempt at the same training left.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def train(self, plan: RunPlan, feature_version: str, model: str) -> Path:
-        """Train one model of the plan.
+    def train(self, plan: RunPlan, feature_version: str, model: str | TrainingConfig) -> Path:
+        """Train one model of the plan, given by its name in the zoo or by its whole configuration.
 
         Returns
         -------
@@ -49,97 +55,39 @@ class UnifiedQlibTrainingEngine:
         Raises
         ------
         ConfigError, TrainingError
-            The model is unknown, or the data cannot be learned from.
+            The model is unknown, or the data cannot be learned from, or the training diverges.
+        TrainingCancelledError
+            Somebody cancelled it.
+        StageTimeoutError, StageError
+            The training process ran past `training.time_limit_s`, or died.
         """
-        config = resolve_config(model, seed=plan.seed)
-        data = load_learning_data(self.settings, plan, feature_version)
-        configuration = {
-            "engine_version": ENGINE_VERSION,
-            "model": model,
-            "model_config": config.model_dump(mode="json"),
-            "horizon": plan.horizon,
-            "seed": plan.seed,
-            "portfolio": {"topk": plan.topk, "n_drop": plan.n_drop},
-        }
-        key = digest_of({**configuration, "learning_data": data.digest()})
-        target = self.settings.training_dir / key
-        if target.is_dir():
-            log.info("%s: already trained as %s", model, key)
-            return target
-        lineage = {
-            **plan.model_dump(mode="json"),
-            **configuration,
-            "training_key": key,
-            "feature_version": feature_version,
-        }
-        with new_folder(target) as folder:
-            self._train_into(folder, lineage, data)
-        log.info("%s: trained as %s", model, key)
-        return target
+        return self.start(plan, feature_version, model).supervise()
 
-    def _train_into(self, folder: Path, lineage: dict[str, Any], data: LearningData) -> None:
-        config = TrainingConfig.model_validate(lineage["model_config"])
-        started = time.monotonic()
-        with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
-            family = find_family(config.family)()
-        session = TrainingSession(config, threads=self.settings.training.threads)
-        processors = fit_processors(data, config.feature_processors)
-        result = family.fit(learning_problem(data, processors, config.label_processor), session)
+    def start(self, plan: RunPlan, feature_version: str, model: str | TrainingConfig) -> TrainingHandle:
+        """Check the configuration and create the run; nothing is trained before `supervise`.
 
-        model_folder = folder / "model"
-        model_folder.mkdir()
-        family.save(model_folder)
-        write_json(model_folder / PROCESSORS, processors.to_json())
-        names = (
-            "training_key",
-            "model",
-            "feature_set",
-            "feature_version",
-            "data_version",
-            "horizon",
-            "segments",
-            "seed",
+        Runs that were lost with their processes get their terminal events on the way.
+
+        Raises
+        ------
+        ConfigError
+            The model or a hyper-parameter is unknown or out of range; no run is created.
+        """
+        config = model if isinstance(model, TrainingConfig) else resolve_config(model, seed=plan.seed)
+        end_lost_runs(self.settings)
+        request = FitRequest(plan, feature_version, config)
+        run_id = f"{config.model}-{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        folder = RunFolder.of(self.settings, run_id)
+        folder.write(self.settings, request)
+        run = TrainingRun(
+            run_id=run_id,
+            model=config.model,
+            data_version=plan.data_version,
+            owner="daily",
+            priority=0,
+            request={**request.to_json(), "process": this_process()},
         )
-        manifest = {name: lineage[name] for name in names}
-        write_manifest(
-            model_folder, {**manifest, "family": config.family, "feature_names": list(data.features.columns)}
-        )
-
-        predictions = self._predict(ModelArtefact.load(model_folder, self.settings.training.threads), data)
-        predictions.to_parquet(folder / "predictions.parquet", index=False)
-        write_json(folder / "plan.json", lineage)
-        write_json(folder / "curves.json", session.curves())
-        write_json(folder / "importance.json", result.importance)
-        write_json(
-            folder / "metrics.json",
-            {
-                "best_iteration": result.best_iteration,
-                "train_seconds": round(time.monotonic() - started, 3),
-                "train_rows": int(data.label.iloc[data.rows("train")].notna().sum()),
-                "valid_rows": int(data.label.iloc[data.rows("valid")].notna().sum()),
-            },
-        )
-
-    @staticmethod
-    def _predict(artefact: ModelArtefact, data: LearningData) -> pd.DataFrame:
-        """Scores of valid and test through the saved artefact, so that training and serving agree by construction."""
-        parts = []
-        for segment in ("valid", "test"):
-            rows = data.rows(segment)
-            index = data.features.index[rows]
-            part = pd.DataFrame(
-                {
-                    DATETIME: index.get_level_values(DATETIME),
-                    INSTRUMENT: index.get_level_values(INSTRUMENT),
-                    SEGMENT: segment,
-                    SCORE: artefact.predict(data.features.iloc[rows]).to_numpy(),
-                    LABEL: data.label.iloc[rows].to_numpy(),
-                }
-            )
-            parts.append(part)
-        predictions = pd.concat(parts, ignore_index=True)
-        if not np.isfinite(predictions[SCORE]).all():
-            raise TrainingError(
-                "the trained model scores some rows with no finite number; check features and hyper-parameters"
-            )
-        return predictions
+        record_training_run(self.settings, run)
+        supervisor = Supervisor(self.settings, folder)
+        supervisor.journal.append("created", this_process())
+        return TrainingHandle(run_id, supervisor)

@@ -10,11 +10,16 @@ A family's loop is, for every iteration (boosting round, epoch; from 1):
 and before it `restored = session.restore()`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from mlops_tasks.errors import TrainingError
+from mlops_tasks.files import finite_or_none
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.stopping import StoppingMonitor, Verdict
 
@@ -23,6 +28,10 @@ Curves = dict[str, dict[str, list[float]]]
 
 Observer = Callable[[int, Mapping[str, float]], None]
 """Called with each iteration and its metrics; may raise to end the training (a pruned trial)."""
+
+
+DIVERGED = 1e6
+"""A loss beyond so many times the first one has diverged."""
 
 
 class EventSink(Protocol):
@@ -96,10 +105,13 @@ class TrainingSession:
         self.monitor = StoppingMonitor(config.stopping)
         self._links = links or Links()
         self._total = 0
+        self._clock = _Clock()
 
     def stage(self, name: str) -> None:
-        """Say what is being done: load, process, fit, save, predict."""
+        """Say what is being done: load, process, fit, save, predict. Raises TrainingCancelledError like `iteration`."""
         self._links.events("stage", {"stage": name})
+        if self._links.control is not None:
+            self._links.control.check()
 
     def expect(self, iterations: int) -> None:
         """Say how many iterations there are at most; percent and ETA follow from it."""
@@ -115,24 +127,61 @@ class TrainingSession:
         Raises
         ------
         TrainingError
-            The loss is not finite: the training diverged.
+            A loss is not finite, or beyond `DIVERGED` times its first value: the training diverged.
         TrainingCancelledError
             It was cancelled.
         """
         values = {name: float(value) for name, value in metrics.items()}
         self.history.append((done, values))
         verdict = self.monitor.update(done, values)
-        self._links.events("iteration", {"iteration": done, "total": self._total, "metrics": values})
+        self._clock.lap()
+        self._links.events("iteration", {**self._progress(done), "metrics": values})
+        self._check_converges(done, values)
         for observer in self._links.observers:
             observer(done, values)
+        if self._links.control is not None:
+            self._links.control.check()
         return verdict
 
     def checkpoint(self, done: int, write: Callable[[Path], None]) -> None:
-        """Write a checkpoint when one is due after `done` iterations; wait here while the training is paused."""
+        """Write a checkpoint when one is due after `done` iterations; wait here while the training is paused.
+
+        `write` fills the folder that it is given with all that the family needs to go on.
+
+        Raises
+        ------
+        TrainingCancelledError
+            It was cancelled.
+        """
+        control = self._links.control
+        paused = control is not None and control.pause_requested
+        if self._links.checkpoints is not None and (paused or done % self.config.checkpoint_every == 0):
+            self._links.checkpoints.save(done, self._state(), write)
+            self._links.events("checkpoint", {"iteration": done})
+        if control is not None and paused:
+            self._links.events("paused", {"iteration": done})
+            with self._clock.stopped():
+                control.wait()
+            self._links.events("resumed", {"iteration": done})
 
     def restore(self) -> Restored | None:
         """The checkpoint to go on from; None: begin at the beginning."""
-        return None
+        found = self._links.checkpoints.newest() if self._links.checkpoints is not None else None
+        if found is None:
+            return None
+        iteration, state, folder = found
+        for done, metrics in state["history"]:
+            values = {name: math.nan if value is None else value for name, value in metrics.items()}
+            self.history.append((done, values))
+            self.monitor.update(done, values)
+        self._clock.resume(state["seconds"])
+        self._links.events("restored", {"iteration": iteration})
+        return Restored(iteration, folder)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far in whatever process, pauses not counted."""
+        return self._clock.seconds
 
     @property
     def best_iteration(self) -> int:
@@ -147,3 +196,69 @@ class TrainingSession:
                 segment, _, metric = name.partition(".")
                 curves.setdefault(metric, {}).setdefault(segment, []).append(value)
         return curves
+
+    def _state(self) -> dict[str, Any]:
+        history = [
+            (done, {name: finite_or_none(value) for name, value in metrics.items()}) for done, metrics in self.history
+        ]
+        return {"history": history, "seconds": self.seconds}
+
+    def _progress(self, done: int) -> dict[str, Any]:
+        if not self._total:
+            return {"iteration": done, "total": 0, "percent": 0.0, "eta_s": None}
+        share = done / self._total
+        eta = self._clock.lap_seconds * (self._total - done)
+        return {"iteration": done, "total": self._total, "percent": round(100 * share, 2), "eta_s": round(eta, 1)}
+
+    def _check_converges(self, done: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            if not name.endswith(".loss"):
+                continue
+            first = self.history[0][1].get(name, value)
+            if not math.isfinite(value) or abs(value) > max(DIVERGED * abs(first), 1.0):
+                raise TrainingError(
+                    f"{self.config.model}: {name} is {value:.6g} at iteration {done} and was {first:.6g} at first: the "
+                    f"training diverges; lower hyperparameters.{self.config.model}.learning_rate, or look for outliers "
+                    "in the features"
+                )
+
+
+class _Clock:
+    """Working time, pauses and other processes' share accounted for."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._started = time.monotonic()
+        self._first_lap: float | None = None
+        self._laps = 0
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    def resume(self, seconds: float) -> None:
+        self._before += seconds
+
+    def lap(self) -> None:
+        """An iteration has ended."""
+        if self._first_lap is None:
+            self._first_lap = self.seconds
+        else:
+            self._laps += 1
+
+    @property
+    def lap_seconds(self) -> float:
+        """Mean duration of an iteration; the first one, which also sets up, counts only while it is the only one."""
+        if self._first_lap is None:
+            return 0.0
+        return (self.seconds - self._first_lap) / self._laps if self._laps else self._first_lap - self._before
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Do not count the time that the block takes."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            pause = time.monotonic() - began
+            self._started += pause

@@ -1,0 +1,84 @@
+"""Pause, resume and cancel a training: from the state database to the training process.
+
+A command is a row (`command_run`). The run's parent hands it on as a small file beside the journal, which the training
+looks at between iterations: no connection, no thread, no signal in the process that computes.
+"""
+
+import time
+from pathlib import Path
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import TrainingCancelledError
+from mlops_tasks.files import write_text
+from mlops_tasks.state.training_runs import record_command, training_commands
+
+_LOOK_S = 0.2
+"""How often the training looks whether there is a command."""
+
+
+def command_run(settings: Settings, run_id: str, command: str, asked_by: str) -> None:
+    """Ask an open run to `pause`, `resume` or `cancel`.
+
+    A pause takes effect at the end of the iteration under way, a cancellation too; a run that does not end by itself
+    within `training.cancel_grace_s` is killed. A cancelled run is not resumed.
+
+    Raises
+    ------
+    StoreError
+        The command or the run is unknown, or the run has ended.
+    """
+    record_command(settings, run_id, command, asked_by)
+
+
+class CommandRelay:
+    """In the parent: hands new commands on to the training."""
+
+    def __init__(self, settings: Settings, run_id: str, path: Path) -> None:
+        self.cancelled_by: str | None = None
+        self._settings = settings
+        self._run_id = run_id
+        self._path = path
+        self._seen = 0
+
+    def relay(self) -> None:
+        """Look for new commands; the newest one counts, a cancellation for good."""
+        for row in training_commands(self._settings, self._run_id, self._seen):
+            self._seen = row.id
+            if self.cancelled_by is None:
+                write_text(self._path, row.command)
+                self.cancelled_by = row.asked_by if row.command == "cancel" else None
+
+
+class FileControl:
+    """In the training: the `Control` of its session."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._command = ""
+        self._next_look = 0.0
+
+    def check(self) -> None:
+        """Raise TrainingCancelledError when the training was cancelled."""
+        self._look()
+        if self._command == "cancel":
+            raise TrainingCancelledError("the training was cancelled")
+
+    @property
+    def pause_requested(self) -> bool:
+        """Whether the training is to pause."""
+        self._look()
+        return self._command == "pause"
+
+    def wait(self) -> None:
+        """Return when the training is resumed; raise TrainingCancelledError when it is cancelled."""
+        while self.pause_requested:
+            time.sleep(_LOOK_S)
+        self.check()
+
+    def _look(self) -> None:
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_S
+            try:
+                self._command = self._path.read_text()
+            except FileNotFoundError:
+                self._command = ""

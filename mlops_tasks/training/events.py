@@ -1,0 +1,266 @@
+"""The event stream of a training run: written to a journal file first, from there to the state database.
+
+The processes of a run append lines to one journal, a file beside them: that costs microseconds, waits for no database,
+takes no memory, and what was appended survives `kill -9` of every process. A line's place in the journal is the
+event's sequence number. One thread of the parent carries new lines over; should everything be killed, `end_lost_runs`
+(`supervision.py`) carries over what is left and adds the terminal event.
+
+Kinds of events: `KINDS`; the last one of a run, and only it, is one of `TERMINAL`.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import StoreError
+from mlops_tasks.state.tables import TrainingEvent, TrainingRun
+from mlops_tasks.state.training_runs import (
+    TERMINAL,
+    NewEvent,
+    RunEndedError,
+    find_training_run,
+    newest_training_event,
+    record_events,
+    training_events,
+    training_runs,
+)
+
+log = logging.getLogger(__name__)
+
+KINDS: Mapping[str, str] = {
+    "created": "somebody asked for the training: pid, host",
+    "queued": "it waits for resources: position, reason",
+    "stage": "what is being done now: stage",
+    "restored": "it goes on from a checkpoint: iteration",
+    "iteration": "iteration, total, percent, eta_s, metrics (<segment>.<metric>, None where undefined)",
+    "checkpoint": "a checkpoint was written: iteration",
+    "resources": "what its processes use; also the sign that they live",
+    "decision": "why it stops early, or is thought to overfit",
+    "paused": "it waits, its state in a checkpoint: iteration",
+    "resumed": "it goes on: iteration",
+    "finished": "training_key, path, seconds, reused (the same training was there already)",
+    "failed": "error (its class), reason",
+    "cancelled": "asked_by, forced (its processes did not end by themselves and were killed)",
+}
+"""Kind of event to what its payload says."""
+
+_BATCH_BYTES = 1 << 20
+_PAGE = 1000
+
+
+class Journal:
+    """Appends events to a run's journal; any number of processes may do so at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._complained = False
+
+    def append(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Append one event, in one write. A full disk costs the event, never the training."""
+        record = {"kind": kind, "at": time.time(), "payload": payload}
+        try:
+            line = json.dumps(record, allow_nan=False)
+        except ValueError:
+            line = json.dumps(_finite(record), allow_nan=False)
+        try:
+            # A line that a kill or a full disk cut off ends here, and is no record.
+            os.write(self._file, f"\n{line}\n".encode())
+        except OSError as error:
+            if not self._complained:
+                log.warning("%s: events are being lost: %s; make room", self.path, error)
+            self._complained = True
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+class JournalReader:
+    """Reads a journal from its start on, each event once, up to the terminal one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ended = False
+        self._offset = 0
+        self._sequence = 0
+
+    def read(self) -> list[NewEvent]:
+        """The next events, about a megabyte at most; none when there is nothing new."""
+        if self.ended or not self.path.is_file():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            lines = file.readlines(_BATCH_BYTES)
+        events = []
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            self._offset += len(line)
+            with contextlib.suppress(ValueError):
+                record = json.loads(line)
+                self._sequence += 1
+                events.append(NewEvent.of(self._sequence, record))
+                if events[-1].terminal:
+                    self.ended = True
+                    break
+        return events
+
+
+class Recorder:
+    """Carries a journal over into the state database; one that does not answer is tried again with the next call."""
+
+    def __init__(self, settings: Settings, run_id: str, reader: JournalReader) -> None:
+        self.settings = settings
+        self.run_id = run_id
+        self.paused = False
+        """As the newest events say."""
+        self._reader = reader
+        self._pending: list[NewEvent] = []
+        self._complained = False
+
+    def record(self) -> bool:
+        """Record what is new; whether everything that was in the journal is in the database now.
+
+        Raises
+        ------
+        RunEndedError
+            Somebody else ended the run.
+        """
+        while batch := self._pending or self._reader.read():
+            self._pending = batch
+            for kind in (event.kind for event in batch if event.kind in ("paused", "resumed")):
+                self.paused = kind == "paused"
+            try:
+                record_events(self.settings, self.run_id, batch)
+            except RunEndedError:
+                raise
+            except (SQLAlchemyError, StoreError, OSError) as error:
+                if not self._complained:
+                    log.warning("events of %s wait for the state database: %s", self.run_id, error)
+                self._complained = True
+                return False
+            self._pending, self._complained = [], False
+        return True
+
+
+def read_events(settings: Settings, run_id: str, after: int = 0, limit: int = _PAGE) -> list[TrainingEvent]:
+    """Up to `limit` events of a run with sequence numbers above `after`, in order; none of a run that is unknown."""
+    return training_events(settings, run_id, after, limit)
+
+
+def follow(settings: Settings, run_id: str, after: int = 0, poll_s: float = 0.5) -> Iterator[TrainingEvent]:
+    """Events of a run above `after`, as they come, until the terminal one.
+
+    Raises
+    ------
+    StoreError
+        There is no such run.
+    """
+    _known(settings, run_id)
+    while True:
+        events = read_events(settings, run_id, after)
+        for event in events:
+            yield event
+            if event.terminal:
+                return
+            after = event.sequence
+        if not events:
+            time.sleep(poll_s)
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """A run as its newest events show it."""
+
+    run_id: str
+    model: str
+    owner: str
+    at: datetime
+    state: str
+    """queued, running, paused, or the kind of its terminal event."""
+    stage: str
+    iteration: int
+    total: int
+    percent: float
+    eta_s: float | None
+    metrics: Mapping[str, float | None]
+    sequence: int
+    """Of the newest event."""
+    ending: Mapping[str, Any]
+    """Payload of the terminal event; empty while the run is open."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {**asdict(self), "at": self.at.isoformat()}
+
+
+def run_progress(settings: Settings, run_id: str) -> RunProgress:
+    """One run.
+
+    Raises
+    ------
+    StoreError
+        There is no such run.
+    """
+    return _progress(settings, _known(settings, run_id))
+
+
+def runs(settings: Settings, limit: int = 20) -> list[RunProgress]:
+    """The last runs, the newest first."""
+    return [_progress(settings, run) for run in training_runs(settings, limit)]
+
+
+def _known(settings: Settings, run_id: str) -> TrainingRun:
+    run = find_training_run(settings, run_id)
+    if run is None:
+        raise StoreError(f"there is no training run {run_id!r}; `python -m mlops_tasks training list` shows them")
+    return run
+
+
+_STATE_OF = {"created": "queued", "queued": "queued", "paused": "paused"}
+_STATE_KINDS = (*_STATE_OF, "stage", "restored", "iteration", "resumed", *TERMINAL)
+
+
+def _progress(settings: Settings, run: TrainingRun) -> RunProgress:
+    newest = newest_training_event(settings, run.run_id)
+    telling = newest_training_event(settings, run.run_id, _STATE_KINDS)
+    stage = newest_training_event(settings, run.run_id, ("stage",))
+    iteration = newest_training_event(settings, run.run_id, ("iteration",))
+    reached = iteration.payload if iteration else {}
+    kind = telling.kind if telling else "created"
+    ending = telling.payload if telling and telling.terminal else {}
+    return RunProgress(
+        run_id=run.run_id,
+        model=run.model,
+        owner=run.owner,
+        at=run.at,
+        state=kind if kind in TERMINAL else _STATE_OF.get(kind, "running"),
+        stage=stage.payload["stage"] if stage else "",
+        iteration=reached.get("iteration", 0),
+        total=reached.get("total", 0),
+        percent=100.0 if kind == "finished" else reached.get("percent", 0.0),
+        eta_s=None if ending else reached.get("eta_s"),
+        metrics=reached.get("metrics", {}),
+        sequence=newest.sequence if newest else 0,
+        ending=ending,
+    )

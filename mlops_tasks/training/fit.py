@@ -1,0 +1,176 @@
+"""The training process: from a request to a training folder. `supervision.py` starts it and watches over it."""
+
+import contextlib
+import io
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import MlopsError, TrainingCancelledError, TrainingError
+from mlops_tasks.files import digest_of, write_json
+from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manifest
+from mlops_tasks.training.checkpoints import CheckpointFolder, training_lock
+from mlops_tasks.training.control import FileControl
+from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data
+from mlops_tasks.training.events import Journal
+from mlops_tasks.training.model_zoo.family import find_family
+from mlops_tasks.training.problem import learning_problem
+from mlops_tasks.training.run_folder import FitRequest, RunFolder
+from mlops_tasks.training.session import Links, TrainingSession
+
+log = logging.getLogger(__name__)
+
+ENGINE_VERSION = 2
+"""Raise it when the same plan would train another model: training keys depend on it."""
+
+
+def fit_stage(*, folder: str) -> dict[str, Any]:
+    """Train what the request in a run's folder asks for.
+
+    Returns
+    -------
+    `state` and the rest of the terminal event's payload: finished (training_key, path, reused), failed (error,
+    reason: an error that this library raises on purpose) or cancelled.
+    """
+    run = RunFolder(Path(folder))
+    settings, request = run.read()
+    try:
+        return {"state": "finished", **Fit(settings, request, run).run()}
+    except TrainingCancelledError:
+        return {"state": "cancelled"}
+    except MlopsError as error:
+        return {"state": "failed", "error": type(error).__name__, "reason": str(error)}
+
+
+class Fit:
+    """One training in this process."""
+
+    def __init__(self, settings: Settings, request: FitRequest, run: RunFolder) -> None:
+        self.settings = settings
+        self.request = request
+        self.folder = run
+        self.journal = Journal(run.journal)
+        self.control = FileControl(run.command)
+
+    def run(self) -> dict[str, Any]:
+        """Train, unless the same training is there already."""
+        plan, config = self.request.plan, self.request.config
+        self._stage("load")
+        data = load_learning_data(self.settings, plan, self.request.feature_version)
+        configuration = {
+            "engine_version": ENGINE_VERSION,
+            "model": config.model,
+            "model_config": config.model_dump(mode="json"),
+            "horizon": plan.horizon,
+            "seed": plan.seed,
+            "portfolio": {"topk": plan.topk, "n_drop": plan.n_drop},
+        }
+        key = digest_of({**configuration, "learning_data": data.digest()})
+        target = self.settings.training_dir / key
+        found = {"training_key": key, "path": self.settings.relative(target), "reused": True}
+        checkpoints = CheckpointFolder(self.settings.checkpoints_dir / key)
+        if target.is_dir():
+            checkpoints.remove()  # a kill may have come between the last two steps below
+            return found
+        with training_lock(self.settings.checkpoints_dir / f"{key}.lock", self.control.check):
+            if target.is_dir():  # another process trained it while this one waited
+                return found
+            lineage = {
+                **plan.model_dump(mode="json"),
+                **configuration,
+                "training_key": key,
+                "feature_version": self.request.feature_version,
+            }
+            self._train(lineage, data, checkpoints)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.result.rename(target)
+            checkpoints.remove()
+        return {**found, "reused": False}
+
+    def _train(self, lineage: Mapping[str, Any], data: LearningData, checkpoints: CheckpointFolder) -> None:
+        config, folder = self.request.config, self.folder.result
+        with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
+            family = find_family(config.family)()
+        links = Links(self.journal.append, self.control, checkpoints)
+        session = TrainingSession(config, threads=self.settings.training.threads, links=links)
+        session.stage("process")
+        processors = fit_processors(data, config.feature_processors)
+        problem = learning_problem(data, processors, config.label_processor)
+        session.stage("fit")
+        result = family.fit(problem, session)
+
+        session.stage("save")
+        model_folder = folder / "model"
+        model_folder.mkdir(parents=True)
+        family.save(model_folder)
+        write_json(model_folder / PROCESSORS, processors.to_json())
+        names = (
+            "training_key",
+            "model",
+            "feature_set",
+            "feature_version",
+            "data_version",
+            "horizon",
+            "segments",
+            "seed",
+        )
+        manifest = {name: lineage[name] for name in names}
+        write_manifest(
+            model_folder, {**manifest, "family": config.family, "feature_names": list(data.features.columns)}
+        )
+        session.stage("predict")
+        predictions = predict_segments(ModelArtefact.load(model_folder, self.settings.training.threads), data)
+        predictions.to_parquet(folder / "predictions.parquet", index=False)
+        write_json(folder / "plan.json", dict(lineage))
+        write_json(folder / "curves.json", session.curves())
+        write_json(folder / "importance.json", result.importance)
+        write_json(
+            folder / "metrics.json",
+            {
+                "run_id": self.folder.run_id,
+                "best_iteration": result.best_iteration,
+                "train_seconds": round(session.seconds, 3),
+                "train_rows": int(data.label.iloc[data.rows("train")].notna().sum()),
+                "valid_rows": int(data.label.iloc[data.rows("valid")].notna().sum()),
+            },
+        )
+
+    def _stage(self, name: str) -> None:
+        self.journal.append("stage", {"stage": name})
+        self.control.check()
+
+
+def predict_segments(artefact: ModelArtefact, data: LearningData) -> pd.DataFrame:
+    """Scores of valid and test through the saved artefact, so that training and serving agree by construction.
+
+    Raises
+    ------
+    TrainingError
+        A score is not finite.
+    """
+    parts = []
+    for segment in ("valid", "test"):
+        rows = data.rows(segment)
+        index = data.features.index[rows]
+        part = pd.DataFrame(
+            {
+                DATETIME: index.get_level_values(DATETIME),
+                INSTRUMENT: index.get_level_values(INSTRUMENT),
+                SEGMENT: segment,
+                SCORE: artefact.predict(data.features.iloc[rows]).to_numpy(),
+                LABEL: data.label.iloc[rows].to_numpy(),
+            }
+        )
+        parts.append(part)
+    predictions = pd.concat(parts, ignore_index=True)
+    if not np.isfinite(predictions[SCORE]).all():
+        raise TrainingError(
+            "the trained model scores some rows with no finite number; check features and hyper-parameters"
+        )
+    return predictions

@@ -1,0 +1,213 @@
+"""The parent's side of a training run: start its process, watch over it, and see to it that the run ends once.
+
+Whatever happens to the training process, the parent adds the terminal event; what happens to the parent too is found
+and ended by `end_lost_runs`, at the start of the next training and by the command line.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from mlops_tasks import errors
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import MlopsError, StageError, TrainingCancelledError
+from mlops_tasks.process import end_group, run_stage
+from mlops_tasks.state.tables import TrainingRun, now
+from mlops_tasks.state.training_runs import RunEndedError, end_run, newest_training_event, open_training_runs
+from mlops_tasks.training.control import CommandRelay
+from mlops_tasks.training.events import Journal, JournalReader, Recorder
+from mlops_tasks.training.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+FIT_STAGE = "mlops_tasks.training.fit:fit_stage"
+
+TICK_S = 0.5
+"""How often events are carried over and commands looked for."""
+HEARTBEAT_S = 30.0
+"""The longest time without an event."""
+LEASE_S = 600.0
+"""A run of another machine that has had no event for so long is lost."""
+LAST_FLUSH_S = 60.0
+"""How long the last events are tried to be recorded; what is left then waits in the journal for `end_lost_runs`."""
+
+
+class Supervisor:
+    """Watches over one run, in the process that asked for it."""
+
+    def __init__(self, settings: Settings, folder: RunFolder) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.journal = Journal(folder.journal)
+        self._recorder = Recorder(settings, folder.run_id, JournalReader(folder.journal))
+        self._relay = CommandRelay(settings, folder.run_id, folder.command)
+        self._child: subprocess.Popen[str] | None = None
+        self._killed_for: tuple[str, str] | None = None
+        """Kind of error and reason, when it was this process that killed the training."""
+        self._stopped = threading.Event()
+
+    def run(self) -> Path:
+        """Train in a process of its own; returns the training folder.
+
+        Raises
+        ------
+        TrainingError, ConfigError, StoreError
+            As the training process raised it.
+        TrainingCancelledError
+            Somebody cancelled it.
+        StageTimeoutError, StageError
+            The process ran past its time limit, or died.
+        """
+        outcome: dict[str, Any] = {"state": "failed", "error": "StageError", "reason": "its parent was interrupted"}
+        watcher = threading.Thread(target=self._watch, name="training-supervisor", daemon=True)
+        started = time.monotonic()
+        watcher.start()
+        try:
+            # Pauses do not count, so the watcher keeps the time limit.
+            outcome = run_stage(
+                FIT_STAGE,
+                {"folder": str(self.folder.path)},
+                time_limit_s=threading.TIMEOUT_MAX,
+                on_start=self._remember,
+            )
+        except StageError as error:
+            outcome = self._explain(error)
+        finally:
+            self._stopped.set()
+            watcher.join()
+            self._end({**outcome, "seconds": round(time.monotonic() - started, 3)})
+        return self._result(outcome)
+
+    def _remember(self, child: subprocess.Popen[str]) -> None:
+        self._child = child
+
+    def _watch(self) -> None:
+        worked_s, asked_at, last = 0.0, None, time.monotonic()
+        while not self._stopped.wait(TICK_S):
+            self._exchange()
+            moment = time.monotonic()
+            worked_s += 0.0 if self._recorder.paused else moment - last
+            last = moment
+            if self._relay.cancelled_by is not None:
+                asked_at = asked_at or moment
+            if time.time() - self.folder.journal.stat().st_mtime > HEARTBEAT_S:
+                self.journal.append("resources", {})
+            if asked_at is not None and moment - asked_at > self.settings.training.cancel_grace_s:
+                self._kill("TrainingCancelledError", "it did not end by itself")
+            if worked_s > (limit := self.settings.training.time_limit_s):
+                reason = f"ended after its limit of {limit:.0f} s; raise training.time_limit_s or reduce the work"
+                self._kill("StageTimeoutError", reason)
+
+    def _exchange(self) -> None:
+        """Carry events over and commands back; a database that does not answer never ends a training."""
+        try:
+            self._recorder.record()
+            self._relay.relay()
+        except RunEndedError as error:
+            self._kill("StageError", f"somebody else ended the run: {error}")
+        except (SQLAlchemyError, MlopsError, OSError) as error:
+            log.warning("run %s: the state database does not answer: %s", self.folder.run_id, error)
+
+    def _kill(self, error: str, reason: str) -> None:
+        self._killed_for = self._killed_for or (error, reason)
+        if self._child is not None:
+            end_group(self._child)
+
+    def _explain(self, error: StageError) -> dict[str, Any]:
+        """The outcome of a training whose process ended without saying one."""
+        if self._relay.cancelled_by is not None:
+            return {"state": "cancelled", "forced": True}
+        if self._killed_for is not None:
+            return {"state": "failed", "error": self._killed_for[0], "reason": self._killed_for[1]}
+        reason = str(error)
+        if self._child is not None and self._child.returncode < 0:
+            name = signal.Signals(-self._child.returncode).name
+            reason = f"the training process was ended by {name} (by somebody, or for want of memory): {error}"
+        return {"state": "failed", "error": "StageError", "reason": reason}
+
+    def _end(self, outcome: Mapping[str, Any]) -> None:
+        """Add the terminal event and see everything into the database."""
+        payload = {name: value for name, value in outcome.items() if name != "state"}
+        if outcome["state"] == "cancelled":
+            payload = {"asked_by": self._relay.cancelled_by, "forced": False, **payload}
+        self.journal.append(outcome["state"], payload)
+        self.journal.close()
+        deadline = time.monotonic() + LAST_FLUSH_S
+        try:
+            while not self._recorder.record():
+                if time.monotonic() > deadline:
+                    log.error("run %s: its last events wait in %s", self.folder.run_id, self.folder.path)
+                    return
+                time.sleep(TICK_S)
+        except RunEndedError as error:
+            log.warning("%s", error)
+        shutil.rmtree(self.folder.path, ignore_errors=True)
+
+    def _result(self, outcome: Mapping[str, Any]) -> Path:
+        if outcome["state"] == "finished":
+            return self.settings.home / str(outcome["path"])
+        if outcome["state"] == "cancelled":
+            raise TrainingCancelledError(
+                f"run {self.folder.run_id} was cancelled by {self._relay.cancelled_by}; train again to go on from its "
+                "newest checkpoint"
+            )
+        kind: type[MlopsError] = getattr(errors, outcome["error"])
+        raise kind(f"run {self.folder.run_id}: {outcome['reason']}")
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from every other one, also after its id was given to another."""
+    return {"host": _host(), "pid": os.getpid(), "started": _start_of(os.getpid())}
+
+
+def end_lost_runs(settings: Settings) -> list[str]:
+    """End the runs whose parent is gone: carry over what is left of their journals, then `failed`; returns their ids.
+
+    On the machine of the run the parent's process decides, elsewhere the age of its newest event (`LEASE_S`).
+    """
+    lost = [run for run in open_training_runs(settings) if _is_lost(settings, run)]
+    for run in lost:
+        folder = RunFolder.of(settings, run.run_id)
+        try:
+            Recorder(settings, run.run_id, JournalReader(folder.journal)).record()
+            reason = "lost: its processes are gone, killed or with their machine; train again to go on"
+            end_run(settings, run.run_id, "failed", {"error": "StageError", "reason": reason})
+        except RunEndedError:
+            log.info("run %s: somebody else ended it", run.run_id)
+        log.warning("training run %s (%s) was lost", run.run_id, run.model)
+        shutil.rmtree(folder.path, ignore_errors=True)
+    return [run.run_id for run in lost]
+
+
+def _is_lost(settings: Settings, run: TrainingRun) -> bool:
+    parent = run.request["process"]
+    if parent["host"] == _host():
+        return _start_of(parent["pid"]) != parent["started"]
+    newest = newest_training_event(settings, run.run_id)
+    return now() - (newest.at if newest else run.at) > timedelta(seconds=LEASE_S)
+
+
+def _host() -> str:
+    """This machine since it was switched on, and the container in it."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/pid').readlink()}"
+
+
+def _start_of(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
