@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from mlops_tasks.cli_features import add_features_verb
+from mlops_tasks.cli_training import add_training_verb
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.files import full_disk_named, write_json
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     checkout.set_defaults(verb_function=_checkout)
 
     add_features_verb(verbs, shared)
+    add_training_verb(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.set_defaults(verb_function=_doctor)

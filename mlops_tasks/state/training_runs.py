@@ -110,7 +110,9 @@ def _newest(active: Session, run_id: str) -> TrainingEvent | None:
 
 def _check_follows(run_id: str, newest: TrainingEvent | None, first: int) -> None:
     if newest is not None and newest.terminal:
-        raise RunEndedError(f"training run {run_id} ended with event {newest.sequence} ({newest.kind}); start a new run")
+        raise RunEndedError(
+            f"training run {run_id} ended with event {newest.sequence} ({newest.kind}); start a new run"
+        )
     last = newest.sequence if newest else 0
     if first != last + 1:
         raise StoreError(f"training run {run_id}: event {first} would follow event {last}; record those between first")

@@ -1,0 +1,180 @@
+"""The command line of training runs: `python -m mlops_tasks training ...`."""
+
+import argparse
+import getpass
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from mlops_tasks.config import load_settings
+
+if TYPE_CHECKING:
+    from mlops_tasks.state.tables import TrainingEvent
+    from mlops_tasks.training.events import RunProgress
+
+_BAR = 24
+"""Characters of the progress bar."""
+_CLEAR = "\r\x1b[K"
+"""What removes the line of a terminal."""
+
+
+def add_training_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the verb `training` with its own verbs; `shared` has the options that all of them take."""
+    training = verbs.add_parser("training", help="list, watch, pause, resume and cancel training runs")
+    own = training.add_subparsers(required=True, metavar="action", dest="action")
+
+    listed = own.add_parser("list", parents=[shared], help="the last runs, the newest first")
+    listed.add_argument("--limit", type=int, default=20)
+    listed.set_defaults(verb_function=_list)
+
+    shown = own.add_parser("show", parents=[shared], help="a run's events")
+    shown.add_argument("run")
+    shown.add_argument("--after", type=int, default=0, help="only events with larger sequence numbers")
+    shown.set_defaults(verb_function=_show)
+
+    watched = own.add_parser("watch", parents=[shared], help="follow a run until it ends")
+    watched.add_argument("run")
+    watched.add_argument("--after", type=int, default=0, help="only events with larger sequence numbers")
+    watched.set_defaults(verb_function=_watch)
+
+    for command, meaning in (
+        ("pause", "write a checkpoint and wait"),
+        ("resume", "go on after a pause"),
+        ("cancel", "end it; its newest checkpoint stays for the next attempt"),
+    ):
+        asked = own.add_parser(command, parents=[shared], help=meaning)
+        asked.add_argument("run")
+        asked.set_defaults(verb_function=_command)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.training.events import runs
+    from mlops_tasks.training.supervision import end_lost_runs
+
+    settings = load_settings()
+    end_lost_runs(settings)
+    found = runs(settings, arguments.limit)
+    if arguments.json:
+        print(json.dumps([run.to_json() for run in found], sort_keys=True))
+        return 0
+    for run in found:
+        print(render_run(run))
+    if not found:
+        print("no training run yet")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.state.training_runs import training_events
+    from mlops_tasks.training.events import run_progress
+    from mlops_tasks.training.supervision import end_lost_runs
+
+    settings = load_settings()
+    end_lost_runs(settings)
+    progress = run_progress(settings, arguments.run)
+    events = training_events(settings, arguments.run, arguments.after)
+    if arguments.json:
+        print(json.dumps({**progress.to_json(), "events": [event_json(event) for event in events]}, sort_keys=True))
+        return 0
+    print(render_run(progress))
+    for event in events:
+        print(render_event(event))
+    return 0
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.training.events import follow
+    from mlops_tasks.training.supervision import end_lost_runs
+
+    settings = load_settings()
+    end_lost_runs(settings)
+    kind = ""
+    live = sys.stdout.isatty() and not arguments.json
+    for event in follow(settings, arguments.run, arguments.after):
+        kind = event.kind
+        if arguments.json:
+            print(json.dumps(event_json(event), sort_keys=True), flush=True)
+        elif live and kind in ("iteration", "resources", "checkpoint"):
+            if kind == "iteration":
+                print(f"{_CLEAR}{render_progress(event.payload)[: _width()]}", end="", flush=True)
+        else:
+            print(f"{_CLEAR if live else ''}{render_event(event)}", flush=True)
+    return 0 if kind == "finished" else 1
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.training.control import command_run
+    from mlops_tasks.training.supervision import end_lost_runs
+
+    settings = load_settings()
+    end_lost_runs(settings)
+    asked_by = getpass.getuser()
+    command_run(settings, arguments.run, arguments.action, asked_by)
+    answer = {"run_id": arguments.run, "command": arguments.action, "asked_by": asked_by}
+    said = f"{arguments.run}: {arguments.action} asked; `training watch {arguments.run}` shows what follows"
+    print(json.dumps(answer, sort_keys=True) if arguments.json else said)
+    return 0
+
+
+def event_json(event: "TrainingEvent") -> dict[str, Any]:
+    """An event as plain JSON."""
+    return {
+        "run_id": event.run_id,
+        "sequence": event.sequence,
+        "kind": event.kind,
+        "terminal": event.terminal,
+        "at": event.at.isoformat(),
+        "payload": dict(event.payload),
+    }
+
+
+def render_run(run: "RunProgress") -> str:
+    """A run in one line."""
+    about = [f"{run.run_id:<36} {run.state:<9}"]
+    if run.state in ("running", "paused"):
+        about.append(f"{run.stage}: {render_progress(run.to_json())}" if run.iteration else run.stage)
+    elif run.state == "finished":
+        about.append(f"training {run.ending['training_key']} in {run.ending['seconds']:.1f} s")
+        about += ["(it was there already)"] if run.ending["reused"] else []
+    elif run.ending:
+        about.append(run.ending.get("reason") or f"by {run.ending.get('asked_by')}")
+    return " ".join(about)
+
+
+def render_event(event: "TrainingEvent") -> str:
+    """An event in one line."""
+    payload = event.payload
+    said = render_progress(payload) if event.kind == "iteration" else _words(payload)
+    return f"{event.sequence:>6} {event.at:%H:%M:%S} {event.kind:<11} {said}".rstrip()
+
+
+def render_progress(payload: Mapping[str, Any]) -> str:
+    """An iteration as a bar, with its metrics and the time that is left at most."""
+    done, total = payload["iteration"], payload["total"]
+    filled = round(_BAR * done / total) if total else 0
+    bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] " if total else ""
+    left = f", {timedelta(seconds=round(payload['eta_s']))} left at most" if payload.get("eta_s") is not None else ""
+    return f"{bar}{done}{f'/{total}' if total else ''} {_metrics(payload['metrics'])}{left}"
+
+
+def _metrics(metrics: Mapping[str, float | None]) -> str:
+    return " ".join(f"{name} {'-' if value is None else format(value, '.5g')}" for name, value in metrics.items())
+
+
+def _words(payload: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in payload.items() if value is not None)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " ".join(map(_plain, value))
+    return str(value)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns - 1
