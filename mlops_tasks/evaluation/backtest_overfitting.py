@@ -1,0 +1,289 @@
+"""What the best of many trials is worth: the luck of a search, taken out of its result.
+
+Who tries a hundred configurations without skill finds one that looks skilled. Two measures of it, both from the trials'
+daily performance on the days on which they were compared (here: rank ICs of the validation segment, whose mean over
+standard deviation, the rank ICIR, is a Sharpe ratio of ordering; nothing below depends on what the daily numbers are):
+
+- The deflated Sharpe ratio (Bailey and Lopez de Prado, The Deflated Sharpe Ratio, Journal of Portfolio Management 40,
+  2014): the probability that the chosen trial's true ratio is above zero, when the best of so many trials without
+  skill is expected to reach `expected_maximum` by luck. Their standard error of a Sharpe ratio allows for skewness and
+  kurtosis; ours, by the same influence function, also for autocorrelation, and equals theirs at lag 0.
+- The probability of backtest overfitting by combinatorially symmetric cross-validation (Bailey, Borwein, Lopez de Prado
+  and Zhu, The Probability of Backtest Overfitting, Journal of Computational Finance 20, 2017): how often the best trial
+  of one half of the days is below the median of all trials on the other half.
+
+**How many trials.** All that were run count, pruned ones too. Trials of one search are alike, so they are worth fewer
+independent ones: mean correlation + (1 - mean correlation) x trials, the estimator of the first paper's appendix. It
+gives the true number when trials are independent, 1 when they are the same, and errs upwards, to the side of refusal,
+when they come in clusters.
+
+**How large luck is.** The paper takes the variance of the trials' ratios for it. In a search that is not only luck: a
+learning rate that is too high is truly bad, and would make every other trial look lucky. We take the sampling variance
+of the chosen trial's own ratio; for independent trials without skill both are the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.files import finite_or_none
+
+Floats = NDArray[np.float64]
+
+PARTITIONS = 16
+"""Blocks of days, the paper's choice: 12,870 ways to take half of them."""
+MIN_PARTITIONS = 4
+MIN_BLOCK_DAYS = 5
+MIN_DAYS = 3
+"""Fewer have no skewness worth the name."""
+_CHUNK = 2000
+"""Combinations that are evaluated at once."""
+
+
+@dataclass(frozen=True)
+class DeflatedSharpeRatio:
+    """The chosen trial's ratio of mean to standard deviation (daily, not annualised), and what luck explains of it."""
+
+    sharpe: float
+    standard_error: float
+    """Robust to skewness, kurtosis and autocorrelation."""
+    skewness: float
+    kurtosis: float
+    """3 for a normal distribution."""
+    n_days: int
+    lag: int
+    trials: int
+    effective_trials: float
+    expected_maximum: float
+    """The ratio that the best of `effective_trials` independent trials without skill is expected to reach."""
+    probability: float
+    """That the true ratio exceeds `expected_maximum`: the deflated Sharpe ratio. NaN for a series without variance."""
+
+
+@dataclass(frozen=True)
+class Overfitting:
+    """Result of the combinatorially symmetric cross-validation; c combinations of blocks."""
+
+    probability: float
+    """Share of combinations in which the best trial in-sample is below the median out-of-sample; a trial at the very
+    median counts half."""
+    logits: Floats
+    """Shape (c,): log of the odds of the best trial's relative rank out-of-sample; negative is below the median."""
+    in_sample: Floats
+    out_of_sample: Floats
+    """Shape (c,): the best trial's ratio on both halves."""
+    loss_probability: float
+    """Share of combinations in which the best trial in-sample has a ratio below zero out-of-sample."""
+    partitions: int
+
+
+@dataclass(frozen=True)
+class SearchEvidence:
+    """What is known of a model that was chosen among trials."""
+
+    deflated: DeflatedSharpeRatio
+    overfitting_probability: float | None
+    """None: a single trial, or too few days for `MIN_PARTITIONS` blocks."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; numbers that are not finite become None."""
+        deflated = asdict(self.deflated)
+        deflated["deflated_sharpe_ratio"] = deflated.pop("probability")
+        numbers = {name: finite_or_none(value) for name, value in deflated.items()}
+        counts = {name: deflated[name] for name in ("n_days", "lag", "trials")}
+        return {**numbers, **counts, "overfitting_probability": finite_or_none(self.overfitting_probability)}
+
+
+def search_evidence(chosen: pd.Series, trials: pd.DataFrame, n_trials: int, horizon: int = 1) -> SearchEvidence:
+    """Judge a model by the trials that it was chosen from.
+
+    Parameters
+    ----------
+    chosen
+        Daily performance of the chosen model by datetime, on the days on which the trials were compared.
+    trials
+        Days x trials, the daily performance of those that have one. A day without a value counts as 0 (scores that are
+        all the same order nothing); days on which no trial has one are left out.
+    n_trials
+        How many were run in all, those without a series included.
+    horizon
+        Of the labels, in trading days: so many days and one more are left out between blocks, so that no label
+        belongs to both halves.
+    """
+    known = trials.dropna(how="all").fillna(0.0)
+    deflated = deflated_sharpe_ratio(chosen.dropna().to_numpy(np.float64), n_trials, mean_correlation(known))
+    partitions = usable_partitions(len(known), purge_days=horizon + 1)
+    if known.shape[1] < 2 or partitions < MIN_PARTITIONS:
+        return SearchEvidence(deflated, None)
+    found = overfitting(known.to_numpy(np.float64), partitions, purge_days=horizon + 1)
+    return SearchEvidence(deflated, found.probability)
+
+
+def deflated_sharpe_ratio(
+    chosen: Floats, n_trials: int, correlation: float = 0.0, lag: int | None = None
+) -> DeflatedSharpeRatio:
+    """Deflate the chosen trial's ratio by the expected maximum of so many trials without skill.
+
+    Parameters
+    ----------
+    chosen
+        Shape (n,), daily performance in time order, without NaN.
+    n_trials, correlation
+        Trials that were run, and the mean correlation between their daily performances.
+    lag
+        Largest lag of the robust variance in days; None: `significance.automatic_lag`. 0 is the paper's formula.
+
+    Raises
+    ------
+    ValueError
+        Fewer than three days, or less than one trial.
+    """
+    from scipy.stats import kurtosis, skew
+    from scipy.stats import t as student
+
+    if len(chosen) < MIN_DAYS:
+        raise ValueError(f"a deflated Sharpe ratio needs {MIN_DAYS} or more days with values, got {len(chosen)}")
+    effective = effective_trials(n_trials, correlation)
+    n, spread = len(chosen), float(chosen.std(ddof=1))
+    if spread <= 1e-12 * float(np.abs(chosen).max()):
+        nan = float("nan")
+        return DeflatedSharpeRatio(nan, nan, nan, nan, n, 0, n_trials, effective, nan, nan)
+    sharpe = float(chosen.mean()) / spread
+    standard = (chosen - chosen.mean()) / chosen.std()
+    # The mean of these is the ratio, and their variance the delta method's variance of its estimate (Mertens, 2002).
+    test = newey_west_mean(sharpe + standard - sharpe / 2 * (standard**2 - 1), lag)
+    expected = test.standard_error * expected_maximum(effective)
+    return DeflatedSharpeRatio(
+        sharpe=sharpe,
+        standard_error=test.standard_error,
+        skewness=float(skew(chosen)),
+        kurtosis=float(kurtosis(chosen, fisher=False)),
+        n_days=n,
+        lag=test.lag,
+        trials=n_trials,
+        effective_trials=effective,
+        expected_maximum=expected,
+        probability=float(student.cdf((sharpe - expected) / test.standard_error, test.degrees_of_freedom)),
+    )
+
+
+def expected_maximum(n: float) -> float:
+    """Expected maximum of n independent standard normal values, n >= 1 (not only whole numbers).
+
+    The approximation of the paper, (1 - g) Z(1 - 1/n) + g Z(1 - 1/(n e)), with the Euler-Mascheroni constant g and the
+    normal quantile Z, within 0.05 of the truth from n = 2 on; between 1, where the truth is 0, and 2 it is a line.
+    """
+    from scipy.special import ndtri
+
+    if n < 2:
+        return (n - 1) * expected_maximum(2)
+    return float((1 - np.euler_gamma) * ndtri(1 - 1 / n) + np.euler_gamma * ndtri(1 - 1 / (n * np.e)))
+
+
+def effective_trials(n_trials: int, correlation: float) -> float:
+    """Number of independent trials that `n_trials` with this mean correlation are worth; see the module."""
+    if n_trials < 1:
+        raise ValueError(f"a model is chosen among one trial or more, got {n_trials}")
+    correlation = min(1.0, max(0.0, correlation))
+    return correlation + (1 - correlation) * n_trials
+
+
+def mean_correlation(trials: pd.DataFrame) -> float:
+    """Mean of the pairwise correlations of the columns; those without variance and pairs with them are left out.
+
+    0 when there is no pair.
+    """
+    values = trials.to_numpy(np.float64)
+    if len(values) < 2:
+        return 0.0
+    values = values[:, values.std(axis=0) > 0]
+    count = values.shape[1]
+    if count < 2:
+        return 0.0
+    standard = (values - values.mean(axis=0)) / values.std(axis=0)
+    total = float(np.square(standard.sum(axis=1)).mean())  # the sum over the whole correlation matrix
+    return (total - count) / (count * (count - 1))
+
+
+def usable_partitions(n_days: int, purge_days: int = 0) -> int:
+    """Blocks, an even number, that leave `MIN_BLOCK_DAYS` in each after purging; `PARTITIONS` at most."""
+    return min(PARTITIONS, n_days // (MIN_BLOCK_DAYS + purge_days) // 2 * 2)
+
+
+def overfitting(performance: Floats, partitions: int = PARTITIONS, purge_days: int = 0) -> Overfitting:
+    """Combinatorially symmetric cross-validation of a search.
+
+    Parameters
+    ----------
+    performance
+        Shape (days, trials), in time order, finite.
+    partitions
+        Even number of blocks of successive days.
+    purge_days
+        Days left out at the beginning of each block but the first.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two trials, an odd number of partitions, a block of less than two days, or a value that is not finite.
+    """
+    days, count = performance.shape
+    if count < 2 or partitions < 2 or partitions % 2 or days // partitions - purge_days < 2:
+        raise ValueError(
+            f"overfitting of {count} trials over {days} days in {partitions} blocks less {purge_days} days cannot be "
+            "measured; give two trials or more and an even number of blocks of two days or more"
+        )
+    if not np.isfinite(performance).all():
+        raise ValueError("the performance holds values that are not finite; give 0 where a trial has none")
+    blocks = np.array_split(performance - performance.mean(axis=0), partitions)
+    blocks = [block if i == 0 else block[purge_days:] for i, block in enumerate(blocks)]
+    sums = np.stack([np.stack([np.full(count, len(b)), b.sum(axis=0), np.square(b).sum(axis=0)]) for b in blocks])
+    centre, total = performance.mean(axis=0), sums.sum(axis=0)
+    found = []
+    for chosen in _halves(partitions):
+        inside = np.tensordot(chosen, sums, axes=1)
+        found.append(_best_of_half(_ratio(inside, centre), _ratio(total - inside, centre)))
+    in_sample, out_of_sample, share = (np.concatenate(each) for each in zip(*found, strict=True))
+    logits = np.log(share / (1 - share))
+    return Overfitting(
+        probability=float((share < 0.5).mean() + 0.5 * (share == 0.5).mean()),
+        logits=logits,
+        in_sample=in_sample,
+        out_of_sample=out_of_sample,
+        loss_probability=float((out_of_sample < 0).mean()),
+        partitions=partitions,
+    )
+
+
+def _halves(partitions: int) -> Iterator[Floats]:
+    """All ways to take half of the blocks, as indicator rows, some at a time."""
+    ways = np.array(list(combinations(range(partitions), partitions // 2)))
+    for start in range(0, len(ways), _CHUNK):
+        part = ways[start : start + _CHUNK]
+        indicator = np.zeros((len(part), partitions))
+        np.put_along_axis(indicator, part, 1.0, axis=1)
+        yield indicator
+
+
+def _ratio(sums: Floats, centre: Floats) -> Floats:
+    """Mean over standard deviation from count, sum and sum of squares about `centre`: (ways, 3, trials); 0 without spread."""
+    count, first, second = sums[:, 0], sums[:, 1], sums[:, 2]
+    mean = first / count
+    variance = second / count - mean**2
+    spread = np.sqrt(np.where(variance > 1e-14 * (1e-300 + centre**2 + second / count), variance, np.inf))
+    return (mean + centre) / spread
+
+
+def _best_of_half(inside: Floats, outside: Floats) -> tuple[Floats, Floats, Floats]:
+    """The best trial's ratio inside and outside, and its relative rank outside, in (0, 1); each of shape (ways,)."""
+    best = inside.argmax(axis=1)[:, None]
+    chosen = np.take_along_axis(outside, best, axis=1)
+    below, equal = (outside < chosen).sum(axis=1), (outside == chosen).sum(axis=1)
+    rank = below + (equal + 1) / 2
+    return np.take_along_axis(inside, best, axis=1)[:, 0], chosen[:, 0], rank / (inside.shape[1] + 1)

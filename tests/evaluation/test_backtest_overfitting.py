@@ -1,0 +1,176 @@
+"""The luck of a search: closed forms, a published example, and error rates by simulation."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from mlops_tasks.evaluation.backtest_overfitting import (
+    deflated_sharpe_ratio,
+    effective_trials,
+    expected_maximum,
+    mean_correlation,
+    overfitting,
+    search_evidence,
+    usable_partitions,
+)
+from tests.evaluation.searches import Search, best_of
+
+
+def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
+    """Bailey and Lopez de Prado (2014), p. 99: ratio 2.5 a year, 1250 days, skewness -3, kurtosis 10, 100 trials: 0.90.
+
+    A series of two values has kurtosis = skewness^2 + 1, as the example has.
+    """
+    values = np.repeat([1.0, 0.0], [1145, 105])
+    values = (values - values.mean()) / values.std(ddof=1) + 2.5 / np.sqrt(250)
+    found = deflated_sharpe_ratio(np.random.default_rng(0).permutation(values), n_trials=1, lag=0)
+    assert (found.skewness, found.kurtosis) == (pytest.approx(-3, abs=1e-2), pytest.approx(10, abs=1e-2))
+    for trials, expected, probability in ((100, 0.1132, 0.9004), (46, 0.1004, 0.9505)):
+        benchmark = np.sqrt(0.5 / 250) * expected_maximum(trials)  # their variance across trials is 1/2 a year
+        assert benchmark == pytest.approx(expected, abs=5e-5)
+        assert norm.cdf((found.sharpe - benchmark) / found.standard_error) == pytest.approx(probability, abs=5e-4)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 30, 1000])
+def test_the_expected_maximum_is_that_of_normal_values(n: int) -> None:
+    """The approximation agrees with the integral of x n phi(x) Phi(x)^(n-1)."""
+    x = np.linspace(-10, 10, 200_001)
+    exact = np.trapezoid(x * n * norm.pdf(x) * norm.cdf(x) ** (n - 1), x)
+    assert expected_maximum(n) == pytest.approx(exact, abs=0.05)
+
+
+def test_without_luck_to_take_out_it_is_the_plain_test() -> None:
+    """One trial: the probability that the ratio is above zero; lag 0 and normal values give the textbook's error."""
+    values = np.random.default_rng(1).normal(0.01, 0.1, size=5000)
+    found = deflated_sharpe_ratio(values, n_trials=1, lag=0)
+    assert found.expected_maximum == 0
+    assert found.standard_error == pytest.approx(np.sqrt((1 + found.sharpe**2 / 2) / 5000), rel=0.02)
+    assert found.probability == pytest.approx(norm.cdf(found.sharpe / found.standard_error), abs=1e-4)
+
+
+def test_effective_trials_are_those_of_independent_or_equal_trials() -> None:
+    """N independent trials are worth N, N copies of one are worth one, and the correlation is NumPy's."""
+    random = np.random.default_rng(2)
+    independent = pd.DataFrame(random.normal(size=(4000, 20)))
+    assert effective_trials(20, mean_correlation(independent)) == pytest.approx(20, rel=0.01)
+    copies = pd.concat([independent[0]] * 20, axis=1)
+    assert effective_trials(20, mean_correlation(copies)) == pytest.approx(1)
+    mixed = pd.DataFrame(random.normal(size=(50, 1)) + random.normal(size=(50, 6)))
+    pairs = np.corrcoef(mixed.T)[np.triu_indices(6, 1)]
+    assert mean_correlation(mixed.assign(constant=0.0)) == pytest.approx(pairs.mean(), abs=1e-12)
+    assert mean_correlation(mixed[[0]]) == 0.0
+    with pytest.raises(ValueError, match="one trial or more"):
+        effective_trials(0, 0.5)
+
+
+@pytest.mark.parametrize("trials", [1, 10, 50])
+@pytest.mark.parametrize(("correlation", "memory"), [(0.0, 0.0), (0.5, 0.3), (0.9, 0.0)])
+def test_the_best_of_many_without_skill_seldom_survives(trials: int, correlation: float, memory: float) -> None:
+    """Deflated at 95%, at most one search in twenty is taken for skill, however alike its trials are."""
+    search, studies = Search(trials, correlation=correlation, memory=memory), 300
+    survived = 0
+    for seed in range(studies):
+        drawn = search.draw(seed)
+        found = deflated_sharpe_ratio(best_of(drawn).to_numpy(), trials, mean_correlation(drawn))
+        survived += found.probability >= 0.95
+    assert survived / studies <= 0.05 + 0.01 + 2 * np.sqrt(0.05 * 0.95 / studies)
+
+
+def test_without_deflation_most_searches_would_be_taken_for_skill() -> None:
+    """The same searches judged as if there had been one trial: luck passes for skill in most of them."""
+    search = Search(50, correlation=0.0)
+    plain = [deflated_sharpe_ratio(best_of(search.draw(seed)).to_numpy(), 1).probability for seed in range(50)]
+    assert np.mean(np.array(plain) >= 0.95) > 0.8
+
+
+def test_real_skill_survives_deflation_and_failed_trials_do_not_change_that() -> None:
+    """A ratio of 0.4 a day stands out of 50 trials, also where half of the search was truly bad."""
+    bad_half = np.repeat([0.04, -0.1], 25)
+    for skill in (0.04, bad_half):
+        drawn = Search(50, skill=skill).draw(3)
+        assert deflated_sharpe_ratio(best_of(drawn).to_numpy(), 50, mean_correlation(drawn)).probability > 0.99
+
+
+def test_a_series_without_variance_has_no_ratio() -> None:
+    """Constant performance gives NaN, which no gate lets pass; too few days are an error."""
+    assert np.isnan(deflated_sharpe_ratio(np.zeros(50), 3).probability)
+    with pytest.raises(ValueError, match="3 or more days"):
+        deflated_sharpe_ratio(np.ones(2), 3)
+
+
+def test_overfitting_is_what_its_definition_says() -> None:
+    """All ways to take half of the blocks, counted one by one."""
+    drawn = Search(7, 60).draw(5).to_numpy()
+    found = overfitting(drawn, partitions=6)
+    blocks = np.array_split(np.arange(60), 6)
+    logits = []
+    for chosen in combinations(range(6), 3):
+        inside = np.isin(np.arange(60), np.concatenate([blocks[i] for i in chosen]))
+        ratios = [part.mean(axis=0) / part.std(axis=0) for part in (drawn[inside], drawn[~inside])]
+        rank = (ratios[1] <= ratios[1][ratios[0].argmax()]).sum()
+        logits.append(np.log(rank / (8 - rank)))
+    np.testing.assert_allclose(found.logits, logits, atol=1e-12)
+    assert found.probability == np.mean(np.array(logits) < 0) + 0.5 * np.mean(np.array(logits) == 0)
+    assert found.loss_probability == np.mean(found.out_of_sample < 0)
+
+
+@pytest.mark.parametrize("trials", [2, 3, 40])
+def test_noise_is_overfitted_every_second_time(trials: int) -> None:
+    """Without skill the best in-sample is above the median out-of-sample half of the time."""
+    found = [overfitting(Search(trials, 100, 0.3).draw(seed).to_numpy(), 8).probability for seed in range(300)]
+    assert np.mean(found) == pytest.approx(0.5, abs=3 * np.std(found) / np.sqrt(len(found)))
+
+
+def test_a_truly_better_trial_is_no_overfitting() -> None:
+    """One trial with a skill that the others lack: the probability goes to zero."""
+    skill = np.r_[np.zeros(29), 0.05]
+    assert overfitting(Search(30, 250, skill=skill).draw(0).to_numpy()).probability < 0.01
+
+
+def test_purged_days_do_not_count() -> None:
+    """Whatever the days at the beginning of the later blocks hold, the result is the same."""
+    drawn = Search(5, 80).draw(1).to_numpy()
+    changed = drawn.copy()
+    for start in (20, 40, 60):
+        changed[start : start + 3] = np.random.default_rng(start).normal(size=(3, 5))
+    np.testing.assert_allclose(overfitting(drawn, 4, 3).logits, overfitting(changed, 4, 3).logits)
+    assert not np.allclose(overfitting(drawn, 4, 2).in_sample, overfitting(changed, 4, 2).in_sample)
+
+
+@pytest.mark.parametrize(
+    ("days", "purge", "partitions"), [(250, 2, 16), (60, 2, 8), (60, 0, 12), (20, 2, 2), (4, 0, 0)]
+)
+def test_partitions_leave_days_in_each_block(days: int, purge: int, partitions: int) -> None:
+    """Sixteen where there are days enough, fewer where there are not, always even."""
+    assert usable_partitions(days, purge) == partitions
+
+
+@pytest.mark.parametrize(
+    ("shape", "partitions"), [((50, 1), 4), ((50, 3), 5), ((50, 3), 40)], ids=["one trial", "odd", "short blocks"]
+)
+def test_what_cannot_be_measured_is_refused(shape: tuple[int, int], partitions: int) -> None:
+    """One trial, an odd number of blocks and blocks of a day are errors; so is NaN."""
+    with pytest.raises(ValueError, match="cannot be measured"):
+        overfitting(np.random.default_rng(0).normal(size=shape), partitions)
+    with pytest.raises(ValueError, match="not finite"):
+        overfitting(np.full((40, 3), np.nan), 4)
+
+
+def test_search_evidence_is_plain_json_and_counts_pruned_trials() -> None:
+    """Trials without a series count; a day without a value is 0; a short segment has no probability."""
+    drawn = Search(10, 120).draw(0)
+    drawn.iloc[3:5, 2] = np.nan
+    drawn.iloc[7] = np.nan
+    found = search_evidence(best_of(drawn), drawn, n_trials=25)
+    assert found.deflated.trials == 25 and found.deflated.n_days == 119
+    assert (
+        found.overfitting_probability == overfitting(drawn.drop(drawn.index[7]).fillna(0).to_numpy(), 16, 2).probability
+    )
+    content = found.to_json()
+    assert content["deflated_sharpe_ratio"] == found.deflated.probability
+    assert all(isinstance(value, int | float) for value in content.values())
+    assert search_evidence(best_of(drawn[:20]), drawn[:20], 10).overfitting_probability is None
+    assert search_evidence(drawn[0], drawn[[0]], 1).to_json()["overfitting_probability"] is None
