@@ -204,11 +204,10 @@ class TrainingSession:
         return {"history": history, "seconds": self.seconds}
 
     def _progress(self, done: int) -> dict[str, Any]:
-        if not self._total:
-            return {"iteration": done, "total": 0, "percent": 0.0, "eta_s": None}
-        share = done / self._total
-        eta = self._clock.lap_seconds * (self._total - done)
-        return {"iteration": done, "total": self._total, "percent": round(100 * share, 2), "eta_s": round(eta, 1)}
+        percent = round(100 * done / self._total, 2) if self._total else 0.0
+        lap = self._clock.lap_seconds
+        eta = round(lap * (self._total - done), 1) if self._total and lap is not None else None
+        return {"iteration": done, "total": self._total, "percent": percent, "eta_s": eta}
 
     def _check_converges(self, done: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -224,34 +223,30 @@ class TrainingSession:
 
 
 class _Clock:
-    """Working time, pauses and other processes' share accounted for."""
+    """Working time: without pauses, with what earlier processes spent."""
 
     def __init__(self) -> None:
-        self._before = 0.0
         self._started = time.monotonic()
-        self._first_lap: float | None = None
+        self._first_lap = 0.0
         self._laps = 0
 
     @property
     def seconds(self) -> float:
-        return self._before + time.monotonic() - self._started
+        return time.monotonic() - self._started
 
     def resume(self, seconds: float) -> None:
-        self._before += seconds
+        """Add what earlier processes spent."""
+        self._started -= seconds
 
     def lap(self) -> None:
         """An iteration has ended."""
-        if self._first_lap is None:
-            self._first_lap = self.seconds
-        else:
-            self._laps += 1
+        self._first_lap = self._first_lap or self.seconds
+        self._laps += 1
 
     @property
-    def lap_seconds(self) -> float:
-        """Mean duration of an iteration; the first one, which also sets up, counts only while it is the only one."""
-        if self._first_lap is None:
-            return 0.0
-        return (self.seconds - self._first_lap) / self._laps if self._laps else self._first_lap - self._before
+    def lap_seconds(self) -> float | None:
+        """Mean duration of this process's iterations but the first, which also sets things up; None before two."""
+        return (self.seconds - self._first_lap) / (self._laps - 1) if self._laps > 1 else None
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -260,5 +255,4 @@ class _Clock:
         try:
             yield
         finally:
-            pause = time.monotonic() - began
-            self._started += pause
+            self._started += time.monotonic() - began
