@@ -1,0 +1,174 @@
+"""What the networks share: activations, positions, attention, the encoder layer, and what a batch keeps in memory."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlops_tasks.errors import ConfigError
+
+Activation = Literal["relu", "gelu", "silu"]
+Positions = Literal["sinusoidal", "learned"]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+}
+
+
+def check_heads(d_model: int, heads: int) -> None:
+    """ConfigError unless the model's width can be divided among the heads."""
+    if d_model % heads:
+        raise ConfigError(f"d_model: {d_model} cannot be divided among {heads} heads; choose a multiple of heads")
+
+
+def sinusoidal_positions(length: int, d_model: int) -> Tensor:
+    """Sine and cosine of each step at geometrically spaced wavelengths; shape (length, d_model).
+
+    Vaswani et al., "Attention is all you need", NeurIPS 2017, section 3.5.
+    """
+    step = torch.arange(length, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, d_model, 2, dtype=torch.float32) * (-math.log(10000.0) / d_model))
+    positions = torch.zeros(length, d_model)
+    positions[:, 0::2] = torch.sin(step * rate)
+    positions[:, 1::2] = torch.cos(step * rate[: d_model // 2])
+    return positions
+
+
+class Embedding(nn.Module):
+    """Each step's features as a vector, its position added; (batch, steps, features) -> (batch, steps, d_model)."""
+
+    def __init__(self, features: int, steps: int, d_model: int, positions: Positions = "sinusoidal") -> None:
+        super().__init__()
+        self.project = nn.Linear(features, d_model)
+        self.positions: Tensor
+        if positions == "learned":
+            self.positions = nn.Parameter(0.02 * torch.randn(steps, d_model))
+        else:
+            self.register_buffer("positions", sinusoidal_positions(steps, d_model), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project and add."""
+        return self.project(x) + self.positions
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention, softmax(query key' / sqrt(size)) value; (..., steps, size) each.
+
+    `mask` is True where a query may look. Written out: for windows of tens of steps two batched products are several
+    times as fast on a CPU as the blockwise kernel behind `scaled_dot_product_attention`.
+    """
+    weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if mask is not None:
+        weights = weights.masked_fill(~mask, -torch.inf)
+    return weights.softmax(-1) @ value
+
+
+def causal_mask(steps: int, device: torch.device | None = None) -> Tensor:
+    """True where a step (row) may look at another (column): itself and what is before it; shape (steps, steps)."""
+    return torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2); the three projections are one product."""
+
+    def __init__(self, d_model: int, heads: int) -> None:
+        super().__init__()
+        check_heads(d_model, heads)
+        self.heads = heads
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(batch, steps, d_model) -> (batch, heads, steps, d_model / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def merge(self, x: Tensor) -> Tensor:
+        """The opposite of `split`, and the output projection."""
+        return self.out(x.transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor, *, causal: bool = False, last: bool = False) -> Tensor:
+        """(batch, steps, d_model) -> the same; with `last` only the last step's output, (batch, 1, d_model)."""
+        if not last:
+            query, key, value = (self.split(part) for part in self.qkv(x).chunk(3, -1))
+            return self.merge(attend(query, key, value, causal_mask(x.shape[1], x.device) if causal else None))
+        # The last step sees every step, masked or not.
+        width = x.shape[-1]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        query = functional.linear(x[:, -1:], weight[:width], bias[:width])
+        key, value = functional.linear(x, weight[width:], bias[width:]).chunk(2, -1)
+        return self.merge(attend(self.split(query), self.split(key), self.split(value)))
+
+
+class FeedForward(nn.Module):
+    """Two layers, applied to each step alone (Vaswani et al. 2017, section 3.3)."""
+
+    def __init__(self, d_model: int, feedforward: int, activation: Activation) -> None:
+        super().__init__()
+        self.widen = nn.Linear(d_model, feedforward)
+        self.narrow = nn.Linear(feedforward, d_model)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_model) -> the same."""
+        return self.narrow(self.activation(self.widen(x)))
+
+
+class EncoderLayer(nn.Module):
+    """Attention, then a feed-forward block, each added to its input and normalised (Vaswani et al. 2017, section 3.1).
+
+    `attention` is any module (batch, steps, d_model) -> the same that takes `causal` and `last`.
+    """
+
+    def __init__(self, attention: nn.Module, block: FeedForward, dropout: float) -> None:
+        super().__init__()
+        d_model = block.narrow.out_features
+        self.attention = attention
+        self.feedforward = block
+        self.norm1 = nn.LayerNorm(d_model)
+        self.norm2 = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, *, causal: bool = False, last: bool = False) -> Tensor:
+        """(batch, steps, d_model) -> the same; with `last` only the last step's output, (batch, 1, d_model)."""
+        attended = self.attention(x, causal=causal, last=last)
+        x = self.norm1((x[:, -1:] if last else x) + self.dropout(attended))
+        return self.norm2(x + self.dropout(self.feedforward(x)))
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Numbers that are learned."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def activation_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Bytes that a forward pass on a batch of this shape keeps for the backward pass, parameters not counted.
+
+    `shape` is (batch, window, features) or (batch, features). Measured on two small batches and continued in a straight
+    line: what is kept grows by the same amount with every row. The peak of a training step is about twice as much, as
+    the backward pass makes gradients while it frees this.
+    """
+    few, more = 4, 8
+    at_few, at_more = (_saved_bytes(network, (rows, *shape[1:])) for rows in (few, more))
+    per_row = (at_more - at_few) / (more - few)
+    return max(0, round(at_few + per_row * (shape[0] - few)))
+
+
+def _saved_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
+    own = {p.untyped_storage().data_ptr() for p in (*network.parameters(), *network.buffers())}
+    kept: dict[int, Any] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage  # held, so that no later tensor gets the same address
+        return tensor
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        network(torch.randn(shape, generator=generator))
+    return sum(storage.nbytes() for storage in kept.values())
