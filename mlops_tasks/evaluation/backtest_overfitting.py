@@ -231,7 +231,7 @@ def overfitting(performance: Floats, partitions: int = PARTITIONS, purge_days: i
     Raises
     ------
     ValueError
-        Fewer than two trials, an odd number of partitions, a block of less than two days, or a value that is not finite.
+        Fewer than two trials, an odd number of partitions, a block of less than two days, or a value not finite.
     """
     days, count = performance.shape
     if count < 2 or partitions < 2 or partitions % 2 or days // partitions - purge_days < 2:
@@ -272,7 +272,7 @@ def _halves(partitions: int) -> Iterator[Floats]:
 
 
 def _ratio(sums: Floats, centre: Floats) -> Floats:
-    """Mean over standard deviation from count, sum and sum of squares about `centre`: (ways, 3, trials); 0 without spread."""
+    """Mean over deviation from count, sum and sum of squares about `centre`, (ways, 3, trials); 0 without spread."""
     count, first, second = sums[:, 0], sums[:, 1], sums[:, 2]
     mean = first / count
     variance = second / count - mean**2

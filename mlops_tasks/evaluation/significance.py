@@ -4,7 +4,8 @@ Daily differences of ICs are autocorrelated (labels overlap, models change slowl
 are none. The variance of the mean is Newey and West's (Econometrica 55, 1987) with Bartlett weights.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,33 @@ class MeanTest:
         from scipy.stats import t as student
 
         return self.mean - float(student.ppf(1 - alpha, self.degrees_of_freedom)) * self.standard_error
+
+    def widened(self, parts: Sequence[tuple[float, float]]) -> "MeanTest":
+        """The same test when the mean has further, independent sources of variance.
+
+        `parts` are variances with their degrees of freedom; the sum's follow Welch and Satterthwaite (Biometrics
+        Bulletin 2, 1946).
+        """
+        from scipy.stats import t as student
+
+        terms = [(self.standard_error**2, self.degrees_of_freedom), *parts]
+        variance = sum(value for value, _ in terms)
+        if variance == self.standard_error**2:
+            return self
+        degrees = variance**2 / sum(value**2 / own for value, own in terms)
+        error = float(np.sqrt(variance))
+        half = float(student.ppf(0.5 + self.confidence / 2, degrees)) * error
+        t = self.mean / error
+        return replace(
+            self,
+            standard_error=error,
+            t=t,
+            p_one_sided=float(student.sf(t, degrees)),
+            p_two_sided=float(2 * student.sf(abs(t), degrees)),
+            lower=self.mean - half,
+            upper=self.mean + half,
+            degrees_of_freedom=degrees,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; an infinite t (a series without variance) becomes None."""
