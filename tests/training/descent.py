@@ -1,0 +1,164 @@
+"""A small family whose every step can be waited for: least squares by gradient descent, with momentum.
+
+`FIT_STAGE` is the training process with this family in the zoo.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlops_tasks.config import Settings
+from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.files import read_json, write_json
+from mlops_tasks.training import fit
+from mlops_tasks.training.configuration import TrainingConfig
+from mlops_tasks.training.model_zoo.family import FAMILIES, FitResult
+from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.training.problem import LearningProblem
+from mlops_tasks.training.session import TrainingSession
+from mlops_tasks.training.stopping import StoppingConfig
+from tests.features.market import awkward_bars, make_vintage
+from tests.features.small_sets import SETS
+
+FIT_STAGE = "tests.training.descent:fit_stage"
+NAME = "descent"
+CHECKPOINT_EVERY = 7
+
+
+def config(**hyperparameters: Any) -> TrainingConfig:
+    """A training of 40 steps of some milliseconds each; `learning_rate`, `steps` and `step_s` may be changed."""
+    return TrainingConfig(
+        model=NAME,
+        family=NAME,
+        hyperparameters={"learning_rate": 0.01, "steps": 40, "step_s": 0.004, **hyperparameters},
+        feature_processors=("robust_zscore_fill_zero",),
+        label_processor="CSZScoreNorm",
+        stopping=StoppingConfig(patience=30),
+        checkpoint_every=CHECKPOINT_EVERY,
+        seed=3,
+    )
+
+
+class DescentFamily:
+    """Steps along the mean gradient of a random tenth of the rows, drawn anew each step from (seed, step)."""
+
+    weights: np.ndarray
+    best: np.ndarray
+
+    def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
+        """The loop that `session.py` describes."""
+        parameters = session.config.hyperparameters
+        train, valid = problem.learned(problem.train), problem.learned(problem.valid)
+        self.weights = np.zeros(problem.features.shape[1])
+        self.best = speed = np.zeros_like(self.weights)
+        done, steps = 0, int(parameters["steps"])
+        session.expect(steps)
+        if restored := session.restore():
+            done = restored.iteration
+            self.weights, self.best, speed = np.load(restored.folder / "state.npy")
+        while done < steps:
+            rng = np.random.default_rng((session.seed, done))
+            rows = rng.choice(train, len(train) // 10, replace=False)
+            error = problem.features[rows] @ self.weights - problem.label[rows]
+            speed = 0.5 * speed - parameters["learning_rate"] * (problem.features[rows].T @ error) / len(rows)
+            self.weights = self.weights + speed
+            done += 1
+            time.sleep(parameters["step_s"])
+            losses = {"train.loss": self._loss(problem, train), "valid.loss": self._loss(problem, valid)}
+            verdict = session.iteration(done, losses)
+            if verdict.is_best:
+                self.best = self.weights
+            state = np.stack([self.weights, self.best, speed])
+            session.checkpoint(done, lambda folder, state=state: np.save(folder / "state.npy", state))
+            if verdict.stop:
+                break
+        return FitResult(session.best_iteration)
+
+    def _loss(self, problem: LearningProblem, rows: np.ndarray) -> float:
+        return float(np.mean((problem.features[rows] @ self.weights - problem.label[rows]) ** 2))
+
+    def save(self, folder: Path) -> None:
+        """Write weights.json."""
+        write_json(folder / "weights.json", list(map(float, self.best)))
+
+    @classmethod
+    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> "DescentPredictor":
+        """The best weights."""
+        return DescentPredictor(np.asarray(read_json(folder / "weights.json")))
+
+    @classmethod
+    def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
+        """The rows that are learned from, once more."""
+        return rows * features * 4
+
+
+@dataclass(frozen=True)
+class DescentPredictor:
+    """score = features @ weights."""
+
+    weights: np.ndarray
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Shape (n,)."""
+        return np.einsum("ij,j->i", features.astype(np.float64), self.weights)
+
+
+class DeafFamily(DescentFamily):
+    """Computes on, whatever it is asked for."""
+
+    def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
+        """Never ends."""
+        while True:
+            time.sleep(0.05)
+
+
+class DyingFamily(DescentFamily):
+    """Dies as native code does."""
+
+    def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
+        """One iteration, then an abort."""
+        session.iteration(1, {"train.loss": 1.0})
+        os.abort()
+
+
+def fit_stage(*, folder: str) -> dict[str, Any]:
+    """The training process, with these families."""
+    for name, family in ((NAME, "DescentFamily"), ("deaf", "DeafFamily"), ("dying", "DyingFamily")):
+        FAMILIES[name] = f"{__name__}:{family}"  # type: ignore[index]
+    return fit.fit_stage(folder=folder)
+
+
+@dataclass(frozen=True)
+class SmallMarket:
+    """A home with a vintage of 8 instruments and 150 days, and features of it."""
+
+    settings: Settings
+    plan: RunPlan
+    feature_version: str
+
+    @classmethod
+    def make(cls, home: Path) -> "SmallMarket":
+        """Write it below `home`."""
+        settings = Settings(home=home)
+        vintage = make_vintage(home, awkward_bars(instruments=8, days=150))
+        plan = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": ["linear"]})
+        return cls(settings, plan, FeatureStore(settings).compute(vintage, SETS["windows"]).feature_version)
+
+
+@contextmanager
+def descending() -> Any:
+    """Let the engine of this process start `FIT_STAGE`."""
+    from mlops_tasks.training import supervision
+
+    before = supervision.FIT_STAGE
+    supervision.FIT_STAGE = FIT_STAGE
+    try:
+        yield
+    finally:
+        supervision.FIT_STAGE = before
