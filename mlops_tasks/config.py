@@ -287,9 +287,13 @@ class GateSettings(Section):
     non_inferiority_margin: float = Field(0.005, ge=0)
     min_coverage: float = Field(0.95, gt=0, le=1)
     """Least share of the universe's rows in the test segment with a finite score."""
-    min_test_days: int = Field(20, ge=1)
+    min_test_days: int = Field(20, ge=2)
     max_constant_days_share: float = Field(0.05, ge=0, le=1)
     """Largest share of test days on which all scores are the same."""
+    deflated_confidence: float = Field(0.95, gt=0, lt=1)
+    """Least deflated Sharpe ratio, a probability, of a challenger that was chosen among the trials of a search."""
+    max_overfitting_probability: float = Field(0.5, gt=0, le=1)
+    """Largest probability of backtest overfitting of that search."""
 
 
 class DriftSettings(Section):

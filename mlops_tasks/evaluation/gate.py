@@ -3,16 +3,25 @@
 Rules, the first that applies decides:
 
 1. `leak_certificate`, `test_days`, `coverage`, `constant_scores`: a challenger that fails a sanity check is rejected.
-2. `bootstrap`: without a champion, sanity is enough.
-3. `unchanged`: the challenger is the champion's own training; keep.
-4. `not_comparable`: fewer common days than `min_test_days`; keep.
-5. `superiority`: mean gain of daily rank IC above zero, at least `min_gain`, with a one-sided p <= `alpha`; promote.
-6. `refresh`: the champion is older than `max_champion_age_days` trading days and the lower one-sided bound of the
+2. `unchanged`: the challenger is the champion's own training; keep.
+3. `unknown_trials`, `deflated_sharpe_ratio`, `backtest_overfitting`: a challenger that was chosen among the trials of a
+   search is rejected when those are not known, when on the validation days its deflated Sharpe ratio is below
+   `deflated_confidence`, or when the search is overfitted with a probability above `max_overfitting_probability`.
+4. `bootstrap`: without a champion, sanity is enough; `no_proven_skill`: but not for a challenger that was chosen by a
+   search, which is rejected unless its mean daily rank IC on the test days is above zero with a one-sided p <= `alpha`.
+5. `not_comparable`: fewer common days than `min_test_days`; keep.
+6. `superiority`: mean gain of daily rank IC above zero, at least `min_gain`, with a one-sided p <= `alpha`, where the
+   standard error has the seed noise of both models in it as far as it is known; promote.
+7. `refresh`: the champion is older than `max_champion_age_days` trading days and the lower one-sided bound of the
    gain is at least -`non_inferiority_margin`; promote.
-7. `no_proven_gain`: keep.
+8. `no_proven_gain`: keep.
+
+Why luck is taken out in 3 and not in 6: a search compares its trials on the validation segment, so what is seen there
+is partly luck, and is deflated by the number of trials. The test segment has chosen nothing, and the plain test holds.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Literal
 
@@ -20,7 +29,9 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.config import GateSettings
+from mlops_tasks.evaluation.backtest_overfitting import SearchEvidence
 from mlops_tasks.evaluation.ic import constant_days_share, daily_rank_ic
+from mlops_tasks.evaluation.seed_noise import SeedBand
 from mlops_tasks.evaluation.significance import MeanTest, newey_west_mean
 from mlops_tasks.files import finite_or_none
 
@@ -45,6 +56,12 @@ class CandidateEvidence:
     """Last day of the train segment."""
     uncertified: str | None = None
     """Why no leak certificate covers what was learned from, and what to do; None: one does."""
+    study: str | None = None
+    """The search that it was chosen by; None: no search."""
+    search: SearchEvidence | None = None
+    """What the search's trials say on the days that were searched; None: no search, or its trials are not known."""
+    seed_noise: SeedBand | None = None
+    """Mean rank IC on test days over several seeds of the configuration, where they were trained."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,10 @@ class GateDecision:
     n_days: int = 0
     champion_age_days: int | None = None
     """Trading days by which the champion's training data end before the challenger's."""
+    seed_noise: float | None = None
+    """Standard deviation of the gain between seeds that `p_value` allows for; None: not known."""
+    search: dict[str, Any] | None = None
+    """`SearchEvidence.to_json()` of the challenger."""
     policy: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -72,15 +93,16 @@ class GateDecision:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; numbers that are not finite become None."""
-        numbers = {"gain": self.gain, "p_value": self.p_value, "lower_bound": self.lower_bound}
+        names = ("gain", "p_value", "lower_bound", "seed_noise")
         return {
             "decision": self.decision,
             "rule": self.rule,
             "reasons": list(self.reasons),
             "n_days": self.n_days,
             "champion_age_days": self.champion_age_days,
+            "search": self.search,
             "policy": self.policy,
-            **{name: finite_or_none(value) for name, value in numbers.items()},
+            **{name: finite_or_none(getattr(self, name)) for name in names},
         }
 
 
@@ -122,27 +144,38 @@ def should_promote(
     trading_days
         The market's calendar, for the champion's age; None counts Mondays to Fridays.
     """
+    decided = _decide(challenger, champion, policy, trading_days)
+    search = None if challenger.search is None else challenger.search.to_json()
+    return replace(decided, policy=policy.model_dump(), search=search)
+
+
+def _decide(
+    challenger: CandidateEvidence,
+    champion: CandidateEvidence | None,
+    policy: GateSettings,
+    trading_days: pd.DatetimeIndex | None,
+) -> GateDecision:
     failed = _failed_sanity_check(challenger, policy)
     if failed is not None:
         return failed
     n_days = int(challenger.rank_ic.notna().sum())
-    numbers = policy.model_dump()
     reasons: tuple[str, ...]
-    if champion is None:
-        sane = f"coverage {challenger.coverage:.1%} and {n_days} test days pass the sanity checks"
-        reasons = ("there is no champion yet, so no comparison is possible", sane)
-        return GateDecision("promote", "bootstrap", reasons, n_days=n_days, policy=numbers)
-    if champion.training_key == challenger.training_key:
+    if champion is not None and champion.training_key == challenger.training_key:
         reasons = (f"the challenger is the champion's own training {champion.training_key}",)
-        return GateDecision("keep", "unchanged", reasons, gain=0.0, n_days=n_days, policy=numbers)
+        return GateDecision("keep", "unchanged", reasons, gain=0.0, n_days=n_days)
+    if challenger.study is not None:
+        lucky = _failed_search(challenger, policy)
+        if lucky is not None:
+            return lucky
+    if champion is None:
+        return _bootstrap(challenger, policy)
     age = champion_age_days(champion, challenger, trading_days)
     difference = paired_difference(challenger.rank_ic, champion.rank_ic)
     if len(difference) < max(2, policy.min_test_days):
         reasons = (f"both models have a rank IC on {len(difference)} days only, {policy.min_test_days} are needed",)
-        return GateDecision(
-            "keep", "not_comparable", reasons, n_days=len(difference), champion_age_days=age, policy=numbers
-        )
-    return _compare(newey_west_mean(difference), age, policy)
+        return GateDecision("keep", "not_comparable", reasons, n_days=len(difference), champion_age_days=age)
+    noise = [each.seed_noise for each in (challenger, champion) if each.seed_noise is not None]
+    return _compare(newey_west_mean(difference), noise, age, policy)
 
 
 def paired_difference(challenger: pd.Series, champion: pd.Series) -> pd.Series:
@@ -181,20 +214,71 @@ def _failed_sanity_check(challenger: CandidateEvidence, policy: GateSettings) ->
             f"at most {policy.max_constant_days_share:.1%} may be; the model learned nothing",
         ),
     }
+    return _first_failed(checks, n_days)
+
+
+def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateDecision | None:
+    n_days, search = int(challenger.rank_ic.notna().sum()), challenger.search
+    if search is None:
+        reason = (
+            f"the challenger was chosen by study {challenger.study}, which has no recorded trial with daily rank ICs; "
+            "give the study's right name, or train on a plan without one"
+        )
+        return GateDecision("reject", "unknown_trials", (reason,), n_days=n_days)
+    deflated, overfitting = search.deflated, search.overfitting_probability
+    checks = {
+        "deflated_sharpe_ratio": (
+            deflated.probability >= policy.deflated_confidence,
+            f"on {deflated.n_days} validation days its rank ICIR is {deflated.sharpe:.4f}, and the best of "
+            f"{deflated.trials} trials (worth {deflated.effective_trials:.1f} independent ones) reaches "
+            f"{deflated.expected_maximum:.4f} by luck: deflated Sharpe ratio {deflated.probability:.4f}, "
+            f"{policy.deflated_confidence} is needed; search less, or on more days",
+        ),
+        "backtest_overfitting": (
+            overfitting is None or overfitting <= policy.max_overfitting_probability,
+            f"the best trial on half of the validation days is below the median on the other half with probability "
+            f"{overfitting}, at most {policy.max_overfitting_probability} may be; the search found nothing that lasts",
+        ),
+    }
+    return _first_failed(checks, n_days)
+
+
+def _first_failed(checks: Mapping[str, tuple[bool, str]], n_days: int) -> GateDecision | None:
     # Written as "not passed", so that a NaN fails.
     failed = {rule: reason for rule, (passed, reason) in checks.items() if not passed}
     if not failed:
         return None
-    return GateDecision("reject", next(iter(failed)), tuple(failed.values()), n_days=n_days, policy=policy.model_dump())
+    return GateDecision("reject", next(iter(failed)), tuple(failed.values()), n_days=n_days)
 
 
-def _compare(test: MeanTest, age: int, policy: GateSettings) -> GateDecision:
-    lower = test.lower_bound(policy.alpha)
+def _bootstrap(challenger: CandidateEvidence, policy: GateSettings) -> GateDecision:
+    test_days = challenger.rank_ic.dropna()
+    sane = f"coverage {challenger.coverage:.1%} and {len(test_days)} test days pass the sanity checks"
+    reasons: tuple[str, ...] = ("there is no champion yet, so no comparison is possible", sane)
+    if challenger.study is None:
+        return GateDecision("promote", "bootstrap", reasons, n_days=len(test_days))
+    test = newey_west_mean(test_days)
+    proven = test.mean > 0 and test.p_one_sided <= policy.alpha
+    level = (
+        f"mean daily rank IC {test.mean:+.5f} on the test days, which no trial has seen: "
+        f"one-sided p {test.p_one_sided:.4f} against alpha {policy.alpha}"
+    )
+    outcome: Outcome = "promote" if proven else "reject"
+    rule = "bootstrap" if proven else "no_proven_skill"
+    return GateDecision(outcome, rule, (*reasons, level), p_value=test.p_one_sided, n_days=len(test_days))
+
+
+def _compare(plain: MeanTest, noise: Sequence[SeedBand], age: int, policy: GateSettings) -> GateDecision:
+    parts = [(band.variance, band.degrees_of_freedom) for band in noise]
+    test, lower = plain.widened(parts), plain.lower_bound(policy.alpha)
     gain = f"mean daily rank IC changes by {test.mean:+.5f} over {test.n} days"
     superior = test.mean > 0 and test.mean >= policy.min_gain and test.p_one_sided <= policy.alpha
     stale = age > policy.max_champion_age_days
     not_worse = lower >= -policy.non_inferiority_margin
     level = f"one-sided p {test.p_one_sided:.4f} against alpha {policy.alpha}, least gain {policy.min_gain}"
+    deviation = float(np.sqrt(sum(variance for variance, _ in parts))) if parts else None
+    if deviation is not None:
+        level += f"; between seeds the gain has a standard deviation of {deviation:.5f}"
     bound = f"the gain's lower bound {lower:+.5f} against the margin {-policy.non_inferiority_margin:+.5f}"
     ages = f"the champion's training data are {age} trading days older, the limit is {policy.max_champion_age_days}"
     outcome: Outcome
@@ -214,5 +298,5 @@ def _compare(test: MeanTest, age: int, policy: GateSettings) -> GateDecision:
         lower_bound=lower,
         n_days=test.n,
         champion_age_days=age,
-        policy=policy.model_dump(),
+        seed_noise=deviation,
     )

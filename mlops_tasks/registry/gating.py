@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
+from mlops_tasks.columns import DATETIME, LABEL, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import RegistryError
@@ -18,6 +18,7 @@ from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, load_alias, load_version, set_tags
+from mlops_tasks.registry.trial_evidence import predictions_of, search_evidence_of, seed_noise_of, study_of
 from mlops_tasks.state.history import record_gate_decision
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
 from mlops_tasks.training.certificate import certificate_of
@@ -84,10 +85,14 @@ def is_withdrawn(settings: Settings, model: LoadedModel) -> bool:
 
 
 def _decide(settings: Settings, challenger: LoadedModel, champion: LoadedModel | None) -> GateResult:
-    test = predictions_of_test(settings, challenger.training_key)
+    key = challenger.training_key
+    test, study = predictions_of(settings, key, "test"), study_of(settings, key)
     ours = replace(
-        evidence(challenger.training_key, test[SCORE], test[LABEL], last_training_date(challenger)),
+        evidence(key, test[SCORE], test[LABEL], last_training_date(challenger)),
         uncertified=why_uncertified(settings, challenger),
+        study=study,
+        search=None if study is None else search_evidence_of(settings, key, study),
+        seed_noise=seed_noise_of(settings, key),
     )
     if champion is None or champion.training_key == challenger.training_key:
         decision = should_promote(ours, None if champion is None else ours, settings.gate)
@@ -116,13 +121,6 @@ def why_uncertified(settings: Settings, model: LoadedModel) -> str | None:
     return None
 
 
-def predictions_of_test(settings: Settings, training_key: str) -> pd.DataFrame:
-    """Score and label of a training's test segment, MultiIndex (datetime, instrument)."""
-    path = settings.training_dir / training_key / "predictions.parquet"
-    frame = pd.read_parquet(path, filters=[(SEGMENT, "==", "test")])
-    return frame.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]].sort_index()
-
-
 def last_training_date(model: LoadedModel) -> date:
     """Last day of a model's train segment."""
     return date.fromisoformat(model.artefact.manifest["segments"]["train"][1])
@@ -139,7 +137,9 @@ def champion_evidence(
     days = label.index.get_level_values(DATETIME)
     features = FeatureStore(settings).load(feature_version, start=days.min(), end=days.max(), members=vintage)
     score = champion.artefact.predict(features)
-    found = evidence(champion.training_key, score, label, last_training_date(champion))
+    key = champion.training_key
+    measured = evidence(key, score, label, last_training_date(champion))
+    found = replace(measured, seed_noise=seed_noise_of(settings, key))
     learned_until = pd.Timestamp(champion.artefact.manifest["segments"]["valid"][1])
     seen = found.rank_ic.index <= learned_until
     if not seen.any():

@@ -1,6 +1,7 @@
 """The gate's rules, one by one, and their error rates by simulation."""
 
 import json
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from mlops_tasks.config import GateSettings
-from mlops_tasks.evaluation.gate import CandidateEvidence, champion_age_days, evidence, should_promote
+from mlops_tasks.evaluation.backtest_overfitting import search_evidence
+from mlops_tasks.evaluation.gate import (
+    CandidateEvidence,
+    GateDecision,
+    champion_age_days,
+    evidence,
+    should_promote,
+)
+from mlops_tasks.evaluation.seed_noise import seed_band
+from tests.evaluation.searches import Search, best_of
 
 DAYS = pd.bdate_range("2023-01-02", periods=400, name="datetime")
 POLICY = GateSettings()
@@ -138,3 +148,66 @@ def test_evidence_counts_uncovered_rows_and_constant_days() -> None:
     assert found.coverage == 18 / 20 and found.constant_days_share == 0.25
     np.testing.assert_allclose(found.rank_ic, [1, np.nan, 1, 1])
     assert evidence("k", score[:0], label, date(2022, 1, 3)).constant_days_share == 1.0
+
+
+def searched(search: Search, seed: int, champion: CandidateEvidence | None = None) -> GateDecision:
+    """The gate on the trial that was best on validation, its test days drawn with the skill that it truly has."""
+    trials = search.draw(seed)
+    best = int(trials.mean().to_numpy().argmax())
+    found = search_evidence(trials[best], trials, search.trials)
+    truth = np.broadcast_to(search.skill, search.trials)[best]
+    test = noise(200, seed + 50_000) + truth
+    challenger = candidate(test, study="s", search=found)
+    return should_promote(challenger, champion, POLICY, DAYS)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("champion", [None, candidate(noise(200, 7), "old", last_training_date=date(2021, 1, 4))])
+def test_the_best_of_noise_is_refused(correlation: float, champion: CandidateEvidence | None) -> None:
+    """Without skill at most one study in twenty gets its best trial promoted, as the first or for an old champion."""
+    studies = 200
+    promoted = [searched(Search(30, 80, correlation), seed, champion).promotes for seed in range(studies)]
+    assert np.mean(promoted) <= 0.05
+
+
+def test_a_truly_better_trial_is_promoted() -> None:
+    """Trials from no skill to a mean rank IC of 0.06: the best is promoted, and beats a champion with defaults."""
+    search = Search(30, 80, skill=np.linspace(0.0, 0.06, 30))
+    defaults = candidate(noise(200, 7) + 0.005, "old")
+    assert np.mean([searched(search, seed).promotes for seed in range(100)]) > 0.95
+    decisions = [searched(search, seed, defaults) for seed in range(100)]
+    assert np.mean([each.rule == "superiority" for each in decisions]) > 0.9
+
+
+def test_a_search_that_does_not_last_is_rejected() -> None:
+    """Each rule for searched challengers decides its case, and the decision holds the numbers."""
+    drawn = Search(20, 120).draw(1)
+    lucky = search_evidence(best_of(drawn), drawn, 20)
+    skilled = search_evidence(best_of(drawn) + 0.1, drawn + 0.1, 20)
+    for found, rule in (
+        (None, "unknown_trials"),
+        (lucky, "deflated_sharpe_ratio"),
+        (replace(skilled, overfitting_probability=0.7), "backtest_overfitting"),
+        (replace(skilled, overfitting_probability=None), "bootstrap"),
+    ):
+        result = should_promote(candidate(BASE + 0.1, study="s", search=found), None, POLICY)
+        assert (result.rule, result.promotes) == (rule, rule == "bootstrap")
+        content = json.loads(json.dumps(result.to_json(), allow_nan=False))
+        assert content["search"] == (None if found is None else found.to_json())
+    own = candidate(BASE, "same", study="s", search=lucky)
+    assert should_promote(own, own, POLICY).rule == "unchanged"
+    worthless = candidate(-np.abs(BASE), study="s", search=replace(skilled, overfitting_probability=0.1))
+    assert should_promote(worthless, None, POLICY).rule == "no_proven_skill"
+
+
+def test_a_gain_must_exceed_the_seed_noise() -> None:
+    """A gain proven day by day is none where seeds of one model differ as much; small noise changes nothing."""
+    better, old = candidate(BASE + 0.01 + noise(120, 1, scale=0.01)), candidate(BASE, "old")
+    plain = should_promote(better, old, POLICY)
+    assert (plain.rule, plain.seed_noise) == ("superiority", None)
+    for deviation, rule in ((0.01, "no_proven_gain"), (0.0005, "superiority"), (0.0, "superiority")):
+        band = seed_band([0.03 - deviation, 0.03, 0.03 + deviation])
+        result = should_promote(replace(better, seed_noise=band), replace(old, seed_noise=band), POLICY)
+        assert result.rule == rule
+        assert result.seed_noise == pytest.approx(np.sqrt(2) * deviation)
+        assert result.lower_bound == plain.lower_bound

@@ -11,10 +11,10 @@ from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json, write_json
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
-from mlops_tasks.registry.gating import predictions_of_test
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, get_tags, load_version
 from mlops_tasks.registry.tasks import choose, gate_challenger_task, log_run_task, register_challenger_task
+from mlops_tasks.registry.trial_evidence import predictions_of
 from mlops_tasks.state.history import latest_gate_decision
 from mlops_tasks.status import status_info
 from tests.operation import certify_training, define_own_set, learning_data, publish_vintage, register_model
@@ -103,7 +103,7 @@ def test_the_champion_is_scored_as_its_own_predictions_say(operation: Operation,
     decision = gate_challenger_task(challenger={"version": version})
     means = []
     for key in ("b" * 16, "n" * 16):
-        frame = predictions_of_test(operation.settings, key)
+        frame = predictions_of(operation.settings, key, "test")
         daily = [day["score"].corr(day["label"], method="spearman") for _, day in frame.groupby("datetime")]
         means.append(np.mean(daily))
     assert decision["gain"] == pytest.approx(means[0] - means[1], abs=1e-12)
@@ -167,7 +167,7 @@ def test_the_champion_is_judged_on_the_features_of_its_own_set(operation: Operat
     vintage, feature_version = publish_vintage(settings, DAYS.append(DAYS[-1:] + (DAYS[-1] - DAYS[-2])))
     version = register_model(settings, Spec(key="b" * 16), vintage, feature_version)
     decision = gate_challenger_task(challenger={"version": version})
-    test = predictions_of_test(settings, "b" * 16)
+    test = predictions_of(settings, "b" * 16, "test")
     define_own_set(settings)
     own = store.load(store.compute(vintage, "mine").feature_version)
     score = load_version(settings, champion).artefact.predict(own).reindex(test.index)
@@ -193,7 +193,7 @@ def test_days_that_the_champion_learned_from_are_left_out(operation: Operation) 
     champion = operation.register(Spec(key="n" * 16, skill=0.0, seed=3, later_days=10))
     ModelLifecycleManager(operation.settings).promote(champion)
     version = operation.register(Spec(key="b" * 16))
-    days = predictions_of_test(operation.settings, "b" * 16).index.get_level_values("datetime").unique()
+    days = predictions_of(operation.settings, "b" * 16, "test").index.get_level_values("datetime").unique()
     decision = gate_challenger_task(challenger={"version": version})
     assert decision["n_days"] == len(days) - 10
     assert "10 test days up to 2020-05-19 are left out" in decision["reasons"][-1]

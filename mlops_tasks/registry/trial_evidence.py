@@ -1,0 +1,56 @@
+"""What the gate learns from earlier trainings: the trials that a challenger was chosen from, and seed noise."""
+
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
+from mlops_tasks.config import Settings
+from mlops_tasks.evaluation.backtest_overfitting import SearchEvidence, search_evidence
+from mlops_tasks.evaluation.ic import daily_rank_ic
+from mlops_tasks.evaluation.report import read_plan
+from mlops_tasks.evaluation.seed_noise import GATED_METRIC, SeedBand, configuration_key, seed_band
+from mlops_tasks.state.history import latest_seed_noise
+from mlops_tasks.state.trials import daily_rank_ics, trials_of, trials_on
+
+
+def predictions_of(settings: Settings, training_key: str, segment: str) -> pd.DataFrame:
+    """Score and label of a training's segment valid or test, MultiIndex (datetime, instrument)."""
+    path = settings.training_dir / training_key / "predictions.parquet"
+    frame = pd.read_parquet(path, filters=[(SEGMENT, "==", segment)])
+    return frame.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]].sort_index()
+
+
+def study_of(settings: Settings, training_key: str) -> str | None:
+    """The search that a training's hyper-parameters were chosen by; None: they were not searched."""
+    study: str | None = read_plan(settings.training_dir / training_key).get("study")
+    return study
+
+
+def search_evidence_of(settings: Settings, training_key: str, study: str) -> SearchEvidence | None:
+    """What a training's own daily rank ICs on its validation segment are worth after the search that it comes from.
+
+    All trials count that were recorded on the study's vintage and horizon, of other studies too: who starts ten
+    studies and takes the best has searched in all of them. Failed trials could not have been chosen and do not count.
+
+    Returns
+    -------
+    None where the study has no trial with daily rank ICs.
+    """
+    own = trials_of(settings, study)
+    searched = daily_rank_ics(own)
+    if searched.empty:
+        return None
+    candidates = [row for row in trials_on(settings, own[0].data_version, own[0].horizon) if row.state != "failed"]
+    trials = daily_rank_ics(candidates).reindex(searched.index).dropna(axis="columns", how="all")
+    valid = predictions_of(settings, training_key, "valid")
+    return search_evidence(daily_rank_ic(valid[SCORE], valid[LABEL]), trials, len(candidates), own[0].horizon)
+
+
+def seed_noise_of(settings: Settings, training_key: str) -> SeedBand | None:
+    """Rank IC on test days over several seeds of a training's configuration.
+
+    None where fewer than two seeds were trained, or the training's folder is gone: the registry keeps the model alone.
+    """
+    folder = settings.training_dir / training_key
+    found = latest_seed_noise(settings, configuration_key(read_plan(folder))) if folder.is_dir() else None
+    values = {} if found is None else found.result.get(GATED_METRIC, {})
+    return seed_band(list(values.values())) if len(values) > 1 else None

@@ -1,0 +1,104 @@
+"""What the gate makes of recorded trials and seeds: through registry, state and prediction files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_tasks.evaluation.backtest_overfitting import deflated_sharpe_ratio, mean_correlation
+from mlops_tasks.evaluation.ic import daily_rank_ic
+from mlops_tasks.evaluation.seed_noise import configuration_key
+from mlops_tasks.files import read_json, write_json
+from mlops_tasks.registry.tasks import gate_challenger_task
+from mlops_tasks.registry.trial_evidence import predictions_of, search_evidence_of, seed_noise_of
+from mlops_tasks.state.history import latest_gate_decision, record_seed_noise
+from mlops_tasks.state.tables import SeedNoise, Trial
+from mlops_tasks.state.trials import record_trial
+from tests.registry.conftest import Operation
+from tests.registry.trainings import Spec
+
+KEY = "b" * 16
+
+
+def own_rank_ic(operation: Operation) -> pd.Series:
+    valid = predictions_of(operation.settings, KEY, "valid")
+    return daily_rank_ic(valid["score"], valid["label"])
+
+
+def say_study(operation: Operation, study: str) -> None:
+    """Let the training's plan say which search it comes from."""
+    path = operation.settings.training_dir / KEY / "plan.json"
+    write_json(path, read_json(path) | {"study": study})
+
+
+def record(operation: Operation, study: str, series: list[pd.Series], state: str = "complete") -> None:
+    for number, values in enumerate(series):
+        daily = {str(day.date()): float(value) for day, value in values.items()}
+        versions = {"data_version": operation.vintage.data_version, "horizon": 1}
+        row = Trial(
+            study=study,
+            number=number,
+            model="lightgbm",
+            state=state,
+            configuration={},
+            result={"daily": daily} if state == "complete" else {},
+            **versions,
+        )
+        record_trial(operation.settings, row)
+
+
+def weaker(series: pd.Series, seed: int) -> pd.Series:
+    """A trial on the same days that is worse than the one given."""
+    return series - 0.1 - 0.05 * np.random.default_rng(seed).random(len(series))
+
+
+def test_a_skilled_choice_of_a_search_becomes_champion(operation: Operation) -> None:
+    """The planted signal survives deflation by the trials of all studies on the vintage, as the decision tells."""
+    version = operation.register(Spec(key=KEY))
+    own = own_rank_ic(operation)
+    record(operation, "s", [own, *(weaker(own, seed) for seed in range(9))])
+    record(operation, "other", [weaker(own, seed) for seed in range(20, 24)])
+    record(operation, "pruned", [own] * 3, "pruned")
+    record(operation, "failed", [own] * 2, "failed")
+    say_study(operation, "s")
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["decision"], decision["rule"]) == ("promote", "bootstrap")
+    columns = [own, *(weaker(own, seed) for seed in (*range(9), *range(20, 24)))]
+    expected = deflated_sharpe_ratio(own.to_numpy(), 17, mean_correlation(pd.concat(columns, axis=1)))
+    assert decision["search"]["trials"] == 17
+    assert decision["search"]["deflated_sharpe_ratio"] == pytest.approx(expected.probability)
+    assert decision["search"]["overfitting_probability"] == 0.0
+    recorded = latest_gate_decision(operation.settings)
+    assert recorded is not None and recorded.decision["search"] == decision["search"]
+
+
+def test_a_lucky_choice_is_rejected(operation: Operation) -> None:
+    """A model of noise, chosen among trials of noise, does not become the first champion."""
+    version = operation.register(Spec(key=KEY, skill=0.0, seed=0))
+    own, random = own_rank_ic(operation), np.random.default_rng(0)
+    record(operation, "s", [own, *(own * 0 + random.normal(0, own.std(), len(own)) for _ in range(20))])
+    say_study(operation, "s")
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["decision"], decision["rule"]) == ("reject", "deflated_sharpe_ratio")
+
+
+def test_a_study_without_trials_is_not_believed(operation: Operation) -> None:
+    """A plan that names a study of which nothing is recorded, or whose trials all failed, is rejected."""
+    version = operation.register(Spec(key=KEY))
+    say_study(operation, "s")
+    assert gate_challenger_task(challenger={"version": version})["rule"] == "unknown_trials"
+    record(operation, "s", [own_rank_ic(operation)], "failed")
+    assert search_evidence_of(operation.settings, KEY, "s") is None
+
+
+def test_seed_noise_is_found_by_the_configuration(operation: Operation) -> None:
+    """Seeds of the same configuration on an earlier vintage count; one seed, or another configuration, does not."""
+    operation.register(Spec(key=KEY))
+    plan = read_json(operation.settings.training_dir / KEY / "plan.json")
+    assert seed_noise_of(operation.settings, KEY) is None
+    for configuration, values in (("other", [0.1, 0.9]), (configuration_key(plan), [0.02, 0.04])):
+        result = {"test_rank_ic_mean": {str(seed): value for seed, value in enumerate(values)}}
+        row = SeedNoise(configuration=configuration, model="lightgbm", data_version="earlier", result=result)
+        record_seed_noise(operation.settings, row)
+    band = seed_noise_of(operation.settings, KEY)
+    assert band is not None and (band.mean, band.n) == (pytest.approx(0.03), 2)
+    assert seed_noise_of(operation.settings, "gone") is None
