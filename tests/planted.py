@@ -1,8 +1,8 @@
 """Learning data whose best answer is known: label = 0.02 * (sqrt(snr) * signal + noise), both of variance one.
 
-Features are independent standard normal numbers, over features, days and instruments. The oracle scores with the signal
-itself. Where the signal is normal, its daily rank IC is 6 / pi * asin(rho / 2) with rho = sqrt(snr / (1 + snr)) (Pearson,
-1907); for every kind it is simulated: `Planted.oracle` is its mean over the untouched test days.
+Features are independent standard normal numbers, over features, days and instruments. The oracle scores with the
+signal itself. Where the signal is normal, its daily rank IC is 6 / pi * asin(rho / 2) with rho = sqrt(snr / (1 + snr))
+(Pearson, 1907); for every kind it is simulated: `Planted.oracle` is its mean over the untouched test days.
 """
 
 from collections.abc import Callable, Mapping
