@@ -12,7 +12,7 @@ Rules, in order:
 4. Models within one standard error of the best are taken as equal, and the simpler one goes first (the rule of Breiman,
    Friedman, Olshen and Stone, Classification and Regression Trees, 1984, section 3.4.3).
 
-`docs/algorithm_selection.md` has the measurements behind the rules.
+`docs/algorithm_selection.md` shows what the landmarks find in planted markets, and the limits of the rules.
 """
 
 from collections.abc import Mapping
