@@ -8,6 +8,7 @@ import pytest
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.vintages import Vintage, current_vintage
 from mlops_tasks.process import stage_function
+from tests.training.descent import descending  # noqa: F401  a fixture
 
 
 @dataclass(frozen=True)

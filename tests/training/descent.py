@@ -1,26 +1,32 @@
 """A small family whose every step can be waited for: least squares by gradient descent, with momentum.
 
-`FIT_STAGE` is the training process with this family in the zoo.
+`FIT_STAGE` is the training process with this family in the zoo. `python -m tests.training.descent <market>` trains
+once, as a caller that may be killed; `<market>` is `SmallMarket.to_json`, the first line of output is the run's id.
 """
 
+import json
 import os
+import shutil
+import sys
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from mlops_tasks.config import Settings
+from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json, write_json
-from mlops_tasks.training import fit
+from mlops_tasks.training import fit, supervision
 from mlops_tasks.training.configuration import TrainingConfig
+from mlops_tasks.training.engine import TrainingHandle, UnifiedQlibTrainingEngine
 from mlops_tasks.training.model_zoo.family import FAMILIES, FitResult
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.problem import LearningProblem
+from mlops_tasks.training.run_folder import RunFolder
 from mlops_tasks.training.session import TrainingSession
 from mlops_tasks.training.stopping import StoppingConfig
 from tests.features.market import awkward_bars, make_vintage
@@ -150,15 +156,61 @@ class SmallMarket:
         plan = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": ["linear"]})
         return cls(settings, plan, FeatureStore(settings).compute(vintage, SETS["windows"]).feature_version)
 
+    def to_json(self) -> str:
+        """For another process."""
+        return json.dumps([str(self.settings.home), self.plan.model_dump(mode="json"), self.feature_version])
 
-@contextmanager
-def descending() -> Any:
-    """Let the engine of this process start `FIT_STAGE`."""
-    from mlops_tasks.training import supervision
+    @classmethod
+    def from_json(cls, content: str) -> "SmallMarket":
+        """The inverse of `to_json`."""
+        home, plan, feature_version = json.loads(content)
+        return cls(Settings(home=Path(home)), RunPlan.model_validate(plan), feature_version)
 
-    before = supervision.FIT_STAGE
+    def copy(self, home: Path, **training: Any) -> "SmallMarket":
+        """The same in another home, with other settings of section `training`."""
+        for name in ("data", "features"):
+            shutil.copytree(self.settings.home / name, home / name)
+        settings = Settings(home=home, training=TrainingSettings(**training))
+        return SmallMarket(settings, self.plan, self.feature_version)
+
+    def start(self, **hyperparameters: Any) -> TrainingHandle:
+        """A run of the small family."""
+        return self.start_config(config(**hyperparameters))
+
+    def start_config(self, given: TrainingConfig) -> TrainingHandle:
+        """A run of a configuration."""
+        return UnifiedQlibTrainingEngine(self.settings).start(self.plan, self.feature_version, given)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a training folder but metrics.json, which holds the run's id and how long it took."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "metrics.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def journal_reaches(settings: Settings, run_id: str, iteration: int, timeout_s: float = 60) -> bool:
+    """Wait for an iteration in a run's journal; False when the run is over before."""
+    journal, wanted = RunFolder.of(settings, run_id).journal, f'"iteration": {iteration},'
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            if wanted in journal.read_text():
+                return True
+        except FileNotFoundError:
+            return False
+        time.sleep(0.002)
+    raise AssertionError(f"{journal}: iteration {iteration} did not come in {timeout_s:.0f} s")
+
+
+@pytest.fixture
+def descending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the engine of this process start `FIT_STAGE`, and look more often."""
+    monkeypatch.setattr(supervision, "FIT_STAGE", FIT_STAGE)
+    monkeypatch.setattr(supervision, "TICK_S", 0.05)
+
+
+if __name__ == "__main__":
     supervision.FIT_STAGE = FIT_STAGE
-    try:
-        yield
-    finally:
-        supervision.FIT_STAGE = before
+    started = SmallMarket.from_json(sys.argv[1]).start()
+    print(started.run_id, flush=True)
+    started.supervise()
