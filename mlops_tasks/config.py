@@ -261,6 +261,33 @@ class TrainingSettings(Section):
         return self
 
 
+Sampler = Literal["tpe", "gp", "nsga2", "cmaes", "random"]
+Pruner = Literal["none", "median", "hyperband", "wilcoxon"]
+Objective = Literal["ic", "rank_ic", "icir", "rank_icir", "turnover", "drawdown"]
+
+
+class TuningSettings(Section):
+    """Defaults of a hyper-parameter search; the trigger form overrides them for one study."""
+
+    sampler: Sampler = "tpe"
+    pruner: Pruner = "median"
+    objectives: tuple[Objective, ...] = Field(("rank_ic",), min_length=1)
+    trials: int = Field(30, ge=1)
+    """Configurations that are tried in all, by all workers."""
+    workers: int = Field(2, ge=1, le=64)
+    """Workers that share a study in PostgreSQL; in SQLite there is one."""
+    storage_url: str = ""
+    """SQLAlchemy address of a database for studies alone. Default: a schema of its own beside the state database where
+    that is PostgreSQL, else SQLite below `home`."""
+    time_limit_s: float = Field(86_400, gt=0)
+    """Of one worker's task."""
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _parse_objectives(cls, value: object) -> object:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+
 class PortfolioSettings(Section):
     """Top-k dropout strategy and its costs, as in Qlib's `TopkDropoutStrategy` and `backtest_daily`."""
 
@@ -327,6 +354,7 @@ class Settings(Section):
     features: FeatureSettings = FeatureSettings()
     certificate: CertificateSettings = CertificateSettings()
     training: TrainingSettings = TrainingSettings()
+    tuning: TuningSettings = TuningSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
     gate: GateSettings = GateSettings()
     drift: DriftSettings = DriftSettings()
@@ -360,6 +388,11 @@ class Settings(Section):
     def training_runs_dir(self) -> Path:
         """What the processes of a training run under way share, by run id."""
         return self.home / "training_runs"
+
+    @cached_property
+    def tuning_dir(self) -> Path:
+        """Reports of studies by name, and the studies themselves where they are in SQLite."""
+        return self.home / "tuning"
 
     @cached_property
     def reports_dir(self) -> Path:

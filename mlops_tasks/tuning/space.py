@@ -1,0 +1,66 @@
+"""The search space of a model, from its entry in the zoo."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from mlops_tasks.errors import ConfigError
+from mlops_tasks.training.model_zoo.catalogue import ModelEntry
+from mlops_tasks.tuning.study import searched
+
+Space = dict[str, BaseDistribution]
+
+
+def search_space(model: str, entry: ModelEntry, fixed: Mapping[str, Any] | None = None) -> Space:
+    """Distribution of each hyper-parameter that the entry lets a search vary and that is not fixed.
+
+    Raises
+    ------
+    ConfigError
+        An entry's `search` is unknown, or lacks its bounds.
+    """
+    return {
+        name: _distribution(f"hyperparameters.{model}.{name}", schema)
+        for name, schema in searched(entry, fixed or {}).items()
+    }
+
+
+def within(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the space's names, moved to the nearest bound where they lie outside of it.
+
+    A word that is no choice is left out, so that the sampler chooses.
+    """
+    inside: dict[str, Any] = {}
+    for name, distribution in space.items():
+        if name not in values:
+            continue
+        value = values[name]
+        if isinstance(distribution, FloatDistribution | IntDistribution):
+            inside[name] = min(max(value, distribution.low), distribution.high)
+        elif isinstance(distribution, CategoricalDistribution) and value in distribution.choices:
+            inside[name] = value
+    return inside
+
+
+def _distribution(path: str, schema: Mapping[str, Any]) -> BaseDistribution:
+    kind = schema["search"]
+    if kind == "categorical":
+        choices = schema.get("enum") or ([False, True] if schema.get("type") == "boolean" else None)
+        if not choices:
+            raise ConfigError(f"{path}: search: categorical needs enum, or type boolean; give one in models.yaml")
+        return CategoricalDistribution(choices)
+    if kind not in ("log", "linear"):
+        raise ConfigError(f"{path}: unknown search {kind!r}; use log, linear or categorical in models.yaml")
+    if "low" not in schema or "high" not in schema:
+        raise ConfigError(f"{path}: search: {kind} needs low and high; give them in models.yaml")
+    numeric = IntDistribution if schema.get("type") == "integer" else FloatDistribution
+    try:
+        return numeric(schema["low"], schema["high"], log=kind == "log")
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}; correct low and high in models.yaml") from None

@@ -1,0 +1,123 @@
+"""What a study is asked to do, typed and checked; light, because DAG files read it."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import Field, ValidationError, model_validator
+
+from mlops_tasks.config import Objective, Pruner, Sampler, Section, Settings
+from mlops_tasks.errors import ConfigError
+from mlops_tasks.files import digest_of
+from mlops_tasks.training.model_zoo.catalogue import ModelEntry, zoo_entry
+
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+PRUNERS: tuple[Pruner, ...] = get_args(Pruner)
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+DIRECTIONS: Mapping[Objective, Literal["maximize", "minimize"]] = {
+    "ic": "maximize",
+    "rank_ic": "maximize",
+    "icir": "maximize",
+    "rank_icir": "maximize",
+    "turnover": "minimize",
+    "drawdown": "minimize",
+}
+
+_BUDGET = {"trials", "time_s", "memory_mb"}
+
+
+class StudyConfig(Section):
+    """One search for the hyper-parameters of one model, on the validation segment alone."""
+
+    model: str
+    objectives: tuple[Objective, ...] = Field(("rank_ic",), min_length=1)
+    """The first one decides which trial is trained in the end; several are searched for their Pareto front."""
+    sampler: Sampler = "tpe"
+    pruner: Pruner = "median"
+    seed: int = Field(42, ge=0)
+    startup_trials: int = Field(8, ge=2)
+    """Trials before the sampler learns from them; the size of NSGA-II's and CMA-ES's generations."""
+    folds: int = Field(1, ge=1, le=20)
+    """Blocks of the validation segment; the model of each learns from all that lies before it (walk-forward)."""
+    fixed: Mapping[str, Any] = {}
+    """Hyper-parameters that are not searched, and their values."""
+    first: tuple[Mapping[str, Any], ...] = ()
+    """Overrides of the defaults that are tried right after the defaults themselves."""
+    topk: int = Field(50, ge=1)
+    """Names held by the portfolio behind turnover and drawdown; a third of the names a day at most."""
+    trials: int = Field(30, ge=1)
+    """Configurations in all, whatever becomes of them."""
+    time_s: float | None = Field(None, gt=0)
+    """Training seconds of all trials together."""
+    memory_mb: float | None = Field(None, gt=0)
+    """Largest estimated peak of one trial's training; a larger one is recorded as failed and not started."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudyConfig":
+        entry = zoo_entry(self.model)
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"an objective is named twice in {list(self.objectives)}; name each once")
+        for overrides in (self.fixed, *self.first):
+            entry.resolve(self.model, overrides)
+        free = searched(entry, self.fixed)
+        if not free:
+            raise ValueError(
+                f"no hyper-parameter of {self.model} is searched; fix fewer, or give `search` to one in models.yaml"
+            )
+        if len(self.objectives) > 1:
+            if self.pruner != "none":
+                raise ValueError(f"pruner {self.pruner!r} needs one objective; choose pruner none, or one objective")
+            if self.sampler == "cmaes":
+                raise ValueError("sampler 'cmaes' needs one objective; choose nsga2, tpe or gp")
+        if self.sampler == "cmaes":
+            words = [name for name, schema in free.items() if schema["search"] == "categorical"]
+            if words or len(free) < 2:
+                raise ValueError(
+                    f"sampler 'cmaes' needs two or more numeric hyper-parameters; {self.model} has {list(free)}, "
+                    f"{words} are categorical; fix those, or choose tpe"
+                )
+        if self.pruner == "wilcoxon" and self.folds < 2:
+            raise ValueError("pruner 'wilcoxon' compares walk-forward folds; give folds of 2 or more")
+        if self.pruner in ("median", "hyperband") and self.folds > 1:
+            raise ValueError(f"pruner {self.pruner!r} compares one training's iterations; give folds 1, or wilcoxon")
+        return self
+
+    def name(self, data: Mapping[str, Any]) -> str:
+        """The study's name: the same question on the same data is the same study, whatever its budget.
+
+        `data` identifies what is learned from (versions, segments, horizon).
+        """
+        asked = self.model_dump(mode="json", exclude=_BUDGET)
+        return f"{self.model}-{digest_of({'study': asked, 'data': dict(data)}, length=12)}"
+
+
+def searched(entry: ModelEntry, fixed: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """JSON Schema of each hyper-parameter that a search varies."""
+    return {name: schema for name, schema in entry.hyperparameters.items() if "search" in schema and name not in fixed}
+
+
+def study_config(settings: Settings, form: Mapping[str, Any]) -> StudyConfig:
+    """A study from a trigger form: keys are the fields of `StudyConfig`; None or absent: the setting.
+
+    With several objectives the sampler is NSGA-II and nothing is pruned, and a study of several folds prunes by
+    Wilcoxon's test, unless the form says otherwise.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value is of the wrong type or out of range.
+    """
+    given = {name: value for name, value in form.items() if value is not None and value not in ("", [])}
+    several = len(given.get("objectives", settings.tuning.objectives)) > 1
+    fallback: dict[str, Any] = {
+        "objectives": settings.tuning.objectives,
+        "sampler": "nsga2" if several else settings.tuning.sampler,
+        "pruner": "none" if several else ("wilcoxon" if given.get("folds", 1) > 1 else settings.tuning.pruner),
+        "trials": settings.tuning.trials,
+        "seed": settings.training.seed,
+        "topk": settings.portfolio.topk,
+    }
+    try:
+        return StudyConfig.model_validate({**fallback, **given})
+    except ValidationError as error:
+        lines = [f"tuning.{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("bad study; correct the form or the settings: " + "; ".join(lines)) from None
