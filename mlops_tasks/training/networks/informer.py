@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from mlops_tasks.training.networks.layers import (
     Activation,
+    Dropout,
     Embedding,
     EncoderLayer,
     FeedForward,
@@ -141,7 +142,7 @@ class Informer(nn.Module):
         config = InformerConfig(**architecture)
         self.causal = config.causal
         self.embedding = Embedding(features, window, config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList()
         self.distillings = nn.ModuleList()
         steps = window

@@ -73,6 +73,27 @@ def causal_mask(steps: int, device: torch.device | None = None) -> Tensor:
     return torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
 
 
+class Dropout(nn.Module):
+    """Sets each number to 0 with probability p and scales the others to keep the mean; in training only.
+
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014. p is rounded
+    to a multiple of 1/256 (and 1/256 at least, unless it is 0): one random byte a number makes it several times as fast
+    on a CPU as `torch.nn.Dropout`, which took a sixth of a training step.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.dropped = min(255, max(1, round(p * 256))) if p > 0 else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(...) -> the same."""
+        if not self.training or not self.dropped:
+            return x
+        words = torch.randint(-(2**63), 2**63 - 1, (x.numel() // 8 + 1,), device=x.device)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
+        return x * kept.to(x.dtype).mul_(256 / (256 - self.dropped))
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017, section 3.2); the three projections are one product."""
 
@@ -131,7 +152,7 @@ class EncoderLayer(nn.Module):
         self.feedforward = block
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, *, causal: bool = False, last: bool = False) -> Tensor:
         """(batch, steps, d_model) -> the same; with `last` only the last step's output, (batch, 1, d_model)."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mlops_tasks.training.networks.layers import ACTIVATIONS, Activation
+from mlops_tasks.training.networks.layers import ACTIVATIONS, Activation, Dropout
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
         self.widen = nn.Linear(config.hidden_size, config.hidden_size)
         self.narrow = nn.Linear(config.hidden_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.activation = ACTIVATIONS[config.activation]
         self.residual = config.residual
 

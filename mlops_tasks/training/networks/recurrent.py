@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from mlops_tasks.training.networks.layers import Dropout
+
 
 @dataclass(frozen=True)
 class RecurrentConfig:
@@ -51,7 +53,7 @@ class Recurrent(nn.Module):
         between = config.dropout if config.layers > 1 else 0.0
         self.recurrent = self.cell(features, size, config.layers, batch_first=True, dropout=between)
         self.pooling = AttentionPooling(size) if attention else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(size * (1 + attention), 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.training.networks.layers import Embedding
+from mlops_tasks.training.networks.layers import Dropout, Embedding
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class TimesNet(nn.Module):
         self.embedding = Embedding(features, window, config.d_model)
         self.blocks = nn.ModuleList(TimesBlock(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(window * config.d_model, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mlops_tasks.training.networks.layers import (
     Activation,
+    Dropout,
     Embedding,
     EncoderLayer,
     FeedForward,
@@ -44,7 +45,7 @@ class Transformer(nn.Module):
         config = TransformerConfig(**architecture)
         self.causal = config.causal
         self.embedding = Embedding(features, window, config.d_model, config.positions)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(
             EncoderLayer(
                 SelfAttention(config.d_model, config.heads),
