@@ -149,13 +149,15 @@ class Fit:
 def predict_segments(artefact: ModelArtefact, data: LearningData) -> pd.DataFrame:
     """Scores of valid and test through the saved artefact, so that training and serving agree by construction.
 
+    Data without a test segment, as a search has, gives scores of valid alone.
+
     Raises
     ------
     TrainingError
         A score is not finite.
     """
     parts = []
-    for segment in ("valid", "test"):
+    for segment in (name for name in ("valid", "test") if name in data.segments):
         rows = data.rows(segment)
         index = data.features.index[rows]
         part = pd.DataFrame(

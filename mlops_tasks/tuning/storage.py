@@ -1,9 +1,10 @@
 """Where studies are kept, and how workers share one.
 
-Optuna's tables lie in a database of their own: it keeps its revision in a table `alembic_version`, as the state database
-does. A worker holds a lease for as long as it lives; the database (or the system, for SQLite) frees it when the process
-ends, however it ends, so the trial of a killed worker is found at once and no heartbeat has to be awaited. PostgreSQL
-asks the worker's machine whether it is still there (TCP keepalive) and gives it up after a minute of silence.
+Optuna's tables lie in a database or schema of their own: it keeps its revision in a table `alembic_version`, as the
+state database does. A worker holds a lease for as long as it lives; the database (or the system, for SQLite) frees it
+when the process ends, however it ends, so the trial of a killed worker is found at once and no heartbeat has to be
+awaited. PostgreSQL asks the worker's machine whether it is still there (TCP keepalive) and gives it up after a minute
+of silence.
 """
 
 import fcntl

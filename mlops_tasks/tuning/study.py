@@ -68,6 +68,8 @@ class StudyConfig(Section):
                 raise ValueError(f"pruner {self.pruner!r} needs one objective; choose pruner none, or one objective")
             if self.sampler == "cmaes":
                 raise ValueError("sampler 'cmaes' needs one objective; choose nsga2, tpe or gp")
+        elif self.pruner != "none" and DIRECTIONS[self.objectives[0]] == "minimize":
+            raise ValueError(f"pruner {self.pruner!r} compares ICs and {self.objectives[0]} is none; choose none")
         if self.sampler == "cmaes":
             words = [name for name, schema in free.items() if schema["search"] == "categorical"]
             if words or len(free) < 2:

@@ -1,0 +1,339 @@
+"""HyperparameterOptimizer: a budget of trials, shared by any number of workers, none lost and none done twice."""
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import MlopsError, StoreError, TrainingError
+from mlops_tasks.files import finite_or_none
+from mlops_tasks.state.tables import Trial as TrialRow
+from mlops_tasks.state.trials import DAILY, record_trial, trials_of
+from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.training.dataset import LearningData
+from mlops_tasks.training.model_zoo.catalogue import zoo_entry
+from mlops_tasks.training.session import Observer
+from mlops_tasks.tuning.objectives import TrialResult, trial_result
+from mlops_tasks.tuning.samplers import pruner_of, sampler_of
+from mlops_tasks.tuning.space import search_space, within
+from mlops_tasks.tuning.storage import StudyStore, study_store
+from mlops_tasks.tuning.study import DIRECTIONS, StudyConfig
+from mlops_tasks.tuning.trial import (
+    Fold,
+    estimated_mb,
+    fit_and_score,
+    folds_of,
+    iteration_observer,
+    joined,
+    override,
+    weekly_means,
+)
+
+log = logging.getLogger(__name__)
+
+CONFIG, SUBJECT = "config", "subject"
+"""User attributes of a study."""
+WORKER, RETRY_OF, RESULT, REASON = "worker", "retry_of", "result", "reason"
+"""User attributes of a trial: who runs it, the lost trial that it repeats, metrics and daily rank IC, why it failed."""
+MAX_FAILURES = 5
+"""A study whose first so many configurations all fail has a cause of its own, and is ended."""
+POLL_S = 0.5
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a study is about: a vintage, its features and a horizon, on given train and validation days."""
+
+    data_version: str
+    feature_version: str
+    horizon: int
+    segments: Mapping[str, Sequence[str]]
+    """ISO dates of first and last day of train and valid; a test segment is no part of the question."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        segments = {name: [str(day) for day in days] for name, days in sorted(self.segments.items())}
+        return {
+            "data_version": self.data_version,
+            "feature_version": self.feature_version,
+            "horizon": self.horizon,
+            "segments": {name: days for name, days in segments.items() if name != "test"},
+        }
+
+
+class HyperparameterOptimizer:
+    """Searches the hyper-parameters of one model of the zoo with Optuna, on the validation segment alone.
+
+    A study belongs to a question: a model, a way of searching and the data; asked again it goes on where it was. Its
+    budget counts configurations. The trial of a worker that died is failed and its configuration tried once more, by
+    whoever takes a trial next; both together count once.
+    """
+
+    def __init__(self, settings: Settings, config: StudyConfig, subject: Subject) -> None:
+        self.settings = settings
+        self.config = config
+        self.subject = subject
+        self.name = config.name(subject.to_json())
+        entry = zoo_entry(config.model)
+        self.space = search_space(config.model, entry, config.fixed)
+        self.base: TrainingConfig = resolve_config(config.model, config.fixed, seed=config.seed)
+        self._store: StudyStore = study_store(settings)
+
+    @classmethod
+    def load(cls, settings: Settings, name: str) -> "HyperparameterOptimizer":
+        """A study that was created before, with the budget that it was last given.
+
+        Raises
+        ------
+        StoreError
+            There is none of this name.
+        """
+        try:
+            attributes = optuna.load_study(study_name=name, storage=study_store(settings).storage()).user_attrs
+        except KeyError:
+            raise StoreError(f"no study {name}; `python -m mlops_tasks tune list` has them") from None
+        subject = Subject(**attributes[SUBJECT])
+        return cls(settings, StudyConfig.model_validate(attributes[CONFIG]), subject)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the storage takes several workers."""
+        return self._store.shared
+
+    @cached_property
+    def study(self) -> optuna.Study:
+        """Optuna's study; made, with the trials that come first, when it is not there."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = self._store.storage()
+        with self._store.exclusive(self.name):
+            study = optuna.create_study(
+                storage=storage,
+                study_name=self.name,
+                directions=[DIRECTIONS[name] for name in self.config.objectives],
+                pruner=pruner_of(self.config),
+                sampler=sampler_of(self.config, 0),
+                load_if_exists=True,
+            )
+            study.set_user_attr(CONFIG, self.config.model_dump(mode="json"))
+            study.set_user_attr(SUBJECT, self.subject.to_json())
+            for overrides in ({}, *self.config.first)[: self.config.trials]:
+                values = within(self.space, {**self.base.hyperparameters, **overrides})
+                study.enqueue_trial(values, skip_if_exists=True)
+        return study
+
+    def run(self, data: LearningData, stop_after: int | None = None) -> int:
+        """Work as one worker until the budget is spent and no trial is under way; returns how many it finished.
+
+        Parameters
+        ----------
+        data
+            Of the study's subject. Rows of a test segment are cut off before anything is computed.
+        stop_after
+            Trials after which this worker ends, whatever is left.
+
+        Raises
+        ------
+        StoreError
+            SQLite, and another worker is at it.
+        TrainingError
+            The first `MAX_FAILURES` configurations all failed.
+        """
+        finished, study = 0, self.study
+        with self._store.lease(self.name) as worker:
+            self.record()
+            folds = folds_of(data, self.base, self.config.folds, self.subject.horizon)
+            while stop_after is None or finished < stop_after:
+                trial = self._next(study, worker)
+                if trial is None:
+                    break
+                self._run_trial(study, trial, folds)
+                finished += 1
+        return finished
+
+    def record(self) -> int:
+        """Bring the finished trials into the state database, for the gate; returns how many are there."""
+        known = {row.number for row in trials_of(self.settings, self.name)}
+        finished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state in STATES]
+        for trial in finished:
+            if trial.number not in known:
+                record_trial(self.settings, self._row(trial))
+        return len(finished)
+
+    def best(self) -> list[FrozenTrial]:
+        """The Pareto front, the best in the first objective first; of one objective the best trial alone.
+
+        Raises
+        ------
+        TrainingError
+            No trial is complete.
+        """
+        complete = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+        if not complete:
+            reasons = {str(trial.user_attrs.get(REASON)) for trial in self.study.trials if REASON in trial.user_attrs}
+            raise TrainingError(
+                f"no trial of study {self.name} is complete: {'; '.join(sorted(reasons)) or 'none ran'}"
+            )
+        signs = [1.0 if DIRECTIONS[name] == "minimize" else -1.0 for name in self.config.objectives]
+        order = {trial.number: [s * v for s, v in zip(signs, trial.values, strict=True)] for trial in complete}
+        front = [trial for trial in complete if not any(_dominates(v, order[trial.number]) for v in order.values())]
+        front.sort(key=lambda trial: (*order[trial.number], trial.number))
+        return front if len(signs) > 1 else front[:1]
+
+    def hyperparameters(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Overrides of the model's defaults that repeat a trial."""
+        return {**self.config.fixed, **trial.params}
+
+    def _next(self, study: optuna.Study, worker: int) -> optuna.Trial | None:
+        """A trial to run; None when the budget is spent and no other worker's trial can be lost any more."""
+        while True:
+            with self._store.exclusive(self.name):
+                self._fail_lost(study, worker)
+                trials = study.get_trials(deepcopy=False)
+                distinct = [trial for trial in trials if RETRY_OF not in trial.user_attrs]
+                begun = [trial for trial in distinct if trial.state != TrialState.WAITING]
+                retries = [t for t in trials if t.state == TrialState.WAITING and RETRY_OF in t.user_attrs]
+                if retries or (len(begun) < self.config.trials and self._seconds_left(trials) > 0):
+                    self._check_failures(begun)
+                    study.sampler = sampler_of(self.config, len(begun))
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                        trial = study.ask(self.space)
+                    trial.set_user_attr(WORKER, worker)
+                    return trial
+                if not any(trial.state == TrialState.RUNNING for trial in trials):
+                    return None
+            time.sleep(POLL_S)
+
+    def _fail_lost(self, study: optuna.Study, worker: int) -> None:
+        """Fail running trials whose worker is gone, and queue their configurations once more."""
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            owner = trial.user_attrs.get(WORKER)
+            # Without an owner it was killed between its creation and the naming, both in this exclusive section.
+            if owner is not None and (owner == worker or self._store.is_alive(self.name, owner)):
+                continue
+            study.tell(trial.number, state=TrialState.FAIL)
+            if RETRY_OF in trial.user_attrs:
+                log.warning("trial %d was lost with its worker a second time; it is left failed", trial.number)
+                continue
+            log.warning("trial %d was lost with its worker; its configuration is tried again", trial.number)
+            study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
+
+    def _seconds_left(self, trials: Sequence[FrozenTrial]) -> float:
+        if self.config.time_s is None:
+            return float("inf")
+        spent = sum(trial.duration.total_seconds() for trial in trials if trial.duration is not None)
+        return self.config.time_s - spent
+
+    def _check_failures(self, begun: Sequence[FrozenTrial]) -> None:
+        first = [trial for trial in begun if trial.state != TrialState.RUNNING][:MAX_FAILURES]
+        if len(first) == MAX_FAILURES and all(REASON in trial.user_attrs for trial in first):
+            raise TrainingError(
+                f"the first {MAX_FAILURES} trials of study {self.name} all failed, the last one: "
+                f"{first[-1].user_attrs[REASON]}"
+            )
+
+    def _run_trial(self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Fold]) -> None:
+        log.info("trial %d: %s", trial.number, trial.params)
+        values: list[float] | None = None
+        try:
+            result = self._measure(study, trial, folds)
+            values = [result.metrics[name] for name in self.config.objectives]
+            state = TrialState.COMPLETE
+            daily = {day.date().isoformat(): finite_or_none(value) for day, value in result.rank_ic.items()}
+            trial.set_user_attr(RESULT, {**result.metrics, DAILY: daily})
+            log.info("trial %d: %s", trial.number, {n: round(v, 5) for n, v in result.metrics.items()})
+        except optuna.TrialPruned as reason:
+            state = TrialState.PRUNED
+            log.info("trial %d is pruned: %s", trial.number, reason)
+        except Exception as error:  # whatever a library says of a configuration ends that trial, not the study
+            state = TrialState.FAIL
+            trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
+            log.warning("trial %d failed: %s", trial.number, error, exc_info=not isinstance(error, MlopsError))
+        try:
+            study.tell(trial, values, state)
+        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+            log.warning("trial %d was given to another worker meanwhile; its result is dropped", trial.number)
+            return
+        record_trial(self.settings, self._row(study.get_trials(deepcopy=False)[trial.number]))
+
+    def _measure(self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Fold]) -> TrialResult:
+        config = override(self.base, trial.params)
+        self._check_memory(folds, config)
+        observers = self._observers(trial, self._seconds_left(study.get_trials(deepcopy=False)))
+        parts, weeks = [], 0
+        for fold in folds:
+            part = fit_and_score(fold, config, self.settings.training.threads, observers)
+            parts.append(part)
+            if self.config.pruner == "wilcoxon":
+                weeks = self._report_weeks(trial, part, weeks)
+        scored = joined(parts)
+        return trial_result(scored["score"], scored["label"], self.config.topk, self.subject.horizon)
+
+    def _check_memory(self, folds: Sequence[Fold], config: TrainingConfig) -> None:
+        limit = self.config.memory_mb
+        needed = estimated_mb(folds, config)
+        if limit is not None and needed > limit:
+            raise TrainingError(
+                f"this configuration needs about {needed:,.0f} MB, memory_mb allows {limit:,.0f}; raise it or narrow "
+                "the search"
+            )
+
+    def _observers(self, trial: optuna.Trial, seconds_left: float) -> list[Observer]:
+        ends = time.monotonic() + seconds_left
+
+        def report(value: float, step: int) -> None:
+            trial.report(value, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned(f"{self._daily} {value:.5f} at iteration {step}")
+
+        def watch_time(done: int, metrics: Mapping[str, float]) -> None:
+            if time.monotonic() > ends:
+                raise optuna.TrialPruned(f"time_s is spent at iteration {done}")
+
+        observers: list[Observer] = [watch_time]
+        if self.config.pruner in ("median", "hyperband"):
+            observers.append(iteration_observer(self._daily, report))
+        return observers
+
+    @property
+    def _daily(self) -> str:
+        """The IC that pruners compare."""
+        return "rank_ic" if self.config.objectives[0].startswith("rank") else "ic"
+
+    def _report_weeks(self, trial: optuna.Trial, part: pd.DataFrame, weeks: int) -> int:
+        result = trial_result(part["score"], part["label"], self.config.topk, self.subject.horizon)
+        for value in weekly_means(result.rank_ic):
+            trial.report(value, weeks)
+            weeks += 1
+        if trial.should_prune():
+            raise optuna.TrialPruned(f"worse than the best trial after {weeks} weeks")
+        return weeks
+
+    def _row(self, trial: FrozenTrial) -> TrialRow:
+        result = dict(trial.user_attrs.get(RESULT, {}))
+        if REASON in trial.user_attrs:
+            result[REASON] = trial.user_attrs[REASON]
+        return TrialRow(
+            study=self.name,
+            number=trial.number,
+            model=self.config.model,
+            data_version=self.subject.data_version,
+            horizon=self.subject.horizon,
+            state=STATES[trial.state],
+            configuration=self.hyperparameters(trial),
+            result=result,
+        )
+
+
+def _dominates(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether values to be minimised are nowhere worse and somewhere better."""
+    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))

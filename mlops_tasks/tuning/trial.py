@@ -1,0 +1,139 @@
+"""One trial: a configuration, trained by its family and measured on validation days. No test row is in reach."""
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE
+from mlops_tasks.errors import TrainingError
+from mlops_tasks.files import write_json
+from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manifest
+from mlops_tasks.training.configuration import TrainingConfig
+from mlops_tasks.training.dataset import LearningData, fit_processors
+from mlops_tasks.training.fit import predict_segments
+from mlops_tasks.training.model_zoo.family import find_family
+from mlops_tasks.training.problem import LearningProblem, learning_problem
+from mlops_tasks.training.processors import FittedProcessors
+from mlops_tasks.training.session import Links, Observer, TrainingSession
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one model of a trial learns from and is measured on."""
+
+    data: LearningData
+    processors: FittedProcessors
+    problem: LearningProblem
+
+
+def without_test(data: LearningData) -> LearningData:
+    """The same data up to the last validation day, as a search may see it."""
+    seen = slice(0, data.rows("valid").stop)
+    segments = {name: days for name, days in data.segments.items() if name != "test"}
+    return LearningData(data.features.iloc[seen], data.label.iloc[seen], segments)
+
+
+def folds_of(data: LearningData, config: TrainingConfig, count: int, horizon: int) -> tuple[Fold, ...]:
+    """The validation segment in `count` blocks of days, each with all that lies before it to learn from.
+
+    Labels of the last `horizon + 1` days before a block reach into it and are blanked (purging); processors are fitted
+    on what a fold learns from. One fold is the plan's own train and valid.
+    """
+    return tuple(_fold(each, config) for each in _walk_forward(without_test(data), count, horizon))
+
+
+def _walk_forward(data: LearningData, count: int, horizon: int) -> Iterator[LearningData]:
+    if count == 1:
+        yield data
+        return
+    row_days = data.features.index.get_level_values(DATETIME)
+    days, first = row_days.unique(), data.segments["train"][0]
+    valid = days[days >= pd.Timestamp(data.segments["valid"][0])]
+    if len(valid) < count * 2:
+        raise TrainingError(f"{len(valid)} validation days are too few for {count} folds; give fewer folds")
+    for block in np.array_split(np.arange(len(valid)), count):
+        begins, ends = valid[block[0]], valid[block[-1]]
+        before = days[days < begins]
+        rows = slice(0, row_days.searchsorted(ends, "right"))
+        label = data.label.iloc[rows].mask(row_days[rows].isin(before[-(horizon + 1) :]))
+        segments = {"train": (first, before[-1].date()), "valid": (begins.date(), ends.date())}
+        yield LearningData(data.features.iloc[rows], label, segments)
+
+
+def _fold(data: LearningData, config: TrainingConfig) -> Fold:
+    processors = fit_processors(data, config.feature_processors)
+    return Fold(data, processors, learning_problem(data, processors, config.label_processor))
+
+
+def fit_and_score(fold: Fold, config: TrainingConfig, threads: int, observers: Sequence[Observer] = ()) -> pd.DataFrame:
+    """Train on a fold and score its validation rows with the saved and reloaded artefact.
+
+    Returns
+    -------
+    Frame of score and realised label, MultiIndex (datetime, instrument).
+
+    Raises
+    ------
+    TrainingError
+        The training diverged, or a score is not finite. What an observer raises passes through.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
+        family = find_family(config.family)()
+    session = TrainingSession(config, threads=threads, links=Links(observers=observers))
+    family.fit(fold.problem, session)
+    with tempfile.TemporaryDirectory(prefix="mlops_trial_") as name:
+        folder = Path(name)
+        family.save(folder)
+        write_json(folder / PROCESSORS, fold.processors.to_json())
+        write_manifest(folder, {"family": config.family, "feature_names": list(fold.data.features.columns)})
+        scored = predict_segments(ModelArtefact.load(folder, threads), fold.data)
+    return scored.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]]
+
+
+def estimated_mb(folds: Sequence[Fold], config: TrainingConfig) -> float:
+    """Estimated peak of the largest fold's training beyond this process's data, in MB."""
+    family = find_family(config.family)
+    problems = [fold.problem for fold in folds]
+    rows = max(len(problem.learned(slice(0, len(problem.label)))) for problem in problems)
+    return family.memory_bytes(config.hyperparameters, rows, len(problems[0].names)) / 1e6
+
+
+def override(config: TrainingConfig, parameters: Mapping[str, Any]) -> TrainingConfig:
+    """A configuration with some other hyper-parameters."""
+    return config.model_copy(update={"hyperparameters": {**config.hyperparameters, **parameters}})
+
+
+Report = Callable[[float, int], None]
+"""Takes a value and its step; may raise to end the trial."""
+
+
+def iteration_observer(metric: str, report: Report) -> Observer:
+    """Reports a validation metric of iterations 1, 2, ..., 10, 20, ..., 100, 200, ...: a database row each.
+
+    Iterations without the metric are passed over.
+    """
+
+    def observe(done: int, metrics: Mapping[str, float]) -> None:
+        value = metrics.get(f"valid.{metric}")
+        if value is not None and np.isfinite(value) and done % 10 ** (len(str(done)) - 1) == 0:
+            report(value, done)
+
+    return observe
+
+
+def weekly_means(daily: pd.Series) -> list[float]:
+    """Means over successive groups of five days; a shorter rest joins the last group."""
+    groups = np.minimum(np.arange(len(daily)) // 5, max(0, len(daily) // 5 - 1))
+    return [float(value) for value in daily.groupby(groups).mean()]
+
+
+def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Scores of all folds in time order."""
+    return pd.concat(parts).sort_index() if len(parts) > 1 else parts[0]
