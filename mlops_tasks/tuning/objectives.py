@@ -64,7 +64,7 @@ def _held(score: pd.Series, topk: int) -> pd.Series:
 
 def _turnover(held: pd.Series) -> float:
     weights = held.unstack(fill_value=False).to_numpy(np.float64)
-    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
+    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
     if len(weights) < 2:
         return 0.0
     return float(np.abs(np.diff(weights, axis=0)).sum(axis=1).mean())
