@@ -1,0 +1,145 @@
+"""Qlib's own model classes on the learning data of a plan, for comparison with the zoo's models of the same name."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
+from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.data.qlib_store import init_qlib
+from mlops_tasks.evaluation.report import EVALUATION, evaluate
+from mlops_tasks.files import digest_of, new_folder, read_json, write_json
+from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data, qlib_dataset
+from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training.processors import FittedProcessors
+
+PREDICTED = ("valid", "test")
+
+
+def _fit_lightgbm(config: TrainingConfig, dataset: Any, threads: int) -> Any:
+    from qlib.contrib.model.gbdt import LGBModel
+    from qlib.workflow import R
+
+    # Fixed, or the order of sums, and with it the result, depends on a measurement of speed.
+    order = {"deterministic": True, "force_row_wise": True}
+    model = LGBModel(
+        **config.hyperparameters,
+        **order,
+        seed=config.seed,
+        num_threads=threads,
+        early_stopping_rounds=config.stopping.patience,
+    )
+    with R.start(experiment_name="peers"):  # the class logs its curve to Qlib's recorder
+        model.fit(dataset)
+    return model
+
+
+def _fit_xgboost(config: TrainingConfig, dataset: Any, threads: int) -> Any:
+    from qlib.contrib.model.xgboost import XGBModel
+
+    parameters = dict(config.hyperparameters)
+    rounds = int(parameters.pop("num_boost_round"))
+    model = XGBModel(**parameters, seed=config.seed, nthread=threads)
+    model.fit(
+        dataset, num_boost_round=rounds, early_stopping_rounds=config.stopping.patience, verbose_eval=0, evals_result={}
+    )
+    return model
+
+
+def _fit_linear(config: TrainingConfig, dataset: Any, threads: int) -> Any:
+    from qlib.contrib.model.linear import LinearModel
+
+    model = LinearModel(**config.hyperparameters)
+    model.fit(dataset)
+    return model
+
+
+PEERS: Mapping[str, Callable[[TrainingConfig, Any, int], Any]] = {
+    "lightgbm": _fit_lightgbm,
+    "xgboost": _fit_xgboost,
+    "linear": _fit_linear,
+}
+"""Models of the zoo that Qlib has a class of its own for, fitted with the same hyper-parameters."""
+
+
+def train_peer_task(*, plan: dict[str, Any], feature_version: str, model: str) -> dict[str, Any]:
+    """Train, score and evaluate Qlib's own class of a model; what is there already is not done again.
+
+    Returns
+    -------
+    `metrics` of the evaluation, `train_seconds` among them.
+    """
+    settings = load_settings()
+    peer = Peer(RunPlan.model_validate(plan), feature_version, model)
+    folder = peer.folder(settings)
+    if not folder.is_dir():
+        with new_folder(folder) as beside:
+            peer.train_into(beside, settings)
+    if not (folder / EVALUATION).is_file():
+        write_json(folder / EVALUATION, evaluate(settings, folder).metrics | read_json(folder / "metrics.json"))
+    return {"metrics": read_json(folder / EVALUATION)}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One training of Qlib's own class of a model, with the plan's seed."""
+
+    plan: RunPlan
+    feature_version: str
+    model: str
+
+    @property
+    def config(self) -> TrainingConfig:
+        """That of the zoo's model."""
+        return resolve_config(self.model, seed=self.plan.seed)
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """All that decides the result; the content of plan.json."""
+        return {
+            **self.plan.model_dump(mode="json", exclude={"models", "deployment_strategy", "study"}),
+            "model": f"qlib {self.model}",
+            "model_config": self.config.model_dump(mode="json"),
+            "feature_version": self.feature_version,
+        }
+
+    def folder(self, settings: Settings) -> Path:
+        """plan.json, predictions.parquet and metrics.json, and evaluation.json when it is evaluated."""
+        return settings.reports_dir / "model_table" / "peers" / digest_of(self.lineage)
+
+    def train_into(self, folder: Path, settings: Settings) -> None:
+        """Fit the class on the engine's learning data and write what it leaves."""
+        config, threads = self.config, settings.training.threads
+        data = load_learning_data(settings, self.plan, self.feature_version)
+        init_qlib(settings, self.plan.data_version)
+        processors = fit_processors(data, config.feature_processors)
+        dataset = qlib_dataset(data, processors, config.label_processor)
+        started = time.monotonic()
+        fitted = PEERS[self.model](config, dataset, threads)
+        seconds = time.monotonic() - started
+        predictions(fitted, data, processors).to_parquet(folder / "predictions.parquet", index=False)
+        write_json(folder / "plan.json", self.lineage)
+        write_json(folder / "metrics.json", {"train_seconds": round(seconds, 3)})
+
+
+def predictions(model: Any, data: LearningData, processors: FittedProcessors) -> pd.DataFrame:
+    """What Qlib's `predict` says of valid and test, with the columns of predictions.parquet."""
+    from qlib.data.dataset import DatasetH
+    from qlib.data.dataset.handler import DataHandlerLP
+    from qlib.data.dataset.loader import StaticDataLoader
+
+    rows = slice(data.rows("valid").start, data.rows("test").stop)
+    columns = pd.MultiIndex.from_tuples([("feature", name) for name in data.features.columns])
+    matrix = processors.transform(data.features.iloc[rows].to_numpy())
+    handler = DataHandlerLP(data_loader=StaticDataLoader(pd.DataFrame(matrix, data.features.index[rows], columns)))
+    dataset = DatasetH(handler, segments={name: tuple(map(pd.Timestamp, data.segments[name])) for name in PREDICTED})
+    parts = []
+    for name in PREDICTED:
+        score = model.predict(dataset, segment=name).rename(SCORE)
+        parts.append(score.to_frame().assign(**{SEGMENT: name, LABEL: data.label.reindex(score.index)}))
+    return pd.concat(parts).reset_index()[[DATETIME, INSTRUMENT, SEGMENT, SCORE, LABEL]]
