@@ -39,10 +39,13 @@ def pruner_of(config: StudyConfig) -> optuna.pruners.BasePruner:
     median: worse than the median of earlier trials at the same iteration (Golovin et al., KDD 2017). hyperband: Li et
     al. (JMLR 18, 2018). wilcoxon: worse than the best trial by a signed-rank test over weeks of the walk-forward folds.
     """
-    if config.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=config.startup_trials, n_min_trials=4)
-    if config.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource="auto", reduction_factor=3)
-    if config.pruner == "wilcoxon":
-        return optuna.pruners.WilcoxonPruner(p_threshold=0.05, n_startup_steps=8)
-    return optuna.pruners.NopPruner()
+    startup = config.startup_trials
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if config.pruner == "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=startup, n_min_trials=4)
+        if config.pruner == "hyperband":
+            return optuna.pruners.HyperbandPruner(min_resource=1, max_resource="auto", reduction_factor=3)
+        if config.pruner == "wilcoxon":
+            return optuna.pruners.WilcoxonPruner(p_threshold=0.05, n_startup_steps=8)
+        return optuna.pruners.NopPruner()

@@ -1,0 +1,14 @@
+"""The model zoo with a model whose best hyper-parameters are known."""
+
+import pytest
+
+from mlops_tasks.training.model_zoo import catalogue
+from mlops_tasks.training.model_zoo.family import FAMILIES
+from tests.tuning import pointer
+
+
+@pytest.fixture
+def pointer_zoo(monkeypatch):
+    """Adds the model `pointer`."""
+    monkeypatch.setitem(FAMILIES, pointer.NAME, pointer.FAMILY)
+    monkeypatch.setattr(catalogue, "model_zoo", pointer.zoo)
