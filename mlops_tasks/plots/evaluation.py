@@ -50,7 +50,7 @@ class ImportanceInfo:
     n_features: int
 
 
-Curves = Mapping[str, Mapping[str, Sequence[float]]]
+Curves = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
 def ic_info(ic: pd.Series, rank_ic: pd.Series) -> IcInfo:
@@ -132,13 +132,14 @@ def plot_quantiles(info: QuantileInfo) -> Figure:
 
 @styled
 def plot_curves(curves: Curves) -> Figure:
-    """The training's metric by iteration, one panel a metric: {metric: {segment: values}}."""
+    """The training's metric by iteration, one panel a metric: {metric: {segment: values}}; None: not computed."""
     figure, panels = draw(max(len(curves), 1), (9.0, 1.0 + 3.2 * max(len(curves), 1)))
     colors = {"train": BLUE, "valid": ORANGE, "test": GREEN}
     for axes, (metric, segments) in zip(panels, curves.items(), strict=False):
         for segment, values in segments.items():
-            iterations = np.arange(1, len(values) + 1)
-            axes.plot(iterations, values, color=colors.get(segment, GREY), label=segment)
+            series = np.array(values, dtype=np.float64)
+            known = np.flatnonzero(np.isfinite(series))
+            axes.plot(known + 1, series[known], color=colors.get(segment, GREY), label=segment)
         axes.set(title=f"Training: {metric}", ylabel=metric)
         axes.legend(loc="upper right")
     panels[-1].set_xlabel("iteration")

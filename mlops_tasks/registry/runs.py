@@ -137,12 +137,13 @@ def _log_certificate(client: MlflowClient, run_id: str, record: TrainingRecord) 
 
 
 def _curve_metrics(record: TrainingRecord) -> Iterator[Metric]:
-    """Training curves as one metric a series, the step being the iteration."""
+    """Training curves as one metric a series, the step being the iteration (from 0)."""
     now = int(time.time() * 1000)
     for name, series in sorted(record.curves.items()):
         for segment, values in sorted(series.items()):
             for step, value in enumerate(values):
-                yield Metric(f"curve.{name}.{segment}", float(value), now, step)
+                if value is not None:
+                    yield Metric(f"curve.{name}.{segment}", float(value), now, step)
 
 
 def _sources(lineage: Mapping[str, Any]) -> Iterator[DatasetInput]:

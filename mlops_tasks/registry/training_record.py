@@ -29,7 +29,7 @@ class TrainingRecord:
     evaluation: Mapping[str, float]
     """Finite metrics of the evaluation."""
     training_metrics: Mapping[str, float]
-    curves: Mapping[str, Mapping[str, list[float]]]
+    curves: Mapping[str, Mapping[str, list[float | None]]]
     certificate: Certificate | None
     """The leak certificate that it was trained under."""
 

@@ -23,8 +23,8 @@ from mlops_tasks.files import finite_or_none
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.stopping import StoppingMonitor, Verdict
 
-Curves = dict[str, dict[str, list[float]]]
-"""metric -> segment -> value of each iteration at which it was computed."""
+Curves = dict[str, dict[str, list[float | None]]]
+"""metric -> segment -> value of each iteration; None where it was not computed or is undefined."""
 
 Observer = Callable[[int, Mapping[str, float]], None]
 """Called with each iteration and its metrics; may raise to end the training (a pruned trial)."""
@@ -191,10 +191,10 @@ class TrainingSession:
     def curves(self) -> Curves:
         """The history by metric and segment."""
         curves: Curves = {}
-        for _, metrics in self.history:
-            for name, value in metrics.items():
-                segment, _, metric = name.partition(".")
-                curves.setdefault(metric, {}).setdefault(segment, []).append(value)
+        for name in dict.fromkeys(name for _, metrics in self.history for name in metrics):
+            segment, _, metric = name.partition(".")
+            values = [finite_or_none(metrics.get(name)) for _, metrics in self.history]
+            curves.setdefault(metric, {})[segment] = values
         return curves
 
     def _state(self) -> dict[str, Any]:

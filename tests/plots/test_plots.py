@@ -33,6 +33,7 @@ PLOTS: dict[str, Callable[[], Figure]] = {
     "quantiles": lambda: evaluation.plot_quantiles(evaluation.quantile_info(QUANTILES)),
     "quantiles_empty": lambda: evaluation.plot_quantiles(evaluation.quantile_info(QUANTILES * np.nan)),
     "curves": lambda: evaluation.plot_curves({"l2": {"train": [3.0, 2.0], "valid": [3.0, 2.5]}}),
+    "curves_with_gaps": lambda: evaluation.plot_curves({"ic": {"valid": [None, 0.1, None, 0.2]}}),
     "curves_empty": lambda: evaluation.plot_curves({}),
     "importance": lambda: evaluation.plot_importance(evaluation.importance_info({"a": 1.0, "b": 3.0})),
     "importance_empty": lambda: evaluation.plot_importance(evaluation.importance_info({})),

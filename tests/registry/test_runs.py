@@ -125,6 +125,15 @@ def test_more_curve_points_than_one_call_takes(settings: Settings) -> None:
     assert len(history) == 2500
 
 
+def test_a_curve_with_gaps_keeps_its_iterations(settings: Settings) -> None:
+    """A metric that is computed now and then is logged at the iterations at which it was."""
+    folder = make_training(settings, Spec())
+    (folder / "curves.json").write_text(json.dumps({"ic": {"valid": [None, 0.1, None, 0.3]}}))
+    run_id = log_run(settings, Spec().key)
+    history = connect(settings).get_metric_history(run_id, "curve.ic.valid")
+    assert sorted((metric.step, metric.value) for metric in history) == [(1, 0.1), (3, 0.3)]
+
+
 def test_a_missing_evaluation_is_named(settings: Settings) -> None:
     """The error names the file and the stage that makes it."""
     folder = make_training(settings, Spec())

@@ -141,7 +141,7 @@ def test_a_resumed_session_is_the_undisturbed_one(tmp_path: Path, crash_at: int)
     seen: list[int] = []
     links = Links(checkpoints=store, observers=[lambda done, _: seen.append(done)])
     resumed = train(TrainingSession(config(), links=links))
-    np.testing.assert_equal(resumed.curves(), calm.curves())
+    assert resumed.curves() == calm.curves()
     assert (resumed.best_iteration, len(resumed.history)) == (calm.best_iteration, len(calm.history)) == (12, 42)
     assert seen == list(range((crash_at - 1) // 7 * 7 + 1, 43))
     assert resumed.seconds > 0
@@ -186,3 +186,18 @@ def test_the_time_left_is_the_pace_times_what_is_left() -> None:
     assert [each["percent"] for each in events] == [0.5, 1.0, 1.5, 2.0, 2.5]
     assert events[0]["eta_s"] is None
     assert events[-1]["eta_s"] == pytest.approx(0.05 * 195, rel=0.5)
+
+
+def test_curves_have_a_value_an_iteration() -> None:
+    """None where a metric was not computed or is undefined, so that a place is an iteration."""
+    session = TrainingSession(config())
+    for done in range(1, 6):
+        metrics = {
+            "train.loss": 1 / done,
+            **({"valid.ic": math.nan if done == 2 else 0.1 * done} if done % 2 == 0 else {}),
+        }
+        session.iteration(done, metrics)
+    assert session.curves() == {
+        "loss": {"train": [1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5]},
+        "ic": {"valid": [None, None, None, 0.4, None]},
+    }
