@@ -30,6 +30,8 @@ class RunPlan(Section):
     topk: int = Field(ge=1)
     n_drop: int = Field(ge=0)
     deployment_strategy: Literal["blue_green", "shadow"] = "blue_green"
+    hyperparameters: dict[str, dict[str, Any]] = {}
+    """Overrides of the defaults by model; models that the run does not train may be named too."""
     study: str | None = None
     """The search whose trials the hyper-parameters were chosen from; the gate deflates by them. No part of what is
     learned, so it does not change a training's key."""
@@ -42,6 +44,13 @@ class RunPlan(Section):
         if len(set(models)) < len(models):
             raise ValueError(f"a model is named twice in {list(models)}; name each once")
         return models
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _valid(cls, hyperparameters: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for model, overrides in hyperparameters.items():
+            zoo_entry(model).resolve(model, overrides)
+        return hyperparameters
 
     @model_validator(mode="after")
     def _ordered(self) -> "RunPlan":
@@ -58,7 +67,7 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
         Trading days of the vintage, ascending.
     form
         Keys as in the DAG's form: feature_set, models, horizon, train, valid, test (`first:last`), seed, topk, n_drop,
-        deployment_strategy. None or absent: the setting.
+        deployment_strategy, hyperparameters (overrides by model). None or absent: the setting.
 
     Raises
     ------
@@ -82,6 +91,7 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
         "topk": _given(form, "topk", settings.portfolio.topk),
         "n_drop": _given(form, "n_drop", settings.portfolio.n_drop),
         "deployment_strategy": _given(form, "deployment_strategy", "blue_green"),
+        "hyperparameters": _given(form, "hyperparameters", {}),
     }
     try:
         plan = RunPlan.model_validate(content)
