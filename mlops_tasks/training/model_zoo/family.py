@@ -58,11 +58,7 @@ class Predictor(Protocol):
 
 FAMILIES: Mapping[str, str] = {
     "lightgbm": "mlops_tasks.training.model_zoo.lightgbm:LightGBMFamily",
-    "xgboost": "mlops_tasks.training.model_zoo.xgboost:XGBoostFamily",
     "linear": "mlops_tasks.training.model_zoo.linear:LinearFamily",
-    "network": "mlops_tasks.training.model_zoo.network:NetworkFamily",
-    "sklearn": "mlops_tasks.training.model_zoo.estimators:SklearnFamily",
-    "qlib": "mlops_tasks.training.model_zoo.estimators:QlibFamily",
 }
 """Family name to its class, imported when it is needed: some bring heavy libraries."""
 
