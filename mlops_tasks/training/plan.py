@@ -30,7 +30,7 @@ class RunPlan(Section):
     topk: int = Field(ge=1)
     n_drop: int = Field(ge=0)
     deployment_strategy: Literal["blue_green", "shadow"] = "blue_green"
-    hyperparameters: dict[str, dict[str, Any]] = {}
+    hyperparameters: Mapping[str, Mapping[str, Any]] = {}
     """Overrides of the defaults by model; models that the run does not train may be named too."""
     study: str | None = None
     """The search whose trials the hyper-parameters were chosen from; the gate deflates by them. No part of what is
@@ -47,7 +47,7 @@ class RunPlan(Section):
 
     @field_validator("hyperparameters")
     @classmethod
-    def _valid(cls, hyperparameters: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _valid(cls, hyperparameters: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
         for model, overrides in hyperparameters.items():
             zoo_entry(model).resolve(model, overrides)
         return hyperparameters
