@@ -73,12 +73,13 @@ class UnifiedQlibTrainingEngine:
         ConfigError
             The model or a hyper-parameter is unknown or out of range; no run is created.
         """
-        config = model if isinstance(model, TrainingConfig) else resolve_config(model, seed=plan.seed)
+        if isinstance(model, TrainingConfig):
+            config = model
+        else:
+            config = resolve_config(model, plan.hyperparameters.get(model), seed=plan.seed)
         end_lost_runs(self.settings)
         request = FitRequest(plan, feature_version, config)
         run_id = f"{config.model}-{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        folder = RunFolder.of(self.settings, run_id)
-        folder.write(self.settings, request)
         run = TrainingRun(
             run_id=run_id,
             model=config.model,
@@ -88,6 +89,8 @@ class UnifiedQlibTrainingEngine:
             request={**request.to_json(), "process": this_process()},
         )
         record_training_run(self.settings, run)
+        folder = RunFolder.of(self.settings, run_id)
+        folder.write(self.settings, request)
         supervisor = Supervisor(self.settings, folder)
         supervisor.journal.append("created", this_process())
         return TrainingHandle(run_id, supervisor)

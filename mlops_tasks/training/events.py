@@ -82,6 +82,11 @@ class Journal:
                 log.warning("%s: events are being lost: %s; make room", self.path, error)
             self._complained = True
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last event, whoever appended it."""
+        return time.time() - os.fstat(self._file).st_mtime
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)

@@ -74,20 +74,21 @@ class Supervisor:
         started = time.monotonic()
         watcher.start()
         try:
-            # Pauses do not count, so the watcher keeps the time limit.
-            outcome = run_stage(
-                FIT_STAGE,
-                {"folder": str(self.folder.path)},
-                time_limit_s=threading.TIMEOUT_MAX,
-                on_start=self._remember,
-            )
+            outcome = self._train()
         except StageError as error:
             outcome = self._explain(error)
+        except MlopsError as error:
+            outcome = {"state": "failed", "error": type(error).__name__, "reason": str(error)}
         finally:
             self._stopped.set()
             watcher.join()
             self._end({**outcome, "seconds": round(time.monotonic() - started, 3)})
         return self._result(outcome)
+
+    def _train(self) -> dict[str, Any]:
+        # Pauses do not count, so the watcher keeps the time limit.
+        arguments = {"folder": str(self.folder.path)}
+        return run_stage(FIT_STAGE, arguments, time_limit_s=threading.TIMEOUT_MAX, on_start=self._remember)
 
     def _remember(self, child: subprocess.Popen[str]) -> None:
         self._child = child
@@ -101,7 +102,7 @@ class Supervisor:
             last = moment
             if self._relay.cancelled_by is not None:
                 asked_at = asked_at or moment
-            if time.time() - self.folder.journal.stat().st_mtime > HEARTBEAT_S:
+            if self.journal.silent_s > HEARTBEAT_S:
                 self.journal.append("resources", {})
             if asked_at is not None and moment - asked_at > self.settings.training.cancel_grace_s:
                 self._kill("TrainingCancelledError", "it did not end by itself")
