@@ -17,25 +17,11 @@ from airflow.sdk import DAG, Param, task, task_group
 
 from dag_shared.assets import MARKET_DATA
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
+from dag_shared.forms import segment_param
 from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
-
-SEGMENT_FORMAT = r"^\d{4}-\d{2}-\d{2}:\d{4}-\d{2}-\d{2}$"
-
-
-def segment_param(title: str) -> Param:
-    """A date range `first:last`; empty for the rolling default."""
-    return Param(
-        None,
-        type=["null", "string"],
-        pattern=SEGMENT_FORMAT,
-        title=title,
-        section="Segments",
-        description_md="`first:last`, e.g. `2017-01-01:2020-08-31`. Give all three, or none for rolling 60/20/20.",
-    )
-
 
 FEATURE_SETS = list(dict.fromkeys([SETTINGS.features.feature_set, *feature_set_names(SETTINGS)]))
 

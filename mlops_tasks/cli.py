@@ -11,6 +11,7 @@ from pathlib import Path
 from mlops_tasks.cli_features import add_features_verb
 from mlops_tasks.cli_models import add_models_verb
 from mlops_tasks.cli_training import add_training_verb
+from mlops_tasks.cli_tuning import add_tune_verb
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.files import full_disk_named, write_json
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     checkout.set_defaults(verb_function=_checkout)
 
     add_features_verb(verbs, shared)
+    add_tune_verb(verbs, shared)
     add_training_verb(verbs, shared)
     add_models_verb(verbs, shared)
 

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "daily_retraining"
+TUNING_EXPERIMENT = "tune_models"
 MODEL_NAME = "alphaops"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -61,18 +62,18 @@ def _client(uri: str) -> MlflowClient:
         raise RegistryError(f"MLflow at {uri} cannot be opened: {error}; check mlflow_tracking_uri") from error
 
 
-def experiment_id(settings: Settings) -> str:
-    """Id of the one experiment; it is made when it is not there."""
+def experiment_id(settings: Settings, name: str = EXPERIMENT) -> str:
+    """Id of an experiment; it is made when it is not there."""
     client = connect(settings)
-    found = client.get_experiment_by_name(EXPERIMENT)
+    found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
     local = settings.registry_uri.startswith(SQLITE)
     location = str(settings.home / "mlflow" / "artifacts") if local else None
     try:
-        return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:  # another task made it in between
-        found = client.get_experiment_by_name(EXPERIMENT)
+        found = client.get_experiment_by_name(name)
         if found is None:
             raise
         return str(found.experiment_id)

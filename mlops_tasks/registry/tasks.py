@@ -13,6 +13,7 @@ from mlops_tasks.registry.gating import gate
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import get_tags
 from mlops_tasks.registry.runs import log_run
+from mlops_tasks.registry.studies import log_study
 from mlops_tasks.registry.training_record import TrainingRecord
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,11 @@ def log_run_task(*, training_key: str) -> dict[str, Any]:
     record = TrainingRecord.load(settings, training_key)
     metrics = dict(record.evaluation)
     return {"training_key": training_key, "run_id": run_id, "model": record.model, "metrics": metrics}
+
+
+def log_study_task(*, study: str) -> dict[str, Any]:
+    """Log a finished study to MLflow; returns the id of its parent run."""
+    return {"study": study, "run_id": log_study(load_settings(), study)}
 
 
 def register_challenger_task(*, candidates: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:

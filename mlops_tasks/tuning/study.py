@@ -22,6 +22,11 @@ DIRECTIONS: Mapping[Objective, Literal["maximize", "minimize"]] = {
     "drawdown": "minimize",
 }
 
+AUTO = "auto"
+"""In place of a model: the first one of those that can be searched that the algorithm selector recommends."""
+REPORT = "report.json"
+"""In `<home>/tuning/<study>/`; `report.py` says what it holds."""
+
 _BUDGET = {"trials", "time_s", "memory_mb"}
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from mlops_tasks.config import PROJECT
 from mlops_tasks.process import STAGES
+from mlops_tasks.training.model_zoo.catalogue import model_zoo
+from mlops_tasks.tuning.study import OBJECTIVES, SAMPLERS
 
-DAG_FILES = {"sync_market_data.py": "sync_market_data", "daily_retraining.py": "daily_retraining"}
+DAG_FILES = {name + ".py": name for name in ("sync_market_data", "daily_retraining", "tune_models")}
 """Every DAG file and its DAG; a file that is not listed here fails the test."""
 
 HEAVY = (
@@ -25,6 +27,8 @@ HEAVY = (
     "great_expectations",
     "dvc",
     "numba",
+    "optuna",
+    "xgboost",
 )
 
 PARSE = """
@@ -33,11 +37,15 @@ import airflow
 from airflow.dag_processing.dagbag import DagBag
 before = set(sys.modules)
 bag = DagBag(sys.argv[1])
+
+def stage_of(task):
+    return getattr(task, "stage", None) or getattr(task, "partial_kwargs", {}).get("stage")
+
 dags = {
     dag.dag_id: {
         "doc": bool(dag.doc_md),
         "form": {name: dag.params.get_param(name).schema for name in dag.params},
-        "tasks": {task.task_id: [getattr(task, "stage", None), task.retries] for task in dag.tasks},
+        "tasks": {task.task_id: [stage_of(task), task.retries] for task in dag.tasks},
         "edges": sorted([task.task_id, later] for task in dag.tasks for later in task.downstream_task_ids),
         "assets": [asset.name for asset in getattr(dag.timetable.asset_condition, "objects", [])],
         "decided_by": sorted(
@@ -114,9 +122,11 @@ def test_parsing_imports_nothing_heavy(parsed):
 
 
 def test_every_stage_of_the_chain_has_its_task_and_its_retries(parsed):
-    """The two DAGs together run every stage once, and each task may be tried again."""
+    """The DAGs together run every stage, none of them one stage twice, and each task may be tried again."""
+    stages = [[stage for stage, _ in dag["tasks"].values() if stage] for dag in parsed["dags"].values()]
+    assert {stage for each in stages for stage in each} == set(STAGES)
+    assert all(len(each) == len(set(each)) for each in stages)
     tasks = [task for dag in parsed["dags"].values() for task in dag["tasks"].values()]
-    assert sorted(stage for stage, _ in tasks if stage) == sorted(STAGES)
     assert all(retries >= 2 for _, retries in tasks)
 
 
@@ -139,6 +149,38 @@ def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
         ("compare_models", "collect_features"),
     ]:
         assert edge in edges
+
+
+def test_the_search_is_one_path_from_plan_to_gate(parsed):
+    """Nothing is searched without a certificate, no deployment is asked for before the gate has judged."""
+    edges = {tuple(edge) for edge in parsed["dags"]["tune_models"]["edges"]}
+    for edge in [
+        ("plan_search", "compute_features"),
+        ("compute_features", "certify_learning_data"),
+        ("certify_learning_data", "choose_algorithm"),
+        ("choose_algorithm", "create_study"),
+        ("create_study", "list_workers"),
+        ("list_workers", "run_worker"),
+        ("run_worker", "finish_study"),
+        ("finish_study", "log_study"),
+        ("finish_study", "train_model"),
+        ("train_model", "evaluate_model"),
+        ("evaluate_model", "log_run"),
+        ("log_run", "register_challenger"),
+        ("register_challenger", "gate_challenger"),
+        ("gate_challenger", "is_deployment_wanted"),
+        ("is_deployment_wanted", "deploy_model"),
+    ]:
+        assert edge in edges
+
+
+def test_the_form_of_the_search_is_made_from_the_zoo(parsed):
+    """Every model, `auto`, and every way of searching; by default nothing is deployed."""
+    form = parsed["dags"]["tune_models"]["form"]
+    assert form["model"]["enum"] == ["auto", *model_zoo()]
+    assert set(form["sampler"]["enum"]) == {None, *SAMPLERS}
+    assert set(form["objectives"]["items"]["enum"]) == set(OBJECTIVES)
+    assert form["deployment_strategy"]["enum"][0] == "none"
 
 
 def test_collecting_features_does_not_decide_a_run(parsed):

@@ -1,0 +1,224 @@
+"""# Tune models
+
+Search the hyper-parameters of one model on the vintage in use, train the best configuration, and let the gate judge it.
+
+* **Runs** by hand, with the form: the model (or `auto`, as the algorithm selector recommends), how to search, budgets.
+* **The search sees train and validation days only.** The test segment decides at the end, once.
+* **Workers** share one study in PostgreSQL (`tuning.workers`); in SQLite there is one.
+* **Look at** `finish_study` for the best trial, MLflow's experiment `tune_models` for all of them, and
+  `gate_challenger` for what is left of the gain once the luck of the search is taken out.
+* **Safe to run again** at any point: the same question is the same study and goes on where it was; a larger budget
+  continues it.
+* **Nothing is deployed** unless the form says so.
+"""
+
+from airflow.sdk import DAG, Param, task
+
+from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
+from dag_shared.forms import segment_param
+from mlops_tasks.features.sets import feature_set_names
+from mlops_tasks.operators.stage import StageOperator
+from mlops_tasks.process import HEAVY_POOL
+from mlops_tasks.training.model_zoo.catalogue import model_zoo
+from mlops_tasks.tuning.study import AUTO, OBJECTIVES, PRUNERS, SAMPLERS
+
+NO_DEPLOYMENT = "none"
+
+
+def budget_param(title: str, description: str) -> Param:
+    """A positive number; empty for no limit."""
+    return Param(
+        None,
+        type=["null", "number"],
+        exclusiveMinimum=0,
+        title=title,
+        section="Budget",
+        description_md=description,
+    )
+
+
+FORM = {
+    "model": Param(
+        AUTO,
+        type="string",
+        enum=[AUTO, *model_zoo()],
+        title="Model",
+        section="Search",
+        description_md="\n".join(
+            [f"* `{AUTO}`: measured on the training segment, the most promising one."]
+            + [f"* `{name}`: {entry.description}" for name, entry in model_zoo().items()]
+        ),
+    ),
+    "objectives": Param(
+        list(SETTINGS.tuning.objectives),
+        type="array",
+        items={"type": "string", "enum": list(OBJECTIVES)},
+        examples=list(OBJECTIVES),
+        minItems=1,
+        title="Objectives",
+        section="Search",
+        description_md="On the validation segment. Several: their Pareto front; the first one decides what is trained.",
+    ),
+    "sampler": Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *SAMPLERS],
+        title="Sampler",
+        section="Search",
+        description_md="Bayesian: `tpe`, `gp`; genetic: `nsga2`, `cmaes` (numbers only, one objective). Empty: "
+        f"`{SETTINGS.tuning.sampler}`, and `nsga2` for several objectives.",
+    ),
+    "pruner": Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *PRUNERS],
+        title="Pruner",
+        section="Search",
+        description_md="`median`, `hyperband`: by the iterations of one training; `wilcoxon`: by walk-forward folds. "
+        f"Empty: `{SETTINGS.tuning.pruner}`, `wilcoxon` for folds, `none` for several objectives.",
+    ),
+    "folds": Param(
+        1,
+        type="integer",
+        minimum=1,
+        maximum=20,
+        title="Walk-forward folds",
+        section="Search",
+        description_md="Blocks of the validation segment, each scored by a model that learned from all before it.",
+    ),
+    "seed": Param(SETTINGS.training.seed, type="integer", minimum=0, title="Seed", section="Search"),
+    "trials": Param(
+        SETTINGS.tuning.trials,
+        type="integer",
+        minimum=1,
+        title="Trials",
+        section="Budget",
+        description_md=f"In all: {SETTINGS.tuning.workers} workers where studies are in PostgreSQL, one in SQLite.",
+    ),
+    "time_s": budget_param("Time (seconds)", "Training seconds of all trials together."),
+    "memory_mb": budget_param("Memory of a trial (MB)", "A trial whose estimate is larger is refused and recorded."),
+    "feature_set": Param(
+        SETTINGS.features.feature_set,
+        type="string",
+        enum=list(dict.fromkeys([SETTINGS.features.feature_set, *feature_set_names(SETTINGS)])),
+        title="Feature set",
+        section="Data",
+    ),
+    "horizon": Param(
+        SETTINGS.training.horizon,
+        type="integer",
+        minimum=1,
+        maximum=60,
+        title="Horizon (trading days)",
+        section="Data",
+    ),
+    "train": segment_param("Training dates"),
+    "valid": segment_param("Validation dates"),
+    "test": segment_param("Test dates"),
+    "deployment_strategy": Param(
+        NO_DEPLOYMENT,
+        type="string",
+        enum=[NO_DEPLOYMENT, "blue_green", "shadow"],
+        title="Deployment",
+        section="Afterwards",
+        description_md=f"`{NO_DEPLOYMENT}`: the tuned model is registered and judged, and nothing else. The others: as "
+        "in `daily_retraining`, when the gate promotes it.",
+    ),
+}
+
+with DAG(
+    dag_id="tune_models",
+    doc_md=__doc__,
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["training"],
+    params=FORM,
+) as dag:
+    asked = StageOperator(task_id="plan_search", stage="tuning.plan", run_params=tuple(FORM))
+    plan, search = asked.output["plan"], asked.output["search"]
+
+    features = StageOperator(
+        task_id="compute_features",
+        stage="features.compute",
+        arguments={"data_version": asked.output["data_version"], "feature_set": asked.output["feature_set"]},
+        pool=HEAVY_POOL,
+    )
+    certificate = StageOperator(
+        task_id="certify_learning_data",
+        stage="training.certify",
+        arguments={"plan": plan, "features": features.output},
+        pool=HEAVY_POOL,
+    )
+    given = {"plan": plan, "features": features.output}
+    choice = StageOperator(
+        task_id="choose_algorithm",
+        stage="tuning.choose_algorithm",
+        arguments={**given, "search": search},
+        pool=HEAVY_POOL,
+    )
+    study = StageOperator(
+        task_id="create_study",
+        stage="tuning.create_study",
+        arguments={**given, "search": search, "choice": choice.output},
+    )
+
+    @task
+    def list_workers(plan: dict, features: dict, study: dict) -> list:
+        """Arguments of each worker; Airflow maps over a task's whole result only."""
+        return [{"plan": plan, "features": features, "study": study["study"], "worker": n} for n in study["workers"]]
+
+    workers = StageOperator.partial(
+        task_id="run_worker",
+        stage="tuning.run_worker",
+        time_limit_s=SETTINGS.tuning.time_limit_s,
+        pool=HEAVY_POOL,
+    ).expand(arguments=list_workers(plan, features.output, study.output))
+    finish = StageOperator(
+        task_id="finish_study", stage="tuning.finish_study", arguments={"plan": plan, "study": study.output["study"]}
+    )
+    log_study = StageOperator(
+        task_id="log_study", stage="registry.log_study", arguments={"study": finish.output["study"]}
+    )
+    train = StageOperator(
+        task_id="train_model",
+        stage="training.train",
+        arguments={
+            "plan": finish.output["plan"],
+            "features": features.output,
+            "certificate": certificate.output,
+            "model": finish.output["model"],
+        },
+        time_limit_s=SETTINGS.training.time_limit_s,
+        pool=HEAVY_POOL,
+    )
+    evaluate = StageOperator(
+        task_id="evaluate_model",
+        stage="evaluation.evaluate",
+        arguments={"training_key": train.output["training_key"]},
+        pool=HEAVY_POOL,
+    )
+    log_run = StageOperator(
+        task_id="log_run", stage="registry.log_run", arguments={"training_key": evaluate.output["training_key"]}
+    )
+    register = StageOperator(
+        task_id="register_challenger", stage="registry.register_challenger", arguments={"candidates": log_run.output}
+    )
+    gate = StageOperator(
+        task_id="gate_challenger", stage="registry.gate_challenger", arguments={"challenger": register.output}
+    )
+
+    @task.short_circuit
+    def is_deployment_wanted(params: dict) -> bool:
+        """Whether the form asks for more than the gate's judgement."""
+        return params["deployment_strategy"] != NO_DEPLOYMENT
+
+    deploy = StageOperator(
+        task_id="deploy_model",
+        stage="serving.deploy",
+        arguments={"gate": gate.output, "strategy": "{{ params.deployment_strategy }}"},
+    )
+    certificate >> choice
+    workers >> finish >> log_study
+    gate >> is_deployment_wanted() >> deploy

@@ -1,0 +1,94 @@
+"""The command line of the search: `python -m mlops_tasks tune ...`."""
+
+import argparse
+import json
+from typing import Any
+
+from mlops_tasks.config import load_settings
+from mlops_tasks.tuning.study import AUTO, OBJECTIVES, PRUNERS, SAMPLERS
+
+
+def add_tune_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the verb `tune` with its own verbs; `shared` has the options that all of them take."""
+    tune = verbs.add_parser("tune", help="search a model's hyper-parameters on the vintage in use")
+    own = tune.add_subparsers(required=True, metavar="action", dest="action")
+
+    run = own.add_parser("run", parents=[shared], help="search as one worker; the same question again goes on")
+    run.add_argument("--model", default=AUTO, help="of the zoo; auto: as the algorithm selector recommends")
+    run.add_argument("--trials", type=int, help="configurations in all")
+    run.add_argument("--objectives", help=f"with commas between them: {', '.join(OBJECTIVES)}")
+    run.add_argument("--sampler", choices=SAMPLERS)
+    run.add_argument("--pruner", choices=PRUNERS)
+    run.add_argument("--folds", type=int, help="walk-forward blocks of the validation segment")
+    run.add_argument("--seed", type=int)
+    run.add_argument("--time-s", type=float, help="training seconds of all trials together")
+    run.add_argument("--memory-mb", type=float, help="largest estimated peak of one trial")
+    run.set_defaults(verb_function=_run)
+
+    listed = own.add_parser("list", parents=[shared], help="all studies")
+    listed.set_defaults(verb_function=_list)
+
+    shown = own.add_parser("show", parents=[shared], help="a study's trials, its best one and what mattered")
+    shown.add_argument("study")
+    shown.set_defaults(verb_function=_show)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.features.tasks import compute_features_task
+    from mlops_tasks.tuning.tasks import (
+        choose_algorithm_task,
+        create_study_task,
+        finish_study_task,
+        plan_search_task,
+        run_worker_task,
+    )
+
+    names = ("trials", "sampler", "pruner", "folds", "seed", "time_s", "memory_mb")
+    form = {name: getattr(arguments, name) for name in names}
+    objectives = arguments.objectives.split(",") if arguments.objectives else None
+    asked = plan_search_task(model=arguments.model, objectives=objectives, **form)
+    plan = asked["plan"]
+    features = compute_features_task(data_version=plan["data_version"], feature_set=plan["feature_set"])
+    given = {"plan": plan, "features": features}
+    choice = choose_algorithm_task(**given, search=asked["search"])
+    study = create_study_task(**given, search=asked["search"], choice=choice)["study"]
+    if not arguments.json:
+        print(f"study {study}", flush=True)
+    run_worker_task(**given, study=study, worker=0)
+    return _answer(arguments, finish_study_task(plan=plan, study=study)["study"])
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.tuning.report import list_studies
+
+    found = list_studies(load_settings())
+    if arguments.json:
+        print(json.dumps(found, sort_keys=True))
+        return 0
+    for each in found:
+        best = "none complete" if each["best"] is None else ", ".join(f"{value:.5f}" for value in each["best"])
+        objectives = ", ".join(each["objectives"])
+        print(f"{each['study']:<32}{each['trials']:>5} of {each['budget']:<5} {objectives}: {best}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    return _answer(arguments, arguments.study)
+
+
+def _answer(arguments: argparse.Namespace, study: str) -> int:
+    from mlops_tasks.tuning.optimizer import HyperparameterOptimizer
+    from mlops_tasks.tuning.report import study_report
+
+    report = study_report(HyperparameterOptimizer.load(load_settings(), study))
+    if arguments.json:
+        print(json.dumps(report, sort_keys=True))
+        return 0
+    for trial in report["trials"]:
+        values = ", ".join(f"{value:.5f}" for value in trial["values"])
+        mark = "*" if trial["number"] in report["front"] else " "
+        print(f"{mark} {trial['number']:>4} {trial['state']:<9}{values or trial['reason'] or ''}")
+    print(f"best: trial {report['best']}, {json.dumps(report['hyperparameters'])}")
+    for name, share in report["importance"].items():
+        print(f"  {share:>6.1%} {name}")
+    return 0

@@ -1,0 +1,158 @@
+"""Task entries of the tuning stage."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.data.vintages import current_vintage
+from mlops_tasks.errors import ConfigError
+from mlops_tasks.files import write_json
+from mlops_tasks.training.dataset import LearningData, load_learning_data
+from mlops_tasks.training.model_zoo.catalogue import model_zoo
+from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.tuning.data_profile import profile_data
+from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
+from mlops_tasks.tuning.report import write_study
+from mlops_tasks.tuning.selector import Constraints, select_algorithm
+from mlops_tasks.tuning.study import AUTO, StudyConfig, study_config
+from mlops_tasks.tuning.trial import without_test
+
+log = logging.getLogger(__name__)
+
+PLAN_FIELDS = ("feature_set", "horizon", "train", "valid", "test", "seed", "topk", "n_drop")
+SEARCH_FIELDS = ("objectives", "sampler", "pruner", "folds", "trials", "time_s", "memory_mb", "seed", "topk", "fixed")
+
+
+def plan_search_task(*, model: str, **form: Any) -> dict[str, Any]:
+    """Resolve the trigger form and the vintage in use into a plan, and check what is asked of the search.
+
+    `model` is one of the zoo or `auto`; the other keys are `PLAN_FIELDS` and `SEARCH_FIELDS`, None for the settings;
+    what else the form holds is about what comes after the search.
+
+    Returns
+    -------
+    `plan` (its models: the one, or all that the selector may choose), its `data_version` and `feature_set`, and
+    `search`: what is asked, but for the model.
+
+    Raises
+    ------
+    ConfigError
+        A value is unknown or out of range; nothing is loaded before.
+    """
+    settings = load_settings()
+    search = {name: form[name] for name in SEARCH_FIELDS if form.get(name) not in (None, "", [], {})}
+    models = _possible(settings, search, list(model_zoo()) if model == AUTO else [model])
+    vintage = current_vintage(settings)
+    given = {name: form.get(name) for name in PLAN_FIELDS}
+    plan = make_plan(settings, vintage.data_version, vintage.calendar(), {**given, "models": models})
+    return {
+        "plan": plan.model_dump(mode="json"),
+        "search": search,
+        "data_version": plan.data_version,
+        "feature_set": plan.feature_set,
+    }
+
+
+def choose_algorithm_task(*, plan: dict[str, Any], features: dict[str, Any], search: dict[str, Any]) -> dict[str, Any]:
+    """The model to search, from the training segment's profile where the plan leaves a choice.
+
+    Returns
+    -------
+    `model`, `first` (overrides that are tried first) and `reasons`; the whole profile and ranking are written to
+    `<home>/tuning/recommendations/<data_version>.json`.
+    """
+    models = list(plan["models"])
+    if len(models) == 1:
+        return {"model": models[0], "first": [], "reasons": ["the form names it"]}
+    settings = load_settings()
+    data = _data(settings, RunPlan.model_validate(plan), features)
+    limit = search.get("memory_mb")
+    constraints = Constraints(memory_bytes=None if limit is None else int(limit * 1e6))
+    profile = profile_data(data)
+    found = select_algorithm(profile, {name: model_zoo()[name] for name in models}, constraints)
+    best = found.ranking[0]
+    content = {"profile": profile.to_json(), "recommendation": found.to_json()}
+    write_json(settings.tuning_dir / "recommendations" / f"{plan['data_version']}.json", content)
+    log.info("%s", found.summary)
+    for reason in best.reasons:
+        log.info("%s: %s", best.model, reason)
+    first = [dict(best.hyperparameters)] if best.hyperparameters else []
+    return {"model": best.model, "first": first, "reasons": [found.summary, *best.reasons]}
+
+
+def create_study_task(
+    *, plan: dict[str, Any], features: dict[str, Any], search: dict[str, Any], choice: dict[str, Any]
+) -> dict[str, Any]:
+    """Create the study, or find the same one; returns its name, whether it was there, and a number for each worker."""
+    settings = load_settings()
+    config = study_config(settings, {**search, "model": choice["model"], "first": choice["first"]})
+    optimizer = HyperparameterOptimizer(settings, config, _subject(plan, features))
+    begun = len(optimizer.study.get_trials(deepcopy=False))
+    count = settings.tuning.workers if optimizer.shared else 1
+    if not optimizer.shared and settings.tuning.workers > 1:
+        log.warning("studies are in SQLite, which takes one worker; tuning.storage_url can name a PostgreSQL database")
+    log.info("study %s: %d of %d trials are there, %d worker(s)", optimizer.name, begun, config.trials, count)
+    return {"study": optimizer.name, "model": config.model, "workers": list(range(count))}
+
+
+def run_worker_task(*, plan: dict[str, Any], features: dict[str, Any], study: str, worker: int) -> dict[str, Any]:
+    """Take trials until the study's budget is spent; returns how many this worker finished."""
+    settings = load_settings()
+    optimizer = HyperparameterOptimizer.load(settings, study)
+    finished = optimizer.run(_data(settings, RunPlan.model_validate(plan), features))
+    log.info("worker %d finished %d trials of study %s", worker, finished, study)
+    return {"worker": worker, "finished": finished}
+
+
+def finish_study_task(*, plan: dict[str, Any], study: str) -> dict[str, Any]:
+    """Record all trials, write the report, and make the plan of the best trial.
+
+    Returns
+    -------
+    `plan`: of the one model with the best trial's hyper-parameters, and the study's name, by which the gate finds the
+    trials; `study`, `model`, `best` (number), `hyperparameters`, `path` of the report's folder, relative to home.
+    """
+    settings = load_settings()
+    optimizer = HyperparameterOptimizer.load(settings, study)
+    recorded = optimizer.record()
+    folder = write_study(settings, optimizer)
+    best = optimizer.best()[0]
+    model, overrides = optimizer.config.model, optimizer.hyperparameters(best)
+    log.info("study %s: %d trials, the best is %d with %s: %s", study, recorded, best.number, best.values, overrides)
+    tuned = tuned_plan(RunPlan.model_validate(plan), optimizer.config, study, overrides)
+    return {
+        "plan": tuned.model_dump(mode="json"),
+        "study": study,
+        "model": model,
+        "best": best.number,
+        "hyperparameters": overrides,
+        "path": settings.relative(folder),
+    }
+
+
+def tuned_plan(plan: RunPlan, config: StudyConfig, study: str, overrides: Mapping[str, Any]) -> RunPlan:
+    """The plan that trains a study's best configuration as its trials were: the same seed, train and valid."""
+    changed = {"models": (config.model,), "hyperparameters": {config.model: overrides}, "study": study}
+    return RunPlan.model_validate({**plan.model_dump(), **changed, "seed": config.seed})
+
+
+def _possible(settings: Settings, search: Mapping[str, Any], models: Sequence[str]) -> list[str]:
+    """Those models that can be searched as asked; ConfigError where there is none."""
+    possible, refused = [], ConfigError("the zoo has no model")
+    for name in models:
+        try:
+            possible.append(study_config(settings, {**search, "model": name}).model)
+        except ConfigError as error:
+            refused = error
+    if not possible:
+        raise refused
+    return possible
+
+
+def _subject(plan: Mapping[str, Any], features: Mapping[str, Any]) -> Subject:
+    return Subject(plan["data_version"], features["feature_version"], plan["horizon"], plan["segments"])
+
+
+def _data(settings: Settings, plan: RunPlan, features: Mapping[str, Any]) -> LearningData:
+    return without_test(load_learning_data(settings, plan, features["feature_version"]))
