@@ -13,7 +13,7 @@ from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.qlib_store import init_qlib
 from mlops_tasks.evaluation.report import EVALUATION, evaluate
 from mlops_tasks.files import digest_of, new_folder, read_json, write_json
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data, qlib_dataset
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training.processors import FittedProcessors
@@ -21,21 +21,27 @@ from mlops_tasks.training.processors import FittedProcessors
 PREDICTED = ("valid", "test")
 
 
-def _fit_lightgbm(config: TrainingConfig, dataset: Any, threads: int) -> Any:
-    from qlib.contrib.model.gbdt import LGBModel
-    from qlib.workflow import R
+class _NoRecorder:
+    """Instead of Qlib's recorder, to which `LGBModel` logs its curve: that would leave a run and folders behind."""
 
+    def log_metrics(self, **metrics: float) -> None:
+        """Forget them."""
+
+
+def _fit_lightgbm(config: TrainingConfig, dataset: Any, threads: int) -> Any:
+    from qlib.contrib.model import gbdt
+
+    gbdt.R = _NoRecorder()
     # Fixed, or the order of sums, and with it the result, depends on a measurement of speed.
     order = {"deterministic": True, "force_row_wise": True}
-    model = LGBModel(
+    model = gbdt.LGBModel(
         **config.hyperparameters,
         **order,
         seed=config.seed,
         num_threads=threads,
         early_stopping_rounds=config.stopping.patience,
     )
-    with R.start(experiment_name="peers"):  # the class logs its curve to Qlib's recorder
-        model.fit(dataset)
+    model.fit(dataset)
     return model
 
 
@@ -67,15 +73,15 @@ PEERS: Mapping[str, Callable[[TrainingConfig, Any, int], Any]] = {
 """Models of the zoo that Qlib has a class of its own for, fitted with the same hyper-parameters."""
 
 
-def train_peer_task(*, plan: dict[str, Any], feature_version: str, model: str) -> dict[str, Any]:
-    """Train, score and evaluate Qlib's own class of a model; what is there already is not done again.
+def train_peer_task(*, plan: dict[str, Any], feature_version: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Train, score and evaluate Qlib's own class of a configuration; what is there already is not done again.
 
     Returns
     -------
     `metrics` of the evaluation, `train_seconds` among them.
     """
     settings = load_settings()
-    peer = Peer(RunPlan.model_validate(plan), feature_version, model)
+    peer = Peer(RunPlan.model_validate(plan), feature_version, TrainingConfig.model_validate(config))
     folder = peer.folder(settings)
     if not folder.is_dir():
         with new_folder(folder) as beside:
@@ -87,23 +93,18 @@ def train_peer_task(*, plan: dict[str, Any], feature_version: str, model: str) -
 
 @dataclass(frozen=True)
 class Peer:
-    """One training of Qlib's own class of a model, with the plan's seed."""
+    """One training of Qlib's own class of a model with the zoo's configuration."""
 
     plan: RunPlan
     feature_version: str
-    model: str
-
-    @property
-    def config(self) -> TrainingConfig:
-        """That of the zoo's model."""
-        return resolve_config(self.model, seed=self.plan.seed)
+    config: TrainingConfig
 
     @property
     def lineage(self) -> dict[str, Any]:
         """All that decides the result; the content of plan.json."""
         return {
             **self.plan.model_dump(mode="json", exclude={"models", "deployment_strategy", "study"}),
-            "model": f"qlib {self.model}",
+            "model": f"qlib {self.config.model}",
             "model_config": self.config.model_dump(mode="json"),
             "feature_version": self.feature_version,
         }
@@ -120,7 +121,7 @@ class Peer:
         processors = fit_processors(data, config.feature_processors)
         dataset = qlib_dataset(data, processors, config.label_processor)
         started = time.monotonic()
-        fitted = PEERS[self.model](config, dataset, threads)
+        fitted = PEERS[self.config.model](config, dataset, threads)
         seconds = time.monotonic() - started
         predictions(fitted, data, processors).to_parquet(folder / "predictions.parquet", index=False)
         write_json(folder / "plan.json", self.lineage)
