@@ -103,11 +103,9 @@ class ProbSparseAttention(SelfAttention):
         query, key, value = (self.split(part) for part in self.qkv(x).chunk(3, -1))
         with torch.no_grad():
             chosen = dominant(sparsity(query, key, self.sampled, causal=causal), self.size, causal=causal)[..., None]
-        steps = x.shape[1]
         if causal:
-            count = torch.arange(1, steps + 1, device=x.device, dtype=value.dtype)[:, None]
-            lazy = value.cumsum(-2) / count
-            mixed = torch.where(chosen, attend(query, key, value, causal_mask(steps, x.device)), lazy)
+            mask = causal_mask(x.shape[1], x.device)
+            mixed = torch.where(chosen, attend(query, key, value, mask), (mask / mask.sum(-1, keepdim=True)) @ value)
         else:
             mixed = torch.where(chosen, attend(query, key, value), value.mean(-2, keepdim=True))
         return self.merge(mixed[:, :, -1:] if last else mixed)

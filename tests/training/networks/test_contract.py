@@ -44,14 +44,6 @@ def windows(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(autouse=True)
-def deterministic():
-    """PyTorch refuses what is not deterministic."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 @every_network
 @settings(max_examples=10, deadline=None)
 @given(batch=st.integers(1, 9), window=st.integers(4, 23), features=st.integers(1, 12))
