@@ -1,0 +1,131 @@
+"""The stages of `tune_models`, one after the other, in a real home folder with a real registry."""
+
+import json
+
+import pytest
+
+from mlops_tasks.cli import main
+from mlops_tasks.config import load_settings
+from mlops_tasks.errors import ConfigError, RegistryError
+from mlops_tasks.files import read_json
+from mlops_tasks.process import stage_function
+from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect
+from mlops_tasks.state.trials import trials_of
+from tests.operation import publish_vintage
+
+TRIALS = 4
+FIXED = {"num_boost_round": 20, "lambda_l1": 0.0, "lambda_l2": 1.0}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A published vintage of random walks, with its features and Qlib store."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLOPS_HOME", str(folder))
+        patch.setenv("MLOPS_TRAINING__THREADS", "1")
+        vintage, feature_version = publish_vintage(load_settings())
+        stage_function("data.write_qlib_store")(data_version=vintage.data_version)
+        yield folder, {"feature_version": feature_version}
+
+
+def searched(features, **form):
+    """The stages up to the plan of the best trial."""
+    asked = stage_function("tuning.plan")(**{"trials": TRIALS, "deployment_strategy": "none", **form})
+    given = {"plan": asked["plan"], "features": features}
+    choice = stage_function("tuning.choose_algorithm")(**given, search=asked["search"])
+    study = stage_function("tuning.create_study")(**given, search=asked["search"], choice=choice)
+    for worker in study["workers"]:
+        stage_function("tuning.run_worker")(**given, study=study["study"], worker=worker)
+    return given, choice, stage_function("tuning.finish_study")(plan=asked["plan"], study=study["study"])
+
+
+@pytest.fixture(scope="module")
+def tuned(home):
+    """A study of LightGBM."""
+    return searched(home[1], model="lightgbm", fixed=FIXED, seed=7)
+
+
+def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
+    """Its hyper-parameters, seed and study; trained by the engine it reaches the trial's own validation rank IC on the
+    very same days, to the last bit."""
+    given, choice, finished = tuned
+    settings = load_settings()
+    report = read_json(settings.home / finished["path"] / "report.json")
+    assert (choice["model"], finished["model"]) == ("lightgbm", "lightgbm")
+    assert finished["plan"]["hyperparameters"] == {"lightgbm": finished["hyperparameters"]}
+    assert finished["plan"]["study"] == finished["study"] == report["study"]
+    assert finished["plan"]["seed"] == 7 and FIXED.items() <= finished["hyperparameters"].items()
+    certificate = stage_function("training.certify")(**given)
+    features = given["features"]
+    trained = stage_function("training.train")(
+        plan=finished["plan"], features=features, certificate=certificate, model="lightgbm"
+    )
+    metrics = stage_function("evaluation.evaluate")(training_key=trained["training_key"])["metrics"]
+    best = trials_of(settings, finished["study"])[finished["best"]]
+    assert metrics["valid_rank_ic_mean"] == pytest.approx(best.result["rank_ic"], abs=1e-12)
+    logged = stage_function("registry.log_run")(training_key=trained["training_key"])
+    registered = stage_function("registry.register_challenger")(candidates=logged)
+    gate = stage_function("registry.gate_challenger")(challenger=registered)
+    assert gate["search"]["trials"] == TRIALS
+    assert gate["decision"] == "reject", "random walks foretell nothing"
+
+
+def test_a_study_is_logged_once_with_a_run_for_each_trial(tuned):
+    """A parent with the best metrics, importance, plots and the report; children with their parameters."""
+    name = tuned[2]["study"]
+    run_id = stage_function("registry.log_study")(study=name)["run_id"]
+    assert stage_function("registry.log_study")(study=name)["run_id"] == run_id
+    client = connect(load_settings())
+    experiment = client.get_experiment_by_name(TUNING_EXPERIMENT).experiment_id
+    runs = client.search_runs([experiment], f"tags.study = '{name}'")
+    parent = next(run for run in runs if run.info.run_id == run_id)
+    children = {run.data.tags["trial"]: run for run in runs if run.info.run_id != run_id}
+    rows = trials_of(load_settings(), name)
+    assert set(children) == {str(row.number) for row in rows} and len(rows) == TRIALS
+    best = rows[tuned[2]["best"]]
+    assert parent.data.metrics["best_rank_ic"] == best.result["rank_ic"]
+    assert parent.data.metrics["trials_complete"] == sum(row.state == "complete" for row in rows)
+    child = children[str(best.number)]
+    assert child.data.tags["mlflow.parentRunId"] == run_id and child.info.status == "FINISHED"
+    assert float(child.data.params["learning_rate"]) == best.configuration["learning_rate"]
+    files = {each.path for each in client.list_artifacts(run_id)}
+    assert {"report.json", "plots"} <= files
+    plots = {each.path for each in client.list_artifacts(run_id, "plots")}
+    assert plots == {"plots/history.png", "plots/importance.png", "plots/parallel.png"}
+
+
+def test_a_study_without_a_report_is_not_logged(home):
+    """The error names the stage that writes it."""
+    with pytest.raises(RegistryError, match=r"run the stage tuning\.finish_study"):
+        stage_function("registry.log_study")(study="none")
+
+
+def test_auto_asks_the_selector_and_begins_with_its_advice(home):
+    """The recommended model is searched; on random walks no skill is promised."""
+    asked = stage_function("tuning.plan")(model="auto", trials=2)
+    assert set(asked["plan"]["models"]) >= {"lightgbm", "linear"}
+    choice = stage_function("tuning.choose_algorithm")(plan=asked["plan"], features=home[1], search=asked["search"])
+    assert choice["model"] in asked["plan"]["models"] and choice["reasons"]
+    settings = load_settings()
+    (path,) = (settings.tuning_dir / "recommendations").glob("*.json")
+    ranking = read_json(path)["recommendation"]["ranking"]
+    assert ranking[0]["model"] == choice["model"]
+
+
+def test_a_bad_search_is_refused_before_anything_is_loaded(home):
+    """With the key and the remedy."""
+    with pytest.raises(ConfigError, match="pruner"):
+        stage_function("tuning.plan")(model="lightgbm", objectives=["ic", "turnover"], pruner="median")
+
+
+def test_the_command_line_shows_what_the_stages_found(tuned, capsys):
+    """`tune list` and `tune show`."""
+    name = tuned[2]["study"]
+    assert main(["tune", "list", "--json"]) == 0
+    (row,) = (each for each in json.loads(capsys.readouterr().out) if each["study"] == name)
+    assert (row["trials"], row["budget"], row["model"]) == (TRIALS, TRIALS, "lightgbm")
+    assert main(["tune", "show", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["best"] == tuned[2]["best"]
+    assert main(["tune", "show", "nothing"]) == 1
+    assert "StoreError: no study nothing" in capsys.readouterr().out
