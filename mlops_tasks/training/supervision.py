@@ -69,7 +69,6 @@ class Supervisor:
         StageTimeoutError, StageError
             The process ran past its time limit, or died.
         """
-        outcome: dict[str, Any] = {"state": "failed", "error": "StageError", "reason": "its parent was interrupted"}
         watcher = threading.Thread(target=self._watch, name="training-supervisor", daemon=True)
         started = time.monotonic()
         watcher.start()
@@ -78,7 +77,10 @@ class Supervisor:
         except StageError as error:
             outcome = self._explain(error)
         except MlopsError as error:
-            outcome = {"state": "failed", "error": type(error).__name__, "reason": str(error)}
+            outcome = _failed(type(error).__name__, str(error))
+        except BaseException as error:
+            outcome = _failed("StageError", f"its caller was interrupted: {type(error).__name__} {error}".rstrip())
+            raise
         finally:
             self._stopped.set()
             watcher.join()
@@ -130,12 +132,12 @@ class Supervisor:
         if self._relay.cancelled_by is not None:
             return {"state": "cancelled", "forced": True}
         if self._killed_for is not None:
-            return {"state": "failed", "error": self._killed_for[0], "reason": self._killed_for[1]}
+            return _failed(*self._killed_for)
         reason = str(error)
         if self._child is not None and self._child.returncode < 0:
             name = signal.Signals(-self._child.returncode).name
             reason = f"the training process was ended by {name} (by somebody, or for want of memory): {error}"
-        return {"state": "failed", "error": "StageError", "reason": reason}
+        return _failed("StageError", reason)
 
     def _end(self, outcome: Mapping[str, Any]) -> None:
         """Add the terminal event and see everything into the database."""
@@ -165,6 +167,10 @@ class Supervisor:
             )
         kind: type[MlopsError] = getattr(errors, outcome["error"])
         raise kind(f"run {self.folder.run_id}: {outcome['reason']}")
+
+
+def _failed(error: str, reason: str) -> dict[str, Any]:
+    return {"state": "failed", "error": error, "reason": reason}
 
 
 def this_process() -> dict[str, Any]:
