@@ -1,13 +1,11 @@
 """When a training should end: early stopping on a metric of the validation segment."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import Field
 
 from mlops_tasks.config import Section
-
-Metric = Literal["loss", "ic", "rank_ic"]
+from mlops_tasks.training.overfitting import Metric, OverfittingConfig
 
 
 class StoppingConfig(Section):
@@ -19,6 +17,7 @@ class StoppingConfig(Section):
     """Iterations (boosting rounds, epochs) without a better value after which training ends."""
     min_delta: float = Field(0.0, ge=0)
     """Least change that counts as better."""
+    overfitting: OverfittingConfig = OverfittingConfig()
 
 
 @dataclass(frozen=True)
