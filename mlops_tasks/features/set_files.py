@@ -5,16 +5,14 @@ other one. A set of `<home>/feature_sets.yaml` takes the place of a shipped one 
 """
 
 import re
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from mlops_tasks.config import PROJECT, Section, Settings
+from mlops_tasks.entry_files import EntryFile, read_entry_file
 from mlops_tasks.errors import ConfigError, hint
 
 SHIPPED_FILE = PROJECT / "include" / "config" / "feature_sets.yaml"
@@ -55,16 +53,19 @@ _EXPECTED = {
 
 @dataclass(frozen=True)
 class SetFile:
-    """A file of feature sets.
+    """A file of feature sets."""
 
-    Attributes
-    ----------
-    nodes
-        Set name to its YAML, not looked at yet; more than one where a name is there twice.
-    """
+    file: EntryFile
 
-    path: Path
-    nodes: Mapping[str, list[yaml.Node]]
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.file.path
+
+    @property
+    def names(self) -> list[str]:
+        """Of its sets."""
+        return list(self.file.nodes)
 
     def entry(self, name: str) -> FeatureSetEntry:
         """The entry of one set, checked but for what its expressions and indicators say.
@@ -79,12 +80,8 @@ class SetFile:
             raise ConfigError(
                 f"{self.path}: {name!r} is no name of a set; use letters, digits, underscores and hyphens"
             )
-        if len(self.nodes[name]) > 1:
-            raise ConfigError(f"{self.path}: {name} is there {len(self.nodes[name])} times; give each set its own name")
         try:
-            return FeatureSetEntry.model_validate(_Loader("").construct_document(self.nodes[name][0]))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{self.path}: {name}: {error}; correct the entry") from None
+            return FeatureSetEntry.model_validate(self.file.content(name))
         except ValidationError as error:
             raise ConfigError(f"{self.path}: {name}{_reason(error)}") from None
 
@@ -100,13 +97,7 @@ def read_set_files(settings: Settings | None) -> list[SetFile]:
     paths = [SHIPPED_FILE]
     if settings is not None and (settings.home / OWN_FILE).is_file():
         paths.insert(0, settings.home / OWN_FILE)
-    return [_read(path) for path in paths]
-
-
-@lru_cache(maxsize=16)
-def _compose(text: str) -> yaml.Node | None:
-    """The tree of a file's text; services and loops ask for the same one again and again."""
-    return yaml.compose(text, _Loader)
+    return [SetFile(read_entry_file(path, "set")) for path in paths]
 
 
 def _reason(error: ValidationError) -> str:
@@ -121,29 +112,3 @@ def _reason(error: ValidationError) -> str:
         return f".{key}: is missing; give {_EXPECTED[key]}"
     part = f".{first['loc'][1]}" if key == "factors" and len(first["loc"]) > 1 else ""
     return f".{key}{part}: expected {_EXPECTED[key]}, got {first['input']!r}; correct it"
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice: YAML would quietly take the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> SetFile:
-    try:
-        root = _compose(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}; correct the file") from None
-    nodes: dict[str, list[yaml.Node]] = {}
-    if root is not None:
-        if not isinstance(root, yaml.MappingNode):
-            raise ConfigError(f"{path}: expected a mapping from a set's name to its entry; correct the file")
-        for key, value in root.value:
-            nodes.setdefault(str(key.value), []).append(value)
-    return SetFile(path, nodes)

@@ -216,7 +216,7 @@ class _Catalogue:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*_BUILT_IN, *(name for file in self.files for name in file.nodes)]))
+        return tuple(dict.fromkeys([*_BUILT_IN, *(name for file in self.files for name in file.names)]))
 
     def find(self, name: str) -> FeatureSet:
         entry, file = self._entry(name)
@@ -241,7 +241,7 @@ class _Catalogue:
         )
 
     def _entry(self, name: str) -> tuple[FeatureSetEntry, SetFile | None]:
-        holders = [file for file in self.files if name in file.nodes]
+        holders = [file for file in self.files if name in file.names]
         if name in _BUILT_IN:
             if holders:
                 raise ConfigError(f"{holders[0].path}: {name} is the name of a built-in set; give yours another one")

@@ -91,9 +91,9 @@ class PointerPredictor:
         return features.astype(np.float64) @ self.weights
 
 
-def zoo() -> dict[str, catalogue.ModelEntry]:
+def zoo(settings: Settings | None = None) -> dict[str, catalogue.ModelEntry]:
     """The zoo with this model."""
-    return {**_real_zoo(), NAME: ENTRY}
+    return {**_real_zoo(settings), NAME: ENTRY}
 
 
 _real_zoo = catalogue.model_zoo

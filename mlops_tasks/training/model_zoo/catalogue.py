@@ -1,15 +1,35 @@
-"""The model zoo: what can be trained, read from include/config/models.yaml and checked."""
+"""The model zoo: what can be trained, read from YAML and checked.
 
+Entries stand in include/config/models.yaml, and your own in `<home>/models.yaml`. One wrong entry spoils no other one:
+it cannot be trained, and what names it gets its error. Every function here takes settings for the home folder; without
+them it knows the shipped entries only.
+"""
+
+import re
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
-from mlops_tasks.config import PROJECT, Section
+from mlops_tasks.config import PROJECT, Section, Settings
+from mlops_tasks.entry_files import EntryFile, parse_entries, read_yaml_text
 from mlops_tasks.errors import ConfigError, hint
+from mlops_tasks.training.model_zoo.families import CLASS_OF, FAMILIES
+from mlops_tasks.training.model_zoo.schema import check_schema, check_value
 from mlops_tasks.training.stopping import StoppingConfig
+
+SHIPPED_FILE = PROJECT / "include" / "config" / "models.yaml"
+OWN_FILE = "models.yaml"
+"""In the home folder."""
+
+_NAME = re.compile(r"[A-Za-z][\w-]*")
+"""A model's name is part of runs' ids and file names."""
+_RESERVED = ("auto",)
+"""What forms take in place of a model."""
+_CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class ModelEntry(Section):
@@ -40,44 +60,152 @@ class ModelEntry(Section):
         return {name: schema["default"] for name, schema in self.hyperparameters.items()}
 
     def resolve(self, model: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """Defaults and overrides, checked.
+        """Defaults and overrides, checked, each in the type that its schema names.
 
         Raises
         ------
         ConfigError
-            A key is unknown, or a value of the wrong type or out of range.
+            A key is unknown, or a value of the wrong type or out of range; names the path, what is allowed and the
+            remedy.
         """
+        path = f"hyperparameters.{model}"
+        if not isinstance(overrides, Mapping):
+            raise ConfigError(f"{path}: expected a mapping of {', '.join(self.hyperparameters)}, got {overrides!r}")
         for name in overrides:
             if name not in self.hyperparameters:
-                raise ConfigError(f"hyperparameters.{model}.{name}: unknown; {hint(name, self.hyperparameters)}")
-        return {**self.defaults(), **overrides}
+                raise ConfigError(f"{path}.{name}: unknown; {hint(str(name), self.hyperparameters)}")
+        given = {**self.defaults(), **overrides}
+        return {name: check_value(f"{path}.{name}", self.hyperparameters[name], given[name]) for name in given}
+
+    def resolve_stopping(self, model: str, overrides: Mapping[str, Any]) -> StoppingConfig:
+        """When training stops, with overrides of the entry's own values.
+
+        Raises
+        ------
+        ConfigError
+            As `resolve`, of a path `stopping.<model>.<key>`.
+        """
+        path = f"stopping.{model}"
+        if not isinstance(overrides, Mapping):
+            raise ConfigError(f"{path}: expected a mapping of {', '.join(StoppingConfig.model_fields)}")
+        try:
+            return StoppingConfig.model_validate({**self.stopping.model_dump(exclude_unset=True), **overrides})
+        except ValidationError as error:
+            raise ConfigError(f"{path}{_reason(error, StoppingConfig)}") from None
 
 
-@cache
-def model_zoo() -> Mapping[str, ModelEntry]:
-    """All entries by name.
+@dataclass(frozen=True)
+class Zoo:
+    """The entries of files, and what is wrong with others."""
+
+    entries: Mapping[str, ModelEntry]
+    errors: Mapping[str, str]
+    own: frozenset[str] = frozenset()
+    """Names that stand in the user's own file."""
+
+
+def model_zoo(settings: Settings | None = None) -> Mapping[str, ModelEntry]:
+    """All models that can be trained, by name.
 
     Raises
     ------
     ConfigError
-        An entry has an unknown key or value; names the file, the entry and the key.
+        A file is no YAML mapping.
     """
-    path = PROJECT / "include" / "config" / "models.yaml"
-    entries = {}
-    for name, content in yaml.safe_load(path.read_text()).items():
-        try:
-            entries[name] = ModelEntry.model_validate(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ConfigError(
-                f"{path}: {name}.{'.'.join(map(str, first['loc']))}: {first['msg']}; correct the entry"
-            ) from None
-    return entries
+    return read_zoo(settings).entries
 
 
-def zoo_entry(name: str) -> ModelEntry:
-    """One entry; ConfigError with the known names when there is none."""
-    zoo = model_zoo()
+def zoo_entry(name: str, settings: Settings | None = None) -> ModelEntry:
+    """One entry.
+
+    Raises
+    ------
+    ConfigError
+        There is none of this name, or something is wrong with it: names the file, the entry, the key and the remedy.
+    """
+    zoo, wrong = model_zoo(settings), read_zoo(settings).errors
+    if name in wrong:
+        raise ConfigError(wrong[name])
     if name not in zoo:
-        raise ConfigError(f"unknown model {name!r}; include/config/models.yaml has {', '.join(zoo)}")
+        where = "include/config/models.yaml" + (f" and {settings.home / OWN_FILE}" if settings is not None else "")
+        raise ConfigError(f"unknown model {name!r}; {hint(name, zoo)}; entries are in {where}")
     return zoo[name]
+
+
+def read_zoo(settings: Settings | None = None) -> Zoo:
+    """The shipped entries, then the user's own.
+
+    Raises
+    ------
+    ConfigError
+        A file is no YAML mapping.
+    """
+    shipped = _read(SHIPPED_FILE, read_yaml_text(SHIPPED_FILE))
+    path = settings.home / OWN_FILE if settings is not None else None
+    if path is None or not path.is_file():
+        return shipped
+    own = _read(path, read_yaml_text(path))
+    names = frozenset([*own.entries, *own.errors])
+    clashes = {
+        name: f"{path}: {name} is the name of a shipped model; give yours another one"
+        for name in names & frozenset([*shipped.entries, *shipped.errors])
+    }
+    return Zoo({**own.entries, **shipped.entries}, {**shipped.errors, **own.errors, **clashes}, names)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, text: str) -> Zoo:
+    file = parse_entries(path, text, "model")
+    entries, errors = {}, {}
+    for name in file.nodes:
+        try:
+            entries[name] = _entry(file, name)
+        except ConfigError as error:
+            errors[name] = str(error)
+    return Zoo(entries, errors)
+
+
+def _entry(file: EntryFile, name: str) -> ModelEntry:
+    """An entry, checked but for what its class says."""
+    path = f"{file.path}: {name}"
+    if not _NAME.fullmatch(name) or name in _RESERVED:
+        raise ConfigError(f"{path}: no name of a model; use letters, digits, _ and -, and not {', '.join(_RESERVED)}")
+    try:
+        entry = ModelEntry.model_validate(file.content(name))
+    except ValidationError as error:
+        raise ConfigError(f"{path}{_reason(error, ModelEntry)}") from None
+    if entry.family not in FAMILIES:
+        raise ConfigError(f"{path}.family: unknown family {entry.family!r}; {hint(entry.family, FAMILIES)}")
+    _check_class_path(path, entry)
+    for parameter, schema in entry.hyperparameters.items():
+        check_schema(f"{path}.hyperparameters.{parameter}", schema)
+    if entry.family in ("sklearn", "qlib") and "window" in entry.hyperparameters:
+        raise ConfigError(
+            f"{path}.hyperparameters.window: family {entry.family} sees the row's own day only; take it out, or "
+            "write a torch.nn.Module and take family network"
+        )
+    return entry
+
+
+def _check_class_path(path: str, entry: ModelEntry) -> None:
+    wanted = CLASS_OF.get(entry.family)
+    if wanted is None and entry.class_path is not None:
+        raise ConfigError(f"{path}.class_path: family {entry.family} has its own class; take the key out")
+    if wanted is not None and (entry.class_path is None or not _CLASS_PATH.fullmatch(entry.class_path)):
+        raise ConfigError(
+            f"{path}.class_path: family {entry.family} needs module:Class of a {wanted}, got {entry.class_path!r}"
+        )
+
+
+def _reason(error: ValidationError, model: type[Section]) -> str:
+    """The first thing that is wrong, after the key that it is wrong in."""
+    first = error.errors()[0]
+    place = "".join(f".{part}" for part in first["loc"])
+    if not place:
+        return f": expected a mapping of {', '.join(model.model_fields)}, got {first['input']!r}; correct it"
+    if first["type"] == "extra_forbidden":
+        known = StoppingConfig if first["loc"][0] == "stopping" else model
+        return f"{place}: unknown key; {hint(str(first['loc'][-1]), known.model_fields)}"
+    if first["type"] == "missing":
+        return f"{place}: is missing; give it"
+    return f"{place}: {first['msg']}, got {first['input']!r}; correct it"

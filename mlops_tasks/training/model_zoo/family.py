@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_tasks.errors import ConfigError
+from mlops_tasks.training.model_zoo.families import FAMILIES
 from mlops_tasks.training.problem import LearningProblem
 from mlops_tasks.training.session import TrainingSession
 
@@ -54,13 +55,6 @@ class Predictor(Protocol):
     def predict(self, features: FloatArray) -> FloatArray:
         """Scores, shape (n,), of processed features: (n, features), or (n, window, features) for window models."""
         ...
-
-
-FAMILIES: Mapping[str, str] = {
-    "lightgbm": "mlops_tasks.training.model_zoo.lightgbm:LightGBMFamily",
-    "linear": "mlops_tasks.training.model_zoo.linear:LinearFamily",
-}
-"""Family name to its class, imported when it is needed: some bring heavy libraries."""
 
 
 def find_family(name: str) -> type[Family]:

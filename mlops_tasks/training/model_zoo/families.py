@@ -1,0 +1,19 @@
+"""The names of the model families; light, because DAG files read the catalogue."""
+
+from collections.abc import Mapping
+
+FAMILIES: Mapping[str, str] = {
+    "lightgbm": "mlops_tasks.training.model_zoo.lightgbm:LightGBMFamily",
+    "linear": "mlops_tasks.training.model_zoo.linear:LinearFamily",
+    "network": "mlops_tasks.training.model_zoo.network:NetworkFamily",
+    "sklearn": "mlops_tasks.training.model_zoo.sklearn_family:SklearnFamily",
+    "qlib": "mlops_tasks.training.model_zoo.qlib_family:QlibFamily",
+}
+"""Family name to its class, imported when it is needed: some bring heavy libraries."""
+
+CLASS_OF: Mapping[str, str] = {
+    "network": "torch.nn.Module",
+    "sklearn": "scikit-learn regressor",
+    "qlib": "qlib.model.base.Model",
+}
+"""What the class path of an entry names, in the families that take one."""

@@ -1,0 +1,166 @@
+"""Hyper-parameters as JSON Schema: a value is checked against its schema, and the schema against a closed list.
+
+JSON Schema ignores keywords that it does not know, so that `minmum: 2` would check nothing; here it is an error.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from mlops_tasks.errors import ConfigError, hint
+
+Schema = Mapping[str, Any]
+
+_TYPES: Mapping[str, str] = {
+    "integer": "an integer",
+    "number": "a number",
+    "string": "a text",
+    "boolean": "true or false",
+    "array": "a list",
+    "null": "null",
+}
+_TYPE = {"enum": list(_TYPES)}
+_NUMBER = {"type": "number"}
+_LENGTH = {"type": "integer", "minimum": 0}
+_VALUE: Mapping[str, Any] = {
+    "type": {"anyOf": [_TYPE, {"type": "array", "items": _TYPE, "minItems": 1, "uniqueItems": True}]},
+    "enum": {"type": "array", "minItems": 1},
+    "minimum": _NUMBER,
+    "maximum": _NUMBER,
+    "exclusiveMinimum": _NUMBER,
+    "exclusiveMaximum": _NUMBER,
+    "minItems": _LENGTH,
+    "maxItems": _LENGTH,
+    "items": {"type": "object"},
+}
+"""Keywords that a value is checked by, and the schema of each."""
+_ABOUT: Mapping[str, Any] = {
+    "default": {},
+    "title": {"type": "string"},
+    "description": {"type": "string"},
+    "advanced": {"type": "boolean"},
+    "search": {"enum": ["log", "linear", "categorical"]},
+    "low": _NUMBER,
+    "high": _NUMBER,
+}
+"""Keywords that say more about a hyper-parameter."""
+
+
+def check_schema(path: str, schema: Schema) -> None:
+    """Check what says what one hyper-parameter may be.
+
+    Parameters
+    ----------
+    path
+        Of the schema, for the error: file, entry and key.
+
+    Raises
+    ------
+    ConfigError
+        A keyword is unknown or has a wrong value; type or default is missing; the default, a word of enum, `low` or
+        `high` is no value that the schema allows; or a search lacks what it needs.
+    """
+    for name in ("type", "default"):
+        if name not in schema:
+            raise ConfigError(f"{path}.{name}: is missing; give one")
+    _check_keywords(path, schema, {**_VALUE, **_ABOUT})
+    for word in schema.get("enum", ()):
+        check_value(f"{path}.enum", {name: each for name, each in schema.items() if name != "enum"}, word)
+    check_value(f"{path}.default", schema, schema["default"])
+    if "search" in schema:
+        _check_search(path, schema)
+    elif "low" in schema or "high" in schema:
+        raise ConfigError(f"{path}: low and high say where a search looks; give search: log or linear too")
+
+
+def check_value(path: str, schema: Schema, value: Any) -> Any:
+    """A value that its schema allows, in the type that it names: 1.0 of an integer is 1, and 1 of a number is 1.0.
+
+    So equal configurations have one digest. NaN and infinity are no numbers, and true is no integer.
+
+    Raises
+    ------
+    ConfigError
+        The value is not allowed; says what is.
+    """
+    rules = _rules(schema)
+    if not _finite(value) or not Draft202012Validator(rules).is_valid(value):
+        default = f", or leave it out for {schema['default']!r}" if "default" in schema else ""
+        raise ConfigError(f"{path}: expected {allowed(schema)}, got {value!r}; correct it{default}")
+    return _typed(rules, value)
+
+
+def allowed(schema: Schema) -> str:
+    """What a schema allows, in words: `an integer from 2 to 4096`."""
+    if "enum" in schema:
+        return f"one of {', '.join(map(repr, schema['enum']))}"
+    words = " or ".join(_TYPES[name] for name in types_of(schema))
+    limits = []
+    if "exclusiveMinimum" in schema:
+        limits.append(f"above {schema['exclusiveMinimum']}")
+    if "minimum" in schema:
+        limits.append(f"from {schema['minimum']}" if "maximum" in schema else f"of {schema['minimum']} at least")
+    if "maximum" in schema:
+        limits.append(f"to {schema['maximum']}" if "minimum" in schema else f"of {schema['maximum']} at most")
+    if "exclusiveMaximum" in schema:
+        limits.append(f"below {schema['exclusiveMaximum']}")
+    if "items" in schema:
+        limits.append(f"whose every element is {allowed(schema['items'])}")
+    if "minItems" in schema:
+        limits.append(f"with {schema['minItems']} elements at least")
+    if "maxItems" in schema:
+        limits.append(f"with {schema['maxItems']} elements at most")
+    return " ".join([words or "a value", *limits])
+
+
+def types_of(schema: Schema) -> list[str]:
+    """Names of the types that a schema allows; none: any."""
+    found = schema.get("type", [])
+    return [found] if isinstance(found, str) else list(found)
+
+
+def _check_keywords(path: str, schema: Schema, known: Mapping[str, Any]) -> None:
+    for name, value in schema.items():
+        if name not in known:
+            raise ConfigError(f"{path}.{name}: unknown keyword; {hint(str(name), known)}")
+        if not Draft202012Validator(known[name]).is_valid(value):
+            raise ConfigError(f"{path}.{name}: {value!r} is no value of this keyword; correct it")
+    if "items" in schema:
+        _check_keywords(f"{path}.items", schema["items"], _VALUE)
+
+
+def _check_search(path: str, schema: Schema) -> None:
+    kind, numeric = schema["search"], set(types_of(schema)) <= {"integer", "number"}
+    if kind == "categorical":
+        if "enum" not in schema and types_of(schema) != ["boolean"]:
+            raise ConfigError(f"{path}.search: categorical needs enum, or type boolean; give one")
+        return
+    if not numeric or "low" not in schema or "high" not in schema:
+        raise ConfigError(f"{path}.search: {kind} needs type integer or number, and low and high; give them")
+    low, high = (check_value(f"{path}.{end}", schema, schema[end]) for end in ("low", "high"))
+    if low >= high or (kind == "log" and low <= 0):
+        above = " above 0" if kind == "log" else ""
+        raise ConfigError(f"{path}: a {kind} search from {low} to {high} is none; give low{above} and a larger high")
+
+
+def _rules(schema: Schema) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if name in _VALUE}
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _typed(schema: Schema, value: Any) -> Any:
+    types = types_of(schema)
+    if isinstance(value, list):
+        return [_typed(schema.get("items", {}), each) for each in value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if "integer" in types and "number" not in types:
+        return int(value)
+    return float(value) if "number" in types and "integer" not in types else value
