@@ -104,6 +104,7 @@ class Fit:
         problem = learning_problem(data, processors, config.label_processor)
         session.stage("fit")
         result = family.fit(problem, session)
+        conclusion = session.conclude()
 
         session.stage("save")
         model_folder = folder / "model"
@@ -135,6 +136,7 @@ class Fit:
             {
                 "run_id": self.folder.run_id,
                 "best_iteration": result.best_iteration,
+                "fit": conclusion.to_json(),
                 "train_seconds": round(session.seconds, 3),
                 "train_rows": int(data.label.iloc[data.rows("train")].notna().sum()),
                 "valid_rows": int(data.label.iloc[data.rows("valid")].notna().sum()),

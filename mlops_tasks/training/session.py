@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import finite_or_none
 from mlops_tasks.training.configuration import TrainingConfig
-from mlops_tasks.training.stopping import StoppingMonitor, Verdict
+from mlops_tasks.training.stopping import Conclusion, StoppingMonitor, Verdict
 
 Curves = dict[str, dict[str, list[float | None]]]
 """metric -> segment -> value of each iteration; None where it was not computed or is undefined."""
@@ -137,6 +137,7 @@ class TrainingSession:
         self._clock.lap()
         self._links.events("iteration", {**self._progress(done), "metrics": values})
         self._check_converges(done, values)
+        self._decide(done, verdict)
         for observer in self._links.observers:
             observer(done, values)
         if self._links.control is not None:
@@ -176,6 +177,8 @@ class TrainingSession:
             self.monitor.update(done, values)
         self._clock.resume(state["seconds"])
         self._links.events("restored", {"iteration": iteration})
+        if self.monitor.detector.state == "overfitting":  # decided in another run
+            self._note_overfitting()
         return Restored(iteration, folder)
 
     @property
@@ -187,6 +190,12 @@ class TrainingSession:
     def best_iteration(self) -> int:
         """The iteration that is kept."""
         return self.monitor.best_iteration
+
+    def conclude(self) -> Conclusion:
+        """What is to be thought of the training, which has ended; recorded as a decision."""
+        found = self.monitor.conclusion()
+        self._links.events("decision", {"about": "fit", **found.to_json()})
+        return found
 
     def curves(self) -> Curves:
         """The history by metric and segment."""
@@ -208,6 +217,19 @@ class TrainingSession:
         lap = self._clock.lap_seconds
         eta = round(lap * (self._total - done), 1) if self._total and lap is not None else None
         return {"iteration": done, "total": self._total, "percent": percent, "eta_s": eta}
+
+    def _decide(self, done: int, verdict: Verdict) -> None:
+        if verdict.changed:
+            self._note_overfitting()
+        if verdict.stop:
+            payload = {"iteration": done, "explanation": verdict.reason, "best_iteration": self.best_iteration}
+            self._links.events("decision", {"about": "stop", **payload})
+
+    def _note_overfitting(self) -> None:
+        detector = self.monitor.detector
+        if detector.finding is not None:
+            payload = {**detector.finding.to_json(), "explanation": self.monitor.explanation}
+            self._links.events("decision", {"about": "overfitting", **payload})
 
     def _check_converges(self, done: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

@@ -1,11 +1,15 @@
-"""When a training should end: early stopping on a metric of the validation segment."""
+"""When a training should end, and what is to be thought of it: early stopping on a metric of the validation segment."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import Field
 
 from mlops_tasks.config import Section
-from mlops_tasks.training.overfitting import Metric, OverfittingConfig
+from mlops_tasks.files import finite_or_none
+from mlops_tasks.training.overfitting import FitVerdict, Metric, OverfittingConfig, OverfittingDetector
 
 
 class StoppingConfig(Section):
@@ -28,6 +32,23 @@ class Verdict:
     stop: bool
     reason: str = ""
     """Why training ends, with the numbers; empty while it goes on."""
+    changed: bool = False
+    """Whether the training begins or ceases to overfit with this iteration."""
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What is to be thought of a training that has ended."""
+
+    verdict: FitVerdict
+    explanation: str
+    kept_iteration: int
+    kept_gap: float
+    """Lead of train over validation at the iteration that is kept; NaN: not known."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**vars(self), "kept_gap": finite_or_none(self.kept_gap)}
 
 
 class StoppingMonitor:
@@ -37,19 +58,73 @@ class StoppingMonitor:
         self.config = config
         self.best_iteration = 0
         self.best_value: float | None = None
+        self.stopped = ""
+        """Why training was to end; empty while nothing speaks for it."""
+        self.detector = OverfittingDetector(config.overfitting, config.patience)
+        self._best_metrics: Mapping[str, float] = {}
 
-    def update(self, iteration: int, metrics: dict[str, float]) -> Verdict:
-        """Judge an iteration (from 1) by its metrics; `valid.<metric>` may be missing where it was not computed."""
-        value = metrics.get(f"valid.{self.config.metric}")
-        if value is None:
-            return Verdict(False, False)
+    def update(self, iteration: int, metrics: Mapping[str, float]) -> Verdict:
+        """Judge an iteration (from 1) by its metrics.
+
+        Where `valid.<metric>` is missing or not a number, as when it was not computed, the iteration cannot be the
+        best one, and ends nothing.
+        """
+        is_best, reason = self._compare(iteration, metrics)
+        if is_best:
+            self._best_metrics = dict(metrics)
+        changed = self.detector.update(iteration, metrics)
+        if not reason and self.detector.state == "overfitting" and self.config.overfitting.action == "stop":
+            reason = f"it overfits: {self.explanation}"
+        self.stopped = reason
+        return Verdict(is_best, bool(reason), reason, changed)
+
+    @property
+    def explanation(self) -> str:
+        """What is thought of the training now, in words and numbers."""
+        finding = self.detector.finding
+        return "nothing is known yet" if finding is None else finding.explanation
+
+    def conclusion(self) -> Conclusion:
+        """What is to be thought of the training, if it ends now."""
+        verdict, finding = self._verdict(), self.detector.finding
+        gap, said = self.detector.said_of(self._best_metrics)
+        if finding is None:
+            said_all = "no iteration with a validation metric, so nothing shows whether it overfits"
+        elif verdict == "underfitting" and not self.detector.train_improved:
+            said_all = f"train {finding.metric} has never been better than at first; {finding.explanation}"
+        elif verdict == "underfitting":
+            said_all = f"validation still improved when the iterations were over; allow more; {finding.explanation}"
+        else:
+            since = f"since iteration {finding.since}; " if verdict == "overfitting" else ""
+            said_all = since + finding.explanation
+        if self.best_iteration:
+            said_all += f"; kept is iteration {self.best_iteration}: {said}"
+        return Conclusion(verdict, f"{verdict}: {said_all}", self.best_iteration, gap)
+
+    def _verdict(self) -> FitVerdict:
+        state, finding = self.detector.state, self.detector.finding
+        if finding is None or state == "unknown":
+            return "unknown"
+        if state == "overfitting":
+            return "overfitting"
+        if not math.isnan(finding.gap) and not self.detector.train_improved:
+            return "underfitting"
+        if state == "learning" and not self.stopped:
+            return "underfitting"
+        return "unknown" if math.isnan(finding.gap) else "healthy"
+
+    def _compare(self, iteration: int, metrics: Mapping[str, float]) -> tuple[bool, str]:
+        """Whether an iteration is the best so far, and why training is to end."""
+        value = metrics.get(f"valid.{self.config.metric}", math.nan)
+        if math.isnan(value):
+            return False, ""
         sign = 1.0 if self.config.metric == "loss" else -1.0
-        better = self.best_value is None or sign * value < sign * self.best_value - self.config.min_delta
-        if better:
+        if self.best_value is None or sign * value < sign * self.best_value - self.config.min_delta:
             self.best_iteration, self.best_value = iteration, value
-            return Verdict(True, False)
-        stop = iteration - self.best_iteration >= self.config.patience
-        reason = (
-            f"valid {self.config.metric} has not improved on {self.best_value:.6g} (iteration {self.best_iteration})"
+            return True, ""
+        if iteration - self.best_iteration < self.config.patience:
+            return False, ""
+        return False, (
+            f"valid {self.config.metric} has not improved on {self.best_value:.6g} (iteration {self.best_iteration}) "
+            f"for {self.config.patience} iterations"
         )
-        return Verdict(False, stop, f"{reason} for {self.config.patience} iterations" if stop else "")
