@@ -1,0 +1,55 @@
+"""Memory estimates of the whole zoo for a process that must stay light: a child asks the families, once a question."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.errors import MlopsError
+from mlops_tasks.files import digest_of
+from mlops_tasks.process import run_stage
+from mlops_tasks.training.model_zoo.catalogue import model_zoo
+from mlops_tasks.training.model_zoo.description import describe_zoo, memory_estimate
+
+ESTIMATE_STAGE = f"{__name__}:estimate_stage"
+TIME_LIMIT_S = 120.0
+
+_one_child = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Peak memory of one training of each model with its defaults, in bytes, or why there is no estimate."""
+
+    memory_bytes: Mapping[str, int]
+    errors: Mapping[str, str]
+
+
+def estimate_stage(*, rows: int, features: int) -> dict[str, dict[str, int | str]]:
+    """Ask every family; imports all of them."""
+    settings = load_settings()
+    found: dict[str, dict[str, int | str]] = {"memory_bytes": {}, "errors": {}}
+    for name in model_zoo(settings):
+        try:
+            found["memory_bytes"][name] = memory_estimate(settings, name, rows, features)
+        except MlopsError as error:
+            found["errors"][name] = str(error)
+    return found
+
+
+def zoo_estimates(settings: Settings, rows: int, features: int) -> Estimates:
+    """Estimates for so many labelled rows of train and valid, and columns; some seconds the first time, then known.
+
+    Raises
+    ------
+    StageError
+        The child died, or took too long.
+    """
+    with _one_child:
+        return _estimates(digest_of({"zoo": describe_zoo(settings)}), rows, features)
+
+
+@lru_cache(maxsize=64)
+def _estimates(zoo: str, rows: int, features: int) -> Estimates:
+    return Estimates(**run_stage(ESTIMATE_STAGE, {"rows": rows, "features": features}, time_limit_s=TIME_LIMIT_S))
