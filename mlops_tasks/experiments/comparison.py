@@ -20,6 +20,7 @@ from mlops_tasks.plots.comparison import comparison_info, plot_comparison
 from mlops_tasks.plots.figure import write_png
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
+from mlops_tasks.training.scoring import FeatureSource
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,8 @@ def paired_rank_ic(settings: Settings, contest: Contest) -> pd.DataFrame:
         ("champion", contest.champion, contest.champion_features),
         ("challenger", contest.challenger, contest.challenger_features),
     ):
-        features = store.load(feature_version, start=start, end=end, members=contest.vintage)
-        series[name] = daily_rank_ic(model.artefact.predict(features), label)
+        rows = FeatureSource(store, contest.vintage, feature_version).rows(start, end, model.artefact.window)
+        series[name] = daily_rank_ic(model.artefact.score(rows), label)
     difference = paired_difference(series["challenger"], series["champion"])
     return pd.DataFrame(series).loc[difference.index].assign(difference=difference)
 

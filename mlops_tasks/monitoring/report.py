@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import SCORE
@@ -18,6 +17,7 @@ from mlops_tasks.plots.drift import ScoreHistogram, drift_info, plot_drift
 from mlops_tasks.plots.figure import write_png
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
+from mlops_tasks.training.scoring import FeatureSource, ScoringRows
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +73,8 @@ def _reference_rows(settings: Settings, champion: LoadedModel) -> pd.DataFrame:
     manifest = champion.artefact.manifest
     first, last = manifest["segments"]["train"]
     vintage = load_vintage(settings, manifest["data_version"])
-    rows = _features(settings, champion, manifest["feature_version"], (first, last), vintage)
-    if len(rows) > MAX_REFERENCE_ROWS:
-        log.info("reference: %s of %s rows, at equal distances", MAX_REFERENCE_ROWS, len(rows))
-        rows = rows.iloc[np.linspace(0, len(rows) - 1, MAX_REFERENCE_ROWS).round().astype(np.int64)]
-    return _with_scores(champion, rows)
+    rows = _rows(settings, champion, manifest["feature_version"], (first, last), vintage)
+    return _with_scores(champion, rows.at_most(MAX_REFERENCE_ROWS))
 
 
 def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> dict[str, Any]:
@@ -91,7 +88,7 @@ def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> d
     champion = given.champion
     profile = champion_profile(settings, champion)
     span = (str(given.days[0].date()), str(given.last_date.date()))
-    current = _with_scores(champion, _features(settings, champion, given.feature_version, span, given.vintage))
+    current = _with_scores(champion, _rows(settings, champion, given.feature_version, span, given.vintage))
     table = drift(profile, current)
     report = _summary(given, table, len(current))
     table.reset_index().to_parquet(folder / "drift.parquet", index=False)
@@ -127,12 +124,13 @@ def _summary(given: DriftInput, table: pd.DataFrame, rows: int) -> dict[str, Any
     }
 
 
-def _features(
-    settings: Settings, champion: LoadedModel, feature_version: str, span: tuple[str, str], members: Vintage
-) -> pd.DataFrame:
-    names = champion.artefact.feature_names
-    return FeatureStore(settings).load(feature_version, start=span[0], end=span[1], members=members, columns=names)
+def _rows(
+    settings: Settings, champion: LoadedModel, feature_version: str, span: tuple[str, str], vintage: Vintage
+) -> ScoringRows:
+    artefact = champion.artefact
+    source = FeatureSource(FeatureStore(settings), vintage, feature_version, artefact.feature_names)
+    return source.rows(*span, artefact.window)
 
 
-def _with_scores(champion: LoadedModel, features: pd.DataFrame) -> pd.DataFrame:
-    return features.assign(**{SCORE: champion.artefact.predict(features)})
+def _with_scores(champion: LoadedModel, rows: ScoringRows) -> pd.DataFrame:
+    return rows.scored_features().assign(**{SCORE: champion.artefact.score(rows)})

@@ -22,6 +22,7 @@ from mlops_tasks.registry.trial_evidence import predictions_of, search_evidence_
 from mlops_tasks.state.history import record_gate_decision
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
 from mlops_tasks.training.certificate import certificate_of
+from mlops_tasks.training.scoring import FeatureSource
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +136,8 @@ def champion_evidence(
     """
     vintage, feature_version = data
     days = label.index.get_level_values(DATETIME)
-    features = FeatureStore(settings).load(feature_version, start=days.min(), end=days.max(), members=vintage)
-    score = champion.artefact.predict(features)
+    source = FeatureSource(FeatureStore(settings), vintage, feature_version)
+    score = champion.artefact.score(source.rows(days.min(), days.max(), champion.artefact.window))
     key = champion.training_key
     measured = evidence(key, score, label, last_training_date(champion))
     found = replace(measured, seed_noise=seed_noise_of(settings, key))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import current_vintage
+from mlops_tasks.data.vintages import current_vintage, load_vintage
 from mlops_tasks.errors import DeploymentError, MlopsError
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.client import CHAMPION
@@ -22,6 +22,7 @@ from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, score
 from mlops_tasks.serving.slots import probe
 from mlops_tasks.state.history import latest_deployment, record_deployment, versions_that_served
 from mlops_tasks.state.tables import Deployment
+from mlops_tasks.training.scoring import FeatureSource
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,8 @@ class _Run:
             probe(self.candidate)
             vintage = current_vintage(self.settings)
             feature_version = features_of(self.settings, self.candidate, vintage)
-            scores = local_scores(self.settings, self.candidate, feature_version, date.fromisoformat(vintage.last_date))
+            source = FeatureSource(FeatureStore(self.settings), vintage, feature_version)
+            scores = local_scores(self.candidate, source, date.fromisoformat(vintage.last_date))
             if scores.empty or not np.isfinite(scores.to_numpy()).all():
                 raise DeploymentError(f"{len(scores)} scores of {vintage.last_date}, not all finite; see its features")
         except MlopsError as error:
@@ -173,9 +175,9 @@ class _Run:
         if answer["model_version"] != self.candidate.version:
             raise ScoringServiceError(f"the service answered with version {answer['model_version']}")
         served = scores_of(answer)
-        here = local_scores(
-            self.settings, self.candidate, answer["feature_version"], date.fromisoformat(answer["date"])
-        )
+        vintage = load_vintage(self.settings, answer["data_version"])
+        source = FeatureSource(FeatureStore(self.settings), vintage, answer["feature_version"])
+        here = local_scores(self.candidate, source, date.fromisoformat(answer["date"]))
         if not served.index.equals(here.index):
             raise ScoringServiceError(
                 f"the service scores {len(served)} instruments of {answer['date']}, not {len(here)}"
@@ -210,7 +212,7 @@ class _Run:
         )
 
 
-def local_scores(settings: Settings, model: LoadedModel, feature_version: str, day: date) -> pd.Series:
+def local_scores(model: LoadedModel, source: FeatureSource, day: date) -> pd.Series:
     """Scores of all instruments of a day from the artefact, index instrument, sorted."""
-    features = FeatureStore(settings).load(feature_version, start=day, end=day)
-    return model.artefact.predict(features.droplevel(DATETIME)).sort_index()
+    rows = source.rows(day, day, model.artefact.window, members=False)
+    return model.artefact.score(rows).droplevel(DATETIME).sort_index()

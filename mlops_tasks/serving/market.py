@@ -10,16 +10,18 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import current_vintage
+from mlops_tasks.data.vintages import current_vintage, load_vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.model_features import feature_set_of
 from mlops_tasks.registry.models import LoadedModel
+from mlops_tasks.training.scoring import FeatureSource, ScoringRows
 
 log = logging.getLogger(__name__)
 
 DAYS_KEPT = 16
+"""Of features in memory; one that a window model looks back on counts, too."""
 
 
 class UnknownDateError(StoreError):
@@ -37,11 +39,16 @@ class Market:
 
 @dataclass(frozen=True)
 class Day:
-    """Features of one day, index instrument."""
+    """Features of one day, and of the days before it that a model looks back on."""
 
     market: Market
     date: date
-    features: pd.DataFrame
+    rows: ScoringRows
+    """To be scored: all instruments that have a bar on the day."""
+
+    def score(self, model: LoadedModel) -> pd.Series:
+        """Scores of the day, index instrument, sorted."""
+        return model.artefact.score(self.rows).droplevel(DATETIME).sort_index()
 
 
 class MarketView:
@@ -56,7 +63,7 @@ class MarketView:
         self.error: str | None = None
         self._sets: dict[str, FeatureSet] = {}
         self._markets: dict[str, Market] = {}
-        self._days: OrderedDict[tuple[str, date], Day] = OrderedDict()
+        self._days: OrderedDict[tuple[str, date, int], Day] = OrderedDict()
         self._lock = threading.Lock()
 
     def market(self, model: LoadedModel) -> Market | None:
@@ -101,28 +108,29 @@ class MarketView:
             definition.name,
         )
 
-    def day(self, market: Market, wanted: date | None) -> Day:
-        """Features of all instruments that have a bar on a day; None is the newest one.
+    def day(self, market: Market, wanted: date | None, window: int = 1) -> Day:
+        """Features of all instruments that have a bar on a day (None: the newest one), for so many days of each.
 
         Raises
         ------
         UnknownDateError
             The day is not among the vintage's trading days.
         """
-        key = (market.feature_version, wanted or market.newest_date)
+        key = (market.feature_version, wanted or market.newest_date, window)
         with self._lock:
-            found = self._days.get(key) or self._load(market, key[1])
+            found = self._days.get(key) or self._load(market, key[1], window)
             self._days[key] = found
             self._days.move_to_end(key)
-            while len(self._days) > DAYS_KEPT:
+            while len(self._days) > 1 and sum(each for _, _, each in self._days) > DAYS_KEPT:
                 self._days.popitem(last=False)
         return found
 
-    def _load(self, market: Market, wanted: date) -> Day:
-        frame = self.store.load(market.feature_version, start=wanted, end=wanted)
-        if frame.empty:
+    def _load(self, market: Market, wanted: date, window: int) -> Day:
+        source = FeatureSource(self.store, load_vintage(self.settings, market.data_version), market.feature_version)
+        rows = source.rows(wanted, wanted, window, members=False)
+        if not rows.wanted.any():
             raise UnknownDateError(
                 f"no features on {wanted}: not a trading day of vintage {market.data_version}, "
                 f"whose newest is {market.newest_date}; leave date out for that one"
             )
-        return Day(market, wanted, frame.droplevel(DATETIME).sort_index())
+        return Day(market, wanted, rows)

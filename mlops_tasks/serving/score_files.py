@@ -19,17 +19,27 @@ from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_ali
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.state.history import record_score_batch
 from mlops_tasks.state.tables import ScoreBatch
+from mlops_tasks.training.scoring import FeatureSource, ScoringRows
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class NewestDay:
-    """The universe's members on a vintage's newest date, with the features that a model needs (index instrument)."""
+    """The universe's members on a vintage's newest date, with the features that a model needs."""
 
     date: date
     feature_version: str
-    features: pd.DataFrame
+    rows: ScoringRows
+
+    @property
+    def features(self) -> pd.DataFrame:
+        """Of the day, index instrument, sorted."""
+        return self.rows.scored_features().droplevel(DATETIME).sort_index()
+
+    def score(self, model: LoadedModel) -> pd.Series:
+        """Scores by the artefact, index instrument, sorted."""
+        return model.artefact.score(self.rows).droplevel(DATETIME).sort_index()
 
 
 @dataclass(frozen=True)
@@ -45,12 +55,15 @@ def newest_day(settings: Settings, model: LoadedModel, vintage: Vintage) -> Newe
     """Members that have a bar on the newest date of a vintage; features that are not there are computed."""
     day = date.fromisoformat(vintage.last_date)
     feature_version = features_of(settings, model, vintage)
-    features = FeatureStore(settings).load(feature_version, start=day, end=day, members=vintage)
-    return NewestDay(day, feature_version, features.droplevel(DATETIME).sort_index())
+    source = FeatureSource(FeatureStore(settings), vintage, feature_version)
+    return NewestDay(day, feature_version, source.rows(day, day, model.artefact.window))
 
 
 def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
     """Score the newest day's members through the scoring service and write them; None while there is no champion.
+
+    A service that has not adopted the vintage yet is sent the features; a window model's are too many to send, so it
+    is scored here, by the same artefact.
 
     Raises
     ------
@@ -65,7 +78,9 @@ def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
         client.refresh()
         answer = client.score(list(day.features.index), day.date)
         if answer["feature_version"] != day.feature_version:
-            log.warning("the service is at feature version %s: features are sent along", answer["feature_version"])
+            log.warning("the service is at feature version %s, not %s", answer["feature_version"], day.feature_version)
+            if model.artefact.window > 1:
+                return write_scores(settings, Batch(day.date, champion, CHAMPION), day.score(model))
             answer = client.score_features(day.features)
     if answer["missing"] or answer["model_version"] != champion:
         raise ScoringServiceError(
@@ -82,7 +97,7 @@ def score_challenger(settings: Settings, vintage: Vintage) -> ScoreFile | None:
         return None
     model = load_version(settings, challenger)
     day = newest_day(settings, model, vintage)
-    return write_scores(settings, Batch(day.date, challenger, CHALLENGER), model.artefact.predict(day.features))
+    return write_scores(settings, Batch(day.date, challenger, CHALLENGER), day.score(model))
 
 
 @dataclass(frozen=True)

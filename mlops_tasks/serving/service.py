@@ -106,7 +106,7 @@ class ScoringService:
         market = self._market(slot)
         if market is None:
             raise NotReadyError(f"no features are served yet: {self.market_view.error}")
-        day = self.market_view.day(market, wanted)
+        day = self.market_view.day(market, wanted, slot.model.artefact.window)
         scores = self._scores_of_day(slot, day)
         asked = scores.index if instruments is None else pd.Index(dict.fromkeys(instruments), dtype=object)
         found = scores.reindex(asked)
@@ -121,9 +121,10 @@ class ScoringService:
         Raises
         ------
         NotReadyError, BadFeaturesError
-            There is no champion; a feature is unknown or missing, or a score is not finite.
+            There is no champion; a feature is unknown or missing, or a score is not finite; the model looks back on
+            earlier days, which such a request does not hold.
         """
-        slot = self._slot()
+        slot = self._slot_for_rows()
         given = list(rows[0].features)
         if all(list(row.features) == given for row in rows):
             values = [list(row.features.values()) for row in rows]
@@ -136,7 +137,7 @@ class ScoringService:
 
     def score_table(self, table: FeatureTable) -> Scored:
         """Score given features, as a table. Errors as for `score_rows`."""
-        return self._score_values(self._slot(), table.instruments, Values(table.feature_names, table.values))
+        return self._score_values(self._slot_for_rows(), table.instruments, Values(table.feature_names, table.values))
 
     def _score_values(self, slot: Slot, instruments: Sequence[str], given: Values) -> Scored:
         names = slot.model.artefact.feature_names
@@ -167,6 +168,15 @@ class ScoringService:
             raise NotReadyError(f"no model is in service: {why}")
         return slot
 
+    def _slot_for_rows(self) -> Slot:
+        slot = self._slot()
+        if slot.model.artefact.window > 1:
+            raise BadFeaturesError(
+                f"version {slot.model.version} sees {slot.model.artefact.window} trading days at once, and these are "
+                "features of one; ask by instruments and date"
+            )
+        return slot
+
     def _market(self, slot: Slot) -> Market | None:
         """The data of a model; looked for here when it has been switched to a moment ago."""
         if self.market_view.market(slot.model) is None:
@@ -178,7 +188,7 @@ class ScoringService:
         key = (slot.model.digest, day.market.feature_version, day.date)
         found = self._scores.get(key)
         if found is None:
-            found = slot.model.artefact.predict(day.features)
+            found = day.score(slot.model)
             with self._lock:
                 self._scores[key] = found
                 while len(self._scores) > SCORES_KEPT:

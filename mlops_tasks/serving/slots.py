@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError, RegistryError
 from mlops_tasks.registry.client import CHAMPION
@@ -83,15 +84,17 @@ class ModelSlots:
 
 
 def probe(model: LoadedModel) -> None:
-    """Score a row of zeros and a row of missing values.
+    """Score a row of zeros and a row of missing values; a window model, so many days of each.
 
     Raises
     ------
     RegistryError
         A score is not finite.
     """
-    names = model.artefact.feature_names
-    rows = pd.DataFrame([np.zeros(len(names)), np.full(len(names), np.nan)], columns=names, dtype=np.float32)
-    scores = model.artefact.predict(rows)
+    names, window = model.artefact.feature_names, model.artefact.window
+    days = pd.bdate_range("2000-01-03", periods=window)
+    index = pd.MultiIndex.from_product([days, ["zeros", "missing"]], names=[DATETIME, INSTRUMENT])
+    values = np.tile(np.array([[0.0], [np.nan]], dtype=np.float32), (window, len(names)))
+    scores = model.artefact.predict(pd.DataFrame(values, index, names))
     if not np.isfinite(scores.to_numpy()).all():
         raise RegistryError(f"version {model.version} scores probe rows with {scores.to_list()}; it is not served")

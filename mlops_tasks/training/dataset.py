@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -12,12 +12,14 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, LABEL
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import load_vintage
+from mlops_tasks.data.vintages import BoolArray, load_vintage
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training.processors import FittedProcessors
+from mlops_tasks.training.scoring import ScoringRows
+from mlops_tasks.training.windows import history_start
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +39,45 @@ class LearningData:
         days of train and valid, whose labels reach into the next segment (purging).
     segments
         First and last day of each segment.
+    member
+        Which rows may be learned from and scored, shape (n,); the others are what windows look back on: instruments
+        while they are no members, and days before train. They have no label. None: all rows.
+    calendar
+        Trading days, ascending; None: the days of the rows.
     """
 
     features: pd.DataFrame
     label: pd.Series
     segments: Mapping[str, tuple[date, date]]
+    member: BoolArray | None = None
+    calendar: pd.DatetimeIndex | None = None
 
     def rows(self, segment: str) -> slice:
         """Positions of a segment's rows (the index is sorted by day)."""
         days = self.features.index.get_level_values(DATETIME)
         first, last = self.segments[segment]
         return slice(days.searchsorted(pd.Timestamp(first), "left"), days.searchsorted(pd.Timestamp(last), "right"))
+
+    def scored(self, segment: str) -> BoolArray:
+        """Which rows of all are a segment's to score, shape (n,)."""
+        mask = np.zeros(len(self.label), dtype=np.bool_)
+        rows = self.rows(segment)
+        mask[rows] = True if self.member is None else self.member[rows]
+        return mask
+
+    def scoring_rows(self, segment: str) -> ScoringRows:
+        """A segment's rows to score, with all rows up to its end to look back on."""
+        until = slice(0, self.rows(segment).stop)
+        features = self.features.iloc[until]
+        days = features.index.get_level_values(DATETIME)
+        calendar = days.unique() if self.calendar is None else self.calendar
+        return ScoringRows(features, self.scored(segment)[until], calendar, since=days[0])
+
+    def until(self, stop: int, segments: Mapping[str, tuple[date, date]]) -> "LearningData":
+        """The rows before position `stop`, in other segments."""
+        member = None if self.member is None else self.member[:stop]
+        cut = {"features": self.features.iloc[:stop], "label": self.label.iloc[:stop]}
+        return replace(self, **cut, member=member, segments=segments)
 
     def digest(self) -> str:
         """SHA-256 over keys, features and labels: two equal digests are the same learning problem."""
@@ -58,11 +88,15 @@ class LearningData:
         content.update(np.ascontiguousarray(self.features.to_numpy()).data)
         content.update(self.label.to_numpy().tobytes())
         content.update(repr((list(self.features.columns), sorted(self.segments.items()))).encode())
+        if self.member is not None:
+            content.update(self.member.tobytes())
+        if self.calendar is not None:
+            content.update(self.calendar.to_numpy().astype("datetime64[D]").tobytes())
         return content.hexdigest()
 
 
-def load_learning_data(settings: Settings, plan: RunPlan, feature_version: str) -> LearningData:
-    """Read what a plan's models learn from.
+def load_learning_data(settings: Settings, plan: RunPlan, feature_version: str, window: int = 1) -> LearningData:
+    """Read what a plan's models learn from; for windows of several days, with all that these look back on.
 
     Raises
     ------
@@ -71,8 +105,17 @@ def load_learning_data(settings: Settings, plan: RunPlan, feature_version: str) 
     """
     vintage = load_vintage(settings, plan.data_version)
     first, last = plan.segments["train"][0], plan.segments["test"][1]
-    features = FeatureStore(settings).load(feature_version, start=first, end=last, members=vintage)
-    data = learning_data(features, forward_return(vintage, plan.horizon), plan, vintage.calendar())
+    calendar, store, member = vintage.calendar(), FeatureStore(settings), None
+    if window == 1:
+        features = store.load(feature_version, start=first, end=last, members=vintage)
+    else:
+        since = history_start(calendar, pd.Timestamp(first), window)
+        features = store.load(feature_version, start=since, end=last, order="C")
+        learned = features.index.get_level_values(DATETIME) >= pd.Timestamp(first)
+        member = vintage.membership_mask(features.index) & learned
+    data = learning_data(features, forward_return(vintage, plan.horizon), plan, calendar)
+    if member is not None:
+        data = replace(data, label=data.label.where(member), member=member, calendar=calendar)
     for name in plan.segments:
         if not data.label.iloc[data.rows(name)].notna().any():
             raise TrainingError(
@@ -101,8 +144,10 @@ def purge(label: pd.Series, plan: RunPlan, calendar: pd.DatetimeIndex) -> pd.Ser
 
 
 def fit_processors(data: LearningData, names: Sequence[str]) -> FittedProcessors:
-    """The named feature processors, fitted on the training segment."""
-    return FittedProcessors.fit(names, data.features.iloc[data.rows("train")].to_numpy())
+    """The named feature processors, fitted on the training segment's members."""
+    rows = data.rows("train")
+    features = data.features.iloc[rows].to_numpy()
+    return FittedProcessors.fit(names, features if data.member is None else features[data.member[rows]])
 
 
 def qlib_dataset(data: LearningData, processors: FittedProcessors, label_processor: str) -> Any:
@@ -133,7 +178,7 @@ def learned_labels(data: LearningData, label_processor: str) -> pd.DataFrame:
     """The label of the rows that Qlib gives a model to learn from."""
     from qlib.data.dataset.handler import DataHandlerLP
 
-    narrow = LearningData(data.features.iloc[:, :1], data.label, data.segments)
+    narrow = replace(data, features=data.features.iloc[:, :1])
     dataset = qlib_dataset(narrow, FittedProcessors(), label_processor)
     learned: pd.DataFrame = dataset.handler.fetch(col_set=LABEL, data_key=DataHandlerLP.DK_L)
     return learned

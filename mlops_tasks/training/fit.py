@@ -62,7 +62,7 @@ class Fit:
         """Train, unless the same training is there already."""
         plan, config = self.request.plan, self.request.config
         self._stage("load")
-        data = load_learning_data(self.settings, plan, self.request.feature_version)
+        data = load_learning_data(self.settings, plan, self.request.feature_version, config.window)
         configuration = {
             "engine_version": ENGINE_VERSION,
             "model": config.model,
@@ -122,9 +122,8 @@ class Fit:
             "seed",
         )
         manifest = {name: lineage[name] for name in names}
-        write_manifest(
-            model_folder, {**manifest, "family": config.family, "feature_names": list(data.features.columns)}
-        )
+        features = {"feature_names": list(data.features.columns), "window": config.window}
+        write_manifest(model_folder, {**manifest, "family": config.family, **features})
         session.stage("predict")
         predictions = predict_segments(ModelArtefact.load(model_folder, self.settings.training.threads), data)
         predictions.to_parquet(folder / "predictions.parquet", index=False)
@@ -160,15 +159,14 @@ def predict_segments(artefact: ModelArtefact, data: LearningData) -> pd.DataFram
     """
     parts = []
     for segment in (name for name in ("valid", "test") if name in data.segments):
-        rows = data.rows(segment)
-        index = data.features.index[rows]
+        scores = artefact.score(data.scoring_rows(segment))
         part = pd.DataFrame(
             {
-                DATETIME: index.get_level_values(DATETIME),
-                INSTRUMENT: index.get_level_values(INSTRUMENT),
+                DATETIME: scores.index.get_level_values(DATETIME),
+                INSTRUMENT: scores.index.get_level_values(INSTRUMENT),
                 SEGMENT: segment,
-                SCORE: artefact.predict(data.features.iloc[rows]).to_numpy(),
-                LABEL: data.label.iloc[rows].to_numpy(),
+                SCORE: scores.to_numpy(),
+                LABEL: data.label.to_numpy()[data.scored(segment)],
             }
         )
         parts.append(part)

@@ -12,6 +12,7 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.training.dataset import LearningData, learned_labels, qlib_dataset
 from mlops_tasks.training.processors import FittedProcessors
+from mlops_tasks.training.windows import PanelWindows
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -20,6 +21,9 @@ IntArray = npt.NDArray[np.integer[Any]]
 @dataclass(frozen=True)
 class LearningProblem:
     """Rows of segments train and valid, sorted by day.
+
+    For window models also the rows that their windows look back on: before `train`, and of instruments that are no
+    members; neither has a label.
 
     Attributes
     ----------
@@ -32,7 +36,7 @@ class LearningProblem:
     day, instrument
         Codes of each row, int32, shape (n,); days ascend and count trading days, so neighbours differ by one.
     train, valid
-        Rows of each segment.
+        Rows of each segment; rows before `train` are history.
     names
         Of the features.
     """
@@ -51,6 +55,10 @@ class LearningProblem:
         """Positions of a segment's rows that have a label."""
         return np.flatnonzero(np.isfinite(self.label[segment])) + segment.start
 
+    def windows(self, window: int) -> PanelWindows:
+        """The windows of all rows, of so many trading days."""
+        return PanelWindows.of(self.features, self.day, self.instrument, window)
+
     @cached_property
     def dataset(self) -> Any:
         """The same as Qlib's `DatasetH`, for Qlib's own model classes."""
@@ -60,7 +68,7 @@ class LearningProblem:
 
 def learning_problem(data: LearningData, processors: FittedProcessors, label_processor: str) -> LearningProblem:
     """The problem that a plan's data poses, its features and labels processed."""
-    rows = slice(data.rows("train").start, data.rows("valid").stop)
+    rows = slice(data.rows("train").start if data.member is None else 0, data.rows("valid").stop)
     index = data.features.index[rows]
     learned = learned_labels(data, label_processor).iloc[:, 0]
     label = learned.reindex(index).to_numpy(dtype=np.float32)
@@ -75,10 +83,18 @@ def learning_problem(data: LearningData, processors: FittedProcessors, label_pro
         features=processors.transform(data.features.iloc[rows].to_numpy()),
         label=label,
         realised=data.label.iloc[rows].to_numpy(dtype=np.float64),
-        day=pd.factorize(days)[0].astype(np.int32),
+        day=_codes(days, data.calendar).astype(np.int32),
         instrument=pd.factorize(index.get_level_values(INSTRUMENT), sort=True)[0].astype(np.int32),
         train=shifted("train"),
         valid=shifted("valid"),
         names=list(data.features.columns),
         source=(data, processors, label_processor),
     )
+
+
+def _codes(days: pd.DatetimeIndex, calendar: pd.DatetimeIndex | None) -> IntArray:
+    """Trading days since the first of `days`; without a calendar its own days count."""
+    if calendar is None:
+        return pd.factorize(days)[0]
+    places: IntArray = calendar.get_indexer(days)
+    return places - places[:1]

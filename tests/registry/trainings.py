@@ -1,4 +1,4 @@
-"""Small but real training folders: a LightGBM or linear artefact on planted data, with what its training leaves."""
+"""Small but real training folders: a LightGBM, linear or network artefact on planted data."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ class Spec:
     data_version: str = "data0"
     feature_version: str = "features0"
     feature_set: str = "alpha158"
+    window: int = 1
+    """Trading days that a network sees."""
     later_days: int = 0
     """By how many days the learning period that the manifest names ends later than `SEGMENTS`."""
 
@@ -74,7 +76,8 @@ def make_training(settings: Settings, spec: Spec, data: Data | None = None) -> P
         "segments": segments,
         "seed": spec.seed,
     }
-    write_manifest(folder / "model", {**lineage, "family": spec.model, "feature_names": list(features.columns)})
+    described = {"family": spec.model, "feature_names": list(features.columns), "window": spec.window}
+    write_manifest(folder / "model", {**lineage, **described})
     plan = {**lineage, "last_date": segments["test"][1], "models": [spec.model]}
     config = {"family": spec.model, "hyperparameters": {"num_leaves": 7, "learning_rate": 0.1}}
     write_json(folder / "plan.json", {**plan, "model_config": config})
@@ -100,6 +103,9 @@ def _write_model(folder: Path, spec: Spec, features: pd.DataFrame, label: pd.Ser
         weights = np.linalg.lstsq(np.nan_to_num(x.astype(np.float64)), y, rcond=None)[0]
         write_json(folder / "linear.json", {"coefficients": [float(w) for w in weights], "intercept": 0.0})
         return {}
+    if spec.model == "network":
+        _write_network(folder, spec, x.shape[1])
+        return {}
     recorded: dict[str, Any] = {}
     train = lightgbm.Dataset(x, y)
     parameters = {"num_leaves": 7, "verbose": -1, "seed": spec.seed, "num_threads": 1, "deterministic": True}
@@ -117,10 +123,29 @@ def _write_model(folder: Path, spec: Spec, features: pd.DataFrame, label: pd.Ser
     return {"l2": {segment: recorded[segment]["l2"] for segment in recorded}}
 
 
+def _write_network(folder: Path, spec: Spec, width: int) -> None:
+    """A small recurrent network that has learned nothing, its weights drawn by the seed."""
+    import torch
+    from safetensors.torch import save_file
+
+    from mlops_tasks.training.model_zoo.network import ARCHITECTURE, WEIGHTS, Architecture
+
+    robust = {"centre": [0.0] * width, "scale": [1.0] * width}
+    write_json(folder / "processors.json", {"kind": "robust_zscore_fill_zero", **robust})
+    made = Architecture(
+        "mlops_tasks.training.networks.recurrent:GRU", width, spec.window, {"hidden_size": 8, "layers": 1}
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(spec.seed)
+        save_file(made.build().state_dict(), folder / WEIGHTS)
+    write_json(folder / ARCHITECTURE, vars(made))
+
+
 def _write_predictions(folder: Path, features: pd.DataFrame, label: pd.Series) -> None:
     artefact = ModelArtefact.load(folder / "model")
+    scores = artefact.predict(features)
     parts = [
-        artefact.predict(rows(features, segment)).to_frame().assign(segment=segment, label=rows(label, segment))
+        rows(scores, segment).to_frame().assign(segment=segment, label=rows(label, segment))
         for segment in ("valid", "test")
     ]
     columns = ["datetime", "instrument", "segment", "score", "label"]
