@@ -16,6 +16,10 @@ Rules, the first that applies decides:
    gain is at least -`non_inferiority_margin`; promote.
 8. `no_proven_gain`: keep.
 
+A challenger whose training over- or underfits is decided on like any other: what it can do shows on the test days. The
+last of the reasons is a warning then. Seed noise that is not known counts as none in rule 6, that of either model by
+itself; a table of models with several seeds (`models table`) makes it known.
+
 Why luck is taken out in 3 and not in 6: a search compares its trials on the validation segment, so what is seen there
 is partly luck, and is deflated by the number of trials. The test segment has chosen nothing, and the plain test holds.
 """
@@ -62,6 +66,8 @@ class CandidateEvidence:
     """What the search's trials say on the days that were searched; None: no search, or its trials are not known."""
     seed_noise: SeedBand | None = None
     """Mean rank IC on test days over several seeds of the configuration, where they were trained."""
+    fit_warning: str | None = None
+    """Why its training is thought to over- or underfit; None: it is not, or nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,8 @@ def should_promote(
     """
     decided = _decide(challenger, champion, policy, trading_days)
     search = None if challenger.search is None else challenger.search.to_json()
-    return replace(decided, policy=policy.model_dump(), search=search)
+    warned = () if challenger.fit_warning is None else (f"warning: {challenger.fit_warning}",)
+    return replace(decided, policy=policy.model_dump(), search=search, reasons=(*decided.reasons, *warned))
 
 
 def _decide(

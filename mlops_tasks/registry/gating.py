@@ -18,7 +18,13 @@ from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, load_alias, load_version, set_tags
-from mlops_tasks.registry.trial_evidence import predictions_of, search_evidence_of, seed_noise_of, study_of
+from mlops_tasks.registry.trial_evidence import (
+    fit_warning_of,
+    predictions_of,
+    search_evidence_of,
+    seed_noise_of,
+    study_of,
+)
 from mlops_tasks.state.history import record_gate_decision
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
 from mlops_tasks.training.certificate import certificate_of
@@ -94,6 +100,7 @@ def _decide(settings: Settings, challenger: LoadedModel, champion: LoadedModel |
         study=study,
         search=None if study is None else search_evidence_of(settings, key, study),
         seed_noise=seed_noise_of(settings, key),
+        fit_warning=fit_warning_of(settings, key),
     )
     if champion is None or champion.training_key == challenger.training_key:
         decision = should_promote(ours, None if champion is None else ours, settings.gate)

@@ -102,7 +102,7 @@ def _bring_up_to_date(client: MlflowClient, run_id: str, record: TrainingRecord)
 
 
 def _log_new(client: MlflowClient, experiment: str, record: TrainingRecord, lineage: Mapping[str, Any]) -> str:
-    tags = {**record.identity, "code_version": code_version()}
+    tags = {**record.identity, **record.fit_tags, "code_version": code_version()}
     run_id = str(client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
     for params in batched([Param(k, v) for k, v in record.parameters.items()], SMALL_BATCH):
         client.log_batch(run_id, params=params)

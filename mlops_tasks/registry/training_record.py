@@ -15,6 +15,8 @@ from mlops_tasks.training.certificate import Certificate, certificate_of
 
 SEGMENTS = ("train", "valid", "test")
 
+TAG_LENGTH = 5000
+"""Characters that MLflow keeps of a tag."""
 CERTIFICATE_KEY_TAG = "leak_certificate_key"
 
 
@@ -29,6 +31,8 @@ class TrainingRecord:
     evaluation: Mapping[str, float]
     """Finite metrics of the evaluation."""
     training_metrics: Mapping[str, float]
+    fit: Mapping[str, Any]
+    """How the training went: verdict, explanation, kept_iteration, kept_gap; empty where nobody has said it."""
     curves: Mapping[str, Mapping[str, list[float | None]]]
     certificate: Certificate | None
     """The leak certificate that it was trained under."""
@@ -43,13 +47,16 @@ class TrainingRecord:
             The training or its evaluation is not there; names the file.
         """
         folder = settings.training_dir / training_key
+        metrics = _read(folder / "metrics.json", "training.train")
+        fit = metrics.get("fit") or {}
         return cls(
             key=training_key,
             folder=folder,
             plan=_read(folder / "plan.json", "training.train"),
             manifest=_read(folder / "model" / MANIFEST, "training.train"),
             evaluation=finite(_read(folder / "evaluation" / "evaluation.json", "evaluation.evaluate")["metrics"]),
-            training_metrics=finite(_read(folder / "metrics.json", "training.train")),
+            training_metrics=finite({**metrics, "fit_gap": fit.get("kept_gap")}),
+            fit=fit,
             curves=_read(folder / "curves.json", "training.train"),
             certificate=certificate_of(settings, training_key),
         )
@@ -96,6 +103,11 @@ class TrainingRecord:
             return {}
         verdict = "passed" if self.certificate.passed else "failed"
         return {"leak_certificate": verdict, CERTIFICATE_KEY_TAG: self.certificate.key}
+
+    @property
+    def fit_tags(self) -> dict[str, str]:
+        """What is thought of the training, in a word and in full; nothing where nobody has said it."""
+        return {f"fit_{name}": str(self.fit[name])[:TAG_LENGTH] for name in ("verdict", "explanation") if self.fit}
 
     @property
     def parameters(self) -> dict[str, str]:

@@ -8,8 +8,12 @@ from mlops_tasks.evaluation.backtest_overfitting import SearchEvidence, search_e
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.report import read_plan
 from mlops_tasks.evaluation.seed_noise import GATED_METRIC, SeedBand, configuration_key, seed_band
+from mlops_tasks.files import read_json
 from mlops_tasks.state.history import latest_seed_noise
 from mlops_tasks.state.trials import daily_rank_ics, trials_of, trials_on
+
+WARNED_OF = ("overfitting", "underfitting")
+"""Verdicts on a training that the gate names."""
 
 
 def predictions_of(settings: Settings, training_key: str, segment: str) -> pd.DataFrame:
@@ -43,6 +47,13 @@ def search_evidence_of(settings: Settings, training_key: str, study: str) -> Sea
     trials = daily_rank_ics(candidates).reindex(searched.index).dropna(axis="columns", how="all")
     valid = predictions_of(settings, training_key, "valid")
     return search_evidence(daily_rank_ic(valid[SCORE], valid[LABEL]), trials, len(candidates), own[0].horizon)
+
+
+def fit_warning_of(settings: Settings, training_key: str) -> str | None:
+    """What speaks against how a training went, in words and numbers; None: nothing does, or nothing is known."""
+    path = settings.training_dir / training_key / "metrics.json"
+    fit = (read_json(path).get("fit") or {}) if path.is_file() else {}
+    return str(fit["explanation"]) if fit.get("verdict") in WARNED_OF else None
 
 
 def seed_noise_of(settings: Settings, training_key: str) -> SeedBand | None:

@@ -21,6 +21,7 @@ from mlops_tasks.evaluation.gate import (
     should_promote,
 )
 from mlops_tasks.evaluation.seed_noise import seed_band
+from mlops_tasks.evaluation.significance import newey_west_mean
 from tests.evaluation.searches import Search, best_of
 
 DAYS = pd.bdate_range("2023-01-02", periods=400, name="datetime")
@@ -198,6 +199,32 @@ def test_a_search_that_does_not_last_is_rejected() -> None:
     assert should_promote(own, own, POLICY).rule == "unchanged"
     worthless = candidate(-np.abs(BASE), study="s", search=replace(skilled, overfitting_probability=0.1))
     assert should_promote(worthless, None, POLICY).rule == "no_proven_skill"
+
+
+@pytest.mark.parametrize("gain", [0.5, 0.0, -0.5])
+def test_a_fit_in_doubt_is_a_warning_and_decides_nothing(gain: float) -> None:
+    """Whatever is decided, the last reason says what is thought of the challenger's training; of the champion's not."""
+    old = candidate(BASE, "old", fit_warning="underfitting: long ago")
+    plain = should_promote(candidate(BASE + gain), old, POLICY)
+    warned = should_promote(candidate(BASE + gain, fit_warning="overfitting: gap 30%"), old, POLICY)
+    assert warned.reasons == (*plain.reasons, "warning: overfitting: gap 30%")
+    assert replace(warned, reasons=plain.reasons) == plain
+    rejected = should_promote(candidate(BASE[:3], fit_warning="overfitting: gap 30%"), None, POLICY)
+    assert rejected.rule == "test_days" and rejected.reasons[-1] == "warning: overfitting: gap 30%"
+
+
+def test_seed_noise_that_is_known_of_one_model_alone_counts_alone() -> None:
+    """Whose seeds were never compared adds nothing; with neither known the decision is the plain test's."""
+    better, old = candidate(BASE + 0.01 + noise(120, 1, scale=0.01)), candidate(BASE, "old")
+    band = seed_band([0.028, 0.03, 0.032])
+    ours = should_promote(replace(better, seed_noise=band), old, POLICY)
+    theirs = should_promote(better, replace(old, seed_noise=band), POLICY)
+    both = should_promote(replace(better, seed_noise=band), replace(old, seed_noise=band), POLICY)
+    plain = should_promote(better, old, POLICY)
+    assert ours.seed_noise == theirs.seed_noise == pytest.approx(0.002)
+    assert both.seed_noise == pytest.approx(0.002 * np.sqrt(2))
+    assert ours.p_value == theirs.p_value > plain.p_value
+    assert plain.seed_noise is None and plain.p_value == newey_west_mean(better.rank_ic - old.rank_ic).p_one_sided
 
 
 def test_a_gain_must_exceed_the_seed_noise() -> None:

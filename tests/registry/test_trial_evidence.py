@@ -8,13 +8,15 @@ from mlops_tasks.evaluation.backtest_overfitting import deflated_sharpe_ratio, m
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.seed_noise import configuration_key
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.registry.client import connect
+from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.tasks import gate_challenger_task
 from mlops_tasks.registry.trial_evidence import predictions_of, search_evidence_of, seed_noise_of
 from mlops_tasks.state.history import latest_gate_decision, record_seed_noise
 from mlops_tasks.state.tables import SeedNoise, Trial
 from mlops_tasks.state.trials import record_trial
 from tests.registry.conftest import Operation
-from tests.registry.trainings import Spec
+from tests.registry.trainings import Spec, make_training
 
 KEY = "b" * 16
 
@@ -102,3 +104,27 @@ def test_seed_noise_is_found_by_the_configuration(operation: Operation) -> None:
     band = seed_noise_of(operation.settings, KEY)
     assert band is not None and (band.mean, band.n) == (pytest.approx(0.03), 2)
     assert seed_noise_of(operation.settings, "gone") is None
+
+
+def test_a_training_that_overfits_is_warned_of_and_tagged(operation: Operation) -> None:
+    """Its verdict reaches the decision's last reason and the run's tags; a healthy one is tagged only."""
+    settings = operation.settings
+    version = operation.register(Spec(key=KEY))
+    path = settings.training_dir / KEY / "metrics.json"
+    plain = gate_challenger_task(challenger={"version": version})
+    fit = {"verdict": "overfitting", "explanation": "overfitting: gap 31%", "kept_iteration": 3, "kept_gap": 0.31}
+    write_json(path, read_json(path) | {"fit": fit})
+    warned = gate_challenger_task(challenger={"version": version})
+    assert warned["reasons"][-1] == "warning: overfitting: gap 31%" and warned["decision"] == plain["decision"]
+    write_json(path, read_json(path) | {"fit": fit | {"verdict": "healthy", "kept_gap": None}})
+    assert "warning" not in str(gate_challenger_task(challenger={"version": version})["reasons"])
+
+
+def test_how_a_training_went_is_in_its_run(operation: Operation) -> None:
+    """Verdict and explanation as tags, the gap of the kept iteration as a metric."""
+    folder = make_training(operation.settings, Spec(key=KEY))
+    fit = {"verdict": "healthy", "explanation": "healthy: " + "x" * 6000, "kept_iteration": 20, "kept_gap": 0.04}
+    write_json(folder / "metrics.json", read_json(folder / "metrics.json") | {"fit": fit})
+    run = connect(operation.settings).get_run(log_run(operation.settings, KEY))
+    assert run.data.tags["fit_verdict"] == "healthy" and run.data.tags["fit_explanation"] == fit["explanation"][:5000]
+    assert run.data.metrics["fit_gap"] == 0.04
