@@ -2,9 +2,12 @@
 
 import argparse
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlops_tasks.cli_cross_validation import add_validate_verb
 from mlops_tasks.config import load_settings
+from mlops_tasks.errors import ConfigError
 
 
 def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
@@ -13,12 +16,14 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     own = models.add_subparsers(required=True, metavar="action", dest="action")
 
     listed = own.add_parser("list", parents=[shared], help="what can be trained")
+    _add_size(listed)
     listed.set_defaults(verb_function=_list)
 
     shown = own.add_parser(
         "show", parents=[shared], help="one model: what it is, when to take it, its hyper-parameters"
     )
     shown.add_argument("model")
+    _add_size(shown)
     shown.set_defaults(verb_function=_show)
 
     table = own.add_parser("table", parents=[shared], help="train models with several seeds, and measure them")
@@ -26,34 +31,71 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     table.add_argument("--seeds", type=int, default=3, help="trainings of each model, from training.seed on")
     table.add_argument("--peers", action="store_true", help="train Qlib's own classes on the same data too")
     table.set_defaults(verb_function=_table)
+    add_validate_verb(own, shared)
+
+
+def _add_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, help="with --features: estimate the memory of a training on so many rows")
+    parser.add_argument("--features", type=int, help="columns")
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.training.model_zoo.catalogue import model_zoo
+    from mlops_tasks.training.model_zoo.description import describe_zoo
 
-    zoo = model_zoo()
+    found = describe_zoo(load_settings())
+    for model in found:
+        model["memory_bytes"] = None if model["error"] else _memory(arguments, model["name"])
     if arguments.json:
-        print(json.dumps({name: entry.model_dump(mode="json") for name, entry in zoo.items()}, sort_keys=True))
-    else:
-        for name, entry in zoo.items():
-            print(f"{name:<16}{entry.description}")
-    return 0
+        print(json.dumps(found, sort_keys=True))
+        return 0
+    for model in found:
+        said = model["error"] or f"{model['description']}{_memory_text(model)}"
+        print(f"{model['name']:<16}{'(own) ' if model['own'] else ''}{said}")
+    return 1 if any(model["error"] for model in found) else 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from mlops_tasks.training.model_zoo.catalogue import zoo_entry
+    from mlops_tasks.training.model_zoo.description import describe_model
 
-    entry = zoo_entry(arguments.model)
-    if arguments.json:
-        print(json.dumps(entry.model_dump(mode="json") | {"json_schema": entry.json_schema()}, sort_keys=True))
-        return 0
-    print(f"{arguments.model}: {entry.description}")
-    for scenario in entry.recommended_for:
-        print(f"  - {scenario}")
-    for name, schema in entry.hyperparameters.items():
-        about = {key: value for key, value in schema.items() if key not in ("default", "description")}
-        print(f"  {name} = {schema['default']!r}  {schema.get('description', '')}  {json.dumps(about)}")
+    model = describe_model(zoo_entry(arguments.model, load_settings()))
+    model |= {"name": arguments.model, "memory_bytes": _memory(arguments, arguments.model)}
+    print(json.dumps(model, sort_keys=True) if arguments.json else "\n".join(_lines(model)))
     return 0
+
+
+def _memory(arguments: argparse.Namespace, model: str) -> int | None:
+    """Estimated peak in bytes; None where no size was given."""
+    from mlops_tasks.training.model_zoo.description import memory_estimate
+
+    if arguments.rows is None and arguments.features is None:
+        return None
+    if arguments.rows is None or arguments.features is None or min(arguments.rows, arguments.features) < 1:
+        raise ConfigError("--rows and --features: give both, each 1 or more; a matrix has two sides")
+    return memory_estimate(load_settings(), model, arguments.rows, arguments.features)
+
+
+def _memory_text(model: Mapping[str, Any]) -> str:
+    return "" if model["memory_bytes"] is None else f" Needs about {model['memory_bytes'] / 1e6:,.0f} MB."
+
+
+def _lines(model: Mapping[str, Any]) -> Iterator[str]:
+    from mlops_tasks.training.model_zoo.schema import allowed
+
+    yield f"{model['name']}: {model['description']}{_memory_text(model)}"
+    yield from (f"  - {scenario}" for scenario in model["recommended_for"])
+    about = [f"family {model['family']}", *([model["class_path"]] if model["class_path"] else [])]
+    about += [f"features {' '.join(model['feature_processors']) or 'as they are'}", f"label {model['label_processor']}"]
+    yield f"  {', '.join(about)}"
+    for advanced, title in ((False, "hyper-parameters"), (True, "advanced")):
+        found = [each for each in model["hyperparameters"] if each["advanced"] is advanced]
+        yield from [f"  {title}:"] if found else []
+        for each in found:
+            search = each["search"]
+            ends = f" from {search['low']} to {search['high']}" if search and "low" in search else ""
+            searched = f"; searched, {search['kind']}{ends}" if search else ""
+            about = f"; {each['description']}" if each["description"] else ""
+            yield f"    {each['name']} = {each['default']!r}: {allowed(each)}{searched}{about}"
 
 
 def _table(arguments: argparse.Namespace) -> int:
@@ -65,7 +107,7 @@ def _table(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print(line, flush=True)
 
-    models = tuple(arguments.models.split(",") if arguments.models else model_zoo())
+    models = tuple(arguments.models.split(",") if arguments.models else model_zoo(load_settings()))
     folder = make_model_table(load_settings(), TableRequest(models, arguments.seeds, arguments.peers), say)
     if arguments.json:
         print(json.dumps(read_json(folder / TABLE) | {"path": str(folder)}, sort_keys=True))

@@ -127,7 +127,7 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     started = time.monotonic()
     vintage = load_vintage(settings, plan.data_version)
     definition = FeatureStore(settings).definition(feature_version)
-    entries = [zoo_entry(model) for model in plan.models]
+    entries = [zoo_entry(model, settings) for model in plan.models]
     cuts = cut_days(plan, vintage.calendar(), settings.certificate.cuts)
     subject = Subject(
         data_version=plan.data_version,

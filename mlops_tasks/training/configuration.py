@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mlops_tasks.config import Section
+from mlops_tasks.config import Section, Settings
 from mlops_tasks.training.model_zoo.catalogue import zoo_entry
 from mlops_tasks.training.stopping import StoppingConfig
 
@@ -16,7 +16,7 @@ class TrainingConfig(Section):
     model: str
     family: str
     class_path: str | None = None
-    """`module:Class` of a model that is not in the zoo, where the family takes one."""
+    """`module:Class` of the network, estimator or Qlib model, where the family takes one."""
     hyperparameters: dict[str, Any]
     """Complete: defaults and overrides, checked against the entry's JSON schema."""
     feature_processors: tuple[Literal["robust_zscore_fill_zero"], ...] = ()
@@ -32,24 +32,38 @@ class TrainingConfig(Section):
         return int(self.hyperparameters.get("window", 1))
 
 
-def resolve_config(model: str, overrides: Mapping[str, Any] | None = None, *, seed: int) -> TrainingConfig:
-    """The configuration of a model of the zoo, its hyper-parameters overridden.
+def resolve_config(
+    model: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    seed: int,
+    stopping: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+) -> TrainingConfig:
+    """The configuration of a model of the zoo.
+
+    Parameters
+    ----------
+    overrides, stopping
+        Hyper-parameters, and when training stops, in place of the entry's own values.
+    settings
+        For models of the user's own; without them only the shipped ones are known.
 
     Raises
     ------
     ConfigError
-        The model or a hyper-parameter is unknown, or a value is of the wrong type or out of range; names the path of
-        the key, what is allowed and the remedy.
+        The model or a key is unknown, or a value is of the wrong type or out of range; names the path of the key, what
+        is allowed and the remedy.
     """
-    entry = zoo_entry(model)
+    entry = zoo_entry(model, settings)
     return TrainingConfig(
         model=model,
         family=entry.family,
         class_path=entry.class_path,
-        hyperparameters=entry.resolve(model, overrides or {}),
+        hyperparameters=entry.resolve(model, {} if overrides is None else overrides),
         feature_processors=entry.feature_processors,
         label_processor=entry.label_processor,
-        stopping=entry.stopping,
+        stopping=entry.resolve_stopping(model, {} if stopping is None else stopping),
         checkpoint_every=entry.checkpoint_every,
         seed=seed,
     )

@@ -16,6 +16,7 @@ from mlops_tasks.errors import MlopsError, TrainingCancelledError, TrainingError
 from mlops_tasks.files import digest_of, write_json
 from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manifest
 from mlops_tasks.training.checkpoints import CheckpointFolder, training_lock
+from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data
 from mlops_tasks.training.events import Journal
@@ -63,6 +64,7 @@ class Fit:
         plan, config = self.request.plan, self.request.config
         self._stage("load")
         data = load_learning_data(self.settings, plan, self.request.feature_version, config.window)
+        check_learning_data(self.settings, plan, data)
         configuration = {
             "engine_version": ENGINE_VERSION,
             "model": config.model,

@@ -10,11 +10,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mlops_tasks.config import DateRange, Section, Settings, check_segments
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.features.sets import find_feature_set
-from mlops_tasks.training.model_zoo.catalogue import zoo_entry
+from mlops_tasks.training.checks import MIN_SEGMENT_DAYS, check_plan
+from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.training.model_zoo.forms import merge_overrides
 
 TRAIN_SHARE, VALID_SHARE = 0.6, 0.2
 """Shares of the labelled dates when no segments are given; the rest is the test segment."""
-MIN_SEGMENT_DAYS = 20
 
 
 class RunPlan(Section):
@@ -32,30 +33,36 @@ class RunPlan(Section):
     deployment_strategy: Literal["blue_green", "shadow"] = "blue_green"
     hyperparameters: Mapping[str, Mapping[str, Any]] = {}
     """Overrides of the defaults by model; models that the run does not train may be named too."""
+    stopping: Mapping[str, Mapping[str, Any]] = {}
+    """When training stops, in place of the entry's own values, by model."""
     study: str | None = None
     """The search whose trials the hyper-parameters were chosen from; the gate deflates by them. No part of what is
     learned, so it does not change a training's key."""
 
     @field_validator("models")
     @classmethod
-    def _known(cls, models: tuple[str, ...]) -> tuple[str, ...]:
-        for name in models:
-            zoo_entry(name)
+    def _named_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(models)) < len(models):
             raise ValueError(f"a model is named twice in {list(models)}; name each once")
         return models
 
-    @field_validator("hyperparameters")
-    @classmethod
-    def _valid(cls, hyperparameters: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
-        for model, overrides in hyperparameters.items():
-            zoo_entry(model).resolve(model, overrides)
-        return hyperparameters
-
     @model_validator(mode="after")
     def _ordered(self) -> "RunPlan":
+        if missing := [name for name in ("train", "valid", "test") if name not in self.segments]:
+            raise ValueError(f"segments.{missing[0]} is missing; give train, valid and test")
         check_segments(self.segments["train"], self.segments["valid"], self.segments["test"])
         return self
+
+    def config(self, model: str, settings: Settings | None = None) -> TrainingConfig:
+        """How a model of this plan is trained.
+
+        Raises
+        ------
+        ConfigError
+            The model, or what the plan overrides of it, is unknown or out of range.
+        """
+        overrides, stopping = self.hyperparameters.get(model), self.stopping.get(model)
+        return resolve_config(model, overrides, seed=self.seed, stopping=stopping, settings=settings)
 
 
 def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex, form: Mapping[str, Any]) -> RunPlan:
@@ -67,15 +74,16 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
         Trading days of the vintage, ascending.
     form
         Keys as in the DAG's form: feature_set, models, horizon, train, valid, test (`first:last`), seed, topk, n_drop,
-        deployment_strategy, hyperparameters (overrides by model). None or absent: the setting.
+        deployment_strategy, hyperparameters, advanced_hyperparameters and stopping (overrides by model). None or
+        absent: the setting.
 
     Raises
     ------
     ConfigError
-        A value is unknown or out of range, the feature set's definition is wrong, segments overlap, or only some are
-        given.
+        A value is unknown or out of range, the feature set's definition is wrong, segments overlap, only some are
+        given, or they cannot hold what they are for (`checks.check_plan`).
     TrainingError
-        A segment holds too few trading days.
+        The vintage is too short for segments of its own.
     """
     defaults = settings.training
     horizon = int(_given(form, "horizon", defaults.horizon))
@@ -91,14 +99,19 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
         "topk": _given(form, "topk", settings.portfolio.topk),
         "n_drop": _given(form, "n_drop", settings.portfolio.n_drop),
         "deployment_strategy": _given(form, "deployment_strategy", "blue_green"),
-        "hyperparameters": _given(form, "hyperparameters", {}),
+        "hyperparameters": merge_overrides(
+            _given(form, "hyperparameters", {}), _given(form, "advanced_hyperparameters", {})
+        ),
+        "stopping": _given(form, "stopping", {}),
     }
     try:
         plan = RunPlan.model_validate(content)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'segments'}: {e['msg']}" for e in error.errors()]
         raise ConfigError("bad run parameters; correct the form or the settings: " + "; ".join(lines)) from None
-    _check_lengths(plan, calendar)
+    for model in dict.fromkeys([*plan.models, *plan.hyperparameters, *plan.stopping]):
+        plan.config(model, settings)
+    check_plan(plan, calendar)
     return plan
 
 
@@ -134,13 +147,3 @@ def rolling_segments(calendar: pd.DatetimeIndex, horizon: int) -> dict[str, tupl
         "valid": (days[valid_start], days[test_start - 1]),
         "test": (days[test_start], days[-1]),
     }
-
-
-def _check_lengths(plan: RunPlan, calendar: pd.DatetimeIndex) -> None:
-    for name, (first, last) in plan.segments.items():
-        count = int(((calendar >= pd.Timestamp(first)) & (calendar <= pd.Timestamp(last))).sum())
-        if count < MIN_SEGMENT_DAYS:
-            raise TrainingError(
-                f"segment {name} ({first} to {last}) holds {count} trading days of the vintage "
-                f"({calendar[0].date()} to {calendar[-1].date()}), fewer than {MIN_SEGMENT_DAYS}; choose other dates"
-            )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from mlops_tasks.config import Objective, Pruner, Sampler, Section, Settings
 from mlops_tasks.errors import ConfigError
@@ -31,7 +31,10 @@ _BUDGET = {"trials", "time_s", "memory_mb"}
 
 
 class StudyConfig(Section):
-    """One search for the hyper-parameters of one model, on the validation segment alone."""
+    """One search for the hyper-parameters of one model, on the validation segment alone.
+
+    Validated with settings as context, it knows models of the user's own too.
+    """
 
     model: str
     objectives: tuple[Objective, ...] = Field(("rank_ic",), min_length=1)
@@ -57,8 +60,8 @@ class StudyConfig(Section):
     """Largest estimated peak of one trial's training; a larger one is recorded as failed and not started."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> "StudyConfig":
-        entry = zoo_entry(self.model)
+    def _consistent(self, info: ValidationInfo) -> "StudyConfig":
+        entry = zoo_entry(self.model, (info.context or {}).get("settings"))
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"an objective is named twice in {list(self.objectives)}; name each once")
         for overrides in (self.fixed, *self.first):
@@ -124,7 +127,7 @@ def study_config(settings: Settings, form: Mapping[str, Any]) -> StudyConfig:
         "topk": settings.portfolio.topk,
     }
     try:
-        return StudyConfig.model_validate({**fallback, **given})
+        return StudyConfig.model_validate({**fallback, **given}, context={"settings": settings})
     except ValidationError as error:
         lines = [f"tuning.{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg']}" for e in error.errors()]
         raise ConfigError("bad study; correct the form or the settings: " + "; ".join(lines)) from None

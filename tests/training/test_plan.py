@@ -62,7 +62,21 @@ def test_explicit_segments_are_taken(tmp_path):
         ({**SEGMENTS, "valid": "2016-06-01:2017-12-31"}, ConfigError, "overlap"),
         ({**SEGMENTS, "test": "2018-12-31:2018-01-01"}, ConfigError, "is after last day"),
         ({**SEGMENTS, "test": "2018-01-01"}, ConfigError, "segments.test"),
-        ({**SEGMENTS, "test": "2019-01-01:2019-12-31"}, TrainingError, "segment test .* holds 0 trading days"),
+        ({**SEGMENTS, "test": "2019-01-01:2019-12-31"}, ConfigError, r"segments.test .*: holds 0 trading days.*choose"),
+        (
+            {**SEGMENTS, "test": "2018-01-01:2019-12-31"},
+            ConfigError,
+            "segments.test: ends 2019-12-31, after",
+        ),
+        ({**SEGMENTS, "valid": "2017-01-01:2017-01-31", "horizon": 60}, ConfigError, "0 days have one.*lower horizon"),
+        (
+            {"hyperparameters": {"lightgbm": {"num_leafs": 3}}},
+            ConfigError,
+            "lightgbm.num_leafs: unknown; did you mean",
+        ),
+        ({"hyperparameters": {"linaer": {}}}, ConfigError, "unknown model 'linaer'; did you mean linear"),
+        ({"stopping": {"lightgbm": {"patience": 0}}}, ConfigError, "stopping.lightgbm.patience: .* 1, got 0"),
+        ({"stopping": {"lightgbm": {"patients": 9}}}, ConfigError, "stopping.lightgbm.patients: unknown.*patience"),
         ({"deployment_strategy": "big_bang"}, ConfigError, "deployment_strategy"),
         ({"feature_set": "alpha185"}, ConfigError, "unknown feature set 'alpha185'; did you mean alpha158"),
     ],
@@ -71,6 +85,16 @@ def test_a_bad_form_is_refused_with_the_key_and_the_remedy(tmp_path, form, error
     """Nothing is computed for a plan that cannot work."""
     with pytest.raises(error, match=message):
         plan(tmp_path, **form)
+
+
+def test_a_plan_overrides_hyper_parameters_and_stopping_of_its_models(tmp_path):
+    """What it says counts for the model that it names; all else is the entry's."""
+    form = {"hyperparameters": {"lightgbm": {"num_leaves": 31.0}}, "stopping": {"lightgbm": {"metric": "rank_ic"}}}
+    made = plan(tmp_path, **form)
+    config = made.config("lightgbm")
+    assert config.hyperparameters["num_leaves"] == 31 and isinstance(config.hyperparameters["num_leaves"], int)
+    assert (config.stopping.metric, config.stopping.patience) == ("rank_ic", 50)
+    assert made.config("linear").stopping.metric == "loss"
 
 
 def test_too_short_a_history_is_refused():

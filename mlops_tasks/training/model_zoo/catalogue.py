@@ -150,7 +150,8 @@ def read_zoo(settings: Settings | None = None) -> Zoo:
         name: f"{path}: {name} is the name of a shipped model; give yours another one"
         for name in names & frozenset([*shipped.entries, *shipped.errors])
     }
-    return Zoo({**own.entries, **shipped.entries}, {**shipped.errors, **own.errors, **clashes}, names)
+    added = {name: entry for name, entry in own.entries.items() if name not in clashes}
+    return Zoo({**shipped.entries, **added}, {**shipped.errors, **own.errors, **clashes}, names)
 
 
 @lru_cache(maxsize=16)

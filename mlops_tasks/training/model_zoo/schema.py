@@ -21,6 +21,8 @@ _TYPES: Mapping[str, str] = {
     "array": "a list",
     "null": "null",
 }
+_LIMITS = {"exclusiveMinimum": "above", "minimum": "not below", "exclusiveMaximum": "below", "maximum": "not above"}
+_LENGTHS = {"minItems": "of at least", "maxItems": "of at most"}
 _TYPE = {"enum": list(_TYPES)}
 _NUMBER = {"type": "number"}
 _LENGTH = {"type": "integer", "minimum": 0}
@@ -96,23 +98,14 @@ def allowed(schema: Schema) -> str:
     """What a schema allows, in words: `an integer from 2 to 4096`."""
     if "enum" in schema:
         return f"one of {', '.join(map(repr, schema['enum']))}"
-    words = " or ".join(_TYPES[name] for name in types_of(schema))
-    limits = []
-    if "exclusiveMinimum" in schema:
-        limits.append(f"above {schema['exclusiveMinimum']}")
-    if "minimum" in schema:
-        limits.append(f"from {schema['minimum']}" if "maximum" in schema else f"of {schema['minimum']} at least")
-    if "maximum" in schema:
-        limits.append(f"to {schema['maximum']}" if "minimum" in schema else f"of {schema['maximum']} at most")
-    if "exclusiveMaximum" in schema:
-        limits.append(f"below {schema['exclusiveMaximum']}")
+    limits = [f"{word} {schema[name]}" for name, word in _LIMITS.items() if name in schema]
+    if "minimum" in schema and "maximum" in schema:
+        limits = [f"from {schema['minimum']} to {schema['maximum']}"]
+    about = [" or ".join(_TYPES[name] for name in types_of(schema)) or "a value", " and ".join(limits)]
     if "items" in schema:
-        limits.append(f"whose every element is {allowed(schema['items'])}")
-    if "minItems" in schema:
-        limits.append(f"with {schema['minItems']} elements at least")
-    if "maxItems" in schema:
-        limits.append(f"with {schema['maxItems']} elements at most")
-    return " ".join([words or "a value", *limits])
+        about.append(f"each {allowed(schema['items'])}")
+    lengths = [f"{word} {schema[name]} elements" for name, word in _LENGTHS.items() if name in schema]
+    return " ".join(filter(None, [*about, " and ".join(lengths)]))
 
 
 def types_of(schema: Schema) -> list[str]:
