@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 FAMILIES: Mapping[str, str] = {
     "lightgbm": "mlops_tasks.training.model_zoo.lightgbm:LightGBMFamily",
+    "xgboost": "mlops_tasks.training.model_zoo.xgboost:XGBoostFamily",
     "linear": "mlops_tasks.training.model_zoo.linear:LinearFamily",
     "network": "mlops_tasks.training.model_zoo.network:NetworkFamily",
     "sklearn": "mlops_tasks.training.model_zoo.sklearn_family:SklearnFamily",
