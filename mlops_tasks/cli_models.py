@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlops_tasks.cli_cross_validation import add_validate_verb
+from mlops_tasks.cli_cross_validation import add_validate_verb
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import ConfigError
 
@@ -31,6 +32,7 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     table.add_argument("--seeds", type=int, default=3, help="trainings of each model, from training.seed on")
     table.add_argument("--peers", action="store_true", help="train Qlib's own classes on the same data too")
     table.set_defaults(verb_function=_table)
+    add_validate_verb(own, shared)
     add_validate_verb(own, shared)
 
 

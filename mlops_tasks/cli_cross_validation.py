@@ -1,0 +1,45 @@
+"""`python -m mlops_tasks models validate`: a model of the zoo, trained and tested on many splits of the calendar."""
+
+import argparse
+import json
+from typing import Any
+
+from mlops_tasks.config import load_settings
+
+
+def add_validate_verb(own: Any, shared: argparse.ArgumentParser) -> None:
+    """Add `validate` to the verbs of `models`."""
+    verb = own.add_parser("validate", parents=[shared], help="train and test a model on many purged splits of the days")
+    verb.add_argument("model")
+    verb.add_argument("--groups", type=int, help="blocks of days; each choice of --test-groups of them is tested once")
+    verb.add_argument("--test-groups", type=int)
+    verb.add_argument("--walk-forward", action="store_true", help="train on the past only, step through time")
+    verb.add_argument("--train-days", type=int, help="walk-forward: before the first test")
+    verb.add_argument("--test-days", type=int, help="walk-forward: of each step")
+    verb.add_argument("--rolling", action="store_true", help="walk-forward: always --train-days, not all the past")
+    verb.add_argument("--valid-days", type=int, help="for early stopping")
+    verb.add_argument("--embargo-days", type=int, help="left out between learning and test, beyond the labels' span")
+    verb.add_argument("--seeds", type=int, default=3, help="trainings of each split, from training.seed on")
+    verb.add_argument("--hyperparameters", type=json.loads, help="overrides, as a JSON object")
+    verb.set_defaults(verb_function=_validate)
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.experiments.cross_validation import ValidationRequest, split_request, validate_model
+    from mlops_tasks.experiments.cross_validation_report import MARKDOWN, REPORT
+    from mlops_tasks.files import read_json
+
+    def say(line: str) -> None:
+        if not arguments.json:
+            print(line, flush=True)
+
+    names = ("groups", "test_groups", "train_days", "test_days", "valid_days", "embargo_days")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    splits = split_request(walk_forward=arguments.walk_forward, expanding=not arguments.rolling, **given)
+    request = ValidationRequest(arguments.model, splits, arguments.seeds, arguments.hyperparameters)
+    folder = validate_model(load_settings(), request, say)
+    if arguments.json:
+        print(json.dumps(read_json(folder / REPORT) | {"path": str(folder)}, sort_keys=True))
+    else:
+        print(f"\n{(folder / MARKDOWN).read_text()}\n{folder}")
+    return 0
