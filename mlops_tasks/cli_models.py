@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlops_tasks.cli_cross_validation import add_validate_verb
-from mlops_tasks.cli_cross_validation import add_validate_verb
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import ConfigError
 
@@ -32,7 +31,6 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     table.add_argument("--seeds", type=int, default=3, help="trainings of each model, from training.seed on")
     table.add_argument("--peers", action="store_true", help="train Qlib's own classes on the same data too")
     table.set_defaults(verb_function=_table)
-    add_validate_verb(own, shared)
     add_validate_verb(own, shared)
 
 
@@ -96,8 +94,8 @@ def _lines(model: Mapping[str, Any]) -> Iterator[str]:
             search = each["search"]
             ends = f" from {search['low']} to {search['high']}" if search and "low" in search else ""
             searched = f"; searched, {search['kind']}{ends}" if search else ""
-            about = f"; {each['description']}" if each["description"] else ""
-            yield f"    {each['name']} = {each['default']!r}: {allowed(each)}{searched}{about}"
+            said = f"; {each['description']}" if each["description"] else ""
+            yield f"    {each['name']} = {each['default']!r}: {allowed(each)}{searched}{said}"
 
 
 def _table(arguments: argparse.Namespace) -> int:
