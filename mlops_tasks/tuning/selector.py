@@ -114,7 +114,8 @@ def kind_of(entry: ModelEntry) -> Kind:
     if entry.family in ("lightgbm", "xgboost"):
         return "trees"
     if entry.family == "network":
-        return "window_network" if "window" in entry.hyperparameters else "network"
+        window = entry.hyperparameters.get("window", {}).get("default", 1)
+        return "window_network" if window > 1 else "network"
     return "other"
 
 

@@ -48,6 +48,16 @@ def within(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
     return inside
 
 
+def largest(space: Space, name: str, otherwise: int) -> int:
+    """The largest value that a search may give to a whole number; `otherwise` where it is not searched."""
+    distribution = space.get(name)
+    if isinstance(distribution, IntDistribution):
+        return distribution.high
+    if isinstance(distribution, CategoricalDistribution):
+        return max(int(choice or 0) for choice in distribution.choices)
+    return otherwise
+
+
 def _distribution(path: str, schema: Mapping[str, Any]) -> BaseDistribution:
     kind = schema["search"]
     if kind == "categorical":

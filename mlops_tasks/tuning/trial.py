@@ -4,7 +4,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,8 @@ class Fold:
 
 def without_test(data: LearningData) -> LearningData:
     """The same data up to the last validation day, as a search may see it."""
-    seen = slice(0, data.rows("valid").stop)
     segments = {name: days for name, days in data.segments.items() if name != "test"}
-    return LearningData(data.features.iloc[seen], data.label.iloc[seen], segments)
+    return data.until(data.rows("valid").stop, segments)
 
 
 def folds_of(data: LearningData, config: TrainingConfig, count: int, horizon: int) -> tuple[Fold, ...]:
@@ -46,7 +45,7 @@ def folds_of(data: LearningData, config: TrainingConfig, count: int, horizon: in
     Labels of the last `horizon + 1` days before a block reach into it and are blanked (purging); processors are fitted
     on what a fold learns from. One fold is the plan's own train and valid.
     """
-    return tuple(_fold(each, config) for each in _walk_forward(without_test(data), count, horizon))
+    return tuple(fold_of(each, config) for each in _walk_forward(without_test(data), count, horizon))
 
 
 def _walk_forward(data: LearningData, count: int, horizon: int) -> Iterator[LearningData]:
@@ -61,19 +60,20 @@ def _walk_forward(data: LearningData, count: int, horizon: int) -> Iterator[Lear
     for block in np.array_split(np.arange(len(valid)), count):
         begins, ends = valid[block[0]], valid[block[-1]]
         before = days[days < begins]
-        rows = slice(0, row_days.searchsorted(ends, "right"))
-        label = data.label.iloc[rows].mask(row_days[rows].isin(before[-(horizon + 1) :]))
         segments = {"train": (first, before[-1].date()), "valid": (begins.date(), ends.date())}
-        yield LearningData(data.features.iloc[rows], label, segments)
+        seen = data.until(int(row_days.searchsorted(ends, "right")), segments)
+        purged = row_days[: len(seen.label)].isin(before[-(horizon + 1) :])
+        yield replace(seen, label=seen.label.mask(purged))
 
 
-def _fold(data: LearningData, config: TrainingConfig) -> Fold:
+def fold_of(data: LearningData, config: TrainingConfig) -> Fold:
+    """Learning data, processed for a model: train is learned from, valid watched."""
     processors = fit_processors(data, config.feature_processors)
     return Fold(data, processors, learning_problem(data, processors, config.label_processor))
 
 
 def fit_and_score(fold: Fold, config: TrainingConfig, threads: int, observers: Sequence[Observer] = ()) -> pd.DataFrame:
-    """Train on a fold and score its validation rows with the saved and reloaded artefact.
+    """Train on a fold and score its validation rows, and test rows if there are any, with the saved artefact.
 
     Returns
     -------
@@ -92,7 +92,8 @@ def fit_and_score(fold: Fold, config: TrainingConfig, threads: int, observers: S
         folder = Path(name)
         family.save(folder)
         write_json(folder / PROCESSORS, fold.processors.to_json())
-        write_manifest(folder, {"family": config.family, "feature_names": list(fold.data.features.columns)})
+        names = list(fold.data.features.columns)
+        write_manifest(folder, {"family": config.family, "feature_names": names, "window": config.window})
         scored = predict_segments(ModelArtefact.load(folder, threads), fold.data)
     return scored.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]]
 

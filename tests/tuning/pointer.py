@@ -1,7 +1,8 @@
 """A family whose best answer is known: score = focus * F0 + (1 - focus) * F7, where F0 alone foretells the label.
 
 It trains in ten iterations that report the validation rank IC, each of `step_s` seconds. `python -m
-tests.tuning.pointer <home> <config>` is one worker of a study, as a process that may be killed.
+tests.tuning.pointer <JSON>` is one worker of a study, as a process that may be killed; it says `ready` and waits for a
+line before it takes a trial.
 """
 
 import json
@@ -120,5 +121,7 @@ if __name__ == "__main__":
     FAMILIES[NAME] = "tests.tuning.pointer:PointerFamily"  # type: ignore[index]
     catalogue.model_zoo = zoo
     content = json.loads(sys.argv[1])
-    worker = optimizer(settings_of(Path(content["home"]), content["storage_url"]), content["config"])
-    print(worker.run(planted().data), flush=True)
+    worker, made = optimizer(settings_of(Path(content["home"]), content["storage_url"]), content["config"]), planted()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(worker.run(made.data), flush=True)

@@ -250,7 +250,16 @@ def start_worker(home, url, config) -> subprocess.Popen:
     content = json.dumps({"home": str(home), "storage_url": url, "config": config})
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", "-m", "tests.tuning.pointer", content]
-    return subprocess.Popen(command, cwd=PROJECT, env=environ, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=PROJECT, env=environ, text=True, **pipes)
+
+
+def let_go(workers: list[subprocess.Popen]) -> None:
+    """Begin at the same moment, however long each took to start."""
+    assert [worker.stdout.readline() for worker in workers] == ["ready\n"] * len(workers)
+    for worker in workers:
+        worker.stdin.write("\n")
+        worker.stdin.flush()
 
 
 def wait_for_running(found: HyperparameterOptimizer, workers: int) -> None:
@@ -268,12 +277,13 @@ def wait_for_running(found: HyperparameterOptimizer, workers: int) -> None:
 def test_workers_in_postgresql_share_a_budget_and_none_of_it_is_lost_when_one_is_killed(tmp_path):
     """Three processes, one killed outright in a trial: twelve configurations are tried, each finished once, the
     killed one's trial failed and tried again; the gate sees all of them."""
-    config = {"trials": 12, "fixed": {"step_s": 0.03}, "pruner": "none"}
+    config = {"trials": 12, "fixed": {"step_s": 0.1}, "pruner": "none"}
     with postgres_schema() as url:
         found = optimizer(settings_of(tmp_path, url), config)
         assert found.shared
         workers = [start_worker(tmp_path, url, config) for _ in range(3)]
         try:
+            let_go(workers)
             wait_for_running(found, 3)
             workers[0].send_signal(signal.SIGKILL)
             counts = [int(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers[1:]]
