@@ -4,7 +4,8 @@ From a new vintage to scores: features, training of every model, evaluation, reg
 champion, deployment, scores for the newest date, drift, and the paired comparison of champion and challenger. At the
 end, features that nothing needs any more are removed from the store.
 
-* **Runs** when `sync_market_data` publishes a vintage; by hand with the form (features, models, dates, strategy).
+* **Runs** when `sync_market_data` publishes a vintage; by hand with the form (features, models, their
+  hyper-parameters, dates, strategy).
 * **Look at** the task `gate_challenger` for the decision and its reasons, `check_drift` for what moved, MLflow's
   experiment `daily_retraining` to compare the runs.
 * **Safe to run again** at any point: on an unchanged vintage nothing is computed twice and nothing changes.
@@ -17,11 +18,10 @@ from airflow.sdk import DAG, Param, task, task_group
 
 from dag_shared.assets import MARKET_DATA
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
-from dag_shared.forms import segment_param
+from dag_shared.forms import MODELS, advanced_hyperparameters_param, hyperparameters_param, models_text, segment_param
 from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL
-from mlops_tasks.training.model_zoo.catalogue import model_zoo
 
 FEATURE_SETS = list(dict.fromkeys([SETTINGS.features.feature_set, *feature_set_names(SETTINGS)]))
 
@@ -37,14 +37,12 @@ FORM = {
     "models": Param(
         list(SETTINGS.training.models),
         type="array",
-        items={"type": "string", "enum": list(model_zoo())},
-        examples=list(model_zoo()),
+        items={"type": "string", "enum": list(MODELS)},
+        examples=list(MODELS),
         minItems=1,
         title="Models",
         section="Model",
-        description_md="\n".join(
-            f"* `{n}`: {e.description} {' '.join(e.recommended_for)}" for n, e in model_zoo().items()
-        ),
+        description_md=models_text(),
     ),
     "horizon": Param(
         SETTINGS.training.horizon,
@@ -71,6 +69,8 @@ FORM = {
         description_md="`blue_green`: a promoted challenger is loaded beside the champion, checked, then switched to. "
         "`shadow`: it is registered and scored, and never serves.",
     ),
+    "hyperparameters": hyperparameters_param(),
+    "advanced_hyperparameters": advanced_hyperparameters_param(),
 }
 
 with DAG(

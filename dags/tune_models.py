@@ -15,11 +15,10 @@ Search the hyper-parameters of one model on the vintage in use, train the best c
 from airflow.sdk import DAG, Param, task
 
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
-from dag_shared.forms import segment_param
+from dag_shared.forms import MODELS, models_text, searched_fields_text, segment_param
 from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL
-from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from mlops_tasks.tuning.study import AUTO, OBJECTIVES, PRUNERS, SAMPLERS
 
 NO_DEPLOYMENT = "none"
@@ -41,13 +40,10 @@ FORM = {
     "model": Param(
         AUTO,
         type="string",
-        enum=[AUTO, *model_zoo()],
+        enum=[AUTO, *MODELS],
         title="Model",
         section="Search",
-        description_md="\n".join(
-            [f"* `{AUTO}`: measured on the training segment, the most promising one."]
-            + [f"* `{name}`: {entry.description}" for name, entry in model_zoo().items()]
-        ),
+        description_md=f"* `{AUTO}`: measured on the training segment, the most promising one.\n{models_text()}",
     ),
     "objectives": Param(
         list(SETTINGS.tuning.objectives),
@@ -93,7 +89,8 @@ FORM = {
         minimum=1,
         title="Trials",
         section="Budget",
-        description_md=f"In all: {SETTINGS.tuning.workers} workers where studies are in PostgreSQL, one in SQLite.",
+        description_md=f"In all: {SETTINGS.tuning.workers} workers where studies are in PostgreSQL, one in SQLite. "
+        f"They vary:\n\n{searched_fields_text()}",
     ),
     "time_s": budget_param("Time (seconds)", "Training seconds of all trials together."),
     "memory_mb": budget_param("Memory of a trial (MB)", "A trial whose estimate is larger is refused and recorded."),

@@ -1,13 +1,35 @@
-"""Registers with Airflow: links to MLflow's experiment and model registry in the navigation, and the timetable that
-follows an exchange.
+"""Registers with Airflow: the API and the pages of models and trainings, links to MLflow's experiment and model
+registry in the navigation, and the timetable that follows an exchange.
 
 Airflow loads this file in every process, also in those of tasks: nothing heavy may be imported here.
 """
 
+from urllib.parse import urlsplit
+
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
+from mlops_api.lazy import LazyApp
 from mlops_tasks.config import load_settings
 from mlops_tasks.operators.timetable import SessionTimetable
+
+API, PAGES = "/mlops/v1", "/mlops/ui"
+
+
+def own_pages() -> list[dict[str, str]]:
+    """The pages that are shown inside Airflow's, below the path that Airflow itself is served at."""
+    base = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+    pages = {"Models": "models", "Training": "training"}
+    return [
+        {
+            "name": name,
+            "href": f"{base}{PAGES}/{page}",
+            "url_route": page,
+            "destination": "nav",
+            "category": "browse",
+        }
+        for name, page in pages.items()
+    ]
 
 
 def mlflow_links() -> list[dict[str, str]]:
@@ -25,5 +47,9 @@ class MlopsPlugin(AirflowPlugin):
     """What the operation adds to Airflow."""
 
     name = "mlops"
-    external_views = mlflow_links()
+    external_views = own_pages() + mlflow_links()
+    fastapi_apps = [  # noqa: RUF012  Airflow's own declaration
+        {"name": "mlops_api", "url_prefix": API, "app": LazyApp("mlops_api.app:create_app")},
+        {"name": "mlops_ui", "url_prefix": PAGES, "app": LazyApp("mlops_ui.app:create_app")},
+    ]
     timetables = [SessionTimetable]  # noqa: RUF012  Airflow's own declaration

@@ -1,8 +1,25 @@
-"""Fields that several forms have."""
+"""Fields that several forms have; those about models are made from the zoo."""
+
+import json
+from collections.abc import Mapping, Sequence
 
 from airflow.sdk import Param
 
+from dag_shared.default_args import SETTINGS
+from mlops_tasks.training.model_zoo.forms import (
+    Field,
+    advanced_fields,
+    basic_fields,
+    overrides_schema,
+    searched_text,
+    trainable_models,
+    value_text,
+)
+from mlops_tasks.training.model_zoo.schema import allowed
+
 SEGMENT_FORMAT = r"^\d{4}-\d{2}-\d{2}:\d{4}-\d{2}-\d{2}$"
+
+MODELS = {model["name"]: model for model in trainable_models(SETTINGS)}
 
 
 def segment_param(title: str) -> Param:
@@ -15,3 +32,45 @@ def segment_param(title: str) -> Param:
         section="Segments",
         description_md="`first:last`, e.g. `2017-01-01:2020-08-31`. Give all three, or none for rolling 60/20/20.",
     )
+
+
+def models_text() -> str:
+    """Each model with the scenarios that it is recommended for, as Markdown."""
+    return "\n".join(
+        f"* `{name}`: {model['description']} {' '.join(model['recommended_for'])}" for name, model in MODELS.items()
+    )
+
+
+def searched_fields_text() -> str:
+    """What a search varies of each model, as Markdown."""
+    lines = []
+    for name, model in MODELS.items():
+        spans = {field["name"]: searched_text(field) for field in model["hyperparameters"]}
+        lines.append(f"* **{name}**: " + "; ".join(f"{field} {span}" for field, span in spans.items() if span))
+    return "\n".join(lines)
+
+
+def hyperparameters_param() -> Param:
+    """Overrides of the hyper-parameters that a person looks at first, by model."""
+    fields = {name: basic_fields(model) for name, model in MODELS.items()}
+    return _overrides_param("Hyper-parameters", "Hyper-parameters", fields)
+
+
+def advanced_hyperparameters_param() -> Param:
+    """The same for the others, in a section of their own."""
+    fields = {name: advanced_fields(model) for name, model in MODELS.items()}
+    return _overrides_param("Advanced hyper-parameters", "Advanced", fields)
+
+
+def _overrides_param(title: str, section: str, fields_of: Mapping[str, Sequence[Field]]) -> Param:
+    model, fields = next((model, fields) for model, fields in fields_of.items() if fields)
+    example = json.dumps({model: {fields[0]["name"]: fields[0]["default"]}})
+    intro = f"What is to differ from the defaults, e.g. `{example}`. Defaults, and what is allowed:\n"
+    lines = [f"* **{model}**: {'; '.join(map(_text, fields))}" for model, fields in fields_of.items() if fields]
+    return Param(
+        {}, title=title, section=section, description_md="\n".join([intro, *lines]), **overrides_schema(fields_of)
+    )
+
+
+def _text(field: Field) -> str:
+    return f"{field['name']} {value_text(field['default'])} ({allowed(field)})"

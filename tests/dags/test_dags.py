@@ -183,6 +183,24 @@ def test_the_form_of_the_search_is_made_from_the_zoo(parsed):
     assert form["deployment_strategy"]["enum"][0] == "none"
 
 
+def test_the_form_of_the_retraining_is_made_from_the_zoo(parsed):
+    """Every model with its scenarios, and every hyper-parameter once: in the form or in its advanced section, with its
+    default and under the rules of its entry."""
+    form = parsed["dags"]["daily_retraining"]["form"]
+    parts = {"hyperparameters": False, "advanced_hyperparameters": True}
+    for name, entry in model_zoo().items():
+        assert all(text in form["models"]["description_md"] for text in (entry.description, *entry.recommended_for))
+        for part, advanced in parts.items():
+            expected = {
+                parameter: {keyword: schema[keyword] for keyword in ("type", "default")}
+                for parameter, schema in entry.hyperparameters.items()
+                if schema.get("advanced", False) == advanced
+            }
+            offered = form[part]["properties"].get(name, {"properties": {}})["properties"]
+            assert {each: {k: offered[each][k] for k in ("type", "default")} for each in offered} == expected
+    assert form["hyperparameters"]["section"] != form["advanced_hyperparameters"]["section"]
+
+
 def test_collecting_features_does_not_decide_a_run(parsed):
     """The run's outcome is that of drift and comparison: a failed collection hides no success, and hides no failure."""
     assert parsed["dags"]["daily_retraining"]["decided_by"] == ["check_drift", "compare_models"]

@@ -1,4 +1,4 @@
-"""The plugin shows MLflow in Airflow's navigation and loads nothing heavy."""
+"""The plugin shows its pages and MLflow in Airflow's navigation and loads nothing heavy."""
 
 import json
 import os
@@ -19,19 +19,24 @@ print(json.dumps({"views": MlopsPlugin.external_views, "new": sorted(new)}))
 """
 
 
-def test_the_navigation_leads_to_the_stacks_own_mlflow(tmp_path):
-    """The links follow the configured port."""
+def test_the_navigation_leads_to_the_pages_and_to_the_stacks_own_mlflow(tmp_path):
+    """The pages are below the path that Airflow is served at, inside its frame; MLflow's links follow its port. The
+    apps are not made: Airflow loads the plugin in every process."""
     environ = {
         **os.environ,
         "AIRFLOW_HOME": str(tmp_path),
         "MLOPS_HOME": str(tmp_path),
         "MLOPS_STACK__MLFLOW_PORT": "5511",
+        "AIRFLOW__API__BASE_URL": "https://example.org/airflow",
     }
     command = [sys.executable, "-c", LOAD, str(PROJECT / "plugins")]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert {view["name"]: view["href"] for view in loaded["views"]} == {
+        "Models": "/airflow/mlops/ui/models",
+        "Training": "/airflow/mlops/ui/training",
         "MLflow runs": "http://127.0.0.1:5511/#/experiments",
         "MLflow models": "http://127.0.0.1:5511/#/models",
     }
-    assert not set(loaded["new"]) & set(HEAVY)
+    assert [view["url_route"] for view in loaded["views"] if "url_route" in view] == ["models", "training"]
+    assert not set(loaded["new"]) & {*HEAVY, "fastapi", "jinja2"}

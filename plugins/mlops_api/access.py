@@ -1,0 +1,77 @@
+"""Who may do what: the rights on runs of the DAG `daily_retraining` are those on training runs.
+
+Airflow's own dependencies decide. They take a bearer token or the cookie of Airflow's pages. A browser sends that
+cookie with whatever page asks, so what it lets a page do, beyond reading an answer that the browser keeps from foreign
+pages anyway, needs our own Origin.
+"""
+
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag, resolve_user_from_token
+from airflow.configuration import conf
+from fastapi import Depends, HTTPException, status
+from fastapi.concurrency import run_in_threadpool
+from starlette.exceptions import WebSocketException
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket
+
+TRAINING_DAG = "daily_retraining"
+
+_may_see = requires_access_dag("GET", DagAccessEntity.RUN, TRAINING_DAG)
+_may_command = requires_access_dag("PUT", DagAccessEntity.RUN, TRAINING_DAG)
+
+
+def refuse_foreign_page(connection: HTTPConnection) -> None:
+    """Refuse what rests on the cookie and does not come from a page of this server.
+
+    Raises
+    ------
+    HTTPException
+        403: no bearer token is given, and the Origin is missing or another one.
+    """
+    if _bearer(connection) is not None:
+        return
+    ours = {connection.headers.get("host"), urlsplit(conf.get("api", "base_url", fallback="")).netloc}
+    origin = urlsplit(connection.headers.get("origin", ""))
+    if origin.scheme not in ("http", "https") or origin.netloc not in ours - {None, ""}:
+        raise HTTPException(
+            status.HTTP_403_FORBIDDEN, "the request comes from a page of another origin; use this server's, or a token"
+        )
+
+
+def may_command(user: GetUserDep) -> bool:
+    """Whether the user may pause, resume and cancel; for pages that show what a person can do."""
+    try:
+        _may_command(None, user)
+    except HTTPException:
+        return False
+    return True
+
+
+async def admit_stream(websocket: WebSocket) -> None:
+    """Let a WebSocket in before it is accepted, and again while it is open.
+
+    Raises
+    ------
+    WebSocketException
+        1008: from a foreign page, without a valid token, or of a user who may not see runs.
+    """
+    try:
+        refuse_foreign_page(websocket)
+        user = await resolve_user_from_token(_bearer(websocket) or websocket.cookies.get(COOKIE_NAME_JWT_TOKEN))
+        await run_in_threadpool(_may_see, None, user)
+    except HTTPException as error:
+        raise WebSocketException(status.WS_1008_POLICY_VIOLATION, str(error.detail)) from None
+
+
+def _bearer(connection: HTTPConnection) -> str | None:
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+SEE = (Depends(_may_see),)
+"""Of routes that only show."""
+COMMAND = (Depends(refuse_foreign_page), Depends(_may_command))
+"""Of routes that change the course of a run."""

@@ -1,0 +1,136 @@
+"""What the API answers; its OpenAPI document is made from these."""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field
+
+from mlops_tasks.state.tables import TrainingEvent
+from mlops_tasks.training.events import RunProgress
+
+
+class Problem(BaseModel):
+    """Why a request was refused, and what to do."""
+
+    detail: str
+
+
+class HyperParameter(BaseModel):
+    """One hyper-parameter; `values` is its JSON Schema in words."""
+
+    name: str
+    description: str
+    default: Any
+    values: str
+    advanced: bool
+    searched: str = Field(description="What a search varies, in words; empty for none.")
+
+
+class ModelSummary(BaseModel):
+    """A model of the zoo."""
+
+    name: str
+    family: str
+    description: str
+    recommended_for: list[str]
+    own: bool = Field(description="From your models.yaml in MLOPS_HOME.")
+    window: int = Field(description="Trading days that it sees by default.")
+
+
+class WrongModel(BaseModel):
+    """An entry of your models.yaml that cannot be trained."""
+
+    name: str
+    error: str
+
+
+class ModelList(BaseModel):
+    """The zoo."""
+
+    models: list[ModelSummary]
+    wrong: list[WrongModel]
+
+
+class MemoryEstimate(BaseModel):
+    """Estimated peak of a training's memory, with default hyper-parameters."""
+
+    rows: int
+    features: int
+    bytes: int
+
+
+class ModelDetail(ModelSummary):
+    """A model with all that a form needs."""
+
+    json_schema: dict[str, Any] = Field(description="JSON Schema (2020-12) of an object of its hyper-parameters.")
+    defaults: dict[str, Any]
+    advanced: list[str] = Field(description="Hyper-parameters that are good as they are for most.")
+    hyperparameters: list[HyperParameter]
+    memory: MemoryEstimate | None = Field(description="When rows and features are given.")
+
+
+State = Literal["queued", "running", "paused", "finished", "failed", "cancelled"]
+
+
+class Run(BaseModel):
+    """A training run as its newest events show it."""
+
+    run_id: str
+    model: str
+    owner: str
+    at: datetime
+    state: State
+    stage: str
+    iteration: int
+    total: int = Field(description="Iterations at most; 0 while unknown.")
+    percent: float
+    eta_s: float | None = Field(description="Seconds left at most.")
+    metrics: dict[str, float | None] = Field(description="<segment>.<metric> of the newest iteration.")
+    sequence: int = Field(description="Of the newest event.")
+    ending: dict[str, Any] = Field(description="Payload of the terminal event; empty while the run is open.")
+
+    @classmethod
+    def of(cls, progress: RunProgress) -> Self:
+        """From the library's own."""
+        return cls.model_validate(progress.to_json())
+
+
+class RunList(BaseModel):
+    """The last runs, the newest first."""
+
+    runs: list[Run]
+
+
+class Event(BaseModel):
+    """One step of a run; docs/training.md lists the kinds and what their payloads say."""
+
+    run_id: str
+    sequence: int
+    kind: str
+    terminal: bool = Field(description="The last event of its run.")
+    at: datetime
+    payload: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: TrainingEvent) -> Self:
+        """From a row."""
+        return cls.model_validate(event, from_attributes=True)
+
+
+class EventPage(BaseModel):
+    """Events in order, without gaps; the next page begins after `next_after`."""
+
+    events: list[Event]
+    next_after: int
+    ended: bool = Field(description="The terminal event is among these or before: nothing follows.")
+
+
+Command = Literal["pause", "resume", "cancel"]
+
+
+class CommandAccepted(BaseModel):
+    """A command was recorded; it takes effect at the end of the iteration under way."""
+
+    run_id: str
+    command: Command
+    asked_by: str

@@ -1,0 +1,72 @@
+"""Routes about the model zoo."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query
+
+from mlops_api.access import SEE
+from mlops_api.messages import HyperParameter, MemoryEstimate, ModelDetail, ModelList, ModelSummary, Problem, WrongModel
+from mlops_api.service import NO_SUCH, settings
+from mlops_tasks.training.model_zoo.description import describe_zoo
+from mlops_tasks.training.model_zoo.estimates import family_estimates
+from mlops_tasks.training.model_zoo.forms import searched_text
+from mlops_tasks.training.model_zoo.schema import allowed
+
+router = APIRouter(prefix="/models", tags=["models"], dependencies=SEE)
+
+Rows = Annotated[int | None, Query(ge=1, le=10**10, description="Rows with a label, of train and valid.")]
+Features = Annotated[int | None, Query(ge=1, le=10**6, description="Columns of the feature set.")]
+
+
+@router.get("")
+def list_models() -> ModelList:
+    """The models that can be trained, and entries of your models.yaml that cannot."""
+    described = describe_zoo(settings())
+    return ModelList(
+        models=[ModelSummary.model_validate(model) for model in described if model["error"] is None],
+        wrong=[WrongModel.model_validate(model) for model in described if model["error"] is not None],
+    )
+
+
+@router.get("/{name}", responses={**NO_SUCH, 409: {"model": Problem, "description": "Its entry is wrong."}})
+def show_model(name: str, rows: Rows = None, features: Features = None) -> ModelDetail:
+    """A model's description, its hyper-parameters, and what memory a training on so many rows and features takes."""
+    model = find_model(name)
+    memory = estimate_memory(model, rows, features) if rows is not None and features is not None else None
+    fields = hyperparameters(model)
+    return ModelDetail(
+        **ModelSummary.model_validate(model).model_dump(),
+        json_schema=model["json_schema"],
+        defaults={field.name: field.default for field in fields},
+        advanced=[field.name for field in fields if field.advanced],
+        hyperparameters=fields,
+        memory=memory,
+    )
+
+
+def find_model(name: str) -> dict[str, Any]:
+    """What `describe_zoo` says of one model; 404 when there is none, 409 when its entry is wrong."""
+    known = {model["name"]: model for model in describe_zoo(settings())}
+    if name not in known:
+        raise HTTPException(404, f"unknown model {name!r}; there are {', '.join(known)}")
+    if known[name]["error"] is not None:
+        raise HTTPException(409, known[name]["error"])
+    return known[name]
+
+
+def estimate_memory(model: Mapping[str, Any], rows: int, features: int) -> MemoryEstimate:
+    """A model's memory; 409 when its class cannot be asked."""
+    name = model["name"]
+    estimates = family_estimates(settings(), model["family"], rows, features)
+    if name not in estimates.memory_bytes:
+        raise HTTPException(409, estimates.errors[name])
+    return MemoryEstimate(rows=rows, features=features, bytes=estimates.memory_bytes[name])
+
+
+def hyperparameters(model: Mapping[str, Any]) -> list[HyperParameter]:
+    """Those of a model as `describe_model` has them, in the order of the form."""
+    return [
+        HyperParameter.model_validate({**field, "values": allowed(field), "searched": searched_text(field)})
+        for field in model["hyperparameters"]
+    ]

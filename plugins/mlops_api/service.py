@@ -1,0 +1,47 @@
+"""What the routes share: the settings, and which answer an error of the library is."""
+
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+
+from mlops_api.messages import Problem
+from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.errors import MlopsError
+from mlops_tasks.state.tables import TrainingRun
+from mlops_tasks.state.training_runs import RunEndedError, find_training_run
+
+Answers = dict[int | str, dict[str, Any]]
+"""Of an OpenAPI document: status to what is said about it."""
+
+NO_SUCH: Answers = {404: {"model": Problem, "description": "There is none of this name."}}
+ENDED: Answers = {409: {"model": Problem, "description": "The run has ended."}}
+
+REFUSED: Answers = {code: {"model": Problem, "description": "Not signed in, or not allowed."} for code in (401, 403)}
+
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""Of every answer."""
+
+
+@cache
+def settings() -> Settings:
+    """Read once a process; a restart reads them anew, as everywhere in the stack."""
+    return load_settings()
+
+
+def known_run(run_id: str) -> TrainingRun:
+    """The run of a path; 404 when there is none."""
+    run = find_training_run(settings(), run_id)
+    if run is None:
+        raise HTTPException(404, f"there is no training run {run_id!r}; GET training/runs lists them")
+    return run
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Make errors of the library into clean answers: 409 for an ended run, else 503 with the error's own remedy."""
+
+    @app.exception_handler(MlopsError)
+    def answer(request: Request, error: MlopsError) -> JSONResponse:
+        status = 409 if isinstance(error, RunEndedError) else 503
+        return JSONResponse({"detail": str(error)}, status, HEADERS)

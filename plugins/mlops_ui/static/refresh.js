@@ -1,0 +1,24 @@
+// Shows the newest of what the server renders: each element with data-live="<milliseconds>" is replaced by itself, as it
+// is in the page now. One that has data-ended does not change any more.
+"use strict";
+
+async function refresh(places) {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = page.querySelectorAll("[data-live]");
+  places.forEach((place, number) => {
+    if (fresh[number] && fresh[number].innerHTML !== place.innerHTML) place.replaceChildren(...fresh[number].childNodes);
+    if (fresh[number]?.hasAttribute("data-ended")) place.setAttribute("data-ended", "");
+  });
+}
+
+async function keepFresh() {
+  const places = [...document.querySelectorAll("[data-live]")];
+  while (places.some((place) => !place.hasAttribute("data-ended"))) {
+    await new Promise((done) => setTimeout(done, Number(places[0].dataset.live)));
+    if (!document.hidden) await refresh(places).catch(() => {});
+  }
+}
+
+keepFresh();

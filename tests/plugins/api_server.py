@@ -1,0 +1,111 @@
+"""A real Airflow API server on a fresh home: database, DAGs and server in one process, which ends with its input.
+
+`python -m tests.plugins.api_server`, in the environment that `start_airflow` makes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.stack.credentials import airflow_users_file, ensure_credentials
+from mlops_tasks.stack.environment import airflow_url, full_environment
+
+USERS = {"admin": "ADMIN", "viewer": "VIEWER"}
+"""Each one's password is its name."""
+START_S = 400
+ROUTES = "routes.json"
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """A running server."""
+
+    url: str
+    settings: Settings
+
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """Method and path of every route of the plugin; of a WebSocket `APIWebSocketRoute` and its path."""
+        return [(method, path) for method, path in json.loads((self.settings.home / ROUTES).read_text())]
+
+    def client(self, user: str | None) -> httpx.Client:
+        """A client with a user's bearer token; without a user it is a stranger."""
+        headers = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+    def token(self, user: str) -> str:
+        """A new token of a user."""
+        answer = httpx.post(f"{self.url}/auth/token", json={"username": user, "password": user}, timeout=60)
+        token: str = answer.raise_for_status().json()["access_token"]
+        return token
+
+
+@contextmanager
+def start_airflow(settings: Settings) -> Iterator[Airflow]:
+    """A server with `USERS`, ended when the block ends."""
+    credentials = ensure_credentials(settings)
+    airflow_users_file(settings).write_text(json.dumps({user: user for user in USERS}))
+    environ = {
+        **full_environment(settings, credentials),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
+    }
+    log = settings.home / "api_server.log"
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "tests.plugins.api_server"]
+        server = subprocess.Popen(
+            command, env=environ, cwd=PROJECT, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait_until_well(airflow_url(settings), server, log)
+            yield Airflow(airflow_url(settings), settings)
+        finally:
+            server.kill()
+            server.communicate()
+
+
+def _wait_until_well(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if httpx.get(f"{url}/api/v2/version", timeout=5).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise AssertionError(f"the API server did not start: {log.read_text()[-4000:]}")
+
+
+def main() -> None:
+    """What the command line does in three processes, which would import Airflow three times."""
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    from airflow.cli.cli_parser import get_parser
+
+    (Path(os.environ["MLOPS_HOME"]) / ROUTES).write_text(json.dumps(_routes()))
+    for command in (["db", "migrate"], ["dags", "reserialize"], ["api-server", "--apps", "core"]):
+        arguments = get_parser().parse_args(command)
+        arguments.func(arguments)
+
+
+def _routes() -> list[list[str]]:
+    """Method and path of every route that the plugin's apps have, WebSockets and mounted folders too."""
+    from mlops_plugin import MlopsPlugin
+
+    found = []
+    for mounted in MlopsPlugin.fastapi_apps:
+        for route in mounted["app"].app.routes:
+            methods = getattr(route, "methods", None) or [type(route).__name__]
+            found += [[method, mounted["url_prefix"] + route.path] for method in methods]
+    return found
+
+
+if __name__ == "__main__":
+    main()
