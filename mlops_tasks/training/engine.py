@@ -8,7 +8,8 @@ from pathlib import Path
 from mlops_tasks.config import Settings
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import record_training_run
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.training.checks import check_start
+from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
 from mlops_tasks.training.supervision import Supervisor, end_lost_runs, this_process
@@ -73,10 +74,8 @@ class UnifiedQlibTrainingEngine:
         ConfigError
             The model or a hyper-parameter is unknown or out of range; no run is created.
         """
-        if isinstance(model, TrainingConfig):
-            config = model
-        else:
-            config = resolve_config(model, plan.hyperparameters.get(model), seed=plan.seed)
+        config = model if isinstance(model, TrainingConfig) else plan.config(model, self.settings)
+        check_start(self.settings, plan, config)
         end_lost_runs(self.settings)
         request = FitRequest(plan, feature_version, config)
         run_id = f"{config.model}-{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
