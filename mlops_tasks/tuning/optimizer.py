@@ -23,7 +23,7 @@ from mlops_tasks.training.model_zoo.catalogue import zoo_entry
 from mlops_tasks.training.session import Observer
 from mlops_tasks.tuning.objectives import TrialResult, trial_result
 from mlops_tasks.tuning.samplers import pruner_of, sampler_of
-from mlops_tasks.tuning.space import search_space, within
+from mlops_tasks.tuning.space import largest, search_space, within
 from mlops_tasks.tuning.storage import StudyStore, study_store
 from mlops_tasks.tuning.study import DIRECTIONS, StudyConfig
 from mlops_tasks.tuning.trial import (
@@ -83,9 +83,9 @@ class HyperparameterOptimizer:
         self.config = config
         self.subject = subject
         self.name = config.name(subject.to_json())
-        entry = zoo_entry(config.model)
+        entry = zoo_entry(config.model, settings)
         self.space = search_space(config.model, entry, config.fixed)
-        self.base: TrainingConfig = resolve_config(config.model, config.fixed, seed=config.seed)
+        self.base: TrainingConfig = resolve_config(config.model, config.fixed, seed=config.seed, settings=settings)
         self._store: StudyStore = study_store(settings)
 
     @classmethod
@@ -102,7 +102,12 @@ class HyperparameterOptimizer:
         except KeyError:
             raise StoreError(f"no study {name}; `python -m mlops_tasks tune list` has them") from None
         subject = Subject(**attributes[SUBJECT])
-        return cls(settings, StudyConfig.model_validate(attributes[CONFIG]), subject)
+        return cls(settings, StudyConfig.model_validate(attributes[CONFIG], context={"settings": settings}), subject)
+
+    @property
+    def window(self) -> int:
+        """Trading days that the study's models see at most: what the data of a trial have to reach back."""
+        return largest(self.space, "window", otherwise=self.base.window)
 
     @property
     def shared(self) -> bool:

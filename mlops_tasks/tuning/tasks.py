@@ -8,6 +8,7 @@ from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.files import write_json
+from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.dataset import LearningData, load_learning_data
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from mlops_tasks.training.plan import RunPlan, make_plan
@@ -42,7 +43,7 @@ def plan_search_task(*, model: str, **form: Any) -> dict[str, Any]:
     """
     settings = load_settings()
     search = {name: form[name] for name in SEARCH_FIELDS if form.get(name) not in (None, "", [], {})}
-    models = _possible(settings, search, list(model_zoo()) if model == AUTO else [model])
+    models = _possible(settings, search, list(model_zoo(settings)) if model == AUTO else [model])
     vintage = current_vintage(settings)
     given = {name: form.get(name) for name in PLAN_FIELDS}
     plan = make_plan(settings, vintage.data_version, vintage.calendar(), {**given, "models": models})
@@ -70,7 +71,7 @@ def choose_algorithm_task(*, plan: dict[str, Any], features: dict[str, Any], sea
     limit = search.get("memory_mb")
     constraints = Constraints(memory_bytes=None if limit is None else int(limit * 1e6))
     profile = profile_data(data)
-    found = select_algorithm(profile, {name: model_zoo()[name] for name in models}, constraints)
+    found = select_algorithm(profile, {name: model_zoo(settings)[name] for name in models}, constraints)
     best = found.ranking[0]
     content = {"profile": profile.to_json(), "recommendation": found.to_json()}
     write_json(settings.tuning_dir / "recommendations" / f"{plan['data_version']}.json", content)
@@ -100,7 +101,7 @@ def run_worker_task(*, plan: dict[str, Any], features: dict[str, Any], study: st
     """Take trials until the study's budget is spent; returns how many this worker finished."""
     settings = load_settings()
     optimizer = HyperparameterOptimizer.load(settings, study)
-    finished = optimizer.run(_data(settings, RunPlan.model_validate(plan), features))
+    finished = optimizer.run(_data(settings, RunPlan.model_validate(plan), features, optimizer.window))
     log.info("worker %d finished %d trials of study %s", worker, finished, study)
     return {"worker": worker, "finished": finished}
 
@@ -154,5 +155,7 @@ def _subject(plan: Mapping[str, Any], features: Mapping[str, Any]) -> Subject:
     return Subject(plan["data_version"], features["feature_version"], plan["horizon"], plan["segments"])
 
 
-def _data(settings: Settings, plan: RunPlan, features: Mapping[str, Any]) -> LearningData:
-    return without_test(load_learning_data(settings, plan, features["feature_version"]))
+def _data(settings: Settings, plan: RunPlan, features: Mapping[str, Any], window: int = 1) -> LearningData:
+    data = load_learning_data(settings, plan, features["feature_version"], window)
+    check_learning_data(settings, plan, data)
+    return without_test(data)
