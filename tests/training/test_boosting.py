@@ -14,7 +14,7 @@ from mlops_tasks.training.session import TrainingSession
 from mlops_tasks.training.stopping import StoppingConfig
 from tests.planted import Planted, Shape, plant
 
-FAMILIES = ("xgboost",)
+FAMILIES = ("lightgbm", "xgboost")
 SMALL = {
     "lightgbm": {"num_leaves": 15, "learning_rate": 0.1, "lambda_l1": 0.0, "lambda_l2": 1.0},
     "xgboost": {"max_depth": 4, "learning_rate": 0.1},

@@ -16,6 +16,7 @@ import xgboost
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.training.model_zoo.boosting import RoundMetrics, kept_round
 from mlops_tasks.training.model_zoo.family import FitResult, FloatArray, Predictor
+from mlops_tasks.training.model_zoo.memory import xgboost_bytes
 from mlops_tasks.training.problem import LearningProblem
 from mlops_tasks.training.session import TrainingSession
 
@@ -77,9 +78,8 @@ class XGBoostFamily:
 
     @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-        """The copy of the learning rows, their bins, gradients and scores, and histograms of a tree's nodes."""
-        nodes, bins = 2 ** int(hyperparameters.get("max_depth", 8)), int(hyperparameters.get("max_bin", 256))
-        return int(rows * (features * (4 + 6) + 48) + 16 * nodes * bins * features)
+        """See `memory.py`."""
+        return xgboost_bytes(hyperparameters, rows, features)
 
 
 class _Data:

@@ -1,0 +1,66 @@
+"""Memory of a training by family, for processes that must not import one: some bring heavy libraries.
+
+A family's `memory_bytes` is the formula here; a family without one counts as three copies of its learning rows.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Formula = Callable[[Mapping[str, Any], int, int], int]
+"""Takes hyper-parameters, learning rows (of train and valid) and features; peak bytes beyond the processed matrix."""
+
+_COPY = 4
+"""Bytes of a float32 value."""
+
+
+def lightgbm_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
+    """The copy of the learning rows, their bins, gradients and scores."""
+    return rows * (features * (_COPY + 1) + 32)
+
+
+def xgboost_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
+    """The copy of the learning rows, their bins, gradients and scores, and histograms of a tree's nodes."""
+    nodes, bins = 2 ** int(hyperparameters.get("max_depth", 8)), int(hyperparameters.get("max_bin", 256))
+    return int(rows * (features * (_COPY + 6) + 48) + 16 * nodes * bins * features)
+
+
+def three_copies(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
+    """The copies of the learning rows that a `DatasetH` and a solver make."""
+    return rows * features * _COPY * 3
+
+
+def five_copies(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
+    """As `three_copies`, and two of a model of Qlib's own."""
+    return rows * features * _COPY * 5
+
+
+def network_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
+    """The index of windows, and what a part of a batch keeps for its backward pass.
+
+    That is roughly, for each of the part's windows and days, its features and some twenty vectors a layer; measured on
+    the zoo's networks it is an upper bound.
+    """
+    given = {"window": 20, "batch_size": 256, "micro_batch_size": 128, **hyperparameters}
+    part = min(given["micro_batch_size"] or given["batch_size"], given["batch_size"])
+    sizes = [given.get(name, 0) for name in ("d_model", "hidden_size", "feedforward", "d_inner")]
+    tokens = features if "patch_length" in given else 1
+    width = tokens * 20 * given.get("layers", 1) * max([64, *sizes])
+    return int(rows * 40 + 4 * part * given["window"] * (features * 4 + width))
+
+
+FORMULAS: Mapping[str, Formula] = {
+    "lightgbm": lightgbm_bytes,
+    "xgboost": xgboost_bytes,
+    "linear": three_copies,
+    "qlib": five_copies,
+    "network": network_bytes,
+}
+
+BASE_MB: Mapping[str, float] = {"lightgbm": 600.0, "network": 950.0}
+"""What Python and the libraries take, with some room, where it is not `PLAIN_BASE_MB`."""
+PLAIN_BASE_MB = 750.0
+
+
+def model_bytes(family: str, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
+    """Peak memory of a family's training beyond the processed float32 matrix."""
+    return FORMULAS.get(family, three_copies)(hyperparameters, rows, features)
