@@ -22,7 +22,8 @@ from mlops_tasks.stack.environment import airflow_url, full_environment
 
 USERS = {"admin": "ADMIN", "viewer": "VIEWER"}
 """Each one's password is its name."""
-START_S = 400
+START_S, PATIENCE_S = 400, 240
+"""Seconds that its start and an answer may take where other tests use all cores."""
 ROUTES = "routes.json"
 
 
@@ -41,11 +42,11 @@ class Airflow:
     def client(self, user: str | None) -> httpx.Client:
         """A client with a user's bearer token; without a user it is a stranger."""
         headers = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S)
 
     def token(self, user: str) -> str:
         """A new token of a user."""
-        answer = httpx.post(f"{self.url}/auth/token", json={"username": user, "password": user}, timeout=60)
+        answer = httpx.post(f"{self.url}/auth/token", json={"username": user, "password": user}, timeout=PATIENCE_S)
         token: str = answer.raise_for_status().json()["access_token"]
         return token
 

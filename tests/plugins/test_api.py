@@ -84,9 +84,9 @@ def test_models_are_those_of_the_catalogue(airflow: Airflow) -> None:
 def test_a_models_memory_is_its_familys_own_estimate(airflow: Airflow) -> None:
     """Asked in a process of its own, since families are heavy; nonsense is refused before."""
     with airflow.client("viewer") as viewer:
-        asked = viewer.get(f"{API}/models/linear", params={"rows": 500_000, "features": 158}).json()["memory"]
-        assert viewer.get(f"{API}/models/linear", params={"rows": 0, "features": 158}).status_code == 422
-    expected = memory_estimate(airflow.settings, "linear", 500_000, 158)
+        asked = viewer.get(f"{API}/models/lightgbm", params={"rows": 500_000, "features": 158}).json()["memory"]
+        assert viewer.get(f"{API}/models/lightgbm", params={"rows": 0, "features": 158}).status_code == 422
+    expected = memory_estimate(airflow.settings, "lightgbm", 500_000, 158)
     assert asked == {"rows": 500_000, "features": 158, "bytes": expected}
 
 
