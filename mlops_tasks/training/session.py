@@ -11,9 +11,7 @@ and before it `restored = session.restore()`.
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +20,7 @@ from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import finite_or_none
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.stopping import Conclusion, StoppingMonitor, Verdict
+from mlops_tasks.training.working_time import WorkingTime
 
 Curves = dict[str, dict[str, list[float | None]]]
 """metric -> segment -> value of each iteration; None where it was not computed or is undefined."""
@@ -105,7 +104,7 @@ class TrainingSession:
         self.monitor = StoppingMonitor(config.stopping)
         self._links = links or Links()
         self._total = 0
-        self._clock = _Clock()
+        self._clock = WorkingTime()
 
     def stage(self, name: str) -> None:
         """Say what is being done: load, process, fit, save, predict. Raises TrainingCancelledError like `iteration`."""
@@ -242,39 +241,3 @@ class TrainingSession:
                     f"training diverges; lower hyperparameters.{self.config.model}.learning_rate, or look for outliers "
                     "in the features"
                 )
-
-
-class _Clock:
-    """Working time: without pauses, with what earlier processes spent."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._first_lap = 0.0
-        self._laps = 0
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
-
-    def resume(self, seconds: float) -> None:
-        """Add what earlier processes spent."""
-        self._started -= seconds
-
-    def lap(self) -> None:
-        """An iteration has ended."""
-        self._first_lap = self._first_lap or self.seconds
-        self._laps += 1
-
-    @property
-    def lap_seconds(self) -> float | None:
-        """Mean duration of this process's iterations but the first, which also sets things up; None before two."""
-        return (self.seconds - self._first_lap) / (self._laps - 1) if self._laps > 1 else None
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Do not count the time that the block takes."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._started += time.monotonic() - began
