@@ -23,7 +23,7 @@ _CLEAR = "\r\x1b[K"
 
 def add_training_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verb `training` with its own verbs; `shared` has the options that all of them take."""
-    training = verbs.add_parser("training", help="list, watch, pause, resume and cancel training runs")
+    training = verbs.add_parser("training", help="list, watch, queue, pause, resume and cancel training runs")
     own = training.add_subparsers(required=True, metavar="action", dest="action")
 
     listed = own.add_parser("list", parents=[shared], help="the last runs, the newest first")
@@ -39,6 +39,9 @@ def add_training_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     watched.add_argument("run")
     watched.add_argument("--after", type=int, default=0, help="only events with larger sequence numbers")
     watched.set_defaults(verb_function=_watch)
+
+    queue = own.add_parser("queue", parents=[shared], help="what runs and waits on this machine, and whose turn it is")
+    queue.set_defaults(verb_function=_queue)
 
     for command, meaning in (
         ("pause", "write a checkpoint and wait"),
@@ -105,6 +108,14 @@ def _watch(arguments: argparse.Namespace) -> int:
     return 0 if kind == "finished" else 1
 
 
+def _queue(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.training.admission import queue_info
+
+    info = queue_info(load_settings())
+    print(json.dumps(info, sort_keys=True) if arguments.json else render_queue(info))
+    return 0
+
+
 def _command(arguments: argparse.Namespace) -> int:
     from mlops_tasks.training.control import command_run
     from mlops_tasks.training.supervision import end_lost_runs
@@ -142,6 +153,27 @@ def render_run(run: "RunProgress") -> str:
     elif run.ending:
         about.append(run.ending.get("reason") or f"by {run.ending.get('asked_by')}")
     return " ".join(about)
+
+
+def render_queue(info: Mapping[str, Any]) -> str:
+    """`queue_info` in lines: capacity, what runs, what waits, and each owner's share."""
+    capacity = info["capacity"]
+    lines = [f"for trainings: {capacity['memory_mb']:,.0f} MB, {capacity['slots']} slots"]
+    for each in info["running"]:
+        lines.append(f"running {_holding(each)}, for {timedelta(seconds=round(each['seconds']))}")
+    for each in info["waiting"]:
+        lines.append(f"{each['position']:>7} {_holding(each)}, priority {each['priority']}: {each['reason']}")
+    for owner, each in info["owners"].items():
+        lines.append(
+            f"owner {owner}: weight {each['weight']:g}, entitled to {each['entitled']:.0%}, holds {each['share']:.0%}, "
+            f"{each['level_s']:+,.0f} s ahead"
+        )
+    return "\n".join(lines if info["owners"] else [*lines, "nothing runs or waits"])
+
+
+def _holding(request: Mapping[str, Any]) -> str:
+    held = f"{request['memory_mb']:,.0f} MB, {request['slots']} slots"
+    return f"{request['request_id']:<36} {request['owner']:<10} {held}"
 
 
 def render_event(event: "TrainingEvent") -> str:

@@ -240,6 +240,21 @@ class TrainingSettings(Section):
     """Of one training, the time in which it was paused not counted."""
     cancel_grace_s: float = Field(30, ge=0)
     """How long a cancelled training may take to end by itself before its processes are killed, in seconds."""
+    sample_s: float = Field(5, ge=0.5)
+    """How often what a training uses is measured, in seconds."""
+    memory_limit_mb: float | None = Field(None, gt=0)
+    """Memory (10^6 bytes) of all trainings of this machine together; none: what the machine, or the container, has
+    available, but for `memory_reserve_mb`."""
+    memory_reserve_mb: float = Field(500, ge=0)
+    slots: int | None = Field(None, ge=1)
+    """Threads of all trainings of this machine together; none: as many as it has cores."""
+    owner_weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Share of an owner in the machine while others wait too, relative to theirs; 1 where it is not given."""
+
+    @field_validator("owner_weights", mode="before")
+    @classmethod
+    def _parse_weights(cls, value: object) -> object:
+        return dict(pair.partition("=")[::2] for pair in value.split(",") if pair) if isinstance(value, str) else value
 
     @field_validator("train", "valid", "test", mode="before")
     @classmethod

@@ -32,6 +32,10 @@ class TrainingError(MlopsError, ValueError):
     """A training cannot be run as it was configured."""
 
 
+class CapacityError(TrainingError, MemoryError):
+    """A training needs more memory than this machine can give it; no process was started."""
+
+
 class TrainingCancelledError(MlopsError, RuntimeError):
     """Somebody ended a training before its time; nothing of it is kept but its events and its newest checkpoint."""
 

@@ -161,7 +161,7 @@ def _record_step(settings: Settings, row: Base) -> bool:
     row.content_digest = content_digest(row)
     table = type(row)
     with session(settings) as active:
-        _lock(active, table.__tablename__)
+        lock_table(active, table.__tablename__)
         newest = active.scalars(select(table).order_by(table.id.desc()).limit(1)).first()
         if newest is not None and newest.content_digest == row.content_digest:
             return False
@@ -178,7 +178,7 @@ def _latest(settings: Settings, table: type[Row], **equal: object) -> Row | None
         return active.scalars(query).first()
 
 
-def _lock(active: Session, table: str) -> None:
+def lock_table(active: Session, table: str) -> None:
     """One writer of a table at a time; SQLite's immediate transaction is that already."""
     if active.get_bind().dialect.name == "postgresql":
         active.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))

@@ -8,11 +8,13 @@ from pathlib import Path
 from mlops_tasks.config import Settings
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import record_training_run
+from mlops_tasks.training.admission import Admission
 from mlops_tasks.training.checks import check_start
 from mlops_tasks.training.configuration import TrainingConfig
+from mlops_tasks.training.liveness import this_process
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
-from mlops_tasks.training.supervision import Supervisor, end_lost_runs, this_process
+from mlops_tasks.training.supervision import Supervisor, end_lost_runs
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class UnifiedQlibTrainingEngine:
         ------
         ConfigError, TrainingError
             The model is unknown, or the data cannot be learned from, or the training diverges.
+        CapacityError
+            It would not fit into the memory of this machine.
         TrainingCancelledError
             Somebody cancelled it.
         StageTimeoutError, StageError
@@ -64,8 +68,19 @@ class UnifiedQlibTrainingEngine:
         """
         return self.start(plan, feature_version, model).supervise()
 
-    def start(self, plan: RunPlan, feature_version: str, model: str | TrainingConfig) -> TrainingHandle:
+    def start(
+        self,
+        plan: RunPlan,
+        feature_version: str,
+        model: str | TrainingConfig,
+        *,
+        owner: str = "daily",
+        priority: int = 0,
+    ) -> TrainingHandle:
         """Check the configuration and create the run; nothing is trained before `supervise`.
+
+        The machine is shared between owners by `training.owner_weights`; among an owner's runs a higher `priority` goes
+        first, within the limits that `fair_queue.py` states.
 
         Runs that were lost with their processes get their terminal events on the way.
 
@@ -83,13 +98,13 @@ class UnifiedQlibTrainingEngine:
             run_id=run_id,
             model=config.model,
             data_version=plan.data_version,
-            owner="daily",
-            priority=0,
+            owner=owner,
+            priority=priority,
             request={**request.to_json(), "process": this_process()},
         )
         record_training_run(self.settings, run)
         folder = RunFolder.of(self.settings, run_id)
         folder.write(self.settings, request)
-        supervisor = Supervisor(self.settings, folder)
+        supervisor = Supervisor(self.settings, folder, Admission(self.settings, run_id, owner, priority))
         supervisor.journal.append("created", this_process())
         return TrainingHandle(run_id, supervisor)

@@ -40,12 +40,12 @@ log = logging.getLogger(__name__)
 
 KINDS: Mapping[str, str] = {
     "created": "somebody asked for the training: pid, host",
-    "queued": "it waits for resources: position, reason",
+    "queued": "it waits for memory or slots: position, reason",
     "stage": "what is being done now: stage",
     "restored": "it goes on from a checkpoint: iteration",
     "iteration": "iteration, total, percent, eta_s, metrics (<segment>.<metric>, None where undefined)",
     "checkpoint": "a checkpoint was written: iteration",
-    "resources": "what its processes use; also the sign that they live",
+    "resources": "what its processes use, see `resources.py`; also the sign that they live",
     "decision": "why it stops early, or is thought to overfit",
     "paused": "it waits, its state in a checkpoint: iteration",
     "resumed": "it goes on: iteration",

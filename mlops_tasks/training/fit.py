@@ -22,6 +22,7 @@ from mlops_tasks.training.dataset import LearningData, fit_processors, load_lear
 from mlops_tasks.training.events import Journal
 from mlops_tasks.training.model_zoo.family import find_family
 from mlops_tasks.training.problem import learning_problem
+from mlops_tasks.training.resources import used_so_far
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
 from mlops_tasks.training.session import Links, TrainingSession
 
@@ -139,6 +140,7 @@ class Fit:
                 "best_iteration": result.best_iteration,
                 "fit": conclusion.to_json(),
                 "train_seconds": round(session.seconds, 3),
+                **used_so_far(),
                 "train_rows": int(data.label.iloc[data.rows("train")].notna().sum()),
                 "valid_rows": int(data.label.iloc[data.rows("valid")].notna().sum()),
             },

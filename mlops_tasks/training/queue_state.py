@@ -134,6 +134,10 @@ class QueueState:
             forecast_s=forecast,
         )._without_the_absent()
 
+    def requests(self) -> list[Request]:
+        """All that run or wait."""
+        return [each.request for each in self.running] + [each.request for each in self.waiting]
+
     def level(self, owner: str) -> float:
         """What an owner has had, by its weight."""
         return self.levels.get(owner, self.virtual)
@@ -165,8 +169,7 @@ class QueueState:
 
     def _without_the_absent(self) -> "QueueState":
         """Forget who has nothing here and is not ahead; an empty queue begins anew."""
-        requests = [each.request for each in self.waiting] + [each.request for each in self.running]
-        present = {request.owner for request in requests}
+        present = {request.owner for request in self.requests()}
         if not present:
             return replace(self, levels={}, virtual=0.0)
         kept = {owner: level for owner, level in self.levels.items() if owner in present or level > self.virtual}

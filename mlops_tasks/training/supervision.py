@@ -5,10 +5,8 @@ and ended by `end_lost_runs`, at the start of the next training and by the comma
 """
 
 import logging
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -21,12 +19,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_tasks import errors
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError, StageError, TrainingCancelledError
+from mlops_tasks.errors import MlopsError, StageError, StoreError, TrainingCancelledError
 from mlops_tasks.process import end_group, run_stage
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import RunEndedError, end_run, newest_training_event, open_training_runs
+from mlops_tasks.training.admission import Admission, Place
 from mlops_tasks.training.control import CommandRelay
 from mlops_tasks.training.events import Journal, JournalReader, Recorder
+from mlops_tasks.training.liveness import is_gone, this_host
+from mlops_tasks.training.memory_need import MemoryNeed, memory_need
+from mlops_tasks.training.resources import ResourceSampler
 from mlops_tasks.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -46,9 +48,12 @@ LAST_FLUSH_S = 60.0
 class Supervisor:
     """Watches over one run, in the process that asked for it."""
 
-    def __init__(self, settings: Settings, folder: RunFolder) -> None:
+    def __init__(self, settings: Settings, folder: RunFolder, admission: Admission) -> None:
         self.settings = settings
         self.folder = folder
+        self._admission = admission
+        self._need: MemoryNeed | None = None
+        self._sampler: ResourceSampler | None = None
         self.journal = Journal(folder.journal)
         self._recorder = Recorder(settings, folder.run_id, JournalReader(folder.journal))
         self._relay = CommandRelay(settings, folder.run_id, folder.command)
@@ -62,6 +67,8 @@ class Supervisor:
 
         Raises
         ------
+        CapacityError
+            It would not fit into the memory of this machine.
         TrainingError, ConfigError, StoreError
             As the training process raised it.
         TrainingCancelledError
@@ -84,33 +91,84 @@ class Supervisor:
         finally:
             self._stopped.set()
             watcher.join()
-            self._end({**outcome, "seconds": round(time.monotonic() - started, 3)})
+            self._leave_queue()
+            self._end({**outcome, "seconds": round(time.monotonic() - started, 3), **self._used()})
         return self._result(outcome)
 
     def _train(self) -> dict[str, Any]:
+        if not self._admitted():
+            return {"state": "cancelled"}
         # Pauses do not count, so the watcher keeps the time limit.
         arguments = {"folder": str(self.folder.path)}
         return run_stage(FIT_STAGE, arguments, time_limit_s=threading.TIMEOUT_MAX, on_start=self._remember)
 
+    def _admitted(self) -> bool:
+        """Wait until there is room; False when the run was cancelled before."""
+        self._need = memory_need(self.settings, self.folder.read()[1])
+        place, told = self._admission.ask(self._need), (0, "")
+        while not place.granted:
+            if self._relay.cancelled_by is not None:
+                return False
+            if (place.position, place.waits_for) != told:
+                told = place.position, place.waits_for
+                self.journal.append("queued", {"position": place.position, "reason": place.reason})
+            time.sleep(TICK_S)
+            place = self._look(place)
+        return True
+
+    def _look(self, place: Place) -> Place:
+        """Where the run is in the queue; where it was while the database does not answer."""
+        try:
+            return self._admission.look()
+        except (SQLAlchemyError, StoreError, OSError) as error:
+            log.warning("run %s waits in the queue: the state database does not answer: %s", self.folder.run_id, error)
+            return place
+
+    def _leave_queue(self) -> None:
+        deadline = time.monotonic() + LAST_FLUSH_S
+        while True:
+            try:
+                self._admission.release()
+                return
+            except (SQLAlchemyError, StoreError, OSError) as error:
+                if time.monotonic() > deadline:
+                    log.error("run %s: holds its resources until this process ends: %s", self.folder.run_id, error)
+                    return
+                time.sleep(TICK_S)
+
     def _remember(self, child: subprocess.Popen[str]) -> None:
+        self._sampler = ResourceSampler(child.pid)
         self._child = child
+
+    def _used(self) -> dict[str, float]:
+        """What the training was thought to need, and used; for the terminal event."""
+        needed = {"estimated_memory_mb": round(self._need.total_mb, 1)} if self._need else {}
+        return {**needed, **(self._sampler.totals() if self._sampler else {})}
 
     def _watch(self) -> None:
         worked_s, asked_at, last = 0.0, None, time.monotonic()
+        sampled = last
         while not self._stopped.wait(TICK_S):
             self._exchange()
             moment = time.monotonic()
-            worked_s += 0.0 if self._recorder.paused else moment - last
+            worked_s += 0.0 if self._recorder.paused or self._child is None else moment - last
             last = moment
             if self._relay.cancelled_by is not None:
                 asked_at = asked_at or moment
-            if self.journal.silent_s > HEARTBEAT_S:
-                self.journal.append("resources", {})
+            if moment - sampled >= self.settings.training.sample_s or self.journal.silent_s > HEARTBEAT_S:
+                sampled = moment
+                self._sample()
             if asked_at is not None and moment - asked_at > self.settings.training.cancel_grace_s:
                 self._kill("TrainingCancelledError", "it did not end by itself")
             if worked_s > (limit := self.settings.training.time_limit_s):
                 reason = f"ended after its limit of {limit:.0f} s; raise training.time_limit_s or reduce the work"
                 self._kill("StageTimeoutError", reason)
+
+    def _sample(self) -> None:
+        """Say what the training uses; while it waits in the queue, now and then that it lives."""
+        used = self._sampler.sample() if self._sampler is not None else {}
+        if used or self.journal.silent_s > HEARTBEAT_S:
+            self.journal.append("resources", used)
 
     def _exchange(self) -> None:
         """Carry events over and commands back; a database that does not answer never ends a training."""
@@ -173,11 +231,6 @@ def _failed(error: str, reason: str) -> dict[str, Any]:
     return {"state": "failed", "error": error, "reason": reason}
 
 
-def this_process() -> dict[str, Any]:
-    """What tells this process from every other one, also after its id was given to another."""
-    return {"host": _host(), "pid": os.getpid(), "started": _start_of(os.getpid())}
-
-
 def end_lost_runs(settings: Settings) -> list[str]:
     """End the runs whose parent is gone: carry over what is left of their journals, then `failed`; returns their ids.
 
@@ -199,22 +252,7 @@ def end_lost_runs(settings: Settings) -> list[str]:
 
 def _is_lost(settings: Settings, run: TrainingRun) -> bool:
     parent = run.request["process"]
-    if parent["host"] == _host():
-        return _start_of(parent["pid"]) != parent["started"]
+    if parent["host"] == this_host():
+        return is_gone(parent)
     newest = newest_training_event(settings, run.run_id)
     return now() - (newest.at if newest else run.at) > timedelta(seconds=LEASE_S)
-
-
-def _host() -> str:
-    """This machine since it was switched on, and the container in it."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/pid').readlink()}"
-
-
-def _start_of(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None when it is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])

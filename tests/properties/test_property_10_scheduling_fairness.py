@@ -187,7 +187,7 @@ def test_shares_follow_the_weights_within_the_bound(work: list[Job], lead_s: flo
 
 
 def test_the_shares_of_a_long_backlog_are_the_weights() -> None:
-    """Weights 1, 2 and 1/2 on four slots: after 175 jobs of equal length the owners had 2 : 4 : 1, within a round of the slots."""
+    """Weights 1, 2 and 1/2 on four slots: of 175 equal jobs they have 50, 100 and 25, within a round of the slots."""
     work = [
         Job(Request(f"{owner}{number}", owner, 0.0, weight=weight), 0.0, 10.0)
         for owner, weight in WEIGHTS.items()

@@ -58,7 +58,8 @@ def market(base: SmallMarket, tmp_path: Path) -> SmallMarket:
 
 
 def kinds(market: SmallMarket, handle: TrainingHandle) -> list[str]:
-    return [event.kind for event in read_events(market.settings, handle.run_id)]
+    """Of a run's events, without the samples of what it uses: these come when it is time."""
+    return [event.kind for event in read_events(market.settings, handle.run_id) if event.kind != "resources"]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -93,7 +94,7 @@ def test_a_paused_training_waits_and_ends_as_the_undisturbed_one(market: SmallMa
     paused = run_progress(market.settings, handle.run_id)
     assert kinds(market, handle)[-2:] == ["checkpoint", "paused"]
     time.sleep(0.7)
-    assert run_progress(market.settings, handle.run_id).sequence == paused.sequence
+    assert run_progress(market.settings, handle.run_id).iteration == paused.iteration
     command_run(market.settings, handle.run_id, "resume", "me")
     thread.join()
     assert contents(outcome[0]) == calm

@@ -20,6 +20,7 @@ from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.files import read_json, write_json
 from mlops_tasks.training.metrics import ValidationMetrics
 from mlops_tasks.training.model_zoo.family import FitResult, FloatArray, Predictor
+from mlops_tasks.training.model_zoo.memory import network_bytes
 from mlops_tasks.training.networks.trainer import (
     SCORED_AT_ONCE,
     State,
@@ -124,17 +125,8 @@ class NetworkFamily:
 
     @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-        """The index of windows, and what a part of a batch keeps for its backward pass.
-
-        That is roughly, for each of the part's windows and days, its features and some twenty vectors a layer; measured
-        on the zoo's networks it is an upper bound.
-        """
-        trainer, architecture = TrainerConfig.split(hyperparameters)
-        part = min(trainer.micro_batch_size or trainer.batch_size, trainer.batch_size)
-        sizes = [architecture.get(name, 0) for name in ("d_model", "hidden_size", "feedforward", "d_inner")]
-        tokens = features if "patch_length" in architecture else 1
-        width = tokens * 20 * architecture.get("layers", 1) * max([64, *sizes])
-        return rows * 40 + 4 * part * trainer.window * (features * 4 + width)
+        """See `memory.py`."""
+        return network_bytes(hyperparameters, rows, features)
 
 
 @dataclass(frozen=True)

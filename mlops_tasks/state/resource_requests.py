@@ -1,0 +1,74 @@
+"""The log of requests for a machine's memory and slots: asked, granted, released.
+
+Every row is a step of one request. The last row of a change also holds the queue as it is after it
+(`payload["queue"]`), so what holds now is read from one row, however long the log is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mlops_tasks.config import Settings
+from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.history import content_digest, lock_table
+from mlops_tasks.state.tables import ResourceEvent
+
+ASKED, GRANTED, RELEASED = "asked", "granted", "released"
+
+Queue = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened to a request."""
+
+    kind: str
+    """`ASKED`, `GRANTED` or `RELEASED`."""
+    request_id: str
+    owner: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def newest_queue(settings: Settings, host: str) -> Queue | None:
+    """The queue of a machine after the newest change; None before the first one."""
+    with reading(settings) as active:
+        return _newest(active, host)
+
+
+def change_queue(
+    settings: Settings, host: str, decide: Callable[[Queue | None], tuple[Sequence[Step], Queue]]
+) -> Queue | None:
+    """Let `decide` see the queue and say what happens; it is recorded in the same transaction, which has no rival.
+
+    `decide` returns the steps, none if nothing happens, and the queue after them. It may be slow as far as the other
+    trainings of this machine can wait, and must not use the database. Returns the queue after the change.
+    """
+    with session(settings) as active:
+        lock_table(active, ResourceEvent.__tablename__)
+        before = _newest(active, host)
+        steps, after = decide(before)
+        if not steps:
+            return before
+        for number, step in enumerate(steps, 1):
+            payload = {"host": host, **step.details, **({"queue": dict(after)} if number == len(steps) else {})}
+            row = ResourceEvent(request_id=step.request_id, kind=step.kind, owner=step.owner, payload=payload)
+            row.content_digest = content_digest(row)
+            active.add(row)
+            active.flush()  # ids in the order of the steps
+        return after
+
+
+def resource_events(settings: Settings, request_id: str) -> list[ResourceEvent]:
+    """The steps of one request, in order."""
+    query = select(ResourceEvent).where(ResourceEvent.request_id == request_id).order_by(ResourceEvent.id)
+    with reading(settings) as active:
+        return list(active.scalars(query))
+
+
+def _newest(active: Session, host: str) -> Queue | None:
+    query = select(ResourceEvent.payload).where(ResourceEvent.payload["host"].as_string() == host)
+    payload = active.scalars(query.order_by(ResourceEvent.id.desc()).limit(1)).first()
+    return None if payload is None else payload["queue"]

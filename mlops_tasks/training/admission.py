@@ -1,0 +1,213 @@
+"""Admission of trainings to this machine: `fair_queue.py` decides, the state database remembers, processes wait here.
+
+Whoever changes the queue (asks, leaves, finds that a process is gone) also grants what is to start then, in one
+transaction; those who wait look for their grant. What a process that was killed held is released by the next one
+that looks.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import CapacityError
+from mlops_tasks.state.resource_requests import ASKED, GRANTED, RELEASED, Step, change_queue, newest_queue
+from mlops_tasks.training.fair_queue import FairPolicy
+from mlops_tasks.training.liveness import is_gone, this_host, this_process
+from mlops_tasks.training.memory_limits import available_mb
+from mlops_tasks.training.memory_need import MemoryNeed
+from mlops_tasks.training.queue_state import Capacity, QueueState, Request
+from mlops_tasks.training.resources import usage_of_tree
+
+POLICY = FairPolicy()
+
+Change = Callable[[QueueState, float], tuple[QueueState, Sequence[Step]]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a request is."""
+
+    granted: bool
+    position: int = 0
+    """In the queue, from 1; 0 when it was granted."""
+    waits_for: str = ""
+    """`memory`, `slots`, or `turn`: it would fit, and what is free is kept for another one."""
+    reason: str = ""
+
+
+class Admission:
+    """One training's request for a part of this machine."""
+
+    def __init__(self, settings: Settings, request_id: str, owner: str, priority: int = 0) -> None:
+        self.settings = settings
+        self.request_id = request_id
+        self.owner = owner
+        self.priority = priority
+        self._asked = False
+
+    def ask(self, need: MemoryNeed) -> Place:
+        """Join the queue; granted at once where there is room and nobody is before it.
+
+        Raises
+        ------
+        CapacityError
+            It would not fit if nothing else were trained here.
+        """
+        state = _read(self.settings)
+        capacity = machine_capacity(self.settings, state)
+        if need.total_mb > capacity.memory_mb:
+            raise CapacityError(_refusal(self.settings, need, capacity))
+        request = Request(
+            request_id=self.request_id,
+            owner=self.owner,
+            memory_mb=round(need.total_mb, 1),
+            slots=min(self.settings.training.threads, capacity.slots),
+            priority=self.priority,
+            weight=self.settings.training.owner_weights.get(self.owner, 1.0),
+            holder=this_process(),
+        )
+        self._asked = True
+        details = {"need": need.to_json(), "slots": request.slots, "priority": request.priority}
+
+        def join(state: QueueState, at: float) -> tuple[QueueState, Sequence[Step]]:
+            if _has(state, self.request_id):  # a commit of which the answer was lost
+                return state, ()
+            return state.ask(request, at), (Step(ASKED, self.request_id, self.owner, details),)
+
+        return _place(self.settings, _change(self.settings, join), self.request_id)
+
+    def look(self) -> Place:
+        """Where it is now; grants what is to start now, be it others'."""
+        state = _read(self.settings)
+        if any(each.request.request_id == self.request_id for each in state.running):
+            return Place(granted=True)
+        capacity = machine_capacity(self.settings, state)
+        if _lost(state) or POLICY.next_start(state.advanced(time.time()), capacity) is not None:
+            state = _change(self.settings, lambda state, at: (state, ()))
+        return _place(self.settings, state, self.request_id)
+
+    def release(self) -> None:
+        """Give back what it holds, or leave the queue; harmless when it has done so, or never asked."""
+        if not self._asked:
+            return
+
+        def leave(state: QueueState, at: float) -> tuple[QueueState, Sequence[Step]]:
+            if not _has(state, self.request_id):
+                return state, ()
+            return state.release(self.request_id, at), (Step(RELEASED, self.request_id, self.owner),)
+
+        _change(self.settings, leave)
+        self._asked = False
+
+
+def machine_capacity(settings: Settings, state: QueueState) -> Capacity:
+    """What this machine has for trainings: what is available now, and what the running ones have taken already."""
+    training = settings.training
+    slots = training.slots or len(os.sched_getaffinity(0))
+    if training.memory_limit_mb is not None:
+        return Capacity(training.memory_limit_mb, slots)
+    granted: dict[int, float] = {}
+    for each in state.running:
+        pid = each.request.holder.get("pid", 0)
+        granted[pid] = granted.get(pid, 0.0) + each.request.memory_mb
+    taken = (min(memory_mb, usage_of_tree(pid).rss_mb) for pid, memory_mb in granted.items() if pid)
+    return Capacity(max(0.0, available_mb() + sum(taken) - training.memory_reserve_mb), slots)
+
+
+def queue_info(settings: Settings) -> dict[str, Any]:
+    """The queue of this machine as plain JSON: what runs, what waits in the order of its places, and the owners."""
+    state = _change(settings, lambda state, at: (state, ())) if _lost(_read(settings)) else _read(settings)
+    capacity = machine_capacity(settings, state)
+    state = state.advanced(time.time())
+    order = list(POLICY.order(state, capacity))
+    present = {request.owner: request.weight for request in state.requests()}
+    waiting = [
+        {**_request_json(each.request), **vars(_place(settings, state, each.request.request_id))} for each in order
+    ]
+    running = [
+        {**_request_json(each.request), "share": round(each.share, 4), "seconds": round(state.at - each.since, 1)}
+        for each in state.running
+    ]
+    owners = {
+        owner: {
+            "weight": weight,
+            "entitled": round(weight / sum(present.values()), 4),
+            "share": round(sum(each.share for each in state.running if each.request.owner == owner), 4),
+            "level_s": round(state.level(owner) - state.virtual, 1),
+        }
+        for owner, weight in sorted(present.items())
+    }
+    return {"capacity": vars(capacity), "running": running, "waiting": waiting, "owners": owners}
+
+
+def _request_json(request: Request) -> dict[str, Any]:
+    names = ("request_id", "owner", "memory_mb", "slots", "priority")
+    return {name: getattr(request, name) for name in names}
+
+
+def _read(settings: Settings) -> QueueState:
+    return _state(newest_queue(settings, this_host()))
+
+
+def _state(queue: Mapping[str, Any] | None) -> QueueState:
+    return QueueState() if queue is None else QueueState.from_json(queue)
+
+
+def _change(settings: Settings, change: Change) -> QueueState:
+    """Apply a change, release what lost processes held, and grant what is to start then."""
+
+    def decide(queue: Mapping[str, Any] | None) -> tuple[Sequence[Step], Mapping[str, Any]]:
+        at = time.time()
+        state, steps = change(_state(queue), at)
+        lost = _lost(state)
+        for request in lost:
+            state = state.release(request.request_id, at)
+        state, started = POLICY.settle(state, machine_capacity(settings, state), at)
+        freed = [Step(RELEASED, each.request_id, each.owner, {"lost": True}) for each in lost]
+        granted = [Step(GRANTED, each.request_id, each.owner) for each in started]
+        return [*steps, *freed, *granted], state.to_json()
+
+    return _state(change_queue(settings, this_host(), decide))
+
+
+def _lost(state: QueueState) -> list[Request]:
+    """Requests whose processes are gone."""
+    return [request for request in state.requests() if is_gone(request.holder)]
+
+
+def _has(state: QueueState, request_id: str) -> bool:
+    return any(request.request_id == request_id for request in state.requests())
+
+
+def _place(settings: Settings, state: QueueState, request_id: str) -> Place:
+    capacity = machine_capacity(settings, state)
+    order = [each.request for each in POLICY.order(state, capacity)]
+    position = next((place for place, each in enumerate(order, 1) if each.request_id == request_id), 0)
+    if not position:
+        return Place(granted=True)
+    request, free = order[position - 1], state.free(capacity)
+    if request.slots > free.slots:
+        reason = f"it wants {request.slots} slots, and {max(0, free.slots)} of {capacity.slots} are free"
+        return Place(False, position, "slots", reason)
+    if request.memory_mb > free.memory_mb:
+        reason = f"it wants {request.memory_mb:,.0f} MB, and {max(0.0, free.memory_mb):,.0f} MB are free"
+        return Place(False, position, "memory", reason)
+    return Place(False, position, "turn", f"what is free is kept for {order[0].request_id}")
+
+
+def _refusal(settings: Settings, need: MemoryNeed, capacity: Capacity) -> str:
+    training = settings.training
+    if training.memory_limit_mb is not None:
+        given, remedy = "training.memory_limit_mb allows", "raise training.memory_limit_mb"
+    else:
+        given = (
+            f"the machine has, beside a reserve of {training.memory_reserve_mb:,.0f} MB (training.memory_reserve_mb),"
+        )
+        remedy = "free memory"
+    return (
+        f"{need}, and {given} {capacity.memory_mb:,.0f} MB; {remedy}, choose a smaller universe, a later first day of "
+        "segments.train, fewer features or a smaller model"
+    )

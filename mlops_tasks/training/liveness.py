@@ -1,0 +1,34 @@
+"""Which process it is, and whether it still lives: told apart from every other one, also after its id was reused."""
+
+import os
+import socket
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+def this_process() -> dict[str, Any]:
+    """Host, process id and start of this process; plain JSON."""
+    return {"host": this_host(), "pid": os.getpid(), "started": start_of(os.getpid())}
+
+
+@cache
+def this_host() -> str:
+    """This machine since it was switched on, and the container in it."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/pid').readlink()}"
+
+
+def is_gone(process: Mapping[str, Any]) -> bool:
+    """Whether a process of this host, as `this_process` told of it, has ended."""
+    return start_of(process["pid"]) != process["started"]
+
+
+def start_of(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])

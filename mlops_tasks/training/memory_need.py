@@ -1,0 +1,100 @@
+"""How much memory a training will take at most, from what the stores' manifests say: nothing is loaded for it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from mlops_tasks.config import Settings
+from mlops_tasks.training.model_zoo.memory import BASE_MB, PLAIN_BASE_MB, model_bytes
+
+if TYPE_CHECKING:
+    from mlops_tasks.features.partitions import Partition
+    from mlops_tasks.training.run_folder import FitRequest
+
+_MB = 1e6
+_VALUE = 4
+"""Bytes of a feature's value, float32."""
+_ROW = 96
+"""Bytes of a row's keys, codes, label and score."""
+_DAYS_OF_TRADING_DAY = 1.6
+"""Calendar days, weekends and holidays included."""
+_MARGIN = 1.05
+"""For years whose rows do not lie evenly."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """An upper estimate of a training process's peak, in MB (10^6 bytes)."""
+
+    rows: int
+    """Of all segments, and those that windows look back on."""
+    features: int
+    base_mb: float
+    """Python and the libraries."""
+    data_mb: float
+    """The frame that is read, while it is read and hashed, and its processed copy."""
+    model_mb: float
+    """As the family estimates it."""
+
+    @property
+    def total_mb(self) -> float:
+        """All of it."""
+        return self.base_mb + self.data_mb + self.model_mb
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {**{name: round(value) for name, value in asdict(self).items()}, "total_mb": round(self.total_mb)}
+
+    def __str__(self) -> str:
+        return (
+            f"needs {self.total_mb:,.0f} MB ({self.data_mb:,.0f} MB for {self.rows:,} rows x {self.features} features, "
+            f"{self.model_mb:,.0f} MB for the model, {self.base_mb:,.0f} MB for the process)"
+        )
+
+
+def memory_need(settings: Settings, request: "FitRequest") -> MemoryNeed:
+    """Estimate what a training will take.
+
+    Raises
+    ------
+    StoreError
+        There is no such feature version, or no such vintage.
+    """
+    from mlops_tasks.data.vintages import load_vintage
+    from mlops_tasks.features.store import FeatureStore
+
+    version = FeatureStore(settings).get(request.feature_version)
+    vintage = load_vintage(settings, request.plan.data_version)
+    known = date.fromisoformat(vintage.first_date), date.fromisoformat(vintage.last_date)
+    segments, config = request.plan.segments, request.config
+    since = segments["train"][0]
+    if config.window > 1:
+        since -= timedelta(days=int(config.window * _DAYS_OF_TRADING_DAY) + 7)
+    rows, learned = (
+        int(_MARGIN * _rows(version.partitions, since, segments[name][1], known)) for name in ("test", "valid")
+    )
+    features = len(version.names)
+    copies = 1 + bool(config.feature_processors)
+    # Once as read, once more while it is hashed or handed to the processors, and what the processors make of it.
+    data = rows * (2 * features * _VALUE + _ROW) + copies * learned * features * _VALUE
+    return MemoryNeed(
+        rows=rows,
+        features=features,
+        base_mb=BASE_MB.get(config.family, PLAIN_BASE_MB),
+        data_mb=data / _MB,
+        model_mb=model_bytes(config.family, config.hyperparameters, learned, features) / _MB,
+    )
+
+
+def _rows(partitions: "Sequence[Partition]", first: date, last: date, known: tuple[date, date]) -> float:
+    """Rows of a range of days, as if each year's lay evenly on its days that are known."""
+    count = 0.0
+    for each in partitions:
+        year = max(known[0], date(each.year, 1, 1)), min(known[1], date(each.year, 12, 31))
+        count += each.rows * _days(max(first, year[0]), min(last, year[1])) / max(1, _days(*year))
+    return count
+
+
+def _days(first: date, last: date) -> int:
+    return max(0, (last - first).days + 1)

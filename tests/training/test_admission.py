@@ -1,0 +1,238 @@
+"""Trainings wait for room on the machine: requests on both databases, and processes that train and are killed."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlops_tasks import cli
+from mlops_tasks.config import Settings, TrainingSettings
+from mlops_tasks.errors import CapacityError, TrainingCancelledError
+from mlops_tasks.state.resource_requests import resource_events
+from mlops_tasks.state.training_runs import training_runs
+from mlops_tasks.training.admission import Admission, queue_info
+from mlops_tasks.training.control import command_run
+from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
+from mlops_tasks.training.events import read_events, run_progress
+from mlops_tasks.training.memory_need import MemoryNeed
+from tests.postgres import postgres_schema
+from tests.training.descent import SmallMarket, config, journal_reaches
+from tests.training.test_control import in_background, wait_for
+
+LIMITS = {"memory_limit_mb": 1000.0, "slots": 2, "threads": 1, "owner_weights": {"ada": 2.0}}
+NEED = MemoryNeed(rows=10, features=2, base_mb=300.0, data_mb=80.0, model_mb=20.0)
+HOLD = """
+import sys, time
+from pathlib import Path
+from mlops_tasks.config import Settings
+from mlops_tasks.state.training_runs import training_runs
+from mlops_tasks.training.admission import Admission
+from mlops_tasks.training.memory_need import MemoryNeed
+settings = Settings.model_validate_json(sys.argv[1])
+admission = Admission(settings, sys.argv[2], "bea")
+place = admission.ask(MemoryNeed(1, 1, 400.0, 0.0, 0.0))
+while not place.granted:
+    time.sleep(0.02)
+    place = admission.look()
+print("granted", flush=True)
+if len(sys.argv) > 3:
+    time.sleep(float(sys.argv[3]))
+    admission.release()
+else:
+    time.sleep(600)
+"""
+"""Takes 400 MB and a slot, and keeps them, or gives them back after some seconds."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """1,000 MB and two slots for trainings, and an empty database."""
+    training = TrainingSettings(**LIMITS)
+    if request.param == "sqlite":
+        yield Settings(home=tmp_path, training=training)
+        return
+    with postgres_schema() as address:
+        yield Settings(home=tmp_path, training=training, state_url=address)
+
+
+def other(settings: Settings, name: str, *seconds: str) -> subprocess.Popen[str]:
+    """A process that asks for a slot of its own."""
+    command = [sys.executable, "-c", HOLD, settings.model_dump_json(), name, *seconds]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_who_finds_room_starts_and_who_does_not_waits_for_a_release(settings: Settings) -> None:
+    """Two fit; the third says why it waits and at which place, and starts when one has ended; each step is a row."""
+    first, second, third = (Admission(settings, name, "daily") for name in ("one", "two", "three"))
+    assert first.ask(NEED).granted
+    assert second.ask(NEED).granted
+    place = third.ask(NEED)
+    assert (place.granted, place.position, place.waits_for) == (False, 1, "slots")
+    assert place.reason == "it wants 1 slots, and 0 of 2 are free"
+    assert third.look() == place
+    first.release()
+    first.release()
+    assert third.look().granted
+    for admission in (second, third):
+        admission.release()
+    assert [row.kind for row in resource_events(settings, "three")] == ["asked", "granted", "released"]
+    assert queue_info(settings) == {
+        "capacity": {"memory_mb": 1000.0, "slots": 2},
+        "running": [],
+        "waiting": [],
+        "owners": {},
+    }
+
+
+def test_the_queue_shows_who_holds_what_and_whose_turn_it_is(settings: Settings) -> None:
+    """Shares, entitlements by weight, and the owner that holds least before the one that asked first."""
+    held = [Admission(settings, name, "daily") for name in ("one", "two")]
+    waiting = [
+        Admission(settings, "three", "daily"),
+        Admission(settings, "four", "daily", priority=5),
+        Admission(settings, "five", "ada"),
+    ]
+    for admission in (*held, *waiting):
+        admission.ask(NEED)
+    info = queue_info(settings)
+    assert [each["request_id"] for each in info["running"]] == ["one", "two"]
+    assert [each["request_id"] for each in info["waiting"]] == ["five", "four", "three"]
+    assert [each["position"] for each in info["waiting"]] == [1, 2, 3]
+    assert (info["owners"]["ada"]["entitled"], info["owners"]["ada"]["share"]) == (0.6667, 0.0)
+    assert (info["owners"]["daily"]["entitled"], info["owners"]["daily"]["share"]) == (0.3333, 1.0)
+    waiting[0].release()
+    held[0].release()
+    assert [waiting[2].look().granted, waiting[1].look().granted] == [True, False]
+
+
+def test_what_can_never_fit_is_refused_with_the_numbers(settings: Settings) -> None:
+    """It does not join the queue."""
+    huge = MemoryNeed(rows=1_000_000, features=158, base_mb=600.0, data_mb=1500.4, model_mb=800.0)
+    message = (
+        r"needs 2,900 MB \(1,500 MB for 1,000,000 rows x 158 features, 800 MB for the model, 600 MB for the process\), "
+        r"and training\.memory_limit_mb allows 1,000 MB; raise training\.memory_limit_mb"
+    )
+    with pytest.raises(CapacityError, match=message):
+        Admission(settings, "huge", "daily").ask(huge)
+    assert resource_events(settings, "huge") == []
+
+
+def test_a_killed_holder_frees_its_place(settings: Settings) -> None:
+    """The next one that looks finds it gone; in the log the release says so."""
+    with other(settings, "one") as holder, other(settings, "two") as second:
+        for process in (holder, second):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "granted\n"
+        waiting = Admission(settings, "three", "daily")
+        assert not waiting.ask(NEED).granted
+        holder.kill()
+        holder.wait()
+        assert waiting.look().granted
+        (released,) = (row for row in resource_events(settings, "one") if row.kind == "released")
+        assert released.payload["lost"]
+        second.kill()
+
+
+def test_processes_that_ask_at_once_never_hold_more_than_there_is(settings: Settings) -> None:
+    """Four of them, two slots: at every row of the log two are granted at most, and all are served."""
+    crowd = [other(settings, f"p{number}", "0.05") for number in range(4)]
+    assert [process.wait(300) for process in crowd] == [0] * 4
+    rows = sorted((row for n in range(4) for row in resource_events(settings, f"p{n}")), key=lambda row: row.id)
+    held = most = 0
+    for row in rows:
+        held += {"granted": 1, "released": -1}.get(row.kind, 0)
+        most = max(most, held)
+    assert (len(rows), held) == (12, 0)
+    assert 1 <= most <= 2
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> SmallMarket:
+    return SmallMarket.make(tmp_path_factory.mktemp("base"))
+
+
+@pytest.mark.usefixtures("descending")
+def test_trainings_take_turns_and_a_killed_one_makes_room(base: SmallMarket, tmp_path: Path) -> None:
+    """One slot: the first is killed with its process, the others train one after the other, and one is cancelled
+    while it waits."""
+    market = base.copy(tmp_path / "home", slots=1)
+    (market.settings.home / "settings.yaml").write_text("training: {slots: 1}\n")
+    command = [sys.executable, "-W", "ignore", "-m", "tests.training.descent", market.to_json()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        first = holder.stdout.readline().strip()
+        assert journal_reaches(market.settings, first, 1)
+        handles = [market.start(steps=steps) for steps in (5, 6, 7)]
+        background = [in_background(handle) for handle in handles]
+        wait_for(lambda: all(_queued(market, handle.run_id) for handle in handles))
+        command_run(market.settings, handles[2].run_id, "cancel", "me")
+        background[2][0].join()
+        holder.kill()
+    for thread, _ in background:
+        thread.join()
+    assert isinstance(background[2][1][0], TrainingCancelledError)
+    assert run_progress(market.settings, handles[2].run_id).ending["forced"] is False
+    spans = []
+    for handle, (_, outcome) in zip(handles[:2], background[:2], strict=True):
+        assert outcome[0].is_dir()
+        steps = {row.kind: row.id for row in resource_events(market.settings, handle.run_id)}
+        spans.append((steps["granted"], steps["released"]))
+    spans.sort()
+    assert spans[0][1] < spans[1][0]
+    assert {event.kind for event in read_events(market.settings, handles[2].run_id)} == {
+        "created",
+        "queued",
+        "cancelled",
+    }
+
+
+def _queued(market: SmallMarket, run_id: str) -> bool:
+    events = read_events(market.settings, run_id)
+    return any(event.kind == "queued" and event.payload["position"] >= 1 for event in events)
+
+
+@pytest.mark.usefixtures("descending")
+def test_a_training_that_cannot_fit_ends_before_it_has_a_process(base: SmallMarket, tmp_path: Path) -> None:
+    """created, failed, and nothing between; the error has the numbers and the remedy."""
+    market = base.copy(tmp_path / "home", memory_limit_mb=50.0)
+    handle = market.start()
+    with pytest.raises(CapacityError, match=r"needs [\d,]+ MB .* training\.memory_limit_mb allows 50 MB; raise"):
+        handle.supervise()
+    events = read_events(market.settings, handle.run_id)
+    assert [event.kind for event in events] == ["created", "failed"]
+    assert events[-1].payload["error"] == "CapacityError"
+    assert events[-1].payload["estimated_memory_mb"] > 50
+    assert not any(market.settings.training_runs_dir.iterdir())
+
+
+def test_owner_and_priority_are_the_runs(base: SmallMarket, tmp_path: Path) -> None:
+    """Daily and zero where nobody says otherwise."""
+    market = base.copy(tmp_path / "home")
+    engine = UnifiedQlibTrainingEngine(market.settings)
+    engine.start(market.plan, market.feature_version, config(), owner="ada", priority=3)
+    engine.start(market.plan, market.feature_version, config())
+    assert [(run.owner, run.priority) for run in training_runs(market.settings, 2)] == [("daily", 0), ("ada", 3)]
+
+
+def test_the_command_line_shows_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For people and as JSON."""
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    (tmp_path / "settings.yaml").write_text(f"training: {json.dumps(LIMITS)}\n")
+    settings = Settings(home=tmp_path, training=TrainingSettings(**LIMITS))
+    assert cli.main(["training", "queue"]) == 0
+    assert capsys.readouterr().out == "for trainings: 1,000 MB, 2 slots\nnothing runs or waits\n"
+    for name in ("one", "two", "three"):
+        Admission(settings, name, "daily", priority=1).ask(NEED)
+    assert cli.main(["training", "queue", "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert [each["request_id"] for each in info["waiting"]] == ["three"]
+    assert cli.main(["training", "queue"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].split()[:2] == ["running", "one"]
+    assert said[3].endswith("priority 1: it wants 1 slots, and 0 of 2 are free")
+    assert said[4].startswith("owner daily: weight 1, entitled to 100%, holds 100%")
