@@ -85,14 +85,14 @@ def test_a_table_is_trained_measured_logged_and_found_again(operation: Operation
 
 @pytest.mark.slow
 def test_models_are_within_seed_noise_of_qlibs_own(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LightGBM and linear on a market with a signal: seeds differ, ours and Qlib's do not differ beyond them."""
+    """Trees and linear on a market with a signal: seeds differ, ours and Qlib's do not differ beyond them."""
     monkeypatch.setenv("MLOPS_HOME", str(market.settings.home))
-    request = TableRequest(("lightgbm", "linear"), seeds=3, peers=True)
+    request = TableRequest(("lightgbm", "xgboost", "linear"), seeds=3, peers=True)
     content = read_json(make_model_table(market.settings, request) / TABLE)
-    assert [row["failures"] for row in content["rows"]] == [{}] * 4
+    assert [row["failures"] for row in content["rows"]] == [{}] * 6
     assert content["rows"][0]["metrics"]["test_rank_ic_mean"]["standard_deviation"] > 0
     judged = {(each["model"], each["metric"]): each["within_seed_noise"] for each in content["differences"]}
-    assert len(judged) == 6 and all(judged.values())
+    assert len(judged) == 9 and all(judged.values())
 
 
 def test_a_model_that_fails_is_said_and_does_not_end_the_table(operation: Operation) -> None:

@@ -136,15 +136,6 @@ class XGBoostPredictor:
         return xgboost.Booster({"nthread": self.threads}, model_file=self.path)
 
     def predict(self, features: FloatArray) -> FloatArray:
-        """Sum of the trees; float32, shape (n,).
-
-        Raises
-        ------
-        TrainingError
-            A feature is infinite.
-        """
-        try:
-            scores: FloatArray = self.booster.inplace_predict(np.ascontiguousarray(features))
-        except ValueError as error:
-            raise TrainingError(f"XGBoost refuses the features: {error}; infinite values are none") from error
+        """Sum of the trees; float32, shape (n,)."""
+        scores: FloatArray = self.booster.inplace_predict(np.ascontiguousarray(features))
         return scores
