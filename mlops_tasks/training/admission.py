@@ -23,6 +23,9 @@ from mlops_tasks.training.resources import usage_of_tree
 
 POLICY = FairPolicy()
 
+ALONE_S = 300.0
+"""How long a request waits for memory that no training holds."""
+
 Change = Callable[[QueueState, float], tuple[QueueState, Sequence[Step]]]
 
 
@@ -47,6 +50,8 @@ class Admission:
         self.owner = owner
         self.priority = priority
         self._asked = False
+        self._need: MemoryNeed | None = None
+        self._alone_since: float | None = None
 
     def ask(self, need: MemoryNeed) -> Place:
         """Join the queue; granted at once where there is room and nobody is before it.
@@ -69,7 +74,7 @@ class Admission:
             weight=self.settings.training.owner_weights.get(self.owner, 1.0),
             holder=this_process(),
         )
-        self._asked = True
+        self._asked, self._need = True, need
         details = {"need": need.to_json(), "slots": request.slots, "priority": request.priority}
 
         def join(state: QueueState, at: float) -> tuple[QueueState, Sequence[Step]]:
@@ -80,14 +85,27 @@ class Admission:
         return _place(self.settings, _change(self.settings, join), self.request_id)
 
     def look(self) -> Place:
-        """Where it is now; grants what is to start now, be it others'."""
+        """Where it is now; grants what is to start now, be it others'.
+
+        Raises
+        ------
+        CapacityError
+            For `ALONE_S` it has not fitted while nothing is trained here: other programs took the memory meanwhile.
+        """
         state = _read(self.settings)
         if any(each.request.request_id == self.request_id for each in state.running):
             return Place(granted=True)
         capacity = machine_capacity(self.settings, state)
         if _lost(state) or POLICY.next_start(state.advanced(time.time()), capacity) is not None:
             state = _change(self.settings, lambda state, at: (state, ()))
-        return _place(self.settings, state, self.request_id)
+        place = _place(self.settings, state, self.request_id)
+        if state.running or place.waits_for != "memory":
+            self._alone_since = None
+            return place
+        self._alone_since = self._alone_since or time.monotonic()
+        if self._need is not None and time.monotonic() - self._alone_since >= ALONE_S:
+            raise CapacityError(_refusal(self.settings, self._need, capacity))
+        return place
 
     def release(self) -> None:
         """Give back what it holds, or leave the queue; harmless when it has done so, or never asked."""

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,23 @@ def test_what_can_never_fit_is_refused_with_the_numbers(settings: Settings) -> N
     with pytest.raises(CapacityError, match=message):
         Admission(settings, "huge", "daily").ask(huge)
     assert resource_events(settings, "huge") == []
+
+
+def test_who_waits_for_memory_that_no_training_holds_gives_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while: other programs may give it back."""
+    monkeypatch.setattr("mlops_tasks.training.admission.ALONE_S", 0.3)
+    holder, waiting = Admission(settings, "one", "daily"), Admission(settings, "two", "daily")
+    holder.ask(replace(NEED, model_mb=500.0))
+    assert waiting.ask(NEED).waits_for == "memory"
+    less = settings.model_copy(update={"training": settings.training.model_copy(update={"memory_limit_mb": 399.0})})
+    holder.settings = waiting.settings = less
+    holder.release()
+    assert waiting.look().reason == "it wants 400 MB, and 399 MB are free"
+    time.sleep(0.35)
+    with pytest.raises(CapacityError, match="allows 399 MB"):
+        waiting.look()
 
 
 def test_a_killed_holder_frees_its_place(settings: Settings) -> None:
