@@ -25,6 +25,7 @@ from mlops_tasks.files import digest_of, folder_lock
 from mlops_tasks.registry.client import connect, experiment_id, quoted, registry_errors
 from mlops_tasks.registry.lineage import LINEAGE_FILE, lineage_document
 from mlops_tasks.registry.training_record import SEGMENTS, TrainingRecord
+from mlops_tasks.training.model_zoo.families import PACKAGES
 
 log = logging.getLogger(__name__)
 
@@ -202,12 +203,18 @@ def _log_model(client: MlflowClient, experiment: str, run_id: str, record: Train
             data_path=str(record.artefact),
             signature=_signature(record),
             mlflow_model=meta,
-            pip_requirements=[f"{name}=={package_version(name)}" for name in ("lightgbm", "numpy", "pandas")],
+            pip_requirements=_requirements(record),
         )
         client.log_model_artifacts(logged.model_id, str(path))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
     return str(logged.model_id)
+
+
+def _requirements(record: TrainingRecord) -> list[str]:
+    """The versions that the artefact was made with; without the build of the machine (`+cpu`)."""
+    names = (*PACKAGES[record.manifest["family"]], "numpy", "pandas")
+    return [f"{name}=={package_version(name).partition('+')[0]}" for name in names]
 
 
 def _signature(record: TrainingRecord) -> ModelSignature:

@@ -1,6 +1,7 @@
 """Logging a training to a real MLflow on SQLite."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 from mlflow.artifacts import load_dict
@@ -12,6 +13,7 @@ from mlops_tasks.registry.client import EXPERIMENT, connect, experiment_id
 from mlops_tasks.registry.models import get_run_id, get_tags
 from mlops_tasks.registry.runs import CERTIFICATE_FILE, log_run
 from mlops_tasks.training.certificate import certificate_of
+from mlops_tasks.training.model_zoo.families import FAMILIES, PACKAGES
 from tests.operation import certify_training, learning_data
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec, make_training
@@ -59,6 +61,24 @@ def test_the_logged_model_has_a_signature_metrics_and_no_pickle(settings: Settin
     paths = [p for p in (settings.home / "mlflow" / "artifacts").rglob("*") if p.is_file()]
     assert not [p for p in paths if p.suffix in {".pkl", ".pickle", ".joblib"}]
     assert {"model.json", "model.txt", "processors.json", "MLmodel"} <= {p.name for p in paths}
+
+
+@pytest.mark.parametrize(("family", "needed"), [("lightgbm", "lightgbm"), ("linear", "pyqlib"), ("network", "torch")])
+def test_the_logged_model_names_what_reads_it(settings: Settings, family: str, needed: str) -> None:
+    """Its requirements are those of its family, in versions that an index has: without the build of this machine."""
+    spec = Spec(model=family, window=5 if family == "network" else 1)
+    make_training(settings, spec)
+    log_run(settings, spec.key)
+    (path,) = (settings.home / "mlflow" / "artifacts").rglob("requirements.txt")
+    names = dict(line.split("==") for line in path.read_text().splitlines())
+    assert {needed, "numpy", "pandas", "mlflow"} <= names.keys()
+    assert all("+" not in version for version in names.values())
+
+
+def test_every_family_says_what_it_is_read_with() -> None:
+    """The distributions are installed under the names that are given."""
+    assert PACKAGES.keys() == FAMILIES.keys()
+    assert all(version(name) for names in PACKAGES.values() for name in names)
 
 
 def test_logging_twice_is_one_run(settings: Settings) -> None:

@@ -12,6 +12,16 @@ FAMILIES: Mapping[str, str] = {
 }
 """Family name to its class, imported when it is needed: some bring heavy libraries."""
 
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "lightgbm": ("lightgbm",),
+    "xgboost": ("xgboost-cpu",),
+    "linear": ("pyqlib",),
+    "network": ("torch", "safetensors"),
+    "sklearn": ("scikit-learn", "skops"),
+    "qlib": ("pyqlib",),
+}
+"""Distributions that a family's artefacts are read with, beside NumPy and pandas."""
+
 CLASS_OF: Mapping[str, str] = {
     "network": "torch.nn.Module",
     "sklearn": "scikit-learn regressor",
