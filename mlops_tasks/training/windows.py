@@ -52,7 +52,7 @@ class PanelWindows:
     @classmethod
     def of(cls, rows: FloatArray, day: IntArray, instrument: IntArray, window: int) -> "PanelWindows":
         """Index the rows of a panel; `day` and `instrument` are codes from 0."""
-        shape = (int(instrument.max(initial=-1)) + 1, window + int(day.max(initial=-1)))
+        shape = (int(instrument.max(initial=-1)) + 1, window + int(day.max(initial=0)))
         position = np.full(shape, NO_BAR, dtype=np.int32)
         position[instrument, day + (window - 1)] = np.arange(len(rows), dtype=np.int32)
         return cls(np.ascontiguousarray(rows), position, day, instrument, window)

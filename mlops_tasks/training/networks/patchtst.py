@@ -22,12 +22,12 @@ from mlops_tasks.training.networks.layers import (
 class PatchTSTConfig:
     """Architecture of a `PatchTST`."""
 
-    patch_length: int = 10
-    stride: int = 10
-    d_model: int = 16
+    patch_length: int = 16
+    stride: int = 8
+    d_model: int = 8
     heads: int = 1
     layers: int = 1
-    feedforward: int = 32
+    feedforward: int = 16
     channel_size: int = 4
     """Numbers that a channel's patches are summed up in, before the channels meet."""
     hidden_size: int = 64
@@ -58,7 +58,7 @@ class PatchTST(nn.Module):
     normalisation stands where the authors' code normalises over the batch. `instance_norm` is the paper's, after Kim et
     al., "Reversible instance normalization", ICLR 2022, without its learned scale; there is nothing to reverse it on.
 
-    Cost: a row is features x patches tokens (158 x 3 with the defaults, Alpha158 and 20 days), against a
+    Cost: a row is features x patches tokens (158 x 2 with the defaults, Alpha158 and 20 days), against a
     Transformer's one a day; that is what keeps the defaults so narrow.
     """
 
