@@ -28,7 +28,7 @@ from mlops_tasks.training.session import Links, TrainingSession
 
 log = logging.getLogger(__name__)
 
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 """Raise it when the same plan would train another model: training keys depend on it."""
 
 
