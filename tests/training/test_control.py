@@ -57,9 +57,9 @@ def market(base: SmallMarket, tmp_path: Path) -> SmallMarket:
     return base.copy(tmp_path / "home")
 
 
-def kinds(market: SmallMarket, handle: TrainingHandle) -> list[str]:
+def kinds(market: SmallMarket, run_id: str) -> list[str]:
     """Of a run's events, without the samples of what it uses: these come when it is time."""
-    return [event.kind for event in read_events(market.settings, handle.run_id) if event.kind != "resources"]
+    return [event.kind for event in read_events(market.settings, run_id) if event.kind != "resources"]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -92,13 +92,13 @@ def test_a_paused_training_waits_and_ends_as_the_undisturbed_one(market: SmallMa
     command_run(market.settings, handle.run_id, "pause", "me")
     wait_for(lambda: run_progress(market.settings, handle.run_id).state == "paused")
     paused = run_progress(market.settings, handle.run_id)
-    assert kinds(market, handle)[-2:] == ["checkpoint", "paused"]
+    assert kinds(market, handle.run_id)[-2:] == ["checkpoint", "paused"]
     time.sleep(0.7)
     assert run_progress(market.settings, handle.run_id).iteration == paused.iteration
     command_run(market.settings, handle.run_id, "resume", "me")
     thread.join()
     assert contents(outcome[0]) == calm
-    count = Counter(kinds(market, handle))
+    count = Counter(kinds(market, handle.run_id))
     assert (count["iteration"], count["paused"], count["resumed"], count["finished"]) == (LAST, 1, 1, 1)
     assert not any(market.settings.checkpoints_dir.iterdir())
     assert not any(market.settings.training_runs_dir.iterdir())
@@ -159,7 +159,7 @@ def test_a_training_that_dies_in_native_code_failed(market: SmallMarket) -> None
     handle = market.start_config(config().model_copy(update={"family": "dying"}))
     with pytest.raises(StageError, match="ended by SIGABRT"):
         handle.supervise()
-    assert kinds(market, handle) == ["created", "stage", "stage", "stage", "iteration", "failed"]
+    assert kinds(market, handle.run_id) == ["created", "stage", "stage", "stage", "iteration", "failed"]
 
 
 def test_a_diverging_training_failed_with_its_events(market: SmallMarket) -> None:
@@ -186,7 +186,7 @@ def test_the_same_training_twice_at_once_is_trained_once(market: SmallMarket, ca
     assert [contents(folder) for folder in folders] == [calm]
     endings = [run_progress(market.settings, handle.run_id).ending for handle in handles]
     assert sorted(ending["reused"] for ending in endings) == [False, True]
-    assert sorted(kinds(market, handle).count("iteration") for handle in handles) == [0, LAST]
+    assert sorted(kinds(market, handle.run_id).count("iteration") for handle in handles) == [0, LAST]
 
 
 def test_a_run_is_lost_when_its_caller_is_gone(market: SmallMarket) -> None:
@@ -201,7 +201,7 @@ def test_a_run_is_lost_when_its_caller_is_gone(market: SmallMarket) -> None:
     assert end_lost_runs(market.settings) == [run_id]
     assert end_lost_runs(market.settings) == []
     events = read_events(market.settings, run_id)
-    assert [event.kind for event in events[:5]] == ["created", "stage", "stage", "stage", "iteration"]
+    assert kinds(market, run_id)[:5] == ["created", "stage", "stage", "stage", "iteration"]
     assert events[-1].kind == "failed"
     assert "lost" in events[-1].payload["reason"]
     assert run_progress(market.settings, waiting.run_id).state == "queued"
