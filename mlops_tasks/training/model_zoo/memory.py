@@ -35,17 +35,22 @@ def five_copies(hyperparameters: Mapping[str, Any], rows: int, features: int) ->
 
 
 def network_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-    """The index of windows, and what a part of a batch keeps for its backward pass.
+    """The index of windows, the weights and their copies, and what a part of a batch takes on its way forth and back.
 
-    That is roughly, for each of the part's windows and days, its features and some twenty vectors a layer; measured on
-    the zoo's networks it is an upper bound.
+    A token (a day; of PatchTST a patch of each feature) takes its input four times, and in each layer 32 vectors of the
+    network's width. Measured on the zoo's networks that is above the peak, and at most three times as much.
     """
-    given = {"window": 20, "batch_size": 256, "micro_batch_size": 128, **hyperparameters}
+    given = {"window": 20, "batch_size": 256, "micro_batch_size": 128, "layers": 1, "feedforward": 0, **hyperparameters}
     part = min(given["micro_batch_size"] or given["batch_size"], given["batch_size"])
-    sizes = [given.get(name, 0) for name in ("d_model", "hidden_size", "feedforward", "d_inner")]
-    tokens = features if "patch_length" in given else 1
-    width = tokens * 20 * given.get("layers", 1) * max([64, *sizes])
-    return int(rows * 40 + 4 * part * given["window"] * (features * 4 + width))
+    tokens, inputs = given["window"], features
+    width = max(given.get(name, 0) for name in ("d_model", "hidden_size", "d_inner")) or 64
+    if "patch_length" in given:
+        tokens = features * ((given["window"] - given["patch_length"]) // given["stride"] + 2)
+        inputs, width = given["patch_length"], given["d_model"]
+    vectors = 32 * width * given.get("top_k", 1) + 4 * given["feedforward"]
+    weights = features * width + given["layers"] * width * (4 * width + 2 * given["feedforward"])
+    numbers = 5 * weights + part * tokens * (4 * inputs + given["layers"] * vectors)
+    return int(rows * 40 + _COPY * numbers)
 
 
 FORMULAS: Mapping[str, Formula] = {

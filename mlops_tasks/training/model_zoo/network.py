@@ -97,16 +97,15 @@ class NetworkFamily:
             if restored is not None:
                 training.read(restored.folder / STATE)
             session.expect(trainer.epochs)
-            for done in range(training.epochs_done + 1, trainer.epochs + 1):
+            while training.epochs_done < trainer.epochs and not session.monitor.stopped:
                 loss = training.epoch()
+                done = training.epochs_done
                 verdict = session.iteration(
                     done, {"train.loss": loss, **metrics.evaluate(training.score(metrics.rows))}
                 )
                 if verdict.is_best:
                     training.keep()
                 session.checkpoint(done, lambda folder: training.write(folder / STATE))
-                if verdict.stop:
-                    break
             # Without a metric to compare by, no epoch was the best one: the last is kept.
             self.weights = training.best if session.best_iteration else copied(training.network)
             training.network.load_state_dict(self.weights)

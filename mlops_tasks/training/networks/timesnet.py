@@ -10,6 +10,9 @@ from torch.nn import functional
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.training.networks.layers import Dropout, Embedding
 
+SCORED_TOGETHER = 16
+"""Rows of a convolution that scores."""
+
 
 @dataclass(frozen=True)
 class TimesNetConfig:
@@ -88,18 +91,27 @@ class TimesBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, steps, d_model) -> the same."""
-        batch, steps, _ = x.shape
         periods, amplitudes = dominant_periods(x, self.top_k)
         order = periods.flatten().argsort(stable=True)
         # Pair `order[n]` is period `order % top_k` of row `order // top_k`; a period's pairs lie together.
         found, counts = periods.flatten().unique(return_counts=True)
         groups = x[order // self.top_k].split(counts.tolist())
-        seen = [
-            unfold(self.look(fold(rows, period)), steps) for rows, period in zip(groups, found.tolist(), strict=True)
-        ]
-        by_period = torch.cat(seen)[order.argsort()].unflatten(0, (batch, self.top_k))
+        seen = [self._seen(rows, period) for rows, period in zip(groups, found.tolist(), strict=True)]
+        by_period = torch.cat(seen)[order.argsort()].unflatten(0, (len(x), self.top_k))
         weights = amplitudes.softmax(1).to(by_period.dtype)
         return x + torch.einsum("bktc,bk->btc", by_period, weights)
+
+    def _seen(self, rows: Tensor, period: int) -> Tensor:
+        """What is seen of rows folded at one period, (rows, steps, d_model).
+
+        When it scores, always `SCORED_TOGETHER` at a time, empty ones added: how a convolution sums may depend on how
+        many rows it has, and a score must not depend on how many others have the same period.
+        """
+        if self.training:
+            return unfold(self.look(fold(rows, period)), rows.shape[1])
+        full = functional.pad(rows, (0, 0, 0, 0, 0, -len(rows) % SCORED_TOGETHER))
+        parts = [self.look(fold(part, period)) for part in full.split(SCORED_TOGETHER)]
+        return unfold(torch.cat(parts), rows.shape[1])[: len(rows)]
 
 
 class TimesNet(nn.Module):
