@@ -19,6 +19,7 @@ from mlops_tasks.training.problem import LearningProblem, learning_problem
 from mlops_tasks.training.processors import FittedProcessors
 from mlops_tasks.training.session import Links, TrainingSession
 from mlops_tasks.training.stopping import StoppingConfig
+from tests.benchmarks.processes import in_process
 from tests.planted import Planted, Shape, plant
 from tests.training.descent import SmallMarket
 
@@ -182,3 +183,12 @@ def test_a_run_that_diverges_ends_as_failed_with_its_events(tmp_path) -> None:
     assert events[-1].kind == "failed"
     assert f"at iteration {rounds[-1]}" in events[-1].payload["reason"]
     assert not list(market.settings.training_dir.glob("*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [30_000, 120_000])
+@pytest.mark.parametrize("model", ["lightgbm", "xgboost", "linear"])
+def test_the_estimated_memory_is_an_upper_bound_within_a_factor_of_two(model: str, rows: int) -> None:
+    """Of the measured peak of a fit in a process of its own."""
+    found = in_process("tests.training.peak", model, rows)
+    assert found["peak"] <= found["estimate"] <= 2 * found["peak"]

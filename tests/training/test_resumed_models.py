@@ -1,6 +1,7 @@
 """Models of the zoo that go on from a checkpoint are the undisturbed ones bit for bit: after SIGKILL, at any round."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def test_a_killed_linear_training_ends_in_the_same_bytes(base: SmallMarket, tmp_
     def fits(run_id: str) -> bool:
         journal = RunFolder.of(market.settings, run_id).journal
         while '"stage": "fit"' not in (journal.read_text() if journal.is_file() else ""):
-            pass
+            time.sleep(0.02)
         return True
 
     killed(market, given, fits)

@@ -12,7 +12,7 @@ from qlib.contrib.model.linear import LinearModel
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import read_json, write_json
 from mlops_tasks.training.model_zoo.family import FitResult, FloatArray, Predictor
-from mlops_tasks.training.model_zoo.memory import three_copies
+from mlops_tasks.training.model_zoo.memory import five_copies
 from mlops_tasks.training.problem import LearningProblem
 from mlops_tasks.training.session import TrainingSession
 
@@ -48,7 +48,7 @@ class LinearFamily:
     @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
         """See `memory.py`."""
-        return three_copies(hyperparameters, rows, features)
+        return five_copies(hyperparameters, rows, features)
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,24 @@ Formula = Callable[[Mapping[str, Any], int, int], int]
 
 _COPY = 4
 """Bytes of a float32 value."""
+_BINS = 256
+"""Of a feature's values, in both libraries."""
 
 
 def lightgbm_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-    """The copy of the learning rows, their bins, gradients and scores."""
-    return rows * (features * (_COPY + 1) + 32)
+    """The copy of the learning rows, their bins, gradients and scores; a histogram a leaf; the trees and their text."""
+    given = {"num_leaves": 31, "max_depth": -1, "num_boost_round": 100, **hyperparameters}
+    depth = given["max_depth"]
+    leaves = min(given["num_leaves"], 2**depth) if depth > 0 else given["num_leaves"]
+    return int(rows * (features * 11 + 64) + 20 * leaves * _BINS * features + 400 * leaves * given["num_boost_round"])
 
 
 def xgboost_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-    """The copy of the learning rows, their bins, gradients and scores, and histograms of a tree's nodes."""
-    nodes, bins = 2 ** int(hyperparameters.get("max_depth", 8)), int(hyperparameters.get("max_bin", 256))
-    return int(rows * (features * (_COPY + 6) + 48) + 16 * nodes * bins * features)
+    """The copy of the learning rows, their bins, gradients and scores; histograms of the leaves that rows can fill."""
+    given = {"max_depth": 6, "max_bin": _BINS, "min_child_weight": 1.0, "num_boost_round": 100, **hyperparameters}
+    leaves = min(2 ** given["max_depth"], rows / max(given["min_child_weight"], 1.0))
+    trees = 400 * leaves * given["num_boost_round"]
+    return int(rows * (features * 6 + 64) + 29 * leaves * given["max_bin"] * features + trees)
 
 
 def three_copies(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
@@ -56,7 +63,7 @@ def network_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) 
 FORMULAS: Mapping[str, Formula] = {
     "lightgbm": lightgbm_bytes,
     "xgboost": xgboost_bytes,
-    "linear": three_copies,
+    "linear": five_copies,
     "qlib": five_copies,
     "network": network_bytes,
 }
