@@ -1,13 +1,14 @@
 """Hyper-parameters as JSON Schema: a value is checked against its schema, and the schema against a closed list.
 
 JSON Schema ignores keywords that it does not know, so that `minmum: 2` would check nothing; here it is an error.
+
+The few keywords that are left are checked here, with the answers of the package jsonschema (a test compares them):
+every light process reads the zoo, and importing that package takes seconds.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-
-from jsonschema import Draft202012Validator
 
 from mlops_tasks.errors import ConfigError, hint
 
@@ -23,29 +24,55 @@ _TYPES: Mapping[str, str] = {
 }
 _LIMITS = {"exclusiveMinimum": "above", "minimum": "not below", "exclusiveMaximum": "below", "maximum": "not above"}
 _LENGTHS = {"minItems": "of at least", "maxItems": "of at most"}
-_TYPE = {"enum": list(_TYPES)}
-_NUMBER = {"type": "number"}
-_LENGTH = {"type": "integer", "minimum": 0}
-_VALUE: Mapping[str, Any] = {
-    "type": {"anyOf": [_TYPE, {"type": "array", "items": _TYPE, "minItems": 1, "uniqueItems": True}]},
-    "enum": {"type": "array", "minItems": 1},
-    "minimum": _NUMBER,
-    "maximum": _NUMBER,
-    "exclusiveMinimum": _NUMBER,
-    "exclusiveMaximum": _NUMBER,
-    "minItems": _LENGTH,
-    "maxItems": _LENGTH,
-    "items": {"type": "object"},
+Check = Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_integer(value: Any) -> bool:
+    return _is_number(value) and (isinstance(value, int) or value.is_integer())
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_length(value: Any) -> bool:
+    return _is_integer(value) and value >= 0
+
+
+def _names_types(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in _TYPES
+    return isinstance(value, list) and 0 < len(value) == len({*map(str, value)}) and all(map(_names_types, value))
+
+
+_IS: Mapping[str, Check] = {
+    "integer": _is_integer,
+    "number": _is_number,
+    "string": _is_text,
+    "boolean": lambda value: isinstance(value, bool),
+    "array": lambda value: isinstance(value, list),
+    "null": lambda value: value is None,
 }
-"""Keywords that a value is checked by, and the schema of each."""
-_ABOUT: Mapping[str, Any] = {
-    "default": {},
-    "title": {"type": "string"},
-    "description": {"type": "string"},
-    "advanced": {"type": "boolean"},
-    "search": {"enum": ["log", "linear", "categorical"]},
-    "low": _NUMBER,
-    "high": _NUMBER,
+_VALUE: Mapping[str, Check] = {
+    "type": _names_types,
+    "enum": lambda value: isinstance(value, list) and bool(value),
+    **dict.fromkeys(_LIMITS, _is_number),
+    **dict.fromkeys(_LENGTHS, _is_length),
+    "items": lambda value: isinstance(value, dict),
+}
+"""Keywords that a value is checked by, and what each may be."""
+_ABOUT: Mapping[str, Check] = {
+    "default": lambda value: True,
+    "title": _is_text,
+    "description": _is_text,
+    "advanced": _IS["boolean"],
+    "search": lambda value: value in ("log", "linear", "categorical"),
+    "low": _is_number,
+    "high": _is_number,
 }
 """Keywords that say more about a hyper-parameter."""
 
@@ -88,7 +115,7 @@ def check_value(path: str, schema: Schema, value: Any) -> Any:
         The value is not allowed; says what is.
     """
     rules = _rules(schema)
-    if not _finite(value) or not Draft202012Validator(rules).is_valid(value):
+    if not _finite(value) or not fits(rules, value):
         default = f", or leave it out for {schema['default']!r}" if "default" in schema else ""
         raise ConfigError(f"{path}: expected {allowed(schema)}, got {value!r}; correct it{default}")
     return _typed(rules, value)
@@ -114,11 +141,41 @@ def types_of(schema: Schema) -> list[str]:
     return [found] if isinstance(found, str) else list(found)
 
 
-def _check_keywords(path: str, schema: Schema, known: Mapping[str, Any]) -> None:
+def fits(schema: Schema, value: Any) -> bool:
+    """Whether a JSON value is what a schema of the keywords `_VALUE` allows."""
+    types = types_of(schema)
+    if types and not any(_IS[name](value) for name in types):
+        return False
+    if "enum" in schema and not any(_equal(value, word) for word in schema["enum"]):
+        return False
+    if _is_number(value) and not _within(schema, value):
+        return False
+    if not isinstance(value, list):
+        return True
+    enough = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+    return enough and all(fits(schema.get("items", {}), each) for each in value)
+
+
+def _within(schema: Schema, value: float) -> bool:
+    return (
+        schema.get("minimum", value) <= value <= schema.get("maximum", value)
+        and not value <= schema.get("exclusiveMinimum", -math.inf)
+        and not value >= schema.get("exclusiveMaximum", math.inf)
+    )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """As JSON compares: 1 is 1.0, and neither is true."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _check_keywords(path: str, schema: Schema, known: Mapping[str, Check]) -> None:
     for name, value in schema.items():
         if name not in known:
             raise ConfigError(f"{path}.{name}: unknown keyword; {hint(str(name), known)}")
-        if not Draft202012Validator(known[name]).is_valid(value):
+        if not known[name](value):
             raise ConfigError(f"{path}.{name}: {value!r} is no value of this keyword; correct it")
     if "items" in schema:
         _check_keywords(f"{path}.items", schema["items"], _VALUE)
