@@ -25,11 +25,25 @@ class LinearFamily:
     model: Any
 
     def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
-        """Solve once; there is no iteration and so no curve."""
-        self.model = LinearModel(**session.config.hyperparameters)
+        """Solve once; there is no iteration and so no curve.
+
+        Raises
+        ------
+        TrainingError
+            A coefficient is not finite, or the penalty leaves none.
+        """
+        parameters = dict(session.config.hyperparameters)
+        if parameters["estimator"] == "ols":
+            parameters["alpha"] = 0.0  # a search varies both
+        self.model = LinearModel(**parameters)
         self.model.fit(problem.dataset)
         if not np.isfinite(self.model.coef_).all():
             raise TrainingError("linear model: a coefficient is not finite; check the features for overflow")
+        if not np.any(self.model.coef_):
+            raise TrainingError(
+                f"linear model: {parameters['estimator']} with alpha {parameters['alpha']:g} leaves no factor; lower "
+                f"hyperparameters.{session.config.model}.alpha"
+            )
         return FitResult(importance=dict(zip(problem.names, map(float, np.abs(self.model.coef_)), strict=True)))
 
     def save(self, folder: Path) -> None:
