@@ -16,7 +16,7 @@ from mlops_tasks.tuning.data_profile import profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
 from mlops_tasks.tuning.report import write_study
 from mlops_tasks.tuning.selector import Constraints, select_algorithm
-from mlops_tasks.tuning.study import AUTO, StudyConfig, study_config
+from mlops_tasks.tuning.study import AUTO, StudyConfig, searched, study_config
 from mlops_tasks.tuning.trial import without_test
 
 log = logging.getLogger(__name__)
@@ -60,12 +60,13 @@ def choose_algorithm_task(*, plan: dict[str, Any], features: dict[str, Any], sea
 
     Returns
     -------
-    `model`, `first` (overrides that are tried first) and `reasons`; the whole profile and ranking are written to
+    `model`, `first` (overrides that are tried first), `fixed` (overrides that no trial varies, such as the days of a
+    window) and `reasons`; the whole profile and ranking are written to
     `<home>/tuning/recommendations/<data_version>.json`.
     """
     models = list(plan["models"])
     if len(models) == 1:
-        return {"model": models[0], "first": [], "reasons": ["the form names it"]}
+        return {"model": models[0], "first": [], "fixed": {}, "reasons": ["the form names it"]}
     settings = load_settings()
     data = _data(settings, RunPlan.model_validate(plan), features)
     limit = search.get("memory_mb")
@@ -78,8 +79,15 @@ def choose_algorithm_task(*, plan: dict[str, Any], features: dict[str, Any], sea
     log.info("%s", found.summary)
     for reason in best.reasons:
         log.info("%s: %s", best.model, reason)
-    first = [dict(best.hyperparameters)] if best.hyperparameters else []
-    return {"model": best.model, "first": first, "reasons": [found.summary, *best.reasons]}
+    free = searched(model_zoo(settings)[best.model], search.get("fixed", {}))
+    first = {name: value for name, value in best.hyperparameters.items() if name in free}
+    fixed = {name: value for name, value in best.hyperparameters.items() if name not in free}
+    return {
+        "model": best.model,
+        "first": [first] if first else [],
+        "fixed": fixed,
+        "reasons": [found.summary, *best.reasons],
+    }
 
 
 def create_study_task(
@@ -87,7 +95,8 @@ def create_study_task(
 ) -> dict[str, Any]:
     """Create the study, or find the same one; returns its name, whether it was there, and a number for each worker."""
     settings = load_settings()
-    config = study_config(settings, {**search, "model": choice["model"], "first": choice["first"]})
+    fixed = {**choice["fixed"], **search.get("fixed", {})}
+    config = study_config(settings, {**search, "model": choice["model"], "first": choice["first"], "fixed": fixed})
     optimizer = HyperparameterOptimizer(settings, config, _subject(plan, features))
     begun = len(optimizer.study.get_trials(deepcopy=False))
     count = settings.tuning.workers if optimizer.shared else 1

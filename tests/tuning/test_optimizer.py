@@ -306,6 +306,26 @@ def test_workers_in_postgresql_share_a_budget_and_none_of_it_is_lost_when_one_is
 
 
 @pytest.mark.usefixtures("pointer_zoo")
+def test_a_search_in_sqlite_goes_on_after_a_kill(tmp_path):
+    """The trial under way is failed and tried again, the finished ones stay, and the budget is kept."""
+    config = {"trials": 4, "fixed": {"step_s": 0.1}, "pruner": "none"}
+    found = optimizer(settings_of(tmp_path), config)
+    worker = start_worker(tmp_path, "", config)
+    try:
+        let_go([worker])
+        wait_for_running(found, 1)
+    finally:
+        worker.kill()
+        worker.wait()
+    before = [trial for trial in found.study.trials if trial.state.name == "COMPLETE"]
+    assert found.run(PLANTED.data) == 4 - len(before)
+    trials = found.study.trials
+    lost = [trial.number for trial in trials if trial.state.name == "FAIL"]
+    assert [t.user_attrs[RETRY_OF] for t in trials if RETRY_OF in t.user_attrs] == lost and len(lost) == 1
+    assert sum(trial.state.name == "COMPLETE" for trial in trials) == 4
+
+
+@pytest.mark.usefixtures("pointer_zoo")
 def test_studies_lie_beside_the_state_in_a_schema_of_their_own(tmp_path):
     """Both keep a table `alembic_version`; neither takes the other's for its own."""
     with postgres_schema() as url:

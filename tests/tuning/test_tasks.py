@@ -11,6 +11,7 @@ from mlops_tasks.files import read_json
 from mlops_tasks.process import stage_function
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect
 from mlops_tasks.state.trials import trials_of
+from mlops_tasks.tuning.optimizer import HyperparameterOptimizer
 from tests.operation import publish_vintage
 
 TRIALS = 4
@@ -69,6 +70,39 @@ def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
     gate = stage_function("registry.gate_challenger")(challenger=registered)
     assert gate["search"]["trials"] == TRIALS
     assert gate["decision"] == "reject", "random walks foretell nothing"
+
+
+def trained_rank_ic(given, finished):
+    """Mean rank IC on validation days of the best configuration, trained by the engine."""
+    certificate = stage_function("training.certify")(**given)
+    trained = stage_function("training.train")(
+        plan=finished["plan"], features=given["features"], certificate=certificate, model=finished["model"]
+    )
+    return stage_function("evaluation.evaluate")(training_key=trained["training_key"])["metrics"]["valid_rank_ic_mean"]
+
+
+def test_a_model_that_looks_back_on_a_window_is_searched_as_it_is_trained(home):
+    """What its trials see of the days before train is what the engine's training sees: the same rank IC."""
+    small = {"window": 5, "hidden_size": 8, "epochs": 1, "batch_size": 256}
+    given, _, finished = searched(home[1], model="gru", fixed=small, trials=2, pruner="none")
+    best = trials_of(load_settings(), finished["study"])[finished["best"]]
+    assert finished["plan"]["hyperparameters"]["gru"]["window"] == 5
+    assert best.result["rank_ic"] != 0
+    assert trained_rank_ic(given, finished) == pytest.approx(best.result["rank_ic"], abs=1e-12)
+
+
+def test_what_the_selector_says_of_a_window_holds_for_every_trial(home):
+    """The days of a window are not searched, so they are fixed; what the form fixes comes first."""
+    given = {"plan": stage_function("tuning.plan")(model="gru")["plan"], "features": home[1]}
+    choice = {"model": "gru", "first": [{"hidden_size": 32}], "fixed": {"window": 10}, "reasons": []}
+    create = stage_function("tuning.create_study")
+    mine, advised = (
+        HyperparameterOptimizer.load(load_settings(), create(**given, search=search, choice=choice)["study"])
+        for search in ({"fixed": {"window": 7}}, {})
+    )
+    assert (mine.window, advised.window) == (7, 10)
+    waiting = [trial.system_attrs["fixed_params"]["hidden_size"] for trial in advised.study.trials]
+    assert waiting == [64, 32]
 
 
 def test_a_study_is_logged_once_with_a_run_for_each_trial(tuned):
