@@ -1,0 +1,164 @@
+"""LightGBM through our engine against bare lightgbm.train: same matrix, parameters, threads and rounds.
+
+Ours is a run as in operation: a supervised process of its own, events carried into a database, losses and ICs of every
+round, checkpoints, the kept model as text. Compared is its fit stage, from the processed matrix to the model, against
+binning and `lightgbm.train` with the same two segments evaluated, also in a process of its own. Both take turns, the
+fastest of each counts. Ratio: bare / ours; 0.95 is the least that is allowed. `median_ratio` and `cpu_ratio` (processor
+seconds of both) say how much of it is the machine's noise.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightgbm
+import numpy as np
+
+from mlops_tasks.config import Settings, SyntheticSettings, TrainingSettings
+from mlops_tasks.data.sources.synthetic import synthetic_bars
+from mlops_tasks.data.vintages import write_vintage
+from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.files import read_json, write_json
+from mlops_tasks.training import fit, supervision
+from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.training.dataset import fit_processors, load_learning_data
+from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
+from mlops_tasks.training.events import read_events
+from mlops_tasks.training.model_zoo.lightgbm import LightGBMFamily
+from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.training.problem import LearningProblem, learning_problem
+from mlops_tasks.training.session import TrainingSession
+from tests.benchmarks.processes import in_process
+
+MODULE = "tests.benchmarks.bench_train_gbdt"
+MARKET = SyntheticSettings(instruments=300, days=1120, signal_strength=0.1)
+"""A little more than 200,000 rows to learn from, 158 factors."""
+ROUNDS = 120
+THREADS = 1
+REPEATS = 3
+TIMES = "fit_seconds.json"
+
+
+def run() -> dict[str, Any]:
+    """Both sides in turns."""
+    with tempfile.TemporaryDirectory() as home:
+        rows = in_process(MODULE, "prepare", home)
+        ours, bare = [], []
+        for _ in range(REPEATS):
+            bare.append(in_process(MODULE, "bare", home))
+            ours.append(in_process(MODULE, "ours", home))
+    fastest = {name: min(each["seconds"] for each in side) for name, side in (("ours", ours), ("peer", bare))}
+    return {
+        "name": "train_gbdt",
+        **{name: round(value, 3) for name, value in fastest.items()},
+        "unit": "s",
+        "ratio": round(fastest["peer"] / fastest["ours"], 4),
+        "median_ratio": _ratio(bare, ours, "seconds", median),
+        "cpu_ratio": _ratio(bare, ours, "cpu_seconds", min),
+        "rounds": ROUNDS,
+        "threads": THREADS,
+        **rows,
+        "events": ours[0]["events"],
+        "max_abs_diff": abs(ours[0]["valid_loss"] - bare[0]["valid_loss"]),
+    }
+
+
+def _ratio(bare: list[Any], ours: list[Any], name: str, of: Callable[[list[float]], float]) -> float:
+    return round(of([each[name] for each in bare]) / of([each[name] for each in ours]), 4)
+
+
+def settings_of(home: Path) -> Settings:
+    """Of all sides."""
+    return Settings(home=home, training=TrainingSettings(threads=THREADS))
+
+
+def configuration() -> TrainingConfig:
+    """The zoo's, of so many rounds, none of which is the last one before its time."""
+    made = resolve_config("lightgbm", {"num_boost_round": ROUNDS}, seed=1)
+    return made.model_copy(update={"stopping": made.stopping.model_copy(update={"patience": ROUNDS})})
+
+
+def prepare(home: Path) -> dict[str, int]:
+    """A vintage, its features, a plan, and the matrix of its run for the bare side."""
+    settings = settings_of(home)
+    vintage = write_vintage(settings, synthetic_bars(MARKET), None, {})
+    feature_version = FeatureStore(settings).compute(vintage, "alpha158").feature_version
+    plan = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": ["lightgbm"]})
+    write_json(home / "request.json", {"plan": plan.model_dump(mode="json"), "feature_version": feature_version})
+    data = load_learning_data(settings, plan, feature_version)
+    problem = learning_problem(data, fit_processors(data, ()), configuration().label_processor)
+    for name, segment in (("train", problem.train), ("valid", problem.valid)):
+        rows = problem.learned(segment)
+        np.savez(home / f"{name}.npz", features=problem.features[rows], label=problem.label[rows])
+    train, valid = len(problem.learned(problem.train)), len(problem.learned(problem.valid))
+    return {"train_rows": train, "valid_rows": valid, "features": problem.features.shape[1]}
+
+
+def bare(home: Path) -> dict[str, float]:
+    """`lightgbm.train` with the parameters that our side gives it."""
+    (features, label), (valid, valid_label) = (_matrix(home, name) for name in ("train", "valid"))
+    params = dict(configuration().hyperparameters)
+    del params["num_boost_round"]
+    params |= {"objective": params.pop("loss"), "seed": 1, "num_threads": THREADS, "verbosity": -1}
+    params |= {"deterministic": True, "force_row_wise": True}
+    clock = _Clock()
+    learn = lightgbm.Dataset(features, label)
+    watch = lightgbm.Dataset(valid, valid_label, reference=learn)
+    booster = lightgbm.train(params, learn, ROUNDS, valid_sets=[learn, watch], valid_names=["train", "valid"])
+    return {**clock.read(), "valid_loss": booster.best_score["valid"]["l2"]}
+
+
+def _matrix(home: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(home / f"{name}.npz") as content:
+        return content["features"], content["label"]
+
+
+def ours(home: Path) -> dict[str, Any]:
+    """A run through the engine; its folder is removed, so that the next one trains again."""
+    settings, request = settings_of(home), read_json(home / "request.json")
+    supervision.FIT_STAGE = f"{MODULE}:timed_fit_stage"
+    engine = UnifiedQlibTrainingEngine(settings)
+    handle = engine.start(RunPlan.model_validate(request["plan"]), request["feature_version"], configuration())
+    folder = handle.supervise()
+    loss = read_json(folder / "curves.json")["loss"]["valid"][-1]
+    shutil.rmtree(folder)
+    events = len(read_events(settings, handle.run_id, limit=10 * ROUNDS))
+    return {**read_json(home / TIMES), "valid_loss": loss, "events": events}
+
+
+def timed_fit_stage(*, folder: str) -> dict[str, Any]:
+    """The training process, which also writes how long its fit took."""
+
+    class Timed(LightGBMFamily):
+        def fit(self, problem: LearningProblem, session: TrainingSession) -> Any:
+            clock = _Clock()
+            result = super().fit(problem, session)
+            write_json(settings.home / TIMES, clock.read())
+            return result
+
+    settings, _ = fit.RunFolder(Path(folder)).read()
+    fit.find_family = lambda _: Timed  # type: ignore[assignment]
+    return fit.fit_stage(folder=folder)
+
+
+class _Clock:
+    """Seconds, and processor seconds of all threads, since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        """Both."""
+        seconds, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+        return {"seconds": seconds, "cpu_seconds": cpu}
+
+
+if __name__ == "__main__":
+    side = {"prepare": prepare, "bare": bare, "ours": ours}[sys.argv[1]]
+    print(json.dumps(side(Path(sys.argv[2]))))
