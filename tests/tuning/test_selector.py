@@ -80,7 +80,7 @@ def test_the_first_hyperparameters_are_valid_and_the_reasons_have_numbers():
 def test_models_that_do_not_fit_are_refused_with_the_numbers():
     """Between the two estimates one model remains; below both there is none, and the error says what to do."""
     profile = dataclasses.replace(profile_of("noise"), rows=1_000_000, features=158)
-    found = select_algorithm(profile, ZOO, Constraints(memory_bytes=1_500_000_000))
+    found = select_algorithm(profile, ZOO, Constraints(memory_bytes=2_500_000_000))
     assert set(found.refused) | {choice.model for choice in found.ranking} == set(ZOO)
     assert "GB are allowed" in found.refused["linear"]
     with pytest.raises(ConfigError, match="raise the memory limit"):
