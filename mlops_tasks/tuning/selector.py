@@ -9,7 +9,9 @@ Rules, in order:
    `trees`, models that see a window the better `history_*` landmark where history adds something at `alpha`. Networks
    of one day have no landmark: for them, and for windows where history adds nothing, the mean of `linear` and `trees`
    is assumed.
-4. Models within one standard error of the best are taken as equal, and the simpler one goes first (the rule of Breiman,
+4. Of models that see a window, those that read each column by itself, in patches, go first where there are
+   `FEW_FEATURES` columns or fewer: they learn the shape of a column's days best, at a cost that grows with the columns.
+5. Models within one standard error of the best are taken as equal, and the simpler one goes first (the rule of Breiman,
    Friedman, Olshen and Stone, Classification and Regression Trees, 1984, section 3.4.3).
 
 `docs/algorithm_selection.md` shows what the landmarks find in planted markets, and the limits of the rules.
@@ -35,6 +37,7 @@ Kind = Literal["linear", "trees", "network", "window_network", "other"]
 
 COMPLEXITY: Mapping[Kind, int] = {"linear": 0, "trees": 1, "network": 2, "window_network": 3, "other": 4}
 """What goes first between models that are expected to do equally well; `other` has no landmark and no estimate."""
+FEW_FEATURES = 20
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def select_algorithm(
     """
     constraints = constraints or Constraints()
     choices, refused = [], {}
-    for name, entry in zoo.items():
+    for name, entry in sorted(zoo.items(), key=lambda item: not _reads_patches(item[1], profile)):
         choice = _choice(name, entry, profile, constraints)
         needed = _memory(entry, choice, profile)
         if constraints.memory_bytes is not None and needed > constraints.memory_bytes:
@@ -166,8 +169,13 @@ def _first(kind: Kind, profile: DataProfile) -> dict[str, Any]:
             "reg_lambda": penalty,
         }
     if kind == "window_network":
-        return {"window": max(5, profile.history_days)}
+        return {"window": max(5, profile.history_days), "patch_length": 4, "stride": 2}
     return {}
+
+
+def _reads_patches(entry: ModelEntry, profile: DataProfile) -> bool:
+    """Whether a model reads each column by itself, and the columns are few enough for that."""
+    return "patch_length" in entry.hyperparameters and profile.features <= FEW_FEATURES
 
 
 def _advice(first: Mapping[str, Any], profile: DataProfile) -> tuple[str, ...]:

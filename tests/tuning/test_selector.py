@@ -92,3 +92,17 @@ def test_a_window_follows_the_length_of_the_memory():
     assert profile_of("periodic").history_days == 10
     assert profile_of("linear").history_days == 2
     assert np.isclose(profile_of("linear").effective_rank, 8, atol=0.2)
+
+
+def test_patches_go_first_over_few_columns():
+    """Reading a column by itself is for tens of columns; over 158, a recurrent network goes first."""
+    zoo = {name: model_zoo()[name] for name in ("linear", "lstm", "patchtst")}
+    profile = profile_of("periodic")
+    first, second = select_algorithm(profile, zoo).ranking[:2]
+    assert (first.model, second.model) == ("patchtst", "lstm")
+    assert first.hyperparameters == {"window": 10, "patch_length": 4, "stride": 2}
+    assert second.hyperparameters == {"window": 10}
+    for choice in (first, second):
+        resolve_config(choice.model, choice.hyperparameters, seed=0)
+    wide = dataclasses.replace(profile, features=158)
+    assert select_algorithm(wide, zoo).ranking[0].model == "lstm"
