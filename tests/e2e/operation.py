@@ -119,7 +119,8 @@ class Operation:
 
     @staticmethod
     def _lasting(metrics: dict[str, float]) -> dict[str, float]:
-        return {name: value for name, value in metrics.items() if "seconds" not in name}
+        """But for what a training took: time, memory, and reading and writing."""
+        return {name: value for name, value in metrics.items() if not name.endswith(("seconds", "_mb"))}
 
 
 class Killer(threading.Thread):
