@@ -18,10 +18,19 @@ from airflow.sdk import DAG, Param, task, task_group
 
 from dag_shared.assets import MARKET_DATA
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
-from dag_shared.forms import MODELS, advanced_hyperparameters_param, hyperparameters_param, models_text, segment_param
+from dag_shared.forms import (
+    MODELS,
+    advanced_hyperparameters_param,
+    hyperparameters_param,
+    machine_params,
+    models_text,
+    segment_param,
+    stopping_param,
+)
 from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL
+from mlops_tasks.training.queue_state import DAILY
 
 FEATURE_SETS = list(dict.fromkeys([SETTINGS.features.feature_set, *feature_set_names(SETTINGS)]))
 
@@ -71,7 +80,9 @@ FORM = {
     ),
     "hyperparameters": hyperparameters_param(),
     "advanced_hyperparameters": advanced_hyperparameters_param(),
+    "stopping": stopping_param(),
 }
+MACHINE = machine_params(DAILY)
 
 with DAG(
     dag_id="daily_retraining",
@@ -81,7 +92,7 @@ with DAG(
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
     tags=["training"],
-    params=FORM,
+    params={**FORM, **MACHINE},
 ) as dag:
     plan = StageOperator(task_id="plan_run", stage="training.plan", run_params=tuple(FORM))
     features = StageOperator(
@@ -110,6 +121,7 @@ with DAG(
                 "certificate": certificate.output,
                 "model": model,
             },
+            run_params=tuple(MACHINE),
             time_limit_s=SETTINGS.training.time_limit_s,
             pool=HEAVY_POOL,
         )

@@ -15,10 +15,11 @@ Search the hyper-parameters of one model on the vintage in use, train the best c
 from airflow.sdk import DAG, Param, task
 
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
-from dag_shared.forms import MODELS, models_text, searched_fields_text, segment_param
+from dag_shared.forms import MODELS, machine_params, models_text, searched_fields_text, segment_param
 from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL
+from mlops_tasks.training.queue_state import TUNING
 from mlops_tasks.tuning.study import AUTO, OBJECTIVES, PRUNERS, SAMPLERS
 
 NO_DEPLOYMENT = "none"
@@ -122,6 +123,7 @@ FORM = {
         "in `daily_retraining`, when the gate promotes it.",
     ),
 }
+MACHINE = machine_params(TUNING)
 
 with DAG(
     dag_id="tune_models",
@@ -131,7 +133,7 @@ with DAG(
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
     tags=["training"],
-    params=FORM,
+    params={**FORM, **MACHINE},
 ) as dag:
     asked = StageOperator(task_id="plan_search", stage="tuning.plan", run_params=tuple(FORM))
     plan, search = asked.output["plan"], asked.output["search"]
@@ -169,6 +171,7 @@ with DAG(
     workers = StageOperator.partial(
         task_id="run_worker",
         stage="tuning.run_worker",
+        run_params=tuple(MACHINE),
         time_limit_s=SETTINGS.tuning.time_limit_s,
         pool=HEAVY_POOL,
     ).expand(arguments=list_workers(plan, features.output, study.output))
@@ -187,6 +190,7 @@ with DAG(
             "certificate": certificate.output,
             "model": finish.output["model"],
         },
+        run_params=tuple(MACHINE),
         time_limit_s=SETTINGS.training.time_limit_s,
         pool=HEAVY_POOL,
     )

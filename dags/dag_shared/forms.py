@@ -12,6 +12,7 @@ from mlops_tasks.training.model_zoo.forms import (
     basic_fields,
     overrides_schema,
     searched_text,
+    stopping_schema,
     trainable_models,
     value_text,
 )
@@ -60,6 +61,46 @@ def advanced_hyperparameters_param() -> Param:
     """The same for the others, in a section of their own."""
     fields = {name: advanced_fields(model) for name, model in MODELS.items()}
     return _overrides_param("Advanced hyper-parameters", "Advanced", fields)
+
+
+def stopping_param() -> Param:
+    """Overrides of early stopping and of the overfitting detector, by model."""
+    entries = {name: {key: model["stopping"][key] for key in ("metric", "patience")} for name, model in MODELS.items()}
+    lines = [f"* **{name}**: `{json.dumps(entry)}`" for name, entry in entries.items()]
+    text = (
+        "When a training that goes in iterations ends: `metric` (loss, ic, rank_ic) of the validation segment, "
+        "`patience` in iterations, `min_delta`, and `overfitting` (`action` note or stop, `metric`, `gap`, `window`). As it is:\n"
+    )
+    return Param(
+        {},
+        title="Early stopping",
+        section="Advanced",
+        description_md="\n".join([text, *lines]),
+        **stopping_schema(list(MODELS)),
+    )
+
+
+def machine_params(owner: str) -> dict[str, Param]:
+    """How a run's trainings share the machine with others."""
+    return {
+        "owner": Param(
+            owner,
+            type="string",
+            pattern=r"^[\w.@-]{1,64}$",
+            title="Owner",
+            section="Machine",
+            description_md="Owners share the machine by `training.owner_weights`.",
+        ),
+        "priority": Param(
+            0,
+            type="integer",
+            minimum=-100,
+            maximum=100,
+            title="Priority",
+            section="Machine",
+            description_md="Of the owner's trainings that wait, a higher one goes first.",
+        ),
+    }
 
 
 def _overrides_param(title: str, section: str, fields_of: Mapping[str, Sequence[Field]]) -> Param:

@@ -5,14 +5,18 @@ transaction; those who wait look for their grant. What a process that was killed
 that looks.
 """
 
+import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import CapacityError
+from mlops_tasks.errors import CapacityError, StoreError
 from mlops_tasks.state.resource_requests import ASKED, GRANTED, RELEASED, Step, change_queue, newest_queue
 from mlops_tasks.training.fair_queue import FairPolicy
 from mlops_tasks.training.liveness import is_gone, this_host, this_process
@@ -21,7 +25,17 @@ from mlops_tasks.training.memory_need import MemoryNeed
 from mlops_tasks.training.queue_state import Capacity, QueueState, Request
 from mlops_tasks.training.resources import usage_of_tree
 
+log = logging.getLogger(__name__)
+
 POLICY = FairPolicy()
+
+POLL_S = 0.5
+"""How often a waiting request looks where it is."""
+LEAVE_S = 60.0
+"""How long it is tried to give back what is held, while the database does not answer."""
+
+HELD_MB = "held_mb"
+"""Of a request's holder: what its process had when it asked; the request is for what comes on top of that."""
 
 ALONE_S = 300.0
 """How long a request waits for memory that no training holds."""
@@ -53,6 +67,45 @@ class Admission:
         self._need: MemoryNeed | None = None
         self._alone_since: float | None = None
 
+    def wait(
+        self, need: MemoryNeed, tell: Callable[[Place], None], is_given_up: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Join the queue and wait for the grant; False when it was given up before.
+
+        `tell` is called with each new place. A database that does not answer meanwhile is waited for.
+
+        Raises
+        ------
+        CapacityError
+            As from `ask` and `look`.
+        """
+        place, told = self.ask(need), (0, "")
+        while not place.granted:
+            if is_given_up():
+                return False
+            if (place.position, place.waits_for) != told:
+                told = place.position, place.waits_for
+                tell(place)
+            time.sleep(POLL_S)
+            try:
+                place = self.look()
+            except (SQLAlchemyError, StoreError, OSError) as error:
+                log.warning("%s waits in the queue: the state database does not answer: %s", self.request_id, error)
+        return True
+
+    def leave(self) -> None:
+        """`release`, tried for `LEAVE_S`; what is held after that is freed when this process ends."""
+        deadline = time.monotonic() + LEAVE_S
+        while True:
+            try:
+                self.release()
+                return
+            except (SQLAlchemyError, StoreError, OSError) as error:
+                if time.monotonic() > deadline:
+                    log.error("%s: holds its resources until this process ends: %s", self.request_id, error)
+                    return
+                time.sleep(POLL_S)
+
     def ask(self, need: MemoryNeed) -> Place:
         """Join the queue; granted at once where there is room and nobody is before it.
 
@@ -72,7 +125,7 @@ class Admission:
             slots=min(self.settings.training.threads, capacity.slots),
             priority=self.priority,
             weight=self.settings.training.owner_weights.get(self.owner, 1.0),
-            holder=this_process(),
+            holder={**this_process(), HELD_MB: usage_of_tree(os.getpid()).rss_mb},
         )
         self._asked, self._need = True, need
         details = {"need": need.to_json(), "slots": request.slots, "priority": request.priority}
@@ -128,10 +181,14 @@ def machine_capacity(settings: Settings, state: QueueState) -> Capacity:
     if training.memory_limit_mb is not None:
         return Capacity(training.memory_limit_mb, slots)
     granted: dict[int, float] = {}
+    held: dict[int, float] = {}
     for each in state.running:
         pid = each.request.holder.get("pid", 0)
         granted[pid] = granted.get(pid, 0.0) + each.request.memory_mb
-    taken = (min(memory_mb, usage_of_tree(pid).rss_mb) for pid, memory_mb in granted.items() if pid)
+        held[pid] = min(held.get(pid, math.inf), each.request.holder.get(HELD_MB, 0.0))
+    taken = (
+        min(memory_mb, max(0.0, usage_of_tree(pid).rss_mb - held[pid])) for pid, memory_mb in granted.items() if pid
+    )
     return Capacity(max(0.0, available_mb() + sum(taken) - training.memory_reserve_mb), slots)
 
 

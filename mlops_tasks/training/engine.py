@@ -13,6 +13,7 @@ from mlops_tasks.training.checks import check_start
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.liveness import this_process
 from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training.queue_state import DAILY
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
 from mlops_tasks.training.supervision import Supervisor, end_lost_runs
 
@@ -47,8 +48,18 @@ class UnifiedQlibTrainingEngine:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def train(self, plan: RunPlan, feature_version: str, model: str | TrainingConfig) -> Path:
+    def train(
+        self,
+        plan: RunPlan,
+        feature_version: str,
+        model: str | TrainingConfig,
+        *,
+        owner: str = DAILY,
+        priority: int = 0,
+    ) -> Path:
         """Train one model of the plan, given by its name in the zoo or by its whole configuration.
+
+        `owner` and `priority` say how it shares the machine with other trainings, as for `start`.
 
         Returns
         -------
@@ -66,7 +77,7 @@ class UnifiedQlibTrainingEngine:
         StageTimeoutError, StageError
             The training process ran past `training.time_limit_s`, or died.
         """
-        return self.start(plan, feature_version, model).supervise()
+        return self.start(plan, feature_version, model, owner=owner, priority=priority).supervise()
 
     def start(
         self,
@@ -74,7 +85,7 @@ class UnifiedQlibTrainingEngine:
         feature_version: str,
         model: str | TrainingConfig,
         *,
-        owner: str = "daily",
+        owner: str = DAILY,
         priority: int = 0,
     ) -> TrainingHandle:
         """Check the configuration and create the run; nothing is trained before `supervise`.

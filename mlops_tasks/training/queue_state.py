@@ -11,6 +11,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+DAILY, TUNING = "daily", "tuning"
+"""Owners of trainings and of a search's trials of which nobody says whose they are."""
+
 FORECAST_S = 60.0
 """How long a request is expected to take while none has ended, in seconds."""
 _KEPT = 0.75

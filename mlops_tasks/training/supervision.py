@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_tasks import errors
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError, StageError, StoreError, TrainingCancelledError
+from mlops_tasks.errors import MlopsError, StageError, TrainingCancelledError
 from mlops_tasks.process import end_group, run_stage
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import RunEndedError, end_run, newest_training_event, open_training_runs
@@ -91,7 +91,7 @@ class Supervisor:
         finally:
             self._stopped.set()
             watcher.join()
-            self._leave_queue()
+            self._admission.leave()
             self._end({**outcome, "seconds": round(time.monotonic() - started, 3), **self._used()})
         return self._result(outcome)
 
@@ -105,36 +105,10 @@ class Supervisor:
     def _admitted(self) -> bool:
         """Wait until there is room; False when the run was cancelled before."""
         self._need = memory_need(self.settings, self.folder.read()[1])
-        place, told = self._admission.ask(self._need), (0, "")
-        while not place.granted:
-            if self._relay.cancelled_by is not None:
-                return False
-            if (place.position, place.waits_for) != told:
-                told = place.position, place.waits_for
-                self.journal.append("queued", {"position": place.position, "reason": place.reason})
-            time.sleep(TICK_S)
-            place = self._look(place)
-        return True
+        return self._admission.wait(self._need, self._tell_place, lambda: self._relay.cancelled_by is not None)
 
-    def _look(self, place: Place) -> Place:
-        """Where the run is in the queue; where it was while the database does not answer."""
-        try:
-            return self._admission.look()
-        except (SQLAlchemyError, StoreError, OSError) as error:
-            log.warning("run %s waits in the queue: the state database does not answer: %s", self.folder.run_id, error)
-            return place
-
-    def _leave_queue(self) -> None:
-        deadline = time.monotonic() + LAST_FLUSH_S
-        while True:
-            try:
-                self._admission.release()
-                return
-            except (SQLAlchemyError, StoreError, OSError) as error:
-                if time.monotonic() > deadline:
-                    log.error("run %s: holds its resources until this process ends: %s", self.folder.run_id, error)
-                    return
-                time.sleep(TICK_S)
+    def _tell_place(self, place: Place) -> None:
+        self.journal.append("queued", {"position": place.position, "reason": place.reason})
 
     def _remember(self, child: subprocess.Popen[str]) -> None:
         self._sampler = ResourceSampler(child.pid)

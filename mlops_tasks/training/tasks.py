@@ -11,6 +11,7 @@ from mlops_tasks.state.alerts import raise_alert
 from mlops_tasks.training.certificate import certificate_path, certify, record_certificate
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.training.queue_state import DAILY
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,19 @@ def certify_learning_data_task(*, plan: dict[str, Any], features: dict[str, Any]
     }
 
 
-def train_model_task(
-    *, plan: dict[str, Any], features: dict[str, Any], certificate: dict[str, Any], model: str
+def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the form says of the machine
+    *,
+    plan: dict[str, Any],
+    features: dict[str, Any],
+    certificate: dict[str, Any],
+    model: str,
+    owner: str = DAILY,
+    priority: int = 0,
 ) -> dict[str, Any]:
     """Train one model of the plan; returns its training key and folder, relative to the home folder."""
     settings = load_settings()
-    folder = UnifiedQlibTrainingEngine(settings).train(RunPlan.model_validate(plan), features["feature_version"], model)
+    engine, own_plan = UnifiedQlibTrainingEngine(settings), RunPlan.model_validate(plan)
+    folder = engine.train(own_plan, features["feature_version"], model, owner=owner, priority=priority)
     record_certificate(folder, certificate["key"])
     return {
         "training_key": folder.name,

@@ -17,9 +17,11 @@ from mlops_tasks.errors import MlopsError, StoreError, TrainingError
 from mlops_tasks.files import finite_or_none
 from mlops_tasks.state.tables import Trial as TrialRow
 from mlops_tasks.state.trials import DAILY, record_trial, trials_of
+from mlops_tasks.training.admission import Admission
 from mlops_tasks.training.configuration import TrainingConfig, resolve_config
 from mlops_tasks.training.dataset import LearningData
 from mlops_tasks.training.model_zoo.catalogue import zoo_entry
+from mlops_tasks.training.queue_state import TUNING
 from mlops_tasks.training.session import Observer
 from mlops_tasks.tuning.objectives import TrialResult, trial_result
 from mlops_tasks.tuning.samplers import pruner_of, sampler_of
@@ -34,6 +36,7 @@ from mlops_tasks.tuning.trial import (
     iteration_observer,
     joined,
     override,
+    trial_need,
     weekly_means,
 )
 
@@ -41,8 +44,9 @@ log = logging.getLogger(__name__)
 
 CONFIG, SUBJECT = "config", "subject"
 """User attributes of a study."""
-WORKER, RETRY_OF, RESULT, REASON = "worker", "retry_of", "result", "reason"
-"""User attributes of a trial: who runs it, the lost trial that it repeats, metrics and daily rank IC, why it failed."""
+WORKER, RETRY_OF, RESULT, REASON, WAITED = "worker", "retry_of", "result", "reason", "waited_s"
+"""User attributes of a trial: who runs it, the lost trial that it repeats, metrics and daily rank IC, why it failed,
+how long it waited for its turn on the machine."""
 MAX_FAILURES = 5
 """A study whose first so many configurations all fail has a cause of its own, and is ended."""
 POLL_S = 0.5
@@ -135,7 +139,7 @@ class HyperparameterOptimizer:
                 study.enqueue_trial(values, skip_if_exists=True)
         return study
 
-    def run(self, data: LearningData, stop_after: int | None = None) -> int:
+    def run(self, data: LearningData, stop_after: int | None = None, *, owner: str = TUNING, priority: int = 0) -> int:
         """Work as one worker until the budget is spent and no trial is under way; returns how many it finished.
 
         Parameters
@@ -144,6 +148,8 @@ class HyperparameterOptimizer:
             Of the study's subject. Rows of a test segment are cut off before anything is computed.
         stop_after
             Trials after which this worker ends, whatever is left.
+        owner, priority
+            How each trial shares the machine with other trainings, as for `UnifiedQlibTrainingEngine.start`.
 
         Raises
         ------
@@ -160,7 +166,8 @@ class HyperparameterOptimizer:
                 trial = self._next(study, worker)
                 if trial is None:
                     break
-                self._run_trial(study, trial, folds)
+                admission = Admission(self.settings, f"{self.name}-{trial.number}", owner, priority)
+                self._run_trial(study, trial, folds, admission)
                 finished += 1
         return finished
 
@@ -235,8 +242,7 @@ class HyperparameterOptimizer:
     def _seconds_left(self, trials: Sequence[FrozenTrial]) -> float:
         if self.config.time_s is None:
             return float("inf")
-        spent = sum(trial.duration.total_seconds() for trial in trials if trial.duration is not None)
-        return self.config.time_s - spent
+        return self.config.time_s - sum(seconds_of(trial) or 0.0 for trial in trials)
 
     def _check_failures(self, begun: Sequence[FrozenTrial]) -> None:
         first = [trial for trial in begun if trial.state != TrialState.RUNNING][:MAX_FAILURES]
@@ -246,11 +252,11 @@ class HyperparameterOptimizer:
                 f"{first[-1].user_attrs[REASON]}"
             )
 
-    def _run_trial(self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Fold]) -> None:
+    def _run_trial(self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Fold], admission: Admission) -> None:
         log.info("trial %d: %s", trial.number, trial.params)
         values: list[float] | None = None
         try:
-            result = self._measure(study, trial, folds)
+            result = self._measure(study, trial, folds, admission)
             values = [result.metrics[name] for name in self.config.objectives]
             state = TrialState.COMPLETE
             daily = {day.date().isoformat(): finite_or_none(value) for day, value in result.rank_ic.items()}
@@ -263,6 +269,8 @@ class HyperparameterOptimizer:
             state = TrialState.FAIL
             trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
             log.warning("trial %d failed: %s", trial.number, error, exc_info=not isinstance(error, MlopsError))
+        finally:
+            admission.leave()
         try:
             study.tell(trial, values, state)
         except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
@@ -270,9 +278,16 @@ class HyperparameterOptimizer:
             return
         record_trial(self.settings, self._row(study.get_trials(deepcopy=False)[trial.number]))
 
-    def _measure(self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Fold]) -> TrialResult:
+    def _measure(
+        self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Fold], admission: Admission
+    ) -> TrialResult:
         config = override(self.base, trial.params)
         self._check_memory(folds, config)
+        asked = time.monotonic()
+        admission.wait(
+            trial_need(folds, config), lambda place: log.info("trial %d waits: %s", trial.number, place.reason)
+        )
+        trial.set_user_attr(WAITED, round(time.monotonic() - asked, 3))
         observers = self._observers(trial, self._seconds_left(study.get_trials(deepcopy=False)))
         parts, weeks = [], 0
         for fold in folds:
@@ -337,6 +352,13 @@ class HyperparameterOptimizer:
             configuration=self.hyperparameters(trial),
             result=result,
         )
+
+
+def seconds_of(trial: FrozenTrial) -> float | None:
+    """How long a trial took, the wait for its turn not counted; None while it runs."""
+    if trial.duration is None:
+        return None
+    return round(trial.duration.total_seconds() - trial.user_attrs.get(WAITED, 0.0), 3)
 
 
 def _dominates(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -23,7 +23,7 @@ from mlops_tasks.plots.tuning import (
     plot_pareto,
 )
 from mlops_tasks.state.trials import DAILY
-from mlops_tasks.tuning.optimizer import REASON, RESULT, RETRY_OF, STATES, HyperparameterOptimizer
+from mlops_tasks.tuning.optimizer import REASON, RESULT, RETRY_OF, STATES, HyperparameterOptimizer, seconds_of
 from mlops_tasks.tuning.storage import study_store
 from mlops_tasks.tuning.study import DIRECTIONS, REPORT
 
@@ -126,7 +126,7 @@ def _trial(trial: FrozenTrial) -> dict[str, Any]:
         "params": dict(trial.params),
         "values": [finite_or_none(value) for value in trial.values or ()],
         "metrics": {name: value for name, value in metrics.items() if name != DAILY},
-        "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 3),
+        "seconds": seconds_of(trial),
         "reason": trial.user_attrs.get(REASON),
         "retry_of": trial.user_attrs.get(RETRY_OF),
     }

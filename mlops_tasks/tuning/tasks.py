@@ -12,6 +12,7 @@ from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.dataset import LearningData, load_learning_data
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.training.queue_state import TUNING
 from mlops_tasks.tuning.data_profile import profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
 from mlops_tasks.tuning.report import write_study
@@ -106,11 +107,14 @@ def create_study_task(
     return {"study": optimizer.name, "model": config.model, "workers": list(range(count))}
 
 
-def run_worker_task(*, plan: dict[str, Any], features: dict[str, Any], study: str, worker: int) -> dict[str, Any]:
+def run_worker_task(  # noqa: PLR0913 - as `train_model_task`
+    *, plan: dict[str, Any], features: dict[str, Any], study: str, worker: int, owner: str = TUNING, priority: int = 0
+) -> dict[str, Any]:
     """Take trials until the study's budget is spent; returns how many this worker finished."""
     settings = load_settings()
     optimizer = HyperparameterOptimizer.load(settings, study)
-    finished = optimizer.run(_data(settings, RunPlan.model_validate(plan), features, optimizer.window))
+    data = _data(settings, RunPlan.model_validate(plan), features, optimizer.window)
+    finished = optimizer.run(data, owner=owner, priority=priority)
     log.info("worker %d finished %d trials of study %s", worker, finished, study)
     return {"worker": worker, "finished": finished}
 

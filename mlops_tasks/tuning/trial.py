@@ -18,6 +18,7 @@ from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manif
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.dataset import LearningData, fit_processors
 from mlops_tasks.training.fit import predict_segments
+from mlops_tasks.training.memory_need import MemoryNeed
 from mlops_tasks.training.model_zoo.family import find_family
 from mlops_tasks.training.problem import LearningProblem, learning_problem
 from mlops_tasks.training.processors import FittedProcessors
@@ -104,6 +105,12 @@ def estimated_mb(folds: Sequence[Fold], config: TrainingConfig) -> float:
     problems = [fold.problem for fold in folds]
     rows = max(len(problem.learned(slice(0, len(problem.label)))) for problem in problems)
     return family.memory_bytes(config.hyperparameters, rows, len(problems[0].names)) / 1e6
+
+
+def trial_need(folds: Sequence[Fold], config: TrainingConfig) -> MemoryNeed:
+    """What a trial will take at most, beyond the data that this process holds by now."""
+    problem = folds[-1].problem
+    return MemoryNeed(len(problem.label), len(problem.names), 0.0, 0.0, estimated_mb(folds, config))
 
 
 def override(config: TrainingConfig, parameters: Mapping[str, Any]) -> TrainingConfig:

@@ -5,7 +5,7 @@ same rows: 50 stocks x 1,000 days, windows of 20 days, 158 features. One thread 
 turns; the fastest of each counts, in processor time, so that other work on the machine does not.
 
 An epoch is what `fit` does in each: Qlib trains, then scores the training rows for its train loss; ours has that loss
-from its steps. `ratio` is of epochs, `ratio_training` of the training alone, both in float32, which is all that Qlib has;
+from its steps. `ratio` is of epochs, `ratio_training` of the training alone, both in float32, all that Qlib has;
 `ratio_bfloat16` and `ratio_training_bfloat16` are for `precision: bfloat16` (mixed precision; weights stay float32).
 `max_abs_diff` is the largest difference of a gradient's numbers in float32, of the same batch and weights. `loss_after`
 is the loss of the training rows after the epoch; both begin with the same weights, each draws its own batches.

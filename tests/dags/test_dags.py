@@ -45,6 +45,7 @@ dags = {
     dag.dag_id: {
         "doc": bool(dag.doc_md),
         "form": {name: dag.params.get_param(name).schema for name in dag.params},
+        "defaults": dict(dag.params),
         "tasks": {task.task_id: [stage_of(task), task.retries] for task in dag.tasks},
         "edges": sorted([task.task_id, later] for task in dag.tasks for later in task.downstream_task_ids),
         "assets": [asset.name for asset in getattr(dag.timetable.asset_condition, "objects", [])],
@@ -199,6 +200,16 @@ def test_the_form_of_the_retraining_is_made_from_the_zoo(parsed):
             offered = form[part]["properties"].get(name, {"properties": {}})["properties"]
             assert {each: {k: offered[each][k] for k in ("type", "default")} for each in offered} == expected
     assert form["hyperparameters"]["section"] != form["advanced_hyperparameters"]["section"]
+    assert list(form["stopping"]["properties"]) == list(model_zoo())
+
+
+@pytest.mark.parametrize(("dag", "owner"), [("daily_retraining", "daily"), ("tune_models", "tuning")])
+def test_a_form_says_how_its_trainings_share_the_machine(parsed, dag, owner):
+    """Whose they are, and what goes first."""
+    form, defaults = (parsed["dags"][dag][part] for part in ("form", "defaults"))
+    assert {form[name]["section"] for name in ("owner", "priority")} == {"Machine"}
+    assert form["priority"]["type"] == "integer"
+    assert (defaults["owner"], defaults["priority"]) == (owner, 0)
 
 
 def test_collecting_features_does_not_decide_a_run(parsed):

@@ -15,6 +15,7 @@ from mlops_tasks.training.model_zoo.forms import (
     merge_overrides,
     overrides_schema,
     searched_text,
+    stopping_schema,
     trainable_models,
     value_text,
 )
@@ -54,6 +55,30 @@ def test_the_schema_refuses_what_the_library_refuses(tmp_path: Path, overrides: 
     else:
         with pytest.raises(ConfigError, match=r"hyperparameters\.lightgbm"):
             model_zoo()["lightgbm"].resolve("lightgbm", overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "right"),
+    [
+        ({"metric": "rank_ic", "patience": 5}, True),
+        ({"min_delta": 0.001, "overfitting": {"action": "stop", "window": 7}}, True),
+        ({"overfitting": {"window": None}}, True),
+        ({"metric": "rankic"}, False),
+        ({"patience": 0}, False),
+        ({"patience": 2.5}, False),
+        ({"overfitting": {"action": "shout"}}, False),
+        ({"overfitting": {"window": 4}}, False),
+        ({"overfit": {}}, False),
+    ],
+)
+def test_the_schema_of_stopping_refuses_what_the_library_refuses(overrides: dict[str, Any], right: bool) -> None:
+    """As that of hyper-parameters does."""
+    assert Draft202012Validator(stopping_schema(["xgboost"])).is_valid({"xgboost": overrides}) == right
+    if right:
+        model_zoo()["xgboost"].resolve_stopping("xgboost", overrides)
+    else:
+        with pytest.raises(ConfigError, match=r"stopping\.xgboost"):
+            model_zoo()["xgboost"].resolve_stopping("xgboost", overrides)
 
 
 def test_two_forms_become_one_and_the_second_one_wins() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -15,10 +16,13 @@ import pytest
 from mlops_tasks.config import PROJECT, StackSettings
 from mlops_tasks.errors import ConfigError, StoreError, TrainingError
 from mlops_tasks.evaluation.ic import daily_rank_ic
+from mlops_tasks.state.resource_requests import resource_events
 from mlops_tasks.state.trials import trials_of
+from mlops_tasks.training.admission import Admission
 from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.training.dataset import LearningData
-from mlops_tasks.tuning.optimizer import RETRY_OF, WORKER, HyperparameterOptimizer, Subject
+from mlops_tasks.training.memory_need import MemoryNeed
+from mlops_tasks.tuning.optimizer import RETRY_OF, WAITED, WORKER, HyperparameterOptimizer, Subject, seconds_of
 from mlops_tasks.tuning.storage import study_store
 from mlops_tasks.tuning.study import StudyConfig
 from mlops_tasks.tuning.trial import folds_of, iteration_observer, weekly_means, without_test
@@ -123,6 +127,29 @@ def test_walk_forward_folds_are_purged_and_cover_the_validation_days():
         assert problem.valid.stop == len(problem.label)
     with pytest.raises(TrainingError, match="too few for 20 folds"):
         folds_of(made.data, resolve_config("lightgbm", seed=1), 20, horizon)
+
+
+@pytest.mark.usefixtures("pointer_zoo")
+def test_trials_wait_for_their_turn_and_the_wait_is_no_training_time(tmp_path):
+    """While somebody else holds the only slot nothing is trained; each trial is a request of its owner, and the time
+    budget is of training alone."""
+    settings = settings_of(tmp_path)
+    settings = settings.model_copy(update={"training": settings.training.model_copy(update={"slots": 1, "threads": 1})})
+    found = optimizer(settings, {"trials": 3, "time_s": 1.5})
+    other = Admission(settings, "daily-run", "daily")
+    assert other.ask(MemoryNeed(1, 1, 1.0, 0.0, 0.0)).granted
+    giving_back = threading.Timer(4.0, other.release)
+    giving_back.start()
+    assert found.run(PLANTED.data, owner="ada", priority=2) == 3
+    giving_back.join()
+    first, *others = found.study.trials
+    assert 0.5 < first.user_attrs[WAITED] < 5 and all(each.user_attrs[WAITED] < 0.5 for each in others)
+    assert all(0 <= seconds_of(each) < 0.5 for each in (first, *others))
+    for number in range(3):
+        events = resource_events(settings, f"{found.name}-{number}")
+        assert [event.kind for event in events] == ["asked", "granted", "released"]
+        assert {event.owner for event in events} == {"ada"}
+        assert events[0].payload["priority"] == 2
 
 
 @pytest.mark.usefixtures("pointer_zoo")

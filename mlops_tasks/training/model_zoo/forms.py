@@ -9,6 +9,8 @@ from typing import Any
 
 from mlops_tasks.config import Settings
 from mlops_tasks.training.model_zoo.description import describe_zoo
+from mlops_tasks.training.overfitting import OverfittingConfig
+from mlops_tasks.training.stopping import StoppingConfig
 
 Field = Mapping[str, Any]
 """A hyper-parameter, as `describe_model` lists it."""
@@ -38,6 +40,14 @@ def overrides_schema(fields_of: Mapping[str, Sequence[Field]]) -> dict[str, Any]
     """JSON Schema (2020-12) of overrides; a model without fields takes none."""
     models = {model: _object({field["name"]: _schema(field) for field in each}) for model, each in fields_of.items()}
     return _object({model: schema for model, schema in models.items() if schema["properties"]})
+
+
+def stopping_schema(models: Sequence[str]) -> dict[str, Any]:
+    """JSON Schema (2020-12) of overrides of when a model's training stops, by model."""
+    own = StoppingConfig.model_json_schema()
+    nested = own["$defs"][OverfittingConfig.__name__]
+    one = _object({**own["properties"], "overfitting": _object(nested["properties"])})
+    return _object(dict.fromkeys(models, one))
 
 
 def _object(properties: Mapping[str, Any]) -> dict[str, Any]:

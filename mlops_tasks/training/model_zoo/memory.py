@@ -44,7 +44,7 @@ def five_copies(hyperparameters: Mapping[str, Any], rows: int, features: int) ->
 def network_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
     """The index of windows, the weights and their copies, and what a part of a batch takes on its way forth and back.
 
-    A token (a day; of PatchTST a patch of each feature) takes its input four times, and in each layer 32 vectors of the
+    A token (a day; of PatchTST a patch of each feature) takes its input four times, and in each layer 40 vectors of the
     network's width. Measured on the zoo's networks that is above the peak, and at most three times as much.
     """
     given = {"window": 20, "batch_size": 256, "micro_batch_size": 128, "layers": 1, "feedforward": 0, **hyperparameters}
@@ -54,7 +54,7 @@ def network_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) 
     if "patch_length" in given:
         tokens = features * ((given["window"] - given["patch_length"]) // given["stride"] + 2)
         inputs, width = given["patch_length"], given["d_model"]
-    vectors = 32 * width * given.get("top_k", 1) + 4 * given["feedforward"]
+    vectors = 40 * width * given.get("top_k", 1) + 4 * given["feedforward"]
     weights = features * width + given["layers"] * width * (4 * width + 2 * given["feedforward"])
     numbers = 5 * weights + part * tokens * (4 * inputs + given["layers"] * vectors)
     return int(rows * 40 + _COPY * numbers)
