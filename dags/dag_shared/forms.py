@@ -69,7 +69,8 @@ def stopping_param() -> Param:
     lines = [f"* **{name}**: `{json.dumps(entry)}`" for name, entry in entries.items()]
     text = (
         "When a training that goes in iterations ends: `metric` (loss, ic, rank_ic) of the validation segment, "
-        "`patience` in iterations, `min_delta`, and `overfitting` (`action` note or stop, `metric`, `gap`, `window`). As it is:\n"
+        "`patience` in iterations, `min_delta`, and `overfitting` (`action` note or stop, `metric`, `gap`, `window`). "
+        "As it is:\n"
     )
     return Param(
         {},
