@@ -1,6 +1,7 @@
 """The selector ranks first what learns the planted signal, says why, and promises nothing on noise."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -37,6 +38,7 @@ def zoo_with_window(monkeypatch):
     return {**ZOO, "window": WINDOW}
 
 
+@functools.cache
 def profile_of(kind: str, seed: int = 0) -> DataProfile:
     return profile_data(plant(kind, Shape(days=200, instruments=40), seed).data)
 
