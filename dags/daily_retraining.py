@@ -17,7 +17,7 @@ end, features that nothing needs any more are removed from the store.
 from airflow.sdk import DAG, Param, task, task_group
 
 from dag_shared.assets import MARKET_DATA
-from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
+from dag_shared.default_args import DEFAULT_ARGS, SETTINGS, TRAINING_TASK_LIMIT_S
 from dag_shared.forms import (
     MODELS,
     advanced_hyperparameters_param,
@@ -29,7 +29,7 @@ from dag_shared.forms import (
 )
 from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.operators.stage import StageOperator
-from mlops_tasks.process import HEAVY_POOL
+from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.training.queue_state import DAILY
 
 FEATURE_SETS = list(dict.fromkeys([SETTINGS.features.feature_set, *feature_set_names(SETTINGS)]))
@@ -122,8 +122,8 @@ with DAG(
                 "model": model,
             },
             run_params=tuple(MACHINE),
-            time_limit_s=SETTINGS.training.time_limit_s,
-            pool=HEAVY_POOL,
+            time_limit_s=TRAINING_TASK_LIMIT_S,
+            pool=TRAINING_POOL,
         )
         evaluate = StageOperator(
             task_id="evaluate_model",

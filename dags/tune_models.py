@@ -14,11 +14,11 @@ Search the hyper-parameters of one model on the vintage in use, train the best c
 
 from airflow.sdk import DAG, Param, task
 
-from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
+from dag_shared.default_args import DEFAULT_ARGS, SETTINGS, TRAINING_TASK_LIMIT_S
 from dag_shared.forms import MODELS, machine_params, models_text, searched_fields_text, segment_param
 from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.operators.stage import StageOperator
-from mlops_tasks.process import HEAVY_POOL
+from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.training.queue_state import TUNING
 from mlops_tasks.tuning.study import AUTO, OBJECTIVES, PRUNERS, SAMPLERS
 
@@ -173,7 +173,7 @@ with DAG(
         stage="tuning.run_worker",
         run_params=tuple(MACHINE),
         time_limit_s=SETTINGS.tuning.time_limit_s,
-        pool=HEAVY_POOL,
+        pool=TRAINING_POOL,
     ).expand(arguments=list_workers(plan, features.output, study.output))
     finish = StageOperator(
         task_id="finish_study", stage="tuning.finish_study", arguments={"plan": plan, "study": study.output["study"]}
@@ -191,8 +191,8 @@ with DAG(
             "model": finish.output["model"],
         },
         run_params=tuple(MACHINE),
-        time_limit_s=SETTINGS.training.time_limit_s,
-        pool=HEAVY_POOL,
+        time_limit_s=TRAINING_TASK_LIMIT_S,
+        pool=TRAINING_POOL,
     )
     evaluate = StageOperator(
         task_id="evaluate_model",

@@ -237,7 +237,9 @@ class TrainingSettings(Section):
     seed: int = Field(42, ge=0)
     threads: int = Field(2, ge=1)
     time_limit_s: float = Field(3600, gt=0)
-    """Of one training, the time in which it was paused not counted."""
+    """Of one training, the time in which it waited for its turn or was paused not counted."""
+    wait_limit_s: float = Field(86_400, gt=0)
+    """How long a task that trains may wait and be paused on top of that."""
     cancel_grace_s: float = Field(30, ge=0)
     """How long a cancelled training may take to end by itself before its processes are killed, in seconds."""
     sample_s: float = Field(5, ge=0.5)

@@ -11,3 +11,7 @@ DEFAULT_ARGS = {
     "retries": 2,
     "retry_delay": timedelta(seconds=SETTINGS.stack.retry_delay_s),
 }
+
+TRAINING_TASK_LIMIT_S = SETTINGS.training.time_limit_s + SETTINGS.training.wait_limit_s + 600
+"""Of a task that trains. The engine itself ends a training after `training.time_limit_s`, with its reason; this is for
+one that waits for good."""

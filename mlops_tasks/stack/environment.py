@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.stack.credentials import ADMIN, Credentials, airflow_users_file, mlflow_auth_file
 
 STACK_ID = "MLOPS_STACK_ID"
@@ -85,6 +86,16 @@ def client_environment(settings: Settings, credentials: Credentials) -> dict[str
     }
 
 
+def pool_slots() -> dict[str, int]:
+    """Slots of Airflow's pools on this machine.
+
+    A heavy task runs two threads. Trainings are limited by the machine's queue: more of them wait there than can run, so
+    that owners and priorities decide who is next, and not who came first to the pool.
+    """
+    cores = len(os.sched_getaffinity(0))
+    return {HEAVY_POOL: max(1, cores // 2), TRAINING_POOL: max(3, cores)}
+
+
 def mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """What the MLflow server needs."""
     return {
@@ -103,7 +114,9 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
     """
     home = settings.home / "airflow"
     database = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{home / 'airflow.db'}?timeout=30")
-    jwt_s = max(_LEAST_JWT_S, int(settings.training.time_limit_s) + 3600)
+    training, tuning = settings.training, settings.tuning
+    longest_s = max(training.time_limit_s + training.wait_limit_s, tuning.time_limit_s)
+    jwt_s = max(_LEAST_JWT_S, int(longest_s) + 3600)
     return {
         "AIRFLOW_HOME": str(PROJECT),
         "AIRFLOW__API__BASE_URL": airflow_url(settings),
@@ -113,6 +126,8 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
         "AIRFLOW__API_AUTH__JWT_SECRET": credentials.airflow_jwt_secret,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{airflow_url(settings)}/execution/",
         "AIRFLOW__CORE__FERNET_KEY": credentials.airflow_fernet_key,
+        # A worker for every slot of a pool, and two for the tasks without one; each takes 120 MB from the start.
+        "AIRFLOW__CORE__PARALLELISM": str(sum(pool_slots().values()) + 2),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(airflow_users_file(settings)),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,

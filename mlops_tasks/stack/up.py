@@ -1,21 +1,25 @@
 """`make up`: from nothing to a running stack and one day of the operation."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import StackError
-from mlops_tasks.process import HEAVY_POOL
+from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.stack import keeper, overlay, ports
 from mlops_tasks.stack.airflow_api import AirflowApi
 from mlops_tasks.stack.chain import run_chain
 from mlops_tasks.stack.console import Progress
 from mlops_tasks.stack.credentials import ADMIN, Credentials, ensure_credentials
-from mlops_tasks.stack.environment import airflow_url, full_environment, mlflow_url, scoring_url
+from mlops_tasks.stack.environment import airflow_url, full_environment, mlflow_url, pool_slots, scoring_url
 from mlops_tasks.stack.health import wait_until_healthy
 from mlops_tasks.stack.services import configuration_digest
+
+POOLS = {
+    HEAVY_POOL: "tasks that use several cores",
+    TRAINING_POOL: "trainings, and those that wait for their turn in the machine's queue",
+}
 
 
 def start_services(settings: Settings, choice: overlay.Choice, progress: Progress) -> tuple[Settings, Credentials]:
@@ -55,8 +59,9 @@ def start_services(settings: Settings, choice: overlay.Choice, progress: Progres
         if fresh:  # a half-started stack helps nobody; the logs stay
             keeper.stop(settings)
         raise
-    if connect(settings, credentials).ensure_pool(HEAVY_POOL, heavy_slots(), "tasks that use several cores"):
-        progress.say(f"made the pool {HEAVY_POOL} with {heavy_slots()} slot(s)")
+    for pool, slots in pool_slots().items():
+        if connect(settings, credentials).ensure_pool(pool, slots, POOLS[pool]):
+            progress.say(f"made the pool {pool} with {slots} slot(s)")
     return settings, credentials
 
 
@@ -86,11 +91,6 @@ def addresses(settings: Settings) -> str:
 def connect(settings: Settings, credentials: Credentials) -> AirflowApi:
     """A client of this stack's Airflow."""
     return AirflowApi(airflow_url(settings), ADMIN, credentials.airflow_password)
-
-
-def heavy_slots() -> int:
-    """Half of the cores that we may use: each heavy task runs two threads."""
-    return max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def migrate_databases(settings: Settings, credentials: Credentials, progress: Progress) -> None:

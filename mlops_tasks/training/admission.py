@@ -72,26 +72,27 @@ class Admission:
     ) -> bool:
         """Join the queue and wait for the grant; False when it was given up before.
 
-        `tell` is called with each new place. A database that does not answer meanwhile is waited for.
+        `tell` is called with each new place. A database that does not answer is waited for.
 
         Raises
         ------
         CapacityError
             As from `ask` and `look`.
         """
-        place, told = self.ask(need), (0, "")
-        while not place.granted:
-            if is_given_up():
-                return False
-            if (place.position, place.waits_for) != told:
-                told = place.position, place.waits_for
-                tell(place)
-            time.sleep(POLL_S)
+        place, told = None, (0, "")
+        while not is_given_up():
             try:
-                place = self.look()
+                place = self.ask(need) if place is None else self.look()
             except (SQLAlchemyError, StoreError, OSError) as error:
-                log.warning("%s waits in the queue: the state database does not answer: %s", self.request_id, error)
-        return True
+                log.warning("%s waits for its turn: the state database does not answer: %s", self.request_id, error)
+            else:
+                if place.granted:
+                    return True
+                if (place.position, place.waits_for) != told:
+                    told = place.position, place.waits_for
+                    tell(place)
+            time.sleep(POLL_S)
+        return False
 
     def leave(self) -> None:
         """`release`, tried for `LEAVE_S`; what is held after that is freed when this process ends."""

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from mlops_tasks.config import PROJECT
-from mlops_tasks.process import STAGES
+from mlops_tasks.config import PROJECT, load_settings
+from mlops_tasks.process import HEAVY_POOL, STAGES, TRAINING_POOL
+from mlops_tasks.stack.environment import pool_slots
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from mlops_tasks.tuning.study import OBJECTIVES, SAMPLERS
 
@@ -38,15 +39,17 @@ from airflow.dag_processing.dagbag import DagBag
 before = set(sys.modules)
 bag = DagBag(sys.argv[1])
 
-def stage_of(task):
-    return getattr(task, "stage", None) or getattr(task, "partial_kwargs", {}).get("stage")
+def of(task, name):
+    return getattr(task, name, None) or getattr(task, "partial_kwargs", {}).get(name)
 
 dags = {
     dag.dag_id: {
         "doc": bool(dag.doc_md),
         "form": {name: dag.params.get_param(name).schema for name in dag.params},
         "defaults": dict(dag.params),
-        "tasks": {task.task_id: [stage_of(task), task.retries] for task in dag.tasks},
+        "tasks": {task.task_id: [of(task, "stage"), task.retries] for task in dag.tasks},
+        "pools": {task.task_id: of(task, "pool") for task in dag.tasks},
+        "limits": {task.task_id: of(task, "time_limit_s") for task in dag.tasks},
         "edges": sorted([task.task_id, later] for task in dag.tasks for later in task.downstream_task_ids),
         "assets": [asset.name for asset in getattr(dag.timetable.asset_condition, "objects", [])],
         "decided_by": sorted(
@@ -248,3 +251,19 @@ def test_only_a_changed_vintage_starts_a_retraining(parsed, tmp_path):
     assert parsed["dags"]["sync_market_data"]["assets"] == []
     news = [[{"data_version": version, "last_date": "2024-06-03"}] for version in ("v1", "v2", "v1")]
     assert found["answers"] == [news[0], "skipped", news[1], "skipped", news[2]]
+
+
+def test_who_trains_waits_in_the_queue_of_the_machine_and_not_for_a_heavy_task(parsed):
+    """All of them have a pool of their own, in which there is room for those that wait, and a limit that leaves it to the
+    engine to end a training."""
+    training = load_settings({}).training
+    for dag in ("daily_retraining", "tune_models"):
+        found = parsed["dags"][dag]
+        stages = {task: stage for task, (stage, _) in found["tasks"].items()}
+        trains = {task for task, stage in stages.items() if stage in ("training.train", "tuning.run_worker")}
+        assert trains
+        assert trains == {task for task, pool in found["pools"].items() if pool == TRAINING_POOL}
+        for task in trains:
+            assert found["limits"][task] > training.time_limit_s + 3600
+    slots = pool_slots()
+    assert slots[TRAINING_POOL] > slots[HEAVY_POOL] >= 1

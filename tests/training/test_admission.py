@@ -4,18 +4,21 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from mlops_tasks import cli
 from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.errors import CapacityError, TrainingCancelledError
-from mlops_tasks.state.resource_requests import resource_events
+from mlops_tasks.state.resource_requests import Queue, change_queue, resource_events
 from mlops_tasks.state.training_runs import training_runs
-from mlops_tasks.training.admission import Admission, queue_info
+from mlops_tasks.training.admission import Admission, Place, queue_info
 from mlops_tasks.training.control import command_run
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.events import read_events, run_progress
@@ -225,6 +228,48 @@ def test_a_training_that_cannot_fit_ends_before_it_has_a_process(base: SmallMark
     assert events[-1].payload["error"] == "CapacityError"
     assert events[-1].payload["estimated_memory_mb"] > 50
     assert not any(market.settings.training_runs_dir.iterdir())
+
+
+def test_a_database_that_does_not_answer_is_waited_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is asked, when the answer of a commit is lost, and when what is held is given back; it asks once."""
+    monkeypatch.setattr("mlops_tasks.training.admission.POLL_S", 0.01)
+    holder, waiting = Admission(settings, "one", "daily"), Admission(settings, "two", "daily")
+    holder.ask(replace(NEED, model_mb=500.0))
+    calls, places = [], []
+
+    def troubled(change: Callable[..., Queue | None]) -> Callable[..., Queue | None]:
+        def call(*arguments: Any) -> Queue | None:
+            calls.append(1)
+            if len(calls) in (1, 4):
+                raise OperationalError("select", {}, OSError("refused"))
+            after = change(*arguments)
+            if len(calls) == 2:
+                raise OperationalError("commit", {}, OSError("lost"))
+            return after
+
+        return call
+
+    def freed(place: Place) -> None:
+        places.append(place)
+        holder.leave()
+
+    monkeypatch.setattr("mlops_tasks.training.admission.change_queue", troubled(change_queue))
+    assert waiting.wait(NEED, freed)
+    assert [place.waits_for for place in places] == ["memory"]
+    assert [event.kind for event in resource_events(settings, "two")] == ["asked", "granted"]
+
+
+def test_what_a_process_held_before_it_asked_is_not_asked_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what the machine has, the part counts that the process has taken since, up to what it asked for."""
+    monkeypatch.setattr("mlops_tasks.training.admission.available_mb", lambda: 5000.0)
+    unlimited = settings.model_copy(update={"training": TrainingSettings(slots=2, threads=1, memory_reserve_mb=0)})
+    Admission(unlimited, "one", "daily").ask(replace(NEED, base_mb=0.0))
+    assert 5000 <= queue_info(unlimited)["capacity"]["memory_mb"] < 5060
+    ballast = np.ones(150_000_000 // 8)
+    assert queue_info(unlimited)["capacity"]["memory_mb"] == 5100
+    assert ballast.sum() == len(ballast)
 
 
 def test_owner_and_priority_are_the_runs(base: SmallMarket, tmp_path: Path) -> None:
