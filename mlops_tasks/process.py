@@ -54,8 +54,8 @@ STAGES: Mapping[str, str] = {
 """Stage name to function. A stage takes keyword arguments and returns a dict, both plain JSON."""
 
 HEAVY_POOL, TRAINING_POOL = "heavy", "training"
-"""Airflow pools, which `make up` creates (`stack/environment.py`): of the stages that use several cores, and of those that
-train or wait for their turn in the machine's queue (`training/admission.py`)."""
+"""Airflow pools, which `make up` creates (`stack/environment.py`): of the stages that use several cores, and of those
+that train or wait for their turn in the machine's queue (`training/admission.py`)."""
 
 STAGE_SPAN = "stage_span"
 """XCom of a stage's first and last second since the epoch: what of a task's duration was work."""

@@ -254,8 +254,8 @@ def test_only_a_changed_vintage_starts_a_retraining(parsed, tmp_path):
 
 
 def test_who_trains_waits_in_the_queue_of_the_machine_and_not_for_a_heavy_task(parsed):
-    """All of them have a pool of their own, in which there is room for those that wait, and a limit that leaves it to the
-    engine to end a training."""
+    """All of them have a pool of their own, in which there is room for those that wait, and a limit that leaves it to
+    the engine to end a training."""
     training = load_settings({}).training
     for dag in ("daily_retraining", "tune_models"):
         found = parsed["dags"][dag]
