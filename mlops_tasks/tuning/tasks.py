@@ -13,7 +13,7 @@ from mlops_tasks.training.dataset import LearningData, load_learning_data
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.queue_state import TUNING
-from mlops_tasks.tuning.data_profile import profile_data
+from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
 from mlops_tasks.tuning.report import write_study
 from mlops_tasks.tuning.selector import Constraints, select_algorithm
@@ -68,11 +68,12 @@ def choose_algorithm_task(*, plan: dict[str, Any], features: dict[str, Any], sea
     models = list(plan["models"])
     if len(models) == 1:
         return {"model": models[0], "first": [], "fixed": {}, "reasons": ["the form names it"]}
-    settings = load_settings()
-    data = _data(settings, RunPlan.model_validate(plan), features)
+    settings, run_plan = load_settings(), RunPlan.model_validate(plan)
+    data = _data(settings, run_plan, features)
     limit = search.get("memory_mb")
     constraints = Constraints(memory_bytes=None if limit is None else int(limit * 1e6))
-    profile = profile_data(data)
+    about = ProfileConfig(horizon=run_plan.horizon, seed=run_plan.seed, threads=settings.training.threads)
+    profile = profile_data(data, about)
     found = select_algorithm(profile, {name: model_zoo(settings)[name] for name in models}, constraints)
     best = found.ranking[0]
     content = {"profile": profile.to_json(), "recommendation": found.to_json()}

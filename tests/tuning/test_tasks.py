@@ -11,6 +11,9 @@ from mlops_tasks.files import read_json
 from mlops_tasks.process import stage_function
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect
 from mlops_tasks.state.trials import trials_of
+from mlops_tasks.training.dataset import load_learning_data
+from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer
 from tests.operation import publish_vintage
 
@@ -135,16 +138,18 @@ def test_a_study_without_a_report_is_not_logged(home):
         stage_function("registry.log_study")(study="none")
 
 
-def test_auto_asks_the_selector_and_begins_with_its_advice(home):
-    """The recommended model is searched; on random walks no skill is promised."""
-    asked = stage_function("tuning.plan")(model="auto", trials=2)
+def test_auto_asks_the_selector_about_the_plan_and_takes_its_advice(home):
+    """The recommended model is searched; what is measured is of the plan's horizon and seed."""
+    asked = stage_function("tuning.plan")(model="auto", trials=2, horizon=5, seed=3)
     assert set(asked["plan"]["models"]) >= {"lightgbm", "linear"}
     choice = stage_function("tuning.choose_algorithm")(plan=asked["plan"], features=home[1], search=asked["search"])
     assert choice["model"] in asked["plan"]["models"] and choice["reasons"]
     settings = load_settings()
     (path,) = (settings.tuning_dir / "recommendations").glob("*.json")
-    ranking = read_json(path)["recommendation"]["ranking"]
-    assert ranking[0]["model"] == choice["model"]
+    found = read_json(path)
+    assert found["recommendation"]["ranking"][0]["model"] == choice["model"]
+    data = load_learning_data(settings, RunPlan.model_validate(asked["plan"]), home[1]["feature_version"])
+    assert found["profile"] == profile_data(data, ProfileConfig(horizon=5, seed=3)).to_json()
 
 
 def test_a_bad_search_is_refused_before_anything_is_loaded(home):
