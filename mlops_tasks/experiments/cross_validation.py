@@ -22,13 +22,17 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, folder_lock, read_json, write_json
 from mlops_tasks.process import run_stage
 from mlops_tasks.registry.cross_validation_run import log_cross_validation
+from mlops_tasks.training.admission import Admission
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.cross_validation import Fold, cross_validate, load_panel
 from mlops_tasks.training.dataset import LearningData
+from mlops_tasks.training.memory_need import fold_need
 from mlops_tasks.training.plan import make_plan
 
 log = logging.getLogger(__name__)
 
+VALIDATION = "validation"
+"""Owner of the trainings of a cross-validation in the machine's queue."""
 STAGE = "mlops_tasks.experiments.cross_validation:cross_validate_task"
 REQUEST = "request.json"
 
@@ -111,7 +115,7 @@ def validate_model(settings: Settings, request: ValidationRequest, say: Callable
     ConfigError, TrainingError, StoreError
         The model, its hyper-parameters or the splits are wrong, or there is no vintage.
     StageError, StageTimeoutError
-        The process died, or ran past `training.time_limit_s` a fold.
+        The process died, or ran past `training.time_limit_s` a fold, and `training.wait_limit_s` for its turns.
     """
     if request.seeds < 1:
         raise ConfigError(f"seeds: {request.seeds} trainings a fold measure nothing; ask for 1 or more, 3 for a band")
@@ -138,7 +142,7 @@ def validate_model(settings: Settings, request: ValidationRequest, say: Callable
         write_json(folder / REQUEST, content)
         missing = missing_folds(folder, seeds, len(splits))
         if missing:
-            limit = settings.training.time_limit_s * len(missing)
+            limit = settings.training.time_limit_s * len(missing) + settings.training.wait_limit_s
             run_stage(STAGE, {"folder": str(folder)}, time_limit_s=limit, on_line=lambda line: _tell(line, say))
         write_report(folder, {"name": name, **content}, splitter, calendar)
         log_cross_validation(settings, folder, read_json(folder / REPORT))
@@ -167,9 +171,15 @@ def cross_validate_task(*, folder: str) -> dict[str, Any]:
     panel: LearningData | None = None
     for seed, number in missing:
         config = TrainingConfig.model_validate({**content["config"], "seed": seed})
-        if panel is None:
-            panel = load_panel(settings, vintage, content["feature_version"], content["horizon"], config.window)
-        (fold,) = cross_validate(panel, [splits[number]], config, settings.training.threads)
+        admission = Admission(settings, f"{path.name}-{seed}-{number}", VALIDATION)
+        try:
+            need = fold_need(settings, content["feature_version"], config, is_loaded=panel is not None)
+            admission.wait(need, lambda place: log.info("waits: %s", place.reason))
+            if panel is None:
+                panel = load_panel(settings, vintage, content["feature_version"], content["horizon"], config.window)
+            (fold,) = cross_validate(panel, [splits[number]], config, settings.training.threads)
+        finally:
+            admission.leave()
         write_json(fold_file(path, seed, number), fold_json(fold))
         mean = fold.daily["rank_ic"].mean()
         log.info("seed %d, fold %d of %d: rank IC %+.4f", seed, number + 1, len(splits), mean)

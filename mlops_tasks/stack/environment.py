@@ -89,8 +89,8 @@ def client_environment(settings: Settings, credentials: Credentials) -> dict[str
 def pool_slots() -> dict[str, int]:
     """Slots of Airflow's pools on this machine.
 
-    A heavy task runs two threads. Trainings are limited by the machine's queue: more of them wait there than can run, so that
-    owners and priorities decide who is next, and not who came first to the pool.
+    A heavy task runs two threads. Trainings are limited by the machine's queue: more of them wait there than can run,
+    so that owners and priorities decide who is next, and not who came first to the pool.
     """
     cores = len(os.sched_getaffinity(0))
     return {HEAVY_POOL: max(1, cores // 2), TRAINING_POOL: max(3, cores)}

@@ -10,6 +10,7 @@ from mlops_tasks.training.model_zoo.memory import BASE_MB, PLAIN_BASE_MB, model_
 
 if TYPE_CHECKING:
     from mlops_tasks.features.partitions import Partition
+    from mlops_tasks.training.configuration import TrainingConfig
     from mlops_tasks.training.run_folder import FitRequest
 
 _MB = 1e6
@@ -76,14 +77,39 @@ def memory_need(settings: Settings, request: "FitRequest") -> MemoryNeed:
     )
     features = len(version.names)
     copies = 1 + bool(config.feature_processors)
-    # Once as read, once more while it is hashed or handed to the processors, and what the processors make of it.
-    data = rows * (2 * features * _VALUE + _ROW) + copies * learned * features * _VALUE
     return MemoryNeed(
         rows=rows,
         features=features,
         base_mb=BASE_MB.get(config.family, PLAIN_BASE_MB),
-        data_mb=data / _MB,
+        data_mb=read_mb(rows, features) + copies * learned * features * _VALUE / _MB,
         model_mb=model_bytes(config.family, config.hyperparameters, learned, features) / _MB,
+    )
+
+
+def read_mb(rows: int, features: int) -> float:
+    """A frame with its keys and labels: once as it is read, once more while it is hashed or handed to processors."""
+    return rows * (2 * features * _VALUE + _ROW) / _MB
+
+
+def fold_need(settings: Settings, feature_version: str, config: "TrainingConfig", *, is_loaded: bool) -> MemoryNeed:
+    """Estimate what a fold of a cross-validation takes beyond its process, and beyond the panel where that is loaded.
+
+    Raises
+    ------
+    StoreError
+        There is no such feature version.
+    """
+    from mlops_tasks.features.store import FeatureStore
+
+    version = FeatureStore(settings).get(feature_version)
+    rows, features = sum(each.rows for each in version.partitions), len(version.names)
+    copies = (1 + bool(config.feature_processors)) * rows * features * _VALUE / _MB
+    return MemoryNeed(
+        rows=rows,
+        features=features,
+        base_mb=0.0,
+        data_mb=copies + (0.0 if is_loaded else read_mb(rows, features)),
+        model_mb=model_bytes(config.family, config.hyperparameters, rows, features) / _MB,
     )
 
 

@@ -25,6 +25,7 @@ from mlops_tasks.plots.cross_validation import BacktestPath, CrossValidationInfo
 from mlops_tasks.plots.figure import png_bytes
 from mlops_tasks.registry.client import connect, experiment_id
 from mlops_tasks.registry.models import versions
+from mlops_tasks.state.resource_requests import resource_events
 from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.training.cross_validation import cross_validate, load_panel
 from tests.registry.conftest import Operation
@@ -53,6 +54,9 @@ def test_a_report_is_made_of_folds_that_are_kept(operation: Operation, capsys: p
     first = calendar[splitter.blocks(len(calendar))[0]]
     assert report["folds"][0]["tested"] == [f"{first[0].date()} to {first[-1].date()}"]
     assert versions(settings) == []
+    for seed in (42, 43):  # each fold had its turn in the machine's queue
+        events = [resource_events(settings, f"{folder.name}-{seed}-{number}") for number in range(3)]
+        assert [[event.kind for event in each] for each in events] == [["asked", "granted", "released"]] * 3
 
     kept = {path: path.read_bytes() for path in folder.glob("report.*")}
     times = {path: path.stat().st_mtime_ns for path in folder.glob("folds/*.json")}
