@@ -5,15 +5,19 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 import optuna
 import pandas as pd
+from optuna.exceptions import StorageInternalError
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError, StoreError, TrainingError
+from mlops_tasks.errors import CapacityError, MlopsError, StoreError, TrainingError
 from mlops_tasks.files import finite_or_none
 from mlops_tasks.state.tables import Trial as TrialRow
 from mlops_tasks.state.trials import DAILY, record_trial, trials_of
@@ -27,7 +31,7 @@ from mlops_tasks.tuning.objectives import TrialResult, trial_result
 from mlops_tasks.tuning.samplers import pruner_of, sampler_of
 from mlops_tasks.tuning.space import largest, search_space, within
 from mlops_tasks.tuning.storage import StudyStore, study_store
-from mlops_tasks.tuning.study import DIRECTIONS, StudyConfig
+from mlops_tasks.tuning.study import DIRECTIONS, StudyConfig, study_config
 from mlops_tasks.tuning.trial import (
     Fold,
     estimated_mb,
@@ -47,8 +51,10 @@ CONFIG, SUBJECT = "config", "subject"
 WORKER, RETRY_OF, RESULT, REASON, WAITED = "worker", "retry_of", "result", "reason", "waited_s"
 """User attributes of a trial: who runs it, the lost trial that it repeats, metrics and daily rank IC, why it failed,
 how long it waited for its turn on the machine."""
+PASSING = (CapacityError, StoreError, SQLAlchemyError, StorageInternalError)
+"""What says nothing of a configuration: the machine is full, or a database does not answer."""
 MAX_FAILURES = 5
-"""A study whose first so many configurations all fail has a cause of its own, and is ended."""
+"""A worker whose first so many configurations all fail ends: the cause is none of theirs."""
 POLL_S = 0.5
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -91,22 +97,28 @@ class HyperparameterOptimizer:
         self.space = search_space(config.model, entry, config.fixed)
         self.base: TrainingConfig = resolve_config(config.model, config.fixed, seed=config.seed, settings=settings)
         self._store: StudyStore = study_store(settings)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     @classmethod
     def load(cls, settings: Settings, name: str) -> "HyperparameterOptimizer":
-        """A study that was created before, with the budget that it was last given.
+        """A study that was created before, as it is, with the budget that it was last given.
 
         Raises
         ------
         StoreError
             There is none of this name.
+        ConfigError
+            Its model has left the zoo, or does not take what the study fixes any more.
         """
         try:
-            attributes = optuna.load_study(study_name=name, storage=study_store(settings).storage()).user_attrs
+            study = optuna.load_study(study_name=name, storage=study_store(settings).storage())
+            asked, subject = study.user_attrs[CONFIG], Subject(**study.user_attrs[SUBJECT])
         except KeyError:
             raise StoreError(f"no study {name}; `python -m mlops_tasks tune list` has them") from None
-        subject = Subject(**attributes[SUBJECT])
-        return cls(settings, StudyConfig.model_validate(attributes[CONFIG], context={"settings": settings}), subject)
+        found = cls(settings, study_config(settings, asked), subject)
+        study.pruner = pruner_of(found.config)
+        found.name, found.study = name, study
+        return found
 
     @property
     def window(self) -> int:
@@ -121,7 +133,6 @@ class HyperparameterOptimizer:
     @cached_property
     def study(self) -> optuna.Study:
         """Optuna's study; made, with the trials that come first, when it is not there."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = self._store.storage()
         with self._store.exclusive(self.name):
             study = optuna.create_study(
@@ -156,7 +167,10 @@ class HyperparameterOptimizer:
         StoreError
             SQLite, and another worker is at it.
         TrainingError
-            The first `MAX_FAILURES` configurations all failed.
+            The first `MAX_FAILURES` configurations that this worker tried all failed.
+        CapacityError, SQLAlchemyError, StorageInternalError
+            The machine is full, or a database does not answer; the configuration is tried once more by whoever comes
+            next.
         """
         finished, study = 0, self.study
         with self._store.lease(self.name) as worker:
@@ -181,24 +195,20 @@ class HyperparameterOptimizer:
         return len(finished)
 
     def best(self) -> list[FrozenTrial]:
-        """The Pareto front, the best in the first objective first; of one objective the best trial alone.
+        """As `pareto_front`.
 
         Raises
         ------
         TrainingError
             No trial is complete.
         """
-        complete = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-        if not complete:
+        front = pareto_front(self.study)
+        if not front:
             reasons = {str(trial.user_attrs.get(REASON)) for trial in self.study.trials if REASON in trial.user_attrs}
             raise TrainingError(
                 f"no trial of study {self.name} is complete: {'; '.join(sorted(reasons)) or 'none ran'}"
             )
-        signs = [1.0 if DIRECTIONS[name] == "minimize" else -1.0 for name in self.config.objectives]
-        order = {trial.number: [s * v for s, v in zip(signs, trial.values, strict=True)] for trial in complete}
-        front = [trial for trial in complete if not any(_dominates(v, order[trial.number]) for v in order.values())]
-        front.sort(key=lambda trial: (*order[trial.number], trial.number))
-        return front if len(signs) > 1 else front[:1]
+        return front
 
     def hyperparameters(self, trial: FrozenTrial) -> dict[str, Any]:
         """Overrides of the model's defaults that repeat a trial."""
@@ -214,7 +224,7 @@ class HyperparameterOptimizer:
                 begun = [trial for trial in distinct if trial.state != TrialState.WAITING]
                 retries = [t for t in trials if t.state == TrialState.WAITING and RETRY_OF in t.user_attrs]
                 if retries or (len(begun) < self.config.trials and self._seconds_left(trials) > 0):
-                    self._check_failures(begun)
+                    self._check_failures(trials, worker)
                     study.sampler = sampler_of(self.config, len(begun))
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -242,13 +252,13 @@ class HyperparameterOptimizer:
     def _seconds_left(self, trials: Sequence[FrozenTrial]) -> float:
         if self.config.time_s is None:
             return float("inf")
-        return self.config.time_s - sum(seconds_of(trial) or 0.0 for trial in trials)
+        return self.config.time_s - sum(seconds_of(trial) for trial in trials)
 
-    def _check_failures(self, begun: Sequence[FrozenTrial]) -> None:
-        first = [trial for trial in begun if trial.state != TrialState.RUNNING][:MAX_FAILURES]
+    def _check_failures(self, trials: Sequence[FrozenTrial], worker: int) -> None:
+        first = [trial for trial in trials if trial.user_attrs.get(WORKER) == worker][:MAX_FAILURES]
         if len(first) == MAX_FAILURES and all(REASON in trial.user_attrs for trial in first):
             raise TrainingError(
-                f"the first {MAX_FAILURES} trials of study {self.name} all failed, the last one: "
+                f"the first {MAX_FAILURES} trials of a worker of study {self.name} all failed, the last one: "
                 f"{first[-1].user_attrs[REASON]}"
             )
 
@@ -266,6 +276,8 @@ class HyperparameterOptimizer:
             state = TrialState.PRUNED
             log.info("trial %d is pruned: %s", trial.number, reason)
         except Exception as error:  # whatever a library says of a configuration ends that trial, not the study
+            if isinstance(error, PASSING) and RETRY_OF not in trial.user_attrs:
+                raise  # the trial is left as a killed worker leaves it
             state = TrialState.FAIL
             trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
             log.warning("trial %d failed: %s", trial.number, error, exc_info=not isinstance(error, MlopsError))
@@ -284,10 +296,12 @@ class HyperparameterOptimizer:
         config = override(self.base, trial.params)
         self._check_memory(folds, config)
         asked = time.monotonic()
-        admission.wait(
-            trial_need(folds, config), lambda place: log.info("trial %d waits: %s", trial.number, place.reason)
-        )
-        trial.set_user_attr(WAITED, round(time.monotonic() - asked, 3))
+        try:
+            admission.wait(
+                trial_need(folds, config), lambda place: log.info("trial %d waits: %s", trial.number, place.reason)
+            )
+        finally:
+            trial.set_user_attr(WAITED, round(time.monotonic() - asked, 3))
         observers = self._observers(trial, self._seconds_left(study.get_trials(deepcopy=False)))
         parts, weeks = [], 0
         for fold in folds:
@@ -299,13 +313,17 @@ class HyperparameterOptimizer:
         return trial_result(scored["score"], scored["label"], self.config.topk, self.subject.horizon)
 
     def _check_memory(self, folds: Sequence[Fold], config: TrainingConfig) -> None:
-        limit = self.config.memory_mb
+        limits = {
+            "memory_mb": self.config.memory_mb,
+            "training.memory_limit_mb": self.settings.training.memory_limit_mb,
+        }
         needed = estimated_mb(folds, config)
-        if limit is not None and needed > limit:
-            raise TrainingError(
-                f"this configuration needs about {needed:,.0f} MB, memory_mb allows {limit:,.0f}; raise it or narrow "
-                "the search"
-            )
+        for name, limit in limits.items():
+            if limit is not None and needed > limit:
+                raise TrainingError(
+                    f"this configuration needs about {needed:,.0f} MB, {name} allows {limit:,.0f}; raise it or narrow "
+                    "the search"
+                )
 
     def _observers(self, trial: optuna.Trial, seconds_left: float) -> list[Observer]:
         ends = time.monotonic() + seconds_left
@@ -354,11 +372,23 @@ class HyperparameterOptimizer:
         )
 
 
-def seconds_of(trial: FrozenTrial) -> float | None:
-    """How long a trial took, the wait for its turn not counted; None while it runs."""
-    if trial.duration is None:
-        return None
-    return round(trial.duration.total_seconds() - trial.user_attrs.get(WAITED, 0.0), 3)
+def seconds_of(trial: FrozenTrial) -> float:
+    """How long a trial has trained since its turn came; 0 of a lost one: when its worker ended is not known."""
+    is_lost = trial.state == TrialState.FAIL and REASON not in trial.user_attrs
+    if trial.datetime_start is None or WAITED not in trial.user_attrs or is_lost:
+        return 0.0
+    ends = trial.datetime_complete or datetime.now()
+    return round((ends - trial.datetime_start).total_seconds() - trial.user_attrs[WAITED], 3)
+
+
+def pareto_front(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials that no other one beats, the best in the first objective first; of one objective the best."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    signs = [1.0 if direction == StudyDirection.MINIMIZE else -1.0 for direction in study.directions]
+    order = {trial.number: [s * v for s, v in zip(signs, trial.values, strict=True)] for trial in complete}
+    front = [trial for trial in complete if not any(_dominates(v, order[trial.number]) for v in order.values())]
+    front.sort(key=lambda trial: (*order[trial.number], trial.number))
+    return front if len(signs) > 1 else front[:1]
 
 
 def _dominates(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -23,7 +23,16 @@ from mlops_tasks.plots.tuning import (
     plot_pareto,
 )
 from mlops_tasks.state.trials import DAILY
-from mlops_tasks.tuning.optimizer import REASON, RESULT, RETRY_OF, STATES, HyperparameterOptimizer, seconds_of
+from mlops_tasks.tuning.optimizer import (
+    CONFIG,
+    REASON,
+    RESULT,
+    RETRY_OF,
+    STATES,
+    HyperparameterOptimizer,
+    pareto_front,
+    seconds_of,
+)
 from mlops_tasks.tuning.storage import study_store
 from mlops_tasks.tuning.study import DIRECTIONS, REPORT
 
@@ -99,23 +108,24 @@ def write_study(settings: Settings, optimizer: HyperparameterOptimizer) -> Path:
 
 
 def list_studies(settings: Settings) -> list[dict[str, Any]]:
-    """Every study with its model, objectives, number of configurations and best values, by name."""
-    found = []
-    for each in optuna.get_all_study_summaries(study_store(settings).storage()):
-        optimizer = HyperparameterOptimizer.load(settings, each.study_name)
-        trials = optimizer.study.get_trials(deepcopy=False)
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        found.append(
-            {
-                "study": each.study_name,
-                "model": optimizer.config.model,
-                "objectives": list(optimizer.config.objectives),
-                "trials": sum(trial.state in STATES and RETRY_OF not in trial.user_attrs for trial in trials),
-                "budget": optimizer.config.trials,
-                "best": list(optimizer.best()[0].values) if complete else None,
-            }
-        )
-    return sorted(found, key=lambda each: str(each["study"]))
+    """Every study, its model still in the zoo or not: model, objectives, number of configurations and best values."""
+    storage = study_store(settings).storage()
+    names = optuna.get_all_study_names(storage)
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(names)]
+    return [_summary(study) for study in studies if CONFIG in study.user_attrs]
+
+
+def _summary(study: optuna.Study) -> dict[str, Any]:
+    asked, trials = study.user_attrs[CONFIG], study.get_trials(deepcopy=False)
+    best = pareto_front(study)
+    return {
+        "study": study.study_name,
+        "model": asked["model"],
+        "objectives": asked["objectives"],
+        "trials": sum(trial.state in STATES and RETRY_OF not in trial.user_attrs for trial in trials),
+        "budget": asked["trials"],
+        "best": best[0].values if best else None,
+    }
 
 
 def _trial(trial: FrozenTrial) -> dict[str, Any]:

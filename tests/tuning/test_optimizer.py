@@ -7,14 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timedelta
 
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from optuna.trial import TrialState
 
-from mlops_tasks.config import PROJECT, StackSettings
-from mlops_tasks.errors import ConfigError, StoreError, TrainingError
+from mlops_tasks.config import PROJECT, StackSettings, TrainingSettings
+from mlops_tasks.errors import CapacityError, ConfigError, StoreError, TrainingError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.state.resource_requests import resource_events
 from mlops_tasks.state.trials import trials_of
@@ -22,7 +24,17 @@ from mlops_tasks.training.admission import Admission
 from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.training.dataset import LearningData
 from mlops_tasks.training.memory_need import MemoryNeed
-from mlops_tasks.tuning.optimizer import RETRY_OF, WAITED, WORKER, HyperparameterOptimizer, Subject, seconds_of
+from mlops_tasks.tuning.optimizer import (
+    CONFIG,
+    REASON,
+    RETRY_OF,
+    WAITED,
+    WORKER,
+    HyperparameterOptimizer,
+    Subject,
+    seconds_of,
+)
+from mlops_tasks.tuning.report import list_studies
 from mlops_tasks.tuning.storage import study_store
 from mlops_tasks.tuning.study import StudyConfig
 from mlops_tasks.tuning.trial import folds_of, iteration_observer, weekly_means, without_test
@@ -92,6 +104,43 @@ def test_a_larger_budget_goes_on_with_the_same_study(tmp_path):
         HyperparameterOptimizer.load(few.settings, "nothing")
 
 
+@pytest.mark.usefixtures("pointer_zoo")
+def test_a_study_is_found_under_the_name_that_it_was_given(tmp_path):
+    """Also when a release since has a field more, and so other names; it goes on where it was."""
+    now, old = optimizer(settings_of(tmp_path), {"trials": 3}), "pointer-old"
+    now.run(PLANTED.data, stop_after=2)
+    storage = study_store(now.settings).storage()
+    optuna.copy_study(from_study_name=now.name, from_storage=storage, to_storage=storage, to_study_name=old)
+    asked = {name: value for name, value in now.config.model_dump(mode="json").items() if name != "startup_trials"}
+    optuna.load_study(study_name=old, storage=storage).set_user_attr(CONFIG, asked)
+    found = HyperparameterOptimizer.load(now.settings, old)
+    assert found.name == old and found.config == now.config
+    assert found.run(PLANTED.data) == 1
+    assert {each["study"]: each["trials"] for each in list_studies(now.settings)} == {now.name: 2, old: 3}
+
+
+@pytest.mark.usefixtures("pointer_zoo")
+def test_listing_writes_nothing_and_needs_no_zoo(tmp_path, monkeypatch):
+    """Studies of a model that is gone are listed with what they found; only to go on is refused."""
+    found = optimizer(settings_of(tmp_path), {"trials": 4})
+    found.run(PLANTED.data, stop_after=2)
+    database = found.settings.tuning_dir / "studies.db"
+    before = database.read_bytes()
+    monkeypatch.undo()
+    (listed,) = list_studies(found.settings)
+    assert listed == {
+        "study": found.name,
+        "model": "pointer",
+        "objectives": ["rank_ic"],
+        "trials": 2,
+        "budget": 4,
+        "best": found.best()[0].values,
+    }
+    with pytest.raises(ConfigError, match="unknown model 'pointer'"):
+        HyperparameterOptimizer.load(found.settings, found.name)
+    assert database.read_bytes() == before
+
+
 def test_the_search_never_sees_the_test_segment(tmp_path):
     """No row of it reaches a fold; other features and labels there change no trial, bit for bit."""
     made = plant("interaction", Shape(days=120, instruments=30, snr=0.2), seed=3)
@@ -135,21 +184,51 @@ def test_trials_wait_for_their_turn_and_the_wait_is_no_training_time(tmp_path):
     budget is of training alone."""
     settings = settings_of(tmp_path)
     settings = settings.model_copy(update={"training": settings.training.model_copy(update={"slots": 1, "threads": 1})})
-    found = optimizer(settings, {"trials": 3, "time_s": 1.5})
+    found = optimizer(settings, {"trials": 2, "time_s": 1.5})
     other = Admission(settings, "daily-run", "daily")
     assert other.ask(MemoryNeed(1, 1, 1.0, 0.0, 0.0)).granted
     giving_back = threading.Timer(4.0, other.release)
     giving_back.start()
-    assert found.run(PLANTED.data, owner="ada", priority=2) == 3
+    assert found.run(PLANTED.data, owner="ada", priority=2) == 2
     giving_back.join()
-    first, *others = found.study.trials
-    assert 0.5 < first.user_attrs[WAITED] < 5 and all(each.user_attrs[WAITED] < 0.5 for each in others)
-    assert all(0 <= seconds_of(each) < 0.5 for each in (first, *others))
-    for number in range(3):
+    waits = [trial.user_attrs[WAITED] for trial in found.study.trials]
+    assert waits[1] < 0.5 < waits[0] < 5
+    assert all(0 <= seconds_of(trial) < 1.5 for trial in found.study.trials)
+    for number in range(2):
         events = resource_events(settings, f"{found.name}-{number}")
         assert [event.kind for event in events] == ["asked", "granted", "released"]
         assert {event.owner for event in events} == {"ada"}
         assert events[0].payload["priority"] == 2
+
+
+@pytest.mark.usefixtures("pointer_zoo")
+def test_a_full_machine_ends_a_worker_and_costs_no_configuration(tmp_path):
+    """Free again, the machine tries what it refused; a configuration that it refuses twice has failed. So often as the
+    workers come, each failure counts for its own worker only."""
+    config = {"trials": 6, "pruner": "none"}
+    free = settings_of(tmp_path)
+    full = free.model_copy(update={"training": TrainingSettings(threads=1, memory_reserve_mb=1e9)})
+    with pytest.raises(CapacityError):
+        optimizer(full, config).run(PLANTED.data)
+    found = optimizer(free, config)
+    assert found.run(PLANTED.data, stop_after=2) == 2
+    assert len(configurations(found)) == 2 and configurations(found)[0]["focus"] == 0.5
+    for refused in range(6, 2, -1):
+        with pytest.raises(CapacityError):
+            optimizer(full, config).run(PLANTED.data)
+        failed = [trial for trial in found.study.trials if REASON in trial.user_attrs]
+        assert len(failed) == 6 - refused
+
+
+@pytest.mark.usefixtures("pointer_zoo")
+def test_what_the_machine_never_has_is_a_failed_configuration(tmp_path):
+    """With a limit on all trainings nothing is waited for: those above it are recorded with the numbers."""
+    settings = settings_of(tmp_path)
+    training = settings.training.model_copy(update={"memory_limit_mb": 200.0})
+    found = optimizer(settings.model_copy(update={"training": training}), {"trials": 8, "sampler": "random"})
+    assert found.run(PLANTED.data) == 8
+    failed = [row for row in trials_of(settings, found.name) if row.state == "failed"]
+    assert failed and all("training.memory_limit_mb allows 200" in row.result["reason"] for row in failed)
 
 
 @pytest.mark.usefixtures("pointer_zoo")
@@ -180,6 +259,24 @@ def test_the_time_budget_ends_the_search_and_the_trial_under_way(tmp_path):
     assert {row.state for row in trials_of(found.settings, found.name)} <= {"complete", "pruned"}
 
 
+def test_training_seconds_are_those_after_the_wait_and_of_trials_whose_end_is_known():
+    """A trial of ten seconds, six of which it waited: as it ends, as it runs, before its turn, and lost."""
+    complete, failed, running = TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING
+    known = [
+        (complete, {WAITED: 6.0}, 4.0),
+        (failed, {WAITED: 6.0, REASON: "diverged"}, 4.0),
+        (failed, {WAITED: 6.0}, 0.0),
+        (running, {WAITED: 6.0}, 4.0),
+        (running, {}, 0.0),
+    ]
+    for state, attributes, seconds in known:
+        value = 0.1 if state == complete else None
+        trial = optuna.trial.create_trial(state=state, value=value, user_attrs=attributes)
+        trial.datetime_start = datetime.now() - timedelta(seconds=10)
+        trial.datetime_complete = None if state == running else trial.datetime_start + timedelta(seconds=10)
+        assert seconds_of(trial) == pytest.approx(seconds, abs=0.5)
+
+
 @pytest.mark.usefixtures("pointer_zoo")
 def test_a_failing_configuration_is_recorded_and_a_failing_study_ended(tmp_path):
     """Whatever a library raises; when the first five all fail, the study names the reason."""
@@ -192,6 +289,7 @@ def test_a_failing_configuration_is_recorded_and_a_failing_study_ended(tmp_path)
     none = optimizer(some.settings, {"trials": 8, "fixed": {"broken_above": -1.0}})
     with pytest.raises(TrainingError, match=r"first 5 trials .* all failed.*FloatingPointError"):
         none.run(PLANTED.data)
+    assert none.run(PLANTED.data) == 3, "what failed before is no reason to try nothing"
     with pytest.raises(TrainingError, match=r"no trial of study .* is complete"):
         none.best()
 
@@ -347,6 +445,7 @@ def test_a_search_in_sqlite_goes_on_after_a_kill(tmp_path):
     before = [trial for trial in found.study.trials if trial.state.name == "COMPLETE"]
     assert found.run(PLANTED.data) == 4 - len(before)
     trials = found.study.trials
+    assert all((seconds_of(trial) == 0) == (trial.state.name == "FAIL") for trial in trials)
     lost = [trial.number for trial in trials if trial.state.name == "FAIL"]
     assert [t.user_attrs[RETRY_OF] for t in trials if RETRY_OF in t.user_attrs] == lost and len(lost) == 1
     assert sum(trial.state.name == "COMPLETE" for trial in trials) == 4
