@@ -20,14 +20,18 @@ Space = dict[str, BaseDistribution]
 def search_space(model: str, entry: ModelEntry, fixed: Mapping[str, Any] | None = None) -> Space:
     """Distribution of each hyper-parameter that the entry lets a search vary and that is not fixed.
 
+    One with a `window_share` goes up to that share of the window at most, so that each network can be made.
+
     Raises
     ------
     ConfigError
         An entry's `search` is unknown, or lacks its bounds.
     """
+    fixed = fixed or {}
+    window = fixed.get("window", _shortest_window(entry))
     return {
-        name: _distribution(f"hyperparameters.{model}.{name}", schema)
-        for name, schema in searched(entry, fixed or {}).items()
+        name: _distribution(f"hyperparameters.{model}.{name}", _inside(window, schema))
+        for name, schema in searched(entry, fixed).items()
     }
 
 
@@ -56,6 +60,22 @@ def largest(space: Space, name: str, otherwise: int) -> int:
     if isinstance(distribution, CategoricalDistribution):
         return max(int(choice or 0) for choice in distribution.choices)
     return otherwise
+
+
+def _shortest_window(entry: ModelEntry) -> int:
+    """Trading days that every trial sees where none are fixed."""
+    schema = entry.hyperparameters.get("window", {"default": 1})
+    if "search" not in schema:
+        return int(schema["default"])
+    return int(schema["low"] if "low" in schema else min(schema["enum"]))
+
+
+def _inside(window: int, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema, its bounds lowered to its share of a window."""
+    if "window_share" not in schema:
+        return schema
+    most = max(int(window * schema["window_share"]), 1)
+    return {**schema, "low": min(schema["low"], most), "high": min(schema["high"], most)}
 
 
 def _distribution(path: str, schema: Mapping[str, Any]) -> BaseDistribution:

@@ -109,6 +109,15 @@ def test_a_range_holds_exactly_its_own_numbers(low, high, value):
         ({"type": "number", "minimum": 0, "default": 1, "search": "linear", "low": -1, "high": 1}, r"x\.low: expected"),
         ({"type": "string", "default": "a", "search": "categorical"}, "categorical needs enum"),
         ({"type": "number", "default": 1, "low": 0, "high": 1}, "give search"),
+        ({"type": "integer", "default": 1, "window_share": 0.5}, "give search"),
+        (
+            {"type": "integer", "default": 1, "search": "linear", "low": 1, "high": 2, "window_share": 2},
+            r"x\.window_share: 2 is no value",
+        ),
+        (
+            {"type": "boolean", "default": True, "search": "categorical", "window_share": 1},
+            r"x\.window_share: bounds a log or linear search only",
+        ),
         ({"type": "number", "default": 1, "advanced": "yes"}, r"x\.advanced: 'yes' is no value"),
     ],
 )

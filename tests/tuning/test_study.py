@@ -1,11 +1,14 @@
 """What a search is asked: its space is the zoo's, bad questions are refused, equal ones have one name."""
 
 import pytest
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.training.model_zoo.catalogue import ModelEntry, model_zoo, zoo_entry
+from mlops_tasks.training.model_zoo.network import Architecture
+from mlops_tasks.training.networks.trainer import TrainerConfig
 from mlops_tasks.tuning.space import search_space, within
 from mlops_tasks.tuning.study import study_config
 
@@ -21,6 +24,29 @@ def test_every_model_of_the_zoo_has_a_space_of_valid_values(model):
         ends = distribution.choices if words else (distribution.low, distribution.high)
         for value in ends:
             assert entry.resolve(model, {name: value})[name] == value
+
+
+@pytest.mark.parametrize("window", [2, 5, 10, 250])
+@pytest.mark.parametrize("model", [name for name, entry in model_zoo().items() if "window" in entry.hyperparameters])
+def test_every_network_of_a_space_fits_into_the_window_that_is_fixed(model, window):
+    """The defaults, moved inside, and both ends of all ranges at once can be made and score."""
+    entry, fixed = zoo_entry(model), {"window": window}
+    space = search_space(model, entry, fixed)
+    numbers = {name: each for name, each in space.items() if not isinstance(each, CategoricalDistribution)}
+    ends = [{name: getattr(each, end) for name, each in numbers.items()} for end in ("low", "high")]
+    for values in ({}, *ends):
+        inside = within(space, {**entry.defaults(), **values})
+        _, architecture = TrainerConfig.split(entry.resolve(model, {**fixed, **inside}))
+        network = Architecture(entry.class_path, 3, window, architecture).build().eval()
+        assert network(torch.zeros(2, window, 3)).shape == (2,)
+
+
+def test_a_longer_window_leaves_the_space_as_the_entry_has_it():
+    """Patches of up to 16 days and half the window's frequencies, where there is room for them."""
+    spaces = {window: search_space("patchtst", zoo_entry("patchtst"), {"window": window}) for window in (5, 16, 20)}
+    assert spaces[5]["patch_length"] == IntDistribution(4, 5)
+    assert spaces[16] == spaces[20] == search_space("patchtst", zoo_entry("patchtst"))
+    assert search_space("timesnet", zoo_entry("timesnet"), {"window": 5})["top_k"] == IntDistribution(1, 2)
 
 
 def test_the_space_follows_the_schema():

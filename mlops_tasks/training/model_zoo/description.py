@@ -55,7 +55,7 @@ def _parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "description": "",
         "advanced": False,
-        **{key: value for key, value in schema.items() if key not in ("search", "low", "high")},
+        **{key: value for key, value in schema.items() if key not in ("search", "low", "high", "window_share")},
         "search": search,
     }
 

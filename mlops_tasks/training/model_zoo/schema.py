@@ -73,6 +73,7 @@ _ABOUT: Mapping[str, Check] = {
     "search": lambda value: value in ("log", "linear", "categorical"),
     "low": _is_number,
     "high": _is_number,
+    "window_share": lambda value: _is_number(value) and 0 < value <= 1,
 }
 """Keywords that say more about a hyper-parameter."""
 
@@ -100,8 +101,10 @@ def check_schema(path: str, schema: Schema) -> None:
     check_value(f"{path}.default", schema, schema["default"])
     if "search" in schema:
         _check_search(path, schema)
-    elif "low" in schema or "high" in schema:
-        raise ConfigError(f"{path}: low and high say where a search looks; give search: log or linear too")
+    elif not {"low", "high", "window_share"}.isdisjoint(schema):
+        raise ConfigError(
+            f"{path}: low, high and window_share say where a search looks; give search: log or linear too"
+        )
 
 
 def check_value(path: str, schema: Schema, value: Any) -> Any:
@@ -186,6 +189,8 @@ def _check_search(path: str, schema: Schema) -> None:
     if kind == "categorical":
         if "enum" not in schema and types_of(schema) != ["boolean"]:
             raise ConfigError(f"{path}.search: categorical needs enum, or type boolean; give one")
+        if "window_share" in schema:
+            raise ConfigError(f"{path}.window_share: bounds a log or linear search only; take it out")
         return
     if not numeric or "low" not in schema or "high" not in schema:
         raise ConfigError(f"{path}.search: {kind} needs type integer or number, and low and high; give them")
