@@ -22,9 +22,9 @@ class TrainingConfig(Section):
     feature_processors: tuple[Literal["robust_zscore_fill_zero"], ...] = ()
     label_processor: Literal["CSZScoreNorm", "CSRankNorm"]
     stopping: StoppingConfig = StoppingConfig()
-    checkpoint_every: int = Field(100, ge=1)
+    checkpoint_every: int = Field(100, ge=1, strict=True)
     """Iterations between two checkpoints."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, strict=True)
 
     @property
     def window(self) -> int:

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from statistics import median
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mlops_tasks.config import Section
 from mlops_tasks.files import finite_or_none
@@ -29,6 +29,16 @@ State = Literal["unknown", "learning", "healthy", "overfitting"]
 """`learning`: validation improves."""
 FitVerdict = Literal["unknown", "underfitting", "healthy", "overfitting"]
 """Of a training that has ended."""
+
+
+def _no_text_or_truth(value: Any) -> Any:
+    if isinstance(value, str | bool):
+        raise ValueError("expected a number")
+    return value
+
+
+StrictNumber = BeforeValidator(_no_text_or_truth)
+"""As in a form: 5.0 is 5, and neither `true` nor "5" is a number."""
 
 TREND_Z = 1.96
 """Kendall's statistic from which a trend counts; five values in a row that all rise have 2.2."""
@@ -41,10 +51,10 @@ class OverfittingConfig(Section):
     """`note` records it; `stop` ends the training as well, with the best iteration so far."""
     metric: Metric = "loss"
     """Compared between train and validation segment; families that report it for both can be judged."""
-    gap: float = Field(0.1, gt=0, lt=2)
+    gap: Annotated[float, StrictNumber] = Field(0.1, gt=0, lt=2)
     """Least lead of train over validation, as a share of the larger of both values, that is too much. Losses of scaled
     labels are near 1, so 0.1 is a lot; for `ic` and `rank_ic` 0.5 is a fitting value."""
-    window: int | None = Field(None, ge=5)
+    window: Annotated[int, Field(ge=5), StrictNumber] | None = None
     """Iterations over which trends are measured; None: the patience of early stopping, between 5 and 20."""
 
 

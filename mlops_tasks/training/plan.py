@@ -8,12 +8,18 @@ import pandas as pd
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlops_tasks.config import DateRange, Section, Settings, check_segments
-from mlops_tasks.errors import ConfigError, TrainingError
+from mlops_tasks.errors import ConfigError, TrainingError, hint
 from mlops_tasks.features.sets import find_feature_set
 from mlops_tasks.training.checks import MIN_SEGMENT_DAYS, check_plan
 from mlops_tasks.training.configuration import TrainingConfig, resolve_config
 from mlops_tasks.training.model_zoo.forms import merge_overrides
+from mlops_tasks.training.model_zoo.schema import check_value
 
+SEGMENTS = ("train", "valid", "test")
+FORM_KEYS = (
+    *("feature_set", "models", "horizon", "seed", "topk", "n_drop", "deployment_strategy", *SEGMENTS),
+    *("hyperparameters", "advanced_hyperparameters", "stopping"),
+)
 TRAIN_SHARE, VALID_SHARE = 0.6, 0.2
 """Shares of the labelled dates when no segments are given; the rest is the test segment."""
 
@@ -24,12 +30,12 @@ class RunPlan(Section):
     data_version: str
     last_date: date
     feature_set: str
-    horizon: int = Field(ge=1, le=60)
+    horizon: int = Field(ge=1, le=60, strict=True)
     models: tuple[str, ...] = Field(min_length=1)
     segments: dict[Literal["train", "valid", "test"], DateRange]
-    seed: int = Field(ge=0)
-    topk: int = Field(ge=1)
-    n_drop: int = Field(ge=0)
+    seed: int = Field(ge=0, strict=True)
+    topk: int = Field(ge=1, strict=True)
+    n_drop: int = Field(ge=0, strict=True)
     deployment_strategy: Literal["blue_green", "shadow"] = "blue_green"
     hyperparameters: Mapping[str, Mapping[str, Any]] = {}
     """Overrides of the defaults by model; models that the run does not train may be named too."""
@@ -48,7 +54,7 @@ class RunPlan(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> "RunPlan":
-        if missing := [name for name in ("train", "valid", "test") if name not in self.segments]:
+        if missing := [name for name in SEGMENTS if name not in self.segments]:
             raise ValueError(f"segments.{missing[0]} is missing; give train, valid and test")
         check_segments(self.segments["train"], self.segments["valid"], self.segments["test"])
         return self
@@ -73,46 +79,60 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
     calendar
         Trading days of the vintage, ascending.
     form
-        Keys as in the DAG's form: feature_set, models, horizon, train, valid, test (`first:last`), seed, topk, n_drop,
-        deployment_strategy, hyperparameters, advanced_hyperparameters and stopping (overrides by model). None or
-        absent: the setting.
+        As the DAG's form, with keys of `FORM_KEYS`: segments are `first:last`, hyper-parameters and stopping overrides
+        by model. None, empty or absent: the setting.
 
     Raises
     ------
     ConfigError
-        A value is unknown or out of range, the feature set's definition is wrong, segments overlap, only some are
-        given, or they cannot hold what they are for (`checks.check_plan`).
+        A key is unknown, a value is of the wrong type, unknown or out of range, the feature set's definition is wrong,
+        segments overlap, only some are given, or they cannot hold what they are for (`checks.check_plan`).
     TrainingError
         The vintage is too short for segments of its own.
     """
-    defaults = settings.training
-    horizon = int(_given(form, "horizon", defaults.horizon))
-    given = {name: _given(form, name, getattr(defaults, name)) for name in ("train", "valid", "test")}
+    for key in form:
+        if key not in FORM_KEYS:
+            raise ConfigError(f"{key}: unknown; {hint(str(key), FORM_KEYS)}")
+    single = _single_values(settings, form)
+    given = {name: _given(form, name, getattr(settings.training, name)) for name in SEGMENTS}
+    overrides = {key: _given(form, key, {}) for key in ("hyperparameters", "advanced_hyperparameters")}
     content = {
+        **single,
         "data_version": data_version,
         "last_date": calendar[-1].date(),
-        "feature_set": find_feature_set(_given(form, "feature_set", settings.features.feature_set), settings).name,
-        "horizon": horizon,
-        "models": _given(form, "models", defaults.models),
-        "segments": _segments(given, calendar, horizon),
-        "seed": _given(form, "seed", defaults.seed),
-        "topk": _given(form, "topk", settings.portfolio.topk),
-        "n_drop": _given(form, "n_drop", settings.portfolio.n_drop),
-        "deployment_strategy": _given(form, "deployment_strategy", "blue_green"),
-        "hyperparameters": merge_overrides(
-            _given(form, "hyperparameters", {}), _given(form, "advanced_hyperparameters", {})
-        ),
+        "feature_set": find_feature_set(single["feature_set"], settings).name,
+        "models": _given(form, "models", settings.training.models),
+        "segments": _segments(given, calendar, single["horizon"]),
+        "hyperparameters": merge_overrides(overrides),
         "stopping": _given(form, "stopping", {}),
     }
     try:
         plan = RunPlan.model_validate(content)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'segments'}: {e['msg']}" for e in error.errors()]
+        lines = [_reason(e["loc"], e["msg"], e["input"]) for e in error.errors()]
         raise ConfigError("bad run parameters; correct the form or the settings: " + "; ".join(lines)) from None
     for model in dict.fromkeys([*plan.models, *plan.hyperparameters, *plan.stopping]):
         plan.config(model, settings)
     check_plan(plan, calendar)
     return plan
+
+
+def _single_values(settings: Settings, form: Mapping[str, Any]) -> dict[str, Any]:
+    """What is a number or a word, of the form or the settings; checked."""
+    defaults = {
+        "feature_set": settings.features.feature_set,
+        "horizon": settings.training.horizon,
+        "seed": settings.training.seed,
+        "topk": settings.portfolio.topk,
+        "n_drop": settings.portfolio.n_drop,
+        "deployment_strategy": "blue_green",
+    }
+    schemas = RunPlan.model_json_schema()["properties"]
+    return {key: check_value(key, schemas[key], _given(form, key, default)) for key, default in defaults.items()}
+
+
+def _reason(place: Sequence[int | str], message: str, value: Any) -> str:
+    return f"{'.'.join(map(str, place))}: {message}, got {value!r}" if place else f"segments: {message}"
 
 
 def _given(form: Mapping[str, Any], key: str, default: Any) -> Any:

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from mlops_tasks.config import Section
 from mlops_tasks.files import finite_or_none
-from mlops_tasks.training.overfitting import FitVerdict, Metric, OverfittingConfig, OverfittingDetector
+from mlops_tasks.training.overfitting import FitVerdict, Metric, OverfittingConfig, OverfittingDetector, StrictNumber
 
 
 class StoppingConfig(Section):
@@ -17,9 +17,9 @@ class StoppingConfig(Section):
 
     metric: Metric = "loss"
     """Of the validation segment. `loss` is minimised, `ic` and `rank_ic` (means over days) are maximised."""
-    patience: int = Field(50, ge=1)
+    patience: Annotated[int, StrictNumber] = Field(50, ge=1)
     """Iterations (boosting rounds, epochs) without a better value after which training ends."""
-    min_delta: float = Field(0.0, ge=0)
+    min_delta: Annotated[float, StrictNumber] = Field(0.0, ge=0, allow_inf_nan=False)
     """Least change that counts as better."""
     overfitting: OverfittingConfig = OverfittingConfig()
 

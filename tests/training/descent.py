@@ -9,7 +9,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,11 +134,19 @@ class DyingFamily(DescentFamily):
         os.abort()
 
 
+@contextmanager
+def known_families() -> Iterator[None]:
+    """These families stand beside the shipped ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, family in ((NAME, "DescentFamily"), ("deaf", "DeafFamily"), ("dying", "DyingFamily")):
+            patch.setitem(FAMILIES, name, f"{__name__}:{family}")  # type: ignore[arg-type]
+        yield
+
+
 def fit_stage(*, folder: str) -> dict[str, Any]:
     """The training process, with these families."""
-    for name, family in ((NAME, "DescentFamily"), ("deaf", "DeafFamily"), ("dying", "DyingFamily")):
-        FAMILIES[name] = f"{__name__}:{family}"  # type: ignore[index]
-    return fit.fit_stage(folder=folder)
+    with known_families():
+        return fit.fit_stage(folder=folder)
 
 
 @dataclass(frozen=True)
@@ -177,9 +186,10 @@ class SmallMarket:
         """A run of the small family."""
         return self.start_config(config(**hyperparameters))
 
-    def start_config(self, given: TrainingConfig) -> TrainingHandle:
-        """A run of a configuration."""
-        return UnifiedQlibTrainingEngine(self.settings).start(self.plan, self.feature_version, given)
+    def start_config(self, given: TrainingConfig, **claim: Any) -> TrainingHandle:
+        """A run of a configuration; `claim` is its owner and priority."""
+        with known_families():
+            return UnifiedQlibTrainingEngine(self.settings).start(self.plan, self.feature_version, given, **claim)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

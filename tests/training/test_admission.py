@@ -20,7 +20,6 @@ from mlops_tasks.state.resource_requests import Queue, change_queue, resource_ev
 from mlops_tasks.state.training_runs import training_runs
 from mlops_tasks.training.admission import Admission, Place, queue_info
 from mlops_tasks.training.control import command_run
-from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.events import read_events, run_progress
 from mlops_tasks.training.memory_need import MemoryNeed
 from tests.postgres import postgres_schema
@@ -275,9 +274,8 @@ def test_what_a_process_held_before_it_asked_is_not_asked_for(
 def test_owner_and_priority_are_the_runs(base: SmallMarket, tmp_path: Path) -> None:
     """Daily and zero where nobody says otherwise."""
     market = base.copy(tmp_path / "home")
-    engine = UnifiedQlibTrainingEngine(market.settings)
-    engine.start(market.plan, market.feature_version, config(), owner="ada", priority=3)
-    engine.start(market.plan, market.feature_version, config())
+    market.start_config(config(), owner="ada", priority=3)
+    market.start()
     assert [(run.owner, run.priority) for run in training_runs(market.settings, 2)] == [("daily", 0), ("ada", 3)]
 
 

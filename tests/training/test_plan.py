@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from mlops_tasks.config import Settings
+from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.errors import ConfigError, TrainingError
-from mlops_tasks.training.plan import make_plan, rolling_segments
+from mlops_tasks.training.plan import RunPlan, make_plan, rolling_segments
 
 CALENDAR = pd.bdate_range("2015-01-01", "2018-12-31")
 
@@ -56,8 +56,30 @@ def test_explicit_segments_are_taken(tmp_path):
     [
         ({"models": ["lightgbn"]}, ConfigError, "unknown model 'lightgbn'.*lightgbm"),
         ({"models": ["linear", "linear"]}, ConfigError, "named twice"),
-        ({"horizon": 0}, ConfigError, "horizon"),
-        ({"topk": 0}, ConfigError, "topk"),
+        ({"horzion": 5}, ConfigError, "^horzion: unknown; did you mean horizon?"),
+        ({"trian": SEGMENTS["train"]}, ConfigError, "^trian: unknown; did you mean train?"),
+        ({"horizon": 0}, ConfigError, "^horizon: expected an integer from 1 to 60, got 0; correct it"),
+        ({"horizon": 2.9}, ConfigError, "^horizon: .* got 2.9"),
+        ({"horizon": True}, ConfigError, "^horizon: .* got True"),
+        ({"horizon": "five"}, ConfigError, "^horizon: .* got 'five'"),
+        ({"horizon": [5]}, ConfigError, r"^horizon: .* got \[5\]"),
+        ({"seed": "3"}, ConfigError, "^seed: expected an integer not below 0, got '3'"),
+        ({"topk": True}, ConfigError, "^topk: .* got True"),
+        ({"n_drop": None, "topk": 0}, ConfigError, "^topk: expected an integer not below 1, got 0"),
+        ({"models": "linear"}, ConfigError, "models: .*tuple, got 'linear'"),
+        ({"models": ["linear", 3]}, ConfigError, "models.1: .*string, got 3"),
+        ({**SEGMENTS, "test": 2018}, ConfigError, "segments.test: .*tuple, got 2018"),
+        ({"hyperparameters": [1]}, ConfigError, r"^hyperparameters: expected a mapping of models .* got \[1\]"),
+        ({"advanced_hyperparameters": "lightgbm"}, ConfigError, "^advanced_hyperparameters: expected a mapping"),
+        ({"hyperparameters": {"lightgbm": 3}}, ConfigError, "^hyperparameters.lightgbm: expected a mapping .* got 3"),
+        ({"stopping": [1]}, ConfigError, r"stopping: .* got \[1\]"),
+        ({"stopping": {"lightgbm": 3}}, ConfigError, "stopping.lightgbm: .* got 3"),
+        ({"stopping": {"lightgbm": {"patience": True}}}, ConfigError, "stopping.lightgbm.patience: .* got True"),
+        (
+            {"stopping": {"lightgbm": {"overfitting": {"gpa": 0.2}}}},
+            ConfigError,
+            "stopping.lightgbm.overfitting.gpa: unknown key; did you mean gap?",
+        ),
         ({"train": SEGMENTS["train"]}, ConfigError, "only train given; give train, valid and test together"),
         ({**SEGMENTS, "valid": "2016-06-01:2017-12-31"}, ConfigError, "overlap"),
         ({**SEGMENTS, "test": "2018-12-31:2018-01-01"}, ConfigError, "is after last day"),
@@ -77,7 +99,8 @@ def test_explicit_segments_are_taken(tmp_path):
         ({"hyperparameters": {"linaer": {}}}, ConfigError, "unknown model 'linaer'; did you mean linear"),
         ({"stopping": {"lightgbm": {"patience": 0}}}, ConfigError, "stopping.lightgbm.patience: .* 1, got 0"),
         ({"stopping": {"lightgbm": {"patients": 9}}}, ConfigError, "stopping.lightgbm.patients: unknown.*patience"),
-        ({"deployment_strategy": "big_bang"}, ConfigError, "deployment_strategy"),
+        ({"deployment_strategy": "big_bang"}, ConfigError, "^deployment_strategy: expected one of .* got 'big_bang'"),
+        ({"feature_set": 158}, ConfigError, "^feature_set: expected a text, got 158"),
         ({"feature_set": "alpha185"}, ConfigError, "unknown feature set 'alpha185'; did you mean alpha158"),
     ],
 )
@@ -95,6 +118,24 @@ def test_a_plan_overrides_hyper_parameters_and_stopping_of_its_models(tmp_path):
     assert config.hyperparameters["num_leaves"] == 31 and isinstance(config.hyperparameters["num_leaves"], int)
     assert (config.stopping.metric, config.stopping.patience) == ("rank_ic", 50)
     assert made.config("linear").stopping.metric == "loss"
+
+
+def test_a_plan_comes_back_from_json_and_takes_no_text_for_a_number(tmp_path):
+    """Dates are texts in JSON, numbers are not; a whole number of a form may have a fraction of 0."""
+    made = plan(tmp_path, horizon=5.0)
+    assert made.horizon == 5
+    content = made.model_dump(mode="json")
+    assert RunPlan.model_validate(content) == made
+    for key, wrong in {"horizon": "5", "seed": True, "topk": 50.5, "n_drop": "5"}.items():
+        with pytest.raises(ValueError, match=key):
+            RunPlan.model_validate({**content, key: wrong})
+
+
+def test_numbers_of_the_settings_may_come_from_the_environment(tmp_path):
+    """Where all values are texts."""
+    environ = {"MLOPS_HOME": str(tmp_path), "MLOPS_TRAINING__HORIZON": "3", "MLOPS_PORTFOLIO__TOPK": "7"}
+    made = make_plan(load_settings(environ), "v1", CALENDAR, {})
+    assert (made.horizon, made.topk) == (3, 7)
 
 
 def test_too_short_a_history_is_refused():

@@ -173,7 +173,17 @@ def test_the_engine_refuses_before_a_process_is_started(market):
     refused(market, market.plan.model_copy(update={"segments": empty}), r"segments\.test .*: holds 0 trading days")
     refused(market, market.plan, r"hyperparameters\.linear\.alpha: expected a number", hyperparameters={"alpha": "1"})
     refused(market, market.plan, r"hyperparameters\.linear\.alhpa: unknown", hyperparameters={"alhpa": 1})
-    refused(market, market.plan, r"linear\.class_path: nowhere\.x:Y: no package 'nowhere'", class_path="nowhere.x:Y")
+    refused(market, market.plan, r"linear\.class_path: family linear has its own class", class_path="nowhere.x:Y")
+
+
+def test_the_engine_refuses_a_configuration_outside_the_zoo_that_cannot_train(market):
+    """Its family and class are known before there is a run, whatever its model is called."""
+    mine = {"model": "mine", "hyperparameters": {"foo": 1}}
+    refused(market, market.plan, r"models\.mine\.family: unknown family 'netwrok'; .*network", family="netwrok", **mine)
+    missing = r"models\.mine\.class_path: family network needs module:Class of a torch\.nn\.Module, got None"
+    refused(market, market.plan, missing, family="network", **mine)
+    absent = r"models\.mine\.class_path: nowhere\.x:Y: no package 'nowhere'"
+    refused(market, market.plan, absent, family="network", class_path="nowhere.x:Y", **mine)
 
 
 def test_a_universe_of_one_is_refused_before_a_process_is_started(tmp_path: Path):

@@ -61,6 +61,12 @@ def test_the_schema_refuses_what_the_library_refuses(tmp_path: Path, overrides: 
     ("overrides", "right"),
     [
         ({"metric": "rank_ic", "patience": 5}, True),
+        ({"patience": 5.0, "min_delta": 0}, True),
+        ({"patience": True}, False),
+        ({"patience": "5"}, False),
+        ({"min_delta": "0.1"}, False),
+        ({"overfitting": {"gap": True}}, False),
+        ({"overfitting": {"window": "7"}}, False),
         ({"min_delta": 0.001, "overfitting": {"action": "stop", "window": 7}}, True),
         ({"overfitting": {"window": None}}, True),
         ({"metric": "rankic"}, False),
@@ -83,7 +89,8 @@ def test_the_schema_of_stopping_refuses_what_the_library_refuses(overrides: dict
 
 def test_two_forms_become_one_and_the_second_one_wins() -> None:
     """Models of either are kept."""
-    merged = merge_overrides({"a": {"x": 1, "y": 2}, "b": {"x": 3}}, {"a": {"y": 5, "z": 6}, "c": {"x": 7}})
+    first, second = {"a": {"x": 1, "y": 2}, "b": {"x": 3}}, {"a": {"y": 5, "z": 6}, "c": {"x": 7}}
+    merged = merge_overrides({"hyperparameters": first, "advanced_hyperparameters": second})
     assert merged == {"a": {"x": 1, "y": 5, "z": 6}, "b": {"x": 3}, "c": {"x": 7}}
 
 

@@ -19,6 +19,7 @@ from mlops_tasks.entry_files import EntryFile, parse_entries, read_yaml_text
 from mlops_tasks.errors import ConfigError, hint
 from mlops_tasks.training.model_zoo.families import CLASS_OF, FAMILIES
 from mlops_tasks.training.model_zoo.schema import check_schema, check_value
+from mlops_tasks.training.overfitting import OverfittingConfig
 from mlops_tasks.training.stopping import StoppingConfig
 
 SHIPPED_FILE = PROJECT / "include" / "config" / "models.yaml"
@@ -29,6 +30,7 @@ _NAME = re.compile(r"[A-Za-z][\w-]*")
 """A model's name is part of runs' ids and file names."""
 _RESERVED = ("auto",)
 """What forms take in place of a model."""
+_NESTED: Mapping[str, type[Section]] = {"stopping": StoppingConfig, "overfitting": OverfittingConfig}
 _CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -45,7 +47,7 @@ class ModelEntry(Section):
     feature_processors: tuple[Literal["robust_zscore_fill_zero"], ...] = ()
     label_processor: Literal["CSZScoreNorm", "CSRankNorm"]
     stopping: StoppingConfig = StoppingConfig()
-    checkpoint_every: int = Field(100, ge=1)
+    checkpoint_every: int = Field(100, ge=1, strict=True)
     """Iterations between two checkpoints."""
     hyperparameters: Mapping[str, Mapping[str, Any]]
     """JSON Schema of each: type, default, minimum, maximum, enum, description; `advanced` (hidden at first),
@@ -154,6 +156,23 @@ def read_zoo(settings: Settings | None = None) -> Zoo:
     return Zoo({**shipped.entries, **added}, {**shipped.errors, **own.errors, **clashes}, names)
 
 
+def check_family(path: str, family: str, class_path: str | None) -> None:
+    """Check that a family is known, and that there is a class path where it takes one.
+
+    Raises
+    ------
+    ConfigError
+        Names the key below `path`, and the remedy.
+    """
+    if family not in FAMILIES:
+        raise ConfigError(f"{path}.family: unknown family {family!r}; {hint(family, FAMILIES)}")
+    wanted = CLASS_OF.get(family)
+    if wanted is None and class_path is not None:
+        raise ConfigError(f"{path}.class_path: family {family} has its own class; take the key out")
+    if wanted is not None and (class_path is None or not _CLASS_PATH.fullmatch(class_path)):
+        raise ConfigError(f"{path}.class_path: family {family} needs module:Class of a {wanted}, got {class_path!r}")
+
+
 @lru_cache(maxsize=16)
 def _read(path: Path, text: str) -> Zoo:
     file = parse_entries(path, text, "model")
@@ -175,9 +194,7 @@ def _entry(file: EntryFile, name: str) -> ModelEntry:
         entry = ModelEntry.model_validate(file.content(name))
     except ValidationError as error:
         raise ConfigError(f"{path}{_reason(error, ModelEntry)}") from None
-    if entry.family not in FAMILIES:
-        raise ConfigError(f"{path}.family: unknown family {entry.family!r}; {hint(entry.family, FAMILIES)}")
-    _check_class_path(path, entry)
+    check_family(path, entry.family, entry.class_path)
     for parameter, schema in entry.hyperparameters.items():
         check_schema(f"{path}.hyperparameters.{parameter}", schema)
     if entry.family in ("sklearn", "qlib") and "window" in entry.hyperparameters:
@@ -188,16 +205,6 @@ def _entry(file: EntryFile, name: str) -> ModelEntry:
     return entry
 
 
-def _check_class_path(path: str, entry: ModelEntry) -> None:
-    wanted = CLASS_OF.get(entry.family)
-    if wanted is None and entry.class_path is not None:
-        raise ConfigError(f"{path}.class_path: family {entry.family} has its own class; take the key out")
-    if wanted is not None and (entry.class_path is None or not _CLASS_PATH.fullmatch(entry.class_path)):
-        raise ConfigError(
-            f"{path}.class_path: family {entry.family} needs module:Class of a {wanted}, got {entry.class_path!r}"
-        )
-
-
 def _reason(error: ValidationError, model: type[Section]) -> str:
     """The first thing that is wrong, after the key that it is wrong in."""
     first = error.errors()[0]
@@ -205,8 +212,9 @@ def _reason(error: ValidationError, model: type[Section]) -> str:
     if not place:
         return f": expected a mapping of {', '.join(model.model_fields)}, got {first['input']!r}; correct it"
     if first["type"] == "extra_forbidden":
-        known = StoppingConfig if first["loc"][0] == "stopping" else model
-        return f"{place}: unknown key; {hint(str(first['loc'][-1]), known.model_fields)}"
+        *outer, key = map(str, first["loc"])
+        known = _NESTED[outer[-1]] if outer else model
+        return f"{place}: unknown key; {hint(key, known.model_fields)}"
     if first["type"] == "missing":
         return f"{place}: is missing; give it"
     return f"{place}: {first['msg']}, got {first['input']!r}; correct it"

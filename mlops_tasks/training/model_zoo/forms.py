@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlops_tasks.config import Settings
+from mlops_tasks.errors import ConfigError
 from mlops_tasks.training.model_zoo.description import describe_zoo
 from mlops_tasks.training.overfitting import OverfittingConfig
 from mlops_tasks.training.stopping import StoppingConfig
@@ -58,9 +59,25 @@ def _schema(field: Field) -> dict[str, Any]:
     return {key: value for key, value in field.items() if key not in _ABOUT}
 
 
-def merge_overrides(first: Overrides, second: Overrides) -> dict[str, dict[str, Any]]:
-    """Overrides from two forms; a hyper-parameter that is in both has the second one's value."""
-    return {model: {**first.get(model, {}), **second.get(model, {})} for model in {**first, **second}}
+def merge_overrides(parts: Mapping[str, Overrides]) -> dict[str, dict[str, Any]]:
+    """Overrides from several parts of a form, by their keys; of a hyper-parameter that is in two the later one counts.
+
+    Raises
+    ------
+    ConfigError
+        A part, or what it says of a model, is no mapping; names its path.
+    """
+    merged: dict[str, dict[str, Any]] = {}
+    for key, part in parts.items():
+        for model, overrides in _mapping(key, part, "models to overrides").items():
+            merged.setdefault(model, {}).update(_mapping(f"{key}.{model}", overrides, "hyper-parameters to values"))
+    return merged
+
+
+def _mapping(path: str, value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path}: expected a mapping of {what}, got {value!r}; correct it, or leave it out")
+    return value
 
 
 def value_text(value: Any) -> str:
