@@ -14,9 +14,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from mlops_tasks.state.training_runs import (
     TERMINAL,
     NewEvent,
     RunEndedError,
+    end_run,
     find_training_run,
     newest_training_event,
     record_events,
@@ -76,7 +78,9 @@ class Journal:
             line = json.dumps(_finite(record), allow_nan=False)
         try:
             # A line that a kill or a full disk cut off ends here, and is no record.
-            os.write(self._file, f"\n{line}\n".encode())
+            left = f"\n{line}\n".encode()
+            while left:  # a disk that is nearly full takes a part of it, and raises then
+                left = left[os.write(self._file, left) :]
         except OSError as error:
             if not self._complained:
                 log.warning("%s: events are being lost: %s; make room", self.path, error)
@@ -155,16 +159,35 @@ class Recorder:
             self._pending = batch
             for kind in (event.kind for event in batch if event.kind in ("paused", "resumed")):
                 self.paused = kind == "paused"
-            try:
-                record_events(self.settings, self.run_id, batch)
-            except RunEndedError:
-                raise
-            except (SQLAlchemyError, StoreError, OSError) as error:
-                if not self._complained:
-                    log.warning("events of %s wait for the state database: %s", self.run_id, error)
-                self._complained = True
+            if not self._reach(partial(record_events, self.settings, self.run_id, batch)):
                 return False
-            self._pending, self._complained = [], False
+            self._pending = []
+        return True
+
+    def end(self, kind: str, payload: Mapping[str, Any]) -> bool:
+        """Record what is new, then this end where the journal has none; whether both are in the database now.
+
+        Raises
+        ------
+        RunEndedError
+            As from `record`.
+        """
+        if not self.record():
+            return False
+        return self._reader.ended or self._reach(partial(end_run, self.settings, self.run_id, kind, payload))
+
+    def _reach(self, change: Callable[[], object]) -> bool:
+        """Whether the state database answers, and took the change."""
+        try:
+            change()
+        except RunEndedError:
+            raise
+        except (SQLAlchemyError, StoreError, OSError) as error:
+            if not self._complained:
+                log.warning("events of %s wait for the state database: %s", self.run_id, error)
+            self._complained = True
+            return False
+        self._complained = False
         return True
 
 

@@ -22,7 +22,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError, StageError, TrainingCancelledError
 from mlops_tasks.process import end_group, run_stage
 from mlops_tasks.state.tables import TrainingRun, now
-from mlops_tasks.state.training_runs import RunEndedError, end_run, newest_training_event, open_training_runs
+from mlops_tasks.state.training_runs import RunEndedError, newest_training_event, open_training_runs
 from mlops_tasks.training.admission import Admission, Place
 from mlops_tasks.training.control import CommandRelay
 from mlops_tasks.training.events import Journal, JournalReader, Recorder
@@ -172,7 +172,7 @@ class Supervisor:
         return _failed("StageError", reason)
 
     def _end(self, outcome: Mapping[str, Any]) -> None:
-        """Add the terminal event and see everything into the database."""
+        """Add the terminal event and see everything into the database; a full disk keeps it out of the journal only."""
         payload = {name: value for name, value in outcome.items() if name != "state"}
         if outcome["state"] == "cancelled":
             payload = {"asked_by": self._relay.cancelled_by, "forced": False, **payload}
@@ -180,7 +180,7 @@ class Supervisor:
         self.journal.close()
         deadline = time.monotonic() + LAST_FLUSH_S
         try:
-            while not self._recorder.record():
+            while not self._recorder.end(outcome["state"], payload):
                 if time.monotonic() > deadline:
                     log.error("run %s: its last events wait in %s", self.folder.run_id, self.folder.path)
                     return
@@ -208,20 +208,23 @@ def _failed(error: str, reason: str) -> dict[str, Any]:
 def end_lost_runs(settings: Settings) -> list[str]:
     """End the runs whose parent is gone: carry over what is left of their journals, then `failed`; returns their ids.
 
-    On the machine of the run the parent's process decides, elsewhere the age of its newest event (`LEASE_S`).
+    On the machine of the run the parent's process decides, elsewhere the age of its newest event (`LEASE_S`). A run
+    that the state database does not take now is left, its journal too, for the next call.
     """
-    lost = [run for run in open_training_runs(settings) if _is_lost(settings, run)]
-    for run in lost:
+    ended = []
+    reason = "lost: its processes are gone, killed or with their machine; train again to go on"
+    for run in (run for run in open_training_runs(settings) if _is_lost(settings, run)):
         folder = RunFolder.of(settings, run.run_id)
+        recorder = Recorder(settings, run.run_id, JournalReader(folder.journal))
         try:
-            Recorder(settings, run.run_id, JournalReader(folder.journal)).record()
-            reason = "lost: its processes are gone, killed or with their machine; train again to go on"
-            end_run(settings, run.run_id, "failed", {"error": "StageError", "reason": reason})
+            if not recorder.end("failed", {"error": "StageError", "reason": reason}):
+                continue
         except RunEndedError:
             log.info("run %s: somebody else ended it", run.run_id)
-        log.warning("training run %s (%s) was lost", run.run_id, run.model)
+        log.warning("the processes of training run %s (%s) are gone; its record is complete", run.run_id, run.model)
         shutil.rmtree(folder.path, ignore_errors=True)
-    return [run.run_id for run in lost]
+        ended.append(run.run_id)
+    return ended
 
 
 def _is_lost(settings: Settings, run: TrainingRun) -> bool:

@@ -5,27 +5,34 @@ exactly one of them is terminal and it is the last, they can be read from any nu
 are there, once in each attempt that computed it and the same in all of them.
 """
 
+import itertools
 import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
 from mlops_tasks.config import Settings
+from mlops_tasks.state.database import engine
 from mlops_tasks.state.tables import TrainingEvent, TrainingRun
-from mlops_tasks.state.training_runs import TERMINAL, RunEndedError, end_run, record_training_run
+from mlops_tasks.state.training_runs import TERMINAL, RunEndedError, record_training_run
 from mlops_tasks.training.checkpoints import CheckpointFolder
 from mlops_tasks.training.engine import TrainingHandle
 from mlops_tasks.training.events import Journal, JournalReader, Recorder, read_events
+from mlops_tasks.training.liveness import this_process
+from mlops_tasks.training.run_folder import RunFolder
 from mlops_tasks.training.session import Links, TrainingSession
+from mlops_tasks.training.supervision import end_lost_runs
 from tests.training.descent import (
     CHECKPOINT_EVERY,
     SmallMarket,
@@ -61,62 +68,91 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(home=tmp_path_factory.mktemp("streams"))
 
 
-STEPS = st.lists(
-    st.sampled_from(["append", "append many", "cut off", "record", "new recorder", "second recorder", "end", "lost"]),
-    max_size=25,
-)
+@contextmanager
+def failing(database: Settings, statement: int) -> Iterator[None]:
+    """Let the database fail at a statement of the block, counted from 1; at none for 0."""
+    numbers = itertools.count(1)
+
+    def fail(*_: object) -> None:
+        if next(numbers) == statement:
+            raise OperationalError("any statement", {}, OSError("no answer"))
+
+    address = engine(database.state_database)
+    sa.event.listen(address, "before_cursor_execute", fail)
+    try:
+        yield
+    finally:
+        sa.event.remove(address, "before_cursor_execute", fail)
+
+
+DEEDS = ("append", "append many", "cut off", "record", "new recorder", "second recorder", "end", "lost")
+STEPS = st.lists(st.tuples(st.sampled_from(DEEDS), st.one_of(st.just(0), st.integers(1, 12))), max_size=25)
+"""What is done, and at which statement the database fails then."""
+LOST = ("failed", None)
 
 
 @given(steps=STEPS)
+@example(steps=[("append many", 0), ("end", 0), ("lost", 4), ("lost", 0)])
+@example(steps=[("append many", 0), ("lost", 4), ("lost", 9), ("lost", 0)])
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_record_is_a_prefix_of_the_journal_until_it_is_the_whole(database: Settings, steps: list[str]) -> None:
-    """After every step what is recorded is what was appended first; in the end all of it, up to the first end."""
-    folder = Path(tempfile.mkdtemp(dir=database.home))
-    run_id = folder.name
+def test_the_record_is_a_prefix_of_the_journal_until_it_is_the_whole(
+    database: Settings, steps: list[tuple[str, int]]
+) -> None:
+    """After every step what is recorded is what was appended first; in the end all of it, up to the first end.
+
+    Where there is no end and the run is lost, that is what follows all of it.
+    """
+    database.training_runs_dir.mkdir(exist_ok=True)
+    folder = RunFolder(Path(tempfile.mkdtemp(dir=database.training_runs_dir)))
+    request = {"process": {**this_process(), "started": 0}}
     record_training_run(
-        database, TrainingRun(run_id=run_id, model="m", data_version="d", owner="o", priority=0, request={})
+        database,
+        TrainingRun(run_id=folder.run_id, model="m", data_version="d", owner="o", priority=0, request=request),
     )
-    journal = Journal(folder / "j")
-    appended: list[tuple[str, int]] = []
-    lost = False
+    journal = Journal(folder.journal)
+    whole: list[tuple[str, int | None]] = []
+    numbers = itertools.count()
+
+    def has_end() -> bool:
+        return bool(whole) and whole[-1][0] in TERMINAL
 
     def recorder() -> Recorder:
-        return Recorder(database, run_id, JournalReader(folder / "j"))
+        return Recorder(database, folder.run_id, JournalReader(folder.journal))
 
     def append(kind: str) -> None:
-        appended.append((kind, len(appended)))
-        journal.append(kind, {"n": len(appended) - 1})
+        number = next(numbers)
+        journal.append(kind, {"n": number})
+        if not has_end():
+            whole.append((kind, number))
 
     current, second = recorder(), recorder()
-    for step in [*steps, "end", "record"]:
-        with suppress(RunEndedError):
-            if step == "append":
+    for deed, fails_at in [*steps, ("end", 0), ("record", 0)]:
+        with suppress(RunEndedError), failing(database, fails_at):
+            if deed == "append":
                 append("stage")
-            elif step == "append many":
+            elif deed == "append many":
                 for _ in range(20):
                     append("iteration")
-            elif step == "cut off":
-                with (folder / "j").open("ab") as file:
+            elif deed == "cut off":
+                with suppress(FileNotFoundError), folder.journal.open("ab") as file:
                     file.write(b'\n{"kind": "iteration", "at": 1.5, "pay')
-            elif step == "end":
+            elif deed == "end":
                 append("finished")
-            elif step == "new recorder":
+            elif deed == "new recorder":
                 current = recorder()
-            elif step == "lost":
-                current.record()
-                lost = end_run(database, run_id, "failed", {"n": -1}) or lost
+            elif deed == "lost":
+                with suppress(OperationalError):
+                    if folder.run_id in end_lost_runs(database) and not has_end():
+                        whole.append(LOST)
             else:
-                (current if step == "record" else second).record()
-        recorded = [(event.kind, event.payload["n"]) for event in read_events(database, run_id)]
-        until_lost = recorded[:-1] if lost else recorded
-        assert until_lost == appended[: len(until_lost)]
-    events = read_events(database, run_id)
+                (current if deed == "record" else second).record()
+        recorded = [(event.kind, event.payload.get("n")) for event in read_events(database, folder.run_id)]
+        assert recorded == whole[: len(recorded)]
+    events = read_events(database, folder.run_id)
     check_stream(events)
-    if not lost:
-        kinds = [kind for kind, _ in appended]
-        assert recorded == appended[: kinds.index("finished") + 1]
+    assert len(events) == len(whole)
     for after in range(0, len(events) + 1, 7):
-        later = [event.sequence for event in read_events(database, run_id, after)]
+        later = [event.sequence for event in read_events(database, folder.run_id, after)]
         assert later == list(range(after + 1, len(events) + 1))
 
 

@@ -27,7 +27,7 @@ from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import NewEvent, record_events, record_training_run
 from mlops_tasks.training.control import command_run
 from mlops_tasks.training.engine import TrainingHandle, UnifiedQlibTrainingEngine
-from mlops_tasks.training.events import read_events, run_progress, runs
+from mlops_tasks.training.events import Journal, read_events, run_progress, runs
 from mlops_tasks.training.supervision import LEASE_S, end_lost_runs
 from tests.training.descent import SmallMarket, config, contents, journal_reaches
 
@@ -206,6 +206,18 @@ def test_a_run_is_lost_when_its_caller_is_gone(market: SmallMarket) -> None:
     assert "lost" in events[-1].payload["reason"]
     assert run_progress(market.settings, waiting.run_id).state == "queued"
     waiting.supervise()
+
+
+def test_a_disk_that_is_full_at_the_end_costs_no_terminal_event(market: SmallMarket, calm: dict[str, bytes]) -> None:
+    """What the caller cannot append to its journal goes to the state database directly."""
+    handle = market.start(**PACE)
+    handle.supervisor.journal = Journal(Path("/dev/full"))
+    assert contents(handle.supervise()) == calm
+    events = read_events(market.settings, handle.run_id)
+    assert [event.terminal for event in events] == [False] * (len(events) - 1) + [True]
+    assert [event.kind for event in events].count("iteration") == LAST
+    assert events[-1].payload["training_key"]
+    assert not any(market.settings.training_runs_dir.iterdir())
 
 
 def test_a_run_of_another_machine_is_lost_when_it_is_silent_for_long(market: SmallMarket) -> None:

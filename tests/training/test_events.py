@@ -1,6 +1,7 @@
 """The event stream: journal, its way into the database, and what readers see."""
 
 import math
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -196,6 +197,21 @@ def test_a_full_disk_costs_events_and_no_training(tmp_path: Path, caplog: pytest
         journal.append("stage", {})
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "make room" in caplog.text
+
+
+def test_a_line_that_the_disk_takes_half_of_is_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The system reports no error then, only fewer bytes; the log says so, and what comes later is whole."""
+    journal = Journal(tmp_path / "j")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    try:
+        journal.append("stage", {"stage": "fit"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "j").stat().st_size == 20
+    assert "events are being lost" in caplog.text
+    journal.append("finished", {})
+    assert [(each.sequence, each.kind) for each in JournalReader(tmp_path / "j").read()] == [(1, "finished")]
 
 
 def test_a_run_is_seen_as_its_newest_events_say(settings: Settings, tmp_path: Path) -> None:
