@@ -13,7 +13,6 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, LABEL
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import BoolArray, load_vintage
-from mlops_tasks.errors import TrainingError
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.training.plan import RunPlan
@@ -96,13 +95,7 @@ class LearningData:
 
 
 def load_learning_data(settings: Settings, plan: RunPlan, feature_version: str, window: int = 1) -> LearningData:
-    """Read what a plan's models learn from; for windows of several days, with all that these look back on.
-
-    Raises
-    ------
-    TrainingError
-        A segment has no row with a label.
-    """
+    """Read what a plan's models learn from; for windows of several days, with all that these look back on."""
     vintage = load_vintage(settings, plan.data_version)
     first, last = plan.segments["train"][0], plan.segments["test"][1]
     calendar, store, member = vintage.calendar(), FeatureStore(settings), None
@@ -116,11 +109,6 @@ def load_learning_data(settings: Settings, plan: RunPlan, feature_version: str, 
     data = learning_data(features, forward_return(vintage, plan.horizon), plan, calendar)
     if member is not None:
         data = replace(data, label=data.label.where(member), member=member, calendar=calendar)
-    for name in plan.segments:
-        if not data.label.iloc[data.rows(name)].notna().any():
-            raise TrainingError(
-                f"segment {name} {plan.segments[name]} has no labelled row; choose dates within the vintage"
-            )
     log.info("learning data: %d rows x %d features, %s to %s", *features.shape, first, last)
     return data
 

@@ -16,7 +16,7 @@ from mlops_tasks.training.checks import check_labels, check_plan
 from mlops_tasks.training.dataset import LearningData
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.events import read_events, runs
-from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.training.plan import RunPlan, make_plan, rolling_segments
 from tests.features.market import awkward_bars, make_vintage
 from tests.features.small_sets import SETS
 from tests.planted import Shape, plant
@@ -196,6 +196,23 @@ def test_a_universe_of_one_is_refused_before_a_process_is_started(tmp_path: Path
     made = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": ["linear"]})
     lonely = SmallMarket(settings, made, "f")
     refused(lonely, made, r"data\.universe: has 1 instruments in segments\.train")
+
+
+def test_members_without_bars_end_the_run_with_the_segment(tmp_path: Path):
+    """The membership has them, the calendar has the days, and only the loaded rows show that nobody traded."""
+    bars = awkward_bars(instruments=8, days=150)
+    names, days = sorted(bars["instrument"].unique())[:3], bars["datetime"]
+    spells = pd.DataFrame({"instrument": names, FIRST_DATE: days.min(), LAST_DATE: days.max()})
+    settings = Settings(home=tmp_path)
+    calendar = pd.DatetimeIndex(sorted(days.unique()))
+    first, last = rolling_segments(calendar, 1)["valid"]
+    silent = bars["instrument"].isin(names) & days.between(pd.Timestamp(first), pd.Timestamp(last))
+    vintage = make_vintage(tmp_path, bars[~silent].reset_index(drop=True), spells)
+    made = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": ["linear"]})
+    feature_version = FeatureStore(settings).compute(vintage, SETS["windows"]).feature_version
+    handle = UnifiedQlibTrainingEngine(settings).start(made, feature_version, "linear")
+    with pytest.raises(ConfigError, match=rf"segments\.valid \({first} to {last}\): no row has a label; choose dates"):
+        handle.supervise()
 
 
 def test_frozen_prices_end_the_run_before_the_family_begins(tmp_path: Path):
