@@ -10,7 +10,9 @@ standard deviation, the rank ICIR, is a Sharpe ratio of ordering; nothing below 
   kurtosis; ours, by the same influence function, also for autocorrelation, and equals theirs at lag 0.
 - The probability of backtest overfitting by combinatorially symmetric cross-validation (Bailey, Borwein, Lopez de Prado
   and Zhu, The Probability of Backtest Overfitting, Journal of Computational Finance 20, 2017): how often the best trial
-  of one half of the days is below the median of all trials on the other half.
+  of one half of the days is below the median of all trials on the other half. Truly bad trials lower the median, and
+  with enough of them the best of pure luck is always above it. So their probability of loss is taken too: how often the
+  best trial of one half is below zero on the other. Trials that are never the best do not change it.
 
 **How many trials.** All that were run count, pruned ones too. Trials of one search are alike, so they are worth fewer
 independent ones: mean correlation + (1 - mean correlation) x trials, the estimator of the first paper's appendix. It
@@ -42,6 +44,8 @@ MIN_PARTITIONS = 4
 MIN_BLOCK_DAYS = 5
 MIN_DAYS = 3
 """Fewer have no skewness worth the name."""
+MIN_COVERAGE = 0.9
+"""Trials that have a value on a smaller share of the days are counted, and not compared day by day."""
 _CHUNK = 2000
 """Combinations that are evaluated at once."""
 
@@ -90,6 +94,8 @@ class SearchEvidence:
     deflated: DeflatedSharpeRatio
     overfitting_probability: float | None
     """None: a single trial, or too few days for `MIN_PARTITIONS` blocks."""
+    loss_probability: float | None
+    """`Overfitting.loss_probability`; None as above."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; numbers that are not finite become None."""
@@ -97,7 +103,8 @@ class SearchEvidence:
         deflated["deflated_sharpe_ratio"] = deflated.pop("probability")
         numbers = {name: finite_or_none(value) for name, value in deflated.items()}
         counts = {name: deflated[name] for name in ("n_days", "lag", "trials")}
-        return {**numbers, **counts, "overfitting_probability": finite_or_none(self.overfitting_probability)}
+        names = ("overfitting_probability", "loss_probability")
+        return {**numbers, **counts, **{name: finite_or_none(getattr(self, name)) for name in names}}
 
 
 def search_evidence(chosen: pd.Series, trials: pd.DataFrame, n_trials: int, horizon: int = 1) -> SearchEvidence:
@@ -106,23 +113,27 @@ def search_evidence(chosen: pd.Series, trials: pd.DataFrame, n_trials: int, hori
     Parameters
     ----------
     chosen
-        Daily performance of the chosen model by datetime, on the days on which the trials were compared.
+        Daily performance of the chosen model by datetime; days on which no trial has a value are left out.
     trials
-        Days x trials, the daily performance of those that have one. A day without a value counts as 0 (scores that are
-        all the same order nothing); days on which no trial has one are left out.
+        Days x trials, the daily performance of those that have one; a trial needs a value on `MIN_COVERAGE` of the
+        days on which any has one.
     n_trials
         How many were run in all, those without a series included.
     horizon
         Of the labels, in trading days: so many days and one more are left out between blocks, so that no label
         belongs to both halves.
+
+    Of the chosen model as of the trials, a day without a value counts as 0: scores that are all the same order nothing.
     """
-    known = trials.dropna(how="all").fillna(0.0)
-    deflated = deflated_sharpe_ratio(chosen.dropna().to_numpy(np.float64), n_trials, mean_correlation(known))
+    compared = trials.dropna(how="all")
+    known = compared.loc[:, compared.notna().mean() >= MIN_COVERAGE].fillna(0.0)
+    own = chosen.reindex(chosen.index.intersection(known.index)).fillna(0.0)
+    deflated = deflated_sharpe_ratio(own.to_numpy(np.float64), n_trials, mean_correlation(known))
     partitions = usable_partitions(len(known), purge_days=horizon + 1)
     if known.shape[1] < 2 or partitions < MIN_PARTITIONS:
-        return SearchEvidence(deflated, None)
+        return SearchEvidence(deflated, None, None)
     found = overfitting(known.to_numpy(np.float64), partitions, purge_days=horizon + 1)
-    return SearchEvidence(deflated, found.probability)
+    return SearchEvidence(deflated, found.probability, found.loss_probability)
 
 
 def deflated_sharpe_ratio(

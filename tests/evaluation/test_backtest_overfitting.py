@@ -16,7 +16,7 @@ from mlops_tasks.evaluation.backtest_overfitting import (
     search_evidence,
     usable_partitions,
 )
-from tests.evaluation.searches import Search, best_of
+from tests.evaluation.searches import DAYS, Search, best_of
 
 
 def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
@@ -166,11 +166,45 @@ def test_search_evidence_is_plain_json_and_counts_pruned_trials() -> None:
     drawn.iloc[7] = np.nan
     found = search_evidence(best_of(drawn), drawn, n_trials=25)
     assert found.deflated.trials == 25 and found.deflated.n_days == 119
-    assert (
-        found.overfitting_probability == overfitting(drawn.drop(drawn.index[7]).fillna(0).to_numpy(), 16, 2).probability
-    )
+    expected = overfitting(drawn.drop(drawn.index[7]).fillna(0).to_numpy(), 16, 2)
+    assert found.overfitting_probability == expected.probability
+    assert found.loss_probability == expected.loss_probability
     content = found.to_json()
     assert content["deflated_sharpe_ratio"] == found.deflated.probability
     assert all(isinstance(value, int | float) for value in content.values())
-    assert search_evidence(best_of(drawn[:20]), drawn[:20], 10).overfitting_probability is None
+    short = search_evidence(best_of(drawn[:20]), drawn[:20], 10)
+    assert short.overfitting_probability is None and short.loss_probability is None
     assert search_evidence(drawn[0], drawn[[0]], 1).to_json()["overfitting_probability"] is None
+
+
+def test_a_day_on_which_the_chosen_model_orders_nothing_counts_as_zero() -> None:
+    """Twenty lucky days are no skill where all scores were the same on 180; scores that never differ have no ratio."""
+    drawn = Search(10, 200).draw(0)
+    lucky = (drawn[0].abs() + 0.05).where(np.arange(200) < 20)
+    found = search_evidence(lucky, drawn, 10).deflated
+    assert (found.n_days, found.sharpe) == (200, pytest.approx(lucky.fillna(0.0).mean() / lucky.fillna(0.0).std()))
+    assert found == search_evidence(lucky.fillna(0.0), drawn, 10).deflated
+    never = search_evidence(lucky * np.nan, drawn, 10).deflated
+    assert np.isnan(never.probability) and never.n_days == 200
+
+
+def test_trials_that_lack_days_are_counted_and_not_compared() -> None:
+    """With values on half of the days a trial changes the number of trials only; days of the chosen alone are left."""
+    drawn = Search(10, 200).draw(0)
+    partial = drawn.assign(half=drawn[3].where(np.arange(200) >= 100))
+    longer = pd.concat([drawn[0], pd.Series(0.1, DAYS[200:210])])
+    assert search_evidence(longer, partial, 11) == search_evidence(drawn[0], drawn, 11)
+
+
+def test_bad_trials_do_not_make_luck_look_lasting() -> None:
+    """Thirty bad trials among ten of noise empty the share below the median; that below zero stays at half."""
+    found = []
+    for seed in range(100):
+        noise, bad = Search(10, 80).draw(seed), Search(30, 80, skill=-0.1).draw(1000 + seed).add_prefix("bad")
+        alone = search_evidence(best_of(noise), noise, 40)
+        among = search_evidence(best_of(noise), noise.join(bad), 40)
+        found.append((alone.loss_probability, among.loss_probability, among.overfitting_probability))
+    alone, among, below_median = np.array(found).T
+    assert below_median.max() < 0.05
+    np.testing.assert_allclose(among, alone, atol=0.05)
+    assert among.mean() == pytest.approx(0.5, abs=3 * among.std() / np.sqrt(len(among)))
