@@ -6,7 +6,8 @@ Rules, the first that applies decides:
 2. `unchanged`: the challenger is the champion's own training; keep.
 3. `unknown_trials`, `deflated_sharpe_ratio`, `backtest_overfitting`: a challenger that was chosen among the trials of a
    search is rejected when those are not known, when on the validation days its deflated Sharpe ratio is below
-   `deflated_confidence`, or when the search is overfitted with a probability above `max_overfitting_probability`.
+   `deflated_confidence`, or when the best trial of half of the days is, on the other half, below the median or below
+   zero with a probability above `max_overfitting_probability`.
 4. `bootstrap`: without a champion, sanity is enough; `no_proven_skill`: but not for a challenger that was chosen by a
    search, which is rejected unless its mean daily rank IC on the test days is above zero with a one-sided p <= `alpha`.
 5. `not_comparable`: fewer common days than `min_test_days`; keep.
@@ -60,8 +61,8 @@ class CandidateEvidence:
     """Last day of the train segment."""
     uncertified: str | None = None
     """Why no leak certificate covers what was learned from, and what to do; None: one does."""
-    study: str | None = None
-    """The search that it was chosen by; None: no search."""
+    studies: tuple[str, ...] = ()
+    """The searches that it was chosen by."""
     search: SearchEvidence | None = None
     """What the search's trials say on the days that were searched; None: no search, or its trials are not known."""
     seed_noise: SeedBand | None = None
@@ -170,7 +171,7 @@ def _decide(
     if champion is not None and champion.training_key == challenger.training_key:
         reasons = (f"the challenger is the champion's own training {champion.training_key}",)
         return GateDecision("keep", "unchanged", reasons, gain=0.0, n_days=n_days)
-    if challenger.study is not None:
+    if challenger.studies:
         lucky = _failed_search(challenger, policy)
         if lucky is not None:
             return lucky
@@ -228,11 +229,13 @@ def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateD
     n_days, search = int(challenger.rank_ic.notna().sum()), challenger.search
     if search is None:
         reason = (
-            f"the challenger was chosen by study {challenger.study}, which has no recorded trial with daily rank ICs; "
-            "give the study's right name, or train on a plan without one"
+            f"the challenger was chosen by study {', '.join(challenger.studies)}, of which no trial with rank ICs on "
+            "its validation days is recorded; run the stage tuning.finish_study, which records a study's trials"
         )
         return GateDecision("reject", "unknown_trials", (reason,), n_days=n_days)
-    deflated, overfitting = search.deflated, search.overfitting_probability
+    deflated, limit = search.deflated, policy.max_overfitting_probability
+    below = {"the median": search.overfitting_probability, "zero": search.loss_probability}
+    known = {name: probability for name, probability in below.items() if probability is not None}
     checks = {
         "deflated_sharpe_ratio": (
             deflated.probability >= policy.deflated_confidence,
@@ -242,9 +245,10 @@ def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateD
             f"{policy.deflated_confidence} is needed; search less, or on more days",
         ),
         "backtest_overfitting": (
-            overfitting is None or overfitting <= policy.max_overfitting_probability,
-            f"the best trial on half of the validation days is below the median on the other half with probability "
-            f"{overfitting}, at most {policy.max_overfitting_probability} may be; the search found nothing that lasts",
+            all(probability <= limit for probability in known.values()),
+            "the best trial on half of the validation days is on the other half below "
+            + " and below ".join(f"{name} with probability {value:.4f}" for name, value in known.items())
+            + f", at most {limit} may be; the search found nothing that lasts",
         ),
     }
     return _first_failed(checks, n_days)
@@ -262,7 +266,7 @@ def _bootstrap(challenger: CandidateEvidence, policy: GateSettings) -> GateDecis
     test_days = challenger.rank_ic.dropna()
     sane = f"coverage {challenger.coverage:.1%} and {len(test_days)} test days pass the sanity checks"
     reasons: tuple[str, ...] = ("there is no champion yet, so no comparison is possible", sane)
-    if challenger.study is None:
+    if not challenger.studies:
         return GateDecision("promote", "bootstrap", reasons, n_days=len(test_days))
     test = newey_west_mean(test_days)
     proven = test.mean > 0 and test.p_one_sided <= policy.alpha

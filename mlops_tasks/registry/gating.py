@@ -23,10 +23,10 @@ from mlops_tasks.registry.trial_evidence import (
     predictions_of,
     search_evidence_of,
     seed_noise_of,
-    study_of,
 )
 from mlops_tasks.state.history import record_gate_decision
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
+from mlops_tasks.state.trials import studies_of
 from mlops_tasks.training.certificate import certificate_of
 from mlops_tasks.training.scoring import FeatureSource
 
@@ -93,12 +93,12 @@ def is_withdrawn(settings: Settings, model: LoadedModel) -> bool:
 
 def _decide(settings: Settings, challenger: LoadedModel, champion: LoadedModel | None) -> GateResult:
     key = challenger.training_key
-    test, study = predictions_of(settings, key, "test"), study_of(settings, key)
+    test, studies = predictions_of(settings, key, "test"), studies_of(settings, key)
     ours = replace(
         evidence(key, test[SCORE], test[LABEL], last_training_date(challenger)),
         uncertified=why_uncertified(settings, challenger),
-        study=study,
-        search=None if study is None else search_evidence_of(settings, key, study),
+        studies=studies,
+        search=search_evidence_of(settings, key, studies) if studies else None,
         seed_noise=seed_noise_of(settings, key),
         fit_warning=fit_warning_of(settings, key),
     )

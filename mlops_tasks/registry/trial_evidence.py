@@ -1,16 +1,18 @@
 """What the gate learns from earlier trainings: the trials that a challenger was chosen from, and seed noise."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.evaluation.backtest_overfitting import SearchEvidence, search_evidence
+from mlops_tasks.evaluation.backtest_overfitting import MIN_DAYS, SearchEvidence, search_evidence
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.report import read_plan
 from mlops_tasks.evaluation.seed_noise import GATED_METRIC, SeedBand, configuration_key, seed_band
 from mlops_tasks.files import read_json
 from mlops_tasks.state.history import latest_seed_noise
-from mlops_tasks.state.trials import daily_rank_ics, trials_of, trials_on
+from mlops_tasks.state.trials import daily_rank_ics, trials_of, trials_over
 
 WARNED_OF = ("overfitting", "underfitting")
 """Verdicts on a training that the gate names."""
@@ -23,30 +25,26 @@ def predictions_of(settings: Settings, training_key: str, segment: str) -> pd.Da
     return frame.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]].sort_index()
 
 
-def study_of(settings: Settings, training_key: str) -> str | None:
-    """The search that a training's hyper-parameters were chosen by; None: they were not searched."""
-    study: str | None = read_plan(settings.training_dir / training_key).get("study")
-    return study
+def search_evidence_of(settings: Settings, training_key: str, studies: Sequence[str]) -> SearchEvidence | None:
+    """What a training's own daily rank ICs on its validation segment are worth after the searches that it comes from.
 
-
-def search_evidence_of(settings: Settings, training_key: str, study: str) -> SearchEvidence | None:
-    """What a training's own daily rank ICs on its validation segment are worth after the search that it comes from.
-
-    All trials count that were recorded on the study's vintage and horizon, of other studies too: who starts ten
-    studies and takes the best has searched in all of them. Failed trials could not have been chosen and do not count.
+    All trials count that were compared on these searches' days with the same horizon, of other studies and vintages
+    too: who searches again every day and takes the best has searched in all of them. Failed trials could not have been
+    chosen and do not count.
 
     Returns
     -------
-    None where the study has no trial with daily rank ICs.
+    None where these studies have no daily rank ICs on the training's validation days.
     """
-    own = trials_of(settings, study)
-    searched = daily_rank_ics(own)
-    if searched.empty:
-        return None
-    candidates = [row for row in trials_on(settings, own[0].data_version, own[0].horizon) if row.state != "failed"]
-    trials = daily_rank_ics(candidates).reindex(searched.index).dropna(axis="columns", how="all")
     valid = predictions_of(settings, training_key, "valid")
-    return search_evidence(daily_rank_ic(valid[SCORE], valid[LABEL]), trials, len(candidates), own[0].horizon)
+    chosen = daily_rank_ic(valid[SCORE], valid[LABEL])
+    own = [row for study in studies for row in trials_of(settings, study)]
+    days = daily_rank_ics(own).dropna(how="all").index
+    if len(chosen.index.intersection(days)) < MIN_DAYS:
+        return None
+    horizon = own[0].horizon
+    candidates = [row for row in trials_over(settings, horizon, days) if row.state != "failed"]
+    return search_evidence(chosen, daily_rank_ics(candidates).reindex(days), len(candidates), horizon)
 
 
 def fit_warning_of(settings: Settings, training_key: str) -> str | None:

@@ -1,16 +1,17 @@
 """Trials of hyper-parameter searches: every configuration that was tried, whatever became of it."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import pandas as pd
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
 from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import record_row
-from mlops_tasks.state.tables import Trial
+from mlops_tasks.state.tables import TrainingEvent, TrainingRun, Trial
 
 TRIAL_STATES = ("complete", "pruned", "failed")
 DAILY = "daily"
@@ -40,17 +41,46 @@ def trials_of(settings: Settings, study: str) -> list[Trial]:
         return list(active.scalars(query))
 
 
-def trials_on(settings: Settings, data_version: str, horizon: int) -> list[Trial]:
-    """All trials on a vintage and horizon, whatever study they belong to, by study and number."""
-    query = select(Trial).where(Trial.data_version == data_version, Trial.horizon == horizon)
+def trials_over(settings: Settings, horizon: int, days: pd.DatetimeIndex) -> list[Trial]:
+    """Trials of all studies of a horizon that were compared on these days, on whatever vintage, by study and number.
+
+    A study's days are those of its trials' daily rank ICs. They count as these days when more than half of the fewer
+    of both are in common; then all of its trials do, those without a series too.
+    """
+    query = select(Trial).where(Trial.horizon == horizon).order_by(Trial.study, Trial.number)
+    asked = {day.date().isoformat() for day in days}
+    found: list[Trial] = []
     with reading(settings) as active:
-        return list(active.scalars(query.order_by(Trial.study, Trial.number)))
+        for _, rows in groupby(active.scalars(query), lambda row: row.study):
+            trials = list(rows)
+            own = {day for each in trials for day in each.result.get(DAILY, ())}
+            if 2 * len(own & asked) > min(len(own), len(asked)):
+                found += trials
+    return found
+
+
+def studies_of(settings: Settings, training_key: str) -> tuple[str, ...]:
+    """The studies that a training's hyper-parameters were chosen by, in order; none: they were not searched.
+
+    They are of all runs that ended in the training, whichever of them trained it: a search may choose what is trained
+    already, and a run without a search may ask for what a search has chosen.
+    """
+    ended_in = TrainingEvent.payload["training_key"].as_string() == training_key
+    query = (
+        select(TrainingRun.request)
+        .join(TrainingEvent, TrainingEvent.run_id == TrainingRun.run_id)
+        .where(text("training_event.terminal"), ended_in)  # as its partial index has it
+        .order_by(TrainingRun.id)
+    )
+    with reading(settings) as active:
+        studies = [request["plan"].get("study") for request in active.scalars(query)]
+    return tuple(dict.fromkeys(study for study in studies if study is not None))
 
 
 def daily_rank_ics(trials: Sequence[Trial]) -> pd.DataFrame:
     """Daily rank ICs of the trials that have them: days x trials, columns (study, number).
 
-    NaN on days on which a trial has none. Pruned trials have those of the iteration at which they ended, if any.
+    NaN on days on which a trial has none. Pruned and failed trials are not among them.
     """
     series = {(each.study, each.number): each.result[DAILY] for each in trials if each.result.get(DAILY)}
     columns = pd.MultiIndex.from_tuples(list(series), names=["study", "number"])

@@ -85,7 +85,7 @@ class Fit:
             if target.is_dir():  # another process trained it while this one waited
                 return found
             lineage = {
-                **plan.model_dump(mode="json"),
+                **plan.model_dump(mode="json", exclude={"study"}),  # who asked for it is the run's
                 **configuration,
                 "training_key": key,
                 "feature_version": self.request.feature_version,

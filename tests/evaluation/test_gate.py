@@ -158,7 +158,7 @@ def searched(search: Search, seed: int, champion: CandidateEvidence | None = Non
     found = search_evidence(trials[best], trials, search.trials)
     truth = np.broadcast_to(search.skill, search.trials)[best]
     test = noise(200, seed + 50_000) + truth
-    challenger = candidate(test, study="s", search=found)
+    challenger = candidate(test, studies=("s",), search=found)
     return should_promote(challenger, champion, POLICY, DAYS)
 
 
@@ -189,15 +189,16 @@ def test_a_search_that_does_not_last_is_rejected() -> None:
         (None, "unknown_trials"),
         (lucky, "deflated_sharpe_ratio"),
         (replace(skilled, overfitting_probability=0.7), "backtest_overfitting"),
-        (replace(skilled, overfitting_probability=None), "bootstrap"),
+        (replace(skilled, loss_probability=0.7), "backtest_overfitting"),
+        (replace(skilled, overfitting_probability=None, loss_probability=None), "bootstrap"),
     ):
-        result = should_promote(candidate(BASE + 0.1, study="s", search=found), None, POLICY)
+        result = should_promote(candidate(BASE + 0.1, studies=("s",), search=found), None, POLICY)
         assert (result.rule, result.promotes) == (rule, rule == "bootstrap")
         content = json.loads(json.dumps(result.to_json(), allow_nan=False))
         assert content["search"] == (None if found is None else found.to_json())
-    own = candidate(BASE, "same", study="s", search=lucky)
+    own = candidate(BASE, "same", studies=("s",), search=lucky)
     assert should_promote(own, own, POLICY).rule == "unchanged"
-    worthless = candidate(-np.abs(BASE), study="s", search=replace(skilled, overfitting_probability=0.1))
+    worthless = candidate(-np.abs(BASE), studies=("s",), search=replace(skilled, overfitting_probability=0.1))
     assert should_promote(worthless, None, POLICY).rule == "no_proven_skill"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_tasks.evaluation.backtest_overfitting import deflated_sharpe_ratio, mean_correlation
+from mlops_tasks.evaluation.backtest_overfitting import deflated_sharpe_ratio, effective_trials, mean_correlation
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.seed_noise import configuration_key
 from mlops_tasks.files import read_json, write_json
@@ -13,7 +13,8 @@ from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.tasks import gate_challenger_task
 from mlops_tasks.registry.trial_evidence import predictions_of, search_evidence_of, seed_noise_of
 from mlops_tasks.state.history import latest_gate_decision, record_seed_noise
-from mlops_tasks.state.tables import SeedNoise, Trial
+from mlops_tasks.state.tables import SeedNoise, TrainingRun, Trial
+from mlops_tasks.state.training_runs import end_run, record_training_run
 from mlops_tasks.state.trials import record_trial
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec, make_training
@@ -26,16 +27,25 @@ def own_rank_ic(operation: Operation) -> pd.Series:
     return daily_rank_ic(valid["score"], valid["label"])
 
 
-def say_study(operation: Operation, study: str) -> None:
-    """Let the training's plan say which search it comes from."""
-    path = operation.settings.training_dir / KEY / "plan.json"
-    write_json(path, read_json(path) | {"study": study})
+def say_study(operation: Operation, study: str | None) -> None:
+    """Record a run that ended in the training, on a plan of this search."""
+    settings, run_id = operation.settings, f"run-of-{study}"
+    run = TrainingRun(
+        run_id=run_id,
+        model="lightgbm",
+        data_version=operation.vintage.data_version,
+        owner="daily",
+        priority=0,
+        request={"plan": {"study": study}},
+    )
+    record_training_run(settings, run)
+    end_run(settings, run_id, "finished", {"training_key": KEY})
 
 
-def record(operation: Operation, study: str, series: list[pd.Series], state: str = "complete") -> None:
-    for number, values in enumerate(series):
+def record(operation: Operation, study: str, series: list[pd.Series], state: str = "complete", first: int = 0) -> None:
+    """Trials of a study on a vintage of its own, numbered from `first` on."""
+    for number, values in enumerate(series, first):
         daily = {str(day.date()): float(value) for day, value in values.items()}
-        versions = {"data_version": operation.vintage.data_version, "horizon": 1}
         row = Trial(
             study=study,
             number=number,
@@ -43,7 +53,8 @@ def record(operation: Operation, study: str, series: list[pd.Series], state: str
             state=state,
             configuration={},
             result={"daily": daily} if state == "complete" else {},
-            **versions,
+            data_version=f"of {study}",
+            horizon=1,
         )
         record_trial(operation.settings, row)
 
@@ -54,13 +65,13 @@ def weaker(series: pd.Series, seed: int) -> pd.Series:
 
 
 def test_a_skilled_choice_of_a_search_becomes_champion(operation: Operation) -> None:
-    """The planted signal survives deflation by the trials of all studies on the vintage, as the decision tells."""
+    """The planted signal survives deflation by the trials of all studies of its days, as the decision tells."""
     version = operation.register(Spec(key=KEY))
     own = own_rank_ic(operation)
     record(operation, "s", [own, *(weaker(own, seed) for seed in range(9))])
     record(operation, "other", [weaker(own, seed) for seed in range(20, 24)])
-    record(operation, "pruned", [own] * 3, "pruned")
-    record(operation, "failed", [own] * 2, "failed")
+    record(operation, "s", [own] * 3, "pruned", first=10)
+    record(operation, "other", [own] * 2, "failed", first=4)
     say_study(operation, "s")
     decision = gate_challenger_task(challenger={"version": version})
     assert (decision["decision"], decision["rule"]) == ("promote", "bootstrap")
@@ -83,13 +94,62 @@ def test_a_lucky_choice_is_rejected(operation: Operation) -> None:
     assert (decision["decision"], decision["rule"]) == ("reject", "deflated_sharpe_ratio")
 
 
+@pytest.mark.parametrize("order", [(None, "s"), ("s", None)])
+def test_who_trained_first_does_not_matter(operation: Operation, order: tuple[str | None, ...]) -> None:
+    """A search that chooses what was trained without one is deflated, and so is its choice when trained again."""
+    version = operation.register(Spec(key=KEY))
+    own = own_rank_ic(operation)
+    record(operation, "s", [own, *(weaker(own, seed) for seed in range(9))])
+    for study in order:
+        say_study(operation, study)
+    assert gate_challenger_task(challenger={"version": version})["search"]["trials"] == 10
+
+
+def test_a_search_repeated_day_after_day_is_one_search(operation: Operation) -> None:
+    """Studies on ten vintages, each a day older, are all behind the newest; those that share few days are not compared.
+
+    What shares less than half of the days does not count.
+    """
+    operation.register(Spec(key=KEY))
+    own = own_rank_ic(operation)
+    for age in range(10):
+        earlier = own.set_axis(own.index - pd.offsets.BDay(age))
+        record(operation, f"s{age}", [earlier, weaker(earlier, age)])
+    long_ago = own.set_axis(own.index - pd.offsets.BDay(len(own) // 2 + 1))
+    record(operation, "long ago", [long_ago] * 5)
+    found = search_evidence_of(operation.settings, KEY, ["s0"])
+    assert found is not None and found.deflated.trials == 20
+    close = [own.set_axis(own.index - pd.offsets.BDay(age)) for age in range(4)]
+    series = [each for age, line in enumerate(close) for each in (line, weaker(line, age))]
+    expected = mean_correlation(pd.concat(series, axis=1, sort=True).reindex(own.index).fillna(0.0))
+    assert found.deflated.effective_trials == pytest.approx(effective_trials(20, expected))
+
+
+def test_a_searched_model_that_learned_nothing_is_rejected(operation: Operation) -> None:
+    """Scores that are the same on all validation days have no ratio; the gate says so instead of failing."""
+    version = operation.register(Spec(key=KEY))
+    own = own_rank_ic(operation)
+    record(operation, "s", [own * 0, *(weaker(own, seed) for seed in range(4))])
+    say_study(operation, "s")
+    path = operation.settings.training_dir / KEY / "predictions.parquet"
+    predictions = pd.read_parquet(path)
+    predictions.loc[predictions["segment"] == "valid", "score"] = 0.5
+    predictions.to_parquet(path, index=False)
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["rule"], decision["search"]["deflated_sharpe_ratio"]) == ("deflated_sharpe_ratio", None)
+
+
 def test_a_study_without_trials_is_not_believed(operation: Operation) -> None:
-    """A plan that names a study of which nothing is recorded, or whose trials all failed, is rejected."""
+    """A plan that names a study of which nothing is recorded, or whose trials all failed, is rejected.
+
+    So is one that names a study of other days."""
     version = operation.register(Spec(key=KEY))
     say_study(operation, "s")
     assert gate_challenger_task(challenger={"version": version})["rule"] == "unknown_trials"
-    record(operation, "s", [own_rank_ic(operation)], "failed")
-    assert search_evidence_of(operation.settings, KEY, "s") is None
+    own = own_rank_ic(operation)
+    record(operation, "s", [own], "failed")
+    record(operation, "old", [own.set_axis(own.index - pd.Timedelta(days=700))])
+    assert search_evidence_of(operation.settings, KEY, ["s", "old"]) is None
 
 
 def test_seed_noise_is_found_by_the_configuration(operation: Operation) -> None:

@@ -8,8 +8,9 @@ import pytest
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
 from mlops_tasks.state import history
-from mlops_tasks.state.tables import SeedNoise, Trial
-from mlops_tasks.state.trials import daily_rank_ics, record_trial, trials_of, trials_on
+from mlops_tasks.state.tables import SeedNoise, TrainingRun, Trial
+from mlops_tasks.state.training_runs import end_run, record_training_run
+from mlops_tasks.state.trials import daily_rank_ics, record_trial, studies_of, trials_of, trials_over
 
 
 @pytest.fixture
@@ -24,14 +25,50 @@ def trial(study: str, number: int, **changes: object) -> Trial:
     return Trial(study=study, number=number, **(values | changes))
 
 
-def test_trials_come_back_by_study_and_by_problem_in_order(settings: Settings) -> None:
-    """A number is recorded once; a study has its own trials, a vintage and horizon those of all studies."""
+def test_trials_come_back_by_study_in_order(settings: Settings) -> None:
+    """A number is recorded once; a study has its own trials."""
     for study, number, changes in (("b", 1, {}), ("b", 0, {}), ("a", 0, {}), ("c", 0, {"horizon": 5})):
         assert record_trial(settings, trial(study, number, **changes))
     assert not record_trial(settings, trial("b", 1, result={"daily": {"2024-01-05": 0.9}}))
     assert [each.number for each in trials_of(settings, "b")] == [0, 1]
-    assert [(each.study, each.number) for each in trials_on(settings, "d1", 1)] == [("a", 0), ("b", 0), ("b", 1)]
     assert trials_of(settings, "b")[1].result["daily"] == {"2024-01-05": 0.03, "2024-01-08": None}
+
+
+def test_trials_of_the_same_days_are_found_on_any_vintage(settings: Settings) -> None:
+    """More than half of the days in common, of the same horizon; trials without a series go with their study."""
+
+    def of_days(*days: int) -> dict[str, object]:
+        return {"result": {"daily": {f"2024-01-{day:02}": 0.1 for day in days}}}
+
+    for row in (
+        trial("later", 1, **of_days(3, 4, 5, 6), data_version="d2"),
+        trial("later", 0, state="pruned", result={}, data_version="d2"),
+        trial("half", 0, **of_days(4, 5, 8, 9)),
+        trial("inside", 0, **of_days(4)),
+        trial("horizon", 0, **of_days(2, 3, 4, 5), horizon=5),
+        trial("nothing", 0, state="failed", result={}),
+    ):
+        record_trial(settings, row)
+    found = trials_over(settings, 1, pd.date_range("2024-01-02", "2024-01-05"))
+    assert [(each.study, each.number) for each in found] == [("inside", 0), ("later", 0), ("later", 1)]
+
+
+def test_the_studies_of_a_training_are_those_of_all_runs_that_ended_in_it(settings: Settings) -> None:
+    """In the order of the runs; runs without a study, of another training or without a result give none."""
+    ends = (
+        ("first", None, "finished", {"training_key": "k"}),
+        ("second", "s2", "finished", {"training_key": "k", "reused": True}),
+        ("third", "s1", "finished", {"training_key": "k"}),
+        ("again", "s2", "finished", {"training_key": "k"}),
+        ("other", "s3", "finished", {"training_key": "other"}),
+        ("failed", "s4", "failed", {"reason": "diverged"}),
+    )
+    for run_id, study, kind, payload in ends:
+        row = {"run_id": run_id, "model": "m", "data_version": "d1", "owner": "daily", "priority": 0}
+        record_training_run(settings, TrainingRun(**row, request={"plan": {"study": study}}))
+        end_run(settings, run_id, kind, payload)
+    assert studies_of(settings, "k") == ("s2", "s1")
+    assert studies_of(settings, "unknown") == ()
 
 
 def test_daily_rank_ics_are_one_column_a_trial(settings: Settings) -> None:

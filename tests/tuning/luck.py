@@ -101,7 +101,7 @@ class Market:
         rows = trials_of(study.settings, study.name)
         valid = chosen.rank_ic("valid")
         search = search_evidence(valid, daily_rank_ics(rows), len(rows), HORIZON)
-        ours = replace(self._evidence("tuned", chosen), study=study.name, search=search)
+        ours = replace(self._evidence("tuned", chosen), studies=(study.name,), search=search)
         policy = GateSettings()
         first = should_promote(ours, None, policy).promotes
         later = should_promote(ours, self._evidence("champion", champion), policy).promotes
