@@ -1,8 +1,8 @@
 """Property 10, fairness of resource scheduling.
 
-Whatever is asked for, in whatever order, of whatever size, and however long it takes: capacity is never exceeded, room
-stays free only for a reason that is stated, nobody starves, shares follow the weights within the stated bound, and the
-same history gives the same decisions.
+Whatever is asked for, in whatever order, of whatever size, and however long it takes: nothing starts that exceeds the
+capacity of that moment, room stays free only for a reason that is stated, nobody starves, shares follow the weights
+within the stated bound, and the same history gives the same decisions.
 """
 
 import json
@@ -30,10 +30,12 @@ class Job:
 
 @dataclass
 class Simulation:
-    """A machine that starts what the policy says; `seen` gets the state after every step."""
+    """A machine that starts what the policy says; `check` gets the state after every step."""
 
     policy: FairPolicy
     capacity: Capacity = CAPACITY
+    changes: Sequence[tuple[float, Capacity]] = ()
+    """When its capacity becomes another one, in order."""
     state: QueueState = field(default_factory=QueueState)
     started: list[tuple[str, float]] = field(default_factory=list)
     check: Callable[[QueueState], None] = lambda state: None
@@ -43,8 +45,9 @@ class Simulation:
         coming = sorted(jobs, key=lambda job: job.asked_at)
         lasts = {job.request.request_id: job.seconds for job in jobs}
         ends: dict[str, float] = {}
-        while coming or ends:
-            moment = min([*ends.values(), *(job.asked_at for job in coming[:1])])
+        changing = list(self.changes)
+        while coming or ends or changing:
+            moment = min([*ends.values(), *(job.asked_at for job in coming[:1]), *(at for at, _ in changing[:1])])
             if moment > until:
                 return
             for name in [name for name, end in ends.items() if end <= moment]:
@@ -52,6 +55,8 @@ class Simulation:
                 del ends[name]
             while coming and coming[0].asked_at <= moment:
                 self.state = self.state.ask(coming.pop(0).request, moment)
+            while changing and changing[0][0] <= moment:
+                self.capacity = changing.pop(0)[1]
             self.state, granted = self.policy.settle(self.state, self.capacity, moment)
             for request in granted:
                 self.started.append((request.request_id, moment))
@@ -83,17 +88,25 @@ def jobs(draw: st.DrawFn) -> list[Job]:
     return made
 
 
-def check_capacity(state: QueueState) -> None:
+@st.composite
+def changes(draw: st.DrawFn) -> list[tuple[float, Capacity]]:
+    """Up to eight other capacities, down to nothing, and the first one again in the end."""
+    capacities = st.builds(Capacity, st.sampled_from([0.0, 5.0, 300.0, 650.0, 1000.0]), st.integers(1, 4))
+    made = draw(st.lists(st.tuples(st.floats(0.0, 1000.0), capacities), max_size=8))
+    return [*sorted(made, key=lambda change: change[0]), (1000.0, CAPACITY)]
+
+
+def check_capacity(state: QueueState, capacity: Capacity) -> None:
     """No more is held than there is."""
-    free = state.free(CAPACITY)
+    free = state.free(capacity)
     assert free.memory_mb >= -EXACT
     assert free.slots >= 0
 
 
-def check_work_conserving(policy: FairPolicy, state: QueueState) -> None:
-    """What fits and waits does so for a stated reason, and never while nothing runs."""
-    order, free = list(policy.order(state, CAPACITY)), state.free(CAPACITY)
-    assert state.running or not order
+def check_work_conserving(policy: FairPolicy, state: QueueState, capacity: Capacity) -> None:
+    """What fits and waits does so for a stated reason; nothing runs only while the first exceeds all there is."""
+    order, free = list(policy.order(state, capacity)), state.free(capacity)
+    assert state.running or not order or not capacity.fits(order[0].request)
     for place, each in enumerate(order):
         if free.fits(each.request):
             head = order[0]
@@ -104,18 +117,27 @@ def check_work_conserving(policy: FairPolicy, state: QueueState) -> None:
             assert reserved or ahead or any(policy.due(other) and not free.fits(other.request) for other in own)
 
 
-@given(work=jobs(), policy=POLICIES)
-@settings(max_examples=100)
-def test_all_start_within_capacity_and_room_stays_free_for_a_reason_only(work: list[Job], policy: FairPolicy) -> None:
-    """Whatever comes: every request starts, none is overtaken too often, and the queue is empty then."""
+@given(work=jobs(), policy=POLICIES, changing=st.one_of(st.just([]), changes()))
+@settings(max_examples=150)
+def test_all_start_within_capacity_and_room_stays_free_for_a_reason_only(
+    work: list[Job], policy: FairPolicy, changing: list[tuple[float, Capacity]]
+) -> None:
+    """Whatever comes: every request starts, none is overtaken too often, and the queue is empty then.
+
+    What runs goes on while the capacity shrinks; nothing starts then before it fits into what is left.
+    """
+    count = 0
 
     def check(state: QueueState) -> None:
-        check_capacity(state)
-        check_work_conserving(policy, state)
+        nonlocal count
+        if not changing or len(simulation.started) > count:
+            check_capacity(state, simulation.capacity)
+        count = len(simulation.started)
+        check_work_conserving(policy, state, simulation.capacity)
         assert all(each.overtaken <= policy.overtakes for each in state.waiting)
         assert QueueState.from_json(json.loads(json.dumps(state.to_json()))) == state
 
-    simulation = Simulation(policy, check=check)
+    simulation = Simulation(policy, changes=changing, check=check)
     simulation.run(work)
     assert sorted(name for name, _ in simulation.started) == sorted(job.request.request_id for job in work)
     assert (simulation.state.waiting, simulation.state.running, dict(simulation.state.levels)) == ((), (), {})
