@@ -19,8 +19,8 @@ _LOOK_S = 0.2
 def command_run(settings: Settings, run_id: str, command: str, asked_by: str) -> None:
     """Ask an open run to `pause`, `resume` or `cancel`.
 
-    A pause takes effect at the end of the iteration under way, a cancellation too; a run that does not end by itself
-    within `training.cancel_grace_s` is killed. A cancelled run is not resumed.
+    A pause takes effect at the end of the iteration under way or before the next stage, a cancellation too; a run that
+    does not end by itself within `training.cancel_grace_s` is killed. A cancelled run is not resumed.
 
     Raises
     ------

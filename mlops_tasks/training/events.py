@@ -49,7 +49,7 @@ KINDS: Mapping[str, str] = {
     "checkpoint": "a checkpoint was written: iteration",
     "resources": "what its processes use, see `resources.py`; also the sign that they live",
     "decision": "why it stops early, or is thought to overfit",
-    "paused": "it waits, its state in a checkpoint: iteration",
+    "paused": "it waits, its state in a checkpoint where its fit is under way: iteration",
     "resumed": "it goes on: iteration",
     "finished": "training_key, path, seconds, reused (the same training was there already)",
     "failed": "error (its class), reason",

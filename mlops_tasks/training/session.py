@@ -50,7 +50,7 @@ class Control(Protocol):
 
     @property
     def pause_requested(self) -> bool:
-        """Whether it is to pause at the next checkpoint."""
+        """Whether it is to pause at the next checkpoint or stage."""
         ...
 
     def wait(self) -> None:
@@ -107,10 +107,16 @@ class TrainingSession:
         self._clock = WorkingTime()
 
     def stage(self, name: str) -> None:
-        """Say what is being done: load, process, fit, save, predict. Raises TrainingCancelledError like `iteration`."""
+        """Say what is done next: load, process, fit, save, predict; wait before it while the training is paused.
+
+        Raises TrainingCancelledError like `iteration`.
+        """
+        control = self._links.control
+        if control is not None and control.pause_requested:
+            self._pause(control, self.history[-1][0] if self.history else 0)
         self._links.events("stage", {"stage": name})
-        if self._links.control is not None:
-            self._links.control.check()
+        if control is not None:
+            control.check()
 
     def expect(self, iterations: int) -> None:
         """Say how many iterations there are at most; percent and ETA follow from it."""
@@ -159,10 +165,7 @@ class TrainingSession:
             self._links.checkpoints.save(done, self._state(), write)
             self._links.events("checkpoint", {"iteration": done})
         if control is not None and paused:
-            self._links.events("paused", {"iteration": done})
-            with self._clock.stopped():
-                control.wait()
-            self._links.events("resumed", {"iteration": done})
+            self._pause(control, done)
 
     def restore(self) -> Restored | None:
         """The checkpoint to go on from; None: begin at the beginning."""
@@ -204,6 +207,12 @@ class TrainingSession:
             values = [finite_or_none(metrics.get(name)) for _, metrics in self.history]
             curves.setdefault(metric, {})[segment] = values
         return curves
+
+    def _pause(self, control: Control, done: int) -> None:
+        self._links.events("paused", {"iteration": done})
+        with self._clock.stopped():
+            control.wait()
+        self._links.events("resumed", {"iteration": done})
 
     def _state(self) -> dict[str, Any]:
         history = [

@@ -104,6 +104,22 @@ def test_a_paused_training_waits_and_ends_as_the_undisturbed_one(market: SmallMa
     assert not any(market.settings.training_runs_dir.iterdir())
 
 
+def test_a_model_that_is_fitted_at_once_waits_before_its_next_stage(market: SmallMarket) -> None:
+    """Linear has no iterations; paused, it says so and does nothing more until it is resumed."""
+    handle = market.start_config(market.plan.config("linear", market.settings))
+    command_run(market.settings, handle.run_id, "pause", "me")
+    thread, outcome = in_background(handle)
+    wait_for(lambda: run_progress(market.settings, handle.run_id).state == "paused")
+    before = kinds(market, handle.run_id)
+    time.sleep(0.7)
+    assert kinds(market, handle.run_id) == before
+    command_run(market.settings, handle.run_id, "resume", "me")
+    thread.join()
+    assert outcome[0].is_dir()
+    after = kinds(market, handle.run_id)
+    assert (after[: len(before) + 1], after.count("paused"), after[-1]) == ([*before, "resumed"], 1, "finished")
+
+
 def test_a_cancelled_training_leaves_its_checkpoint_only(market: SmallMarket, calm: dict[str, bytes]) -> None:
     """It ends as cancelled, by whom; there is no training folder; the next attempt goes on and ends the same."""
     handle = market.start(**PACE)
