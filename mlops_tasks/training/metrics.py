@@ -1,9 +1,10 @@
-"""The metrics of a validation segment, fast enough to be computed after every iteration.
+"""The metrics of scores of a segment, fast enough to be computed after every iteration.
 
 What depends on the labels alone (each day's ranks, centred values and their spreads) is computed once; an evaluation is
 then one pass over the scores, after one sort where ranks are wanted. The values are those of `evaluation.ic`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_tasks.evaluation.ic import MIN_PAIRS
+from mlops_tasks.training.overfitting import Metric
 from mlops_tasks.training.problem import FloatArray, IntArray, LearningProblem
+
+TRAIN_ROWS = 12_000
+"""Train rows, about, that an IC is measured on after each iteration."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -64,6 +69,33 @@ class ValidationMetrics:
                 "score the rows of `ValidationMetrics.rows`"
             )
         return np.ascontiguousarray(scores, dtype=np.float64)
+
+
+class TrainIC:
+    """The IC or rank IC of the train segment, for an overfitting detector that compares ICs.
+
+    It is measured on whole days, drawn by a seed, of `TRAIN_ROWS` rows or so.
+
+    Attributes
+    ----------
+    rows
+        Positions in the problem's arrays, ascending, shape (n,); none where losses are compared.
+    """
+
+    def __init__(self, problem: LearningProblem, metric: Metric, seed: int) -> None:
+        learned = problem.learned(problem.train)
+        days = np.unique(problem.day[learned])
+        share = 0.0 if metric == "loss" else min(1.0, TRAIN_ROWS / max(1, len(learned)))
+        drawn = np.random.default_rng(seed).permutation(days)[: math.ceil(share * len(days))]
+        self.rows: IntArray = learned[np.isin(problem.day[learned], drawn)]
+        self._metric = metric
+        self._days = DailyCorrelation(problem.realised[self.rows], problem.day[self.rows])
+
+    def evaluate(self, scores: FloatArray) -> dict[str, float]:
+        """By name, of scores of `rows`; NaN when no day has one, and nothing where losses are compared."""
+        if self._metric == "loss":
+            return {}
+        return {self._metric: self._days.ic(scores) if self._metric == "ic" else self._days.rank_ic(scores)}
 
 
 class DailyCorrelation:

@@ -15,6 +15,7 @@ from mlops_tasks.training.configuration import TrainingConfig, resolve_config
 from mlops_tasks.training.events import read_events
 from mlops_tasks.training.model_zoo.boosting import RANK_IC_EVERY
 from mlops_tasks.training.model_zoo.family import Predictor, find_family
+from mlops_tasks.training.overfitting import OverfittingConfig
 from mlops_tasks.training.problem import LearningProblem, learning_problem
 from mlops_tasks.training.processors import FittedProcessors
 from mlops_tasks.training.session import Links, TrainingSession
@@ -92,6 +93,26 @@ def test_early_stopping_follows_any_metric(model: str, metric: str, problem: Lea
     daily = {"ic": daily_ic, "rank_ic": daily_rank_ic}[metric]
     scores = pd.Series(predictor.predict(problem.features[rows]).astype(float), index)
     assert daily(scores, pd.Series(problem.realised[rows], index)).mean() == pytest.approx(values.max(), abs=1e-9)
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize("metric", ["ic", "rank_ic"])
+def test_a_detector_that_compares_ics_has_that_of_train(model: str, metric: str, problem, planted, tmp_path) -> None:
+    """In every round; the kept round's is that of the saved model's scores. Trees and all other metrics are as ever."""
+    stopping = StoppingConfig(overfitting=OverfittingConfig(metric=metric))
+    session, predictor = train(config(model, stopping=stopping), problem, tmp_path / "compared")
+    values = session.curves()[metric]["train"]
+    rows = problem.learned(problem.train)
+    index = planted.data.features.index[rows]
+    daily = {"ic": daily_ic, "rank_ic": daily_rank_ic}[metric]
+    scores = pd.Series(predictor.predict(problem.features[rows]).astype(float), index)
+    expected = daily(scores, pd.Series(problem.realised[rows], index)).mean()
+    assert len(values) == len(session.history) and None not in values
+    assert values[session.best_iteration - 1] == pytest.approx(expected, abs=1e-6)
+    plain, ordinary = train(config(model), problem, tmp_path / "plain")
+    assert plain.curves()["loss"] == session.curves()["loss"]
+    assert set(plain.curves()[metric]) == {"valid"}
+    np.testing.assert_array_equal(ordinary.predict(problem.features), predictor.predict(problem.features))
 
 
 def test_xgboost_is_qlibs_own(problem: LearningProblem, tmp_path) -> None:

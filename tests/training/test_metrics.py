@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.evaluation.ic import daily_ic, daily_rank_ic
-from mlops_tasks.training.metrics import DailyCorrelation, ValidationMetrics
+from mlops_tasks.training.metrics import DailyCorrelation, TrainIC, ValidationMetrics
 from mlops_tasks.training.problem import LearningProblem
 
 FEW_VALUES = st.sampled_from([-1.0, 0.0, -0.0, 0.5, 1.0, 3.0])
@@ -110,3 +110,22 @@ def test_scores_of_other_rows_and_unsorted_days_are_refused():
         metrics.loss(np.zeros(8))
     with pytest.raises(ValueError, match="sort the rows by day"):
         DailyCorrelation(np.zeros(2), np.array([1, 0]))
+
+
+def test_the_ic_of_train_is_measured_on_whole_days_that_a_seed_draws(monkeypatch):
+    """About as many rows as there may be, the same for a seed; all where they are few, none where nobody compares."""
+    day = np.repeat(np.arange(40), 5)
+    label = np.random.default_rng(0).standard_normal(200)
+    label[3] = np.nan
+    posed = problem(label, label, day, train=150)
+    learned = posed.learned(posed.train)
+    assert TrainIC(posed, "ic", 1).rows.tolist() == learned.tolist()
+    none = TrainIC(posed, "loss", 1)
+    assert (len(none.rows), none.evaluate(np.zeros(0))) == (0, {})
+    monkeypatch.setattr("mlops_tasks.training.metrics.TRAIN_ROWS", 50)
+    some = TrainIC(posed, "rank_ic", 1)
+    drawn = np.unique(day[some.rows])
+    assert 9 <= len(drawn) <= 11
+    assert some.rows.tolist() == [row for row in learned if day[row] in drawn]
+    assert some.rows.tolist() == TrainIC(posed, "ic", 1).rows.tolist() != TrainIC(posed, "ic", 2).rows.tolist()
+    assert some.evaluate(-label[some.rows]) == {"rank_ic": pytest.approx(-1.0)}

@@ -14,8 +14,8 @@ from scipy import stats
 from mlops_tasks.training.checkpoints import CheckpointFolder
 from mlops_tasks.training.configuration import TrainingConfig, resolve_config
 from mlops_tasks.training.dataset import fit_processors
-from mlops_tasks.training.model_zoo.lightgbm import LightGBMFamily
-from mlops_tasks.training.overfitting import OverfittingConfig, Trend, median_slope
+from mlops_tasks.training.model_zoo.family import find_family
+from mlops_tasks.training.overfitting import Metric, OverfittingConfig, Trend, median_slope
 from mlops_tasks.training.problem import learning_problem
 from mlops_tasks.training.session import Links, TrainingSession
 from mlops_tasks.training.stopping import Conclusion, StoppingConfig, StoppingMonitor
@@ -207,7 +207,7 @@ def _fit(data: Any, made: TrainingConfig) -> tuple[TrainingSession, list[dict[st
 
     session = TrainingSession(made, links=Links(events=keep))
     problem = learning_problem(data, fit_processors(data, made.feature_processors), made.label_processor)
-    LightGBMFamily().fit(problem, session)
+    find_family(made.family)().fit(problem, session)
     return session, decisions, session.conclude()
 
 
@@ -234,6 +234,43 @@ def test_a_regularised_model_of_a_linear_market_is_healthy() -> None:
     assert conclusion.verdict == "healthy", conclusion.explanation
     assert 0 < conclusion.kept_gap < 0.1
     assert [each["about"] for each in decisions] == ["stop", "fit"]
+
+
+FREE = {
+    "lightgbm": {"num_leaves": 200, "learning_rate": 0.2, "lambda_l1": 0.0, "lambda_l2": 0.0, "num_boost_round": 120},
+    "xgboost": {"max_depth": 8, "learning_rate": 0.2, "min_child_weight": 0.0, "num_boost_round": 120},
+}
+"""Trees that nothing holds back."""
+
+
+@pytest.mark.parametrize("model", FREE)
+@pytest.mark.parametrize("metric", ["ic", "rank_ic"])
+def test_trees_that_are_not_held_back_overfit_noise_by_any_metric(model: str, metric: Metric) -> None:
+    """Train's IC, which is reported for the detector alone, runs away from one about zero."""
+    data = plant("noise", Shape(days=100, instruments=40)).data
+    stop = StoppingConfig(patience=200, overfitting=OverfittingConfig(action="stop", metric=metric, gap=0.5))
+    given = resolve_config(model, FREE[model], seed=1).model_copy(update={"stopping": stop})
+    session, _, conclusion = _fit(data, given)
+    assert conclusion.verdict == "overfitting" and len(session.history) < 120
+    curves = session.curves()
+    assert set(curves[metric]) == {"train", "valid"}
+    train, valid = curves[metric]["train"], curves[metric]["valid"]
+    assert train[-1] > 0.6 and abs(valid[-1]) < 0.1
+    assert f"train {metric} {train[-1]:.6g}" in conclusion.explanation
+    (other,) = {"ic", "rank_ic"} - {metric}
+    assert set(curves[other]) == {"valid"}, "what nobody compares is not computed"
+
+
+def test_a_healthy_model_is_healthy_by_rank_ic_too() -> None:
+    """Small trees, held back: train's rank IC stays less than half ahead."""
+    data = plant("linear", Shape(days=200, instruments=50, snr=0.1)).data
+    held = {"num_leaves": 8, "lambda_l1": 20.0, "lambda_l2": 20.0, "learning_rate": 0.1, "num_boost_round": 500}
+    stopping = StoppingConfig(overfitting=OverfittingConfig(metric="rank_ic", gap=0.5))
+    light = resolve_config("lightgbm", held, seed=1).model_copy(update={"stopping": stopping})
+    session, _, conclusion = _fit(data, light)
+    assert conclusion.verdict == "healthy", conclusion.explanation
+    assert 0 < conclusion.kept_gap < 0.5
+    assert None not in session.curves()["rank_ic"]["train"]
 
 
 def test_it_may_end_the_training_with_the_best_iteration_kept() -> None:

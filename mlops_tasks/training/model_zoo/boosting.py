@@ -1,7 +1,9 @@
 """What families of boosted trees share: the ICs of a round, and which round is kept."""
 
+import numpy as np
+
 from mlops_tasks.errors import TrainingError
-from mlops_tasks.training.metrics import ValidationMetrics
+from mlops_tasks.training.metrics import TrainIC, ValidationMetrics
 from mlops_tasks.training.model_zoo.family import FloatArray
 from mlops_tasks.training.problem import LearningProblem
 from mlops_tasks.training.session import TrainingSession
@@ -11,15 +13,18 @@ RANK_IC_EVERY = 5
 
 
 class RoundMetrics:
-    """The metrics of the validation segment after each boosting round, from 1.
+    """The metrics of both segments after each boosting round, from 1, but for the losses of train.
 
     `valid.ic` is there after every round, `valid.rank_ic` after the first, every `RANK_IC_EVERY`-th, and all of them
-    where early stopping or the overfitting detector looks at it.
+    where early stopping or the overfitting detector looks at it. `train.ic` or `train.rank_ic` is there after every
+    round where the detector compares it.
     """
 
     def __init__(self, problem: LearningProblem, session: TrainingSession) -> None:
         self.valid = ValidationMetrics(problem)
         stopping = session.config.stopping
+        self._train = TrainIC(problem, stopping.overfitting.metric, session.seed)
+        self._places = np.searchsorted(problem.learned(problem.train), self._train.rows)
         watched = "rank_ic" in (stopping.metric, stopping.overfitting.metric)
         self._rank_ic_every = 1 if watched else RANK_IC_EVERY
 
@@ -29,6 +34,10 @@ class RoundMetrics:
         if done == 1 or done % self._rank_ic_every == 0:
             found["rank_ic"] = self.valid.rank_ic(scores)
         return found
+
+    def train_ics(self, scores: FloatArray) -> dict[str, float]:
+        """`ic` or `rank_ic`, where the overfitting detector compares it, of scores of all train rows with a label."""
+        return self._train.evaluate(scores[self._places])
 
 
 def kept_round(session: TrainingSession) -> int:

@@ -122,10 +122,10 @@ class _Report:
         self._done = start.done
 
     def ics(self, scores: FloatArray, dataset: Any) -> list[tuple[str, float, bool]]:
-        """LightGBM's `feval`: ICs of the validation rows."""
-        if dataset is not self._watch:
-            return []
-        return [(name, value, True) for name, value in self._metrics.ics(self._done + 1, scores).items()]
+        """LightGBM's `feval`: ICs of a segment's rows."""
+        watched = dataset is self._watch
+        found = self._metrics.ics(self._done + 1, scores) if watched else self._metrics.train_ics(scores)
+        return [(name, value, True) for name, value in found.items()]
 
     def __call__(self, env: Any) -> None:
         """LightGBM's callback."""

@@ -18,7 +18,7 @@ from torch import nn
 
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.files import read_json, write_json
-from mlops_tasks.training.metrics import ValidationMetrics
+from mlops_tasks.training.metrics import TrainIC, ValidationMetrics
 from mlops_tasks.training.model_zoo.family import FitResult, FloatArray, Predictor
 from mlops_tasks.training.model_zoo.memory import network_bytes
 from mlops_tasks.training.networks.trainer import (
@@ -93,16 +93,16 @@ class NetworkFamily:
         with reproducible(session.threads):
             training = Training.begin(problem, self.architecture.build, trainer, session.seed)
             metrics = ValidationMetrics(watched(problem, trainer.valid_rows_per_epoch, session.seed))
+            train = TrainIC(problem, session.config.stopping.overfitting.metric, session.seed)
             restored = session.restore()
             if restored is not None:
                 training.read(restored.folder / STATE)
             session.expect(trainer.epochs)
             while training.epochs_done < trainer.epochs and not session.monitor.stopped:
-                loss = training.epoch()
+                found = {"loss": training.epoch(), **train.evaluate(training.score(train.rows))}
                 done = training.epochs_done
-                verdict = session.iteration(
-                    done, {"train.loss": loss, **metrics.evaluate(training.score(metrics.rows))}
-                )
+                values = {f"train.{name}": value for name, value in found.items()}
+                verdict = session.iteration(done, {**values, **metrics.evaluate(training.score(metrics.rows))})
                 if verdict.is_best:
                     training.keep()
                 session.checkpoint(done, lambda folder: training.write(folder / STATE))

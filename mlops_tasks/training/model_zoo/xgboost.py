@@ -96,11 +96,12 @@ class _Data:
 
     def evaluate(self, booster: Any, done: int) -> dict[str, float]:
         """Metrics of the session after `done` rounds; the booster has the scores at hand."""
-        difference = booster.predict(self.learn).astype(np.float64) - self._label
-        scores = booster.predict(self.watch)
+        learned, scores = booster.predict(self.learn), booster.predict(self.watch)
+        difference = learned.astype(np.float64) - self._label
+        train = {"loss": float(difference @ difference / len(difference)), **self._metrics.train_ics(learned)}
         valid = {"loss": self._metrics.valid.loss(scores), **self._metrics.ics(done, scores)}
-        train = float(difference @ difference / len(difference))
-        return {"train.loss": train, **{f"valid.{name}": value for name, value in valid.items()}}
+        values = {f"train.{name}": value for name, value in train.items()}
+        return values | {f"valid.{name}": value for name, value in valid.items()}
 
 
 def _parameters(hyperparameters: Mapping[str, Any], session: TrainingSession) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import nn
 from mlops_tasks.config import PROJECT
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.training.metrics import DailyCorrelation
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from mlops_tasks.training.model_zoo.network import Architecture, NetworkFamily
 from mlops_tasks.training.networks.trainer import (
@@ -28,8 +29,10 @@ from mlops_tasks.training.networks.trainer import (
     schedule,
     watched,
 )
+from mlops_tasks.training.overfitting import OverfittingConfig
 from mlops_tasks.training.problem import LearningProblem
 from mlops_tasks.training.session import TrainingSession
+from mlops_tasks.training.stopping import StoppingConfig
 
 NETWORKS = [name for name, entry in model_zoo().items() if entry.family == "network"]
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -249,6 +252,23 @@ def test_without_a_metric_the_last_epoch_is_kept():
     for _ in range(FEW["epochs"]):
         training.epoch()
     assert all(torch.equal(family.weights[key], tensor) for key, tensor in copied(training.network).items())
+
+
+def test_a_detector_that_compares_ics_has_that_of_train_and_changes_no_weight():
+    """After each epoch, of its network's scores; what is drawn in training is drawn as ever."""
+    stopping = StoppingConfig(metric="ic", overfitting=OverfittingConfig(metric="rank_ic"))
+    plain, compared = small("mlp"), small("mlp").model_copy(update={"stopping": stopping})
+    family, other, session = NetworkFamily(), NetworkFamily(), TrainingSession(compared)
+    family.fit(PROBLEM, session)
+    other.fit(PROBLEM, TrainingSession(plain))
+    assert all(torch.equal(family.weights[key], other.weights[key]) for key in family.weights)
+    with reproducible(1):
+        last = trained(plain, epochs=FEW["epochs"])
+    rows = PROBLEM.learned(PROBLEM.train)
+    expected = DailyCorrelation(PROBLEM.realised[rows], PROBLEM.day[rows]).rank_ic(last.score(rows))
+    values = [metrics["train.rank_ic"] for _, metrics in session.history]
+    assert len(values) == FEW["epochs"]
+    assert values[-1] == pytest.approx(expected)
 
 
 def test_the_best_epoch_is_what_is_saved_and_scores_as_it_did(tmp_path):
