@@ -337,7 +337,7 @@ class GateSettings(Section):
     deflated_confidence: float = Field(0.95, gt=0, lt=1)
     """Least deflated Sharpe ratio, a probability, of a challenger that was chosen among the trials of a search."""
     max_overfitting_probability: float = Field(0.5, gt=0, le=1)
-    """Largest probability of backtest overfitting of that search."""
+    """Largest probability of backtest overfitting of that search, and of a loss of its best trial."""
 
 
 class DriftSettings(Section):
