@@ -15,6 +15,7 @@ from mlops_tasks.training.checkpoints import CheckpointFolder
 from mlops_tasks.training.configuration import TrainingConfig, resolve_config
 from mlops_tasks.training.events import read_events
 from mlops_tasks.training.model_zoo.family import FitResult, find_family
+from mlops_tasks.training.overfitting import OverfittingConfig
 from mlops_tasks.training.problem import LearningProblem, learning_problem
 from mlops_tasks.training.processors import FittedProcessors
 from mlops_tasks.training.run_folder import RunFolder
@@ -157,8 +158,11 @@ def test_a_training_may_be_interrupted_at_any_round(
 def test_early_stopping_goes_across_checkpoints(
     problem: LearningProblem, tmp_path: Path, model: str, every: int
 ) -> None:
-    """The best round may lie before the checkpoint; one that was written in the last round is followed by no other."""
+    """The best round may lie before the checkpoint; one that was written in the last round is followed by no other. The
+    rank ICs of train are the same too."""
     given = config(model, 400, every, patience=12, learning_rate=0.3)
+    compared = given.stopping.model_copy(update={"overfitting": OverfittingConfig(metric="rank_ic")})
+    given = given.model_copy(update={"stopping": compared})
     calm_session, calm_result, calm_model = attempt(given, problem, tmp_path / "calm")
     last = len(calm_session.history)
     assert last == calm_result.best_iteration + 12 < 400
