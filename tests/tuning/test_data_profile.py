@@ -7,8 +7,7 @@ import pytest
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.tuning.data_profile import LINEAR, TREES, profile_data
 from tests.planted import HISTORY, SIGNALS, Shape, closed_form_rank_ic, plant
-
-SHAPE = Shape(days=200, instruments=40)
+from tests.tuning.profiles import SHAPE, profile_of
 
 
 def test_the_oracle_agrees_with_the_closed_form():
@@ -35,28 +34,25 @@ def test_counts_and_shares_are_those_of_the_training_segment():
 
 def test_the_linear_landmark_reaches_the_closed_form():
     """Out of fold, ridge finds the planted rank IC within three standard errors and what estimation costs."""
-    skill = profile_data(plant("linear", SHAPE).data).landmarks[LINEAR]
+    skill = profile_of("linear").landmarks[LINEAR]
     assert closed_form_rank_ic(SHAPE.snr) == pytest.approx(skill.rank_ic, abs=3 * skill.standard_error + 0.02)
 
 
 def test_gains_say_where_the_signal_lies():
     """Trees gain on a threshold, history on a periodic signal, neither on a linear one."""
-    threshold, periodic, linear = (
-        profile_data(plant(kind, SHAPE).data) for kind in ("threshold", "periodic", "linear")
-    )
+    threshold, periodic, linear = (profile_of(kind) for kind in ("threshold", "periodic", "linear"))
     assert threshold.nonlinearity_gain.p_value < 0.001 < linear.nonlinearity_gain.p_value
     assert periodic.history_gain.p_value < 0.001 < linear.history_gain.p_value
     assert periodic.landmarks[TREES].rank_ic < 2 * periodic.landmarks[TREES].standard_error
 
 
 def test_later_segments_do_not_enter():
-    """Garbage in the validation and test segments changes nothing, to the last bit; so does a second call."""
+    """Garbage in the validation and test segments changes nothing, to the last bit; neither does a second call."""
     planted = plant("threshold", SHAPE).data
-    before = profile_data(planted)
     later = slice(planted.rows("valid").start, None)
     planted.features.iloc[later] = 1e6
     planted.label.iloc[later] = -1.0
-    assert profile_data(planted) == before
+    assert profile_data(planted) == profile_of("threshold")
 
 
 def test_autocorrelation_and_rank_of_built_features_are_found():

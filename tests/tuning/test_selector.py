@@ -1,7 +1,6 @@
 """The selector ranks first what learns the planted signal, says why, and promises nothing on noise."""
 
 import dataclasses
-import functools
 import json
 
 import numpy as np
@@ -10,9 +9,8 @@ import pytest
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.training.model_zoo.catalogue import ModelEntry, model_zoo
-from mlops_tasks.tuning.data_profile import DataProfile, profile_data
 from mlops_tasks.tuning.selector import Constraints, select_algorithm
-from tests.planted import Shape, plant
+from tests.tuning.profiles import profile_of
 
 ZOO = {name: model_zoo()[name] for name in ("lightgbm", "linear")}
 WINDOW = ModelEntry(
@@ -36,11 +34,6 @@ class _Free:
 def zoo_with_window(monkeypatch):
     monkeypatch.setattr("mlops_tasks.tuning.selector.find_family", lambda name: _Free)
     return {**ZOO, "window": WINDOW}
-
-
-@functools.cache
-def profile_of(kind: str, seed: int = 0) -> DataProfile:
-    return profile_data(plant(kind, Shape(days=200, instruments=40), seed).data)
 
 
 @pytest.mark.parametrize(
