@@ -33,7 +33,7 @@ from tests.training.descent import SmallMarket, config, contents, journal_reache
 
 pytestmark = pytest.mark.usefixtures("descending")
 
-PACE = {"step_s": 0.04}
+PACE = {"step_s": 0.1}
 """Slow enough that a command arrives before the last step."""
 LAST = 35
 """The iteration at which early stopping ends the small training."""
