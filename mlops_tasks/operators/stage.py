@@ -2,11 +2,13 @@
 
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
 
+from mlops_tasks.errors import hint
 from mlops_tasks.process import STAGE_SPAN, end_group, run_stage
 
 
@@ -30,6 +32,8 @@ class StageOperator(BaseOperator):
 
     Raises
     ------
+    AirflowFailException
+        The run was triggered with a key that the form does not have; Airflow takes it without a word.
     StageTimeoutError, StageError
         The stage ran too long, or ended with an error; the task is tried again as its retries say.
     """
@@ -56,6 +60,8 @@ class StageOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the stage and return its result as the task's XCom."""
+        if self.run_params:
+            check_conf(context["dag_run"].conf or {}, context["dag"].params)
         params = {name: context["params"][name] for name in self.run_params}
         started = time.time()
         result = run_stage(
@@ -75,3 +81,17 @@ class StageOperator(BaseOperator):
 
     def _remember(self, child: subprocess.Popen[str]) -> None:
         self._child = child
+
+
+def check_conf(conf: Mapping[str, Any], params: Collection[str]) -> None:
+    """Refuse a run whose configuration has keys that are no params of its DAG: they would be ignored.
+
+    Raises
+    ------
+    AirflowFailException
+        Names the keys and what they may have been meant for; trying again would not help.
+    """
+    unknown = sorted(set(conf) - set(params))
+    if unknown:
+        told = "; ".join(f"{name}: {hint(name, params)}" for name in unknown)
+        raise AirflowFailException(f"the run's configuration has unknown keys: {told}; trigger it with the form's keys")

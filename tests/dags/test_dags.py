@@ -267,3 +267,38 @@ def test_who_trains_waits_in_the_queue_of_the_machine_and_not_for_a_heavy_task(p
             assert found["limits"][task] > training.time_limit_s + 3600
     slots = pool_slots()
     assert slots[TRAINING_POOL] > slots[HEAVY_POOL] >= 1
+
+
+TRIGGERED = """
+import json, sys
+from types import SimpleNamespace
+import airflow
+from airflow.dag_processing.dagbag import DagBag
+
+def answer(dag_id, task_id, conf):
+    dag = DagBag(sys.argv[1]).dags[dag_id]
+    task = dag.get_task(task_id)
+    task.stage = "no.stage"
+    params = dict(dag.params) | conf
+    try:
+        task.execute({"dag": dag, "dag_run": SimpleNamespace(conf=conf), "params": params})
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+
+print(json.dumps([answer(*each) for each in json.loads(sys.argv[2])]))
+"""
+
+
+def test_a_run_with_an_unknown_key_is_refused(tmp_path):
+    """Airflow takes any key; a misspelled one would leave the default in force. Known ones get as far as the stage."""
+    cases = [
+        ("daily_retraining", "plan_run", {"horzion": 5}),
+        ("tune_models", "plan_search", {"trails": 5, "seed": 1}),
+        ("daily_retraining", "plan_run", {"horizon": 5}),
+    ]
+    wrong, also_wrong, right = in_airflow(tmp_path, TRIGGERED, json.dumps(cases))
+    assert wrong[0] == also_wrong[0] == "AirflowFailException"
+    assert "horzion: did you mean horizon?" in wrong[1]
+    assert "trails: did you mean trials" in also_wrong[1]
+    assert "seed" not in also_wrong[1].partition("trigger")[0]
+    assert right[0] == "StageError"
