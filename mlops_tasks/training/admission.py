@@ -115,10 +115,7 @@ class Admission:
         CapacityError
             It would not fit if nothing else were trained here.
         """
-        state = _read(self.settings)
-        capacity = machine_capacity(self.settings, state)
-        if need.total_mb > capacity.memory_mb:
-            raise CapacityError(_refusal(self.settings, need, capacity))
+        capacity = refuse_what_never_fits(self.settings, need)
         request = Request(
             request_id=self.request_id,
             owner=self.owner,
@@ -173,6 +170,20 @@ class Admission:
 
         _change(self.settings, leave)
         self._asked = False
+
+
+def refuse_what_never_fits(settings: Settings, need: MemoryNeed) -> Capacity:
+    """What this machine has for trainings, where that is enough for one of them.
+
+    Raises
+    ------
+    CapacityError
+        It is not, even if nothing else were trained here.
+    """
+    capacity = machine_capacity(settings, _read(settings))
+    if need.total_mb > capacity.memory_mb:
+        raise CapacityError(_refusal(settings, need, capacity))
+    return capacity
 
 
 def machine_capacity(settings: Settings, state: QueueState) -> Capacity:

@@ -1,7 +1,7 @@
 """How much memory a training will take at most, from what the stores' manifests say: nothing is loaded for it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,10 @@ class MemoryNeed:
     def total_mb(self) -> float:
         """All of it."""
         return self.base_mb + self.data_mb + self.model_mb
+
+    def with_more_copies(self, count: int) -> "MemoryNeed":
+        """The same with so many processed copies of the data more."""
+        return replace(self, data_mb=self.data_mb + count * self.rows * self.features * _VALUE / _MB)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

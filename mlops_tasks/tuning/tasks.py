@@ -8,11 +8,15 @@ from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.files import write_json
+from mlops_tasks.training.admission import refuse_what_never_fits
 from mlops_tasks.training.checks import check_learning_data
+from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.dataset import LearningData, load_learning_data
+from mlops_tasks.training.memory_need import memory_need
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.queue_state import TUNING
+from mlops_tasks.training.run_folder import FitRequest
 from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
 from mlops_tasks.tuning.report import write_study
@@ -69,7 +73,7 @@ def choose_algorithm_task(*, plan: dict[str, Any], features: dict[str, Any], sea
     if len(models) == 1:
         return {"model": models[0], "first": [], "fixed": {}, "reasons": ["the form names it"]}
     settings, run_plan = load_settings(), RunPlan.model_validate(plan)
-    data = _data(settings, run_plan, features)
+    data = _data(settings, run_plan, features, run_plan.config(models[0], settings))
     limit = search.get("memory_mb")
     constraints = Constraints(memory_bytes=None if limit is None else int(limit * 1e6))
     about = ProfileConfig(horizon=run_plan.horizon, seed=run_plan.seed, threads=settings.training.threads)
@@ -114,7 +118,8 @@ def run_worker_task(  # noqa: PLR0913 - as `train_model_task`
     """Take trials until the study's budget is spent; returns how many this worker finished."""
     settings = load_settings()
     optimizer = HyperparameterOptimizer.load(settings, study)
-    data = _data(settings, RunPlan.model_validate(plan), features, optimizer.window)
+    run_plan, folds = RunPlan.model_validate(plan), optimizer.config.folds
+    data = _data(settings, run_plan, features, optimizer.base, folds=folds, window=optimizer.window)
     finished = optimizer.run(data, owner=owner, priority=priority)
     log.info("worker %d finished %d trials of study %s", worker, finished, study)
     return {"worker": worker, "finished": finished}
@@ -169,7 +174,18 @@ def _subject(plan: Mapping[str, Any], features: Mapping[str, Any]) -> Subject:
     return Subject(plan["data_version"], features["feature_version"], plan["horizon"], plan["segments"])
 
 
-def _data(settings: Settings, plan: RunPlan, features: Mapping[str, Any], window: int = 1) -> LearningData:
+def _data(  # noqa: PLR0913 - what to load, and who works on it
+    settings: Settings,
+    plan: RunPlan,
+    features: Mapping[str, Any],
+    config: TrainingConfig,
+    *,
+    folds: int = 1,
+    window: int = 1,
+) -> LearningData:
+    """Learning data without the test segment, where there is memory for it and a training of `config` on each fold."""
+    need = memory_need(settings, FitRequest(plan, features["feature_version"], config))
+    refuse_what_never_fits(settings, need.with_more_copies(folds - 1))
     data = load_learning_data(settings, plan, features["feature_version"], window)
     check_learning_data(settings, plan, data)
     return without_test(data)

@@ -6,7 +6,7 @@ import pytest
 
 from mlops_tasks.cli import main
 from mlops_tasks.config import load_settings
-from mlops_tasks.errors import ConfigError, RegistryError
+from mlops_tasks.errors import CapacityError, ConfigError, RegistryError
 from mlops_tasks.files import read_json
 from mlops_tasks.process import stage_function
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect
@@ -92,6 +92,15 @@ def test_a_model_that_looks_back_on_a_window_is_searched_as_it_is_trained(home):
     assert finished["plan"]["hyperparameters"]["gru"]["window"] == 5
     assert best.result["rank_ic"] != 0
     assert trained_rank_ic(given, finished) == pytest.approx(best.result["rank_ic"], abs=1e-12)
+
+
+def test_a_search_that_cannot_fit_is_refused_before_its_data_are_loaded(tuned, monkeypatch):
+    """With the numbers, as a training is."""
+    given, _, finished = tuned
+    monkeypatch.setenv("MLOPS_TRAINING__MEMORY_LIMIT_MB", "100")
+    monkeypatch.setattr("mlops_tasks.tuning.tasks.load_learning_data", None)
+    with pytest.raises(CapacityError, match=r"needs [\d,]+ MB .* allows 100 MB; raise training\.memory_limit_mb"):
+        stage_function("tuning.run_worker")(**given, study=finished["study"], worker=0)
 
 
 def test_what_the_selector_says_of_a_window_holds_for_every_trial(home):
