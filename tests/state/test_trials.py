@@ -1,5 +1,6 @@
 """Trials and seed noise in the operational database."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +12,17 @@ from mlops_tasks.state import history
 from mlops_tasks.state.tables import SeedNoise, TrainingRun, Trial
 from mlops_tasks.state.training_runs import end_run, record_training_run
 from mlops_tasks.state.trials import daily_rank_ics, record_trial, studies_of, trials_of, trials_over
+from tests.postgres import postgres_schema
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings of an empty database."""
-    return Settings(home=tmp_path)
+    if request.param == "sqlite":
+        yield Settings(home=tmp_path)
+        return
+    with postgres_schema() as address:
+        yield Settings(home=tmp_path, state_url=address)
 
 
 def trial(study: str, number: int, **changes: object) -> Trial:
