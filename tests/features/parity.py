@@ -97,13 +97,18 @@ def real_bars(home: Path, panel: str, instruments: int) -> pd.DataFrame:
     The panels have no vwap; the typical price stands for it, so that the columns that read it have values.
     """
     path = PANELS / panel / "panel.parquet"
-    if not path.is_file():
+    if not is_at_hand(panel):
         return awkward_bars(seed=7, instruments=instruments or 60, days=900)
     bars = canonical_bars(read_source(Settings(home=home), str(path), None).frame)
     names = bars[INSTRUMENT].unique()
     kept = names[:: len(names) // instruments][:instruments] if instruments else names
     bars[VWAP] = (bars[HIGH] + bars[LOW] + bars[CLOSE]) / 3
     return bars[bars[INSTRUMENT].isin(kept)].reset_index(drop=True)
+
+
+def is_at_hand(panel: str) -> bool:
+    """Whether `real_bars` of a panel are real."""
+    return (PANELS / panel / "panel.parquet").is_file()
 
 
 def differs(ours: pd.DataFrame, theirs: pd.DataFrame, floor: float = NOTHING) -> pd.DataFrame:

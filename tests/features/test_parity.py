@@ -16,15 +16,16 @@ from mlops_tasks.features.alpha360 import alpha360
 from mlops_tasks.features.expressions import REFUSED, parse
 from mlops_tasks.features.labels import forward_return, forward_returns, label_dates, label_expressions
 from tests.features.brute_force import Reference
-from tests.features.parity import FLOAT32, Market, differs, market_of, real_bars, wrong
+from tests.features.parity import FLOAT32, Market, differs, is_at_hand, market_of, real_bars, wrong
 
 SETS: dict[str, Mapping[str, str]] = {"alpha158": alpha158(), "alpha360": alpha360()}
 
 DRIFTING = re.compile(r"(CORR|CORD|VSTD|WVMA)\d+")
 """Columns in which Qlib rounds to float32 in between, or keeps a residue of what has left the window."""
 
-RESIDUE = {"RSQR60": 3}
-"""NaN for a constant window, in which Qlib sees a spread of 2.7e-5, just above what it takes for constant."""
+RESIDUE = {"RSQR30", "RSQR60"}
+"""NaN for a constant window, in which Qlib sees a spread of 2.7e-5, just above what it takes for constant: in awkward
+markets, which have flat stretches, and not in 70 real instruments."""
 
 WINDOWED = (
     "Mean", "Sum", "Count", "Std", "Var", "Skew", "Kurt", "Max", "Min", "IdxMax", "IdxMin", "Med", "Mad", "Rank",
@@ -95,12 +96,13 @@ def bars(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_a_set_equals_qlibs_or_is_the_closer_one(name: str, bars: Market, market: Market) -> None:
+def test_a_set_equals_qlibs_or_is_the_closer_one(name: str, bars: Market, request: pytest.FixtureRequest) -> None:
     """Same NaN positions, 99.99% of each column within 1e-4; where they differ the reference sides with the engine."""
     ours, theirs = bars.by_engine(SETS[name]), bars.by_qlib(SETS[name])
     other_nan = (ours.isna() != theirs.isna()).sum()
-    residue = RESIDUE if name == "alpha158" and bars is market else {}
-    assert other_nan[other_nan > 0].to_dict() == residue
+    residue = set(other_nan.index[other_nan > 0])
+    assert residue <= (set() if is_at_hand(request.node.callspec.params["bars"]) else RESIDUE)
+    assert other_nan.max() <= 3e-3 * len(ours)
     assert ours.notna().to_numpy().mean() > 0.8
     share = differs(ours, theirs, FLOAT32).mean()
     steady = [column for column in ours if not DRIFTING.fullmatch(column) and column not in residue]
