@@ -1,12 +1,28 @@
-"""The PostgreSQL server that tests use."""
+"""The databases that tests use: SQLite, and the PostgreSQL server."""
 
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+
+from mlops_tasks.config import Settings
+
+DATABASES = ("sqlite", "postgresql")
+
+
+@contextmanager
+def settings_on(database: str, home: Path, **changes: Any) -> Iterator[Settings]:
+    """Settings of an empty state database of its own, on one of `DATABASES`."""
+    if database == "sqlite":
+        yield Settings(home=home, **changes)
+        return
+    with postgres_schema() as address:
+        yield Settings(home=home, state_url=address, **changes)
 
 
 @contextmanager

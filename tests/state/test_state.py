@@ -25,17 +25,14 @@ from mlops_tasks.state.tables import (
     Publication,
     ScoreBatch,
 )
-from tests.postgres import postgres_schema
+from tests.postgres import DATABASES, settings_on
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings of an empty database of its own."""
-    if request.param == "sqlite":
-        yield Settings(home=tmp_path)
-        return
-    with postgres_schema() as address:
-        yield Settings(home=tmp_path, state_url=address)
+    with settings_on(request.param, tmp_path) as made:
+        yield made
 
 
 def _step(state: str = "started", version: int = 1, **changes: object) -> Deployment:

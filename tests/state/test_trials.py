@@ -12,17 +12,14 @@ from mlops_tasks.state import history
 from mlops_tasks.state.tables import SeedNoise, TrainingRun, Trial
 from mlops_tasks.state.training_runs import end_run, record_training_run
 from mlops_tasks.state.trials import daily_rank_ics, record_trial, studies_of, trials_of, trials_over
-from tests.postgres import postgres_schema
+from tests.postgres import DATABASES, settings_on
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings of an empty database."""
-    if request.param == "sqlite":
-        yield Settings(home=tmp_path)
-        return
-    with postgres_schema() as address:
-        yield Settings(home=tmp_path, state_url=address)
+    with settings_on(request.param, tmp_path) as made:
+        yield made
 
 
 def trial(study: str, number: int, **changes: object) -> Trial:

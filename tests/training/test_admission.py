@@ -22,7 +22,7 @@ from mlops_tasks.training.admission import Admission, Place, queue_info
 from mlops_tasks.training.control import command_run
 from mlops_tasks.training.events import read_events, run_progress
 from mlops_tasks.training.memory_need import MemoryNeed
-from tests.postgres import postgres_schema
+from tests.postgres import DATABASES, settings_on
 from tests.training.descent import SmallMarket, config, journal_reaches
 from tests.training.test_control import in_background, wait_for
 
@@ -51,15 +51,11 @@ else:
 """Takes 400 MB and a slot, and keeps them, or gives them back after some seconds."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """1,000 MB and two slots for trainings, and an empty database."""
-    training = TrainingSettings(**LIMITS)
-    if request.param == "sqlite":
-        yield Settings(home=tmp_path, training=training)
-        return
-    with postgres_schema() as address:
-        yield Settings(home=tmp_path, training=training, state_url=address)
+    with settings_on(request.param, tmp_path, training=TrainingSettings(**LIMITS)) as made:
+        yield made
 
 
 def other(settings: Settings, name: str, *seconds: str) -> subprocess.Popen[str]:

@@ -26,18 +26,15 @@ from mlops_tasks.state.training_runs import (
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.events import Journal, JournalReader, Recorder, follow, read_events, run_progress, runs
 from mlops_tasks.training.session import Links, TrainingSession
-from tests.postgres import postgres_schema
+from tests.postgres import DATABASES, settings_on
 from tests.training.descent import config
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings with an empty state database of its own."""
-    if request.param == "sqlite":
-        yield Settings(home=tmp_path)
-        return
-    with postgres_schema() as address:
-        yield Settings(home=tmp_path, state_url=address)
+    with settings_on(request.param, tmp_path) as made:
+        yield made
 
 
 def new_run(settings: Settings, run_id: str = "r1") -> TrainingRun:
