@@ -17,7 +17,7 @@ class RoundMetrics:
 
     `valid.ic` is there after every round, `valid.rank_ic` after the first, every `RANK_IC_EVERY`-th, and all of them
     where early stopping or the overfitting detector looks at it. `train.ic` or `train.rank_ic` is there after every
-    round where the detector compares it.
+    round where the detector compares it (`compares_train_ics`).
     """
 
     def __init__(self, problem: LearningProblem, session: TrainingSession) -> None:
@@ -25,6 +25,7 @@ class RoundMetrics:
         stopping = session.config.stopping
         self._train = TrainIC(problem, stopping.overfitting.metric, session.seed)
         self._places = np.searchsorted(problem.learned(problem.train), self._train.rows)
+        self.compares_train_ics = stopping.overfitting.metric != "loss"
         watched = "rank_ic" in (stopping.metric, stopping.overfitting.metric)
         self._rank_ic_every = 1 if watched else RANK_IC_EVERY
 
