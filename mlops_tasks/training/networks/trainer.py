@@ -111,7 +111,7 @@ class Training:
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         optimizer = kind(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         rows = problem.learned(problem.train)
-        label = torch.from_numpy(problem.label).to(device)
+        label = torch.tensor(problem.label, device=device)  # pandas may hand out what must not be written to
         windows = problem.windows(config.window)
         return cls(network, optimizer, config, windows, label, rows, seed, device, copied(network))
 
