@@ -58,7 +58,9 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, window, features) -> scores, (batch,)."""
-        h, _ = self.recurrent(x)
+        # In float32 on every processor: PyTorch's LSTM of bfloat16 fails where a processor has no AVX-512.
+        with torch.autocast("cpu", enabled=False):
+            h, _ = self.recurrent(x)
         return self.head(self.dropout(self.pooling(h) if self.pooling else h[:, -1])).squeeze(-1)
 
 

@@ -59,7 +59,8 @@ class TrainerConfig:
     gradient_clip
         Largest Euclidean norm of a step's gradient; 0: any.
     precision
-        `bfloat16` multiplies matrices in bfloat16 (automatic mixed precision) and keeps weights in float32.
+        `bfloat16` multiplies matrices in bfloat16 (automatic mixed precision) and keeps weights in float32; recurrent
+        cells stay in float32 on a CPU.
     """
 
     window: int = 20
