@@ -131,7 +131,22 @@ class Vintage:
 
     def calendar(self) -> pd.DatetimeIndex:
         """Days on which any instrument has a bar, sorted."""
+        return self._calendar
+
+    @cached_property
+    def _calendar(self) -> pd.DatetimeIndex:
         return pd.DatetimeIndex(np.unique(self.bars(fields=())[DATETIME].to_numpy()), name=DATETIME)
+
+    def member_days(self, first: Day, last: Day) -> int:
+        """Trading days of all members together, both ends included: no fewer than bars of members.
+
+        A day that lies in two different spells of an instrument counts twice.
+        """
+        calendar, spells = self.calendar(), self.members()
+        low, high = calendar.searchsorted(pd.Timestamp(first)), calendar.searchsorted(pd.Timestamp(last), "right")
+        opened = calendar.searchsorted(pd.DatetimeIndex(spells[FIRST_DATE])).clip(low, high)
+        closed = calendar.searchsorted(pd.DatetimeIndex(spells[LAST_DATE]), "right").clip(low, high)
+        return int((closed - opened).sum())
 
 
 def adjusted(field: str, values: Any, factor: Any) -> Any:

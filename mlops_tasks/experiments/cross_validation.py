@@ -173,7 +173,7 @@ def cross_validate_task(*, folder: str) -> dict[str, Any]:
         config = TrainingConfig.model_validate({**content["config"], "seed": seed})
         admission = Admission(settings, f"{path.name}-{seed}-{number}", VALIDATION)
         try:
-            need = fold_need(settings, content["feature_version"], config, is_loaded=panel is not None)
+            need = fold_need(settings, vintage, content["feature_version"], config, is_loaded=panel is not None)
             admission.wait(need, lambda place: log.info("waits: %s", place.reason))
             if panel is None:
                 panel = load_panel(settings, vintage, content["feature_version"], content["horizon"], config.window)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_tasks.config import Settings
+from mlops_tasks.errors import StoreError
 from mlops_tasks.state.tables import TrainingRun, now
-from mlops_tasks.state.training_runs import record_training_run
+from mlops_tasks.state.training_runs import end_run, record_training_run
 from mlops_tasks.training.admission import Admission
 from mlops_tasks.training.checks import check_start
 from mlops_tasks.training.configuration import TrainingConfig
@@ -99,6 +100,8 @@ class UnifiedQlibTrainingEngine:
         ------
         ConfigError
             The model or a hyper-parameter is unknown or out of range; no run is created.
+        StoreError
+            The run's folder cannot be written; the run has ended as failed.
         """
         config = model if isinstance(model, TrainingConfig) else plan.config(model, self.settings)
         check_start(self.settings, plan, config)
@@ -114,8 +117,18 @@ class UnifiedQlibTrainingEngine:
             request={**request.to_json(), "process": this_process()},
         )
         record_training_run(self.settings, run)
-        folder = RunFolder.of(self.settings, run_id)
-        folder.write(self.settings, request)
-        supervisor = Supervisor(self.settings, folder, Admission(self.settings, run_id, owner, priority))
-        supervisor.journal.append("created", this_process())
+        try:
+            supervisor = self._supervisor(run, request)
+        except OSError as error:  # a full disk, a folder that may not be written
+            end_run(self.settings, run_id, "failed", {"error": "StoreError", "reason": str(error)})
+            raise StoreError(
+                f"run {run_id}: its folder cannot be written: {error}; make room, or correct its rights"
+            ) from error
         return TrainingHandle(run_id, supervisor)
+
+    def _supervisor(self, run: TrainingRun, request: FitRequest) -> Supervisor:
+        folder = RunFolder.of(self.settings, run.run_id)
+        folder.write(self.settings, request)
+        supervisor = Supervisor(self.settings, folder, Admission(self.settings, run.run_id, run.owner, run.priority))
+        supervisor.journal.append("created", this_process())
+        return supervisor

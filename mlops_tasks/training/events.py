@@ -49,6 +49,7 @@ KINDS: Mapping[str, str] = {
     "checkpoint": "a checkpoint was written: iteration",
     "resources": "what its processes use, see `resources.py`; also the sign that they live",
     "decision": "why it stops early, or is thought to overfit",
+    "warning": "explanation: what goes worse than it could, and the remedy",
     "paused": "it waits, its state in a checkpoint where its fit is under way: iteration",
     "resumed": "it goes on: iteration",
     "finished": "training_key, path, seconds, reused (the same training was there already)",

@@ -1,4 +1,4 @@
-"""How much memory a training will take at most, from what the stores' manifests say: nothing is loaded for it."""
+"""How much memory a training will take at most, from what the stores say of their rows: no feature is read for it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +9,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.training.model_zoo.memory import BASE_MB, PLAIN_BASE_MB, model_bytes
 
 if TYPE_CHECKING:
+    from mlops_tasks.data.vintages import Vintage
     from mlops_tasks.features.partitions import Partition
     from mlops_tasks.training.configuration import TrainingConfig
     from mlops_tasks.training.run_folder import FitRequest
@@ -18,6 +19,8 @@ _VALUE = 4
 """Bytes of a feature's value, float32."""
 _ROW = 96
 """Bytes of a row's keys, codes, label and score."""
+_PASSED_OVER = 40
+"""Bytes of the keys of a row that is no member's, while the members' are found."""
 _DAYS_OF_TRADING_DAY = 1.6
 """Calendar days, weekends and holidays included."""
 _MARGIN = 1.05
@@ -76,16 +79,21 @@ def memory_need(settings: Settings, request: "FitRequest") -> MemoryNeed:
     since = segments["train"][0]
     if config.window > 1:
         since -= timedelta(days=int(config.window * _DAYS_OF_TRADING_DAY) + 7)
-    rows, learned = (
-        int(_MARGIN * _rows(version.partitions, since, segments[name][1], known)) for name in ("test", "valid")
-    )
+    ends = segments["test"][1], segments["valid"][1]
+    stored, learned = (int(_MARGIN * _rows(version.partitions, since, end, known)) for end in ends)
+    rows = stored
+    if config.window == 1:  # windows look back on days before an instrument was a member
+        rows, learned = (
+            min(of_all, vintage.member_days(since, end)) for of_all, end in zip((stored, learned), ends, strict=True)
+        )
     features = len(version.names)
     copies = 1 + bool(config.feature_processors)
+    passed_over = (stored - rows) * _PASSED_OVER / _MB
     return MemoryNeed(
         rows=rows,
         features=features,
         base_mb=BASE_MB.get(config.family, PLAIN_BASE_MB),
-        data_mb=read_mb(rows, features) + copies * learned * features * _VALUE / _MB,
+        data_mb=read_mb(rows, features) + passed_over + copies * learned * features * _VALUE / _MB,
         model_mb=model_bytes(config.family, config.hyperparameters, learned, features) / _MB,
     )
 
@@ -95,7 +103,9 @@ def read_mb(rows: int, features: int) -> float:
     return rows * (2 * features * _VALUE + _ROW) / _MB
 
 
-def fold_need(settings: Settings, feature_version: str, config: "TrainingConfig", *, is_loaded: bool) -> MemoryNeed:
+def fold_need(
+    settings: Settings, vintage: "Vintage", feature_version: str, config: "TrainingConfig", *, is_loaded: bool
+) -> MemoryNeed:
     """Estimate what a fold of a cross-validation takes beyond its process, and beyond the panel where that is loaded.
 
     Raises
@@ -106,13 +116,17 @@ def fold_need(settings: Settings, feature_version: str, config: "TrainingConfig"
     from mlops_tasks.features.store import FeatureStore
 
     version = FeatureStore(settings).get(feature_version)
-    rows, features = sum(each.rows for each in version.partitions), len(version.names)
+    stored, features = sum(each.rows for each in version.partitions), len(version.names)
+    rows = stored
+    if config.window == 1:
+        rows = min(stored, vintage.member_days(vintage.first_date, vintage.last_date))
     copies = (1 + bool(config.feature_processors)) * rows * features * _VALUE / _MB
+    read = read_mb(rows, features) + (stored - rows) * _PASSED_OVER / _MB
     return MemoryNeed(
         rows=rows,
         features=features,
         base_mb=0.0,
-        data_mb=copies + (0.0 if is_loaded else read_mb(rows, features)),
+        data_mb=copies + (0.0 if is_loaded else read),
         model_mb=model_bytes(config.family, config.hyperparameters, rows, features) / _MB,
     )
 

@@ -10,6 +10,7 @@ A family's loop is, for every iteration (boosting round, epoch; from 1):
 and before it `restored = session.restore()`.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from mlops_tasks.files import finite_or_none
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.stopping import Conclusion, StoppingMonitor, Verdict
 from mlops_tasks.training.working_time import WorkingTime
+
+log = logging.getLogger(__name__)
 
 Curves = dict[str, dict[str, list[float | None]]]
 """metric -> segment -> value of each iteration; None where it was not computed or is undefined."""
@@ -122,9 +125,10 @@ class TrainingSession:
         """Say how many iterations there are at most; percent and ETA follow from it."""
         self._total = iterations
 
-    def note(self, kind: str, **payload: Any) -> None:
-        """Record something else that happened."""
-        self._links.events(kind, payload)
+    def warn(self, explanation: str) -> None:
+        """Say what goes worse than it could, and the remedy; the training goes on."""
+        log.warning("%s: %s", self.config.model, explanation)
+        self._links.events("warning", {"explanation": explanation})
 
     def iteration(self, done: int, metrics: Mapping[str, float]) -> Verdict:
         """Report a finished iteration; names of metrics are `<segment>.<metric>`.

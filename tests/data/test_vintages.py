@@ -116,6 +116,11 @@ def test_membership_is_that_of_the_spells(
     expected = [any(name == n and a <= day <= b for n, a, b in dated) for day, name in index]
     assert vintage.membership_mask(index).tolist() == expected
     assert vintage.membership_mask(index[::-3]).tolist() == expected[::-3]
+    for since, until in ((0, 40), (3, 12), (-30, 90), (12, 3)):
+        first, last = origin + pd.Timedelta(days=since), origin + pd.Timedelta(days=until)
+        inside = [day for day in vintage.calendar() if first <= day <= last]
+        known = [(a, b) for name, a, b in set(dated) if name != "GONE"]
+        assert vintage.member_days(first, last) == sum(a <= day <= b for a, b in known for day in inside)
     assert "GONE" not in set(vintage.members()[INSTRUMENT])
     assert set(vintage.members()[LAST_DATE]) <= {b for _, _, b in dated}
 

@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_tasks.errors import DigestMismatchError, TrainingError
+from mlops_tasks.errors import DigestMismatchError, StoreError, TrainingError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.files import read_json
 from mlops_tasks.training.artefact import ModelArtefact, artefact_digest
 from mlops_tasks.training.dataset import LearningData, load_learning_data, purge, qlib_dataset
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
+from mlops_tasks.training.events import read_events, runs
 from mlops_tasks.training.plan import make_plan
 from mlops_tasks.training.processors import FittedProcessors, robust_centre_and_scale
+from tests.training.descent import SmallMarket
 
 MODELS = ("lightgbm", "linear")
 
@@ -207,3 +209,16 @@ def test_robust_scaling_has_its_closed_form():
     assert out[2, 2] == 0
     round_trip = FittedProcessors.from_json(json.loads(json.dumps(fitted.to_json())))
     np.testing.assert_array_equal(round_trip.transform(values), out)
+
+
+def test_a_run_whose_folder_cannot_be_written_has_ended(tmp_path):
+    """As on a full disk: the caller is told, and the run is recorded as failed at once, though its caller lives on."""
+    market = SmallMarket.make(tmp_path)
+    market.settings.training_runs_dir.parent.mkdir(parents=True, exist_ok=True)
+    market.settings.training_runs_dir.write_text("a file where the folder belongs")
+    with pytest.raises(StoreError, match=r"its folder cannot be written: .*training_runs.*; make room"):
+        market.start()
+    (run,) = runs(market.settings)
+    (ending,) = read_events(market.settings, run.run_id)
+    assert (ending.kind, ending.terminal) == ("failed", True)
+    assert "training_runs" in ending.payload["reason"]

@@ -6,16 +6,21 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings, TrainingSettings
+from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json
+from mlops_tasks.training.cross_validation import load_panel
+from mlops_tasks.training.dataset import load_learning_data
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.events import read_events
 from mlops_tasks.training.memory_limits import available_mb
-from mlops_tasks.training.memory_need import memory_need
+from mlops_tasks.training.memory_need import fold_need, memory_need
 from mlops_tasks.training.model_zoo.families import FAMILIES
 from mlops_tasks.training.model_zoo.family import find_family
 from mlops_tasks.training.model_zoo.memory import FORMULAS
@@ -152,6 +157,23 @@ def test_the_need_follows_from_the_manifests_alone(tmp_path: Path) -> None:
     assert need.total_mb == need.base_mb + need.data_mb + need.model_mb
     windows = FitRequest(plan, market.feature_version, config(window=60))
     assert memory_need(market.settings, windows).rows >= need.rows
+
+
+def test_only_members_of_the_universe_need_memory(tmp_path: Path) -> None:
+    """Of a universe of every fourth instrument, the second half of the days; models with windows read all rows."""
+    bars = awkward_bars(instruments=40, days=500)
+    names, days = sorted(bars[INSTRUMENT].unique())[::4], sorted(bars[DATETIME].unique())
+    universe = pd.DataFrame({INSTRUMENT: names, FIRST_DATE: days[250], LAST_DATE: pd.Timestamp("2100-01-01")})
+    settings, vintage = Settings(home=tmp_path), make_vintage(tmp_path, bars, universe)
+    version = FeatureStore(settings).compute(vintage, "alpha158").feature_version
+    plan = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": ["lightgbm"]})
+    data = load_learning_data(settings, plan, version)
+    need = memory_need(settings, FitRequest(plan, version, plan.config("lightgbm", settings)))
+    assert len(data.features) <= need.rows <= 1.1 * len(data.features) + 10
+    assert need.data_mb < 0.4 * memory_need(settings, FitRequest(plan, version, config(window=20))).data_mb
+    fold = fold_need(settings, vintage, version, plan.config("lightgbm", settings), is_loaded=False)
+    panel = load_panel(settings, vintage, version, plan.horizon)
+    assert len(panel.features) <= fold.rows <= 1.1 * len(panel.features) + 10
 
 
 @pytest.mark.parametrize("family", sorted(set(FORMULAS) & set(FAMILIES)))

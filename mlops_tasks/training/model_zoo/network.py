@@ -26,6 +26,7 @@ from mlops_tasks.training.networks.trainer import (
     State,
     TrainerConfig,
     Training,
+    bfloat16_cost,
     copied,
     reproducible,
     watched,
@@ -92,6 +93,11 @@ class NetworkFamily:
         self.architecture = Architecture(class_path, len(problem.names), trainer.window, hyperparameters)
         with reproducible(session.threads):
             training = Training.begin(problem, self.architecture.build, trainer, session.seed)
+            if trainer.precision == "bfloat16" and training.device.type == "cpu" and (cost := bfloat16_cost()) > 1.5:
+                session.warn(
+                    f"this machine's CPU takes {cost:.0f} times as long for products in bfloat16 as in float32; set "
+                    f"hyperparameters.{session.config.model}.precision: float32"
+                )
             metrics = ValidationMetrics(watched(problem, trainer.valid_rows_per_epoch, session.seed))
             train = TrainIC(problem, session.config.stopping.overfitting.metric, session.seed)
             restored = session.restore()

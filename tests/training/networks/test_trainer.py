@@ -24,6 +24,7 @@ from mlops_tasks.training.model_zoo.network import Architecture, NetworkFamily
 from mlops_tasks.training.networks.trainer import (
     TrainerConfig,
     Training,
+    bfloat16_cost,
     copied,
     reproducible,
     schedule,
@@ -31,7 +32,7 @@ from mlops_tasks.training.networks.trainer import (
 )
 from mlops_tasks.training.overfitting import OverfittingConfig
 from mlops_tasks.training.problem import LearningProblem
-from mlops_tasks.training.session import TrainingSession
+from mlops_tasks.training.session import Links, TrainingSession
 from mlops_tasks.training.stopping import StoppingConfig
 
 NETWORKS = [name for name, entry in model_zoo().items() if entry.family == "network"]
@@ -232,6 +233,25 @@ def test_learns_in_mixed_precision(name):
     seen = 0.5 if name == "mlp" else math.sqrt(0.5)
     assert found > 0.5 * seen
     assert {p.dtype for p in training.network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("precision", "cost", "warned"), [("bfloat16", 60.0, 1), ("bfloat16", 0.6, 0), ("float32", 60.0, 0)]
+)
+def test_a_cpu_that_is_slower_in_bfloat16_is_named(monkeypatch, precision, cost, warned):
+    """With the measured factor and the setting to change."""
+    monkeypatch.setattr("mlops_tasks.training.model_zoo.network.bfloat16_cost", lambda: cost)
+    events: list[tuple[str, Any]] = []
+    links = Links(events=lambda kind, payload: events.append((kind, payload)))
+    NetworkFamily().fit(PROBLEM, TrainingSession(small("mlp", precision=precision, epochs=1), links=links))
+    said = [payload["explanation"] for kind, payload in events if kind == "warning"]
+    assert len(said) == warned
+    assert all("60 times" in each and "hyperparameters.mlp.precision: float32" in each for each in said)
+
+
+def test_the_cost_of_bfloat16_is_a_ratio_of_times():
+    """Of some factor, whatever the processor."""
+    assert 0.05 < bfloat16_cost() < 1000
 
 
 @pytest.mark.parametrize("name", ["mlp", "lstm", "transformer"])
