@@ -6,7 +6,7 @@ leaves in the same order, and the generator that draws columns is put where it w
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,16 +139,15 @@ class _Report:
         Not as the `feval` of `lightgbm.train`, which would have LightGBM copy the scores of both segments each time: at
         40 ns a row that is a twentieth of a round of small trees.
         """
+        metrics, done = self._metrics, self._done
+        yield from booster.eval(self._watch, "valid", _as_feval(lambda scores: metrics.ics(done, scores)))
+        if metrics.compares_train_ics:
+            yield from booster.eval(self._learn, "train", _as_feval(metrics.train_ics))
 
-        def of_valid(scores: FloatArray, _: Any) -> list[tuple[str, float, bool]]:
-            return [(name, value, True) for name, value in self._metrics.ics(self._done, scores).items()]
 
-        def of_train(scores: FloatArray, _: Any) -> list[tuple[str, float, bool]]:
-            return [(name, value, True) for name, value in self._metrics.train_ics(scores).items()]
-
-        yield from booster.eval(self._watch, "valid", of_valid)
-        if self._metrics.compares_train_ics:
-            yield from booster.eval(self._learn, "train", of_train)
+def _as_feval(metrics: Callable[[FloatArray], Mapping[str, float]]) -> Callable[[FloatArray, Any], list[Any]]:
+    """What LightGBM calls with scores and their dataset, for metrics of which more is better."""
+    return lambda scores, _: [(name, value, True) for name, value in metrics(scores).items()]
 
 
 def seed_after(rounds: int, seed: int, draws: int) -> int:
