@@ -9,7 +9,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.training.model_zoo.memory import BASE_MB, PLAIN_BASE_MB, model_bytes
 
 if TYPE_CHECKING:
-    from mlops_tasks.data.vintages import Vintage
+    from mlops_tasks.data.vintages import Day, Vintage
     from mlops_tasks.features.partitions import Partition
     from mlops_tasks.training.configuration import TrainingConfig
     from mlops_tasks.training.run_folder import FitRequest
@@ -79,28 +79,20 @@ def memory_need(settings: Settings, request: "FitRequest") -> MemoryNeed:
     since = segments["train"][0]
     if config.window > 1:
         since -= timedelta(days=int(config.window * _DAYS_OF_TRADING_DAY) + 7)
-    ends = segments["test"][1], segments["valid"][1]
-    stored, learned = (int(_MARGIN * _rows(version.partitions, since, end, known)) for end in ends)
-    rows = stored
-    if config.window == 1:  # windows look back on days before an instrument was a member
-        rows, learned = (
-            min(of_all, vintage.member_days(since, end)) for of_all, end in zip((stored, learned), ends, strict=True)
-        )
+    stored, learnable = (
+        int(_MARGIN * _rows(version.partitions, since, segments[name][1], known)) for name in ("test", "valid")
+    )
+    rows = _loaded(stored, vintage, config, (since, segments["test"][1]))
+    learned = _loaded(learnable, vintage, config, (since, segments["valid"][1]))
     features = len(version.names)
     copies = 1 + bool(config.feature_processors)
-    passed_over = (stored - rows) * _PASSED_OVER / _MB
     return MemoryNeed(
         rows=rows,
         features=features,
         base_mb=BASE_MB.get(config.family, PLAIN_BASE_MB),
-        data_mb=read_mb(rows, features) + passed_over + copies * learned * features * _VALUE / _MB,
+        data_mb=_read_mb(rows, features, stored) + copies * learned * features * _VALUE / _MB,
         model_mb=model_bytes(config.family, config.hyperparameters, learned, features) / _MB,
     )
-
-
-def read_mb(rows: int, features: int) -> float:
-    """A frame with its keys and labels: once as it is read, once more while it is hashed or handed to processors."""
-    return rows * (2 * features * _VALUE + _ROW) / _MB
 
 
 def fold_need(
@@ -117,18 +109,29 @@ def fold_need(
 
     version = FeatureStore(settings).get(feature_version)
     stored, features = sum(each.rows for each in version.partitions), len(version.names)
-    rows = stored
-    if config.window == 1:
-        rows = min(stored, vintage.member_days(vintage.first_date, vintage.last_date))
+    rows = _loaded(stored, vintage, config, (vintage.first_date, vintage.last_date))
     copies = (1 + bool(config.feature_processors)) * rows * features * _VALUE / _MB
-    read = read_mb(rows, features) + (stored - rows) * _PASSED_OVER / _MB
     return MemoryNeed(
         rows=rows,
         features=features,
         base_mb=0.0,
-        data_mb=copies + (0.0 if is_loaded else read),
+        data_mb=copies + (0.0 if is_loaded else _read_mb(rows, features, stored)),
         model_mb=model_bytes(config.family, config.hyperparameters, rows, features) / _MB,
     )
+
+
+def _loaded(stored: int, vintage: "Vintage", config: "TrainingConfig", days: "tuple[Day, Day]") -> int:
+    """Of the rows that are stored of a range of days those that are loaded: the members' rows.
+
+    For windows all: they look back on days before an instrument was a member.
+    """
+    return stored if config.window > 1 else min(stored, vintage.member_days(*days))
+
+
+def _read_mb(rows: int, features: int, stored: int) -> float:
+    """A frame with its keys and labels, picked from what is stored: as it is read, and once more while it is hashed or
+    handed to processors."""
+    return (rows * (2 * features * _VALUE + _ROW) + (stored - rows) * _PASSED_OVER) / _MB
 
 
 def _rows(partitions: "Sequence[Partition]", first: date, last: date, known: tuple[date, date]) -> float:
