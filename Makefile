@@ -22,7 +22,8 @@ SLOW ?=
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-env: $(STAMP)  ## make the environment, once
+env: $(STAMP)  ## make the environment, once, and compile the kernels for this processor
+	@$(RUN) -m mlops_tasks compile
 
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \

@@ -4,4 +4,5 @@ import sys
 
 from mlops_tasks.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # workers that this process starts import it under another name
+    sys.exit(main())

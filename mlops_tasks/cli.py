@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+import time
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -90,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.set_defaults(verb_function=_doctor)
+
+    compile_verb = verbs.add_parser("compile", help="compile the kernels for this processor; what `make env` does last")
+    compile_verb.set_defaults(verb_function=_compile)
 
     run = verbs.add_parser("run", help="run one stage of the chain; what the DAGs' tasks start")
     run.add_argument("stage")
@@ -206,11 +210,22 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return FAILED if any(finding.state == "error" for finding in findings) else OK
 
 
+def _compile(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.kernels import compile_kernels
+
+    compile_kernels(lambda line: print(line, flush=True))
+    return OK
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.leash:
         hold_leash()
+    log, started = logging.getLogger(__name__), time.monotonic()
     with full_disk_named(load_settings().home):
-        result = stage_function(arguments.stage)(**json.loads(arguments.arguments))
+        function = stage_function(arguments.stage)
+        log.info("%s begins", arguments.stage)
+        result = function(**json.loads(arguments.arguments))
+    log.info("%s is done after %.1f s", arguments.stage, time.monotonic() - started)
     if arguments.result:
         write_json(arguments.result, result)
     else:

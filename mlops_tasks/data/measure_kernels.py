@@ -2,29 +2,31 @@
 
 `chain` (int32) lists the rows that can be compared with their neighbours (a key, a positive close and factor), by
 instrument and day; `codes` (int32) is the instrument of each row. All other arrays have one value a row, in the
-frame's own order, so no column is copied or sorted. Moves are natural logarithms. Compiled code is cached beside this
-file, or where `NUMBA_CACHE_DIR` says.
+frame's own order, so no column is copied or sorted. Moves are natural logarithms.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
+
+from mlops_tasks.kernels import inner, kernel
 
 Floats = NDArray[np.float64]
 SmallFloats = NDArray[np.float32]
 Integers = NDArray[np.int32]
 SmallIntegers = NDArray[np.int16]
 
-_compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
+_I4, _F4 = types.int32[::1], types.float32[::1]
+_FIELD = types.Array(types.float64, 1, "C", readonly=True)
+_INT, _FLOAT = types.int64, types.float64
+_SESSION_TABLES = types.Tuple((types.int32[:, ::1], types.int8[:, ::1], _I4))
+_SESSION_MEASURES = types.Tuple((_I4, _I4, _I4, types.float64[::1], types.float64[::1]))
 
 _SAME_FACTOR = 1e-6
 """Relative change of the factor below which it is the same."""
 
 
-@_compiled
+@kernel(_I4, _I4)
 def is_ordered(codes: Integers, days: Integers) -> bool:
     """Whether the rows with a key are sorted by code and day already (code -1, or the least day: no key)."""
     last_code, last_day = -1, 0
@@ -37,7 +39,7 @@ def is_ordered(codes: Integers, days: Integers) -> bool:
     return True
 
 
-@_compiled
+@kernel(_I4, _I4, _INT)
 def bucket_order(rows: Integers, keys: Integers, count: int) -> Integers:
     """`rows` in the order of their keys (0..count-1), stable: one pass to count, one to place."""
     begins = np.zeros(count + 1, dtype=np.int64)
@@ -52,7 +54,7 @@ def bucket_order(rows: Integers, keys: Integers, count: int) -> Integers:
     return placed
 
 
-@_compiled
+@kernel(_I4, _I4, _FIELD, _FIELD, _I4)
 def count_copies(order: Integers, days: Integers, close: Floats, volume: Floats, copies: Integers) -> None:
     """`copies`: rows of the same day with the same close and the same positive volume; `order` is by day."""
     begin = 0
@@ -81,7 +83,7 @@ def count_copies(order: Integers, days: Integers, close: Floats, volume: Floats,
         begin = end
 
 
-@_compiled
+@kernel(_I4, _I4, types.UniTuple(_FIELD, 3), types.UniTuple(_F4, 3))
 def measure_moves(
     chain: Integers,
     codes: Integers,
@@ -108,7 +110,7 @@ def measure_moves(
                 factor_gap[row] = abs(moved + change)
 
 
-@_compiled
+@kernel(_I4, _I4, types.UniTuple(_FIELD, 5), types.int16[::1], types.int16[::1])
 def measure_repeats(
     chain: Integers,
     codes: Integers,
@@ -139,7 +141,7 @@ def measure_repeats(
             flat_repeats[row] = min(flat_repeats[before] + 1, 32767)
 
 
-@_compiled
+@kernel(types.Array(types.int64, 1, "C", readonly=True), _INT, _INT)
 def number_days(moments: NDArray[np.int64], day: int, missing: int) -> tuple[Integers, int]:
     """Each moment's day since the earliest (-1 where it is `missing`), and that earliest day; `day` in its unit."""
     days = np.empty(len(moments), dtype=np.int32)
@@ -155,7 +157,7 @@ def number_days(moments: NDArray[np.int64], day: int, missing: int) -> tuple[Int
     return days, int(first)
 
 
-@_compiled
+@kernel(_I4, _INT)
 def count_keys(keys: Integers, count: int) -> NDArray[np.int64]:
     """How often each key 0..count-1 occurs; others are left out."""
     counts = np.zeros(count, dtype=np.int64)
@@ -165,7 +167,7 @@ def count_keys(keys: Integers, count: int) -> NDArray[np.int64]:
     return counts
 
 
-@_compiled
+@kernel(_I4, _I4, _I4, types.boolean[:, ::1])
 def mark_presence(codes: Integers, days: Integers, places: Integers, present: NDArray[np.bool_]) -> None:
     """`present` (instrument, place): whether the instrument has a row on the day at that place."""
     for row in range(len(codes)):
@@ -173,7 +175,12 @@ def mark_presence(codes: Integers, days: Integers, places: Integers, present: ND
             present[codes[row], places[days[row]]] = True
 
 
-@_compiled
+@kernel(
+    types.UniTuple(_I4, 2),
+    _I4,
+    _SESSION_TABLES,
+    types.Tuple((_I4, _I4, types.int8[::1])),
+)
 def place_days(
     rows: tuple[Integers, Integers],
     calendar_of: Integers,
@@ -197,7 +204,7 @@ def place_days(
                 sessions[row] = before[calendar] + until[row] - 1
 
 
-@_compiled
+@kernel(_I4, _I4, _I4, _I4)
 def measure_gaps(chain: Integers, codes: Integers, until: Integers, missing: Integers) -> None:
     """`missing`: sessions between a bar and the one before, of `until` = sessions up to each row's day."""
     for k in range(1, len(chain)):
@@ -206,7 +213,7 @@ def measure_gaps(chain: Integers, codes: Integers, until: Integers, missing: Int
             missing[row] = max(until[row] - until[before] - 1, 0)
 
 
-@_compiled
+@kernel(_I4, _I4, types.UniTuple(_FIELD, 5), _FLOAT, _F4)
 def measure_spikes(
     chain: Integers,
     codes: Integers,
@@ -233,7 +240,7 @@ def measure_spikes(
         spike[row] = max(np.log(above) if above > 0 else 0.0, np.log(below) if below > 0 else 0.0, 0.0)
 
 
-@_compiled
+@kernel(_I4, _I4, types.UniTuple(_FIELD, 4), types.float64[::1], types.UniTuple(_FLOAT, 2))
 def find_level_breaks(
     chain: Integers,
     codes: Integers,
@@ -275,7 +282,7 @@ def find_level_breaks(
     return found
 
 
-@_compiled
+@kernel(_I4, _I4, _FIELD, types.float64[::1], _INT)
 def find_volume_breaks(
     chain: Integers, codes: Integers, volume: Floats, units: Floats, bars: int
 ) -> list[tuple[int, float]]:
@@ -305,7 +312,7 @@ def find_volume_breaks(
     return found
 
 
-@_compiled
+@inner
 def _adjusted(part: Integers, codes: Integers, close: Floats, factor: Floats, row: int) -> Floats:
     """Adjusted closes of a part of the chain, as far as it is of the row's instrument."""
     values = np.empty(len(part))
@@ -317,7 +324,7 @@ def _adjusted(part: Integers, codes: Integers, close: Floats, factor: Floats, ro
     return values[:count]
 
 
-@_compiled
+@inner
 def _turnover(part: Integers, codes: Integers, close: Floats, volume: Floats) -> float:
     """Turnover of the last row of a part of the chain over the median of the 20 traded bars before; 1 if unknown."""
     row = part[-1]
@@ -334,7 +341,13 @@ def _turnover(part: Integers, codes: Integers, close: Floats, volume: Floats) ->
     return volume[row] * close[row] / np.median(values[:count])
 
 
-@_compiled
+@kernel(
+    _I4,
+    types.Tuple((_I4, _I4, types.int16[::1])),
+    types.UniTuple(_FIELD, 3),
+    _FLOAT,
+    _SESSION_MEASURES,
+)
 def measure_sessions(
     chain: Integers,
     rows: tuple[Integers, Integers, SmallIntegers],

@@ -86,7 +86,7 @@ class _Panel:
         codes, names = pd.factorize(frame[INSTRUMENT])
         self.codes = codes.astype(np.int32)
         self.names = [str(name) for name in names]
-        moments = frame[DATETIME].to_numpy().astype("datetime64[ns]", copy=False).view(np.int64)
+        moments = _read_only(frame[DATETIME].to_numpy().astype("datetime64[ns]", copy=False).view(np.int64))
         self.days, self.first_day = kernels.number_days(moments, _DAY_NS, np.iinfo(np.int64).min)
         self.day_count = int(self.days.max(initial=-1)) + 1
         keyed = (self.codes >= 0) & (self.days >= 0)
@@ -98,10 +98,8 @@ class _Panel:
         self.chain = self.order if usable.all() else self.order[usable[self.order]]
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """A field, contiguous and read only (compiled code is made for that once)."""
-        values = np.ascontiguousarray(self.frame[name].to_numpy(dtype=np.float64)).view()
-        values.flags.writeable = False
-        return values
+        """A field, as the kernels take it."""
+        return _read_only(self.frame[name].to_numpy(dtype=np.float64))
 
     def columns(self, *names: str) -> tuple[NDArray[np.float64], ...]:
         return tuple(self.column(name) for name in names)
@@ -178,6 +176,13 @@ class _Panel:
         return first, last
 
 
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """Contiguous and read only: the one form that the kernels are compiled for."""
+    view = np.ascontiguousarray(values).view()
+    view.flags.writeable = False
+    return view
+
+
 def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any]:
     count, chain, codes = len(panel.codes), panel.chain, panel.codes
     tolerance = parameters["price_tolerance"]
@@ -188,7 +193,7 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
     repeats, flat_repeats = np.zeros(count, dtype=np.int16), np.zeros(count, dtype=np.int16)
     kernels.measure_repeats(chain, codes, panel.columns(*PRICES, VOLUME), repeats, flat_repeats)
     spike = np.zeros(count, dtype=np.float32)
-    kernels.measure_spikes(chain, codes, panel.columns(*PRICES, FACTOR), parameters["spike_agreement"], spike)
+    kernels.measure_spikes(chain, codes, panel.columns(*PRICES, FACTOR), float(parameters["spike_agreement"]), spike)
     until, _, on_session = panel.placed
     kernels.measure_gaps(chain, codes, until, missing)
     return {
@@ -219,15 +224,16 @@ def _instrument_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Map
     gap, gap_row = _largest(panel, rows["sessions_missing"])
     factor_gap, factor_row = _largest(panel, rows["factor_gap"])
     levels = panel.columns(OPEN, CLOSE, VOLUME, FACTOR)
-    tolerance, chain, codes = parameters["level_tolerance"], panel.chain, panel.codes
+    tolerance, turnover = float(parameters["level_tolerance"]), float(parameters["split_max_turnover"])
+    chain, codes = panel.chain, panel.codes
     splits = kernels.find_level_breaks(
-        chain, codes, levels, _both_ways(parameters["split_ratios"]), (tolerance, parameters["split_max_turnover"])
+        chain, codes, levels, _both_ways(parameters["split_ratios"]), (tolerance, turnover)
     )
     price_units = kernels.find_level_breaks(
         chain, codes, levels, _both_ways(parameters["price_units"]), (tolerance, np.inf)
     )
     volume_units = kernels.find_volume_breaks(
-        chain, codes, panel.column(VOLUME), _both_ways(parameters["volume_units"]), parameters["volume_unit_bars"]
+        chain, codes, panel.column(VOLUME), _both_ways(parameters["volume_units"]), int(parameters["volume_unit_bars"])
     )
     return pd.DataFrame(
         {
@@ -277,14 +283,14 @@ def _events(panel: _Panel, name: str, found: list[tuple[int, float]]) -> dict[st
 def _session_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mapping[str, Any]) -> pd.DataFrame:
     _, opened, offsets = panel.session_tables
     _, sessions, _ = panel.placed
-    bars = kernels.count_keys(sessions, offsets[-1])
+    bars = kernels.count_keys(sessions, int(offsets[-1]))
     counted = [np.zeros(offsets[-1], dtype=np.int32) for _ in range(3)]
     medians = [np.full(offsets[-1], np.nan) for _ in range(2)]
     kernels.measure_sessions(
         panel.chain,
         (panel.codes, sessions, rows["repeats"]),
         panel.columns(CLOSE, VOLUME, FACTOR),
-        parameters["jump"],
+        float(parameters["jump"]),
         (*counted, *medians),
     )
     moved, jumped, repeated = counted

@@ -13,8 +13,6 @@ squares and products are taken about a value of their window and moved from one 
 windows are joined: exact zeros for constant series, and no cancellation beyond that between values of one window.
 
 Loops fill one array each: the compiler then turns them into vector instructions, without changing any result.
-
-Compiled code is cached beside this file, or in the user's cache folder where that is not writable (`NUMBA_CACHE_DIR`).
 """
 
 from collections.abc import Callable
@@ -23,14 +21,16 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from mlops_tasks.kernels import kernel, record
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 SingleArray = NDArray[np.float32]
 
-_compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
 _inner: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, _nrt=False)
 """For what only compiled code calls: cached with its callers, and without counting references to arrays."""
 _inlined: Callable[..., Any] = numba.njit(inline="always")
@@ -193,7 +193,18 @@ class _Join(NamedTuple):
     lag: int
 
 
-@_compiled
+_PROGRAM = record(
+    Program,
+    *(types.int64[::1], types.int64[:, ::1], types.int64[::1], types.float64[::1]),
+    *(types.int64[::1], types.int64[::1], types.int64[:, ::1], types.int64[::1]),
+    *(types.int64[:, ::1], types.float64[::1], types.int64[:, ::1], types.int64[::1]),
+    *(types.float64[::1], types.int64, types.int64),
+)
+_BLOCK = record(Block, types.float64[:, ::1], types.int64[::1], types.int64[::1], types.int64[::1])
+_MEMORY = record(Memory, types.float64[:, ::1], types.float64[::1], types.float32[:, ::1], types.float64[:, ::1])
+
+
+@kernel(_PROGRAM, _BLOCK, _MEMORY, types.float32[:, ::1])
 def run_block(program: Program, block: Block, memory: Memory, out: SingleArray) -> None:
     """Run a program over some instruments and fill `out` (results, columns) where a value is wanted."""
     for constant in range(len(program.constants)):
@@ -867,7 +878,7 @@ def _deviation(window: FloatArray, statistic: int) -> float:
     return shape - 3.0 * (n - 1.0) ** 2 / (n - 2.0) / (n - 3.0) if n >= 4.0 else np.nan
 
 
-@_compiled
+@kernel(types.float64[::1], types.int64[::1], types.float32[::1])
 def scatter(values: FloatArray, positions: IntArray, out: SingleArray) -> None:
     """Write `values` as float32 to their columns of `out`; a negative position is left out."""
     for t in range(len(values)):

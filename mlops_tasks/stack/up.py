@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import StackError
+from mlops_tasks.kernels import compile_kernels
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.stack import keeper, overlay, ports
 from mlops_tasks.stack.airflow_api import AirflowApi
@@ -39,6 +40,7 @@ def start_services(settings: Settings, choice: overlay.Choice, progress: Progres
     with keeper.exclusive(settings):
         settings = overlay.apply(chosen, settings)
         progress.say(f"home {settings.home}; source {settings.data.source}")
+        compile_kernels(progress.say)
         credentials = ensure_credentials(settings)
         configuration = configuration_digest(settings, credentials)
         if keeper.is_running(settings) and keeper.read_record(settings).configuration != configuration:

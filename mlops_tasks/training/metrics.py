@@ -5,14 +5,14 @@ then one pass over the scores, after one sort where ranks are wanted. The values
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import numba
 import numpy as np
 import numpy.typing as npt
+from numba import types
 
 from mlops_tasks.evaluation.ic import MIN_PAIRS
+from mlops_tasks.kernels import kernel
 from mlops_tasks.training.overfitting import Metric
 from mlops_tasks.training.problem import FloatArray, IntArray, LearningProblem
 
@@ -22,7 +22,7 @@ TRAIN_ROWS = 12_000
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
+_F8, _I8, _ORDER = types.float64[::1], types.int64[::1], types.int64[:, ::1]
 
 
 class ValidationMetrics:
@@ -131,13 +131,13 @@ class DailyCorrelation:
     def ic(self, scores: FloatArray) -> float:
         """Mean of Pearson's correlations of the days that have one."""
         values, correlation = self._pairs(scores)
-        return _mean(_pearson(values, correlation._centred, correlation._bounds))
+        return _mean(_pearson(values, correlation._centred, correlation._bounds, MIN_PAIRS))
 
     def rank_ic(self, scores: FloatArray) -> float:
         """Mean of Spearman's correlations of the days that have one."""
         values, correlation = self._pairs(scores)
         order = correlation._sorted(values)
-        return _mean(_spearman(values, order, correlation._ranks, correlation._bounds))
+        return _mean(_spearman(values, order, correlation._ranks, correlation._bounds, MIN_PAIRS))
 
     def _pairs(self, scores: FloatArray) -> "tuple[Floats, DailyCorrelation]":
         """Finite scores, and the labels that they are paired with."""
@@ -166,7 +166,7 @@ def _mean(daily: Floats) -> float:
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-@_compiled
+@kernel(_F8, _I8)
 def _centre(values: Floats, bounds: Ints) -> None:
     """Each day's values less their mean, divided by their mean absolute size; NaN where they are all the same.
 
@@ -185,13 +185,13 @@ def _centre(values: Floats, bounds: Ints) -> None:
         part /= size / len(part)
 
 
-@_compiled
-def _pearson(scores: Floats, centred: Floats, bounds: Ints) -> Floats:
-    """Correlation of each day; `centred` as `_centre` leaves the labels."""
+@kernel(_F8, _F8, _I8, types.int64)
+def _pearson(scores: Floats, centred: Floats, bounds: Ints, least: int) -> Floats:
+    """Correlation of each day with at least so many pairs; `centred` as `_centre` leaves the labels."""
     result = np.full(len(bounds) - 1, np.nan)
     for day in range(len(result)):
         begin, end = bounds[day], bounds[day + 1]
-        if end - begin < MIN_PAIRS:
+        if end - begin < least:
             continue
         low, high, total = scores[begin], scores[begin], 0.0
         for i in range(begin, end):
@@ -215,7 +215,7 @@ def _pearson(scores: Floats, centred: Floats, bounds: Ints) -> Floats:
     return result
 
 
-@_compiled
+@kernel(_F8, _ORDER, _I8, _F8)
 def _rank(values: Floats, order: Ints, bounds: Ints, ranks: Floats) -> None:
     """Ranks within the day about their mean, equal values at their mean rank."""
     for day in range(len(bounds) - 1):
@@ -231,13 +231,13 @@ def _rank(values: Floats, order: Ints, bounds: Ints, ranks: Floats) -> None:
             first = last
 
 
-@_compiled
-def _spearman(scores: Floats, order: Ints, label_ranks: Floats, bounds: Ints) -> Floats:
-    """Rank correlation of each day; `label_ranks` as `_rank` makes them."""
+@kernel(_F8, _ORDER, _F8, _I8, types.int64)
+def _spearman(scores: Floats, order: Ints, label_ranks: Floats, bounds: Ints, least: int) -> Floats:
+    """Rank correlation of each day with at least so many pairs; `label_ranks` as `_rank` makes them."""
     result = np.full(len(bounds) - 1, np.nan)
     for day in range(len(result)):
         begin, count = bounds[day], bounds[day + 1] - bounds[day]
-        if count < MIN_PAIRS:
+        if count < least:
             continue
         product, score_square, label_square = 0.0, 0.0, 0.0
         first = 0

@@ -1,7 +1,8 @@
 """A whole stack in a home of its own, and what can be seen of its state from outside."""
 
+import contextlib
 import hashlib
-import json
+import itertools
 import os
 import re
 import sqlite3
@@ -19,7 +20,6 @@ import pandas as pd
 import psutil
 
 from mlops_tasks.config import PROJECT, Settings, load_settings
-from mlops_tasks.process import STAGE_SPAN
 from mlops_tasks.state import tables
 from mlops_tasks.state.database import reading
 from tests.operation import free_ports
@@ -50,9 +50,7 @@ class Operation:
     def environ(self) -> dict[str, str]:
         """What this operation's processes see."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "AIRFLOW_"))}
-        # Compiled code of its own: a stage takes as long in one home as in another, whatever ran here before.
-        own = {"MLOPS_HOME": str(self.home), "NUMBA_CACHE_DIR": str(self.home / "numba")}
-        return {**clean, **self.ports, **self.extra, **own}
+        return {**clean, **self.ports, **self.extra, "MLOPS_HOME": str(self.home)}
 
     @property
     def settings(self) -> Settings:
@@ -67,7 +65,7 @@ class Operation:
         return done.stdout
 
     def down(self) -> None:
-        """Stop every process."""
+        """Stop every process; harmless when none runs."""
         command = [sys.executable, "-m", "mlops_tasks.stack", "down"]
         subprocess.run(command, env=self.environ, check=True, cwd=PROJECT, capture_output=True)
 
@@ -126,9 +124,9 @@ class Operation:
 class Killer(threading.Thread):
     """Kills, with SIGKILL, one process of each task instance it is after, on the task's first try.
 
-    Tasks that run a stage lose in turns the stage's process and Airflow's own process for the task; tasks without a
-    stage lose Airflow's process. The moment lies somewhere in the middle third of the time that the stage last took
-    when it was left alone.
+    It aims by progress: tasks that run a stage die when the stage has written a certain line of its log, in turns the
+    stage's process and Airflow's own process for the task; tasks without a stage lose Airflow's process as soon as it
+    is there. The line is one of those that the stage writes when it is left alone, the last one excepted.
     """
 
     WORKER = "airflow worker -- LocalExecutor: "
@@ -136,16 +134,17 @@ class Killer(threading.Thread):
     TASK = "airflow worker -- "
     """Title of the task process that a worker forked, followed by the id."""
 
-    def __init__(self, home: Path, spans: dict[str, float], spared: Collection[str] = ()) -> None:
+    def __init__(self, home: Path, lines: dict[str, int], spared: Collection[str] = ()) -> None:
         super().__init__(daemon=True)
-        self.database = home / "airflow" / "airflow.db"
-        self.spans = spans
-        """Seconds that each stage took when nobody disturbed it (`stage_spans`)."""
+        self.home = home
+        self.lines = lines
+        """Lines that the stage of each task instance writes when nobody disturbs it (`stage_lines`)."""
         self.spared = spared
         """Task instances that are left alone."""
         self.struck: dict[str, str] = {}
         """Task instance to which of its processes got the signal; whether that hit is seen in the task's tries."""
-        self._watched: set[psutil.Process] = set()
+        self._watched: set[int] = set()
+        self._turns = itertools.count()
         self._ended = threading.Event()
 
     def stop(self) -> None:
@@ -155,65 +154,91 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         """Look for task processes until stopped; each gets a watcher, for it lives long before its stage begins."""
-        while not self._ended.wait(0.05):
-            for process in psutil.process_iter(["cmdline", "ppid"]):
-                title = " ".join(process.info["cmdline"] or [])
-                if title.startswith(self.TASK) and process not in self._watched:
-                    self._consider(process, title.split()[-1])
+        while not self._ended.wait(0.1):
+            for pid in set(psutil.pids()) - self._watched:
+                with contextlib.suppress(psutil.Error, sqlite3.OperationalError):
+                    self._consider(psutil.Process(pid))
 
-    def _consider(self, process: psutil.Process, instance_id: str) -> None:
-        try:
-            if " ".join(psutil.Process(process.info["ppid"]).cmdline()).startswith(self.WORKER):
-                task = self._first_try(instance_id)
-                self._watched.add(process)
-                if task is not None and task not in self.spared:
-                    turn = len(self._watched)
-                    threading.Thread(target=self._kill, args=(process, task, turn), daemon=True).start()
-        except (psutil.Error, sqlite3.OperationalError):
-            return  # it ended meanwhile, or a worker that has not forked its task process yet, or a busy database
+    def _consider(self, process: psutil.Process) -> None:
+        """Set a watcher on a task process of this home; a busy database leaves it for the next look."""
+        title = " ".join(process.cmdline())
+        if not title.startswith(self.TASK):
+            # Airflow's own processes take their title after their start; nobody else's ever matters.
+            if time.time() - process.create_time() > 5:
+                self._watched.add(process.pid)
+            return
+        if title.startswith(self.WORKER) or not (parent := process.parent()):
+            return
+        if not " ".join(parent.cmdline()).startswith(self.WORKER):
+            return
+        found = self._first_try(title.split()[-1])
+        self._watched.add(process.pid)
+        if found and found[0] not in self.spared:
+            threading.Thread(target=self._kill, args=(process, *found, next(self._turns)), daemon=True).start()
 
-    def _kill(self, process: psutil.Process, task: str, turn: int) -> None:
+    def _kill(self, process: psutil.Process, task: str, log: Path, turn: int) -> None:
         victim, which = process, "airflow"
-        try:
-            if task in self.spans:
-                stage = self._stage_of(process)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it was faster than before; it is met again
+            if lines := self.lines.get(task):
+                wanted = 1 + turn % max(lines - 1, 1)
+                while lines_of_stage(log) < wanted:
+                    if not process.is_running():
+                        return
+                    time.sleep(0.01)
                 if turn % 2:
-                    victim, which = stage, "stage"
-                time.sleep(self.spans[task] * (1 + turn * 0.618 % 1) / 3)
+                    victim, which = self._stage_of(process), "stage"
             victim.kill()
-        except psutil.NoSuchProcess:
-            return  # it was faster than before; it is met again
-        self.struck[task] = which
+            self.struck[task] = which
 
     @staticmethod
     def _stage_of(process: psutil.Process) -> psutil.Process:
-        while True:
-            for child in process.children():
-                if child.cmdline()[1:4] == ["-m", "mlops_tasks", "run"]:
-                    return child
-            time.sleep(0.005)
+        for child in process.children():
+            if child.cmdline()[1:4] == ["-m", "mlops_tasks", "run"]:
+                return child
+        raise psutil.NoSuchProcess(process.pid)
 
-    def _first_try(self, instance_id: str) -> str | None:
-        """Name of the task instance when this is its first try."""
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)) as database:
-            query = "select task_id, map_index, try_number from task_instance where replace(id, '-', '') = ?"
-            row = database.execute(query, (instance_id.replace("-", ""),)).fetchone()
-        return f"{row[0]}[{row[1]}]" if row and row[2] == 1 else None
+    def _first_try(self, instance_id: str) -> tuple[str, Path] | None:
+        """Name and log of the task instance when this is its first try; None for one of another home, too."""
+        query = (
+            "select dag_id, run_id, task_id, map_index, try_number from task_instance where replace(id, '-', '') = ?"
+        )
+        found = _rows(self.home, query, (instance_id.replace("-", ""),))
+        if not found or found[0][4] != 1:
+            return None
+        dag, run, task, index, _ = found[0]
+        return f"{task}[{index}]", _log_file(self.home, dag, run, task, index)
 
 
-def stage_spans(home: Path) -> dict[str, float]:
-    """Seconds that the stage of each task instance took."""
+STAGE_LINE = re.compile(rb'"event":"20[0-9-]+ [0-9:,]+ [A-Z]+ mlops_tasks\\.')
+"""A line of the log that a stage wrote, within Airflow's log of the task."""
+
+
+def lines_of_stage(log: Path) -> int:
+    """How many lines the stage has written to Airflow's log of a try so far."""
+    return len(STAGE_LINE.findall(log.read_bytes())) if log.exists() else 0
+
+
+def stage_lines(home: Path) -> dict[str, int]:
+    """Lines that the stage of each task instance that has one wrote on its first try."""
+    rows = _rows(home, "select dag_id, run_id, task_id, map_index from task_instance")
+    counts = {f"{row[2]}[{row[3]}]": lines_of_stage(_log_file(home, *row)) for row in rows}
+    return {task: count for task, count in counts.items() if count}
+
+
+def _log_file(home: Path, dag: str, run: str, task: str, index: int) -> Path:
+    mapped = f"map_index={index}/" if index >= 0 else ""
+    return home / "airflow" / "logs" / f"dag_id={dag}" / f"run_id={run}" / f"task_id={task}" / f"{mapped}attempt=1.log"
+
+
+def _rows(home: Path, query: str, values: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+    """Rows of Airflow's own database."""
     with closing(sqlite3.connect(f"file:{home / 'airflow' / 'airflow.db'}?mode=ro", uri=True, timeout=10)) as database:
-        query = "select task_id, map_index, value from xcom where key = ?"
-        rows = database.execute(query, (STAGE_SPAN,)).fetchall()
-    spans = {f"{task}[{index}]": json.loads(value) for task, index, value in rows}
-    return {task: last - first for task, (first, last) in spans.items()}
+        return database.execute(query, values).fetchall()
 
 
 def task_tries(home: Path) -> dict[str, tuple[str, int]]:
     """State and number of tries of every task instance of both DAGs."""
-    with closing(sqlite3.connect(f"file:{home / 'airflow' / 'airflow.db'}?mode=ro", uri=True, timeout=10)) as database:
-        rows = database.execute("select task_id, map_index, state, try_number from task_instance").fetchall()
+    rows = _rows(home, "select task_id, map_index, state, try_number from task_instance")
     return {f"{task}[{index}]": (state, tries) for task, index, state, tries in rows}
 
 

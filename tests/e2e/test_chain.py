@@ -1,20 +1,36 @@
-"""The whole chain in Airflow: once, once more on unchanged bars, with a day more; and with every task killed once."""
+"""The whole chain in Airflow: once, once more on unchanged bars, with a day more; and with every task killed once.
+
+Two stacks serve all questions, for each takes most of a minute to start: a calm one, and one whose tasks are killed.
+What is asked of the services themselves is asked of these two as well.
+"""
 
 import json
+import os
+import signal
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
+from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.files import read_json
+from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.stack import keeper
 from mlops_tasks.stack.chain import Follower
 from mlops_tasks.stack.console import Progress
-from mlops_tasks.stack.credentials import read_credentials
+from mlops_tasks.stack.credentials import ADMIN, read_credentials
+from mlops_tasks.stack.environment import STACK_ID, airflow_url, mlflow_url
+from mlops_tasks.stack.health import basic_authorization, get, unhealthy, wait_for
+from mlops_tasks.stack.processes import own_processes
 from mlops_tasks.stack.up import connect
-from tests.e2e.operation import Killer, Operation, stage_spans, task_tries, write_panel
+from tests.e2e.operation import Killer, Operation, stage_lines, task_tries, write_panel
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -48,15 +64,24 @@ def calm(panel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oper
         operation.down()
 
 
+@dataclass(frozen=True)
+class FirstRun:
+    """What the first run printed, the state that it left, and how many lines the stage of each task wrote."""
+
+    said: str
+    state: dict[str, Any]
+    lines: dict[str, int]
+
+
 @pytest.fixture(scope="module")
-def first_run(calm: Operation) -> tuple[str, dict]:
-    """What the first run printed, and the state that it left."""
-    return calm.up(), calm.state()
+def first_run(calm: Operation) -> FirstRun:
+    """The first run of the calm operation."""
+    return FirstRun(calm.up(), calm.state(), stage_lines(calm.home))
 
 
 def test_one_command_leads_from_bars_to_a_served_champion(calm, first_run):
     """Both DAGs are green, the champion serves all instruments of the newest date, and the table shows both models."""
-    said, state = first_run
+    said, state = first_run.said, first_run.state
     assert {state for state, _ in task_tries(calm.home).values()} == {"success"}
     assert "| lightgbm" in said
     assert "| linear" in said
@@ -81,42 +106,57 @@ def state_version(operation: Operation) -> str:
     return version
 
 
-def test_every_task_killed_once_ends_in_the_same_state(calm, panel, first_run, tmp_path_factory):
-    """`kill -9` of a process of each task, and its retry: files, registry and history equal the undisturbed run's."""
-    spans, expected = stage_spans(calm.home), first_run[1]
-    killed: dict[str, str] = {}
-    for _ in range(ROUNDS):
-        operation = Operation(tmp_path_factory.mktemp("disturbed") / "home", panel, SMALL)
-        killer = Killer(operation.home, spans, spared=set(killed))
-        try:
-            killer.start()
-            operation.up()
-            killer.stop()
-            tries, state = task_tries(operation.home), operation.state()
-        finally:
-            operation.down()
-        assert {state for state, _ in tries.values()} == {"success"}
-        assert state == expected
-        hit = {task for task, (_, count) in tries.items() if count == 2}
-        assert {task for task, (_, count) in tries.items() if count != 1} == hit <= set(killer.struck)
-        killed |= {task: killer.struck[task] for task in hit}
-        if set(killed) == set(tries):
-            break
-        spans |= {task: span for task, span in stage_spans(operation.home).items() if task not in hit}
-    assert set(killed) == set(tries)
-    assert set(killed.values()) == {"stage", "airflow"}
+def test_who_does_not_log_in_sees_nothing(calm, first_run):
+    """MLflow and Airflow ask for a password, and MLflow for the name under which a page reached it."""
+    settings = calm.settings
+    made = read_credentials(settings)
+    experiments = f"{mlflow_url(settings)}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    allowed = basic_authorization(ADMIN, made.mlflow_password)
+    assert get(experiments, {}).status == 401
+    assert get(experiments, basic_authorization(ADMIN, "password1234")).status == 401
+    assert get(experiments, allowed).status == 200
+    assert get(experiments, {**allowed, "Host": "evil.example"}).status == 403
+    pools = f"{airflow_url(settings)}/api/v2/pools/{HEAVY_POOL}"
+    token = airflow_token(settings, made.airflow_password)
+    assert get(pools, {}).status == 401
+    assert get(pools, {"Authorization": f"Bearer {token}"}).status == 200
+
+
+def airflow_token(settings: Settings, password: str) -> str:
+    body = json.dumps({"username": ADMIN, "password": password}).encode()
+    request = urllib.request.Request(f"{airflow_url(settings)}/auth/token", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())["access_token"]
+
+
+def test_services_listen_here_only_and_show_no_secret(calm, first_run):
+    """Nothing but the three ports of this machine is open; no secret is in a command line or a log."""
+    settings = calm.settings
+    record, made = keeper.read_record(settings), read_credentials(settings)
+    own = own_processes(record.stack_id, record.keeper)
+    listening = {(c.laddr.ip, c.laddr.port) for p in own for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
+    ports = (settings.stack.airflow_port, settings.stack.mlflow_port, settings.stack.scoring_port)
+    assert listening == {("127.0.0.1", port) for port in ports}
+    shown = " ".join(" ".join(process.cmdline()) for process in own)
+    shown += " ".join(path.read_text(errors="replace") for path in keeper.logs_dir(settings).iterdir())
+    shown += " ".join(path.read_text(errors="replace") for path in (calm.home / "airflow" / "logs").rglob("*.log"))
+    assert not [name for name, secret in vars(made).items() if secret in shown]
 
 
 def test_a_second_run_on_unchanged_bars_changes_nothing(calm, first_run):
-    """The same command again: no new asset, no new file, run, version or record."""
+    """The same command again: no service starts, no new asset, no new file, run, version or record."""
+    before = {state.name: state.pid for state in keeper.service_states(calm.settings)}
     said = calm.up()
     assert "nothing new was published" in said
-    assert calm.state() == first_run[1]
+    assert calm.state() == first_run.state
+    assert {state.name: state.pid for state in keeper.service_states(calm.settings)} == before
+    api = connect(calm.settings, read_credentials(calm.settings))
+    assert not any(api.ensure_pool(pool, 1, "") for pool in (HEAVY_POOL, TRAINING_POOL))
 
 
 def test_one_more_day_of_bars_adds_that_day(calm, first_run):
     """The new vintage has one more day; features of earlier years are not computed again; scores are of the new day."""
-    _, before = first_run
+    before = first_run.state
     write_panel(calm.source, DAYS + 1)
     calm.up()
     after = calm.state()
@@ -155,3 +195,72 @@ def test_a_run_by_hand_takes_its_form(calm, first_run):
     assert state["registry"]["versions"][newest][0] == key
     assert state["registry"]["aliases"]["challenger"] == newest
     assert state["registry"]["aliases"]["champion"] < newest
+
+
+def test_a_crashed_service_comes_back(calm, first_run):
+    """The keeper starts it again, and all is well."""
+    name = "airflow-dag-processor"
+    before = running_pid(calm.settings, name)
+    os.kill(before, signal.SIGKILL)
+    assert wait_for(lambda: running_pid(calm.settings, name) not in (0, before), 60)
+    assert wait_for(lambda: not unhealthy(calm.settings, read_credentials(calm.settings)), 120)
+
+
+def running_pid(settings: Settings, name: str) -> int:
+    return next((s.pid for s in keeper.service_states(settings) if s.name == name and s.state == "RUNNING"), 0)
+
+
+def test_the_end_leaves_nothing_of_ours_and_everything_else(calm, first_run):
+    """The last test of this stack: `make down`."""
+    record = keeper.read_record(calm.settings)
+    own = own_processes(record.stack_id, record.keeper)
+    env = {k: v for k, v in os.environ.items() if k != STACK_ID}
+    with subprocess.Popen(["sleep", "600"], env=env, start_new_session=True) as stranger:
+        calm.down()
+        assert stranger.poll() is None
+        stranger.kill()
+    assert own_processes(record.stack_id, record.keeper) == []
+    assert not [process for process in own if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not keeper.is_running(calm.settings)
+
+
+def test_every_task_killed_once_ends_in_the_same_state(panel, first_run, tmp_path_factory):
+    """`kill -9` of a process of each task, and its retry: files, registry and history equal the undisturbed run's.
+
+    This is a run of the whole chain, each task twice: over a minute on any machine. At its end the keeper is killed
+    too: the services outlive it, and `make down` finds them all, the renamed ones too.
+    """
+    lines, expected = first_run.lines, first_run.state
+    assert min(lines.values()) >= 2
+    killed: dict[str, str] = {}
+    for _ in range(ROUNDS):
+        operation = Operation(tmp_path_factory.mktemp("disturbed") / "home", panel, SMALL)
+        killer = Killer(operation.home, lines, spared=set(killed))
+        try:
+            killer.start()
+            operation.up()
+            killer.stop()
+            tries, state = task_tries(operation.home), operation.state()
+            end_after_the_keeper(operation)
+        finally:
+            operation.down()
+        assert {state for state, _ in tries.values()} == {"success"}
+        assert state == expected
+        hit = {task for task, (_, count) in tries.items() if count == 2}
+        assert {task for task, (_, count) in tries.items() if count != 1} == hit <= set(killer.struck)
+        killed |= {task: killer.struck[task] for task in hit}
+        if set(killed) == set(tries):
+            break
+    assert set(killed) == set(tries)
+    assert set(killed.values()) == {"stage", "airflow"}
+
+
+def end_after_the_keeper(operation: Operation) -> None:
+    record = keeper.read_record(operation.settings)
+    assert record.keeper is not None
+    os.kill(record.keeper.pid, signal.SIGKILL)
+    time.sleep(0.5)
+    own = own_processes(record.stack_id, record.keeper)
+    assert len(own) >= 10
+    operation.down()
+    assert not [process for process in own if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

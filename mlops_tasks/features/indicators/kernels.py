@@ -6,25 +6,24 @@ numbers of each recursion. So all at once, chunk by chunk or one bar a day is th
 windows are summed afresh from the newest bar to the oldest, recursions go bar by bar, nothing depends on the cut.
 
 The inner loops of windows run along time for one lag: independent operations, which the compiler turns into vector
-instructions without changing any result. Compiled code is cached as in `features/kernels.py`.
+instructions without changing any result.
 """
 
 from enum import IntEnum, auto
 from typing import NamedTuple
 
-import numba
 import numpy as np
+from numba import types
 
 from mlops_tasks.features.kernels import FloatArray, IntArray
+from mlops_tasks.kernels import inner, kernel, record
 
 CHUNK = 256
 """Bars that are computed together: the buffer then stays in the processor's cache."""
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
-
 
 class Op(IntEnum):
-    """What a step does. It stands in this file because cached code is renewed when its own file changes."""
+    """What a step does."""
 
     FIELD = auto()
     LITERAL = auto()
@@ -84,7 +83,10 @@ class Tape(NamedTuple):
     outputs: IntArray
 
 
-@_compiled
+_I8, _F8 = types.int64[:, ::1], types.float64[:, ::1]
+
+
+@kernel(record(Tape, _I8, _F8, types.float64[::1], _I8, types.int64[::1]), _F8, types.int64[::1], _F8, _F8)
 def run(tape: Tape, fields: FloatArray, offsets: IntArray, state: FloatArray, out: FloatArray) -> None:
     """Compute all columns of some instruments, and take their states to their last bar.
 
@@ -124,7 +126,7 @@ def run(tape: Tape, fields: FloatArray, offsets: IntArray, state: FloatArray, ou
                     results[j] = values[j] if np.isfinite(values[j]) else np.nan
 
 
-@_compiled
+@inner
 def _step(  # noqa: PLR0912 - one branch an operation
     step: IntArray, constants: FloatArray, buffer: FloatArray, span: tuple[int, int], state: FloatArray
 ) -> None:
@@ -161,7 +163,7 @@ def _step(  # noqa: PLR0912 - one branch an operation
         _recursive((op, window), constants, (x[pad : pad + n], buffer[step[3], pad : pad + n]), slots, out)
 
 
-@_compiled
+@inner
 def _elementwise(  # noqa: PLR0912 - one branch an operation
     operation: tuple[int, float], x: FloatArray, y: FloatArray, z: FloatArray, out: FloatArray
 ) -> None:
@@ -208,7 +210,7 @@ def _elementwise(  # noqa: PLR0912 - one branch an operation
             out[j] = widest
 
 
-@_compiled
+@inner
 def _sum(x: FloatArray, pad: int, window: int, out: FloatArray) -> None:
     n = len(out)
     out[:] = x[pad : pad + n]
@@ -218,7 +220,7 @@ def _sum(x: FloatArray, pad: int, window: int, out: FloatArray) -> None:
             out[j] += past[j]
 
 
-@_compiled
+@inner
 def _mean(x: FloatArray, pad: int, window: int, out: FloatArray) -> None:
     n = len(out)
     newest = x[pad : pad + n]
@@ -231,7 +233,7 @@ def _mean(x: FloatArray, pad: int, window: int, out: FloatArray) -> None:
         out[j] = newest[j] + out[j] / window
 
 
-@_compiled
+@inner
 def _mean_known(x: FloatArray, pad: int, window: int, out: FloatArray) -> None:
     for j in range(len(out)):
         newest, rest, known = np.nan, 0.0, 0
@@ -244,7 +246,7 @@ def _mean_known(x: FloatArray, pad: int, window: int, out: FloatArray) -> None:
         out[j] = newest + rest / known if known else np.nan
 
 
-@_compiled
+@inner
 def _extreme(x: FloatArray, pad: int, window: int, sign: float, out: FloatArray) -> None:
     n = len(out)
     for j in range(n):
@@ -258,7 +260,7 @@ def _extreme(x: FloatArray, pad: int, window: int, sign: float, out: FloatArray)
         out[j] *= sign
 
 
-@_compiled
+@inner
 def _known_extreme(x: FloatArray, pad: int, window: int, sign: float, out: FloatArray) -> None:
     n = len(out)
     for j in range(n):
@@ -272,7 +274,7 @@ def _known_extreme(x: FloatArray, pad: int, window: int, sign: float, out: Float
         out[j] *= sign
 
 
-@_compiled
+@inner
 def _first_extreme(x: FloatArray, pad: int, window: int, sign: float, out: FloatArray) -> None:
     n = len(out)
     best = sign * x[pad : pad + n]
@@ -288,7 +290,7 @@ def _first_extreme(x: FloatArray, pad: int, window: int, sign: float, out: Float
         out[j] = out[j] if not np.isnan(best[j]) else np.nan
 
 
-@_compiled
+@inner
 def _weighted_mean(x: FloatArray, pad: int, window: int, out: FloatArray) -> None:
     n = len(out)
     out[:] = 0.0
@@ -298,7 +300,7 @@ def _weighted_mean(x: FloatArray, pad: int, window: int, out: FloatArray) -> Non
             out[j] += weight * past[j]
 
 
-@_compiled
+@inner
 def _absolute_deviation(x: FloatArray, centre: FloatArray, pad: int, window: int, out: FloatArray) -> None:
     n = len(out)
     out[:] = 0.0
@@ -310,7 +312,7 @@ def _absolute_deviation(x: FloatArray, centre: FloatArray, pad: int, window: int
         out[j] /= window
 
 
-@_compiled
+@inner
 def _standard_deviation(x: FloatArray, centre: FloatArray, pad: int, window: int, out: FloatArray) -> None:
     n = len(out)
     out[:] = 0.0
@@ -323,7 +325,7 @@ def _standard_deviation(x: FloatArray, centre: FloatArray, pad: int, window: int
         out[j] = np.sqrt(out[j] / window)
 
 
-@_compiled
+@inner
 def _recursive(
     operation: tuple[int, int],
     constants: FloatArray,
@@ -360,7 +362,7 @@ def _recursive(
         _adaptive_mean(x, y, window, slots, out)
 
 
-@_compiled
+@inner
 def _ewm(x: FloatArray, alpha: float, least: float, slots: FloatArray, out: FloatArray) -> None:
     """The recursion of pandas 3, with its own weight after missing values where alpha is exactly 1 / 2."""
     average, old_weight, known = slots[0], slots[1], slots[2]
@@ -383,7 +385,7 @@ def _ewm(x: FloatArray, alpha: float, least: float, slots: FloatArray, out: Floa
     slots[0], slots[1], slots[2] = average, old_weight, known
 
 
-@_compiled
+@inner
 def _wilder(x: FloatArray, window: int, share: float, slots: FloatArray, out: FloatArray) -> None:
     """`share` of the first `window` values, then that of each newer one while 1 / window of what was there leaves."""
     value, known = slots[0], slots[1]
@@ -397,7 +399,7 @@ def _wilder(x: FloatArray, window: int, share: float, slots: FloatArray, out: Fl
     slots[0], slots[1] = value, known
 
 
-@_compiled
+@inner
 def _adaptive_mean(x: FloatArray, speed: FloatArray, window: int, slots: FloatArray, out: FloatArray) -> None:
     value, known = slots[0], slots[1]
     for j in range(len(out)):
@@ -413,12 +415,12 @@ def _adaptive_mean(x: FloatArray, speed: FloatArray, window: int, slots: FloatAr
     slots[0], slots[1] = value, known
 
 
-@_compiled
+@inner
 def _trend_of(seen: float, trend: float) -> float:
     return trend if seen > 2.0 else 0.0
 
 
-@_compiled
+@inner
 def _stop_and_reverse(  # noqa: PLR0912 - the rules are that many
     bars: tuple[FloatArray, FloatArray, FloatArray],
     constants: FloatArray,
