@@ -50,13 +50,19 @@ code, pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; }
 """
 
 
-def render_docs(validation: Validation, rules: Rules, *, title: str, rejected: str) -> dict[str, str]:
-    """File name to page; `rejected` is the message that rejected the vintage, empty when it was not."""
+def render_docs(
+    validation: Validation, rules: Rules, *, title: str, rejected: str, suite_pages: bool = True
+) -> dict[str, str]:
+    """File name to page; `rejected` is the message that rejected the vintage, empty when it was not.
+
+    Without `suite_pages` there is the index alone, and Great Expectations is not asked.
+    """
     measures = validation.measures
     frames = {BARS: measures.rows, INSTRUMENTS: measures.instruments, SESSIONS: measures.sessions}
     broken = {BARS: validation.bars, INSTRUMENTS: validation.instruments, SESSIONS: validation.sessions}
-    pages = {f"{suite.name}.html": _suite_page(suite, frames[suite.name], broken[suite.name]) for suite in rules.suites}
-    return {"index.html": _index_page(validation, rules, title, rejected)} | pages
+    shown = rules.suites if suite_pages else ()
+    pages = {f"{suite.name}.html": _suite_page(suite, frames[suite.name], broken[suite.name]) for suite in shown}
+    return {"index.html": _index_page(validation, rules, title, rejected, shown)} | pages
 
 
 def evidence_rows(count: int, broken: Iterable[Positions]) -> Positions:
@@ -65,7 +71,7 @@ def evidence_rows(count: int, broken: Iterable[Positions]) -> Positions:
     return np.unique(np.concatenate([spread, *(positions[:EVIDENCE] for positions in broken)]))
 
 
-def _index_page(validation: Validation, rules: Rules, title: str, rejected: str) -> str:
+def _index_page(validation: Validation, rules: Rules, title: str, rejected: str, shown: Sequence[Suite]) -> str:
     state = "rejected" if rejected else "accepted"
     facts = [
         ("received", f"{validation.received:,}"),
@@ -85,7 +91,7 @@ def _index_page(validation: Validation, rules: Rules, title: str, rejected: str)
         f"<h2>Instruments quarantined whole</h2>{_table(('instrument', 'rules'), whole)}"
         f"<h2>Released by hand</h2>{_table(('rule', 'count'), released)}"
         f"<h2>First findings</h2><pre>{html.escape(_first_findings(validation))}</pre>"
-        f"<h2>Expectations</h2><ul>{''.join(_link(suite) for suite in rules.suites)}</ul>\n</body></html>\n"
+        f"{_links(shown)}\n</body></html>\n"
     )
 
 
@@ -103,8 +109,12 @@ def _first_findings(validation: Validation) -> str:
     return "\n".join(validation.first_lines(("vintage", "instrument", "row", "warning"))) or "none"
 
 
-def _link(suite: Suite) -> str:
-    return f'<li><a href="{suite.name}.html">{suite.name}</a>, {len(suite.expectations)} expectations</li>'
+def _links(suites: Sequence[Suite]) -> str:
+    items = [
+        f'<li><a href="{suite.name}.html">{suite.name}</a>, {len(suite.expectations)} expectations</li>'
+        for suite in suites
+    ]
+    return f"<h2>Expectations</h2><ul>{''.join(items)}</ul>" if items else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -222,7 +222,9 @@ def _validation_report(settings: Settings, staging: str) -> store.Report:
         parsed = store.read_staging(settings, staging)
     validation = validate(parsed.frame, rules)
     concluded = _conclude(settings, parsed, staging, (rules, validation))
-    docs = render_docs(validation, rules, title=parsed.source, rejected=concluded.rejected)
+    docs = render_docs(
+        validation, rules, title=parsed.source, rejected=concluded.rejected, suite_pages=settings.data.suite_pages
+    )
     with folder_lock(settings.data_dir):
         report = store.find_report(settings, staging, rules.digest())
         if report is None:

@@ -8,6 +8,13 @@ from mlops_tasks.config import Settings, load_settings
 from tests.benchmarks.panels import PANELS
 
 
+@pytest.fixture(autouse=True)
+def no_suite_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Great Expectations takes most of a small sync's time: it renders where a test is marked `suite_pages`."""
+    if request.node.get_closest_marker("suite_pages") is None:
+        monkeypatch.setenv("MLOPS_DATA__SUITE_PAGES", "false")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty MLOPS_HOME that the stages will find."""

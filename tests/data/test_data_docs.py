@@ -17,6 +17,8 @@ from mlops_tasks.data.validation import Rules, validate
 from mlops_tasks.errors import VintageRejectedError
 from tests.data.market import make_bars, parsed_frame, save
 
+pytestmark = pytest.mark.suite_pages
+
 RULES = Rules(load_suites())
 EVIL = "<script>alert(1)</script>$HOME${x}"
 
@@ -91,3 +93,14 @@ def test_a_rejected_vintage_has_its_docs(settings: Settings, tmp_path: Path) -> 
     assert docs == ["bars.html", "index.html", "instruments.html", "sessions.html"]
     page = (folder / "docs" / "index.html").read_text()
     assert "rejected" in page and "close_positive" in page and "row 4" in page
+
+
+def test_without_suite_pages_there_is_the_index_alone() -> None:
+    """It says all that it says with them, and links to nothing that is not there."""
+    kept = render_docs(
+        validate(spoiled(), RULES), RULES, title=f"{EVIL}.csv", rejected=f"rejected for {EVIL}", suite_pages=False
+    )
+    assert list(kept) == ["index.html"]
+    with_pages = pages()["index.html"]
+    assert with_pages.startswith(kept["index.html"].split("\n</body>")[0])
+    assert "<h2>Expectations</h2>" in with_pages and "<h2>Expectations</h2>" not in kept["index.html"]

@@ -24,6 +24,7 @@ def may_mount() -> bool:
 WAYS = {"limit": "0,30000"} | ({"disk": "0,40000,200000,300000"} if may_mount() else {})
 
 
+@pytest.mark.suite_pages
 @pytest.mark.parametrize("how", WAYS)
 def test_a_sync_without_room_says_so_and_succeeds_with_room(how: str, tmp_path: Path) -> None:
     """Whatever is written when room runs out, the error names place, free bytes and remedy, what was in use is whole,

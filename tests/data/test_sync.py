@@ -45,6 +45,7 @@ def start_sync(home: Path, source: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.suite_pages
 def test_a_sync_ends_in_a_published_vintage(settings: Settings, tmp_path: Path) -> None:
     """The results of the stages are plain JSON and agree with the vintage in use; staging is empty again."""
     bars = make_bars()
@@ -225,7 +226,7 @@ def test_a_sync_overtaken_by_one_of_the_same_content_ends_well(
     assert not publish_vintage_task(data_version=versioned["data_version"])["changed"]
 
 
-@pytest.mark.parametrize("days", [[12], [10, 11, 12]])
+@pytest.mark.parametrize("days", [pytest.param([12], marks=pytest.mark.suite_pages), [10, 11, 12]])
 def test_a_sync_killed_anywhere_ends_in_the_same_state(days: list[int], tmp_path: Path) -> None:
     """Killed just before any change of the file system, a sync leaves what is in use whole, and run again it ends as an
     undisturbed one does; so does the third, whose Qlib store is the first one's with a day added."""
@@ -248,6 +249,7 @@ def test_a_sync_killed_anywhere_ends_in_the_same_state(days: list[int], tmp_path
     assert checkout_vintage(home, version).rows == 48
 
 
+@pytest.mark.suite_pages
 def test_a_stage_logs_its_own_work(settings: Settings, tmp_path: Path) -> None:
     """Every line of a validation that alerts is one of this project's: the log is what a person on call reads."""
     bars = make_bars()
@@ -260,6 +262,7 @@ def test_a_stage_logs_its_own_work(settings: Settings, tmp_path: Path) -> None:
     assert len(logged) > 1 and all(name.startswith("mlops_tasks.") for name in logged), lines
 
 
+@pytest.mark.suite_pages
 def test_a_sync_talks_to_nobody(tmp_path: Path) -> None:
     """Neither Great Expectations nor DVC nor anything else in a sync looks up or connects to a host."""
     source = save(make_bars(), tmp_path / "bars.parquet")
