@@ -15,12 +15,14 @@ NAME =
 # CHAIN=0 starts the services and does not run the chain.
 CHAIN ?= 1
 SLOW ?=
+# Two workers, whole files each, in the order in which they are collected: the longest first (tests/conftest.py).
+PYTEST = -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help env up down status test lint format lock bench
+.PHONY: help env up down status test tests test-fast lint format lock bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 env: $(STAMP)  ## make the environment, once, and compile the kernels for this processor
 	@$(RUN) -m mlops_tasks compile
@@ -45,8 +47,13 @@ down:  ## end every process that `make up` started
 status:  ## how each service is
 	@if test -x $(RUN); then $(RUN) -m mlops_tasks.stack status; else echo "nothing was ever started here: make up"; fi
 
-test: env lint  ## every check and test; SLOW=1 with the long ones
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(SLOW),,-m "not slow")
+test: env lint tests  ## every check and test; SLOW=1 with the long ones
+
+tests: env  ## every test; SLOW=1 with the long ones
+	$(RUN) -m pytest $(PYTEST) --durations=10 $(if $(SLOW),,-m "not slow")
+
+test-fast: env lint  ## lint, and the tests that need no server, browser, process or simulation: for the hand
+	$(RUN) -m pytest $(PYTEST) -q --fast -m "not slow"
 
 lint: env  ## style, types, layers
 	$(VENV)/bin/ruff check .

@@ -2,11 +2,16 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from mlops_tasks.kernels import cache_folder
+from tests import heavy
+
+TESTS = Path(__file__).parent
 
 # The same examples in every run; `--hypothesis-profile=default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -37,6 +42,31 @@ def late_kernels() -> list[str]:
     return sorted(path.name for path in cache_folder().iterdir() if path.stat().st_mtime > made and path != complete)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByFile(LoadFileScheduling):
+    """A worker takes whole files, so that what a file makes is made once; tests of one server are one file to it."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/plugins" if nodeid.startswith("tests/plugins/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    """Whatever `--dist` says."""
+    return ByFile(config, log)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fast`: see `heavy.py`."""
+    parser.addoption("--fast", action="store_true", help="leave out what needs a server, a process or a simulation")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Hold the fast tests to what they promise."""
+    if session.config.getoption("--fast") and session.items:
+        heavy.refuse_processes_and_servers()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The tests that start whole stacks go first: they mostly wait, so the others fill the second worker meanwhile."""
+    if config.getoption("--fast"):
+        items[:] = [item for item in items if item.path.relative_to(TESTS).as_posix() not in heavy.FILES]
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)

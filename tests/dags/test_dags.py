@@ -33,17 +33,33 @@ HEAVY = (
 )
 
 PARSE = """
-import json, sys, time
+import json, os, sys
 import airflow
 from airflow.dag_processing.dagbag import DagBag
 before = set(sys.modules)
-bag = DagBag(sys.argv[1])
+
+def parsed_in_fork(home):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.environ["MLOPS_HOME"] = home
+        with os.fdopen(writer, "w") as file:
+            json.dump(parsed(DagBag(sys.argv[1])), file)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        return json.load(file)
 
 def of(task, name):
     return getattr(task, name, None) or getattr(task, "partial_kwargs", {}).get(name)
 
-dags = {
-    dag.dag_id: {
+def parsed(bag):
+    dags = {dag.dag_id: shown(dag) for dag in bag.dags.values()}
+    stats = {s.file.lstrip("/"): s.duration.total_seconds() for s in bag.dagbag_stats}
+    new = sorted(set(sys.modules) - before)
+    return {"dags": dags, "errors": bag.import_errors, "stats": stats, "new": new}
+
+def shown(dag):
+    return {
         "doc": bool(dag.doc_md),
         "form": {name: dag.params.get_param(name).schema for name in dag.params},
         "defaults": dict(dag.params),
@@ -58,21 +74,28 @@ dags = {
             if not task.is_teardown and all(later.is_teardown for later in task.downstream_list)
         ),
     }
-    for dag in bag.dags.values()
-}
-stats = {s.file.lstrip("/"): s.duration.total_seconds() for s in bag.dagbag_stats}
-print(json.dumps({"dags": dags, "errors": bag.import_errors, "stats": stats, "new": sorted(set(sys.modules) - before)}))
+
+print(json.dumps([parsed_in_fork(home) for home in json.loads(sys.argv[2])]))
 """
 
 
 @pytest.fixture(scope="module")
-def parsed(tmp_path_factory):
-    return parse(tmp_path_factory.mktemp("home"))
+def parses(tmp_path_factory):
+    """What Airflow sees in the homes `plain`, `wrong` and `broken`, which differ in the user's own feature sets."""
+    homes = {name: tmp_path_factory.mktemp(name) for name in ("plain", "wrong", "broken")}
+    (homes["wrong"] / "feature_sets.yaml").write_text("mine: {version: 1}\n")
+    (homes["broken"] / "feature_sets.yaml").write_text("mine: [\n")
+    return dict(zip(homes, parse(*homes.values()), strict=True))
 
 
-def parse(home):
-    """What Airflow sees in a fresh process."""
-    return in_airflow(home, PARSE)
+@pytest.fixture(scope="module")
+def parsed(parses):
+    return parses["plain"]
+
+
+def parse(*homes):
+    """What Airflow sees in each home, in a fork of a process that has parsed nothing."""
+    return in_airflow(homes[0], PARSE, json.dumps([str(home) for home in homes]))
 
 
 def in_airflow(home, script, *arguments):
@@ -101,23 +124,23 @@ def test_every_dag_file_is_known_and_parses(parsed):
 def test_dag_files_parse_in_under_a_second(parsed, tmp_path):
     """The dag-processor parses them all the time; the fastest of four times, since other tests use the cores too."""
     assert set(parsed["stats"]) == set(DAG_FILES)
-    seconds = [parsed["stats"]] + [parse(tmp_path)["stats"] for _ in range(3)]
-    assert max(min(times[name] for times in seconds) for name in DAG_FILES) < 1.0, seconds
+    seconds = [parsed["stats"]]
+    while max(fastest := [min(times[name] for times in seconds) for name in DAG_FILES]) >= 1.0 and len(seconds) < 4:
+        seconds += [found["stats"] for found in parse(tmp_path)]
+    assert max(fastest) < 1.0, seconds
 
 
-def test_the_form_offers_the_users_own_feature_sets(parsed, tmp_path):
+def test_the_form_offers_the_users_own_feature_sets(parses):
     """Whatever is wrong with them; a file that is no YAML hides all but the built-in ones and breaks no DAG."""
 
     def offered(found):
         assert found["errors"] == {}
         return found["dags"]["daily_retraining"]["form"]["feature_set"]["enum"]
 
-    shipped = offered(parsed)
+    shipped = offered(parses["plain"])
     assert {"alpha158", "alpha360", "alpha158_oscillators"} <= set(shipped)
-    (tmp_path / "feature_sets.yaml").write_text("mine: {version: 1}\n")
-    assert set(offered(parse(tmp_path))) == {*shipped, "mine"}
-    (tmp_path / "feature_sets.yaml").write_text("mine: [\n")
-    assert offered(parse(tmp_path)) == ["alpha158", "alpha360"]
+    assert set(offered(parses["wrong"])) == {*shipped, "mine"}
+    assert offered(parses["broken"]) == ["alpha158", "alpha360"]
 
 
 def test_parsing_imports_nothing_heavy(parsed):
@@ -220,14 +243,14 @@ def test_collecting_features_does_not_decide_a_run(parsed):
     assert parsed["dags"]["daily_retraining"]["decided_by"] == ["check_drift", "compare_models"]
 
 
-EMIT = """
+ASK = """
 import json, sys
 from types import SimpleNamespace
 import airflow
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowSkipException
-dag = DagBag(sys.argv[1]).dags["sync_market_data"]
-emit = dag.get_task("emit_market_data")
+dags = DagBag(sys.argv[1]).dags
+emit = dags["sync_market_data"].get_task("emit_market_data")
 (asset,) = emit.outlets
 
 def emitted(published, told):
@@ -237,20 +260,43 @@ def emitted(published, told):
     except AirflowSkipException:
         return "skipped"
 
-answers = [emitted({"data_version": new, "last_date": "2024-06-03"}, told) for new, told in json.loads(sys.argv[2])]
-print(json.dumps({"asset": asset.name, "answers": answers}))
+def triggered(dag_id, task_id, conf):
+    dag = dags[dag_id]
+    task = dag.get_task(task_id)
+    task.stage = "no.stage"
+    params = dict(dag.params) | conf
+    try:
+        task.execute({"dag": dag, "dag_run": SimpleNamespace(conf=conf), "params": params})
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+
+syncs, runs = json.loads(sys.argv[2])
+answers = [emitted({"data_version": new, "last_date": "2024-06-03"}, told) for new, told in syncs]
+print(json.dumps({"asset": asset.name, "emitted": answers, "triggered": [triggered(*each) for each in runs]}))
 """
+SYNCS = [("v1", []), ("v1", ["v1"]), ("v2", ["v1"]), ("v2", ["v1", "v2"]), ("v1", ["v1", "v2"])]
+"""Version that a sync publishes, and the versions that were told before."""
+RUNS = [
+    ("daily_retraining", "plan_run", {"horzion": 5}),
+    ("tune_models", "plan_search", {"trails": 5, "seed": 1}),
+    ("daily_retraining", "plan_run", {"horizon": 5}),
+]
+"""DAG, its first task, and the configuration that it is triggered with."""
 
 
-def test_only_a_changed_vintage_starts_a_retraining(parsed, tmp_path):
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """What the tasks do with `SYNCS` and `RUNS`, in one process of Airflow's."""
+    return in_airflow(tmp_path_factory.mktemp("asked"), ASK, json.dumps([SYNCS, RUNS]))
+
+
+def test_only_a_changed_vintage_starts_a_retraining(parsed, answered):
     """The asset that starts it is emitted for the first vintage, a new one, and an older one that is back in use; a
     sync or a task that is run again on the same bars skips it."""
-    cases = [("v1", []), ("v1", ["v1"]), ("v2", ["v1"]), ("v2", ["v1", "v2"]), ("v1", ["v1", "v2"])]
-    found = in_airflow(tmp_path, EMIT, json.dumps(cases))
-    assert parsed["dags"]["daily_retraining"]["assets"] == [found["asset"]] == ["market_data"]
+    assert parsed["dags"]["daily_retraining"]["assets"] == [answered["asset"]] == ["market_data"]
     assert parsed["dags"]["sync_market_data"]["assets"] == []
     news = [[{"data_version": version, "last_date": "2024-06-03"}] for version in ("v1", "v2", "v1")]
-    assert found["answers"] == [news[0], "skipped", news[1], "skipped", news[2]]
+    assert answered["emitted"] == [news[0], "skipped", news[1], "skipped", news[2]]
 
 
 def test_who_trains_waits_in_the_queue_of_the_machine_and_not_for_a_heavy_task(parsed):
@@ -269,34 +315,9 @@ def test_who_trains_waits_in_the_queue_of_the_machine_and_not_for_a_heavy_task(p
     assert slots[TRAINING_POOL] > slots[HEAVY_POOL] >= 1
 
 
-TRIGGERED = """
-import json, sys
-from types import SimpleNamespace
-import airflow
-from airflow.dag_processing.dagbag import DagBag
-
-def answer(dag_id, task_id, conf):
-    dag = DagBag(sys.argv[1]).dags[dag_id]
-    task = dag.get_task(task_id)
-    task.stage = "no.stage"
-    params = dict(dag.params) | conf
-    try:
-        task.execute({"dag": dag, "dag_run": SimpleNamespace(conf=conf), "params": params})
-    except Exception as error:
-        return [type(error).__name__, str(error)]
-
-print(json.dumps([answer(*each) for each in json.loads(sys.argv[2])]))
-"""
-
-
-def test_a_run_with_an_unknown_key_is_refused(tmp_path):
+def test_a_run_with_an_unknown_key_is_refused(answered):
     """Airflow takes any key; a misspelled one would leave the default in force. Known ones get as far as the stage."""
-    cases = [
-        ("daily_retraining", "plan_run", {"horzion": 5}),
-        ("tune_models", "plan_search", {"trails": 5, "seed": 1}),
-        ("daily_retraining", "plan_run", {"horizon": 5}),
-    ]
-    wrong, also_wrong, right = in_airflow(tmp_path, TRIGGERED, json.dumps(cases))
+    wrong, also_wrong, right = answered["triggered"]
     assert wrong[0] == also_wrong[0] == "AirflowFailException"
     assert "horzion: did you mean horizon?" in wrong[1]
     assert "trails: did you mean trials" in also_wrong[1]

@@ -6,6 +6,7 @@ sync each. The last line of output is JSON: for each kill point whether the try 
 is whole, and the exit status of the run after it.
 """
 
+import importlib
 import json
 import logging
 import os
@@ -16,9 +17,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import dvc.repo
-import great_expectations  # noqa: F401  the fork must not pay for the import
+import dvc.repo  # the fork must not pay for the import
 
+from mlops_tasks.config import load_settings
 from tests.data.disk_changes import changes_of
 from tests.data.market import sync, tree
 
@@ -67,6 +68,8 @@ def in_use(home: Path) -> dict[str, bytes]:
 def main(root: Path, points: int, *sources: str) -> None:
     """Sync all sources calmly and count the last one's changes, then kill and repeat that one at `points` of them."""
     assert dvc.repo
+    if load_settings().data.suite_pages:
+        importlib.import_module("great_expectations")
     logging.getLogger("mlops_tasks.data.qlib_store").addHandler(logging.StreamHandler())
     logging.getLogger("mlops_tasks.data.qlib_store").setLevel(logging.INFO)
     before, calm, last = root / "before", root / "calm", sources[-1]

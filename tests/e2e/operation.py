@@ -14,7 +14,7 @@ from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import psutil
@@ -124,21 +124,28 @@ class Operation:
 class Killer(threading.Thread):
     """Kills, with SIGKILL, one process of each task instance it is after, on the task's first try.
 
-    It aims by progress: tasks that run a stage die when the stage has written a certain line of its log, in turns the
-    stage's process and Airflow's own process for the task; tasks without a stage lose Airflow's process as soon as it
-    is there. The line is one of those that the stage writes when it is left alone, the last one excepted.
+    It aims by progress: tasks that run a stage die when the stage has written a certain line of its log, which says
+    that it has begun unless `LINES` says otherwise, in turns the stage's process and Airflow's own process for the
+    task. Tasks without a stage lose Airflow's process as soon as it is there.
     """
+
+    LINES: ClassVar = {
+        "certify_learning_data[-1]": 12,
+        "build_model.train_model[0]": 5,
+        "build_model.train_model[1]": 7,
+    }
+    """Those whose stage writes lines while it works, and the line at which they are killed."""
 
     WORKER = "airflow worker -- LocalExecutor: "
     """Title of a worker, followed by the id of the task instance that it supervises."""
     TASK = "airflow worker -- "
     """Title of the task process that a worker forked, followed by the id."""
 
-    def __init__(self, home: Path, lines: dict[str, int], spared: Collection[str] = ()) -> None:
+    def __init__(self, home: Path, stages: Collection[str], spared: Collection[str] = ()) -> None:
         super().__init__(daemon=True)
         self.home = home
-        self.lines = lines
-        """Lines that the stage of each task instance writes when nobody disturbs it (`stage_lines`)."""
+        self.stages = stages
+        """The task instances that run a stage."""
         self.spared = spared
         """Task instances that are left alone."""
         self.struck: dict[str, str] = {}
@@ -179,9 +186,8 @@ class Killer(threading.Thread):
     def _kill(self, process: psutil.Process, task: str, log: Path, turn: int) -> None:
         victim, which = process, "airflow"
         with contextlib.suppress(psutil.NoSuchProcess):  # it was faster than before; it is met again
-            if lines := self.lines.get(task):
-                wanted = 1 + turn % max(lines - 1, 1)
-                while lines_of_stage(log) < wanted:
+            if task in self.stages:
+                while lines_of_stage(log) < self.LINES.get(task, 1):
                     if not process.is_running():
                         return
                     time.sleep(0.01)
@@ -209,7 +215,7 @@ class Killer(threading.Thread):
         return f"{task}[{index}]", _log_file(self.home, dag, run, task, index)
 
 
-STAGE_LINE = re.compile(rb'"event":"20[0-9-]+ [0-9:,]+ [A-Z]+ mlops_tasks\\.')
+STAGE_LINE = re.compile(rb'"event":"20[0-9-]+ [0-9:,]+ [A-Z]+ mlops_tasks\.')
 """A line of the log that a stage wrote, within Airflow's log of the task."""
 
 
@@ -218,11 +224,10 @@ def lines_of_stage(log: Path) -> int:
     return len(STAGE_LINE.findall(log.read_bytes())) if log.exists() else 0
 
 
-def stage_lines(home: Path) -> dict[str, int]:
-    """Lines that the stage of each task instance that has one wrote on its first try."""
+def tasks_with_stages(home: Path) -> set[str]:
+    """The task instances whose first try's log has lines of a stage."""
     rows = _rows(home, "select dag_id, run_id, task_id, map_index from task_instance")
-    counts = {f"{row[2]}[{row[3]}]": lines_of_stage(_log_file(home, *row)) for row in rows}
-    return {task: count for task, count in counts.items() if count}
+    return {f"{row[2]}[{row[3]}]" for row in rows if lines_of_stage(_log_file(home, *row))}
 
 
 def _log_file(home: Path, dag: str, run: str, task: str, index: int) -> Path:

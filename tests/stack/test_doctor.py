@@ -7,7 +7,15 @@ import time
 import pytest
 
 from mlops_tasks.config import DataSettings, FeatureSettings, PostgresqlSource, Settings, TableSource, VendorSource
+from mlops_tasks.stack import doctor
 from mlops_tasks.stack.doctor import Finding, check
+
+
+@pytest.fixture(autouse=True)
+def lightgbm_is_well(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LightGBM is imported in a process of its own, seconds each time: the first test looks at it for all."""
+    if request.node.name != "test_a_fresh_home_lacks_its_services_only":
+        monkeypatch.setattr(doctor, "_lightgbm", lambda: Finding("lightgbm", "ok", "as in the first test"))
 
 
 def by_name(settings: Settings) -> dict[str, Finding]:

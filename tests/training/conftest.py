@@ -26,6 +26,7 @@ def market(tmp_path_factory) -> Market:
     home: Path = tmp_path_factory.mktemp("training_home")
     environ = {
         "MLOPS_HOME": str(home),
+        "MLOPS_DATA__SUITE_PAGES": "false",
         "MLOPS_SYNTHETIC__INSTRUMENTS": "50",
         "MLOPS_SYNTHETIC__DAYS": "500",
         "MLOPS_SYNTHETIC__SIGNAL_STRENGTH": "0.3",

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qlib.contrib.model.linear import LinearModel
 
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import read_json, write_json
 from mlops_tasks.training.model_zoo.family import FitResult, FloatArray, Predictor
 from mlops_tasks.training.model_zoo.memory import five_copies
+from mlops_tasks.training.model_zoo.qlib_models import qlib_model
 from mlops_tasks.training.problem import LearningProblem
 from mlops_tasks.training.session import TrainingSession
 
@@ -35,7 +35,7 @@ class LinearFamily:
         parameters = dict(session.config.hyperparameters)
         if parameters["estimator"] == "ols":
             parameters["alpha"] = 0.0  # a search varies both
-        self.model = LinearModel(**parameters)
+        self.model = qlib_model("linear").LinearModel(**parameters)
         self.model.fit(problem.dataset)
         if not np.isfinite(self.model.coef_).all():
             raise TrainingError("linear model: a coefficient is not finite; check the features for overflow")

@@ -1,0 +1,107 @@
+"""What `make test-fast` leaves out: files whose tests need a server, a browser, a process of their own or a simulation.
+
+A test of another file that starts a process or reaches a server fails there, so that this list is kept.
+"""
+
+import sys
+
+FILES = frozenset(
+    {
+        "dags/test_dags.py",
+        "dags/test_plugin.py",
+        "data/sources/test_download.py",
+        "data/sources/test_postgresql.py",
+        "data/sources/test_synthetic.py",
+        "data/sources/test_vendors.py",
+        "data/test_approvals.py",
+        "data/test_bad_input.py",
+        "data/test_callbacks.py",
+        "data/test_data_docs.py",
+        "data/test_diff.py",
+        "data/test_full_disk.py",
+        "data/test_measures.py",
+        "data/test_qlib_store.py",
+        "data/test_releases.py",
+        "data/test_rules.py",
+        "data/test_sync.py",
+        "data/test_vintages.py",
+        "e2e/test_chain.py",
+        "evaluation/test_backtest_overfitting.py",
+        "evaluation/test_gate.py",
+        "evaluation/test_tasks.py",
+        "experiments/test_comparison.py",
+        "experiments/test_cross_validation.py",
+        "experiments/test_model_table.py",
+        "features/test_catalogue.py",
+        "features/test_incremental.py",
+        "features/test_indicators.py",
+        "features/test_parity.py",
+        "features/test_parity_random.py",
+        "features/test_qlib_handler.py",
+        "features/test_reading.py",
+        "features/test_store.py",
+        "monitoring/test_tasks.py",
+        "operators/test_timetable.py",
+        "plugins/test_api.py",
+        "plugins/test_live.py",
+        "properties/test_property_10_scheduling_fairness.py",
+        "properties/test_property_1_feature_triggers.py",
+        "properties/test_property_2_training_progress.py",
+        "properties/test_property_4_qlib_conversion.py",
+        "properties/test_property_8_data_versions.py",
+        "registry/test_lineage.py",
+        "registry/test_server.py",
+        "registry/test_tasks.py",
+        "registry/test_trial_evidence.py",
+        "serving/test_deployment.py",
+        "serving/test_following.py",
+        "serving/test_requests.py",
+        "serving/test_window_models.py",
+        "stack/test_doctor.py",
+        "stack/test_ports.py",
+        "stack/test_processes.py",
+        "stack/test_refused_starts.py",
+        "state/test_alerts.py",
+        "state/test_state.py",
+        "state/test_trials.py",
+        "test_files.py",
+        "test_kernels.py",
+        "test_layers.py",
+        "test_process.py",
+        "training/networks/test_contract.py",
+        "training/networks/test_resumed.py",
+        "training/networks/test_trainer.py",
+        "training/test_adapters.py",
+        "training/test_admission.py",
+        "training/test_boosting.py",
+        "training/test_catalogue.py",
+        "training/test_certificate.py",
+        "training/test_control.py",
+        "training/test_engine.py",
+        "training/test_leaks.py",
+        "training/test_planted_signals.py",
+        "training/test_refusals.py",
+        "training/test_resources.py",
+        "training/test_resumed_models.py",
+        "training/test_studies.py",
+        "tuning/test_data_profile.py",
+        "tuning/test_luck.py",
+        "tuning/test_optimizer.py",
+        "tuning/test_selector.py",
+        "tuning/test_study.py",
+        "tuning/test_tasks.py",
+    }
+)
+"""Below `tests/`."""
+
+_REFUSED = ("subprocess.Popen", "os.posix_spawn", "socket.connect", "socket.bind")
+
+
+def refuse_processes_and_servers() -> None:
+    """From now on this process starts none and reaches none."""
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if event in _REFUSED:
+            raise AssertionError(f"{event} {arguments}: add the test's file to tests/heavy.py, or do without")
+
+    sys.addaudithook(watch)
