@@ -33,6 +33,9 @@ MODULES = (
 )
 """Where kernels are defined, those that take longest to compile first."""
 
+_KEPT_S = 30 * 86_400
+"""Compiled code of other versions is removed when it is so old: another checkout may share the environment."""
+
 _COMPLETE = "complete"
 """File that says that every kernel has been compiled."""
 
@@ -43,10 +46,11 @@ class Kernel:
 
     function: Any
     """Numba's dispatcher."""
-    arguments: tuple[Any, ...]
+    signatures: tuple[tuple[Any, ...], ...]
 
     @property
     def name(self) -> str:
+        """`module:function`."""
         return f"{self.function.py_func.__module__}:{self.function.py_func.__name__}"
 
 
@@ -54,8 +58,8 @@ KERNELS: dict[str, Kernel] = {}
 """Every kernel whose module has been imported, by name."""
 
 
-def kernel(*arguments: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Decorate a function that is compiled for arguments of these Numba types and no others.
+def kernel(*arguments: Any, also: tuple[tuple[Any, ...], ...] = ()) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate a function that is compiled for arguments of these Numba types, and of those that `also` lists.
 
     A call with other types is compiled at that moment, which takes seconds to a minute: make the call fit
     (`np.ascontiguousarray`, `float`).
@@ -65,7 +69,7 @@ def kernel(*arguments: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         with _own_locator(numba.config):
             compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-        made = Kernel(compiled, arguments)
+        made = Kernel(compiled, (arguments, *also))
         KERNELS[made.name] = made
         return compiled
 
@@ -109,8 +113,8 @@ def compile_kernels(say: Callable[[str], None]) -> None:
                 name = compiled[done].partition(":")[2]
                 say(f"  {number:2d}/{len(names)} {name} {done.result():.1f} s")
         (folder / _COMPLETE).touch()
-        for other in folder.parent.iterdir():
-            if other.is_dir() and other != folder:
+        for other in folder.parent.glob("*/"):
+            if other.stat().st_mtime < time.time() - _KEPT_S:
                 shutil.rmtree(other, ignore_errors=True)
         say(f"compiled in {time.monotonic() - started:.0f} s into {folder}")
 
@@ -200,7 +204,8 @@ def _compile(name: str) -> float:
     """In a worker: compile a kernel into the cache; seconds that it took."""
     importlib.import_module(name.partition(":")[0])
     started = time.monotonic()
-    KERNELS[name].function.compile(KERNELS[name].arguments)
+    for signature in KERNELS[name].signatures:
+        KERNELS[name].function.compile(signature)
     return time.monotonic() - started
 
 

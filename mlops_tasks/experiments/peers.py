@@ -15,6 +15,7 @@ from mlops_tasks.evaluation.report import EVALUATION, evaluate
 from mlops_tasks.files import digest_of, new_folder, read_json, write_json
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data, qlib_dataset
+from mlops_tasks.training.model_zoo.qlib_models import qlib_model
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training.processors import FittedProcessors
 
@@ -29,9 +30,8 @@ class _NoRecorder:
 
 
 def _fit_lightgbm(config: TrainingConfig, dataset: Any, threads: int) -> Any:
-    from qlib.contrib.model import gbdt
-
-    gbdt.R = _NoRecorder()
+    gbdt = qlib_model("gbdt")
+    gbdt.R = _NoRecorder()  # type: ignore[attr-defined]
     # Fixed, or the order of sums, and with it the result, depends on a measurement of speed.
     order = {"deterministic": True, "force_row_wise": True}
     model = gbdt.LGBModel(
@@ -46,11 +46,9 @@ def _fit_lightgbm(config: TrainingConfig, dataset: Any, threads: int) -> Any:
 
 
 def _fit_xgboost(config: TrainingConfig, dataset: Any, threads: int) -> Any:
-    from qlib.contrib.model.xgboost import XGBModel
-
     parameters = dict(config.hyperparameters)
     rounds = int(parameters.pop("num_boost_round"))
-    model = XGBModel(**parameters, seed=config.seed, nthread=threads)
+    model = qlib_model("xgboost").XGBModel(**parameters, seed=config.seed, nthread=threads)
     model.fit(
         dataset, num_boost_round=rounds, early_stopping_rounds=config.stopping.patience, verbose_eval=0, evals_result={}
     )
@@ -58,9 +56,7 @@ def _fit_xgboost(config: TrainingConfig, dataset: Any, threads: int) -> Any:
 
 
 def _fit_linear(config: TrainingConfig, dataset: Any, threads: int) -> Any:
-    from qlib.contrib.model.linear import LinearModel
-
-    model = LinearModel(**config.hyperparameters)
+    model = qlib_model("linear").LinearModel(**config.hyperparameters)
     model.fit(dataset)
     return model
 

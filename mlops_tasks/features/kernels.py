@@ -878,9 +878,12 @@ def _deviation(window: FloatArray, statistic: int) -> float:
     return shape - 3.0 * (n - 1.0) ** 2 / (n - 2.0) / (n - 3.0) if n >= 4.0 else np.nan
 
 
-@kernel(types.float64[::1], types.int64[::1], types.float32[::1])
-def scatter(values: FloatArray, positions: IntArray, out: SingleArray) -> None:
-    """Write `values` as float32 to their columns of `out`; a negative position is left out."""
+_WHOLE, _PLACES = types.float64[::1], types.int64[::1]
+
+
+@kernel(_WHOLE, _PLACES, types.float32[::1], also=((_WHOLE, _PLACES, types.float64[::1]),))
+def scatter(values: FloatArray, positions: IntArray, out: NDArray[np.floating[Any]]) -> None:
+    """Write `values` to their columns of `out`, which is float32 or float64; a negative position is left out."""
     for t in range(len(values)):
         if positions[t] >= 0:
             out[positions[t]] = values[t]
