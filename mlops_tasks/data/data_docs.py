@@ -60,7 +60,7 @@ def render_docs(
     measures = validation.measures
     frames = {BARS: measures.rows, INSTRUMENTS: measures.instruments, SESSIONS: measures.sessions}
     broken = {BARS: validation.bars, INSTRUMENTS: validation.instruments, SESSIONS: validation.sessions}
-    shown: Sequence[Suite] = rules.suites if suite_pages else ()
+    shown = list(rules.suites) if suite_pages else []
     pages = {f"{suite.name}.html": _suite_page(suite, frames[suite.name], broken[suite.name]) for suite in shown}
     return {"index.html": _index_page(validation, rules, title, rejected, shown)} | pages
 

@@ -63,7 +63,7 @@ def assert_is_vintage(features: pd.DataFrame, vintage: Vintage) -> None:
     np.testing.assert_array_equal(features.sort_index().to_numpy(), truth.reindex(index).to_numpy())
 
 
-@hypothesis_settings(properties, max_examples=40)
+@hypothesis_settings(properties, max_examples=16)
 @given(
     bars=markets(min_days=4),
     cuts=st.sets(st.integers(3, 23), min_size=3, max_size=6),
