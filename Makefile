@@ -35,6 +35,7 @@ $(STAMP): requirements.txt pyproject.toml
 	@echo "installing $$(grep -c == requirements.txt) packages into $(VENV); this takes some minutes, once"
 	$(RUN) -m pip install --disable-pip-version-check --quiet -r requirements.txt
 	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@$(RUN) -m compileall -q mlops_tasks plugins dags
 	@touch $@
 
 up: env  ## start everything and run one day: SOURCE= UNIVERSE= TRAIN=first:last VALID= TEST= CHAIN=0

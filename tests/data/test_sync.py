@@ -226,14 +226,15 @@ def test_a_sync_overtaken_by_one_of_the_same_content_ends_well(
     assert not publish_vintage_task(data_version=versioned["data_version"])["changed"]
 
 
+@pytest.mark.parametrize("points", [6, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("days", [pytest.param([12], marks=pytest.mark.suite_pages), [10, 11, 12]])
-def test_a_sync_killed_anywhere_ends_in_the_same_state(days: list[int], tmp_path: Path) -> None:
+def test_a_sync_killed_anywhere_ends_in_the_same_state(days: list[int], points: int, tmp_path: Path) -> None:
     """Killed just before any change of the file system, a sync leaves what is in use whole, and run again it ends as an
     undisturbed one does; so does the third, whose Qlib store is the first one's with a day added."""
     bars = make_bars(days=12)
     dates = sorted(bars["Date"].unique())
     sources = [save(bars[bars["Date"] <= dates[n - 1]], tmp_path / f"{n}.parquet") for n in days]
-    command = [sys.executable, "-m", "tests.data.killing", str(tmp_path), "10", *map(str, sources)]
+    command = [sys.executable, "-m", "tests.data.killing", str(tmp_path), str(points), *map(str, sources)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     outcome = json.loads(done.stdout.splitlines()[-1])
     assert outcome["calm"] == 0 and outcome["total"] > 100
