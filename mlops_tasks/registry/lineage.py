@@ -14,7 +14,8 @@ from mlflow.exceptions import MlflowException
 
 from mlops_tasks.columns import FACTOR
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import MANIFEST, vintage_path
+from mlops_tasks.data.vintage_files import MANIFEST
+from mlops_tasks.data.vintages import vintage_path
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.expressions import dependencies, foreign_dependencies
 from mlops_tasks.features.sets import FeatureSet
