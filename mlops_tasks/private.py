@@ -72,7 +72,9 @@ def private_folder(folder: Path) -> Path:
     ConfigError
         It is a link, or somebody else owns it: what lies in it is not ours.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not folder.parent.exists():
+        private_folder(folder.parent)
+    folder.mkdir(exist_ok=True, mode=0o700)
     if folder.is_symlink() or folder.lstat().st_uid != os.geteuid():
         raise ConfigError(f"{folder} is a link or belongs to somebody else; remove it, or choose another MLOPS_HOME")
     folder.chmod(0o700)

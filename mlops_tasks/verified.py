@@ -34,7 +34,7 @@ class VerifiedFiles:
         self._read = 0
 
     def has(self, path: Path, digest: str, of: Callable[[Path], str] = digest_of_file) -> bool:
-        """Whether a file has this digest (`of` says how to compute it); a remembered one can confirm that, not refute."""
+        """Whether a file has this digest (`of` says how to compute it); what is remembered can confirm it only."""
         return self.digest(path, of) == digest or self._look(path, of) == digest
 
     def digest(self, path: Path, of: Callable[[Path], str] = digest_of_file) -> str:

@@ -5,9 +5,9 @@ factor, Qlib's convention.
 
 A day costs a day: where history did not change, the store of the version before the one in use is moved aside and the
 new days are added to its files, so that the one in use is never touched. A killed writer leaves a hidden folder and no
-more; a store that is missing, or was touched by anybody else, is written anew from its vintage, so stores may be removed
-at any time. Who reads through `init_qlib` holds a shared lock on its store, and such a store is neither recycled nor
-removed.
+more; a store that is missing, or was touched by anybody else, is written anew from its vintage, so stores may be
+removed at any time. Who reads through `init_qlib` holds a shared lock on its store, and such a store is neither
+recycled nor removed.
 """
 
 import fcntl

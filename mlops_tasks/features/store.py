@@ -294,7 +294,8 @@ class FeatureStore:
     def verify(self, feature_version: str) -> list[Partition]:
         """Partitions whose file is gone, or is not what was written any more; every byte of the version is read.
 
-        `compute` makes these anew.
+        Remove these files and run features.compute again: damage that leaves a file's times as they were is found here
+        alone.
 
         Raises
         ------
@@ -416,8 +417,8 @@ class FeatureStore:
             raise StoreError(f"{path}: the partition of {partition.year} is gone; run features.compute again")
         if not self._is_intact(partition):
             raise DamagedFileError(
-                f"{path}: not what was written (its size and checksum are not those in {partition.digest}.json); nothing "
-                "of it is used. python -m mlops_tasks features compute, or features.compute in Airflow, computes it anew"
+                f"{path}: not what was written (its size and checksum are not those in {partition.digest}.json); "
+                "nothing of it is used. Run features.compute again (python -m mlops_tasks features compute): made anew"
             )
         return path
 
