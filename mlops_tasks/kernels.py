@@ -2,8 +2,9 @@
 
 A kernel states the types of its arguments where it is defined, so all of them can be compiled before anybody calls
 them: `python -m mlops_tasks compile`, which `make env` and `make up` run. The cache lies in the environment (or where
-`NUMBA_CACHE_DIR` says; in the user's cache folder where that is not writable, or writable by all), in a folder that is named by the code of
-all kernels, the version of the compiler and the processor. What is missing there is compiled at its first call.
+`NUMBA_CACHE_DIR` says; in the user's cache folder where that is not writable, or writable by all), in a folder that is
+named by the code of all kernels, the version of the compiler and the processor. What is missing there is compiled at
+its first call.
 """
 
 import fcntl

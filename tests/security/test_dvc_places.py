@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_tasks.config import Settings
+from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.data.dvc_places import own_places
 from mlops_tasks.data.snapshots import checkout_vintage, pin_vintage
 from mlops_tasks.data.vintages import write_vintage
@@ -32,7 +32,7 @@ def test_a_sync_touches_nothing_outside_the_home(tmp_path: Path) -> None:
     What is opened, made and removed lies in the home; the folders that DVC gives to everybody are nobody else's.
     """
     home, shared = tmp_path / "home", tmp_path / "shared"
-    for name in ("user", "config", "tmp", "site"):
+    for name in ("user", "config", "tmp", "site", "here"):
         (shared / name).mkdir(parents=True)
     (shared / "config" / "config").write_text(f"[cache]\n    dir = {shared / 'cache'}\n")
     before = sorted(SITE_SHARED.rglob("*")) if SITE_SHARED.exists() else None
@@ -43,17 +43,19 @@ def test_a_sync_touches_nothing_outside_the_home(tmp_path: Path) -> None:
         "DVC_SITE_CACHE_DIR": str(shared / "site"),
         "DVC_GLOBAL_CONFIG_DIR": str(shared / "config"),
         "DVC_SYSTEM_CONFIG_DIR": str(shared / "config"),
+        "PYTHONPATH": str(PROJECT),
     }
     source = save(make_bars(), tmp_path / "bars.parquet")
     command = [sys.executable, "-m", "tests.security.watched_sync", str(source)]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **environment}
+    done = subprocess.run(command, env=environment, cwd=shared / "here", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     opened = json.loads(done.stdout.splitlines()[-1])
     allowed = (str(home), str(shared / "tmp"), str(shared / "user"), "/dev/", "/proc/", sys.prefix)
     assert [path for path in opened if not path.startswith(allowed)] == []
     assert any(".dvc/site" in path for path in opened), "the databases of DVC were seen"
     assert not [path for path in opened if path.startswith(str(shared)) and "dvc" in path.lower()]
-    assert not (shared / "cache").exists() and not list((shared / "site").iterdir())
+    assert not (shared / "cache").exists() and not list(shared.glob("site/*")) and not list(shared.glob("here/*"))
     assert (sorted(SITE_SHARED.rglob("*")) if SITE_SHARED.exists() else None) == before
     open_folders = [path for path in (home, *home.rglob("*")) if path.is_dir() and mode(path) & 0o077]
     writable = [path for path in home.rglob("*") if not path.is_symlink() and mode(path) & 0o022]
@@ -64,7 +66,7 @@ def test_a_sync_touches_nothing_outside_the_home(tmp_path: Path) -> None:
 def pinned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A home with a pinned vintage."""
     settings = Settings(home=tmp_path_factory.mktemp("pinned") / "home")
-    vintage = write_vintage(settings, awkward_bars(instruments=2, days=30), None, {"source": "made"})
+    vintage = write_vintage(settings, awkward_bars(instruments=2, days=120), None, {"source": "made"})
     pin_vintage(settings, vintage.data_version)
     return settings.home, vintage.data_version
 
