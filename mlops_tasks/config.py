@@ -39,6 +39,8 @@ class StackSettings(Section):
     """How long `make up` waits for the chain, in seconds."""
     retry_delay_s: float = Field(30, ge=0)
     """Pause before a failed task is tried again, in seconds."""
+    allow_root: bool = False
+    """Let a container's stack run as root."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

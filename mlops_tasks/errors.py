@@ -28,6 +28,10 @@ class StoreError(MlopsError, RuntimeError):
     """A store lacks what was asked of it, or cannot be written."""
 
 
+class DamagedFileError(StoreError):
+    """A stored file is not what was written: damaged, or changed by hand; nothing of it is used."""
+
+
 class TrainingError(MlopsError, ValueError):
     """A training cannot be run as it was configured."""
 

@@ -2,8 +2,9 @@
 
 A kernel states the types of its arguments where it is defined, so all of them can be compiled before anybody calls
 them: `python -m mlops_tasks compile`, which `make env` and `make up` run. The cache lies in the environment (or where
-`NUMBA_CACHE_DIR` says; in the user's cache folder where that is not writable), in a folder that is named by the code of
-all kernels, the version of the compiler and the processor. What is missing there is compiled at its first call.
+`NUMBA_CACHE_DIR` says; in the user's cache folder where that is not writable, or writable by all), in a folder that is
+named by the code of all kernels, the version of the compiler and the processor. What is missing there is compiled at
+its first call.
 """
 
 import fcntl
@@ -24,6 +25,8 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from mlops_tasks.private import is_foreign, mode_of
 
 MODULES = (
     "mlops_tasks.features.kernels",
@@ -132,6 +135,8 @@ def cache_folder() -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError:
+            continue
+        if is_foreign(folder) or mode_of(folder) & 0o002:  # whoever can write there can have his code run here
             continue
         return folder
     return Path(tempfile.mkdtemp(prefix="alphaops_kernels_"))

@@ -14,7 +14,8 @@ from mlops_tasks.data.policy import judge
 from mlops_tasks.data.snapshots import checkout_vintage, pointer_path
 from mlops_tasks.data.sources import read_source
 from mlops_tasks.data.sources.reader import SYNTHETIC
-from mlops_tasks.data.vintages import MANIFEST, canonical_bars, current_version, is_complete, vintage_path
+from mlops_tasks.data.vintage_files import MANIFEST
+from mlops_tasks.data.vintages import canonical_bars, current_version, is_complete, vintage_path
 from mlops_tasks.errors import SourceError, StoreError
 from mlops_tasks.files import read_json
 

@@ -5,12 +5,15 @@ factor, Qlib's convention.
 
 A day costs a day: where history did not change, the store of the version before the one in use is moved aside and the
 new days are added to its files, so that the one in use is never touched. A killed writer leaves a hidden folder and no
-more; a store that is missing is written anew from its vintage, so stores may be removed at any time. Who reads through
-`init_qlib` holds a shared lock on its store, and such a store is neither recycled nor removed.
+more; a store that is missing, or was touched by anybody else, is written anew from its vintage, so stores may be
+removed at any time. Who reads through `init_qlib` holds a shared lock on its store, and such a store is neither
+recycled nor removed.
 """
 
 import fcntl
+import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +25,10 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.diff import read_diff
 from mlops_tasks.data.qlib_files import CALENDAR_FILE, UNIVERSE_FILE, add_bars, has_vwap, stores_vwap
-from mlops_tasks.data.vintages import MANIFEST, UNIVERSE, Vintage, current_version, load_vintage, vintage_path
+from mlops_tasks.data.vintages import Vintage, current_version, is_complete, load_vintage, vintage_path
 from mlops_tasks.errors import StoreError
-from mlops_tasks.files import folder_lock, new_folder, read_json
+from mlops_tasks.files import folder_lock, new_folder
+from mlops_tasks.verified import verified_files
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +50,11 @@ def write_qlib_store(settings: Settings, vintage: Vintage) -> Path:
 def ensure_store(settings: Settings, vintage: Vintage) -> Path:
     """As `write_qlib_store`, for a caller that holds the data folder's lock."""
     target = qlib_store_path(settings, vintage.data_version)
-    if target.is_dir():
+    if _is_untouched(settings, target):
         return target
-    for store in _stores(settings):
-        added = _added_bars(settings, store, vintage)
-        if added is not None and _recycle(store, target, vintage, added):
-            return target
-    with new_folder(target) as folder:
-        add_bars(folder, vintage.adjusted_bars())
-        _write_universe(folder, vintage)
-    log.info("Qlib store of %s: %s instruments", vintage.data_version, vintage.instruments)
+    if target.is_dir() or not _recycled(settings, target, vintage):
+        _write_store(target, vintage)
+    verified_files(settings.home).note(_stamp(target), _fact(target))
     return target
 
 
@@ -127,23 +126,67 @@ def _stores(settings: Settings) -> list[Path]:
     return [calendar.parents[1] for calendar in sorted(stores, key=lambda path: -path.stat().st_mtime_ns)]
 
 
+def _is_untouched(settings: Settings, store: Path) -> bool:
+    """Whether no file of a store has changed since it was written; without reading any: a store is derived."""
+    return store.is_dir() and verified_files(settings.home).knows(_stamp(store), _fact(store))
+
+
+def _fact(store: Path) -> str:
+    return f"qlib {store.name}"
+
+
+def _stamp(store: Path) -> str:
+    """Digest of the names, inodes, sizes and times of all files of a store."""
+    digest = hashlib.sha256()
+    for folder, folders, names in os.walk(store):
+        folders.sort()
+        for name in sorted(names):
+            path = f"{folder}/{name}"
+            status = os.stat(path, follow_symlinks=False)  # noqa: PTH116  there are thousands
+            times = f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+            digest.update(f"{path[len(str(store)) :]} {times}\n".encode())
+    return digest.hexdigest()
+
+
+def _write_store(target: Path, vintage: Vintage) -> None:
+    """Write a store; one that is there, but was touched since it was written, makes way at the end."""
+    with new_folder(target) as folder:
+        add_bars(folder, vintage.adjusted_bars())
+        _write_universe(folder, vintage)
+        if target.is_dir():
+            log.warning("Qlib store of %s is not known to be as it was written: written anew", vintage.data_version)
+            shutil.rmtree(target)
+    log.info("Qlib store of %s: %s instruments", vintage.data_version, vintage.instruments)
+
+
+def _recycled(settings: Settings, target: Path, vintage: Vintage) -> bool:
+    """Whether an older store could be made the vintage's."""
+    for store in _stores(settings):
+        added = _added_bars(settings, store, vintage)
+        if added is not None and _is_untouched(settings, store) and _recycle(store, target, vintage, added):
+            return True
+    return False
+
+
 def _added_bars(settings: Settings, store: Path, vintage: Vintage) -> pd.DataFrame | None:
     """The adjusted bars that a vintage has and `store` has not; None if the store cannot become the vintage's.
 
     It cannot where it is in use, where no recorded diffs say that all else is the same, and where it lacks a field.
     """
-    current, manifest = current_version(settings), vintage_path(settings, store.name) / MANIFEST
-    if store.name == current or not manifest.is_file():
+    current = current_version(settings)
+    if store.name == current or not is_complete(vintage_path(settings, store.name)):
         return None
     first = _appended_from(settings, store.name, vintage.data_version)
     if first is None and current is not None and _appended_from(settings, current, vintage.data_version):
         first = _appended_from(settings, store.name, current)
-    old = read_json(manifest)
-    if first is None or first <= old["last_date"]:
+    if first is None:
+        return None
+    old = load_vintage(settings, store.name)
+    if first <= old.last_date:
         return None
     bars = vintage.adjusted_bars(start=first)
     known = not has_vwap(bars) or stores_vwap(store)
-    return bars if known and old["rows"] + len(bars) == vintage.rows else None
+    return bars if known and old.rows + len(bars) == vintage.rows else None
 
 
 def _appended_from(settings: Settings, old: str, new: str) -> str | None:
@@ -172,7 +215,7 @@ def _recycle(store: Path, target: Path, vintage: Vintage, added: pd.DataFrame) -
 def _write_universe(folder: Path, vintage: Vintage) -> None:
     """The vintage's membership without instruments that have no bars, text for text."""
     names = set(vintage.instrument_names())
-    spells = (vintage.path / UNIVERSE).read_text().splitlines(keepends=True)
+    spells = vintage.files.universe().read_text().splitlines(keepends=True)
     (folder / UNIVERSE_FILE).write_text("".join(line for line in spells if line.partition("\t")[0] in names))
 
 

@@ -1,31 +1,23 @@
 """DVC keeps every vintage: the data folder is a DVC repository without source control.
 
 A vintage folder is added to the cache and linked from it, so that the years that two vintages share are stored once;
-`data/vintages/<data_version>.dvc` is the pointer. DVC's command line, which alone reports usage and looks for
-updates, is never run, and both are off in its configuration too.
+`data/vintages/<data_version>.dvc` is the pointer.
 """
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import Vintage, is_complete, load_vintage, vintage_path
-from mlops_tasks.errors import StoreError
-from mlops_tasks.files import folder_lock, full_disk_named, write_text
+from mlops_tasks.data.dvc_places import own_places, remove_damaged
+from mlops_tasks.data.vintages import Vintage, is_whole, load_vintage, vintage_path
+from mlops_tasks.errors import DamagedFileError, StoreError
+from mlops_tasks.files import folder_lock, full_disk_named
 
 log = logging.getLogger(__name__)
-
-_CONFIG = """\
-[core]
-    no_scm = True
-    analytics = false
-    check_update = false
-[cache]
-    type = "reflink,hardlink,copy"
-"""
 
 
 def pointer_path(settings: Settings, data_version: str) -> Path:
@@ -40,30 +32,56 @@ def pin_vintage(settings: Settings, data_version: str) -> None:
     The caller holds the data folder's lock.
     """
     pointer = pointer_path(settings, data_version)
-    if pointer.is_file():
-        return
+    pointer.unlink(missing_ok=True)
     with _repository(settings) as repository:
         repository.add(str(vintage_path(settings, data_version)))
     log.info("vintage %s is pinned: %s", data_version, pointer)
 
 
+def is_kept(settings: Settings, data_version: str) -> bool:
+    """Whether a vintage is pinned, and whole or restored to be so. The caller holds the data folder's lock.
+
+    Where it cannot be restored, what is damaged of it in DVC's cache is gone afterwards: the next pin stores it anew.
+    """
+    if not pointer_path(settings, data_version).is_file():
+        return False
+    try:
+        _restored(settings, data_version)
+    except StoreError as error:
+        log.warning("%s", error)
+        return False
+    return True
+
+
 def checkout_vintage(settings: Settings, data_version: str) -> Vintage:
-    """A vintage, restored from DVC's cache if its folder is gone or incomplete.
+    """A vintage every file of which is what was written, restored from DVC's cache where it is gone or damaged.
 
     Raises
     ------
     StoreError
-        DVC has no such vintage either.
+        DVC has no such vintage either, or only a damaged one; nothing of it is left to be read.
     """
     with folder_lock(settings.data_dir):
-        path = vintage_path(settings, data_version)
-        if is_complete(path):
-            return load_vintage(settings, data_version)
-        pointer = pointer_path(settings, data_version)
-        if not pointer.is_file():
-            raise StoreError(f"{pointer}: no vintage {data_version} in DVC either; run sync_market_data on its source")
-        _checkout(settings, pointer)
+        return _restored(settings, data_version)
+
+
+def _restored(settings: Settings, data_version: str) -> Vintage:
+    path, pointer = vintage_path(settings, data_version), pointer_path(settings, data_version)
+    if is_whole(settings, data_version):
         return load_vintage(settings, data_version)
+    if not pointer.is_file():
+        raise StoreError(f"{pointer}: no vintage {data_version} in DVC either; run sync_market_data on its source")
+    shutil.rmtree(path, ignore_errors=True)
+    _checkout(settings, pointer)
+    if not is_whole(settings, data_version):
+        shutil.rmtree(path, ignore_errors=True)
+        remove_damaged(settings.data_dir / ".dvc" / "cache", pointer)
+        raise DamagedFileError(
+            f"{pointer}: what DVC holds of vintage {data_version} is damaged too, and was removed; run "
+            "sync_market_data on its source, or bring data/.dvc/cache back from a backup"
+        )
+    log.warning("vintage %s is restored from DVC", data_version)
+    return load_vintage(settings, data_version)
 
 
 def _checkout(settings: Settings, pointer: Path) -> None:
@@ -80,15 +98,12 @@ def _checkout(settings: Settings, pointer: Path) -> None:
 
 @contextmanager
 def _repository(settings: Settings) -> Iterator[Any]:
-    from dvc.repo import Repo
+    """DVC, which reads and writes nothing outside the data folder, and no state that lay on the disk before."""
+    with own_places(settings.data_dir) as root:
+        from dvc.repo import Repo
 
-    logging.getLogger("dvc").setLevel(logging.WARNING)
-    root = settings.data_dir
-    config = root / ".dvc" / "config"
-    if not config.is_file():
-        write_text(config, _CONFIG)
-    # The caller's lock admits one writer, so what a killed one left in DVC's own lock table is stale.
-    (root / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
-    site = {"core": {"site_cache_dir": str(root / ".dvc" / "site")}}
-    with full_disk_named(root / ".dvc"), Repo(str(root), config=site) as repository:
-        yield repository
+        logging.getLogger("dvc").setLevel(logging.WARNING)
+        # The caller's lock admits one writer, so what a killed one left in DVC's own lock table is stale.
+        (root / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+        with full_disk_named(root / ".dvc"), Repo(str(root)) as repository:
+            yield repository

@@ -15,7 +15,7 @@ from mlops_tasks.data.approvals import approve, find_approval
 from mlops_tasks.data.callbacks import tell_callbacks
 from mlops_tasks.data.data_docs import render_docs
 from mlops_tasks.data.qlib_store import ensure_store, prune_stores, write_qlib_store
-from mlops_tasks.data.snapshots import checkout_vintage, pin_vintage, pointer_path
+from mlops_tasks.data.snapshots import checkout_vintage, is_kept, pin_vintage
 from mlops_tasks.data.sources import ParsedBars, read_source
 from mlops_tasks.data.validation import Rules, Validation, check_vintage, load_rules, validate
 from mlops_tasks.data.vintages import canonical_bars, current_version, load_vintage, publish, write_vintage
@@ -87,7 +87,7 @@ def version_snapshot_task(*, staging: str) -> dict[str, Any]:
         if report is None or report.rejected:
             raise StoreError(f"staging {staging} is not validated or was rejected; run data.validate_bars on it first")
         data_version = report.data_version
-        if not (data_version and pointer_path(settings, data_version).is_file()):
+        if not (data_version and is_kept(settings, data_version)):
             parsed, accepted = store.accepted_rows(settings, staging)
             bars = canonical_bars(parsed.frame[accepted])
             origin = {"source": parsed.source, "raw": report.raw}
@@ -203,9 +203,9 @@ def _rules(settings: Settings) -> str:
 
 
 def _is_concluded(settings: Settings, staging: str) -> bool:
-    """Whether this very content is a pinned vintage already, under the present rules."""
+    """Whether this very content is a pinned and whole vintage already, under the present rules."""
     report = store.find_report(settings, staging, _rules(settings))
-    return report is not None and bool(report.data_version) and pointer_path(settings, report.data_version).is_file()
+    return report is not None and bool(report.data_version) and is_kept(settings, report.data_version)
 
 
 def _validation_report(settings: Settings, staging: str) -> store.Report:

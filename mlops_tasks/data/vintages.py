@@ -8,7 +8,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, FACTOR, INSTRUMENT, PRICES, VOLUME, VWAP
 from mlops_tasks.config import Settings
+from mlops_tasks.data.bar_files import digest_years, sorted_frame, write_bars
 from mlops_tasks.data.sources.membership import (
     FIRST_DATE,
     LAST_DATE,
@@ -28,20 +29,12 @@ from mlops_tasks.data.sources.membership import (
     format_membership,
     read_membership,
 )
-from mlops_tasks.errors import StoreError
-from mlops_tasks.files import digest_of, new_folder, read_json, write_json, write_text
+from mlops_tasks.data.vintage_files import BARS, INSTRUMENTS, MANIFEST, UNIVERSE, VintageFiles, seal, version_of
+from mlops_tasks.errors import DamagedFileError, StoreError
+from mlops_tasks.files import new_folder, read_json, write_json, write_text
+from mlops_tasks.verified import verified_files
 
 log = logging.getLogger(__name__)
-
-LAYOUT = 1
-"""Part of every data version: a change of what the digest covers is a new version."""
-
-MANIFEST = "manifest.json"
-UNIVERSE = "universe.txt"
-INSTRUMENTS = "instruments.txt"
-BARS = "bars"
-ROW_GROUP = 1 << 17
-"""Rows that are read at least: a month of 5,000 instruments."""
 
 Day = date | str
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
@@ -49,7 +42,10 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class Vintage:
-    """One data version on disk; reading is lazy and always of raw prices unless a method says otherwise."""
+    """One data version on disk; reading is lazy and always of raw prices unless a method says otherwise.
+
+    Every method raises DamagedFileError where a file that it reads is not what was written: it reads none before.
+    """
 
     data_version: str
     path: Path
@@ -58,6 +54,7 @@ class Vintage:
     first_date: str
     last_date: str
     manifest: dict[str, Any]
+    files: VintageFiles = field(repr=False)
 
     def bars(
         self, fields: Sequence[str] = BAR_FIELDS, start: Day | None = None, end: Day | None = None
@@ -70,7 +67,7 @@ class Vintage:
         if not tables:
             columns: dict[str, Any] = {DATETIME: np.empty(0, "datetime64[ns]"), INSTRUMENT: pd.array([], dtype="str")}
             return pd.DataFrame(columns | {field: np.empty(0) for field in fields})
-        return _sorted_frame(pa.concat_tables(tables), fields)
+        return sorted_frame(pa.concat_tables(tables), fields)
 
     def tables(
         self, fields: Sequence[str] = BAR_FIELDS, start: Day | None = None, end: Day | None = None
@@ -81,7 +78,7 @@ class Vintage:
             if first.year <= int(year) <= last.year:
                 whole = first <= pd.Timestamp(int(year), 1, 1) and pd.Timestamp(int(year), 12, 31) <= last
                 yield pq.read_table(
-                    self.path / BARS / f"{year}.parquet",
+                    self.files.bars(year),
                     columns=[DATETIME, INSTRUMENT, *fields],
                     read_dictionary=[INSTRUMENT],
                     filters=None if whole else _between(first, last),
@@ -101,7 +98,7 @@ class Vintage:
 
     @cached_property
     def _members(self) -> pd.DataFrame:
-        spells = read_membership(self.path / UNIVERSE)
+        spells = read_membership(self.files.universe())
         known = spells[INSTRUMENT].isin(self.instrument_names())
         if not known.all():
             without = spells.loc[~known, INSTRUMENT].nunique()
@@ -110,7 +107,7 @@ class Vintage:
 
     def instrument_names(self) -> list[str]:
         """Names that have bars, sorted."""
-        names: list[str] = (self.path / INSTRUMENTS).read_text().splitlines()
+        names: list[str] = self.files.instruments().read_text().splitlines()
         return names
 
     def membership_mask(self, index: pd.MultiIndex) -> BoolArray:
@@ -169,20 +166,6 @@ def canonical_bars(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns | {name: values[order] for name, values in fields.items()})
 
 
-def digest_years(bars: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Year to {digest, rows} over canonical bars: instruments, days and every field's float64 bytes."""
-    years = bars[DATETIME].dt.year.to_numpy()
-    return {
-        str(year): {"digest": _digest_bars(bars[years == year]), "rows": int((years == year).sum())}
-        for year in np.unique(years)
-    }
-
-
-def version_of(years: dict[str, dict[str, Any]], universe_digest: str) -> str:
-    """The data version (16 hex digits) of year digests and a membership."""
-    return digest_of({"layout": LAYOUT, "years": years, "universe": universe_digest})
-
-
 def own_spans(bars: pd.DataFrame) -> pd.DataFrame:
     """The membership of a source without one: each instrument from its first to its last bar."""
     spans = bars.groupby(INSTRUMENT, sort=True)[DATETIME].agg(["min", "max"]).reset_index()
@@ -212,13 +195,13 @@ def write_vintage(
         "universe_digest": universe_digest,
     }
     target = vintage_path(settings, version)
-    if not is_complete(target):
+    if not is_whole(settings, version):
         shutil.rmtree(target, ignore_errors=True)
         with new_folder(target) as folder:
             write_text(folder / UNIVERSE, universe_text)
             write_text(folder / INSTRUMENTS, "".join(f"{name}\n" for name in names))
-            _write_bars(folder / BARS, bars)
-            write_json(folder / MANIFEST, manifest)
+            write_bars(folder / BARS, bars)
+            write_json(folder / MANIFEST, seal(folder, manifest))
         log.info("vintage %s: %s rows, %s instruments", version, len(bars), len(names))
     return load_vintage(settings, version)
 
@@ -230,10 +213,25 @@ def vintage_path(settings: Settings, data_version: str) -> Path:
 
 def is_complete(path: Path) -> bool:
     """Whether every file of a vintage is there: an interrupted checkout or link leaves a part of them."""
-    if not (path / MANIFEST).is_file():
+    try:
+        years = [*read_json(path / MANIFEST)["years"]]
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    files = [UNIVERSE, INSTRUMENTS, *(f"{BARS}/{year}.parquet" for year in read_json(path / MANIFEST)["years"])]
+    files = [UNIVERSE, INSTRUMENTS, *(f"{BARS}/{year}.parquet" for year in years)]
     return all((path / name).is_file() for name in files)
+
+
+def is_whole(settings: Settings, data_version: str) -> bool:
+    """Whether a vintage is on disk as it was written; every file that was not looked at since it changed is read."""
+    try:
+        load_vintage(settings, data_version).files.verify()
+    except DamagedFileError as error:
+        log.warning("%s", error)
+    except StoreError:
+        pass
+    else:
+        return True
+    return False
 
 
 def load_vintage(settings: Settings, data_version: str) -> Vintage:
@@ -243,6 +241,9 @@ def load_vintage(settings: Settings, data_version: str) -> Vintage:
     ------
     StoreError
         There is none of that version.
+    DamagedFileError
+        Its manifest is not what was written, or there is a file that it does not name. The others are verified when
+        they are read (`files.verify` reads all of them).
     """
     path = vintage_path(settings, data_version)
     if not is_complete(path):
@@ -250,7 +251,8 @@ def load_vintage(settings: Settings, data_version: str) -> Vintage:
             f"{path}: no complete vintage {data_version}; restore it with python -m mlops_tasks checkout "
             f"{data_version}, or run sync_market_data on its source"
         )
-    manifest = read_json(path / MANIFEST)
+    files = VintageFiles.open(path, data_version, verified_files(settings.home))
+    manifest = files.manifest
     return Vintage(
         data_version=data_version,
         path=path,
@@ -259,6 +261,7 @@ def load_vintage(settings: Settings, data_version: str) -> Vintage:
         first_date=manifest["first_date"],
         last_date=manifest["last_date"],
         manifest=manifest,
+        files=files,
     )
 
 
@@ -288,9 +291,10 @@ def publish(settings: Settings, data_version: str) -> bool:
     Raises
     ------
     StoreError
-        There is no such vintage.
+        There is no such vintage, or a file of it is not what was written (DamagedFileError).
     """
     vintage = load_vintage(settings, data_version)
+    vintage.files.verify()
     if current_version(settings) == data_version:
         return False
     write_json(settings.data_dir / "current.json", {"data_version": data_version, "last_date": vintage.last_date})
@@ -300,55 +304,6 @@ def publish(settings: Settings, data_version: str) -> bool:
 
 def _between(first: pd.Timestamp, last: pd.Timestamp) -> list[tuple[str, str, Any]]:
     return [(DATETIME, ">=", first.as_unit("ns")), (DATETIME, "<=", last.as_unit("ns"))]
-
-
-def instrument_codes(table: pa.Table) -> tuple[Any, Any]:
-    """Of a table whose instruments are a dictionary: each row's place among the sorted names, and these names."""
-    instrument = table.unify_dictionaries()[INSTRUMENT].combine_chunks()
-    if isinstance(instrument, pa.ChunkedArray):
-        instrument = instrument.chunk(0)
-    names = np.asarray(instrument.dictionary.to_pylist(), dtype=object)
-    by_name = np.argsort(names)
-    rank = np.empty(len(names), dtype=np.int64)
-    rank[by_name] = np.arange(len(names))
-    return rank[instrument.indices.to_numpy(zero_copy_only=False)], names[by_name]
-
-
-def _sorted_frame(table: pa.Table, fields: Sequence[str]) -> pd.DataFrame:
-    codes, names = instrument_codes(table)
-    days = table[DATETIME].to_numpy().astype("datetime64[ns]")
-    order = np.lexsort((days, codes))
-    columns = {DATETIME: days[order], INSTRUMENT: pd.array(names, dtype="str").take(codes[order])}
-    return pd.DataFrame(columns | {name: table[name].to_numpy()[order] for name in fields})
-
-
-def _write_bars(folder: Path, bars: pd.DataFrame) -> None:
-    """One file a year, day after day, so that a few days are read without the rest of their year.
-
-    Bytes depend on the bars alone, so that unchanged years share storage.
-    """
-    folder.mkdir()
-    years = bars[DATETIME].dt.year.to_numpy()
-    for year in np.unique(years):
-        part = bars[years == year].sort_values(DATETIME, kind="stable")
-        columns = {
-            DATETIME: pa.array(part[DATETIME].to_numpy(), type=pa.timestamp("ns")),
-            INSTRUMENT: pa.array(part[INSTRUMENT].to_list(), type=pa.string()),
-            # from_pandas is off: a NaN stays a NaN, and a column without one has the same bytes either way.
-            **{name: pa.array(part[name].to_numpy(), type=pa.float64(), from_pandas=False) for name in BAR_FIELDS},
-        }
-        pq.write_table(pa.table(columns), folder / f"{year}.parquet", compression="zstd", row_group_size=ROW_GROUP)
-
-
-def _digest_bars(bars: pd.DataFrame) -> str:
-    codes, names = pd.factorize(bars[INSTRUMENT])
-    digest = hashlib.sha256("\n".join(names).encode())
-    for values in (codes.astype("<i8"), bars[DATETIME].to_numpy().astype("datetime64[D]").astype("<i8")):
-        digest.update(values.tobytes())
-    for name in BAR_FIELDS:
-        digest.update(name.encode())
-        digest.update(bars[name].to_numpy().astype("<f8").tobytes())
-    return digest.hexdigest()[:16]
 
 
 def day_numbers(days: Any) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_tasks.columns import DATETIME, FACTOR
-from mlops_tasks.data.vintages import Vintage, adjusted, day_numbers, instrument_codes
+from mlops_tasks.data.bar_files import instrument_codes
+from mlops_tasks.data.vintages import Vintage, adjusted, day_numbers
 from mlops_tasks.features.kernels import IntArray
 from mlops_tasks.features.panel import Panel
 

@@ -54,12 +54,10 @@ class StoredRows:
     Raises
     ------
     StoreError
-        The partition is gone or damaged, or is not of these bars.
+        The partition is not of these bars.
     """
 
     def __init__(self, path: Path, old: BarGrid, new: BarGrid, year: int) -> None:
-        if not is_intact(path):
-            raise StoreError(f"{path}: the partition is gone or damaged")
         self.file = OpenPartition(path, *timestamps(old.days[[0, -1]]))
         stored = old.has_bar & (old.days >= _new_year(year))
         self.rows = int(stored.sum())
@@ -208,6 +206,8 @@ class Computation:
         for reach in self.definition.dependencies.values():
             own |= {field: max(rows, own.get(field, 0.0)) for field, rows in reach.items()}
         affected = affected_rows(old, new, own, self.definition.foreign)
+        if not is_intact(base.files[year], base.vintage.files.memory):
+            raise StoreError(f"{base.files[year]}: the partition is gone or damaged")
         stored = StoredRows(base.files[year], old, new, year)
         return YearFeatures(self.definition, new, self._first_row(new, year), affected, stored)
 

@@ -22,12 +22,13 @@ import pyarrow as pa
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import StoreError
+from mlops_tasks.errors import DamagedFileError, StoreError
 from mlops_tasks.features.computation import Base, Computation
 from mlops_tasks.features.partitions import Partition, is_intact, write_partition
 from mlops_tasks.features.reading import Order, Selection, read_frame, read_newest, read_table
 from mlops_tasks.features.sets import FeatureSet, find_feature_set, stored_feature_set
 from mlops_tasks.files import digest_of, folder_lock, new_folder, read_json, write_json
+from mlops_tasks.verified import verified_files
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class FeatureStore:
         self.clock = clock
         self.root = settings.features_dir
         self.partitions = self.root / PARTITIONS
+        self.memory = verified_files(settings.home)
 
     def compute(
         self,
@@ -192,6 +194,8 @@ class FeatureStore:
         ------
         StoreError
             Unknown version or column, or a partition is gone.
+        DamagedFileError
+            A partition that is needed is not what was written; `compute` makes it anew.
         """
         return read_frame(*self._select(feature_version, (start, end), members, columns, instruments), order)
 
@@ -290,8 +294,8 @@ class FeatureStore:
     def verify(self, feature_version: str) -> list[Partition]:
         """Partitions whose file is gone, or is not what was written any more; every byte of the version is read.
 
-        Remove these files and run features.compute again. Files that were written before there were checksums are only
-        looked for.
+        Remove these files and run features.compute again: damage that leaves a file's times as they were is found here
+        alone.
 
         Raises
         ------
@@ -325,7 +329,7 @@ class FeatureStore:
         if not path.is_file() or not self._manifest(read_json(path)["feature_version"]).is_file():
             return None
         version = self.get(read_json(path)["feature_version"])
-        if version.feature_set != definition.name or not all(self._file(each).is_file() for each in version.partitions):
+        if version.feature_set != definition.name or not all(map(self._is_intact, version.partitions)):
             return None
         return replace(version, data_version=vintage.data_version)
 
@@ -335,13 +339,14 @@ class FeatureStore:
         self._remove_unfinished()
         job = Computation(definition, vintage)
         partitions = tuple(job.partition(year) for year in job.years)
-        missing = [each for each in partitions if not self._file(each).is_file()]
+        missing = [each for each in partitions if not self._is_intact(each)]
         bases = self._bases(vintage, definition) if missing else []
         computed_rows = 0
         pieces = job.pieces([each.year for each in missing], bases)
         for partition, (features, parts) in zip(missing, groupby(pieces, itemgetter(0)), strict=True):
             values = (part for _, part in parts)
-            write_partition(self._file(partition), definition.names, features.index, values)
+            written = write_partition(self._file(partition), definition.names, features.index, values)
+            self.memory.remember(self._file(partition), written)
             computed = features.index[features.computed]
             computed_rows += len(computed)
             log.info(
@@ -410,7 +415,15 @@ class FeatureStore:
         path = self._file(partition)
         if not path.is_file():
             raise StoreError(f"{path}: the partition of {partition.year} is gone; run features.compute again")
+        if not self._is_intact(partition):
+            raise DamagedFileError(
+                f"{path}: not what was written (its size and checksum are not those in {partition.digest}.json); "
+                "nothing of it is used. Run features.compute again (python -m mlops_tasks features compute): made anew"
+            )
         return path
+
+    def _is_intact(self, partition: Partition) -> bool:
+        return is_intact(self._file(partition), self.memory)
 
     def _remove_unfinished(self) -> None:
         for left in self.partitions.glob("*.tmp"):

@@ -14,12 +14,11 @@ from mlflow.exceptions import MlflowException
 
 from mlops_tasks.columns import FACTOR
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import MANIFEST, vintage_path
+from mlops_tasks.data.vintages import is_complete, load_vintage, vintage_path
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.expressions import dependencies, foreign_dependencies
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import read_json
 from mlops_tasks.registry.client import connect, registry_errors
 from mlops_tasks.registry.models import get_run_id, get_tags, tags_of_versions
 from mlops_tasks.registry.training_record import TrainingRecord
@@ -128,8 +127,8 @@ def lineage_document(settings: Settings, record: TrainingRecord) -> dict[str, An
 
 def _manifest(settings: Settings, data_version: str) -> dict[str, Any]:
     """The manifest of a vintage; empty when it is not on disk."""
-    path = vintage_path(settings, data_version) / MANIFEST
-    return dict(read_json(path)) if path.is_file() else {}
+    on_disk = is_complete(vintage_path(settings, data_version))
+    return load_vintage(settings, data_version).manifest if on_disk else {}
 
 
 def _features(settings: Settings, record: TrainingRecord) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import uvicorn
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
+from mlops_tasks.private import be_private, open_to_others
 from mlops_tasks.serving.app import create_app
 
 log = logging.getLogger(__name__)
@@ -14,9 +15,12 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Serve; the exit status is 1 when the service cannot start."""
+    be_private()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = load_settings()
+        if open_to_others(settings.home):
+            log.warning("%s is open to other users; make up closes it, or chmod 700", settings.home)
         app = create_app(settings)
     except MlopsError as error:
         log.error("%s: %s", type(error).__name__, error)

@@ -8,7 +8,8 @@ import sys
 import threading
 
 from mlops_tasks.config import Settings, load_settings
-from mlops_tasks.errors import MlopsError
+from mlops_tasks.errors import MlopsError, StackError
+from mlops_tasks.private import be_private
 from mlops_tasks.stack import keeper
 from mlops_tasks.stack.console import Progress
 from mlops_tasks.stack.credentials import read_credentials
@@ -21,6 +22,7 @@ from mlops_tasks.stack.up import addresses, run_day, start_services
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; 1 on a known error, said on standard error; 130 on Ctrl-C."""
+    be_private()
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -64,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(settings: Settings, arguments: argparse.Namespace) -> int:
     progress = Progress()
+    if os.geteuid() == 0:
+        progress.say(
+            "warning: this is root, so whoever finds a way into a service or a model's file owns the machine; "
+            "better: make down, chown -R <user> this folder and MLOPS_HOME, and make up as that user"
+        )
     choice = Choice(arguments.source, arguments.universe, arguments.train, arguments.valid, arguments.test)
     settings, credentials = start_services(settings, choice, progress)
     if arguments.chain:
@@ -74,7 +81,18 @@ def _up(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _attend(settings: Settings, arguments: argparse.Namespace) -> int:
-    """0 when asked to end (SIGTERM, Ctrl-C), 1 when the keeper has ended by itself; no service is left either way."""
+    """0 when asked to end (SIGTERM, Ctrl-C), 1 when the keeper has ended by itself; no service is left either way.
+
+    Raises
+    ------
+    StackError
+        This is root: in a container its way out to the machine is short.
+    """
+    if os.geteuid() == 0 and not settings.stack.allow_root:
+        raise StackError(
+            "this container runs as root: start it with the image's own user (no `user: root`, no --user 0), or with "
+            "any other; where it has to be root, set MLOPS_STACK__ALLOW_ROOT=true"
+        )
     progress = Progress()
     settings, _ = start_services(settings, Choice(), progress)
     asked = threading.Event()

@@ -11,6 +11,7 @@ from pathlib import Path
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StackError
 from mlops_tasks.files import write_text
+from mlops_tasks.private import private_folder
 
 ADMIN = "admin"
 """The user name in Airflow and in MLflow."""
@@ -75,13 +76,6 @@ def airflow_users_file(settings: Settings) -> Path:
 def mlflow_auth_file(settings: Settings) -> Path:
     """The configuration of MLflow's basic-auth app."""
     return settings.secrets_dir / "mlflow_auth.ini"
-
-
-def private_folder(folder: Path) -> Path:
-    """Make `folder` readable by its owner only."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)
-    return folder
 
 
 def _ensure(path: Path, make: Callable[[], str]) -> str:

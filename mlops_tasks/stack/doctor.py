@@ -13,8 +13,10 @@ from typing import Any, Literal
 import psutil
 
 from mlops_tasks.config import PostgresqlSource, Settings, SourceSpec, TableSource
-from mlops_tasks.errors import StackError
+from mlops_tasks.data.vintages import current_version, load_vintage
+from mlops_tasks.errors import StackError, StoreError
 from mlops_tasks.features.sets import check_feature_sets, feature_set_names
+from mlops_tasks.private import is_foreign, mode_of, open_to_others
 from mlops_tasks.stack import keeper, ports
 from mlops_tasks.stack.credentials import read_credentials
 from mlops_tasks.stack.health import unhealthy
@@ -45,6 +47,9 @@ def check(settings: Settings) -> list[Finding]:
         _lightgbm(),
         _memory(),
         _disk(settings.home),
+        _user(),
+        _home(settings.home),
+        _vintage(settings),
         _clock(settings.home),
         _source(settings),
         _feature_sets(settings),
@@ -90,6 +95,37 @@ def _disk(home: Path) -> Finding:
     return Finding(
         "disk", "error", detail, f"free {LEAST_DISK_BYTES / 2**30:.0f} GiB, or move MLOPS_HOME to a larger disk"
     )
+
+
+def _user() -> Finding:
+    if os.geteuid() != 0:
+        return Finding("user", "ok", f"uid {os.geteuid()}")
+    remedy = "make down; chown -R <user> this folder and MLOPS_HOME; make up as that user"
+    return Finding("user", "warning", "root: a way into a service is a way into the machine", remedy)
+
+
+def _home(home: Path) -> Finding:
+    """Whether other users of the machine can reach anything below the home."""
+    if is_foreign(home):
+        return Finding("home", "error", f"{home} belongs to somebody else", f"chown -R <user> {home}")
+    found = open_to_others(home)
+    if not found:
+        return Finding("home", "ok", f"{home} is its owner's alone")
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    detail = f"{found[0]} (mode {mode_of(found[0]):04o}){more}: open to other users of this machine"
+    return Finding("home", "error", detail, f"make up closes it; at once: chmod -R go= {home}")
+
+
+def _vintage(settings: Settings) -> Finding:
+    """Whether the data in use are what was written."""
+    version = current_version(settings)
+    if version is None:
+        return Finding("data", "ok", "no vintage is in use yet")
+    try:
+        load_vintage(settings, version).files.verify()
+    except StoreError as error:
+        return Finding("data", "error", str(error), f"python -m mlops_tasks checkout {version}")
+    return Finding("data", "ok", f"vintage {version} is what was written")
 
 
 def _clock(home: Path) -> Finding:

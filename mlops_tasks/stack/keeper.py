@@ -17,7 +17,7 @@ from typing import Any
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import StackError
 from mlops_tasks.files import read_json, write_json, write_text
-from mlops_tasks.stack.credentials import private_folder
+from mlops_tasks.private import UMASK, private_folder
 from mlops_tasks.stack.environment import STACK_ID, base_environment
 from mlops_tasks.stack.processes import ProcessId, identify, own_processes, sweep
 from mlops_tasks.stack.services import SCHEDULER, Service, services
@@ -196,6 +196,7 @@ def configuration_text(settings: Settings) -> str:
         "logfile_maxbytes=5MB",
         "logfile_backups=2",
         "silent=true",
+        f"umask={UMASK:03o}",
         f"pidfile={_escaped(settings.run_dir / 'keeper.pid')}",
         f"identifier={GROUP}",
         *(["user=root"] if os.geteuid() == 0 else []),
@@ -221,11 +222,7 @@ def socket_path(settings: Settings) -> Path:
     path = settings.run_dir / "keeper.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET:
         return path
-    folder = Path("/tmp", f"alphaops-{read_record(settings).stack_id}")  # noqa: S108
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
-        raise StackError(f"{folder} belongs to somebody else; choose a shorter MLOPS_HOME")
-    return folder / "keeper.sock"
+    return private_folder(Path("/tmp", f"alphaops-{read_record(settings).stack_id}")) / "keeper.sock"  # noqa: S108
 
 
 def logs_dir(settings: Settings) -> Path:
@@ -252,6 +249,7 @@ def _program(service: Service, logs: Path, order: int) -> str:
             f"command={command}",
             f"directory={_escaped(PROJECT)}",
             f"priority={order}",
+            f"umask={UMASK:03o}",
             "autostart=true",
             "autorestart=true",
             "startsecs=3",

@@ -7,6 +7,7 @@ from pathlib import Path
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import StackError
 from mlops_tasks.kernels import compile_kernels
+from mlops_tasks.private import make_private
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.stack import keeper, overlay, ports
 from mlops_tasks.stack.airflow_api import AirflowApi
@@ -36,6 +37,8 @@ def start_services(settings: Settings, choice: overlay.Choice, progress: Progres
         A bad choice, a taken port, or a service that does not come up; nothing is started in the first two cases.
     """
     chosen = overlay.resolve(choice, Path.cwd(), settings.data.sources)
+    if closed := make_private(settings.home):
+        progress.say(f"{settings.home} was open to other users: closed, with {closed} files and folders in it")
     ports.check_ports(settings.stack, keeper.own_pids(settings))
     with keeper.exclusive(settings):
         settings = overlay.apply(chosen, settings)

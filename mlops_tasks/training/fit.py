@@ -13,7 +13,7 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError, TrainingCancelledError, TrainingError
-from mlops_tasks.files import digest_of, write_json
+from mlops_tasks.files import digest_of, move_folder, write_json
 from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manifest
 from mlops_tasks.training.checkpoints import CheckpointFolder, training_lock
 from mlops_tasks.training.checks import check_learning_data
@@ -92,7 +92,7 @@ class Fit:
             }
             self._train(lineage, data, checkpoints)
             target.parent.mkdir(parents=True, exist_ok=True)
-            self.folder.result.rename(target)
+            move_folder(self.folder.result, target)
             checkpoints.remove()
         return {**found, "reused": False}
 

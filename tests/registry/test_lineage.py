@@ -5,7 +5,8 @@ from pathlib import Path
 from mlflow.artifacts import load_dict
 
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import MANIFEST, vintage_path, write_vintage
+from mlops_tasks.data.vintage_files import MANIFEST
+from mlops_tasks.data.vintages import vintage_path, write_vintage
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of_file, read_json
 from mlops_tasks.registry.client import connect

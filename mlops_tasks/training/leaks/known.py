@@ -51,6 +51,7 @@ def known_on(vintage: Vintage, day: pd.Timestamp) -> KnownVintage:
         first_date=vintage.first_date,
         last_date=str(day.date()),
         manifest={**vintage.manifest, "years": years},
+        files=vintage.files,
     )
 
 
