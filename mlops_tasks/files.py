@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mlops_tasks.errors import StoreError
 
@@ -144,4 +144,9 @@ def digest_of(content: Any, length: int = 16) -> str:
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of_open_file(file)
+
+
+def digest_of_open_file(file: BinaryIO) -> str:
+    """SHA-256 of what is left to read of a file, hex."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
