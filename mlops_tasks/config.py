@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from mlops_tasks.entry_files import yaml_fault
 from mlops_tasks.errors import ConfigError, excerpt
+from mlops_tasks.files import plain_name
 
 PROJECT = Path(__file__).resolve().parents[1]
 ENV_PREFIX = "MLOPS_"
@@ -460,6 +461,10 @@ class Settings(Section):
     def scoring_url(self) -> str:
         """Base address of the scoring service."""
         return f"http://{self.stack.host}:{self.stack.scoring_port}"
+
+    def training_folder(self, training_key: str) -> Path:
+        """The folder of a training; StoreError where the key is none."""
+        return self.training_dir / plain_name(training_key, "training key")
 
     def relative(self, path: Path) -> str:
         """`path` relative to `home`, as tasks exchange it."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mlops_tasks.errors import StoreError
+from mlops_tasks.errors import StoreError, excerpt
 
+_PLAIN_NAME = re.compile(r"\w[\w. -]{0,199}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -134,6 +136,19 @@ def _is_full(error: BaseException | None, free: int) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def plain_name(text: str, what: str) -> str:
+    """An identifier that is about to name a file or folder of a store.
+
+    Raises
+    ------
+    StoreError
+        It has a separator, a leading dot or another character that no identifier has: it could lead out of the store.
+    """
+    if not isinstance(text, str) or not _PLAIN_NAME.fullmatch(text):
+        raise StoreError(f"{excerpt(str(text))} is no {what}: letters, digits, `_`, `-`, dots and blanks make one")
+    return text
 
 
 def digest_of(content: Any, length: int = 16) -> str:

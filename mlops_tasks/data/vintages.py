@@ -29,7 +29,7 @@ from mlops_tasks.data.sources.membership import (
     read_membership,
 )
 from mlops_tasks.errors import StoreError
-from mlops_tasks.files import digest_of, new_folder, read_json, write_json, write_text
+from mlops_tasks.files import digest_of, new_folder, plain_name, read_json, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ def write_vintage(
 
 def vintage_path(settings: Settings, data_version: str) -> Path:
     """The folder of a data version."""
-    return settings.data_dir / "vintages" / data_version
+    return settings.data_dir / "vintages" / plain_name(data_version, "data version")
 
 
 def is_complete(path: Path) -> bool:
