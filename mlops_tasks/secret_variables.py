@@ -41,9 +41,6 @@ def without_secrets(
         name for name, value in environ.items() if name not in given and (name in also_secret or is_secret(name, value))
     }
     kept = {name: value for name, value in environ.items() if name not in left_out}
-    settings = {name for name in left_out if name.startswith(ENV_PREFIX) and name not in _NO_SETTINGS}
+    settings = {name for name in left_out if name.startswith(ENV_PREFIX)}
     withheld = sorted(settings.union(environ.get(WITHHELD, "").split()))
     return {**kept, WITHHELD: " ".join(withheld)} if withheld else kept
-
-
-_NO_SETTINGS = frozenset({"MLOPS_SCORING_TOKEN", "MLOPS_SIGNING_KEY"})

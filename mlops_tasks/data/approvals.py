@@ -64,7 +64,7 @@ def approve(settings: Settings, data_version: str, reason: str, by: str | None =
 
 def find_approval(settings: Settings, old: str, new: str) -> Approval | None:
     """The newest approval of a pair, or None."""
-    found = approvals(settings, plain_name(f"{old}_{new}", "pair of data versions"))
+    found = approvals(settings, "_".join(plain_name(version, "data version") for version in (old, new)))
     return found[-1] if found else None
 
 

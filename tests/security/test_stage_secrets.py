@@ -125,13 +125,11 @@ def test_models_are_fitted_without_secrets(secrets: set[str]) -> None:
 
 
 def test_the_settings_can_give_a_stage_more(secrets: set[str]) -> None:
-    """`stage_secrets` adds by name; it goes to that stage alone, and on to no
-    stage that this one runs."""
+    """`stage_secrets` adds by name; they go to that stage alone, to none that it runs."""
     home = load_settings().home
     outer = "tests.security.example_stages:nested"
-    (home / "settings.yaml").write_text(
-        yaml.safe_dump({"stage_secrets": {outer: ["VENDOR_API_KEY", "MLOPS_STACK_ID"]}})
-    )
+    with (home / "settings.yaml").open("a") as file:
+        file.write(yaml.safe_dump({"stage_secrets": {outer: ["VENDOR_API_KEY"]}}))
     assert given_to(outer) & secrets == {"VENDOR_API_KEY"}
     assert not secrets.intersection(run_stage(outer, {}, time_limit_s=60)["own"])
 
