@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from dag_shared.assets import MARKET_DATA
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
+from mlops_tasks.config import SYNTHETIC
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.operators.timetable import SessionTimetable
 
@@ -33,19 +34,25 @@ with DAG(
         "source": Param(
             None,
             type=["null", "string"],
+            maxLength=1000,
+            examples=[SYNTHETIC, *SETTINGS.data.sources],
             title="Source",
-            description_md="Parquet or CSV file or folder, `synthetic`, or a name in `data.sources`. Empty: the "
+            description_md="`synthetic`, a name in `data.sources`, or a parquet or CSV file or folder below the "
+            "folders of `data.allowed_folders` (where that is not set: where the configured source lies). Empty: the "
             "configured source.",
         ),
         "universe": Param(
             None,
             type=["null", "string"],
+            maxLength=1000,
             title="Universe",
-            description_md="Point-in-time membership file (instrument, first day, last day). Empty: as configured.",
+            description_md="Point-in-time membership file (instrument, first day, last day) below these folders. "
+            "Empty: as configured.",
         ),
         "approve_version": Param(
             None,
             type=["null", "string"],
+            pattern="^[0-9a-f]{16}$",
             title="Approve a blocked vintage",
             description_md="The data version that `compare_vintages` blocked and that is right all the same. It comes "
             "into use if the source still gives this very version.",

@@ -14,10 +14,15 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from mlops_tasks.errors import ConfigError
+from mlops_tasks.entry_files import yaml_fault
+from mlops_tasks.errors import ConfigError, excerpt
+from mlops_tasks.files import plain_name
 
 PROJECT = Path(__file__).resolve().parents[1]
 ENV_PREFIX = "MLOPS_"
+
+SYNTHETIC = "synthetic"
+"""The source that is there without any file: a seeded market."""
 
 DateRange = tuple[date, date]
 
@@ -128,6 +133,9 @@ class DataSettings(Section):
     """Named sources: databases, vendors, files with their own column names."""
     universe: str | None = None
     """Point-in-time membership file in Qlib's format (instrument, first day, last day); none: every instrument."""
+    allowed_folders: tuple[str, ...] | None = None
+    """Folders below which a form may name a source or a universe, besides what the settings name themselves; none: the
+    folders that the configured source and universe lie in, unless the whole operation does too."""
     prices: Literal["adjusted", "raw"] = "adjusted"
     """What the source's open, high, low and close are when it has a factor (adjusted / raw) column."""
     max_rejected_share: float = Field(0.005, ge=0, le=1)
@@ -139,6 +147,11 @@ class DataSettings(Section):
     on_sync: tuple[Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")], ...] = ()
     """Functions `module:function` that are told of each data version that comes into use; `data/callbacks.py` says
     how."""
+
+    @field_validator("allowed_folders", mode="before")
+    @classmethod
+    def _parse_folders(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
     @field_validator("on_sync", mode="before")
     @classmethod
@@ -380,6 +393,9 @@ class Settings(Section):
     gate: GateSettings = GateSettings()
     drift: DriftSettings = DriftSettings()
     serving: ServingSettings = ServingSettings()
+    stage_secrets: dict[str, tuple[Annotated[str, Field(pattern=r"^\w+$")], ...]] = {}
+    """Further environment variables with secrets that a stage's process is given: stage (`data.version_snapshot`), or
+    `module:function` of your own, to their names. What else a stage is given stands in `process.STAGES`."""
     mlflow_tracking_uri: str = ""
     """Default: the SQLite database below `home`. `make up` sets the server's address."""
     state_url: str = ""
@@ -450,6 +466,10 @@ class Settings(Section):
         """Base address of the scoring service."""
         return f"http://{self.stack.host}:{self.stack.scoring_port}"
 
+    def training_folder(self, training_key: str) -> Path:
+        """The folder of a training; StoreError where the key is none."""
+        return self.training_dir / plain_name(training_key, "training key")
+
     def relative(self, path: Path) -> str:
         """`path` relative to `home`, as tasks exchange it."""
         return path.relative_to(self.home).as_posix()
@@ -486,11 +506,19 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         return Settings(home=home, **merged)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}{_given(e)}" for e in error.errors()]
         raise ConfigError(
             "bad settings; correct include/config/settings.yaml, settings.yaml in MLOPS_HOME or the MLOPS_* variable:"
             "\n  " + "\n  ".join(lines)
         ) from None
+
+
+def _given(error: Mapping[str, Any]) -> str:
+    """The value that a setting cannot have; not that of an unknown one, which may be a secret under a mistyped name."""
+    value = error["input"]
+    if error["type"] == "extra_forbidden" or not isinstance(value, str | int | float):
+        return ""
+    return f" (got {excerpt(value) if isinstance(value, str) else value})"
 
 
 def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
@@ -503,7 +531,10 @@ def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text())
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {yaml_fault(error)}; correct the file") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -511,12 +542,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-_NOT_SETTINGS = {"MLOPS_HOME", "MLOPS_SCORING_TOKEN", "MLOPS_STACK_ID"}
+WITHHELD = "MLOPS_WITHHELD"
+"""Names of the variables, with blanks between, that a stage's process was not given (`secret_variables.py`)."""
+
+_NOT_SETTINGS = {"MLOPS_HOME", "MLOPS_SCORING_TOKEN", "MLOPS_SIGNING_KEY", "MLOPS_STACK_ID", WITHHELD}
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    # A setting that was withheld is none that works: its default could be another database.
+    withheld = {name: f"withheld from this stage: {name}" for name in environ.get(WITHHELD, "").split()}
     merged: dict[str, Any] = {}
-    for name, value in environ.items():
+    for name, value in {**environ, **withheld}.items():
         if not name.startswith(ENV_PREFIX) or name in _NOT_SETTINGS:
             continue
         section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")

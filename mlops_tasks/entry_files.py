@@ -1,5 +1,7 @@
 """Files of named entries in YAML, read one entry at a time: a wrong one spoils no other."""
 
+import os
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +10,10 @@ from typing import Any
 
 import yaml
 
-from mlops_tasks.errors import ConfigError
+from mlops_tasks.errors import ConfigError, excerpt
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+"""What PyYAML's words quote from the file."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class EntryFile:
         try:
             return _Loader("").construct_document(self.nodes[name][0])
         except (yaml.YAMLError, ValueError) as error:  # a ValueError: a date that is none
-            raise ConfigError(f"{self.path}: {name}: {error}; correct the entry") from None
+            raise ConfigError(f"{self.path}: {name}: {yaml_fault(error)}; correct the entry") from None
 
 
 def read_entry_file(path: Path, what: str) -> EntryFile:
@@ -61,7 +66,18 @@ def read_yaml_text(path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}; correct the file") from None
+        raise ConfigError(f"{path}: cannot be read as YAML: {yaml_fault(error)}; correct the file") from None
+
+
+def yaml_fault(error: Exception) -> str:
+    """What is wrong with a YAML file and where; the lines themselves, which PyYAML would quote, stay unsaid."""
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno is not None else "it cannot be read"
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "it holds what is no text" if isinstance(error, UnicodeDecodeError) else "a value is none of its kind"
+    mark = error.problem_mark or error.context_mark
+    where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+    return f"{_QUOTED.sub('...', error.problem or 'no YAML')}{where}"
 
 
 def parse_entries(path: Path, text: str, what: str) -> EntryFile:
@@ -69,7 +85,7 @@ def parse_entries(path: Path, text: str, what: str) -> EntryFile:
     try:
         root = _compose(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}; correct the file") from None
+        raise ConfigError(f"{path}: cannot be read as YAML: {yaml_fault(error)}; correct the file") from None
     nodes: dict[str, list[yaml.Node]] = {}
     if root is not None:
         if not isinstance(root, yaml.MappingNode):
@@ -86,7 +102,8 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if str(key.value) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+                problem = f"{excerpt(str(key.value))[1:-1]} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 

@@ -72,6 +72,15 @@ class StackError(MlopsError, RuntimeError):
     """The stack cannot be started or stopped as asked."""
 
 
+def excerpt(text: str, limit: int = 40) -> str:
+    """Foreign text as a message may quote it: in quotes, what does not print escaped, cut at `limit` characters.
+
+    Quoted from a file is a single cell at most, and that only of a table whose columns were recognised.
+    """
+    shown = repr(text[: limit + 1])
+    return shown if len(shown) <= limit + 2 else f"{shown[: limit - 2]}...{shown[0]}"
+
+
 def hint(given: str, known: Iterable[str]) -> str:
     """What to say after naming something unknown: the known names most like it, or all of them."""
     by_lower = {name.lower(): name for name in sorted(known)}

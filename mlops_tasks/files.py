@@ -7,15 +7,17 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from mlops_tasks.errors import StoreError
+from mlops_tasks.errors import StoreError, excerpt
 
+_PLAIN_NAME = re.compile(r"\w[\w. -]{0,199}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SYNCED_ONE_BY_ONE = 64
 """Files that are brought to the disk each by itself: one step for all of them also waits for what others write."""
@@ -172,6 +174,19 @@ def _is_full(error: BaseException | None, free: int) -> bool:
     return False
 
 
+def plain_name(text: str, what: str) -> str:
+    """An identifier that is about to name a file or folder of a store.
+
+    Raises
+    ------
+    StoreError
+        It has a separator, a leading dot or another character that no identifier has: it could lead out of the store.
+    """
+    if not isinstance(text, str) or not _PLAIN_NAME.fullmatch(text):
+        raise StoreError(f"{excerpt(str(text))} is no {what}: letters, digits, `_`, `-`, dots and blanks make one")
+    return text
+
+
 def digest_of(content: Any, length: int = 16) -> str:
     """Short SHA-256 of a JSON-able value, independent of key order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:length]
@@ -180,4 +195,9 @@ def digest_of(content: Any, length: int = 16) -> str:
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of_open_file(file)
+
+
+def digest_of_open_file(file: BinaryIO) -> str:
+    """SHA-256 of what is left to read of a file, hex."""
+    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,8 @@
 """Heavy work in a process of its own: `python -m mlops_tasks run <stage>`.
 
 A task process is no place for native threads and pools (it is forked, it cannot be interrupted in native code), so a
-task starts the stage as a child in a new process group, streams its log and reads its JSON result. The child keeps a
+task starts the stage as a child in a new process group, streams its log and reads its JSON result. Of the secrets that
+the task's environment holds, the child is given those that its stage names. It keeps a
 leash: its standard input is a pipe from the task. When the task dies, however it dies, the pipe closes and the child
 ends its whole group.
 """
@@ -17,41 +18,85 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlops_tasks.config import PostgresqlSource, Settings, load_settings
 from mlops_tasks.errors import StageError, StageTimeoutError
+from mlops_tasks.secret_variables import without_secrets
 
 log = logging.getLogger(__name__)
 
-STAGES: Mapping[str, str] = {
-    "data.read_source": "mlops_tasks.data.tasks:read_source_task",
-    "data.validate_bars": "mlops_tasks.data.tasks:validate_bars_task",
-    "data.version_snapshot": "mlops_tasks.data.tasks:version_snapshot_task",
-    "data.compare_vintages": "mlops_tasks.data.tasks:compare_vintages_task",
-    "data.write_qlib_store": "mlops_tasks.data.tasks:write_qlib_store_task",
-    "data.publish_vintage": "mlops_tasks.data.tasks:publish_vintage_task",
-    "features.compute": "mlops_tasks.features.tasks:compute_features_task",
-    "training.plan": "mlops_tasks.training.tasks:plan_run_task",
-    "training.certify": "mlops_tasks.training.tasks:certify_learning_data_task",
-    "training.train": "mlops_tasks.training.tasks:train_model_task",
-    "tuning.plan": "mlops_tasks.tuning.tasks:plan_search_task",
-    "tuning.choose_algorithm": "mlops_tasks.tuning.tasks:choose_algorithm_task",
-    "tuning.create_study": "mlops_tasks.tuning.tasks:create_study_task",
-    "tuning.run_worker": "mlops_tasks.tuning.tasks:run_worker_task",
-    "tuning.finish_study": "mlops_tasks.tuning.tasks:finish_study_task",
-    "evaluation.evaluate": "mlops_tasks.evaluation.tasks:evaluate_model_task",
-    "registry.log_run": "mlops_tasks.registry.tasks:log_run_task",
-    "registry.log_study": "mlops_tasks.registry.tasks:log_study_task",
-    "registry.register_challenger": "mlops_tasks.registry.tasks:register_challenger_task",
-    "registry.gate_challenger": "mlops_tasks.registry.tasks:gate_challenger_task",
-    "registry.collect_features": "mlops_tasks.registry.tasks:collect_features_task",
-    "serving.deploy": "mlops_tasks.serving.tasks:deploy_model_task",
-    "serving.score_newest_date": "mlops_tasks.serving.tasks:score_newest_date_task",
-    "monitoring.check_drift": "mlops_tasks.monitoring.tasks:check_drift_task",
-    "experiments.compare_models": "mlops_tasks.experiments.tasks:compare_models_task",
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_STATE = ("MLOPS_STATE_URL", "PGPASSWORD")
+_ALERTS = (*_STATE, "MLOPS_ALERTS__WEBHOOK_URL", *_PROXIES)
+_STUDIES = (*_STATE, "MLOPS_TUNING__STORAGE_URL")
+_REGISTRY = (
+    *("MLOPS_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    "MLFLOW_TRACKING_TOKEN",
+)
+_SERVING = (*_STATE, *_REGISTRY, "MLOPS_SCORING_TOKEN")
+_SIGNING = ("MLOPS_SIGNING_KEY",)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the chain.
+
+    Attributes
+    ----------
+    function
+        `module:function`; it takes keyword arguments and returns a dict, both plain JSON.
+    secrets
+        Names of the environment variables with secrets that its process is given, where they are set; it is given no
+        other (`secret_variables.py` says what a secret is).
+    reads_sources
+        It is given those too that `data.sources` names.
+    """
+
+    function: str
+    secrets: tuple[str, ...] = ()
+    reads_sources: bool = False
+
+
+STAGES: Mapping[str, Stage] = {
+    "data.read_source": Stage("mlops_tasks.data.tasks:read_source_task", _ALERTS, reads_sources=True),
+    "data.validate_bars": Stage("mlops_tasks.data.tasks:validate_bars_task", _ALERTS),
+    "data.version_snapshot": Stage("mlops_tasks.data.tasks:version_snapshot_task"),
+    "data.compare_vintages": Stage("mlops_tasks.data.tasks:compare_vintages_task", _ALERTS),
+    "data.write_qlib_store": Stage("mlops_tasks.data.tasks:write_qlib_store_task"),
+    "data.publish_vintage": Stage("mlops_tasks.data.tasks:publish_vintage_task", _ALERTS),
+    "features.compute": Stage("mlops_tasks.features.tasks:compute_features_task"),
+    "training.plan": Stage("mlops_tasks.training.tasks:plan_run_task"),
+    "training.certify": Stage("mlops_tasks.training.tasks:certify_learning_data_task", _ALERTS),
+    "training.train": Stage("mlops_tasks.training.tasks:train_model_task", (*_STATE, *_SIGNING)),
+    "tuning.plan": Stage("mlops_tasks.tuning.tasks:plan_search_task"),
+    "tuning.choose_algorithm": Stage("mlops_tasks.tuning.tasks:choose_algorithm_task", _STATE),
+    "tuning.create_study": Stage("mlops_tasks.tuning.tasks:create_study_task", _STUDIES),
+    "tuning.run_worker": Stage("mlops_tasks.tuning.tasks:run_worker_task", _STUDIES),
+    "tuning.finish_study": Stage("mlops_tasks.tuning.tasks:finish_study_task", _STUDIES),
+    "evaluation.evaluate": Stage("mlops_tasks.evaluation.tasks:evaluate_model_task"),
+    "registry.log_run": Stage("mlops_tasks.registry.tasks:log_run_task", _REGISTRY),
+    "registry.log_study": Stage("mlops_tasks.registry.tasks:log_study_task", _REGISTRY),
+    "registry.register_challenger": Stage("mlops_tasks.registry.tasks:register_challenger_task", _REGISTRY),
+    "registry.gate_challenger": Stage("mlops_tasks.registry.tasks:gate_challenger_task", (*_STATE, *_REGISTRY)),
+    "registry.collect_features": Stage("mlops_tasks.registry.tasks:collect_features_task", _REGISTRY),
+    "serving.deploy": Stage("mlops_tasks.serving.tasks:deploy_model_task", _SERVING),
+    "serving.score_newest_date": Stage("mlops_tasks.serving.tasks:score_newest_date_task", _SERVING),
+    "monitoring.check_drift": Stage("mlops_tasks.monitoring.tasks:check_drift_task", (*_STATE, *_REGISTRY)),
+    "experiments.compare_models": Stage("mlops_tasks.experiments.tasks:compare_models_task", (*_STATE, *_REGISTRY)),
 }
-"""Stage name to function. A stage takes keyword arguments and returns a dict, both plain JSON."""
+"""The stages that DAGs name."""
+
+INNER_STAGES: Mapping[str, Stage] = {
+    stage.function: stage
+    for stage in (
+        Stage("mlops_tasks.training.fit:fit_stage"),  # models of any class are fitted there
+        Stage("mlops_tasks.experiments.cross_validation:cross_validate_task", _STATE),
+    )
+}
+"""What the library itself starts beside the chain, by its function."""
 
 HEAVY_POOL, TRAINING_POOL = "heavy", "training"
 """Airflow pools, which `make up` creates (`stack/environment.py`): of the stages that use several cores, and of those
@@ -86,6 +131,8 @@ def run_stage(
     ------
     StageTimeoutError, StageError
         The stage ran too long, or ended with an error.
+    ConfigError
+        The settings, which say what secrets it is given, cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="mlops_stage_") as folder:
         result = Path(folder, "result.json")
@@ -101,7 +148,7 @@ def run_stage(
             bufsize=1,
             start_new_session=True,
             # Sets are iterated in the same order every time, or Qlib's backtest would sum in another one.
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"},
+            env={**stage_environment(stage, load_settings()), "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"},
         )
         expired = threading.Event()
 
@@ -134,6 +181,19 @@ def run_stage(
         return content
 
 
+def stage_environment(stage: str, settings: Settings) -> dict[str, str]:
+    """The environment of a stage's process: this process's, with no secret but those that the stage is given.
+
+    A user's own `module:function` is given what `stage_secrets` of the settings says; none is given what this process
+    does not have.
+    """
+    sources = [each.dsn_variable for each in settings.data.sources.values() if isinstance(each, PostgresqlSource)]
+    known = STAGES.get(stage) or INNER_STAGES.get(stage) or Stage(stage)
+    given = (*known.secrets, *settings.stage_secrets.get(stage, ()), *(sources if known.reads_sources else ()))
+    secret = {*sources, *(name for names in settings.stage_secrets.values() for name in names)}
+    return without_secrets(os.environ, given, also_secret=secret)
+
+
 def end_group(child: subprocess.Popen[str]) -> None:
     """Kill the child and all that it started; harmless when they are gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -160,7 +220,7 @@ def stage_function(stage: str) -> Callable[..., dict[str, Any]]:
     StageError
         The name is neither.
     """
-    target = STAGES.get(stage, stage)
+    target = STAGES[stage].function if stage in STAGES else stage
     module, separator, name = target.partition(":")
     if not separator:
         raise StageError(f"unknown stage {stage!r}; known: {', '.join(STAGES)}, or module:function")

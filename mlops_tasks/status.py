@@ -100,7 +100,7 @@ def _certificate(settings: Settings) -> dict[str, Any] | None:
 def _candidates(settings: Settings) -> list[dict[str, Any]]:
     rows = []
     for key in _newest_trainings(settings):
-        folder = settings.training_dir / key
+        folder = settings.training_folder(key)
         metrics = {
             **read_json(folder / "metrics.json"),
             **read_json(folder / "evaluation" / "evaluation.json")["metrics"],

@@ -9,11 +9,11 @@ from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 from mlops_tasks.kernels import cache_folder
+from mlops_tasks.private import be_private
 from tests import heavy
 
 TESTS = Path(__file__).parent
 
-from mlops_tasks.private import be_private
 
 # The same examples in every run; `--hypothesis-profile=default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

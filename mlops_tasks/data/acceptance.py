@@ -11,6 +11,7 @@ from mlops_tasks.data.policy import Reason, Verdict, judge
 from mlops_tasks.data.snapshots import checkout_vintage
 from mlops_tasks.data.vintages import current_version
 from mlops_tasks.errors import StoreError
+from mlops_tasks.files import plain_name
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def assess(settings: Settings, data_version: str) -> Acceptance:
     StoreError
         The vintage is not on disk.
     """
+    plain_name(data_version, "data version")
     old = current_version(settings)
     if old is None or old == data_version:
         return Acceptance(data_version, None, Verdict.of([]))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_version, load_vintage
 from mlops_tasks.errors import StoreError
-from mlops_tasks.files import folder_lock, read_json, write_json
+from mlops_tasks.files import folder_lock, plain_name, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def approve(settings: Settings, data_version: str, reason: str, by: str | None =
 
 def find_approval(settings: Settings, old: str, new: str) -> Approval | None:
     """The newest approval of a pair, or None."""
-    found = approvals(settings, f"{old}_{new}")
+    found = approvals(settings, "_".join(plain_name(version, "data version") for version in (old, new)))
     return found[-1] if found else None
 
 

@@ -27,7 +27,7 @@ from mlops_tasks.data.comparison import Part, Rows, cells_of, compare_part, no_c
 from mlops_tasks.data.diff_summary import Ends, Frames, summarise
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import Vintage, day_numbers, load_vintage, own_spans
-from mlops_tasks.files import folder_lock, new_folder, read_json, write_json
+from mlops_tasks.files import folder_lock, new_folder, plain_name, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,9 @@ def diff_vintages(settings: Settings, old_version: str, new_version: str) -> Vin
 
 def diff_path(settings: Settings, old_version: str, new_version: str) -> Path:
     """The folder of a diff."""
-    return settings.data_dir / "diffs" / f"{old_version}_{new_version}"
+    return (
+        settings.data_dir / "diffs" / "_".join(plain_name(each, "data version") for each in (old_version, new_version))
+    )
 
 
 def read_diff(settings: Settings, old_version: str, new_version: str) -> dict[str, Any] | None:

@@ -8,12 +8,11 @@ from typing import Any
 import pandas as pd
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
-from mlops_tasks.config import Settings
+from mlops_tasks.config import SYNTHETIC, Settings
 from mlops_tasks.data.diff import VintageDiff, diff_bars, diff_vintages
 from mlops_tasks.data.policy import judge
 from mlops_tasks.data.snapshots import checkout_vintage, pointer_path
 from mlops_tasks.data.sources import read_source
-from mlops_tasks.data.sources.reader import SYNTHETIC
 from mlops_tasks.data.vintage_files import MANIFEST
 from mlops_tasks.data.vintages import canonical_bars, current_version, is_complete, vintage_path
 from mlops_tasks.errors import SourceError, StoreError
@@ -95,7 +94,9 @@ def _bars(settings: Settings, text: str) -> pd.DataFrame:
         raise StoreError(
             f"{text}: no such data version, source, file or folder; `python -m mlops_tasks vintages` lists the versions"
         )
-    frame = read_source(settings, text, None).frame
+    # Who stands at the shell chooses the source, as with `make up`.
+    chosen = settings.model_copy(update={"data": settings.data.model_copy(update={"source": text})})
+    frame = read_source(chosen, text, None).frame
     keyed = frame[frame[INSTRUMENT].notna() & frame[DATETIME].notna()].drop_duplicates([INSTRUMENT, DATETIME])
     if keyed.empty:
         raise SourceError(f"{text}: no row has an instrument and a date; correct the file")

@@ -27,7 +27,7 @@ from mlops_tasks.data.diff import read_diff
 from mlops_tasks.data.qlib_files import CALENDAR_FILE, UNIVERSE_FILE, add_bars, has_vwap, stores_vwap
 from mlops_tasks.data.vintages import Vintage, current_version, is_complete, load_vintage, vintage_path
 from mlops_tasks.errors import StoreError
-from mlops_tasks.files import folder_lock, new_folder
+from mlops_tasks.files import folder_lock, new_folder, plain_name
 from mlops_tasks.verified import verified_files
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _reading: list[IO[str]] = []
 
 def qlib_store_path(settings: Settings, data_version: str) -> Path:
     """The folder of the store that belongs to a data version."""
-    return settings.data_dir / "qlib" / data_version
+    return settings.data_dir / "qlib" / plain_name(data_version, "data version")
 
 
 def write_qlib_store(settings: Settings, vintage: Vintage) -> Path:

@@ -26,7 +26,7 @@ from mlops_tasks.data.sources.membership import format_membership, read_membersh
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE
 from mlops_tasks.data.validation import Validation
 from mlops_tasks.errors import StoreError
-from mlops_tasks.files import new_folder, read_json, write_json, write_text
+from mlops_tasks.files import new_folder, plain_name, read_json, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -101,12 +101,12 @@ def staging_id(parsed: ParsedBars) -> str:
 
 def staging_path(settings: Settings, staging: str) -> Path:
     """The folder of a sync's parsed rows."""
-    return settings.data_dir / "staging" / staging
+    return settings.data_dir / "staging" / plain_name(staging, "staging")
 
 
 def quarantine_path(settings: Settings, staging: str) -> Path:
     """The folder of a sync's rejected rows and report."""
-    return settings.data_dir / "quarantine" / staging
+    return settings.data_dir / "quarantine" / plain_name(staging, "staging")
 
 
 def write_staging(settings: Settings, parsed: ParsedBars) -> str:

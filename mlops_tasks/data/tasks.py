@@ -19,7 +19,7 @@ from mlops_tasks.data.snapshots import checkout_vintage, is_kept, pin_vintage
 from mlops_tasks.data.sources import ParsedBars, read_source
 from mlops_tasks.data.validation import Rules, Validation, check_vintage, load_rules, validate
 from mlops_tasks.data.vintages import canonical_bars, current_version, load_vintage, publish, write_vintage
-from mlops_tasks.errors import StoreError, VintageRejectedError
+from mlops_tasks.errors import StoreError, VintageRejectedError, excerpt
 from mlops_tasks.files import folder_lock
 from mlops_tasks.state.alerts import raise_alert
 from mlops_tasks.state.history import record_publication
@@ -169,7 +169,7 @@ def _approve(settings: Settings, data_version: str, meant: str, reason: str, by:
     """Record a person's approval of the vintage at hand, once."""
     old = current_version(settings)
     if meant != data_version:
-        log.warning("the approval is of %s, and this vintage is %s: it does not count", meant, data_version)
+        log.warning("the approval is of %s, and this vintage is %s: it does not count", excerpt(meant), data_version)
     elif old not in (None, data_version) and find_approval(settings, str(old), data_version) is None:
         approve(settings, data_version, reason, by)
 

@@ -31,7 +31,7 @@ from mlops_tasks.data.sources.membership import (
 )
 from mlops_tasks.data.vintage_files import BARS, INSTRUMENTS, MANIFEST, UNIVERSE, VintageFiles, seal, version_of
 from mlops_tasks.errors import DamagedFileError, StoreError
-from mlops_tasks.files import new_folder, read_json, write_json, write_text
+from mlops_tasks.files import new_folder, plain_name, read_json, write_json, write_text
 from mlops_tasks.verified import verified_files
 
 log = logging.getLogger(__name__)
@@ -208,7 +208,7 @@ def write_vintage(
 
 def vintage_path(settings: Settings, data_version: str) -> Path:
     """The folder of a data version."""
-    return settings.data_dir / "vintages" / data_version
+    return settings.data_dir / "vintages" / plain_name(data_version, "data version")
 
 
 def is_complete(path: Path) -> bool:

@@ -24,7 +24,7 @@ def evaluate_model_task(*, training_key: str) -> dict[str, Any]:
         The training, its vintage or its Qlib store is missing or incomplete.
     """
     settings = load_settings()
-    training = settings.training_dir / training_key
+    training = settings.training_folder(training_key)
     target = training / "evaluation"
     if (target / EVALUATION).is_file():
         log.info("%s: already evaluated", training_key)

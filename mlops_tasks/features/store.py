@@ -27,7 +27,7 @@ from mlops_tasks.features.computation import Base, Computation
 from mlops_tasks.features.partitions import Partition, is_intact, write_partition
 from mlops_tasks.features.reading import Order, Selection, read_frame, read_newest, read_table
 from mlops_tasks.features.sets import FeatureSet, find_feature_set, stored_feature_set
-from mlops_tasks.files import digest_of, folder_lock, new_folder, read_json, write_json
+from mlops_tasks.files import digest_of, folder_lock, new_folder, plain_name, read_json, write_json
 from mlops_tasks.verified import verified_files
 
 log = logging.getLogger(__name__)
@@ -403,10 +403,10 @@ class FeatureStore:
 
     def _pointer(self, data_version: str, feature_set: str) -> Path:
         """Versions are shared by vintages with equal bars, so a manifest cannot name them all."""
-        return self.root / POINTERS / f"{data_version}.{feature_set}.json"
+        return self.root / POINTERS / plain_name(f"{data_version}.{feature_set}.json", "data version and feature set")
 
     def _manifest(self, feature_version: str) -> Path:
-        return self.root / feature_version / MANIFEST
+        return self.root / plain_name(feature_version, "feature version") / MANIFEST
 
     def _file(self, partition: Partition) -> Path:
         return self.partitions / f"{partition.digest}.parquet"

@@ -11,7 +11,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError
-from mlops_tasks.files import digest_of, folder_lock, read_json
+from mlops_tasks.files import digest_of, folder_lock, plain_name, read_json
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect, experiment_id, quoted, registry_errors
 from mlops_tasks.registry.runs import FINISHED
 from mlops_tasks.registry.training_record import finite
@@ -35,7 +35,7 @@ def log_study(settings: Settings, study: str) -> str:
     RegistryError
         The study has no report yet, or MLflow refuses.
     """
-    folder = settings.tuning_dir / study
+    folder = settings.tuning_dir / plain_name(study, "study")
     if not (folder / REPORT).is_file():
         raise RegistryError(f"{folder / REPORT} is missing; run the stage tuning.finish_study for this study first")
     report = read_json(folder / REPORT)

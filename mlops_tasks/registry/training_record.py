@@ -46,7 +46,7 @@ class TrainingRecord:
         RegistryError
             The training or its evaluation is not there; names the file.
         """
-        folder = settings.training_dir / training_key
+        folder = settings.training_folder(training_key)
         metrics = _read(folder / "metrics.json", "training.train")
         fit = metrics.get("fit") or {}
         return cls(

@@ -20,7 +20,7 @@ WARNED_OF = ("overfitting", "underfitting")
 
 def predictions_of(settings: Settings, training_key: str, segment: str) -> pd.DataFrame:
     """Score and label of a training's segment valid or test, MultiIndex (datetime, instrument)."""
-    path = settings.training_dir / training_key / "predictions.parquet"
+    path = settings.training_folder(training_key) / "predictions.parquet"
     frame = pd.read_parquet(path, filters=[(SEGMENT, "==", segment)])
     return frame.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]].sort_index()
 
@@ -49,7 +49,7 @@ def search_evidence_of(settings: Settings, training_key: str, studies: Sequence[
 
 def fit_warning_of(settings: Settings, training_key: str) -> str | None:
     """What speaks against how a training went, in words and numbers; None: nothing does, or nothing is known."""
-    path = settings.training_dir / training_key / "metrics.json"
+    path = settings.training_folder(training_key) / "metrics.json"
     fit = (read_json(path).get("fit") or {}) if path.is_file() else {}
     return str(fit["explanation"]) if fit.get("verdict") in WARNED_OF else None
 
@@ -59,7 +59,7 @@ def seed_noise_of(settings: Settings, training_key: str) -> SeedBand | None:
 
     None where fewer than two seeds were trained, or the training's folder is gone: the registry keeps the model alone.
     """
-    folder = settings.training_dir / training_key
+    folder = settings.training_folder(training_key)
     found = latest_seed_noise(settings, configuration_key(read_plan(folder))) if folder.is_dir() else None
     values = {} if found is None else found.result.get(GATED_METRIC, {})
     return seed_band(list(values.values())) if len(values) > 1 else None

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import psutil
 
-from mlops_tasks.config import PostgresqlSource, Settings, SourceSpec, TableSource
+from mlops_tasks.config import SYNTHETIC, PostgresqlSource, Settings, SourceSpec, TableSource
 from mlops_tasks.data.vintages import current_version, load_vintage
 from mlops_tasks.errors import StackError, StoreError
 from mlops_tasks.features.sets import check_feature_sets, feature_set_names
@@ -20,7 +20,6 @@ from mlops_tasks.private import is_foreign, mode_of, open_to_others
 from mlops_tasks.stack import keeper, ports
 from mlops_tasks.stack.credentials import read_credentials
 from mlops_tasks.stack.health import unhealthy
-from mlops_tasks.stack.overlay import SYNTHETIC
 
 LEAST_DISK_BYTES = 5 * 2**30
 LEAST_MEMORY_BYTES = 3 * 2**30

@@ -8,11 +8,10 @@ from typing import Any
 
 import yaml
 
-from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.config import SYNTHETIC, Settings, load_settings
 from mlops_tasks.errors import ConfigError, SourceNotFoundError
 from mlops_tasks.files import write_text
 
-SYNTHETIC = "synthetic"
 _HEADER = "# Written by `make up` from SOURCE, UNIVERSE, TRAIN, VALID and TEST; other keys may be added by hand.\n"
 
 

@@ -95,8 +95,10 @@ def engine(url: str) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigError(f"state_url {url!r} is no database address: {error}; e.g. sqlite:///path/state.db") from None
+    except ArgumentError:
+        # SQLAlchemy's words quote the address, which may hold a password.
+        withheld = url if url.startswith("withheld") else "no database address"
+        raise ConfigError(f"state_url: {withheld}; e.g. sqlite:///path/state.db") from None
     if parsed.get_backend_name() != "sqlite":
         return create_engine(parsed, poolclass=NullPool)
     made = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": _BUSY_TIMEOUT_S})

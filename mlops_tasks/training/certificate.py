@@ -13,7 +13,7 @@ from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.errors import LeakError
 from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import digest_of, read_json, write_json
+from mlops_tasks.files import digest_of, plain_name, read_json, write_json
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
 from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
 from mlops_tasks.training.leaks.known import cut_days
@@ -167,7 +167,7 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
 
 def certificate_path(settings: Settings, key: str) -> Path:
     """Where a certificate is, or would be."""
-    return settings.home / "certificates" / f"{key}.json"
+    return settings.home / "certificates" / f"{plain_name(key, 'certificate key')}.json"
 
 
 def find_certificate(settings: Settings, key: str) -> Certificate | None:
@@ -184,7 +184,7 @@ def record_certificate(training: Path, key: str) -> None:
 
 def certificate_of(settings: Settings, training_key: str) -> Certificate | None:
     """The certificate that a training was made under; None where there is none."""
-    record = settings.training_dir / training_key / RECORD
+    record = settings.training_folder(training_key) / RECORD
     return find_certificate(settings, read_json(record)["key"]) if record.is_file() else None
 
 

@@ -75,8 +75,10 @@ def _backend(name: str, address: str) -> str:
         return "sqlite"
     try:
         backend = make_url(address).get_backend_name()
-    except ArgumentError as error:
-        raise ConfigError(f"{name} is no database address: {error}; e.g. sqlite:////path/studies.db") from None
+    except ArgumentError:
+        # SQLAlchemy's words quote the address, which may hold a password.
+        withheld = address if address.startswith("withheld") else "no database address"
+        raise ConfigError(f"{name}: {withheld}; e.g. sqlite:////path/studies.db") from None
     if backend not in ("sqlite", "postgresql"):
         raise ConfigError(f"{name}: studies are kept in SQLite or PostgreSQL, not in {backend}")
     return backend

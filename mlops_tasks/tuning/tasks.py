@@ -81,7 +81,7 @@ def choose_algorithm_task(*, plan: dict[str, Any], features: dict[str, Any], sea
     found = select_algorithm(profile, {name: model_zoo(settings)[name] for name in models}, constraints)
     best = found.ranking[0]
     content = {"profile": profile.to_json(), "recommendation": found.to_json()}
-    write_json(settings.tuning_dir / "recommendations" / f"{plan['data_version']}.json", content)
+    write_json(settings.tuning_dir / "recommendations" / f"{run_plan.data_version}.json", content)
     log.info("%s", found.summary)
     for reason in best.reasons:
         log.info("%s: %s", best.model, reason)

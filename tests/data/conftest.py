@@ -17,9 +17,10 @@ def no_suite_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty MLOPS_HOME that the stages will find."""
+    """An empty MLOPS_HOME that the stages will find; sources may lie beside it."""
     folder = tmp_path / "home"
     monkeypatch.setenv("MLOPS_HOME", str(folder))
+    monkeypatch.setenv("MLOPS_DATA__ALLOWED_FOLDERS", str(tmp_path))
     return folder
 
 

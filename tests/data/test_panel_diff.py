@@ -18,8 +18,9 @@ from tests.benchmarks.panels import PANELS
 
 def bars(name: str, home: Path) -> pd.DataFrame:
     """Canonical bars of a panel, as they are."""
-    settings = Settings(home=home, data=DataSettings())
-    return canonical_bars(read_source(settings, str(PANELS / name / "panel.parquet"), None).frame)
+    path = str(PANELS / name / "panel.parquet")
+    settings = Settings(home=home, data=DataSettings(source=path))
+    return canonical_bars(read_source(settings, path, None).frame)
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +113,9 @@ def test_a_rebased_float32_panel_is_readjusted_and_not_restated(tmp_path: Path) 
     rebased.loc[some, [*PRICES, FACTOR]] *= np.float32(0.9731)
     frames = []
     for name, frame in (("old", panel), ("new", rebased)):
-        frame.to_parquet(tmp_path / f"{name}.parquet")
-        parsed = read_source(Settings(home=tmp_path), str(tmp_path / f"{name}.parquet"), None)
+        path = str(tmp_path / f"{name}.parquet")
+        frame.to_parquet(path)
+        parsed = read_source(Settings(home=tmp_path, data=DataSettings(source=path)), path, None)
         frames.append(canonical_bars(parsed.frame))
     summary = diff_bars(*frames).summary()
     found = {kind: info["instruments"] for kind, info in summary["changes"].items() if info["cells"]}

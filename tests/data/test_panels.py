@@ -115,7 +115,8 @@ LISTED = [
 
 @lru_cache(maxsize=1)
 def judged(path: Path) -> Validation:
-    settings = Settings(home=Path("nowhere"), data=DataSettings(prices="raw" if path == INDICES else "adjusted"))
+    data = DataSettings(source=str(path), prices="raw" if path == INDICES else "adjusted")
+    settings = Settings(home=Path("nowhere"), data=data)
     return validate(read_source(settings, str(path), None).frame, RULES)
 
 
@@ -168,6 +169,6 @@ def test_what_the_notes_list_is_found(path: Path, rule: str, instrument: str | N
 def test_float32_prices_come_back_exactly(path: Path, tmp_path: Path) -> None:
     """Raw times factor, cast to float32, is the source's adjusted price to the last bit."""
     source = pd.read_parquet(path)
-    frame = read_source(Settings(home=tmp_path), str(path), None).frame
+    frame = read_source(Settings(home=tmp_path, data=DataSettings(source=str(path))), str(path), None).frame
     for name in PRICES:
         np.testing.assert_array_equal((frame[name] * frame["factor"]).to_numpy(dtype="float32"), source[name])

@@ -33,7 +33,7 @@ from tests.data.market import make_bars, save
 
 def vintage_of(folder: Path, bars: pd.DataFrame, universe: str | None = None) -> Vintage:
     """A vintage of vendor bars, with a membership file's text if there is one."""
-    settings = Settings(home=folder / "home")
+    settings = Settings(home=folder / "home", data=DataSettings(allowed_folders=(str(folder),)))
     path = save(bars, folder / "source" / "bars.parquet")
     members = folder / "members.txt"
     if universe is not None:
@@ -45,7 +45,7 @@ def vintage_of(folder: Path, bars: pd.DataFrame, universe: str | None = None) ->
 
 def version_in(folder: Path) -> str:
     """The data version of a source folder, nothing written."""
-    frame = read_source(Settings(home=folder, data=DataSettings()), str(folder), None).frame
+    frame = read_source(Settings(home=folder, data=DataSettings(source=str(folder))), str(folder), None).frame
     return version_of(digest_years(canonical_bars(frame)), "all")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, FACTOR, HIGH, INSTRUMENT, LOW, VWAP
-from mlops_tasks.config import Settings
+from mlops_tasks.config import DataSettings, Settings
 from mlops_tasks.data.qlib_store import init_qlib
 from mlops_tasks.data.sources import read_source
 from mlops_tasks.data.vintages import Vintage, canonical_bars
@@ -99,7 +99,7 @@ def real_bars(home: Path, panel: str, instruments: int) -> pd.DataFrame:
     path = PANELS / panel / "panel.parquet"
     if not is_at_hand(panel):
         return awkward_bars(seed=7, instruments=instruments or 60, days=900)
-    bars = canonical_bars(read_source(Settings(home=home), str(path), None).frame)
+    bars = canonical_bars(read_source(Settings(home=home, data=DataSettings(source=str(path))), str(path), None).frame)
     names = bars[INSTRUMENT].unique()
     kept = names[:: len(names) // instruments][:instruments] if instruments else names
     bars[VWAP] = (bars[HIGH] + bars[LOW] + bars[CLOSE]) / 3

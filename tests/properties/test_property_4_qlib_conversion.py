@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT, KEY, VWAP
-from mlops_tasks.config import Settings
+from mlops_tasks.config import DataSettings, Settings
 from mlops_tasks.data.diff import diff_vintages
 from mlops_tasks.data.qlib_data_provider import QlibDataProvider
 from mlops_tasks.data.qlib_store import init_qlib, prune_stores, qlib_store_path, write_qlib_store
@@ -131,7 +131,7 @@ def test_repeated_rows_are_rejected_and_counted_and_order_does_not_matter(
     delivered = pd.concat([bars, twice]).sample(frac=1, random_state=seed, ignore_index=True)
     for part in range(parts):
         save(delivered.iloc[part::parts], folder / "source" / f"{part}{suffix}")
-    settings = Settings(home=folder / "home")
+    settings = Settings(home=folder / "home", data=DataSettings(source=str(folder / "source")))
     parsed = read_source(settings, str(folder / "source"), None)
     found = validate(parsed.frame, load_rules(settings))
     assert (found.received, found.quarantined) == (120 + len(repeated), 2 * len(repeated))

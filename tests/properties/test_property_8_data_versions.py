@@ -64,7 +64,8 @@ def test_equal_content_is_an_equal_version(
             rows.to_csv(path, index=False)
     lines = [f"{name}\t{a.date()}\t{b.date()}\n" for name, a, b in spells.itertuples(index=False)]
     (folder / "members.txt").write_text("".join([*lines[::-1], *lines[:1]]))
-    settings = Settings(home=folder, data=DataSettings(prices="raw"))
+    data = DataSettings(prices="raw", allowed_folders=(str(folder),))
+    settings = Settings(home=folder, data=data)
     parsed = read_source(settings, str(folder / "source"), str(folder / "members.txt"))
     assert version(folder / "parsed", parsed.frame, parsed.universe) == version(folder / "itself", bars, spells)
 

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_tasks.errors import excerpt
+
 BadCells = dict[int, str]
 """Row position to the message about its cell."""
 
@@ -21,7 +23,12 @@ _NULL_WORDS = ("", "nan", "na", "n/a", "null", "none", "nat")
 _ISO_DAY = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]\d{1,2}:\d{2}.*)?")
 _COMPACT_DAY = re.compile(r"(\d{4})(\d{2})(\d{2})")
 _FIRST_YEAR, _LAST_YEAR = 1900, 2199
-_UNUSABLE_IN_A_NAME = re.compile(r"[/\\\s\x00]|^\.")
+_UNUSABLE_IN_A_NAME = re.compile(r"[/\\\s]|^\.")
+_LONGEST_NAME = 64
+_NO_INSTRUMENT = (
+    "holds a slash, a blank, a leading dot or what does not print, or is longer than "
+    f"{_LONGEST_NAME} characters, which no instrument may"
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def parse_days(name: str, column: pa.ChunkedArray) -> ParsedColumn:
     if pa.types.is_date(kind):
         return _plausible(name, _to_days(column.cast(pa.date32(), safe=False)))
     parsed, bad = _map_distinct(
-        _words(column), _day_of, lambda text: f"{name}={_short(text)} is not a date (YYYY-MM-DD)"
+        _words(column), _day_of, lambda text: f"{name}={excerpt(text)} is not a date (YYYY-MM-DD)"
     )
     days = np.array([np.datetime64("NaT") if d is None else np.datetime64(d) for d in parsed.distinct], "datetime64[D]")
     return ParsedColumn(days[parsed.codes].astype("datetime64[ns]"), bad)
@@ -74,15 +81,17 @@ def parse_instruments(name: str, column: pa.ChunkedArray) -> ParsedColumn:
     """Object array of names, blanks around them stripped; None where the cell is empty or no usable name."""
     words = pc.utf8_trim_whitespace(_decoded(column).cast(pa.string()))
 
-    def usable(text: str) -> str | None:
-        return None if _UNUSABLE_IN_A_NAME.search(text) else text
-
     parsed, bad = _map_distinct(
         pc.if_else(pc.equal(words, ""), pa.scalar(None, pa.string()), words),
-        usable,
-        lambda text: f"{name}={_short(text)} holds a slash, a blank or a leading dot, which no instrument may",
+        lambda text: text if is_instrument(text) else None,
+        lambda text: f"{name}={excerpt(text)} {_NO_INSTRUMENT}",
     )
     return ParsedColumn(np.array(parsed.distinct, dtype=object)[parsed.codes], bad)
+
+
+def is_instrument(text: str) -> bool:
+    """Whether it may name an instrument: names are shown in messages and used in file names."""
+    return bool(text) and len(text) <= _LONGEST_NAME and text.isprintable() and not _UNUSABLE_IN_A_NAME.search(text)
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ def _numbers_of_text(name: str, words: pa.ChunkedArray) -> tuple[Any, BadCells]:
             continue
         value = _number_of(text)
         if value is None:
-            bad[row] = f"{name}={_short(text)} is not a number"
+            bad[row] = f"{name}={excerpt(text)} is not a number"
         else:
             values[row] = value
     return values, bad
@@ -179,7 +188,3 @@ def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import tenacity
 
 from mlops_tasks.config import DownloadSettings
-from mlops_tasks.errors import MlopsError, StoreError
+from mlops_tasks.errors import MlopsError, StoreError, excerpt
 from mlops_tasks.files import new_file
 
 log = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ class _Progress:
             raise outcome
         self.given_up += _may_pass(outcome)
         kind = "" if isinstance(outcome, MlopsError) else f"{type(outcome).__name__}: "
-        self.failed[instrument] = kind + " ".join(str(outcome).split())[:300]
+        self.failed[instrument] = kind + excerpt(" ".join(str(outcome).split()), limit=300)[1:-1]
         log.warning("%s: %s: not fetched: %s", self.label, instrument, self.failed[instrument])
 
     def log(self) -> None:

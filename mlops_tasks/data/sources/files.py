@@ -1,19 +1,22 @@
 """A parquet or CSV file, or a folder of them, as a source."""
 
 import logging
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
 from mlops_tasks.config import Settings, TableSource
+from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.sources.parsed import SOURCE_FILE, ParsedBars, RawFile
-from mlops_tasks.data.sources.tables import named_columns, read_table, to_raw, unreadable
+from mlops_tasks.data.sources.tables import CSV_SUFFIXES, named_columns, read_table, to_raw, unreadable
 from mlops_tasks.errors import SourceError, SourceNotFoundError
-from mlops_tasks.files import digest_of_file
+from mlops_tasks.files import digest_of_open_file
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".parquet", ".pq", ".csv", ".csv.gz")
+SUFFIXES = (".parquet", ".pq", *CSV_SUFFIXES)
 
 
 class FileSource:
@@ -22,7 +25,7 @@ class FileSource:
     Parameters
     ----------
     settings
-        `data.prices` says what prices beside a factor are, unless `spec` does.
+        `data.prices` says what prices beside a factor are, unless `spec` does; they say which files may be read.
     name
         Of the source: its name in `data.sources`, or the path itself.
     spec
@@ -31,7 +34,8 @@ class FileSource:
 
     def __init__(self, settings: Settings, name: str, spec: TableSource) -> None:
         self.name = name
-        self._path = Path(spec.path).expanduser()
+        self._path = spec.path
+        self._allowed = AllowedFiles.of(settings)
         self._aliases = named_columns(name, spec.columns)
         self._prices = spec.prices or settings.data.prices
 
@@ -43,18 +47,23 @@ class FileSource:
         SourceNotFoundError, SourceError
             Names the file, the column or line, the rule and the remedy.
         """
-        readings = [self._read_file(path) for path in source_files(self._path)]
+        readings = [self._read_file(path) for path in source_files(self._allowed.check(self._path))]
         frame = _concatenated([frame for frame, _ in readings])
         log.info("%s: %s rows in %s files", self.name, len(frame), len(readings))
         return ParsedBars(to_raw(frame, self._prices), self.name, raw=tuple(raw for _, raw in readings))
 
     def _read_file(self, path: Path) -> tuple[pd.DataFrame, RawFile]:
         try:
-            before, digest = _state(path), digest_of_file(path)
+            with self._allowed.open(path) as file:
+                before, digest = _state(file), digest_of_open_file(file)
+                file.seek(0)
+                frame = read_table(file, path, self._aliases)
+                changed = _state(file) != before
+        except SourceError:
+            raise
         except OSError as error:
-            raise unreadable(path, error) from error
-        frame = read_table(path, self._aliases)
-        if _state(path) != before:
+            raise unreadable(path, error) from None
+        if changed:
             raise SourceError(f"{path}: rule readable_file: it changed while it was read; run again once it is whole")
         return frame, RawFile(str(path), digest, len(frame))
 
@@ -79,9 +88,8 @@ def source_files(source: Path) -> list[Path]:
         )
     inside = [p for p in sorted(source.rglob("*")) if p.is_file() and not _is_hidden(p.relative_to(source))]
     files = [p for p in inside if p.name.lower().endswith(SUFFIXES)]
-    others = [p.name for p in inside if p not in files]
-    if others:
-        log.info("%s: files ignored: %s", source, ", ".join(others))
+    if len(inside) > len(files):
+        log.info("%s: %s files of other kinds are ignored", source, len(inside) - len(files))
     if not files:
         raise SourceNotFoundError(
             f"{source}: rule source_exists: the folder holds no {', '.join(SUFFIXES)} file; "
@@ -94,8 +102,8 @@ def _is_hidden(relative: Path) -> bool:
     return any(part.startswith((".", "_")) for part in relative.parts)
 
 
-def _state(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _state(file: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
 
 

@@ -1,10 +1,18 @@
-"""Point-in-time membership of a universe, in Qlib's format: instrument, first day, last day, tab separated."""
+"""Point-in-time membership of a universe, in Qlib's format: instrument, first day, last day, tab separated.
 
+No message quotes a line: a file that somebody named as a universe may be anything.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from mlops_tasks.columns import INSTRUMENT
+from mlops_tasks.data.sources.allowed import AllowedFiles
+from mlops_tasks.data.sources.cells import is_instrument
+from mlops_tasks.data.sources.unreadable import reason_of
 from mlops_tasks.errors import SourceError, SourceNotFoundError
 
 FIRST_DATE = "first_date"
@@ -14,22 +22,49 @@ MEMBERSHIP_COLUMNS = (INSTRUMENT, FIRST_DATE, LAST_DATE)
 _REMEDY = "write one line a membership spell: instrument, first day, last day (YYYY-MM-DD), tab separated"
 
 
+def read_universe(allowed: AllowedFiles, universe: str) -> pd.DataFrame:
+    """The spells of a file that a setting or a form names; as `read_membership`.
+
+    Raises
+    ------
+    SourceNotFoundError, SourceError
+        The file is missing or not allowed, or as `read_membership` says.
+    """
+    path = allowed.check(universe)
+    with _errors_named(path), allowed.open(path) as file:
+        return _parse(path, file.read())
+
+
 def read_membership(path: Path) -> pd.DataFrame:
-    """Spells as (instrument, first_date, last_date), sorted, without repeats; an instrument may have several.
+    """A file of our own stores: spells as (instrument, first_date, last_date), sorted, without repeats.
+
+    An instrument may have several.
 
     Raises
     ------
     SourceNotFoundError, SourceError
         The file is missing, empty, or a line is no spell; names the line.
     """
-    if not path.is_file():
+    with _errors_named(path):
+        return _parse(path, path.read_bytes())
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except SourceError:
+        raise
+    except FileNotFoundError:
         raise SourceNotFoundError(
             f"{path}: rule universe_exists: no such membership file; correct data.universe (UNIVERSE)"
-        )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: rule readable_file: {error}; {_REMEDY}") from error
+        raise SourceError(f"{path}: rule readable_file: {reason_of(error)}; {_REMEDY}") from None
+
+
+def _parse(path: Path, content: bytes) -> pd.DataFrame:
+    text = content.decode("utf-8-sig")
     spells = [_spell(path, number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not spells:
         raise SourceError(f"{path}: rule table_not_empty: no membership spell; {_REMEDY}")
@@ -53,16 +88,18 @@ def format_membership(spells: pd.DataFrame) -> str:
 def _spell(path: Path, number: int, line: str) -> tuple[str, pd.Timestamp, pd.Timestamp]:
     parts = line.split("\t") if "\t" in line else line.replace(",", " ").split()
     if len(parts) < len(MEMBERSHIP_COLUMNS):
-        raise SourceError(
-            f"{path}, line {number}: rule membership_spell: {line.strip()!r} has {len(parts)} fields; {_REMEDY}"
-        )
+        raise _no_spell(path, number, f"{len(parts)} fields are not three")
     name = parts[0].strip()
+    if not is_instrument(name):
+        raise _no_spell(path, number, "the first field is no instrument's name")
     try:
         first, last = (pd.Timestamp(part.strip()).normalize() for part in parts[1:3])
-    except ValueError:
-        raise SourceError(
-            f"{path}, line {number}: rule membership_spell: {line.strip()!r} holds no two dates; {_REMEDY}"
-        ) from None
+    except (ValueError, OverflowError):
+        raise _no_spell(path, number, "it holds no two dates") from None
     if pd.isna(first) or pd.isna(last) or first > last:
-        raise SourceError(f"{path}, line {number}: rule membership_spell: {first} is not before {last}; {_REMEDY}")
+        raise _no_spell(path, number, "its first day is missing or not before its last")
     return name, first, last
+
+
+def _no_spell(path: Path, number: int, why: str) -> SourceError:
+    return SourceError(f"{path}, line {number}: rule membership_spell: {why}; {_REMEDY}")

@@ -46,6 +46,10 @@ _REFUSALS = (
 """What a failed connection may be said to be: its whole message could hold parts of a mistyped password."""
 
 
+_ABOUT_VALUES = ("22", "23", "P0")
+"""Classes of SQLSTATE: a value is not what it should be, breaks a constraint, or a function raised an error."""
+
+
 class DatabaseSource:
     """Bars in a PostgreSQL database.
 
@@ -80,12 +84,12 @@ class DatabaseSource:
             names = map_columns(self._origin, _column_names(connection, self._relation()), self._aliases)
             digest = _copy(connection, self._statement(names), copied)
             try:
-                table = _read_copied(copied, list(names.values()))
-            except pa.ArrowException as error:
+                frame = parse_table(_read_copied(copied, list(names.values())), names, self._origin)
+            except pa.ArrowException:  # its words quote the row
                 raise SourceError(
-                    f"{self._origin}: rule readable_table: {' '.join(str(error).split())}; correct the text there"
-                ) from error
-        frame = not_empty(parse_table(table, names, self._origin), self._origin)
+                    f"{self._origin}: rule readable_table: the text cannot be taken apart; correct it there"
+                ) from None
+        frame = not_empty(frame, self._origin)
         log.info("%s: %s rows of %s", self.name, len(frame), self._origin)
         return ParsedBars(to_raw(frame, self._prices), self.name, raw=(RawFile(self._origin, digest, len(frame)),))
 
@@ -220,6 +224,11 @@ def _read_copied(copied: IO[bytes], columns: Sequence[str]) -> pa.Table:
 
 
 def _said(error: Any) -> str:
-    """The server's own words, in one line; they speak of the statement, never of the connection string."""
+    """The server's own words, in one line; they speak of the statement, never of the connection string.
+
+    Those about a value quote it, and a function's own may hold anything: of these the kind of error is said.
+    """
+    if error.pgcode and error.pgcode.startswith(_ABOUT_VALUES):
+        return f"{type(error).__name__} ({error.pgcode})"
     words = [error.diag.message_primary or str(error), error.diag.message_hint or ""]
     return " ".join(" ".join(words).split())

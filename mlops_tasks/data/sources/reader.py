@@ -1,19 +1,20 @@
 """From a source's name to its bars."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
-from mlops_tasks.config import PostgresqlSource, Settings, TableSource, VendorSource
+from mlops_tasks.columns import INSTRUMENT
+from mlops_tasks.config import SYNTHETIC, PostgresqlSource, Settings, TableSource, VendorSource
+from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.sources.base import BarSource
-from mlops_tasks.data.sources.membership import read_membership
+from mlops_tasks.data.sources.membership import read_universe
 from mlops_tasks.data.sources.parsed import ParsedBars
 
-SYNTHETIC = "synthetic"
 
-
-def open_source(settings: Settings, source: str) -> BarSource:
+def open_source(settings: Settings, source: str, members: Sequence[str] = ()) -> BarSource:
     """The source of that name: `synthetic`, one of `data.sources`, else a file or folder of that path.
 
-    Nothing is read yet. What only one kind of source needs is imported here, for that kind.
+    Nothing is read yet. What only one kind of source needs is imported here, for that kind. A vendor whose settings
+    name no instruments is asked for `members`.
 
     Raises
     ------
@@ -35,7 +36,8 @@ def open_source(settings: Settings, source: str) -> BarSource:
 
             return DatabaseSource(settings, source, spec)
         case VendorSource():
-            return _open_vendor(settings, source, spec)
+            asked = spec if spec.instruments else spec.model_copy(update={"instruments": tuple(members)})
+            return _open_vendor(settings, source, asked)
 
 
 def read_source(settings: Settings, source: str, universe: str | None) -> ParsedBars:
@@ -46,18 +48,19 @@ def read_source(settings: Settings, source: str, universe: str | None) -> Parsed
     settings
         What `open_source` needs.
     source
-        `synthetic`, a name of `data.sources`, or the path of a file or folder.
+        `synthetic`, a name of `data.sources`, or the path of a file or folder that the settings allow.
     universe
-        Membership file, or None: every instrument. A vendor that was given no instruments is asked for its names.
+        Membership file that they allow, or None: every instrument. A vendor that was given no instruments is asked for
+        its names.
 
     Raises
     ------
     SourceNotFoundError, SourceError, ConfigError
         Names what was read, the column or line, the rule and the remedy.
     """
-    data = settings.data.model_copy(update={"universe": universe})
-    spells = None if universe is None else read_membership(Path(universe).expanduser())
-    parsed = open_source(settings.model_copy(update={"data": data}), source).read()
+    spells = None if universe is None else read_universe(AllowedFiles.of(settings), universe)
+    members = () if spells is None else spells[INSTRUMENT].unique().tolist()
+    parsed = open_source(settings, source, members).read()
     return ParsedBars(parsed.frame, parsed.source, spells, parsed.raw, parsed.failed)
 
 

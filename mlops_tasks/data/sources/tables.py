@@ -1,9 +1,10 @@
 """Tables to parsed rows: reading files, vendor column names, raw prices."""
 
 import logging
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,13 @@ from mlops_tasks.columns import BAR_FIELDS, DATETIME, FACTOR, INSTRUMENT, PRICES
 from mlops_tasks.config import PROJECT
 from mlops_tasks.data.sources.cells import BadCells, parse_days, parse_instruments, parse_numbers
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
+from mlops_tasks.data.sources.unreadable import reason_of
 from mlops_tasks.errors import ConfigError, SourceError
 
 log = logging.getLogger(__name__)
 
 ALIASES_FILE = PROJECT / "include" / "config" / "sources.yaml"
+CSV_SUFFIXES = (".csv", ".csv.gz")
 REQUIRED = (DATETIME, INSTRUMENT, *PRICES, VOLUME)
 
 Prices = Literal["adjusted", "raw"]
@@ -48,19 +51,27 @@ def named_columns(source: str, columns: Mapping[str, str]) -> dict[str, list[str
     return aliases | {standard: [column] for standard, column in columns.items()}
 
 
-def read_table(path: Path, aliases: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def read_table(file: BinaryIO, path: Path, aliases: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """All rows of one parquet or CSV file as `PARSED_COLUMNS`, in the file's order, prices as they stand there.
 
-    Blank lines of a CSV file are no rows, but count in `source_row`.
+    Blank lines of a CSV file are no rows, but count in `source_row`. `path` tells the format and names the file.
 
     Raises
     ------
     SourceError
         The file cannot be read, lacks a required column, or has no rows.
     """
-    table, names = _read_csv(path, aliases) if _is_csv(path) else _read_parquet(path, aliases)
-    frame = parse_table(table, names, str(path))
-    return not_empty(frame[~_blank(table)] if _is_csv(path) else frame, str(path))
+    read = _read_csv if is_csv(path) else _read_parquet
+    try:
+        table, names = read(file, path, aliases)
+        frame = parse_table(table, names, str(path))
+    except SourceError:
+        raise
+    except pd.errors.EmptyDataError:
+        raise SourceError(f"{path}: rule table_not_empty: the file is empty; deliver a header and bars") from None
+    except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
+        raise unreadable(path, error) from None
+    return not_empty(frame[~_blank(table)] if is_csv(path) else frame, str(path))
 
 
 def parse_table(table: pa.Table, names: Mapping[str, str], origin: str) -> pd.DataFrame:
@@ -106,6 +117,8 @@ def to_raw(frame: pd.DataFrame, prices: Prices) -> pd.DataFrame:
 def map_columns(origin: Path | str, columns: Sequence[str], aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Standard name to the table's column name; case and blanks around a name do not matter.
 
+    No message has the table's own names: while the required ones are missing it may be anything.
+
     Raises
     ------
     SourceError
@@ -123,65 +136,60 @@ def map_columns(origin: Path | str, columns: Sequence[str], aliases: Mapping[str
         if standard not in mapped:
             raise SourceError(
                 f"{origin}: rule required_columns: column {standard!r} is missing (accepted names: "
-                f"{', '.join(aliases[standard])}; the table has: {', '.join(columns)}); rename the column there, name "
-                f"it in the source's `columns`, or add its name to {ALIASES_FILE.relative_to(PROJECT)}"
+                f"{', '.join(aliases[standard])}); rename the column there, name it in the source's `columns`, or add "
+                f"its name to {ALIASES_FILE.relative_to(PROJECT)}"
             )
-    ignored = [column for column in columns if column not in mapped.values()]
+    ignored = len(columns) - len(mapped)
     if ignored:
-        log.info("%s: columns ignored: %s", origin, ", ".join(ignored))
+        log.info("%s: %s other columns are ignored", origin, ignored)
     return mapped
 
 
-def _is_csv(path: Path) -> bool:
-    return ".csv" in path.suffixes
+def is_csv(path: Path) -> bool:
+    """Whether the file's name says so."""
+    return path.name.lower().endswith(CSV_SUFFIXES)
 
 
-def _read_csv(path: Path, aliases: Mapping[str, Sequence[str]]) -> tuple[pa.Table, dict[str, str]]:
+def _read_csv(file: BinaryIO, path: Path, aliases: Mapping[str, Sequence[str]]) -> tuple[pa.Table, dict[str, str]]:
     """Every cell as text; blank lines are kept so that row numbers are the file's."""
-    try:
-        header = pd.read_csv(path, nrows=0, encoding="utf-8-sig", index_col=False)
-        names = map_columns(path, [str(c) for c in header.columns], aliases)
-        frame = pd.read_csv(
-            path,
-            dtype=str,
-            na_filter=False,
-            skip_blank_lines=False,
-            usecols=list(names.values()),
-            encoding="utf-8-sig",
-            index_col=False,
-        )
-    except pd.errors.EmptyDataError:
-        raise SourceError(f"{path}: rule table_not_empty: the file is empty; deliver a header and bars") from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise unreadable(path, error) from error
+    form: Any = {"encoding": "utf-8-sig", "compression": "gzip" if path.suffix.lower() == ".gz" else None}
+    header = pd.read_csv(file, nrows=0, index_col=False, **form)
+    names = map_columns(path, [str(c) for c in header.columns], aliases)
+    file.seek(0)
+    frame = pd.read_csv(
+        file,
+        dtype=str,
+        na_filter=False,
+        skip_blank_lines=False,
+        usecols=list(names.values()),
+        index_col=False,
+        **form,
+    )
     return pa.Table.from_pandas(frame, preserve_index=False), names
 
 
-def _read_parquet(path: Path, aliases: Mapping[str, Sequence[str]]) -> tuple[pa.Table, dict[str, str]]:
-    try:
-        with pq.ParquetFile(path) as file:
-            names = map_columns(path, file.schema_arrow.names, aliases)
-            return file.read(columns=list(names.values())), names
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
+def _read_parquet(file: BinaryIO, path: Path, aliases: Mapping[str, Sequence[str]]) -> tuple[pa.Table, dict[str, str]]:
+    with pq.ParquetFile(file) as table:
+        names = map_columns(path, table.schema_arrow.names, aliases)
+        return table.read(columns=list(names.values())), names
 
 
 def unreadable(path: Path, error: Exception) -> SourceError:
     """The error for a file that the system or its reader refuses."""
     return SourceError(
-        f"{path}: rule readable_file: cannot be read as {'CSV' if _is_csv(path) else 'parquet'} "
-        f"({' '.join(str(error).split())}); deliver the file again, whole and readable"
+        f"{path}: rule readable_file: cannot be read as {'CSV' if is_csv(path) else 'parquet'} ({reason_of(error)}); "
+        "deliver the file again, whole and readable"
     )
 
 
 def _parse(table: pa.Table, names: Mapping[str, str]) -> tuple[pd.DataFrame, list[BadCells]]:
-    days = parse_days(names[DATETIME], table[names[DATETIME]])
-    instruments = parse_instruments(names[INSTRUMENT], table[names[INSTRUMENT]])
+    days = parse_days(names[DATETIME].strip(), table[names[DATETIME]])
+    instruments = parse_instruments(names[INSTRUMENT].strip(), table[names[INSTRUMENT]])
     columns = {DATETIME: days.values, INSTRUMENT: pd.array(instruments.values, dtype="str")}
     bad = [days.bad, instruments.bad]
     for field in BAR_FIELDS:
         if field in names:
-            numbers = parse_numbers(names[field], table[names[field]])
+            numbers = parse_numbers(names[field].strip(), table[names[field]])
             columns[field] = numbers.values
             bad.append(numbers.bad)
         else:

@@ -17,8 +17,11 @@ import pandas as pd
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import DownloadSettings, Settings, VendorSource
 from mlops_tasks.data.calendars import last_closed_session
+from mlops_tasks.data.sources.allowed import AllowedFiles
+from mlops_tasks.data.sources.cells import is_instrument
 from mlops_tasks.data.sources.download import Download, Downloaded, Pace, UnavailableError, read_downloaded
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW, ParsedBars, RawFile
+from mlops_tasks.data.sources.unreadable import reason_of
 from mlops_tasks.errors import SourceError, SourceNotFoundError
 from mlops_tasks.files import digest_of, digest_of_file, folder_lock
 
@@ -133,13 +136,37 @@ class VendorBars(ABC):
             There are none, or their file is missing.
         """
         given = self.spec.instruments or self.settings.data.universe or ()
-        names = _names_of(self.name, Path(given).expanduser()) if isinstance(given, str) else list(given)
+        names = self._names_in(given) if isinstance(given, str) else list(given)
         if not names:
             raise SourceError(
                 f"{self.name}: rule instruments_given: no instrument to ask for; set "
                 f"data.sources.{self.name}.instruments (a list, or a file with one name a line) or data.universe"
             )
         return list(dict.fromkeys(names))
+
+    def _names_in(self, given: str) -> list[str]:
+        """The first word of each line of a list or membership file."""
+        allowed = AllowedFiles.of(self.settings)
+        path = allowed.check(given)
+        try:
+            with allowed.open(path) as file:
+                lines = file.read().decode("utf-8-sig").splitlines()
+        except SourceError:
+            raise
+        except FileNotFoundError:
+            raise SourceNotFoundError(
+                f"{path}: rule instruments_exist: no such file of instruments; correct "
+                f"data.sources.{self.name}.instruments or data.universe"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SourceError(
+                f"{path}: rule readable_file: {reason_of(error)}; write one instrument a line, in UTF-8"
+            ) from None
+        names = {number: re.split(r"[\s,]", line.strip())[0] for number, line in enumerate(lines, 1) if line.strip()}
+        for number, name in names.items():
+            if not is_instrument(name):
+                raise SourceError(f"{path}, line {number}: rule instruments_named: no name begins it; write one a line")
+        return list(names.values())
 
     def _check_package(self) -> None:
         try:
@@ -224,17 +251,3 @@ def factor_on(days: Any, ex_days: Any, factors: Any) -> Any:
     steps = np.concatenate([[1.0], np.asarray(factors, dtype=np.float64)[order]])
     sorted_days = np.asarray(ex_days, dtype="datetime64[D]")[order]
     return steps[np.searchsorted(sorted_days, np.asarray(days, dtype="datetime64[D]"), side="right")]
-
-
-def _names_of(source: str, path: Path) -> list[str]:
-    """The first word of each line of a list or membership file."""
-    if not path.is_file():
-        raise SourceNotFoundError(
-            f"{path}: rule instruments_exist: no such file of instruments; correct data.sources.{source}.instruments "
-            "or data.universe"
-        )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: rule readable_file: {error}; write one instrument a line, in UTF-8") from error
-    return [re.split(r"[\s,]", line.strip())[0] for line in lines if line.strip()]

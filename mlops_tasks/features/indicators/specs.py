@@ -9,6 +9,7 @@ from typing import Any, Self
 import yaml
 
 from mlops_tasks.config import PROJECT
+from mlops_tasks.entry_files import yaml_fault
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.features.indicators.definitions import CATALOGUE, Definition, Parameter, Value
 from mlops_tasks.features.indicators.graph import BAR, Node, fields_of, lookback
@@ -81,8 +82,8 @@ def load_indicators(path: Path = INDICATORS_FILE) -> tuple[IndicatorSpec, ...]:
     """
     try:
         entries = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}; correct the file") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {yaml_fault(error)}; correct the file") from None
     return parse_indicators(entries, str(path))
 
 

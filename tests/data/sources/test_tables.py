@@ -30,7 +30,7 @@ VENDORS = {
 
 
 def read(path: Path, **data: object) -> pd.DataFrame:
-    settings = Settings(home=path, data=DataSettings(**data))  # type: ignore[arg-type]
+    settings = Settings(home=path, data=DataSettings(source=str(path), **data))  # type: ignore[arg-type]
     return read_source(settings, str(path), None).frame
 
 
@@ -52,14 +52,15 @@ class TestParquetFile(StoredBarsContract):
 
         def made(bars: pd.DataFrame) -> BarSource:
             path = save(bars, tmp_path / f"{next(numbers)}{self.suffix}")
-            return open_source(Settings(home=tmp_path, data=DataSettings(prices="raw")), str(path))
+            return open_source(Settings(home=tmp_path, data=DataSettings(source=str(path), prices="raw")), str(path))
 
         return made
 
     @pytest.fixture
     def absent(self, tmp_path: Path) -> BarSource:
         """A path at which nothing lies."""
-        return open_source(Settings(home=tmp_path), str(tmp_path / f"nowhere{self.suffix}"))
+        path = str(tmp_path / f"nowhere{self.suffix}")
+        return open_source(Settings(home=tmp_path, data=DataSettings(source=path)), path)
 
 
 class TestCsvFile(TestParquetFile):
@@ -136,7 +137,7 @@ def test_extra_columns_are_ignored_aloud(tmp_path: Path, caplog: pytest.LogCaptu
     """What is no bar column is left out, and the log says so."""
     caplog.set_level("INFO")
     read(save(make_bars().assign(adj_close=1.0, sector="x"), tmp_path / "bars.csv"))
-    assert "columns ignored: adj_close, sector" in caplog.text
+    assert "2 other columns are ignored" in caplog.text
 
 
 def test_a_folder_is_all_its_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -148,7 +149,7 @@ def test_a_folder_is_all_its_files(tmp_path: Path, caplog: pytest.LogCaptureFixt
     save(bars[80:], tmp_path / "source" / "a.csv.gz")
     (tmp_path / "source" / "readme.txt").write_text("no bars")
     frame = read(tmp_path / "source")
-    assert "files ignored: readme.txt" in caplog.text
+    assert "1 files of other kinds are ignored" in caplog.text
     assert frame.groupby(SOURCE_FILE, observed=True)[SOURCE_ROW].agg(["min", "max"]).to_dict("index") == {
         str(tmp_path / "source" / "a.csv.gz"): {"min": 1, "max": 40},
         str(tmp_path / "source" / "b.parquet"): {"min": 1, "max": 50},
