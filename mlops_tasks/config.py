@@ -225,6 +225,25 @@ class CertificateSettings(Section):
     """Dates at which the data is cut off and everything is computed again."""
 
 
+UnpicklingFamily = Literal["qlib", "sklearn"]
+
+
+class ModelSettings(Section):
+    """Models whose files hold code that runs when they are loaded."""
+
+    unpickling_families: tuple[UnpicklingFamily, ...] = ()
+    """Families whose files may run code when they are loaded. qlib: always, as they are pickles. sklearn: where an
+    estimator is made of other types than scikit-learn's plain ones. Such a model runs in a process of its own that has
+    no secret, reads no file but the libraries and its own, and reaches no network. Empty: none is loaded."""
+    isolated_memory_mb: float = Field(4000, ge=500)
+    """Memory (10^6 bytes) that such a process may take."""
+
+    @field_validator("unpickling_families", mode="before")
+    @classmethod
+    def _parse_families(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+
 class TrainingSettings(Section):
     """Defaults of a training; the trigger form overrides them for one run."""
 
@@ -370,6 +389,7 @@ class Settings(Section):
     alerts: AlertSettings = AlertSettings()
     features: FeatureSettings = FeatureSettings()
     certificate: CertificateSettings = CertificateSettings()
+    models: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     tuning: TuningSettings = TuningSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
@@ -507,7 +527,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-_NOT_SETTINGS = {"MLOPS_HOME", "MLOPS_SCORING_TOKEN", "MLOPS_STACK_ID"}
+_NOT_SETTINGS = {
+    *("MLOPS_HOME", "MLOPS_SCORING_TOKEN", "MLOPS_STACK_ID"),
+    *("MLOPS_SIGNING_KEY", "MLOPS_VERIFYING_KEYS"),
+}
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

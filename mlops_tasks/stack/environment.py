@@ -102,6 +102,8 @@ def mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str
         "MLFLOW_AUTH_CONFIG_PATH": str(mlflow_auth_file(settings)),
         "MLFLOW_AUTH_ADMIN_PASSWORD": credentials.mlflow_password,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": credentials.mlflow_flask_key,
+        # A route that MLflow has no rule for is refused.
+        "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
         # Its job runner is for evaluations of language models: two more processes and nothing for us.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
