@@ -124,13 +124,18 @@ def cache_folder() -> Path:
     )
     for place in places:
         folder = place / _processor_digest() / _code_digest()
+        if (folder / _COMPLETE).exists():  # nothing is to be written
+            return folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError:
             continue
         return folder
-    return Path(tempfile.mkdtemp(prefix="alphaops_kernels_"))
+    try:
+        return Path(tempfile.mkdtemp(prefix="alphaops_kernels_"))
+    except OSError:  # a process that may not write anywhere
+        return folder
 
 
 def _code_digest() -> str:

@@ -13,10 +13,15 @@ import httpx
 import pytest
 
 from mlops_tasks.config import PROJECT, Settings, StackSettings
+from mlops_tasks.errors import RegistryError
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.registry.models import load_version, set_alias
+from mlops_tasks.registry.runs import log_run
 from mlops_tasks.stack.credentials import ADMIN, MLFLOW_READER, Credentials, ensure_credentials
 from mlops_tasks.stack.mlflow_reader import ensure_reader
-from mlops_tasks.stack.services import MLFLOW, service_named
+from mlops_tasks.stack.services import MLFLOW, SCORING, service_named
 from tests.operation import free_ports
+from tests.registry.trainings import Spec, make_training
 
 API = "/api/2.0/mlflow"
 AJAX = "/ajax-api/2.0/mlflow"
@@ -42,7 +47,7 @@ PUBLIC = re.compile(r".*/server-info|/(docs|redoc|openapi\.json).*")
 LOOKS = re.compile(
     r"/graphql|/|/version|/get-artifact|/model-versions/get-artifact|.*/mlflow-artifacts/artifacts.*|.*/mlflow/"
     r"(experiments|runs|artifacts|metrics|logged-models|registered-models|model-versions|datasets|traces|unified-traces"
-    r"|get-(online-)?trace-(artifact|details)|scorers|label-schemas|users/current|ui-telemetry)(/.*)?"
+    r"|get-(online-)?trace-(artifact|details)|scorers|label-schemas|users/current|ui-telemetry|server-info)(/.*)?"
 )
 CHANGES = re.compile(
     r".*/(create[^/]*|delete[^/]*|update[^/]*|set[^/]*|log[^/]*|restore|rename|upload[^/]*|finalize|transition[^/]*|"
@@ -106,20 +111,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         _wait_until_healthy(made.url, home / "server.log")
         with made.writer as writer:
-            for path, body in (
-                ("registered-models/create", {"name": "alphaops"}),
-                ("runs/create", {"experiment_id": "0"}),
-                ("model-versions/create", {"name": "alphaops", "source": "mlflow-artifacts:/0/m"}),
-                ("registered-models/alias", {"name": "alphaops", "alias": "champion", "version": "1"}),
-            ):
-                assert writer.post(f"{API}/{path}", json=body).status_code == 200, path
-            stored = writer.put("/api/2.0/mlflow-artifacts/artifacts/0/m/model.json", content=b"{}")
-            assert stored.status_code == 200
+            _fill(writer)
         ensure_reader(settings, credentials)
         yield made
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _fill(writer: httpx.Client) -> None:
+    """A run with a file, and a version that is the champion."""
+    run = writer.post(f"{API}/runs/create", json={"experiment_id": "0"}).json()["run"]["info"]
+    source = f"{run['artifact_uri']}/m"
+    stored = writer.put(f"/api/2.0/mlflow-artifacts/artifacts/0/{run['run_id']}/artifacts/m/model.json", content=b"{}")
+    assert stored.status_code == 200
+    for path, body in (
+        ("registered-models/create", {"name": "alphaops"}),
+        ("model-versions/create", {"name": "alphaops", "source": source, "run_id": run["run_id"]}),
+        ("registered-models/alias", {"name": "alphaops", "alias": "champion", "version": "1"}),
+    ):
+        answer = writer.post(f"{API}/{path}", json=body)
+        assert answer.status_code == 200, answer.text
 
 
 def _wait_until_healthy(url: str, log: Path) -> None:
@@ -142,7 +154,7 @@ def content(server: Server) -> list[object]:
             writer.get(f"{API}/registered-models/search"),
             writer.get(f"{API}/model-versions/search"),
             writer.get(f"{API}/experiments/search", params={"max_results": 100}),
-            writer.get("/api/2.0/mlflow-artifacts/artifacts", params={"path": "0/m"}),
+            writer.get("/api/2.0/mlflow-artifacts/artifacts", params={"path": "0"}),
             writer.get(f"{API}/users/list"),
         ]
         assert {answer.status_code for answer in asked} == {200}
@@ -157,10 +169,35 @@ def test_the_reader_sees_runs_versions_and_files(server: Server) -> None:
             assert len(reader.post(f"{api}/runs/search", json={"experiment_ids": ["0"]}).json()["runs"]) == 1
             found = reader.get(f"{api}/registered-models/get", params={"name": "alphaops"}).json()
             assert found["registered_model"]["aliases"] == [{"alias": "champion", "version": "1"}]
-        assert reader.get("/api/2.0/mlflow-artifacts/artifacts/0/m/model.json").text == "{}"
         run_id = reader.post(f"{API}/runs/search", json={"experiment_ids": ["0"]}).json()["runs"][0]["info"]["run_id"]
+        file = f"/api/2.0/mlflow-artifacts/artifacts/0/{run_id}/artifacts/m/model.json"
+        assert reader.get(file).text == "{}"
         query = {"query": f'{{ mlflowGetRun(input: {{runId: "{run_id}"}}) {{ run {{ info {{ runId }} }} }} }}'}
         assert reader.post("/graphql", json=query).json()["data"]["mlflowGetRun"]["run"]["info"]["runId"] == run_id
+
+
+def test_the_readers_login_is_enough_to_load_a_model(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the scoring service does, whose environment has no other; to log one it is not."""
+    settings = server.settings.model_copy(update={"mlflow_tracking_uri": server.url})
+    make_training(settings, Spec(model="linear"))
+    scoring = service_named(SCORING, settings).environment(settings, server.credentials)
+    login = {
+        "MLFLOW_TRACKING_USERNAME": scoring["MLFLOW_TRACKING_USERNAME"],
+        "MLFLOW_TRACKING_PASSWORD": scoring["MLFLOW_TRACKING_PASSWORD"],
+    }
+    writer = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": server.credentials.mlflow_password}
+    for name, value in login.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RegistryError, match="403"):
+        log_run(settings, Spec().key)
+    for name, value in writer.items():
+        monkeypatch.setenv(name, value)
+    version = ModelLifecycleManager(settings).challenge(Spec().key, log_run(settings, Spec().key))
+    for name, value in login.items():
+        monkeypatch.setenv(name, value)
+    assert load_version(settings, version).training_key == Spec().key
+    with pytest.raises(RegistryError, match="403"):
+        set_alias(settings, "champion", version)
 
 
 def test_no_route_of_the_server_lets_the_reader_change_anything(server: Server) -> None:
