@@ -124,7 +124,7 @@ class _Child:
         try:
             with _limit(self._process, ANSWER_S):
                 write_matrix(self._process.stdin, part)
-        except OSError:
+        except (OSError, ValueError):  # it has died, or was ended here
             raise IsolationError(f"{self._folder}: the process of this model is gone") from None
         return np.frombuffer(self._receive(len(part) * 8, ANSWER_S), dtype="<f8")
 

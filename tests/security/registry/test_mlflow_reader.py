@@ -37,7 +37,7 @@ def routes() -> list[tuple[str, str]]:
     for route in create_fastapi_app(app).routes:
         found |= {(method, route.path) for method in getattr(route, "methods", None) or ()}
     paths = {path for path in vars(auth_routes).values() if isinstance(path, str) and path.startswith("/")}
-    found |= {(method, path) for path in paths for method in ("GET", "POST", "PATCH", "DELETE", "PUT")}
+    found |= {(method, path) for path in paths for method in ("GET", "POST", "PATCH", "DELETE")}
     shown = {(method, re.sub(r"<[^>]+>|\{[^}]+\}", "1", path)) for method, path in found}
     return sorted((m, p) for m, p in shown if m != "OPTIONS" and not p.startswith(("/static", "/health", "/favicon")))
 

@@ -169,7 +169,7 @@ def test_a_copy_with_more_than_was_signed_is_fetched_again(operation: Operation)
 def test_the_certificate_is_about_what_is_signed_not_about_a_tag(operation: Operation) -> None:
     """A version that is called by the name of a certified model is judged by its manifest."""
     settings = operation.settings
-    spec = Spec(key="d" * 16, model="network", window=1)
+    spec = Spec(key="d" * 16, model="network", window=5)
     version = register_model(settings, spec, operation.vintage, operation.feature_version)
     set_tags(settings, version, {"model": "lightgbm"})
     decision = gate_challenger_task(challenger={"version": version})
