@@ -1,4 +1,4 @@
-"""The command line of the model zoo: `python -m mlops_tasks models ...`."""
+"""The command line of models: `python -m mlops_tasks models ...` and `approve-model`."""
 
 import argparse
 import json
@@ -32,6 +32,15 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     table.add_argument("--peers", action="store_true", help="train Qlib's own classes on the same data too")
     table.set_defaults(verb_function=_table)
     add_validate_verb(own, shared)
+
+
+def add_approve_model_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the verb `approve-model`."""
+    said = "let a version serve that the gate has not promoted"
+    approve = verbs.add_parser("approve-model", parents=[shared], help=said)
+    approve.add_argument("version", type=int)
+    approve.add_argument("--reason", required=True, help="why it may; kept with your name")
+    approve.set_defaults(verb_function=_approve_model)
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
@@ -113,4 +122,15 @@ def _table(arguments: argparse.Namespace) -> int:
         print(json.dumps(read_json(folder / TABLE) | {"path": str(folder)}, sort_keys=True))
     else:
         print(f"\n{(folder / MARKDOWN).read_text()}\n{folder}")
+    return 0
+
+
+def _approve_model(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.registry.approvals import approve_model
+
+    row = approve_model(load_settings(), arguments.version, arguments.reason)
+    names = ("training_key", "artefact_digest", "approved_by", "reason", "certificate")
+    found = {"version": arguments.version, **{name: getattr(row, name) for name in names}}
+    said = f"version {arguments.version} may serve; `rollback --version {arguments.version}` puts it in service"
+    print(json.dumps(found, sort_keys=True) if arguments.json else said)
     return 0

@@ -242,6 +242,25 @@ class CertificateSettings(Section):
     """Dates at which the data is cut off and everything is computed again."""
 
 
+UnpicklingFamily = Literal["qlib", "sklearn"]
+
+
+class ModelSettings(Section):
+    """Models whose files hold code that runs when they are loaded."""
+
+    unpickling_families: tuple[UnpicklingFamily, ...] = ()
+    """Families whose files may run code when they are loaded. qlib: always, as they are pickles. sklearn: where an
+    estimator is made of other types than scikit-learn's plain ones. Such a model runs in a process of its own that has
+    no secret, reads no file but the libraries and its own, and reaches no network. Empty: none is loaded."""
+    isolated_memory_mb: float = Field(4000, ge=500)
+    """Memory (10^6 bytes) that such a process may take."""
+
+    @field_validator("unpickling_families", mode="before")
+    @classmethod
+    def _parse_families(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+
 class TrainingSettings(Section):
     """Defaults of a training; the trigger form overrides them for one run."""
 
@@ -387,6 +406,7 @@ class Settings(Section):
     alerts: AlertSettings = AlertSettings()
     features: FeatureSettings = FeatureSettings()
     certificate: CertificateSettings = CertificateSettings()
+    models: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     tuning: TuningSettings = TuningSettings()
     portfolio: PortfolioSettings = PortfolioSettings()
@@ -545,7 +565,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 WITHHELD = "MLOPS_WITHHELD"
 """Names of the variables, with blanks between, that a stage's process was not given (`secret_variables.py`)."""
 
-_NOT_SETTINGS = {"MLOPS_HOME", "MLOPS_SCORING_TOKEN", "MLOPS_SIGNING_KEY", "MLOPS_STACK_ID", WITHHELD}
+_NOT_SETTINGS = {
+    *("MLOPS_HOME", "MLOPS_SCORING_TOKEN", "MLOPS_STACK_ID", WITHHELD),
+    *("MLOPS_SIGNING_KEY", "MLOPS_VERIFYING_KEYS"),
+}
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

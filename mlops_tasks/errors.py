@@ -56,6 +56,18 @@ class DigestMismatchError(RegistryError):
     """An artefact's content is not what the registry recorded; it is not loaded."""
 
 
+class SignatureError(DigestMismatchError):
+    """An artefact was signed by no key that is accepted, or says something else than was signed; it is not loaded."""
+
+
+class NotApprovedError(RegistryError, PermissionError):
+    """Neither the gate nor a person has let a model serve; it does not."""
+
+
+class IsolationError(MlopsError, RuntimeError):
+    """The process that a model's own code runs in cannot be closed off, or did not do what was asked of it."""
+
+
 class DeploymentError(MlopsError, RuntimeError):
     """A deployment failed; the previous champion is in service again."""
 

@@ -131,6 +131,8 @@ def cache_folder() -> Path:
     )
     for place in places:
         folder = place / _processor_digest() / _code_digest()
+        if (folder / _COMPLETE).exists():  # nothing is to be written
+            return folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
@@ -139,7 +141,10 @@ def cache_folder() -> Path:
         if is_foreign(folder) or mode_of(folder) & 0o002:  # whoever can write there can have his code run here
             continue
         return folder
-    return Path(tempfile.mkdtemp(prefix="alphaops_kernels_"))
+    try:
+        return Path(tempfile.mkdtemp(prefix="alphaops_kernels_"))
+    except OSError:  # a process that may not write anywhere
+        return folder
 
 
 def _code_digest() -> str:

@@ -92,7 +92,7 @@ STAGES: Mapping[str, Stage] = {
 INNER_STAGES: Mapping[str, Stage] = {
     stage.function: stage
     for stage in (
-        Stage("mlops_tasks.training.fit:fit_stage"),  # models of any class are fitted there
+        Stage("mlops_tasks.training.fit:fit_stage", _SIGNING),  # it signs what it has trained
         Stage("mlops_tasks.experiments.cross_validation:cross_validate_task", _STATE),
     )
 }

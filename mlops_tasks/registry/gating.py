@@ -14,6 +14,7 @@ from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.evaluation.gate import CandidateEvidence, GateDecision, evidence, should_promote
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.registry.approvals import approve_by_gate
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.model_features import features_of
@@ -47,16 +48,16 @@ class GateResult:
 
     def to_json(self) -> dict[str, Any]:
         """What the gate task returns."""
-        tags = self.challenger.tags
+        manifest = self.challenger.artefact.manifest
         content = self.decision.to_json()
         return {
             **content,
             "reasons": [*content["reasons"], *self.notes],
             "version": self.challenger.version,
             "training_key": self.challenger.training_key,
-            "model": tags["model"],
-            "data_version": tags["data_version"],
-            "feature_version": tags["feature_version"],
+            "model": manifest["model"],
+            "data_version": manifest["data_version"],
+            "feature_version": manifest["feature_version"],
             "champion_version": None if self.champion is None else self.champion.version,
         }
 
@@ -105,7 +106,7 @@ def _decide(settings: Settings, challenger: LoadedModel, champion: LoadedModel |
     if champion is None or champion.training_key == challenger.training_key:
         decision = should_promote(ours, None if champion is None else ours, settings.gate)
         return GateResult(challenger, champion, decision)
-    vintage = load_vintage(settings, challenger.tags["data_version"])
+    vintage = load_vintage(settings, challenger.artefact.manifest["data_version"])
     try:
         feature_version = features_of(settings, champion, vintage)
     except RegistryError as error:
@@ -123,7 +124,8 @@ def why_uncertified(settings: Settings, model: LoadedModel) -> str | None:
         return f"training {model.training_key} has no leak certificate; {remedy}"
     if not certificate.passed:
         return f"leak certificate {certificate.key} has not passed: correct what it names, then {remedy}"
-    other = certificate.subject.differing(model.tags["model"], model.artefact.manifest)
+    manifest = model.artefact.manifest
+    other = certificate.subject.differing(manifest["model"], manifest)
     if other:
         return f"leak certificate {certificate.key} is about another {', '.join(other)} than the training's; {remedy}"
     return None
@@ -170,6 +172,8 @@ def _record(settings: Settings, result: GateResult) -> None:
             data_version=content["data_version"],
         ),
     )
+    if result.decision.promotes:
+        approve_by_gate(settings, result.challenger, result.decision.rule)
     if result.decision.rule == WITHDRAWN:
         return
     tags = {DECISION_TAG: result.decision.decision, "gate_rule": result.decision.rule}

@@ -1,6 +1,7 @@
 """Registered versions of the one model: registration, aliases, and loading with a check of every byte."""
 
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -18,17 +19,30 @@ from mlops_tasks.errors import DigestMismatchError, RegistryError
 from mlops_tasks.files import folder_lock, new_folder
 from mlops_tasks.registry.client import MODEL_NAME, connect, quoted, registry_errors
 from mlops_tasks.registry.training_record import TrainingRecord
-from mlops_tasks.training.artefact import MANIFEST, ModelArtefact, artefact_digest
+from mlops_tasks.training.artefact import ModelArtefact
+from mlops_tasks.training.seal import MANIFEST, artefact_digest
+from mlops_tasks.training.trust import Trust
 
 log = logging.getLogger(__name__)
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 NOT_FOUND = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 """What MLflow answers for an alias or a version that is not there; which one depends on its backend."""
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What the registry says of a version: for whoever may write there to say, so nothing is believed of it yet."""
+
+    version: int
+    training_key: str
+    digest: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class LoadedModel:
-    """A registered version whose bytes are what was registered."""
+    """A registered version whose bytes are what was registered, and signed; `tags` are what the registry says of it."""
 
     version: int
     training_key: str
@@ -162,16 +176,29 @@ def load_alias(settings: Settings, alias: str) -> LoadedModel | None:
     return None if version is None else load_version(settings, version)
 
 
-@registry_errors
 def load_version(settings: Settings, version: int) -> LoadedModel:
     """Load a version from its verified local copy; fetch the copy first when there is none.
 
     Raises
     ------
     RegistryError
-        There is no such version, or it lacks the tag `digest`.
-    DigestMismatchError
-        The stored artefact is not what was registered.
+        There is no such version, it lacks the tag `digest`, or its artefact is another training's.
+    SignatureError, DigestMismatchError
+        The stored artefact is not what was registered, or not signed.
+    ConfigError, IsolationError
+        As `ModelArtefact.load`.
+    """
+    return load_claimed(settings, claim_of(settings, version))
+
+
+@registry_errors
+def claim_of(settings: Settings, version: int) -> Claim:
+    """What the registry says of a version.
+
+    Raises
+    ------
+    RegistryError
+        There is no such version, or it lacks the tags `digest` and `training_key`.
     """
     tags = dict(_get_version(settings, version).tags)
     for name in ("digest", "training_key"):
@@ -179,8 +206,21 @@ def load_version(settings: Settings, version: int) -> LoadedModel:
             raise RegistryError(
                 f"{MODEL_NAME} version {version} has no tag {name!r}; it was not registered by this project"
             )
-    folder = _verified_copy(settings, version, tags["digest"])
-    return LoadedModel(version, tags["training_key"], ModelArtefact.load(folder), tags, tags["digest"])
+    return Claim(version, tags["training_key"], tags["digest"], tags)
+
+
+@registry_errors
+def load_claimed(settings: Settings, claim: Claim) -> LoadedModel:
+    """Load what a claim is about, if it holds. Errors as for `load_version`."""
+    if not _DIGEST.fullmatch(claim.digest):  # it names a folder
+        raise DigestMismatchError(f"{MODEL_NAME} version {claim.version}: its tag 'digest' is no SHA-256; correct it")
+    artefact = ModelArtefact.load(_verified_copy(settings, claim.version, claim.digest), Trust.of(settings))
+    if artefact.manifest["training_key"] != claim.training_key:
+        raise RegistryError(
+            f"{MODEL_NAME} version {claim.version} is registered as training {claim.training_key}, and its artefact is "
+            f"of {artefact.manifest['training_key']}; register it again"
+        )
+    return LoadedModel(claim.version, claim.training_key, artefact, claim.tags, claim.digest)
 
 
 def _verified_copy(settings: Settings, version: int, digest: str) -> Path:
@@ -188,7 +228,7 @@ def _verified_copy(settings: Settings, version: int, digest: str) -> Path:
     cache = settings.home / "mlflow" / "cache"
     target = cache / digest
     with folder_lock(cache):
-        if target.is_dir() and artefact_digest(target) != digest:
+        if target.is_dir() and not _is_whole(target, digest):
             log.warning("%s was changed: removed and fetched again", target)
             shutil.rmtree(target)
         if not target.is_dir():
@@ -196,6 +236,13 @@ def _verified_copy(settings: Settings, version: int, digest: str) -> Path:
                 _download(version, folder)
                 _check_digest(folder, version, digest)
     return target
+
+
+def _is_whole(folder: Path, digest: str) -> bool:
+    try:
+        return artefact_digest(folder) == digest
+    except DigestMismatchError:  # something else than files
+        return False
 
 
 def _download(version: int, into: Path) -> None:

@@ -5,7 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from mlops_tasks.config import load_settings
 from mlops_tasks.training.artefact import ModelArtefact
+from mlops_tasks.training.trust import Trust
 
 
 class PyfuncModel:
@@ -20,5 +22,5 @@ class PyfuncModel:
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
-    """MLflow's entry point; `path` is the artefact folder."""
-    return PyfuncModel(ModelArtefact.load(Path(path)))
+    """MLflow's entry point; `path` is the artefact folder, and whom to trust is in the home that MLOPS_HOME names."""
+    return PyfuncModel(ModelArtefact.load(Path(path), Trust.of(load_settings())))

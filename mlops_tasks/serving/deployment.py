@@ -14,10 +14,11 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage, load_vintage
 from mlops_tasks.errors import DeploymentError, MlopsError
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.registry.approvals import load_approved
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.model_features import features_of
-from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_version
+from mlops_tasks.registry.models import LoadedModel, get_alias_version
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.serving.slots import probe
 from mlops_tasks.state.history import latest_deployment, record_deployment, versions_that_served
@@ -47,12 +48,14 @@ def deploy_blue_green(settings: Settings, version: int) -> dict[str, Any]:
 
     Raises
     ------
+    NotApprovedError
+        Neither the gate nor a person has let the version serve.
     DeploymentError
         The candidate or the service failed its proof; the previous champion is in service again, and the reason is
         recorded.
     """
     with ScoringClient(settings) as client:
-        run = _Run(settings, client, load_version(settings, version))
+        run = _Run(settings, client, load_approved(settings, version))
         run.preflight()
         previous = run.switch()
     return {

@@ -7,7 +7,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_tasks.serving.metrics import ServiceMetrics
-from mlops_tasks.serving.secret import WHERE
+from mlops_tasks.serving.secret import TOKEN
 
 MAX_BODY_BYTES = 64 * 2**20
 
@@ -47,7 +47,7 @@ class Guard:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         if not hmac.compare_digest(headers.get(b"authorization", b""), self.expected):
-            await _refuse(send, 401, f"send the header 'Authorization: Bearer <token>'; {WHERE}")
+            await _refuse(send, 401, f"send the header 'Authorization: Bearer <token>'; {TOKEN.where}")
         elif int(headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
             await _refuse(send, 413, f"the body is larger than {MAX_BODY_BYTES} bytes; send fewer rows at a time")
         elif b"transfer-encoding" in headers:

@@ -13,9 +13,10 @@ from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, new_file
+from mlops_tasks.registry.approvals import load_champion
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
 from mlops_tasks.registry.model_features import features_of
-from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_alias, load_version
+from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_version
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.state.history import record_score_batch
 from mlops_tasks.state.tables import ScoreBatch
@@ -70,7 +71,7 @@ def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
     ScoringServiceError
         The service does not answer, or lacks a member.
     """
-    model = load_alias(settings, CHAMPION)
+    model = load_champion(settings)
     if model is None:
         return None
     champion, day = model.version, newest_day(settings, model, vintage)

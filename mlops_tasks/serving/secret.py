@@ -1,14 +1,9 @@
 """The bearer token that the scoring service asks for."""
 
-import os
-
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import ConfigError
+from mlops_tasks.secret_files import SecretSource
 
-TOKEN_VARIABLE = "MLOPS_SCORING_TOKEN"  # noqa: S105 - the name of a variable, not a token
-TOKEN_FILE = "scoring_token"  # noqa: S105 - the name of a file
-
-WHERE = f"it is in the variable {TOKEN_VARIABLE} or in <MLOPS_HOME>/secrets/{TOKEN_FILE}"
+TOKEN = SecretSource("scoring token", "MLOPS_SCORING_TOKEN", "scoring_token")
 
 
 def scoring_token(settings: Settings) -> str:
@@ -19,15 +14,4 @@ def scoring_token(settings: Settings) -> str:
     ConfigError
         There is none, or the file can be read by others.
     """
-    token = os.environ.get(TOKEN_VARIABLE, "").strip()
-    if token:
-        return token
-    path = settings.secrets_dir / TOKEN_FILE
-    if not path.is_file():
-        raise ConfigError(f"no scoring token: set {TOKEN_VARIABLE} or write one into {path} (mode 0600)")
-    if path.stat().st_mode & 0o077:
-        raise ConfigError(f"{path} can be read by others; run: chmod 600 {path}")
-    token = path.read_text().strip()
-    if not token:
-        raise ConfigError(f"{path} is empty; write a token into it, or set {TOKEN_VARIABLE}")
-    return token
+    return TOKEN.read(settings)

@@ -11,8 +11,9 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError, RegistryError
+from mlops_tasks.registry.approvals import load_approved
 from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_version
+from mlops_tasks.registry.models import LoadedModel, get_alias_version
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class ModelSlots:
         self._lock = threading.Lock()
 
     def follow(self) -> None:
-        """Look where the alias points and serve that; on any trouble the old model stays, and `error` says why."""
+        """Look where the alias points, and serve that if it may; on any trouble the old model stays, see `error`."""
         with self._lock:
             try:
                 self._switch_to(get_alias_version(self.settings, CHAMPION))
@@ -67,7 +68,7 @@ class ModelSlots:
     def _prepare(self, version: int) -> Slot:
         if self._idle is not None and self._idle.model.version == version:
             return self._idle
-        model = load_version(self.settings, version)
+        model = load_approved(self.settings, version)
         probe(model)
         return Slot("green" if self.active and self.active.name == "blue" else "blue", model)
 

@@ -10,11 +10,16 @@ from pathlib import Path
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StackError
-from mlops_tasks.files import write_text
 from mlops_tasks.private import private_folder
+from mlops_tasks.secret_files import make_once, write_private
+from mlops_tasks.signing import ensure_signing_key
 
 ADMIN = "admin"
-"""The user name in Airflow and in MLflow."""
+"""The user name in Airflow; in MLflow the account that the stack itself writes with."""
+MLFLOW_READER = "reader"
+"""The account that people look at MLflow with."""
+AUTHORIZATION = "mlops_tasks.registry.mlflow_access:authorize"
+"""Who may do what in MLflow; its server imports this."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Credentials:
     airflow_jwt_secret: str = field(repr=False)
     airflow_secret_key: str = field(repr=False)
     mlflow_password: str = field(repr=False)
+    mlflow_reader_password: str = field(repr=False)
     mlflow_flask_key: str = field(repr=False)
     scoring_token: str = field(repr=False)
 
@@ -36,6 +42,7 @@ _MAKERS: Mapping[str, Callable[[], str]] = {
     "airflow_jwt_secret": lambda: secrets.token_urlsafe(96),  # Airflow signs with HS512: 64 bytes or more
     "airflow_secret_key": lambda: secrets.token_urlsafe(48),
     "mlflow_password": lambda: secrets.token_urlsafe(18),
+    "mlflow_reader_password": lambda: secrets.token_urlsafe(18),
     "mlflow_flask_key": lambda: secrets.token_urlsafe(48),
     "scoring_token": lambda: secrets.token_urlsafe(32),
 }
@@ -44,16 +51,19 @@ _MAKERS: Mapping[str, Callable[[], str]] = {
 def ensure_credentials(settings: Settings) -> Credentials:
     """Read the secrets of `settings.home`; make those that are missing.
 
+    The key that signs artefacts is made too, and is none of them: only processes that train read it, from its file.
+
     Raises
     ------
-    StackError
+    StackError, ConfigError
         A secret's file is empty or cannot be read; names it.
     """
     folder = private_folder(settings.secrets_dir)
     values = {item.name: _ensure(folder / item.name, _MAKERS[item.name]) for item in fields(Credentials)}
     credentials = Credentials(**values)
-    _write_private(airflow_users_file(settings), json.dumps({ADMIN: credentials.airflow_password}) + "\n")
-    _write_private(mlflow_auth_file(settings), _mlflow_auth(settings))
+    ensure_signing_key(settings)
+    write_private(airflow_users_file(settings), json.dumps({ADMIN: credentials.airflow_password}) + "\n")
+    write_private(mlflow_auth_file(settings), _mlflow_auth(settings))
     return credentials
 
 
@@ -79,9 +89,7 @@ def mlflow_auth_file(settings: Settings) -> Path:
 
 
 def _ensure(path: Path, make: Callable[[], str]) -> str:
-    if not path.exists():
-        _write_private(path, make() + "\n")
-    path.chmod(0o600)
+    make_once(path, make)
     return _read(path)
 
 
@@ -97,13 +105,6 @@ def _read(path: Path) -> str:
     return text
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Replace the file unless it holds `text`; temporary files are born with mode 0600, so `path` has it too."""
-    if not path.exists() or path.read_text() != text:
-        write_text(path, text)
-    path.chmod(0o600)
-
-
 def _mlflow_auth(settings: Settings) -> str:
     database = str(settings.home / "mlflow" / "auth.db").replace("%", "%%")
     return (
@@ -111,7 +112,7 @@ def _mlflow_auth(settings: Settings) -> str:
         "default_permission = READ\n"
         f"database_uri = sqlite:///{database}\n"
         f"admin_username = {ADMIN}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        f"authorization_function = {AUTHORIZATION}\n"
         # A password check costs 50 ms of PBKDF2; one login makes thousands of requests in a training.
         "auth_cache_ttl_seconds = 60\n"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.signing import PRIVATE
 from mlops_tasks.stack.credentials import ADMIN, Credentials, airflow_users_file, mlflow_auth_file
 
 STACK_ID = "MLOPS_STACK_ID"
@@ -25,6 +26,7 @@ _FOREIGN = (
         "AIRFLOW_HOME",
         "AIRFLOW_CONFIG",
         STACK_ID,
+        PRIVATE.variable,
     ),
     *(
         "MLFLOW_TRACKING_",
@@ -102,6 +104,8 @@ def mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str
         "MLFLOW_AUTH_CONFIG_PATH": str(mlflow_auth_file(settings)),
         "MLFLOW_AUTH_ADMIN_PASSWORD": credentials.mlflow_password,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": credentials.mlflow_flask_key,
+        # A route that MLflow has no rule for is refused.
+        "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
         # Its job runner is for evaluations of language models: two more processes and nothing for us.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
@@ -117,7 +121,9 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
     training, tuning = settings.training, settings.tuning
     longest_s = max(training.time_limit_s + training.wait_limit_s, tuning.time_limit_s)
     jwt_s = max(_LEAST_JWT_S, int(longest_s) + 3600)
+    given_key = {name: os.environ[name] for name in (PRIVATE.variable,) if name in os.environ}  # trainings run here
     return {
+        **given_key,
         "AIRFLOW_HOME": str(PROJECT),
         "AIRFLOW__API__BASE_URL": airflow_url(settings),
         "AIRFLOW__API__HOST": settings.stack.host,

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StackError
 from mlops_tasks.files import digest_of
-from mlops_tasks.stack.credentials import Credentials
+from mlops_tasks.stack.credentials import MLFLOW_READER, Credentials
 from mlops_tasks.stack.environment import (
     base_environment,
     client_environment,
@@ -98,7 +98,9 @@ def _mlflow_environment(settings: Settings, credentials: Credentials) -> dict[st
 
 
 def _scoring_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
-    return {**base_environment(settings), **client_environment(settings, credentials)}
+    """It only looks at MLflow."""
+    login = {"MLFLOW_TRACKING_USERNAME": MLFLOW_READER, "MLFLOW_TRACKING_PASSWORD": credentials.mlflow_reader_password}
+    return {**base_environment(settings), **client_environment(settings, credentials), **login}
 
 
 def _mlflow_command(settings: Settings) -> tuple[str, ...]:

@@ -13,9 +13,10 @@ from mlops_tasks.stack import keeper, overlay, ports
 from mlops_tasks.stack.airflow_api import AirflowApi
 from mlops_tasks.stack.chain import run_chain
 from mlops_tasks.stack.console import Progress
-from mlops_tasks.stack.credentials import ADMIN, Credentials, ensure_credentials
+from mlops_tasks.stack.credentials import ADMIN, MLFLOW_READER, Credentials, ensure_credentials
 from mlops_tasks.stack.environment import airflow_url, full_environment, mlflow_url, pool_slots, scoring_url
 from mlops_tasks.stack.health import wait_until_healthy
+from mlops_tasks.stack.mlflow_reader import ensure_reader
 from mlops_tasks.stack.services import configuration_digest
 
 POOLS = {
@@ -64,6 +65,7 @@ def start_services(settings: Settings, choice: overlay.Choice, progress: Progres
         if fresh:  # a half-started stack helps nobody; the logs stay
             keeper.stop(settings)
         raise
+    ensure_reader(settings, credentials)
     for pool, slots in pool_slots().items():
         if connect(settings, credentials).ensure_pool(pool, slots, POOLS[pool]):
             progress.say(f"made the pool {pool} with {slots} slot(s)")
@@ -82,10 +84,11 @@ def run_day(settings: Settings, credentials: Credentials, progress: Progress) ->
 def addresses(settings: Settings) -> str:
     """Where everything is, and where the passwords are kept."""
     secret = settings.secrets_dir
+    reader = f"user {MLFLOW_READER}, password: cat {secret / 'mlflow_reader_password'}"
     return "\n".join(
         [
             f"Airflow   {airflow_url(settings)}   user {ADMIN}, password: cat {secret / 'airflow_password'}",
-            f"MLflow    {mlflow_url(settings)}   user {ADMIN}, password: cat {secret / 'mlflow_password'}",
+            f"MLflow    {mlflow_url(settings)}   {reader}",
             f"Scoring   {scoring_url(settings)}   Bearer token: cat {secret / 'scoring_token'}",
             f"Logs      {keeper.logs_dir(settings)}",
             "Stop      make down",

@@ -19,6 +19,7 @@ from mlops_tasks.state.tables import (
     Deployment,
     DriftReport,
     GateDecision,
+    ModelApproval,
     ModelComparison,
     Publication,
     ScoreBatch,
@@ -33,6 +34,11 @@ _NOT_CONTENT = {"id", "content_digest", "recorded_at", "at", "champion_key"}
 def record_gate_decision(settings: Settings, row: GateDecision) -> bool:
     """Add a gate decision; False when an equal one is there."""
     row.champion_key = row.champion_version or 0
+    return record_row(settings, row)
+
+
+def record_model_approval(settings: Settings, row: ModelApproval) -> bool:
+    """Add a reason for which a model may serve; False when an equal one is there."""
     return record_row(settings, row)
 
 
@@ -82,6 +88,11 @@ def record_alert(settings: Settings, row: Alert) -> bool:
 def latest_gate_decision(settings: Settings, training_key: str | None = None) -> GateDecision | None:
     """The newest decision, of one challenger where `training_key` is given."""
     return _latest(settings, GateDecision, training_key=training_key)
+
+
+def latest_model_approval(settings: Settings, training_key: str, artefact_digest: str) -> ModelApproval | None:
+    """The newest reason for which these bytes of this training may serve; None: they may not."""
+    return _latest(settings, ModelApproval, training_key=training_key, artefact_digest=artefact_digest)
 
 
 def latest_deployment(

@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
+APPROVAL_BASES = ("gate", "person")
 DEPLOYMENT_STATES = ("started", "serving", "rolled_back", "failed")
 
 
@@ -77,6 +78,24 @@ class GateDecision(Base):
     data_version: Mapped[str] = mapped_column(default="")
     champion_key: Mapped[int] = mapped_column(init=False, default=0, repr=False)
     """`champion_version` or 0, because NULLs are never equal to one another in a unique key."""
+
+
+class ModelApproval(Base):
+    """Why a model may serve: the gate promoted it, or a person let it. Of these very bytes of this training alone."""
+
+    __tablename__ = "model_approval"
+    __table_args__ = (UniqueConstraint("training_key", "artefact_digest", "content_digest"),)
+
+    training_key: Mapped[str]
+    artefact_digest: Mapped[str] = mapped_column(String(64))
+    basis: Mapped[str]
+    """One of `APPROVAL_BASES`."""
+    approved_by: Mapped[str]
+    """The gate's rule, or who the person is."""
+    reason: Mapped[str] = mapped_column(Text)
+    certificate: Mapped[str] = mapped_column(default="")
+    """Key of the passed leak certificate; empty where a person approved a model without one."""
+    at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
 class Deployment(Base):
@@ -257,6 +276,7 @@ class SeedNoise(Base):
 
 TABLES: tuple[type[Base], ...] = (
     GateDecision,
+    ModelApproval,
     Deployment,
     ScoreBatch,
     DriftReport,

@@ -1,7 +1,7 @@
-"""A trained model as plain files: no pickle, every byte under a digest.
+"""A trained model as plain files: every byte under a signature.
 
-model.json        manifest: what the model is, what it was trained on, the SHA-256 of every other file
-processors.json   what is done to features before the model sees them
+model.json, signature.json   see `seal.py`
+processors.json              what is done to features before the model sees them
 and the files of the model's family, see `model_zoo/`
 """
 
@@ -15,17 +15,18 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
-from mlops_tasks.errors import DigestMismatchError, TrainingError
-from mlops_tasks.files import digest_of, digest_of_file, read_json, write_json
+from mlops_tasks.errors import TrainingError
+from mlops_tasks.files import read_json
 from mlops_tasks.training.model_zoo.families import FAMILIES
 from mlops_tasks.training.model_zoo.family import Predictor, find_family
 from mlops_tasks.training.processors import FittedProcessors
 from mlops_tasks.training.scoring import ScoringRows
+from mlops_tasks.training.seal import verified_manifest
+from mlops_tasks.training.trust import Trust
 from mlops_tasks.training.windows import FloatArray, IntArray, PanelWindows
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "model.json"
 PROCESSORS = "processors.json"
 
 WINDOW_VALUES = 1 << 22
@@ -42,27 +43,37 @@ class ModelArtefact:
     predictor: Predictor
 
     @classmethod
-    def load(cls, folder: Path, threads: int = 1) -> "ModelArtefact":
-        """Read an artefact whose files are what its manifest says.
+    def load(cls, folder: Path, trust: Trust, threads: int = 1) -> "ModelArtefact":
+        """Read an artefact that is signed and whole.
+
+        A model whose files run code is loaded in a process of its own (`isolation.py`), if its family may do that.
 
         Raises
         ------
         TrainingError
             The folder holds no manifest, or a family that is not known.
-        DigestMismatchError
-            A file is missing or its SHA-256 differs from the manifest's.
+        SignatureError, DigestMismatchError
+            As `verified_manifest`.
+        ConfigError, IsolationError
+            Its files run code: `models.unpickling_families` does not name its family, or this machine cannot close off
+            the process.
         """
-        if not (folder / MANIFEST).is_file():
-            raise TrainingError(f"{folder}: no {MANIFEST}; this is not a model artefact")
-        manifest = read_json(folder / MANIFEST)
-        for name, expected in manifest["files"].items():
-            path = folder / name
-            if not path.is_file() or digest_of_file(path) != expected:
-                raise DigestMismatchError(f"{path}: content is not what {MANIFEST} recorded; restore it or train again")
+        manifest = verified_manifest(folder, trust.keys)
         if manifest["family"] not in FAMILIES:
             raise TrainingError(f"{folder}: unknown family {manifest['family']!r}; known: {', '.join(FAMILIES)}")
         processors = FittedProcessors.from_json(read_json(folder / PROCESSORS))
-        return cls(folder, manifest, processors, find_family(manifest["family"]).load(folder, manifest, threads))
+        return cls(folder, manifest, processors, trust.predictor(folder, manifest, threads))
+
+    @classmethod
+    def just_saved(
+        cls, folder: Path, manifest: Mapping[str, Any], processors: FittedProcessors, threads: int = 1
+    ) -> "ModelArtefact":
+        """What this process has trained itself, and its family saved to `folder` a moment ago; nothing is verified.
+
+        For models that are measured and thrown away: a search's trials, the folds of a cross-validation.
+        """
+        predictor = find_family(manifest["family"]).load(folder, manifest, threads)
+        return cls(folder, manifest, processors, predictor)
 
     @property
     def feature_names(self) -> list[str]:
@@ -157,14 +168,3 @@ def _parts(places: IntArray, width: int) -> Iterator[IntArray]:
 
 def _series(scores: FloatArray, index: pd.Index) -> pd.Series:
     return pd.Series(scores, index=index, name=SCORE, dtype=np.float64)
-
-
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write model.json with the digests of all files that are in the folder."""
-    files = {p.name: digest_of_file(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != MANIFEST}
-    write_json(folder / MANIFEST, {**manifest, "files": files})
-
-
-def artefact_digest(folder: Path) -> str:
-    """SHA-256 (64 hex) over the names and digests of all files of an artefact folder."""
-    return digest_of({p.name: digest_of_file(p) for p in sorted(folder.iterdir()) if p.is_file()}, length=64)

@@ -15,7 +15,8 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.training.model_zoo.catalogue import check_family, read_zoo
+from mlops_tasks.training.model_zoo.catalogue import check_family, check_unpickling, read_zoo
+from mlops_tasks.training.model_zoo.families import ALWAYS_RUN_CODE
 
 if TYPE_CHECKING:  # both import the plan, which is checked here
     from mlops_tasks.training.configuration import TrainingConfig
@@ -66,14 +67,16 @@ def check_start(settings: Settings, plan: "RunPlan", config: "TrainingConfig") -
     Raises
     ------
     ConfigError
-        As `check_plan`; a whole configuration's family is unknown, or lacks a class path; a hyper-parameter is not
-        what its entry in the zoo allows; the package of a class path is not installed; or a segment's universe has
-        fewer than two instruments.
+        As `check_plan`; a whole configuration's family is unknown, lacks a class path, or stores code that the settings
+        do not let run; a hyper-parameter is not what its entry in the zoo allows; the package of a class path is not
+        installed; or a segment's universe has fewer than two instruments.
     StoreError
         The vintage is not there.
     """
     vintage = load_vintage(settings, plan.data_version)
     check_family(f"models.{config.model}", config.family, config.class_path)
+    if config.family in ALWAYS_RUN_CODE:
+        check_unpickling(settings.models, config.family, f"models.{config.model}.family")
     entry = read_zoo(settings).entries.get(config.model)
     if entry is not None and (entry.family, entry.class_path) == (config.family, config.class_path):
         entry.resolve(config.model, config.hyperparameters)

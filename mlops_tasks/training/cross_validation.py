@@ -152,6 +152,5 @@ def _trained(
     with tempfile.TemporaryDirectory(prefix="mlops_fold_") as name:
         folder = Path(name)
         model.save(folder)
-        predictor = family.load(folder, manifest, threads)
-        artefact = ModelArtefact(folder, manifest, processors, predictor)
+        artefact = ModelArtefact.just_saved(folder, manifest, processors, threads)
         yield artefact, result.best_iteration, session.conclude()

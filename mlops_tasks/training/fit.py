@@ -12,9 +12,10 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError, TrainingCancelledError, TrainingError
+from mlops_tasks.errors import MlopsError, SignatureError, TrainingCancelledError, TrainingError
 from mlops_tasks.files import digest_of, move_folder, write_json
-from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manifest
+from mlops_tasks.signing import SigningKey, VerifyingKeys
+from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact
 from mlops_tasks.training.checkpoints import CheckpointFolder, training_lock
 from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.control import FileControl
@@ -24,11 +25,13 @@ from mlops_tasks.training.model_zoo.family import find_family
 from mlops_tasks.training.problem import learning_problem
 from mlops_tasks.training.resources import used_so_far
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
+from mlops_tasks.training.seal import seal, verified_manifest
 from mlops_tasks.training.session import Links, TrainingSession
+from mlops_tasks.training.trust import Trust
 
 log = logging.getLogger(__name__)
 
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 """Raise it when the same plan would train another model: training keys depend on it."""
 
 
@@ -59,6 +62,7 @@ class Fit:
         self.folder = run
         self.journal = Journal(run.journal)
         self.control = FileControl(run.command)
+        self.key = SigningKey.of(settings)
 
     def run(self) -> dict[str, Any]:
         """Train, unless the same training is there already."""
@@ -79,6 +83,7 @@ class Fit:
         found = {"training_key": key, "path": self.settings.relative(target), "reused": True}
         checkpoints = CheckpointFolder(self.settings.checkpoints_dir / key)
         if target.is_dir():
+            self._check_found(target)
             checkpoints.remove()  # a kill may have come between the last two steps below
             return found
         with training_lock(self.settings.checkpoints_dir / f"{key}.lock", self.control.check):
@@ -95,6 +100,12 @@ class Fit:
             move_folder(self.folder.result, target)
             checkpoints.remove()
         return {**found, "reused": False}
+
+    def _check_found(self, target: Path) -> None:
+        try:
+            verified_manifest(target / "model", VerifyingKeys.read(self.settings))
+        except SignatureError as error:
+            raise SignatureError(f"{error}; to train it anew, remove {target}") from None
 
     def _train(self, lineage: Mapping[str, Any], data: LearningData, checkpoints: CheckpointFolder) -> None:
         config, folder = self.request.config, self.folder.result
@@ -126,9 +137,10 @@ class Fit:
         )
         manifest = {name: lineage[name] for name in names}
         features = {"feature_names": list(data.features.columns), "window": config.window}
-        write_manifest(model_folder, {**manifest, "family": config.family, **features})
+        seal(model_folder, {**manifest, "family": config.family, **features}, self.key)
         session.stage("predict")
-        predictions = predict_segments(ModelArtefact.load(model_folder, self.settings.training.threads), data)
+        artefact = ModelArtefact.load(model_folder, Trust.of(self.settings), self.settings.training.threads)
+        predictions = predict_segments(artefact, data)
         predictions.to_parquet(folder / "predictions.parquet", index=False)
         write_json(folder / "plan.json", dict(lineage))
         write_json(folder / "curves.json", session.curves())

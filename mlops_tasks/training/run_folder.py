@@ -18,7 +18,7 @@ from mlops_tasks.files import read_json, write_json
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.plan import RunPlan
 
-_SETTINGS = {"home", "synthetic", "features", "training", "portfolio"}
+_SETTINGS = {"home", "synthetic", "features", "models", "training", "portfolio"}
 """Sections that a training process is given; none of them holds a secret."""
 
 

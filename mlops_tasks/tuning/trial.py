@@ -13,8 +13,7 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE
 from mlops_tasks.errors import TrainingError
-from mlops_tasks.files import write_json
-from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manifest
+from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.dataset import LearningData, fit_processors
 from mlops_tasks.training.fit import predict_segments
@@ -92,10 +91,9 @@ def fit_and_score(fold: Fold, config: TrainingConfig, threads: int, observers: S
     with tempfile.TemporaryDirectory(prefix="mlops_trial_") as name:
         folder = Path(name)
         family.save(folder)
-        write_json(folder / PROCESSORS, fold.processors.to_json())
         names = list(fold.data.features.columns)
-        write_manifest(folder, {"family": config.family, "feature_names": names, "window": config.window})
-        scored = predict_segments(ModelArtefact.load(folder, threads), fold.data)
+        manifest = {"family": config.family, "feature_names": names, "window": config.window}
+        scored = predict_segments(ModelArtefact.just_saved(folder, manifest, fold.processors, threads), fold.data)
     return scored.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]]
 
 

@@ -1,5 +1,6 @@
 """A whole stack in a home of its own, and what can be seen of its state from outside."""
 
+import base64
 import contextlib
 import hashlib
 import itertools
@@ -20,6 +21,8 @@ import pandas as pd
 import psutil
 
 from mlops_tasks.config import PROJECT, Settings, load_settings
+from mlops_tasks.secret_files import make_once
+from mlops_tasks.signing import PRIVATE
 from mlops_tasks.state import tables
 from mlops_tasks.state.database import reading
 from tests.operation import free_ports
@@ -45,6 +48,8 @@ class Operation:
     def __post_init__(self) -> None:
         names = ("AIRFLOW_PORT", "MLFLOW_PORT", "SCORING_PORT")
         self.ports = {f"MLOPS_STACK__{n}": str(port) for n, port in zip(names, free_ports(3), strict=True)}
+        # One key in every home, so that equal trainings leave equal bytes.
+        make_once(self.home / "secrets" / PRIVATE.file, lambda: base64.b64encode(bytes(32)).decode())
 
     @property
     def environ(self) -> dict[str, str]:

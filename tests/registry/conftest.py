@@ -9,6 +9,7 @@ import pytest
 from mlops_tasks.config import GateSettings, ServingSettings, Settings, StackSettings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.registry.approvals import approve_model
 from mlops_tasks.registry.client import connect
 from tests.operation import certify_training, free_ports, publish_vintage, register_model
 from tests.registry.trainings import Spec
@@ -55,12 +56,14 @@ class Operation:
     feature_version: str
 
     def register(self, spec: Spec, feature_set: str = "alpha158") -> int:
-        """Train, log and register a model on the vintage; it becomes the challenger."""
+        """Train, log and register a model on the vintage; it becomes the challenger, and may serve."""
         feature_version = self.feature_version
         if feature_set != spec.feature_set:
             spec = replace(spec, feature_set=feature_set)
             feature_version = FeatureStore(self.settings).compute(self.vintage, feature_set).feature_version
-        return register_model(self.settings, spec, self.vintage, feature_version)
+        version = register_model(self.settings, spec, self.vintage, feature_version)
+        approve_model(self.settings, version, "the tests need it")
+        return version
 
 
 @pytest.fixture(scope="session")

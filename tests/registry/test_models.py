@@ -20,8 +20,7 @@ from mlops_tasks.registry.models import (
     versions,
 )
 from mlops_tasks.registry.runs import log_run
-from mlops_tasks.training.artefact import ModelArtefact
-from tests.registry.trainings import Spec, make_training, market
+from tests.registry.trainings import Spec, load_training, make_training, market
 
 
 def registered(settings: Settings, spec: Spec) -> int:
@@ -47,7 +46,7 @@ def test_every_way_of_loading_scores_alike(settings: Settings, model: str) -> No
     version = registered(settings, spec)
     set_alias(settings, "champion", version)
     features, _ = market()
-    expected = ModelArtefact.load(settings.training_dir / spec.key / "model").predict(features)
+    expected = load_training(settings, spec.key).predict(features)
     loaded = load_alias(settings, "champion")
     assert loaded is not None
     assert (loaded.version, loaded.training_key) == (version, spec.key)
@@ -101,7 +100,7 @@ def test_a_changed_local_copy_is_fetched_again(settings: Settings) -> None:
     assert copy == settings.home / "mlflow" / "cache" / load_version(settings, version).digest
     flip_one_byte(copy / "model.txt")
     features, _ = market()
-    expected = ModelArtefact.load(settings.training_dir / Spec().key / "model").predict(features)
+    expected = load_training(settings, Spec().key).predict(features)
     assert load_version(settings, version).artefact.predict(features).equals(expected)
 
 

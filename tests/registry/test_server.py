@@ -19,9 +19,8 @@ from mlops_tasks.registry.client import CHAMPION, connect
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, load_alias
 from mlops_tasks.registry.runs import log_run
-from mlops_tasks.training.artefact import ModelArtefact
 from tests.operation import free_ports
-from tests.registry.trainings import Spec, make_training, market
+from tests.registry.trainings import Spec, load_training, make_training, market
 
 PASSWORD = "password-of-the-tests"
 
@@ -88,7 +87,7 @@ def test_the_whole_life_of_a_model_over_http(server: Settings, monkeypatch: pyte
     assert run.data.metrics["valid_rank_ic_mean"] == 0.03
     assert len(run.inputs.dataset_inputs) == 4
     features, _ = market()
-    expected = ModelArtefact.load(server.training_dir / Spec().key / "model").predict(features)
+    expected = load_training(server, Spec().key).predict(features)
     loaded = load_alias(server, CHAMPION)
     assert loaded is not None
     assert loaded.artefact.predict(features).equals(expected)

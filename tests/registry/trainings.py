@@ -10,7 +10,10 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.files import write_json
-from mlops_tasks.training.artefact import ModelArtefact, write_manifest
+from mlops_tasks.signing import SigningKey
+from mlops_tasks.training.artefact import ModelArtefact
+from mlops_tasks.training.seal import seal
+from mlops_tasks.training.trust import Trust
 
 FEATURES = ["KMID", "ROC5", "STD20"]
 INSTRUMENTS = [f"S{i:03d}" for i in range(20)]
@@ -77,14 +80,14 @@ def make_training(settings: Settings, spec: Spec, data: Data | None = None) -> P
         "seed": spec.seed,
     }
     described = {"family": spec.model, "feature_names": list(features.columns), "window": spec.window}
-    write_manifest(folder / "model", {**lineage, **described})
+    seal(folder / "model", {**lineage, **described}, SigningKey.of(settings))
     plan = {**lineage, "last_date": segments["test"][1], "models": [spec.model]}
     config = {"family": spec.model, "hyperparameters": {"num_leaves": 7, "learning_rate": 0.1}}
     write_json(folder / "plan.json", {**plan, "model_config": config})
     write_json(folder / "curves.json", curves)
     write_json(folder / "importance.json", {})
     write_json(folder / "metrics.json", {"best_iteration": 20, "train_seconds": 0.5, "train_rows": 1200})
-    _write_predictions(folder, features, label)
+    _write_predictions(folder, load_training(settings, spec.key), features, label)
     plots = folder / "evaluation" / "plots"
     plots.mkdir(parents=True)
     (plots / "ic.png").write_bytes(b"\x89PNG")
@@ -141,8 +144,12 @@ def _write_network(folder: Path, spec: Spec, width: int) -> None:
     write_json(folder / ARCHITECTURE, vars(made))
 
 
-def _write_predictions(folder: Path, features: pd.DataFrame, label: pd.Series) -> None:
-    artefact = ModelArtefact.load(folder / "model")
+def load_training(settings: Settings, key: str) -> ModelArtefact:
+    """The artefact in a training folder."""
+    return ModelArtefact.load(settings.training_dir / key / "model", Trust.of(settings))
+
+
+def _write_predictions(folder: Path, artefact: ModelArtefact, features: pd.DataFrame, label: pd.Series) -> None:
     scores = artefact.predict(features)
     parts = [
         rows(scores, segment).to_frame().assign(segment=segment, label=rows(label, segment))

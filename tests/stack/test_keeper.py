@@ -42,7 +42,7 @@ def test_no_secret_is_in_a_configuration_or_on_a_command_line(settings: Settings
 
 
 def test_each_service_gets_the_secrets_it_needs_and_no_others(settings: Settings) -> None:
-    """The MLflow server has none of Airflow's, the scoring service neither those nor MLflow's own keys."""
+    """The MLflow server has none of Airflow's, the scoring service neither those nor what can write to MLflow."""
     made = ensure_credentials(settings)
 
     def held(name: str) -> set[str]:
@@ -50,7 +50,7 @@ def test_each_service_gets_the_secrets_it_needs_and_no_others(settings: Settings
         return {field for field, secret in vars(made).items() if secret in values}
 
     assert held("mlflow") == {"mlflow_password", "mlflow_flask_key"}
-    assert held("scoring") == {"mlflow_password", "scoring_token"}
+    assert held("scoring") == {"mlflow_reader_password", "scoring_token"}
     assert held("airflow-scheduler") >= {"airflow_jwt_secret", "airflow_fernet_key", "mlflow_password", "scoring_token"}
 
 

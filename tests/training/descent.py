@@ -21,6 +21,7 @@ import pytest
 from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.signing import ensure_signing_key
 from mlops_tasks.training import fit, supervision
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.engine import TrainingHandle, UnifiedQlibTrainingEngine
@@ -100,6 +101,11 @@ class DescentFamily:
         return DescentPredictor(np.asarray(read_json(folder / "weights.json")))
 
     @classmethod
+    def runs_code(cls, folder: Path) -> bool:
+        """JSON."""
+        return False
+
+    @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
         """The rows that are learned from, once more."""
         return rows * features * 4
@@ -161,6 +167,7 @@ class SmallMarket:
     def make(cls, home: Path) -> "SmallMarket":
         """Write it below `home`."""
         settings = Settings(home=home)
+        ensure_signing_key(settings)  # copies have the same one: equal trainings leave equal bytes
         vintage = make_vintage(home, awkward_bars(instruments=8, days=150))
         plan = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": ["linear"]})
         return cls(settings, plan, FeatureStore(settings).compute(vintage, SETS["windows"]).feature_version)
@@ -177,7 +184,7 @@ class SmallMarket:
 
     def copy(self, home: Path, **training: Any) -> "SmallMarket":
         """The same in another home, with other settings of section `training`."""
-        for name in ("data", "features"):
+        for name in ("data", "features", "secrets"):
             shutil.copytree(self.settings.home / name, home / name)
         settings = Settings(home=home, training=TrainingSettings(**training))
         return SmallMarket(settings, self.plan, self.feature_version)

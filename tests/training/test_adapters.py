@@ -7,20 +7,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_tasks.errors import ConfigError, DigestMismatchError, TrainingError
+from mlops_tasks.config import ModelSettings
+from mlops_tasks.errors import ConfigError, DigestMismatchError, IsolationError, TrainingError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.files import read_json, write_json
-from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact, write_manifest
+from mlops_tasks.signing import SigningKey, VerifyingKeys
+from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.model_zoo.family import find_family
 from mlops_tasks.training.model_zoo.sklearn_family import SklearnFamily
 from mlops_tasks.training.plan import make_plan
+from mlops_tasks.training.seal import seal
 from mlops_tasks.training.session import TrainingSession
+from mlops_tasks.training.trust import Trust
 from mlops_tasks.tuning.trial import Fold, fit_and_score, fold_of
 from tests.planted import Planted, Shape, plant
 
 OWN = "tests.training.own_models"
+KEY = SigningKey(bytes(32))
+TRUST = Trust(VerifyingKeys.of(KEY.public), ModelSettings(unpickling_families=("qlib",)), Path("/nonexistent"))
 TREES = {"n_estimators": 60, "max_depth": 5, "max_features": 0.5}
 DOUBLE = {"base_model": "gbm", "num_models": 2, "bins_fs": 2, "sample_ratios": [0.9, 0.8], "decay": 0.5, "epochs": 40}
 DOUBLE |= {"sub_weights": [1, 1], "learning_rate": 0.1, "verbosity": -1, "num_threads": 1}
@@ -68,8 +74,8 @@ def trained(given: TrainingConfig, fold: Fold, folder: Path) -> ModelArtefact:
     folder.mkdir(exist_ok=True)
     family.save(folder)
     write_json(folder / PROCESSORS, fold.processors.to_json())
-    write_manifest(folder, {"family": given.family, "feature_names": list(fold.data.features.columns)})
-    return ModelArtefact.load(folder)
+    seal(folder, {"family": given.family, "feature_names": list(fold.data.features.columns)}, KEY)
+    return ModelArtefact.load(folder, TRUST)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -174,17 +180,17 @@ def test_types_of_other_packages_are_not_saved(fold, tmp_path):
 
 
 def test_a_pickle_with_a_changed_byte_is_not_loaded(fold, tmp_path):
-    """Neither by its manifest, nor with a manifest that was changed along with it."""
+    """Neither by its manifest, nor with a manifest that was signed anew."""
     trained(config(*LEARNERS["own_qlib"]), fold, tmp_path)
     manifest = {key: value for key, value in read_json(tmp_path / "model.json").items() if key != "files"}
     content = bytearray((tmp_path / "model.pkl").read_bytes())
     content[-3] ^= 1
     (tmp_path / "model.pkl").write_bytes(content)
     with pytest.raises(DigestMismatchError, match=r"model\.pkl: content is not what model\.json recorded"):
-        ModelArtefact.load(tmp_path)
-    write_manifest(tmp_path, manifest)
-    with pytest.raises(DigestMismatchError, match=r"model\.pkl: content is not what qlib\.json recorded"):
-        ModelArtefact.load(tmp_path)
+        ModelArtefact.load(tmp_path, TRUST)
+    seal(tmp_path, manifest, KEY)
+    with pytest.raises(IsolationError, match=r"model\.pkl: content is not what qlib\.json recorded"):
+        ModelArtefact.load(tmp_path, TRUST)
 
 
 def test_the_engine_trains_an_entry_of_your_own_and_keeps_it_when_the_entry_is_gone(market):
@@ -207,4 +213,4 @@ def test_the_engine_trains_an_entry_of_your_own_and_keeps_it_when_the_entry_is_g
     predictions = pd.read_parquet(folder / "predictions.parquet")
     test = predictions[predictions["segment"] == "test"].set_index(["datetime", "instrument"])
     assert daily_rank_ic(test["score"], test["label"]).mean() > 0.08
-    assert ModelArtefact.load(folder / "model").feature_names[0] == "KMID"
+    assert ModelArtefact.load(folder / "model", Trust.of(market.settings)).feature_names[0] == "KMID"

@@ -11,12 +11,14 @@ import pytest
 from mlops_tasks.errors import DigestMismatchError, StoreError, TrainingError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.files import read_json
-from mlops_tasks.training.artefact import ModelArtefact, artefact_digest
+from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.dataset import LearningData, load_learning_data, purge, qlib_dataset
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.events import read_events, runs
 from mlops_tasks.training.plan import make_plan
 from mlops_tasks.training.processors import FittedProcessors, robust_centre_and_scale
+from mlops_tasks.training.seal import artefact_digest
+from mlops_tasks.training.trust import Trust
 from tests.training.descent import SmallMarket
 
 MODELS = ("lightgbm", "linear")
@@ -166,18 +168,18 @@ def test_the_lightgbm_model_is_qlibs_own(plan, learning_data, trained):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_row_scores_the_same_alone_and_in_company(trained, learning_data, model):
+def test_a_row_scores_the_same_alone_and_in_company(market, trained, learning_data, model):
     """One instrument's score does not depend on who else is asked for: bit for bit."""
-    artefact = ModelArtefact.load(trained[model] / "model")
+    artefact = ModelArtefact.load(trained[model] / "model", Trust.of(market.settings))
     rows = learning_data.features.iloc[-40:]
     together = artefact.predict(rows)
     alone = pd.concat([artefact.predict(rows.iloc[[i]]) for i in range(len(rows))])
     pd.testing.assert_series_equal(together, alone, check_exact=True)
 
 
-def test_missing_or_textual_features_are_refused(trained, learning_data):
+def test_missing_or_textual_features_are_refused(market, trained, learning_data):
     """The error names the columns."""
-    artefact = ModelArtefact.load(trained["linear"] / "model")
+    artefact = ModelArtefact.load(trained["linear"] / "model", Trust.of(market.settings))
     rows = learning_data.features.iloc[:2]
     with pytest.raises(TrainingError, match=r"1 feature columns are missing, first \['KMID'\]"):
         artefact.predict(rows.drop(columns="KMID"))
@@ -185,7 +187,7 @@ def test_missing_or_textual_features_are_refused(trained, learning_data):
         artefact.predict(rows.astype(object).assign(KMID="x"))
 
 
-def test_an_artefact_with_a_changed_byte_is_not_loaded(trained, tmp_path):
+def test_an_artefact_with_a_changed_byte_is_not_loaded(market, trained, tmp_path):
     """One digit of one coefficient is enough."""
     folder = tmp_path / "model"
     shutil.copytree(trained["linear"] / "model", folder)
@@ -193,7 +195,7 @@ def test_an_artefact_with_a_changed_byte_is_not_loaded(trained, tmp_path):
     content["coefficients"][0] += 1e-9
     (folder / "linear.json").write_text(json.dumps(content))
     with pytest.raises(DigestMismatchError, match=r"linear\.json: content is not what model\.json recorded"):
-        ModelArtefact.load(folder)
+        ModelArtefact.load(folder, Trust.of(market.settings))
 
 
 def test_robust_scaling_has_its_closed_form():

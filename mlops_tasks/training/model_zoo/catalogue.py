@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from mlops_tasks.config import PROJECT, Section, Settings
+from mlops_tasks.config import PROJECT, ModelSettings, Section, Settings
 from mlops_tasks.entry_files import EntryFile, parse_entries, read_yaml_text
 from mlops_tasks.errors import ConfigError, hint
 from mlops_tasks.training.model_zoo.families import CLASS_OF, FAMILIES
@@ -171,6 +171,22 @@ def check_family(path: str, family: str, class_path: str | None) -> None:
         raise ConfigError(f"{path}.class_path: family {family} has its own class; take the key out")
     if wanted is not None and (class_path is None or not _CLASS_PATH.fullmatch(class_path)):
         raise ConfigError(f"{path}.class_path: family {family} needs module:Class of a {wanted}, got {class_path!r}")
+
+
+def check_unpickling(models: ModelSettings, family: str, whose: str) -> None:
+    """Check that the settings let a family's files run code.
+
+    Raises
+    ------
+    ConfigError
+        They do not; names the setting.
+    """
+    if family not in models.unpickling_families:
+        known = ",".join(dict.fromkeys([*models.unpickling_families, family]))
+        raise ConfigError(
+            f"{whose}: files of family {family} run code when they are loaded, and models.unpickling_families does not "
+            f"name it; take a model without pickles, or set it (MLOPS_MODELS__UNPICKLING_FAMILIES={known})"
+        )
 
 
 @lru_cache(maxsize=16)

@@ -28,3 +28,6 @@ CLASS_OF: Mapping[str, str] = {
     "qlib": "qlib.model.base.Model",
 }
 """What the class path of an entry names, in the families that take one."""
+
+ALWAYS_RUN_CODE = ("qlib",)
+"""Families whose every artefact runs code when it is loaded; of others see `Family.runs_code`."""

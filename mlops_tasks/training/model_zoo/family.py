@@ -44,6 +44,11 @@ class Family(Protocol):
         ...
 
     @classmethod
+    def runs_code(cls, folder: Path) -> bool:
+        """Whether loading the files of `save` may run what they say, as a pickle does."""
+        ...
+
+    @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
         """Estimated peak of a training's memory on so many learning rows, beyond the processed float32 matrix."""
         ...

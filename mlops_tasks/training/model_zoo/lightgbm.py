@@ -72,6 +72,11 @@ class LightGBMFamily:
         return LightGBMPredictor(folder / MODEL_FILE, threads)
 
     @classmethod
+    def runs_code(cls, folder: Path) -> bool:
+        """Text of trees."""
+        return False
+
+    @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
         """See `memory.py`."""
         return lightgbm_bytes(hyperparameters, rows, features)

@@ -60,6 +60,11 @@ class LinearFamily:
         return LinearPredictor(folder / MODEL_FILE)
 
     @classmethod
+    def runs_code(cls, folder: Path) -> bool:
+        """JSON."""
+        return False
+
+    @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
         """See `memory.py`."""
         return five_copies(hyperparameters, rows, features)

@@ -129,6 +129,11 @@ class NetworkFamily:
         return NetworkPredictor(folder, threads)
 
     @classmethod
+    def runs_code(cls, folder: Path) -> bool:
+        """Tensors without code; its class is one that is installed here."""
+        return False
+
+    @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
         """See `memory.py`."""
         return network_bytes(hyperparameters, rows, features)

@@ -4,9 +4,9 @@ It is fitted on a `DatasetH` with segments train and valid, and asked for scores
 an instrument of its own, so that no row can be ranked by its neighbours.
 
 Its files are model.pkl and qlib.json. **The model is pickled**, as there is no other way to keep any object of Qlib's,
-and a pickle runs code when it is loaded. So it is read only from an artefact whose files are what its manifest says
-(`ModelArtefact.load`), and only if its SHA-256 is the one in qlib.json: what is loaded are the bytes that were trained.
-Whoever can write the store and its manifests can run code where models are loaded; for other families they cannot.
+and a pickle runs code when it is loaded. So it is read only where `models.unpickling_families` names this family, only
+from a signed artefact, in a process of its own (`isolation.py`), and only if its SHA-256 is the one in qlib.json: what
+is loaded are the bytes that were trained.
 """
 
 import contextlib
@@ -114,6 +114,11 @@ class QlibFamily:
             raise DigestMismatchError(f"{folder / MODEL_FILE}: content is not what {ABOUT} recorded; train again")
         model = pickle.loads(content)  # noqa: S301  the bytes are those that were trained, see above
         return QlibPredictor(_predictor(model, manifest["feature_names"]))
+
+    @classmethod
+    def runs_code(cls, folder: Path) -> bool:
+        """A pickle."""
+        return True
 
     @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:

@@ -1,8 +1,9 @@
 """Any scikit-learn regressor, by class path.
 
 Whatever follows its interface will do: `fit(X, y)`, `predict(X)`, parameters by keyword. A function that returns one (a
-pipeline, say) may stand in its place. Its files are estimator.skops and sklearn.json; no pickle. skops loads types of
-scikit-learn, NumPy, SciPy and of the package that the class path names, nothing else.
+pipeline, say) may stand in its place. Its files are estimator.skops and sklearn.json; no pickle. What skops knows to be
+data, and `DATA` beside it, is loaded anywhere. An estimator of other types, of scikit-learn, NumPy, SciPy or the
+package that the class path names, runs their code: it is loaded in a process of its own, where the settings allow that.
 """
 
 import math
@@ -28,6 +29,25 @@ from mlops_tasks.training.session import TrainingSession
 
 MODEL_FILE, ABOUT = "estimator.skops", "sklearn.json"
 TRUSTED = ("sklearn", "numpy", "scipy")
+"""Packages whose types may be in a file."""
+DATA = frozenset(
+    [
+        "sklearn._loss.loss.HalfPoissonLoss",
+        "sklearn._loss.loss.HalfTweedieLossIdentity",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.gaussian_process.kernels.ConstantKernel",
+        "sklearn.gaussian_process.kernels.Product",
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.gaussian_process.kernels.Sum",
+        "sklearn.gaussian_process.kernels.WhiteKernel",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.neighbors._ball_tree.BallTree",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.tree._tree.Tree",
+    ]
+)
+"""What scikit-learn's own regressors hold beyond the types that skops trusts by itself: numbers, and no code."""
 TRAIN_SAMPLE = 20_000
 """Rows of train that the loss is computed on: for some estimators scoring costs more than learning."""
 
@@ -111,6 +131,11 @@ class SklearnFamily:
         if foreign := _foreign(types, class_path):
             raise TrainingError(f"{folder / MODEL_FILE}: asks for {', '.join(foreign)}, which is not loaded")
         return SklearnPredictor(skops.io.loads(content, trusted=types), threads)
+
+    @classmethod
+    def runs_code(cls, folder: Path) -> bool:
+        """Whether the estimator holds types that are more than data."""
+        return not DATA.issuperset(skops.io.get_untrusted_types(data=(folder / MODEL_FILE).read_bytes()))
 
     @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:

@@ -77,6 +77,11 @@ class XGBoostFamily:
         return XGBoostPredictor(folder / MODEL_FILE, threads)
 
     @classmethod
+    def runs_code(cls, folder: Path) -> bool:
+        """Binary JSON of trees."""
+        return False
+
+    @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
         """See `memory.py`."""
         return xgboost_bytes(hyperparameters, rows, features)

@@ -1,0 +1,101 @@
+"""What makes a folder of files an artefact: a manifest that names the digest of each, and a signature of the manifest.
+
+    model.json       manifest: what the model is, what it was trained on, the SHA-256 of every other file
+    signature.json   who made it (`mlops_tasks/signing.py`), over the very bytes of model.json
+
+Nothing of an artefact is parsed before its signature is verified and its files are the ones that the manifest names,
+no more and no fewer.
+"""
+
+import json
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlops_tasks.errors import DigestMismatchError, SignatureError, TrainingError
+from mlops_tasks.files import digest_of, digest_of_file, write_json
+from mlops_tasks.signing import Signature, SigningKey, VerifyingKeys
+
+MANIFEST, SIGNATURE = "model.json", "signature.json"
+
+PURPOSE = b"alphaops model artefact 1\n"
+"""Before what is signed, so that the key can serve another purpose one day and neither stands in for the other."""
+LARGEST = {MANIFEST: 1 << 22, SIGNATURE: 1 << 12}
+"""Bytes of what is read before anything is verified."""
+
+
+def seal(folder: Path, manifest: Mapping[str, Any], key: SigningKey) -> None:
+    """Write model.json with the digests of all files that are in the folder, and sign it.
+
+    Raises
+    ------
+    DigestMismatchError
+        The folder holds something else than files.
+    """
+    names = _plain_files(folder) - {MANIFEST, SIGNATURE}
+    files = {name: digest_of_file(folder / name) for name in sorted(names)}
+    write_json(folder / MANIFEST, {**manifest, "files": files})
+    write_json(folder / SIGNATURE, key.sign(PURPOSE + (folder / MANIFEST).read_bytes()).to_json())
+
+
+def verified_manifest(folder: Path, keys: VerifyingKeys) -> dict[str, Any]:
+    """The manifest of an artefact that is signed and whole.
+
+    Raises
+    ------
+    TrainingError
+        The folder holds no manifest.
+    SignatureError
+        There is no signature, by none of the keys, or of another manifest.
+    DigestMismatchError
+        A file is missing, is one too many, is no plain file, or its SHA-256 differs from the manifest's.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise TrainingError(f"{folder}: no {MANIFEST}; this is not a model artefact")
+    names = _plain_files(folder)
+    if SIGNATURE not in names:
+        raise SignatureError(f"{folder}: no {SIGNATURE}; train again, unsigned models are not loaded")
+    signature, content = _small(folder / SIGNATURE), _small(folder / MANIFEST)
+    try:
+        keys.verify(Signature.from_json(json.loads(signature)), PURPOSE + content)
+    except (SignatureError, ValueError) as error:
+        raise SignatureError(f"{folder / SIGNATURE}: {error}; it is not loaded: restore it, or train again") from None
+    manifest: dict[str, Any] = json.loads(content)
+    named = set(manifest["files"]) | {MANIFEST, SIGNATURE}
+    if extra := names - named:
+        raise DigestMismatchError(f"{folder}: {min(extra)!a} is not in {MANIFEST}; remove it")
+    for name, expected in manifest["files"].items():
+        if name not in names or digest_of_file(folder / name) != expected:
+            raise DigestMismatchError(
+                f"{folder / name}: content is not what {MANIFEST} recorded; restore it or train again"
+            )
+    return manifest
+
+
+def artefact_digest(folder: Path) -> str:
+    """SHA-256 (64 hex) over the names and digests of all files of an artefact folder.
+
+    Raises
+    ------
+    DigestMismatchError
+        The folder holds something else than files.
+    """
+    return digest_of({name: digest_of_file(folder / name) for name in sorted(_plain_files(folder))}, length=64)
+
+
+def _plain_files(folder: Path) -> set[str]:
+    """Names of the files of a folder; a link may lead anywhere, and what lies in folders has no digest."""
+    found = list(folder.iterdir())
+    for path in found:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise DigestMismatchError(f"{folder}: {path.name!a} is no plain file; remove it")
+    return {path.name for path in found}
+
+
+def _small(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(LARGEST[path.name] + 1)
+    if len(content) > LARGEST[path.name]:
+        raise SignatureError(f"{path}: is larger than {LARGEST[path.name]:,} bytes; it is none of ours")
+    return content
