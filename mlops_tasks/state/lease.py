@@ -1,7 +1,6 @@
 """A lease that dies with its owner, however that ends. It lies where the state database is: who sees one sees both."""
 
 import fcntl
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +34,7 @@ def lease(settings: Settings, name: str) -> Iterator[bool]:
             yield taken
         return
     with connected(settings) as connection:
-        yield _take(connection, zlib.crc32(f"alphaops {name}".encode()))
+        yield _take(connection, name)
 
 
 @contextmanager
@@ -50,8 +49,10 @@ def _file_lease(path: Path) -> Iterator[bool]:
             yield True
 
 
-def _take(connection: Connection, key: int) -> bool:
+def _take(connection: Connection, name: str) -> bool:
     connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-    for name, value in _KEEPALIVES.items():
-        connection.execute(text(f"SET {name} = {value}"))
-    return bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one())
+    for setting, value in _KEEPALIVES.items():
+        connection.execute(text(f"SET {setting} = {value}"))
+    # A server's advisory locks know no schemas, and an operation may have one of its own in a shared database.
+    query = text("SELECT pg_try_advisory_lock(hashtext(current_schema() || ' ' || :name))")
+    return bool(connection.execute(query, {"name": name}).scalar_one())
