@@ -16,6 +16,7 @@ end, features that nothing needs any more are removed from the store.
 
 from airflow.sdk import DAG, Param, task, task_group
 
+from dag_shared.alerts import tell_failed_run
 from dag_shared.assets import MARKET_DATA
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS, TRAINING_TASK_LIMIT_S
 from dag_shared.forms import (
@@ -91,6 +92,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
+    on_failure_callback=tell_failed_run,
     tags=["training"],
     params={**FORM, **MACHINE},
 ) as dag:

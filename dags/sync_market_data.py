@@ -16,6 +16,7 @@ with the vintage in use, and publishes it as a new vintage.
 from airflow.sdk import DAG, Metadata, Param, task
 from airflow.sdk.exceptions import AirflowSkipException
 
+from dag_shared.alerts import tell_failed_run
 from dag_shared.assets import MARKET_DATA
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
 from mlops_tasks.config import SYNTHETIC
@@ -29,6 +30,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
+    on_failure_callback=tell_failed_run,
     tags=["data"],
     params={
         "source": Param(

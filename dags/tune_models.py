@@ -14,6 +14,7 @@ Search the hyper-parameters of one model on the vintage in use, train the best c
 
 from airflow.sdk import DAG, Param, task
 
+from dag_shared.alerts import tell_failed_run
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS, TRAINING_TASK_LIMIT_S
 from dag_shared.forms import MODELS, machine_params, models_text, searched_fields_text, segment_param
 from mlops_tasks.features.sets import feature_set_names
@@ -132,6 +133,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
+    on_failure_callback=tell_failed_run,
     tags=["training"],
     params={**FORM, **MACHINE},
 ) as dag:

@@ -133,7 +133,10 @@ def _rollback(arguments: argparse.Namespace) -> int:
     from mlops_tasks.serving.deployment import roll_back
 
     result = roll_back(load_settings(), arguments.version)
-    said = f"version {result['version']} serves; version {result['rejected_version']} will not be promoted again"
+    rejected = result["rejected_version"]
+    said = f"version {result['version']} serves" + (
+        f"; version {rejected} will not be promoted again" if rejected else ""
+    )
     print(json.dumps(result, sort_keys=True) if arguments.json else said)
     return OK
 

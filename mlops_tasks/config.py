@@ -218,12 +218,16 @@ class SyntheticSettings(Section):
 
 
 class AlertSettings(Section):
-    """Who is told when a vintage is rejected or history changes."""
+    """Who is told when something needs a person, and how long a delay may last before it does."""
 
     webhook_url: SecretStr | None = None
     """Address that is sent each alert as JSON (`text`, `kind`, `subject`, `message`), e.g. of a chat channel. It may
     hold a token: set it in the environment (MLOPS_ALERTS__WEBHOOK_URL)."""
     timeout_s: float = Field(10.0, gt=0)
+    stale_after_s: float = Field(3600, ge=0)
+    """How long the scoring service may have no champion, or data that end before those of the vintage in use."""
+    scores_due_s: float = Field(14_400, ge=0)
+    """How long the champion's scores of the newest date may take from the publication of its vintage on."""
 
 
 class FeatureSettings(Section):

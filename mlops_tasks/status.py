@@ -8,6 +8,8 @@ from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import read_json
 from mlops_tasks.registry.tasks import LATEST_CANDIDATES
+from mlops_tasks.serving.reconciliation import named, reconcile
+from mlops_tasks.state.deployments import last_step
 from mlops_tasks.state.history import (
     latest_deployment,
     latest_drift_report,
@@ -56,6 +58,7 @@ def status_info(settings: Settings) -> dict[str, Any]:
         "candidates": _candidates(settings),
         "certificate": _certificate(settings),
         "gate": _fields(latest_gate_decision(settings), "training_key", "champion_version", "decision"),
+        "champion": _champion(settings),
         "deployment": _fields(latest_deployment(settings), "model_version", "strategy", "state", "reason"),
         "scores": _fields(latest_score_batch(settings), "date", "model_version", "instruments"),
         "drift": _fields(latest_drift_report(settings), "date", "psi_max", "n_warn", "n_alert"),
@@ -63,6 +66,17 @@ def status_info(settings: Settings) -> dict[str, Any]:
             latest_model_comparison(settings), "champion_version", "challenger_version", "last_date", "result"
         ),
     }
+
+
+def _champion(settings: Settings) -> dict[str, Any] | None:
+    """The champion, once its alias is put right; None before the first deployment."""
+    if last_step(settings) is None:
+        return None
+    try:
+        found = reconcile(settings)
+    except Exception as error:  # the rest of the status is still worth its reading
+        return {"version": None, "said": f"not known, {type(error).__name__}: {error}"}
+    return {"version": found.champion, "said": found.error or f"{named(found.champion)} ({found.action})"}
 
 
 def _fields(row: object, *names: str) -> dict[str, Any] | None:
@@ -134,6 +148,7 @@ def render_status(settings: Settings) -> str:
 _LINES: Sequence[tuple[str, str, str]] = (
     ("certificate", "certificate", "{key} {verdict}: {values:,} values compared, data cut at {cuts}"),
     ("gate", "gate", "training {training_key} against {champion}: {decision}"),
+    ("champion", "champion", "{said}"),
     ("deployment", "deployment", "version {model_version} by {strategy}: {state}"),
     ("scores", "scores", "{instruments} instruments for {date} by version {model_version}"),
     ("drift", "drift", "largest PSI {psi_max:.3f}; {n_alert} columns alert, {n_warn} warn"),

@@ -8,6 +8,7 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.files import new_folder, read_json
 from mlops_tasks.monitoring.report import REPORT, drift_input, write_drift_report
 from mlops_tasks.registry.models import load_alias
+from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.history import record_drift_report
 from mlops_tasks.state.tables import DriftReport
 
@@ -50,5 +51,9 @@ def check_drift_task(*, data_version: str) -> dict[str, Any]:
         path=report["path"],
     )
     record_drift_report(settings, row)
+    if row.n_alert:
+        worst = ", ".join(f"{name} {value:.2f}" for name, value in list(report["worst"].items())[:5])
+        message = f"{row.n_alert} columns drift on {day}, largest PSI: {worst}; see {report['path']}"
+        raise_daily_alert(settings, kind="drift_found", cause=f"version {champion.version}", message=message)
     log.info("drift on %s: %s alerts, %s warnings, largest PSI %s", day, row.n_alert, row.n_warn, row.psi_max)
     return report

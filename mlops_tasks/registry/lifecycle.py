@@ -19,9 +19,6 @@ from mlops_tasks.registry.models import (
 log = logging.getLogger(__name__)
 
 STATE_TAG: Final = "lifecycle_state"
-REPLACES_TAG: Final = "replaces"
-"""The version that was champion before; written before the alias moves, so that a killed move can be undone."""
-NONE: Final = "none"
 
 
 class LifecycleState(StrEnum):
@@ -61,7 +58,7 @@ class ModelLifecycleManager:
         return version
 
     def promote(self, version: int) -> int | None:
-        """Make a version the champion; returns the version that it replaces, None for the first champion.
+        """Make a version the champion; returns the version that was, None where there was none.
 
         Raises
         ------
@@ -69,34 +66,27 @@ class ModelLifecycleManager:
             There is no such version.
         """
         champion = get_alias_version(self.settings, CHAMPION)
-        if champion == version:
-            previous = self.replaced_by(version)
-        else:
-            previous = champion
-            set_tags(self.settings, version, {REPLACES_TAG: NONE if previous is None else str(previous)})
+        if champion != version:
             set_alias(self.settings, CHAMPION, version)
         set_tags(self.settings, version, {STATE_TAG: LifecycleState.CHAMPION})
-        if previous is not None:
-            set_tags(self.settings, previous, {STATE_TAG: LifecycleState.ARCHIVED})
-        return previous
+        if champion not in (None, version):
+            set_tags(self.settings, champion, {STATE_TAG: LifecycleState.ARCHIVED})
+        return champion
 
-    def replaced_by(self, version: int) -> int | None:
-        """The version that was champion before `version` was promoted."""
-        recorded = get_tags(self.settings, version).get(REPLACES_TAG, NONE)
-        return None if recorded == NONE else int(recorded)
+    def restore(self, champion: int | None) -> None:
+        """Put the alias back to a version, or remove it; the tags of who was in its place stay.
 
-    def restore(self, version: int) -> int | None:
-        """Undo `promote(version)`: the replaced version is champion again, or there is none as before."""
-        previous = self.replaced_by(version)
-        if get_alias_version(self.settings, CHAMPION) == version:
-            if previous is None:
-                delete_alias(self.settings, CHAMPION)
-            else:
-                set_alias(self.settings, CHAMPION, previous)
-        if previous is not None and get_alias_version(self.settings, CHAMPION) == previous:
-            set_tags(self.settings, previous, {STATE_TAG: LifecycleState.CHAMPION})
-        set_tags(self.settings, version, {STATE_TAG: LifecycleState.CHALLENGER})
-        return previous
+        Raises
+        ------
+        RegistryError
+            There is no such version.
+        """
+        if champion is None:
+            delete_alias(self.settings, CHAMPION)
+            return
+        if get_alias_version(self.settings, CHAMPION) != champion:
+            set_alias(self.settings, CHAMPION, champion)
+        set_tags(self.settings, champion, {STATE_TAG: LifecycleState.CHAMPION})
 
     def reject(self, version: int) -> None:
         """Mark a challenger as rejected.

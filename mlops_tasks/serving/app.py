@@ -55,7 +55,11 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _poll(service: ScoringService, stop: threading.Event) -> None:
     while not stop.is_set():
-        service.refresh()
+        try:
+            service.refresh()
+        except Exception:
+            # The thread must not end: with it the service would stop following the champion, without a word.
+            log.exception("the look at champion and vintage failed")
         stop.wait(service.settings.serving.poll_s)
 
 

@@ -1,43 +1,41 @@
-"""Blue-green deployment: prove the candidate, move the alias, prove the service; or put everything back."""
+"""Blue-green deployment: write the intent, prove the candidate, move the alias, prove the service; or undo it all."""
 
 import logging
 import time
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import current_vintage, load_vintage
 from mlops_tasks.errors import DeploymentError, MlopsError
-from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.approvals import load_approved
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
-from mlops_tasks.registry.model_features import features_of
-from mlops_tasks.registry.models import LoadedModel, get_alias_version
-from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
-from mlops_tasks.serving.slots import probe
+from mlops_tasks.registry.models import LoadedModel, set_alias
+from mlops_tasks.serving.champion import Action
+from mlops_tasks.serving.client import ScoringClient
+from mlops_tasks.serving.proof import Probe, Proof
+from mlops_tasks.serving.reconciliation import (
+    LEASE,
+    Reconciled,
+    following,
+    named,
+    new_attempt,
+    put_right,
+    reconcile,
+)
+from mlops_tasks.state.alerts import raise_daily_alert
+from mlops_tasks.state.deployments import settle_attempt
 from mlops_tasks.state.history import latest_deployment, record_deployment, versions_that_served
-from mlops_tasks.state.tables import Deployment
-from mlops_tasks.training.scoring import FeatureSource
+from mlops_tasks.state.lease import lease
+from mlops_tasks.state.tables import FAILED, SERVING, STARTED, Deployment
 
 log = logging.getLogger(__name__)
 
 BLUE_GREEN = "blue_green"
-LOOK_EVERY_S = 0.25
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The service's scores of the newest date against those computed here."""
-
-    date: str
-    instruments: int
-    max_abs_diff: float
+WAIT_S = 10.0
+"""For a reconciliation, which holds the lease for a moment; a deployment takes longer, and is not waited for."""
 
 
 def deploy_blue_green(settings: Settings, version: int) -> dict[str, Any]:
@@ -51,171 +49,183 @@ def deploy_blue_green(settings: Settings, version: int) -> dict[str, Any]:
     NotApprovedError
         Neither the gate nor a person has let the version serve.
     DeploymentError
-        The candidate or the service failed its proof; the previous champion is in service again, and the reason is
-        recorded.
+        The candidate or the service failed its proof, or something else has, whatever it was; the previous champion
+        is in service again, and the reason is recorded. Or another deployment is at work.
     """
-    with ScoringClient(settings) as client:
-        run = _Run(settings, client, load_approved(settings, version))
-        run.preflight()
-        previous = run.switch()
-    return {
-        "deployed": True,
-        "version": version,
-        "training_key": run.candidate.training_key,
-        "previous_version": previous.version,
-        "probe": {
-            "date": previous.probe.date,
-            "instruments": previous.probe.instruments,
-            "max_abs_diff": previous.probe.max_abs_diff,
-        },
-    }
+    return _Deployment(settings, version).run()
 
 
 def roll_back(settings: Settings, version: int | None = None) -> dict[str, Any]:
     """Put the last champion that was not rejected, or the given version, in service, and reject the present one.
 
+    The rejection is part of the deployment: where that is undone, the present one stays champion and is not rejected.
     Errors as for `deploy_blue_green`; also DeploymentError when there is nothing to go back to.
     """
-    manager, champion = ModelLifecycleManager(settings), get_alias_version(settings, CHAMPION)
-    if version is None:
-        others = [found for found in versions_that_served(settings) if found != champion]
-        version = next((v for v in others if manager.state(v) != LifecycleState.REJECTED), None)
+    try:
+        version = _predecessor(settings) if version is None else version
+    except Exception as error:
+        raise DeploymentError(f"the rollback has not begun: {said(error)}") from error
     if version is None:
         raise DeploymentError("no earlier champion is left to go back to; name a version with --version")
-    result = deploy_blue_green(settings, version)
-    if champion is not None and champion != version:
-        manager.reject(champion)
-    return {**result, "rejected_version": champion}
+    result = _Deployment(settings, version, rejects=True).run()
+    return {**result, "rejected_version": result["previous_version"]}
+
+
+def _predecessor(settings: Settings) -> int | None:
+    manager, champion = ModelLifecycleManager(settings), reconcile(settings).champion
+    others = [found for found in versions_that_served(settings) if found != champion]
+    return next((v for v in others if manager.state(v) != LifecycleState.REJECTED), None)
 
 
 @dataclass(frozen=True)
-class Switched:
-    """How a switch ended."""
-
-    version: int | None
-    """The champion before."""
-    probe: Probe
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One deployment of one candidate."""
+class _Deployment:
+    """One deployment of one version."""
 
     settings: Settings
-    client: ScoringClient
-    candidate: LoadedModel
+    version: int
+    rejects: bool = False
+    """Whether the champion that it replaces is rejected, not archived."""
 
-    def preflight(self) -> None:
-        """Prove the candidate and the service before anything moves."""
-        try:
-            self.client.health()
-            probe(self.candidate)
-            vintage = current_vintage(self.settings)
-            feature_version = features_of(self.settings, self.candidate, vintage)
-            source = FeatureSource(FeatureStore(self.settings), vintage, feature_version)
-            scores = local_scores(self.candidate, source, date.fromisoformat(vintage.last_date))
-            if scores.empty or not np.isfinite(scores.to_numpy()).all():
-                raise DeploymentError(f"{len(scores)} scores of {vintage.last_date}, not all finite; see its features")
-        except MlopsError as error:
-            self._record("failed", str(error))
-            raise DeploymentError(f"version {self.candidate.version} was not deployed: {error}") from error
-        log.info(
-            "preflight of version %d: %d finite scores on %s",
-            self.candidate.version,
-            len(scores),
-            vintage.last_date,
-        )
-
-    def switch(self) -> Switched:
-        """Move the alias, wait for the service, compare; undo on any failure."""
-        version, manager = self.candidate.version, ModelLifecycleManager(self.settings)
-        if not self._is_done():
-            self._record("started")
-        previous = manager.promote(version)
-        try:
-            self.client.refresh()
-            self._wait_until_serving()
-            found = self._compare()
-        except MlopsError as error:
-            self._roll_back(manager, error)
-            raise DeploymentError(
-                f"version {version} was rolled back, champion is again {previous or 'none'}: {error}"
-            ) from error
-        self._record("serving")
+    def run(self) -> dict[str, Any]:
+        """Do it, alone; the result is the stage's."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(_only_one(self.settings))
+                champion = self._champion()
+                client = held.enter_context(ScoringClient(self.settings))
+                proof = Proof(self.settings, client, load_approved(self.settings, self.version))
+                proof.preflight()
+                proven = latest_deployment(self.settings, self.version, SERVING) if champion == self.version else None
+                found = None if proven is None else proof.of_service()
+            except Exception as error:
+                raise self._failed(error) from error
+            if proven is not None and found is not None:
+                previous = proven.proven_version
+            else:  # a champion that has not been proven here is not what to go back to
+                previous = None if champion == self.version else champion
+                found = self._switch(proof, previous)
+            self._tag()
         log.info(
             "version %d serves; largest difference of %d scores: %g",
-            version,
+            self.version,
             found.instruments,
             found.max_abs_diff,
         )
-        return Switched(previous, found)
+        return {
+            "deployed": True,
+            "version": self.version,
+            "training_key": proof.candidate.training_key,
+            "previous_version": previous,
+            "probe": asdict(found),
+        }
 
-    def _is_done(self) -> bool:
-        newest = latest_deployment(self.settings)
-        recorded = newest is not None and (newest.model_version, newest.state) == (
-            self.candidate.version,
-            "serving",
-        )
-        return recorded and get_alias_version(self.settings, CHAMPION) == self.candidate.version
+    def _champion(self) -> int | None:
+        """The champion, once what an earlier deployment has left is put right."""
+        found = put_right(self.settings)
+        if found.error is not None:
+            raise DeploymentError(found.error)
+        return found.champion
 
-    def _wait_until_serving(self) -> None:
-        limit = self.settings.serving.deploy_timeout_s
-        until = time.monotonic() + limit
-        while True:
-            health = self.client.health()
-            if health["model_version"] == self.candidate.version and health["newest_date"] is not None:
-                return
-            if time.monotonic() > until:
-                errors = "; ".join(health["errors"]) or "it names no error"
-                raise ScoringServiceError(
-                    f"the service serves version {health['model_version']} after {limit:.0f} s, not "
-                    f"{self.candidate.version}: {errors}"
-                )
-            time.sleep(LOOK_EVERY_S)
-
-    def _compare(self) -> Probe:
-        answer = self.client.score()
-        if answer["model_version"] != self.candidate.version:
-            raise ScoringServiceError(f"the service answered with version {answer['model_version']}")
-        served = scores_of(answer)
-        vintage = load_vintage(self.settings, answer["data_version"])
-        source = FeatureSource(FeatureStore(self.settings), vintage, answer["feature_version"])
-        here = local_scores(self.candidate, source, date.fromisoformat(answer["date"]))
-        if not served.index.equals(here.index):
-            raise ScoringServiceError(
-                f"the service scores {len(served)} instruments of {answer['date']}, not {len(here)}"
-            )
-        difference = float(np.abs(served.to_numpy() - here.to_numpy()).max())
-        limit = self.settings.serving.probe_max_abs_diff
-        if not difference <= limit:
-            raise ScoringServiceError(
-                f"the service's scores differ by up to {difference:g} from the artefact's, limit {limit:g}"
-            )
-        return Probe(answer["date"], len(served), difference)
-
-    def _roll_back(self, manager: ModelLifecycleManager, reason: MlopsError) -> None:
-        manager.restore(self.candidate.version)
+    def _switch(self, proof: Proof, previous: int | None) -> Probe:
+        """Move the alias between the intent and its end; whatever goes wrong in between is undone."""
+        start, found = self._step(STARTED, proof.candidate, previous), None
         try:
-            self.client.refresh()
-        except ScoringServiceError as error:
-            log.warning("the service could not be told; it sees the alias when it is back: %s", error)
-        self._record("rolled_back", str(reason))
+            record_deployment(self.settings, start)
+            set_alias(self.settings, CHAMPION, self.version)
+            found = proof.of_service()
+            self._retire(previous)
+            if not settle_attempt(self.settings, following(start, SERVING, previous)):
+                raise DeploymentError("it was undone in between, since its lease was lost; see the state database")
+        except BaseException as error:
+            end = self._put_back(start, error)
+            self._tell_service(proof.client)
+            if not isinstance(error, Exception):
+                raise
+            if end.action is Action.KEEP and end.champion != self.version:
+                raise self._failed(error) from error  # not even the intent was written
+            if end.action is not Action.KEEP or found is None:
+                raise DeploymentError(
+                    f"version {self.version} was rolled back, champion is again {end.champion or 'none'}: {said(error)}"
+                ) from error
+            log.warning("version %d is proven, and that is recorded, in spite of: %s", self.version, said(error))
+        return found
 
-    def _record(self, state: str, reason: str = "") -> None:
-        record_deployment(
-            self.settings,
-            Deployment(
-                model_version=self.candidate.version,
-                training_key=self.candidate.training_key,
-                data_version=self.candidate.tags["data_version"],
-                strategy=BLUE_GREEN,
-                state=state,
-                reason=reason,
-            ),
+    def _put_back(self, start: Deployment, error: BaseException) -> Reconciled:
+        try:
+            end = put_right(self.settings, start.attempt, said(error))
+            if end.error is None:
+                return end
+            problem = end.error
+        except Exception as failure:
+            problem = said(failure)
+        message = (
+            f"version {self.version} failed ({said(error)}), and so did the way back ({problem}); the scoring service, "
+            "`python -m mlops_tasks status` and the next deployment put the alias back as soon as they can"
+        )
+        raise_daily_alert(self.settings, kind="deployment_failed", cause=named(self.version), message=message)
+        raise DeploymentError(message) from error
+
+    def _retire(self, previous: int | None) -> None:
+        manager = ModelLifecycleManager(self.settings)
+        if previous is not None:
+            (manager.reject if self.rejects else manager.archive)(previous)
+
+    def _tag(self) -> None:
+        """The tag is for those who look at MLflow; the alias and the record are the truth."""
+        try:
+            ModelLifecycleManager(self.settings).promote(self.version)
+        except Exception as error:
+            log.warning("version %d serves, but has no tag that says so: %s", self.version, said(error))
+
+    def _tell_service(self, client: ScoringClient) -> None:
+        try:
+            client.refresh()
+        except Exception as error:
+            log.warning("the service could not be told; it sees the alias when it is back: %s", said(error))
+
+    def _failed(self, error: Exception) -> DeploymentError:
+        """Record and tell that nothing has moved."""
+        message = f"version {self.version} was not deployed: {said(error)}"
+        try:
+            record_deployment(self.settings, self._step(FAILED, None, None, said(error)))
+        except Exception as failure:
+            log.error("the failure is not recorded: %s", said(failure))
+        raise_daily_alert(self.settings, kind="deployment_failed", cause=named(self.version), message=message)
+        return DeploymentError(message)
+
+    def _step(self, state: str, candidate: LoadedModel | None, proven: int | None, reason: str = "") -> Deployment:
+        return Deployment(
+            model_version=self.version,
+            training_key="" if candidate is None else candidate.training_key,
+            data_version="" if candidate is None else candidate.tags["data_version"],
+            strategy=BLUE_GREEN,
+            state=state,
+            reason=reason,
+            proven_version=proven,
+            attempt=new_attempt(),
         )
 
 
-def local_scores(model: LoadedModel, source: FeatureSource, day: date) -> pd.Series:
-    """Scores of all instruments of a day from the artefact, index instrument, sorted."""
-    rows = source.rows(day, day, model.artefact.window, members=False)
-    return model.artefact.score(rows).droplevel(DATETIME).sort_index()
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold the lease of deployments.
+
+    Raises
+    ------
+    DeploymentError
+        Another deployment holds it.
+    """
+    until = time.monotonic() + WAIT_S
+    while True:
+        with lease(settings, LEASE) as taken:
+            if taken:
+                yield
+                return
+        if time.monotonic() > until:
+            raise DeploymentError("another deployment is at work; wait for its end and try again")
+        time.sleep(0.1)
+
+
+def said(error: BaseException) -> str:
+    """An error's message; its kind too where it is none of ours."""
+    return str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"

@@ -1,5 +1,7 @@
 """What the service tells Prometheus."""
 
+from datetime import UTC, date, datetime, time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -34,8 +36,27 @@ class ServiceMetrics:
             "Failed looks at the champion alias since the start",
             registry=self.registry,
         )
+        self.data_date = Gauge(
+            "alphaops_data_date_seconds",
+            "Newest date that is served, midnight UTC as Unix time, 0 while none",
+            registry=self.registry,
+        )
+        self.vintage_date = Gauge(
+            "alphaops_vintage_date_seconds",
+            "Last date of the vintage in use, midnight UTC as Unix time, 0 while none",
+            registry=self.registry,
+        )
         self.switches = Gauge("alphaops_model_switches", "Model switches since the start", registry=self.registry)
+
+    def set_dates(self, served: date | None, vintage: date | None) -> None:
+        """How new the data are."""
+        self.data_date.set(_unix_seconds(served))
+        self.vintage_date.set(_unix_seconds(vintage))
 
     def render(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+def _unix_seconds(day: date | None) -> float:
+    return 0.0 if day is None else datetime.combine(day, time(), UTC).timestamp()

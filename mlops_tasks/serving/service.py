@@ -14,11 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError
+from mlops_tasks.data.vintages import current_vintage
+from mlops_tasks.errors import MlopsError, StoreError
 from mlops_tasks.serving.market import Day, Market, MarketView
 from mlops_tasks.serving.messages import FeatureRow, FeatureTable
 from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.slots import ModelSlots, Slot
+from mlops_tasks.serving.watch import View, Watch, is_scored
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class ScoringService:
         self.slots = ModelSlots(settings)
         self.market_view = MarketView(settings)
         self.metrics = ServiceMetrics()
+        self.watch = Watch(settings)
         self.started = time.monotonic()
         self._scores: OrderedDict[tuple[str, str, date], pd.Series] = OrderedDict()
         self._lock = threading.Lock()
@@ -85,8 +88,34 @@ class ScoringService:
         if slot is not None:
             self.market_view.follow(slot.model)
         self._publish_metrics(slot)
+        if self.watch.is_due():
+            self._look_out()
+
+    def _look_out(self) -> None:
+        try:
+            self.watch.look(self._view())
+        except Exception as error:  # the service serves on, also while the state database is away
+            log.warning("scores and data were not looked after: %s: %s", type(error).__name__, error)
+
+    def _view(self) -> View:
+        health, vintage = self.health(), self._vintage_date()
+        return View(
+            champion=health["model_version"],
+            served=None if health["newest_date"] is None else date.fromisoformat(health["newest_date"]),
+            vintage=vintage,
+            scored=vintage is None or is_scored(self.settings, vintage),
+            error="; ".join(health["errors"]),
+        )
+
+    def _vintage_date(self) -> date | None:
+        try:
+            return date.fromisoformat(current_vintage(self.settings).last_date)
+        except (StoreError, OSError):  # none yet, or not readable: the market view says so
+            return None
 
     def _publish_metrics(self, slot: Slot | None) -> None:
+        market = None if slot is None else self.market_view.market(slot.model)
+        self.metrics.set_dates(None if market is None else market.newest_date, self._vintage_date())
         self.metrics.load_failures.set(self.slots.failures)
         self.metrics.switches.set(self.slots.switches)
         self.metrics.model_version.set(0 if slot is None else slot.model.version)

@@ -12,8 +12,8 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError, RegistryError
 from mlops_tasks.registry.approvals import load_approved
-from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import LoadedModel, get_alias_version
+from mlops_tasks.registry.models import LoadedModel
+from mlops_tasks.serving.reconciliation import reconcile
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ class Slot:
 
 
 class ModelSlots:
-    """Follows the alias `champion`.
+    """Follows the alias `champion`, once it is reconciled with the record: no version is served that is not proven, or
+    under proof by a deployment at work.
 
     `active` is replaced in one assignment: a request that holds the old slot finishes with the old model. The
     replaced model stays in its slot, so that the way back needs no loading.
@@ -46,15 +47,16 @@ class ModelSlots:
         self._lock = threading.Lock()
 
     def follow(self) -> None:
-        """Look where the alias points, and serve that if it may; on any trouble the old model stays, see `error`."""
+        """Put the alias right and serve what it names, if that may serve; on trouble the old model stays: see `error`."""
         with self._lock:
             try:
-                self._switch_to(get_alias_version(self.settings, CHAMPION))
+                found = reconcile(self.settings)
+                self._switch_to(found.champion)
             except Exception as error:
                 # A long-lived process: whatever goes wrong with the new model, the old one goes on.
                 self._note_failure(error)
             else:
-                self.error = None
+                self.error = found.error
 
     def _switch_to(self, version: int | None) -> None:
         active = self.active

@@ -56,7 +56,7 @@ def upgrade(settings: Settings) -> str:
     Several processes may call it at once: a lock (a file lock for SQLite, an advisory lock for PostgreSQL) lets one
     migrate, in one transaction, while the others wait. Errors as for `session`.
     """
-    with _upgrade_lock(settings), _connected(settings) as connection, connection.begin():
+    with _upgrade_lock(settings), connected(settings) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         before = current_revision(connection)
@@ -125,13 +125,14 @@ _upgraded: set[str] = set()
 def _upgrade_once(settings: Settings) -> None:
     """Upgrade unless this process did it and the database file is still there."""
     url = settings.state_database
-    file = _sqlite_file(url)
+    file = sqlite_file(url)
     if url not in _upgraded or (file is not None and not file.exists()):
         upgrade(settings)
         _upgraded.add(url)
 
 
-def _sqlite_file(url: str) -> Path | None:
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite address; None for other databases, and for one in memory."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
@@ -141,7 +142,7 @@ def _sqlite_file(url: str) -> Path | None:
 @contextmanager
 def _upgrade_lock(settings: Settings) -> Iterator[None]:
     engine(settings.state_database)  # refuses an address that is none
-    file = _sqlite_file(settings.state_database)
+    file = sqlite_file(settings.state_database)
     if file is None:
         yield
         return
@@ -150,7 +151,8 @@ def _upgrade_lock(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _connected(settings: Settings) -> Iterator[Connection]:
+def connected(settings: Settings) -> Iterator[Connection]:
+    """A connection of its own. Errors as for `session`."""
     target = engine(settings.state_database)
     try:
         connection = target.connect()

@@ -110,10 +110,10 @@ def versions_that_served(settings: Settings) -> list[int]:
 
 
 def latest_score_batch(
-    settings: Settings, day: date | None = None, model_version: int | None = None
+    settings: Settings, day: date | None = None, model_version: int | None = None, alias: str | None = None
 ) -> ScoreBatch | None:
-    """The newest batch, of one date or of one version where they are given."""
-    return _latest(settings, ScoreBatch, date=day, model_version=model_version)
+    """The newest batch, of one date, version or alias where they are given."""
+    return _latest(settings, ScoreBatch, date=day, model_version=model_version, alias=alias)
 
 
 def latest_drift_report(settings: Settings, model_version: int | None = None) -> DriftReport | None:
@@ -147,6 +147,11 @@ def newest_alerts(settings: Settings, limit: int) -> list[Alert]:
 def find_alert(settings: Settings, row: Alert) -> Alert | None:
     """The recorded alert that is equal to `row`, if there is one."""
     return _latest(settings, Alert, kind=row.kind, subject=row.subject, content_digest=content_digest(row))
+
+
+def has_alert(settings: Settings, row: Alert) -> bool:
+    """Whether an alert of the same kind and subject is recorded, whatever it says."""
+    return _latest(settings, Alert, kind=row.kind, subject=row.subject) is not None
 
 
 def content_digest(row: Base) -> str:

@@ -20,7 +20,16 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 APPROVAL_BASES = ("gate", "person")
-DEPLOYMENT_STATES = ("started", "serving", "rolled_back", "failed")
+STARTED, SERVING, ROLLED_BACK, RESTORED, FAILED = DEPLOYMENT_STATES = (
+    "started",
+    "serving",
+    "rolled_back",
+    "restored",
+    "failed",
+)
+"""Steps of a deployment: `started` is the intent, written before anything moves; `serving` that the version has passed
+its proof; `rolled_back` that the alias is back at the proven version; `restored` that the alias named what no
+deployment put there; `failed` that nothing has moved."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -110,6 +119,10 @@ class Deployment(Base):
     state: Mapped[str] = mapped_column(index=True)
     """One of `DEPLOYMENT_STATES`."""
     reason: Mapped[str] = mapped_column(default="")
+    proven_version: Mapped[int | None] = mapped_column(default=None)
+    """The champion that this step started from or ended at; None: there was none (or nobody wrote it down)."""
+    attempt: Mapped[str] = mapped_column(default="")
+    """The same for all steps of one deployment."""
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
@@ -165,7 +178,7 @@ class Publication(Base):
 
 
 class Alert(Base):
-    """Something that a person has to know: a rejected vintage, restated history."""
+    """Something that a person has to know: a rejected vintage, a failed run, an undone deployment."""
 
     __tablename__ = "alert"
     __table_args__ = (UniqueConstraint("kind", "subject", "content_digest"),)

@@ -112,17 +112,17 @@ def test_lifecycle_moves_and_their_repetition(settings: Settings) -> None:
     a = manager.challenge("a" * 16, log_run(settings, "a" * 16))
     assert manager.state(a) == LifecycleState.CHALLENGER
     assert manager.promote(a) is None
-    assert manager.promote(a) is None
+    assert manager.promote(a) == a
     b = manager.challenge("b" * 16, log_run(settings, "b" * 16))
     assert get_alias_version(settings, "challenger") == b
-    for _ in range(2):
-        assert manager.promote(b) == a
+    for before in (a, b):
+        assert manager.promote(b) == before
         assert (manager.state(a), manager.state(b)) == (LifecycleState.ARCHIVED, LifecycleState.CHAMPION)
     with pytest.raises(RegistryError, match="is the champion; promote another version first"):
         manager.archive(b)
     for _ in range(2):
-        assert manager.restore(b) == a
-        assert (manager.state(a), manager.state(b)) == (LifecycleState.CHAMPION, LifecycleState.CHALLENGER)
+        manager.restore(a)
+        assert (manager.state(a), manager.state(b)) == (LifecycleState.CHAMPION, LifecycleState.ARCHIVED)
     manager.reject(b)
     assert manager.state(b) == LifecycleState.REJECTED
 
@@ -132,8 +132,9 @@ def test_restoring_the_first_champion_leaves_none(settings: Settings) -> None:
     manager = ModelLifecycleManager(settings)
     version = registered(settings, Spec())
     manager.promote(version)
-    assert manager.restore(version) is None
-    assert get_alias_version(settings, "champion") is None
+    for _ in range(2):
+        manager.restore(None)
+        assert get_alias_version(settings, "champion") is None
 
 
 def test_lineage_leads_back_to_the_source(settings: Settings) -> None:

@@ -147,7 +147,7 @@ def test_a_version_that_was_rolled_back_is_not_promoted_again(operation: Operati
     version = operation.register(Spec(key="b" * 16))
     assert gate_challenger_task(challenger={"version": version})["decision"] == "promote"
     manager.promote(version)
-    manager.restore(version)
+    manager.restore(noise_champion)
     manager.reject(version)
     for _ in range(2):
         decision = gate_challenger_task(challenger={"version": version})

@@ -143,36 +143,6 @@ def test_scores_that_differ_are_rolled_back(
     monkeypatch.undo()
 
 
-KILL_POINTS = ["ModelLifecycleManager.promote", "_Run._wait_until_serving", "_Run._compare", "record_deployment"]
-
-
-@pytest.mark.parametrize("point", KILL_POINTS)
-def test_a_killed_deployment_is_finished_by_its_retry(operation: Operation, client: ScoringClient, point: str) -> None:
-    """Killed right before any step, the next attempt ends in the state of an undisturbed run."""
-    first = operation.register(Spec(key="a" * 16))
-    deploy_model_task(gate=promote(first), strategy="blue_green")
-    second = operation.register(Spec(key="b" * 16, seed=2))
-    killed = subprocess.run([sys.executable, "-c", KILLER, point, str(second)], cwd=PROJECT, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    done = deploy_model_task(gate=promote(second), strategy="blue_green")
-    assert (done["version"], done["previous_version"]) == (second, first)
-    assert client.health()["model_version"] == second
-    assert steps(operation.settings)[2:] == [(second, "started"), (second, "serving")]
-    assert ModelLifecycleManager(operation.settings).state(first) == LifecycleState.ARCHIVED
-
-
-KILLER = """
-import os, signal, sys
-from mlops_tasks.config import load_settings
-from mlops_tasks.serving import deployment
-
-owner, _, attribute = sys.argv[1].rpartition(".")
-target = getattr(deployment, owner) if owner else deployment
-setattr(target, attribute, lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL))
-deployment.deploy_blue_green(load_settings(), int(sys.argv[2]))
-"""
-
-
 def test_daily_scores_of_champion_and_challenger(operation: Operation, client: ScoringClient) -> None:
     """Both models' scores of the members lie in files that are equal when they are written again."""
     champion = operation.register(Spec(key="a" * 16))

@@ -1,0 +1,21 @@
+"""Who is told when a run fails: set as `on_failure_callback` of every DAG."""
+
+from airflow.sdk import Context
+
+
+def tell_failed_run(context: Context) -> None:
+    """Raise an alert, once a run and day.
+
+    Airflow's DAG processor calls this. It works while the state database is away: the webhook and the log have it then.
+    """
+    # Imported here: a DAG file is parsed all the time, and its runs seldom fail.
+    from mlops_tasks.config import load_settings
+    from mlops_tasks.state.alerts import raise_daily_alert
+
+    dag_id, run_id = context["dag"].dag_id, context["run_id"]
+    last = context.get("ti")
+    where = f", last task {last.task_id}" if last is not None else ""
+    message = (
+        f"run {run_id} of {dag_id} failed ({context.get('reason')}{where}); its log in Airflow ends with the remedy"
+    )
+    raise_daily_alert(load_settings(), kind="run_failed", cause=f"{dag_id} {run_id}", message=message)

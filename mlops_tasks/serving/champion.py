@@ -1,0 +1,93 @@
+"""Which version the alias `champion` has to name, and what to do about it: pure, over what is recorded and found.
+
+A deployment writes its intent before it moves anything (`started`), and how it ended after its proof (`serving`), or
+after the way back (`rolled_back`). Its lease says whether it is still at work. So at any moment, whatever was killed or
+has failed, the record says which version is the proven one:
+
+    last step              lease   the alias has to name                     what to do
+    none                   -       what it names                             leave it: nobody has deployed yet
+    started                held    either version of the deployment          wait: the deployment decides
+    started                free    the version proven before                 undo: put it back, record `rolled_back`
+    serving                -       the step's version                        restore it where it differs, record
+    rolled_back, restored  -       the version proven before                 `restored`
+
+What has to be named and is not registered any more is replaced by the newest version that served.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mlops_tasks.state.tables import SERVING, STARTED
+
+
+class Action(StrEnum):
+    """What a look at the alias leads to."""
+
+    LEAVE = "leave"
+    WAIT = "wait"
+    KEEP = "keep"
+    UNDO = "undo"
+    RESTORE = "restore"
+
+
+@dataclass(frozen=True)
+class Step:
+    """The last step that counts (`state.deployments.last_step`)."""
+
+    state: str
+    version: int
+    proven: int | None
+    """Champion before a start, and after a way back; None: there was none."""
+
+    @property
+    def champion(self) -> int | None:
+        """The version that has passed its proof, as far as this step knows."""
+        return self.version if self.state == SERVING else self.proven
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is recorded and found."""
+
+    last: Step | None
+    alias: int | None
+    running: bool
+    """Whether a deployment that lives holds the lease."""
+    ways_back: tuple[int, ...] = ()
+    """Registered versions that the alias may be put back to, the best first; not needed where `is_settled`."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing to put right, at the first glance."""
+        if self.last is None:
+            return True
+        return self.last.state != STARTED and self.alias == self.last.champion
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do, and the champion once it is done: what the service serves, even if the alias cannot be moved."""
+
+    action: Action
+    champion: int | None
+
+
+def decide(found: Situation) -> Decision:
+    """What a look at the alias leads to; deciding again after it was done gives KEEP."""
+    last = found.last
+    if last is None:
+        return Decision(Action.LEAVE, found.alias)
+    if last.state == STARTED and found.running:
+        known = found.alias in (last.version, last.proven)
+        return Decision(Action.WAIT, found.alias if known else last.proven)
+    if last.state == STARTED:
+        return Decision(Action.UNDO, _way_back(found, last.champion))
+    if found.is_settled:
+        return Decision(Action.KEEP, found.alias)
+    return Decision(Action.RESTORE, _way_back(found, last.champion))
+
+
+def _way_back(found: Situation, wanted: int | None) -> int | None:
+    if wanted is not None and (wanted == found.alias or wanted in found.ways_back):
+        return wanted
+    return next(iter(found.ways_back), None)

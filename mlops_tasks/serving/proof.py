@@ -1,0 +1,114 @@
+"""What a version has to show: finite scores here before anything moves, and the same scores from the service after."""
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import current_vintage, load_vintage
+from mlops_tasks.errors import DeploymentError
+from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.registry.model_features import features_of
+from mlops_tasks.registry.models import LoadedModel
+from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
+from mlops_tasks.serving.slots import probe
+from mlops_tasks.training.scoring import FeatureSource
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.25
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The service's scores of the newest date against those computed here."""
+
+    date: str
+    instruments: int
+    max_abs_diff: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The proof of one candidate by one service."""
+
+    settings: Settings
+    client: ScoringClient
+    candidate: LoadedModel
+
+    def preflight(self) -> None:
+        """Prove the candidate here, and that the service answers.
+
+        Raises
+        ------
+        DeploymentError, ScoringServiceError, MlopsError
+            A score is not finite; the service is away; features or vintage are missing.
+        """
+        self.client.health()
+        probe(self.candidate)
+        vintage = current_vintage(self.settings)
+        feature_version = features_of(self.settings, self.candidate, vintage)
+        source = FeatureSource(FeatureStore(self.settings), vintage, feature_version)
+        scores = local_scores(self.candidate, source, date.fromisoformat(vintage.last_date))
+        if scores.empty or not np.isfinite(scores.to_numpy()).all():
+            raise DeploymentError(f"{len(scores)} scores of {vintage.last_date}, not all finite; see its features")
+        version = self.candidate.version
+        log.info("preflight of version %d: %d finite scores on %s", version, len(scores), vintage.last_date)
+
+    def of_service(self) -> Probe:
+        """Prove that the service serves the candidate, and answers with its very scores.
+
+        Raises
+        ------
+        ScoringServiceError
+            It does not, within `serving.deploy_timeout_s`.
+        """
+        self.client.refresh()
+        self._wait_until_serving()
+        return self._compare()
+
+    def _wait_until_serving(self) -> None:
+        limit = self.settings.serving.deploy_timeout_s
+        until = time.monotonic() + limit
+        while True:
+            health = self.client.health()
+            if health["model_version"] == self.candidate.version and health["newest_date"] is not None:
+                return
+            if time.monotonic() > until:
+                errors = "; ".join(health["errors"]) or "it names no error"
+                raise ScoringServiceError(
+                    f"the service serves version {health['model_version']} after {limit:.0f} s, not "
+                    f"{self.candidate.version}: {errors}"
+                )
+            time.sleep(LOOK_EVERY_S)
+
+    def _compare(self) -> Probe:
+        answer = self.client.score()
+        if answer["model_version"] != self.candidate.version:
+            raise ScoringServiceError(f"the service answered with version {answer['model_version']}")
+        served = scores_of(answer)
+        vintage = load_vintage(self.settings, answer["data_version"])
+        source = FeatureSource(FeatureStore(self.settings), vintage, answer["feature_version"])
+        here = local_scores(self.candidate, source, date.fromisoformat(answer["date"]))
+        if not served.index.equals(here.index):
+            raise ScoringServiceError(
+                f"the service scores {len(served)} instruments of {answer['date']}, not {len(here)}"
+            )
+        difference = float(np.abs(served.to_numpy() - here.to_numpy()).max())
+        limit = self.settings.serving.probe_max_abs_diff
+        if not difference <= limit:
+            raise ScoringServiceError(
+                f"the service's scores differ by up to {difference:g} from the artefact's, limit {limit:g}"
+            )
+        return Probe(answer["date"], len(served), difference)
+
+
+def local_scores(model: LoadedModel, source: FeatureSource, day: date) -> pd.Series:
+    """Scores of all instruments of a day from the artefact, index instrument, sorted."""
+    rows = source.rows(day, day, model.artefact.window, members=False)
+    return model.artefact.score(rows).droplevel(DATETIME).sort_index()

@@ -1,0 +1,148 @@
+"""Puts the alias `champion` where the record of deployments says that it has to be: at each start, poll and touch."""
+
+import logging
+import secrets
+from dataclasses import dataclass, replace
+
+from mlops_tasks.config import Settings
+from mlops_tasks.registry.client import CHAMPION
+from mlops_tasks.registry.lifecycle import STATE_TAG, LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.models import get_alias_version, tags_of_versions
+from mlops_tasks.serving.champion import Action, Decision, Situation, Step, decide
+from mlops_tasks.state.alerts import raise_daily_alert
+from mlops_tasks.state.deployments import last_step, settle_attempt
+from mlops_tasks.state.history import record_deployment, versions_that_served
+from mlops_tasks.state.lease import lease
+from mlops_tasks.state.tables import RESTORED, ROLLED_BACK, Deployment
+
+log = logging.getLogger(__name__)
+
+LEASE = "deployment"
+INTERRUPTED = "its process ended before the proof"
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What a look has found, and what is left to do."""
+
+    action: Action
+    champion: int | None
+    """The version to serve: proven, or under proof by a deployment at work."""
+    error: str | None = None
+    """Why the alias or the record could not be put right; the next look tries again."""
+
+
+def reconcile(settings: Settings) -> Reconciled:
+    """Look at the record and the alias, and put right what no living deployment is at work on.
+
+    Raises
+    ------
+    MlopsError, and what the drivers of the state database raise
+        Neither is known: the record or the alias cannot be read. Nothing was changed.
+    """
+    found = _look(settings, last_step(settings))
+    if found.is_settled:
+        return _as_it_is(decide(found))
+    with lease(settings, LEASE) as taken:
+        if not taken:
+            return _as_it_is(decide(_look(settings, last_step(settings), running=True)))
+        return put_right(settings)
+
+
+def put_right(settings: Settings, own_attempt: str | None = None, reason: str = INTERRUPTED) -> Reconciled:
+    """For who holds the lease: undo a deployment that nobody works on, or restore the alias.
+
+    `own_attempt` is the caller's, to be undone for a `reason`. It loses the lease when PostgreSQL restarts: what
+    another deployment has started by then is that one's. Errors as for `reconcile`.
+    """
+    row = last_step(settings)
+    found = _look(settings, row, running=row is not None and own_attempt not in (None, row.attempt))
+    decision = decide(found)
+    try:
+        if row is not None and decision.action is Action.UNDO:
+            _undo(settings, row, decision.champion, reason)
+        elif row is not None and decision.action is Action.RESTORE:
+            _restore(settings, row, found.alias, decision.champion)
+    except Exception as error:  # a registry or database that reads and does not write: what to serve is known
+        said = f"the alias {CHAMPION} could not be put right: {type(error).__name__}: {error}"
+        log.exception("%s", said)
+        raise_daily_alert(settings, kind="champion_not_restored", cause=named(found.alias), message=said)
+        return Reconciled(decision.action, decision.champion, said)
+    return _as_it_is(decision)
+
+
+def _look(settings: Settings, row: Deployment | None, *, running: bool = False) -> Situation:
+    alias = get_alias_version(settings, CHAMPION)
+    if row is None:
+        return Situation(None, alias, running)
+    last = Step(row.state, row.model_version, row.proven_version)
+    found = Situation(last, alias, running)
+    return found if found.is_settled else replace(found, ways_back=_ways_back(settings, last.champion))
+
+
+def _ways_back(settings: Settings, wanted: int | None) -> tuple[int, ...]:
+    """The wanted version, then those that served and nobody has rejected, the newest first; registered ones only."""
+    tags = tags_of_versions(settings)
+    served = [
+        version
+        for version in versions_that_served(settings)
+        if tags.get(version, {}).get(STATE_TAG, "") != LifecycleState.REJECTED
+    ]
+    return tuple(version for version in dict.fromkeys([wanted, *served]) if version is not None and version in tags)
+
+
+def _undo(settings: Settings, start: Deployment, champion: int | None, reason: str) -> None:
+    ModelLifecycleManager(settings).restore(champion)
+    if settle_attempt(settings, following(start, ROLLED_BACK, champion, reason)):
+        version = named(start.model_version)
+        said = f"the deployment of {version} was undone, champion is {named(champion)}: {reason}"
+        log.warning("%s", said)
+        raise_daily_alert(settings, kind="deployment_undone", cause=version, message=said)
+
+
+def _restore(settings: Settings, last: Deployment, was: int | None, champion: int | None) -> None:
+    ModelLifecycleManager(settings).restore(champion)
+    said = f"the alias {CHAMPION} named {named(was)}, where no deployment has put it; it names {named(champion)}"
+    version = next(version for version in (champion, was, last.model_version) if version is not None)
+    row = Deployment(
+        model_version=version,
+        training_key="",
+        data_version="",
+        strategy=last.strategy,
+        state=RESTORED,
+        reason=said,
+        proven_version=champion,
+        attempt=new_attempt(),
+    )
+    record_deployment(settings, row)
+    if was != champion:  # else the record was an older one, which does not say what was proven before
+        log.warning("%s", said)
+        raise_daily_alert(settings, kind="champion_restored", cause=named(was), message=said)
+
+
+def new_attempt() -> str:
+    """An identity for the steps of one attempt."""
+    return secrets.token_hex(8)
+
+
+def following(step: Deployment, state: str, champion: int | None, reason: str = "") -> Deployment:
+    """The next step of the same attempt."""
+    return Deployment(
+        model_version=step.model_version,
+        training_key=step.training_key,
+        data_version=step.data_version,
+        strategy=step.strategy,
+        state=state,
+        reason=reason,
+        proven_version=champion,
+        attempt=step.attempt,
+    )
+
+
+def _as_it_is(decision: Decision) -> Reconciled:
+    return Reconciled(decision.action, decision.champion)
+
+
+def named(version: int | None) -> str:
+    """A version as messages say it."""
+    return "no version" if version is None else f"version {version}"

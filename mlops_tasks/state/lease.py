@@ -1,0 +1,58 @@
+"""A lease that dies with its owner, however that ends. It lies where the state database is: who sees one sees both."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, text
+
+from mlops_tasks.config import Settings
+from mlops_tasks.state.database import connected, sqlite_file
+
+_KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
+"""So that PostgreSQL notices within half a minute when the owner's machine has gone without a word."""
+
+
+@contextmanager
+def lease(settings: Settings, name: str) -> Iterator[bool]:
+    """Take the lease `name` unless another process or thread has it; yield whether it was taken. It waits for nobody.
+
+    With SQLite it is a lock on a file beside the database, with PostgreSQL an advisory lock of a connection that stays
+    open for as long: the system, or the server, frees it when the process ends.
+
+    Raises
+    ------
+    ConfigError, StoreError
+        The address of the state database is none, or nothing answers there.
+    OSError
+        The file cannot be made.
+    """
+    file = sqlite_file(settings.state_database)
+    if file is not None:
+        with _file_lease(file.with_name(f".{name}.lease")) as taken:
+            yield taken
+        return
+    with connected(settings) as connection:
+        yield _take(connection, name)
+
+
+@contextmanager
+def _file_lease(path: Path) -> Iterator[bool]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _take(connection: Connection, name: str) -> bool:
+    connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+    for setting, value in _KEEPALIVES.items():
+        connection.execute(text(f"SET {setting} = {value}"))
+    # A server's advisory locks know no schemas, and an operation may have one of its own in a shared database.
+    query = text("SELECT pg_try_advisory_lock(hashtext(current_schema() || ' ' || :name))")
+    return bool(connection.execute(query, {"name": name}).scalar_one())

@@ -1,0 +1,90 @@
+"""A run that fails is told, by the callback that Airflow's DAG processor calls for every DAG."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.state.history import newest_alerts
+from tests.dags.test_dags import DAG_FILES
+from tests.state.test_alerts import Channel, channel
+
+__all__ = ["channel"]
+
+CALL = """
+import json, sys
+import structlog
+from airflow.callbacks.callback_requests import DagCallbackRequest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.dag_processing.processor import _execute_callbacks
+
+bag = DagBag(sys.argv[1])
+requests = [DagCallbackRequest.model_validate(each) for each in json.loads(sys.argv[2])]
+for _ in range(2):
+    _execute_callbacks(bag, requests, structlog.get_logger())
+"""
+
+
+def failed(dag_id: str, task_id: str | None = None) -> dict[str, Any]:
+    """The scheduler's request for a run that failed, with its last task where Airflow knows it."""
+    run = {"dag_id": dag_id, "run_id": "scheduled__2024-06-03T20:00:00+00:00"}
+    request = {**run, "filepath": f"{dag_id}.py", "bundle_name": "dags-folder", "bundle_version": None}
+    request["msg"] = "task_failure"
+    if task_id is None:
+        return request
+    at = "2024-06-03T20:00:00Z"
+    dag_run = {
+        **run,
+        **dict.fromkeys(("logical_date", "data_interval_start", "data_interval_end", "run_after", "start_date"), at),
+        **{"end_date": at, "run_type": "scheduled", "state": "failed", "consumed_asset_events": []},
+        "partition_key": None,
+    }
+    identity = {"id": str(uuid.uuid4()), "dag_version_id": str(uuid.uuid4())}
+    last = {**run, **identity, "task_id": task_id, "try_number": 3}
+    return request | {"context_from_server": {"dag_run": dag_run, "last_ti": last}}
+
+
+@pytest.fixture
+def home(tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home whose alerts go to a channel."""
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    monkeypatch.setenv("MLOPS_ALERTS__WEBHOOK_URL", channel.url)
+    yield tmp_path
+
+
+def call(home: Path, requests: list[dict[str, Any]], **environment: str) -> str:
+    """Twice what the DAG processor does with such requests; returns what it has said."""
+    environment |= {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    command = [sys.executable, "-c", CALL, str(PROJECT / "dags"), json.dumps(requests)]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_failed_run_of_any_dag_is_told_once(home: Path, channel: Channel) -> None:
+    """With what Airflow knows of the run, and also with as little as it knows when no task is to blame."""
+    said = call(home, [*map(failed, DAG_FILES.values()), failed("daily_retraining", "deploy_model")])
+    alerts = newest_alerts(Settings(home=home), 10)
+    assert sorted(alert.subject.split()[0] for alert in alerts) == sorted(DAG_FILES.values()), said
+    assert {alert.kind for alert in alerts} == {"run_failed"}
+    assert sorted(sent["subject"] for sent in channel.received) == sorted(alert.subject for alert in alerts)
+
+
+def test_a_run_that_failed_for_want_of_the_state_database_is_told(home: Path, channel: Channel) -> None:
+    """The webhook has it, once, and the log; the record would be in what is away."""
+    away = "postgresql+psycopg2://x:secret@127.0.0.1:1/x"
+    said = call(home, [failed("daily_retraining", "deploy_model")], MLOPS_STATE_URL=away)
+    assert [sent["kind"] for sent in channel.received] == ["run_failed"]
+    assert "task_failure, last task deploy_model" in channel.received[0]["message"]
+    assert "alert run_failed" in said and "secret" not in said
