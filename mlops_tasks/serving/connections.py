@@ -110,8 +110,15 @@ class LimitedProtocol(HttpToolsProtocol):
         """Wait for the next request, if this one is here to its end."""
         super().on_response_complete()
         self._unset_keepalive_if_required()
-        if self._waits_for is None and not self.pipeline and not self.transport.is_closing():
+        if self.transport.is_closing():
+            self._wait_for("answer", self.others.limits.answer_timeout_s)
+        elif self._waits_for is None and not self.pipeline:
             self._wait_for("idle", self.others.limits.idle_timeout_s)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, and close when that has been read."""
+        super().send_400_response(msg)
+        self._wait_for("answer", self.others.limits.answer_timeout_s)
 
     def pause_writing(self) -> None:
         """The client does not take its answer as fast as it is given."""
@@ -128,6 +135,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def cut(self, reason: Reason) -> None:
         """End the connection at once, whatever lies in its buffers."""
+        self._wait_for(None)
+        self.others.leave(self)
         self.others.metrics.cut_connections.labels(reason).inc()
         self.transport.abort()
 
