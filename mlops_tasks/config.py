@@ -365,8 +365,8 @@ class ServingSettings(Section):
     requests_at_once: int = Field(16, ge=1)
     """Requests that give features and are scored at once; one more is a 503 with Retry-After. The newest day's scores
     are in memory and wait for none of them."""
-    large_at_once: int = Field(4, ge=1)
-    """Bodies above 64 KiB that are taken in and scored at once; one more is a 503 with Retry-After."""
+    large_at_once: int = Field(8, ge=1)
+    """Bodies above 16 KiB that are taken in and scored at once; one more is a 503 with Retry-After."""
     cold_dates_at_once: int = Field(4, ge=1)
     """Dates that are not in memory and are being loaded, one after the other; one more is a 503 with Retry-After."""
     dates_kept: int = Field(64, ge=1)

@@ -6,6 +6,7 @@ answer, and it keeps headers of any length.
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,32 +19,30 @@ MOST_PIPELINED = 16
 """Requests that a client may send before the first is answered."""
 
 Reason = Literal["headers", "body", "idle", "answer", "crowded", "oversized"]
+WAITS: tuple[Reason, ...] = ("headers", "body", "idle", "answer")
+"""In the order in which they make room for a new connection: who has not asked yet goes before who has been answered."""
 
 
 @dataclass
 class Connections:
-    """All open connections of a service, and which of them wait for a request."""
+    """All open connections of a service, and which of them wait for their client."""
 
     limits: ServingSettings
     metrics: ServiceMetrics
     open: set["LimitedProtocol"] = field(default_factory=set)
-    unfinished: dict["LimitedProtocol", None] = field(default_factory=dict)
-    """In the middle of headers, or without a byte yet; the oldest first."""
-    idle: dict["LimitedProtocol", None] = field(default_factory=dict)
-    """Between two requests; the oldest first."""
+    waiting: dict[Reason, dict["LimitedProtocol", None]] = field(default_factory=lambda: {each: {} for each in WAITS})
+    """By what they wait for, the longest first."""
 
     def enter(self, connection: "LimitedProtocol") -> None:
         """Count a new connection; beyond the limit the one that has waited longest makes room, or it goes itself."""
         self.open.add(connection)
         self.metrics.connections.set(len(self.open))
         if len(self.open) > self.limits.connections:
-            next(iter(self.unfinished or self.idle), connection).cut("crowded")
+            next(chain.from_iterable(self.waiting.values()), connection).cut("crowded")
 
     def leave(self, connection: "LimitedProtocol") -> None:
         """Forget a connection."""
         self.open.discard(connection)
-        self.unfinished.pop(connection, None)
-        self.idle.pop(connection, None)
         self.metrics.connections.set(len(self.open))
 
 
@@ -144,15 +143,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        self.others.unfinished.pop(self, None)
-        self.others.idle.pop(self, None)
+        if self._waits_for is not None:
+            self.others.waiting[self._waits_for].pop(self, None)
         self._waits_for = what
         if what is not None:
+            self.others.waiting[what][self] = None
             self._deadline = self.loop.call_later(seconds, self.cut, what)
-        if what == "headers":
-            self.others.unfinished[self] = None
-        if what == "idle":
-            self.others.idle[self] = None
 
 
 def limited_protocol(limits: ServingSettings, metrics: ServiceMetrics) -> type[LimitedProtocol]:

@@ -30,7 +30,7 @@ from mlops_tasks.serving.reading import (
 
 log = logging.getLogger(__name__)
 
-LARGE_BYTES = 64 * 2**10
+LARGE_BYTES = 16 * 2**10
 """Smaller bodies are read where they arrive: that takes less than a millisecond."""
 MEMORY_BYTES = 512 * 2**20
 BODY_S = 10
@@ -99,7 +99,7 @@ def _asked(header: dict[str, Any], values: bytes) -> DayAsked | FeaturesGiven:
     if "names" not in header:
         return DayAsked(header["instruments"], header["date"] and date.fromisoformat(header["date"]))
     shape = (len(header["instruments"]), len(header["names"]))
-    matrix = np.frombuffer(values, dtype=np.float32).reshape(shape)
+    matrix = np.frombuffer(bytearray(values), dtype=np.float32).reshape(shape)
     return FeaturesGiven(header["instruments"], header["names"], matrix)
 
 

@@ -85,6 +85,8 @@ class ScoringService:
         self.market_view = MarketView(settings)
         self.metrics = ServiceMetrics()
         self.started = time.monotonic()
+        self._unscored = ""
+        """Why the newest day could not be scored, as it was logged last."""
         serving = settings.serving
         self.day_scores = DayScores(serving.dates_kept, serving.cold_dates_at_once, self.metrics.busy)
 
@@ -106,7 +108,9 @@ class ScoringService:
             self.ask_day(DayPlan(slot, market, market.newest_date)).result()
         except Exception as error:
             # A long-lived process: who asks for the day is told the same, and the next look tries again.
-            log.warning("the newest day cannot be scored: %s: %s", type(error).__name__, error)
+            if str(error) != self._unscored:
+                log.warning("the newest day cannot be scored: %s: %s", type(error).__name__, error)
+            self._unscored = str(error)
 
     def _publish_metrics(self, slot: Slot | None) -> None:
         self.metrics.load_failures.set(self.slots.failures)

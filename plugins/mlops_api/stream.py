@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -16,6 +17,7 @@ from mlops_api.service import settings
 from mlops_api.stream_limits import ADMISSION_S, StreamLimits, TooManyStreamsError
 from mlops_tasks.errors import MlopsError
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/training/runs")
 
 CLOSE_S = 10.0
@@ -57,6 +59,10 @@ async def stream_events(websocket: WebSocket, run_id: str, after: Annotated[int,
     except TooManyStreamsError as error:
         answer = JSONResponse({"detail": str(error)}, error.status, {"Retry-After": str(RETRY_AFTER_S)})
         await websocket.send_denial_response(answer)
+    except (MlopsError, SQLAlchemyError) as error:
+        log.warning("a stream of %s was refused: %s", run_id, error)
+        detail = "the state database does not answer; ask again later"
+        await websocket.send_denial_response(JSONResponse({"detail": detail}, 503))
 
 
 @dataclass

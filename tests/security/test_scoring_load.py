@@ -200,7 +200,7 @@ def test_crowds_of_silent_connections_keep_nobody_out(served: Served) -> None:
     for _ in range(20):
         with served.client() as client:
             assert client.post("/v1/score", json={}).status_code == 200
-        silent.append(served.connect(b"GET /he"))
+        silent += [served.connect(b"GET /he"), served.connect(HEAD + b"Content-Length: 5\r\n\r\n")]
     assert served.metric("alphaops_connections") <= 12
     assert served.metric('alphaops_cut_connections_total{reason="crowded"}') >= 40
     for each in silent:
