@@ -20,7 +20,7 @@ MOST_PIPELINED = 16
 
 Reason = Literal["headers", "body", "idle", "answer", "crowded", "oversized"]
 WAITS: tuple[Reason, ...] = ("headers", "body", "idle", "answer")
-"""In the order in which they make room for a new connection: who has not asked yet goes before who has been answered."""
+"""In the order in which they make room for a new connection: who has not asked yet goes first."""
 
 
 @dataclass
