@@ -87,11 +87,14 @@ class Broadcaster:
         self._reader = ThreadPoolExecutor(1, "training event reader")
         self._poller: asyncio.Task[None] | None = None
         self._complained = False
+        self._one_opens = asyncio.Lock()
+        """The first of many streams of a run asks the database, the others find its feed."""
 
     @asynccontextmanager
     async def follow(self, run_id: str) -> AsyncIterator[Feed | None]:
         """A run's feed, while the block runs; None when there is no such run."""
-        feed = self.feeds.get(run_id) or await self._open(run_id)
+        async with self._one_opens:
+            feed = self.feeds.get(run_id) or await self._open(run_id)
         if feed is None:
             yield None
             return
@@ -129,7 +132,9 @@ class Broadcaster:
 
     async def _open(self, run_id: str) -> Feed | None:
         made = await self._read(partial(self._new_feed, run_id))
-        return made and self.feeds.setdefault(run_id, made)
+        if made is not None:
+            self.feeds[run_id] = made
+        return made
 
     def _new_feed(self, run_id: str) -> Feed | None:
         if find_training_run(self.settings(), run_id) is None:
