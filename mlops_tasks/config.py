@@ -396,6 +396,46 @@ class ServingSettings(Section):
     deploy_timeout_s: float = Field(120.0, gt=0)
     probe_max_abs_diff: float = Field(1e-9, ge=0)
     """Largest difference allowed between the service's scores and those computed from the artefact."""
+    max_body_mb: float = Field(8.0, gt=0)
+    """Of a request's body (10^6 bytes); more is a 413."""
+    max_rows: int = Field(1000, ge=1)
+    """Rows of features that a request may give; more is a 413. The client sends larger frames in parts."""
+    max_names: int = Field(10_000, ge=1)
+    """Instruments that a request may name; more is a 413."""
+    requests_at_once: int = Field(16, ge=1)
+    """Requests that give features and are scored at once; one more is a 503 with Retry-After. The newest day's scores
+    are in memory and wait for none of them."""
+    large_at_once: int = Field(8, ge=1)
+    """Bodies above 16 KiB that are taken in and scored at once; one more is a 503 with Retry-After."""
+    cold_dates_at_once: int = Field(4, ge=1)
+    """Dates that are not in memory and are being loaded, one after the other; one more is a 503 with Retry-After."""
+    dates_kept: int = Field(64, ge=1)
+    """Dates other than the newest whose scores stay in memory."""
+    connections: int = Field(256, ge=1)
+    """Open connections. A new one beyond that takes the place of the one that has waited longest for its request."""
+    header_timeout_s: float = Field(10.0, gt=0)
+    """How long the line and the headers of a request may take from its first byte, or from the connection, on."""
+    body_timeout_s: float = Field(15.0, gt=0)
+    """How long the body may take after that."""
+    idle_timeout_s: float = Field(30.0, gt=0)
+    """How long a connection may wait for its next request."""
+    answer_timeout_s: float = Field(30.0, gt=0)
+    """How long a client may leave an answer unread."""
+
+
+class StreamSettings(Section):
+    """Live event streams (WebSockets) of one process of Airflow's API server."""
+
+    per_user: int = Field(16, ge=1)
+    """Streams that a user may have open; one more is refused with 429."""
+    total: int = Field(128, ge=1)
+    """Streams of all users; one more is refused with 503."""
+    send_timeout_s: float = Field(10.0, gt=0)
+    """How long a reader may take for a message before it is cut off."""
+    idle_s: float = Field(1800.0, gt=0)
+    """How long nothing may happen in a run before its streams are ended; the pages connect again."""
+    lifetime_s: float = Field(14_400.0, gt=0)
+    """How long a stream may last in all."""
 
 
 class Settings(Section):
@@ -420,6 +460,7 @@ class Settings(Section):
     stage_secrets: dict[str, tuple[Annotated[str, Field(pattern=r"^\w+$")], ...]] = {}
     """Further environment variables with secrets that a stage's process is given: stage (`data.version_snapshot`), or
     `module:function` of your own, to their names. What else a stage is given stands in `process.STAGES`."""
+    streams: StreamSettings = StreamSettings()
     mlflow_tracking_uri: str = ""
     """Default: the SQLite database below `home`. `make up` sets the server's address."""
     state_url: str = ""

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from mlops_tasks.training.plan import RunPlan
 from tests.registry.trainings import DAYS, INSTRUMENTS, SEGMENTS, Spec, make_training
 
 
-def bars(days: pd.DatetimeIndex = DAYS) -> pd.DataFrame:
-    """Canonical bars of `INSTRUMENTS`; prices on a day do not depend on how many days follow."""
+def bars(days: pd.DatetimeIndex = DAYS, instruments: Sequence[str] = INSTRUMENTS) -> pd.DataFrame:
+    """Canonical bars; prices on a day do not depend on how many days follow."""
     frames = []
-    for number, instrument in enumerate(INSTRUMENTS):
+    for number, instrument in enumerate(instruments):
         generator = np.random.default_rng(number)
         close = 50 * np.exp(np.cumsum(0.02 * generator.standard_normal(len(days))))
         spread = 1 + 0.01 * generator.random(len(days))
@@ -32,9 +33,11 @@ def bars(days: pd.DatetimeIndex = DAYS) -> pd.DataFrame:
     return canonical_bars(pd.concat(frames))
 
 
-def publish_vintage(settings: Settings, days: pd.DatetimeIndex = DAYS) -> tuple[Vintage, str]:
+def publish_vintage(
+    settings: Settings, days: pd.DatetimeIndex = DAYS, instruments: Sequence[str] = INSTRUMENTS
+) -> tuple[Vintage, str]:
     """Write, publish and compute the features of a vintage; returns it and its feature version."""
-    vintage = write_vintage(settings, bars(days), None, {"source": "planted bars", "quarantined": 0})
+    vintage = write_vintage(settings, bars(days, instruments), None, {"source": "planted bars", "quarantined": 0})
     feature_version = FeatureStore(settings).compute(vintage).feature_version
     publish(settings, vintage.data_version)
     return vintage, feature_version

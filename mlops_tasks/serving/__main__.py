@@ -3,12 +3,11 @@
 import logging
 import sys
 
-import uvicorn
-
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.private import be_private, open_to_others
 from mlops_tasks.serving.app import create_app
+from mlops_tasks.serving.server import make_server
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +24,7 @@ def main() -> int:
     except MlopsError as error:
         log.error("%s: %s", type(error).__name__, error)
         return 1
-    uvicorn.run(
-        app,
-        host=settings.stack.host,
-        port=settings.stack.scoring_port,
-        workers=1,
-        access_log=False,
-        timeout_graceful_shutdown=10,
-    )
+    make_server(app, settings).run()
     return 0
 
 

@@ -1,5 +1,10 @@
-"""The scoring service's HTTP face."""
+"""The scoring service's HTTP face.
 
+The newest day's scores are in memory and answered where the request arrives; whatever takes longer goes to a thread,
+and only so many at once.
+"""
+
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator
@@ -10,21 +15,24 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import ValidationError
 from pydantic_core import to_json
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
+from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate
 from mlops_tasks.serving.guard import Guard
 from mlops_tasks.serving.market import UnknownDateError
 from mlops_tasks.serving.messages import ScoreRequest
+from mlops_tasks.serving.reader import LARGE_BYTES, RequestReader
+from mlops_tasks.serving.reading import BadRequestError, DayAsked, FeaturesGiven, RequestLimits
 from mlops_tasks.serving.secret import scoring_token
 from mlops_tasks.serving.service import BadFeaturesError, NotReadyError, Scored, ScoringService
 
 log = logging.getLogger(__name__)
 
-STATUS = {UnknownDateError: 404, BadFeaturesError: 422, NotReadyError: 503}
+STATUS = {UnknownDateError: 404, BadFeaturesError: 422, NotReadyError: 503, BusyError: 503}
 BODY = {"required": True, "content": {"application/json": {"schema": ScoreRequest.model_json_schema()}}}
+REFRESHES_AT_ONCE = 4
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -36,20 +44,25 @@ def create_app(settings: Settings) -> FastAPI:
         There is no token.
     """
     service = ScoringService(settings)
+    reader = RequestReader(RequestLimits(settings.serving.max_rows, settings.serving.max_names))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
         poller = threading.Thread(target=_poll, args=(service, stop), name="alias poller", daemon=True)
         poller.start()
+        reader.start()
         yield
         stop.set()
+        service.day_scores.stop()
+        reader.stop()
 
     app = FastAPI(title="AlphaOps scoring", version="1", lifespan=lifespan)
     app.state.service = service
-    app.add_middleware(Guard, token=scoring_token(settings), metrics=service.metrics)
+    app.add_middleware(Guard, token=scoring_token(settings), metrics=service.metrics, limits=settings.serving)
     app.add_exception_handler(MlopsError, _answer_error)
-    _add_routes(app, service)
+    _add_score(app, service, reader)
+    _add_state(app, service)
     return app
 
 
@@ -63,54 +76,58 @@ def _poll(service: ScoringService, stop: threading.Event) -> None:
         stop.wait(service.settings.serving.poll_s)
 
 
-def _add_routes(app: FastAPI, service: ScoringService) -> None:
+def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> None:
+    features = Gate("features", service.settings.serving.requests_at_once, service.metrics.busy)
+
+    async def score_day(asked: DayAsked) -> Scored:
+        if not service.has_data:
+            await run_in_threadpool(service.look_for_data)
+        plan = service.plan_day(asked.date)
+        scores = service.ask_day(plan)
+        if not scores.done():
+            await asyncio.wait([asyncio.wrap_future(scores)])
+        return service.choose(plan, scores.result(), asked.instruments)
+
+    async def score_features(given: FeaturesGiven) -> Scored:
+        with features.passing():
+            return await run_in_threadpool(service.score_features, given)
+
     @app.post("/v1/score", openapi_extra={"requestBody": BODY})
     async def score(request: Request) -> Response:
         """Scores of instruments on a date, or of given features."""
         body = await request.body()
-        return await run_in_threadpool(_score, service, body)
+        asked = reader.read(body) if len(body) <= LARGE_BYTES else await run_in_threadpool(reader.read, body)
+        scored = await (score_day(asked) if isinstance(asked, DayAsked) else score_features(asked))
+        return Response(to_json(scored.to_json()), media_type="application/json")
+
+
+def _add_state(app: FastAPI, service: ScoringService) -> None:
+    refreshes = Gate("refresh", REFRESHES_AT_ONCE, service.metrics.busy)
 
     @app.post("/v1/refresh")
-    def refresh() -> dict[str, Any]:
+    async def refresh() -> dict[str, Any]:
         """Look at the champion alias and at the vintage in use, now; returns what /health does."""
-        service.refresh()
+        with refreshes.passing():
+            await run_in_threadpool(service.refresh)
         return service.health()
 
     @app.get("/health")
-    def health() -> JSONResponse:
+    async def health() -> JSONResponse:
         """What is in service; 503 while nothing is."""
         content = service.health()
         return JSONResponse(content, 503 if content["status"] == "no_model" else 200)
 
     @app.get("/metrics")
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _score(service: ScoringService, body: bytes) -> Response:
-    # Parsed by pydantic's own JSON reader: 500 rows x 158 features take milliseconds, not tens of them.
-    try:
-        asked = ScoreRequest.model_validate_json(body or b"{}")
-    except ValidationError as error:
-        return JSONResponse({"detail": [_readable(e) for e in error.errors(include_url=False)[:10]]}, 422)
-    return Response(to_json(_scored(service, asked).to_json()), media_type="application/json")
-
-
-def _scored(service: ScoringService, asked: ScoreRequest) -> Scored:
-    if asked.rows is not None:
-        return service.score_rows(asked.rows)
-    if asked.table is not None:
-        return service.score_table(asked.table)
-    return service.score_date(asked.instruments, asked.date)
-
-
-def _readable(error: Any) -> str:
-    return f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}"
-
-
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, BadRequestError):
+        return JSONResponse({"detail": list(error.problems)}, error.status)
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
     if status == 500:
         log.error("%s: %s", type(error).__name__, error)
-    return JSONResponse({"detail": str(error)}, status)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, BusyError) else None
+    return JSONResponse({"detail": str(error)}, status, headers)

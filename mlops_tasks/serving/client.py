@@ -18,6 +18,9 @@ from mlops_tasks.serving.secret import scoring_token
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
+ROWS = 500
+"""Of features, that are sent at once."""
+RETRY_AFTER = "retry-after"
 FIRST_PAUSE_S = 0.2
 TIMEOUT_S = 60.0
 
@@ -27,7 +30,7 @@ class ScoringServiceError(MlopsError, RuntimeError):
 
 
 class ScoringClient:
-    """Speaks to the scoring service; requests that met no server are repeated with growing pauses.
+    """Speaks to the scoring service; requests that met none, or a busy one, are repeated with growing pauses.
 
     All requests may be repeated: none changes anything but what the service has in memory.
     """
@@ -72,7 +75,22 @@ class ScoringClient:
         return self._json(lambda: self._http.post("/v1/score", json=body))
 
     def score_features(self, features: pd.DataFrame) -> dict[str, Any]:
-        """Scores of given features, index instrument, one column a feature; NaN is sent as null."""
+        """Scores of given features, index instrument, one column a feature; NaN is sent as null.
+
+        Large frames are sent in parts.
+
+        Raises
+        ------
+        ScoringServiceError
+            As for `health`; or the service changed its model between two parts.
+        """
+        parts = [self._score_part(features[first : first + ROWS]) for first in range(0, max(1, len(features)), ROWS)]
+        versions = {part["model_version"] for part in parts}
+        if len(versions) > 1:
+            raise ScoringServiceError(f"{self.url}: versions {sorted(versions)} scored parts of one frame; ask again")
+        return {**parts[0], "scores": [row for part in parts for row in part["scores"]]}
+
+    def _score_part(self, features: pd.DataFrame) -> dict[str, Any]:
         values = features.astype(object).where(features.notna(), None).to_numpy().tolist()
         table = {
             "instruments": list(features.index),
@@ -92,7 +110,10 @@ class ScoringClient:
         pause = FIRST_PAUSE_S
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return send()
+                response = send()
+                if RETRY_AFTER not in response.headers or attempt == ATTEMPTS:
+                    return response
+                log.info("%s is busy; again in %.1f s", self.url, pause)
             except httpx.TransportError as error:
                 if attempt == ATTEMPTS:
                     raise ScoringServiceError(

@@ -3,24 +3,32 @@
 import hmac
 import json
 import time
+from contextlib import ExitStack
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlops_tasks.config import ServingSettings
+from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate
 from mlops_tasks.serving.metrics import ServiceMetrics
+from mlops_tasks.serving.reader import LARGE_BYTES
 from mlops_tasks.serving.secret import TOKEN
-
-MAX_BODY_BYTES = 64 * 2**20
 
 ROUTES = frozenset({"/v1/score", "/v1/refresh", "/health", "/metrics"})
 
 
 class Guard:
-    """Refuses requests without the token (401) before anything of them is read."""
+    """Refuses requests without the token (401) before anything of them is read, and reads bodies up to a limit.
 
-    def __init__(self, app: ASGIApp, token: str, metrics: ServiceMetrics) -> None:
+    What it passes on has its whole body, so a client that sends slowly holds nothing but its connection: a body that
+    is large, or of a size that is not said, needs a free place before it is read.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, metrics: ServiceMetrics, limits: ServingSettings) -> None:
         self.app = app
         self.expected = f"Bearer {token}".encode()
         self.metrics = metrics
+        self.most_bytes = int(limits.max_body_mb * 10**6)
+        self.large = Gate("large", limits.large_at_once, metrics.busy)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -46,19 +54,52 @@ class Guard:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        length = int(headers.get(b"content-length", b"0"))
         if not hmac.compare_digest(headers.get(b"authorization", b""), self.expected):
-            await _refuse(send, 401, f"send the header 'Authorization: Bearer <token>'; {TOKEN.where}")
-        elif int(headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
-            await _refuse(send, 413, f"the body is larger than {MAX_BODY_BYTES} bytes; send fewer rows at a time")
-        elif b"transfer-encoding" in headers:
-            await _refuse(send, 411, "send the body with a Content-Length, not in chunks")
+            await refuse(send, 401, f"send the header 'Authorization: Bearer <token>'; {TOKEN.where}")
+        elif length > self.most_bytes:
+            await self._refuse_size(send)
         else:
-            await self.app(scope, receive, send)
+            with ExitStack() as held:
+                if length > LARGE_BYTES or b"transfer-encoding" in headers:
+                    try:
+                        held.enter_context(self.large.passing())
+                    except BusyError as error:
+                        await refuse(send, 503, str(error))
+                        return
+                await self._pass_on(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            if len(body) > self.most_bytes:
+                await self._refuse_size(send)
+                return
+            if not message.get("more_body", False):
+                break
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        del body
+        await self.app(scope, lambda: _next(whole, receive), send)
+
+    async def _refuse_size(self, send: Send) -> None:
+        await refuse(send, 413, f"the body is larger than {self.most_bytes} bytes; send fewer rows at a time")
 
 
-async def _refuse(send: Send, status: int, detail: str) -> None:
-    headers = [(b"content-type", b"application/json")]
+async def _next(whole: list[Message], receive: Receive) -> Message:
+    return whole.pop() if whole else await receive()
+
+
+async def refuse(send: Send, status: int, detail: str) -> None:
+    """Answer without the app."""
+    content = json.dumps({"detail": detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if status == 503:
+        headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})
+    await send({"type": "http.response.body", "body": content})

@@ -1,27 +1,22 @@
-"""The features that the service scores: of the vintage in use, one day at a time, kept in memory."""
+"""The features that the service scores: of the vintage in use, one day at a time."""
 
 import logging
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import current_vintage, load_vintage
+from mlops_tasks.data.vintages import Vintage, current_vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.model_features import feature_set_of
 from mlops_tasks.registry.models import LoadedModel
-from mlops_tasks.training.scoring import FeatureSource, ScoringRows
+from mlops_tasks.training.scoring import FeatureSource
 
 log = logging.getLogger(__name__)
-
-DAYS_KEPT = 16
-"""Of features in memory; one that a window model looks back on counts, too."""
 
 
 class UnknownDateError(StoreError):
@@ -32,23 +27,24 @@ class UnknownDateError(StoreError):
 class Market:
     """Which data are served."""
 
-    data_version: str
+    vintage: Vintage
     feature_version: str
     newest_date: date
+    days: frozenset[date] = field(repr=False)
+    """The vintage's trading days."""
 
+    @property
+    def data_version(self) -> str:
+        """Of the vintage."""
+        return self.vintage.data_version
 
-@dataclass(frozen=True)
-class Day:
-    """Features of one day, and of the days before it that a model looks back on."""
-
-    market: Market
-    date: date
-    rows: ScoringRows
-    """To be scored: all instruments that have a bar on the day."""
-
-    def score(self, model: LoadedModel) -> pd.Series:
-        """Scores of the day, index instrument, sorted."""
-        return model.artefact.score(self.rows).droplevel(DATETIME).sort_index()
+    def check(self, wanted: date) -> None:
+        """Raise UnknownDateError for what is no trading day of the vintage; nothing is read for that."""
+        if wanted not in self.days:
+            raise UnknownDateError(
+                f"no features on {wanted}: not a trading day of vintage {self.data_version}, "
+                f"whose newest is {self.newest_date}; leave date out for that one"
+            )
 
 
 class MarketView:
@@ -63,8 +59,6 @@ class MarketView:
         self.error: str | None = None
         self._sets: dict[str, FeatureSet] = {}
         self._markets: dict[str, Market] = {}
-        self._days: OrderedDict[tuple[str, date, int], Day] = OrderedDict()
-        self._lock = threading.Lock()
 
     def market(self, model: LoadedModel) -> Market | None:
         """The data that a model is served on; None while there are none."""
@@ -99,7 +93,8 @@ class MarketView:
                 f"vintage {vintage.data_version} has no {definition.name} features yet; run features.compute"
             )
         newest = date.fromisoformat(vintage.last_date)
-        self._markets[definition.digest] = Market(vintage.data_version, feature_version, newest)
+        days = frozenset(vintage.calendar().date)
+        self._markets[definition.digest] = Market(vintage, feature_version, newest, days)
         log.info(
             "serving vintage %s up to %s, features %s of %s",
             vintage.data_version,
@@ -108,29 +103,16 @@ class MarketView:
             definition.name,
         )
 
-    def day(self, market: Market, wanted: date | None, window: int = 1) -> Day:
-        """Features of all instruments that have a bar on a day (None: the newest one), for so many days of each.
+    def score(self, model: LoadedModel, market: Market, wanted: date) -> pd.Series:
+        """Scores of all instruments that have a bar on a day, index instrument, sorted.
 
         Raises
         ------
         UnknownDateError
-            The day is not among the vintage's trading days.
+            There are no features of the day.
         """
-        key = (market.feature_version, wanted or market.newest_date, window)
-        with self._lock:
-            found = self._days.get(key) or self._load(market, key[1], window)
-            self._days[key] = found
-            self._days.move_to_end(key)
-            while len(self._days) > 1 and sum(each for _, _, each in self._days) > DAYS_KEPT:
-                self._days.popitem(last=False)
-        return found
-
-    def _load(self, market: Market, wanted: date, window: int) -> Day:
-        source = FeatureSource(self.store, load_vintage(self.settings, market.data_version), market.feature_version)
-        rows = source.rows(wanted, wanted, window, members=False)
+        source = FeatureSource(self.store, market.vintage, market.feature_version)
+        rows = source.rows(wanted, wanted, model.artefact.window, members=False)
         if not rows.wanted.any():
-            raise UnknownDateError(
-                f"no features on {wanted}: not a trading day of vintage {market.data_version}, "
-                f"whose newest is {market.newest_date}; leave date out for that one"
-            )
-        return Day(market, wanted, rows)
+            raise UnknownDateError(f"no features on {wanted} in vintage {market.data_version}; ask for a later day")
+        return model.artefact.score(rows).droplevel(DATETIME).sort_index()

@@ -1,9 +1,15 @@
-"""Bodies of requests to the scoring service."""
+"""Bodies of requests to the scoring service: their shape, and what is taken as a number."""
 
 import datetime
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_FIRST = Field(fail_fast=True)
+"""Of a list: the first wrong item says enough, where a million could be wrong."""
+Instrument = Annotated[str, Field(min_length=1, max_length=64)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)] | None
+"""A finite JSON number, or null for a missing value; no text and no truth value that could be read as one."""
 
 
 class FeatureRow(BaseModel):
@@ -11,8 +17,8 @@ class FeatureRow(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    instrument: str
-    features: dict[str, float | None]
+    instrument: Instrument
+    features: dict[str, Number] = Field(min_length=1)
 
 
 class FeatureTable(BaseModel):
@@ -20,9 +26,9 @@ class FeatureTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    instruments: list[str] = Field(min_length=1)
-    feature_names: list[str] = Field(min_length=1)
-    values: list[list[float | None]]
+    instruments: Annotated[list[Instrument], _FIRST] = Field(min_length=1)
+    feature_names: Annotated[list[str], _FIRST] = Field(min_length=1)
+    values: Annotated[list[Annotated[list[Number], _FIRST]], _FIRST]
     """One list an instrument, in the order of `feature_names`; null is a missing value."""
 
     @model_validator(mode="after")
@@ -45,9 +51,9 @@ class ScoreRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    instruments: list[str] | None = None
-    date: datetime.date | None = None
-    rows: list[FeatureRow] | None = Field(None, min_length=1)
+    instruments: Annotated[list[Instrument], _FIRST] | None = None
+    date: Annotated[datetime.date, Field(strict=True)] | None = None
+    rows: Annotated[list[FeatureRow], _FIRST] | None = Field(None, min_length=1)
     table: FeatureTable | None = None
 
     @model_validator(mode="after")

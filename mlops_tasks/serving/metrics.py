@@ -46,6 +46,20 @@ class ServiceMetrics:
             "Last date of the vintage in use, midnight UTC as Unix time, 0 while none",
             registry=self.registry,
         )
+        self.connections = Gauge("alphaops_connections", "Open connections", registry=self.registry)
+        self.cut_connections = Counter(
+            "alphaops_cut_connections",
+            "Connections that the service ended: headers, body, idle, answer (out of time), crowded (too many), "
+            "oversized (headers, or more than a body may have)",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.busy = Counter(
+            "alphaops_busy",
+            "Requests refused since too many of their kind were under way: large, features, cold_date, refresh",
+            ["kind"],
+            registry=self.registry,
+        )
         self.switches = Gauge("alphaops_model_switches", "Model switches since the start", registry=self.registry)
 
     def set_dates(self, served: date | None, vintage: date | None) -> None:

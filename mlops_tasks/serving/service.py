@@ -1,12 +1,12 @@
 """What the scoring service does, without HTTP: follow the champion and the vintage, score, say how it is."""
 
 import logging
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,14 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import MlopsError, StoreError
-from mlops_tasks.serving.market import Day, Market, MarketView
-from mlops_tasks.serving.messages import FeatureRow, FeatureTable
+from mlops_tasks.serving.day_scores import DayKey, DayScores
+from mlops_tasks.serving.market import Market, MarketView
 from mlops_tasks.serving.metrics import ServiceMetrics
+from mlops_tasks.serving.reading import FeaturesGiven
 from mlops_tasks.serving.slots import ModelSlots, Slot
 from mlops_tasks.serving.watch import View, Watch, is_scored
 
 log = logging.getLogger(__name__)
-
-SCORES_KEPT = 32
 
 
 class NotReadyError(MlopsError, RuntimeError):
@@ -36,36 +35,47 @@ class BadFeaturesError(MlopsError, ValueError):
 
 
 @dataclass(frozen=True)
+class DayPlan:
+    """Which model scores which day of which data."""
+
+    slot: Slot
+    market: Market
+    date: date
+
+    @property
+    def newest(self) -> bool:
+        """Whether it is the day that most ask for."""
+        return self.date == self.market.newest_date
+
+    @property
+    def key(self) -> DayKey:
+        """What its scores depend on."""
+        return DayKey(self.slot.model.digest, self.market.feature_version, self.date)
+
+
+@dataclass(frozen=True)
 class Scored:
     """The answer to a scoring request."""
 
     slot: Slot
     instruments: Sequence[str]
     scores: Sequence[float]
-    day: Day | None = None
+    plan: DayPlan | None = None
     missing: Sequence[str] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
         """As it goes over the wire."""
-        market = None if self.day is None else self.day.market
+        plan = self.plan
         pairs = zip(self.instruments, self.scores, strict=True)
         return {
             "model_version": self.slot.model.version,
             "training_key": self.slot.model.training_key,
-            "date": None if self.day is None else self.day.date.isoformat(),
-            "data_version": None if market is None else market.data_version,
-            "feature_version": None if market is None else market.feature_version,
+            "date": None if plan is None else plan.date.isoformat(),
+            "data_version": None if plan is None else plan.market.data_version,
+            "feature_version": None if plan is None else plan.market.feature_version,
             "scores": [{"instrument": instrument, "score": score} for instrument, score in pairs],
             "missing": list(self.missing),
         }
-
-
-@dataclass(frozen=True)
-class Values:
-    """Features as they were sent: names, and a list of values a row (None: missing)."""
-
-    names: list[str]
-    rows: list[list[float | None]]
 
 
 class ScoringService:
@@ -78,8 +88,10 @@ class ScoringService:
         self.metrics = ServiceMetrics()
         self.watch = Watch(settings)
         self.started = time.monotonic()
-        self._scores: OrderedDict[tuple[str, str, date], pd.Series] = OrderedDict()
-        self._lock = threading.Lock()
+        self._unscored = ""
+        """Why the newest day could not be scored, as it was logged last."""
+        serving = settings.serving
+        self.day_scores = DayScores(serving.dates_kept, serving.cold_dates_at_once, self.metrics.busy)
 
     def refresh(self) -> None:
         """Look at the champion alias and at the vintage in use, now."""
@@ -87,6 +99,7 @@ class ScoringService:
         slot = self.slots.active
         if slot is not None:
             self.market_view.follow(slot.model)
+            self._warm(slot)
         self._publish_metrics(slot)
         if self.watch.is_due():
             self._look_out()
@@ -113,6 +126,19 @@ class ScoringService:
         except (StoreError, OSError):  # none yet, or not readable: the market view says so
             return None
 
+    def _warm(self, slot: Slot) -> None:
+        """Score the newest day before somebody asks for it."""
+        market = self.market_view.market(slot.model)
+        if market is None:
+            return
+        try:
+            self.ask_day(DayPlan(slot, market, market.newest_date)).result()
+        except Exception as error:
+            # A long-lived process: who asks for the day is told the same, and the next look tries again.
+            if str(error) != self._unscored:
+                log.warning("the newest day cannot be scored: %s: %s", type(error).__name__, error)
+            self._unscored = str(error)
+
     def _publish_metrics(self, slot: Slot | None) -> None:
         market = None if slot is None else self.market_view.market(slot.model)
         self.metrics.set_dates(None if market is None else market.newest_date, self._vintage_date())
@@ -123,8 +149,8 @@ class ScoringService:
         if slot is not None:
             self.metrics.model.labels(str(slot.model.version), slot.model.training_key, slot.name).set(1)
 
-    def score_date(self, instruments: Sequence[str] | None, wanted: date | None) -> Scored:
-        """Score instruments on a day; None: all that have a bar that day, the newest day.
+    def plan_day(self, wanted: date | None) -> DayPlan:
+        """What scores a day, None being the newest.
 
         Raises
         ------
@@ -132,20 +158,37 @@ class ScoringService:
             No champion or no features; no such trading day.
         """
         slot = self._slot()
-        market = self._market(slot)
+        market = self.market_view.market(slot.model)
         if market is None:
             raise NotReadyError(f"no features are served yet: {self.market_view.error}")
-        day = self.market_view.day(market, wanted, slot.model.artefact.window)
-        scores = self._scores_of_day(slot, day)
+        if wanted is not None:
+            market.check(wanted)
+        return DayPlan(slot, market, wanted or market.newest_date)
+
+    def ask_day(self, plan: DayPlan) -> "Future[pd.Series]":
+        """Scores of all instruments of a day, when they are there.
+
+        Raises
+        ------
+        BusyError
+            They are not in memory, and enough other dates are being loaded.
+        """
+        return self.day_scores.ask(plan.key, partial(self._score_day, plan), newest=plan.newest)
+
+    def _score_day(self, plan: DayPlan) -> pd.Series:
+        return self.market_view.score(plan.slot.model, plan.market, plan.date)
+
+    def choose(self, plan: DayPlan, scores: pd.Series, instruments: Sequence[str] | None) -> Scored:
+        """The answer about some instruments of a day; None: all that have a bar that day."""
         asked = scores.index if instruments is None else pd.Index(dict.fromkeys(instruments), dtype=object)
         found = scores.reindex(asked)
         known = np.isfinite(found.to_numpy())
         values = found[known]
         self.metrics.scored_rows.inc(len(values))
-        return Scored(slot, values.index.to_list(), values.to_list(), day, asked[~known].to_list())
+        return Scored(plan.slot, values.index.to_list(), values.to_list(), plan, asked[~known].to_list())
 
-    def score_rows(self, rows: Sequence[FeatureRow]) -> Scored:
-        """Score given features, one row an instrument.
+    def score_features(self, given: FeaturesGiven) -> Scored:
+        """Score given features.
 
         Raises
         ------
@@ -154,28 +197,12 @@ class ScoringService:
             earlier days, which such a request does not hold.
         """
         slot = self._slot_for_rows()
-        given = list(rows[0].features)
-        if all(list(row.features) == given for row in rows):
-            values = [list(row.features.values()) for row in rows]
-            return self._score_values(slot, [row.instrument for row in rows], Values(given, values))
-        names = slot.model.artefact.feature_names
-        for row in rows:
-            check_names(row.instrument, list(row.features), names)
-        values = [[row.features[name] for name in names] for row in rows]
-        return self._score_values(slot, [row.instrument for row in rows], Values(names, values))
-
-    def score_table(self, table: FeatureTable) -> Scored:
-        """Score given features, as a table. Errors as for `score_rows`."""
-        return self._score_values(self._slot_for_rows(), table.instruments, Values(table.feature_names, table.values))
-
-    def _score_values(self, slot: Slot, instruments: Sequence[str], given: Values) -> Scored:
-        names = slot.model.artefact.feature_names
-        matrix = np.array(given.rows, dtype=np.float32)
+        names, matrix = slot.model.artefact.feature_names, given.values
         if given.names != names:
-            check_names(instruments[0] if len(instruments) == 1 else "every row", given.names, names)
+            check_names(given.instruments[0] if len(given.instruments) == 1 else "every row", given.names, names)
             position = {name: i for i, name in enumerate(given.names)}
             matrix = matrix[:, [position[name] for name in names]]
-        return self._score_matrix(slot, instruments, matrix)
+        return self._score_matrix(slot, given.instruments, matrix)
 
     def _score_matrix(self, slot: Slot, instruments: Sequence[str], matrix: npt.NDArray[np.float32]) -> Scored:
         features = pd.DataFrame(matrix, columns=slot.model.artefact.feature_names, copy=False)
@@ -183,7 +210,7 @@ class ScoringService:
         bad = [instruments[i] for i in np.flatnonzero(~np.isfinite(values)).tolist()]
         if bad:
             raise BadFeaturesError(
-                f"the score of {bad[:5]} is not finite; are their features infinite? send null for none"
+                f"the score of {bad[:5]} is not finite; are their features far from what the model was trained on?"
             )
         self.metrics.scored_rows.inc(len(values))
         return Scored(slot, instruments, values.tolist())
@@ -206,23 +233,15 @@ class ScoringService:
             )
         return slot
 
-    def _market(self, slot: Slot) -> Market | None:
-        """The data of a model; looked for here when it has been switched to a moment ago."""
-        if self.market_view.market(slot.model) is None:
-            self.market_view.follow(slot.model)
-        return self.market_view.market(slot.model)
+    @property
+    def has_data(self) -> bool:
+        """Whether the model in service has data, or there is no model; not so when it was switched to a moment ago."""
+        slot = self.slots.active
+        return slot is None or self.market_view.market(slot.model) is not None
 
-    def _scores_of_day(self, slot: Slot, day: Day) -> pd.Series:
-        """Scores of all instruments of a day: computed once a model, since neither can change."""
-        key = (slot.model.digest, day.market.feature_version, day.date)
-        found = self._scores.get(key)
-        if found is None:
-            found = day.score(slot.model)
-            with self._lock:
-                self._scores[key] = found
-                while len(self._scores) > SCORES_KEPT:
-                    self._scores.popitem(last=False)
-        return found
+    def look_for_data(self) -> None:
+        """Find the data of the model in service, without waiting for the next look at the vintage in use."""
+        self.market_view.follow(self._slot().model)
 
     def health(self) -> dict[str, Any]:
         """What is in service; `status` is ok, degraded (the newest look at alias or vintage failed) or no_model."""

@@ -47,7 +47,7 @@ class ModelSlots:
         self._lock = threading.Lock()
 
     def follow(self) -> None:
-        """Put the alias right and serve what it names, if that may serve; on trouble the old model stays: see `error`."""
+        """Put the alias right and serve what it names, if that may serve; on trouble the old one stays: see `error`."""
         with self._lock:
             try:
                 found = reconcile(self.settings)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, insert, select, text
+from sqlalchemy import and_, insert, or_, select, text
 from sqlalchemy.orm import Session, aliased
 
 from mlops_tasks.config import Settings
@@ -123,6 +123,13 @@ def training_events(settings: Settings, run_id: str, after: int = 0, limit: int 
     query = select(TrainingEvent).where(TrainingEvent.run_id == run_id, TrainingEvent.sequence > after)
     with reading(settings) as active:
         return list(active.scalars(query.order_by(TrainingEvent.sequence).limit(limit)))
+
+
+def new_training_events(settings: Settings, after: Mapping[str, int], limit: int) -> list[TrainingEvent]:
+    """Events of several runs, each above a number of its own, in the order in which they were recorded."""
+    wanted = [and_(TrainingEvent.run_id == run, TrainingEvent.sequence > number) for run, number in after.items()]
+    with reading(settings) as active:
+        return list(active.scalars(select(TrainingEvent).where(or_(*wanted)).order_by(TrainingEvent.id).limit(limit)))
 
 
 def newest_training_event(settings: Settings, run_id: str, kinds: Sequence[str] = ()) -> TrainingEvent | None:

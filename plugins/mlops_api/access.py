@@ -5,6 +5,8 @@ cookie with whatever page asks, so what it lets a page do, beyond reading an ans
 pages anyway, needs our own Origin.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
@@ -50,20 +52,37 @@ def may_command(user: GetUserDep) -> bool:
     return True
 
 
-async def admit_stream(websocket: WebSocket) -> None:
-    """Let a WebSocket in before it is accepted, and again while it is open.
+def refuse_foreign_stream(websocket: WebSocket) -> None:
+    """As `refuse_foreign_page`, of a WebSocket: 1008."""
+    with _as_policy_violation():
+        refuse_foreign_page(websocket)
+
+
+async def user_who_may_see(token: str | None) -> str:
+    """The id of the user whom a stream's token names.
 
     Raises
     ------
     WebSocketException
-        1008: from a foreign page, without a valid token, or of a user who may not see runs.
+        1008: the token is not valid, or its user may not see runs.
     """
-    try:
-        refuse_foreign_page(websocket)
-        user = await resolve_user_from_token(_bearer(websocket) or websocket.cookies.get(COOKIE_NAME_JWT_TOKEN))
+    with _as_policy_violation():
+        user = await resolve_user_from_token(token)
         await run_in_threadpool(_may_see, None, user)
+    return str(user.get_id())
+
+
+@contextmanager
+def _as_policy_violation() -> Iterator[None]:
+    try:
+        yield
     except HTTPException as error:
         raise WebSocketException(status.WS_1008_POLICY_VIOLATION, str(error.detail)) from None
+
+
+def token_of(connection: HTTPConnection) -> str | None:
+    """The bearer token, or else that of the cookie."""
+    return _bearer(connection) or connection.cookies.get(COOKIE_NAME_JWT_TOKEN)
 
 
 def _bearer(connection: HTTPConnection) -> str | None:

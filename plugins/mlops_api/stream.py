@@ -2,65 +2,149 @@
 
 import asyncio
 import contextlib
-from typing import Annotated
+import logging
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, HTTPException, Query, WebSocket
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Query, WebSocket
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocketDisconnect
 
-from mlops_api.access import admit_stream
-from mlops_api.messages import Event
-from mlops_api.service import known_run, settings
-from mlops_tasks.training.events import read_events
+from mlops_api.broadcast import Broadcaster, Feed
+from mlops_api.service import settings
+from mlops_api.stream_limits import ADMISSION_S, StreamLimits, TooManyStreamsError
+from mlops_tasks.errors import MlopsError
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/training/runs")
 
-POLL_S = 0.5
-"""As often as events are carried over to the database."""
-ADMISSION_S = 60.0
-"""How long a stream may go on before its token is looked at again."""
+CLOSE_S = 10.0
+"""How long the other side may take to close, too."""
+RETRY_AFTER_S = 30
+
+
+class Ending(NamedTuple):
+    """Why a stream is closed: the WebSocket's code, and words."""
+
+    code: int
+    reason: str
+
+
+COMPLETE = Ending(1000, "the run has ended")
+GONE = Ending(1000, "")
+TOO_SLOW = Ending(1008, "you read too slowly")
+SAYS_SOMETHING = Ending(1008, "this stream takes no messages")
+OUT_OF_ORDER = Ending(1011, "events cannot be read; connect again later")
+TOO_OLD = Ending(1013, "the stream has lasted long enough; connect again")
+TOO_QUIET = Ending(1013, "nothing has happened for a long time; connect again")
+
+
+broadcaster = Broadcaster(settings)
+limits = StreamLimits(lambda: settings().streams)
 
 
 @router.websocket("/{run_id}/stream")
 async def stream_events(websocket: WebSocket, run_id: str, after: Annotated[int, Query(ge=0)] = 0) -> None:
     """Each event with a number above `after` as one JSON message, in order, up to the terminal one; then code 1000."""
-    await admit_stream(websocket)
     try:
-        await run_in_threadpool(known_run, run_id)
-    except HTTPException as error:
-        await websocket.send_denial_response(JSONResponse({"detail": error.detail}, error.status_code))
-        return
-    await websocket.accept()
-    listener = asyncio.create_task(_until_gone(websocket))
-    try:
-        await _send_events(websocket, run_id, after, listener)
-    finally:
-        listener.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await listener
-
-
-async def _send_events(websocket: WebSocket, run_id: str, after: int, listener: "asyncio.Task[None]") -> None:
-    admitted = asyncio.get_running_loop().time()
-    while not listener.done():
-        events = await run_in_threadpool(read_events, settings(), run_id, after)
-        for event in events:
-            with contextlib.suppress(WebSocketDisconnect):
-                await websocket.send_text(Event.of(event).model_dump_json())
-            if event.terminal:
-                await websocket.close()
+        async with limits.place(websocket), broadcaster.follow(run_id) as feed:
+            if feed is None:
+                detail = f"there is no training run {run_id!r}; GET training/runs lists them"
+                await websocket.send_denial_response(JSONResponse({"detail": detail}, 404))
                 return
-            after = event.sequence
-        if asyncio.get_running_loop().time() - admitted > ADMISSION_S:
-            await admit_stream(websocket)
-            admitted = asyncio.get_running_loop().time()
-        if not events:
-            await asyncio.wait([listener], timeout=POLL_S)
+            await websocket.accept()
+            await _close(websocket, await Stream(websocket, feed, after).run())
+    except TooManyStreamsError as error:
+        answer = JSONResponse({"detail": str(error)}, error.status, {"Retry-After": str(RETRY_AFTER_S)})
+        await websocket.send_denial_response(answer)
+    except (MlopsError, SQLAlchemyError) as error:
+        log.warning("a stream of %s was refused: %s", run_id, error)
+        detail = "the state database does not answer; ask again later"
+        await websocket.send_denial_response(JSONResponse({"detail": detail}, 503))
 
 
-async def _until_gone(websocket: WebSocket) -> None:
-    """Return when the other side has closed; what it says is nothing to us."""
-    with contextlib.suppress(WebSocketDisconnect):
+@dataclass
+class Stream:
+    """One open WebSocket, and the number of the newest event that it was sent."""
+
+    websocket: WebSocket
+    feed: Feed
+    sent: int
+
+    async def run(self) -> Ending:
+        """Send until one side ends it."""
+        tasks = [asyncio.create_task(each) for each in (self._send(), self._listen(), self._watch())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return next(task for task in tasks if task in done).result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send(self) -> Ending:
+        limit = settings().streams.send_timeout_s
+        try:
+            async for message in broadcaster.messages(self.feed, self.sent):
+                # The server keeps 64 KiB for a reader and then waits for it to take some.
+                async with asyncio.timeout(limit):
+                    await self.websocket.send_text(message.text)
+                self.sent = message.sequence
+        except TimeoutError:
+            return TOO_SLOW
+        except WebSocketDisconnect:
+            return GONE
+        except (MlopsError, SQLAlchemyError):
+            return OUT_OF_ORDER
+        return COMPLETE
+
+    async def _listen(self) -> Ending:
+        """Notice that the other side has closed, or does not answer the server's pings."""
+        message = await self.websocket.receive()
+        return GONE if message["type"] == "websocket.disconnect" else SAYS_SOMETHING
+
+    async def _watch(self) -> Ending:
+        """Look at the user's token and at the clock now and then."""
+        most, clock = settings().streams, asyncio.get_running_loop().time
+        began = looked = happened = clock()
+        seen = self.sent
         while True:
-            await websocket.receive_text()
+            await asyncio.sleep(min(1.0, most.idle_s / 2, most.lifetime_s / 2))
+            now = clock()
+            if self.sent != seen:
+                seen, happened = self.sent, now
+            if now - began > most.lifetime_s:
+                return TOO_OLD
+            if now - happened > most.idle_s:
+                return TOO_QUIET
+            if now - looked > ADMISSION_S:
+                try:
+                    await limits.admit(self.websocket)
+                except WebSocketException as error:
+                    return Ending(error.code, error.reason)
+                looked = now
+
+
+async def _close(websocket: WebSocket, ending: Ending) -> None:
+    """Say why, and see to it that the connection ends, also where nobody reads what is said."""
+    asyncio.get_running_loop().call_later(CLOSE_S, cut, websocket)
+    if ending is TOO_SLOW:
+        cut(websocket)
+        return
+    if ending is not GONE:
+        with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            async with asyncio.timeout(CLOSE_S):
+                await websocket.close(ending.code, ending.reason)
+
+
+def cut(websocket: WebSocket) -> None:
+    """End a connection with all that waits to be read from it.
+
+    ASGI has no word for it: closing waits until everything was taken, for ever if need be. Uvicorn's protocol, whose
+    method `receive` is, has the transport; another server is left to its own time limits.
+    """
+    transport = getattr(getattr(websocket._receive, "__self__", None), "transport", None)
+    if transport is not None:
+        transport.abort()

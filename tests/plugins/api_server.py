@@ -33,6 +33,7 @@ class Airflow:
 
     url: str
     settings: Settings
+    pid: int
 
     @property
     def routes(self) -> list[tuple[str, str]]:
@@ -68,7 +69,7 @@ def start_airflow(settings: Settings) -> Iterator[Airflow]:
         )
         try:
             _wait_until_well(airflow_url(settings), server, log)
-            yield Airflow(airflow_url(settings), settings)
+            yield Airflow(airflow_url(settings), settings, server.pid)
         finally:
             server.kill()
             server.communicate()

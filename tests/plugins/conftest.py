@@ -10,6 +10,8 @@ from tests.operation import free_ports
 from tests.plugins.api_server import Airflow, start_airflow
 from tests.plugins.runs import Runs
 
+SEND_TIMEOUT_S = 2.0
+
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
@@ -17,6 +19,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     airflow_port, mlflow_port, scoring_port = free_ports(3)
     stack = StackSettings(airflow_port=airflow_port, mlflow_port=mlflow_port, scoring_port=scoring_port)
     settings = Settings(home=tmp_path_factory.mktemp("airflow_home"), stack=stack)
+    (settings.home / "settings.yaml").write_text(f"streams: {{send_timeout_s: {SEND_TIMEOUT_S}}}\n")
     with start_airflow(settings) as server:
         yield server
 

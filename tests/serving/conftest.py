@@ -5,13 +5,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 
 from mlops_tasks.config import Settings
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.models import load_version
 from mlops_tasks.serving.app import create_app
 from mlops_tasks.serving.client import ScoringClient
+from mlops_tasks.serving.server import make_server
 from mlops_tasks.serving.service import ScoringService
 from tests.registry.conftest import Operation, migrated_mlflow, operation, settings, vintage_template
 
@@ -24,8 +24,7 @@ class RunningService:
     def __init__(self, settings: Settings) -> None:
         app = create_app(settings)
         self.scoring: ScoringService = app.state.service
-        config = uvicorn.Config(app, port=settings.stack.scoring_port, log_level="warning")
-        self.server = uvicorn.Server(config)
+        self.server = make_server(app, settings)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         until = time.monotonic() + 60

@@ -133,8 +133,8 @@ def test_scores_that_differ_are_rolled_back(
 ) -> None:
     """A service that answers with other numbers than the artefact's does not keep the model; nor does the alias."""
     version = operation.register(Spec(key="a" * 16))
-    honest = service.scoring._scores_of_day
-    monkeypatch.setattr(service.scoring, "_scores_of_day", lambda slot, day: honest(slot, day) + 1e-6)
+    honest = service.scoring._score_day
+    monkeypatch.setattr(service.scoring, "_score_day", lambda plan: honest(plan) + 1e-6)
     with pytest.raises(DeploymentError, match=r"champion is again none: .* differ by up to 1e-06"):
         deploy_model_task(gate=promote(version), strategy="blue_green")
     assert get_alias_version(operation.settings, CHAMPION) is None

@@ -1,0 +1,156 @@
+"""Connections that end: uvicorn's own protocol with a time for everything that a client can be slow at.
+
+Uvicorn alone waits for ever for the first byte, for the end of headers and of a body, and for a client to take its
+answer, and it keeps headers of any length.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, ClassVar, Literal
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mlops_tasks.config import ServingSettings
+from mlops_tasks.serving.metrics import ServiceMetrics
+
+MOST_HEADER_BYTES = 32 * 2**10
+MOST_PIPELINED = 16
+"""Requests that a client may send before the first is answered."""
+
+Reason = Literal["headers", "body", "idle", "answer", "crowded", "oversized"]
+WAITS: tuple[Reason, ...] = ("headers", "body", "idle", "answer")
+"""In the order in which they make room for a new connection: who has not asked yet goes first."""
+
+
+@dataclass
+class Connections:
+    """All open connections of a service, and which of them wait for their client."""
+
+    limits: ServingSettings
+    metrics: ServiceMetrics
+    open: set["LimitedProtocol"] = field(default_factory=set)
+    waiting: dict[Reason, dict["LimitedProtocol", None]] = field(default_factory=lambda: {each: {} for each in WAITS})
+    """By what they wait for, the longest first."""
+
+    def enter(self, connection: "LimitedProtocol") -> None:
+        """Count a new connection; beyond the limit the one that has waited longest makes room, or it goes itself."""
+        self.open.add(connection)
+        self.metrics.connections.set(len(self.open))
+        if len(self.open) > self.limits.connections:
+            next(chain.from_iterable(self.waiting.values()), connection).cut("crowded")
+
+    def leave(self, connection: "LimitedProtocol") -> None:
+        """Forget a connection."""
+        self.open.discard(connection)
+        self.metrics.connections.set(len(self.open))
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. At each moment it waits for headers, for a body, for its own answer (no limit), or is idle."""
+
+    others: ClassVar[Connections]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._waits_for: Reason | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._received = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self.others.enter(self)
+        if not transport.is_closing():
+            self._wait_for("headers", self.others.limits.header_timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._wait_for(None)
+        self.resume_writing()
+        self.others.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and look whether there is too much of it."""
+        if self.transport.is_closing():
+            return
+        if self._waits_for == "idle":
+            self._wait_for("headers", self.others.limits.header_timeout_s)
+        self._received += len(data)
+        super().data_received(data)
+        # Chunks have lengths of their own between them, so a body may take a multiple of its size.
+        limit = 2 * self.others.limits.max_body_mb * 10**6 if self._waits_for != "headers" else 0
+        if self._received > limit + MOST_HEADER_BYTES and self._waits_for in ("headers", "body"):
+            self.cut("oversized")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._received = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Wait for the body."""
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise ValueError("too many requests before the first is answered")  # the parser's caller answers 400
+        self._received = 0
+        self._wait_for("body", self.others.limits.body_timeout_s)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is here; how long its answer takes is the service's own affair."""
+        super().on_message_complete()
+        self._wait_for(None)
+        if self.cycle is not None and self.cycle.response_complete:
+            self._wait_for("idle", self.others.limits.idle_timeout_s)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, if this one is here to its end."""
+        super().on_response_complete()
+        self._unset_keepalive_if_required()
+        if self.transport.is_closing():
+            self._wait_for("answer", self.others.limits.answer_timeout_s)
+        elif self._waits_for is None and not self.pipeline:
+            self._wait_for("idle", self.others.limits.idle_timeout_s)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, and close when that has been read."""
+        super().send_400_response(msg)
+        self._wait_for("answer", self.others.limits.answer_timeout_s)
+
+    def pause_writing(self) -> None:
+        """The client does not take its answer as fast as it is given."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.others.limits.answer_timeout_s, self.cut, "answer")
+
+    def resume_writing(self) -> None:
+        """It has taken most of it."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def cut(self, reason: Reason) -> None:
+        """End the connection at once, whatever lies in its buffers."""
+        self._wait_for(None)
+        self.others.leave(self)
+        self.others.metrics.cut_connections.labels(reason).inc()
+        self.transport.abort()
+
+    def _wait_for(self, what: Reason | None, seconds: float = 0.0) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._waits_for is not None:
+            self.others.waiting[self._waits_for].pop(self, None)
+        self._waits_for = what
+        if what is not None:
+            self.others.waiting[what][self] = None
+            self._deadline = self.loop.call_later(seconds, self.cut, what)
+
+
+def limited_protocol(limits: ServingSettings, metrics: ServiceMetrics) -> type[LimitedProtocol]:
+    """The protocol of one service, as uvicorn wants it: a class."""
+    return type("ServiceProtocol", (LimitedProtocol,), {"others": Connections(limits, metrics)})

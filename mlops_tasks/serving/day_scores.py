@@ -1,0 +1,91 @@
+"""Scores of days, kept in memory; each is computed once, however many ask for it at once.
+
+The newest days have a place and a thread of their own, so that nobody who asks for other dates can push them out or
+make them wait.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+
+import pandas as pd
+from prometheus_client import Counter
+
+from mlops_tasks.serving.gates import BusyError
+
+NEWEST_KEPT = 8
+"""A model in either slot, on a vintage and the one before, and some to spare."""
+
+
+@dataclass(frozen=True)
+class DayKey:
+    """What scores of a day depend on; neither can change."""
+
+    model_digest: str
+    feature_version: str
+    date: date
+
+
+class _Shelf:
+    """Futures of scores: the last `kept` that were asked for, computed by one thread."""
+
+    def __init__(self, name: str, kept: int) -> None:
+        self.kept = kept
+        self.found: OrderedDict[DayKey, Future[pd.Series]] = OrderedDict()
+        self.thread = ThreadPoolExecutor(1, f"{name} day scores")
+
+    @property
+    def under_way(self) -> int:
+        return sum(not future.done() for future in self.found.values())
+
+    def trim(self) -> None:
+        done = [key for key, future in self.found.items() if future.done()]
+        for key in done[: max(0, len(self.found) - self.kept)]:
+            del self.found[key]
+
+
+class DayScores:
+    """Series of scores by day, index instrument; thread-safe."""
+
+    def __init__(self, kept: int, cold_at_once: int, refused: Counter) -> None:
+        self.cold_at_once = cold_at_once
+        self._newest, self._others = _Shelf("newest", NEWEST_KEPT), _Shelf("cold", kept)
+        self._refused = refused.labels("cold_date")
+        self._lock = threading.Lock()
+
+    def ask(self, key: DayKey, compute: Callable[[], pd.Series], *, newest: bool) -> "Future[pd.Series]":
+        """The scores of a day, at once where they are in memory, else as soon as `compute` has them.
+
+        Raises
+        ------
+        BusyError
+            They are not in memory, and as many other dates as allowed are being loaded.
+        """
+        with self._lock:
+            for shelf in (self._newest, self._others):
+                if key in shelf.found and not _failed(shelf.found[key]):
+                    shelf.found.move_to_end(key)
+                    return shelf.found[key]
+            shelf = self._newest if newest else self._others
+            if not newest and shelf.under_way >= self.cold_at_once:
+                self._refused.inc()
+                raise BusyError(
+                    f"{self.cold_at_once} dates are being loaded already, and {key.date} is not in memory; ask again "
+                    "in a moment"
+                )
+            shelf.found[key] = shelf.thread.submit(compute)
+            shelf.found.move_to_end(key)
+            shelf.trim()
+            return shelf.found[key]
+
+    def stop(self) -> None:
+        """End the threads; what they are computing is finished, what waits is not."""
+        for shelf in (self._newest, self._others):
+            shelf.thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _failed(future: "Future[pd.Series]") -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)

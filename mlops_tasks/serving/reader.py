@@ -1,0 +1,155 @@
+"""Large bodies are read in a process of their own: parsing one keeps Python's lock for as long as a hundred of the
+newest day's requests take. The process has no secrets, a limit on its memory and on the time of one body; one that
+makes it die is refused, and the next body gets a new process.
+
+`python -m mlops_tasks.serving.reader <rows> <names>` reads bodies from its input until that ends.
+"""
+
+import logging
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from datetime import date
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from pydantic_core import from_json, to_json
+
+from mlops_tasks.serving.reading import (
+    BadRequestError,
+    DayAsked,
+    FeaturesGiven,
+    RequestLimits,
+    read_request,
+)
+
+log = logging.getLogger(__name__)
+
+LARGE_BYTES = 16 * 2**10
+"""Smaller bodies are read where they arrive: that takes less than a millisecond."""
+MEMORY_BYTES = 512 * 2**20
+BODY_S = 10
+NICENESS = 5
+_LENGTH = struct.Struct("<Q")
+_FROM_CALLER = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+
+
+class RequestReader:
+    """Reads bodies, large ones in its process, one at a time; thread-safe."""
+
+    def __init__(self, limits: RequestLimits) -> None:
+        self.limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start the process, if there is none, so that no request waits for it."""
+        with self._lock:
+            self._running()
+
+    def read(self, body: bytes) -> DayAsked | FeaturesGiven:
+        """What a body asks. Errors as `read_request`."""
+        if len(body) <= LARGE_BYTES:
+            return read_request(body, self.limits)
+        with self._lock:
+            process = self._running()
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                _write(process.stdin, body)
+                header, values = from_json(_read(process.stdout)), _read(process.stdout)
+            except (OSError, EOFError):
+                self._end()
+                raise BadRequestError(
+                    f"the body of {len(body)} bytes could not be read within {BODY_S} s and {MEMORY_BYTES >> 20} MiB; "
+                    "send fewer rows at a time",
+                    status=413,
+                ) from None
+        return _asked(header, values)
+
+    def stop(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            command = [sys.executable, "-m", __name__, str(self.limits.rows), str(self.limits.names)]
+            environ = {name: os.environ[name] for name in _FROM_CALLER if name in os.environ}
+            environ |= {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            self._process = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return self._process
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            log.info("the reader of large bodies ended")
+        self._process = None
+
+
+def _asked(header: dict[str, Any], values: bytes) -> DayAsked | FeaturesGiven:
+    if "problems" in header:
+        raise BadRequestError(*header["problems"], status=header["status"])
+    if "names" not in header:
+        return DayAsked(header["instruments"], header["date"] and date.fromisoformat(header["date"]))
+    shape = (len(header["instruments"]), len(header["names"]))
+    matrix = np.frombuffer(bytearray(values), dtype=np.float32).reshape(shape)
+    return FeaturesGiven(header["instruments"], header["names"], matrix)
+
+
+def _answer(body: bytes, limits: RequestLimits) -> tuple[dict[str, Any], bytes]:
+    try:
+        asked = read_request(body, limits)
+    except BadRequestError as error:
+        return {"problems": error.problems, "status": error.status}, b""
+    if isinstance(asked, DayAsked):
+        return {"instruments": asked.instruments, "date": asked.date}, b""
+    return {"instruments": asked.instruments, "names": asked.names}, asked.values.tobytes()
+
+
+def _write(pipe: BinaryIO, content: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(content)))
+    pipe.write(content)
+    pipe.flush()
+
+
+def _read(pipe: BinaryIO) -> bytes:
+    (length,) = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
+    return _exactly(pipe, length)
+
+
+def _exactly(pipe: BinaryIO, length: int) -> bytes:
+    content = pipe.read(length)
+    if len(content) < length:
+        raise EOFError
+    return content
+
+
+def main(limits: RequestLimits) -> None:
+    """Read bodies until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's goes to the service too, which ends this
+    os.nice(NICENESS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    while True:
+        try:
+            body = _read(source)
+        except EOFError:
+            return
+        signal.alarm(BODY_S)  # kills this process, whatever native code it is in
+        header, values = _answer(body, limits)
+        signal.alarm(0)
+        _write(sink, to_json(header))
+        _write(sink, values)
+
+
+if __name__ == "__main__":
+    main(RequestLimits(*map(int, sys.argv[1:3])))

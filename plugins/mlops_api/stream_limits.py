@@ -1,0 +1,89 @@
+"""How many streams this process has open, in all and of each user, and who may have one.
+
+The limits are looked at before the database is asked for anything. That a token is good is remembered for a minute, so
+that many streams of one user cost one look at it, and each stream looks again when the minute is over.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from starlette.websockets import WebSocket
+
+from mlops_api.access import refuse_foreign_stream, token_of, user_who_may_see
+from mlops_tasks.config import StreamSettings
+
+ADMISSION_S = 60.0
+"""How long a stream may go on before its token is looked at again."""
+REMEMBERED = 1024
+
+
+class TooManyStreamsError(Exception):
+    """One stream more than a limit allows; `status` is HTTP's."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class StreamLimits:
+    """The streams of a process; to be used on one event loop."""
+
+    def __init__(self, limits: Callable[[], StreamSettings]) -> None:
+        self.limits = limits
+        self._open = 0
+        self._of_user: Counter[str] = Counter()
+        self._admitted: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._one_look = asyncio.Lock()
+
+    @asynccontextmanager
+    async def place(self, websocket: WebSocket) -> AsyncIterator[None]:
+        """A place for a stream while the block runs.
+
+        Raises
+        ------
+        TooManyStreamsError
+            503: there are as many streams as allowed; 429: as many of this user.
+        WebSocketException
+            1008: from a foreign page, without a valid token, or of a user who may not see runs.
+        """
+        if self._open >= self.limits().total:
+            raise TooManyStreamsError(503, f"{self._open} streams are open; ask for events instead, or later again")
+        self._open += 1
+        try:
+            with self._users_place(await self.admit(websocket)):
+                yield
+        finally:
+            self._open -= 1
+
+    @contextmanager
+    def _users_place(self, user: str) -> Iterator[None]:
+        if self._of_user[user] >= self.limits().per_user:
+            raise TooManyStreamsError(
+                429, f"you have {self._of_user[user]} streams open; close one, or ask for events instead"
+            )
+        self._of_user[user] += 1
+        try:
+            yield
+        finally:
+            self._of_user[user] -= 1
+            self._of_user += Counter()  # without those who have none
+
+    async def admit(self, websocket: WebSocket) -> str:
+        """The id of the user, who may see runs. Errors as `place`."""
+        refuse_foreign_stream(websocket)
+        token = token_of(websocket)
+        key = hashlib.sha256(str(token).encode()).digest()
+        async with self._one_look:
+            user, until = self._admitted.get(key, ("", 0.0))
+            if time.monotonic() < until:
+                return user
+            self._admitted.pop(key, None)
+            user = await user_who_may_see(token)
+            self._admitted[key] = user, time.monotonic() + ADMISSION_S
+            if len(self._admitted) > REMEMBERED:
+                self._admitted.popitem(last=False)
+            return user

@@ -1,0 +1,63 @@
+"""The newest day's scores for an honest client while another, with a valid token too, does its worst.
+
+The service runs as `make up` starts it, on 500 instruments x 400 days of Alpha158. The hostile client sends large and
+nested bodies, dates that are not in memory, headers and bodies that do not end, hundreds of connections, and what is no
+number. `ours`: p99 of the honest client's requests meanwhile, `peer`: of the same requests in quiet; `peak_mb`: memory
+of the service with its reader. SECONDS of the environment says how long it takes (60).
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mlops_tasks.config import Settings, StackSettings
+from mlops_tasks.registry.client import CHAMPION
+from mlops_tasks.registry.models import set_alias
+from tests.benchmarks.soak import ask_newest_day, peak_memory, running_service, under_attack
+from tests.operation import free_ports, publish_vintage, register_model
+from tests.registry.trainings import DAYS, Spec
+
+INSTRUMENTS = [f"S{number:04d}" for number in range(500)]
+PERIODS = 400
+
+
+def run() -> dict[str, Any]:
+    """Quiet, then the attack."""
+    seconds = float(os.environ.get("SECONDS", "60"))
+    with tempfile.TemporaryDirectory() as name:
+        settings = Settings(home=Path(name), stack=StackSettings(scoring_port=free_ports(1)[0]))
+        days = make_operation(settings)
+        os.environ |= {
+            "MLOPS_HOME": name,
+            "MLOPS_SCORING_TOKEN": "token-of-the-soak",
+            "MLOPS_STACK__SCORING_PORT": str(settings.stack.scoring_port),
+        }
+        environ = dict(os.environ)
+        with running_service(settings, environ) as service, peak_memory(service.pid) as peak:
+            quiet = ask_newest_day(settings, seconds / 3)
+            attacked, counts = under_attack(settings, environ, seconds, days)
+    return {
+        "name": "scoring_soak",
+        "ours": round(attacked.p99_ms, 2),
+        "peer": round(quiet.p99_ms, 2),
+        "unit": "ms",
+        "ratio": round(quiet.p99_ms / attacked.p99_ms, 3),
+        "p50_ms": round(attacked.p50_ms, 2),
+        "quiet_p50_ms": round(quiet.p50_ms, 2),
+        "peak_mb": round(peak[0]),
+        "requests": len(attacked.seconds),
+        "failed": len(attacked.failed),
+        "hostile": counts,
+    }
+
+
+def make_operation(settings: Settings) -> list[str]:
+    """A vintage with features and a champion; its trading days from the third month on."""
+    days = pd.bdate_range(DAYS[0], periods=PERIODS)
+    (settings.home / "mlflow").mkdir()
+    vintage, feature_version = publish_vintage(settings, days, INSTRUMENTS)
+    set_alias(settings, CHAMPION, register_model(settings, Spec(), vintage, feature_version))
+    return [str(day.date()) for day in days[60:-1]]

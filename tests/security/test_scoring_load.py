@@ -1,0 +1,207 @@
+"""A client of the scoring service with a valid token stands in nobody's way and holds nothing for long."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mlops_tasks.serving.service import DayPlan
+from tests.registry.conftest import migrated_mlflow, vintage_template
+from tests.registry.trainings import DAYS
+from tests.security.served import TOKEN, Served, seconds_until_closed, serve
+
+__all__ = ["migrated_mlflow", "vintage_template"]
+
+HEAD = b"POST /v1/score HTTP/1.1\r\nHost: x\r\n" + TOKEN
+LATE_S = 12
+"""Well beyond every limit; a limit that is missed by this much is none."""
+
+
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, migrated_mlflow: Path, vintage_template: tuple[Path, str, str]
+) -> Iterator[Served]:
+    """One service for all tests of this module."""
+    yield from serve(tmp_path_factory.mktemp("home"), migrated_mlflow, vintage_template)
+
+
+class SlowDisk:
+    """Dates other than the newest take until they are let go; counts what was loaded."""
+
+    def __init__(self, served: Served, patch: pytest.MonkeyPatch) -> None:
+        self.loaded: list[str] = []
+        self.go = threading.Event()
+        self._honest = served.running.scoring._score_day
+        patch.setattr(served.running.scoring, "_score_day", self)
+
+    def __call__(self, plan: DayPlan) -> pd.Series:
+        self.loaded.append(str(plan.date))
+        assert plan.newest or self.go.wait(60)
+        return self._honest(plan)
+
+
+def test_cold_dates_are_loaded_beside_the_newest_not_before_it(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While they load the newest day is answered; each is loaded once, only so many wait, the rest come again later."""
+    disk = SlowDisk(served, monkeypatch)
+    days = [str(day.date()) for day in DAYS[70:74]]
+
+    def ask(day: str) -> tuple[int, str | None]:
+        with served.client() as client:
+            answer = client.post("/v1/score", json={"date": day})
+            return answer.status_code, answer.headers.get("retry-after")
+
+    with ThreadPoolExecutor(6) as pool, served.client() as honest:
+        waiting = [pool.submit(ask, day) for day in (days[0], days[1], days[0], days[0])]
+        while len(served.running.scoring.day_scores._others.found) < 2:
+            time.sleep(0.01)
+        for _ in range(20):
+            assert honest.post("/v1/score", json={}).json()["date"] == "2020-06-30"
+        assert ask(days[2]) == (503, "1")
+        assert ask(days[3]) == (503, "1")
+        assert not any(future.done() for future in waiting)
+        disk.go.set()
+        assert [future.result() for future in waiting] == [(200, None)] * 4
+    assert sorted(disk.loaded) == days[:2]
+    assert ask(days[2]) == (200, None)
+    assert served.metric('alphaops_busy_total{kind="cold_date"}') >= 2
+
+
+def test_other_dates_never_push_the_newest_out_and_unknown_ones_load_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After many dates the newest is still in memory; days without trading are refused from the calendar."""
+    disk = SlowDisk(served, monkeypatch)
+    disk.go.set()
+    with served.client() as client:
+        for day in DAYS[75:90]:
+            assert client.post("/v1/score", json={"date": str(day.date())}).status_code == 200
+        for day in ("2020-06-28", "1980-01-01", "9999-12-31", "0001-01-01"):
+            assert client.post("/v1/score", json={"date": day}).status_code == 404
+        assert client.post("/v1/score", json={}).status_code == 200
+        assert client.post("/v1/score", json={"date": "2020-06-30"}).status_code == 200
+    assert disk.loaded == [str(day.date()) for day in DAYS[75:90]]
+    assert len(served.running.scoring.day_scores._others.found) == 4
+
+
+def test_only_so_many_large_bodies_are_taken_in_and_small_requests_pass_by(served: Served) -> None:
+    """One more is told to come again; the places are free when the slow ones are out of time."""
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n"
+    held = [served.connect(HEAD + b"Content-Length: 900000\r\n\r\n{"), served.connect(chunked)]
+    time.sleep(0.2)
+    with served.client() as client:
+        large = b"{}" + b" " * 100_000
+        answer = client.post("/v1/score", content=large)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert client.post("/v1/score", json={}).status_code == 200
+        assert all(seconds_until_closed(each) < LATE_S for each in held)
+        assert client.post("/v1/score", content=large).status_code == 200
+
+
+SLOW = {
+    "a connection without a byte": ("headers", b""),
+    "an unfinished request line": ("headers", b"POST /v1/sc"),
+    "unfinished headers": ("headers", HEAD + b"X-A: b\r\n"),
+    "empty lines": ("headers", b"\r\n"),
+    "a body that does not come": ("body", HEAD + b"Content-Length: 100\r\n\r\n"),
+    "a large body that does not come": ("body", HEAD + b"Content-Length: 900000\r\n\r\n{"),
+    "a body behind a refusal": ("body", b"POST /v1/score HTTP/1.1\r\nContent-Length: 100\r\n\r\n"),
+    "chunks that do not end": ("body", HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"),
+    "nothing after an answer": ("idle", b"GET /health HTTP/1.1\r\nHost: x\r\n" + TOKEN + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("case", SLOW)
+def test_who_keeps_the_service_waiting_is_cut_off_and_counted(served: Served, case: str) -> None:
+    """Within seconds, also when a byte comes now and then."""
+    reason, first = SLOW[case]
+    name = f'alphaops_cut_connections_total{{reason="{reason}"}}'
+    before = served.metric(name)
+    still, dripping = served.connect(first), served.connect(first)
+    stop = threading.Event()
+
+    def drip() -> None:
+        try:
+            while not stop.wait(0.2):
+                dripping.sendall(b"\r\n" if first[-4:] == b"\r\n\r\n" and reason != "body" else b"a")
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        assert seconds_until_closed(still) < LATE_S
+        assert seconds_until_closed(dripping) < LATE_S
+    finally:
+        stop.set()
+        thread.join()
+    assert served.metric(name) >= before + 1
+
+
+OVERSIZED = {
+    "a header without end": HEAD + b"X-A: ",
+    "headers without end": HEAD,
+    "a path without end": b"GET /",
+    "trailers without end": HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n",
+    "a body behind a refusal": b"POST /v1/score HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("case", OVERSIZED)
+def test_headers_and_bodies_without_end_are_cut_off(served: Served, case: str) -> None:
+    """No more than a few megabytes of it are taken, in less than any time limit."""
+    connection = served.connect(OVERSIZED[case])
+    part = b"X-B: c\r\n" * 4000 if case.endswith(("s without end",)) else b"a" * 32_000
+    sent = 0
+    with pytest.raises(OSError):
+        while sent < 50_000_000:
+            connection.sendall(part)
+            sent += len(part)
+    assert sent < 20_000_000  # what lies in the buffers of the machine included
+
+
+def test_who_leaves_answers_unread_is_cut_off(served: Served) -> None:
+    """What waits for it in memory is let go."""
+    before = served.metric('alphaops_cut_connections_total{reason="answer"}')
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(0.5)
+    connection.connect(("127.0.0.1", served.port))
+    request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + TOKEN + b"\r\n"
+    until = time.monotonic() + 60
+    while served.metric('alphaops_cut_connections_total{reason="answer"}') == before:
+        assert time.monotonic() < until
+        try:
+            for _ in range(200):
+                connection.sendall(request)
+        except OSError:
+            time.sleep(0.1)
+
+
+def test_requests_are_not_piled_up_on_one_connection(served: Served) -> None:
+    """Thousands that are sent at once are not kept until their turn."""
+    connection = served.connect((HEAD + b"Content-Length: 2\r\n\r\n{}") * 3000)
+    answers = b""
+    try:
+        while part := connection.recv(65536):
+            answers += part
+    except OSError:
+        pass
+    assert answers.count(b"HTTP/1.1 200") < 3000
+
+
+def test_crowds_of_silent_connections_keep_nobody_out(served: Served) -> None:
+    """With more connections than allowed, the one that waited longest goes; requests are answered all the while."""
+    silent = [served.connect() for _ in range(40)]
+    for _ in range(20):
+        with served.client() as client:
+            assert client.post("/v1/score", json={}).status_code == 200
+        silent += [served.connect(b"GET /he"), served.connect(HEAD + b"Content-Length: 5\r\n\r\n")]
+    assert served.metric("alphaops_connections") <= 12
+    assert served.metric('alphaops_cut_connections_total{reason="crowded"}') >= 40
+    for each in silent:
+        each.close()
