@@ -18,7 +18,7 @@ class FeatureRow(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     instrument: Instrument
-    features: dict[str, Number] = Field(min_length=1)
+    features: dict[str, Number]
 
 
 class FeatureTable(BaseModel):

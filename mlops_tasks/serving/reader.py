@@ -15,7 +15,7 @@ import sys
 import threading
 from datetime import date
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from pydantic_core import from_json, to_json
@@ -113,18 +113,18 @@ def _answer(body: bytes, limits: RequestLimits) -> tuple[dict[str, Any], bytes]:
     return {"instruments": asked.instruments, "names": asked.names}, asked.values.tobytes()
 
 
-def _write(pipe: BinaryIO, content: bytes) -> None:
+def _write(pipe: IO[bytes], content: bytes) -> None:
     pipe.write(_LENGTH.pack(len(content)))
     pipe.write(content)
     pipe.flush()
 
 
-def _read(pipe: BinaryIO) -> bytes:
+def _read(pipe: IO[bytes]) -> bytes:
     (length,) = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
     return _exactly(pipe, length)
 
 
-def _exactly(pipe: BinaryIO, length: int) -> bytes:
+def _exactly(pipe: IO[bytes], length: int) -> bytes:
     content = pipe.read(length)
     if len(content) < length:
         raise EOFError

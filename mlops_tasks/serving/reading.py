@@ -4,6 +4,7 @@ Nothing is guessed: an unknown field, a name given twice, or a value that is no 
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -116,8 +117,8 @@ def _refuse_repeated_names(body: bytes, asked: ScoreRequest) -> None:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) < len(pairs):
-            seen: set[str] = set()
-            twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+            names = Counter(name for name, _ in pairs)
+            twice = names.most_common(1)[0][0]
             raise BadRequestError(f"{twice[:64]}: the name is given twice in one object; give it once")
         return content
 

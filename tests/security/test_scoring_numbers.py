@@ -108,7 +108,7 @@ def test_a_name_that_is_given_twice_is_refused(raw: httpx.Client, names: list[st
     [
         "[" * 100_000,
         '{"rows":' * 50_000,
-        '{"table":{"values":' + "[" * 500_000 + "]" * 500_000 + "}}",
+        '{"table":{"values":' + "[" * 400_000 + "]" * 400_000 + "}}",
         '{"instruments": [[["S001"]]]}',
         '{"date": 0}',
         '{"date": "2020-06-30T00:00:00"}',

@@ -52,12 +52,14 @@ def test_a_hundred_streams_ask_the_database_as_often_as_one(broadcast: Any, run:
         broadcaster = broadcast.Broadcaster(lambda: run.settings)
         streams = [asyncio.create_task(collect(broadcaster, run, run.sequence)) for _ in range(count)]
         first = run.sequence + 1
-        await asyncio.sleep(0.2)
+        while (feed := broadcaster.feeds.get(run.run_id)) is None or feed.followers < count:
+            await asyncio.sleep(0.01)
         asked.clear()
         began = time.monotonic()
         for number in range(1, 4):
             await asyncio.to_thread(run.iterate, number, number)
-            await asyncio.sleep(0.6)
+            while feed.head < run.sequence:
+                await asyncio.sleep(0.01)
         looks = [query for query in asked if "sequence >" in query]
         assert 1 <= len(looks) <= (time.monotonic() - began) / broadcast.POLL_S + 2
         if count == 100:
