@@ -16,6 +16,7 @@ from mlops_tasks.stack.credentials import ADMIN, Credentials, ensure_credentials
 from mlops_tasks.stack.environment import airflow_url, full_environment, mlflow_url, pool_slots, scoring_url
 from mlops_tasks.stack.health import wait_until_healthy
 from mlops_tasks.stack.services import configuration_digest
+from mlops_tasks.stack.users import Desk
 
 POOLS = {
     HEAVY_POOL: "tasks that use several cores",
@@ -135,4 +136,6 @@ def migrate_databases(settings: Settings, credentials: Credentials, progress: Pr
         if process.returncode:
             tail = "\n".join(f"    {line}" for line in output.splitlines()[-20:])
             raise StackError(f"the {name} database could not be migrated:\n{tail}")
+    if settings.stack.login == "fab":
+        Desk(settings, credentials).prepare()
     progress.say("databases are ready")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.config import PROJECT, Settings, StackSettings
 from mlops_tasks.stack.credentials import ensure_credentials
 from mlops_tasks.stack.environment import airflow_environment
 
@@ -39,10 +39,15 @@ def test_every_option_exists_and_differs(known: dict[str, dict[str, Any]]) -> No
 
 def test_every_variable_names_an_option(known: dict[str, dict[str, Any]], settings: Settings) -> None:
     """A variable with a typing error would be ignored without a word."""
-    for name in airflow_environment(settings, ensure_credentials(settings)):
-        if name != "AIRFLOW_HOME":
-            _, section, key = name.lower().split("__")
-            assert key in known[section], name
+    fab = importlib.import_module("airflow.providers.fab.get_provider_info").get_provider_info()["config"]["fab"]
+    every = {**known, "fab": fab["options"]}
+    credentials = ensure_credentials(settings)
+    for login in ("simple", "fab"):
+        stack = StackSettings.model_validate({"login": login})
+        for name in airflow_environment(settings.model_copy(update={"stack": stack}), credentials):
+            if name != "AIRFLOW_HOME":
+                _, section, key = name.lower().split("__")
+                assert key in every[section], name
 
 
 def test_no_secret_is_shipped() -> None:
