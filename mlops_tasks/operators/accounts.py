@@ -28,11 +28,11 @@ class Accounts:
         manager.sync_roles()
         for role in set(Role) - {Role.ADMIN}:
             found = manager.find_role(fab_role(role)) or manager.add_role(fab_role(role))
+            given = {(each.action.name, each.resource.name): each for each in found.permissions}
             wanted = permissions(role)
-            for permission in list(found.permissions):
-                if (permission.action.name, permission.resource.name) not in wanted:
-                    manager.remove_permission_from_role(found, permission)
-            for action, resource in sorted(wanted):
+            for key in set(given) - wanted:
+                manager.remove_permission_from_role(found, given[key])
+            for action, resource in sorted(wanted - set(given)):
                 manager.add_permission_to_role(found, manager.create_permission(action, resource))
 
     def listed(self) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import AccountError
@@ -86,9 +87,9 @@ class Desk:
         return [Account(**row) for row in answer["accounts"]]
 
 
-def _answer(done: "subprocess.CompletedProcess[str]") -> dict[str, object] | dict[str, str]:
+def _answer(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
     try:
-        found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         tail = "\n".join(done.stderr.splitlines()[-5:])
         raise AccountError(f"Airflow's accounts could not be opened; is `make up` done?\n{tail}") from None

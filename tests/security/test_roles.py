@@ -170,7 +170,8 @@ def test_a_second_start_removes_no_account(airflow: Airflow, order: Callable[...
     """What `make up` does to accounts leaves those of others, with their roles and passwords."""
     assert "error" not in order("add", name="ann", role="trader", password="ann")
     before = order("list")["accounts"]
-    assert order("prepare", name="admin", password="admin")["accounts"] == before
+    prepared = order("prepare", name="admin", password="admin")
+    assert prepared["accounts"] == before
     assert {"name": "ann", "role": "trader"} in before
     assert {"name": "admin", "role": "admin"} in before
     with airflow.client("ann") as ann:
