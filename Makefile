@@ -12,13 +12,15 @@ TRAIN =
 VALID =
 TEST =
 NAME =
+# TORCH=cuda takes torch's CUDA build, with its packages (3.4 GB).
+TORCH =
 # CHAIN=0 starts the services and does not run the chain.
 CHAIN ?= 1
 SLOW ?=
 # Two workers, whole files each, in the order in which they are collected: the longest first (tests/conftest.py).
 PYTEST = -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help env up down status test tests test-fast lint format lock bench
+.PHONY: help env up down status test tests test-fast lint format lock licences bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -27,13 +29,13 @@ help:  ## this list
 env: $(STAMP)  ## make the environment, once, and compile the kernels for this processor
 	@$(RUN) -m mlops_tasks compile
 
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): requirements.txt pyproject.toml $(wildcard supply_chain/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 is needed, and $(PYTHON) is not it: install it, or say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { \
 	  echo "could not make $(VENV); on Debian and Ubuntu: apt-get install python3.11-venv"; rm -rf $(VENV); exit 1; }
 	@echo "installing $$(grep -c == requirements.txt) packages into $(VENV); this takes some minutes, once"
-	$(RUN) -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	$(RUN) -m supply_chain.install $(if $(filter cuda,$(TORCH)),--cuda)
 	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@$(RUN) -m compileall -q mlops_tasks plugins dags
 	@touch $@
@@ -66,10 +68,13 @@ format: env  ## write the style
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-lock: env  ## write requirements.txt from what is installed, after pip check
+lock:  ## write requirements.txt, with hashes, and the licences from what is installed, after pip check
 	$(RUN) -m pip check
-	@{ head -n 2 requirements.txt; $(RUN) -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+cpu$$//' | sort -f; } \
-	  > requirements.txt.new && mv requirements.txt.new requirements.txt
+	$(RUN) -m supply_chain.lock
+	@$(MAKE) licences
+
+licences:  ## write docs/licences.md from what is installed
+	$(RUN) -m supply_chain.licences
 
 bench: env  ## NAME=<name>: one benchmark against its peer; without a name, their list
 	@$(RUN) -m tests.benchmarks $(NAME)

@@ -40,6 +40,9 @@ class StackSettings(Section):
     airflow_port: int = Field(8080, ge=1, le=65535)
     mlflow_port: int = Field(5500, ge=1, le=65535)
     scoring_port: int = Field(8600, ge=1, le=65535)
+    login: Literal["simple", "fab"] = "simple"
+    """Who may log in to Airflow. `simple`: one admin, for one person. `fab`: named accounts, each with a role
+    (docs/users.md)."""
     up_timeout_s: float = Field(5400, gt=0)
     """How long `make up` waits for the chain, in seconds."""
     retry_delay_s: float = Field(30, ge=0)

@@ -72,6 +72,10 @@ class DeploymentError(MlopsError, RuntimeError):
     """A deployment failed; the previous champion is in service again."""
 
 
+class AccountError(MlopsError, ValueError):
+    """An account cannot be made or changed as it was asked."""
+
+
 class StageError(MlopsError, RuntimeError):
     """A stage's process failed; its own error is in the log above."""
 

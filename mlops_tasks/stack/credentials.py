@@ -56,13 +56,14 @@ def ensure_credentials(settings: Settings) -> Credentials:
     Raises
     ------
     StackError, ConfigError
-        A secret's file is empty or cannot be read; names it.
+        A secret's file is empty, damaged or cannot be read; names it.
     """
     folder = private_folder(settings.secrets_dir)
     values = {item.name: _ensure(folder / item.name, _MAKERS[item.name]) for item in fields(Credentials)}
     credentials = Credentials(**values)
     ensure_signing_key(settings)
-    write_private(airflow_users_file(settings), json.dumps({ADMIN: credentials.airflow_password}) + "\n")
+    users = {**_airflow_users(settings), ADMIN: credentials.airflow_password}
+    write_private(airflow_users_file(settings), json.dumps(users) + "\n")
     write_private(mlflow_auth_file(settings), _mlflow_auth(settings))
     return credentials
 
@@ -86,6 +87,20 @@ def airflow_users_file(settings: Settings) -> Path:
 def mlflow_auth_file(settings: Settings) -> Path:
     """The configuration of MLflow's basic-auth app."""
     return settings.secrets_dir / "mlflow_auth.ini"
+
+
+def _airflow_users(settings: Settings) -> dict[str, str]:
+    """The passwords of the accounts that are there, those that somebody added to Airflow's list of users among them."""
+    path = airflow_users_file(settings)
+    if not path.exists() or not path.read_text().strip():
+        return {}
+    try:
+        users = json.loads(path.read_text())
+    except ValueError:
+        users = None
+    if not isinstance(users, dict):
+        raise StackError(f"{path}: no JSON object of names and passwords; correct it, or delete it for the admin alone")
+    return users
 
 
 def _ensure(path: Path, make: Callable[[], str]) -> str:

@@ -37,6 +37,17 @@ _FOREIGN = (
         "MLFLOW_RUN_",
     ),
 )
+_LOGINS: Mapping[str, Mapping[str, str]] = {
+    # Named, so that a variable of the caller does not choose another one.
+    "simple": {
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+    },
+    "fab": {
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+        # A session ends after half a day, whatever it did; the default never ends one that is in use.
+        "AIRFLOW__FAB__SESSION_MAX_LIFETIME_MINUTES": "720",
+    },
+}
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -124,6 +135,7 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
     given_key = {name: os.environ[name] for name in (PRIVATE.variable,) if name in os.environ}  # trainings run here
     return {
         **given_key,
+        **_LOGINS[settings.stack.login],
         "AIRFLOW_HOME": str(PROJECT),
         "AIRFLOW__API__BASE_URL": airflow_url(settings),
         "AIRFLOW__API__HOST": settings.stack.host,

@@ -18,6 +18,7 @@ from mlops_tasks.stack.environment import airflow_url, full_environment, mlflow_
 from mlops_tasks.stack.health import wait_until_healthy
 from mlops_tasks.stack.mlflow_reader import ensure_reader
 from mlops_tasks.stack.services import configuration_digest
+from mlops_tasks.stack.users import Desk
 
 POOLS = {
     HEAVY_POOL: "tasks that use several cores",
@@ -141,4 +142,6 @@ def migrate_databases(settings: Settings, credentials: Credentials, progress: Pr
         if process.returncode:
             tail = "\n".join(f"    {line}" for line in output.splitlines()[-20:])
             raise StackError(f"the {name} database could not be migrated:\n{tail}")
+    if settings.stack.login == "fab":
+        Desk(settings, credentials).prepare()
     progress.say("databases are ready")

@@ -1,4 +1,5 @@
-"""Who may do what: the rights on runs of the DAG `daily_retraining` are those on training runs.
+"""Who may do what: who may see runs of `daily_retraining` sees trainings, who may edit runs of `tune_models` commands
+them. Which roles those are is in `mlops_tasks/roles.py`.
 
 Airflow's own dependencies decide. They take a bearer token or the cookie of Airflow's pages. A browser sends that
 cookie with whatever page asks, so what it lets a page do, beyond reading an answer that the browser keeps from foreign
@@ -19,10 +20,10 @@ from starlette.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
-TRAINING_DAG = "daily_retraining"
+from mlops_tasks.roles import CHAIN_DAG, SEARCH_DAG
 
-_may_see = requires_access_dag("GET", DagAccessEntity.RUN, TRAINING_DAG)
-_may_command = requires_access_dag("PUT", DagAccessEntity.RUN, TRAINING_DAG)
+_may_see = requires_access_dag("GET", DagAccessEntity.RUN, CHAIN_DAG)
+_may_command = requires_access_dag("PUT", DagAccessEntity.RUN, SEARCH_DAG)
 
 
 def refuse_foreign_page(connection: HTTPConnection) -> None:

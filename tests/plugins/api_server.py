@@ -1,8 +1,10 @@
 """A real Airflow API server on a fresh home: database, DAGs and server in one process, which ends with its input.
 
-`python -m tests.plugins.api_server`, in the environment that `start_airflow` makes.
+`python -m tests.plugins.api_server`, in the environment that `start_airflow` makes. With `stack.login` fab its
+arguments are the accounts, one for each role.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -17,6 +19,7 @@ from pathlib import Path
 import httpx
 
 from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.roles import Role
 from mlops_tasks.stack.credentials import airflow_users_file, ensure_credentials
 from mlops_tasks.stack.environment import airflow_url, full_environment
 
@@ -54,7 +57,7 @@ class Airflow:
 
 @contextmanager
 def start_airflow(settings: Settings) -> Iterator[Airflow]:
-    """A server with `USERS`, ended when the block ends."""
+    """A server with `USERS`, or one account for each role where `stack.login` is fab, ended when the block ends."""
     credentials = ensure_credentials(settings)
     airflow_users_file(settings).write_text(json.dumps({user: user for user in USERS}))
     environ = {
@@ -63,7 +66,8 @@ def start_airflow(settings: Settings) -> Iterator[Airflow]:
     }
     log = settings.home / "api_server.log"
     with log.open("w") as file:
-        command = [sys.executable, "-m", "tests.plugins.api_server"]
+        roles = list(Role) if settings.stack.login == "fab" else []
+        command = [sys.executable, "-m", "tests.plugins.api_server", *roles]
         server = subprocess.Popen(
             command, env=environ, cwd=PROJECT, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT
         )
@@ -92,9 +96,26 @@ def main() -> None:
     from airflow.cli.cli_parser import get_parser
 
     (Path(os.environ["MLOPS_HOME"]) / ROUTES).write_text(json.dumps(_routes()))
-    for command in (["db", "migrate"], ["dags", "reserialize"], ["api-server", "--apps", "core"]):
-        arguments = get_parser().parse_args(command)
-        arguments.func(arguments)
+    _run_command(get_parser(), "db", "migrate")
+    if sys.argv[1:]:
+        _make_accounts([Role(name) for name in sys.argv[1:]])
+    _run_command(get_parser(), "dags", "reserialize")
+    _run_command(get_parser(), "api-server", "--apps", "core")
+
+
+def _run_command(parser: argparse.ArgumentParser, *words: str) -> None:
+    arguments = parser.parse_args(words)
+    arguments.func(arguments)
+
+
+def _make_accounts(roles: list[Role]) -> None:
+    """As `make up` does, in this process; each account's name and password are its role's name."""
+    from mlops_tasks.operators.accounts import open_accounts
+
+    with open_accounts() as accounts:
+        accounts.sync_roles()
+        for role in roles:
+            accounts.ensure(role.value, role, role.value)
 
 
 def _routes() -> list[list[str]]:

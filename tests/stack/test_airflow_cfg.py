@@ -2,13 +2,15 @@
 
 import configparser
 import importlib.util
+import runpy
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.config import PROJECT, Settings, StackSettings
 from mlops_tasks.stack.credentials import ensure_credentials
 from mlops_tasks.stack.environment import airflow_environment
 
@@ -39,10 +41,16 @@ def test_every_option_exists_and_differs(known: dict[str, dict[str, Any]]) -> No
 
 def test_every_variable_names_an_option(known: dict[str, dict[str, Any]], settings: Settings) -> None:
     """A variable with a typing error would be ignored without a word."""
-    for name in airflow_environment(settings, ensure_credentials(settings)):
-        if name != "AIRFLOW_HOME":
-            _, section, key = name.lower().split("__")
-            assert key in known[section], name
+    provider = distribution("apache-airflow-providers-fab").locate_file("airflow/providers/fab/get_provider_info.py")
+    fab = runpy.run_path(str(provider))["get_provider_info"]()["config"]["fab"]
+    every = {**known, "fab": fab["options"]}
+    credentials = ensure_credentials(settings)
+    for login in ("simple", "fab"):
+        stack = StackSettings.model_validate({"login": login})
+        for name in airflow_environment(settings.model_copy(update={"stack": stack}), credentials):
+            if name != "AIRFLOW_HOME":
+                _, section, key = name.lower().split("__")
+                assert key in every[section], name
 
 
 def test_no_secret_is_shipped() -> None:

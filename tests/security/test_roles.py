@@ -1,0 +1,238 @@
+"""The table of roles, tried against a real Airflow with an account for each role."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from mlops_tasks.config import PROJECT, Settings, StackSettings
+from mlops_tasks.roles import RIGHTS, Right, Role
+from mlops_tasks.stack.credentials import read_credentials
+from mlops_tasks.stack.environment import full_environment
+from tests.operation import free_ports
+from tests.plugins.api_server import Airflow, start_airflow
+
+REFUSED = {401, 403}
+CHAIN, SEARCH, SYNC = "/api/v2/dags/daily_retraining", "/api/v2/dags/tune_models", "/api/v2/dags/sync_market_data"
+RUN = {"logical_date": None, "conf": {}}
+PERIOD = {"from_date": "2026-01-05T00:00:00Z", "to_date": "2026-01-06T00:00:00Z"}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A request, and the right that it needs; whoever has the right is answered anything but a refusal."""
+
+    right: Right
+    method: str
+    path: str
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+ATTEMPTS = [
+    Attempt(Right.SEE, "GET", "/api/v2/dags"),
+    Attempt(Right.SEE, "GET", f"{CHAIN}/dagRuns"),
+    Attempt(Right.SEE, "GET", f"{CHAIN}/dagRuns/none/taskInstances/plan_run/logs/1"),
+    Attempt(Right.SEE, "GET", "/mlops/v1/models"),
+    Attempt(Right.SEE, "GET", "/mlops/v1/training/runs"),
+    Attempt(Right.SEE, "GET", "/mlops/ui/training"),
+    Attempt(Right.SEARCH, "POST", f"{SEARCH}/dagRuns", RUN),
+    Attempt(Right.SEARCH, "POST", f"{SEARCH}/dagRuns/none/clear", {"dry_run": True}),
+    Attempt(Right.TRAIN, "POST", "/mlops/v1/training/runs/none/pause"),
+    Attempt(Right.TRAIN, "POST", "/mlops/v1/training/runs/none/cancel"),
+    Attempt(
+        Right.APPROVE,
+        "PATCH",
+        f"{CHAIN}/dagRuns/none/taskInstances/none/-1/hitlDetails",
+        {"chosen_options": ["Approve"]},
+    ),
+    Attempt(Right.HALT, "PATCH", f"{CHAIN}?update_mask=is_paused", {"is_paused": False}),
+    Attempt(Right.OPERATE, "POST", f"{CHAIN}/dagRuns", RUN),
+    Attempt(Right.OPERATE, "POST", f"{SYNC}/dagRuns", RUN),
+    Attempt(Right.OPERATE, "PATCH", f"{SYNC}?update_mask=is_paused", {"is_paused": False}),
+    Attempt(Right.OPERATE, "PATCH", "/api/v2/dags?dag_id_pattern=none", {"is_paused": False}),
+    Attempt(Right.OPERATE, "PATCH", f"{CHAIN}/dagRuns/none", {"state": "failed"}),
+    Attempt(Right.OPERATE, "POST", f"{CHAIN}/dagRuns/none/clear", {"dry_run": True}),
+    Attempt(Right.OPERATE, "POST", f"{CHAIN}/clearTaskInstances", {"dry_run": True}),
+    Attempt(Right.OPERATE, "PATCH", f"{CHAIN}/dagRuns/none/taskInstances/plan_run", {"new_state": "success"}),
+    Attempt(Right.OPERATE, "POST", "/api/v2/backfills/dry_run", {"dag_id": "sync_market_data", **PERIOD}),
+    Attempt(Right.OPERATE, "POST", "/api/v2/backfills/dry_run", {"dag_id": "daily_retraining", **PERIOD}),
+    Attempt(Right.OPERATE, "POST", "/api/v2/assets/events", {"asset_id": 10**6, "extra": {}}),
+    Attempt(Right.OPERATE, "POST", "/api/v2/assets/1000000/materialize"),
+    Attempt(Right.POOLS, "PATCH", "/api/v2/pools/none", {"slots": 1, "name": "none"}),
+    Attempt(Right.POOLS, "DELETE", "/api/v2/pools/none"),
+    Attempt(Right.POOLS, "GET", "/api/v2/eventLogs"),
+    Attempt(Right.ADMINISTER, "GET", "/api/v2/connections"),
+    Attempt(Right.ADMINISTER, "GET", "/api/v2/connections/none"),
+    Attempt(Right.ADMINISTER, "POST", "/api/v2/connections", {"connection_id": "no such id!"}),
+    Attempt(Right.ADMINISTER, "DELETE", "/api/v2/connections/none"),
+    Attempt(Right.ADMINISTER, "GET", "/api/v2/variables"),
+    Attempt(Right.ADMINISTER, "GET", "/api/v2/variables/none"),
+    Attempt(Right.ADMINISTER, "DELETE", "/api/v2/variables/none"),
+    Attempt(Right.ADMINISTER, "GET", "/api/v2/plugins"),
+    Attempt(Right.ADMINISTER, "DELETE", f"{CHAIN}/dagRuns/none"),
+    Attempt(Right.ADMINISTER, "DELETE", "/api/v2/dags/none"),
+    Attempt(Right.ADMINISTER, "GET", "/auth/fab/v1/users"),
+    Attempt(Right.ADMINISTER, "GET", "/auth/fab/v1/roles"),
+    Attempt(Right.ADMINISTER, "PATCH", "/auth/fab/v1/users/none", {"roles": [{"name": "Admin"}]}),
+    Attempt(Right.ADMINISTER, "PATCH", "/auth/fab/v1/roles/none", {"name": "none"}),
+]
+BEYOND = [
+    Attempt(Right.OPERATE, "PATCH", f"{CHAIN}/dagRuns/none/taskInstances/plan_run/xcomEntries/x", {"value": 1}),
+    Attempt(Right.OPERATE, "POST", "/api/v2/dags/~/dagRuns", {"dag_id": "daily_retraining", **RUN}),
+    Attempt(Right.OPERATE, "POST", "/api/v2/dags/~/clearDagRuns", {"dag_runs": [], "dry_run": True}),
+    Attempt(Right.OPERATE, "PATCH", "/api/v2/dags/~/dagRuns/~/taskInstances", {"actions": []}),
+    Attempt(Right.OPERATE, "POST", "/api/v2/dags/~/clearTaskInstances", {"dry_run": True}),
+]
+"""Ways around the name of a DAG; nobody below the operator gets anything done by them."""
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """A server whose five accounts are named as their roles; it looks at an account again after a second."""
+    airflow_port, mlflow_port, scoring_port = free_ports(3)
+    stack = StackSettings(airflow_port=airflow_port, mlflow_port=mlflow_port, scoring_port=scoring_port, login="fab")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__FAB__CACHE_TTL", "1")
+        with start_airflow(Settings(home=tmp_path_factory.mktemp("roles_home"), stack=stack)) as server:
+            yield server
+
+
+@pytest.fixture(scope="module")
+def order(airflow: Airflow) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Gives orders to the process that `stack users` starts, all to the same one, beside the running server."""
+    environ = full_environment(airflow.settings, read_credentials(airflow.settings))
+    command = [sys.executable, "-m", "mlops_tasks.operators.accounts"]
+    with (airflow.settings.home / "accounts.log").open("w") as log:
+        child = subprocess.Popen(
+            command, env=environ, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+
+    def send(verb: str, **more: str) -> dict[str, Any]:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(json.dumps({"verb": verb, **more}) + "\n")
+        child.stdin.flush()
+        line = next(line for line in child.stdout if line.startswith(('{"accounts"', '{"error"')))
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    yield send
+    child.communicate()
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_role_may_do_what_the_table_says_and_nothing_else(airflow: Airflow, role: Role) -> None:
+    """Each request is refused exactly where its right is not the role's."""
+    with airflow.client(role.value) as client:
+        answers = {(attempt.right.name, attempt.method, attempt.path): _status(client, attempt) for attempt in ATTEMPTS}
+    expected = {
+        (attempt.right.name, attempt.method, attempt.path): attempt.right in RIGHTS[role] for attempt in ATTEMPTS
+    }
+    assert {request: status not in REFUSED for request, status in answers.items()} == expected
+    assert all(status < 500 for status in answers.values()), answers
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.TRADER, Role.RESEARCHER])
+def test_no_detour_around_a_dags_name(airflow: Airflow, role: Role) -> None:
+    """Requests for no DAG, for several, or for what a task has told the next one."""
+    with airflow.client(role.value) as client:
+        answers = {attempt.path: _status(client, attempt) for attempt in BEYOND}
+    assert {path: status for path, status in answers.items() if status not in {*REFUSED, 404, 422}} == {}
+
+
+def test_a_person_logs_in_by_the_form_and_manages_no_account(airflow: Airflow) -> None:
+    """The form gives the cookie of the pages; with a viewer's, the pages of accounts and roles open nothing."""
+    with airflow.client(None) as browser:
+        assert _log_in(browser, "viewer", "viewer").status_code == 302
+        assert "_token" in browser.cookies
+        headers = {"Origin": airflow.url}
+        assert browser.get("/mlops/v1/models", headers=headers).status_code == 200
+        assert browser.post("/mlops/v1/training/runs/none/pause", headers=headers).status_code == 403
+        for page in ("users/list/", "users/add", "roles/list/", "roles/edit/1", "permissions/list/"):
+            answer = browser.get(f"/auth/{page}")
+            assert answer.status_code in {403, 404} or "/login" in answer.headers["location"], page
+
+
+def test_guesses_of_a_password_are_slowed_down(airflow: Airflow) -> None:
+    """After a handful the form refuses to look at another one."""
+    with airflow.client(None) as stranger:
+        statuses = [_log_in(stranger, "admin", f"guess {number}").status_code for number in range(8)]
+    assert statuses[-1] == 429, statuses
+
+
+def test_a_second_start_removes_no_account(airflow: Airflow, order: Callable[..., dict[str, Any]]) -> None:
+    """What `make up` does to accounts leaves those of others, with their roles and passwords."""
+    assert "error" not in order("add", name="ann", role="trader", password="ann")
+    before = order("list")["accounts"]
+    prepared = order("prepare", name="admin", password="admin")
+    assert prepared["accounts"] == before
+    assert {"name": "ann", "role": "trader"} in before
+    assert {"name": "admin", "role": "admin"} in before
+    with airflow.client("ann") as ann:
+        assert ann.get("/api/v2/dags").status_code == 200
+        assert ann.get("/api/v2/connections").status_code == 403
+
+
+def test_a_removed_account_is_out_whoever_comes_next(airflow: Airflow, order: Callable[..., dict[str, Any]]) -> None:
+    """Its token opens nothing more, not even when the next account could have got its number."""
+    order("add", name="bob", role="viewer", password="bob")
+    with airflow.client("bob") as bob:
+        assert bob.get("/api/v2/dags").status_code == 200
+        order("remove", name="bob")
+        order("add", name="eve", role="admin", password="eve")
+        time.sleep(1.1)
+        assert bob.get("/api/v2/dags").status_code in REFUSED
+    assert "bob" not in {account["name"] for account in order("list")["accounts"]}
+    assert _token_status(airflow, "bob", "bob") == 401
+    assert "error" not in order("add", name="bob", role="viewer", password="new")
+    assert (_token_status(airflow, "bob", "bob"), _token_status(airflow, "bob", "new")) == (401, 201)
+
+
+def test_a_role_that_is_taken_away_is_gone(airflow: Airflow, order: Callable[..., dict[str, Any]]) -> None:
+    """With the token from before, too."""
+    order("add", name="joe", role="admin", password="joe")
+    with airflow.client("joe") as joe:
+        assert joe.get("/api/v2/connections").status_code == 200
+        order("role", name="joe", role="researcher")
+        time.sleep(1.1)
+        assert joe.get("/api/v2/connections").status_code == 403
+
+
+def test_an_order_that_cannot_be_says_why(order: Callable[..., dict[str, Any]]) -> None:
+    """No second account of a name, and none changed that is not there."""
+    assert "viewer already" in order("add", name="viewer", role="admin", password="x")["error"]
+    assert "no account nobody" in order("role", name="nobody", role="admin")["error"]
+
+
+def test_the_documented_table_is_the_one_in_force() -> None:
+    """Row by row and role by role."""
+    lines = (PROJECT / "docs" / "users.md").read_text().splitlines()
+    start = lines.index(_row("what", (role.value for role in Role))) + 2
+    expected = [_row(right.value, ("yes" if right in RIGHTS[role] else "" for role in Role)) for right in Right]
+    assert lines[start : start + len(expected)] == expected
+    assert lines[start + len(expected)] == ""
+
+
+def _row(first: str, cells: Iterable[str]) -> str:
+    return " ".join(f"| {cell}".rstrip() for cell in (first, *cells)) + " |"
+
+
+def _status(client: httpx.Client, attempt: Attempt) -> int:
+    return client.request(attempt.method, attempt.path, json=attempt.body or None).status_code
+
+
+def _token_status(airflow: Airflow, name: str, password: str) -> int:
+    return httpx.post(f"{airflow.url}/auth/token", json={"username": name, "password": password}).status_code
+
+
+def _log_in(browser: httpx.Client, name: str, password: str) -> httpx.Response:
+    page = browser.get("/auth/login/").text
+    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
+    form = {"username": name, "password": password, "csrf_token": token.group(1) if token else ""}
+    return browser.post("/auth/login/", data=form, headers={"Referer": str(browser.base_url)})
