@@ -29,13 +29,13 @@ help:  ## this list
 env: $(STAMP)  ## make the environment, once, and compile the kernels for this processor
 	@$(RUN) -m mlops_tasks compile
 
-$(STAMP): requirements.txt pyproject.toml $(wildcard supply_chain/*.txt)
+$(STAMP): requirements.txt pyproject.toml $(wildcard include/supply_chain/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 is needed, and $(PYTHON) is not it: install it, or say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { \
 	  echo "could not make $(VENV); on Debian and Ubuntu: apt-get install python3.11-venv"; rm -rf $(VENV); exit 1; }
 	@echo "installing $$(grep -c == requirements.txt) packages into $(VENV); this takes some minutes, once"
-	$(RUN) -m supply_chain.install $(if $(filter cuda,$(TORCH)),--cuda)
+	$(RUN) -m mlops_tasks.supply_chain.install $(if $(filter cuda,$(TORCH)),--cuda)
 	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@$(RUN) -m compileall -q mlops_tasks plugins dags
 	@touch $@
@@ -70,11 +70,11 @@ format: env  ## write the style
 
 lock:  ## write requirements.txt, with hashes, and the licences from what is installed, after pip check
 	$(RUN) -m pip check
-	$(RUN) -m supply_chain.lock
+	$(RUN) -m mlops_tasks.supply_chain.lock
 	@$(MAKE) licences
 
 licences:  ## write docs/licences.md from what is installed
-	$(RUN) -m supply_chain.licences
+	$(RUN) -m mlops_tasks.supply_chain.licences
 
 bench: env  ## NAME=<name>: one benchmark against its peer; without a name, their list
 	@$(RUN) -m tests.benchmarks $(NAME)

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from mlops_tasks.config import PROJECT
-from supply_chain.install import cpu_build, cuda_build
-from supply_chain.licences import PAGE, Policy, installed, licence_of, page
-from supply_chain.requirements import CUDA_LOCK, LOCK, NOT_LOCKED, Pin, normalised, read_lock, read_wheels
+from mlops_tasks.supply_chain.install import cpu_build, cuda_build
+from mlops_tasks.supply_chain.licences import PAGE, Policy, installed, licence_of, page
+from mlops_tasks.supply_chain.requirements import CUDA_LOCK, LOCK, NOT_LOCKED, Pin, normalised, read_lock, read_wheels
 
 DOCKERFILE = (PROJECT / "docker" / "Dockerfile").read_text()
 
@@ -50,7 +50,7 @@ class Sandbox:
     def install(self, *pins: Pin) -> "subprocess.CompletedProcess[str]":
         """Install pins as the lock's are."""
         return self.run(
-            "from supply_chain.install import install; from supply_chain.requirements import Pin\n"
+            "from mlops_tasks.supply_chain.install import install\nfrom mlops_tasks.supply_chain.requirements import Pin\n"
             f"raise SystemExit(not install({list(pins)!r}))"
         )
 
@@ -113,7 +113,7 @@ def test_what_a_package_asks_for_is_not_installed_beside_it(sandbox: Sandbox) ->
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="elsewhere the index's own build is for CPUs")
 def test_no_cpu_build_of_torch_is_said_before_anything_is_installed(sandbox: Sandbox) -> None:
     """With both ways out."""
-    done = sandbox.run("from supply_chain.install import main; raise SystemExit(main([]))")
+    done = sandbox.run("from mlops_tasks.supply_chain.install import main; raise SystemExit(main([]))")
     assert done.returncode == 1
     assert "PIP_FIND_LINKS" in done.stderr and "TORCH=cuda" in done.stderr
     assert sandbox.run("import numpy").returncode != 0
@@ -155,7 +155,7 @@ def test_a_licence_that_nobody_looked_at_is_an_error(licence: str, said: str) ->
 def test_known_vulnerabilities_are_those_of_the_locked_versions() -> None:
     """A version that was not judged asks for another look."""
     locked = read_lock(LOCK)
-    for entry in yaml.safe_load((PROJECT / "supply_chain" / "advisories.yaml").read_text()):
+    for entry in yaml.safe_load((PROJECT / "include" / "supply_chain" / "advisories.yaml").read_text()):
         assert set(entry) == {"package", "version", "ids", "what", "why_not_here"}
         assert locked[entry["package"]].version == entry["version"], f"{entry['package']}: judge the new version"
         assert len(entry["why_not_here"]) > 20

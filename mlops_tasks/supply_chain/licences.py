@@ -1,4 +1,4 @@
-"""The licences of all that is installed: `python -m supply_chain.licences` writes docs/licences.md."""
+"""The licences of all that is installed: `python -m mlops_tasks.supply_chain.licences` writes docs/licences.md."""
 
 import re
 import sys
@@ -10,15 +10,16 @@ from typing import Any
 
 import yaml
 
-from supply_chain.requirements import NOT_LOCKED, ROOT, normalised
+from mlops_tasks.supply_chain.requirements import NOT_LOCKED, ROOT, normalised
 
 PAGE = ROOT / "docs" / "licences.md"
 HEAD = """\
 # Licences
 
 Of every package in `requirements.txt`, as its own metadata states it; made by `make licences`. What may be here and why
-a package is that asks for more than its notice, says `supply_chain/licences.yaml`; a test fails on any other. Packages
-that torch's CUDA build needs (`supply_chain/cuda.txt`, most under NVIDIA's own licence) come only when somebody asks.
+a package is that asks for more than its notice, says `include/supply_chain/licences.yaml`; a test fails on any other.
+Packages that torch's CUDA build needs (`include/supply_chain/cuda.txt`, most under NVIDIA's own licence) come only when
+somebody asks.
 
 | package | version | licence | accepted because |
 | --- | --- | --- | --- |
@@ -37,7 +38,7 @@ class Policy:
     forbidden: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: Path = ROOT / "supply_chain" / "licences.yaml") -> "Policy":
+    def read(cls, path: Path = ROOT / "include" / "supply_chain" / "licences.yaml") -> "Policy":
         """From the file."""
         content: dict[str, Any] = yaml.safe_load(path.read_text())
         return cls(

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.txt"
-CUDA_LOCK = ROOT / "supply_chain" / "cuda.txt"
+CUDA_LOCK = ROOT / "include" / "supply_chain" / "cuda.txt"
 """What torch's CUDA build needs over the lock."""
-WHEELS = ROOT / "supply_chain" / "wheels_at_hand.txt"
+WHEELS = ROOT / "include" / "supply_chain" / "wheels_at_hand.txt"
 """Builds that the index does not have, as sha256sum writes them: digest, two spaces, file name."""
 
 NOT_LOCKED = frozenset({"pip", "mlops-tasks"})

@@ -1,4 +1,4 @@
-"""Writes the locks from what is installed: `python -m supply_chain.lock`, after `pip check`.
+"""Writes the locks from what is installed: `python -m mlops_tasks.supply_chain.lock`, after `pip check`.
 
 Hashes of all files of every package come from the index that pip is set up with, by way of uv; a wheel with a local
 label (`+cpu`) that lies in a folder of pip's `find-links` is added to `wheels_at_hand.txt`, its hash to the index's.
@@ -13,7 +13,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from supply_chain.requirements import (
+from mlops_tasks.supply_chain.requirements import (
     CUDA_LOCK,
     LOCK,
     NOT_LOCKED,
@@ -28,7 +28,7 @@ from supply_chain.requirements import (
 
 HEAD = """\
 # The full lock: every package, pinned, with the hashes of all its files, as resolved together for Python 3.11. Made by
-# `make lock`, installed by `make env` with torch's CPU build; supply_chain/cuda.txt has what its CUDA build needs.
+# `make lock`, installed by `make env` with torch's CPU build; include/supply_chain/cuda.txt has what the CUDA one needs.
 """
 CUDA_HEAD = """\
 # What torch's CUDA build needs over requirements.txt on Linux, most of it under NVIDIA's own licence; installed by

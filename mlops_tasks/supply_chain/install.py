@@ -1,4 +1,4 @@
-"""Installs the lock into the environment that runs this: `python -m supply_chain.install [--cuda]`.
+"""Installs the lock into the environment that runs this: `python -m mlops_tasks.supply_chain.install [--cuda]`.
 
 Every file is checked against its hash, nothing is installed that the lock does not name, and what has to be built is
 built with the lock's own tools. On Linux torch is a CPU build; the index's own one needs CUDA's packages, which
@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from supply_chain.requirements import CUDA_LOCK, LOCK, NOT_LOCKED, Pin, normalised, read_lock, read_wheels
+from mlops_tasks.supply_chain.requirements import CUDA_LOCK, LOCK, NOT_LOCKED, Pin, normalised, read_lock, read_wheels
 
 BUILD_TOOLS = ("setuptools", "wheel")
 """Needed by packages that are published as source alone."""
