@@ -28,7 +28,7 @@ from mlops_tasks.supply_chain.requirements import (
 
 HEAD = """\
 # The full lock: every package, pinned, with the hashes of all its files, as resolved together for Python 3.11. Made by
-# `make lock`, installed by `make env` with torch's CPU build; include/supply_chain/cuda.txt has what the CUDA one needs.
+# `make lock`, installed by `make env` with torch's CPU build; include/supply_chain/cuda.txt has what CUDA's needs.
 """
 CUDA_HEAD = """\
 # What torch's CUDA build needs over requirements.txt on Linux, most of it under NVIDIA's own licence; installed by

@@ -50,7 +50,8 @@ class Sandbox:
     def install(self, *pins: Pin) -> "subprocess.CompletedProcess[str]":
         """Install pins as the lock's are."""
         return self.run(
-            "from mlops_tasks.supply_chain.install import install\nfrom mlops_tasks.supply_chain.requirements import Pin\n"
+            "from mlops_tasks.supply_chain.install import install\n"
+            "from mlops_tasks.supply_chain.requirements import Pin\n"
             f"raise SystemExit(not install({list(pins)!r}))"
         )
 
