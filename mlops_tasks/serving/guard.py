@@ -14,6 +14,8 @@ from mlops_tasks.serving.reader import LARGE_BYTES
 from mlops_tasks.serving.secret import WHERE
 
 ROUTES = frozenset({"/v1/score", "/v1/refresh", "/health", "/metrics"})
+CLIENT_GONE = 499
+"""Counted for a request that nobody waits for any more; it is what nginx calls it."""
 
 
 class Guard:
@@ -36,7 +38,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         route = scope["path"] if scope["path"] in ROUTES else "other"
-        started, status = time.perf_counter(), 500
+        started, status = time.perf_counter(), CLIENT_GONE
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -46,6 +48,9 @@ class Guard:
 
         try:
             await self._serve(scope, receive, counted)
+        except Exception:
+            status = 500
+            raise
         finally:
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.latency.labels(route).observe(time.perf_counter() - started)
