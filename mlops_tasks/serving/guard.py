@@ -3,7 +3,6 @@
 import hmac
 import json
 import time
-from contextlib import ExitStack
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,30 +63,31 @@ class Guard:
             await refuse(send, 401, f"send the header 'Authorization: Bearer <token>'; {WHERE}")
         elif length > self.most_bytes:
             await self._refuse_size(send)
+        elif length > LARGE_BYTES or b"transfer-encoding" in headers:
+            try:
+                with self.large.passing():
+                    await self._pass_on(scope, receive, send)
+            except BusyError as error:
+                await refuse(send, 503, str(error))
         else:
-            with ExitStack() as held:
-                if length > LARGE_BYTES or b"transfer-encoding" in headers:
-                    try:
-                        held.enter_context(self.large.passing())
-                    except BusyError as error:
-                        await refuse(send, 503, str(error))
-                        return
-                await self._pass_on(scope, receive, send)
+            await self._pass_on(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = bytearray()
+        parts: list[bytes] = []
+        size = 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
-            body += message.get("body", b"")
-            if len(body) > self.most_bytes:
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self.most_bytes:
                 await self._refuse_size(send)
                 return
             if not message.get("more_body", False):
                 break
-        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-        del body
+        whole: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+        parts.clear()
         await self.app(scope, lambda: _next(whole, receive), send)
 
     async def _refuse_size(self, send: Send) -> None:
