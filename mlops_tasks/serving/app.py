@@ -7,9 +7,9 @@ and only so many at once.
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 STATUS = {UnknownDateError: 404, BadFeaturesError: 422, NotReadyError: 503, BusyError: 503}
 BODY = {"required": True, "content": {"application/json": {"schema": ScoreRequest.model_json_schema()}}}
 REFRESHES_AT_ONCE = 4
+
+Result = TypeVar("Result")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -88,16 +90,22 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
             await asyncio.wait([asyncio.wrap_future(scores)])
         return service.choose(plan, scores.result(), asked.instruments)
 
-    async def score_features(given: FeaturesGiven) -> Scored:
+    def read_and_score(body: bytes) -> DayAsked | Scored:
+        asked = reader.read(body)
+        return asked if isinstance(asked, DayAsked) else service.score_features(asked)
+
+    async def in_thread(function: Callable[[Any], Result], given: Any) -> Result:
         with features.passing():
-            return await run_in_threadpool(service.score_features, given)
+            return await run_in_threadpool(function, given)
 
     @app.post("/v1/score", openapi_extra={"requestBody": BODY})
     async def score(request: Request) -> Response:
         """Scores of instruments on a date, or of given features."""
         body = await request.body()
-        asked = reader.read(body) if len(body) <= LARGE_BYTES else await run_in_threadpool(reader.read, body)
-        scored = await (score_day(asked) if isinstance(asked, DayAsked) else score_features(asked))
+        asked = reader.read(body) if len(body) <= LARGE_BYTES else await in_thread(read_and_score, body)
+        if isinstance(asked, FeaturesGiven):
+            asked = await in_thread(service.score_features, asked)
+        scored = await score_day(asked) if isinstance(asked, DayAsked) else asked
         return Response(to_json(scored.to_json()), media_type="application/json")
 
 

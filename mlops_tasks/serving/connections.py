@@ -5,6 +5,7 @@ answer, and it keeps headers of any length.
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, ClassVar, Literal
@@ -13,6 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mlops_tasks.config import ServingSettings
 from mlops_tasks.serving.metrics import ServiceMetrics
+
+# A line for each malformed request would let anybody fill the disk; they are counted.
+_log = logging.getLogger("uvicorn.error.connections")
+_log.setLevel(logging.ERROR)
 
 MOST_HEADER_BYTES = 32 * 2**10
 MOST_PIPELINED = 16
@@ -57,6 +62,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._received = 0
+        self.logger = _log
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -116,6 +122,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, and close when that has been read."""
+        self.others.metrics.cut_connections.labels("malformed").inc()
         super().send_400_response(msg)
         self._wait_for("answer", self.others.limits.answer_timeout_s)
 

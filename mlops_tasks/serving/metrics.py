@@ -50,7 +50,7 @@ class ServiceMetrics:
         self.cut_connections = Counter(
             "alphaops_cut_connections",
             "Connections that the service ended: headers, body, idle, answer (out of time), crowded (too many), "
-            "oversized (headers, or more than a body may have)",
+            "oversized (headers, or more than a body may have), malformed (no HTTP)",
             ["reason"],
             registry=self.registry,
         )

@@ -1,6 +1,6 @@
-"""Large bodies are read in a process of their own: parsing one keeps Python's lock for as long as a hundred of the
-newest day's requests take. The process has no secrets, a limit on its memory and on the time of one body; one that
-makes it die is refused, and the next body gets a new process.
+"""Large bodies that are not plain are read in a process of their own: a close look at one keeps Python's lock for as
+long as a hundred of the newest day's requests take. The process has no secrets, a limit on its memory and on the time
+of one body; one that makes it die is refused, and the next body gets a new process.
 
 `python -m mlops_tasks.serving.reader <rows> <names>` reads bodies from its input until that ends.
 """
@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 from pydantic_core import from_json, to_json
 
+from mlops_tasks.serving.plain import read_plain
 from mlops_tasks.serving.reading import (
     BadRequestError,
     DayAsked,
@@ -35,17 +36,18 @@ LARGE_BYTES = 16 * 2**10
 MEMORY_BYTES = 512 * 2**20
 BODY_S = 10
 NICENESS = 5
+PIPE_BYTES = 2**20
 _LENGTH = struct.Struct("<Q")
 _FROM_CALLER = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
 class RequestReader:
-    """Reads bodies, large ones in its process, one at a time; thread-safe."""
+    """Reads bodies, large ones one at a time; thread-safe."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
+        self._lock, self._plain_lock = threading.Lock(), threading.Lock()
 
     def start(self) -> None:
         """Start the process, if there is none, so that no request waits for it."""
@@ -56,6 +58,11 @@ class RequestReader:
         """What a body asks. Errors as `read_request`."""
         if len(body) <= LARGE_BYTES:
             return read_request(body, self.limits)
+        with self._plain_lock:
+            plain = read_plain(body, self.limits)
+        return plain or self._read_beside(body)
+
+    def _read_beside(self, body: bytes) -> DayAsked | FeaturesGiven:
         with self._lock:
             process = self._running()
             assert process.stdin is not None and process.stdout is not None
@@ -82,7 +89,9 @@ class RequestReader:
             command = [sys.executable, "-m", __name__, str(self.limits.rows), str(self.limits.names)]
             environ = {name: os.environ[name] for name in _FROM_CALLER if name in os.environ}
             environ |= {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            self._process = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._process = subprocess.Popen(
+                command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=PIPE_BYTES
+            )
         return self._process
 
     def _end(self) -> None:

@@ -145,8 +145,8 @@ ATTACKERS: tuple[Callable[[Attack], None], ...] = (
 
 
 def main(port: int, seconds: float, days: list[str]) -> None:
-    """All of them at once. The least priority: elsewhere it would have a machine of its own."""
-    os.nice(19)
+    """All of them at once. With a lower priority: elsewhere it would have a machine of its own."""
+    os.nice(10)
     attack = Attack(port, time.monotonic() + seconds, days)
     threads = [threading.Thread(target=each, args=(attack,), daemon=True) for each in ATTACKERS]
     for thread in threads:

@@ -1,0 +1,90 @@
+"""Features in their plainest form, read faster than by a close look: what everybody sends who means well.
+
+JSON readers that are fast take the last of two equal names, and numpy takes `true` and `"1"` for 1. So a body is
+accepted here only where counts of its characters prove that its strings are its keys and names, each key once, and that
+there is no truth value. Of everything else the answer is None, and `reading.py` has a close look.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from mlops_tasks.serving.reading import FeaturesGiven, Matrix, RequestLimits
+
+PLAIN_BYTES = 2_500_000
+"""Larger bodies would keep Python's lock for too long."""
+_MORE_BRACKETS = 16
+_TABLE = {"instruments", "feature_names", "values"}
+_MOST_NAME = 64
+
+
+def read_plain(body: bytes, limits: RequestLimits) -> FeaturesGiven | None:
+    """Rows or a table of features; None where they are not plain: wrong, escaped, too many, or just unusual."""
+    if len(body) > PLAIN_BYTES or b"\\" in body:
+        return None
+    text = np.frombuffer(body, dtype=np.uint8)
+    if _count(text, "[") + _count(text, "{") > 2 * limits.rows + _MORE_BRACKETS:
+        return None
+    try:
+        found = _contents(orjson.loads(body))
+        return None if found is None or not found.is_all_of(text) else found.given()
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+
+
+def _count(text: np.ndarray[Any, np.dtype[np.uint8]], character: str) -> int:
+    return int(np.count_nonzero(text == ord(character)))
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What a body seems to hold."""
+
+    instruments: Sequence[str]
+    names: Sequence[str]
+    values: Sequence[Any]
+    words: Sequence[tuple[int, Sequence[str]]]
+    """All its strings, keys among them, and how many times each stands there."""
+    keys: int
+
+    def is_all_of(self, text: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
+        """Whether the body holds nothing else: no name twice, no text or truth value where a number is expected."""
+        joined = [(times, "".join(words)) for times, words in self.words]
+        expected = {sign: sum(times * words.count(sign) for times, words in joined) for sign in ':"tf'}
+        expected[":"] += self.keys
+        expected['"'] += 2 * sum(times * len(words) for times, words in self.words)
+        return all(_count(text, sign) == count for sign, count in expected.items())
+
+    def given(self) -> FeaturesGiven | None:
+        """The features, where all values are numbers or missing, and no row is empty."""
+        lengths = {len(instrument) for instrument in self.instruments}
+        if not 1 <= min(lengths) <= max(lengths) <= _MOST_NAME:
+            return None
+        with np.errstate(over="ignore"):
+            matrix: Matrix = np.array(self.values, dtype=np.float32)
+        if matrix.shape != (len(self.instruments), len(self.names)) or not matrix.size:
+            return None
+        if not np.isfinite(matrix).all() and (np.isinf(matrix).any() or np.isnan(matrix).all(axis=1).any()):
+            return None
+        return FeaturesGiven(self.instruments, self.names, matrix)
+
+
+def _contents(body: Any) -> _Contents | None:
+    if body.keys() == {"table"} and body["table"].keys() == _TABLE:
+        table = body["table"]
+        instruments, names = table["instruments"], table["feature_names"]
+        words = ((1, ["table", *_TABLE]), (1, instruments), (1, names))
+        return _Contents(instruments, names, table["values"], words, keys=4)
+    if body.keys() == {"rows"}:
+        rows = body["rows"]
+        instruments, names = [row["instrument"] for row in rows], list(rows[0]["features"])
+        if not all(len(row) == 2 and list(row["features"]) == names for row in rows):
+            return None
+        count = len(rows)
+        words = ((1, ["rows"]), (count, ["instrument", "features"]), (1, instruments), (count, names))
+        values = [list(row["features"].values()) for row in rows]
+        return _Contents(instruments, names, values, words, keys=1 + count * (2 + len(names)))
+    return None
