@@ -65,6 +65,7 @@ class ModelLifecycleManager:
         RegistryError
             There is no such version.
         """
+        get_tags(self.settings, version)  # it is there
         champion = get_alias_version(self.settings, CHAMPION)
         if champion != version:
             set_alias(self.settings, CHAMPION, version)

@@ -1,5 +1,6 @@
 """Blue-green deployment and the daily scores, against a real service, registry and state database."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from mlops_tasks.cli import main
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import ConfigError, DeploymentError
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.registry.approvals import approve_model
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, load_version
@@ -117,7 +119,9 @@ def test_a_service_that_cannot_load_the_model_is_rolled_back(
     for path in stored.rglob("processors.json"):
         path.write_text("{}")
     # A service on another machine has no copy of its own yet, and fetches the damaged one.
-    elsewhere = Settings(home=operation.settings.home / "x", mlflow_tracking_uri=operation.settings.registry_uri)
+    here = operation.settings
+    elsewhere = Settings(home=here.home / "x", mlflow_tracking_uri=here.registry_uri, state_url=here.state_database)
+    shutil.copytree(here.secrets_dir, elsewhere.secrets_dir)
     monkeypatch.setattr(service.scoring.slots, "settings", elsewhere)
     with pytest.raises(
         DeploymentError, match=f"version {second} was rolled back, champion is again {first}: .*DigestMismatch"
@@ -183,6 +187,7 @@ def test_each_model_is_scored_on_the_features_of_its_own_set(operation: Operatio
     vintage, feature_version = publish_vintage(settings, DAYS.append(DAYS[-1:] + (DAYS[-1] - DAYS[-2])))
     store.compute(vintage, "mine")
     challenger = register_model(settings, Spec(key="b" * 16, seed=2), vintage, feature_version)
+    approve_model(settings, challenger, "the test deploys it")
     done = score_newest_date_task(data_version=vintage.data_version)
     assert (done["champion_version"], done["challenger_version"]) == (champion, challenger)
     assert client.score()["date"] == done["date"] == "2020-07-01"

@@ -108,7 +108,7 @@ def test_the_publication_of_a_moment_is_the_newest_until_then(settings: Settings
 
 def test_unknown_deployment_state_is_refused(settings: Settings) -> None:
     """A state outside the list is an error that names the list."""
-    with pytest.raises(StoreError, match="started, serving, rolled_back, failed"):
+    with pytest.raises(StoreError, match="started, serving, rolled_back, restored, failed"):
         history.record_deployment(settings, _step("sleeping"))
 
 
