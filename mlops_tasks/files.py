@@ -11,8 +11,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mlops_tasks.errors import StoreError, excerpt
 
@@ -162,6 +163,6 @@ def digest_of_file(path: Path) -> str:
         return digest_of_open_file(file)
 
 
-def digest_of_open_file(file: BinaryIO) -> str:
+def digest_of_open_file(file: BufferedReader) -> str:
     """SHA-256 of what is left to read of a file, hex."""
     return hashlib.file_digest(file, "sha256").hexdigest()

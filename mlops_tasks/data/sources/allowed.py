@@ -11,8 +11,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 from mlops_tasks.config import SYNTHETIC, Settings, TableSource, VendorSource
 from mlops_tasks.errors import SourceError, excerpt
@@ -71,7 +72,7 @@ class AllowedFiles:
         return real
 
     @contextmanager
-    def open(self, path: str | Path) -> Iterator[BinaryIO]:
+    def open(self, path: str | Path) -> Iterator[BufferedReader]:
         """The bytes of an allowed file.
 
         Raises

@@ -2,8 +2,8 @@
 
 import logging
 import os
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import pandas as pd
 
@@ -102,7 +102,7 @@ def _is_hidden(relative: Path) -> bool:
     return any(part.startswith((".", "_")) for part in relative.parts)
 
 
-def _state(file: BinaryIO) -> tuple[int, int]:
+def _state(file: BufferedReader) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
 

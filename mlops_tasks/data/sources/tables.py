@@ -3,8 +3,9 @@
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def named_columns(source: str, columns: Mapping[str, str]) -> dict[str, list[str
     return aliases | {standard: [column] for standard, column in columns.items()}
 
 
-def read_table(file: BinaryIO, path: Path, aliases: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def read_table(file: BufferedReader, path: Path, aliases: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """All rows of one parquet or CSV file as `PARSED_COLUMNS`, in the file's order, prices as they stand there.
 
     Blank lines of a CSV file are no rows, but count in `source_row`. `path` tells the format and names the file.
@@ -150,7 +151,9 @@ def is_csv(path: Path) -> bool:
     return path.name.lower().endswith(CSV_SUFFIXES)
 
 
-def _read_csv(file: BinaryIO, path: Path, aliases: Mapping[str, Sequence[str]]) -> tuple[pa.Table, dict[str, str]]:
+def _read_csv(
+    file: BufferedReader, path: Path, aliases: Mapping[str, Sequence[str]]
+) -> tuple[pa.Table, dict[str, str]]:
     """Every cell as text; blank lines are kept so that row numbers are the file's."""
     form: Any = {"encoding": "utf-8-sig", "compression": "gzip" if path.suffix.lower() == ".gz" else None}
     header = pd.read_csv(file, nrows=0, index_col=False, **form)
@@ -168,7 +171,9 @@ def _read_csv(file: BinaryIO, path: Path, aliases: Mapping[str, Sequence[str]]) 
     return pa.Table.from_pandas(frame, preserve_index=False), names
 
 
-def _read_parquet(file: BinaryIO, path: Path, aliases: Mapping[str, Sequence[str]]) -> tuple[pa.Table, dict[str, str]]:
+def _read_parquet(
+    file: BufferedReader, path: Path, aliases: Mapping[str, Sequence[str]]
+) -> tuple[pa.Table, dict[str, str]]:
     with pq.ParquetFile(file) as table:
         names = map_columns(path, table.schema_arrow.names, aliases)
         return table.read(columns=list(names.values())), names
