@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from mlops_tasks.errors import hint
+from mlops_tasks.errors import excerpt, hint
 from mlops_tasks.process import STAGE_SPAN, end_group, run_stage
 
 
@@ -93,5 +93,5 @@ def check_conf(conf: Mapping[str, Any], params: Collection[str]) -> None:
     """
     unknown = sorted(set(conf) - set(params))
     if unknown:
-        told = "; ".join(f"{name}: {hint(name, params)}" for name in unknown)
+        told = "; ".join(f"{excerpt(name)}: {hint(name, params)}" for name in unknown)
         raise AirflowFailException(f"the run's configuration has unknown keys: {told}; trigger it with the form's keys")

@@ -35,7 +35,7 @@ CASES: dict[str, tuple[Spoil, type[MlopsError], list[str]]] = {
     "missing column": (
         lambda bars: bars.drop(columns="Close"),
         SourceError,
-        ["column 'close' is missing", "rule required_columns", "the table has: Date, Symbol", "rename the column"],
+        ["column 'close' is missing", "rule required_columns", "accepted names: ", "rename the column"],
     ),
     "text in a price column": (
         with_cell(7, "Close", "abc"),

@@ -108,7 +108,7 @@ def test_a_named_column_is_taken_in_place_of_its_aliases(tmp_path: Path) -> None
     """What the settings name is read, not the alias beside it; where it is missing, no alias stands in for it."""
     path = save(make_bars().assign(settled=7.0), tmp_path / "bars.csv")
     assert (named(tmp_path, path, columns={"close": " Settled"}).read().frame[CLOSE] == 7).all()
-    with pytest.raises(SourceError, match=r"column 'close' is missing \(accepted names: last;"):
+    with pytest.raises(SourceError, match=r"column 'close' is missing \(accepted names: last\);"):
         named(tmp_path, path, columns={"close": "last"}).read()
     with pytest.raises(ConfigError, match=r"data\.sources\.desk\.columns: 'clsoe' is no standard name; use .*close"):
         named(tmp_path, path, columns={"clsoe": "last"})

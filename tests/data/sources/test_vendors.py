@@ -528,6 +528,8 @@ def test_a_vendor_is_read_by_its_name_in_the_settings(vendor: Vendor, tmp_path: 
     list_share(vendor, "akshare", "SH600000", flat())
     (tmp_path / "csi300.txt").write_text("SH600000\t2010-01-01\t2025-01-01\n")
     settings = make(tmp_path, "akshare", ()).settings
+    data = settings.data.model_copy(update={"universe": str(tmp_path / "csi300.txt")})
+    settings = settings.model_copy(update={"data": data})
     found = read_source(settings, "shop", str(tmp_path / "csi300.txt"))
     assert len(found.frame) == 3 and found.universe is not None and found.source == "shop"
 
