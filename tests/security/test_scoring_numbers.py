@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mlops_tasks.serving.plain import read_plain
+from mlops_tasks.serving.reading import FeaturesGiven, RequestLimits, read_request
 from tests.registry.conftest import migrated_mlflow, vintage_template
 from tests.security.served import Served, serve
 
@@ -64,6 +66,41 @@ def test_a_value_that_is_no_finite_number_is_refused_with_its_row_and_field(
             assert len(value) == 5000 or place in str(answer.json()["detail"]), answer.text
             assert len(answer.content) < 10_000
     assert served.metric("alphaops_scored_rows_total") == before
+
+
+PLAIN = [
+    '{"table": {"instruments": ["A", "B:C"], "feature_names": ["t", "f:"], "values": [[1, null], [-2.5e3, 4]]}}',
+    '{"rows": [{"instrument": "A", "features": {"t": 1, "K": null}}, {"instrument": "B", "features": {"t": 2, "K": 3}}]}',
+]
+NOT_PLAIN = [
+    *[PLAIN[0].replace("-2.5e3", value) for value in NO_NUMBERS if value != "9" * 50 and len(value) < 5000],
+    *[PLAIN[1].replace("null", value) for value in NO_NUMBERS if value != "9" * 50 and len(value) < 5000],
+    PLAIN[1].replace('"K": 3', '"K": 3, "K": 4'),
+    PLAIN[1].replace('"K": 3', '"K": 3, "t": 4'),
+    PLAIN[1].replace('"instrument": "B"', '"instrument": "B", "instrument": "B"'),
+    PLAIN[1].replace('"instrument": "B"', '"instrument": "B", "more": 1'),
+    PLAIN[0].replace('"instruments"', '"values": [[1, 2], [3, 4]], "instruments"'),
+    PLAIN[0].replace('["A", "B:C"]', '{"A": 1, "B": 2}'),
+    PLAIN[0].replace('["A", "B:C"]', '"AB"'),
+    PLAIN[0].replace("[1, null]", "[null, null]"),
+    PLAIN[0].replace("[1, null]", "[1]"),
+    PLAIN[0].replace("[1, null]", '{"a": 1, "b": 2}'),
+    PLAIN[0][:-1] + ', "date": null}',
+    PLAIN[0].replace('"A"', '""'),
+    PLAIN[0].replace("B:C", "B\\u003aC"),
+]
+
+
+def test_what_is_read_quickly_is_what_a_close_look_reads(names: list[str]) -> None:
+    """The quick reader takes the plainest bodies only, and reads the same; all else goes to the close look."""
+    limits = RequestLimits(100, 100)
+    for body in PLAIN:
+        quick, close = read_plain(body.encode(), limits), read_request(body.encode(), limits)
+        assert quick is not None and isinstance(close, FeaturesGiven)
+        assert (list(quick.instruments), list(quick.names)) == (close.instruments, close.names)
+        assert quick.values.tobytes() == close.values.tobytes()
+    for body in NOT_PLAIN:
+        assert read_plain(body.encode(), limits) is None, body
 
 
 def test_a_missing_value_is_scored_and_a_row_of_nothing_else_is_not(raw: httpx.Client, names: list[str]) -> None:
