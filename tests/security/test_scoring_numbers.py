@@ -70,7 +70,8 @@ def test_a_value_that_is_no_finite_number_is_refused_with_its_row_and_field(
 
 PLAIN = [
     '{"table": {"instruments": ["A", "B:C"], "feature_names": ["t", "f:"], "values": [[1, null], [-2.5e3, 4]]}}',
-    '{"rows": [{"instrument": "A", "features": {"t": 1, "K": null}}, {"instrument": "B", "features": {"t": 2, "K": 3}}]}',
+    '{"rows": [{"instrument": "A", "features": {"t": 1, "K": null}}, '
+    '{"instrument": "B", "features": {"t": 2, "K": 3}}]}',
 ]
 NOT_PLAIN = [
     *[PLAIN[0].replace("-2.5e3", value) for value in NO_NUMBERS if value != "9" * 50 and len(value) < 5000],
