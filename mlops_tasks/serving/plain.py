@@ -73,6 +73,7 @@ class _Contents:
 
 
 def _contents(body: Any) -> _Contents | None:
+    words: tuple[tuple[int, Sequence[str]], ...]
     if body.keys() == {"table"} and body["table"].keys() == _TABLE:
         table = body["table"]
         instruments, names = table["instruments"], table["feature_names"]

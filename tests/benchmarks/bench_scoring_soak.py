@@ -3,7 +3,7 @@
 The service runs as `make up` starts it, on 500 instruments x 400 days of Alpha158. The hostile client sends large and
 nested bodies, dates that are not in memory, headers and bodies that do not end, hundreds of connections, and what is no
 number. `ours`: p99 of the honest client's requests meanwhile, `peer`: of the same requests in quiet; `peak_mb`: memory
-of the service with its reader. SECONDS of the environment says how long it takes (60).
+of the service with its reader. SOAK_S of the environment says how long it takes (60).
 """
 
 import os
@@ -26,7 +26,7 @@ PERIODS = 400
 
 def run() -> dict[str, Any]:
     """Quiet, then the attack."""
-    seconds = float(os.environ.get("SECONDS", "60"))
+    seconds = float(os.environ.get("SOAK_S", "60"))
     with tempfile.TemporaryDirectory() as name:
         settings = Settings(home=Path(name), stack=StackSettings(scoring_port=free_ports(1)[0]))
         days = make_operation(settings)
