@@ -117,7 +117,11 @@ def test_a_service_that_cannot_load_the_model_is_rolled_back(
     for path in stored.rglob("processors.json"):
         path.write_text("{}")
     # A service on another machine has no copy of its own yet, and fetches the damaged one.
-    elsewhere = Settings(home=operation.settings.home / "x", mlflow_tracking_uri=operation.settings.registry_uri)
+    elsewhere = Settings(
+        home=operation.settings.home / "x",
+        mlflow_tracking_uri=operation.settings.registry_uri,
+        state_url=operation.settings.state_database,
+    )
     monkeypatch.setattr(service.scoring.slots, "settings", elsewhere)
     with pytest.raises(
         DeploymentError, match=f"version {second} was rolled back, champion is again {first}: .*DigestMismatch"
