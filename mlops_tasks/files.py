@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,10 @@ def sync(path: Path) -> None:
 
 def _sync_tree(folder: Path) -> None:
     """The same for all that lies below a folder; thousands of files in one step, where the system has one."""
-    paths = [folder, *folder.rglob("*")]
+    paths = list(islice(chain([folder], folder.rglob("*")), _SYNCED_ONE_BY_ONE + 1))
     whole = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if len(paths) > _SYNCED_ONE_BY_ONE else None
     if whole is None:
-        for path in paths:
+        for path in chain([folder], folder.rglob("*")):
             sync(path)
         return
     handle = os.open(folder, os.O_RDONLY)

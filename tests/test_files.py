@@ -104,3 +104,36 @@ def test_what_json_cannot_carry_becomes_none(value):
     """Missing and infinite numbers are null in reports."""
     assert finite_or_none(value) is None
     assert finite_or_none(np.float64(1.5)) == 1.5
+
+
+@pytest.mark.parametrize("count", [3, 200])
+def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, count):
+    """Each file and folder is brought to the disk, one by one or all at once, then renamed, then the name is; in a
+    process of its own whose system calls are recorded."""
+    code = (
+        "import ctypes, os, sys\n"
+        "from pathlib import Path\n"
+        "from mlops_tasks import files\n"
+        "done = []\n"
+        "fsync, library = os.fsync, ctypes.CDLL(None)\n"
+        "def noted(handle):\n"
+        "    done.append('sync ' + Path(f'/proc/self/fd/{handle}').readlink().name.split('.')[-1]), fsync(handle)\n"
+        "os.fsync = noted\n"
+        "class Library:\n"
+        "    def __init__(self, *_, **__): pass\n"
+        "    def __getattribute__(self, name):\n"
+        "        return lambda handle: (done.append('all'), library.syncfs(handle))[1]\n"
+        "ctypes.CDLL = Library\n"
+        "def watch(event, given):\n"
+        "    if event == 'os.rename': done.append('rename ' + Path(given[1]).name)\n"
+        "sys.addaudithook(watch)\n"
+        "with files.new_folder(Path(sys.argv[1], 'target')) as folder:\n"
+        "    (folder / 'sub').mkdir()\n"
+        "    for n in range(int(sys.argv[2])): (folder / 'sub' / f'f{n}').write_text('x')\n"
+        "print(*done, sep='\\n')\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert done[-2:] == ["rename target", f"sync {tmp_path.name}"]
+    brought = {"sync sub", *(f"sync f{n}" for n in range(count))}
+    assert (brought <= set(done[:-2])) if count == 3 else ("all" in done[:-2])

@@ -54,8 +54,13 @@ def ensure_store(settings: Settings, vintage: Vintage) -> Path:
         return target
     if target.is_dir() or not _recycled(settings, target, vintage):
         _write_store(target, vintage)
-    verified_files(settings.home).note(_stamp(target), _fact(target))
+    remember_store(settings, target)
     return target
+
+
+def remember_store(settings: Settings, store: Path) -> None:
+    """Take a store, as it lies there, for what its vintage gives; the next change to any of its files will be seen."""
+    verified_files(settings.home).note(_stamp(store), _fact(store))
 
 
 def prune_stores(settings: Settings) -> None:

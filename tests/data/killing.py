@@ -19,7 +19,8 @@ from pathlib import Path
 
 import dvc.repo  # the fork must not pay for the import
 
-from mlops_tasks.config import load_settings
+from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.data.qlib_store import remember_store
 from tests.data.disk_changes import changes_of
 from tests.data.market import sync, tree
 
@@ -55,6 +56,13 @@ def run_sync(home: Path, source: str, kill_at: int, count_file: Path | None = No
         count_file.write_text(str(seen))
 
 
+def copy_home(home: Path, copy: Path) -> None:
+    """A home whose Qlib stores pass for those that were written there."""
+    shutil.copytree(home, copy)
+    for store in (copy / "data" / "qlib").glob("[!.]*"):
+        remember_store(Settings(home=copy), store)
+
+
 def in_use(home: Path) -> dict[str, bytes]:
     """Every file of the vintage in use and of its Qlib store; nothing before the first publication."""
     current = home / "data" / "current.json"
@@ -76,13 +84,13 @@ def main(root: Path, points: int, *sources: str) -> None:
     for source in sources[:-1]:
         assert in_fork(lambda: run_sync(before, source, kill_at=-1)) == 0  # noqa: B023  the fork runs at once
     before.mkdir(exist_ok=True)
-    shutil.copytree(before, calm)
+    copy_home(before, calm)
     ended = in_fork(lambda: run_sync(calm, last, kill_at=-1, count_file=root / "count"))
     total = int((root / "count").read_text())
     results = {}
     for point in sorted(random.Random(5).sample(range(1, total + 1), min(points, total))):
         home = root / f"killed-{point}"
-        shutil.copytree(before, home)
+        copy_home(before, home)
         killed = in_fork(lambda: run_sync(home, last, kill_at=point))  # noqa: B023
         whole = in_use(home) in (in_use(before), in_use(calm))
         after = in_fork(lambda: run_sync(home, last, kill_at=-1))  # noqa: B023
