@@ -319,7 +319,7 @@ def test_a_run_with_an_unknown_key_is_refused(answered):
     """Airflow takes any key; a misspelled one would leave the default in force. Known ones get as far as the stage."""
     wrong, also_wrong, right = answered["triggered"]
     assert wrong[0] == also_wrong[0] == "AirflowFailException"
-    assert "horzion: did you mean horizon?" in wrong[1]
-    assert "trails: did you mean trials" in also_wrong[1]
+    assert "'horzion': did you mean horizon?" in wrong[1]
+    assert "'trails': did you mean trials" in also_wrong[1]
     assert "seed" not in also_wrong[1].partition("trigger")[0]
     assert right[0] == "StageError"
