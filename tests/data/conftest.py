@@ -9,8 +9,10 @@ from tests.benchmarks.panels import PANELS
 
 
 @pytest.fixture(autouse=True)
-def no_suite_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Great Expectations takes most of a small sync's time: it renders where a test is marked `suite_pages`."""
+def small_syncs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources may lie in the test's folder, for processes that it starts too. Great Expectations takes most of a small
+    sync's time: it renders where a test is marked `suite_pages`."""
+    monkeypatch.setenv("MLOPS_DATA__ALLOWED_FOLDERS", str(tmp_path))
     if request.node.get_closest_marker("suite_pages") is None:
         monkeypatch.setenv("MLOPS_DATA__SUITE_PAGES", "false")
 
@@ -20,7 +22,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty MLOPS_HOME that the stages will find; sources may lie beside it."""
     folder = tmp_path / "home"
     monkeypatch.setenv("MLOPS_HOME", str(folder))
-    monkeypatch.setenv("MLOPS_DATA__ALLOWED_FOLDERS", str(tmp_path))
     return folder
 
 
