@@ -17,7 +17,7 @@ from typing import Any
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import StackError
 from mlops_tasks.files import read_json, write_json, write_text
-from mlops_tasks.stack.credentials import private_folder
+from mlops_tasks.secret_files import private_folder
 from mlops_tasks.stack.environment import STACK_ID, base_environment
 from mlops_tasks.stack.processes import ProcessId, identify, own_processes, sweep
 from mlops_tasks.stack.services import SCHEDULER, Service, services

@@ -7,7 +7,7 @@ All little-endian. The frames' sizes are checked before anything is read into me
 """
 
 import struct
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:  # NumPy starts threads, and a process closes itself off before there are any
     from mlops_tasks.training.windows import FloatArray
@@ -19,14 +19,14 @@ LARGEST_MESSAGE = 2000
 _REQUEST, _ANSWER = struct.Struct("<II"), struct.Struct("<BI")
 
 
-def write_matrix(stream: BinaryIO, matrix: "FloatArray") -> None:
+def write_matrix(stream: IO[bytes], matrix: "FloatArray") -> None:
     """Send rows of float32."""
     stream.write(_REQUEST.pack(*matrix.shape))
     stream.write(matrix.astype("<f4", order="C", copy=False).tobytes())
     stream.flush()
 
 
-def read_matrix(stream: BinaryIO) -> "FloatArray | None":
+def read_matrix(stream: IO[bytes]) -> "FloatArray | None":
     """The next request; None when the other side has closed."""
     import numpy as np
 
@@ -40,7 +40,7 @@ def read_matrix(stream: BinaryIO) -> "FloatArray | None":
     return np.frombuffer(content, dtype="<f4").reshape(rows, columns)
 
 
-def write_answer(stream: BinaryIO, status: int, content: bytes) -> None:
+def write_answer(stream: IO[bytes], status: int, content: bytes) -> None:
     """Send an answer; a message is cut to what is read of it."""
     content = content if status == OK else content[:LARGEST_MESSAGE]
     stream.write(_ANSWER.pack(status, len(content)))
@@ -48,7 +48,7 @@ def write_answer(stream: BinaryIO, status: int, content: bytes) -> None:
     stream.flush()
 
 
-def read_answer(stream: BinaryIO, expected: int) -> tuple[int, bytes]:
+def read_answer(stream: IO[bytes], expected: int) -> tuple[int, bytes]:
     """Status and content of an answer; one that is OK has the expected length.
 
     Raises

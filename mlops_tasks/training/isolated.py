@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from mlops_tasks.training.frames import ERROR, OK, read_matrix, write_answer
 from mlops_tasks.training.sandbox import close_off
@@ -44,7 +44,7 @@ def _load(folder: Path, threads: int) -> Any:
     return find_family(manifest["family"]).load(folder, manifest, threads)
 
 
-def _taken(number: int, mode: str) -> BinaryIO:
+def _taken(number: int, mode: str) -> IO[bytes]:
     """A standard stream for ourselves; what the model's code prints goes nowhere."""
     own = os.fdopen(os.dup(number), mode)
     empty = os.open(os.devnull, os.O_RDWR)

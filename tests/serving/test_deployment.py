@@ -14,6 +14,7 @@ from mlops_tasks.cli import main
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import ConfigError, DeploymentError
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.registry.approvals import approve_model
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, load_version
@@ -217,6 +218,7 @@ def test_each_model_is_scored_on_the_features_of_its_own_set(operation: Operatio
     vintage, feature_version = publish_vintage(settings, DAYS.append(DAYS[-1:] + (DAYS[-1] - DAYS[-2])))
     store.compute(vintage, "mine")
     challenger = register_model(settings, Spec(key="b" * 16, seed=2), vintage, feature_version)
+    approve_model(settings, challenger, "the test deploys it")
     done = score_newest_date_task(data_version=vintage.data_version)
     assert (done["champion_version"], done["challenger_version"]) == (champion, challenger)
     assert client.score()["date"] == done["date"] == "2020-07-01"
