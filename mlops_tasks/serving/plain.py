@@ -30,7 +30,9 @@ def read_plain(body: bytes, limits: RequestLimits) -> FeaturesGiven | None:
         return None
     try:
         found = _contents(orjson.loads(body))
-        return None if found is None or not found.is_all_of(text) else found.given()
+        if found is None or len(found.instruments) > limits.rows or not found.is_all_of(text):
+            return None
+        return found.given()
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         return None
 

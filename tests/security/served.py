@@ -22,7 +22,7 @@ LIMITS = {
     "poll_s": 0.5,
     "max_body_mb": 1.0,
     "max_rows": 50,
-    "max_names": 200,
+    "max_names": 60_000,
     "large_at_once": 2,
     "cold_dates_at_once": 2,
     "dates_kept": 4,
