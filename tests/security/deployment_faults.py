@@ -2,8 +2,8 @@
 
 Each process is a fork of one that has imported everything and used nothing: a scoring service, and a deployment
 against it, one of them with a fault at its n-th edge. Afterwards there is one reconciliation, by the service (its
-start, where it is dead) or by `status`, and then one calm retry. Arguments: the home, and how many faults to try. The
-last line of output is JSON: for each fault what happened, and what is wrong with the outcome, if anything.
+start, where it is dead) or by `status`, and then one calm retry. Arguments: the home, and how many faults to try. Each
+line of output is JSON: for one fault what happened, and what is wrong with the outcome, if anything.
 
 The home holds registered versions: 1 and 2 are good, 3 is one that the service cannot load.
 """
@@ -20,8 +20,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ class Bench:
     def reconcile(self, trial: Trial) -> None:
         """Once, by a process that has no fault (any more)."""
         if trial.by == "status":
-            assert in_fork(lambda: command_line(["status", "--json"])) == 0
+            assert in_fork(_look_at_status) == 0
         elif self.is_service_alive() and trial.process == "deployment":
             self.refresh()
         else:
@@ -283,6 +284,11 @@ def wrongs(trial: Trial, ended: int, before: dict[str, Any], after: dict[str, An
     return found
 
 
+def _look_at_status() -> None:
+    with redirect_stdout(StringIO()):
+        assert command_line(["status", "--json"]) == 0
+
+
 def _vacuum(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(source)) as connection:
         connection.execute("VACUUM INTO ?", (str(target),))
@@ -334,14 +340,13 @@ def main(home: Path, count: int) -> None:
     bench = Bench(load_settings())
     warm_up(bench.settings)
     bench.prepare()
-    results = []
     for trial in trials(bench, count):
         try:
-            results.append(bench.try_out(trial))
+            result = bench.try_out(trial)
         except Exception:
             bench.stop_service()
-            results.append({**asdict(trial.fault), "edge": trial.edge, "wrong": [traceback.format_exc()]})
-    print(json.dumps(results))
+            result = {**asdict(trial.fault), "edge": trial.edge, "wrong": [traceback.format_exc()]}
+        print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def test_without_the_record_no_new_version_is_served(
 ) -> None:
     """While the state database is away the service goes on with what it has, says so, and adopts nothing."""
     (first, second), settings = versions, operation.settings
-    away = settings.model_copy(update={"state_url": "postgresql+psycopg2://x@127.0.0.1:1/x"})
+    away = Settings(home=settings.home, state_url="postgresql+psycopg2://x@127.0.0.1:1/x")
     service.scoring.slots.settings = away
     set_alias(settings, CHAMPION, second)
     health = client.refresh()

@@ -51,5 +51,4 @@ def try_out(operation: Operation, count: int) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "tests.security.deployment_faults", str(operation.settings.home), str(count)]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
-    results: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return results
+    return [json.loads(line) for line in done.stdout.splitlines()]

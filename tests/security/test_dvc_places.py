@@ -38,6 +38,7 @@ def test_a_sync_touches_nothing_outside_the_home(tmp_path: Path) -> None:
     before = sorted(SITE_SHARED.rglob("*")) if SITE_SHARED.exists() else None
     environment = {
         "MLOPS_HOME": str(home),
+        "MLOPS_DATA__ALLOWED_FOLDERS": str(tmp_path),
         "HOME": str(shared / "user"),
         "TMPDIR": str(shared / "tmp"),
         "DVC_SITE_CACHE_DIR": str(shared / "site"),

@@ -90,6 +90,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str
         "MLFLOW_TRACKING_URI",
         "MLOPS_MLFLOW_TRACKING_URI",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+        "MLFLOW_BASIC_AUTH_FAIL_CLOSED",
     }
     return {*stack, *persons} - harmless - {"MLFLOW_AUTH_CONFIG_PATH"}
 
@@ -118,9 +119,9 @@ def test_a_stage_of_ones_own_and_its_children_are_given_none(secrets: set[str]) 
     assert not secrets.intersection(found["own"]) and not secrets.intersection(found["child"])
 
 
-def test_models_are_fitted_without_secrets(secrets: set[str]) -> None:
-    """The process that fits a model, of whatever class, has none, though the stage that starts it has."""
-    assert not given_to("mlops_tasks.training.fit:fit_stage") & secrets
+def test_models_are_fitted_with_the_key_that_signs_them_and_no_other_secret(secrets: set[str]) -> None:
+    """The process that fits a model, of whatever class, has no other, though the stage that starts it has."""
+    assert given_to("mlops_tasks.training.fit:fit_stage") & secrets == {"MLOPS_SIGNING_KEY"}
     assert all(STAGES.get(name) is None for name in INNER_STAGES)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import DigestMismatchError, NotApprovedError, RegistryError
+from mlops_tasks.errors import DeploymentError, DigestMismatchError, NotApprovedError, RegistryError
 from mlops_tasks.registry.approvals import approve_model, load_approved, load_champion
 from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect
 from mlops_tasks.registry.models import claim_of, load_version, set_alias, set_tags
@@ -118,7 +118,7 @@ def test_a_signed_version_serves_when_a_named_person_approves_it(
     assert client.refresh()["model_version"] == champion
     set_alias(settings, CHAMPION, champion)
 
-    with pytest.raises(NotApprovedError):
+    with pytest.raises(DeploymentError, match="may not serve"):
         roll_back(settings, version)
     with pytest.raises(RegistryError, match="the reason is empty"):
         approve_model(settings, version, "  ")
