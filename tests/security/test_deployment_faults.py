@@ -47,6 +47,8 @@ def try_out(operation: Operation, count: int) -> list[dict[str, Any]]:
         "MLOPS_SERVING__POLL_S": "3600",
         "MLOPS_SERVING__DEPLOY_TIMEOUT_S": "0.2",
         "MLOPS_SCORING_TOKEN": "token-of-the-tests",
+        # The service's own home has no key.
+        "MLOPS_VERIFYING_KEYS": (operation.settings.secrets_dir / "verifying_keys").read_text().strip(),
     }
     command = [sys.executable, "-m", "tests.security.deployment_faults", str(operation.settings.home), str(count)]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
