@@ -21,7 +21,9 @@ __all__ = ["migrated_mlflow", "operation", "settings", "vintage_template"]
 TWIN, ALL = 16, 400
 
 
-@pytest.mark.parametrize("count", [TWIN, pytest.param(ALL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("count", [TWIN, ALL])
 def test_after_any_fault_the_alias_names_a_proven_version_within_one_look(operation: Operation, count: int) -> None:
     """Killed, interrupted, or with an error, a full disk, MLflow, database or service away, at any edge of any process.
 
@@ -51,6 +53,8 @@ def try_out(operation: Operation, count: int) -> list[dict[str, Any]]:
         "MLOPS_VERIFYING_KEYS": (operation.settings.secrets_dir / "verifying_keys").read_text().strip(),
     }
     command = [sys.executable, "-m", "tests.security.deployment_faults", str(operation.settings.home), str(count)]
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=3000
+    )
     assert done.returncode == 0, done.stderr[-5000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
