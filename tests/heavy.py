@@ -93,7 +93,7 @@ def is_heavy(path: str) -> bool:
     return path in FILES or path.partition("/")[0] in FOLDERS
 
 
-_REFUSED = ("subprocess.Popen", "os.posix_spawn", "socket.connect", "socket.bind")
+_REFUSED = ("subprocess.Popen", "os.posix_spawn", "socket.connect")
 
 
 def refuse_processes_and_servers() -> None:
