@@ -2,12 +2,14 @@
 
 Each process is a fork of one that has imported everything and used nothing: a scoring service, and a deployment
 against it, one of them with a fault at its n-th edge. Afterwards there is one reconciliation, by the service (its
-start, where it is dead) or by `status`, and then one calm retry. Arguments: the home, and how many faults to try. Each
-line of output is JSON: for one fault what happened, and what is wrong with the outcome, if anything.
+start, where it is dead) or by `status`, and then one calm retry. Arguments: the home, how many faults to try, and the
+names of the scenarios (none: all). Each line of output is JSON: for one fault what happened, and what is wrong with the
+outcome, if anything.
 
 The home holds registered versions: 1 and 2 are good, 3 is one that the service cannot load.
 """
 
+import ctypes
 import json
 import logging
 import os
@@ -37,11 +39,13 @@ from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.deployment import deploy_blue_green, roll_back
 from mlops_tasks.serving.reconciliation import reconcile
 from mlops_tasks.serving.service import ScoringService
+from mlops_tasks.training.model_zoo.family import find_family
 from tests.data.killing import in_fork
 from tests.security.faults import KINDS, Edges, Fault
 
 TABLE = "SELECT name FROM sqlite_master WHERE name = 'deployment'"
 ENDS = ("serving", "rolled_back")
+PR_SET_PDEATHSIG = 1  # linux/prctl.h: the service does not outlive the process that tries the faults
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,7 @@ class Bench:
         self.looked.unlink(missing_ok=True)
         self.service = os.fork()
         if self.service == 0:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             os.environ["MLOPS_STATE_URL"] = self.settings.state_database
             os.environ["MLOPS_MLFLOW_TRACKING_URI"] = self.settings.registry_uri
             os.environ["MLOPS_HOME"] = str(self.elsewhere)
@@ -294,10 +299,10 @@ def _vacuum(source: Path, target: Path) -> None:
         connection.execute("VACUUM INTO ?", (str(target),))
 
 
-def trials(bench: Bench, count: int) -> list[Trial]:
+def trials(bench: Bench, count: int, names: list[str]) -> list[Trial]:
     """So many of all faults at all edges, drawn by a fixed seed; every scenario, process and kind has its share."""
     generator, all_of = random.Random(15), []
-    for scenario in SCENARIOS:
+    for scenario in [each for each in SCENARIOS if each.name in names or not names]:
         for process in ("deployment", "service"):
             edges = bench.edges(scenario, process)
             for kind in KINDS:
@@ -330,9 +335,11 @@ def warm_up(settings: Settings) -> None:
     get_tags(warm, 1)
     config = uvicorn.Config(create_app(warm))
     config.load()
+    find_family("lightgbm")
+    ScoringClient(warm).close()
 
 
-def main(home: Path, count: int) -> None:
+def main(home: Path, count: int, names: list[str]) -> None:
     """Try so many faults."""
     os.environ["MLOPS_HOME"] = str(home)
     client_module.FIRST_PAUSE_S = 0.02
@@ -340,7 +347,7 @@ def main(home: Path, count: int) -> None:
     bench = Bench(load_settings())
     warm_up(bench.settings)
     bench.prepare()
-    for trial in trials(bench, count):
+    for trial in trials(bench, count, names):
         try:
             result = bench.try_out(trial)
         except Exception:
@@ -350,4 +357,4 @@ def main(home: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
