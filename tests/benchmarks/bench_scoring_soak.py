@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from mlops_tasks.config import Settings, StackSettings
+from mlops_tasks.registry.approvals import approve_model
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.models import set_alias
 from tests.benchmarks.soak import ask_newest_day, peak_memory, running_service, under_attack
@@ -59,5 +60,7 @@ def make_operation(settings: Settings) -> list[str]:
     days = pd.bdate_range(DAYS[0], periods=PERIODS)
     (settings.home / "mlflow").mkdir()
     vintage, feature_version = publish_vintage(settings, days, INSTRUMENTS)
-    set_alias(settings, CHAMPION, register_model(settings, Spec(), vintage, feature_version))
+    version = register_model(settings, Spec(), vintage, feature_version)
+    approve_model(settings, version, reason="the model of the soak")
+    set_alias(settings, CHAMPION, version)
     return [str(day.date()) for day in days[60:-1]]
