@@ -22,7 +22,7 @@ TAIL_INDEX = 2.0
 LEAST_WIDTHS = dict(zip(STATISTICS, (0.01, 0.02, 0.02, 0.01, 0.02), strict=True))
 """A band is at least this wide: what never moved in training is no news at its first hair. Of `level` in units of the
 column's scale."""
-REACH = 0.95
+REACH = 0.99
 """Share of the reference windows within a band: a column that jumps at times in training may do so later."""
 
 

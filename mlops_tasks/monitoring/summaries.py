@@ -18,9 +18,8 @@ Floats = NDArray[np.float64]
 STATISTICS = ("missing", "level", "spread", "tails", "extremes")
 EXTREME = 10.0
 """Interquartile ranges from the median; a normal distribution has 1 value in 10^40 beyond them."""
-SCALE_SHARE = 0.1
-"""A day's spread counts as at least this share of the column's usual one: a day on which most values tie divides by
-no zero."""
+LEAST_SPREAD = 0.1
+"""A day's interquartile range is at least this share of the column's usual one: on some days most values tie."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,9 @@ class DailySummaries:
         - missing: share of rows without a finite value;
         - level: median;
         - spread: natural logarithm of the interquartile range;
-        - tails: mean of ln(1 + |value - median| / interquartile range);
-        - extremes: share of finite values more than `EXTREME` interquartile ranges from the median.
+        - tails: mean of ln(1 + |value - median| / range), the range being the day's interquartile range or the usual one,
+          whichever is wider;
+        - extremes: share of finite values more than `EXTREME` such ranges from the median.
 
         NaN, but for `missing`, on a day without a finite value.
     scales
@@ -98,12 +98,12 @@ def _cross_sections(grid: Floats, count: NDArray[np.int64], scale: float | None)
     distance = np.abs(grid - median[:, None])
     if scale is None:
         scale = _scale(width, distance, median)
-    width = np.maximum(width, SCALE_SHARE * scale)
-    distance /= width[:, None]
+    spread = np.log(np.maximum(width, LEAST_SPREAD * scale))
+    distance /= np.maximum(width, scale)[:, None]
     known = np.where(finite, finite, np.nan)
     extremes = (distance > EXTREME).sum(axis=1) / known
     tails = np.nansum(np.log1p(distance, out=distance), axis=1) / known
-    return np.column_stack([1 - finite / count, median, np.log(width), tails, extremes]), scale
+    return np.column_stack([1 - finite / count, median, spread, tails, extremes]), scale
 
 
 def _order_statistic(grid: Floats, finite: NDArray[np.int64], share: float) -> Floats:

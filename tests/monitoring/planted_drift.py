@@ -78,26 +78,28 @@ def column_errors(watch: Watch, place: int, days: int, rng: np.random.Generator)
     return watch.bands.exceedance(changed)["exceedance"]
 
 
-def bar_errors(
-    watch: Watch, bars: pd.DataFrame, place: int, fields: tuple[str, ...], home: Path, rng: np.random.Generator
+def wrong_bars(
+    watch: Watch, place: int, bars: pd.DataFrame, fields: tuple[str, ...], rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Raw bars of a fifth of the instruments in a unit error on the newest day: exceedance of all columns."""
-    rows, day = watch.rows(place), watch.later.days[place]
-    names = pd.Index(rows.loc[day].index.astype(str))
+    """The last bars of a fifth of the instruments of a day, in a unit error on that day."""
+    day, since = watch.later.days[place], watch.later.days[max(0, place - HISTORY)]
+    names = pd.Index(watch.frame.loc[day].index.astype(str))
     chosen = names[np.sort(rng.permutation(len(names))[: round(SHARE * len(names))])]
-    since = watch.later.days[max(0, place - HISTORY)]
-    known = bars[bars[INSTRUMENT].isin(chosen) & (bars[DATETIME] >= since) & (bars[DATETIME] <= day)].copy()
-    known.loc[known[DATETIME] == day, list(fields)] *= UNIT_ERROR
-    wrong = features_of_bars(known, home).loc[[day], list(watch.bands.columns)]
-    wrong.index = pd.MultiIndex.from_arrays(
-        [wrong.index.get_level_values(0), wrong.index.get_level_values(1).astype(str)], names=rows.index.names
-    )
-    changed = rows.copy()
-    changed.index = pd.MultiIndex.from_arrays(
-        [rows.index.get_level_values(0), rows.index.get_level_values(1).astype(str)], names=rows.index.names
-    )
-    shared = changed.index.intersection(wrong.index)
-    changed.loc[shared] = wrong.loc[shared].to_numpy()
+    found = bars[bars[INSTRUMENT].isin(chosen) & bars[DATETIME].between(since, day)].copy()
+    found[list(fields)] = found[list(fields)].astype(np.float64)
+    found.loc[found[DATETIME] == day, list(fields)] *= UNIT_ERROR
+    return found
+
+
+def bar_errors(watch: Watch, place: int, wrong: pd.DataFrame, home: Path) -> pd.DataFrame:
+    """What the day's verdict is made of when its features come from wrong bars."""
+    changed, day = watch.rows(place).copy(), watch.later.days[place]
+    features = features_of_bars(wrong, home).loc[day, list(watch.bands.columns)]
+    names = changed.loc[day].index
+    rows = np.flatnonzero(changed.index.get_level_values(DATETIME) == day)
+    hit = names.astype(str).isin(features.index.astype(str))
+    features.index = features.index.astype(str)
+    changed.iloc[rows[hit]] = features.loc[names[hit].astype(str)].to_numpy()
     return watch.bands.exceedance(daily_summaries(changed, watch.bands.scales))
 
 
