@@ -34,8 +34,8 @@ class DailySummaries:
         - missing: share of rows without a finite value;
         - level: median;
         - spread: natural logarithm of the interquartile range;
-        - tails: mean of ln(1 + |value - median| / range), the range being the day's interquartile range or the usual one,
-          whichever is wider;
+        - tails: mean of ln(1 + |value - median| / range), the range being the day's interquartile range or the usual
+          one, whichever is wider;
         - extremes: share of finite values more than `EXTREME` such ranges from the median.
 
         NaN, but for `missing`, on a day without a finite value.

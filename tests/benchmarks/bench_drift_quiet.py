@@ -1,11 +1,12 @@
 """The day's drift verdict against alerts by PSI: quiet days of a year, and planted unit errors found.
 
-Alpha158 of the synthetic market and, where they are there, of every fifth of the S&P 500 members (2013 to 2018) and every
-eighth name of the CSI 300 (members at the time, 2010 to 2020). Bands of the first 60% of the days, as the default train segment. `alerts` is the share of all days
-of the year behind the train segment on which the verdict is drift, `alerts_later` of all days behind that year; nothing
-is planted on them. `peer_alerts` is the share by any PSI of 0.25 and more, `peer_columns` how many columns that is on
-average. Errors of 100: `found_window` and `found_day` each column alone, in 20% of the rows of the 20 days and of the
-newest day; `found_volume`, `found_prices`: bars of 20% of the instruments on the newest day, through the features.
+Alpha158 of the synthetic market and, where they are there, of every fifth of the S&P 500 members (2013 to 2018) and
+every eighth name of the CSI 300 (members at the time, 2010 to 2020). Bands of the first 60% of the days, as the
+default train segment. `alerts` is the share of all days of the year behind the train segment on which the verdict is
+drift, `alerts_later` of all days behind that year; nothing is planted on them. `peer_alerts` is the share by any PSI
+of 0.25 and more, `peer_columns` how many columns that is on average. Errors of 100: `found_window` and `found_day`
+each column alone, in 20% of the rows of the 20 days and of the newest day; `found_volume`, `found_prices`: bars of
+20% of the instruments on the newest day, through the features.
 """
 
 import tempfile
