@@ -384,11 +384,12 @@ class GateSettings(Section):
 
 
 class DriftSettings(Section):
-    """Thresholds of the drift report."""
+    """What the drift report compares, and how often it may be wrong."""
 
     current_days: int = Field(20, ge=1)
-    psi_warn: float = Field(0.1, gt=0)
-    psi_alert: float = Field(0.25, gt=0)
+    """Trading days of a window."""
+    error_rate: float = Field(0.04, gt=0, lt=1)
+    """Share of quiet days on which it may alert."""
 
 
 class ServingSettings(Section):

@@ -151,7 +151,7 @@ _LINES: Sequence[tuple[str, str, str]] = (
     ("champion", "champion", "{said}"),
     ("deployment", "deployment", "version {model_version} by {strategy}: {state}"),
     ("scores", "scores", "{instruments} instruments for {date} by version {model_version}"),
-    ("drift", "drift", "largest PSI {psi_max:.3f}; {n_alert} columns alert, {n_warn} warn"),
+    ("drift", "drift", "{n_alert} columns beyond the limit, {n_warn} near it"),
     ("comparison", "comparison", "champion {champion_version} and challenger {challenger_version} up to {last_date}"),
 )
 

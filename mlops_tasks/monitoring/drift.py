@@ -142,6 +142,19 @@ def population_stability_index(reference: Floats, current: Floats) -> float:
     return float(np.sum((b - a) * np.log(b / a)))
 
 
+def shares_outside(profile: Profile, current: pd.DataFrame) -> pd.Series:
+    """Share of a column's finite values outside the reference's 0.5% to 99.5% quantiles, by column: some 1% if nothing
+    drifts; NaN where either side has none."""
+    shares = {}
+    for name, column in profile.columns.items():
+        values = _sorted_finite(current[name]).astype(np.float64)
+        low, high = column.histogram_edges[[0, -1]]
+        inside = np.searchsorted(values, high, side="right") - np.searchsorted(values, low, side="left")
+        known = len(values) > 0 and len(column.points) > 0
+        shares[name] = float(1 - inside / len(values)) if known else float("nan")
+    return pd.Series(shares, dtype=np.float64)
+
+
 def histogram_shares(column: ColumnProfile, current: pd.Series) -> Floats:
     """The current values' shares in the reference's histogram bins; the outer bins hold what lies beyond."""
     return _histogram(_sorted_finite(current), column.histogram_edges)

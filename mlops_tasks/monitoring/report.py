@@ -1,18 +1,25 @@
-"""The drift report: the champion's training segment against the newest trading days, features and scores."""
+"""The drift report: the champion's training segment against the newest trading days, features and scores.
+
+One verdict a day over all columns (`bands.py`); PSI and KS are figures beside it.
+"""
 
 import logging
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import SCORE
 from mlops_tasks.config import DriftSettings, Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_file, write_json
-from mlops_tasks.monitoring.drift import Profile, drift, histogram_shares, reference_profile
+from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, read_json, write_json
+from mlops_tasks.monitoring.bands import Bands, reference_bands
+from mlops_tasks.monitoring.drift import Profile, drift, histogram_shares, reference_profile, shares_outside
+from mlops_tasks.monitoring.summaries import DailySummaries, daily_summaries
 from mlops_tasks.plots.drift import ScoreHistogram, drift_info, plot_drift
 from mlops_tasks.plots.figure import write_png
 from mlops_tasks.registry.model_features import features_of
@@ -23,8 +30,11 @@ log = logging.getLogger(__name__)
 
 MAX_REFERENCE_ROWS = 200_000
 REPORT = "report.json"
-PROFILE_LAYOUT = 1
-"""Part of a cached profile's name: a change of what a profile holds makes new ones."""
+REFERENCE_LAYOUT = 2
+"""Part of a cached reference's name: a change of what it holds makes new ones."""
+NEAR = 0.75
+"""Columns from this share of the limit on are counted as near it."""
+NAMED_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -35,13 +45,13 @@ class DriftInput:
     vintage: Vintage
     feature_version: str
     days: pd.DatetimeIndex
-    thresholds: DriftSettings
+    limits: DriftSettings
 
     @property
     def digest(self) -> str:
         """Equal inputs have equal reports."""
-        identity = [self.champion.training_key, self.vintage.data_version, self.feature_version, PROFILE_LAYOUT]
-        return digest_of([*identity, self.thresholds.model_dump()], length=8)
+        identity = [self.champion.training_key, self.vintage.data_version, self.feature_version, REFERENCE_LAYOUT]
+        return digest_of([*identity, self.limits.model_dump()], length=8)
 
     @property
     def last_date(self) -> pd.Timestamp:
@@ -56,17 +66,32 @@ def drift_input(settings: Settings, champion: LoadedModel, data_version: str) ->
     return DriftInput(champion, vintage, features_of(settings, champion, vintage), days, settings.drift)
 
 
-def champion_profile(settings: Settings, champion: LoadedModel) -> Profile:
-    """Profile of the features and scores of a model's train segment, computed once a training.
+@dataclass(frozen=True)
+class Reference:
+    """What is kept of a model's train segment, features and scores: of all rows, and day by day."""
+
+    profile: Profile
+    days: DailySummaries
+
+    def bands(self, limits: DriftSettings) -> Bands:
+        """For windows of the newest day and of all current days."""
+        return reference_bands(self.days, (1, limits.current_days), limits.error_rate)
+
+
+def champion_reference(settings: Settings, champion: LoadedModel) -> Reference:
+    """The reference of a model, computed once a training.
 
     Of more than 200,000 rows, that many at equal distances are taken (the rows are sorted by day and instrument).
     """
-    path = settings.reports_dir / "drift" / "profiles" / f"{champion.training_key}-{PROFILE_LAYOUT}.npz"
+    path = settings.reports_dir / "drift" / "references" / f"{champion.training_key}-{REFERENCE_LAYOUT}"
+    profile, days = path / "profile.npz", path / "days.npz"
     with folder_lock(path.parent):
-        if not path.is_file():
-            with new_file(path) as beside:
-                reference_profile(_reference_rows(settings, champion)).save(beside)
-    return Profile.load(path)
+        if not path.is_dir():
+            rows = _reference_rows(settings, champion)
+            with new_folder(path) as folder:
+                reference_profile(rows).save(folder / profile.name)
+                daily_summaries(rows).save(folder / days.name)
+    return Reference(Profile.load(profile), DailySummaries.load(days))
 
 
 def _reference_rows(settings: Settings, champion: LoadedModel) -> pd.DataFrame:
@@ -86,24 +111,40 @@ def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> d
         The features of the champion's training, or the current ones, are not in the store.
     """
     champion = given.champion
-    profile = champion_profile(settings, champion)
+    reference = champion_reference(settings, champion)
     span = (str(given.days[0].date()), str(given.last_date.date()))
     current = _with_scores(champion, _rows(settings, champion, given.feature_version, span, given.vintage))
-    table = drift(profile, current)
-    report = _summary(given, table, len(current))
+    bands = reference.bands(given.limits)
+    table = _table(reference, bands, current, importance_shares(settings, champion))
+    report = _summary(given, bands, table, len(current))
     table.reset_index().to_parquet(folder / "drift.parquet", index=False)
-    scores = profile.columns[SCORE]
+    scores = reference.profile.columns[SCORE]
     histogram = ScoreHistogram(scores.histogram_edges, scores.histogram, histogram_shares(scores, current[SCORE]))
     title = f"Drift on {span[1]}, version {champion.version}"
-    thresholds = (given.thresholds.psi_warn, given.thresholds.psi_alert)
-    write_png(plot_drift(drift_info(table, thresholds, histogram, title)), folder / "drift.png")
+    write_png(plot_drift(drift_info(table, NEAR, histogram, title)), folder / "drift.png")
     write_json(folder / REPORT, report)
     return report
 
 
-def _summary(given: DriftInput, table: pd.DataFrame, rows: int) -> dict[str, Any]:
-    psi, limits = table["psi"], given.thresholds
-    worst = psi.dropna().head(10)
+def importance_shares(settings: Settings, champion: LoadedModel) -> pd.Series:
+    """Each feature's share of the importance that the training recorded (of trees: total gain); empty without any."""
+    path = settings.training_dir / champion.training_key / "importance.json"
+    importance = pd.Series(read_json(path) if path.is_file() else {}, dtype=np.float64).clip(lower=0.0)
+    return importance / importance.sum() if importance.sum() > 0 else importance.iloc[:0]
+
+
+def _table(reference: Reference, bands: Bands, current: pd.DataFrame, importance: pd.Series) -> pd.DataFrame:
+    """By column, the farthest outside first: exceedance, what it may cost, and the distances of `drift`."""
+    summaries = daily_summaries(current[list(bands.columns)], bands.scales)
+    table = bands.exceedance(summaries).join(drift(reference.profile, current))
+    table["rows_outside"] = shares_outside(reference.profile, current)
+    table["importance_share"] = importance.reindex(table.index)
+    return table.sort_values(["exceedance", "psi"], ascending=False, kind="stable")
+
+
+def _summary(given: DriftInput, bands: Bands, table: pd.DataFrame, rows: int) -> dict[str, Any]:
+    beyond = table[table["exceedance"] >= 1]
+    psi = table["psi"].sort_values(ascending=False, kind="stable")
     return {
         "date": str(given.last_date.date()),
         "model_version": given.champion.version,
@@ -113,15 +154,48 @@ def _summary(given: DriftInput, table: pd.DataFrame, rows: int) -> dict[str, Any
         "current_days": len(given.days),
         "current_rows": rows,
         "columns": len(table),
-        "psi_warn": limits.psi_warn,
-        "psi_alert": limits.psi_alert,
-        "n_warn": int(((psi >= limits.psi_warn) & (psi < limits.psi_alert)).sum()),
-        "n_alert": int((psi >= limits.psi_alert).sum()),
+        "verdict": "drift" if len(beyond) else "quiet",
+        "error_rate": bands.error_rate,
+        "reference_windows": bands.windows,
+        "n_alert": len(beyond),
+        "n_warn": int(((table["exceedance"] >= NEAR) & (table["exceedance"] < 1)).sum()),
+        "exceedance_max": float(table["exceedance"].max()),
+        "importance_beyond": finite_or_none(beyond["importance_share"].sum(min_count=1)),
+        "beyond": [_column_beyond(row) for row in beyond.head(NAMED_COLUMNS).reset_index().to_dict("records")],
         "psi_max": finite_or_none(psi.max()),
         "score_psi": finite_or_none(psi[SCORE]),
         "score_ks_statistic": finite_or_none(table.loc[SCORE, "ks_statistic"]),
-        "worst": {str(name): float(value) for name, value in worst.items()},
+        "worst": {str(name): float(value) for name, value in psi.dropna().head(10).items()},
     }
+
+
+def _column_beyond(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    return {
+        "column": row["column"],
+        "statistic": row["statistic"],
+        "days": int(row["days"]),
+        "exceedance": float(row["exceedance"]),
+        "rows_outside": finite_or_none(row["rows_outside"]),
+        "nan_share_current": finite_or_none(row["nan_share_current"]),
+        "importance_share": finite_or_none(row["importance_share"]),
+    }
+
+
+def drift_message(report: Mapping[str, Any]) -> str:
+    """What an alert says: the columns farthest beyond the limit, of which rows, and what it may cost."""
+    named = "; ".join(_in_words(column) for column in report["beyond"][:5])
+    share = report["importance_beyond"]
+    cost = (
+        "their importance to the model is not recorded" if share is None else f"{share:.0%} of the model's importance"
+    )
+    return f"{report['n_alert']} columns drift on {report['date']} ({cost}): {named}; see {report['path']}"
+
+
+def _in_words(column: Mapping[str, Any]) -> str:
+    days = "the newest day" if column["days"] == 1 else f"{column['days']} days"
+    outside = column["rows_outside"]
+    rows = "" if outside is None else f", {outside:.0%} of rows outside training's central 99%"
+    return f"{column['column']}, {column['statistic']} of {days} {column['exceedance']:.1f} times the limit{rows}"
 
 
 def _rows(

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.files import new_folder, read_json
-from mlops_tasks.monitoring.report import REPORT, drift_input, write_drift_report
+from mlops_tasks.monitoring.report import REPORT, drift_input, drift_message, write_drift_report
 from mlops_tasks.registry.models import load_alias
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.history import record_drift_report
@@ -20,8 +20,9 @@ def check_drift_task(*, data_version: str) -> dict[str, Any]:
 
     Returns
     -------
-    The report: date, model_version, psi_max, score_psi, n_warn, n_alert, the ten worst columns, and `path` of its
-    folder relative to the home folder; or `skipped` with a reason while there is no champion.
+    The report: date, model_version, the day's `verdict` (quiet or drift), the columns `beyond` the limit with what they
+    may cost, n_alert and n_warn (columns beyond the limit, and near it), psi_max, score_psi, the ten columns of largest
+    PSI, and `path` of its folder relative to the home folder; or `skipped` with a reason while there is no champion.
 
     Raises
     ------
@@ -52,8 +53,9 @@ def check_drift_task(*, data_version: str) -> dict[str, Any]:
     )
     record_drift_report(settings, row)
     if row.n_alert:
-        worst = ", ".join(f"{name} {value:.2f}" for name, value in list(report["worst"].items())[:5])
-        message = f"{row.n_alert} columns drift on {day}, largest PSI: {worst}; see {report['path']}"
-        raise_daily_alert(settings, kind="drift_found", cause=f"version {champion.version}", message=message)
-    log.info("drift on %s: %s alerts, %s warnings, largest PSI %s", day, row.n_alert, row.n_warn, row.psi_max)
+        cause, message = f"version {champion.version}", drift_message(report)
+        raise_daily_alert(settings, kind="drift_found", cause=cause, message=message)
+    log.info(
+        "drift on %s: %s; %s columns beyond the limit, %s near it", day, report["verdict"], row.n_alert, row.n_warn
+    )
     return report

@@ -1,4 +1,4 @@
-"""What a drift report shows: the columns that drifted most, and the distribution of scores."""
+"""What a drift report shows: the columns farthest outside their bands, and the distribution of scores."""
 
 from dataclasses import dataclass
 
@@ -25,38 +25,35 @@ class ScoreHistogram:
 
 @dataclass(frozen=True)
 class DriftInfo:
-    """The columns with the largest PSI, the largest first, the thresholds, and the scores."""
+    """The columns farthest outside, the farthest first, as shares of the limit; what counts as near it; the scores."""
 
-    psi: pd.Series
-    warn: float
-    alert: float
+    exceedance: pd.Series
+    near: float
     n_columns: int
     scores: ScoreHistogram
     title: str
 
 
-def drift_info(
-    table: pd.DataFrame, thresholds: tuple[float, float], scores: ScoreHistogram, title: str, top: int = 20
-) -> DriftInfo:
-    """From a drift table (index: column, with `psi`), (warn, alert) thresholds and the score histogram."""
-    psi = table["psi"].dropna().sort_values(ascending=False, kind="stable")
-    return DriftInfo(psi.head(top), *thresholds, n_columns=len(table), scores=scores, title=title)
+def drift_info(table: pd.DataFrame, near: float, scores: ScoreHistogram, title: str, top: int = 20) -> DriftInfo:
+    """From a drift table (index: column, with `exceedance`), what is near the limit, and the score histogram."""
+    exceedance = table["exceedance"].dropna().sort_values(ascending=False, kind="stable")
+    return DriftInfo(exceedance.head(top), near, n_columns=len(table), scores=scores, title=title)
 
 
 @styled
 def plot_drift(info: DriftInfo) -> Figure:
-    """PSI of the top columns above the score distributions."""
-    height = 0.24 * max(len(info.psi), 4)
+    """Exceedance of the top columns above the score distributions."""
+    height = 0.24 * max(len(info.exceedance), 4)
     figure, (upper, lower) = draw(2, (9.0, height + 4.6), (height + 0.6, 3.0))
-    psi = info.psi.iloc[::-1]
-    colors = [RED if value >= info.alert else ORANGE if value >= info.warn else BLUE for value in psi]
-    upper.barh(list(psi.index), psi, color=colors)
-    upper.axvline(info.warn, color=ORANGE, linestyle="--", linewidth=1, label=f"warn {info.warn:g}")
-    upper.axvline(info.alert, color=RED, linestyle="--", linewidth=1, label=f"alert {info.alert:g}")
+    values = info.exceedance.iloc[::-1]
+    colors = [RED if value >= 1 else ORANGE if value >= info.near else BLUE for value in values]
+    upper.barh(list(values.index), values, color=colors)
+    upper.axvline(1.0, color=RED, linestyle="--", linewidth=1, label="limit of the day")
     upper.grid(visible=False, axis="y")
     upper.legend(loc="lower right")
-    upper.set(title=f"{info.title}: first {len(psi)} of {info.n_columns} columns", xlabel="PSI", ylabel="column")
-    if len(psi) == 0:
+    title = f"{info.title}: first {len(values)} of {info.n_columns} columns"
+    upper.set(title=title, xlabel="distance from the training segment's windows, limit = 1", ylabel="column")
+    if len(values) == 0:
         no_data(upper, "no column could be compared")
     _plot_scores(lower, info.scores)
     return figure

@@ -43,7 +43,8 @@ def test_the_report_is_written_and_recorded_once(operation: Operation, champion:
     assert "score" in table.index and len(table) == result["columns"] == 159
     assert result["date"] == str(DAYS[-1].date()) and result["current_days"] == 20
     assert (folder / "drift.png").read_bytes().startswith(b"\x89PNG")
-    assert result["n_alert"] == (table["psi"] >= 0.25).sum() and result["psi_max"] == table["psi"].max()
+    assert result["n_alert"] == (table["exceedance"] >= 1).sum() and result["psi_max"] == table["psi"].max()
+    assert result["verdict"] == ("drift" if result["n_alert"] else "quiet")
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     assert check(operation) == result
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
@@ -55,9 +56,9 @@ def test_the_report_is_written_and_recorded_once(operation: Operation, champion:
 def test_the_reference_is_cached_by_training(
     operation: Operation, champion: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second report of the same model, with other thresholds, reads no training features again."""
+    """The second report of the same model, with another error rate, reads no training features again."""
     first = check(operation)
-    monkeypatch.setenv("MLOPS_DRIFT__PSI_ALERT", "0.9")
+    monkeypatch.setenv("MLOPS_DRIFT__ERROR_RATE", "0.2")
 
     def fail(settings: Settings, champion: object) -> None:
         raise AssertionError("the reference was read again")
@@ -71,7 +72,7 @@ def test_a_long_reference_is_thinned(operation: Operation, champion: int, monkey
     """Beyond the limit, rows at equal distances are taken, and the same ones each time."""
     monkeypatch.setattr(drift_report, "MAX_REFERENCE_ROWS", 500)
     check(operation)
-    (profile,) = (operation.settings.reports_dir / "drift" / "profiles").glob("*.npz")
+    (profile,) = (operation.settings.reports_dir / "drift" / "references").glob("*/profile.npz")
     loaded = drift_report.Profile.load(profile)
     assert {column.rows for column in loaded.columns.values()} == {500}
 

@@ -17,7 +17,7 @@ EDGES = np.linspace(-1, 1, 51)
 SCORES = drift.ScoreHistogram(EDGES, np.full(50, 0.02), np.full(50, 0.02))
 DAILY = pd.DataFrame({"return": NOISE, "cost": 0.0002, "bench": NOISE * 0.5})
 QUANTILES = pd.DataFrame(RNG.normal(size=(60, 10)), DAYS, pd.RangeIndex(1, 11))
-TABLE = pd.DataFrame({"psi": [0.3, np.nan, 0.15, 0.01]}, index=list("abcd"))
+TABLE = pd.DataFrame({"exceedance": [3.1, np.nan, 0.8, 0.2]}, index=list("abcd"))
 
 CHANGES = pd.DataFrame(
     {
@@ -37,8 +37,8 @@ PLOTS: dict[str, Callable[[], Figure]] = {
     "curves_empty": lambda: evaluation.plot_curves({}),
     "importance": lambda: evaluation.plot_importance(evaluation.importance_info({"a": 1.0, "b": 3.0})),
     "importance_empty": lambda: evaluation.plot_importance(evaluation.importance_info({})),
-    "drift": lambda: drift.plot_drift(drift.drift_info(TABLE, (0.1, 0.25), SCORES, "Drift")),
-    "drift_empty": lambda: drift.plot_drift(drift.drift_info(TABLE[:0], (0.1, 0.25), SCORES, "Drift")),
+    "drift": lambda: drift.plot_drift(drift.drift_info(TABLE, 0.75, SCORES, "Drift")),
+    "drift_empty": lambda: drift.plot_drift(drift.drift_info(TABLE[:0], 0.75, SCORES, "Drift")),
     "vintage_diff": lambda: vintage_diff.plot_vintage_diff(vintage_diff.vintage_diff_info(CHANGES, "a to b")),
     "vintage_diff_empty": lambda: vintage_diff.plot_vintage_diff(vintage_diff.vintage_diff_info(CHANGES[:0], "a to b")),
     "comparison": lambda: comparison.plot_comparison(comparison.comparison_info(NOISE, 0.001, 0.2, "2 against 1")),

@@ -1,0 +1,181 @@
+"""One verdict a day over all columns: is the newest cross-section like those of the training segment?
+
+The reference is the training segment's own windows, as long as the current one and rolling, so that serial dependence
+and common moves are in the band. A window's mean of each daily statistic is measured from the reference windows' median
+in units of their spread; of all columns the farthest counts. How far the farthest may lie is calibrated on
+the reference windows themselves, a block of days at a time with bands that have not seen it. With n windows that do not
+overlap and an error rate a, the limit is the (1 - a)(n + 1) / n quantile, as of a split conformal predictor (Vovk,
+Gammerman and Shafer, Algorithmic Learning in a Random World, 2005): honest about how few windows there are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_tasks.monitoring.summaries import STATISTICS, DailySummaries, Floats
+
+FOLDS = 5
+"""Blocks of days that are left out in turn."""
+TAIL_INDEX = 2.0
+LEAST_WIDTHS = dict(zip(STATISTICS, (0.01, 0.02, 0.02, 0.01, 0.02), strict=True))
+"""A band is at least this wide: what never moved in training is no news at its first hair. Of `level` in units of the
+column's scale."""
+REACH = 0.99
+"""Share of the reference windows within a band: a column that jumps at times in training may do so later."""
+
+
+@dataclass(frozen=True)
+class Bands:
+    """What windows of the training segment look like.
+
+    Attributes
+    ----------
+    columns, scales
+        As in `DailySummaries`; shapes (columns,).
+    spans
+        Lengths of windows in days, ascending; shape (spans,).
+    centres, widths
+        Shape (spans, columns, statistics). NaN of a column that has no value.
+    usual
+        Shape (spans, statistics): the farthest column's distance in a usual window, in widths.
+    limit
+        By how many times the usual distance the farthest column of all may differ.
+    windows
+        Reference windows of the longest span that do not overlap.
+    error_rate
+        Share of windows that may pass the limit on quiet days.
+    """
+
+    columns: tuple[str, ...]
+    scales: Floats
+    spans: NDArray[np.int64]
+    centres: Floats
+    widths: Floats
+    usual: Floats
+    limit: float
+    windows: int
+    error_rate: float
+
+    def exceedance(self, current: DailySummaries) -> pd.DataFrame:
+        """How far the windows that end on the newest day lie outside, by column.
+
+        Parameters
+        ----------
+        current
+            Summaries of the last days, with these columns and scales; fewer days than a span count as they are.
+
+        Returns
+        -------
+        Frame by column: `exceedance`, of which 1 and more is drift, 0 where nothing can be compared; the `statistic`
+        and the window's `days` that it comes from.
+        """
+        ratios = np.stack([self._ratios(current.values, place) for place in range(len(self.spans))], axis=2)
+        flat = np.nan_to_num(ratios, nan=0.0).reshape(len(self.columns), -1)
+        best = flat.argmax(axis=1)
+        frame = {
+            "exceedance": flat.max(axis=1),
+            "statistic": np.array(STATISTICS)[best // len(self.spans)],
+            "days": self.spans[best % len(self.spans)],
+        }
+        return pd.DataFrame(frame, index=pd.Index(self.columns, name="column"))
+
+    def _ratios(self, values: Floats, place: int) -> Floats:
+        window = _mean_over_days(values[-self.spans[place] :])
+        distance = np.abs(window - self.centres[place]) / self.widths[place]
+        return np.asarray(distance / (self.usual[place] * self.limit))
+
+
+def reference_bands(reference: DailySummaries, spans: tuple[int, ...], error_rate: float) -> Bands:
+    """Bands of a training segment's days.
+
+    Leading days count from the first on which every column that ever has a value has one, but half of the days at
+    least: before, windows of features are not full.
+
+    Parameters
+    ----------
+    spans
+        Lengths of windows in days; those longer than the segment's half are cut to it.
+    error_rate
+        Share of quiet days that may alert. Where there are fewer than 1 / error_rate - 1 windows that do not overlap,
+        none of them is that rare: the limit then lies beyond the farthest by a Pareto tail of index `TAIL_INDEX`.
+    """
+    values = reference.values[_first_full_day(reference.values) :]
+    lengths = np.unique(np.clip(spans, 1, max(1, len(values) // 2)))
+    least = np.array([LEAST_WIDTHS[name] for name in STATISTICS]) * np.ones((len(reference.columns), 1))
+    least[:, STATISTICS.index("level")] *= reference.scales
+    farthest = np.full((len(values), len(lengths), len(STATISTICS)), np.nan)
+    centres, widths = [], []
+    for place, length in enumerate(lengths):
+        windows = _rolling_means(values, int(length))
+        centre, width = _band(windows, least)
+        centres.append(centre)
+        widths.append(width)
+        farthest[length - 1 :, place] = _left_out_distances(windows, int(length), least)
+    usual = np.maximum(_quantile(farthest, 0.5), 1.0)
+    ratios = np.max(farthest[lengths[-1] - 1 :] / usual, axis=(1, 2))
+    count = len(values) // int(lengths[-1])
+    rank, beyond = (1 - error_rate) * (count + 1) / count, 1 / (error_rate * (count + 1))
+    return Bands(
+        columns=reference.columns,
+        scales=reference.scales,
+        spans=lengths,
+        centres=np.stack(centres),
+        widths=np.stack(widths),
+        usual=usual,
+        limit=float(np.quantile(ratios, min(rank, 1.0), method="higher")) * max(1.0, beyond) ** (1 / TAIL_INDEX),
+        windows=count,
+        error_rate=error_rate,
+    )
+
+
+def _first_full_day(values: Floats) -> int:
+    has_value = values[:, :, STATISTICS.index("missing")] < 1
+    first = np.where(has_value.any(axis=0), has_value.argmax(axis=0), 0)
+    return min(int(first.max(initial=0)), len(values) // 2)
+
+
+def _rolling_means(values: Floats, length: int) -> Floats:
+    """Means over windows of days, NaN left out; shape (days - length + 1, columns, statistics)."""
+    finite = np.isfinite(values)
+    sums, counts = (_window_sums(part, length) for part in (np.where(finite, values, 0.0), finite.astype(np.float64)))
+    return np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)
+
+
+def _window_sums(values: Floats, length: int) -> Floats:
+    sums = np.cumsum(values, axis=0)
+    result = sums[length - 1 :].copy()
+    result[1:] -= sums[:-length]
+    return result
+
+
+def _mean_over_days(values: Floats) -> Floats:
+    return np.asarray(_rolling_means(values, len(values))[0])
+
+
+def _band(windows: Floats, least: Floats) -> tuple[Floats, Floats]:
+    """Median over windows, and the distance from it that `REACH` of them keep; NaN without a value."""
+    centre = _quantile(windows, 0.5)
+    return centre, np.maximum(_quantile(np.abs(windows - centre), REACH), least)
+
+
+def _left_out_distances(windows: Floats, length: int, least: Floats) -> Floats:
+    """Of each window the farthest column's distance by statistic, from bands of windows without a day in its block."""
+    result = np.zeros((len(windows), windows.shape[2]))
+    ends = np.arange(len(windows))
+    for block in np.array_split(ends, min(FOLDS, len(windows))):
+        others = windows[(ends <= block[0] - length) | (ends >= block[-1] + length)]
+        if len(others) == 0:
+            others = windows
+        centre, width = _band(others, least)
+        result[block] = np.nan_to_num(np.abs(windows[block] - centre) / width, nan=0.0).max(axis=1)
+    return result
+
+
+def _quantile(values: Floats, share: float) -> Floats:
+    """Order statistic over the first axis, NaN left out; NaN without a value."""
+    ordered = np.sort(values, axis=0)
+    count = np.isfinite(ordered).sum(axis=0)
+    place = np.ceil(share * np.maximum(count - 1, 0)).astype(np.int64)
+    return np.asarray(np.take_along_axis(ordered, place[None], axis=0)[0])

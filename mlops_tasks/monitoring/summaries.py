@@ -1,0 +1,128 @@
+"""A day's cross-section in five numbers a column: what the bands of drift are made of.
+
+A move that all instruments share changes the level alone: the others are of values less the day's median, tails and
+extremes in units of the day's spread.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_tasks.columns import DATETIME
+
+Floats = NDArray[np.float64]
+
+STATISTICS = ("missing", "level", "spread", "tails", "extremes")
+EXTREME = 10.0
+"""Interquartile ranges from the median; a normal distribution has 1 value in 10^40 beyond them."""
+LEAST_SPREAD = 0.1
+"""A day's interquartile range is at least this share of the column's usual one: on some days most values tie."""
+
+
+@dataclass(frozen=True)
+class DailySummaries:
+    """Cross-sections by day.
+
+    Attributes
+    ----------
+    values
+        Shape (days, columns, statistics), in the order of `STATISTICS`:
+
+        - missing: share of rows without a finite value;
+        - level: median;
+        - spread: natural logarithm of the interquartile range;
+        - tails: mean of ln(1 + |value - median| / range), the range being the day's interquartile range or the usual
+          one, whichever is wider;
+        - extremes: share of finite values more than `EXTREME` such ranges from the median.
+
+        NaN, but for `missing`, on a day without a finite value.
+    scales
+        Shape (columns,): the usual interquartile range of each column, positive.
+    """
+
+    days: pd.DatetimeIndex
+    columns: tuple[str, ...]
+    values: Floats
+    scales: Floats
+
+    def save(self, path: Path) -> None:
+        """Write as one npz file."""
+        days = self.days.to_numpy("datetime64[ns]")
+        with path.open("wb") as file:
+            np.savez_compressed(file, days=days, columns=np.array(self.columns), values=self.values, scales=self.scales)
+
+    @classmethod
+    def load(cls, path: Path) -> "DailySummaries":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as content:
+            columns = tuple(map(str, content["columns"]))
+            return cls(pd.DatetimeIndex(content["days"]), columns, content["values"], content["scales"])
+
+
+def daily_summaries(frame: pd.DataFrame, scales: Floats | None = None) -> DailySummaries:
+    """Summaries of a frame of shape (rows, columns), numeric, index (datetime, ...) sorted by day; at least one row.
+
+    Parameters
+    ----------
+    scales
+        Those of the reference that these summaries are to be compared with; None: the frame's own, the median over days
+        of the interquartile range. Where that is 0, the mean distance from the days' medians, or, of a column that is
+        constant on every day, a thousandth of its size.
+    """
+    days = pd.DatetimeIndex(frame.index.get_level_values(DATETIME))
+    code, unique = pd.factorize(days)
+    count = np.bincount(code)
+    place = np.arange(len(frame)) - np.repeat(np.cumsum(count) - count, count)
+    grid = np.empty((len(unique), int(count.max())), dtype=np.float64)
+    values = np.empty((len(unique), frame.shape[1], len(STATISTICS)))
+    used = np.empty(frame.shape[1])
+    for number in range(frame.shape[1]):
+        column = frame.iloc[:, number].to_numpy(np.float64, na_value=np.nan)
+        grid.fill(np.nan)
+        grid[code, place] = np.where(np.isfinite(column), column, np.nan)
+        values[:, number], used[number] = _cross_sections(
+            grid, count, None if scales is None else float(scales[number])
+        )
+    return DailySummaries(pd.DatetimeIndex(unique), tuple(map(str, frame.columns)), values, used)
+
+
+def _cross_sections(grid: Floats, count: NDArray[np.int64], scale: float | None) -> tuple[Floats, float]:
+    """Statistics of (days, rows) values padded with NaN, shape (days, statistics), and the scale that was used."""
+    grid.sort(axis=1)
+    finite = np.isfinite(grid).sum(axis=1)
+    low, median, high = (_order_statistic(grid, finite, share) for share in (0.25, 0.5, 0.75))
+    width = high - low
+    distance = np.abs(grid - median[:, None])
+    if scale is None:
+        scale = _scale(width, distance, median)
+    spread = np.log(np.maximum(width, LEAST_SPREAD * scale))
+    distance /= np.maximum(width, scale)[:, None]
+    known = np.where(finite, finite, np.nan)
+    extremes = (distance > EXTREME).sum(axis=1) / known
+    tails = np.nansum(np.log1p(distance, out=distance), axis=1) / known
+    return np.column_stack([1 - finite / count, median, spread, tails, extremes]), scale
+
+
+def _order_statistic(grid: Floats, finite: NDArray[np.int64], share: float) -> Floats:
+    place = np.floor(share * np.maximum(finite - 1, 0)).astype(np.int64)
+    return np.asarray(np.take_along_axis(grid, place[:, None], axis=1)[:, 0])
+
+
+def _scale(width: Floats, distance: Floats, median: Floats) -> float:
+    for candidate in (_median(width), _mean(distance), 1e-3 * _mean(np.abs(median))):
+        if candidate > 0:
+            return candidate
+    return 1e-3
+
+
+def _median(values: Floats) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else 0.0
+
+
+def _mean(values: Floats) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else 0.0
