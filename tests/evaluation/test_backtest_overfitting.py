@@ -26,12 +26,13 @@ def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
     """
     values = np.repeat([1.0, 0.0], [1145, 105])
     values = (values - values.mean()) / values.std(ddof=1) + 2.5 / np.sqrt(250)
-    found = deflated_sharpe_ratio(np.random.default_rng(0).permutation(values), n_trials=1, lag=0)
+    values = np.random.default_rng(0).permutation(values)
+    found = deflated_sharpe_ratio(values, n_trials=1, lag=0)
     assert (found.skewness, found.kurtosis) == (pytest.approx(-3, abs=1e-2), pytest.approx(10, abs=1e-2))
     for trials, expected, probability in ((100, 0.1132, 0.9004), (46, 0.1004, 0.9505)):
-        benchmark = np.sqrt(0.5 / 250) * expected_maximum(trials)  # their variance across trials is 1/2 a year
-        assert benchmark == pytest.approx(expected, abs=5e-5)
-        assert norm.cdf((found.sharpe - benchmark) / found.standard_error) == pytest.approx(probability, abs=5e-4)
+        found = deflated_sharpe_ratio(values, trials, variance=0.5 / 250, lag=0)  # of their trials, 1/2 a year
+        assert found.expected_maximum == pytest.approx(expected, abs=5e-5)
+        assert found.probability == pytest.approx(probability, abs=5e-4)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 30, 1000])
