@@ -1,4 +1,4 @@
-"""Panels without skill, cross-validated by ridge regressions on the product's splits: what intervals over folds are worth.
+"""Panels without skill or with little, and what ridge regressions make of them out of fold, on the product's splits.
 
 A ridge regression over days is a sum of their moments, so a fold costs one small system of equations.
 """
