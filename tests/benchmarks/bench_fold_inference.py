@@ -82,7 +82,7 @@ def stopped_on_noise(count: int, first: int = 0) -> dict[str, float]:
     stopping, passed = {"metric": "rank_ic", "patience": 30}, []
     for seed in range(first, first + count):
         with tempfile.TemporaryDirectory() as folder:
-            market = Market(plant("noise", Shape(days=300, instruments=40), 6000 + seed), Path(folder))
+            market = Market(plant("noise", Shape(days=1000, instruments=20), 6000 + seed), Path(folder))
             seen = market.train(LIBRARY, 0, stopping).rank_ic("valid")
             unseen = market.train(LIBRARY, 0, {**stopping, "valid_share": 0.5}).rank_ic("valid")
         unseen = unseen[market.planted.data.unwatched_since(0.5, HORIZON) :]
