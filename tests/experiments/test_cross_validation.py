@@ -9,8 +9,8 @@ import pytest
 
 from mlops_tasks.cli import main
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.fold_inference import inflated, variance_inflation
+from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.significance import newey_west_mean
 from mlops_tasks.evaluation.splits import CombinatorialPurged, Gap, WalkForward, backtest_paths
 from mlops_tasks.experiments.cross_validation import (
