@@ -19,9 +19,11 @@ independent ones: mean correlation + (1 - mean correlation) x trials, the estima
 gives the true number when trials are independent, 1 when they are the same, and errs upwards, to the side of refusal,
 when they come in clusters.
 
-**How large luck is.** The paper takes the variance of the trials' ratios for it. In a search that is not only luck: a
-learning rate that is too high is truly bad, and would make every other trial look lucky. We take the sampling variance
-of the chosen trial's own ratio; for independent trials without skill both are the same.
+**How large luck is.** The larger of two variances: that of the trials' ratios, as the paper has it, and the sampling
+variance of the chosen trial's own ratio, below which luck cannot be; for independent trials without skill both are the
+same. In a search the first one is not only luck: a learning rate that is too high is truly bad, and would make every
+other trial look lucky. So it is measured on the better half of the trials, about their median; for ratios that are
+distributed symmetrically, as luck is, it is the variance.
 """
 
 from collections.abc import Iterator
@@ -64,6 +66,8 @@ class DeflatedSharpeRatio:
     lag: int
     trials: int
     effective_trials: float
+    trials_deviation: float
+    """Standard deviation of the trials' ratios, their better half's; 0: not given."""
     expected_maximum: float
     """The ratio that the best of `effective_trials` independent trials without skill is expected to reach."""
     probability: float
@@ -128,7 +132,8 @@ def search_evidence(chosen: pd.Series, trials: pd.DataFrame, n_trials: int, hori
     compared = trials.dropna(how="all")
     known = compared.loc[:, compared.notna().mean() >= MIN_COVERAGE].fillna(0.0)
     own = chosen.reindex(chosen.index.intersection(known.index)).fillna(0.0)
-    deflated = deflated_sharpe_ratio(own.to_numpy(np.float64), n_trials, mean_correlation(known))
+    spread = trials_variance(_ratios(known.to_numpy(np.float64)))
+    deflated = deflated_sharpe_ratio(own.to_numpy(np.float64), n_trials, mean_correlation(known), spread)
     partitions = usable_partitions(len(known), purge_days=horizon + 1)
     if known.shape[1] < 2 or partitions < MIN_PARTITIONS:
         return SearchEvidence(deflated, None, None)
@@ -137,7 +142,7 @@ def search_evidence(chosen: pd.Series, trials: pd.DataFrame, n_trials: int, hori
 
 
 def deflated_sharpe_ratio(
-    chosen: Floats, n_trials: int, correlation: float = 0.0, lag: int | None = None
+    chosen: Floats, n_trials: int, correlation: float = 0.0, variance: float = 0.0, lag: int | None = None
 ) -> DeflatedSharpeRatio:
     """Deflate the chosen trial's ratio by the expected maximum of so many trials without skill.
 
@@ -147,29 +152,33 @@ def deflated_sharpe_ratio(
         Shape (n,), daily performance in time order, without NaN.
     n_trials, correlation
         Trials that were run, and the mean correlation between their daily performances.
+    variance
+        Of the trials' ratios, daily; the sampling variance counts where it is larger.
     lag
         Largest lag of the robust variance in days; None: `significance.automatic_lag`. 0 is the paper's formula.
 
     Raises
     ------
     ValueError
-        Fewer than three days, or less than one trial.
+        Fewer than three days, less than one trial, or a negative variance.
     """
     from scipy.stats import kurtosis, skew
     from scipy.stats import t as student
 
     if len(chosen) < MIN_DAYS:
         raise ValueError(f"a deflated Sharpe ratio needs {MIN_DAYS} or more days with values, got {len(chosen)}")
-    effective = effective_trials(n_trials, correlation)
+    if not variance >= 0:
+        raise ValueError(f"the variance of the trials' ratios is 0 or more, got {variance}")
+    effective, deviation = effective_trials(n_trials, correlation), float(np.sqrt(variance))
     n, spread = len(chosen), float(chosen.std(ddof=1))
     if spread <= 1e-12 * float(np.abs(chosen).max()):
         nan = float("nan")
-        return DeflatedSharpeRatio(nan, nan, nan, nan, n, 0, n_trials, effective, nan, nan)
+        return DeflatedSharpeRatio(nan, nan, nan, nan, n, 0, n_trials, effective, deviation, nan, nan)
     sharpe = float(chosen.mean()) / spread
     standard = (chosen - chosen.mean()) / chosen.std()
     # The mean of these is the ratio, and their variance the delta method's variance of its estimate (Mertens, 2002).
     test = newey_west_mean(sharpe + standard - sharpe / 2 * (standard**2 - 1), lag)
-    expected = test.standard_error * expected_maximum(effective)
+    expected = max(test.standard_error, deviation) * expected_maximum(effective)
     return DeflatedSharpeRatio(
         sharpe=sharpe,
         standard_error=test.standard_error,
@@ -179,6 +188,7 @@ def deflated_sharpe_ratio(
         lag=test.lag,
         trials=n_trials,
         effective_trials=effective,
+        trials_deviation=deviation,
         expected_maximum=expected,
         probability=float(student.cdf((sharpe - expected) / test.standard_error, test.degrees_of_freedom)),
     )
@@ -220,6 +230,26 @@ def mean_correlation(trials: pd.DataFrame) -> float:
     standard = (values - values.mean(axis=0)) / values.std(axis=0)
     total = float(np.square(standard.sum(axis=1)).mean())  # the sum over the whole correlation matrix
     return (total - count) / (count * (count - 1))
+
+
+def trials_variance(ratios: Floats) -> float:
+    """Variance of trials' ratios, shape (trials,), that truly bad trials do not raise while they are less than half.
+
+    The mean squared distance of the better half from the median, of an even number the higher one of both in the
+    middle; 0 of fewer than three trials. NaN, a trial without variance, is left out.
+    """
+    known = np.sort(ratios[np.isfinite(ratios)])
+    if len(known) < 3:
+        return 0.0
+    better = known[len(known) // 2 :]
+    return float(np.square(better[1:] - better[0]).mean())
+
+
+def _ratios(performance: Floats) -> Floats:
+    """Mean over standard deviation of each column; NaN without variance."""
+    spread = performance.std(axis=0, ddof=1)
+    ratios: Floats = performance.mean(axis=0) / np.where(spread > 0, spread, np.nan)
+    return ratios
 
 
 def usable_partitions(n_days: int, purge_days: int = 0) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlops_tasks.evaluation.fold_inference import inflated, variance_inflation
 from mlops_tasks.evaluation.seed_noise import seed_band
 from mlops_tasks.evaluation.significance import newey_west_mean
 from mlops_tasks.evaluation.splits import CombinatorialPurged, Split, WalkForward, backtest_paths
@@ -39,10 +40,13 @@ class Backtests:
     rank_ic
         Shape (seeds, paths, days). A day on which a model has none counts as 0: scores that are all the same order
         nothing.
+    inflation
+        `fold_inference.variance_inflation` of the splits.
     """
 
     days: pd.DatetimeIndex
     rank_ic: Floats
+    inflation: float
 
     @classmethod
     def of(
@@ -56,7 +60,8 @@ class Backtests:
             found = np.stack([np.concatenate(tested)[None] for tested in folds])
             days = calendar[splitter.first_test_day :]
         known = np.isfinite(found).any(axis=(0, 1))
-        return cls(days[known], np.nan_to_num(found[:, :, known]))
+        inflation = variance_inflation(list(splitter.splits(len(calendar))), len(calendar))
+        return cls(days[known], np.nan_to_num(found[:, :, known]), inflation)
 
     @property
     def means(self) -> Floats:
@@ -100,15 +105,18 @@ def summary(backtests: Backtests, seeds: Sequence[int]) -> dict[str, Any]:
     """The numbers of all paths.
 
     `rank_ic` is the mean over days of the mean over paths and seeds, with a standard error that is robust to
-    autocorrelation; `between_paths` describes the means of the paths, each over its seeds; `between_seeds` is the band
-    of the means of the seeds, each over its paths.
+    autocorrelation and allows for folds that train each other's models, by `variance_inflation`;
+    `between_paths` describes the means of the paths, each over its seeds; `between_seeds` is the band of the means of
+    the seeds, each over its paths.
     """
     means, icirs = backtests.means, backtests.icirs
     by_path = means.mean(axis=0)
-    test = newey_west_mean(backtests.rank_ic.mean(axis=(0, 1)), confidence=CONFIDENCE)
+    daily = newey_west_mean(backtests.rank_ic.mean(axis=(0, 1)), confidence=CONFIDENCE)
+    test = inflated(daily, backtests.inflation)
     return {
         "confidence": CONFIDENCE,
         "rank_ic": test.to_json(),
+        "variance_inflation": backtests.inflation,
         "rank_icir": finite_or_none(float(icirs.mean())),
         "between_paths": {
             "n": len(by_path),
@@ -160,7 +168,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"Mean daily rank IC **{test['mean']:+.4f}** ({level} interval {test['lower']:+.4f} to {test['upper']:+.4f}, "
         f"one-sided p {shown(test['p_one_sided'], '.4f')}) over {test['n']} days from {report['first_date']} to "
         f"{report['last_date']}, rank ICIR {shown(report['rank_icir'], '.3f')}. Vintage {report['data_version']}, "
-        f"features {report['feature_set']}, horizon {report['horizon']}.",
+        f"features {report['feature_set']}, horizon {report['horizon']}. Folds that train each other's models multiply "
+        f"the mean's variance by {report['variance_inflation']:.2f}; the interval allows for it.",
         "",
         f"Between {paths['n']} backtest paths: {paths['least']:+.4f} to {paths['largest']:+.4f}, standard deviation "
         f"{shown(paths['standard_deviation'], '.4f')}; {paths['share_not_positive']:.0%} of them not above 0. Between "

@@ -147,7 +147,8 @@ def _trained(
         family = find_family(config.family)
     model, processors = family(), fit_processors(data, config.feature_processors)
     session = TrainingSession(config, threads=threads)
-    result = model.fit(learning_problem(data, processors, config.label_processor), session)
+    watched = data.watched(config.stopping.valid_share)
+    result = model.fit(learning_problem(watched, processors, config.label_processor), session)
     manifest = {"feature_names": list(data.features.columns), "window": config.window, "family": config.family}
     with tempfile.TemporaryDirectory(prefix="mlops_fold_") as name:
         folder = Path(name)

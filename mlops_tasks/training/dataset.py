@@ -13,6 +13,7 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, LABEL
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import BoolArray, load_vintage
+from mlops_tasks.errors import TrainingError
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.training.plan import RunPlan
@@ -77,6 +78,38 @@ class LearningData:
         member = None if self.member is None else self.member[:stop]
         cut = {"features": self.features.iloc[:stop], "label": self.label.iloc[:stop]}
         return replace(self, **cut, member=member, segments=segments)
+
+    def watched(self, share: float) -> "LearningData":
+        """The same data up to the last validation day that a training sees, of the first `share` of them."""
+        if share == 1:
+            return self
+        last = self._valid_days()[self._watched_days(share) - 1]
+        days = self.features.index.get_level_values(DATETIME)
+        segments = {"train": self.segments["train"], "valid": (self.segments["valid"][0], last.date())}
+        return self.until(int(days.searchsorted(last, "right")), segments)
+
+    def unwatched_since(self, share: float, horizon: int) -> pd.Timestamp:
+        """The first validation day of which no label overlaps with one that a training sees.
+
+        Raises
+        ------
+        TrainingError
+            There is none.
+        """
+        days = self._valid_days()
+        first = self._watched_days(share) + horizon + 1
+        if first >= len(days):
+            raise TrainingError(
+                f"of {len(days)} validation days in a row none is left to judge a training by, which sees {share:.0%} "
+                f"of them, with {horizon + 1} between; give more days"
+            )
+        return days[first]
+
+    def _valid_days(self) -> pd.DatetimeIndex:
+        return self.features.index[self.rows("valid")].get_level_values(DATETIME).unique()
+
+    def _watched_days(self, share: float) -> int:
+        return max(1, round(share * len(self._valid_days())))
 
     def digest(self) -> str:
         """SHA-256 over keys, features and labels: two equal digests are the same learning problem."""

@@ -115,7 +115,7 @@ class Fit:
         session = TrainingSession(config, threads=self.settings.training.threads, links=links)
         session.stage("process")
         processors = fit_processors(data, config.feature_processors)
-        problem = learning_problem(data, processors, config.label_processor)
+        problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
         session.stage("fit")
         result = family.fit(problem, session)
         conclusion = session.conclude()

@@ -21,6 +21,9 @@ class StoppingConfig(Section):
     """Iterations (boosting rounds, epochs) without a better value after which training ends."""
     min_delta: Annotated[float, StrictNumber] = Field(0.0, ge=0, allow_inf_nan=False)
     """Least change that counts as better."""
+    valid_share: Annotated[float, StrictNumber] = Field(1.0, gt=0, le=1)
+    """Of the validation days, the first ones, that the training sees. The others are evidence of what it has learned:
+    no iteration was chosen on them."""
     overfitting: OverfittingConfig = OverfittingConfig()
 
 

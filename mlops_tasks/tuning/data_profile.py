@@ -3,11 +3,13 @@
 Most of them are landmarks: the skill of quick learners says what kind of structure the data holds (Pfahringer, Bensusan
 and Giraud-Carrier, Meta-Learning by Landmarking Various Learning Algorithms, ICML 2000). Each landmark is scored out of
 fold within the training segment, on four blocks of consecutive days, with the days on both sides of a block left out
-whose labels overlap it. Nothing of the validation and test segments is read.
+whose labels overlap it; errors allow for folds that train each other's models (`evaluation/fold_inference.py`). Nothing
+of the validation and test segments is read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.errors import TrainingError
+from mlops_tasks.evaluation.fold_inference import inflated, variance_inflation
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.significance import MeanTest, newey_west_mean
+from mlops_tasks.evaluation.splits import Split
 from mlops_tasks.training.dataset import LearningData
 from mlops_tasks.training.processors import FittedProcessors
 
@@ -51,12 +55,13 @@ class ProfileConfig:
 
 @dataclass(frozen=True)
 class Skill:
-    """Mean daily rank IC out of fold, or a difference of two, with its autocorrelation-robust error."""
+    """Mean daily rank IC out of fold, or a difference of two, with an error that is robust to autocorrelation and
+    allows for folds that train each other's models."""
 
     rank_ic: float
     standard_error: float
     p_value: float
-    """One-sided, against a mean above zero (Newey and West)."""
+    """One-sided, against a mean above zero."""
 
     @classmethod
     def of(cls, test: MeanTest) -> "Skill":
@@ -143,16 +148,12 @@ def profile_data(data: LearningData, config: ProfileConfig | None = None) -> Dat
         label_kurtosis=float(pd.Series(deviations).kurt()),
         label_autocorrelation=_pair_correlation(deviations, sample.lag(deviations[:, None], 1)[:, 0]),
         feature_autocorrelation=_feature_autocorrelation(sample),
-        landmarks={name: _skill(daily) for name, daily in skills.items()},
-        nonlinearity_gain=_skill(skills[TREES] - skills[LINEAR]),
-        history_gain=_skill(skills[best_history] - skills[best_own]),
+        landmarks={name: sample.skill(daily) for name, daily in skills.items()},
+        nonlinearity_gain=sample.skill(skills[TREES] - skills[LINEAR]),
+        history_gain=sample.skill(skills[best_history] - skills[best_own]),
         settings=sample.settings,
         history_days=sample.history_days,
     )
-
-
-def _skill(daily: pd.Series) -> Skill:
-    return Skill.of(newey_west_mean(daily))
 
 
 @dataclass
@@ -217,6 +218,21 @@ class _Sample:
         index = index.set_levels(pd.to_datetime(index.levels[0], unit="D"), level=0)
         return daily_rank_ic(pd.Series(scores, index), pd.Series(self.label, index)).dropna()
 
+    def skill(self, daily: pd.Series) -> Skill:
+        """Of a daily rank IC, or a difference of two."""
+        return Skill.of(inflated(newey_west_mean(daily), self._inflation))
+
+    @cached_property
+    def _splits(self) -> list[Split]:
+        """Each block of days against those that are far enough from it."""
+        gap, days = self.config.horizon + 1, np.unique(self.day)
+        blocks = np.array_split(days, FOLDS)
+        return [Split(days[(days < b[0] - gap) | (days > b[-1] + gap)], days[:0], b) for b in blocks]
+
+    @cached_property
+    def _inflation(self) -> float:
+        return variance_inflation(self._splits, int(self.day[-1]) + 1)
+
     def lag(self, values: Floats, days: int) -> Floats:
         """The same instrument's values `days` trading days before, shape as `values`; NaN where it has none."""
         table = np.full((self.day[-1] + 1, self.instrument.max() + 1), -1)
@@ -240,7 +256,7 @@ class _Sample:
         for days in (2, 5, HISTORY_DAYS):
             columns = np.hstack([base, history[:, : (days - 1) * width]])
             found[days] = self._out_of_fold(columns, _ridge(1e-2))
-        skills = {days: _skill(self.daily(scores)) for days, scores in found.items()}
+        skills = {days: self.skill(self.daily(scores)) for days, scores in found.items()}
         best = max(skills, key=lambda days: skills[days].rank_ic)
         floor = skills[best].rank_ic - skills[best].standard_error
         self.history_days = min(days for days in skills if skills[days].rank_ic >= floor)
@@ -248,11 +264,9 @@ class _Sample:
 
     def _out_of_fold(self, columns: Floats, learner: "Learner", sampled: bool = False) -> Floats:
         scores = np.full(len(self.day), np.nan)
-        gap = self.config.horizon + 1
         random = np.random.default_rng(self.config.seed)
-        for block in np.array_split(np.unique(self.day), FOLDS):
-            held = (self.day >= block[0]) & (self.day <= block[-1])
-            learned = (self.day < block[0] - gap) | (self.day > block[-1] + gap)
+        for split in self._splits:
+            held, learned = np.isin(self.day, split.test), np.isin(self.day, split.train)
             if sampled and learned.sum() > self.config.max_rows:
                 days = np.unique(self.day[learned])
                 few = max(MIN_DAYS // 2, int(len(days) * self.config.max_rows / learned.sum()))

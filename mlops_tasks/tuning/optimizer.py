@@ -41,6 +41,7 @@ from mlops_tasks.tuning.trial import (
     joined,
     override,
     trial_need,
+    unwatched,
     weekly_means,
 )
 
@@ -95,7 +96,9 @@ class HyperparameterOptimizer:
         self.name = config.name(subject.to_json())
         entry = zoo_entry(config.model, settings)
         self.space = search_space(config.model, entry, config.fixed)
-        self.base: TrainingConfig = resolve_config(config.model, config.fixed, seed=config.seed, settings=settings)
+        self.base: TrainingConfig = resolve_config(
+            config.model, config.fixed, seed=config.seed, stopping=config.stopping, settings=settings
+        )
         self._store: StudyStore = study_store(settings)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -306,6 +309,7 @@ class HyperparameterOptimizer:
         parts, weeks = [], 0
         for fold in folds:
             part = fit_and_score(fold, config, self.settings.training.threads, observers)
+            part = unwatched(fold, config, part, self.subject.horizon)
             parts.append(part)
             if self.config.pruner == "wilcoxon":
                 weeks = self._report_weeks(trial, part, weeks)

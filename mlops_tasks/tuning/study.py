@@ -46,6 +46,8 @@ class StudyConfig(Section):
     """Trials before the sampler learns from them; the size of NSGA-II's and CMA-ES's generations."""
     folds: int = Field(1, ge=1, le=20)
     """Blocks of the validation segment; the model of each learns from all that lies before it (walk-forward)."""
+    watched_share: float = Field(0.5, gt=0, lt=1)
+    """Of a block's days, the first ones, on which trainings are stopped; trials are compared on the others."""
     fixed: Mapping[str, Any] = {}
     """Hyper-parameters that are not searched, and their values."""
     first: tuple[Mapping[str, Any], ...] = ()
@@ -90,6 +92,11 @@ class StudyConfig(Section):
         if self.pruner in ("median", "hyperband") and self.folds > 1:
             raise ValueError(f"pruner {self.pruner!r} compares one training's iterations; give folds 1, or wilcoxon")
         return self
+
+    @property
+    def stopping(self) -> Mapping[str, Any]:
+        """What a trial's training changes of when its model's trainings stop."""
+        return {"valid_share": self.watched_share}
 
     def name(self, data: Mapping[str, Any]) -> str:
         """The study's name: the same question on the same data is the same study, whatever its budget.

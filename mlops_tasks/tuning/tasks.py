@@ -152,8 +152,13 @@ def finish_study_task(*, plan: dict[str, Any], study: str) -> dict[str, Any]:
 
 
 def tuned_plan(plan: RunPlan, config: StudyConfig, study: str, overrides: Mapping[str, Any]) -> RunPlan:
-    """The plan that trains a study's best configuration as its trials were: the same seed, train and valid."""
-    changed = {"models": (config.model,), "hyperparameters": {config.model: overrides}, "study": study}
+    """The plan that trains a study's best configuration as its trials were: the same seed, train and watched days."""
+    changed = {
+        "models": (config.model,),
+        "hyperparameters": {config.model: overrides},
+        "stopping": {config.model: config.stopping},
+        "study": study,
+    }
     return RunPlan.model_validate({**plan.model_dump(), **changed, "seed": config.seed})
 
 

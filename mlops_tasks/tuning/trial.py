@@ -67,9 +67,22 @@ def _walk_forward(data: LearningData, count: int, horizon: int) -> Iterator[Lear
 
 
 def fold_of(data: LearningData, config: TrainingConfig) -> Fold:
-    """Learning data, processed for a model: train is learned from, valid watched."""
+    """Learning data, processed for a model: train is learned from, `stopping.valid_share` of valid watched."""
     processors = fit_processors(data, config.feature_processors)
-    return Fold(data, processors, learning_problem(data, processors, config.label_processor))
+    problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
+    return Fold(data, processors, problem)
+
+
+def unwatched(fold: Fold, config: TrainingConfig, scored: pd.DataFrame, horizon: int) -> pd.DataFrame:
+    """Of a fold's validation rows those on which no iteration was chosen, which alone are evidence.
+
+    Raises
+    ------
+    TrainingError
+        The fold has none.
+    """
+    since = fold.data.unwatched_since(config.stopping.valid_share, horizon)
+    return scored[scored.index.get_level_values(DATETIME) >= since]
 
 
 def fit_and_score(fold: Fold, config: TrainingConfig, threads: int, observers: Sequence[Observer] = ()) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from mlops_tasks.evaluation.backtest_overfitting import (
     mean_correlation,
     overfitting,
     search_evidence,
+    trials_variance,
     usable_partitions,
 )
 from tests.evaluation.searches import DAYS, Search, best_of
@@ -26,12 +27,13 @@ def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
     """
     values = np.repeat([1.0, 0.0], [1145, 105])
     values = (values - values.mean()) / values.std(ddof=1) + 2.5 / np.sqrt(250)
-    found = deflated_sharpe_ratio(np.random.default_rng(0).permutation(values), n_trials=1, lag=0)
+    values = np.random.default_rng(0).permutation(values)
+    found = deflated_sharpe_ratio(values, n_trials=1, lag=0)
     assert (found.skewness, found.kurtosis) == (pytest.approx(-3, abs=1e-2), pytest.approx(10, abs=1e-2))
     for trials, expected, probability in ((100, 0.1132, 0.9004), (46, 0.1004, 0.9505)):
-        benchmark = np.sqrt(0.5 / 250) * expected_maximum(trials)  # their variance across trials is 1/2 a year
-        assert benchmark == pytest.approx(expected, abs=5e-5)
-        assert norm.cdf((found.sharpe - benchmark) / found.standard_error) == pytest.approx(probability, abs=5e-4)
+        found = deflated_sharpe_ratio(values, trials, variance=0.5 / 250, lag=0)  # of their trials, 1/2 a year
+        assert found.expected_maximum == pytest.approx(expected, abs=5e-5)
+        assert found.probability == pytest.approx(probability, abs=5e-4)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 30, 1000])
@@ -84,6 +86,40 @@ def test_without_deflation_most_searches_would_be_taken_for_skill() -> None:
     search = Search(50, correlation=0.0)
     plain = [deflated_sharpe_ratio(best_of(search.draw(seed)).to_numpy(), 1).probability for seed in range(50)]
     assert np.mean(np.array(plain) >= 0.95) > 0.8
+
+
+def test_luck_is_the_larger_of_both_variances() -> None:
+    """A variance of trials below the sampling variance changes nothing; above it the benchmark follows it alone."""
+    values = np.random.default_rng(3).normal(0.05, 0.1, size=400)
+    plain = deflated_sharpe_ratio(values, 20)
+    below, above = (
+        deflated_sharpe_ratio(values, 20, variance=(share * plain.standard_error) ** 2) for share in (0.9, 3)
+    )
+    assert (below.expected_maximum, below.probability) == (plain.expected_maximum, plain.probability)
+    assert above.expected_maximum == pytest.approx(3 * plain.expected_maximum)
+    with pytest.raises(ValueError, match="0 or more"):
+        deflated_sharpe_ratio(values, 20, variance=-1e-9)
+
+
+def test_the_trials_variance_is_that_of_luck_and_not_of_bad_trials() -> None:
+    """Of normal ratios the variance itself; two fifths of bad trials hardly change it; a few have none."""
+    ratios = np.random.default_rng(4).normal(0.1, 0.2, size=4000)
+    assert trials_variance(ratios) == pytest.approx(0.04, rel=0.1)
+    assert trials_variance(np.r_[ratios, np.full(8, np.nan)]) == trials_variance(ratios)
+    assert trials_variance(np.r_[np.full(4, -3.0), np.full(6, 0.2)]) == 0
+    assert trials_variance(np.array([0.1, 0.3])) == 0
+    by_hand = np.array([0.4, 0.1, -5.0, 0.2])  # median 0.2 of the higher two in the middle
+    assert trials_variance(by_hand) == pytest.approx(0.2**2)
+
+
+def test_a_search_is_deflated_by_the_spread_of_its_trials() -> None:
+    """Trials whose true ratios differ: the benchmark is the spread's, and it was the sampling error's before."""
+    skill = np.random.default_rng(5).normal(0, 0.05, size=30)
+    drawn = Search(30, 200, skill=skill).draw(0)
+    found = search_evidence(best_of(drawn), drawn, 30).deflated
+    assert found.trials_deviation == pytest.approx(0.5, rel=0.35)
+    assert found.trials_deviation > found.standard_error
+    assert found.expected_maximum == pytest.approx(found.trials_deviation * expected_maximum(found.effective_trials))
 
 
 def test_real_skill_survives_deflation_and_failed_trials_do_not_change_that() -> None:

@@ -4,7 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_tasks.evaluation.backtest_overfitting import deflated_sharpe_ratio, effective_trials, mean_correlation
+from mlops_tasks.evaluation.backtest_overfitting import (
+    deflated_sharpe_ratio,
+    effective_trials,
+    mean_correlation,
+    trials_variance,
+)
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.seed_noise import configuration_key
 from mlops_tasks.files import read_json, write_json
@@ -76,7 +81,9 @@ def test_a_skilled_choice_of_a_search_becomes_champion(operation: Operation) -> 
     decision = gate_challenger_task(challenger={"version": version})
     assert (decision["decision"], decision["rule"]) == ("promote", "bootstrap")
     columns = [own, *(weaker(own, seed) for seed in (*range(9), *range(20, 24)))]
-    expected = deflated_sharpe_ratio(own.to_numpy(), 17, mean_correlation(pd.concat(columns, axis=1)))
+    trials = pd.concat(columns, axis=1)
+    variance = trials_variance((trials.mean() / trials.std()).to_numpy())
+    expected = deflated_sharpe_ratio(own.to_numpy(), 17, mean_correlation(trials), variance)
     assert decision["search"]["trials"] == 17
     assert decision["search"]["deflated_sharpe_ratio"] == pytest.approx(expected.probability)
     assert decision["search"]["overfitting_probability"] == 0.0

@@ -73,9 +73,11 @@ class Market:
         """What every configuration learns from."""
         return fold_of(self.planted.data, resolve_config(MODEL, seed=0))
 
-    def train(self, overrides: Mapping[str, Any], seed: int) -> Scored:
+    def train(self, overrides: Mapping[str, Any], seed: int, stopping: Mapping[str, Any] | None = None) -> Scored:
         """Train one configuration; the only place where test rows are scored."""
-        scored = fit_and_score(self._fold, resolve_config(MODEL, overrides, seed=seed), 1)
+        config = resolve_config(MODEL, overrides, seed=seed, stopping=stopping)
+        fold = self._fold if stopping is None else fold_of(self.planted.data, config)
+        scored = fit_and_score(fold, config, 1)
         first = pd.Timestamp(self.planted.data.segments["test"][0])
         is_test = scored.index.get_level_values(DATETIME) >= first
         return Scored(scored[~is_test], scored[is_test])
@@ -93,7 +95,7 @@ class Market:
 
     def chosen(self, study: HyperparameterOptimizer) -> Scored:
         """The study's best trial, trained once more as the engine would."""
-        return self.train(study.hyperparameters(study.best()[0]), study.config.seed)
+        return self.train(study.hyperparameters(study.best()[0]), study.config.seed, study.config.stopping)
 
     def decisions(self, study: HyperparameterOptimizer, chosen: Scored, champion: Scored) -> tuple[bool, bool, bool]:
         """Whether the gate promotes the chosen model without a champion, and against one; and whether taking the best

@@ -2,14 +2,18 @@
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from mlops_tasks.cli import main
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import CapacityError, ConfigError, RegistryError
+from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.files import read_json
 from mlops_tasks.process import stage_function
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect
+from mlops_tasks.registry.trial_evidence import predictions_of
 from mlops_tasks.state.trials import trials_of
 from mlops_tasks.training.dataset import load_learning_data
 from mlops_tasks.training.plan import RunPlan
@@ -65,9 +69,14 @@ def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
     trained = stage_function("training.train")(
         plan=finished["plan"], features=features, certificate=certificate, model="lightgbm"
     )
-    metrics = stage_function("evaluation.evaluate")(training_key=trained["training_key"])["metrics"]
+    assert finished["plan"]["stopping"] == {"lightgbm": {"valid_share": 0.5}}
+    stage_function("evaluation.evaluate")(training_key=trained["training_key"])
     best = trials_of(settings, finished["study"])[finished["best"]]
-    assert metrics["valid_rank_ic_mean"] == pytest.approx(best.result["rank_ic"], abs=1e-12)
+    daily = valid_rank_ics(settings, trained["training_key"])
+    compared = pd.Series(best.result["daily"]).set_axis(pd.DatetimeIndex(best.result["daily"]))
+    np.testing.assert_allclose(compared, daily[compared.index], atol=1e-12)
+    assert compared.index[0] == daily.index[len(daily) - len(compared)] and len(compared) < 0.6 * len(daily)
+    assert best.result["rank_ic"] == pytest.approx(compared.mean())
     logged = stage_function("registry.log_run")(training_key=trained["training_key"])
     registered = stage_function("registry.register_challenger")(candidates=logged)
     gate = stage_function("registry.gate_challenger")(challenger=registered)
@@ -75,13 +84,19 @@ def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
     assert gate["decision"] == "reject", "random walks foretell nothing"
 
 
-def trained_rank_ic(given, finished):
-    """Mean rank IC on validation days of the best configuration, trained by the engine."""
+def valid_rank_ics(settings, training_key):
+    """Daily, of a training of the engine."""
+    valid = predictions_of(settings, training_key, "valid").dropna()
+    return daily_rank_ic(valid["score"], valid["label"])
+
+
+def trained_rank_ic(given, finished, days):
+    """Mean rank IC on these validation days of the best configuration, trained by the engine."""
     certificate = stage_function("training.certify")(**given)
     trained = stage_function("training.train")(
         plan=finished["plan"], features=given["features"], certificate=certificate, model=finished["model"]
     )
-    return stage_function("evaluation.evaluate")(training_key=trained["training_key"])["metrics"]["valid_rank_ic_mean"]
+    return valid_rank_ics(load_settings(), trained["training_key"])[pd.DatetimeIndex(days)].mean()
 
 
 def test_a_model_that_looks_back_on_a_window_is_searched_as_it_is_trained(home):
@@ -91,7 +106,8 @@ def test_a_model_that_looks_back_on_a_window_is_searched_as_it_is_trained(home):
     best = trials_of(load_settings(), finished["study"])[finished["best"]]
     assert finished["plan"]["hyperparameters"]["gru"]["window"] == 5
     assert best.result["rank_ic"] != 0
-    assert trained_rank_ic(given, finished) == pytest.approx(best.result["rank_ic"], abs=1e-12)
+    found = trained_rank_ic(given, finished, list(best.result["daily"]))
+    assert found == pytest.approx(best.result["rank_ic"], abs=1e-12)
 
 
 def test_a_search_that_cannot_fit_is_refused_before_its_data_are_loaded(tuned, monkeypatch):

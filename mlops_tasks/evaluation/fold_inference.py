@@ -1,0 +1,70 @@
+"""Is a mean over cross-validation folds different from zero, when each fold trains the other's model?
+
+Where fold A trains the model that is tested on B, and B the one that is tested on A, both results rest on the same
+agreement of A with B: it is counted twice, and a test that takes the days for separate observations understates the
+variance of their mean, up to twofold. No unbiased estimate from the results alone exists (Bengio and Grandvalet,
+Journal of Machine Learning Research 5, 2004). Nadeau and Bengio (Machine Learning 52, 2003) correct by the overlap of
+training sets; here it is by who trains whom.
+
+To first order, the result of day t is a sum over the days s that its model learned from, of terms k(s, t) that are
+symmetric and, without skill, uncorrelated with mean zero: for a linear model k(s, t) is the product of both days'
+moments of features and labels. A split that learns from n days weighs them by 1 / sqrt(n); w(s, t) is the mean of that
+over the splits that test t. The mean's variance then is a sum over pairs of (w(s, t) + w(t, s))^2, where a series of
+separate observations has w(s, t)^2 + w(t, s)^2. Their ratio depends on the splits alone: 1 for a walk-forward, in which
+no day is learned from and tested by turns, 2 when all days are.
+
+Skill that a model has learned beyond doubt lets the terms of the training days fade; the interval then is too wide, by
+the square root of the ratio at most.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_tasks.evaluation.significance import MeanTest
+from mlops_tasks.evaluation.splits import Split
+
+Floats = NDArray[np.float64]
+
+
+def variance_inflation(splits: Sequence[Split], n_days: int) -> float:
+    """By how much the variance of the mean of all tested days exceeds that of separate observations, in [1, 2].
+
+    Parameters
+    ----------
+    splits
+        Positions of days in a calendar of `n_days`. A day that several splits test counts with the mean of its results.
+    """
+    learned, tested = (np.zeros((len(splits), n_days), dtype=bool) for _ in range(2))
+    for row, split in enumerate(splits):
+        learned[row, split.train], tested[row, split.test] = True, True
+    # Days that all splits use alike are one class; there are few of them, whatever the calendar.
+    classes, counts = np.unique(np.concatenate([learned, tested]), axis=1, return_counts=True)
+    learns, tests = np.split(classes.astype(np.float64), 2)
+    weight = (learns / np.sqrt(np.maximum(learned.sum(axis=1, keepdims=True), 1))).T @ tests
+    weight /= np.maximum(tests.sum(axis=0), 1)
+    pairs = np.outer(counts, counts)
+    separate = float((pairs * weight**2).sum())
+    return 1.0 + float((pairs * weight * weight.T).sum()) / separate if separate > 0 else 1.0
+
+
+def inflated(test: MeanTest, inflation: float) -> MeanTest:
+    """The same test when the variance of the mean is `inflation` times what was taken for it, by as many degrees."""
+    from scipy.stats import t as student
+
+    error = test.standard_error * float(np.sqrt(inflation))
+    if error == 0:
+        return test
+    t, degrees = test.mean / error, test.degrees_of_freedom
+    half = float(student.ppf(0.5 + test.confidence / 2, degrees)) * error
+    return replace(
+        test,
+        standard_error=error,
+        t=t,
+        p_one_sided=float(student.sf(t, degrees)),
+        p_two_sided=float(2 * student.sf(abs(t), degrees)),
+        lower=test.mean - half,
+        upper=test.mean + half,
+    )

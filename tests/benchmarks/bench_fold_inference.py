@@ -1,0 +1,90 @@
+"""What is taken for skill where there is none: intervals over folds, the algorithm selector, early-stopped trainings.
+
+`coverage`: by splits and by panel, the share of 95% intervals that hold the true mean rank IC, with the plain error and
+with the one that allows for folds that train each other's models (ridge regressions, `tests/evaluation/fold_panels.py`;
+where a signal is planted, the true mean is that over all panels). `selector`: the share of noise panels in which the
+algorithm selector finds something to learn, and `selector_planted` that of panels with a weak linear signal. `stopped`:
+the share of trainings on noise, stopped by rank IC, whose deflated Sharpe ratio is 0.95 or more on the days that
+stopping has not seen, and `stopped_seen` on all validation days of a training that was stopped on them. `ours` is the
+plain interval's share of misses on noise over the same splits, `peer` the new one's; both are to be 0.05.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tests.evaluation.fold_panels import SPLITTERS, Panels
+
+PANELS = {
+    "noise": Panels(),
+    "noise, features with memory 0.9": Panels(memory=0.9),
+    "signal 0.001": Panels(snr=0.001),
+    "signal 0.01": Panels(snr=0.01),
+}
+COUNT, MARKETS, TRAININGS = 400, 200, 200
+
+
+def run() -> dict:
+    """All of it, one after the other."""
+    shares = coverage(COUNT)
+    noise = np.array([plain_and_aware["noise"] for name, plain_and_aware in shares.items() if name != "walk-forward"])
+    plain, aware = 1 - noise.mean(axis=0)
+    return {
+        "name": "fold_inference",
+        "ours": round(float(aware), 4),
+        "peer": round(float(plain), 4),
+        "unit": "share of 95% intervals that miss on noise",
+        "ratio": round(float(plain / aware), 2),
+        "coverage": shares,
+        "selector": found_by_selector("noise", MARKETS),
+        "selector_planted": found_by_selector("linear", MARKETS // 5),
+        **stopped_on_noise(TRAININGS),
+    }
+
+
+def coverage(count: int) -> dict[str, dict[str, list[float]]]:
+    """By splits and panel: coverage of the plain and of the fold-aware 95% interval."""
+    from mlops_tasks.evaluation.fold_inference import inflated, variance_inflation
+    from mlops_tasks.evaluation.significance import newey_west_mean
+
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in SPLITTERS}
+    for kind, panels in PANELS.items():
+        drawn = [panels.daily(list(SPLITTERS.values()), seed) for seed in range(count)]
+        for (name, splitter), dailies in zip(SPLITTERS.items(), zip(*drawn, strict=True), strict=True):
+            inflation = variance_inflation(list(splitter.splits(panels.days)), panels.days)
+            plain = [newey_west_mean(daily) for daily in dailies]
+            true = 0.0 if panels.snr == 0 else float(np.mean([test.mean for test in plain]))
+            both = (plain, [inflated(test, inflation) for test in plain])
+            found[name][kind] = [float(np.mean([t.lower <= true <= t.upper for t in tests])) for tests in both]
+    return found
+
+
+def found_by_selector(kind: str, count: int, first: int = 0) -> float:
+    """Share of planted markets in which there is said to be something to learn."""
+    from mlops_tasks.training.model_zoo.catalogue import model_zoo
+    from mlops_tasks.tuning.data_profile import profile_data
+    from mlops_tasks.tuning.selector import select_algorithm
+    from tests.planted import Shape, plant
+
+    zoo = {name: model_zoo()[name] for name in ("lightgbm", "linear")}
+    shape = Shape(days=200, instruments=40, snr=0.01)
+    profiles = [profile_data(plant(kind, shape, 4000 + seed).data) for seed in range(first, first + count)]
+    return float(np.mean([select_algorithm(profile, zoo).skill_found for profile in profiles]))
+
+
+def stopped_on_noise(count: int, first: int = 0) -> dict[str, float]:
+    """Share of early-stopped trainings on noise with a deflated Sharpe ratio of 0.95 or more."""
+    from mlops_tasks.evaluation.backtest_overfitting import deflated_sharpe_ratio
+    from tests.planted import Shape, plant
+    from tests.tuning.luck import HORIZON, LIBRARY, Market
+
+    stopping, passed = {"metric": "rank_ic", "patience": 30}, []
+    for seed in range(first, first + count):
+        with tempfile.TemporaryDirectory() as folder:
+            market = Market(plant("noise", Shape(days=1000, instruments=20), 6000 + seed), Path(folder))
+            seen = market.train(LIBRARY, 0, stopping).rank_ic("valid")
+            unseen = market.train(LIBRARY, 0, {**stopping, "valid_share": 0.5}).rank_ic("valid")
+        unseen = unseen[market.planted.data.unwatched_since(0.5, HORIZON) :]
+        passed.append([deflated_sharpe_ratio(each.to_numpy(), 1).probability >= 0.95 for each in (unseen, seen)])
+    return dict(zip(("stopped", "stopped_seen"), np.mean(passed, axis=0).tolist(), strict=True))
