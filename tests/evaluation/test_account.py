@@ -22,13 +22,13 @@ Frames = tuple[pd.DataFrame, pd.DataFrame]
 
 def backtested(home: Path, market: Frames, scores: pd.DataFrame, sizes: PortfolioSettings) -> pd.DataFrame:
     """The product's backtest of a market in Shanghai and Shenzhen."""
-    close, volume = (frame.stack() for frame in market)
+    close, volume = market[0].stack().dropna(), market[1].stack()
     bars = close.rename("close").rename_axis(["datetime", "instrument"]).reset_index()
     same = {name: bars["close"] for name in ("open", "high", "low", "vwap")}
     bars = bars.assign(**same, volume=volume.reindex(close.index).to_numpy(), factor=1.0)
     settings = Settings(home=home, calendar={"name": "XSHG"})
     vintage = write_vintage(settings, canonical_bars(bars), members(market[0].columns), {})
-    rows = scores.stack().rename_axis(["datetime", "instrument"])
+    rows = scores.stack().dropna().rename_axis(["datetime", "instrument"])
     return backtest(rows, settings, vintage.data_version, sizes).daily
 
 
