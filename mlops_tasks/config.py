@@ -358,8 +358,15 @@ class PortfolioSettings(Section):
     min_cost: float = Field(5.0, ge=0)
     """Least cost of one order, in units of the account's currency."""
     account: float = Field(1e8, gt=0)
-    limit_threshold: float | None = Field(None, gt=0)
-    """No buying above, no selling below this daily move (0.095: China's 10% limit); none: every close can be traded."""
+    limit_threshold: Literal["market"] | Annotated[float, Field(gt=0)] | None = "market"
+    """No buying at a daily move of this or more, no selling at minus this or less. `market`: what the exchange of each
+    instrument's calendar has (data/price_limits.py: 9.5% or the board's own for A-shares, none in New York); a number:
+    that for all (0.095); none: every close can be traded."""
+    delisting_return: float = Field(-0.3, ge=-1)
+    """What is lost, or won, on the last close of a held instrument whose bars end before the vintage does; paid out the
+    market day after. -0.3: the mean of delistings for bad performance in New York (Shumway, The Delisting Bias in CRSP
+    Data, Journal of Finance 52, 1997), so a merger, which pays about the last close (0), is judged too severely: a
+    backtest should not flatter where bars do not say why they end."""
 
 
 class GateSettings(Section):

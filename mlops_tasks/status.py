@@ -26,9 +26,9 @@ COLUMNS = {
     "test_icir": "ICIR",
     "test_rank_ic_mean": "rank IC",
     "test_rank_icir": "rank ICIR",
-    "test_excess_return_after_cost": "excess return p.a.",
+    "test_excess_return_after_cost": "excess return p.a. (sum)",
     "test_information_ratio": "IR",
-    "test_max_drawdown": "max drawdown",
+    "test_max_drawdown": "max drawdown (sum)",
     "train_seconds": "training s",
 }
 """Metric to heading of the result table; all on the test segment."""

@@ -4,6 +4,9 @@ calendars/day.txt, instruments/all.txt and features/<instrument>/<field>.day.bin
 little-endian: the start index in the calendar, then one value a calendar day from the instrument's first bar to its
 last, NaN where there is no bar.
 
+`change` is what price limits are about: close / close of the instrument's bar before - 1, of the closes as they are
+stored; NaN for an instrument's first bar. Days without a bar between the two count as none.
+
 Writing a store and appending to one are the same: bars that are later than all that is there (at first nothing) are
 added at the end of each file. So a store that grew day by day equals, byte for byte, one written at once.
 """
@@ -19,9 +22,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT, VWAP
+from mlops_tasks.columns import BAR_FIELDS, CHANGE, CLOSE, DATETIME, INSTRUMENT, VWAP
 from mlops_tasks.errors import StoreError
 
+LAYOUT = 2
+"""Number of this layout: another one wherever the same bars give other files. Stores of another layout are not used."""
 CALENDAR_FILE = "calendars/day.txt"
 ALL_FILE = "instruments/all.txt"
 UNIVERSE_FILE = "instruments/universe.txt"
@@ -83,7 +88,7 @@ def add_bars(folder: Path, bars: pd.DataFrame) -> None:
         (folder / name).mkdir(exist_ok=True)
     calendar, spans = _read_lists(folder)
     with_vwap = stores_vwap(folder) if spans else has_vwap(bars)
-    fields = [name for name in BAR_FIELDS if name != VWAP or with_vwap]
+    fields = [*(name for name in BAR_FIELDS if name != VWAP or with_vwap), CHANGE]
     day_codes, days = pd.factorize(bars[DATETIME], sort=True)
     positions = day_codes + len(calendar)
     calendar = np.append(calendar, days.to_numpy().astype("datetime64[D]"))
@@ -97,6 +102,8 @@ def add_bars(folder: Path, bars: pd.DataFrame) -> None:
     for own, size in zip(chunks.folders, chunks.sizes, strict=True):
         if not size:
             (folder / FEATURES / own).mkdir()
+
+    bars = bars.assign(**{CHANGE: _changes(folder / FEATURES, bars, bounds, chunks)})
 
     def write(field: str) -> None:
         content = np.full(chunks.stops[-1], np.nan, dtype="<f4")
@@ -128,6 +135,37 @@ def _chunks(names: list[str], positions: Array, bounds: Array, spans: dict[str, 
         slots=positions + np.repeat(starts - origin, np.diff(bounds)),
         headers=(starts[is_new], first[is_new]),
     )
+
+
+def _changes(folder: Path, bars: pd.DataFrame, bounds: Array, chunks: _Chunks) -> Array:
+    """Each bar's move since the bar before it, in this chunk or in the store; NaN where there is none."""
+    close = bars[CLOSE].to_numpy().astype("<f4").astype(np.float64)
+    before = np.roll(close, 1)
+    before[bounds[:-1]] = _last_closes(folder, chunks)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = close / before - 1
+    return np.where(np.isfinite(change), change, np.nan)
+
+
+def _last_closes(folder: Path, chunks: _Chunks) -> Array:
+    """The last close of each instrument that the store in `folder` has; NaN for new ones."""
+    found = np.full(len(chunks.folders), np.nan)
+    root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for number, (own, size) in enumerate(zip(chunks.folders, chunks.sizes, strict=True)):
+            if size:
+                name = f"{own}/{CLOSE}.day.bin"
+                file = os.open(name, os.O_RDONLY, dir_fd=root)
+                try:
+                    content = os.pread(file, _ITEM, size - _ITEM)
+                finally:
+                    os.close(file)
+                if len(content) < _ITEM:
+                    raise StoreError(f"{folder / name}: not the {size} bytes that its span says; remove the store")
+                found[number] = np.frombuffer(content, "<f4")[0]
+    finally:
+        os.close(root)
+    return found
 
 
 def _append(folder: Path, file_name: str, content: Array, chunks: _Chunks) -> None:

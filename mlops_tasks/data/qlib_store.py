@@ -5,9 +5,9 @@ factor, Qlib's convention.
 
 A day costs a day: where history did not change, the store of the version before the one in use is moved aside and the
 new days are added to its files, so that the one in use is never touched. A killed writer leaves a hidden folder and no
-more; a store that is missing, or was touched by anybody else, is written anew from its vintage, so stores may be
-removed at any time. Who reads through `init_qlib` holds a shared lock on its store, and such a store is neither
-recycled nor removed.
+more; a store that is missing, has another layout, or was touched by anybody else, is written anew from its vintage, so
+stores may be removed at any time. Who reads through `init_qlib` holds a shared lock on its store, and such a store is
+neither recycled nor removed.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.diff import read_diff
-from mlops_tasks.data.qlib_files import CALENDAR_FILE, UNIVERSE_FILE, add_bars, has_vwap, stores_vwap
+from mlops_tasks.data.qlib_files import CALENDAR_FILE, LAYOUT, UNIVERSE_FILE, add_bars, has_vwap, stores_vwap
 from mlops_tasks.data.vintages import Vintage, current_version, is_complete, load_vintage, vintage_path
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import folder_lock, new_folder, plain_name
@@ -137,7 +137,7 @@ def _is_untouched(settings: Settings, store: Path) -> bool:
 
 
 def _fact(store: Path) -> str:
-    return f"qlib {store.name}"
+    return f"qlib {store.name} in layout {LAYOUT}"
 
 
 def _stamp(store: Path) -> str:

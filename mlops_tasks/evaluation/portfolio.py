@@ -1,16 +1,19 @@
 """What a model's scores would have earned: Qlib's top-k dropout strategy and Qlib's backtest, after costs.
 
-Scores of day t are traded at the close of t + 1. The benchmark is the equal-weight mean return of the universe's
-point-in-time members. Returns are summed, not compounded, and a year has 252 days, as in Qlib's
-`risk_analysis(mode="sum", N=252)`.
+Scores of day t are traded at the close of t + 1, within the market's price limits, and not where nothing was traded.
+A held instrument whose bars end is paid out the market day after, at `portfolio.delisting_return`, without costs. The
+benchmark is the equal-weight mean return of the universe's point-in-time members. Returns are summed, not compounded,
+and a year has 252 days, as in Qlib's `risk_analysis(mode="sum", N=252)`; the drawdown is that of the sum, counted from
+the start of the first day on.
 """
 
 import importlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ import pandas as pd
 
 from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT
 from mlops_tasks.config import PortfolioSettings, Settings
+from mlops_tasks.data.price_limits import Limits, calendars_of, price_limits
 from mlops_tasks.data.qlib_store import init_qlib
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import StoreError
@@ -39,9 +43,20 @@ class PortfolioResult:
     `excess_return_after_cost`."""
     metrics: dict[str, float | None]
     """`annual_return` (after costs), `annualised_excess_return_after_cost`, its `information_ratio` and `max_drawdown`,
-    `turnover` (mean share of the account traded a day, buys and sells)."""
+    `turnover` (mean share of the account traded a day, buys and sells). Returns and drawdown are sums of daily returns,
+    not compounded."""
     topk: int
     n_drop: int
+
+
+@dataclass(frozen=True)
+class _Market:
+    """What the scores are traded in, and measured against."""
+
+    limits: Limits
+    last_days: Mapping[str, pd.Timestamp]
+    """Of delisted instruments."""
+    bench: pd.Series
 
 
 def backtest(scores: pd.Series, settings: Settings, data_version: str, portfolio: PortfolioSettings) -> PortfolioResult:
@@ -55,10 +70,13 @@ def backtest(scores: pd.Series, settings: Settings, data_version: str, portfolio
     data_version
         The vintage whose Qlib store is traded; that store must be written.
     portfolio
-        Costs and sizes. `topk` is capped at a third of the median number of scored names a day; see `capped_sizes`.
+        Costs, limits and sizes. `topk` is capped at a third of the median number of scored names a day; see
+        `capped_sizes`.
 
     Raises
     ------
+    ConfigError
+        `calendar.name` is unknown.
     StoreError
         Fewer than two market days can be traded, or the vintage or its Qlib store is missing.
     """
@@ -68,10 +86,36 @@ def backtest(scores: pd.Series, settings: Settings, data_version: str, portfolio
     init_qlib(settings, data_version)
     first, last = _trading_span(scores, vintage.calendar())
     bench = universe_returns(vintage, first, last)
-    report = _run_qlib(scores, (first, last), bench, portfolio.model_copy(update={"topk": topk, "n_drop": n_drop}))
+    market = _Market(limits_of(vintage, settings, portfolio), delisted(vintage), bench)
+    portfolio = portfolio.model_copy(update={"topk": topk, "n_drop": n_drop})
+    report = _run_qlib(scores, (first, last), market, portfolio)
     daily = report[["return", "cost", "bench", "turnover"]].astype(float).rename_axis(DATETIME)
     daily["excess_return_after_cost"] = daily["return"] - daily["bench"] - daily["cost"]
     return PortfolioResult(daily, portfolio_metrics(daily), topk, n_drop)
+
+
+def limits_of(vintage: Vintage, settings: Settings, portfolio: PortfolioSettings) -> Limits:
+    """The price limits that a portfolio's settings say.
+
+    Raises
+    ------
+    ConfigError
+        They follow the market, and `calendar.name` is unknown.
+    """
+    threshold = portfolio.limit_threshold
+    if threshold == "market":
+        return partial(price_limits, calendars=calendars_of(vintage, settings.calendar.name))
+    limit = math.inf if threshold is None else threshold
+    return lambda index: np.full(len(index), limit)
+
+
+def delisted(vintage: Vintage) -> dict[str, pd.Timestamp]:
+    """Instruments without a bar on the vintage's last day, and the day of their last one.
+
+    One whose bars merely pause on that day is among them: a vintage cannot tell.
+    """
+    last = vintage.bars(fields=()).groupby(INSTRUMENT)[DATETIME].max()
+    return last[last < last.max()].to_dict()
 
 
 def universe_returns(vintage: Vintage, first: pd.Timestamp, last: pd.Timestamp) -> pd.Series:
@@ -122,18 +166,26 @@ def capped_sizes(scores: pd.Series, portfolio: PortfolioSettings) -> tuple[int, 
 
 
 def portfolio_metrics(daily: pd.DataFrame) -> dict[str, float | None]:
-    """Summary of daily returns, as in `PortfolioResult.metrics`; None where a number is undefined."""
+    """Summary of daily returns, as in `PortfolioResult.metrics`; None where a number is undefined.
+
+    `daily` has columns return, cost, bench and turnover.
+    """
     net, excess = daily["return"] - daily["cost"], daily["return"] - daily["bench"] - daily["cost"]
     spread = excess.std(ddof=1)
-    total = excess.cumsum()
     values = {
         "annual_return": net.mean() * DAYS_A_YEAR,
         "annualised_excess_return_after_cost": excess.mean() * DAYS_A_YEAR,
         "information_ratio": excess.mean() / spread * math.sqrt(DAYS_A_YEAR) if spread > 0 else np.nan,
-        "max_drawdown": (total - total.cummax()).min(),
+        "max_drawdown": drawdown(excess).min(),
         "turnover": daily["turnover"].mean(),
     }
     return {name: finite_or_none(value) for name, value in values.items()}
+
+
+def drawdown(returns: pd.Series) -> pd.Series:
+    """The sum of daily returns below its highest value so far, 0 before the first day included; 0 or negative."""
+    total = returns.cumsum()
+    return total - total.cummax().clip(lower=0.0)
 
 
 def _tradable_scores(scores: pd.Series, vintage: Vintage) -> pd.Series:
@@ -155,29 +207,21 @@ def _trading_span(scores: pd.Series, calendar: pd.DatetimeIndex) -> tuple[pd.Tim
 
 
 def _run_qlib(
-    scores: pd.Series, span: tuple[pd.Timestamp, pd.Timestamp], bench: pd.Series, portfolio: PortfolioSettings
+    scores: pd.Series, span: tuple[pd.Timestamp, pd.Timestamp], market: _Market, portfolio: PortfolioSettings
 ) -> pd.DataFrame:
     from qlib.contrib.evaluate import backtest_daily
-    from qlib.contrib.strategy import TopkDropoutStrategy
 
-    exchange: dict[str, Any] = {
-        "codes": sorted(scores.index.get_level_values(INSTRUMENT).unique()),
-        "deal_price": CLOSE,
-        "open_cost": portfolio.open_cost_bps / 1e4,
-        "close_cost": portfolio.close_cost_bps / 1e4,
-        "min_cost": portfolio.min_cost,
-        # None would mean Qlib's default of the market's region, not "no limit".
-        "limit_threshold": math.inf if portfolio.limit_threshold is None else portfolio.limit_threshold,
-        "trade_unit": None,
-    }
+    from mlops_tasks.evaluation.qlib_market import LimitedExchange, SettlingStrategy
+
+    codes = sorted(scores.index.get_level_values(INSTRUMENT).unique())
     with _quiet_progress():
         report, _ = backtest_daily(
             start_time=span[0],
             end_time=span[1],
-            strategy=TopkDropoutStrategy(signal=scores, topk=portfolio.topk, n_drop=portfolio.n_drop),
+            strategy=SettlingStrategy(scores, portfolio, market.last_days),
             account=portfolio.account,
-            benchmark=bench,
-            exchange_kwargs=exchange,
+            benchmark=market.bench,
+            exchange_kwargs={"exchange": LimitedExchange(codes, span, portfolio, market.limits)},
         )
     return report
 

@@ -54,9 +54,9 @@ COLUMNS = (
     Column("test_icir", "ICIR", ".3f"),
     Column("test_rank_ic_mean", "rank IC", ".4f", compared=1e-4),
     Column("test_rank_icir", "rank ICIR", ".3f"),
-    Column("test_excess_return_after_cost", "excess return p.a.", ".1%", compared=1e-2),
+    Column("test_excess_return_after_cost", "excess return p.a. (sum)", ".1%", compared=1e-2),
     Column("test_information_ratio", "IR", ".2f"),
-    Column("test_max_drawdown", "max drawdown", ".1%"),
+    Column("test_max_drawdown", "max drawdown (sum)", ".1%"),
     Column("test_turnover", "turnover", ".1%"),
     Column("train_seconds", "training s", ".1f"),
 )

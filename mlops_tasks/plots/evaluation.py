@@ -30,7 +30,7 @@ class EquityInfo:
     universe: pd.Series
     excess: pd.Series
     drawdown: pd.Series
-    """Excess return after costs below its highest value so far; 0 or negative."""
+    """Excess return after costs below its highest value so far, 0 before the first day included; 0 or negative."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def equity_info(daily: pd.DataFrame) -> EquityInfo:
     portfolio = cumulative(daily["return"] - daily["cost"])
     universe = cumulative(daily["bench"])
     excess = portfolio - universe
-    return EquityInfo(portfolio, universe, excess, excess - excess.cummax())
+    return EquityInfo(portfolio, universe, excess, excess - excess.cummax().clip(lower=0.0))
 
 
 def quantile_info(quantile_returns: pd.DataFrame) -> QuantileInfo:
@@ -102,10 +102,10 @@ def plot_equity(info: EquityInfo) -> Figure:
     upper.plot(info.universe.index, info.universe, color=GREY, label="universe, equal weight")
     upper.plot(info.excess.index, info.excess, color=GREEN, linewidth=1.8, label="excess after costs")
     upper.axhline(0, color=GREY, linewidth=0.8)
-    upper.set(title="Portfolio against the universe, test segment", ylabel="sum of daily returns")
+    upper.set(title="Portfolio against the universe, test segment", ylabel="sum of daily returns,\nnot compounded")
     upper.legend(loc="upper left")
     lower.fill_between(info.drawdown.index, info.drawdown, 0, color=RED, alpha=0.35, linewidth=0)
-    lower.set(xlabel="trading day", ylabel="excess drawdown")
+    lower.set(xlabel="trading day", ylabel="excess drawdown\n(of the sum)")
     lower.sharex(upper)
     upper.tick_params(labelbottom=False)
     for axes in (upper, lower):

@@ -15,7 +15,7 @@ from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT,
 from mlops_tasks.config import Settings
 from mlops_tasks.data.diff import diff_vintages
 from mlops_tasks.data.qlib_files import feature_folder
-from mlops_tasks.data.qlib_store import init_qlib, prune_stores, qlib_store_path, write_qlib_store
+from mlops_tasks.data.qlib_store import init_qlib, prune_stores, qlib_store_path, remember_store, write_qlib_store
 from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, vintage_path, write_vintage
 from mlops_tasks.errors import StoreError
 from tests.data.market import tree
@@ -55,6 +55,35 @@ def test_a_bin_is_start_index_then_values(tmp_path: Path) -> None:
     assert not (folder / "features" / "b" / "vwap.day.bin").exists()
     days = (folder / "calendars" / "day.txt").read_text().split()
     assert days == [str(day.date()) for day in DAYS[:10]]
+
+
+def test_change_is_the_move_since_the_bar_before(tmp_path: Path) -> None:
+    """Qlib's `$change` is close over the close of the bar before, over a suspension too; NaN for the first bar."""
+    settings = Settings(home=tmp_path)
+    vintage = vintage_with(settings, {"A": list(range(10)), "B": [3, 4, 7]})
+    init_qlib(settings, vintage.data_version)
+    from qlib.data import D
+
+    found = D.features(["A", "B"], ["$change"])["$change"].dropna()
+    closes = vintage.adjusted_bars().set_index([INSTRUMENT, DATETIME])[CLOSE].astype("float32").astype(float)
+    expected = closes.groupby(level=0).pct_change().dropna()
+    assert len(expected) == 11
+    np.testing.assert_array_equal(found.reindex(expected.index), expected.astype("float32"))
+
+
+def test_a_store_of_an_older_layout_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that was right before its layout changed is neither read nor added to."""
+    settings = Settings(home=tmp_path / "home")
+    with monkeypatch.context() as before:
+        before.setattr("mlops_tasks.data.qlib_store.LAYOUT", 1)
+        first, second, third = three_days(settings)
+        for vintage in (first, second):
+            store = qlib_store_path(settings, vintage.data_version)
+            for file in store.rglob("change.day.bin"):
+                file.unlink()
+            remember_store(settings, store)
+    for vintage in (second, third):
+        assert tree(write_qlib_store(settings, vintage)) == rebuilt(tmp_path / vintage.data_version, vintage)
 
 
 def test_the_universe_is_point_in_time(tmp_path: Path) -> None:

@@ -87,18 +87,29 @@ def test_foresight_earns_and_its_opposite_loses(settings: Settings, vintage: Vin
 
 
 def test_metrics_equal_qlibs_risk_analysis() -> None:
-    """Annualised return, information ratio and drawdown are those of `risk_analysis(mode="sum", N=252)`."""
+    """Annualised return, information ratio and drawdown are those of `risk_analysis(mode="sum", N=252)`, the drawdown
+    with a day before the first one."""
     from qlib.contrib.evaluate import risk_analysis
 
     rng = np.random.default_rng(0)
     daily = pd.DataFrame(
         rng.normal(0.001, 0.01, (100, 4)), DAYS[:1].repeat(100), ["return", "cost", "bench", "turnover"]
     )
-    peer = risk_analysis(daily["return"] - daily["bench"] - daily["cost"], N=252, freq=None)["risk"]
+    excess = daily["return"] - daily["bench"] - daily["cost"]
+    peer = risk_analysis(excess, N=252, freq=None)["risk"]
+    since_start = risk_analysis(pd.Series([0.0, *excess]), N=252, freq=None)["risk"]
     ours = portfolio_metrics(daily)
+    assert since_start["max_drawdown"] <= peer["max_drawdown"]
     assert ours["annualised_excess_return_after_cost"] == pytest.approx(peer["annualized_return"])
     assert ours["information_ratio"] == pytest.approx(peer["information_ratio"])
-    assert ours["max_drawdown"] == pytest.approx(peer["max_drawdown"])
+    assert ours["max_drawdown"] == pytest.approx(since_start["max_drawdown"])
+
+
+def test_a_loss_on_the_first_day_is_a_drawdown() -> None:
+    """The account is worth 1 before the first day."""
+    daily = pd.DataFrame(0.0, DAYS[:3], ["return", "cost", "bench", "turnover"])
+    daily["return"] = [-0.5, 0.1, 0.1]
+    assert portfolio_metrics(daily)["max_drawdown"] == -0.5
 
 
 def test_metrics_without_spread_are_none() -> None:

@@ -62,6 +62,8 @@ def test_equity_is_summed_after_costs() -> None:
     np.testing.assert_allclose(info.portfolio, [0.01, 0.06])
     np.testing.assert_allclose(info.excess, [0.0, -0.03], atol=1e-15)
     np.testing.assert_allclose(info.drawdown, [0.0, -0.03], atol=1e-15)
+    first_day_down = evaluation.equity_info(daily.assign(bench=[0.03, 0.0]))
+    np.testing.assert_allclose(first_day_down.drawdown, [-0.02, 0.0], atol=1e-15)
 
 
 def test_importance_takes_the_strongest_first() -> None:
