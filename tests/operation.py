@@ -15,7 +15,7 @@ from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, write_vi
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.runs import log_run
-from mlops_tasks.training.certificate import Certificate, certify, record_certificate
+from mlops_tasks.training.certificate import Certificate, certify, certify_model
 from mlops_tasks.training.plan import RunPlan
 from tests.registry.trainings import DAYS, INSTRUMENTS, SEGMENTS, Spec, make_training
 
@@ -77,8 +77,7 @@ def certify_training(settings: Settings, spec: Spec) -> Certificate:
         n_drop=1,
     )
     certificate = certify(settings, plan, spec.feature_version)
-    record_certificate(settings.training_dir / spec.key, certificate.key)
-    return certificate
+    return certify_model(settings, settings.training_dir / spec.key, certificate.key)
 
 
 def register_model(settings: Settings, spec: Spec, vintage: Vintage, feature_version: str) -> int:
