@@ -247,7 +247,7 @@ def _unproven(vintage: Vintage, definition: FeatureSet) -> Iterator[str]:
     spells = vintage.members()
     if not (spells[LAST_DATE] < pd.Timestamp(vintage.last_date)).any():
         yield (
-            f"membership: no spell of the universe ends before the last day, {vintage.last_date}, so it may be a list of "
+            f"membership: no spell of the universe ends before the last day, {vintage.last_date}, so it may list only "
             "those that survived; give membership as of each day (data.universe)"
         )
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from mlops_tasks.errors import IsolationError
+from mlops_tasks.errors import IsolationError, TrainingError
 from mlops_tasks.training.sandbox import SandboxError, close_off_thread
 
 T = TypeVar("T")
@@ -30,6 +30,8 @@ def in_closed_thread(work: Callable[[], T], scratch: Path, writable: Sequence[Pa
     ------
     IsolationError
         This system cannot close a thread off.
+    TrainingError
+        The work has tried to reach something else.
     """
     for folder in (scratch, *writable):
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,13 @@ def in_closed_thread(work: Callable[[], T], scratch: Path, writable: Sequence[Pa
             raise IsolationError(
                 f"an own class cannot be closed off on this system, so it is not run: {error}"
             ) from None
-        return work()
+        try:
+            return work()
+        except PermissionError as error:
+            raise TrainingError(
+                f"an own class may read the libraries and what it is given, and nothing else: {error}; take that out "
+                "of its code"
+            ) from error
 
     with _elsewhere(scratch), ThreadPoolExecutor(1, thread_name_prefix="own_class") as pool:
         return pool.submit(closed).result()

@@ -1,6 +1,6 @@
 """Models that look where they should not: into the store of the home folder that they are given."""
 
-from pathlib import Path
+import os
 
 import numpy as np
 import torch
@@ -8,8 +8,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 
 def look(home: str) -> int:
-    """Read the vintages below a home folder; how many files of bars there are."""
-    return sum(len(path.read_bytes()) > 0 for path in Path(home, "data", "vintages").rglob("*.parquet"))
+    """Read the names of the vintages below a home folder; how many there are."""
+    return len(os.listdir(os.path.join(home, "data", "vintages")))  # noqa: PTH118, PTH208  a model's own way
 
 
 class Reader(torch.nn.Module):

@@ -8,16 +8,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mlops_tasks.config import ModelSettings, Settings
 from mlops_tasks.data.vintages import Vintage, publish
 from mlops_tasks.errors import ConfigError, LeakError, TrainingError
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import read_json
+from mlops_tasks.files import read_json, write_json
+from mlops_tasks.signing import SigningKey
+from mlops_tasks.training import identity
 from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.certificate import RECORD, Certificate, certificate_of, certify, certify_model
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
+from mlops_tasks.training.identity import training_identity
+from mlops_tasks.training.model_zoo.network import ARCHITECTURE, WEIGHTS, Architecture
 from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.training.seal import seal
 from mlops_tasks.training.trust import Trust
 from mlops_tasks.training.windows import IntArray, PanelWindows
 from tests.features.market import awkward_bars, make_vintage
@@ -31,10 +38,6 @@ OWN_SET = (
 ENTRY = (
     "{name}:\n  family: {family}\n  class_path: {class_path}\n  description: d\n  recommended_for: [Tests.]\n"
     "  feature_processors: [robust_zscore_fill_zero]\n  label_processor: CSRankNorm\n  hyperparameters:\n{parameters}"
-)
-NETWORK = (
-    "    window: {type: integer, default: 1}\n    epochs: {type: integer, default: 1}\n"
-    "    samples_per_epoch: {type: integer, default: 256}\n"
 )
 
 
@@ -70,29 +73,38 @@ def own_entry(market: Market, name: str, family: str, class_path: str, parameter
 # What a model's own code reads.
 
 
-@pytest.mark.parametrize(
-    ("family", "name", "parameters"),
-    [("network", "Reader", NETWORK), ("sklearn", "Student", "")],
-)
-def test_a_model_whose_code_reads_the_store_is_not_trained(
-    narrow: Market, family: str, name: str, parameters: str
-) -> None:
-    """Neither while it learns nor while it scores does an own class reach the vintages of the home."""
-    parameters += f"    home: {{type: string, default: {narrow.settings.home}}}\n"
-    plan = own_entry(narrow, "spy", family, f"tests.training.leaking_models:{name}", parameters)
-    with pytest.raises(TrainingError, match=r"Permission"):
+def test_an_own_class_does_not_reach_the_store_while_it_learns(narrow: Market) -> None:
+    """An estimator whose `fit` reads the vintages of the home is not trained; the error says what it may read."""
+    parameters = f"    home: {{type: string, default: {narrow.settings.home}}}\n"
+    plan = own_entry(narrow, "spy", "sklearn", "tests.training.leaking_models:Student", parameters)
+    with pytest.raises(TrainingError, match=r"own class may read .* nothing else: .*Permission denied: .*vintages"):
         UnifiedQlibTrainingEngine(narrow.settings).train(plan, narrow.feature_version, "spy")
 
 
-def test_an_own_network_scores_in_a_process_of_its_own(narrow: Market) -> None:
-    """The honest one is trained and certified, and its scores come through a closed process."""
-    parameters = NETWORK + "    hidden_size: {type: integer, default: 2}\n"
-    plan = own_entry(narrow, "honest", "network", "tests.training.own_models:OneDay", parameters)
-    folder = UnifiedQlibTrainingEngine(narrow.settings).train(plan, narrow.feature_version, "honest")
-    artefact = ModelArtefact.load(folder / "model", Trust.of(narrow.settings))
-    assert type(artefact.predictor).__name__ == "IsolatedPredictor"
-    certificate = certify_model(narrow.settings, folder, certify(narrow.settings, plan, narrow.feature_version).key)
-    assert certificate.passed and certificate_of(narrow.settings, folder.name) == certificate
+def own_network(market: Market, class_path: str, **hyperparameters: object) -> tuple[ModelArtefact, torch.nn.Module]:
+    """A signed artefact of an own network of two features, loaded, and the network."""
+    folder = market.settings.home / class_path.rpartition(":")[2]
+    folder.mkdir()
+    made = Architecture(class_path, 2, 1, hyperparameters)
+    network = made.build()
+    save_file(network.state_dict(), folder / WEIGHTS)
+    write_json(folder / ARCHITECTURE, vars(made))
+    write_json(folder / "processors.json", {"kind": "none"})
+    manifest = {"family": "network", "class_path": class_path, "feature_names": ["ROC5", "KMID"], "window": 1}
+    seal(folder, manifest, SigningKey.of(market.settings))
+    return ModelArtefact.load(folder, Trust.of(market.settings)), network.eval()
+
+
+def test_an_own_network_does_not_reach_the_store_while_it_scores(narrow: Market) -> None:
+    """It scores in a process of its own: one that looks fails there, an honest one gives what it gives here."""
+    features = pd.DataFrame({"ROC5": [1.0, 2.0], "KMID": [0.5, -1.0]})
+    spy, _ = own_network(narrow, "tests.training.leaking_models:Reader", home=str(narrow.settings.home))
+    with pytest.raises(TrainingError, match=r"PermissionError: .*vintages"):
+        spy.predict(features)
+    honest, network = own_network(narrow, "tests.training.own_models:OneDay", hidden_size=2)
+    with torch.inference_mode():
+        expected = network(torch.tensor(features.to_numpy(np.float32)))
+    np.testing.assert_allclose(honest.predict(features), expected, rtol=1e-5)
 
 
 # Windows, which are built when a model scores.
@@ -137,11 +149,11 @@ def test_windows_that_end_two_days_later_are_found(recurrent: Market, monkeypatc
 
 
 def test_windows_that_end_on_their_own_day_pass(recurrent: Market) -> None:
-    """Bit for bit, at the end of valid and on the day before the newest; one certification, however often asked."""
+    """Bit for bit, at every cut that has predictions; certified once, however often asked."""
     folder, key = fabricated(recurrent, window=5)
     certificate = certify_model(recurrent.settings, folder, key)
     scored = [check for check in certificate.checks if check["name"] == "scores"]
-    assert certificate.passed and [check["cut"] for check in scored] == list(certificate.subject.cuts[1:])
+    assert certificate.passed and [check["cut"] for check in scored] == list(certificate.subject.cuts)
     assert all(check["values"] == check["rows"] > 30 for check in scored)
     written = (folder / RECORD).stat().st_mtime_ns
     assert certify_model(recurrent.settings, folder, "another") == certificate
@@ -227,22 +239,22 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_an_edited_class_is_another_model(narrow: Market, desk: Path) -> None:
     """Trained anew, also when the edit is in a module that its own one imports; the old model is not loaded."""
     plan = own_entry(narrow, "own", "sklearn", "desk_code.models:Own", "    alpha: {type: number, default: 1.0}\n")
-    engine = UnifiedQlibTrainingEngine(narrow.settings)
-    first = engine.train(plan, narrow.feature_version, "own")
-    assert engine.train(plan, narrow.feature_version, "own") == first
+    folder = UnifiedQlibTrainingEngine(narrow.settings).train(plan, narrow.feature_version, "own")
+    before = training_identity(plan.config("own", narrow.settings), 1)
+    assert training_identity(plan.config("own", narrow.settings), 1) == before
+    assert ModelArtefact.load(folder / "model", Trust.of(narrow.settings)).feature_names == ["ROC5", "KMID"]
     (desk / "scale.py").write_text("SCALE = -1.0\n")
+    assert training_identity(plan.config("own", narrow.settings), 1) != before
     with pytest.raises(ConfigError, match=r"code of desk_code.models:Own is another one"):
-        ModelArtefact.load(first / "model", Trust.of(narrow.settings))
-    second = engine.train(plan, narrow.feature_version, "own")
-    assert second != first
-    ours, theirs = (pd.read_parquet(each / "predictions.parquet")["score"] for each in (first, second))
-    pd.testing.assert_series_equal(ours, -theirs)
+        ModelArtefact.load(folder / "model", Trust.of(narrow.settings))
+    (desk / "scale.py").write_text("SCALE = 1.0\n")
+    assert training_identity(plan.config("own", narrow.settings), 1) == before
+    (desk / "models.py").write_text((desk / "models.py").read_text() + "\n# an edit\n")
+    assert training_identity(plan.config("own", narrow.settings), 1) != before
 
 
 def test_libraries_device_and_threads_are_part_of_a_training(narrow: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another version is another training, another number of threads where sums are split among them."""
-    from mlops_tasks.training import identity
-
     plan = plan_of(narrow, "lightgbm", "linear", feature_set="mine")
     boosted, linear, network = (plan.config(name) for name in ("lightgbm", "linear", "lstm"))
     found = identity.training_identity(network, 2)
