@@ -187,8 +187,8 @@ def test_a_normalisation_over_all_rows_is_caught(market: Market) -> None:
     def leak(features: pd.DataFrame, vintage: Vintage) -> pd.DataFrame:
         return (features - features.mean()) / features.std()
 
-    found = failed(market.check(market.planted(leak)))
-    assert {check.name for check in found} == {"features"}
+    found = [check for check in failed(market.check(market.planted(leak))) if check.name == "features"]
+    assert len(found) == CUTS
     for check in found:
         assert check.difference is not None
         assert check.difference.looks_like == Leak.FULL_SAMPLE

@@ -29,6 +29,8 @@ LEVELS, SCORES = "levels", "scores"
 SAME_LEVEL = 0.02
 """Of a value, or of its column's median size: what changes less in other units is no level. Ratios have it from the
 small numbers that keep their denominators from zero, and correlations with Log($volume+1) from the 1."""
+LEVEL_DAYS = 60
+"""Trading days that are compared in other units; a level shows on every one."""
 LEVEL_ROWS = 0.2
 """Share of a column's values beyond that which makes the column a level; fewer come from thresholds in absolute
 units."""
@@ -171,12 +173,11 @@ class _Trial:
         return check_of(LABELS, day, found, Leak.LABEL_REACH)
 
     def check_levels(self) -> Check:
-        """Features of days up to the first cut, and again when each instrument's prices, volume and factor are in
-        units of its own."""
+        """Features of the last days up to the first cut, and again with each instrument in units of its own."""
         day, found = self.cuts[0], Comparison()
-        known = known_on(self.vintage, day)
-        *_, span = _spans(self._known_days(day), known.rows * len(self.data.features.columns))
-        computed, again = (self.pipeline.features(each)(*span) for each in (known, rescaled_on(self.vintage, day)))
+        first = self._known_days(day)[-LEVEL_DAYS:][0]
+        vintages = known_on(self.vintage, day), rescaled_on(self.vintage, day)
+        computed, again = (self.pipeline.features(vintage)(first, day) for vintage in vintages)
         found.add(computed, _levels(computed, again))
         return check_of(LEVELS, day, found, Leak.LEVEL)
 
