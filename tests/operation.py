@@ -64,7 +64,12 @@ def learning_data(settings: Settings, feature_version: str) -> tuple[pd.DataFram
 
 
 def certify_training(settings: Settings, spec: Spec) -> Certificate:
-    """Certify what a fabricated training says that it was trained on, and record it, as the stages do."""
+    """Certify what a fabricated training says that it was trained on, and its scores, as the stages do."""
+    return certify_model(settings, settings.training_dir / spec.key, certify_data(settings, spec).key)
+
+
+def certify_data(settings: Settings, spec: Spec) -> Certificate:
+    """Certify what a training says that it was trained on."""
     plan = RunPlan(
         data_version=spec.data_version,
         last_date=DAYS[-1].date(),
@@ -76,8 +81,7 @@ def certify_training(settings: Settings, spec: Spec) -> Certificate:
         topk=5,
         n_drop=1,
     )
-    certificate = certify(settings, plan, spec.feature_version)
-    return certify_model(settings, settings.training_dir / spec.key, certificate.key)
+    return certify(settings, plan, spec.feature_version)
 
 
 def register_model(settings: Settings, spec: Spec, vintage: Vintage, feature_version: str) -> int:
