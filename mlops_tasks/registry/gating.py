@@ -79,7 +79,7 @@ def gate(settings: Settings, version: int) -> GateResult:
         result = GateResult(challenger, champion, GateDecision("keep", WITHDRAWN, (reason,)))
     else:
         result = _decide(settings, challenger, champion)
-        result = replace(result, notes=(*result.notes, *unproven_of(settings, challenger)))
+        result = replace(result, notes=(*unproven_of(settings, challenger), *result.notes))
     _record(settings, result)
     log.info("version %d: %s by rule %s", version, result.decision.decision, result.decision.rule)
     for reason in result.to_json()["reasons"]:
