@@ -10,7 +10,7 @@ end, features that nothing needs any more are removed from the store.
   experiment `daily_retraining` to compare the runs.
 * **Safe to run again** at any point: on an unchanged vintage nothing is computed twice and nothing changes.
 * **When `certify_learning_data` fails** a feature, label or processor knows the future: its log names column,
-  instrument, date and remedy, and nothing is trained.
+  instrument, date and remedy, and nothing is trained. When `train_model` fails so, the model's scores do.
 * **When a task fails** its log ends with the error and the remedy; the champion in service stays as it is.
 """
 

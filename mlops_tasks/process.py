@@ -70,7 +70,7 @@ STAGES: Mapping[str, Stage] = {
     "features.compute": Stage("mlops_tasks.features.tasks:compute_features_task"),
     "training.plan": Stage("mlops_tasks.training.tasks:plan_run_task"),
     "training.certify": Stage("mlops_tasks.training.tasks:certify_learning_data_task", _ALERTS),
-    "training.train": Stage("mlops_tasks.training.tasks:train_model_task", (*_STATE, *_SIGNING)),
+    "training.train": Stage("mlops_tasks.training.tasks:train_model_task", (*_ALERTS, *_SIGNING)),
     "tuning.plan": Stage("mlops_tasks.tuning.tasks:plan_search_task"),
     "tuning.choose_algorithm": Stage("mlops_tasks.tuning.tasks:choose_algorithm_task", _STATE),
     "tuning.create_study": Stage("mlops_tasks.tuning.tasks:create_study_task", _STUDIES),

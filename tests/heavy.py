@@ -71,6 +71,7 @@ FILES = frozenset(
         "training/test_certificate.py",
         "training/test_control.py",
         "training/test_engine.py",
+        "training/test_leak_attacks.py",
         "training/test_leaks.py",
         "training/test_planted_signals.py",
         "training/test_refusals.py",

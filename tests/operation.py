@@ -15,7 +15,7 @@ from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, write_vi
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.runs import log_run
-from mlops_tasks.training.certificate import Certificate, certify, record_certificate
+from mlops_tasks.training.certificate import Certificate, certify, certify_model
 from mlops_tasks.training.plan import RunPlan
 from tests.registry.trainings import DAYS, INSTRUMENTS, SEGMENTS, Spec, make_training
 
@@ -64,7 +64,12 @@ def learning_data(settings: Settings, feature_version: str) -> tuple[pd.DataFram
 
 
 def certify_training(settings: Settings, spec: Spec) -> Certificate:
-    """Certify what a fabricated training says that it was trained on, and record it, as the stages do."""
+    """Certify what a fabricated training says that it was trained on, and its scores, as the stages do."""
+    return certify_model(settings, settings.training_dir / spec.key, certify_data(settings, spec).key)
+
+
+def certify_data(settings: Settings, spec: Spec) -> Certificate:
+    """Certify what a training says that it was trained on."""
     plan = RunPlan(
         data_version=spec.data_version,
         last_date=DAYS[-1].date(),
@@ -76,9 +81,7 @@ def certify_training(settings: Settings, spec: Spec) -> Certificate:
         topk=5,
         n_drop=1,
     )
-    certificate = certify(settings, plan, spec.feature_version)
-    record_certificate(settings.training_dir / spec.key, certificate.key)
-    return certificate
+    return certify(settings, plan, spec.feature_version)
 
 
 def register_model(settings: Settings, spec: Spec, vintage: Vintage, feature_version: str) -> int:

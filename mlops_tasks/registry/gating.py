@@ -79,6 +79,7 @@ def gate(settings: Settings, version: int) -> GateResult:
         result = GateResult(challenger, champion, GateDecision("keep", WITHDRAWN, (reason,)))
     else:
         result = _decide(settings, challenger, champion)
+        result = replace(result, notes=(*unproven_of(settings, challenger), *result.notes))
     _record(settings, result)
     log.info("version %d: %s by rule %s", version, result.decision.decision, result.decision.rule)
     for reason in result.to_json()["reasons"]:
@@ -125,10 +126,18 @@ def why_uncertified(settings: Settings, model: LoadedModel) -> str | None:
     if not certificate.passed:
         return f"leak certificate {certificate.key} has not passed: correct what it names, then {remedy}"
     manifest = model.artefact.manifest
+    if certificate.artefact != model.digest:
+        return f"leak certificate {certificate.key} says nothing of this model's scores; {remedy}"
     other = certificate.subject.differing(manifest["model"], manifest)
     if other:
         return f"leak certificate {certificate.key} is about another {', '.join(other)} than the training's; {remedy}"
     return None
+
+
+def unproven_of(settings: Settings, model: LoadedModel) -> tuple[str, ...]:
+    """Warnings of what a model's leak certificate cannot prove."""
+    certificate = certificate_of(settings, model.training_key)
+    return () if certificate is None else tuple(f"warning: not proven: {each}" for each in certificate.unproven)
 
 
 def last_training_date(model: LoadedModel) -> date:

@@ -74,7 +74,7 @@ def register(settings: Settings, training_key: str, run_id: str) -> int:
             source=f"models:/{model_id}",
             run_id=run_id,
             tags={**record.identity, **record.certificate_tags, "digest": record.digest},
-            description=record.name,
+            description=record.description,
             model_id=model_id,
         )
     log.info("%s version %s: %s, training %s", MODEL_NAME, created.version, record.name, training_key)

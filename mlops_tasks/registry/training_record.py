@@ -17,7 +17,7 @@ SEGMENTS = ("train", "valid", "test")
 
 TAG_LENGTH = 5000
 """Characters that MLflow keeps of a tag."""
-CERTIFICATE_KEY_TAG = "leak_certificate_key"
+CERTIFICATE_KEY_TAG, UNPROVEN_TAG = "leak_certificate_key", "leak_unproven"
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,18 @@ class TrainingRecord:
 
     @property
     def certificate_tags(self) -> dict[str, str]:
-        """The leak certificate's verdict and key; nothing where there is none."""
+        """The leak certificate's verdict, key and what it cannot prove; nothing where there is none."""
         if self.certificate is None:
             return {}
         verdict = "passed" if self.certificate.passed else "failed"
-        return {"leak_certificate": verdict, CERTIFICATE_KEY_TAG: self.certificate.key}
+        unproven = "; ".join(self.certificate.unproven)[:TAG_LENGTH] or "nothing"
+        return {"leak_certificate": verdict, CERTIFICATE_KEY_TAG: self.certificate.key, UNPROVEN_TAG: unproven}
+
+    @property
+    def description(self) -> str:
+        """What the registry's page says first: the run's name, and what the leak certificate cannot prove."""
+        unproven = () if self.certificate is None else self.certificate.unproven
+        return "\n\n".join([self.name, *(f"Warning: not proven: {each}." for each in unproven)])
 
     @property
     def fit_tags(self) -> dict[str, str]:

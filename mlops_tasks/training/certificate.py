@@ -1,33 +1,43 @@
-"""The leak certificate: evidence that what a run's models learn and see knows nothing of later days."""
+"""The leak certificate: evidence that what a run's models learn and see knows nothing of later days.
+
+Its first half is made before anything is trained (`certify`), its second one of each trained model (`certify_model`).
+"""
 
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import load_vintage
-from mlops_tasks.errors import LeakError
+from mlops_tasks.data.sources.membership import LAST_DATE
+from mlops_tasks.data.vintages import Vintage, load_vintage
+from mlops_tasks.errors import LeakError, StoreError
 from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
+from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, plain_name, read_json, write_json
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
+from mlops_tasks.training.identity import certified_code
 from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
 from mlops_tasks.training.leaks.known import cut_days
 from mlops_tasks.training.leaks.pipeline import production
+from mlops_tasks.training.leaks.scores import check_scores
 from mlops_tasks.training.model_zoo.catalogue import zoo_entry
 from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training.seal import artefact_digest
 
 log = logging.getLogger(__name__)
 
-CERTIFICATE_VERSION = 1
+CERTIFICATE_VERSION = 2
 """Raise it when something else is checked: earlier certificates are then not found for the same data."""
 
 RECORD = "certificate.json"
-"""In a training folder: the key of the certificate of what was learned from."""
+"""In a training folder: the key of the certificate of what was learned from, and what was checked of the model."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ class Subject:
     label_processors: tuple[str, ...]
     cuts: tuple[str, ...]
     versions: dict[str, int]
+    code: str = ""
+    """Digest of the code and the libraries that were checked (`identity.certified_code`)."""
 
     @property
     def key(self) -> str:
@@ -82,6 +94,10 @@ class Certificate:
     created: str
     """When, UTC, ISO 8601."""
     duration_s: float
+    unproven: tuple[str, ...] = ()
+    """What no check can show, in words: a warning."""
+    artefact: str | None = None
+    """Digest of the model whose scores were checked too; None: of none."""
 
     @property
     def key(self) -> str:
@@ -110,7 +126,9 @@ class Certificate:
         subject["feature_processors"] = tuple(map(tuple, subject["feature_processors"]))
         for name in ("models", "label_processors", "cuts"):
             subject[name] = tuple(subject[name])
-        return cls(Subject(**subject), tuple(content["checks"]), content["created"], content["duration_s"])
+        names = ("created", "duration_s", "artefact")
+        rest = {name: content[name] for name in names if name in content}
+        return cls(Subject(**subject), tuple(content["checks"]), unproven=tuple(content.get("unproven", ())), **rest)
 
 
 def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certificate:
@@ -141,6 +159,7 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
         label_processors=tuple(sorted({entry.label_processor for entry in entries})),
         cuts=tuple(str(day.date()) for day in cuts),
         versions={"certificate": CERTIFICATE_VERSION, "features": FEATURES_VERSION, "training": TRAINING_VERSION},
+        code=certified_code(),
     )
     found = find_certificate(settings, subject.key)
     if found is not None and found.passed:
@@ -157,6 +176,7 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
         checks=tuple(check.to_json() for check in checks),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_s=round(time.monotonic() - started, 3),
+        unproven=tuple(_unproven(vintage, definition)),
     )
     path = certificate_path(settings, subject.key)
     write_json(path, certificate.to_json())
@@ -176,16 +196,60 @@ def find_certificate(settings: Settings, key: str) -> Certificate | None:
     return Certificate.from_json(read_json(path)) if path.is_file() else None
 
 
-def record_certificate(training: Path, key: str) -> None:
-    """Note in a training folder what certifies it; the first one stays, as the training does."""
-    if not (training / RECORD).is_file():
-        write_json(training / RECORD, {"key": key})
+def certify_model(settings: Settings, training: Path, key: str) -> Certificate:
+    """Check the scores of a trained model, once, and note in its folder what certifies it; both halves together.
+
+    What was noted first stays while the code is the same.
+
+    Raises
+    ------
+    LeakError
+        The model gives other scores where there is no later data.
+    StoreError
+        There is no certificate of that key.
+    TrainingError, SignatureError, DigestMismatchError, IsolationError
+        As `check_scores`.
+    """
+    known = certificate_of(settings, training.name)
+    if known is not None and known.artefact is not None and known.passed and known.subject.code == certified_code():
+        return known
+    learned = find_certificate(settings, key)
+    if learned is None:
+        raise StoreError(f"{certificate_path(settings, key)}: no leak certificate {key}; run training.certify first")
+    checks = list(check_scores(settings, training, [pd.Timestamp(day) for day in learned.subject.cuts]))
+    content = {"checks": [check.to_json() for check in checks], "artefact": artefact_digest(training / "model")}
+    write_json(training / RECORD, {"key": key, **content})
+    for check in checks:
+        log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
+    _refuse_leaks(checks, training / RECORD)
+    return _with_scores(learned, content)
 
 
 def certificate_of(settings: Settings, training_key: str) -> Certificate | None:
-    """The certificate that a training was made under; None where there is none."""
-    record = settings.training_folder(training_key) / RECORD
-    return find_certificate(settings, read_json(record)["key"]) if record.is_file() else None
+    """The certificate that a training was made under, with what was checked of its model; None where there is none."""
+    path = settings.training_folder(training_key) / RECORD
+    record = read_json(path) if path.is_file() else {}
+    found = find_certificate(settings, record["key"]) if record else None
+    return None if found is None else _with_scores(found, record)
+
+
+def _with_scores(learned: Certificate, record: Mapping[str, Any]) -> Certificate:
+    checks = tuple(record.get("checks", ()))
+    return replace(learned, checks=(*learned.checks, *checks), artefact=record.get("artefact") if checks else None)
+
+
+def _unproven(vintage: Vintage, definition: FeatureSet) -> Iterator[str]:
+    """What a vintage cannot show of itself."""
+    yield (
+        f"vendor stamps: that {', '.join(definition.fields)} were known at the close of the day that the source dates "
+        "them; a field that it dates too early looks the same"
+    )
+    spells = vintage.members()
+    if not (spells[LAST_DATE] < pd.Timestamp(vintage.last_date)).any():
+        yield (
+            f"membership: no spell of the universe ends before the last day, {vintage.last_date}, so it may list only "
+            "those that survived; give membership as of each day (data.universe)"
+        )
 
 
 def _refuse_leaks(checks: list[Check], path: Path) -> None:
@@ -194,4 +258,4 @@ def _refuse_leaks(checks: list[Check], path: Path) -> None:
         return
     others = f"\n  and {len(failed) - 3} more checks" if len(failed) > 3 else ""
     told = "".join(f"\n  {check}" for check in failed[:3])
-    raise LeakError(f"{path}: {len(failed)} of {len(checks)} checks failed; nothing is trained on this:{told}{others}")
+    raise LeakError(f"{path}: {len(failed)} of {len(checks)} checks failed; none of it is promoted:{told}{others}")

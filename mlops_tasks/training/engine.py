@@ -38,8 +38,9 @@ class TrainingHandle:
 class UnifiedQlibTrainingEngine:
     """Trains any model of the zoo on a plan's segments and leaves one folder, complete or absent.
 
-    The folder's name, the training key, is the digest of the numbers that the model learns from, its configuration and
-    the seed: the same problem is never trained twice, and a restarted training ends in the same folder.
+    The folder's name, the training key, is the digest of the numbers that the model learns from, its configuration, the
+    seed, and the code and libraries that train it (`identity.py`): the same problem is never trained twice, and a
+    restarted training ends in the same folder.
 
     Each attempt is a run with an event stream (`events.py`) that ends with exactly one of finished, failed, cancelled.
     It trains in a process of its own, can be paused, resumed and cancelled (`control.py`), and goes on from the

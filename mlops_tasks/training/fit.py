@@ -21,17 +21,20 @@ from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data
 from mlops_tasks.training.events import Journal
-from mlops_tasks.training.model_zoo.family import find_family
+from mlops_tasks.training.identity import is_own, own_source, training_identity
+from mlops_tasks.training.model_zoo.family import FitResult, find_family
+from mlops_tasks.training.own_code import in_closed_thread
 from mlops_tasks.training.problem import learning_problem
 from mlops_tasks.training.resources import used_so_far
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
 from mlops_tasks.training.seal import seal, verified_manifest
 from mlops_tasks.training.session import Links, TrainingSession
-from mlops_tasks.training.trust import Trust
+from mlops_tasks.training.stopping import Conclusion
+from mlops_tasks.training.trust import OWN_SOURCE, Trust
 
 log = logging.getLogger(__name__)
 
-ENGINE_VERSION = 4
+ENGINE_VERSION = 5
 """Raise it when the same plan would train another model: training keys depend on it."""
 
 
@@ -77,6 +80,7 @@ class Fit:
             "horizon": plan.horizon,
             "seed": plan.seed,
             "portfolio": {"topk": plan.topk, "n_drop": plan.n_drop},
+            "identity": training_identity(config, self.settings.training.threads),
         }
         key = digest_of({**configuration, "learning_data": data.digest()})
         target = self.settings.training_dir / key
@@ -116,14 +120,22 @@ class Fit:
         session.stage("process")
         processors = fit_processors(data, config.feature_processors)
         problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
-        session.stage("fit")
-        result = family.fit(problem, session)
-        conclusion = session.conclude()
-
-        session.stage("save")
         model_folder = folder / "model"
         model_folder.mkdir(parents=True)
-        family.save(model_folder)
+
+        def learn() -> tuple[FitResult, Conclusion]:
+            session.stage("fit")
+            result = family.fit(problem, session)
+            conclusion = session.conclude()
+            session.stage("save")
+            family.save(model_folder)
+            return result, conclusion
+
+        if config.class_path is not None and is_own(config.class_path):
+            writable = [self.folder.path, checkpoints.folder]
+            result, conclusion = in_closed_thread(learn, self.folder.path / "scratch", writable, self.settings.home)
+        else:
+            result, conclusion = learn()
         write_json(model_folder / PROCESSORS, processors.to_json())
         names = (
             "training_key",
@@ -136,8 +148,13 @@ class Fit:
             "seed",
         )
         manifest = {name: lineage[name] for name in names}
-        features = {"feature_names": list(data.features.columns), "window": config.window}
-        seal(model_folder, {**manifest, "family": config.family, **features}, self.key)
+        manifest |= {"family": config.family, "class_path": config.class_path, "window": config.window}
+        own = {} if (source := own_source(config.class_path)) is None else {OWN_SOURCE: source}
+        seal(
+            model_folder,
+            {**manifest, **own, "feature_names": list(data.features.columns)},
+            self.key,
+        )
         session.stage("predict")
         artefact = ModelArtefact.load(model_folder, Trust.of(self.settings), self.settings.training.threads)
         predictions = predict_segments(artefact, data)

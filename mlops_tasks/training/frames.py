@@ -1,6 +1,6 @@
 """How a model's process and its owner talk: fixed binary frames, so that neither runs what the other one says.
 
-    request   rows, columns (two uint32), then rows x columns float32
+    request   rows, window, columns (three uint32), then as many float32; window 0: rows without windows
     answer    OK or ERROR (one byte), length (uint32), then float64 scores, or a message in UTF-8
 
 All little-endian. The frames' sizes are checked before anything is read into memory.
@@ -16,12 +16,13 @@ OK, ERROR = 0, 1
 LARGEST_MESSAGE = 2000
 """Bytes of an error's text."""
 
-_REQUEST, _ANSWER = struct.Struct("<II"), struct.Struct("<BI")
+_REQUEST, _ANSWER = struct.Struct("<III"), struct.Struct("<BI")
 
 
 def write_matrix(stream: IO[bytes], matrix: "FloatArray") -> None:
-    """Send rows of float32."""
-    stream.write(_REQUEST.pack(*matrix.shape))
+    """Send rows of float32, shape (rows, columns) or (rows, window, columns)."""
+    rows, *window, columns = matrix.shape
+    stream.write(_REQUEST.pack(rows, window[0] if window else 0, columns))
     stream.write(matrix.astype("<f4", order="C", copy=False).tobytes())
     stream.flush()
 
@@ -33,11 +34,13 @@ def read_matrix(stream: IO[bytes]) -> "FloatArray | None":
     head = stream.read(_REQUEST.size)
     if len(head) < _REQUEST.size:
         return None
-    rows, columns = _REQUEST.unpack(head)
-    content = stream.read(rows * columns * 4)
-    if len(content) < rows * columns * 4:
+    rows, window, columns = _REQUEST.unpack(head)
+    shape = (rows, window, columns) if window else (rows, columns)
+    expected = 4 * rows * max(window, 1) * columns
+    content = stream.read(expected)
+    if len(content) < expected:
         return None
-    return np.frombuffer(content, dtype="<f4").reshape(rows, columns)
+    return np.frombuffer(content, dtype="<f4").reshape(shape)
 
 
 def write_answer(stream: IO[bytes], status: int, content: bytes) -> None:

@@ -1,8 +1,8 @@
 """Close a Linux process off: from files, from other processes, from the network, from memory without end.
 
 Landlock (kernel 5.13) leaves it the files that are named, seccomp takes the system calls that reach beyond it. Both
-hold for root too, and for good. No thread may be running yet: only the calling one and those that it starts are closed
-off. Standard library only, so that nothing has started a thread before.
+hold for root too, and for good, of the calling thread and those that it starts. So where a whole process is closed off,
+no other thread may be running yet: standard library only, so that nothing has started one before.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import platform
 import resource
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -33,6 +33,8 @@ _SYSTEM = (
     *("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/dev/urandom"),
     *("/sys/devices/system/cpu", "/proc/cpuinfo", "/proc/meminfo", "/proc/self"),
 )
+
+_GPU_FILES = ("/proc/driver/nvidia", "/proc/modules", "/sys/bus/pci", "/sys/devices", "/sys/class/infiniband")
 
 _DENIED: Mapping[str, tuple[int, int]] = {
     **{"socket": (41, 198), "io_uring_setup": (425, 425), "execve": (59, 221), "execveat": (322, 281)},
@@ -75,10 +77,34 @@ def close_off(readable: Path, hidden: Path, memory_mb: float) -> None:
     """
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory_mb * 1e6),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    roots = [Path(each) for each in (*_SYSTEM, sys.prefix, sys.base_prefix, *sys.path) if each]
     _call("prctl(no new privileges)", _LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
-    _restrict_files([readable, *(path for root in roots for path in _around(root, hidden.resolve()))])
+    _restrict_files([readable, *_libraries(hidden)])
     _restrict_calls(platform.machine())
+
+
+def close_off_thread(writable: Sequence[Path], hidden: Path) -> None:
+    """Leave the calling thread, and those that it will start, the interpreter's libraries and the folders `writable`.
+
+    It keeps the process's memory and its open files: this stops code from reading what it should not, and is no prison
+    for code that is out to do harm.
+
+    Parameters
+    ----------
+    hidden
+        A folder of which nothing may be read but `writable`, also where a library's folder lies around it.
+
+    Raises
+    ------
+    SandboxError
+        The kernel has no Landlock.
+    """
+    _call("prctl(no new privileges)", _LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
+    _restrict_files([*_libraries(hidden), *map(Path, _GPU_FILES)], [*writable, *Path("/dev").glob("nvidia*")])
+
+
+def _libraries(hidden: Path) -> list[Path]:
+    roots = [Path(each) for each in (*_SYSTEM, sys.prefix, sys.base_prefix, *sys.path) if each]
+    return [path for root in roots for path in _around(root, hidden.resolve())]
 
 
 def _around(root: Path, hidden: Path) -> Iterator[Path]:
@@ -91,7 +117,7 @@ def _around(root: Path, hidden: Path) -> Iterator[Path]:
             yield from _around(child, hidden)
 
 
-def _restrict_files(readable: list[Path]) -> None:
+def _restrict_files(readable: Iterable[Path], writable: Iterable[Path] = ()) -> None:
     version = _LIBC.syscall(_CREATE_RULESET, None, 0, 1)
     if version < 1:
         raise SandboxError("its kernel has no Landlock (Linux 5.13 and later, named in the boot option lsm=)")
@@ -102,6 +128,8 @@ def _restrict_files(readable: list[Path]) -> None:
     ruleset = _call("landlock", _LIBC.syscall(_CREATE_RULESET, attributes, len(attributes), 0))
     for path in readable:
         _allow(ruleset, path, _READ_FOLDER if path.is_dir() else _READ_FILE)
+    for path in writable:
+        _allow(ruleset, path, rights if path.is_dir() else _READ_WRITE & rights)
     _allow(ruleset, Path(os.devnull), _READ_WRITE & rights)
     _call("landlock", _LIBC.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)

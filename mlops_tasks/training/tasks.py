@@ -8,7 +8,7 @@ from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import LeakError
 from mlops_tasks.files import read_json
 from mlops_tasks.state.alerts import raise_alert
-from mlops_tasks.training.certificate import certificate_path, certify, record_certificate
+from mlops_tasks.training.certificate import certificate_path, certify, certify_model
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.queue_state import DAILY
@@ -63,11 +63,21 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
     owner: str = DAILY,
     priority: int = 0,
 ) -> dict[str, Any]:
-    """Train one model of the plan; returns its training key and folder, relative to the home folder."""
+    """Train one model of the plan, and certify its scores; returns its training key and folder, relative to the home.
+
+    Raises
+    ------
+    LeakError
+        The model sees later days; an alert says so too.
+    """
     settings = load_settings()
     engine, own_plan = UnifiedQlibTrainingEngine(settings), RunPlan.model_validate(plan)
     folder = engine.train(own_plan, features["feature_version"], model, owner=owner, priority=priority)
-    record_certificate(folder, certificate["key"])
+    try:
+        certify_model(settings, folder, certificate["key"])
+    except LeakError as error:
+        raise_alert(settings, kind="leak_found", subject=folder.name, message=str(error))
+        raise
     return {
         "training_key": folder.name,
         "model": model,

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from mlops_tasks.config import ModelSettings, Settings
+from mlops_tasks.errors import ConfigError
 from mlops_tasks.signing import VerifyingKeys
+from mlops_tasks.training.identity import is_own, own_source
 from mlops_tasks.training.isolation import IsolatedPredictor, Isolation
 from mlops_tasks.training.model_zoo.catalogue import check_unpickling
 from mlops_tasks.training.model_zoo.family import Predictor, find_family
+
+OWN_SOURCE = "own_source"
+"""In the manifest of a model of a user's own class: the digest of its code when it was trained."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,31 @@ class Trust:
     def predictor(self, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
         """What scores from a verified artefact.
 
+        A model of a user's own class, or whose files run code, gets a process that sees nothing but the artefact.
+
         Raises
         ------
         ConfigError
-            Its files run code, and its family may not.
+            Its files run code, and its family may not; or its own class was edited since it was trained.
         IsolationError
             They may, and its process cannot be closed off.
         """
         family = find_family(manifest["family"])
-        if not family.runs_code(folder):
+        class_path = manifest.get("class_path")
+        runs_code = family.runs_code(folder)
+        if not runs_code and (class_path is None or not is_own(class_path)):
             return family.load(folder, manifest, threads)
-        check_unpickling(self.models, manifest["family"], str(folder))
+        if runs_code:
+            check_unpickling(self.models, manifest["family"], str(folder))
+        _check_source(folder, manifest)
         return IsolatedPredictor(Isolation(folder, manifest, threads, self.models.isolated_memory_mb, self.home))
+
+
+def _check_source(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Check that an own class is still the one that was trained."""
+    trained = manifest.get(OWN_SOURCE)
+    if trained is not None and own_source(manifest["class_path"]) != trained:
+        raise ConfigError(
+            f"{folder}: the code of {manifest['class_path']} is another one than the model was trained with, so it is "
+            "another model: restore the code, or train again"
+        )

@@ -13,7 +13,7 @@ from mlops_tasks.registry.client import connect
 from mlops_tasks.registry.models import claim_of
 from mlops_tasks.state.history import record_model_approval
 from mlops_tasks.state.tables import ModelApproval
-from tests.operation import certify_training, free_ports, publish_vintage, register_model
+from tests.operation import certify_data, free_ports, publish_vintage, register_model
 from tests.registry.trainings import Spec
 
 
@@ -81,7 +81,7 @@ def vintage_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, st
     """A home with a published vintage, its certified features; their versions."""
     home = tmp_path_factory.mktemp("vintage_template")
     vintage, feature_version = publish_vintage(Settings(home=home))
-    certify_training(Settings(home=home), Spec(data_version=vintage.data_version, feature_version=feature_version))
+    certify_data(Settings(home=home), Spec(data_version=vintage.data_version, feature_version=feature_version))
     return home, vintage.data_version, feature_version
 
 

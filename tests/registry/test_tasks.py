@@ -10,13 +10,14 @@ from mlops_tasks.errors import RegistryError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json, write_json
-from mlops_tasks.registry.client import CHALLENGER, CHAMPION
+from mlops_tasks.registry.client import CHALLENGER, CHAMPION, MODEL_NAME, connect
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, get_tags, load_version
 from mlops_tasks.registry.tasks import choose, gate_challenger_task, log_run_task, register_challenger_task
 from mlops_tasks.registry.trial_evidence import predictions_of
 from mlops_tasks.state.history import latest_gate_decision
 from mlops_tasks.status import status_info
+from mlops_tasks.training.certificate import RECORD
 from tests.operation import certify_training, define_own_set, learning_data, publish_vintage, register_model
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec, make_training
@@ -243,6 +244,29 @@ def test_a_certificate_with_a_failed_check_does_not_count(operation: Operation) 
     decision = gate_challenger_task(challenger={"version": version})
     assert (decision["decision"], decision["rule"]) == ("reject", "leak_certificate")
     assert "has not passed" in decision["reasons"][0]
+
+
+def test_a_certificate_of_the_data_alone_does_not_count(operation: Operation) -> None:
+    """The second half is about the very model: without it, and with that of another one, the gate rejects."""
+    version = operation.register(Spec())
+    record = operation.settings.training_dir / Spec().key / RECORD
+    content = read_json(record)
+    for changed in ({"key": content["key"]}, {**content, "artefact": "another"}):
+        write_json(record, changed)
+        decision = gate_challenger_task(challenger={"version": version})
+        assert (decision["decision"], decision["rule"]) == ("reject", "leak_certificate")
+        assert "says nothing of this model's scores" in decision["reasons"][0]
+
+
+def test_what_no_certificate_can_prove_is_a_warning(operation: Operation) -> None:
+    """Among the gate's reasons, in tags, and on the version's page: the source's dates, and that nobody ever leaves."""
+    version = operation.register(Spec())
+    decision = gate_challenger_task(challenger={"version": version})
+    warned = [each for each in decision["reasons"] if each.startswith("warning: not proven: ")]
+    assert [each.split(": ")[2] for each in warned] == ["vendor stamps", "membership"]
+    assert "vendor stamps: that open" in get_tags(operation.settings, version)["leak_unproven"]
+    page = connect(operation.settings).get_model_version(MODEL_NAME, str(version)).description
+    assert page.count("Warning: not proven: ") == 2
 
 
 def rewrite_certificate(operation: Operation, changes: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ NEEDED = {
     "data.compare_vintages": ALERTS,
     "data.publish_vintage": ALERTS,
     "training.certify": ALERTS,
-    "training.train": {*STATE, "MLOPS_SIGNING_KEY"},
+    "training.train": {*ALERTS, "MLOPS_SIGNING_KEY"},
     "tuning.choose_algorithm": STATE,
     "tuning.create_study": STUDIES,
     "tuning.run_worker": STUDIES,

@@ -102,7 +102,7 @@ def test_factors_without_end_indicators_and_other_instruments_are_certified(mark
     (market.settings.home / "feature_sets.yaml").write_text(
         "mine:\n  version: 1\n  owner: Desk A\n  description: Mine.\n"
         "  factors:\n    SLOW: EMA($close, 20)/$close\n    HIGHEST: Max($close, 0)/$close\n"
-        "    RELATIVE: $close/ChangeInstrument('I00', Mean($close, 5))\n"
+        "    RELATIVE: $close/Ref($close, 5)-ChangeInstrument('I00', $close/Ref($close, 5))\n"
         "  indicators: [{indicator: rsi, name: RSI}]\n"
     )
     feature_version = FeatureStore(market.settings).compute(market.vintage, "mine").feature_version

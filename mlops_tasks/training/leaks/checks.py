@@ -14,7 +14,7 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL
 from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.training.dataset import LEARNING_SEGMENTS, LearningData
 from mlops_tasks.training.leaks.comparison import Comparison, Difference, Leak, fingerprint
-from mlops_tasks.training.leaks.known import known_on, last_labelled_day
+from mlops_tasks.training.leaks.known import known_on, last_labelled_day, rescaled_on
 from mlops_tasks.training.leaks.pipeline import Pipeline
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training.processors import FittedProcessors
@@ -24,6 +24,16 @@ SPAN_VALUES = 1 << 26
 
 UNIVERSE, FEATURES, LABELS, PURGING = "universe", "features", "labels", "purging"
 PROCESSORS, LEARNING, INFERENCE, LABEL_INDEPENDENCE = "processors", "learning", "inference", "label_independence"
+LEVELS, SCORES = "levels", "scores"
+
+SAME_LEVEL = 0.02
+"""Of a value, or of its column's median size: what changes less in other units is no level. Ratios have it from the
+small numbers that keep their denominators from zero, and correlations with Log($volume+1) from the 1."""
+LEVEL_DAYS = 60
+"""Trading days that are compared in other units; a level shows on every one."""
+LEVEL_ROWS = 0.2
+"""Share of a column's values beyond that which makes the column a level; fewer come from thresholds in absolute
+units."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,7 @@ def find_leaks(
     for day in trial.cuts:
         yield from trial.check_rows(day)
         yield trial.check_labels(day)
+    yield trial.check_levels()
     yield trial.check_purging()
     for names in processing.features:
         fitted = pipeline.fit(trial.data, names)
@@ -151,15 +162,24 @@ class _Trial:
             features.add(stored, computed(first, last))
             masks = (self.pipeline.universe(each, stored.index) for each in (self.vintage, known))
             universe.add(*(pd.DataFrame({"member": mask}, stored.index, dtype=np.float32) for mask in masks))
-        yield _check(UNIVERSE, day, universe, Leak.SURVIVORSHIP)
-        yield _check(FEATURES, day, features, features.guess(days))
+        yield check_of(UNIVERSE, day, universe, Leak.SURVIVORSHIP)
+        yield check_of(FEATURES, day, features, features.guess(days))
 
     def check_labels(self, day: pd.Timestamp) -> Check:
         """Labels whose closes are known at a cut, and that there are no others."""
         found = Comparison()
         label = self.pipeline.label(known_on(self.vintage, day))
         found.add(self._known_label(day).to_frame(LABEL), label.to_frame(LABEL))
-        return _check(LABELS, day, found, Leak.LABEL_REACH)
+        return check_of(LABELS, day, found, Leak.LABEL_REACH)
+
+    def check_levels(self) -> Check:
+        """Features of the last days up to the first cut, and again with each instrument in units of its own."""
+        day, found = self.cuts[0], Comparison()
+        first = self._known_days(day)[-LEVEL_DAYS:][0]
+        vintages = known_on(self.vintage, day), rescaled_on(self.vintage, day)
+        computed, again = (self.pipeline.features(vintage)(first, day) for vintage in vintages)
+        found.add(computed, _levels(computed, again))
+        return check_of(LEVELS, day, found, Leak.LEVEL)
 
     def check_purging(self) -> Check:
         """No label of train or valid needs a close after its segment."""
@@ -169,14 +189,14 @@ class _Trial:
             last = last_labelled_day(self.calendar, pd.Timestamp(self.data.segments[name][1]), self.plan.horizon)
             may = label.where(label.index.get_level_values(DATETIME) <= last)
             found.add(label.to_frame(LABEL), may.to_frame(LABEL))
-        return _check(PURGING, None, found, Leak.UNPURGED)
+        return check_of(PURGING, None, found, Leak.UNPURGED)
 
     def check_processors(self, names: Sequence[str], fitted: FittedProcessors) -> Check:
         """Fitted numbers at the first cut: what is the same there needs none of the later days."""
         found, day = Comparison(), self.cuts[0]
         again = self.pipeline.fit(self.known[day], names)
         found.add(*(_parameters(each, self.data.features.columns, day) for each in (fitted, again)))
-        return _check(PROCESSORS, day, found, Leak.FULL_SAMPLE, _subject(names))
+        return check_of(PROCESSORS, day, found, Leak.FULL_SAMPLE, _subject(names))
 
     def check_inference(self, names: Sequence[str], fitted: FittedProcessors) -> Iterator[Check]:
         """What a model is given to predict, with other labels and at each cut."""
@@ -190,10 +210,10 @@ class _Trial:
             for day, known in self.known.items():
                 if rows.stop <= len(known.label):
                     at_cut[day].add(whole, self.pipeline.seen(known, fitted, rows), content)
-        yield _check(LABEL_INDEPENDENCE, None, independent, Leak.LABEL_AT_INFERENCE, _subject(names))
+        yield check_of(LABEL_INDEPENDENCE, None, independent, Leak.LABEL_AT_INFERENCE, _subject(names))
         for day, found in at_cut.items():
             leak = found.guess(self._known_days(day)) if independent.equal else Leak.LABEL_AT_INFERENCE
-            yield _check(INFERENCE, day, found, leak, _subject(names))
+            yield check_of(INFERENCE, day, found, leak, _subject(names))
 
     def check_learning(self, label_processor: str) -> Iterator[Check]:
         """The rows and labels that a model learns from, as far as they are known at a cut of train or valid."""
@@ -205,7 +225,7 @@ class _Trial:
                 whole[whole.index.get_level_values(DATETIME) <= last],
                 self.pipeline.learned(self.known[day], label_processor),
             )
-            yield _check(LEARNING, day, found, Leak.FULL_SAMPLE, label_processor)
+            yield check_of(LEARNING, day, found, Leak.FULL_SAMPLE, label_processor)
 
     def _known_days(self, day: pd.Timestamp) -> pd.DatetimeIndex:
         return self.calendar[: self.calendar.searchsorted(day, "right")]
@@ -227,7 +247,21 @@ class _Trial:
                 yield slice(begin, min(begin + width, last))
 
 
-def _check(name: str, day: pd.Timestamp | None, found: Comparison, leak: Leak, subject: str | None = None) -> Check:
+def _levels(features: pd.DataFrame, rescaled: pd.DataFrame) -> pd.DataFrame:
+    """The features, and in the columns that are levels what they are rescaled; shape and index of `features`."""
+    rescaled = rescaled.reindex(index=features.index, columns=features.columns)
+    columns = {}
+    for name in features.columns:
+        a, b = (frame[name].to_numpy(np.float64) for frame in (features, rescaled))
+        known = np.isfinite(a) | np.isfinite(b)
+        size = np.median(np.abs(a[np.isfinite(a)])) if np.isfinite(a).any() else 0.0
+        same = np.isclose(a, b, rtol=SAME_LEVEL, atol=SAME_LEVEL * size, equal_nan=True)
+        is_level = (known & ~same).sum() > LEVEL_ROWS * known.sum()
+        columns[name] = rescaled[name].where(~same, features[name]) if is_level else features[name]
+    return pd.DataFrame(columns, index=features.index)
+
+
+def check_of(name: str, day: pd.Timestamp | None, found: Comparison, leak: Leak, subject: str | None = None) -> Check:
     return Check(
         name=name,
         subject=subject,

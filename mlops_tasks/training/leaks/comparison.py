@@ -27,6 +27,8 @@ class Leak(StrEnum):
     LABEL_AT_INFERENCE = "label at inference"
     LABEL_REACH = "label beyond its horizon"
     UNPURGED = "labels of the next segment"
+    LEVEL = "level of a price, a volume or a factor"
+    MODEL = "model that sees later days"
 
 
 REMEDIES = {
@@ -38,6 +40,9 @@ REMEDIES = {
     Leak.LABEL_AT_INFERENCE: "apply what needs a label to the rows that are learned from only",
     Leak.LABEL_REACH: "use no close after that of t+1+horizon, and leave the label empty until that one is known",
     Leak.UNPURGED: "leave out the last horizon + 1 days of train and valid (training/dataset.py: purge)",
+    Leak.LEVEL: "divide by a value of the same instrument and unit, as $close/Ref($close, 5) does: later splits and "
+    "dividends change the level of earlier days",
+    Leak.MODEL: "let its windows end on the row's own day, and its code read nothing but the rows that it is given",
 }
 
 
@@ -89,6 +94,8 @@ class Difference:
             a, b = ("missing" if each is None else f"{each:.9g}" for each in (self.with_future, self.without))
             found = f"{where} is {a} with later data and {b} without"
         size = "" if self.largest is None else f" by up to {self.largest:.3g}"
+        if self.looks_like == Leak.LEVEL:
+            found = f"{where} is {a} as it is and {b} when prices and factor have another unit"
         extent = f"{self.values} values of {self.n_columns} columns differ{size}"
         return f"{found}; {extent}; it looks like a {self.looks_like}: {self.remedy}"
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mlops_tasks.columns import BAR_FIELDS, INSTRUMENT
+from mlops_tasks.columns import BAR_FIELDS, FACTOR, INSTRUMENT, PRICES, VOLUME, VWAP
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import Day, Vintage
 from mlops_tasks.training.plan import RunPlan
@@ -53,6 +54,35 @@ def known_on(vintage: Vintage, day: pd.Timestamp) -> KnownVintage:
         manifest={**vintage.manifest, "years": years},
         files=vintage.files,
     )
+
+
+@dataclass(frozen=True)
+class RescaledVintage(KnownVintage):
+    """A known vintage as it would be after later splits and dividends.
+
+    Each instrument's raw prices are multiplied by one power of two and its factor by another, its volume divided so
+    that turnover, adjusted price times adjusted volume, stays; neighbours in the alphabet get other ones.
+    """
+
+    def tables(
+        self, fields: Sequence[str] = BAR_FIELDS, start: Day | None = None, end: Day | None = None
+    ) -> Iterator[pa.Table]:
+        """As `Vintage.tables`, in other units."""
+        place = {name: number for number, name in enumerate(Vintage.instrument_names(self))}
+        for table in super().tables(fields, start, end):
+            number = np.array([place[name] for name in table.column(INSTRUMENT).to_pylist()], dtype=np.int64)
+            raw, factor = 2.0 ** (1 + number % 3), 2.0 ** (1 + number % 2)
+            scales = {**dict.fromkeys((*PRICES, VWAP), raw), FACTOR: factor, VOLUME: 1 / raw}
+            for name in set(scales) & set(fields):
+                values = table.column(name).to_numpy() * scales[name]
+                table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))  # noqa: PLW2901
+            yield table
+
+
+def rescaled_on(vintage: Vintage, day: pd.Timestamp) -> RescaledVintage:
+    """`known_on`, each instrument in units of its own."""
+    known = known_on(vintage, day)
+    return RescaledVintage(**{field.name: getattr(known, field.name) for field in fields_of(known)})
 
 
 def cut_days(plan: RunPlan, calendar: pd.DatetimeIndex, count: int) -> pd.DatetimeIndex:

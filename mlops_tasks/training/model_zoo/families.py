@@ -29,5 +29,11 @@ CLASS_OF: Mapping[str, str] = {
 }
 """What the class path of an entry names, in the families that take one."""
 
+LIBRARIES = frozenset(["mlops_tasks", "sklearn", "qlib", "torch", "lightgbm", "xgboost", "builtins"])
+"""Packages whose classes are not a user's own: they are installed by the lock, and their versions say what they are."""
+
+THREADS_CHANGE_BYTES = frozenset(["network", "sklearn", "linear", "xgboost", "qlib"])
+"""Families whose models may differ in the last bits with the number of threads, because sums are split among them."""
+
 ALWAYS_RUN_CODE = ("qlib",)
 """Families whose every artefact runs code when it is loaded; of others see `Family.runs_code`."""
