@@ -90,6 +90,15 @@ def latest_gate_decision(settings: Settings, training_key: str | None = None) ->
     return _latest(settings, GateDecision, training_key=training_key)
 
 
+def gate_decisions(settings: Settings, training_key: str | None = None) -> list[GateDecision]:
+    """All decisions in the order in which they were recorded, of one challenger where `training_key` is given."""
+    query = select(GateDecision).order_by(GateDecision.id)
+    if training_key is not None:
+        query = query.where(GateDecision.training_key == training_key)
+    with reading(settings) as active:
+        return list(active.scalars(query))
+
+
 def latest_model_approval(settings: Settings, training_key: str, artefact_digest: str) -> ModelApproval | None:
     """The newest reason for which these bytes of this training may serve; None: they may not."""
     return _latest(settings, ModelApproval, training_key=training_key, artefact_digest=artefact_digest)

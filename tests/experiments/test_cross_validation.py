@@ -10,7 +10,7 @@ import pytest
 from mlops_tasks.cli import main
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.evaluation.ic import daily_rank_ic
-from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.evaluation.splits import CombinatorialPurged, Gap, WalkForward, backtest_paths
 from mlops_tasks.experiments.cross_validation import (
     SplitRequest,
@@ -45,7 +45,7 @@ def test_a_report_is_made_of_folds_that_are_kept(operation: Operation, capsys: p
     splitter = CombinatorialPurged(3, 1, valid_days=10, gap=Gap(1, 1))
     folds = list(cross_validate(panel, splitter.splits(len(calendar)), resolve_config("linear", seed=42)))
     series = pd.concat([daily_rank_ic(fold.score, panel.label) for fold in folds]).dropna()
-    expected = newey_west_mean(series)
+    expected = cosine_mean(series)
     assert report["rank_ic"]["mean"] == pytest.approx(expected.mean)
     assert report["rank_ic"]["standard_error"] == pytest.approx(expected.standard_error)
     assert len(report["paths"]) == 1 and report["between_paths"]["n"] == 1
