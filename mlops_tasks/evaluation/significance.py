@@ -41,9 +41,9 @@ class MeanTest:
 
     def lower_bound(self, alpha: float) -> float:
         """One-sided lower confidence bound of the mean at level 1 - alpha."""
-        from scipy.stats import t as student
+        from scipy.special import stdtrit
 
-        return self.mean - float(student.ppf(1 - alpha, self.degrees_of_freedom)) * self.standard_error
+        return self.mean - float(stdtrit(self.degrees_of_freedom, 1 - alpha)) * self.standard_error
 
     def widened(self, parts: Sequence[tuple[float, float]]) -> "MeanTest":
         """The same test when the mean has further, independent sources of variance.

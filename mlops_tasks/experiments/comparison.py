@@ -83,15 +83,15 @@ class Comparison:
         }
 
 
-def paired_rank_ic(settings: Settings, contest: Contest) -> pd.DataFrame:
-    """Daily rank IC of both models on the days after `learned_until` that have labels.
+def paired_rank_ic(settings: Settings, contest: Contest, after: pd.Timestamp | None = None) -> pd.DataFrame:
+    """Daily rank IC of both models on the days after `learned_until`, and after a given one, that have labels.
 
     Returns
     -------
     Frame by datetime: champion, challenger, difference (challenger minus champion). Days without a rank IC of both are
     left out; it may be empty.
     """
-    start = contest.learned_until + pd.Timedelta(days=1)
+    start = max(contest.learned_until, contest.learned_until if after is None else after) + pd.Timedelta(days=1)
     label = forward_return(contest.vintage, contest.horizon).dropna()
     label = label[label.index.get_level_values(DATETIME) >= start]
     if len(label) == 0:

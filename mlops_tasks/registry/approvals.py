@@ -44,7 +44,7 @@ def load_champion(settings: Settings) -> LoadedModel | None:
     return None if version is None else load_approved(settings, version)
 
 
-def is_provisional(settings: Settings, model: LoadedModel) -> bool:
+def is_provisional(settings: Settings, model: LoadedModel | Claim) -> bool:
     """Whether the gate lets a model serve without proof of skill, and no person has approved it since."""
     return _is_provisional(latest_model_approval(settings, model.training_key, model.digest))
 

@@ -16,6 +16,7 @@ from mlops_tasks.state.tables import (
     DEPLOYMENT_STATES,
     Alert,
     Base,
+    DeliveredGain,
     Deployment,
     DriftReport,
     GateDecision,
@@ -72,6 +73,11 @@ def record_drift_report(settings: Settings, row: DriftReport) -> bool:
 
 def record_model_comparison(settings: Settings, row: ModelComparison) -> bool:
     """Add a comparison; False when an equal one is there."""
+    return record_row(settings, row)
+
+
+def record_delivered_gain(settings: Settings, row: DeliveredGain) -> bool:
+    """Add what a promotion has brought; False when an equal row is there."""
     return record_row(settings, row)
 
 
@@ -138,6 +144,11 @@ def latest_seed_noise(settings: Settings, configuration: str) -> SeedNoise | Non
 def latest_model_comparison(settings: Settings, challenger_version: int | None = None) -> ModelComparison | None:
     """The newest comparison, of one challenger where it is given."""
     return _latest(settings, ModelComparison, challenger_version=challenger_version)
+
+
+def latest_delivered_gain(settings: Settings, model_version: int | None = None) -> DeliveredGain | None:
+    """The newest of a promotion, of one version where it is given."""
+    return _latest(settings, DeliveredGain, model_version=model_version)
 
 
 def publication_at(settings: Settings, moment: datetime) -> Publication | None:
