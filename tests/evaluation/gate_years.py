@@ -2,8 +2,8 @@
 
 A training d of 252 is tested on the segment that `rolling_segments` gives it, with five years of bars before the first
 of them: 251 to 301 labelled days. Its daily rank IC is its skill plus an AR(1) of its own over the days; those of one
-day's and the next day's training have the correlation `KINSHIP`, and those of any two trainings a month apart hardly
-any. What all models have in common on a day cancels in a comparison and is left out. The difference of two models has
+day's and the next day's training have the correlation `KINSHIP`, those of trainings a month apart hardly any, and the
+first champion is no kin of the retrains. What all models have in common on a day cancels in a comparison and is left out. The difference of two models has
 the standard deviation `DEVIATION`: as that of two models of 500 names whose ranks have a correlation of 0.9, since the
 rank IC of N names varies by 1 / sqrt(N).
 
@@ -99,8 +99,9 @@ def draw(case: Case, seed: int) -> Year:
     first, last = calendar.tests[0].start, calendar.tests[-1].stop
     shape = (YEAR_DAYS + 1, last - first + WARM_UP)
     shocks = np.random.default_rng(seed).normal(size=shape)
-    shocks[1:] *= np.sqrt(1 - KINSHIP**2)
-    kin = lfilter([1.0], [1.0, -KINSHIP], shocks, axis=0)
+    kin = shocks.copy()
+    shocks[2:] *= np.sqrt(1 - KINSHIP**2)
+    kin[1:] = lfilter([1.0], [1.0, -KINSHIP], shocks[1:], axis=0)
     own = lfilter([np.sqrt(1 - case.rho**2)], [1.0, -case.rho], kin, axis=1)[:, WARM_UP:]
     rank_ic = own * case.deviation / np.sqrt(2)
     rank_ic[1:] += case.better
