@@ -1,11 +1,11 @@
 """A year of daily retrains before the gate, simulated: how often it errs, and how often it finds what is better.
 
 A training d of 252 is tested on the segment that `rolling_segments` gives it, with five years of bars before the first
-of them: 251 to 301 labelled days. Its daily rank IC is its skill plus an AR(1) of its own over the days; those of one
+of them: 252 to 302 labelled days. Its daily rank IC is its skill plus an AR(1) of its own over the days; those of one
 day's and the next day's training have the correlation `KINSHIP`, those of trainings a month apart hardly any, and the
-first champion is no kin of the retrains. What all models have in common on a day cancels in a comparison and is left out. The difference of two models has
-the standard deviation `DEVIATION`: as that of two models of 500 names whose ranks have a correlation of 0.9, since the
-rank IC of N names varies by 1 / sqrt(N).
+first champion is no kin of the retrains. What all models have in common on a day cancels in a comparison and is left
+out. The difference of two models has the standard deviation `DEVIATION`: as that of two models of 500 names whose ranks
+have a correlation of 0.9, since the rank IC of N names varies by 1 / sqrt(N).
 
 Calendar, segments, looks and decisions are the product's own functions. `before` is the policy that compared every
 training with the champion in service, each at a level of a tenth by the test of Newey and West, and refreshed a
