@@ -5,12 +5,19 @@ from typing import Any
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
-from mlops_tasks.errors import StoreError
+from mlops_tasks.errors import MlopsError, StoreError
+from mlops_tasks.evaluation.gate import PROVISIONAL
+from mlops_tasks.evaluation.looks import Look
+from mlops_tasks.experiments.delivered import said
 from mlops_tasks.files import read_json
+from mlops_tasks.registry.approvals import is_provisional
+from mlops_tasks.registry.client import CHAMPION
+from mlops_tasks.registry.models import claim_of
 from mlops_tasks.registry.tasks import LATEST_CANDIDATES
 from mlops_tasks.serving.reconciliation import named, reconcile
 from mlops_tasks.state.deployments import last_step
 from mlops_tasks.state.history import (
+    latest_delivered_gain,
     latest_deployment,
     latest_drift_report,
     latest_gate_decision,
@@ -60,7 +67,8 @@ def status_info(settings: Settings) -> dict[str, Any]:
         "gate": _fields(latest_gate_decision(settings), "training_key", "champion_version", "decision"),
         "champion": _champion(settings),
         "deployment": _fields(latest_deployment(settings), "model_version", "strategy", "state", "reason"),
-        "scores": _fields(latest_score_batch(settings), "date", "model_version", "instruments"),
+        "scores": _scores(settings),
+        "delivered": _delivered(settings),
         "drift": _fields(latest_drift_report(settings), "date", "psi_max", "n_warn", "n_alert"),
         "comparison": _fields(
             latest_model_comparison(settings), "champion_version", "challenger_version", "last_date", "result"
@@ -76,7 +84,36 @@ def _champion(settings: Settings) -> dict[str, Any] | None:
         found = reconcile(settings)
     except Exception as error:  # the rest of the status is still worth its reading
         return {"version": None, "said": f"not known, {type(error).__name__}: {error}"}
-    return {"version": found.champion, "said": found.error or f"{named(found.champion)} ({found.action})"}
+    standing = _standing(settings, found.champion)
+    calm = f"{named(found.champion)} ({found.action})"
+    if standing == PROVISIONAL:
+        calm += ", provisional: it has proven no skill"
+    return {"version": found.champion, "standing": standing, "said": found.error or calm}
+
+
+def _standing(settings: Settings, version: int | None) -> str:
+    """`champion`, or `provisional`, of a version that serves."""
+    if version is None:
+        return "none"
+    try:
+        return PROVISIONAL if is_provisional(settings, claim_of(settings, version)) else CHAMPION
+    except MlopsError:
+        return "not known"
+
+
+def _scores(settings: Settings) -> dict[str, Any] | None:
+    batch = latest_score_batch(settings)
+    found = _fields(batch, "date", "model_version", "instruments")
+    if batch is None or found is None:
+        return None
+    serves = batch.alias == CHAMPION
+    return {**found, "standing": _standing(settings, batch.model_version) if serves else batch.alias}
+
+
+def _delivered(settings: Settings) -> dict[str, Any] | None:
+    row = latest_delivered_gain(settings)
+    names = ("model_version", "rival_version", "since", "last_date", "promised", "delivered")
+    return None if row is None else {**(_fields(row, *names) or {}), "said": said(row)}
 
 
 def _fields(row: object, *names: str) -> dict[str, Any] | None:
@@ -150,7 +187,8 @@ _LINES: Sequence[tuple[str, str, str]] = (
     ("gate", "gate", "training {training_key} against {champion}: {decision}"),
     ("champion", "champion", "{said}"),
     ("deployment", "deployment", "version {model_version} by {strategy}: {state}"),
-    ("scores", "scores", "{instruments} instruments for {date} by version {model_version}"),
+    ("scores", "scores", "{instruments} instruments for {date} by version {model_version} ({standing})"),
+    ("promised", "delivered", "{said}"),
     ("drift", "drift", "{n_alert} columns beyond the limit, {n_warn} near it"),
     ("comparison", "comparison", "champion {champion_version} and challenger {challenger_version} up to {last_date}"),
 )
@@ -165,9 +203,17 @@ def _line(info: Mapping[str, Any], title: str, key: str, form: str) -> str:
     fields = dict(info[key])
     if key == "gate":
         decision, champion = fields["decision"], fields["champion_version"]
-        fields["decision"] = f"{decision['decision']} ({decision['rule']})"
+        fields["decision"] = f"{decision['decision']} ({decision['rule']}){_look(decision)}"
         fields["champion"] = "no champion" if champion is None else f"version {champion}"
     return f"{title:<12}" + form.format(**fields)
+
+
+def _look(decision: Mapping[str, Any]) -> str:
+    """What a decision says of the year's looks."""
+    look, wait = decision.get("look"), decision.get("wait")
+    if look is not None:
+        return f"; {Look.from_json(look).said()}"
+    return "" if wait is None else f"; next look about {wait['next_day']}, in {wait['days']} market days"
 
 
 def render_table(candidates: Sequence[Mapping[str, Any]]) -> str:

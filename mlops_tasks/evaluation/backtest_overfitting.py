@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.evaluation.significance import automatic_lag, newey_west_mean
 from mlops_tasks.files import finite_or_none
 
 Floats = NDArray[np.float64]
@@ -177,7 +177,9 @@ def deflated_sharpe_ratio(
     sharpe = float(chosen.mean()) / spread
     standard = (chosen - chosen.mean()) / chosen.std()
     # The mean of these is the ratio, and their variance the delta method's variance of its estimate (Mertens, 2002).
-    test = newey_west_mean(sharpe + standard - sharpe / 2 * (standard**2 - 1), lag)
+    daily = sharpe + standard - sharpe / 2 * (standard**2 - 1)
+    lag = automatic_lag(daily) if lag is None else lag
+    test = newey_west_mean(daily, lag)
     expected = max(test.standard_error, deviation) * expected_maximum(effective)
     return DeflatedSharpeRatio(
         sharpe=sharpe,
@@ -185,7 +187,7 @@ def deflated_sharpe_ratio(
         skewness=float(skew(chosen)),
         kurtosis=float(kurtosis(chosen, fisher=False)),
         n_days=n,
-        lag=test.lag,
+        lag=lag,
         trials=n_trials,
         effective_trials=effective,
         trials_deviation=deviation,

@@ -8,26 +8,33 @@ Rules, the first that applies decides:
    search is rejected when those are not known, when on the validation days its deflated Sharpe ratio is below
    `deflated_confidence`, or when the best trial of half of the days is, on the other half, below the median or below
    zero with a probability above `max_overfitting_probability`.
-4. `bootstrap`: without a champion, sanity is enough; `no_proven_skill`: but not for a challenger that was chosen by a
-   search, which is rejected unless its mean daily rank IC on the test days is above zero with a one-sided p <= `alpha`.
-5. `not_comparable`: fewer common days than `min_test_days`; keep.
-6. `superiority`: mean gain of daily rank IC above zero, at least `min_gain`, with a one-sided p <= `alpha`, where the
-   standard error has the seed noise of both models in it as far as it is known; promote.
-7. `refresh`: the champion is older than `max_champion_age_days` trading days and the lower one-sided bound of the
-   gain is at least -`non_inferiority_margin`; promote.
-8. `no_proven_gain`: keep.
+4. Without a champion that has proven itself:
+   `negative_skill`: the mean daily rank IC is below zero with a one-sided p <= `alpha`; reject.
+   `bootstrap`: on a look it is above zero with a one-sided p <= `alpha` on at least `min_skill_days`; promote.
+   `between_looks`: another model serves as provisional already, and no look is due; keep.
+   `provisional`: promote, to serve without proof: a model that nobody has to beat.
+5. `between_looks`: no look is due (`evaluation/looks.py`); keep, and say when one is.
+6. `not_comparable`: fewer common days than `min_test_days`; keep.
+7. `superiority`: mean gain of daily rank IC above zero, at least `min_gain`, with a one-sided p up to the look's level,
+   where the standard error has the seed noise of both models in it as far as it is known; promote.
+8. `refresh`: the champion has served for `look_every_days` market days, and the one-sided lower bound of the gain at
+   the look's level is at least -`non_inferiority_margin`; promote.
+9. `no_proven_gain`: keep.
+
+A challenger is compared with the anchor: the last champion that was promoted by superiority, as the first, or by a
+person. Models that a refresh brought since then are the anchor on newer bars; to be not worse than one of them would be
+no bound, for every refresh may lose the margin again.
 
 A challenger whose training over- or underfits is decided on like any other: what it can do shows on the test days. The
-last of the reasons is a warning then. Seed noise that is not known counts as none in rule 6, that of either model by
+last of the reasons is a warning then. Seed noise that is not known counts as none in rule 7, that of either model by
 itself; a table of models with several seeds (`models table`) makes it known.
 
-Why luck is taken out in 3 and not in 6: a search compares its trials on the validation segment, so what is seen there
+Why luck is taken out in 3 and not in 7: a search compares its trials on the validation segment, so what is seen there
 is partly luck, and is deflated by the number of trials. The test segment has chosen nothing, and the plain test holds.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -36,14 +43,19 @@ import pandas as pd
 from mlops_tasks.config import GateSettings
 from mlops_tasks.evaluation.backtest_overfitting import SearchEvidence
 from mlops_tasks.evaluation.ic import constant_days_share, daily_rank_ic
+from mlops_tasks.evaluation.looks import Look, Wait
 from mlops_tasks.evaluation.seed_noise import SeedBand
-from mlops_tasks.evaluation.significance import MeanTest, newey_west_mean
+from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
 from mlops_tasks.files import finite_or_none
 
 GatePolicy = GateSettings
 """The gate's numbers are settings."""
 
 Outcome = Literal["promote", "keep", "reject"]
+
+PROVISIONAL = "provisional"
+"""Rule by which a model serves that has proven no skill."""
+SUPERIORITY, REFRESH, BOOTSTRAP, BETWEEN_LOOKS = "superiority", "refresh", "bootstrap", "between_looks"
 
 
 @dataclass(frozen=True)
@@ -57,8 +69,6 @@ class CandidateEvidence:
     """Share of the universe's rows in the test segment with a finite score."""
     constant_days_share: float
     """Share of days on which all scores are the same."""
-    last_training_date: date
-    """Last day of the train segment."""
     uncertified: str | None = None
     """Why no leak certificate covers what was learned from, and what to do; None: one does."""
     studies: tuple[str, ...] = ()
@@ -69,6 +79,19 @@ class CandidateEvidence:
     """Mean rank IC on test days over several seeds of the configuration, where they were trained."""
     fit_warning: str | None = None
     """Why its training is thought to over- or underfit; None: it is not, or nothing is known."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What serves, and what a challenger has to beat."""
+
+    training_key: str
+    anchor: CandidateEvidence | None = None
+    """On the challenger's test dates; None: it was not measured, since no look is due or nobody has to beat it."""
+    provisional: bool = False
+    """It has proven no skill, so nobody has to beat it."""
+    age_days: int | None = None
+    """Market days since the newest bars with which it was promoted; None: not known, it counts as old."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +106,16 @@ class GateDecision:
     p_value: float | None = None
     """One-sided, against gain > 0, autocorrelation-robust."""
     lower_bound: float | None = None
-    """One-sided lower bound of the gain at level 1 - alpha."""
+    """One-sided lower bound of the gain at the look's level."""
     n_days: int = 0
     champion_age_days: int | None = None
-    """Trading days by which the champion's training data end before the challenger's."""
+    """Market days since the newest bars with which the serving model was promoted."""
+    look: Look | None = None
+    """The look that this decision took; None: it took none."""
+    wait: Wait | None = None
+    """Until when no look is due; None: this was one, or the decision did not depend on it."""
+    anchor_version: int | None = None
+    """Registered version that the challenger was compared with."""
     seed_noise: float | None = None
     """Standard deviation of the gain between seeds that `p_value` allows for; None: not known."""
     search: dict[str, Any] | None = None
@@ -98,6 +127,11 @@ class GateDecision:
         """Whether the challenger becomes the champion."""
         return self.decision == "promote"
 
+    @property
+    def provisional(self) -> bool:
+        """Whether it is promoted without proof of skill."""
+        return self.rule == PROVISIONAL
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; numbers that are not finite become None."""
         names = ("gain", "p_value", "lower_bound", "seed_noise")
@@ -107,13 +141,16 @@ class GateDecision:
             "reasons": list(self.reasons),
             "n_days": self.n_days,
             "champion_age_days": self.champion_age_days,
+            "look": None if self.look is None else self.look.to_json(),
+            "wait": None if self.wait is None else self.wait.to_json(),
+            "anchor_version": self.anchor_version,
             "search": self.search,
             "policy": self.policy,
             **{name: finite_or_none(getattr(self, name)) for name in names},
         }
 
 
-def evidence(training_key: str, score: pd.Series, label: pd.Series, last_training_date: date) -> CandidateEvidence:
+def evidence(training_key: str, score: pd.Series, label: pd.Series) -> CandidateEvidence:
     """Evidence from scores and labels.
 
     Parameters
@@ -130,76 +167,76 @@ def evidence(training_key: str, score: pd.Series, label: pd.Series, last_trainin
         rank_ic=daily_rank_ic(aligned, label),
         coverage=float(finite.mean()) if len(finite) else 0.0,
         constant_days_share=1.0 if np.isnan(share) else share,
-        last_training_date=last_training_date,
     )
 
 
 def should_promote(
-    challenger: CandidateEvidence,
-    champion: CandidateEvidence | None,
-    policy: GateSettings,
-    trading_days: pd.DatetimeIndex | None = None,
+    challenger: CandidateEvidence, champion: Champion | None, policy: GateSettings, look: Look | Wait
 ) -> GateDecision:
     """Decide whether `challenger` replaces `champion`; see the module's rules.
 
     Parameters
     ----------
     challenger, champion
-        Evidence on the same dates; None when there is no champion. Days on which either rank IC is NaN are left out.
+        Evidence on the same dates; None when nothing serves. Days on which either rank IC is NaN are left out.
     policy
         The gate's numbers.
-    trading_days
-        The market's calendar, for the champion's age; None counts Mondays to Fridays.
+    look
+        `looks.plan_look` of this challenger against this champion: of its gain, or of its skill where there is no
+        champion or a provisional one.
     """
-    decided = _decide(challenger, champion, policy, trading_days)
+    decided = _decide(challenger, champion, policy, look)
     search = None if challenger.search is None else challenger.search.to_json()
     warned = () if challenger.fit_warning is None else (f"warning: {challenger.fit_warning}",)
     return replace(decided, policy=policy.model_dump(), search=search, reasons=(*decided.reasons, *warned))
 
 
 def _decide(
-    challenger: CandidateEvidence,
-    champion: CandidateEvidence | None,
-    policy: GateSettings,
-    trading_days: pd.DatetimeIndex | None,
+    challenger: CandidateEvidence, champion: Champion | None, policy: GateSettings, look: Look | Wait
 ) -> GateDecision:
     failed = _failed_sanity_check(challenger, policy)
     if failed is not None:
         return failed
     n_days = int(challenger.rank_ic.notna().sum())
     reasons: tuple[str, ...]
-    if champion is not None and champion.training_key == challenger.training_key:
-        reasons = (f"the challenger is the champion's own training {champion.training_key}",)
+    if champion is not None and challenger.training_key in _own_trainings(champion):
+        reasons = (f"the challenger is the champion's own training {challenger.training_key}",)
         return GateDecision("keep", "unchanged", reasons, gain=0.0, n_days=n_days)
     if challenger.studies:
         lucky = _failed_search(challenger, policy)
         if lucky is not None:
             return lucky
-    if champion is None:
-        return _bootstrap(challenger, policy)
-    age = champion_age_days(champion, challenger, trading_days)
-    difference = paired_difference(challenger.rank_ic, champion.rank_ic)
+    if champion is None or champion.provisional:
+        return _bootstrap(challenger, champion is not None, policy, look)
+    if isinstance(look, Wait):
+        return _waiting(look, n_days)
+    return _challenge(challenger, champion, policy, look)
+
+
+def _challenge(challenger: CandidateEvidence, champion: Champion, policy: GateSettings, look: Look) -> GateDecision:
+    if champion.anchor is None:
+        raise ValueError("a look at a gain needs the rank ICs of the model that is to be beaten")
+    difference = paired_difference(challenger.rank_ic, champion.anchor.rank_ic)
     if len(difference) < max(2, policy.min_test_days):
         reasons = (f"both models have a rank IC on {len(difference)} days only, {policy.min_test_days} are needed",)
-        return GateDecision("keep", "not_comparable", reasons, n_days=len(difference), champion_age_days=age)
-    noise = [each.seed_noise for each in (challenger, champion) if each.seed_noise is not None]
-    return _compare(newey_west_mean(difference), noise, age, policy)
+        return GateDecision(
+            "keep", "not_comparable", reasons, n_days=len(difference), champion_age_days=champion.age_days
+        )
+    noise = [each.seed_noise for each in (challenger, champion.anchor) if each.seed_noise is not None]
+    return _compare(cosine_mean(difference), noise, champion.age_days, policy, look)
+
+
+def _own_trainings(champion: Champion) -> set[str]:
+    return {champion.training_key} | ({champion.anchor.training_key} if champion.anchor is not None else set())
+
+
+def _waiting(wait: Wait, n_days: int) -> GateDecision:
+    return GateDecision("keep", BETWEEN_LOOKS, (wait.said(),), n_days=n_days, wait=wait)
 
 
 def paired_difference(challenger: pd.Series, champion: pd.Series) -> pd.Series:
     """Challenger minus champion on the days on which both have a value, in time order."""
     return (challenger - champion).dropna().sort_index()
-
-
-def champion_age_days(
-    champion: CandidateEvidence, challenger: CandidateEvidence, trading_days: pd.DatetimeIndex | None = None
-) -> int:
-    """Trading days from the champion's last training date to the challenger's; 0 when it is not the older one."""
-    first, last = champion.last_training_date, challenger.last_training_date
-    if trading_days is None:
-        return max(0, int(np.busday_count(first, last)))
-    inside = (trading_days > pd.Timestamp(first)) & (trading_days <= pd.Timestamp(last))
-    return int(inside.sum())
 
 
 def _failed_sanity_check(challenger: CandidateEvidence, policy: GateSettings) -> GateDecision | None:
@@ -262,52 +299,73 @@ def _first_failed(checks: Mapping[str, tuple[bool, str]], n_days: int) -> GateDe
     return GateDecision("reject", next(iter(failed)), tuple(failed.values()), n_days=n_days)
 
 
-def _bootstrap(challenger: CandidateEvidence, policy: GateSettings) -> GateDecision:
+def _bootstrap(challenger: CandidateEvidence, serves: bool, policy: GateSettings, look: Look | Wait) -> GateDecision:
+    """`serves`: whether a provisional model is in service."""
     test_days = challenger.rank_ic.dropna()
-    sane = f"coverage {challenger.coverage:.1%} and {len(test_days)} test days pass the sanity checks"
-    reasons: tuple[str, ...] = ("there is no champion yet, so no comparison is possible", sane)
-    if not challenger.studies:
-        return GateDecision("promote", "bootstrap", reasons, n_days=len(test_days))
-    test = newey_west_mean(test_days)
-    proven = test.mean > 0 and test.p_one_sided <= policy.alpha
+    test, n_days = cosine_mean(test_days), len(test_days)
+    below = 1 - test.p_one_sided
+    if test.mean < 0 and below <= policy.alpha:
+        reason = f"mean daily rank IC {test.mean:+.5f} is below zero: one-sided p {below:.4f} against {policy.alpha}"
+        return GateDecision("reject", "negative_skill", (reason,), p_value=test.p_one_sided, n_days=n_days)
+    if serves and isinstance(look, Wait):
+        return _waiting(look, n_days)
+    enough = n_days >= policy.min_skill_days
+    on_look = isinstance(look, Look)
+    proven = on_look and enough and test.mean > 0 and test.p_one_sided <= policy.alpha
+    sane = f"coverage {challenger.coverage:.1%} and {n_days} test days pass the sanity checks"
     level = (
-        f"mean daily rank IC {test.mean:+.5f} on the test days, which no trial has seen: "
-        f"one-sided p {test.p_one_sided:.4f} against alpha {policy.alpha}"
+        f"mean daily rank IC {test.mean:+.5f} on the test days: one-sided p {test.p_one_sided:.4f} against alpha "
+        f"{policy.alpha}; {policy.min_skill_days} days are needed for a proof of skill"
     )
-    outcome: Outcome = "promote" if proven else "reject"
-    rule = "bootstrap" if proven else "no_proven_skill"
-    return GateDecision(outcome, rule, (*reasons, level), p_value=test.p_one_sided, n_days=len(test_days))
+    reasons = ["there is no champion to be compared with", sane, level, look.said()]
+    if not proven:
+        reasons.append("it may serve, and is provisional: nothing shows that its scores are better than chance")
+    return GateDecision(
+        decision="promote",
+        rule=BOOTSTRAP if proven else PROVISIONAL,
+        reasons=tuple(reasons),
+        p_value=test.p_one_sided,
+        n_days=n_days,
+        look=look if isinstance(look, Look) else None,
+        wait=look if isinstance(look, Wait) else None,
+    )
 
 
-def _compare(plain: MeanTest, noise: Sequence[SeedBand], age: int, policy: GateSettings) -> GateDecision:
+def _compare(
+    plain: MeanTest, noise: Sequence[SeedBand], age: int | None, policy: GateSettings, look: Look
+) -> GateDecision:
     parts = [(band.variance, band.degrees_of_freedom) for band in noise]
-    test, lower = plain.widened(parts), plain.lower_bound(policy.alpha)
+    test, lower = plain.widened(parts), plain.lower_bound(look.level)
     gain = f"mean daily rank IC changes by {test.mean:+.5f} over {test.n} days"
-    superior = test.mean > 0 and test.mean >= policy.min_gain and test.p_one_sided <= policy.alpha
-    stale = age > policy.max_champion_age_days
+    superior = test.mean > 0 and test.mean >= policy.min_gain and test.p_one_sided <= look.level
+    stale = age is None or age >= policy.look_every_days
     not_worse = lower >= -policy.non_inferiority_margin
-    level = f"one-sided p {test.p_one_sided:.4f} against alpha {policy.alpha}, least gain {policy.min_gain}"
+    level = (
+        f"one-sided p {test.p_one_sided:.4f} against the look's level {look.level:.4f}, least gain {policy.min_gain}"
+    )
     deviation = float(np.sqrt(sum(variance for variance, _ in parts))) if parts else None
     if deviation is not None:
         level += f"; between seeds the gain has a standard deviation of {deviation:.5f}"
     bound = f"the gain's lower bound {lower:+.5f} against the margin {-policy.non_inferiority_margin:+.5f}"
-    ages = f"the champion's training data are {age} trading days older, the limit is {policy.max_champion_age_days}"
+    since = "an unknown number of" if age is None else str(age)
+    ages = f"the champion has served for {since} market days, a refresh needs {policy.look_every_days}"
     outcome: Outcome
     reasons: tuple[str, ...]
     if superior:
-        outcome, rule, reasons = "promote", "superiority", (gain, level)
+        outcome, rule, reasons = "promote", SUPERIORITY, (gain, level)
     elif stale and not_worse:
-        outcome, rule, reasons = "promote", "refresh", (gain, ages, bound)
+        outcome, rule, reasons = "promote", REFRESH, (gain, ages, bound)
     else:
         outcome, rule, reasons = "keep", "no_proven_gain", (gain, level, ages, bound)
     return GateDecision(
         decision=outcome,
         rule=rule,
-        reasons=reasons,
+        reasons=(*reasons, look.said()),
         gain=test.mean,
         p_value=test.p_one_sided,
         lower_bound=lower,
         n_days=test.n,
         champion_age_days=age,
         seed_noise=deviation,
+        look=look,
     )

@@ -15,7 +15,7 @@ from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.evaluation.ic import constant_days_share, daily_ic, daily_rank_ic, quantile_returns, summarise
 from mlops_tasks.evaluation.portfolio import PortfolioResult, backtest
-from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.files import finite_or_none, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def segment_metrics(segment: str, rows: pd.DataFrame, vintage: Vintage) -> Metri
     ic, rank_ic = daily_ic(rows[SCORE], rows[LABEL]), daily_rank_ic(rows[SCORE], rows[LABEL])
     values: Metrics = asdict(summarise(ic, rank_ic))
     known = rank_ic.dropna()
-    test = newey_west_mean(known) if len(known) > 1 else None
+    test = cosine_mean(known) if len(known) > 1 else None
     values |= {
         "rank_ic_p_value": None if test is None else test.p_one_sided,
         "coverage": coverage(rows[SCORE], vintage),

@@ -1,11 +1,15 @@
 """Is a daily mean different from zero? Robust to the autocorrelation of daily series.
 
 Daily differences of ICs are autocorrelated (labels overlap, models change slowly); a plain t-test then sees gains that
-are none. The variance of the mean is Newey and West's (Econometrica 55, 1987) with Bartlett weights.
+are none. `cosine_mean` is the test: the equal-weighted cosine estimator of the long-run variance with few terms, and
+Student's t with as many degrees of freedom (Mueller, Journal of Econometrics 141, 2007; Lazarus, Lewis, Stock and
+Watson, Journal of Business & Economic Statistics 36, 2018). `newey_west_mean`, Econometrica 55, 1987, is more powerful
+and less honest at a persistence as of 0.7; where a formula is defined by lags, it is what is meant.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+MAX_TERMS = 8
+"""Cosine terms of a series that is long enough: few keep the test's size at a persistence of 0.7."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +37,13 @@ class MeanTest:
     """Bounds of the two-sided confidence interval."""
     confidence: float
     n: int
-    lag: int
     degrees_of_freedom: float
 
     def lower_bound(self, alpha: float) -> float:
         """One-sided lower confidence bound of the mean at level 1 - alpha."""
-        from scipy.stats import t as student
+        from scipy.special import stdtrit
 
-        return self.mean - float(student.ppf(1 - alpha, self.degrees_of_freedom)) * self.standard_error
+        return self.mean - float(stdtrit(self.degrees_of_freedom, 1 - alpha)) * self.standard_error
 
     def widened(self, parts: Sequence[tuple[float, float]]) -> "MeanTest":
         """The same test when the mean has further, independent sources of variance.
@@ -71,6 +77,77 @@ class MeanTest:
         return {name: (value if np.isfinite(value) else None) for name, value in asdict(self).items()}
 
 
+def cosine_mean(series: pd.Series | Floats, confidence: float = 0.95) -> MeanTest:
+    """Test the mean of a daily series against zero.
+
+    With the cosine transforms L_j = sqrt(2 / n) sum_t cos(pi j (t - 1/2) / n) y_t, j = 1 to B, the long-run variance is
+    estimated by the mean of L_j^2, and the mean over its standard error follows Student's t with B degrees of freedom.
+    B is 8, and less where fewer than 90 days are there: 0.4 n^(2/3), the rule of Lazarus, Lewis, Stock and Watson,
+    one at least. Few terms see slow movements of the series only, so its memory may be long.
+
+    Parameters
+    ----------
+    series
+        n daily values in time order, any unit. NaN are dropped.
+    confidence
+        Level of the two-sided interval.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two finite values, or an infinite value.
+    """
+    values = _known(series)
+    n, mean = len(values), float(values.mean())
+    terms = cosine_terms(n)
+    centred = values - mean if np.ptp(values) > 0 else np.zeros(n)
+    error = float(np.sqrt(np.mean((_cosines(n, terms) @ centred) ** 2) / n))
+    return _mean_test(mean, error, n, float(terms), confidence)
+
+
+def cosine_terms(n: int) -> int:
+    """How many cosine terms a series of n days has."""
+    return max(1, min(MAX_TERMS, int(0.4 * n ** (2 / 3))))
+
+
+@lru_cache(maxsize=16)
+def _cosines(n: int, terms: int) -> Floats:
+    """Shape (terms, n); orthonormal rows, each of sum zero."""
+    days = np.arange(n) + 0.5
+    basis = np.sqrt(2 / n) * np.cos(np.pi / n * np.outer(np.arange(1, terms + 1), days))
+    basis.flags.writeable = False
+    return basis
+
+
+def _known(series: pd.Series | Floats) -> Floats:
+    values = np.asarray(series, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if len(values) < 2:
+        raise ValueError(f"a test of a mean needs two or more days with values, got {len(values)}")
+    if np.isinf(values).any():
+        raise ValueError("the series holds infinite values; find out why before testing its mean")
+    return values
+
+
+def _mean_test(mean: float, error: float, n: int, degrees: float, confidence: float) -> MeanTest:
+    from scipy.special import stdtr, stdtrit
+
+    t = mean / error if error > 0 else _limit(mean)
+    half = float(stdtrit(degrees, 0.5 + confidence / 2)) * error
+    return MeanTest(
+        mean=mean,
+        standard_error=error,
+        t=t,
+        p_one_sided=float(stdtr(degrees, -t)),
+        p_two_sided=float(2 * stdtr(degrees, -abs(t))),
+        lower=mean - half,
+        upper=mean + half,
+        confidence=confidence,
+        n=n,
+        degrees_of_freedom=degrees,
+    )
+
+
 def newey_west_mean(series: pd.Series | Floats, lag: int | None = None, confidence: float = 0.95) -> MeanTest:
     """Test the mean of a daily series against zero.
 
@@ -93,36 +170,15 @@ def newey_west_mean(series: pd.Series | Floats, lag: int | None = None, confiden
     ValueError
         Fewer than two finite values, a lag that is negative or not below n, or an infinite value.
     """
-    from scipy.stats import t as student
-
-    values = np.asarray(series, dtype=np.float64)
-    values = values[~np.isnan(values)]
+    values = _known(series)
     n = len(values)
-    if n < 2:
-        raise ValueError(f"a test of a mean needs two or more days with values, got {n}")
-    if np.isinf(values).any():
-        raise ValueError("the series holds infinite values; find out why before testing its mean")
     lag = automatic_lag(values) if lag is None else lag
     if not 0 <= lag < n:
         raise ValueError(f"lag must be 0 to {n - 1} for {n} days, got {lag}")
     mean = float(values.mean())
     error = float(np.sqrt(_long_run_variance(values - mean, lag) / (n - 1)))
     degrees = min(float(n - 1), max(1.0, 1.5 * n / (lag + 1)))
-    t = mean / error if error > 0 else _limit(mean)
-    half = float(student.ppf(0.5 + confidence / 2, degrees)) * error
-    return MeanTest(
-        mean=mean,
-        standard_error=error,
-        t=t,
-        p_one_sided=float(student.sf(t, degrees)),
-        p_two_sided=float(2 * student.sf(abs(t), degrees)),
-        lower=mean - half,
-        upper=mean + half,
-        confidence=confidence,
-        n=n,
-        lag=lag,
-        degrees_of_freedom=degrees,
-    )
+    return _mean_test(mean, error, n, degrees, confidence)
 
 
 def automatic_lag(values: Floats) -> int:

@@ -12,7 +12,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.evaluation.gate import paired_difference
 from mlops_tasks.evaluation.ic import daily_rank_ic
-from mlops_tasks.evaluation.significance import MeanTest, newey_west_mean
+from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import write_json
@@ -61,7 +61,16 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         numbers = self.test.to_json()
-        names = ("standard_error", "t", "p_one_sided", "p_two_sided", "lower", "upper", "confidence", "lag")
+        names = (
+            "standard_error",
+            "t",
+            "p_one_sided",
+            "p_two_sided",
+            "lower",
+            "upper",
+            "confidence",
+            "degrees_of_freedom",
+        )
         return {
             "first_date": str(self.daily.index[0].date()),
             "last_date": str(self.daily.index[-1].date()),
@@ -74,15 +83,15 @@ class Comparison:
         }
 
 
-def paired_rank_ic(settings: Settings, contest: Contest) -> pd.DataFrame:
-    """Daily rank IC of both models on the days after `learned_until` that have labels.
+def paired_rank_ic(settings: Settings, contest: Contest, after: pd.Timestamp | None = None) -> pd.DataFrame:
+    """Daily rank IC of both models on the days after `learned_until`, and after a given one, that have labels.
 
     Returns
     -------
     Frame by datetime: champion, challenger, difference (challenger minus champion). Days without a rank IC of both are
     left out; it may be empty.
     """
-    start = contest.learned_until + pd.Timedelta(days=1)
+    start = max(contest.learned_until, contest.learned_until if after is None else after) + pd.Timedelta(days=1)
     label = forward_return(contest.vintage, contest.horizon).dropna()
     label = label[label.index.get_level_values(DATETIME) >= start]
     if len(label) == 0:
@@ -101,7 +110,7 @@ def paired_rank_ic(settings: Settings, contest: Contest) -> pd.DataFrame:
 
 def compare(daily: pd.DataFrame) -> Comparison:
     """Test the mean daily difference; `daily` as from `paired_rank_ic`, two days at least."""
-    return Comparison(daily, newey_west_mean(daily["difference"]))
+    return Comparison(daily, cosine_mean(daily["difference"]))
 
 
 def conclusion(test: MeanTest) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlops_tasks.evaluation.fold_inference import inflated, variance_inflation
 from mlops_tasks.evaluation.seed_noise import seed_band
-from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.evaluation.splits import CombinatorialPurged, Split, WalkForward, backtest_paths
 from mlops_tasks.files import finite_or_none, read_json, write_json, write_text
 from mlops_tasks.plots.cross_validation import BacktestPath, CrossValidationInfo, plot_cross_validation
@@ -111,7 +111,7 @@ def summary(backtests: Backtests, seeds: Sequence[int]) -> dict[str, Any]:
     """
     means, icirs = backtests.means, backtests.icirs
     by_path = means.mean(axis=0)
-    daily = newey_west_mean(backtests.rank_ic.mean(axis=(0, 1)), confidence=CONFIDENCE)
+    daily = cosine_mean(backtests.rank_ic.mean(axis=(0, 1)), confidence=CONFIDENCE)
     test = inflated(daily, backtests.inflation)
     return {
         "confidence": CONFIDENCE,

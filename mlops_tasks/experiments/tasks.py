@@ -15,6 +15,7 @@ from mlops_tasks.experiments.comparison import (
     paired_rank_ic,
     write_comparison,
 )
+from mlops_tasks.experiments.delivered import measure_delivered_gain, said
 from mlops_tasks.files import digest_of, new_folder, read_json
 from mlops_tasks.registry.models import LoadedModel, load_alias, load_version
 from mlops_tasks.state.history import record_model_comparison
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 def compare_models_task(*, data_version: str, gate: dict[str, Any] | None = None) -> dict[str, Any]:
     """Compare champion and challenger on the days that neither has learned from, and record the result.
+
+    Also what the model in service has gained since its promotion (`delivered`, where the gate promised a gain).
 
     Parameters
     ----------
@@ -43,6 +46,12 @@ def compare_models_task(*, data_version: str, gate: dict[str, Any] | None = None
         The vintage or a version is missing, or a model's feature set is gone.
     """
     settings = load_settings()
+    delivered = measure_delivered_gain(settings, data_version)
+    promise = {} if delivered is None else {"delivered": said(delivered)}
+    return _compare_models(settings, data_version, gate) | promise
+
+
+def _compare_models(settings: Settings, data_version: str, gate: Mapping[str, Any] | None) -> dict[str, Any]:
     champion, challenger = _models(settings, gate)
     reason = _nothing_to_compare(champion, challenger)
     if reason is not None:

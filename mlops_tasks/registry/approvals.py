@@ -7,9 +7,11 @@ approved one, is not approved.
 
 import getpass
 import logging
+from dataclasses import replace
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import NotApprovedError, RegistryError
+from mlops_tasks.evaluation.gate import PROVISIONAL
 from mlops_tasks.registry.client import CHAMPION, MODEL_NAME
 from mlops_tasks.registry.models import Claim, LoadedModel, claim_of, get_alias_version, load_claimed, load_version
 from mlops_tasks.state.history import latest_model_approval, record_model_approval
@@ -32,8 +34,8 @@ def load_approved(settings: Settings, version: int) -> LoadedModel:
         As `load_version`.
     """
     claim = claim_of(settings, version)
-    check_approved(settings, claim)
-    return load_claimed(settings, claim)
+    approval = check_approved(settings, claim)
+    return replace(load_claimed(settings, claim), provisional=_is_provisional(approval))
 
 
 def load_champion(settings: Settings) -> LoadedModel | None:
@@ -42,20 +44,31 @@ def load_champion(settings: Settings) -> LoadedModel | None:
     return None if version is None else load_approved(settings, version)
 
 
-def check_approved(settings: Settings, claim: Claim) -> None:
-    """Check that what a version claims to be may serve.
+def is_provisional(settings: Settings, model: LoadedModel | Claim) -> bool:
+    """Whether the gate lets a model serve without proof of skill, and no person has approved it since."""
+    return _is_provisional(latest_model_approval(settings, model.training_key, model.digest))
+
+
+def _is_provisional(approval: ModelApproval | None) -> bool:
+    return approval is not None and (approval.basis, approval.approved_by) == (GATE, PROVISIONAL)
+
+
+def check_approved(settings: Settings, claim: Claim) -> ModelApproval:
+    """Why what a version claims to be may serve.
 
     Raises
     ------
     NotApprovedError
         It may not; says what to do.
     """
-    if latest_model_approval(settings, claim.training_key, claim.digest) is None:
+    approval = latest_model_approval(settings, claim.training_key, claim.digest)
+    if approval is None:
         raise NotApprovedError(
             f"{MODEL_NAME} version {claim.version} (training {claim.training_key[:64]!a}) may not serve: the gate has "
             "not promoted these bytes, and nobody has approved them; let daily_retraining judge it, or run "
             f"`python -m mlops_tasks approve-model {claim.version} --reason ...`"
         )
+    return approval
 
 
 def approve_by_gate(settings: Settings, model: LoadedModel, rule: str) -> None:

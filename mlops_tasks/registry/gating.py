@@ -11,10 +11,18 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, LABEL, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import RegistryError
-from mlops_tasks.evaluation.gate import CandidateEvidence, GateDecision, evidence, should_promote
+from mlops_tasks.errors import MlopsError, RegistryError
+from mlops_tasks.evaluation.gate import (
+    REFRESH,
+    CandidateEvidence,
+    Champion,
+    GateDecision,
+    evidence,
+    should_promote,
+)
+from mlops_tasks.evaluation.looks import Look, MarketDays, Subject, Wait, plan_look
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.registry.approvals import approve_by_gate
+from mlops_tasks.registry.approvals import PERSON, approve_by_gate, is_provisional
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.model_features import features_of
@@ -25,7 +33,7 @@ from mlops_tasks.registry.trial_evidence import (
     search_evidence_of,
     seed_noise_of,
 )
-from mlops_tasks.state.history import record_gate_decision
+from mlops_tasks.state.history import gate_decisions, latest_model_approval, record_gate_decision
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
 from mlops_tasks.state.trials import studies_of
 from mlops_tasks.training.certificate import certificate_of
@@ -66,7 +74,8 @@ def gate(settings: Settings, version: int) -> GateResult:
     """Decide whether a registered version replaces the champion, and record the decision.
 
     Both models are judged on the challenger's test dates and vintage, on the same rows: point-in-time members of the
-    universe, each model on the features of its own set. Days that the champion has learned from are left out.
+    universe, each model on the features of its own set. Days that the champion has learned from are left out. What is
+    compared with is the champion's anchor (`evaluation/gate.py`), and on a look only (`evaluation/looks.py`).
 
     Raises
     ------
@@ -97,24 +106,90 @@ def _decide(settings: Settings, challenger: LoadedModel, champion: LoadedModel |
     key = challenger.training_key
     test, studies = predictions_of(settings, key, "test"), studies_of(settings, key)
     ours = replace(
-        evidence(key, test[SCORE], test[LABEL], last_training_date(challenger)),
+        evidence(key, test[SCORE], test[LABEL]),
         uncertified=why_uncertified(settings, challenger),
         studies=studies,
         search=search_evidence_of(settings, key, studies) if studies else None,
         seed_noise=seed_noise_of(settings, key),
         fit_warning=fit_warning_of(settings, key),
     )
-    if champion is None or champion.training_key == challenger.training_key:
-        decision = should_promote(ours, None if champion is None else ours, settings.gate)
-        return GateResult(challenger, champion, decision)
     vintage = load_vintage(settings, challenger.artefact.manifest["data_version"])
+    look, market = look_of(settings, vintage, challenger, champion), MarketDays(vintage.calendar())
+    if champion is None:
+        return GateResult(challenger, None, should_promote(ours, None, settings.gate, look))
+    reign = reign_of(settings, champion)
+    serving = Champion(
+        champion.training_key,
+        provisional=is_provisional(settings, champion),
+        age_days=None if reign.since is None else market.between(reign.since, _newest_day(vintage)),
+    )
+    if isinstance(look, Wait) or look.kind == "skill" or champion.training_key == key:
+        return GateResult(challenger, champion, should_promote(ours, serving, settings.gate, look))
     try:
-        feature_version = features_of(settings, champion, vintage)
+        anchor, theirs, notes = _anchor_evidence(settings, (champion, reign.anchor), vintage, test[LABEL])
     except RegistryError as error:
         reason = f"the champion cannot be scored on these dates: {error}"
         return GateResult(challenger, champion, GateDecision("keep", "not_comparable", (reason,)))
-    theirs, notes = champion_evidence(settings, champion, (vintage, feature_version), test[LABEL])
-    return GateResult(challenger, champion, should_promote(ours, theirs, settings.gate, vintage.calendar()), notes)
+    decision = should_promote(ours, replace(serving, anchor=theirs), settings.gate, look)
+    return GateResult(challenger, champion, replace(decision, anchor_version=anchor.version), notes)
+
+
+@dataclass(frozen=True)
+class Reign:
+    """How a version came into service."""
+
+    anchor: int
+    """The version that its challengers are compared with: itself, or what it refreshed."""
+    since: date | None = None
+    """Newest day of the bars with which the gate promoted it; None: the gate did not."""
+    promotion: GateDecisionRow | None = None
+
+
+def reign_of(settings: Settings, model: LoadedModel) -> Reign:
+    """How a version came into service, as the gate and persons have recorded it."""
+    approval = latest_model_approval(settings, model.training_key, model.digest)
+    promoted = [row for row in gate_decisions(settings, model.training_key) if row.decision["decision"] == "promote"]
+    if not promoted or (approval is not None and approval.basis == PERSON):
+        return Reign(model.version)
+    decision = promoted[-1].decision
+    look = decision.get("look")
+    return Reign(
+        anchor=(decision.get("anchor_version") if decision["rule"] == REFRESH else None) or model.version,
+        since=None if look is None else Look.from_json(look).subject.day,
+        promotion=promoted[-1],
+    )
+
+
+def look_of(settings: Settings, vintage: Vintage, challenger: LoadedModel, champion: LoadedModel | None) -> Look | Wait:
+    """Whether a challenger, trained on a vintage, may be compared with the champion, by the looks that were taken."""
+    subject = Subject(challenger.training_key, _newest_day(vintage), 0 if champion is None else champion.version)
+    taken = [Look.from_json(row.decision["look"]) for row in gate_decisions(settings) if row.decision.get("look")]
+    past = list({(look.subject, look.kind): look for look in taken}.values())
+    unbeaten = champion is not None and not is_provisional(settings, champion)
+    return plan_look(subject, "gain" if unbeaten else "skill", past, MarketDays(vintage.calendar()), settings.gate)
+
+
+def _newest_day(vintage: Vintage) -> date:
+    return date.fromisoformat(str(vintage.last_date)[:10])
+
+
+def _anchor_evidence(
+    settings: Settings, versions: tuple[LoadedModel, int], vintage: Vintage, label: pd.Series
+) -> tuple[LoadedModel, CandidateEvidence, tuple[str, ...]]:
+    """The anchor with its evidence and what is to be said; the champion itself where its anchor cannot be scored."""
+    champion, anchor = versions
+    if anchor != champion.version:
+        try:
+            return _measured(settings, load_version(settings, anchor), vintage, label)
+        except MlopsError as error:
+            log.warning("version %d, which the champion refreshed, cannot be scored: %s", anchor, error)
+    return _measured(settings, champion, vintage, label)
+
+
+def _measured(
+    settings: Settings, model: LoadedModel, vintage: Vintage, label: pd.Series
+) -> tuple[LoadedModel, CandidateEvidence, tuple[str, ...]]:
+    return model, *champion_evidence(settings, model, (vintage, features_of(settings, model, vintage)), label)
 
 
 def why_uncertified(settings: Settings, model: LoadedModel) -> str | None:
@@ -140,11 +215,6 @@ def unproven_of(settings: Settings, model: LoadedModel) -> tuple[str, ...]:
     return () if certificate is None else tuple(f"warning: not proven: {each}" for each in certificate.unproven)
 
 
-def last_training_date(model: LoadedModel) -> date:
-    """Last day of a model's train segment."""
-    return date.fromisoformat(model.artefact.manifest["segments"]["train"][1])
-
-
 def champion_evidence(
     settings: Settings, champion: LoadedModel, data: tuple[Vintage, str], label: pd.Series
 ) -> tuple[CandidateEvidence, tuple[str, ...]]:
@@ -157,7 +227,7 @@ def champion_evidence(
     source = FeatureSource(FeatureStore(settings), vintage, feature_version)
     score = champion.artefact.score(source.rows(days.min(), days.max(), champion.artefact.window))
     key = champion.training_key
-    measured = evidence(key, score, label, last_training_date(champion))
+    measured = evidence(key, score, label)
     found = replace(measured, seed_noise=seed_noise_of(settings, key))
     learned_until = pd.Timestamp(champion.artefact.manifest["segments"]["valid"][1])
     seen = found.rank_ic.index <= learned_until

@@ -16,8 +16,9 @@ from mlflow.exceptions import MlflowException
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import DigestMismatchError, RegistryError
+from mlops_tasks.evaluation.gate import PROVISIONAL
 from mlops_tasks.files import folder_lock, new_folder
-from mlops_tasks.registry.client import MODEL_NAME, connect, quoted, registry_errors
+from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect, quoted, registry_errors
 from mlops_tasks.registry.training_record import TrainingRecord
 from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.seal import MANIFEST, artefact_digest
@@ -49,6 +50,13 @@ class LoadedModel:
     artefact: ModelArtefact
     tags: Mapping[str, str]
     digest: str
+    provisional: bool = False
+    """Whether it may serve without proof of skill; known of models that were loaded to serve."""
+
+    @property
+    def standing(self) -> str:
+        """What it is in service: `champion` or `provisional`."""
+        return PROVISIONAL if self.provisional else CHAMPION
 
 
 @registry_errors

@@ -27,7 +27,7 @@ class ServiceMetrics:
         self.model = Gauge(
             "alphaops_model_info",
             "The model in service: always 1",
-            ["version", "training_key", "slot"],
+            ["version", "training_key", "slot", "standing"],
             registry=self.registry,
         )
         self.model_version = Gauge("alphaops_model_version", "Version in service, 0 while none", registry=self.registry)

@@ -1,4 +1,4 @@
-"""The daily score files: `scores/<date>/<version>.parquet` with instrument and score."""
+"""The daily score files: `scores/<date>/<version>.parquet` with instrument, score and the model's standing."""
 
 import logging
 from dataclasses import dataclass
@@ -50,6 +50,8 @@ class ScoreFile:
     version: int
     path: Path
     instruments: int
+    standing: str
+    """As `Batch.standing`."""
 
 
 def newest_day(settings: Settings, model: LoadedModel, vintage: Vintage) -> NewestDay:
@@ -81,14 +83,14 @@ def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
         if answer["feature_version"] != day.feature_version:
             log.warning("the service is at feature version %s, not %s", answer["feature_version"], day.feature_version)
             if model.artefact.window > 1:
-                return write_scores(settings, Batch(day.date, champion, CHAMPION), day.score(model))
+                return write_scores(settings, Batch(day.date, champion, CHAMPION, model.standing), day.score(model))
             answer = client.score_features(day.features)
     if answer["missing"] or answer["model_version"] != champion:
         raise ScoringServiceError(
             f"the service answered with version {answer['model_version']} (champion is {champion}) and without "
             f"{len(answer['missing'])} members, first {answer['missing'][:3]}; see its /health"
         )
-    return write_scores(settings, Batch(day.date, champion, CHAMPION), scores_of(answer))
+    return write_scores(settings, Batch(day.date, champion, CHAMPION, model.standing), scores_of(answer))
 
 
 def score_challenger(settings: Settings, vintage: Vintage) -> ScoreFile | None:
@@ -98,7 +100,7 @@ def score_challenger(settings: Settings, vintage: Vintage) -> ScoreFile | None:
         return None
     model = load_version(settings, challenger)
     day = newest_day(settings, model, vintage)
-    return write_scores(settings, Batch(day.date, challenger, CHALLENGER), day.score(model))
+    return write_scores(settings, Batch(day.date, challenger, CHALLENGER, CHALLENGER), day.score(model))
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ class Batch:
     date: date
     version: int
     alias: str
+    standing: str
+    """`champion`, `challenger`, or `provisional`: it serves, and has proven no skill."""
 
 
 def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> ScoreFile:
@@ -115,7 +119,7 @@ def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> ScoreFi
     if scores.isna().any():
         raise RegistryError(f"version {batch.version} leaves {int(scores.isna().sum())} scores of {batch.date} empty")
     path = settings.scores_dir / batch.date.isoformat() / f"{batch.version}.parquet"
-    frame = scores.rename(SCORE).rename_axis(INSTRUMENT).sort_index().reset_index()
+    frame = scores.rename(SCORE).rename_axis(INSTRUMENT).sort_index().reset_index().assign(standing=batch.standing)
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as beside:
         frame.to_parquet(beside, index=False)
@@ -124,5 +128,12 @@ def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> ScoreFi
         date=batch.date, model_version=batch.version, alias=batch.alias, instruments=len(frame), digest=digest
     )
     record_score_batch(settings, row)
-    log.info("%s: %d scores of %s by version %d", settings.relative(path), len(frame), batch.date, batch.version)
-    return ScoreFile(batch.version, path, len(frame))
+    log.info(
+        "%s: %d scores of %s by version %d (%s)",
+        settings.relative(path),
+        len(frame),
+        batch.date,
+        batch.version,
+        batch.standing,
+    )
+    return ScoreFile(batch.version, path, len(frame), batch.standing)

@@ -70,6 +70,7 @@ class Scored:
         return {
             "model_version": self.slot.model.version,
             "training_key": self.slot.model.training_key,
+            "standing": self.slot.model.standing,
             "date": None if plan is None else plan.date.isoformat(),
             "data_version": None if plan is None else plan.market.data_version,
             "feature_version": None if plan is None else plan.market.feature_version,
@@ -147,7 +148,8 @@ class ScoringService:
         self.metrics.model_version.set(0 if slot is None else slot.model.version)
         self.metrics.model.clear()
         if slot is not None:
-            self.metrics.model.labels(str(slot.model.version), slot.model.training_key, slot.name).set(1)
+            model = slot.model
+            self.metrics.model.labels(str(model.version), model.training_key, slot.name, model.standing).set(1)
 
     def plan_day(self, wanted: date | None) -> DayPlan:
         """What scores a day, None being the newest.
@@ -253,6 +255,7 @@ class ScoringService:
             "errors": errors,
             "model_version": None if slot is None else slot.model.version,
             "training_key": None if slot is None else slot.model.training_key,
+            "standing": None if slot is None else slot.model.standing,
             "slot": None if slot is None else slot.name,
             "newest_date": None if market is None else market.newest_date.isoformat(),
             "data_version": None if market is None else market.data_version,

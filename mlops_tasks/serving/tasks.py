@@ -44,6 +44,7 @@ def score_newest_date_task(*, data_version: str) -> dict[str, Any]:
     return {
         "date": vintage.last_date,
         "champion_version": None if champion is None else champion.version,
+        "standing": None if champion is None else champion.standing,
         "challenger_version": None if challenger is None else challenger.version,
         "instruments": 0 if written is None else written.instruments,
         "path": None if champion is None else settings.relative(champion.path),

@@ -16,6 +16,7 @@ from mlops_tasks.state.tables import (
     DEPLOYMENT_STATES,
     Alert,
     Base,
+    DeliveredGain,
     Deployment,
     DriftReport,
     GateDecision,
@@ -75,6 +76,11 @@ def record_model_comparison(settings: Settings, row: ModelComparison) -> bool:
     return record_row(settings, row)
 
 
+def record_delivered_gain(settings: Settings, row: DeliveredGain) -> bool:
+    """Add what a promotion has brought; False when an equal row is there."""
+    return record_row(settings, row)
+
+
 def record_seed_noise(settings: Settings, row: SeedNoise) -> bool:
     """Add what several seeds of one configuration reached; False when an equal row is there."""
     return record_row(settings, row)
@@ -88,6 +94,15 @@ def record_alert(settings: Settings, row: Alert) -> bool:
 def latest_gate_decision(settings: Settings, training_key: str | None = None) -> GateDecision | None:
     """The newest decision, of one challenger where `training_key` is given."""
     return _latest(settings, GateDecision, training_key=training_key)
+
+
+def gate_decisions(settings: Settings, training_key: str | None = None) -> list[GateDecision]:
+    """All decisions in the order in which they were recorded, of one challenger where `training_key` is given."""
+    query = select(GateDecision).order_by(GateDecision.id)
+    if training_key is not None:
+        query = query.where(GateDecision.training_key == training_key)
+    with reading(settings) as active:
+        return list(active.scalars(query))
 
 
 def latest_model_approval(settings: Settings, training_key: str, artefact_digest: str) -> ModelApproval | None:
@@ -129,6 +144,11 @@ def latest_seed_noise(settings: Settings, configuration: str) -> SeedNoise | Non
 def latest_model_comparison(settings: Settings, challenger_version: int | None = None) -> ModelComparison | None:
     """The newest comparison, of one challenger where it is given."""
     return _latest(settings, ModelComparison, challenger_version=challenger_version)
+
+
+def latest_delivered_gain(settings: Settings, model_version: int | None = None) -> DeliveredGain | None:
+    """The newest of a promotion, of one version where it is given."""
+    return _latest(settings, DeliveredGain, model_version=model_version)
 
 
 def publication_at(settings: Settings, moment: datetime) -> Publication | None:

@@ -168,6 +168,28 @@ class ModelComparison(Base):
     result: Mapped[dict[str, Any]]
 
 
+class DeliveredGain(Base):
+    """What the gate promised of the model in service, and what came of it on the days since."""
+
+    __tablename__ = "delivered_gain"
+    __table_args__ = (UniqueConstraint("model_version", "rival_version", "last_date", "content_digest"),)
+
+    model_version: Mapped[int]
+    rival_version: Mapped[int]
+    """That it was compared with."""
+    rule: Mapped[str]
+    """By which it was promoted."""
+    since: Mapped[date]
+    """Newest day of the bars that the gate decided on."""
+    last_date: Mapped[date]
+    promised: Mapped[float] = mapped_column(Float)
+    """Mean daily rank IC of the model minus the rival's, as the gate saw it."""
+    delivered: Mapped[float] = mapped_column(Float)
+    """The same on the labelled days after `since`."""
+    result: Mapped[dict[str, Any]]
+    """`MeanTest.to_json()` of `delivered`."""
+
+
 class Publication(Base):
     """A vintage that came into use. The same one twice in a row is one row; a later return to it is a new one."""
 
@@ -294,6 +316,7 @@ TABLES: tuple[type[Base], ...] = (
     ScoreBatch,
     DriftReport,
     ModelComparison,
+    DeliveredGain,
     Publication,
     Alert,
     TrainingRun,

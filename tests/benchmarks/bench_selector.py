@@ -97,13 +97,13 @@ def planted_market(kind: str, snr: float, seed: int) -> dict:
 
 def real_panel(name: str) -> dict:
     """The choice for every fourth instrument of a panel, against the zoo's LightGBM."""
-    from mlops_tasks.evaluation.significance import newey_west_mean
+    from mlops_tasks.evaluation.significance import cosine_mean
 
     with tempfile.TemporaryDirectory() as folder:
         data = panel_data(name, Path(folder))
     model, overrides = first_choice(data)
     ours, peer = (test_rank_ic(data, *each) for each in ((model, overrides), ("lightgbm", {})))
-    test = newey_west_mean(ours - peer)
+    test = cosine_mean(ours - peer)
     result = {
         "model": model,
         "ours": round(float(ours.mean()), 5),

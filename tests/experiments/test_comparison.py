@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mlops_tasks.evaluation.ic import daily_rank_ic
-from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.experiments.comparison import compare, conclusion
 from mlops_tasks.experiments.tasks import compare_models_task
 from mlops_tasks.features.labels import forward_return
@@ -52,7 +52,7 @@ def test_the_comparison_is_that_of_out_of_sample_rank_ics(operation: Operation, 
         daily_rank_ic(load_version(operation.settings, v).artefact.predict(features).loc[label.index], label)
         for v in versions
     ]
-    expected = newey_west_mean(ics[1] - ics[0])
+    expected = cosine_mean(ics[1] - ics[0])
     assert result["difference"] == pytest.approx(expected.mean) and result["p_two_sided"] == pytest.approx(
         expected.p_two_sided
     )

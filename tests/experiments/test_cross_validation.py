@@ -11,7 +11,7 @@ from mlops_tasks.cli import main
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.evaluation.fold_inference import inflated, variance_inflation
 from mlops_tasks.evaluation.ic import daily_rank_ic
-from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.evaluation.splits import CombinatorialPurged, Gap, WalkForward, backtest_paths
 from mlops_tasks.experiments.cross_validation import (
     SplitRequest,
@@ -47,7 +47,7 @@ def test_a_report_is_made_of_folds_that_are_kept(operation: Operation, capsys: p
     folds = list(cross_validate(panel, splitter.splits(len(calendar)), resolve_config("linear", seed=42)))
     series = pd.concat([daily_rank_ic(fold.score, panel.label) for fold in folds]).dropna()
     inflation = variance_inflation(list(splitter.splits(len(calendar))), len(calendar))
-    expected = inflated(newey_west_mean(series), inflation)
+    expected = inflated(cosine_mean(series), inflation)
     assert report["variance_inflation"] == inflation > 1.8, "each third is trained on when another one is tested"
     assert report["rank_ic"]["mean"] == pytest.approx(expected.mean)
     assert report["rank_ic"]["standard_error"] == pytest.approx(expected.standard_error)

@@ -10,13 +10,15 @@ from mlops_tasks.errors import RegistryError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.registry.approvals import approve_model, is_provisional, load_approved
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION, MODEL_NAME, connect
+from mlops_tasks.registry.gating import reign_of
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, get_tags, load_version
 from mlops_tasks.registry.tasks import choose, gate_challenger_task, log_run_task, register_challenger_task
 from mlops_tasks.registry.trial_evidence import predictions_of
-from mlops_tasks.state.history import latest_gate_decision
-from mlops_tasks.status import status_info
+from mlops_tasks.state.history import gate_decisions, latest_gate_decision
+from mlops_tasks.status import render_status, status_info
 from mlops_tasks.training.certificate import RECORD
 from tests.operation import certify_training, define_own_set, learning_data, publish_vintage, register_model
 from tests.registry.conftest import Operation
@@ -52,8 +54,11 @@ def test_no_candidate_is_an_error() -> None:
         choose([])
 
 
-def test_from_two_trainings_to_a_challenger_and_the_first_champion(operation: Operation) -> None:
+def test_from_two_trainings_to_a_challenger_and_the_first_champion(
+    operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two trainings are logged, the better one on validation is registered, and the gate bootstraps."""
+    monkeypatch.setenv("MLOPS_GATE__MIN_SKILL_DAYS", "30")
     data = learning_data(operation.settings, operation.feature_version)
     versions = {"data_version": operation.vintage.data_version, "feature_version": operation.feature_version}
     good = Spec(key="a" * 16, metrics={"valid_rank_ic_mean": 0.05}, **versions)
@@ -78,6 +83,62 @@ def test_from_two_trainings_to_a_challenger_and_the_first_champion(operation: Op
     recorded = latest_gate_decision(operation.settings)
     assert recorded is not None
     assert recorded.training_key == good.key
+
+
+def test_a_model_without_proof_serves_as_provisional(operation: Operation) -> None:
+    """Too few test days for a proof: it may serve, and the record says as what; no one has to beat it.
+
+    Another training of the same day waits for the next look, and a person's approval makes it a champion.
+    """
+    settings, manager = operation.settings, ModelLifecycleManager(operation.settings)
+    version = register_model(settings, spec_of(operation, "a" * 16), operation.vintage, operation.feature_version)
+    decision = gate_challenger_task(challenger={"version": version})
+    assert (decision["decision"], decision["rule"]) == ("promote", "provisional")
+    assert decision["look"]["kind"] == "skill" and decision["look"]["spent"] == 0
+    assert get_tags(settings, version)["gate_rule"] == "provisional"
+    assert gate_challenger_task(challenger={"version": version}) == decision
+    manager.promote(version)
+    loaded = load_approved(settings, version)
+    assert loaded.provisional and loaded.standing == "provisional" and is_provisional(settings, loaded)
+    other = register_model(settings, spec_of(operation, "b" * 16), operation.vintage, operation.feature_version)
+    waiting = gate_challenger_task(challenger={"version": other})
+    assert (waiting["decision"], waiting["rule"], waiting["look"]) == ("keep", "between_looks", None)
+    assert waiting["wait"]["days"] == 21
+    approve_model(settings, version, "the desk wants it")
+    assert load_approved(settings, version).standing == "champion"
+
+
+def spec_of(operation: Operation, key: str) -> Spec:
+    return Spec(key=key, data_version=operation.vintage.data_version, feature_version=operation.feature_version)
+
+
+def test_a_refresh_is_compared_with_the_anchor(
+    operation: Operation, noise_champion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes after a refreshed champion has to beat the one before the refresh, not the refreshed one."""
+    monkeypatch.setenv("MLOPS_GATE__NON_INFERIORITY_MARGIN", "1")
+    monkeypatch.setenv("MLOPS_GATE__LOOKS", "daily")
+    settings, manager = operation.settings, ModelLifecycleManager(operation.settings)
+    second = operation.register(Spec(key="c" * 16, skill=0.0, seed=4))
+    refreshed = gate_challenger_task(challenger={"version": second})
+    assert (refreshed["rule"], refreshed["anchor_version"]) == ("refresh", noise_champion)
+    manager.promote(second)
+    assert reign_of(settings, load_version(settings, second)).anchor == noise_champion
+    third = gate_challenger_task(challenger={"version": operation.register(Spec(key="d" * 16, skill=0.0, seed=5))})
+    assert (third["champion_version"], third["anchor_version"]) == (second, noise_champion)
+    assert (third["rule"], third["champion_age_days"]) == ("no_proven_gain", 0)
+
+
+def test_one_look_is_spent_once(operation: Operation, noise_champion: int) -> None:
+    """A challenger judged again takes the same look; another one on the same day waits."""
+    settings = operation.settings
+    first = operation.register(Spec(key="c" * 16, skill=0.0, seed=4))
+    decisions = [gate_challenger_task(challenger={"version": first}) for _ in range(2)]
+    assert decisions[0] == decisions[1] and decisions[0]["look"]["number"] == 1
+    assert len([row for row in gate_decisions(settings) if row.decision["look"]]) == 1
+    better = operation.register(Spec(key="b" * 16))
+    assert gate_challenger_task(challenger={"version": better})["rule"] == "between_looks"
+    assert "next look about" in render_status(settings)
 
 
 @pytest.fixture
@@ -214,7 +275,7 @@ def test_a_model_without_a_certificate_is_not_promoted(operation: Operation) -> 
 
     certify_training(operation.settings, spec)
     decision = gate_challenger_task(challenger={"version": version})
-    assert (decision["decision"], decision["rule"]) == ("promote", "bootstrap")
+    assert (decision["decision"], decision["rule"]) == ("promote", "provisional")
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,9 @@ def weaker(series: pd.Series, seed: int) -> pd.Series:
     return series - 0.1 - 0.05 * np.random.default_rng(seed).random(len(series))
 
 
-def test_a_skilled_choice_of_a_search_becomes_champion(operation: Operation) -> None:
+def test_a_skilled_choice_of_a_search_becomes_champion(operation: Operation, monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted signal survives deflation by the trials of all studies of its days, as the decision tells."""
+    monkeypatch.setenv("MLOPS_GATE__MIN_SKILL_DAYS", "30")
     version = operation.register(Spec(key=KEY))
     own = own_rank_ic(operation)
     record(operation, "s", [own, *(weaker(own, seed) for seed in range(9))])

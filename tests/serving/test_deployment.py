@@ -15,7 +15,7 @@ from mlops_tasks.cli import main
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import ConfigError, DeploymentError
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.registry.approvals import approve_model
+from mlops_tasks.registry.approvals import approve_by_gate, approve_model
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, load_version
@@ -25,6 +25,7 @@ from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
 from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import latest_score_batch
 from mlops_tasks.state.tables import Deployment
+from mlops_tasks.status import render_status
 from tests.operation import define_own_set, publish_vintage, register_model
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec
@@ -156,14 +157,16 @@ def test_daily_scores_of_champion_and_challenger(operation: Operation, client: S
     assert done == {
         "date": "2020-06-30",
         "champion_version": champion,
+        "standing": "champion",
         "challenger_version": challenger,
         "instruments": 20,
         "path": f"scores/2020-06-30/{champion}.parquet",
     }
-    for version in (champion, challenger):
+    for version, standing in ((champion, "champion"), (challenger, "challenger")):
         path = operation.settings.scores_dir / "2020-06-30" / f"{version}.parquet"
         frame = pd.read_parquet(path)
-        assert list(frame.columns) == ["instrument", "score"]
+        assert list(frame.columns) == ["instrument", "score", "standing"]
+        assert set(frame["standing"]) == {standing}
         assert dict(zip(frame["instrument"], frame["score"], strict=True)) == scores_here(operation, version)
     folder = operation.settings.scores_dir / "2020-06-30"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -172,6 +175,21 @@ def test_daily_scores_of_champion_and_challenger(operation: Operation, client: S
     batch = latest_score_batch(operation.settings, model_version=champion)
     assert batch is not None
     assert (batch.alias, batch.instruments, str(batch.date)) == ("champion", 20, "2020-06-30")
+
+
+def test_a_provisional_model_says_so_wherever_it_serves(operation: Operation, client: ScoringClient) -> None:
+    """Its answers, the service's health and metrics, the score file and the status have the word."""
+    settings = operation.settings
+    version = operation.register(Spec(key="a" * 16))
+    approve_by_gate(settings, load_version(settings, version), "provisional")
+    deploy_model_task(gate=promote(version), strategy="blue_green")
+    assert client.score()["standing"] == client.health()["standing"] == "provisional"
+    done = score_newest_date_task(data_version=operation.vintage.data_version)
+    assert done["standing"] == "provisional"
+    assert set(pd.read_parquet(settings.home / done["path"])["standing"]) == {"provisional"}
+    said = render_status(settings).splitlines()
+    assert f"champion    version {version} (keep), provisional: it has proven no skill" in said
+    assert f"scores      20 instruments for 2020-06-30 by version {version} (provisional)" in said
 
 
 def test_each_model_is_scored_on_the_features_of_its_own_set(operation: Operation, client: ScoringClient) -> None:

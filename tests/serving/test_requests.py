@@ -171,7 +171,8 @@ def test_metrics_count_requests_rows_and_name_the_model(served: Served, raw: htt
     raw.post("/v1/score", json={"date": "1980-01-01"})
     after = metrics_of(raw)
     assert {name: after[name] - before.get(name, 0) for name in names} == names
-    assert after[f'alphaops_model_info{{slot="blue",training_key="{"a" * 16}",version="{served.version}"}}'] == 1
+    info = f'slot="blue",standing="champion",training_key="{"a" * 16}",version="{served.version}"'
+    assert after[f"alphaops_model_info{{{info}}}"] == 1
 
 
 def metrics_of(raw: httpx.Client) -> dict[str, float]:

@@ -18,6 +18,7 @@ from mlops_tasks.state.database import engine, newest_revision, reading, session
 from mlops_tasks.state.tables import (
     Alert,
     Base,
+    DeliveredGain,
     Deployment,
     DriftReport,
     GateDecision,
@@ -57,6 +58,19 @@ def _rows() -> list[tuple[object, Base]]:
             history.record_model_comparison,
             ModelComparison(champion_version=1, challenger_version=2, last_date=day, result={"p": 0.2}),
         ),
+        (
+            history.record_delivered_gain,
+            DeliveredGain(
+                model_version=2,
+                rival_version=1,
+                rule="superiority",
+                since=day,
+                last_date=day,
+                promised=0.01,
+                delivered=0.0,
+                result={"n": 5},
+            ),
+        ),
         (history.record_publication, Publication(data_version="d1")),
         (history.record_alert, Alert(kind="vintage_rejected", subject="s1", message="two prices are negative")),
     ]
@@ -64,11 +78,11 @@ def _rows() -> list[tuple[object, Base]]:
 
 def test_recording_twice_leaves_one_row(settings: Settings) -> None:
     """Each fact is written once, however often it is recorded."""
-    assert [record(settings, row) for record, row in _rows()] == [True] * 7
-    assert [record(settings, row) for record, row in _rows()] == [False] * 7
+    assert [record(settings, row) for record, row in _rows()] == [True] * 8
+    assert [record(settings, row) for record, row in _rows()] == [False] * 8
     tables = [type(row) for _, row in _rows()]
     with reading(settings) as active:
-        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in tables] == [1] * 7
+        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in tables] == [1] * 8
 
 
 def test_latest_returns_the_newest_row_as_recorded(settings: Settings) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from mlops_tasks.columns import DATETIME, LABEL, SCORE
 from mlops_tasks.evaluation.ic import daily_rank_ic
-from mlops_tasks.evaluation.significance import MeanTest, newey_west_mean
+from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
 from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.training.dataset import fit_processors
 from mlops_tasks.training.model_zoo.catalogue import model_zoo, zoo_entry
@@ -97,7 +97,7 @@ class Market:
 
     def skill(self, model: str, more: Mapping[str, Any] | None = None) -> MeanTest:
         """Rank IC on the test days, with its error."""
-        return newey_west_mean(self.daily_skill(model, more))
+        return cosine_mean(self.daily_skill(model, more))
 
     def daily_skill(self, model: str, more: Mapping[str, Any] | None = None) -> pd.Series:
         """Rank IC of each test day; 0 where all scores are the same."""

@@ -8,6 +8,7 @@ they can make of any budget.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, LABEL, SCORE
 from mlops_tasks.config import GateSettings, Settings, TrainingSettings
+from mlops_tasks.evaluation import looks
 from mlops_tasks.evaluation.backtest_overfitting import search_evidence
-from mlops_tasks.evaluation.gate import CandidateEvidence, evidence, should_promote
+from mlops_tasks.evaluation.gate import BOOTSTRAP, CandidateEvidence, Champion, evidence, should_promote
 from mlops_tasks.evaluation.ic import daily_rank_ic
-from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.state.trials import daily_rank_ics, trials_of
 from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
@@ -104,12 +106,14 @@ class Market:
         valid = chosen.rank_ic("valid")
         search = search_evidence(valid, daily_rank_ics(rows), len(rows), HORIZON)
         ours = replace(self._evidence("tuned", chosen), studies=(study.name,), search=search)
-        policy = GateSettings()
-        first = should_promote(ours, None, policy).promotes
-        later = should_promote(ours, self._evidence("champion", champion), policy).promotes
-        naive = newey_west_mean(valid)
+        policy = GateSettings(looks="daily")
+        subject, market = looks.Subject("tuned", date(2024, 1, 2), 1), looks.MarketDays([])
+        skill, gain = (looks.plan_look(subject, kind, [], market, policy) for kind in ("skill", "gain"))
+        against = Champion("champion", self._evidence("champion", champion), age_days=0)
+        first = should_promote(ours, None, policy, skill).rule == BOOTSTRAP
+        later = should_promote(ours, against, policy, gain).promotes
+        naive = cosine_mean(valid)
         return first, later, naive.mean > 0 and naive.p_one_sided <= policy.alpha
 
     def _evidence(self, key: str, scored: Scored) -> CandidateEvidence:
-        last = self.planted.data.segments["train"][1]
-        return evidence(key, scored.test[SCORE], scored.test[LABEL], last)
+        return evidence(key, scored.test[SCORE], scored.test[LABEL])

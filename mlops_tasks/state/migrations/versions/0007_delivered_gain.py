@@ -1,0 +1,45 @@
+"""What a promotion has brought since. Append-only."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+TABLE = "delivered_gain"
+
+
+def upgrade() -> None:
+    """Create the table and the triggers that keep its rows as they are."""
+    op.create_table(
+        TABLE,
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("content_digest", sa.String(64), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("model_version", sa.Integer(), nullable=False),
+        sa.Column("rival_version", sa.Integer(), nullable=False),
+        sa.Column("rule", sa.String(), nullable=False),
+        sa.Column("since", sa.Date(), nullable=False),
+        sa.Column("last_date", sa.Date(), nullable=False),
+        sa.Column("promised", sa.Float(), nullable=False),
+        sa.Column("delivered", sa.Float(), nullable=False),
+        sa.Column("result", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_delivered_gain"),
+        sa.UniqueConstraint("model_version", "rival_version", "last_date", "content_digest", name="uq_delivered_gain"),
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {TABLE} "
+            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        )
+        return
+    for change in ("UPDATE", "DELETE"):
+        op.execute(
+            f"CREATE TRIGGER {TABLE}_no_{change.lower()} BEFORE {change} ON {TABLE} "
+            f"BEGIN SELECT RAISE(ABORT, '{TABLE} is append-only'); END"
+        )
+
+
+def downgrade() -> None:
+    """Drop what `upgrade` made."""
+    op.drop_table(TABLE)

@@ -1,0 +1,169 @@
+"""A year of daily retrains before the gate, simulated: how often it errs, and how often it finds what is better.
+
+A training d of 252 is tested on the segment that `rolling_segments` gives it, with five years of bars before the first
+of them: 252 to 302 labelled days. Its daily rank IC is its skill plus an AR(1) of its own over the days; those of one
+day's and the next day's training have the correlation `KINSHIP`, those of trainings a month apart hardly any, and the
+first champion is no kin of the retrains. What all models have in common on a day cancels in a comparison and is left
+out. The difference of two models has the standard deviation `DEVIATION`: as that of two models of 500 names whose ranks
+have a correlation of 0.9, since the rank IC of N names varies by 1 / sqrt(N).
+
+Calendar, segments, looks and decisions are the product's own functions. `before` is the policy that compared every
+training with the champion in service, each at a level of a tenth by the test of Newey and West, and refreshed a
+champion whose training data were more than 20 days older.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from mlops_tasks.config import GateSettings
+from mlops_tasks.data.calendars import sessions
+from mlops_tasks.evaluation.gate import REFRESH, SUPERIORITY, CandidateEvidence, Champion, should_promote
+from mlops_tasks.evaluation.looks import YEAR_DAYS, Look, MarketDays, Subject, Wait, plan_look
+from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.training.plan import rolling_segments
+
+HISTORY_DAYS = 1260
+DEVIATION = 0.02
+KINSHIP = 0.9
+HORIZON = 1
+WARM_UP = 100
+POLICY = GateSettings()
+EAGER = GateSettings(looks="daily")
+BEFORE_LEVEL, BEFORE_AGE_DAYS = 0.1, 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the year is like."""
+
+    rho: float
+    """AR(1) coefficient of the daily rank ICs of a training."""
+    better: float = 0.0
+    """Mean rank IC of every retrain minus that of the first champion."""
+    deviation: float = DEVIATION
+    history: int = HISTORY_DAYS
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The market's days, and by training (0: the first champion's) the last train day and the test days' positions."""
+
+    days: pd.DatetimeIndex
+    train_ends: tuple[int, ...]
+    tests: tuple[slice, ...]
+
+
+@cache
+def calendar_of(history: int) -> Calendar:
+    """New York's sessions: `history` of them up to the first champion, and a year."""
+    days = pd.DatetimeIndex(sessions("XNYS", "2015-01-02", "2025-12-31")[: history + YEAR_DAYS])
+    train_ends, tests = [], []
+    for end in range(history, history + YEAR_DAYS + 1):
+        known = days[:end]
+        segments = rolling_segments(known, HORIZON)
+        train_ends.append(int(known.searchsorted(pd.Timestamp(segments["train"][1]))))
+        tests.append(slice(int(known.searchsorted(pd.Timestamp(segments["test"][0]))), end - HORIZON - 1))
+    return Calendar(days, tuple(train_ends), tuple(tests))
+
+
+@dataclass(frozen=True)
+class Year:
+    """Daily rank ICs of the first champion and of a year's retrains."""
+
+    calendar: Calendar
+    first: int
+    """Position in the calendar of the first column of `rank_ic`."""
+    rank_ic: NDArray[np.float64]
+    """Shape (trainings, days), the first champion's first."""
+
+    def on_test_days(self, training: int, of: int) -> NDArray[np.float64]:
+        """A training's rank ICs on the test days of another one."""
+        test = self.calendar.tests[of]
+        return self.rank_ic[training, test.start - self.first : test.stop - self.first]
+
+    def series(self, training: int, of: int) -> pd.Series:
+        """The same by day."""
+        return pd.Series(self.on_test_days(training, of), self.calendar.days[self.calendar.tests[of]])
+
+
+def draw(case: Case, seed: int) -> Year:
+    """Draw the rank ICs of a year."""
+    calendar = calendar_of(case.history)
+    first, last = calendar.tests[0].start, calendar.tests[-1].stop
+    shape = (YEAR_DAYS + 1, last - first + WARM_UP)
+    shocks = np.random.default_rng(seed).normal(size=shape)
+    kin = shocks.copy()
+    shocks[2:] *= np.sqrt(1 - KINSHIP**2)
+    kin[1:] = lfilter([1.0], [1.0, -KINSHIP], shocks[1:], axis=0)
+    own = lfilter([np.sqrt(1 - case.rho**2)], [1.0, -case.rho], kin, axis=1)[:, WARM_UP:]
+    rank_ic = own * case.deviation / np.sqrt(2)
+    rank_ic[1:] += case.better
+    return Year(calendar, first, rank_ic)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the gate did in a year."""
+
+    superior: int
+    """Promotions by superiority."""
+    refreshed: int
+    serving: int
+    """The training that serves in the end; 0: the first champion."""
+
+
+Gate = Callable[[Year], Outcome]
+
+
+def gated(year: Year, policy: GateSettings = POLICY) -> Outcome:
+    """The year under the gate."""
+    market, past = MarketDays(year.calendar.days), list[Look]()
+    serving, anchor, since, rules = 0, 0, _day(year, 0), list[str]()
+    for training in range(1, YEAR_DAYS + 1):
+        day = _day(year, training)
+        look = plan_look(Subject(str(training), day, serving + 1), "gain", past, market, policy)
+        if isinstance(look, Wait):
+            continue
+        champion = Champion(str(serving), _evidence(year, anchor, training), age_days=market.between(since, day))
+        decision = should_promote(_evidence(year, training, training), champion, policy, look)
+        past.append(look)
+        if decision.promotes:
+            rules.append(decision.rule)
+            serving, since = training, day
+            anchor = training if decision.rule == SUPERIORITY else anchor
+    return Outcome(rules.count(SUPERIORITY), rules.count(REFRESH), serving)
+
+
+def before(year: Year) -> Outcome:
+    """The year under the earlier policy."""
+    serving, superior, refreshed = 0, 0, 0
+    for training in range(1, YEAR_DAYS + 1):
+        difference = year.on_test_days(training, training) - year.on_test_days(serving, training)
+        test = newey_west_mean(difference)
+        age = year.calendar.train_ends[training] - year.calendar.train_ends[serving]
+        if test.mean > 0 and test.p_one_sided <= BEFORE_LEVEL:
+            serving, superior = training, superior + 1
+        elif age > BEFORE_AGE_DAYS and test.lower_bound(BEFORE_LEVEL) >= -POLICY.non_inferiority_margin:
+            serving, refreshed = training, refreshed + 1
+    return Outcome(superior, refreshed, serving)
+
+
+def years(case: Case, gate: Gate, count: int, seed: int = 0) -> list[Outcome]:
+    """Independent years."""
+    return [gate(draw(case, seed + number)) for number in range(count)]
+
+
+def _day(year: Year, training: int) -> date:
+    """Newest day of bars of a training."""
+    return year.calendar.days[year.calendar.tests[training].stop + HORIZON].date()
+
+
+def _evidence(year: Year, training: int, of: int) -> CandidateEvidence:
+    return CandidateEvidence(str(training), year.series(training, of), coverage=1.0, constant_days_share=0.0)

@@ -1,0 +1,124 @@
+"""When the gate looks, at which level, and what it may spend."""
+
+from dataclasses import replace
+from datetime import date
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_tasks.config import GateSettings
+from mlops_tasks.evaluation.looks import YEAR_DAYS, Look, MarketDays, Subject, Wait, plan_look
+
+CALENDAR = pd.bdate_range("2020-01-01", periods=1500)
+MARKET = MarketDays(CALENDAR)
+POLICY = GateSettings()
+
+
+def subject(day: int, key: str | None = None, champion: int = 1) -> Subject:
+    """Of a day's training, by position in the calendar."""
+    return Subject(key or f"t{day}", CALENDAR[day].date(), champion)
+
+
+def looks_on(days: list[int], policy: GateSettings = POLICY) -> list[Look]:
+    """The looks that are taken when somebody asks on these days."""
+    past: list[Look] = []
+    for day in days:
+        found = plan_look(subject(day), "gain", past, MARKET, policy)
+        if isinstance(found, Look):
+            past.append(found)
+    return past
+
+
+def position(look: Look) -> int:
+    """Of its day in the calendar."""
+    return int(CALENDAR.get_loc(pd.Timestamp(look.subject.day)))
+
+
+def test_a_year_of_daily_trainings_has_twelve_looks() -> None:
+    """Every 21st market day, each at a twelfth of the budget, counted, with what is spent and left; then a new year."""
+    past = looks_on(list(range(300)))
+    assert [position(look) for look in past] == list(range(0, 300, 21))
+    assert [look.number for look in past] == [*range(1, 13), 1, 2, 3]
+    assert {look.level for look in past} == {0.05 / 12}
+    assert [look.spent for look in past[:12]] == pytest.approx([0.05 / 12 * number for number in range(1, 13)])
+    assert past[11].left == 0 and past[12].left == pytest.approx(0.05 * 11 / 12)
+    assert past[12].year_began == CALENDAR[252].date()
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, 1400), max_size=80), st.integers(1, 60))
+def test_no_year_spends_more_than_its_budget(days: list[int], every: int) -> None:
+    """Whenever somebody asks, the levels within any 252 market days sum to the budget at most."""
+    policy = GateSettings(look_every_days=every)
+    past = looks_on(sorted(days), policy)
+    for look in past:
+        spent = sum(each.level for each in past if 0 <= position(each) - position(look) < YEAR_DAYS)
+        assert spent <= policy.alpha + 1e-12
+        assert look.spent <= policy.alpha + 1e-9
+
+
+def test_the_same_challenge_is_the_same_look() -> None:
+    """A training that is judged again on the same bars takes no further look; another one, or one against another
+    champion, waits."""
+    past = looks_on([0, 30])
+    for look in past:
+        assert plan_look(look.subject, "gain", past, MARKET, POLICY) == look
+    for other in (subject(30, "other"), subject(30, champion=2), subject(20)):
+        assert isinstance(plan_look(other, "gain", past, MARKET, POLICY), Wait)
+
+
+def test_a_wait_says_when_the_next_look_is() -> None:
+    """In market days and as a date: the market's, or weekdays where its calendar ends."""
+    past = looks_on([10])
+    wait = plan_look(subject(16), "gain", past, MARKET, POLICY)
+    assert isinstance(wait, Wait)
+    assert (wait.last, wait.days, wait.next_day) == (CALENDAR[10].date(), 15, CALENDAR[31].date())
+    assert (wait.spent, wait.left) == pytest.approx((0.05 / 12, 0.05 * 11 / 12))
+    short = plan_look(subject(16), "gain", past, MarketDays(CALENDAR[:17]), POLICY)
+    assert isinstance(short, Wait) and short.next_day == wait.next_day
+    assert isinstance(plan_look(subject(wait.days + 16), "gain", past, MARKET, POLICY), Look)
+
+
+def test_closed_days_of_the_market_do_not_count() -> None:
+    """21 market days are 21 sessions, however many weekdays lie between them."""
+    market = MarketDays(CALENDAR[::2])
+    past = [plan_look(subject(0), "gain", [], market, POLICY)]
+    assert isinstance(plan_look(subject(40), "gain", past, market, POLICY), Wait)  # type: ignore[arg-type]
+    assert isinstance(plan_look(subject(42), "gain", past, market, POLICY), Look)  # type: ignore[arg-type]
+
+
+def test_a_look_at_skill_spends_nothing() -> None:
+    """It has the level of a whole year, and the next look is a month later all the same."""
+    first = plan_look(subject(0, champion=0), "skill", [], MARKET, POLICY)
+    assert isinstance(first, Look) and (first.level, first.spent, first.left) == (0.05, 0.0, 0.05)
+    assert "spends nothing" in first.said()
+    assert isinstance(plan_look(subject(5), "gain", [first], MARKET, POLICY), Wait)
+    second = plan_look(subject(21), "gain", [first], MARKET, POLICY)
+    assert isinstance(second, Look) and (second.number, second.spent) == (2, pytest.approx(0.05 / 12))
+
+
+def test_daily_looks_have_no_budget() -> None:
+    """Every training is compared at the whole level, and what that adds up to is said."""
+    eager = GateSettings(looks="daily", alpha=0.1)
+    past = looks_on([0, 1, 2, 3], eager)
+    assert [(look.number, look.level, look.left) for look in past] == [(n, 0.1, None) for n in (1, 2, 3, 4)]
+    assert past[-1].spent == pytest.approx(0.4) and "without a budget: 0.4000 spent" in past[-1].said()
+    blocked = plan_look(subject(30), "gain", past, MARKET, POLICY)
+    assert isinstance(blocked, Wait) and blocked.days == YEAR_DAYS - 30 and blocked.left == 0
+
+
+def test_a_look_is_read_as_it_was_written() -> None:
+    """Plain JSON values and back."""
+    (look,) = looks_on([3])
+    assert Look.from_json(look.to_json()) == look
+    endless = replace(look, planned=None, left=None)
+    assert Look.from_json(endless.to_json()) == endless
+
+
+def test_market_days_are_counted_both_ways() -> None:
+    """After the first up to the last; the other way round it is negative."""
+    first, last = date(2020, 1, 3), date(2020, 1, 10)
+    assert (MARKET.between(first, last), MARKET.between(last, first), MARKET.between(first, first)) == (5, -5, 0)
+    assert MARKET.after(first, 5) == last
