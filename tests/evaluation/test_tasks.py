@@ -25,7 +25,7 @@ def test_a_planted_signal_is_measured(settings: Settings, vintage: Vintage) -> N
     for segment in ("valid", "test"):
         assert 0.3 < metrics[f"{segment}_ic_mean"] < 0.6 and 0.3 < metrics[f"{segment}_rank_ic_mean"] < 0.6
         assert metrics[f"{segment}_icir"] > 1 and metrics[f"{segment}_coverage"] == 1.0
-        assert metrics[f"{segment}_rank_ic_p_value"] < 1e-4 and metrics[f"{segment}_constant_days_share"] == 0.0
+        assert metrics[f"{segment}_rank_ic_p_value"] < 0.01 and metrics[f"{segment}_constant_days_share"] == 0.0
     assert metrics["test_excess_return_after_cost"] > 0 and metrics["test_max_drawdown"] <= 0
     assert 0 < metrics["test_turnover"] < 2 and metrics["test_information_ratio"] > 0
     folder = settings.home / result["path"]
