@@ -92,21 +92,21 @@ def test_indicators_and_factors_of_other_instruments_tell_what_they_read(operati
     """An indicator reads all bars since the first one; a factor of another instrument names it."""
     (operation.settings.home / "feature_sets.yaml").write_text(
         "mine:\n  version: 1\n  owner: Desk A\n  description: Mine.\n"
-        "  factors:\n    ROC5: $close/ChangeInstrument('S001', Mean($close, 5))\n"
-        "  indicators: [{indicator: atr, name: ATR14}]\n"
+        "  factors:\n    ROC5: Ref($close, 1)/$close*ChangeInstrument('S001', Mean($close, 5)/$close)\n"
+        "  indicators: [{indicator: rsi, name: RSI14}]\n"
     )
     version = operation.register(Spec(), "mine")
     document = load_dict(f"runs:/{get_run_id(operation.settings, version)}/{LINEAGE_FILE}")
     assert document["features"]["feature_set"] == "mine"
     assert document["features"]["depends_on"] == {
         "ROC5": {
-            "expression": "$close/ChangeInstrument('S001', Mean($close, 5))",
-            "rows_back": {"close": 0},
+            "expression": "Ref($close, 1)/$close*ChangeInstrument('S001', Mean($close, 5)/$close)",
+            "rows_back": {"close": 1},
             "other_instruments": {"S001": {"close": 4}},
         },
-        "ATR14": {
-            "indicator": {"indicator": "atr", "name": "ATR14", "window": 14},
-            "rows_back": {"close": "all", "high": "all", "low": "all"},
+        "RSI14": {
+            "indicator": {"indicator": "rsi", "name": "RSI14", "window": 14},
+            "rows_back": {"close": "all"},
         },
     }
 

@@ -25,7 +25,8 @@ from mlops_tasks.signing import ensure_signing_key
 from mlops_tasks.training import fit, supervision
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.engine import TrainingHandle, UnifiedQlibTrainingEngine
-from mlops_tasks.training.model_zoo.family import FAMILIES, FitResult
+from mlops_tasks.training.model_zoo.families import FAMILIES, PACKAGES
+from mlops_tasks.training.model_zoo.family import FitResult
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.problem import LearningProblem
 from mlops_tasks.training.run_folder import RunFolder
@@ -146,6 +147,7 @@ def known_families() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, family in ((NAME, "DescentFamily"), ("deaf", "DeafFamily"), ("dying", "DyingFamily")):
             patch.setitem(FAMILIES, name, f"{__name__}:{family}")  # type: ignore[arg-type]
+            patch.setitem(PACKAGES, name, ())  # type: ignore[arg-type]
         yield
 
 
