@@ -19,7 +19,6 @@ from mlops_tasks.training.queue_state import TUNING
 from mlops_tasks.training.run_folder import FitRequest
 from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
-from mlops_tasks.tuning.report import write_study
 from mlops_tasks.tuning.selector import Constraints, select_algorithm
 from mlops_tasks.tuning.study import AUTO, StudyConfig, searched, study_config
 from mlops_tasks.tuning.trial import without_test
@@ -133,6 +132,8 @@ def finish_study_task(*, plan: dict[str, Any], study: str) -> dict[str, Any]:
     `plan`: of the one model with the best trial's hyper-parameters, and the study's name, by which the gate finds the
     trials; `study`, `model`, `best` (number), `hyperparameters`, `path` of the report's folder, relative to home.
     """
+    from mlops_tasks.tuning.report import write_study  # Matplotlib, which the other stages here do without
+
     settings = load_settings()
     optimizer = HyperparameterOptimizer.load(settings, study)
     recorded = optimizer.record()

@@ -9,8 +9,13 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from mlops_tasks.config import Settings
+from mlops_tasks.stack import keeper
+from mlops_tasks.stack.credentials import ensure_credentials
 from mlops_tasks.stack.environment import STACK_ID
+from mlops_tasks.stack.health import wait_for
 from mlops_tasks.stack.processes import ProcessId, identify, own_processes, sweep
+from mlops_tasks.stack.services import SCORING, service_named
 
 SLEEP = "import time; time.sleep(120)"
 RENAMED = f"import setproctitle; setproctitle.setproctitle('airflow worker ' + 'x' * 4000); {SLEEP}"
@@ -138,3 +143,22 @@ def test_the_caller_is_never_among_them() -> None:
     env = {**os.environ, STACK_ID: "one"}
     result = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_keeper_ends_its_services_itself(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked to stop, it leaves no process that has to be swept up; here with one of its services."""
+    monkeypatch.setenv("MLOPS_HOME", str(settings.home))
+    monkeypatch.setenv("MLOPS_STACK__SCORING_PORT", str(settings.stack.scoring_port))
+    ensure_credentials(settings)
+    monkeypatch.setattr(keeper, "services", lambda of: (service_named(SCORING, of),))
+    keeper.start(settings, "")
+    try:
+        assert wait_for(lambda: [state.state for state in keeper.service_states(settings)] == ["RUNNING"], 60)
+        record = keeper.read_record(settings)
+        own = own_processes(record.stack_id, record.keeper)
+        assert len(own) == 2
+    finally:
+        swept = keeper.stop(settings)
+    assert swept == 0
+    assert all(gone(process.pid) for process in own)
+    assert not keeper.is_running(settings)

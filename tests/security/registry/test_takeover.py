@@ -32,7 +32,8 @@ from tests.security.registry.hostile import Payload, write_manifest, write_pickl
 def upload(settings: Settings, folder: Path, training_key: str, digest: str) -> int:
     """Register an artefact by MLflow's own interface, with whatever tags; returns the version."""
     client: MlflowClient = connect(settings)
-    run = client.create_run("0")
+    experiment = client.create_experiment(folder.name, artifact_location=str(settings.home / "uploaded"))
+    run = client.create_run(experiment)
     for path in folder.iterdir():
         client.log_artifact(run.info.run_id, str(path), "m/data/model")
     (folder / "MLmodel").write_text("flavors: {}\n")
