@@ -64,14 +64,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out what needs a server, a process or a simulation")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Fast tests do not even import the heavy ones."""
+    if not config.getoption("--fast") or not collection_path.is_relative_to(TESTS):
+        return None
+    return heavy.is_heavy(collection_path.relative_to(TESTS).as_posix()) or None
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Hold the fast tests to what they promise."""
     if session.config.getoption("--fast") and session.items:
         heavy.refuse_processes_and_servers()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests that start whole stacks go first: they mostly wait, so the others fill the second worker meanwhile."""
-    if config.getoption("--fast"):
-        items[:] = [item for item in items if item.path.relative_to(TESTS).as_posix() not in heavy.FILES]
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)

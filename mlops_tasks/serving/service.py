@@ -266,8 +266,9 @@ class ScoringService:
 
 def check_names(whose: str, given: Sequence[str], needed: Sequence[str]) -> None:
     """Raise BadFeaturesError when names are unknown, missing or given twice."""
-    unknown = [name for name in given if name not in set(needed)]
-    missing = [name for name in needed if name not in set(given)]
+    known, found = set(needed), set(given)
+    unknown = [name for name in given if name not in known]
+    missing = [name for name in needed if name not in found]
     if unknown:
         raise BadFeaturesError(f"{whose}: unknown features {unknown[:5]} ({len(unknown)}); leave them out")
     if missing:
