@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,3 +226,18 @@ def stage_function(stage: str) -> Callable[..., dict[str, Any]]:
         raise StageError(f"unknown stage {stage!r}; known: {', '.join(STAGES)}, or module:function")
     function: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
     return function
+
+
+@contextlib.contextmanager
+def environment_of(changed: Mapping[str, str]) -> Iterator[None]:
+    """Let this process's environment have these variables meanwhile."""
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

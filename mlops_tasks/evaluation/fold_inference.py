@@ -18,7 +18,6 @@ the square root of the ratio at most.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,19 +51,4 @@ def variance_inflation(splits: Sequence[Split], n_days: int) -> float:
 
 def inflated(test: MeanTest, inflation: float) -> MeanTest:
     """The same test when the variance of the mean is `inflation` times what was taken for it, by as many degrees."""
-    from scipy.stats import t as student
-
-    error = test.standard_error * float(np.sqrt(inflation))
-    if error == 0:
-        return test
-    t, degrees = test.mean / error, test.degrees_of_freedom
-    half = float(student.ppf(0.5 + test.confidence / 2, degrees)) * error
-    return replace(
-        test,
-        standard_error=error,
-        t=t,
-        p_one_sided=float(student.sf(t, degrees)),
-        p_two_sided=float(2 * student.sf(abs(t), degrees)),
-        lower=test.mean - half,
-        upper=test.mean + half,
-    )
+    return test.with_error(test.standard_error * float(np.sqrt(inflation)), test.degrees_of_freedom)

@@ -127,11 +127,6 @@ class GateDecision:
         """Whether the challenger becomes the champion."""
         return self.decision == "promote"
 
-    @property
-    def provisional(self) -> bool:
-        """Whether it is promoted without proof of skill."""
-        return self.rule == PROVISIONAL
-
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; numbers that are not finite become None."""
         names = ("gain", "p_value", "lower_bound", "seed_noise")

@@ -8,7 +8,7 @@ and less honest at a persistence as of 0.7; where a formula is defined by lags, 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -51,26 +51,16 @@ class MeanTest:
         `parts` are variances with their degrees of freedom; the sum's follow Welch and Satterthwaite (Biometrics
         Bulletin 2, 1946).
         """
-        from scipy.stats import t as student
-
         terms = [(self.standard_error**2, self.degrees_of_freedom), *parts]
         variance = sum(value for value, _ in terms)
         if variance == self.standard_error**2:
             return self
         degrees = variance**2 / sum(value**2 / own for value, own in terms)
-        error = float(np.sqrt(variance))
-        half = float(student.ppf(0.5 + self.confidence / 2, degrees)) * error
-        t = self.mean / error
-        return replace(
-            self,
-            standard_error=error,
-            t=t,
-            p_one_sided=float(student.sf(t, degrees)),
-            p_two_sided=float(2 * student.sf(abs(t), degrees)),
-            lower=self.mean - half,
-            upper=self.mean + half,
-            degrees_of_freedom=degrees,
-        )
+        return self.with_error(float(np.sqrt(variance)), degrees)
+
+    def with_error(self, standard_error: float, degrees_of_freedom: float) -> "MeanTest":
+        """The test of the same mean with another standard error."""
+        return _mean_test(self.mean, standard_error, self.n, degrees_of_freedom, self.confidence)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; an infinite t (a series without variance) becomes None."""

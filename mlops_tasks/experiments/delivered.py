@@ -1,7 +1,6 @@
 """Promised against delivered: what the model in service has gained on the days since the gate promoted it."""
 
 import logging
-from datetime import date
 
 import pandas as pd
 
@@ -52,7 +51,7 @@ def measure_delivered_gain(settings: Settings, data_version: str) -> DeliveredGa
         rival_version=rival.version,
         rule=decision["rule"],
         since=reign.since,
-        last_date=date.fromisoformat(str(daily.index[-1].date())),
+        last_date=daily.index[-1].date(),
         promised=float(decision["gain"]),
         delivered=test.mean,
         result=test.to_json(),

@@ -5,7 +5,6 @@ what a module imports by a computed name, or reads from a file, is not seen.
 """
 
 import ast
-import hashlib
 import sysconfig
 from collections.abc import Iterator
 from functools import cache
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.files import digest_of
+from mlops_tasks.files import digest_of, digest_of_file
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.model_zoo.families import LIBRARIES, PACKAGES, THREADS_CHANGE_BYTES
 
@@ -89,7 +88,7 @@ def certified_code() -> str:
     files = sorted(file for name in _CERTIFIED for file in _python_files(package / name))
     return digest_of(
         {
-            "files": {file.relative_to(package).as_posix(): _digest(file) for file in files},
+            "files": {file.relative_to(package).as_posix(): digest_of_file(file) for file in files},
             "libraries": {name: package_version(name) for name in ("numpy", "pandas", "pyqlib", "numba", "scipy")},
         }
     )
@@ -100,7 +99,7 @@ def _follow(name: str, spec: ModuleSpec, top: str, files: dict[str, str]) -> Non
     if name in files or spec.origin is None or not Path(spec.origin).is_file():
         return
     path = Path(spec.origin)
-    files[name] = _digest(path)
+    files[name] = digest_of_file(path)
     if path.suffix != ".py" or top in LIBRARIES - {"mlops_tasks"}:
         return
     for imported in _imported(path, name, is_package=spec.submodule_search_locations is not None):
@@ -153,10 +152,6 @@ def _find(name: str) -> ModuleSpec | None:
 
 def _python_files(path: Path) -> list[Path]:
     return [path] if path.is_file() else list(path.rglob("*.py"))
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _device() -> str:

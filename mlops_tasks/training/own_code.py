@@ -1,6 +1,5 @@
 """A user's own class learns where it can read nothing but what it is given, and nothing of the store."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mlops_tasks.errors import IsolationError, TrainingError
+from mlops_tasks.process import environment_of
 from mlops_tasks.training.sandbox import SandboxError, close_off_thread
 
 T = TypeVar("T")
@@ -58,15 +58,10 @@ def in_closed_thread(work: Callable[[], T], scratch: Path, writable: Sequence[Pa
 @contextmanager
 def _elsewhere(scratch: Path) -> Iterator[None]:
     """Let the process's home and temporary files be in `scratch`."""
-    before, folder = {name: os.environ.get(name) for name in _VARIABLES}, tempfile.tempdir
-    os.environ.update(dict.fromkeys(_VARIABLES, str(scratch)))
-    tempfile.tempdir = str(scratch)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = folder
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    folder = tempfile.tempdir
+    with environment_of(dict.fromkeys(_VARIABLES, str(scratch))):
+        tempfile.tempdir = str(scratch)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = folder

@@ -262,6 +262,7 @@ def _levels(features: pd.DataFrame, rescaled: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_of(name: str, day: pd.Timestamp | None, found: Comparison, leak: Leak, subject: str | None = None) -> Check:
+    """What a comparison has found; `leak` is what a difference looks like."""
     return Check(
         name=name,
         subject=subject,

@@ -1,7 +1,6 @@
 """A trained model, where there is nothing later: its artefact must give the scores that it gave beside all data."""
 
 import math
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage, publish, write_vintage
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.process import environment_of
 from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.leaks.checks import SCORES, Check, check_of
 from mlops_tasks.training.leaks.comparison import Comparison, Leak
@@ -75,21 +75,15 @@ def _home_until(
     day: pd.Timestamp, vintage: Vintage, definition: FeatureSet, since: pd.Timestamp
 ) -> Iterator[FeatureSource]:
     """A home folder that holds a vintage as it was known on a day, and its features; it is `MLOPS_HOME` meanwhile."""
-    known, before = known_on(vintage, day), os.environ.get("MLOPS_HOME")
+    known = known_on(vintage, day)
     with tempfile.TemporaryDirectory(prefix="mlops_certificate_") as name:
         settings = Settings(home=Path(name))
         cut = write_vintage(settings, known.bars(start=since), known.members(), {"source": known.data_version})
         store = FeatureStore(settings)
         version = store.compute(cut, definition).feature_version
         publish(settings, cut.data_version)
-        os.environ["MLOPS_HOME"] = name
-        try:
+        with environment_of({"MLOPS_HOME": name}):
             yield FeatureSource(store, cut, version)
-        finally:
-            if before is None:
-                del os.environ["MLOPS_HOME"]
-            else:
-                os.environ["MLOPS_HOME"] = before
 
 
 def _scores(scores: pd.Series) -> pd.DataFrame:
