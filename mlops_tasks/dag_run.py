@@ -1,4 +1,4 @@
-"""The run of a DAG that this process works for: Airflow tells its tasks by environment variables; stages inherit them."""
+"""The run of a DAG that this process works for: Airflow says it in environment variables, which stages inherit."""
 
 import os
 from collections.abc import Mapping

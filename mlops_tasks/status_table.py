@@ -24,7 +24,7 @@ COLUMNS = {
 """Metric to heading; on the test segment but for the one that chose the challenger."""
 TERMS = {
     "valid rank IC": "rank IC on the validation days: the candidate with the highest became challenger",
-    "IC, rank IC": "mean over the test days of the correlation of scores, or their ranks, with the returns that followed",
+    "IC, rank IC": "mean over the test days of the correlation of scores, or their ranks, with the returns after",
     "ICIR, rank ICIR": "that mean divided by the standard deviation from day to day",
     "excess return": "of the names held, after costs, over the universe's equal-weight return; days are summed",
     "IR": "the excess return's mean divided by its standard deviation, a year",

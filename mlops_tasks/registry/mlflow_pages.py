@@ -74,7 +74,7 @@ def _answer(client: httpx.Client, method: str, path: str, **request: Any) -> dic
         response = client.request(method, path, **request)
     except httpx.HTTPError as error:
         raise RegistryError(
-            f"MLflow at {client.base_url.host}:{client.base_url.port} does not answer: {type(error).__name__}; is it up?"
+            f"MLflow at {client.base_url.host}:{client.base_url.port} does not answer: {type(error).__name__}; start it"
         ) from None
     if response.status_code == httpx.codes.NOT_FOUND:
         raise NoRunError(f"MLflow has no experiment {EXPERIMENT} yet: the first run of daily_retraining makes it")
