@@ -18,7 +18,8 @@ from mlops_tasks.plots.comparison import comparison_info, plot_comparison
 from mlops_tasks.plots.figure import write_png
 from tests.data.market import make_bars, parsed_frame
 
-EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+EVIL = "<img src=x onerror=\"document.title='ta'+'ken'\"><script>document.title='ta'+'ken'</script>"
+"""Names its page `taken` where it runs; the word itself is not in it."""
 STAGING = "0123456789abcdef"
 BROKEN_ROWS = 250
 """Rows without an open: three pages."""

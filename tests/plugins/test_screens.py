@@ -19,6 +19,12 @@ WIDE = """() => ({
     ).map(each => each.outerHTML.slice(0, 90)),
 })"""
 
+BOXES = """(chart, name) => {
+    const labels = [...chart.querySelectorAll(name)];
+    return [labels.map(each => each.textContent), labels.map(each => each.getBoundingClientRect().toJSON()),
+        chart.querySelector('svg').getBoundingClientRect().toJSON()];
+}"""
+
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_no_page_scrolls_sideways(airflow: Airflow, runs: Runs, reports: Reports, browser: Browser, width: int) -> None:
@@ -53,18 +59,16 @@ def test_a_chart_can_be_read(airflow: Airflow, runs: Runs, browser: Browser, wid
     page = context.new_page()
     page.goto(f"{airflow.url}{UI}/training/{run.run_id}")
     chart = page.locator("figure").first
-    expect(chart.locator("text.best")).to_have_text("best 400", timeout=PATIENCE_MS)
+    expect(chart.locator(".key.valid")).to_have_text("valid 0.99714", timeout=PATIENCE_MS)
+    expect(chart.locator("text.best")).to_have_text("best 400")
     expect(chart.locator("text.title")).to_have_text("iteration")
     for axis, side in (("up", "y"), ("across", "x")):
-        labels = chart.locator(f"text.{axis}")
-        texts = labels.all_text_contents()
+        texts, boxes, picture = chart.evaluate(BOXES, f"text.{axis}")
         assert len(set(texts)) == len(texts) >= 3, texts
-        boxes = sorted((labels.nth(n).bounding_box() for n in range(len(texts))), key=lambda box: box[side])
+        boxes.sort(key=lambda box: box[side])
         size = "height" if side == "y" else "width"
-        assert all(one[side] + one[size] <= other[side] + 1 for one, other in pairwise(boxes))
-        picture = chart.locator("svg").bounding_box()
-        assert picture is not None
-        assert all(box["x"] >= picture["x"] - 1 for box in boxes)
+        assert all(one[side] + one[size] <= other[side] + 1 for one, other in pairwise(boxes)), boxes
+        assert all(picture["x"] - 1 <= box["x"] for box in boxes)
     assert float(chart.locator("text.up").first.evaluate("each => parseFloat(getComputedStyle(each).fontSize)")) >= 11
     context.close()
 

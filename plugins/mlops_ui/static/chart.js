@@ -75,7 +75,7 @@ class Chart {
     let high = known.reduce((most, [, value]) => Math.max(most, value), -Infinity);
     const margin = (high - low || Math.abs(high) || 1) * 0.05;
     [low, high] = [low - margin, high + margin];
-    const up = ticks(low, high, 5);
+    const up = ticks(low, high, 7);
     const said = labels(up);
     const left = 14 + DIGIT * Math.max(...said.map((word) => word.length));
     const [right, bottom] = [width - EDGE.right, HEIGHT - EDGE.bottom];
