@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mlops_tasks.cli_features import add_features_verb
 from mlops_tasks.cli_models import add_approve_model_verb, add_models_verb
+from mlops_tasks.cli_rollback import add_rollback_verb
 from mlops_tasks.cli_training import add_training_verb
 from mlops_tasks.cli_tuning import add_tune_verb
 from mlops_tasks.config import load_settings
@@ -53,9 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--date", type=date.fromisoformat, help="none: the newest")
     score.set_defaults(verb_function=_score)
 
-    rollback = verbs.add_parser("rollback", parents=[shared], help="put the champion's predecessor back in service")
-    rollback.add_argument("--version", type=int, help="this version instead")
-    rollback.set_defaults(verb_function=_rollback)
+    add_rollback_verb(verbs, shared)
 
     quarantine = verbs.add_parser("quarantine", parents=[shared], help="what the newest validation kept back, and why")
     quarantine.set_defaults(verb_function=_quarantine)
@@ -126,18 +125,6 @@ def _score(arguments: argparse.Namespace) -> int:
             print(f"{row['instrument']:<16}{row['score']:+.6f}")
         for name in answer["missing"]:
             print(f"{name:<16}no bar on that day")
-    return OK
-
-
-def _rollback(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.serving.deployment import roll_back
-
-    result = roll_back(load_settings(), arguments.version)
-    rejected = result["rejected_version"]
-    said = f"version {result['version']} serves" + (
-        f"; version {rejected} will not be promoted again" if rejected else ""
-    )
-    print(json.dumps(result, sort_keys=True) if arguments.json else said)
     return OK
 
 

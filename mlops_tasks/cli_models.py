@@ -131,6 +131,7 @@ def _approve_model(arguments: argparse.Namespace) -> int:
     row = approve_model(load_settings(), arguments.version, arguments.reason)
     names = ("training_key", "artefact_digest", "approved_by", "reason", "certificate")
     found = {"version": arguments.version, **{name: getattr(row, name) for name in names}}
-    said = f"version {arguments.version} may serve; `rollback --version {arguments.version}` puts it in service"
+    command = f"rollback --version {arguments.version} --reason ..."
+    said = f"version {arguments.version} may serve; `{command}` puts it in service"
     print(json.dumps(found, sort_keys=True) if arguments.json else said)
     return 0

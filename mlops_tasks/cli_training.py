@@ -63,10 +63,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([run.to_json() for run in found], sort_keys=True))
         return 0
-    for run in found:
-        print(render_run(run))
-    if not found:
-        print("no training run yet")
+    print(render_runs(found) if found else "no training run yet")
     return 0
 
 
@@ -142,6 +139,21 @@ def event_json(event: "TrainingEvent") -> dict[str, Any]:
     }
 
 
+def render_runs(runs: Sequence["RunProgress"]) -> str:
+    """Runs as a table with a heading: when (UTC), who asked, what was reached, and how it stands."""
+    head = (f"{'started (UTC)':<17}", f"{'owner':<10}", f"{'best iteration':<32}", f"{'run':<36} {'state':<9}")
+    lines = [f"{run.at:%Y-%m-%d %H:%M}  {run.owner:<10} {_best(run):<32} {render_run(run)}".rstrip() for run in runs]
+    return "\n".join([" ".join(head).rstrip(), *lines])
+
+
+def _best(run: "RunProgress") -> str:
+    """The iteration that is, or would be, kept, with its metric."""
+    if run.best is None:
+        return "-"
+    value = run.best["value"]
+    return f"{run.best['metric']} {'-' if value is None else format(value, '.5g')} at {run.best['iteration']}"
+
+
 def render_run(run: "RunProgress") -> str:
     """A run in one line."""
     about = [f"{run.run_id:<36} {run.state:<9}"]
@@ -188,8 +200,19 @@ def render_progress(payload: Mapping[str, Any]) -> str:
     done, total = payload["iteration"], payload["total"]
     filled = round(_BAR * done / total) if total else 0
     bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] " if total else ""
-    left = f", {timedelta(seconds=round(payload['eta_s']))} left at most" if payload.get("eta_s") is not None else ""
-    return f"{bar}{done}{f'/{total}' if total else ''} {_metrics(payload['metrics'])}{left}"
+    return f"{bar}{done}{f'/{total}' if total else ''} {_metrics(payload['metrics'])}{_left(payload)}"
+
+
+def _left(payload: Mapping[str, Any]) -> str:
+    """The time that is left: until early stopping ends it, and at most."""
+    most, stop = payload.get("eta_s"), payload.get("eta_stop_s")
+    said = [] if stop is None or stop == most else [f"{_clock(stop)} left unless validation improves"]
+    said += [] if most is None else [f"{_clock(most)} left at most"]
+    return "".join(f", {each}" for each in said)
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _metrics(metrics: Mapping[str, float | None]) -> str:

@@ -50,6 +50,11 @@ class StackSettings(Section):
     allow_root: bool = False
     """Let a container's stack run as root."""
 
+    @property
+    def local_host(self) -> str:
+        """The host under which this machine reaches its own services."""
+        return "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host  # noqa: S104
+
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         ports = [self.airflow_port, self.mlflow_port, self.scoring_port]
@@ -549,6 +554,19 @@ class Settings(Section):
     def scoring_url(self) -> str:
         """Base address of the scoring service."""
         return f"http://{self.stack.host}:{self.stack.scoring_port}"
+
+    @cached_property
+    def airflow_url(self) -> str:
+        """Base address of Airflow's API server, as this machine reaches it."""
+        return f"http://{self.stack.local_host}:{self.stack.airflow_port}"
+
+    @cached_property
+    def mlflow_server(self) -> str:
+        """Base address of the MLflow server: the configured one, or the stack's own."""
+        configured = self.mlflow_tracking_uri or ""
+        return (
+            configured if configured.startswith("http") else f"http://{self.stack.local_host}:{self.stack.mlflow_port}"
+        )
 
     def training_folder(self, training_key: str) -> Path:
         """The folder of a training; StoreError where the key is none."""

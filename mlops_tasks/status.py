@@ -1,6 +1,7 @@
 """What a team looks at in the morning: vintage, candidates, gate, deployment, scores, drift, comparison."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlops_tasks.config import Settings
@@ -10,10 +11,11 @@ from mlops_tasks.evaluation.gate import PROVISIONAL
 from mlops_tasks.evaluation.looks import Look
 from mlops_tasks.experiments.delivered import said
 from mlops_tasks.files import read_json
+from mlops_tasks.links import framed, report_link
 from mlops_tasks.registry.approvals import is_provisional
-from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import claim_of
-from mlops_tasks.registry.tasks import LATEST_CANDIDATES
+from mlops_tasks.registry.client import CHALLENGER, CHAMPION
+from mlops_tasks.registry.models import claim_of, get_alias_version
+from mlops_tasks.reports import Kind, validation_of
 from mlops_tasks.serving.reconciliation import named, reconcile
 from mlops_tasks.state.deployments import last_step
 from mlops_tasks.state.history import (
@@ -25,25 +27,13 @@ from mlops_tasks.state.history import (
     latest_score_batch,
     newest_alerts,
 )
+from mlops_tasks.state.tables import SERVING
+from mlops_tasks.status_table import candidates, newest_trainings, render_table, render_terms
 from mlops_tasks.training.certificate import certificate_of
-
-COLUMNS = {
-    "model": "model",
-    "test_ic_mean": "IC",
-    "test_icir": "ICIR",
-    "test_rank_ic_mean": "rank IC",
-    "test_rank_icir": "rank ICIR",
-    "test_excess_return_after_cost": "excess return p.a. (sum)",
-    "test_information_ratio": "IR",
-    "test_max_drawdown": "max drawdown (sum)",
-    "train_seconds": "training s",
-}
-"""Metric to heading of the result table; all on the test segment."""
 
 SEGMENTS = ("train", "valid", "test")
 SHOWN_ALERTS = 3
 ALERT_WIDTH = 240
-PERCENT = {"test_excess_return_after_cost", "test_max_drawdown"}
 
 
 def status_info(settings: Settings) -> dict[str, Any]:
@@ -52,6 +42,7 @@ def status_info(settings: Settings) -> dict[str, Any]:
         vintage = current_vintage(settings)
     except StoreError:
         return {"vintage": None, "alerts": _alerts(settings)}
+    champion, challenger = _champion(settings), _challenger(settings)
     return {
         "vintage": {
             "data_version": vintage.data_version,
@@ -62,18 +53,22 @@ def status_info(settings: Settings) -> dict[str, Any]:
             "quarantined": vintage.manifest["quarantined"],
         },
         "alerts": _alerts(settings),
-        "candidates": _candidates(settings),
+        "candidates": candidates(settings, {"champion": _key(champion), "challenger": _key(challenger)}),
         "certificate": _certificate(settings),
         "gate": _fields(latest_gate_decision(settings), "training_key", "champion_version", "decision"),
-        "champion": _champion(settings),
+        "champion": champion,
+        "challenger": challenger,
         "deployment": _fields(latest_deployment(settings), "model_version", "strategy", "state", "reason"),
-        "scores": _scores(settings),
         "delivered": _delivered(settings),
-        "drift": _fields(latest_drift_report(settings), "date", "psi_max", "n_warn", "n_alert"),
-        "comparison": _fields(
-            latest_model_comparison(settings), "champion_version", "challenger_version", "last_date", "result"
-        ),
+        "drift": _linked(settings, Kind.DRIFT, _drift(settings)),
+        "comparison": _linked(settings, Kind.COMPARISON, _comparison(settings)),
+        "validation": _validation(settings, vintage.data_version),
+        "pages": {"reports": framed(settings, "reports"), "training": framed(settings, "training")},
     }
+
+
+def _key(model: Mapping[str, Any] | None) -> str | None:
+    return None if model is None else model.get("training_key")
 
 
 def _champion(settings: Settings) -> dict[str, Any] | None:
@@ -85,10 +80,58 @@ def _champion(settings: Settings) -> dict[str, Any] | None:
     except Exception as error:  # the rest of the status is still worth its reading
         return {"version": None, "said": f"not known, {type(error).__name__}: {error}"}
     standing = _standing(settings, found.champion)
-    calm = f"{named(found.champion)} ({found.action})"
+    facts = _facts(settings, found.champion)
+    known = {"version": found.champion, "standing": standing, "action": str(found.action), **facts}
+    if found.error or found.champion is None:
+        return {**known, "said": found.error or named(None)}
+    served = latest_deployment(settings, found.champion, SERVING)
+    since = None if served is None else served.at
+    calm = f"{_described(known)}, {'serving' if since is None else f'serving since {since:%Y-%m-%d %H:%M} UTC'}"
     if standing == PROVISIONAL:
         calm += ", provisional: it has proven no skill"
-    return {"version": found.champion, "standing": standing, "said": found.error or calm}
+    return {**known, "since": None if since is None else since.isoformat(timespec="seconds"), "said": calm}
+
+
+def _challenger(settings: Settings) -> dict[str, Any] | None:
+    """The version that was last registered as challenger, and what the gate said of it; None before the first."""
+    if not newest_trainings(settings):
+        return None
+    decision = latest_gate_decision(settings)
+    try:
+        version = get_alias_version(settings, CHALLENGER)
+    except MlopsError as error:
+        return {"version": None, "said": f"not known, {type(error).__name__}: {error}"}
+    if version is None:
+        return None
+    known = {"version": version, **_facts(settings, version)}
+    if decision is None or decision.training_key != known["training_key"]:
+        return {**known, "verdict": None, "said": f"{_described(known)}, not judged yet"}
+    verdict = f"{decision.decision['decision']} ({decision.decision['rule']})"
+    return {**known, "verdict": verdict, "said": f"{_described(known)}, gate: {verdict}"}
+
+
+def _facts(settings: Settings, version: int | None) -> dict[str, Any]:
+    """Family, training, newest day of its data, and newest scores of a version; what is not known is None."""
+    facts: dict[str, Any] = dict.fromkeys(("model", "training_key", "data_version", "last_date", "scores"))
+    if version is None:
+        return facts
+    try:
+        tags = claim_of(settings, version).tags
+    except MlopsError:  # the rest of the status is still worth its reading
+        return facts
+    plan = settings.training_folder(tags["training_key"]) / "plan.json"
+    return facts | {
+        **{name: tags.get(name) for name in ("model", "training_key", "data_version")},
+        "last_date": read_json(plan)["last_date"] if plan.is_file() else None,
+        "scores": _scores(settings, version),
+    }
+
+
+def _described(known: Mapping[str, Any]) -> str:
+    """A version, its family and the newest day of its data, in words."""
+    family = f", {known['model']}" if known["model"] else ""
+    data = f", of data up to {known['last_date']}" if known["last_date"] else ""
+    return f"{named(known['version'])}{family}{data}"
 
 
 def _standing(settings: Settings, version: int | None) -> str:
@@ -101,13 +144,36 @@ def _standing(settings: Settings, version: int | None) -> str:
         return "not known"
 
 
-def _scores(settings: Settings) -> dict[str, Any] | None:
-    batch = latest_score_batch(settings)
-    found = _fields(batch, "date", "model_version", "instruments")
-    if batch is None or found is None:
+def _scores(settings: Settings, version: int) -> dict[str, Any] | None:
+    """A version's newest scores and where they lie."""
+    batch = latest_score_batch(settings, model_version=version)
+    if batch is None:
         return None
-    serves = batch.alias == CHAMPION
-    return {**found, "standing": _standing(settings, batch.model_version) if serves else batch.alias}
+    path = settings.scores_dir / batch.date.isoformat() / f"{version}.parquet"
+    return {"date": str(batch.date), "instruments": batch.instruments, "path": str(path)}
+
+
+def _drift(settings: Settings) -> dict[str, Any] | None:
+    return _fields(latest_drift_report(settings), "date", "model_version", "psi_max", "n_warn", "n_alert", "path")
+
+
+def _comparison(settings: Settings) -> dict[str, Any] | None:
+    row = latest_model_comparison(settings)
+    found = _fields(row, "champion_version", "challenger_version", "last_date", "result")
+    return None if row is None or found is None else {**found, "path": row.result["path"]}
+
+
+def _linked(settings: Settings, kind: Kind, found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A report with the address of its page."""
+    return None if found is None else {**found, "page": report_link(settings, kind, Path(found["path"]).name)}
+
+
+def _validation(settings: Settings, data_version: str) -> dict[str, Any] | None:
+    """What the validation of a vintage said, and where its data docs are."""
+    found = validation_of(settings, data_version)
+    if found is None:
+        return None
+    return {"said": found.said, "page": report_link(settings, Kind.DATA_DOCS, found.name)}
 
 
 def _delivered(settings: Settings) -> dict[str, Any] | None:
@@ -130,13 +196,8 @@ def _alerts(settings: Settings) -> list[dict[str, str]]:
     ]
 
 
-def _newest_trainings(settings: Settings) -> list[str]:
-    pointer = settings.home / LATEST_CANDIDATES
-    return list(read_json(pointer)["training_keys"]) if pointer.is_file() else []
-
-
 def _certificate(settings: Settings) -> dict[str, Any] | None:
-    trainings = _newest_trainings(settings)
+    trainings = newest_trainings(settings)
     found = certificate_of(settings, trainings[0]) if trainings else None
     if found is None:
         return None
@@ -148,49 +209,64 @@ def _certificate(settings: Settings) -> dict[str, Any] | None:
     }
 
 
-def _candidates(settings: Settings) -> list[dict[str, Any]]:
-    rows = []
-    for key in _newest_trainings(settings):
-        folder = settings.training_folder(key)
-        metrics = {
-            **read_json(folder / "metrics.json"),
-            **read_json(folder / "evaluation" / "evaluation.json")["metrics"],
-        }
-        lineage = read_json(folder / "plan.json")
-        rows.append({"model": lineage["model"], "training_key": key, "segments": lineage["segments"], **metrics})
-    return rows
-
-
 def render_status(settings: Settings) -> str:
-    """The status as text for a terminal."""
+    """The status as text for a terminal: the state, the result table with its terms, and what to do next."""
     info = status_info(settings)
     alerts = [f"alert       {alert['at']} {alert['kind']}: {_in_short(alert['message'])}" for alert in info["alerts"]]
     if info["vintage"] is None:
         return "\n".join(["no vintage has been published yet; run `make up`, or sync_market_data in Airflow", *alerts])
-    vintage = info["vintage"]
+    vintage, rows = info["vintage"], info["candidates"]
     lines = [
         f"vintage     {vintage['data_version']}: {vintage['rows']:,} bars of {vintage['instruments']} instruments, "
         f"{vintage['first_date']} to {vintage['last_date']}, {vintage['quarantined']} rows in quarantine",
     ]
-    if info["candidates"]:
-        segments = info["candidates"][0]["segments"]
+    if rows:
+        segments = rows[-1]["segments"]
         lines.append("segments    " + ", ".join(f"{name} {' to '.join(segments[name])}" for name in SEGMENTS))
-    lines += [_line(info, *spec) for spec in _LINES if info[spec[1]] is not None]
+    lines += [line for spec in _LINES if _is_told(info, spec[1]) for line in _line(info, *spec)]
     lines += alerts
-    if info["candidates"]:
-        lines += ["", render_table(info["candidates"])]
-    return "\n".join(lines)
+    if rows:
+        lines += ["", render_table(rows), "", render_terms(rows)]
+    return "\n".join([*lines, "", *_next_steps(info)])
+
+
+def _is_told(info: Mapping[str, Any], key: str) -> bool:
+    """Whether there is something to say, and it is not said of the champion already."""
+    if key == "challenger" and info[key] is not None:
+        return bool(info[key]["version"] != (info["champion"] or {}).get("version"))
+    return info[key] is not None
+
+
+def _next_steps(info: Mapping[str, Any]) -> list[str]:
+    """What a person does after reading this."""
+    steps = [f"every report: {info['pages']['reports']}", f"trainings: {info['pages']['training']}"]
+    if (info["champion"] or {}).get("version") is None:
+        steps.insert(0, "no model serves: the line `gate` says why, and docs/gate.md what it asks for")
+    else:
+        steps.append("scores: `python -m mlops_tasks score`, or the champion's file above")
+    if info["alerts"]:
+        steps.insert(0, "alerts: docs/operations.md says what each asks for")
+    return [f"{'next' if number == 0 else '':<12}{step}" for number, step in enumerate(steps)]
 
 
 _LINES: Sequence[tuple[str, str, str]] = (
     ("certificate", "certificate", "{key} {verdict}: {values:,} values compared, data cut at {cuts}"),
     ("gate", "gate", "training {training_key} against {champion}: {decision}"),
     ("champion", "champion", "{said}"),
+    ("challenger", "challenger", "{said}"),
     ("deployment", "deployment", "version {model_version} by {strategy}: {state}"),
-    ("scores", "scores", "{instruments} instruments for {date} by version {model_version} ({standing})"),
     ("promised", "delivered", "{said}"),
-    ("drift", "drift", "{n_alert} columns beyond the limit, {n_warn} near it"),
-    ("comparison", "comparison", "champion {champion_version} and challenger {challenger_version} up to {last_date}"),
+    (
+        "drift",
+        "drift",
+        "{n_alert} columns of version {model_version} beyond the limit on {date}, {n_warn} near it: {page}",
+    ),
+    (
+        "comparison",
+        "comparison",
+        "champion {champion_version} and challenger {challenger_version} up to {last_date}: {page}",
+    ),
+    ("data docs", "validation", "{said}: {page}"),
 )
 
 
@@ -199,13 +275,17 @@ def _in_short(text: str) -> str:
     return line if len(line) <= ALERT_WIDTH else f"{line[:ALERT_WIDTH]} ..."
 
 
-def _line(info: Mapping[str, Any], title: str, key: str, form: str) -> str:
+def _line(info: Mapping[str, Any], title: str, key: str, form: str) -> list[str]:
     fields = dict(info[key])
     if key == "gate":
         decision, champion = fields["decision"], fields["champion_version"]
         fields["decision"] = f"{decision['decision']} ({decision['rule']}){_look(decision)}"
         fields["champion"] = "no champion" if champion is None else f"version {champion}"
-    return f"{title:<12}" + form.format(**fields)
+    lines = [f"{title:<12}" + form.format(**fields)]
+    scores = fields.get("scores")
+    if scores is not None:
+        lines.append(f"{'':<12}its scores: {scores['instruments']} instruments for {scores['date']}, {scores['path']}")
+    return lines
 
 
 def _look(decision: Mapping[str, Any]) -> str:
@@ -214,24 +294,3 @@ def _look(decision: Mapping[str, Any]) -> str:
     if look is not None:
         return f"; {Look.from_json(look).said()}"
     return "" if wait is None else f"; next look about {wait['next_day']}, in {wait['days']} market days"
-
-
-def render_table(candidates: Sequence[Mapping[str, Any]]) -> str:
-    """The candidates' metrics on the test segment, as a Markdown table that is aligned for a terminal too."""
-    rows = [list(COLUMNS.values())] + [[_cell(name, row.get(name)) for name in COLUMNS] for row in candidates]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    text = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([text[0], rule, *text[1:]])
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, str):
-        return value
-    if name in PERCENT:
-        return f"{value:.1%}"
-    return f"{value:.1f}" if name == "train_seconds" else f"{value:.4f}"

@@ -11,15 +11,21 @@ from airflow.plugins_manager import AirflowPlugin
 
 from mlops_api.lazy import LazyApp
 from mlops_tasks.config import load_settings
+from mlops_tasks.links import PAGES, MlflowPages
 from mlops_tasks.operators.timetable import SessionTimetable
 
-API, PAGES = "/mlops/v1", "/mlops/ui"
+API = "/mlops/v1"
+
+
+def base_path() -> str:
+    """The path that Airflow itself is served at; empty for the root."""
+    return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
 
 
 def own_pages() -> list[dict[str, str]]:
-    """The pages that are shown inside Airflow's, below the path that Airflow itself is served at."""
-    base = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
-    pages = {"Models": "models", "Training": "training"}
+    """The pages that are shown inside Airflow's."""
+    base = base_path()
+    pages = {"Models": "models", "Training": "training", "Reports": "reports"}
     return [
         {
             "name": name,
@@ -33,14 +39,12 @@ def own_pages() -> list[dict[str, str]]:
 
 
 def mlflow_links() -> list[dict[str, str]]:
-    """MLflow's pages, at the address that the stack gives it."""
-    stack = load_settings().stack
-    address = f"http://{stack.host}:{stack.mlflow_port}"
-    pages = {"MLflow runs": "#/experiments", "MLflow models": "#/models"}
-    return [
-        {"name": name, "href": f"{address}/{page}", "destination": "nav", "category": "browse"}
-        for name, page in pages.items()
-    ]
+    """MLflow's pages: the runs by a way of our own, since only MLflow knows their experiment's id."""
+    pages = {
+        "MLflow runs": f"{base_path()}{PAGES}/mlflow",
+        "MLflow models": MlflowPages.of(load_settings()).models,
+    }
+    return [{"name": name, "href": page, "destination": "nav", "category": "browse"} for name, page in pages.items()]
 
 
 class MlopsPlugin(AirflowPlugin):

@@ -33,6 +33,8 @@ _REMOTE = re.compile(
 """What of Great Expectations' page would be loaded from elsewhere, run, or advertise."""
 _LINK = re.compile(r"href=\"\.\./[^\"]*\"")
 """Its links into a site that is not there."""
+_STATUS = re.compile(r"<span class=\"h6\"\s*>Status:</span>\s*<i [^>]*></i>\s*(?:Failed|Succeeded)")
+"""Great Expectations' own verdict: for it a page has failed with the first rule that warns, of a vintage in use too."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HEAD = """
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -45,7 +47,7 @@ code, pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; }
 .rejected { color: #a1260d; } .accepted { color: #1b6e3c; }
 @media (prefers-color-scheme: dark) { body { background: #14191f; color: #dfe6ec; } td, th { border-color: #36414c; }
   .rejected { color: #ff9a80; } .accepted { color: #7fd6a0; } a { color: #8ab8ff; } }
-.modal, .navbar, .ge-navigation-sidebar-container, .cooltip > span { display: none; }
+.modal, .navbar, .ge-navigation-sidebar-container, .cooltip > span, .card:has(.btn-group) { display: none; }
 </style>
 """
 
@@ -61,7 +63,10 @@ def render_docs(
     frames = {BARS: measures.rows, INSTRUMENTS: measures.instruments, SESSIONS: measures.sessions}
     broken = {BARS: validation.bars, INSTRUMENTS: validation.instruments, SESSIONS: validation.sessions}
     shown = list(rules.suites) if suite_pages else []
-    pages = {f"{suite.name}.html": _suite_page(suite, frames[suite.name], broken[suite.name]) for suite in shown}
+    verdict = _verdict(validation, rejected)
+    pages = {
+        f"{suite.name}.html": _suite_page(suite, frames[suite.name], broken[suite.name], verdict) for suite in shown
+    }
     return {"index.html": _index_page(validation, rules, title, rejected, shown)} | pages
 
 
@@ -71,8 +76,16 @@ def evidence_rows(count: int, broken: Iterable[Positions]) -> Positions:
     return np.unique(np.concatenate([spread, *(positions[:EVIDENCE] for positions in broken)]))
 
 
-def _index_page(validation: Validation, rules: Rules, title: str, rejected: str, shown: Sequence[Suite]) -> str:
+def _verdict(validation: Validation, rejected: str) -> str:
+    """What was concluded of the vintage, as HTML: the same on every page."""
     state = "rejected" if rejected else "accepted"
+    kept = (
+        f", {validation.quarantined:,} of {validation.received:,} rows in quarantine" if validation.quarantined else ""
+    )
+    return f'<span class="{state}">{state}</span>{kept}'
+
+
+def _index_page(validation: Validation, rules: Rules, title: str, rejected: str, shown: Sequence[Suite]) -> str:
     facts = [
         ("received", f"{validation.received:,}"),
         ("accepted", f"{validation.received - validation.quarantined:,}"),
@@ -85,7 +98,7 @@ def _index_page(validation: Validation, rules: Rules, title: str, rejected: str,
     conclusion = f"<h2>Why it was rejected</h2><pre>{html.escape(rejected)}</pre>" if rejected else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Validation of {html.escape(title)}'
-        f"</title>{_HEAD}</head><body>\n<h1>{html.escape(title)}: <span class={state}>{state}</span></h1>\n"
+        f"</title>{_HEAD}</head><body>\n<h1>{html.escape(title)}: {_verdict(validation, rejected)}</h1>\n"
         f"{_table(('', ''), facts)}{conclusion}"
         f"<h2>Broken rules</h2>{_table(('rule', 'severity', 'count', 'says', 'remedy'), _broken_rules(validation))}"
         f"<h2>Instruments quarantined whole</h2>{_table(('instrument', 'rules'), whole)}"
@@ -131,7 +144,7 @@ def _kind(word: str) -> str:
     return ' class="number"' if word.replace(",", "").isdigit() else ""
 
 
-def _suite_page(suite: Suite, frame: pd.DataFrame, broken: Sequence[Broken]) -> str:
+def _suite_page(suite: Suite, frame: pd.DataFrame, broken: Sequence[Broken], verdict: str) -> str:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
@@ -150,6 +163,8 @@ def _suite_page(suite: Suite, frame: pd.DataFrame, broken: Sequence[Broken]) -> 
     }
     page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))
     own = _LINK.sub('href="index.html"', _REMOTE.sub("", page))
+    rules = f"{len(broken)} of {len(suite.expectations)} rules of this page are broken"
+    own = _STATUS.sub(f'<span class="h6">Vintage:</span> {verdict}; {rules}', own)
     return _settled(own).replace("</head>", f"{_HEAD}</head>", 1)
 
 

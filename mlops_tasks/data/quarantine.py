@@ -12,9 +12,9 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.data import releases
 from mlops_tasks.data.expectations import INSTRUMENT_WHOLE, ROW, Rule, load_suites
+from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY
 from mlops_tasks.data.sources.parsed import SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.data.staging import DOCS_FOLDER, REPORT_FILE, ROWS_FILE
-from mlops_tasks.data.validation import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import folder_lock, read_json
 

@@ -32,6 +32,7 @@ from mlops_tasks.data.expectations import (
     load_suites,
 )
 from mlops_tasks.data.measures import CALENDAR, Measures, measure
+from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, POSITION, REASON, REMEDY, RULE, SEVERITY
 from mlops_tasks.data.releases import Release, covers_instrument, covers_row, load_releases
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.errors import VintageRejectedError
@@ -47,9 +48,6 @@ EXPLAINED = 100_000
 """Rows of a rule whose values are quoted; a rule that so many rows break is a defect of the source as a whole."""
 KEPT_WARNINGS = 1000
 """Warnings of a rule that are kept; all of them are counted."""
-
-POSITION, RULE, SEVERITY, REASON, REMEDY = "position", "rule", "severity", "reason", "remedy"
-EVIDENCE_DATE = "evidence_date"
 
 Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 

@@ -16,6 +16,7 @@ from mlops_tasks.errors import ConfigError, MlopsError
 from mlops_tasks.evaluation.report import EVALUATION
 from mlops_tasks.evaluation.seed_noise import configuration_key, seed_band, seed_difference
 from mlops_tasks.experiments.peers import PEERS, Peer
+from mlops_tasks.experiments.table_columns import COLUMNS, table_cells
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, read_json, write_json, write_text
 from mlops_tasks.plots.figure import shown, write_png
@@ -37,29 +38,6 @@ CONFIDENCE = 0.95
 TABLE, MARKDOWN, PLOT = "table.json", "table.md", "table.png"
 
 
-@dataclass(frozen=True)
-class Column:
-    """One metric of the table."""
-
-    metric: str
-    title: str
-    pattern: str
-    compared: float | None = None
-    """With Qlib's own classes, when it is given. Differences up to this are rounding: a last bit moves an IC of few
-    names in the last digit shown, and can change which share is the last of the top k."""
-
-
-COLUMNS = (
-    Column("test_ic_mean", "IC", ".4f", compared=1e-4),
-    Column("test_icir", "ICIR", ".3f"),
-    Column("test_rank_ic_mean", "rank IC", ".4f", compared=1e-4),
-    Column("test_rank_icir", "rank ICIR", ".3f"),
-    Column("test_excess_return_after_cost", "excess return p.a. (sum)", ".1%", compared=1e-2),
-    Column("test_information_ratio", "IR", ".2f"),
-    Column("test_max_drawdown", "max drawdown (sum)", ".1%"),
-    Column("test_turnover", "turnover", ".1%"),
-    Column("train_seconds", "training s", ".1f"),
-)
 PLOTTED = ("test_rank_ic_mean", "test_excess_return_after_cost")
 
 
@@ -206,12 +184,8 @@ def markdown(content: Mapping[str, Any]) -> str:
     """The table, what it was measured on, the comparison with Qlib's own classes, and what failed."""
     plan, rows = content["plan"], content["rows"]
     first, last = plan["segments"]["test"]
-    lines = _grid(["model", *(column.title for column in COLUMNS)])
-    for row in rows:
-        bands = [row["metrics"].get(column.metric) for column in COLUMNS]
-        lines.append(
-            _line([row["name"], *(_band_text(b, column.pattern) for b, column in zip(bands, COLUMNS, strict=True))])
-        )
+    headings, cells = table_cells(content)
+    lines = [*_grid(["model", *headings]), *(_line([name, *texts]) for name, texts in cells)]
     seeds = ", ".join(map(str, content["seeds"]))
     lines += [
         "",
@@ -288,13 +262,6 @@ def _record_seed_noise(settings: Settings, row: Row, data_version: str) -> None:
 
 def _texts(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     return [(column.title, shown(metrics.get(column.metric), column.pattern)) for column in COLUMNS]
-
-
-def _band_text(band: Mapping[str, Any] | None, pattern: str) -> str:
-    if band is None:
-        return "–"
-    spread = band["standard_deviation"]
-    return format(band["mean"], pattern) + ("" if spread is None else f" ± {format(spread, pattern)}")
 
 
 def _grid(titles: Sequence[str]) -> list[str]:

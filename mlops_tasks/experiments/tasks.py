@@ -18,6 +18,8 @@ from mlops_tasks.experiments.comparison import (
 from mlops_tasks.experiments.delivered import measure_delivered_gain, said
 from mlops_tasks.files import digest_of, new_folder, read_json
 from mlops_tasks.registry.models import LoadedModel, load_alias, load_version
+from mlops_tasks.registry.report_artifacts import log_report
+from mlops_tasks.reports import Kind
 from mlops_tasks.state.history import record_model_comparison
 from mlops_tasks.state.tables import ModelComparison
 
@@ -73,6 +75,7 @@ def _compare_models(settings: Settings, data_version: str, gate: Mapping[str, An
             write_comparison(folder, contest, compare(daily), data_version)
     report: dict[str, Any] = read_json(target / REPORT) | {"path": settings.relative(target)}
     _record(settings, contest, report)
+    log_report(settings, challenger.version, Kind.COMPARISON, target.name)
     return report
 
 

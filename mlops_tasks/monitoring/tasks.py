@@ -8,6 +8,8 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.files import new_folder, read_json
 from mlops_tasks.monitoring.report import REPORT, drift_input, drift_message, write_drift_report
 from mlops_tasks.registry.models import load_alias
+from mlops_tasks.registry.report_artifacts import log_report
+from mlops_tasks.reports import Kind
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.history import record_drift_report
 from mlops_tasks.state.tables import DriftReport
@@ -52,6 +54,7 @@ def check_drift_task(*, data_version: str) -> dict[str, Any]:
         path=report["path"],
     )
     record_drift_report(settings, row)
+    log_report(settings, champion.version, Kind.DRIFT, target.name)
     if row.n_alert:
         cause, message = f"version {champion.version}", drift_message(report)
         raise_daily_alert(settings, kind="drift_found", cause=cause, message=message)

@@ -24,6 +24,8 @@ from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.files import digest_of, folder_lock
 from mlops_tasks.registry.client import connect, experiment_id, quoted, registry_errors
 from mlops_tasks.registry.lineage import LINEAGE_FILE, lineage_document
+from mlops_tasks.registry.presentation import numbered_name, origin_tags, show_columns
+from mlops_tasks.registry.report_artifacts import log_validation
 from mlops_tasks.registry.training_record import SEGMENTS, TrainingRecord
 from mlops_tasks.training.model_zoo.families import PACKAGES
 
@@ -62,7 +64,8 @@ def log_run(settings: Settings, training_key: str) -> str:
         client, experiment = connect(settings), experiment_id(settings)
         run_id = _finished_run(client, experiment, training_key)
         if run_id is None:
-            run_id = _log_new(client, experiment, record, lineage_document(settings, record))
+            show_columns(client, experiment)
+            run_id = _log_new(client, experiment, settings, record, lineage_document(settings, record))
         else:
             _bring_up_to_date(client, run_id, record)
     return run_id
@@ -102,9 +105,12 @@ def _bring_up_to_date(client: MlflowClient, run_id: str, record: TrainingRecord)
         _log_certificate(client, run_id, record)
 
 
-def _log_new(client: MlflowClient, experiment: str, record: TrainingRecord, lineage: Mapping[str, Any]) -> str:
-    tags = {**record.identity, **record.fit_tags, "code_version": code_version()}
-    run_id = str(client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
+def _log_new(
+    client: MlflowClient, experiment: str, settings: Settings, record: TrainingRecord, lineage: Mapping[str, Any]
+) -> str:
+    tags = {**record.identity, **record.fit_tags, **origin_tags(settings, record), "code_version": code_version()}
+    name = numbered_name(client, experiment, record.name)
+    run_id = str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
     for params in batched([Param(k, v) for k, v in record.parameters.items()], SMALL_BATCH):
         client.log_batch(run_id, params=params)
     client.log_inputs(run_id, [*_sources(lineage), *_features(record)])
@@ -113,8 +119,9 @@ def _log_new(client: MlflowClient, experiment: str, record: TrainingRecord, line
     _log_evaluation(client, Target(run_id, _log_model(client, experiment, run_id, record)), record)
     for metrics in batched(_curve_metrics(record), BATCH):
         client.log_batch(run_id, metrics=metrics)
+    log_validation(client, run_id, settings, record.identity["data_version"])
     client.set_terminated(run_id, FINISHED)
-    log.info("run %s (%s): %d metrics, %d plots", run_id, record.name, len(record.evaluation), len(record.plots))
+    log.info("run %s (%s): %d metrics, %d plots", run_id, name, len(record.evaluation), len(record.plots))
     return run_id
 
 

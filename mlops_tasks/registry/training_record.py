@@ -36,6 +36,8 @@ class TrainingRecord:
     curves: Mapping[str, Mapping[str, list[float | None]]]
     certificate: Certificate | None
     """The leak certificate that it was trained under."""
+    run_id: str | None
+    """The training run whose events tell how it went; None where nobody has said it."""
 
     @classmethod
     def load(cls, settings: Settings, training_key: str) -> "TrainingRecord":
@@ -59,6 +61,7 @@ class TrainingRecord:
             fit=fit,
             curves=_read(folder / "curves.json", "training.train"),
             certificate=certificate_of(settings, training_key),
+            run_id=metrics.get("run_id"),
         )
 
     @property
@@ -68,7 +71,7 @@ class TrainingRecord:
 
     @property
     def name(self) -> str:
-        """Name of the run: the model and the newest date that it may have seen."""
+        """The model and the newest date that it may have seen; MLflow's run adds which one it is of these."""
         return f"{self.model} {self.plan['last_date']}"
 
     @property

@@ -55,10 +55,11 @@ def deploy_blue_green(settings: Settings, version: int) -> dict[str, Any]:
     return _Deployment(settings, version).run()
 
 
-def roll_back(settings: Settings, version: int | None = None) -> dict[str, Any]:
+def roll_back(settings: Settings, version: int | None = None, reason: str = "") -> dict[str, Any]:
     """Put the last champion that was not rejected, or the given version, in service, and reject the present one.
 
     The rejection is part of the deployment: where that is undone, the present one stays champion and is not rejected.
+    The reason is kept with the step that puts the other one in service.
     Errors as for `deploy_blue_green`; also DeploymentError when there is nothing to go back to.
     """
     try:
@@ -67,7 +68,7 @@ def roll_back(settings: Settings, version: int | None = None) -> dict[str, Any]:
         raise DeploymentError(f"the rollback has not begun: {said(error)}") from error
     if version is None:
         raise DeploymentError("no earlier champion is left to go back to; name a version with --version")
-    result = _Deployment(settings, version, rejects=True).run()
+    result = _Deployment(settings, version, rejects=True, reason=reason).run()
     return {**result, "rejected_version": result["previous_version"]}
 
 
@@ -85,6 +86,8 @@ class _Deployment:
     version: int
     rejects: bool = False
     """Whether the champion that it replaces is rejected, not archived."""
+    reason: str = ""
+    """Why a person wants it; kept with the step that ends it well."""
 
     def run(self) -> dict[str, Any]:
         """Do it, alone; the result is the stage's."""
@@ -134,7 +137,7 @@ class _Deployment:
             set_alias(self.settings, CHAMPION, self.version)
             found = proof.of_service()
             self._retire(previous)
-            if not settle_attempt(self.settings, following(start, SERVING, previous)):
+            if not settle_attempt(self.settings, following(start, SERVING, previous, self.reason)):
                 raise DeploymentError("it was undone in between, since its lease was lost; see the state database")
         except BaseException as error:
             end = self._put_back(start, error)

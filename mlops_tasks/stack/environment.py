@@ -51,24 +51,19 @@ _LOGINS: Mapping[str, Mapping[str, str]] = {
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def local_host(settings: Settings) -> str:
-    """The host under which this machine reaches its own services."""
-    return "127.0.0.1" if settings.stack.host in {"0.0.0.0", "::", ""} else settings.stack.host  # noqa: S104
-
-
 def airflow_url(settings: Settings) -> str:
     """Base address of Airflow's API server."""
-    return f"http://{local_host(settings)}:{settings.stack.airflow_port}"
+    return settings.airflow_url
 
 
 def mlflow_url(settings: Settings) -> str:
     """Base address of the MLflow server."""
-    return f"http://{local_host(settings)}:{settings.stack.mlflow_port}"
+    return f"http://{settings.stack.local_host}:{settings.stack.mlflow_port}"
 
 
 def scoring_url(settings: Settings) -> str:
     """Base address of the scoring service."""
-    return f"http://{local_host(settings)}:{settings.stack.scoring_port}"
+    return f"http://{settings.stack.local_host}:{settings.stack.scoring_port}"
 
 
 def base_environment(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

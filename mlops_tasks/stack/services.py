@@ -13,7 +13,6 @@ from mlops_tasks.stack.environment import (
     base_environment,
     client_environment,
     full_environment,
-    local_host,
     mlflow_environment,
 )
 
@@ -106,7 +105,7 @@ def _scoring_environment(settings: Settings, credentials: Credentials) -> dict[s
 def _mlflow_command(settings: Settings) -> tuple[str, ...]:
     folder = settings.home / "mlflow"
     port = settings.stack.mlflow_port
-    hosts = dict.fromkeys(["localhost", "127.0.0.1", local_host(settings), settings.stack.host])
+    hosts = dict.fromkeys(["localhost", "127.0.0.1", settings.stack.local_host, settings.stack.host])
     return (
         *(_binary("mlflow"), "server", "--app-name", "basic-auth", "--workers", "1"),
         *("--host", settings.stack.host, "--port", str(port)),

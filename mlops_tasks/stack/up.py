@@ -7,6 +7,7 @@ from pathlib import Path
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import StackError
 from mlops_tasks.kernels import compile_kernels
+from mlops_tasks.links import MlflowPages
 from mlops_tasks.private import make_private
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.stack import keeper, overlay, ports
@@ -14,7 +15,7 @@ from mlops_tasks.stack.airflow_api import AirflowApi
 from mlops_tasks.stack.chain import run_chain
 from mlops_tasks.stack.console import Progress
 from mlops_tasks.stack.credentials import ADMIN, MLFLOW_READER, Credentials, ensure_credentials
-from mlops_tasks.stack.environment import airflow_url, full_environment, mlflow_url, pool_slots, scoring_url
+from mlops_tasks.stack.environment import airflow_url, full_environment, pool_slots, scoring_url
 from mlops_tasks.stack.health import wait_until_healthy
 from mlops_tasks.stack.mlflow_reader import ensure_reader
 from mlops_tasks.stack.services import configuration_digest
@@ -89,7 +90,7 @@ def addresses(settings: Settings) -> str:
     return "\n".join(
         [
             f"Airflow   {airflow_url(settings)}   user {ADMIN}, password: cat {secret / 'airflow_password'}",
-            f"MLflow    {mlflow_url(settings)}   {reader}",
+            f"MLflow    {MlflowPages.of(settings).models}   {reader}",
             f"Scoring   {scoring_url(settings)}   Bearer token: cat {secret / 'scoring_token'}",
             f"Logs      {keeper.logs_dir(settings)}",
             "Stop      make down",

@@ -225,7 +225,7 @@ class TrainingRun(Base):
     """Who asked for it; the queue shares between owners."""
     priority: Mapped[int]
     request: Mapped[dict[str, Any]]
-    """Plan, feature version and configuration."""
+    """Plan, feature version, configuration, the process that asked for it and its DAG's run."""
     at: Mapped[datetime] = mapped_column(default_factory=now, index=True)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_tasks.config import Settings
+from mlops_tasks.dag_run import DagRun
 from mlops_tasks.errors import StoreError
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import end_run, record_training_run
@@ -107,7 +108,7 @@ class UnifiedQlibTrainingEngine:
         config = model if isinstance(model, TrainingConfig) else plan.config(model, self.settings)
         check_start(self.settings, plan, config)
         end_lost_runs(self.settings)
-        request = FitRequest(plan, feature_version, config)
+        request, dag_run = FitRequest(plan, feature_version, config), DagRun.of_environment()
         run_id = f"{config.model}-{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         run = TrainingRun(
             run_id=run_id,
@@ -115,7 +116,7 @@ class UnifiedQlibTrainingEngine:
             data_version=plan.data_version,
             owner=owner,
             priority=priority,
-            request={**request.to_json(), "process": this_process()},
+            request={**request.to_json(), "process": this_process(), "dag_run": dag_run and dag_run.to_json()},
         )
         record_training_run(self.settings, run)
         try:

@@ -45,7 +45,8 @@ KINDS: Mapping[str, str] = {
     "queued": "it waits for memory or slots: position, reason",
     "stage": "what is being done now: stage",
     "restored": "it goes on from a checkpoint: iteration",
-    "iteration": "iteration, total, percent, eta_s, metrics (<segment>.<metric>, None where undefined)",
+    "iteration": "iteration, total, percent, eta_s, eta_stop_s, best (iteration, metric, value), metrics "
+    "(<segment>.<metric>, None where undefined)",
     "checkpoint": "a checkpoint was written: iteration",
     "resources": "what its processes use, see `resources.py`; also the sign that they live",
     "decision": "why it stops early, or is thought to overfit",
@@ -232,6 +233,11 @@ class RunProgress:
     total: int
     percent: float
     eta_s: float | None
+    """Seconds until all iterations are done."""
+    eta_stop_s: float | None
+    """Seconds until early stopping ends it, if validation gets no better."""
+    best: Mapping[str, Any] | None
+    """The iteration that would be kept, or is: iteration, metric and value; None where there is none."""
     metrics: Mapping[str, float | None]
     sequence: int
     """Of the newest event."""
@@ -289,6 +295,8 @@ def _progress(settings: Settings, run: TrainingRun) -> RunProgress:
         total=reached.get("total", 0),
         percent=100.0 if kind == "finished" else reached.get("percent", 0.0),
         eta_s=None if ending else reached.get("eta_s"),
+        eta_stop_s=None if ending else reached.get("eta_stop_s"),
+        best=reached.get("best"),
         metrics=reached.get("metrics", {}),
         sequence=newest.sequence if newest else 0,
         ending=ending,

@@ -226,9 +226,25 @@ class TrainingSession:
 
     def _progress(self, done: int) -> dict[str, Any]:
         percent = round(100 * done / self._total, 2) if self._total else 0.0
+        return {
+            "iteration": done,
+            "total": self._total,
+            "percent": percent,
+            "eta_s": self._eta_s(self._total - done) if self._total else None,
+            "eta_stop_s": self._eta_s(self._until_stop(done)),
+            "best": self.monitor.best_json(),
+        }
+
+    def _until_stop(self, done: int) -> int | None:
+        """Iterations until early stopping ends the training, if validation gets no better; None: that is not known."""
+        if not self.best_iteration:
+            return None
+        left = max(0, self.best_iteration + self.config.stopping.patience - done)
+        return min(left, self._total - done) if self._total else left
+
+    def _eta_s(self, iterations: int | None) -> float | None:
         lap = self._clock.lap_seconds
-        eta = round(lap * (self._total - done), 1) if self._total and lap is not None else None
-        return {"iteration": done, "total": self._total, "percent": percent, "eta_s": eta}
+        return None if lap is None or iterations is None else round(lap * iterations, 1)
 
     def _decide(self, done: int, verdict: Verdict) -> None:
         if verdict.changed:

@@ -81,6 +81,13 @@ class StoppingMonitor:
         self.stopped = reason
         return Verdict(is_best, bool(reason), reason, changed)
 
+    def best_json(self) -> dict[str, Any] | None:
+        """The best iteration so far with its value, plain JSON; None before there is one."""
+        if self.best_value is None:
+            return None
+        metric = f"valid.{self.config.metric}"
+        return {"iteration": self.best_iteration, "metric": metric, "value": finite_or_none(self.best_value)}
+
     @property
     def explanation(self) -> str:
         """What is thought of the training now, in words and numbers."""
@@ -97,12 +104,27 @@ class StoppingMonitor:
             said_all = f"train {finding.metric} has never been better than at first; {finding.explanation}"
         elif verdict == "underfitting":
             said_all = f"validation still improved when the iterations were over; allow more; {finding.explanation}"
+        elif verdict == "healthy":
+            # What the newest iterations did is no part of what is kept: said of them, "gets worse" would contradict.
+            said_all = self._said_of_later(finding.iteration) if self.best_iteration else finding.explanation
         else:
             since = f"since iteration {finding.since}; " if verdict == "overfitting" else ""
             said_all = since + finding.explanation
         if self.best_iteration:
-            said_all += f"; kept is iteration {self.best_iteration}: {said}"
+            kept = f"kept is iteration {self.best_iteration}: {said}"
+            said_all = "; ".join(filter(None, [kept, said_all] if verdict == "healthy" else [said_all, kept]))
         return Conclusion(verdict, f"{verdict}: {said_all}", self.best_iteration, gap)
+
+    def _said_of_later(self, newest: int) -> str:
+        """What became of the iterations after the one that is kept; empty where there are none."""
+        later = newest - self.best_iteration
+        if not later:
+            return ""
+        return (
+            f"the {later} iterations after it were no better and are left out"
+            if later > 1
+            else ("the iteration after it was no better and is left out")
+        )
 
     def _verdict(self) -> FitVerdict:
         state, finding = self.detector.state, self.detector.finding

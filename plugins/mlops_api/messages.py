@@ -72,6 +72,14 @@ class ModelDetail(ModelSummary):
 State = Literal["queued", "running", "paused", "finished", "failed", "cancelled"]
 
 
+class Best(BaseModel):
+    """The best iteration so far, by the metric that early stopping follows."""
+
+    iteration: int
+    metric: str
+    value: float | None
+
+
 class Run(BaseModel):
     """A training run as its newest events show it."""
 
@@ -85,6 +93,8 @@ class Run(BaseModel):
     total: int = Field(description="Iterations at most; 0 while unknown.")
     percent: float
     eta_s: float | None = Field(description="Seconds left at most.")
+    eta_stop_s: float | None = Field(description="Seconds until early stopping, if validation gets no better.")
+    best: Best | None = Field(description="The iteration that would be kept, or is.")
     metrics: dict[str, float | None] = Field(description="<segment>.<metric> of the newest iteration.")
     sequence: int = Field(description="Of the newest event.")
     ending: dict[str, Any] = Field(description="Payload of the terminal event; empty while the run is open.")

@@ -3,13 +3,17 @@
 from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
 from mlops_api.access import SEE
-from mlops_api.service import HEADERS, answer_errors
-from mlops_ui import pages
+from mlops_api.service import HEADERS
+from mlops_tasks.errors import MlopsError
+from mlops_ui import mlflow_pages, pages, report_pages
+from mlops_ui.rendering import render
 
 STATIC = Path(__file__).parent / "static"
 ASSETS = {path.name: path for path in STATIC.iterdir()}
@@ -20,6 +24,8 @@ POLICY = "; ".join(
         "script-src 'self'",
         "style-src 'self'",
         "connect-src 'self'",
+        "img-src 'self'",
+        "frame-src 'self'",
         "form-action 'self'",
         "frame-ancestors 'self'",
         "base-uri 'none'",
@@ -27,12 +33,22 @@ POLICY = "; ".join(
 )
 """Nothing is loaded from elsewhere, no script or style stands in a page, and no foreign page frames one."""
 
+TITLES = {
+    401: ("You are not signed in", "Sign in to Airflow and reload this page."),
+    403: ("Not allowed", "Ask whoever keeps the accounts for a role that may see this (docs/users.md)."),
+    404: ("There is no such page", "Training, Models and Reports above list what there is."),
+    422: ("This address is not right", "Correct what comes after the question mark, or leave it out."),
+    503: ("Not available now", "Reload this page in a moment; `doctor` looks for what is wrong."),
+}
+OTHER = ("That did not work", "Go back and try again.")
+
 
 def create_app() -> FastAPI:
     """A new app; Airflow mounts it."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(pages.router)
-    answer_errors(app)
+    for router in (pages.router, report_pages.router, mlflow_pages.router):
+        app.include_router(router)
+    show_errors(app)
 
     @app.get("/assets/{name}", dependencies=SEE)
     def asset(name: str) -> FileResponse:
@@ -44,7 +60,32 @@ def create_app() -> FastAPI:
     @app.middleware("http")
     async def add_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
         response = await call_next(request)
-        response.headers.update({**HEADERS, "Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})
+        response.headers.update({**HEADERS, "Referrer-Policy": "no-referrer"})
+        response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
 
     return app
+
+
+def show_errors(app: FastAPI) -> None:
+    """Make every error a page of ours, with what to do."""
+
+    @app.exception_handler(StarletteHTTPException)
+    def refused(request: Request, error: StarletteHTTPException) -> HTMLResponse:
+        detail = f"{request.url.path} is none of these pages." if error.detail == "Not Found" else str(error.detail)
+        return _error_page(request, error.status_code, detail)
+
+    @app.exception_handler(RequestValidationError)
+    def unreadable(request: Request, error: RequestValidationError) -> HTMLResponse:
+        told = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+        return _error_page(request, 422, "; ".join(told))
+
+    @app.exception_handler(MlopsError)
+    def failed(request: Request, error: MlopsError) -> HTMLResponse:
+        return _error_page(request, 404 if isinstance(error, LookupError) else 503, str(error))
+
+
+def _error_page(request: Request, status: int, detail: str) -> HTMLResponse:
+    title, advice = TITLES.get(status, OTHER)
+    page = render(request, "error.html", title=title, detail=detail, advice=advice)
+    return HTMLResponse(page, status, {**HEADERS, "Content-Security-Policy": POLICY})

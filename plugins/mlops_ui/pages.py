@@ -1,12 +1,9 @@
-"""The pages: what is shown comes from the library, as for the API; the templates only lay it out."""
+"""The pages of models and trainings: what is shown comes from the library, as for the API."""
 
-from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlops_api.access import SEE, may_command
 from mlops_api.models import hyperparameters
@@ -14,8 +11,9 @@ from mlops_api.service import known_run, settings
 from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.training.events import run_progress, runs
 from mlops_tasks.training.model_zoo.description import describe_zoo
-from mlops_tasks.training.model_zoo.forms import value_text
+from mlops_tasks.training.run_details import run_details
 from mlops_tasks.training.supervision import end_lost_runs
+from mlops_ui.rendering import render
 
 router = APIRouter(dependencies=SEE, default_response_class=HTMLResponse)
 
@@ -23,22 +21,6 @@ SHOWN = 50
 """Runs of the list."""
 ROWS, FEATURES = 500_000, 158
 """Of the memory estimate that is shown first: some 500 names over four years, Alpha158."""
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
-
-
-templates = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
-)
-templates.filters.update(duration=_duration, value=value_text)
-
-
-def render(request: Request, template: str, **content: Any) -> str:
-    """A page; its links begin at the paths that Airflow is served at."""
-    root = request.scope["root_path"]
-    return templates.get_template(template).render(root=root, api=root.removesuffix("/ui") + "/v1", **content)
 
 
 @router.get("/models")
@@ -65,6 +47,7 @@ def show_runs(request: Request) -> str:
 def show_run(
     request: Request, run: Annotated[TrainingRun, Depends(known_run)], commands: Annotated[bool, Depends(may_command)]
 ) -> str:
-    """One run with its curves."""
+    """One run: its progress, its curves, and what was asked for."""
     end_lost_runs(settings())
-    return render(request, "run.html", run=run_progress(settings(), run.run_id), commands=commands)
+    progress, asked = run_progress(settings(), run.run_id), run_details(settings(), run.run_id)
+    return render(request, "run.html", run=progress, asked=asked, commands=commands)

@@ -35,8 +35,9 @@ def test_the_navigation_leads_to_the_pages_and_to_the_stacks_own_mlflow(tmp_path
     assert {view["name"]: view["href"] for view in loaded["views"]} == {
         "Models": "/airflow/mlops/ui/models",
         "Training": "/airflow/mlops/ui/training",
-        "MLflow runs": "http://127.0.0.1:5511/#/experiments",
-        "MLflow models": "http://127.0.0.1:5511/#/models",
+        "Reports": "/airflow/mlops/ui/reports",
+        "MLflow runs": "/airflow/mlops/ui/mlflow",
+        "MLflow models": "http://127.0.0.1:5511/#/models?workflowType=machine_learning",
     }
-    assert [view["url_route"] for view in loaded["views"] if "url_route" in view] == ["models", "training"]
+    assert [view["url_route"] for view in loaded["views"] if "url_route" in view] == ["models", "training", "reports"]
     assert not set(loaded["new"]) & {*HEAVY, "fastapi", "jinja2"}

@@ -57,6 +57,21 @@ def test_counts_are_those_of_the_whole_frame() -> None:
     assert "split_ratio=0.5" in text_of(shown["index.html"])
 
 
+@pytest.mark.parametrize("rejected", ["", "rejected for a reason"])
+def test_every_page_has_the_validations_own_verdict(rejected: str) -> None:
+    """Great Expectations calls a page failed as soon as one rule is broken, though the vintage may be in use all the
+    same: its word is on no page, the validation's is on each."""
+    frame = parsed_frame(make_bars(days=200, instruments=12))
+    frame.loc[10:12, "open"] = np.nan
+    shown = render_docs(validate(frame, RULES), RULES, title="bars.csv", rejected=rejected)
+    verdict = "rejected" if rejected else "accepted"
+    for name, page in shown.items():
+        text = text_of(page)
+        assert f"{verdict} , 3 of 2,400 rows in quarantine" in text, name
+        assert not re.search(r"Status: (Failed|Succeeded)", text), name
+    assert "1 of 35 rules of this page are broken" in text_of(shown["bars.html"])
+
+
 def test_no_text_of_a_source_becomes_markup() -> None:
     """Names, file names and bad cells are shown literally on every page, and no page may run or load anything."""
     for name, page in pages().items():

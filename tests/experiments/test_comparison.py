@@ -1,6 +1,7 @@
 """The paired comparison of two registered models on a small operation."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from mlops_tasks.experiments.comparison import compare, conclusion
 from mlops_tasks.experiments.tasks import compare_models_task
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.registry.client import connect
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
-from mlops_tasks.registry.models import load_version
+from mlops_tasks.registry.models import get_run_id, load_version
 from mlops_tasks.state.history import latest_model_comparison
 from tests.operation import define_own_set
 from tests.registry.conftest import Operation
@@ -57,6 +59,10 @@ def test_the_comparison_is_that_of_out_of_sample_rank_ics(operation: Operation, 
         expected.p_two_sided
     )
     assert (result["champion_version"], result["challenger_version"]) == versions
+    client, run_id = connect(operation.settings), get_run_id(operation.settings, versions[1])
+    name = Path(str(result["path"])).name
+    logged = [Path(each.path).name for each in client.list_artifacts(run_id, f"reports/comparison/{name}")]
+    assert sorted(logged) == ["comparison.png", "daily.parquet", "report.json"]
     assert result["first_date"] == str(SEGMENTS["test"][0].date()) and result["n_days"] == len(SEGMENTS["test"]) - 2
     assert result["last_date"] == str(SEGMENTS["test"][-3].date())
 

@@ -1,6 +1,7 @@
 """The drift stage on a small operation with a registered champion."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,7 +10,9 @@ from mlops_tasks.config import Settings
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.monitoring import report as drift_report
 from mlops_tasks.monitoring.tasks import check_drift_task
+from mlops_tasks.registry.client import connect
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.registry.models import get_run_id
 from mlops_tasks.state.history import latest_drift_report
 from tests.operation import OWN_ROC, define_own_set
 from tests.registry.conftest import Operation
@@ -51,6 +54,9 @@ def test_the_report_is_written_and_recorded_once(operation: Operation, champion:
     row = latest_drift_report(operation.settings, champion)
     assert row is not None and row.path == result["path"] and row.n_alert == result["n_alert"]
     assert json.loads((folder / "report.json").read_text())["model_version"] == champion
+    client, run_id = connect(operation.settings), get_run_id(operation.settings, champion)
+    logged = client.list_artifacts(run_id, f"reports/drift/{folder.name}")
+    assert sorted(Path(each.path).name for each in logged) == ["drift.parquet", "drift.png", "report.json"]
 
 
 def test_the_reference_is_cached_by_training(

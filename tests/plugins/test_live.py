@@ -2,13 +2,11 @@
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -16,10 +14,8 @@ from mlops_tasks.state.training_runs import training_commands
 from mlops_tasks.training.events import read_events
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from tests.plugins.api_server import Airflow
+from tests.plugins.conftest import PATIENCE_MS
 from tests.plugins.runs import FINISHED, Runs
-
-PATIENCE_MS = 90_000
-"""Pages load slowly where other tests use all cores."""
 
 
 def stream(airflow: Airflow, run_id: str, after: int = 0, **headers: str) -> ClientConnection:
@@ -91,37 +87,21 @@ def test_the_plugin_is_loaded_whole_and_its_packages_are_no_plugins(airflow: Air
     assert [app["name"] for app in plugins["mlops"]["fastapi_apps"]] == ["mlops_api", "mlops_ui"]
 
 
+PAGES = ["models", "training", "reports"]
+
+
 def test_pages_load_nothing_from_elsewhere_and_escape_what_they_show(airflow: Airflow, runs: Runs) -> None:
     """No script or style stands in a page, every address is our own, and the policy forbids all else."""
     run_id = runs.open("<i>x&").run_id
     with airflow.client("viewer") as viewer:
-        answers = [viewer.get(f"/mlops/ui/{path}") for path in ("models", "training", f"training/{quote(run_id)}")]
+        answers = [viewer.get(f"/mlops/ui/{path}") for path in [*PAGES, f"training/{quote(run_id)}"]]
     for answer in answers:
         assert answer.status_code == 200, answer.text
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert not re.search(r"<style|<script>|\sstyle=|\son\w+=|<i>x", answer.text)
-        assert all(address.startswith("/mlops/") for address in re.findall(r'(?:src|href)="([^"]*)"', answer.text))
-    assert all("&lt;i&gt;x&amp;" in answer.text for answer in answers[1:])
-
-
-@pytest.fixture(scope="module")
-def page(airflow: Airflow) -> Iterator[Page]:
-    """Debian's Chromium, signed in as admin, in Airflow's dark theme; a script's error fails the module."""
-    browser_path = shutil.which("chromium")
-    if browser_path is None:
-        pytest.skip("no browser: install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        context = browser.new_context()
-        context.add_cookies([{"name": "_token", "value": airflow.token("admin"), "url": airflow.url}])
-        context.add_init_script("localStorage.setItem('theme', 'dark')")
-        context.set_default_timeout(PATIENCE_MS)
-        opened = context.new_page()
-        errors: list[str] = []
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        yield opened
-        browser.close()
-    assert errors == []
+        addresses = re.findall(r'(?:src|href)="([^"]*)"', answer.text)
+        assert all(address.startswith(("/mlops/", "/dags/")) for address in addresses)
+    assert all("&lt;i&gt;x&amp;" in answers[number].text for number in (1, 3))
 
 
 def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs, page: Page) -> None:
@@ -135,6 +115,7 @@ def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs,
     expect(frame.locator("#link")).to_have_text("live")
     loss = frame.locator("figure").first
     expect(loss.locator("path.line")).to_have_count(2)
+    expect(frame.locator("#commands button:visible")).to_have_text(["Pause", "Cancel"])
     assert len(_corners(loss.locator("path.valid").get_attribute("d"))) == 10
     assert frame.locator("figure").nth(1).locator("path.valid").get_attribute("d").count("M") == 2, "an undefined IC"
 
@@ -142,9 +123,13 @@ def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs,
     expect(frame.locator("#commands output")).to_contain_text("pause asked")
     assert [row.asked_by for row in training_commands(airflow.settings, run.run_id)] == ["admin"]
 
+    run.add(("paused", {"iteration": 10}))
+    expect(frame.locator("#commands button:visible")).to_have_text(["Resume", "Cancel"])
+    run.add(("resumed", {"iteration": 10}))
+    expect(frame.locator("#commands button:visible")).to_have_text(["Pause", "Cancel"])
     run.iterate(11, 20)
     run.add(("finished", FINISHED))
-    expect(loss.locator(".key.valid")).to_have_text("valid 0.9612")
+    expect(loss.locator(".key.valid")).to_have_text("valid 0.96122")
     expect(frame.locator("#events tr").first).to_contain_text("finished")
     expect(frame.locator("#summary .state")).to_have_text("finished", timeout=PATIENCE_MS)
     expect(frame.locator("#commands")).to_have_count(0)
@@ -163,7 +148,7 @@ def test_without_a_websocket_the_page_asks_again_and_again(airflow: Airflow, run
     page.goto(f"{airflow.url}/mlops/ui/training/{run.run_id}")
     expect(page.locator("#link")).to_have_text("every few seconds", timeout=PATIENCE_MS)
     run.iterate(4, 6)
-    expect(page.locator("figure").first.locator(".key.train")).to_have_text("train 0.9607", timeout=PATIENCE_MS)
+    expect(page.locator("figure").first.locator(".key.train")).to_have_text("train 0.96065", timeout=PATIENCE_MS)
     run.add(("cancelled", {"asked_by": "admin", "forced": False}))
     expect(page.locator("#events tr").first).to_contain_text("cancelled", timeout=PATIENCE_MS)
 

@@ -27,7 +27,7 @@ def test_a_run_holds_parameters_metrics_curves_datasets_plots_and_tags(settings:
     run = client.get_run(log_run(settings, spec.key))
 
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "lightgbm 2020-06-30"
+    assert run.info.run_name == "lightgbm 2020-06-30 #1"
     assert run.data.params["model.hyperparameters.num_leaves"] == "7"
     assert run.data.params["segment.train"] == "2020-01-01 to 2020-03-24"
     assert run.data.metrics["valid_rank_ic_mean"] == 0.03

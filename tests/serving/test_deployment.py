@@ -50,11 +50,11 @@ def test_rollbacks_go_back_step_by_step(operation: Operation, client: ScoringCli
         deploy_model_task(gate=promote(version), strategy="blue_green")
     manager = ModelLifecycleManager(operation.settings)
     for bad, good in zip(versions[:0:-1], versions[1::-1], strict=True):
-        assert main(["rollback"]) == 0
+        assert main(["rollback", "--reason", "bad fills", "--yes"]) == 0
         assert client.health()["model_version"] == good
         assert (manager.state(bad), manager.state(good)) == (LifecycleState.REJECTED, LifecycleState.CHAMPION)
     capsys.readouterr()
-    assert main(["rollback"]) == 1
+    assert main(["rollback", "--reason", "bad fills", "--yes"]) == 1
     assert "no earlier champion is left" in capsys.readouterr().out
     assert client.health()["model_version"] == versions[0]
 

@@ -102,6 +102,17 @@ def test_a_narrow_gap_is_healthy_and_overfitting_ends_when_validation_improves_a
     assert len(changes) == 2 and 51 < changes[1] <= 60
 
 
+def test_no_sentence_calls_healthy_what_gets_worse() -> None:
+    """Validation rises beyond its floor at 40, the gap stays narrow: said is what is kept, and what of the rest."""
+    rising = 1.0 + np.abs(STEPS - 40) / 2000
+    conclusion = followed(0.99 * rising, rising, window=10)[0].conclusion()
+    assert (conclusion.verdict, conclusion.kept_iteration) == ("healthy", 40)
+    assert conclusion.explanation == (
+        "healthy: kept is iteration 40: train loss 0.99 is 1.0% ahead of valid loss 1; "
+        "the 60 iterations after it were no better and are left out"
+    )
+
+
 def test_noise_about_the_threshold_changes_the_mind_once() -> None:
     """Gaps that swing about a rising trend are overfitting once, not at every swing."""
     noise = 0.02 * np.random.default_rng(0).standard_normal(100)
@@ -232,6 +243,7 @@ def test_a_regularised_model_of_a_linear_market_is_healthy() -> None:
         "linear", num_leaves=8, lambda_l1=20.0, lambda_l2=20.0, learning_rate=0.1, num_boost_round=500
     )
     assert conclusion.verdict == "healthy", conclusion.explanation
+    assert "gets worse" not in conclusion.explanation and "were no better" in conclusion.explanation
     assert 0 < conclusion.kept_gap < 0.1
     assert [each["about"] for each in decisions] == ["stop", "fit"]
 

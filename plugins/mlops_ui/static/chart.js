@@ -1,8 +1,12 @@
-// A line chart in SVG: one line for each segment (train, valid, test) over the iterations.
+// A line chart in SVG: one line for each segment (train, valid, test) over the iterations, the best iteration marked.
+// It is drawn in the pixels that it has, so that its words keep their size on a narrow screen.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
-const SIZE = { width: 440, height: 200, left: 52, right: 12, top: 12, bottom: 28 };
+const HEIGHT = 220;
+const EDGE = { right: 14, top: 18, bottom: 40 };
+const LEAST_WIDTH = 240;
+const DIGIT = 7; // pixels, of the axes' font
 const MOST_POINTS = 800;
 
 function svg(name, attributes, text) {
@@ -12,31 +16,44 @@ function svg(name, attributes, text) {
   return element;
 }
 
-/** Round numbers between two others, about `count` of them. */
+/** Round numbers between two others, about `count` of them, and the step between them. */
 function ticks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
-  const found = [];
-  for (let number = Math.ceil(low / step); number * step <= high; number++) found.push(Number((number * step).toPrecision(12)));
-  return found;
+  const values = [];
+  for (let number = Math.ceil(low / step); number * step <= high; number++) values.push(Number((number * step).toPrecision(12)));
+  return { values, step };
 }
 
-function label(value) {
-  return Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-4) ? value.toExponential(1) : String(Number(value.toPrecision(4)));
+/** Labels of an axis: as many decimals as its step has, so that no two are the same. */
+function labels({ values, step }) {
+  const largest = Math.max(...values.map(Math.abs), 0);
+  if (largest >= 1e6 || step < 1e-6) {
+    const digits = Math.max(0, Math.round(Math.log10(largest / step)));
+    return values.map((value) => value.toExponential(Math.min(digits, 12)));
+  }
+  const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  return values.map((value) => (value === 0 ? 0 : value).toFixed(decimals));
+}
+
+function number(value) {
+  return Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-4) ? value.toExponential(2) : String(Number(value.toPrecision(5)));
 }
 
 class Chart {
   /** @param {string} metric its name, e.g. `loss` */
   constructor(metric) {
     this.lines = new Map(); // segment -> [[iteration, value or null], ...], iterations ascending
+    this.best = undefined; // iteration
     this.element = document.createElement("figure");
     this.caption = document.createElement("figcaption");
-    this.drawing = svg("svg", { viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: "img", "aria-label": metric });
+    this.drawing = svg("svg", { role: "img", "aria-label": `${metric} by iteration` });
     this.metric = metric;
     this.element.append(this.caption, this.drawing);
     this.drawing.addEventListener("pointermove", (event) => this.read(event));
     this.drawing.addEventListener("pointerleave", () => this.draw());
+    new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
   add(segment, iteration, value) {
@@ -49,6 +66,8 @@ class Chart {
   draw(at) {
     const known = [...this.lines.values()].flat().filter(([, value]) => value !== null);
     this.drawing.replaceChildren();
+    const width = Math.max(LEAST_WIDTH, this.drawing.clientWidth || LEAST_WIDTH);
+    this.drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     if (known.length === 0) return this.write(at);
     const first = known.reduce((least, [iteration]) => Math.min(least, iteration), Infinity);
     const last = known.reduce((most, [iteration]) => Math.max(most, iteration), first + 1);
@@ -56,25 +75,43 @@ class Chart {
     let high = known.reduce((most, [, value]) => Math.max(most, value), -Infinity);
     const margin = (high - low || Math.abs(high) || 1) * 0.05;
     [low, high] = [low - margin, high + margin];
-    this.x = (iteration) => SIZE.left + ((iteration - first) / (last - first)) * (SIZE.width - SIZE.left - SIZE.right);
-    this.y = (value) => SIZE.top + ((high - value) / (high - low)) * (SIZE.height - SIZE.top - SIZE.bottom);
-    this.iteration = (x) => Math.round(first + ((x - SIZE.left) / (SIZE.width - SIZE.left - SIZE.right)) * (last - first));
-    this.axes(ticks(first, last, 6).filter(Number.isInteger), ticks(low, high, 6));
+    const up = ticks(low, high, 7);
+    const said = labels(up);
+    const left = 14 + DIGIT * Math.max(...said.map((word) => word.length));
+    const [right, bottom] = [width - EDGE.right, HEIGHT - EDGE.bottom];
+    this.x = (iteration) => left + ((iteration - first) / (last - first)) * (right - left);
+    this.y = (value) => EDGE.top + ((high - value) / (high - low)) * (bottom - EDGE.top);
+    this.iteration = (x) => Math.round(first + ((x - left) / (right - left)) * (last - first));
+    up.values.forEach((value, place) => {
+      this.drawing.append(
+        svg("line", { class: "grid", x1: left, x2: right, y1: this.y(value), y2: this.y(value) }),
+        svg("text", { class: "up", x: left - 8, y: this.y(value) + 4, "text-anchor": "end" }, said[place]),
+      );
+    });
+    for (const value of ticks(first, last, Math.min(6, (right - left) / 50)).values.filter(Number.isInteger)) {
+      this.drawing.append(svg("text", { class: "across", x: this.x(value), y: bottom + 17, "text-anchor": "middle" }, value));
+    }
+    this.drawing.append(
+      svg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }),
+      svg("text", { class: "title", x: (left + right) / 2, y: HEIGHT - 5, "text-anchor": "middle" }, "iteration"),
+    );
+    this.mark({ first, last, left, right, bottom });
     for (const [segment, line] of this.lines) this.drawing.append(svg("path", { class: `line ${segment}`, d: this.path(line) }));
-    if (at !== undefined) this.drawing.append(svg("line", { class: "cursor", x1: this.x(at), x2: this.x(at), y1: SIZE.top, y2: SIZE.height - SIZE.bottom }));
+    if (at !== undefined) this.drawing.append(svg("line", { class: "cursor", x1: this.x(at), x2: this.x(at), y1: EDGE.top, y2: bottom }));
     this.write(at);
   }
 
-  axes(across, up) {
-    const [right, bottom] = [SIZE.width - SIZE.right, SIZE.height - SIZE.bottom];
-    for (const value of up) {
-      this.drawing.append(
-        svg("line", { class: "grid", x1: SIZE.left, x2: right, y1: this.y(value), y2: this.y(value) }),
-        svg("text", { x: SIZE.left - 8, y: this.y(value) + 4, "text-anchor": "end" }, label(value)),
-      );
-    }
-    for (const value of across) this.drawing.append(svg("text", { x: this.x(value), y: bottom + 18, "text-anchor": "middle" }, value));
-    this.drawing.append(svg("line", { class: "axis", x1: SIZE.left, x2: right, y1: bottom, y2: bottom }));
+  /** The best iteration: a line with its number, and a dot on the validation's line. */
+  mark({ first, last, left, right, bottom }) {
+    if (this.best === undefined || this.best < first || this.best > last) return;
+    const x = this.x(this.best);
+    const anchor = x > right - 50 ? "end" : x < left + 50 ? "start" : "middle";
+    this.drawing.append(
+      svg("line", { class: "best", x1: x, x2: x, y1: EDGE.top, y2: bottom }),
+      svg("text", { class: "best", x, y: 12, "text-anchor": anchor }, `best ${this.best}`),
+    );
+    const point = this.lines.get("valid")?.find(([iteration]) => iteration === this.best);
+    if (point && point[1] !== null) this.drawing.append(svg("circle", { class: "best", cx: x, cy: this.y(point[1]), r: 4 }));
   }
 
   /** With a gap where the metric is undefined; of a long line every n-th point, and the last. */
@@ -82,8 +119,8 @@ class Chart {
     const every = Math.ceil(line.length / MOST_POINTS);
     let pen = "M";
     let path = "";
-    line.forEach(([iteration, value], number) => {
-      if (number % every !== 0 && number !== line.length - 1) return;
+    line.forEach(([iteration, value], place) => {
+      if (place % every !== 0 && place !== line.length - 1) return;
       if (value === null) {
         pen = "M";
       } else {
@@ -97,9 +134,10 @@ class Chart {
   read(event) {
     if (!this.iteration) return;
     const box = this.drawing.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * SIZE.width;
+    const x = ((event.clientX - box.left) / box.width) * this.drawing.viewBox.baseVal.width;
     const iterations = [...this.lines.values()].flat().map(([iteration]) => iteration);
-    this.draw(Math.min(Math.max(this.iteration(x), Math.min(iterations[0])), iterations.at(-1)));
+    const [first, last] = iterations.reduce(([least, most], each) => [Math.min(least, each), Math.max(most, each)], [Infinity, 0]);
+    this.draw(Math.min(Math.max(this.iteration(x), first), last));
   }
 
   /** The caption: each segment's value at an iteration, or its newest one. */
@@ -111,7 +149,7 @@ class Chart {
       const point = at === undefined ? line.at(-1) : line.findLast(([iteration]) => iteration <= at);
       const entry = document.createElement("span");
       entry.className = `key ${segment}`;
-      entry.textContent = `${segment} ${point && point[1] !== null ? label(point[1]) : "–"}`;
+      entry.textContent = `${segment} ${point && point[1] !== null ? number(point[1]) : "–"}`;
       this.caption.append(entry);
     }
     if (at !== undefined) this.caption.append(` at iteration ${at}`);

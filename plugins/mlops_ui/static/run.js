@@ -5,6 +5,7 @@
 const PAUSE_MS = 3000;
 const MOST_ROWS = 200;
 const QUIET = new Set(["iteration", "resources"]);
+const STATES = { created: "queued", queued: "queued", stage: "running", restored: "running", iteration: "running", resumed: "running", paused: "paused" };
 
 const place = document.getElementById("curves");
 const url = place.dataset.run;
@@ -23,10 +24,16 @@ function take(event) {
   ended = event.terminal;
   if (event.kind === "iteration") plot(event.payload);
   if (!QUIET.has(event.kind)) list(event);
+  if (STATES[event.kind]) offer(STATES[event.kind]);
   if (ended) document.getElementById("commands")?.remove();
 }
 
-function plot({ iteration, metrics }) {
+/** Show the commands that a run in this state takes. */
+function offer(state) {
+  for (const button of document.querySelectorAll("#commands button")) button.hidden = !button.dataset.when.split(" ").includes(state);
+}
+
+function plot({ iteration, metrics, best }) {
   for (const [name, value] of Object.entries(metrics)) {
     const dot = name.indexOf(".");
     const metric = name.slice(dot + 1);
@@ -37,6 +44,7 @@ function plot({ iteration, metrics }) {
     }
     charts.get(metric).add(name.slice(0, dot), iteration, value);
   }
+  charts.forEach((chart) => { chart.best = best?.iteration; });
   if (!due) requestAnimationFrame(() => { due = false; charts.forEach((chart) => chart.draw()); });
   due = true;
 }
@@ -44,7 +52,7 @@ function plot({ iteration, metrics }) {
 function list({ sequence, at, kind, payload }) {
   const row = document.createElement("tr");
   const words = Object.entries(payload).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`);
-  for (const text of [sequence, at.slice(11, 19), kind, words.join(", ")]) {
+  for (const text of [sequence, at.slice(11, 19), kind, payload.explanation ?? words.join(", ")]) {
     row.insertCell().textContent = text;
   }
   const rows = document.getElementById("events");

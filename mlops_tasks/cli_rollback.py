@@ -1,0 +1,51 @@
+"""The command line's `rollback`: it asks why, and whether to go on."""
+
+import argparse
+import getpass
+import json
+import sys
+from typing import Any
+
+from mlops_tasks.config import load_settings
+from mlops_tasks.errors import ConfigError
+
+
+def add_rollback_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the verb `rollback`; `shared` has the options that all verbs take."""
+    rollback = verbs.add_parser("rollback", parents=[shared], help="put the champion's predecessor back in service")
+    rollback.add_argument("--version", type=int, help="this version instead")
+    rollback.add_argument("--reason", help="why; kept with your name (asked for where there is a terminal)")
+    rollback.add_argument("--yes", action="store_true", help="do not ask whether to go on")
+    rollback.set_defaults(verb_function=_rollback)
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.serving.deployment import roll_back
+
+    given = arguments.reason
+    reason = (_ask("Why is the champion taken out of service? ", "--reason") if given is None else given).strip()
+    if not reason:
+        raise ConfigError("--reason is empty: say why the champion is taken out of service; the history keeps it")
+    if not arguments.yes and not _confirmed(arguments.version):
+        print("nothing was changed")
+        return 1
+    result = roll_back(load_settings(), arguments.version, f"{getpass.getuser()}: {reason}")
+    rejected = result["rejected_version"]
+    said = f"version {result['version']} serves" + (
+        f"; version {rejected} will not be promoted again" if rejected else ""
+    )
+    print(json.dumps(result, sort_keys=True) if arguments.json else said)
+    return 0
+
+
+def _confirmed(version: int | None) -> bool:
+    """Whether a person wants it, once told what it does. ConfigError where there is no terminal to ask at."""
+    target = "The champion before it" if version is None else f"Version {version}"
+    said = f"{target} takes the champion's place in service, and the champion will not be promoted again. Go on? [y/N] "
+    return _ask(said, "--yes").strip().lower() in ("y", "yes")
+
+
+def _ask(question: str, option: str) -> str:
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{option} is missing, and there is no terminal to ask at: give it")
+    return input(question)

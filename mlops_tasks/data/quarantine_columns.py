@@ -1,0 +1,4 @@
+"""Columns that the quarantine adds to the rows as they were read."""
+
+POSITION, RULE, SEVERITY, REASON, REMEDY = "position", "rule", "severity", "reason", "remedy"
+EVIDENCE_DATE = "evidence_date"

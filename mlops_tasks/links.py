@@ -1,0 +1,58 @@
+"""Addresses of the pages that people look at, made from the settings alone: in Airflow's frame, and in MLflow."""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from mlops_tasks.config import Settings
+
+PAGES = "/mlops/ui"
+"""Where the pages lie on Airflow's API server."""
+MACHINE_LEARNING = "workflowType=machine_learning"
+"""Opens MLflow where its models and runs are; it opens on pages for language models otherwise."""
+RUNS_VIEW = "alphaops"
+"""Key of the view of an experiment's runs whose columns come first (`registry/experiments.py`)."""
+
+
+def framed(settings: Settings, page: str, path: str = "") -> str:
+    """A page (`training`, `reports`) in Airflow's own frame, which asks for a login; `path` begins below it."""
+    return f"{settings.airflow_url}/plugin/{page}{PAGES}/{page}{quote(path)}"
+
+
+def report_link(settings: Settings, kind: str, name: str) -> str:
+    """The page of a report (`reports.Kind` and its name)."""
+    return framed(settings, "reports", f"/{kind}/{name}")
+
+
+def training_link(settings: Settings, run_id: str) -> str:
+    """The page of a training run."""
+    return framed(settings, "training", f"/{run_id}")
+
+
+def dag_run_path(dag_id: str, run_id: str) -> str:
+    """The page of a DAG's run, below Airflow's base address."""
+    return f"/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+
+
+@dataclass(frozen=True)
+class MlflowPages:
+    """Pages of an MLflow server."""
+
+    base: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> "MlflowPages":
+        """Of the server that the settings name, or the stack's own."""
+        return cls((settings.mlflow_server or "").rstrip("/"))
+
+    @property
+    def models(self) -> str:
+        """The registered models."""
+        return f"{self.base}/#/models?{MACHINE_LEARNING}"
+
+    def runs(self, experiment_id: str) -> str:
+        """The runs of an experiment, in the view whose columns matter."""
+        return f"{self.base}/#/experiments/{experiment_id}/runs?viewStateShareKey={RUNS_VIEW}&{MACHINE_LEARNING}"
+
+    def run(self, experiment_id: str, run_id: str) -> str:
+        """One run."""
+        return f"{self.base}/#/experiments/{experiment_id}/runs/{run_id}?{MACHINE_LEARNING}"

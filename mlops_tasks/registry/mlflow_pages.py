@@ -1,0 +1,84 @@
+"""Pages of MLflow by the names that this project knows: asked for by REST, without importing MLflow.
+
+The account is that of the environment (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN).
+"""
+
+import os
+from typing import Any
+
+import httpx
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import RegistryError, StoreError, excerpt
+from mlops_tasks.files import plain_name
+from mlops_tasks.links import MlflowPages
+from mlops_tasks.roles import CHAIN_DAG
+
+EXPERIMENT = CHAIN_DAG
+"""The experiment bears its DAG's name."""
+_API = "/api/2.0/mlflow"
+_TIMEOUT_S = 10.0
+
+
+class NoRunError(RegistryError, LookupError):
+    """MLflow has no such experiment or run."""
+
+
+def runs_page(settings: Settings) -> str:
+    """The runs of the daily retraining.
+
+    Raises
+    ------
+    NoRunError
+        There is none yet.
+    RegistryError
+        MLflow does not answer.
+    """
+    with _client(settings) as client:
+        return MlflowPages.of(settings).runs(_experiment(client))
+
+
+def training_page(settings: Settings, training_key: str) -> str:
+    """The run of a training. Errors as for `runs_page`."""
+    try:
+        key = plain_name(training_key, "training key")
+    except StoreError as error:
+        raise NoRunError(str(error)) from None
+    with _client(settings) as client:
+        experiment = _experiment(client)
+        asked = {"experiment_ids": [experiment], "filter": f"tags.training_key = '{key}'", "max_results": 1}
+        found = _answer(client, "POST", "/runs/search", json=asked).get("runs", [])
+    if not found:
+        raise NoRunError(f"MLflow has no run of training {excerpt(key)} (yet): the task log_run makes it")
+    return MlflowPages.of(settings).run(experiment, found[0]["info"]["run_id"])
+
+
+def _experiment(client: httpx.Client) -> str:
+    asked = {"experiment_name": EXPERIMENT}
+    return str(_answer(client, "GET", "/experiments/get-by-name", params=asked)["experiment"]["experiment_id"])
+
+
+def _client(settings: Settings) -> httpx.Client:
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    return httpx.Client(
+        base_url=settings.mlflow_server.rstrip("/") + _API,
+        timeout=_TIMEOUT_S,
+        auth=(user, password) if user and password else None,
+        headers={"Authorization": f"Bearer {token}"} if token and not user else {},
+    )
+
+
+def _answer(client: httpx.Client, method: str, path: str, **request: Any) -> dict[str, Any]:
+    try:
+        response = client.request(method, path, **request)
+    except httpx.HTTPError as error:
+        raise RegistryError(
+            f"MLflow at {client.base_url.host}:{client.base_url.port} does not answer: {type(error).__name__}; start it"
+        ) from None
+    if response.status_code == httpx.codes.NOT_FOUND:
+        raise NoRunError(f"MLflow has no experiment {EXPERIMENT} yet: the first run of daily_retraining makes it")
+    if not response.is_success:
+        raise RegistryError(f"MLflow answered {path} with status {response.status_code}; are user and password right?")
+    found: dict[str, Any] = response.json()
+    return found

@@ -1,0 +1,75 @@
+"""How MLflow's pages show our runs: their names, where they came from, and which columns come first."""
+
+import json
+import re
+
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from mlops_tasks.config import Settings
+from mlops_tasks.dag_run import DagRun
+from mlops_tasks.links import RUNS_VIEW, dag_run_path, report_link, training_link
+from mlops_tasks.registry.client import quoted
+from mlops_tasks.registry.training_record import TrainingRecord
+from mlops_tasks.reports import Kind, validation_of
+
+DAG_TAG, DAG_RUN_TAG = "airflow_dag_id", "airflow_run_id"
+COLUMNS = (
+    "metrics.`valid_rank_ic_mean`",
+    "metrics.`test_rank_ic_mean`",
+    "metrics.`test_rank_icir`",
+    "metrics.`test_ic_mean`",
+    "metrics.`test_excess_return_after_cost`",
+    "metrics.`test_information_ratio`",
+    "metrics.`test_max_drawdown`",
+    "tags.`fit_verdict`",
+    "attributes.`Models`",
+    "tags.`data_version`",
+    f"tags.`{DAG_RUN_TAG}`",
+)
+"""Of the view of runs, in its order and by MLflow's own names: first what picks the challenger."""
+EXPERIMENT_TAGS = {
+    # As if a person had answered MLflow's question what kind of experiment this is.
+    "mlflow.experimentKind": "custom_model_development",
+    f"mlflow.sharedViewState.{RUNS_VIEW}": json.dumps(
+        {"selectedColumns": COLUMNS, "columnOrder": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False}
+    ),
+}
+"""MLflow has no setting for the columns that it shows first; a view that is shared by its key has them
+(`links.MlflowPages.runs`)."""
+
+
+def show_columns(client: MlflowClient, experiment: str) -> None:
+    """Let the experiment's page open on our kind of work, and hold the view of `COLUMNS`."""
+    present = client.get_experiment(experiment).tags
+    for name, value in EXPERIMENT_TAGS.items():
+        if present.get(name) != value:
+            client.set_experiment_tag(experiment, name, value)
+
+
+def numbered_name(client: MlflowClient, experiment: str, name: str) -> str:
+    """`name #n` of the next run of this name, from 1 on."""
+    runs = client.search_runs([experiment], f"attributes.run_name LIKE {quoted(f'{name} #%')}")
+    pattern = re.compile(rf"{re.escape(name)} #(\d+)")
+    numbers = [int(found[1]) for run in runs if (found := pattern.fullmatch(run.info.run_name))]
+    return f"{name} #{max(numbers, default=0) + 1}"
+
+
+def origin_tags(settings: Settings, record: TrainingRecord) -> dict[str, str]:
+    """Airflow's run that a training was made in, and a note with links to it, to the training and to its data."""
+    dag_run, validation = DagRun.of_environment(), validation_of(settings, record.identity["data_version"])
+    links, tags = [], {}
+    if dag_run is not None:
+        tags = {DAG_TAG: dag_run.dag_id, DAG_RUN_TAG: dag_run.run_id}
+        page = settings.airflow_url + dag_run_path(dag_run.dag_id, dag_run.run_id)
+        links.append(f"[Airflow: {_literal(dag_run.dag_id)} {_literal(dag_run.run_id)}]({page})")
+    if record.run_id is not None:
+        links.append(f"[training]({training_link(settings, record.run_id)})")
+    if validation is not None:
+        links.append(f"[data docs]({report_link(settings, Kind.DATA_DOCS, validation.name)})")
+    return {**tags, MLFLOW_RUN_NOTE: " · ".join(links)} if links else tags
+
+
+def _literal(text: str) -> str:
+    """Text that Markdown shows as it is: a DAG run's id is what whoever triggers it likes."""
+    return re.sub(r"([^\w\s:.,/+-])", r"\\\1", text)

@@ -1,0 +1,242 @@
+"""The reports below `MLOPS_HOME`: which there are, what each says in a line, and the files that may be shown of them.
+
+A report is a folder; its name is the report's. Nothing is shown but files of the names below, that lie in such a folder
+themselves: no name leads elsewhere, and neither does a link.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import StoreError, excerpt
+from mlops_tasks.files import plain_name, read_json
+
+
+class Kind(StrEnum):
+    """Kinds of reports, by the names that addresses have."""
+
+    DRIFT = "drift"
+    COMPARISON = "comparison"
+    MODEL_TABLE = "model_table"
+    DATA_DOCS = "data_docs"
+    QUARANTINE = "quarantine"
+
+
+class NoReportError(StoreError, LookupError):
+    """There is no report, or no file of a report, of this name."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where reports of a kind lie.
+
+    Attributes
+    ----------
+    title
+        As a heading.
+    folder
+        Of all of them, below `MLOPS_HOME`.
+    summary
+        The file that says what came out; a folder without it holds no report.
+    files
+        Names that may be shown, below the report's folder and `inner`, to their media types.
+    inner
+        Folder within the report's own.
+    """
+
+    title: str
+    folder: str
+    summary: str
+    files: Mapping[str, str]
+    inner: str = ""
+
+
+JSON, PNG, HTML, MARKDOWN = "application/json", "image/png", "text/html", "text/markdown"
+PARQUET = "application/vnd.apache.parquet"
+_QUARANTINE = "data/quarantine"
+
+LAYOUTS: Mapping[Kind, Layout] = {
+    Kind.DRIFT: Layout(
+        "Drift",
+        "reports/drift",
+        "report.json",
+        {"report.json": JSON, "drift.png": PNG, "drift.parquet": PARQUET},
+    ),
+    Kind.COMPARISON: Layout(
+        "Comparison of champion and challenger",
+        "reports/comparison",
+        "report.json",
+        {"report.json": JSON, "comparison.png": PNG, "daily.parquet": PARQUET},
+    ),
+    Kind.MODEL_TABLE: Layout(
+        "Table of models",
+        "reports/model_table",
+        "table.json",
+        {"table.json": JSON, "table.md": MARKDOWN, "table.png": PNG},
+    ),
+    Kind.DATA_DOCS: Layout(
+        "Data docs",
+        _QUARANTINE,
+        "report.json",
+        {name: HTML for name in ("index.html", "bars.html", "instruments.html", "sessions.html")},
+        inner="docs",
+    ),
+    Kind.QUARANTINE: Layout(
+        "Quarantine",
+        _QUARANTINE,
+        "report.json",
+        {"report.json": JSON, "rows.parquet": PARQUET, "warnings.parquet": PARQUET},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report."""
+
+    kind: Kind
+    name: str
+    folder: Path
+    made_at: datetime
+    """Aware, UTC."""
+
+    @property
+    def layout(self) -> Layout:
+        """Of its kind."""
+        return LAYOUTS[self.kind]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What its summary says."""
+        found: dict[str, Any] = read_json(self.folder / self.layout.summary)
+        return found
+
+    @property
+    def day(self) -> str:
+        """The day that it is about, or on which it was made."""
+        content = self.content
+        return str(content.get("date") or content.get("last_date") or self.made_at.date())
+
+    @property
+    def said(self) -> str:
+        """What came out, in a line."""
+        return _SAID[self.kind](self.content)
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the files that are there, in the layout's order."""
+        return [name for name in self.layout.files if self._shown(name).is_file()]
+
+    def file(self, name: str) -> Path:
+        """A file that may be shown.
+
+        Raises
+        ------
+        NoReportError
+            Files of this kind of report have no such name, it is not there, or it is a link.
+        """
+        path = self._shown(name) if name in self.layout.files else None
+        if path is None or not path.is_file() or path.resolve() != self._real / self.layout.inner / name:
+            known = ", ".join(self.files) or "none"
+            raise NoReportError(f"{self.kind} {self.name} has no file {excerpt(name)}; its files: {known}")
+        return path
+
+    @property
+    def _real(self) -> Path:
+        return self.folder.parent.resolve() / self.name
+
+    def _shown(self, name: str) -> Path:
+        return self.folder / self.layout.inner / name
+
+
+def newest_reports(settings: Settings, kind: Kind, limit: int) -> list[Report]:
+    """The last reports of a kind, the newest first."""
+    layout = LAYOUTS[kind]
+    base = settings.home / layout.folder
+    entries = os.scandir(base) if base.is_dir() else ()
+    found = [
+        (entry.name, made)
+        for entry in entries
+        if entry.is_dir(follow_symlinks=False)
+        and not entry.name.startswith(".")
+        and (made := _made(Path(entry.path), layout)) is not None
+    ]
+    found.sort(key=lambda each: (each[1], each[0]), reverse=True)
+    return [Report(kind, name, base / name, datetime.fromtimestamp(made / 1e9, UTC)) for name, made in found[:limit]]
+
+
+def find_report(settings: Settings, kind: str, name: str) -> Report:
+    """A report by the names that an address has.
+
+    Raises
+    ------
+    NoReportError
+        There is none.
+    """
+    if kind not in LAYOUTS:
+        raise NoReportError(f"{excerpt(kind)} is no kind of report; there are {', '.join(LAYOUTS)}")
+    layout = LAYOUTS[Kind(kind)]
+    base = settings.home / layout.folder
+    try:
+        folder = base / plain_name(name, "name of a report")
+    except StoreError as error:
+        raise NoReportError(str(error)) from None
+    made = _made(folder, layout)
+    if made is None or folder.resolve() != base.resolve() / name:
+        raise NoReportError(
+            f"there is no report {excerpt(name)} of {layout.title.lower()}; the list has those that are"
+        )
+    return Report(Kind(kind), name, folder, datetime.fromtimestamp(made / 1e9, UTC))
+
+
+def validation_of(settings: Settings, data_version: str) -> Report | None:
+    """The newest validation that a vintage came from; None where it is not kept."""
+    found = newest_reports(settings, Kind.QUARANTINE, limit=sys.maxsize)
+    return next((report for report in found if report.content["data_version"] == data_version), None)
+
+
+def _made(folder: Path, layout: Layout) -> int | None:
+    """When a report was made, in nanoseconds since the epoch; None where there is none."""
+    try:
+        return (folder / layout.summary).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return None
+
+
+def _said_of_drift(report: Mapping[str, Any]) -> str:
+    return (
+        f"version {report['model_version']}: {report['verdict']}, {report['n_alert']} columns beyond the limit, "
+        f"{report['n_warn']} near it"
+    )
+
+
+def _said_of_table(content: Mapping[str, Any]) -> str:
+    return f"{len(content['rows'])} models, {len(content['seeds'])} seeds"
+
+
+def _said_of_validation(report: Mapping[str, Any]) -> str:
+    warned = f", {len(report['warnings'])} rules warn" if report["warnings"] else ""
+    return (
+        f"{Path(report['source']).name}: {verdict_of(report)}; {report['received']:,} rows received, "
+        f"{report['quarantined']:,} quarantined{warned}"
+    )
+
+
+def verdict_of(report: Mapping[str, Any]) -> str:
+    """What a validation concluded of a vintage."""
+    return "rejected" if report["rejected"] else "accepted"
+
+
+_SAID: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
+    Kind.DRIFT: _said_of_drift,
+    Kind.COMPARISON: lambda report: str(report["conclusion"]),
+    Kind.MODEL_TABLE: _said_of_table,
+    Kind.DATA_DOCS: _said_of_validation,
+    Kind.QUARANTINE: _said_of_validation,
+}

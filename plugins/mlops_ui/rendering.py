@@ -1,0 +1,43 @@
+"""How pages are made of templates: filters, and the paths that their links begin with."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mlops_tasks.links import dag_run_path
+from mlops_tasks.training.model_zoo.forms import value_text
+
+NONE = "–"
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _metric(name: str) -> str:
+    return name.replace(".", " ")
+
+
+def _share(value: float | None) -> str:
+    return NONE if value is None else f"{value:.1%}"
+
+
+def _figure(value: float | None) -> str:
+    return NONE if value is None else f"{value:.4g}"
+
+
+templates = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
+)
+templates.filters.update(duration=_duration, value=value_text, metric=_metric, share=_share, figure=_figure)
+templates.globals.update(dag_run_path=dag_run_path)
+
+
+def render(request: Request, template: str, **content: Any) -> str:
+    """A page; its links begin at the paths that Airflow is served at."""
+    root = request.scope["root_path"]
+    paths = {"root": root, "api": root.removesuffix("/ui") + "/v1", "airflow": root.removesuffix("/mlops/ui")}
+    return templates.get_template(template).render(**paths, **content)

@@ -1,0 +1,103 @@
+"""What MLflow's pages show first: names, ways to Airflow and to the reports, columns; in its own UI, too."""
+
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from mlops_tasks.config import Settings
+from mlops_tasks.files import write_json, write_text
+from mlops_tasks.links import MlflowPages
+from mlops_tasks.registry.client import connect, experiment_id
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.registry.mlflow_pages import NoRunError, runs_page, training_page
+from mlops_tasks.registry.presentation import COLUMNS
+from mlops_tasks.registry.runs import log_run
+from tests.registry.test_server import PASSWORD, server
+from tests.registry.trainings import Spec, make_training
+
+__all__ = ["server"]
+
+PATIENCE_MS = 60_000
+HEAD = '[role=columnheader][col-id="{}"]'
+"""A heading of MLflow's table of runs."""
+
+
+def test_runs_are_told_apart_and_lead_back_to_airflow(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model, newest day and number; Airflow's run as tags and as a link, and links to the training and the data docs,
+    which lie in the run too."""
+    folder = settings.data_dir / "quarantine" / "0123456789abcdef"
+    write_json(folder / "report.json", {"data_version": "data0"})
+    write_text(folder / "docs" / "index.html", "<p>docs</p>")
+    write_text(folder / "docs" / "notes.txt", "not part of them")
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "daily_retraining")
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_RUN_ID", "manual [x](http://evil) 2020-07-01T00:00:00+00:00")
+    client = connect(settings)
+    made = [make_training(settings, Spec(key=letter * 16)) for letter in "abc"]
+    write_json(made[0] / "metrics.json", {"run_id": "lightgbm-20200701T000000-abcdef", "best_iteration": 20})
+    runs = [client.get_run(log_run(settings, folder.name)) for folder in made]
+    assert [run.info.run_name for run in runs] == [f"lightgbm 2020-06-30 #{number}" for number in (1, 2, 3)]
+    tags = runs[0].data.tags
+    assert tags["airflow_dag_id"] == "daily_retraining" and tags["airflow_run_id"].startswith("manual [x]")
+    note, airflow = tags["mlflow.note.content"], f"http://127.0.0.1:{settings.stack.airflow_port}"
+    assert f"({airflow}/dags/daily_retraining/runs/manual%20%5Bx%5D%28http%3A%2F%2Fevil%29" in note
+    assert "[x](http" not in note, "a run's id is no Markdown"
+    assert f"[training]({airflow}/plugin/training/mlops/ui/training/lightgbm-20200701T000000-abcdef)" in note
+    assert f"[data docs]({airflow}/plugin/reports/mlops/ui/reports/data_docs/0123456789abcdef)" in note
+    docs = client.list_artifacts(runs[0].info.run_id, "reports/data_docs/0123456789abcdef")
+    assert [Path(each.path).name for each in docs] == ["index.html"]
+
+
+def test_mlflow_opens_where_the_models_are_and_shows_what_matters_first(
+    server: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In MLflow's own pages in a browser: the links open on runs and models, not on language models; the columns are
+    ours, the one that picks the challenger first; a training's link leads to its run."""
+    browser_path = shutil.which("chromium")
+    if browser_path is None:
+        pytest.skip("no browser: install chromium")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    with pytest.raises(NoRunError, match="no experiment"):
+        runs_page(server)
+    make_training(server, Spec(metrics={"valid_rank_ic_mean": 0.0311, "test_rank_ic_mean": 0.0199}))
+    run_id = log_run(server, Spec().key)
+    ModelLifecycleManager(server).challenge(Spec().key, run_id)
+    with pytest.raises(NoRunError, match="no run of training"):
+        training_page(server, "f" * 16)
+    with pytest.raises(NoRunError):
+        training_page(server, "x' or '1'='1")
+    assert training_page(server, Spec().key) == MlflowPages.of(server).run(experiment_id(server), run_id)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        context = browser.new_context(
+            viewport={"width": 1900, "height": 900}, http_credentials={"username": "admin", "password": PASSWORD}
+        )
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.goto(runs_page(server))
+        expect(page.locator(HEAD.format(COLUMNS[0]))).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.get_by_text("lightgbm 2020-06-30 #1").first).to_be_visible(timeout=PATIENCE_MS)
+        places = [
+            (int(head.get_attribute("aria-colindex") or 0), head.get_attribute("col-id"))
+            for head in page.locator("[role=columnheader][col-id]").all()
+        ]
+        metrics = [name for _, name in sorted(places) if name in COLUMNS]
+        assert metrics == [name for name in COLUMNS if name in metrics] and len(metrics) >= 2, places
+        page.goto("about:blank")
+        page.goto(MlflowPages.of(server).models)
+        expect(page.get_by_text("alphaops").first).to_be_visible(timeout=PATIENCE_MS)
+        page.goto("about:blank")
+        page.goto(training_page(server, Spec().key))
+        expect(page.get_by_text("lightgbm 2020-06-30 #1").first).to_be_visible(timeout=PATIENCE_MS)
+        browser.close()
+
+
+def test_an_mlflow_that_does_not_answer_is_said(tmp_path: Path) -> None:
+    """Its host and port, and what to do."""
+    settings = Settings(home=tmp_path, mlflow_tracking_uri="http://127.0.0.1:9")
+    with pytest.raises(Exception, match=r"127\.0\.0\.1:9 does not answer"):
+        runs_page(settings)
+    assert httpx.URL(MlflowPages.of(settings).models).port == 9
