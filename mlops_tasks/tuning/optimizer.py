@@ -308,7 +308,7 @@ class HyperparameterOptimizer:
         observers = self._observers(trial, self._seconds_left(study.get_trials(deepcopy=False)))
         parts, weeks = [], 0
         for fold in folds:
-            part = fit_and_score(fold, config, self.settings.training.threads, observers)
+            part = fit_and_score(fold, config, self.settings, observers)
             part = unwatched(fold, config, part, self.subject.horizon)
             parts.append(part)
             if self.config.pruner == "wilcoxon":

@@ -39,3 +39,17 @@ class Student(RegressorMixin, BaseEstimator):
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The first feature."""
         return X[:, 0]
+
+
+class Thief(RegressorMixin, BaseEstimator):
+    """An estimator that, when it scores, looks for what its process was given."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "Thief":
+        """Learn nothing."""
+        self.fitted_ = True
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The first feature, once the address of the state database is known."""
+        os.environ["MLOPS_STATE_URL"]
+        return X[:, 0]
