@@ -47,7 +47,7 @@ class Verdict:
         lines = [f"{reason.decision} by rule {reason.rule}: {reason.message}" for reason in told]
         if self.decision == "block":
             lines.append(
-                f'if this is right: python -m mlops_tasks approve {data_version} --reason "..." and sync again'
+                f'if this is right: alphaops approve {data_version} --reason "..." and sync again'
             )
         return "\n  ".join(lines)
 

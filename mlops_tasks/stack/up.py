@@ -92,6 +92,7 @@ def addresses(settings: Settings) -> str:
             f"MLflow    {mlflow_url(settings)}   {reader}",
             f"Scoring   {scoring_url(settings)}   Bearer token: cat {secret / 'scoring_token'}",
             f"Logs      {keeper.logs_dir(settings)}",
+            f"Commands  {PROJECT / 'bin' / 'alphaops'} --help",
             "Stop      make down",
         ]
     )

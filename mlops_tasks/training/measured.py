@@ -11,6 +11,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.files import write_json
 from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.configuration import TrainingConfig
+from mlops_tasks.training.isolation import IsolatedPredictor
 from mlops_tasks.training.model_zoo.family import FitResult, find_family
 from mlops_tasks.training.own_code import Confinement, called_from_outside
 from mlops_tasks.training.problem import LearningProblem
@@ -73,4 +74,8 @@ def measured_model(
         write_json(folder / MANIFEST, manifest)
         predictor = confinement.predictor(folder, manifest, threads)
         artefact = ModelArtefact(folder, manifest, processors, predictor)
-        yield MeasuredModel(artefact, result.best_iteration, session.conclude())
+        try:
+            yield MeasuredModel(artefact, result.best_iteration, session.conclude())
+        finally:
+            if isinstance(predictor, IsolatedPredictor):
+                predictor.close()

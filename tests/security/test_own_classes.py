@@ -15,7 +15,7 @@ from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.cross_validation import cross_validate
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
-from mlops_tasks.tuning.study import StudyConfig
+from mlops_tasks.tuning.study import study_config
 from mlops_tasks.tuning.trial import fit_and_score, fold_of
 from tests.planted import Planted, Shape, plant
 
@@ -89,7 +89,8 @@ def study(planted: Planted, settings: Settings) -> Iterator[Callable[[str, str],
     def made(class_path: str, parameter: str) -> HyperparameterOptimizer:
         (settings.home / "models.yaml").write_text(ENTRY.format(class_path=class_path, parameter=parameter))
         assert "mine" in model_zoo(settings)
-        asked = StudyConfig(model="mine", trials=3, startup_trials=2, pruner="median", seed=1)
+        form = {"model": "mine", "trials": 3, "startup_trials": 2, "pruner": "median", "topk": 5}
+        asked = study_config(settings, form)
         return HyperparameterOptimizer(settings, asked, Subject("v1", "f1", 1, planted.data.segments))
 
     yield made

@@ -59,7 +59,6 @@ def _file_probes(home: Path, secret: Path) -> dict[str, Callable[[], Any]]:
         "mark a secret": lambda: os.setxattr(secret, "user.mark", b"here"),
         "lock a library": lambda: fcntl.flock(os.open(os.__file__, os.O_RDONLY), fcntl.LOCK_EX),
         "move to another root": lambda: os.chroot("/usr"),
-        "let all disks write": os.sync,
     }
 
 
