@@ -40,9 +40,10 @@ def commands_of(page: str) -> list[Command]:
 
 
 def _lines(block: str) -> Iterator[str]:
+    """Its commands; other lines are what they print."""
     for line in block.replace("\\\n", " ").splitlines():
-        assert line.startswith("$ "), f"{line!r}: a console block holds commands, each after a dollar sign"
-        yield _COMMENT.sub("", line[2:]).strip()
+        if line.startswith("$ "):
+            yield _COMMENT.sub("", line[2:]).strip()
 
 
 def in_bash(script: str, folder: Path) -> str:

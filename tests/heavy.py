@@ -57,6 +57,7 @@ FILES = frozenset(
         "registry/test_tasks.py",
         "registry/test_trial_evidence.py",
         "stack/test_doctor.py",
+        "stack/test_health.py",
         "stack/test_ports.py",
         "stack/test_processes.py",
         "stack/test_refused_starts.py",

@@ -87,7 +87,7 @@ _CONDITIONS: Mapping[str, tuple[_OneOf | _Has | _NotAllOf, ...]] = {
 
 _ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SINCE_5 = 424
-"""Calls from here on are younger than Linux 5.1. C libraries try them first, and take older ones where there are none."""
+"""Calls from here on came with Linux 5.1 or later: C libraries try them first, and do without where there are none."""
 _OTHER_ABI = 0x40000000
 """Numbers from here on are of x86's second set of calls."""
 _LOAD, _AND, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
@@ -100,12 +100,16 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def restrict_calls(machine: str) -> int:
-    """Take all other calls from the calling thread and those that it will start; the result of `prctl`, below 0: failed.
+    """Take all other calls from the calling thread and those that it will start.
 
     Parameters
     ----------
     machine
         One of `MACHINES`.
+
+    Returns
+    -------
+    What `prctl` does: below 0 when it failed.
     """
     program = b"".join(_program(machine))
     content = ctypes.create_string_buffer(program)

@@ -45,7 +45,8 @@ ELSEWHERE = {
     "curl -H *": f"{HERE}::test_the_request_of_the_readme_is_answered",
     "export PATH*": f"{HERE}::test_the_launcher_works_from_any_folder_and_by_a_link",
     **dict.fromkeys(
-        ("AIRFLOW=*", "LOGIN=*", "TOKEN=*", "curl -sf *"), "tests/plugins/test_commands.py::test_the_commands_of_the_api"
+        ("AIRFLOW=*", "LOGIN=*", "TOKEN=*", "curl -sf *"),
+        "tests/plugins/test_commands.py::test_the_commands_of_the_api",
     ),
 }
 """Commands, or how they begin, and the test that runs them where there is what they need."""
@@ -73,7 +74,8 @@ def elsewhere(text: str) -> str | None:
 
 
 VERBS = sorted(
-    {c.text for c in COMMANDS if c.text.startswith("alphaops ") and c.text not in NOT_RUN and not elsewhere(c.text)}
+    {c.text for c in COMMANDS if c.text.startswith("alphaops ") and c.text not in NOT_RUN and not elsewhere(c.text)},
+    key=lambda text: (" delete " in text, text),  # what is deleted is shown before
 )
 
 
@@ -126,9 +128,7 @@ def served(
 ) -> Iterator[Home]:
     """A home with features of two vintages, a champion in service, and a training that runs."""
     with pytest.MonkeyPatch.context() as patch:
-        operation = new_operation(
-            new_home(tmp_path_factory.mktemp("served"), migrated_mlflow, patch), vintage_template
-        )
+        operation = new_operation(new_home(tmp_path_factory.mktemp("served"), migrated_mlflow, patch), vintage_template)
         settings = operation.settings
         version = operation.register(Spec(key="a" * 16))
         set_alias(settings, CHAMPION, version)
@@ -162,8 +162,8 @@ def test_a_verb_does_what_is_written(
 
 
 def test_every_command_is_run_or_has_a_reason_not_to_be() -> None:
-    """Each is a verb that is run here, has a test elsewhere that is there, or stands in the short list; no list is longer
-    than the pages."""
+    """Each is a verb that is run here, has a test elsewhere that is there, or stands in the short list; no list is
+    longer than the pages."""
     texts = {command.text for command in COMMANDS}
     known = {text for text in texts if text in VERBS or text in NOT_RUN or elsewhere(text)}
     assert texts - known == set()
@@ -199,7 +199,9 @@ def test_the_launcher_works_from_any_folder_and_by_a_link(tmp_path: Path) -> Non
     (export,) = (command for command in COMMANDS if command.text.startswith("export PATH"))
     environ = {"PATH": os.defpath, "HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
     (tmp_path / "link").symlink_to(PROJECT / "bin" / "alphaops")
-    script = f"cd {shlex.quote(str(PROJECT))} && {export.text} && cd {tmp_path} && alphaops --help && ./link tune --help"
+    script = (
+        f"cd {shlex.quote(str(PROJECT))} && {export.text} && cd {tmp_path} && alphaops --help && ./link tune --help"
+    )
     done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "usage: alphaops " in done.stdout and "usage: alphaops tune " in done.stdout

@@ -22,6 +22,6 @@ def test_the_commands_of_the_api(airflow: Airflow, runs: Runs, tmp_path: Path) -
     lines = [command.filled({"run": run.run_id}).replace("8080", port) for command in commands]
     said = in_bash("; echo; ".join(lines), tmp_path)
     model, events, paused = (json.loads(line) for line in said.splitlines() if line.startswith("{"))
-    assert model["name"] == "lightgbm" and model["memory_bytes"] > 0
-    assert [event["sequence"] for event in events["events"]][0] == 41
+    assert model["name"] == "lightgbm" and model["memory"]["bytes"] > 0
+    assert events["events"][0]["sequence"] == 41
     assert paused["run_id"] == run.run_id

@@ -32,9 +32,8 @@ def calls(numbers: list[int]) -> list[int]:
     allowed = []
     for number in numbers:
         ctypes.set_errno(0)
-        if _LIBC.syscall(ctypes.c_long(number), *[ctypes.c_long(0)] * 6) >= 0:
-            allowed.append(number)
-        elif ctypes.get_errno() not in (errno.EPERM, errno.ENOSYS):
+        answer = _LIBC.syscall(ctypes.c_long(number), *[ctypes.c_long(0)] * 6)
+        if answer >= 0 or ctypes.get_errno() not in (errno.EPERM, errno.ENOSYS):
             allowed.append(number)
     return allowed
 

@@ -20,6 +20,7 @@ from mlops_tasks.tuning.trial import fit_and_score, fold_of
 from tests.planted import Planted, Shape, plant
 
 LEAKING, OWN = "tests.training.leaking_models", "tests.training.own_models"
+WEIGHT = "weight: {type: number, default: 1.0, search: log, low: 0.1, high: 10.0}"
 ENTRY = """\
 mine:
   family: sklearn
@@ -75,7 +76,7 @@ def test_an_own_estimator_reads_nothing_of_the_store_while_it_learns(
 def test_an_own_estimator_has_a_process_of_its_own_while_it_scores(
     planted: Planted, settings: Settings, measure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where its scores count it has no variable, file or limit of the process that asks; one that tries is found out."""
+    """Where its scores count it has no variable of the process that asks; one that looks for it is found out."""
     monkeypatch.setenv("MLOPS_STATE_URL", "postgresql://user:password@example.org/state")
     asked = config("sklearn", f"{LEAKING}:Thief")
     with pytest.raises(TrainingError, match=r"this model's own code, in its process: .*KeyError.*MLOPS_STATE_URL"):
@@ -101,7 +102,7 @@ def test_a_search_over_an_honest_own_class_writes_its_study(
     planted: Planted, study: Callable[[str, str], HyperparameterOptimizer]
 ) -> None:
     """What the closed-off training reports arrives in the study's database; the planted signal is found."""
-    found = study(f"{OWN}:scaled_ridge", "alpha: {type: number, default: 1.0, search: log, low: 0.1, high: 10.0}")
+    found = study(f"{OWN}:scaled_ridge", WEIGHT.replace("weight", "alpha"))
     assert found.run(planted.data) == 3
     trials = found.study.trials
     assert [each.state.name for each in trials] == ["COMPLETE"] * 3
@@ -114,7 +115,7 @@ def test_a_search_over_a_class_that_looks_finds_nothing(
 ) -> None:
     """Each trial fails with the reason; the store and the study's own file are out of its reach."""
     before = digest_of_file(_marked(settings.home))
-    found = study(f"{LEAKING}:Student", f"home: {{type: string, default: {settings.home}}}")
+    found = study(f"{LEAKING}:Student", f"home: {{type: string, default: {settings.home}}}\n    {WEIGHT}")
     assert found.run(planted.data) >= 1
     reasons = {str(each.user_attrs.get("reason")) for each in found.study.trials}
     assert all("own class may read the libraries and what it is given" in reason for reason in reasons)

@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
+from mlops_tasks.cli import main
 from mlops_tasks.config import PROJECT, Settings, StackSettings
 from mlops_tasks.roles import RIGHTS, Right, Role
 from mlops_tasks.stack.credentials import read_credentials
 from mlops_tasks.stack.environment import full_environment
+from tests.commands import commands_of
 from tests.operation import free_ports
 from tests.plugins.api_server import Airflow, start_airflow
 

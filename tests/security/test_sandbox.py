@@ -14,7 +14,18 @@ from mlops_tasks.training.system_calls import MACHINES
 from tests.security.confined import WANTED, WAYS
 
 HARMLESS = (
-    *("stat", "getcwd", "mmap", "munmap", "madvise", "mincore", "clone", "rt_sigaction", "clock_gettime", "gettimeofday"),
+    *(
+        "stat",
+        "getcwd",
+        "mmap",
+        "munmap",
+        "madvise",
+        "mincore",
+        "clone",
+        "rt_sigaction",
+        "clock_gettime",
+        "gettimeofday",
+    ),
     *("getpid", "gettid", "geteuid", "uname", "sysinfo", "getrusage", "sched_yield", "times", "statfs", "prlimit64"),
 )
 """Some of what is allowed, to be made with arguments that are 0."""
@@ -60,7 +71,7 @@ def test_what_is_named_is_let_through(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_way_leads_beyond_the_limit_of_memory(way: str, tmp_path: Path) -> None:
-    """A gigabyte is not to be had where 300 MB are allowed, whatever kind of memory is asked for; root is no better off."""
+    """A gigabyte is not to be had where 300 MB are allowed, whatever kind of memory is asked for, by root neither."""
     assert confined(tmp_path, way) < WANTED
 
 

@@ -104,7 +104,7 @@ def test_a_browser_is_asked_for_the_token_and_shown_nothing_before(address: str)
 
 
 def test_what_a_browser_sends_by_itself_opens_no_other_route(address: str) -> None:
-    """A foreign page could make it send a password to any route; only the documentation takes it, and only to be read."""
+    """A foreign page could make it send a password anywhere; only the documentation takes it, and only to be read."""
     headers = {"Authorization": basic("ann", TOKEN)}
     asked = [("POST", "/v1/score"), ("POST", "/v1/refresh"), ("GET", "/health"), ("GET", "/metrics"), ("GET", "/x")]
     asked += [("POST", PAGE), ("POST", DOCUMENT), ("GET", f"{PAGE}/"), ("GET", "/redoc")]

@@ -28,8 +28,8 @@ class Reader(torch.nn.Module):
 class Student(RegressorMixin, BaseEstimator):
     """An estimator that reads the store when it learns."""
 
-    def __init__(self, home: str = "") -> None:
-        self.home = home
+    def __init__(self, home: str = "", weight: float = 1.0) -> None:
+        self.home, self.weight = home, weight
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "Student":
         """Look, and learn nothing."""
