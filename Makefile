@@ -35,8 +35,8 @@ $(STAMP): requirements.txt pyproject.toml $(wildcard include/supply_chain/*.txt)
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { \
 	  echo "could not make $(VENV); on Debian and Ubuntu: apt-get install python3.11-venv"; rm -rf $(VENV); exit 1; }
 	@echo "installing $$(grep -c == requirements.txt) packages into $(VENV); this takes some minutes, once"
-	$(RUN) -m mlops_tasks.supply_chain.install $(if $(filter cuda,$(TORCH)),--cuda)
-	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@$(RUN) -m mlops_tasks.supply_chain.install $(if $(filter cuda,$(TORCH)),--cuda)
+	@$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@$(RUN) -m compileall -q mlops_tasks plugins dags
 	@touch $@
 

@@ -9,7 +9,7 @@ with the vintage in use, and publishes it as a new vintage.
 * **On bad input** the failing task's log names the file, the row or column, the rule and the remedy. The last good
   vintage stays in use; rejected rows are in `data/quarantine/`.
 * **On changed history** `compare_vintages` accepts, warns or blocks as `vintage_policy` says; its log and
-  `python -m mlops_tasks diff` name what changed, `python -m mlops_tasks approve` lets a blocked vintage pass.
+  `alphaops diff` name what changed, `alphaops approve` lets a blocked vintage pass.
 * **Safe to run again** at any point: every step is named by its content and written in one piece.
 """
 

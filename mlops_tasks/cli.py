@@ -14,6 +14,7 @@ from mlops_tasks.cli_models import add_approve_model_verb, add_models_verb
 from mlops_tasks.cli_rollback import add_rollback_verb
 from mlops_tasks.cli_training import add_training_verb
 from mlops_tasks.cli_tuning import add_tune_verb
+from mlops_tasks.cli_users import add_users_verb
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.files import full_disk_named, write_json
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mlops_tasks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="alphaops", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="verb", dest="verb")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="for machines")
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add_training_verb(verbs, shared)
     add_models_verb(verbs, shared)
     add_approve_model_verb(verbs, shared)
+    add_users_verb(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.set_defaults(verb_function=_doctor)

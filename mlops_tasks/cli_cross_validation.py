@@ -1,4 +1,4 @@
-"""`python -m mlops_tasks models validate`: a model of the zoo, trained and tested on many splits of the calendar."""
+"""`alphaops models validate`: a model of the zoo, trained and tested on many splits of the calendar."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The command line of the feature store: `python -m mlops_tasks features ...`."""
+"""The command line of the feature store: `alphaops features ...`."""
 
 import argparse
 import json
@@ -129,7 +129,7 @@ def _answer(arguments: argparse.Namespace, info: Any, text: str) -> int:
 
 def _render_list(versions: Sequence["FeatureVersionInfo"], in_use: str | None) -> str:
     if not versions:
-        return "no features are stored; run `python -m mlops_tasks features compute`, or daily_retraining in Airflow"
+        return "no features are stored; run `alphaops features compute`, or daily_retraining in Airflow"
     width = max(len(each.feature_set) for each in versions)
     return "\n".join(
         f"{each.feature_version}  {each.feature_set:<{width}}  {'in use' if in_use in each.data_versions else '':<6}  "

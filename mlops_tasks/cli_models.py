@@ -1,4 +1,4 @@
-"""The command line of models: `python -m mlops_tasks models ...` and `approve-model`."""
+"""The command line of models: `alphaops models ...` and `approve-model`."""
 
 import argparse
 import json

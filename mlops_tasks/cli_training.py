@@ -1,4 +1,4 @@
-"""The command line of training runs: `python -m mlops_tasks training ...`."""
+"""The command line of training runs: `alphaops training ...`."""
 
 import argparse
 import getpass

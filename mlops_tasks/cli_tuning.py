@@ -1,4 +1,4 @@
-"""The command line of the search: `python -m mlops_tasks tune ...`."""
+"""The command line of the search: `alphaops tune ...`."""
 
 import argparse
 import json

@@ -1,7 +1,7 @@
 """Compiled kernels: compiled once, when the environment is made, and loaded by every process from one cache.
 
 A kernel states the types of its arguments where it is defined, so all of them can be compiled before anybody calls
-them: `python -m mlops_tasks compile`, which `make env` and `make up` run. The cache lies in the environment (or where
+them: `alphaops compile`, which `make env` and `make up` run. The cache lies in the environment (or where
 `NUMBA_CACHE_DIR` says; in the user's cache folder where that is not writable, or writable by all), in a folder that is
 named by the code of all kernels, the version of the compiler and the processor. What is missing there is compiled at
 its first call.

@@ -243,7 +243,7 @@ def _next_steps(info: Mapping[str, Any]) -> list[str]:
     if (info["champion"] or {}).get("version") is None:
         steps.insert(0, "no model serves: the line `gate` says why, and docs/gate.md what it asks for")
     else:
-        steps.append("scores: `python -m mlops_tasks score`, or the champion's file above")
+        steps.append("scores: `alphaops score`, or the champion's file above")
     if info["alerts"]:
         steps.insert(0, "alerts: docs/operations.md says what each asks for")
     return [f"{'next' if number == 0 else '':<12}{step}" for number, step in enumerate(steps)]

@@ -8,13 +8,17 @@ signal itself. Where the signal is normal, its daily rank IC is 6 / pi * asin(rh
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.training.dataset import LearningData
 
+ONE_THREAD = Settings(home=Path("/nonexistent"), training=TrainingSettings(threads=1))
+"""Of no home: nothing is kept."""
 HISTORY = 10
 """Days that the temporal signals reach back; none of them shows in a row's own day."""
 VOLATILITY = 0.02

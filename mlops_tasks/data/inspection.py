@@ -57,7 +57,7 @@ def render_vintages(vintages: list[dict[str, Any]]) -> str:
             f"{info['rows']:>11,} bars of {info['instruments']:>6,} instruments, {info['first_date']} to "
             f"{info['last_date']}, {info['source']}"
             if info["on_disk"]
-            else f"in DVC only: python -m mlops_tasks checkout {info['data_version']}"
+            else f"in DVC only: alphaops checkout {info['data_version']}"
         )
         for info in vintages
     )
@@ -92,7 +92,7 @@ def _bars(settings: Settings, text: str) -> pd.DataFrame:
         return checkout_vintage(settings, text).bars()
     if text != SYNTHETIC and text not in settings.data.sources and not Path(text).expanduser().exists():
         raise StoreError(
-            f"{text}: no such data version, source, file or folder; `python -m mlops_tasks vintages` lists the versions"
+            f"{text}: no such data version, source, file or folder; `alphaops vintages` lists the versions"
         )
     # Who stands at the shell chooses the source, as with `make up`.
     chosen = settings.model_copy(update={"data": settings.data.model_copy(update={"source": text})})

@@ -46,9 +46,7 @@ class Verdict:
         told = [reason for reason in self.reasons if reason.decision != "accept"]
         lines = [f"{reason.decision} by rule {reason.rule}: {reason.message}" for reason in told]
         if self.decision == "block":
-            lines.append(
-                f'if this is right: python -m mlops_tasks approve {data_version} --reason "..." and sync again'
-            )
+            lines.append(f'if this is right: alphaops approve {data_version} --reason "..." and sync again')
         return "\n  ".join(lines)
 
 

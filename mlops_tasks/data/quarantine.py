@@ -96,7 +96,7 @@ def release(settings: Settings, *, rule: str, instrument: str, day: date | None,
             rows = rows[rows[DATETIME] == pd.Timestamp(day)]
         if rows.empty:
             raise StoreError(
-                f"{folder}: no row of {instrument} {day or ''} is quarantined by rule {rule}; `python -m mlops_tasks "
+                f"{folder}: no row of {instrument} {day or ''} is quarantined by rule {rule}; `alphaops "
                 "quarantine` lists what is"
             )
         dates = sorted({str(_iso(moment)) for moment in rows[EVIDENCE_DATE]})

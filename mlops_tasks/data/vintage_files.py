@@ -150,5 +150,5 @@ class VintageFiles:
     def _damaged(self, path: Path, why: str) -> DamagedFileError:
         return DamagedFileError(
             f"{path}: not what was written ({why}); nothing of vintage {self.data_version} is used. Restore it from "
-            f"DVC: python -m mlops_tasks checkout {self.data_version}"
+            f"DVC: alphaops checkout {self.data_version}"
         )

@@ -248,7 +248,7 @@ def load_vintage(settings: Settings, data_version: str) -> Vintage:
     path = vintage_path(settings, data_version)
     if not is_complete(path):
         raise StoreError(
-            f"{path}: no complete vintage {data_version}; restore it with python -m mlops_tasks checkout "
+            f"{path}: no complete vintage {data_version}; restore it with alphaops checkout "
             f"{data_version}, or run sync_market_data on its source"
         )
     files = VintageFiles.open(path, data_version, verified_files(settings.home))

@@ -177,7 +177,7 @@ def cross_validate_task(*, folder: str) -> dict[str, Any]:
             admission.wait(need, lambda place: log.info("waits: %s", place.reason))
             if panel is None:
                 panel = load_panel(settings, vintage, content["feature_version"], content["horizon"], config.window)
-            (fold,) = cross_validate(panel, [splits[number]], config, settings.training.threads)
+            (fold,) = cross_validate(panel, [splits[number]], config, settings)
         finally:
             admission.leave()
         write_json(fold_file(path, seed, number), fold_json(fold))

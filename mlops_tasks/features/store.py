@@ -418,7 +418,7 @@ class FeatureStore:
         if not self._is_intact(partition):
             raise DamagedFileError(
                 f"{path}: not what was written (its size and checksum are not those in {partition.digest}.json); "
-                "nothing of it is used. Run features.compute again (python -m mlops_tasks features compute): made anew"
+                "nothing of it is used. Run features.compute again (alphaops features compute): made anew"
             )
         return path
 

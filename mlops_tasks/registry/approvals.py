@@ -66,7 +66,7 @@ def check_approved(settings: Settings, claim: Claim) -> ModelApproval:
         raise NotApprovedError(
             f"{MODEL_NAME} version {claim.version} (training {claim.training_key[:64]!a}) may not serve: the gate has "
             "not promoted these bytes, and nobody has approved them; let daily_retraining judge it, or run "
-            f"`python -m mlops_tasks approve-model {claim.version} --reason ...`"
+            f"`alphaops approve-model {claim.version} --reason ...`"
         )
     return approval
 

@@ -15,10 +15,12 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
+from mlops_tasks.serving.docs_page import add_docs
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate
 from mlops_tasks.serving.guard import Guard
 from mlops_tasks.serving.market import UnknownDateError
@@ -31,7 +33,11 @@ from mlops_tasks.serving.service import BadFeaturesError, NotReadyError, Scored,
 log = logging.getLogger(__name__)
 
 STATUS = {UnknownDateError: 404, BadFeaturesError: 422, NotReadyError: 503, BusyError: 503}
-BODY = {"required": True, "content": {"application/json": {"schema": ScoreRequest.model_json_schema()}}}
+_PLACE = "#/components/schemas/{model}"
+SCHEMAS = models_json_schema([(ScoreRequest, "validation")], ref_template=_PLACE)[1]["$defs"]
+NEWEST = {"instruments": None, "date": None}
+_CONTENT = {"schema": {"$ref": _PLACE.format(model=ScoreRequest.__name__)}, "example": NEWEST}
+BODY = {"required": True, "content": {"application/json": _CONTENT}}
 REFRESHES_AT_ONCE = 4
 
 Result = TypeVar("Result")
@@ -59,12 +65,13 @@ def create_app(settings: Settings) -> FastAPI:
         service.day_scores.stop()
         reader.stop()
 
-    app = FastAPI(title="AlphaOps scoring", version="1", lifespan=lifespan)
+    app = FastAPI(title="AlphaOps scoring", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     app.add_middleware(Guard, token=scoring_token(settings), metrics=service.metrics, limits=settings.serving)
     app.add_exception_handler(MlopsError, _answer_error)
     _add_score(app, service, reader)
     _add_state(app, service)
+    add_docs(app, SCHEMAS)
     return app
 
 

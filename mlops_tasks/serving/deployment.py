@@ -163,7 +163,7 @@ class _Deployment:
             problem = said(failure)
         message = (
             f"version {self.version} failed ({said(error)}), and so did the way back ({problem}); the scoring service, "
-            "`python -m mlops_tasks status` and the next deployment put the alias back as soon as they can"
+            "`alphaops status` and the next deployment put the alias back as soon as they can"
         )
         raise_daily_alert(self.settings, kind="deployment_failed", cause=named(self.version), message=message)
         raise DeploymentError(message) from error

@@ -1,4 +1,4 @@
-"""`python -m mlops_tasks.stack`: up, down, status, run, users."""
+"""`python -m mlops_tasks.stack`: up, down, status, run."""
 
 import argparse
 import logging
@@ -10,7 +10,6 @@ import threading
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.errors import MlopsError, StackError
 from mlops_tasks.private import be_private
-from mlops_tasks.roles import Role
 from mlops_tasks.stack import keeper
 from mlops_tasks.stack.console import Progress
 from mlops_tasks.stack.credentials import read_credentials
@@ -19,7 +18,6 @@ from mlops_tasks.stack.health import unhealthy
 from mlops_tasks.stack.overlay import Choice
 from mlops_tasks.stack.services import service_named, services
 from mlops_tasks.stack.up import addresses, run_day, start_services
-from mlops_tasks.stack.users import Desk
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,27 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="run a command with the stack's environment, e.g. run -- airflow dags list")
     run.add_argument("command", nargs=argparse.REMAINDER)
     run.set_defaults(verb=_run)
-    _add_users(verbs.add_parser("users", help="the accounts of people in Airflow (docs/users.md)"))
     execute = verbs.add_parser("exec", help="become one service; for the keeper")
     execute.add_argument("service")
     execute.set_defaults(verb=_exec)
     return parser
-
-
-def _add_users(users: argparse.ArgumentParser) -> None:
-    actions = users.add_subparsers(required=True, metavar="action", dest="action")
-    actions.add_parser("list", help="name and role of each account")
-    for action, text in {
-        "add": "a new account; shows its password, once",
-        "remove": "lock an account for good",
-        "role": "give an account another role",
-        "password": "give an account a new password; shows it, once",
-    }.items():
-        parser = actions.add_parser(action, help=text)
-        parser.add_argument("name")
-        if action in {"add", "role"}:
-            parser.add_argument("role", choices=[role.value for role in Role])
-    users.set_defaults(verb=_users)
 
 
 def _up(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -156,22 +137,6 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
         raise SystemExit("give a command: run -- airflow dags list")
     environment = full_environment(settings, read_credentials(settings))
     os.execvpe(command[0], command, environment)  # noqa: S606 - no shell is wanted
-
-
-def _users(settings: Settings, arguments: argparse.Namespace) -> int:
-    desk = Desk(settings, read_credentials(settings))
-    if arguments.action == "list":
-        for account in desk.listed():
-            print(f"{account.name:<32} {account.role}")
-    elif arguments.action == "remove":
-        desk.remove(arguments.name)
-    elif arguments.action == "role":
-        desk.change_role(arguments.name, Role(arguments.role))
-    else:
-        new = arguments.action == "add"
-        password = desk.add(arguments.name, Role(arguments.role)) if new else desk.reset_password(arguments.name)
-        print(f"{password}\nthe password of {arguments.name}; it is shown this once", flush=True)
-    return 0
 
 
 def _exec(settings: Settings, arguments: argparse.Namespace) -> int:

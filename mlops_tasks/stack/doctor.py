@@ -123,7 +123,7 @@ def _vintage(settings: Settings) -> Finding:
     try:
         load_vintage(settings, version).files.verify()
     except StoreError as error:
-        return Finding("data", "error", str(error), f"python -m mlops_tasks checkout {version}")
+        return Finding("data", "error", str(error), f"alphaops checkout {version}")
     return Finding("data", "ok", f"vintage {version} is what was written")
 
 

@@ -20,6 +20,7 @@ from mlops_tasks.stack.services import MLFLOW, SCORING, services
 HEALTH_LIMIT_S = 600.0
 _POLL_S = 0.5
 _REMIND_S = 30.0
+NOT_YET = "does not answer yet"
 _FAILED_STATES = {"FATAL", "UNKNOWN"}
 _AIRFLOW_PARTS = {
     "airflow-api-server": "metadatabase",
@@ -31,7 +32,7 @@ _AIRFLOW_PARTS = {
 
 @dataclass(frozen=True)
 class Reply:
-    """Status 0 and the reason in `body` when nothing answered."""
+    """Status 0 and the reason in `body` when nothing answered; `NOT_YET` where nothing listens, or nobody has time."""
 
     status: int
     body: str
@@ -46,7 +47,9 @@ def get(url: str, headers: Mapping[str, str] | None = None, timeout_s: float = 5
     except urllib.error.HTTPError as error:
         return Reply(error.code, error.read().decode(errors="replace"))
     except (OSError, ValueError) as error:
-        return Reply(0, str(error))
+        reason = getattr(error, "reason", error)  # what urllib wraps
+        waits = isinstance(reason, ConnectionError | TimeoutError)
+        return Reply(0, NOT_YET if waits else str(reason))
 
 
 def unhealthy(settings: Settings, credentials: Credentials) -> dict[str, str]:
@@ -79,10 +82,15 @@ def wait_until_healthy(settings: Settings, credentials: Credentials, progress: P
                 f"{logs_dir(settings) / guilty}.log ends with:\n{log_tail(logs_dir(settings) / f'{guilty}.log')}"
             )
         if waiting and time.monotonic() > remind:
-            progress.say(f"waiting for {', '.join(f'{name} ({wrong[name]})' for name in waiting)}")
+            progress.say(f"still starting: {', '.join(_waited_for(name, wrong[name]) for name in waiting)}")
             remind = time.monotonic() + _REMIND_S
         if waiting:
             time.sleep(_POLL_S)
+
+
+def _waited_for(name: str, reason: str) -> str:
+    """A service that starts; why it is not well only where that says more."""
+    return name if reason == NOT_YET else f"{name} ({reason})"
 
 
 def basic_authorization(user: str, password: str) -> dict[str, str]:

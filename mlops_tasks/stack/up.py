@@ -93,6 +93,7 @@ def addresses(settings: Settings) -> str:
             f"MLflow    {MlflowPages.of(settings).models}   {reader}",
             f"Scoring   {scoring_url(settings)}   Bearer token: cat {secret / 'scoring_token'}",
             f"Logs      {keeper.logs_dir(settings)}",
+            f"Commands  {PROJECT / 'bin' / 'alphaops'} --help",
             "Stop      make down",
         ]
     )

@@ -1,4 +1,4 @@
-"""People's accounts in Airflow: `python -m mlops_tasks.stack users add|list|remove|role|password`."""
+"""People's accounts in Airflow: `alphaops users add|list|remove|role|password`."""
 
 import json
 import re

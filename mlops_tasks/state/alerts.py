@@ -19,7 +19,7 @@ def raise_alert(settings: Settings, *, kind: str, subject: str, message: str) ->
 
     The webhook (`alerts.webhook_url`) hears of it first and the record follows, so that a kill in between repeats
     the call rather than losing it. A webhook that does not answer is logged and never fails the stage: the record,
-    the log and `python -m mlops_tasks status` have the alert all the same.
+    the log and `alphaops status` have the alert all the same.
     """
     row = Alert(kind=kind, subject=subject, message=message)
     if find_alert(settings, row) is not None:

@@ -103,7 +103,7 @@ def _newest(active: Session, run_id: str) -> TrainingEvent | None:
     """The newest event; other writers of the run wait until the transaction ends (SQLite has one writer anyway)."""
     known = active.scalar(select(TrainingRun.id).where(TrainingRun.run_id == run_id).with_for_update())
     if known is None:
-        raise StoreError(f"there is no training run {run_id!r}; `python -m mlops_tasks training list` shows them")
+        raise StoreError(f"there is no training run {run_id!r}; `alphaops training list` shows them")
     query = select(TrainingEvent).where(TrainingEvent.run_id == run_id).order_by(TrainingEvent.sequence.desc()).limit(1)
     return active.scalars(query).first()
 

@@ -5,12 +5,12 @@ built with the lock's own tools. On Linux torch is a CPU build; the index's own 
 `--cuda` installs as well.
 """
 
-import subprocess
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mlops_tasks.supply_chain.progress import PipProgress, say
 from mlops_tasks.supply_chain.requirements import CUDA_LOCK, LOCK, NOT_LOCKED, Pin, normalised, read_lock, read_wheels
 
 BUILD_TOOLS = ("setuptools", "wheel")
@@ -59,13 +59,13 @@ def _local_digests(torch: Pin) -> set[str]:
 
 
 def install(pins: list[Pin]) -> bool:
-    """Whether pip installed them."""
+    """Whether pip installed them; says what it does, a line a package."""
     with TemporaryDirectory() as folder:
         lock = Path(folder) / "requirements.txt"
         lock.write_text("".join(pin.text() for pin in pins))
-        command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+        command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"]
         command += ["--no-deps", "--require-hashes", "--no-build-isolation", "--use-pep517", "--requirement", str(lock)]
-        return subprocess.run(command, check=False).returncode == 0
+        return PipProgress([pin.name for pin in pins], say).run(command)
 
 
 if __name__ == "__main__":

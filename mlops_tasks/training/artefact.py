@@ -18,7 +18,7 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import read_json
 from mlops_tasks.training.model_zoo.families import FAMILIES
-from mlops_tasks.training.model_zoo.family import Predictor, find_family
+from mlops_tasks.training.model_zoo.family import Predictor
 from mlops_tasks.training.processors import FittedProcessors
 from mlops_tasks.training.scoring import ScoringRows
 from mlops_tasks.training.seal import verified_manifest
@@ -63,17 +63,6 @@ class ModelArtefact:
             raise TrainingError(f"{folder}: unknown family {manifest['family']!r}; known: {', '.join(FAMILIES)}")
         processors = FittedProcessors.from_json(read_json(folder / PROCESSORS))
         return cls(folder, manifest, processors, trust.predictor(folder, manifest, threads))
-
-    @classmethod
-    def just_saved(
-        cls, folder: Path, manifest: Mapping[str, Any], processors: FittedProcessors, threads: int = 1
-    ) -> "ModelArtefact":
-        """What this process has trained itself, and its family saved to `folder` a moment ago; nothing is verified.
-
-        For models that are measured and thrown away: a search's trials, the folds of a cross-validation.
-        """
-        predictor = find_family(manifest["family"]).load(folder, manifest, threads)
-        return cls(folder, manifest, processors, predictor)
 
     @property
     def feature_names(self) -> list[str]:

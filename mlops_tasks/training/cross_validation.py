@@ -6,11 +6,8 @@ and knows nothing of its test days.
 """
 
 import contextlib
-import io
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,12 +20,10 @@ from mlops_tasks.evaluation.ic import daily_ic, daily_rank_ic
 from mlops_tasks.evaluation.splits import CombinatorialPurged, Days, Split, backtest_paths
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.dataset import LearningData, fit_processors
-from mlops_tasks.training.model_zoo.family import find_family
+from mlops_tasks.training.measured import MeasuredModel, measured_model
 from mlops_tasks.training.problem import learning_problem
-from mlops_tasks.training.session import TrainingSession
 from mlops_tasks.training.stopping import Conclusion
 
 
@@ -47,9 +42,11 @@ class Fold:
 
 
 def cross_validate(
-    panel: LearningData, splits: Iterable[Split], config: TrainingConfig, threads: int = 1
+    panel: LearningData, splits: Iterable[Split], config: TrainingConfig, settings: Settings
 ) -> Iterator[Fold]:
     """Train on each split's learning days and score its test days.
+
+    A user's own class learns and scores closed off (`own_code.py`).
 
     Parameters
     ----------
@@ -58,6 +55,8 @@ def cross_validate(
     splits
         Positions in the panel's calendar, or among the days of its rows where it has none. Every split has validation
         days, on which training is stopped.
+    settings
+        Threads, and how own classes are closed off.
 
     Raises
     ------
@@ -65,6 +64,8 @@ def cross_validate(
         A split has no validation day.
     TrainingError
         A split has no row with a label to learn from, or its training fails.
+    IsolationError
+        The class is a user's own, and cannot be closed off on this system.
     """
     days = _day_positions(panel)
     for split in splits:
@@ -72,10 +73,10 @@ def cross_validate(
             raise ConfigError("valid_days: a split has no validation day, which tells training when to stop; give some")
         learning = _in_segments(panel, days, {"train": split.train, "valid": split.valid})
         tested = _in_segments(panel, days, {"test": split.test})
-        with _trained(learning, config, threads) as (artefact, best_iteration, conclusion):
-            score = artefact.score(tested.scoring_rows("test"))
+        with _trained(learning, config, settings) as model:
+            score = model.artefact.score(tested.scoring_rows("test"))
         daily = pd.concat([daily_ic(score, panel.label), daily_rank_ic(score, panel.label)], axis=1)
-        yield Fold(split, score, daily.reindex(calendar_of(panel)[split.test]), best_iteration, conclusion)
+        yield Fold(split, score, daily.reindex(calendar_of(panel)[split.test]), model.best_iteration, model.conclusion)
 
 
 def load_panel(
@@ -136,22 +137,12 @@ def _in_segments(panel: LearningData, days: Days, segments: dict[str, Days]) -> 
 
 
 @contextlib.contextmanager
-def _trained(
-    data: LearningData, config: TrainingConfig, threads: int
-) -> Iterator[tuple[ModelArtefact, int, Conclusion]]:
-    """A model trained on segments train and valid, saved and loaded as the engine does, and how its training went."""
+def _trained(data: LearningData, config: TrainingConfig, settings: Settings) -> Iterator[MeasuredModel]:
+    """A model trained on segments train and valid."""
     for name in data.segments:
         if not data.label.iloc[data.rows(name)].notna().any():
             raise TrainingError(f"segment {name} {data.segments[name]} has no labelled row; choose other splits")
-    with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
-        family = find_family(config.family)
-    model, processors = family(), fit_processors(data, config.feature_processors)
-    session = TrainingSession(config, threads=threads)
-    watched = data.watched(config.stopping.valid_share)
-    result = model.fit(learning_problem(watched, processors, config.label_processor), session)
-    manifest = {"feature_names": list(data.features.columns), "window": config.window, "family": config.family}
-    with tempfile.TemporaryDirectory(prefix="mlops_fold_") as name:
-        folder = Path(name)
-        model.save(folder)
-        artefact = ModelArtefact.just_saved(folder, manifest, processors, threads)
-        yield artefact, result.best_iteration, session.conclude()
+    processors = fit_processors(data, config.feature_processors)
+    problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
+    with measured_model(problem, processors, config, settings) as model:
+        yield model

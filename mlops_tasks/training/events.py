@@ -268,7 +268,7 @@ def runs(settings: Settings, limit: int = 20) -> list[RunProgress]:
 def _known(settings: Settings, run_id: str) -> TrainingRun:
     run = find_training_run(settings, run_id)
     if run is None:
-        raise StoreError(f"there is no training run {run_id!r}; `python -m mlops_tasks training list` shows them")
+        raise StoreError(f"there is no training run {run_id!r}; `alphaops training list` shows them")
     return run
 
 

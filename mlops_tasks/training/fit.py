@@ -21,9 +21,9 @@ from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data
 from mlops_tasks.training.events import Journal
-from mlops_tasks.training.identity import is_own, own_source, training_identity
+from mlops_tasks.training.identity import own_source, training_identity
 from mlops_tasks.training.model_zoo.family import FitResult, find_family
-from mlops_tasks.training.own_code import in_closed_thread
+from mlops_tasks.training.own_code import Confinement
 from mlops_tasks.training.problem import learning_problem
 from mlops_tasks.training.resources import used_so_far
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
@@ -131,11 +131,9 @@ class Fit:
             family.save(model_folder)
             return result, conclusion
 
-        if config.class_path is not None and is_own(config.class_path):
-            writable = [self.folder.path, checkpoints.folder]
-            result, conclusion = in_closed_thread(learn, self.folder.path / "scratch", writable, self.settings.home)
-        else:
-            result, conclusion = learn()
+        scratch, writable = self.folder.path / "scratch", [self.folder.path, checkpoints.folder]
+        confinement = Confinement.of(self.settings)
+        result, conclusion = confinement.learn(config.class_path, learn, scratch, writable)
         write_json(model_folder / PROCESSORS, processors.to_json())
         names = (
             "training_key",

@@ -27,8 +27,8 @@ from mlops_tasks.training.windows import FloatArray
 
 log = logging.getLogger(__name__)
 
-START_S, ANSWER_S = 180.0, 120.0
-"""How long the process may take to load a model, and to score `AT_ONCE` rows."""
+START_S, ANSWER_S, END_S = 180.0, 120.0, 10.0
+"""How long the process may take to load a model, to score `AT_ONCE` rows, and to end."""
 AT_ONCE = 16 * BLOCK
 """Rows of one request: whole blocks, so that a row's score does not depend on where the cut is."""
 SHOWN = 300
@@ -91,6 +91,10 @@ class IsolatedPredictor:
         with self._lock:
             return np.concatenate([self._scores(part) for part in parts]) if parts else np.empty(0)
 
+    def close(self) -> None:
+        """End the process; it ends with this object in any case."""
+        self._child.end()
+
     def _scores(self, part: FloatArray) -> FloatArray:
         try:
             return self._child.scores(part)
@@ -113,7 +117,7 @@ class _Child:
             cwd="/",
             env=isolation.environment(),
         )
-        weakref.finalize(self, _end, self._process)
+        self.end = weakref.finalize(self, _end, self._process)
         try:
             self._receive(0, START_S)
         except TrainingError as error:
@@ -161,8 +165,11 @@ def _limit(process: subprocess.Popen[bytes], seconds: float) -> Any:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
+    # Garbage may be collected in a thread that is closed off and may end nobody: the end of its input ends it too.
+    with contextlib.suppress(PermissionError):
+        process.kill()
     for stream in (process.stdin, process.stdout):
         with contextlib.suppress(OSError, ValueError):
             stream.close()  # type: ignore[union-attr]
-    process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(END_S)

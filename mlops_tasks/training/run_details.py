@@ -53,7 +53,7 @@ def run_details(settings: Settings, run_id: str) -> RunDetails:
     """
     run = find_training_run(settings, run_id)
     if run is None:
-        raise StoreError(f"there is no training run {run_id!r}; `python -m mlops_tasks training list` shows them")
+        raise StoreError(f"there is no training run {run_id!r}; `alphaops training list` shows them")
     plan, config = run.request["plan"], run.request["config"]
     dag_run = run.request.get("dag_run")  # runs of earlier versions have none
     return RunDetails(

@@ -1,8 +1,9 @@
 """Close a Linux process off: from files, from other processes, from the network, from memory without end.
 
-Landlock (kernel 5.13) leaves it the files that are named, seccomp takes the system calls that reach beyond it. Both
-hold for root too, and for good, of the calling thread and those that it starts. So where a whole process is closed off,
-no other thread may be running yet: standard library only, so that nothing has started one before.
+Landlock (kernel 5.13) leaves it the files that are named, seccomp the system calls that reach nothing beyond it
+(`system_calls.py`). Both hold for root too, and for good, of the calling thread and those that it starts. So where a
+whole process is closed off, no other thread may be running yet: standard library only, so that nothing has started one
+before.
 """
 
 import ctypes
@@ -11,8 +12,10 @@ import platform
 import resource
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from mlops_tasks.training.system_calls import MACHINES, restrict_calls
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -27,7 +30,7 @@ _READ_WRITE = 0b0110 | 1 << 14
 _NETWORK_SINCE, _NETWORK = 4, 0b11
 _SCOPES_SINCE, _SCOPES = 6, 0b11
 """Signals, and sockets without a path, of processes outside."""
-_NO_NEW_PRIVILEGES, _SECCOMP, _SECCOMP_FILTER = 38, 22, 2
+_NO_NEW_PRIVILEGES = 38
 
 _SYSTEM = (
     *("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/dev/urandom"),
@@ -36,24 +39,14 @@ _SYSTEM = (
 
 _GPU_FILES = ("/proc/driver/nvidia", "/proc/modules", "/sys/bus/pci", "/sys/devices", "/sys/class/infiniband")
 
-_DENIED: Mapping[str, tuple[int, int]] = {
-    **{"socket": (41, 198), "io_uring_setup": (425, 425), "execve": (59, 221), "execveat": (322, 281)},
-    **{"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138)},
-    **{"rt_tgsigqueueinfo": (297, 240), "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434)},
-    **{"pidfd_getfd": (438, 438), "ptrace": (101, 117), "process_vm_readv": (310, 270)},
-    **{"process_vm_writev": (311, 271), "bpf": (321, 280), "perf_event_open": (298, 241), "add_key": (248, 217)},
-    **{"request_key": (249, 218), "keyctl": (250, 219), "init_module": (175, 105), "finit_module": (313, 273)},
-    **{"fork": (57, -1), "vfork": (58, -1)},
-}
-"""System calls that reach other processes or the network; their numbers on x86-64 and on ARM, -1: there is none."""
-_MACHINES = ("x86_64", "aarch64")
-_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_CLONE, _CLONE3 = {"x86_64": 56, "aarch64": 220}, 435
-_CLONE_THREAD = 0x10000
-_OTHER_ABI = 0x40000000
-"""Numbers from here on are of x86's second set of calls."""
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _ERROR, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050000, 1, 38
+_STACK = 1 << 26
+"""Bytes of the first thread's stack, which counts as no data; the others' stacks do."""
+_DESCRIPTORS = 256
+"""Open files at once: a pipe's content is counted by no limit on memory."""
+_MORE_ADDRESSES = 1 << 36
+"""Bytes of addresses beyond the limit on memory: libraries and reserved places cost little, their page tables most."""
+_CAPABILITIES, _READ_ALL = 0x20080522, 1 << 2
+"""Version of the structure, and what lets root read files that are another user's: that is left to Landlock."""
 
 
 class SandboxError(OSError):
@@ -75,11 +68,14 @@ def close_off(readable: Path, hidden: Path, memory_mb: float) -> None:
     SandboxError
         The kernel has no Landlock, or the processor is none that is known here.
     """
-    resource.setrlimit(resource.RLIMIT_DATA, (int(memory_mb * 1e6),) * 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    machine = platform.machine()
+    if machine not in MACHINES:
+        raise SandboxError(f"its processor is {machine}; known are {', '.join(MACHINES)}")
+    _limit(int(memory_mb * 1e6))
     _call("prctl(no new privileges)", _LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
+    _drop_capabilities()
     _restrict_files([readable, *_libraries(hidden)])
-    _restrict_calls(platform.machine())
+    _call("seccomp", restrict_calls(machine))
 
 
 def close_off_thread(writable: Sequence[Path], hidden: Path) -> None:
@@ -100,6 +96,30 @@ def close_off_thread(writable: Sequence[Path], hidden: Path) -> None:
     """
     _call("prctl(no new privileges)", _LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
     _restrict_files([*_libraries(hidden), *map(Path, _GPU_FILES)], [*writable, *Path("/dev").glob("nvidia*")])
+
+
+def _limit(memory: int) -> None:
+    """Lower this process's limits for good, to `memory` bytes that it can write, and to fixed numbers of the rest."""
+    limits = {
+        resource.RLIMIT_DATA: memory,
+        resource.RLIMIT_STACK: _STACK,
+        resource.RLIMIT_AS: memory + _MORE_ADDRESSES,
+        resource.RLIMIT_NOFILE: _DESCRIPTORS,
+        resource.RLIMIT_CORE: 0,
+    }
+    for limit, most in limits.items():
+        hard = resource.getrlimit(limit)[1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(limit, (allowed, allowed))
+
+
+def _drop_capabilities() -> None:
+    """Leave root no more than a user may do: its limits, say, would not hold."""
+    header = struct.pack("=Ii", _CAPABILITIES, 0)
+    sets = ctypes.create_string_buffer(24)
+    _call("capget", _LIBC.capget(header, sets))
+    kept = [each & (_READ_ALL if place < 2 else 0) for place, each in enumerate(struct.unpack("=6I", sets.raw))]
+    _call("capset", _LIBC.capset(header, struct.pack("=6I", *kept)))
 
 
 def _libraries(hidden: Path) -> list[Path]:
@@ -143,33 +163,6 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
     rule = struct.pack("=Qi", rights, opened)
     _call(f"landlock: {path}", _LIBC.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
     os.close(opened)
-
-
-def _restrict_calls(machine: str) -> None:
-    if machine not in _MACHINES:
-        raise SandboxError(f"its processor is {machine}; known are {', '.join(_MACHINES)}")
-    program = b"".join(_filter(machine))
-    content = ctypes.create_string_buffer(program)
-    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(content))
-    _call("seccomp", _LIBC.prctl(_SECCOMP, _SECCOMP_FILTER, header, 0, 0))
-
-
-def _filter(machine: str) -> Iterator[bytes]:
-    """A program of classic BPF over (number, architecture, ..., first argument): one answer a system call."""
-    yield from [_step(_LOAD, 4), _step(_EQUAL, _ARCHITECTURE[machine], 1, 0), _step(_RETURN, _ERROR | _EPERM)]
-    yield from [_step(_LOAD, 0), _step(_AT_LEAST, _OTHER_ABI, 0, 1), _step(_RETURN, _ERROR | _EPERM)]
-    column = _MACHINES.index(machine)
-    for number in (row[column] for row in _DENIED.values() if row[column] >= 0):
-        yield from [_step(_EQUAL, number, 0, 1), _step(_RETURN, _ERROR | _EPERM)]
-    # The C library falls back to clone, whose flags can be seen here: threads are made, processes are not.
-    yield from [_step(_EQUAL, _CLONE3, 0, 1), _step(_RETURN, _ERROR | _ENOSYS)]
-    yield from [_step(_EQUAL, _CLONE[machine], 1, 0), _step(_RETURN, _ALLOW)]
-    yield from [_step(_LOAD, 16), _step(_ANY_BIT, _CLONE_THREAD, 1, 0), _step(_RETURN, _ERROR | _EPERM)]
-    yield _step(_RETURN, _ALLOW)
-
-
-def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    return struct.pack("HBBI", code, if_true, if_false, value)
 
 
 def _call(what: str, result: int) -> int:

@@ -8,10 +8,10 @@ from typing import Any
 from mlops_tasks.config import ModelSettings, Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.signing import VerifyingKeys
-from mlops_tasks.training.identity import is_own, own_source
-from mlops_tasks.training.isolation import IsolatedPredictor, Isolation
+from mlops_tasks.training.identity import own_source
 from mlops_tasks.training.model_zoo.catalogue import check_unpickling
 from mlops_tasks.training.model_zoo.family import Predictor, find_family
+from mlops_tasks.training.own_code import Confinement, runs_foreign_code
 
 OWN_SOURCE = "own_source"
 """In the manifest of a model of a user's own class: the digest of its code when it was trained."""
@@ -49,15 +49,11 @@ class Trust:
         IsolationError
             They may, and its process cannot be closed off.
         """
-        family = find_family(manifest["family"])
-        class_path = manifest.get("class_path")
-        runs_code = family.runs_code(folder)
-        if not runs_code and (class_path is None or not is_own(class_path)):
-            return family.load(folder, manifest, threads)
-        if runs_code:
+        if find_family(manifest["family"]).runs_code(folder):
             check_unpickling(self.models, manifest["family"], str(folder))
-        _check_source(folder, manifest)
-        return IsolatedPredictor(Isolation(folder, manifest, threads, self.models.isolated_memory_mb, self.home))
+        if runs_foreign_code(folder, manifest):
+            _check_source(folder, manifest)
+        return Confinement(self.home, self.models.isolated_memory_mb).predictor(folder, manifest, threads)
 
 
 def _check_source(folder: Path, manifest: Mapping[str, Any]) -> None:

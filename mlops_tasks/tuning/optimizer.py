@@ -117,7 +117,7 @@ class HyperparameterOptimizer:
             study = optuna.load_study(study_name=name, storage=study_store(settings).storage())
             asked, subject = study.user_attrs[CONFIG], Subject(**study.user_attrs[SUBJECT])
         except KeyError:
-            raise StoreError(f"no study {name}; `python -m mlops_tasks tune list` has them") from None
+            raise StoreError(f"no study {name}; `alphaops tune list` has them") from None
         found = cls(settings, study_config(settings, asked), subject)
         study.pruner = pruner_of(found.config)
         found.name, found.study = name, study
@@ -308,7 +308,7 @@ class HyperparameterOptimizer:
         observers = self._observers(trial, self._seconds_left(study.get_trials(deepcopy=False)))
         parts, weeks = [], 0
         for fold in folds:
-            part = fit_and_score(fold, config, self.settings.training.threads, observers)
+            part = fit_and_score(fold, config, self.settings, observers)
             part = unwatched(fold, config, part, self.subject.horizon)
             parts.append(part)
             if self.config.pruner == "wilcoxon":

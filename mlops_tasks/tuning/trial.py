@@ -1,27 +1,24 @@
 """One trial: a configuration, trained by its family and measured on validation days. No test row is in reach."""
 
-import contextlib
-import io
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE
+from mlops_tasks.config import Settings
 from mlops_tasks.errors import TrainingError
-from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.dataset import LearningData, fit_processors
 from mlops_tasks.training.fit import predict_segments
+from mlops_tasks.training.measured import measured_model
 from mlops_tasks.training.memory_need import MemoryNeed
 from mlops_tasks.training.model_zoo.family import find_family
 from mlops_tasks.training.problem import LearningProblem, learning_problem
 from mlops_tasks.training.processors import FittedProcessors
-from mlops_tasks.training.session import Links, Observer, TrainingSession
+from mlops_tasks.training.session import Observer
 
 
 @dataclass(frozen=True)
@@ -85,8 +82,12 @@ def unwatched(fold: Fold, config: TrainingConfig, scored: pd.DataFrame, horizon:
     return scored[scored.index.get_level_values(DATETIME) >= since]
 
 
-def fit_and_score(fold: Fold, config: TrainingConfig, threads: int, observers: Sequence[Observer] = ()) -> pd.DataFrame:
+def fit_and_score(
+    fold: Fold, config: TrainingConfig, settings: Settings, observers: Sequence[Observer] = ()
+) -> pd.DataFrame:
     """Train on a fold and score its validation rows, and test rows if there are any, with the saved artefact.
+
+    A user's own class learns and scores closed off, as in a training (`measured_model`).
 
     Returns
     -------
@@ -95,18 +96,13 @@ def fit_and_score(fold: Fold, config: TrainingConfig, threads: int, observers: S
     Raises
     ------
     TrainingError
-        The training diverged, or a score is not finite. What an observer raises passes through.
+        The training diverged, an own class reaches for what it may not, or a score is not finite. What an observer
+        raises passes through.
+    IsolationError
+        The class is a user's own, and cannot be closed off on this system.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
-        family = find_family(config.family)()
-    session = TrainingSession(config, threads=threads, links=Links(observers=observers))
-    family.fit(fold.problem, session)
-    with tempfile.TemporaryDirectory(prefix="mlops_trial_") as name:
-        folder = Path(name)
-        family.save(folder)
-        names = list(fold.data.features.columns)
-        manifest = {"family": config.family, "feature_names": names, "window": config.window}
-        scored = predict_segments(ModelArtefact.just_saved(folder, manifest, fold.processors, threads), fold.data)
+    with measured_model(fold.problem, fold.processors, config, settings, observers) as model:
+        scored = predict_segments(model.artefact, fold.data)
     return scored.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]]
 
 

@@ -67,7 +67,7 @@ def test_restated_history_stays_out_and_is_told(settings: Settings, tmp_path: Pa
         f"vintage {new} against {old}, which is in use",
         "block by rule restated_rows: 9.167% of the common rows changed (1.000% allowed)",
         "11 rows of 1 instruments (S00), 2019-12-24 to 2020-01-09",
-        f'python -m mlops_tasks approve {new} --reason "..."',
+        f'alphaops approve {new} --reason "..."',
     ):
         assert part in message
     (alert,) = newest_alerts(settings, 10)

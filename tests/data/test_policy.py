@@ -145,6 +145,6 @@ def test_a_verdict_tells_counts_names_dates_limits_and_remedies() -> None:
         "7 rows of 1 instruments (S00)",
         f"{first} to {last}",
         "cells: close 7",
-        'python -m mlops_tasks approve 0123456789abcdef --reason "..."',
+        'alphaops approve 0123456789abcdef --reason "..."',
     ):
         assert part in text

@@ -32,6 +32,8 @@ CONTENT = ("data", "features", "training", "scores")
 """Folders whose files are named by content or written in one step; compared byte for byte."""
 NOT_CONTENT = {"metrics.json", "settings.yaml"}
 """metrics.json holds how long a training took."""
+OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
+"""Variables by which the `make` that runs the tests would speak to another one."""
 MADE_AT = re.compile(rb'"created": "[^"]*"')
 """The time in a feature version's manifest."""
 
@@ -65,8 +67,14 @@ class Operation:
 
     def up(self) -> str:
         """Run the chain once; what it printed."""
-        command = [sys.executable, "-m", "mlops_tasks.stack", "up", "--source", str(self.source)]
-        done = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False, cwd=PROJECT)
+        return self.make("up", f"SOURCE={self.source}")
+
+    def make(self, *words: str) -> str:
+        """Run `make` with these words in the environment that is there; what it printed."""
+        there = ["--old-file=env", "--old-file=.venv/.installed"]
+        command = ["make", "--no-print-directory", *there, *words]
+        environ = {name: value for name, value in self.environ.items() if name not in OF_MAKE}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, cwd=PROJECT)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -85,8 +93,7 @@ class Operation:
 
     def down(self) -> None:
         """Stop every process; harmless when none runs."""
-        command = [sys.executable, "-m", "mlops_tasks.stack", "down"]
-        subprocess.run(command, env=self.environ, check=True, cwd=PROJECT, capture_output=True)
+        self.make("down")
 
     def state(self) -> dict[str, Any]:
         """All that a run leaves: files, registry, and the operational history, without times and generated ids."""

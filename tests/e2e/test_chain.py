@@ -219,6 +219,7 @@ def test_a_second_run_on_unchanged_bars_changes_nothing(calm, first_run):
     before = {state.name: state.pid for state in keeper.service_states(calm.settings)}
     said = calm.up()
     assert "nothing new was published" in said
+    assert calm.make("status").count("healthy") == len(before)
     assert calm.state() == first_run.state
     assert {state.name: state.pid for state in keeper.service_states(calm.settings)} == before
     api = connect(calm.settings, read_credentials(calm.settings))

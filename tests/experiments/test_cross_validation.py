@@ -44,7 +44,7 @@ def test_a_report_is_made_of_folds_that_are_kept(operation: Operation, capsys: p
     calendar = vintage.calendar()
     panel = load_panel(settings, vintage, operation.feature_version, 1)
     splitter = CombinatorialPurged(3, 1, valid_days=10, gap=Gap(1, 1))
-    folds = list(cross_validate(panel, splitter.splits(len(calendar)), resolve_config("linear", seed=42)))
+    folds = list(cross_validate(panel, splitter.splits(len(calendar)), resolve_config("linear", seed=42), settings))
     series = pd.concat([daily_rank_ic(fold.score, panel.label) for fold in folds]).dropna()
     inflation = variance_inflation(list(splitter.splits(len(calendar))), len(calendar))
     expected = inflated(cosine_mean(series), inflation)

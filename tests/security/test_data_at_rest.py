@@ -203,7 +203,7 @@ def test_a_changed_vintage_is_neither_read_nor_published(vintage: Vintage, attac
         with pytest.raises(StoreError) as caught:
             use()
         assert str(path) in str(caught.value)
-        assert f"python -m mlops_tasks checkout {version}" in str(caught.value)
+        assert f"alphaops checkout {version}" in str(caught.value)
     assert current_version(settings) is None
     restored = checkout_vintage(settings, version)
     pd.testing.assert_frame_equal(restored.bars(), BARS, check_dtype=False)

@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
+from mlops_tasks.cli import main
 from mlops_tasks.config import PROJECT, Settings, StackSettings
 from mlops_tasks.roles import RIGHTS, Right, Role
 from mlops_tasks.stack.credentials import read_credentials
 from mlops_tasks.stack.environment import full_environment
+from tests.commands import commands_of
 from tests.operation import free_ports
 from tests.plugins.api_server import Airflow, start_airflow
 
@@ -124,6 +126,29 @@ def order(airflow: Airflow) -> Iterator[Callable[..., dict[str, Any]]]:
 
     yield send
     child.communicate()
+
+
+def test_the_commands_of_the_page_about_users(
+    airflow: Airflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/users.md, one after the other: who was added logs in with the password that is shown, until removed.
+
+    Each command starts a process with Airflow in it: half a minute in all.
+    """
+    monkeypatch.setenv("MLOPS_HOME", str(airflow.settings.home))
+    monkeypatch.setenv("MLOPS_STACK__LOGIN", "fab")
+    said = {}
+    for command in commands_of("docs/users.md"):
+        if command.text.startswith("alphaops users "):
+            words = command.text.split()[1:]
+            assert main(words) == 0
+            said[words[1]] = capsys.readouterr().out
+            if words[1] == "password":
+                login = {"username": "ann", "password": said["password"].splitlines()[0]}
+                assert httpx.post(f"{airflow.url}/auth/token", json=login, timeout=60).status_code == 201
+    assert list(said) == ["add", "list", "role", "password", "remove"]
+    assert said["add"].splitlines()[0] != said["password"].splitlines()[0]
+    assert re.search(r"^ann +researcher$", said["list"], re.MULTILINE)
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -40,19 +40,20 @@ class Sandbox:
             wheel.writestr(f"{info}/RECORD", "")
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def run(self, code: str) -> "subprocess.CompletedProcess[str]":
-        """Run code in the environment, as `make env` would."""
+    def run(self, code: str, places: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run code in the environment, as `make env` would; pip looks at `places` instead of the folder."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
-        environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.folder), "PIP_CONFIG_FILE": os.devnull}
+        environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": places or str(self.folder), "PIP_CONFIG_FILE": os.devnull}
         command = [str(self.folder / "env" / "bin" / "python"), "-c", code]
         return subprocess.run(command, env=environ, cwd=PROJECT, capture_output=True, text=True, check=False)
 
-    def install(self, *pins: Pin) -> "subprocess.CompletedProcess[str]":
+    def install(self, *pins: Pin, places: str = "") -> "subprocess.CompletedProcess[str]":
         """Install pins as the lock's are."""
         return self.run(
             "from mlops_tasks.supply_chain.install import install\n"
             "from mlops_tasks.supply_chain.requirements import Pin\n"
-            f"raise SystemExit(not install({list(pins)!r}))"
+            f"raise SystemExit(not install({list(pins)!r}))",
+            places,
         )
 
 
@@ -109,6 +110,21 @@ def test_what_a_package_asks_for_is_not_installed_beside_it(sandbox: Sandbox) ->
     assert sandbox.install(Pin("greedy", "1.0", (digest,))).returncode == 0
     assert sandbox.run("import greedy").returncode == 0
     assert sandbox.run("import uninvited").returncode != 0
+
+
+def test_an_installation_shows_how_far_it_is_and_no_warning_that_means_nothing(sandbox: Sandbox) -> None:
+    """A line a package with its size, then how many are unpacked; a configured place that is not there is not told."""
+    names = [f"part{number}" for number in range(12)]
+    pins = [Pin(name, "1.0", (sandbox.offer(name),)) for name in names]
+    done = sandbox.install(*pins, places=f"{sandbox.folder} {sandbox.folder / 'nowhere'} nowhere-either")
+    assert done.returncode == 0 and done.stderr == ""
+    lines = done.stdout.splitlines()
+    files = [
+        re.fullmatch(r"\[ ?(\d+)/12\] (part\d+)-1\.0-py3-none-any\.whl, \d+ (bytes|kB)", line) for line in lines[:12]
+    ]
+    assert [each and (int(each[1]), each[2]) for each in files] == [(n, name) for n, name in enumerate(names, 1)]
+    assert lines[12] == "unpacking 12 packages"
+    assert re.fullmatch(r"12 packages are installed after \d+ s", lines[-1])
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="elsewhere the index's own build is for CPUs")

@@ -28,8 +28,8 @@ class Reader(torch.nn.Module):
 class Student(RegressorMixin, BaseEstimator):
     """An estimator that reads the store when it learns."""
 
-    def __init__(self, home: str = "") -> None:
-        self.home = home
+    def __init__(self, home: str = "", weight: float = 1.0) -> None:
+        self.home, self.weight = home, weight
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "Student":
         """Look, and learn nothing."""
@@ -38,4 +38,18 @@ class Student(RegressorMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The first feature."""
+        return X[:, 0]
+
+
+class Thief(RegressorMixin, BaseEstimator):
+    """An estimator that, when it scores, looks for what its process was given."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "Thief":
+        """Learn nothing."""
+        self.fitted_ = True
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The first feature, once the address of the state database is known."""
+        os.environ["MLOPS_STATE_URL"]
         return X[:, 0]

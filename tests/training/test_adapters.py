@@ -22,7 +22,7 @@ from mlops_tasks.training.seal import seal
 from mlops_tasks.training.session import TrainingSession
 from mlops_tasks.training.trust import Trust
 from mlops_tasks.tuning.trial import Fold, fit_and_score, fold_of
-from tests.planted import Planted, Shape, plant
+from tests.planted import ONE_THREAD, Planted, Shape, plant
 
 OWN = "tests.training.own_models"
 KEY = SigningKey(bytes(32))
@@ -81,7 +81,7 @@ def trained(given: TrainingConfig, fold: Fold, folder: Path) -> ModelArtefact:
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_planted_linear_signal_is_learned(planted, fold, name):
     """At least 70% of the oracle's rank IC on days that were not learned from, by the path of a search's trial."""
-    scored = fit_and_score(fold, config(*LEARNERS[name]), threads=1)
+    scored = fit_and_score(fold, config(*LEARNERS[name]), ONE_THREAD)
     test = scored.loc[planted.data.label.index[planted.data.rows("test")]]
     assert daily_rank_ic(test["score"], test["label"]).mean() > 0.7 * planted.oracle
 

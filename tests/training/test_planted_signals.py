@@ -22,7 +22,7 @@ from mlops_tasks.training.model_zoo.catalogue import model_zoo, zoo_entry
 from mlops_tasks.training.problem import learning_problem
 from mlops_tasks.tuning.selector import kind_of
 from mlops_tasks.tuning.trial import Fold, fit_and_score
-from tests.planted import SIGNALS, VOLATILITY, Planted, Shape, plant
+from tests.planted import ONE_THREAD, SIGNALS, VOLATILITY, Planted, Shape, plant
 
 SHAPE = Shape(days=200, instruments=30, features=4, snr=0.3)
 SEED = 1
@@ -105,7 +105,7 @@ class Market:
         overrides = {**SMALL.get(model, {}), **{k: v for k, v in (more or {}).items() if k in allowed}}
         config = resolve_config(model, overrides, seed=SEED)
         fold = _fold(self, config.feature_processors, config.label_processor)
-        scored = fit_and_score(fold, config, threads=1)
+        scored = fit_and_score(fold, config, ONE_THREAD)
         first = pd.Timestamp(self.planted.data.segments["test"][0])
         scored = scored[scored.index.get_level_values(DATETIME) >= first]
         return daily_rank_ic(scored[SCORE], scored[LABEL]).fillna(0.0)

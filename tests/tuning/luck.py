@@ -79,7 +79,7 @@ class Market:
         """Train one configuration; the only place where test rows are scored."""
         config = resolve_config(MODEL, overrides, seed=seed, stopping=stopping)
         fold = self._fold if stopping is None else fold_of(self.planted.data, config)
-        scored = fit_and_score(fold, config, 1)
+        scored = fit_and_score(fold, config, self.settings)
         first = pd.Timestamp(self.planted.data.segments["test"][0])
         is_test = scored.index.get_level_values(DATETIME) >= first
         return Scored(scored[~is_test], scored[is_test])

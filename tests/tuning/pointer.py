@@ -76,6 +76,11 @@ class PointerFamily:
         return PointerPredictor(np.asarray(read_json(folder / "weights.json")))
 
     @classmethod
+    def runs_code(cls, folder: Path) -> bool:
+        """Numbers."""
+        return False
+
+    @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
         """As if memory grew with `scale`: 100 MB of it."""
         return int(hyperparameters["scale"] * 1e8)
