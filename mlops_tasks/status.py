@@ -5,14 +5,13 @@ from typing import Any
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
-from mlops_tasks.errors import MlopsError, StoreError
+from mlops_tasks.errors import StoreError
 from mlops_tasks.evaluation.gate import PROVISIONAL
 from mlops_tasks.evaluation.looks import Look
 from mlops_tasks.experiments.delivered import said
 from mlops_tasks.files import read_json
-from mlops_tasks.registry.approvals import is_provisional
+from mlops_tasks.registry.approvals import standing_of
 from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import claim_of
 from mlops_tasks.registry.tasks import LATEST_CANDIDATES
 from mlops_tasks.serving.reconciliation import named, reconcile
 from mlops_tasks.state.deployments import last_step
@@ -93,12 +92,7 @@ def _champion(settings: Settings) -> dict[str, Any] | None:
 
 def _standing(settings: Settings, version: int | None) -> str:
     """`champion`, or `provisional`, of a version that serves."""
-    if version is None:
-        return "none"
-    try:
-        return PROVISIONAL if is_provisional(settings, claim_of(settings, version)) else CHAMPION
-    except MlopsError:
-        return "not known"
+    return "none" if version is None else standing_of(settings, version) or "not known"
 
 
 def _scores(settings: Settings) -> dict[str, Any] | None:
