@@ -40,7 +40,7 @@ class Permit:
 
 
 def candidate_permit(settings: Settings, version: int) -> Permit:
-    """What may be deployed as a version.
+    """What may be deployed as a version; nothing is fetched for that.
 
     Raises
     ------
@@ -69,19 +69,6 @@ def serving_permit(settings: Settings, version: int) -> Permit:
         As `candidate_permit`.
     """
     return _permit(settings, _recorded_claim(settings, version))
-
-
-def load_approved(settings: Settings, version: int) -> LoadedModel:
-    """Load a version that may be deployed; nothing of another one is even fetched.
-
-    Raises
-    ------
-    NotApprovedError, RecordMismatchError
-        As `candidate_permit`.
-    RegistryError, SignatureError, DigestMismatchError, ConfigError, IsolationError
-        As `load_version`.
-    """
-    return candidate_permit(settings, version).load(settings)
 
 
 def load_champion(settings: Settings) -> LoadedModel | None:

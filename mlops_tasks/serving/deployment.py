@@ -9,7 +9,7 @@ from typing import Any
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import DeploymentError, MlopsError, RecordMismatchError
-from mlops_tasks.registry.approvals import load_approved, revocation_by_person
+from mlops_tasks.registry.approvals import candidate_permit, revocation_by_person
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import LoadedModel, set_alias
@@ -166,13 +166,14 @@ class _Deployment:
         return found.champion
 
     def _candidate(self) -> LoadedModel:
-        model = load_approved(self.settings, self.version)
-        if self.digest not in (None, model.digest):
+        permit = candidate_permit(self.settings, self.version)
+        found = permit.claim.digest
+        if self.digest not in (None, found):
             raise RecordMismatchError(
-                f"the gate judged the artefact {self.digest}, and in MLflow version {self.version} is {model.digest} "
-                "now: somebody has changed its tags; set them back, and see who may write to MLflow"
+                f"the gate judged the artefact {self.digest}, and in MLflow version {self.version} is {found} now: "
+                "somebody has changed its tags; set them back, and see who may write to MLflow"
             )
-        return model
+        return permit.load(self.settings)
 
     def _switch(self, proof: Proof, previous: int | None) -> Probe:
         """Move the alias between the intent and its end; whatever goes wrong in between is undone."""

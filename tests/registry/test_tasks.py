@@ -10,7 +10,7 @@ from mlops_tasks.errors import RegistryError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json, write_json
-from mlops_tasks.registry.approvals import approve_model, load_approved, revocation_by_person, standing_of
+from mlops_tasks.registry.approvals import approve_model, candidate_permit, revocation_by_person, standing_of
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION, MODEL_NAME, connect
 from mlops_tasks.registry.gating import reign_of
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
@@ -106,14 +106,14 @@ def test_a_model_without_proof_serves_as_provisional(operation: Operation) -> No
     assert get_tags(settings, version)["gate_rule"] == "provisional"
     assert gate_challenger_task(challenger={"version": version}) == decision
     make_champion(settings, version)
-    loaded = load_approved(settings, version)
+    loaded = candidate_permit(settings, version).load(settings)
     assert loaded.provisional and loaded.standing == standing_of(settings, version) == "provisional"
     other = register_model(settings, spec_of(operation, "b" * 16), operation.vintage, operation.feature_version)
     waiting = gate_challenger_task(challenger={"version": other})
     assert (waiting["decision"], waiting["rule"], waiting["look"]) == ("keep", "between_looks", None)
     assert waiting["wait"]["days"] == 21
     approve_model(settings, version, "the desk wants it")
-    assert load_approved(settings, version).standing == "champion"
+    assert candidate_permit(settings, version).load(settings).standing == "champion"
 
 
 def spec_of(operation: Operation, key: str) -> Spec:

@@ -16,7 +16,6 @@ from types import SimpleNamespace
 from unittest.mock import patch
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.definitions.xcom_arg import XComArg
-from airflow.sdk.definitions._internal.expandinput import DictOfListsExpandInput
 
 HOSTILE = json.loads(sys.argv[2])
 TEXTS = {"task": HOSTILE, "list": [HOSTILE, {"nested": HOSTILE}], HOSTILE: 1}
@@ -28,7 +27,7 @@ def resolved(self, context, *args, **kwargs):
     return TEXTS
 
 def rendered_arguments(dag, task):
-    context = {"ti": SimpleNamespace(map_index=0), "params": dict(dag.params), "dag": dag, "task": task}
+    context = {"params": dict(dag.params), "dag_run": SimpleNamespace(triggering_user_name="ann")}
     env = dag.get_template_env()
     if not task.is_mapped:
         task.render_template_fields(context, env)
@@ -44,15 +43,12 @@ def rendered_arguments(dag, task):
             task.render_template_fields(context, env)
     return made[0].arguments
 
-with patch.object(XComArg, "resolve", resolved):
-    kinds = {XComArg, *XComArg.__subclasses__()}
-    patches = [patch.object(kind, "resolve", resolved) for kind in kinds]
-    for each in patches:
-        each.start()
-    for dag in dags.values():
-        own = [t for t in dag.tasks if (getattr(t, "stage", None) or getattr(t, "partial_kwargs", {}).get("stage"))]
-        stages[dag.dag_id] = [getattr(t, "stage", None) or t.partial_kwargs["stage"] for t in own]
-        rendered[dag.dag_id] = {t.task_id: json.dumps(rendered_arguments(dag, t), default=str) for t in own}
+for kind in {XComArg, *XComArg.__subclasses__()}:
+    kind.resolve = resolved
+for dag in dags.values():
+    own = [t for t in dag.tasks if (getattr(t, "stage", None) or getattr(t, "partial_kwargs", {}).get("stage"))]
+    stages[dag.dag_id] = [getattr(t, "stage", None) or t.partial_kwargs["stage"] for t in own]
+    rendered[dag.dag_id] = {t.task_id: json.dumps(rendered_arguments(dag, t), default=str) for t in own}
 print(json.dumps([stages, rendered]))
 """
 HOSTILE = "{{ 6 * 7 }}"

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import DeploymentError, DigestMismatchError, NotApprovedError, RegistryError
-from mlops_tasks.registry.approvals import approve_model, load_approved
+from mlops_tasks.registry.approvals import approve_model, candidate_permit
 from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect
 from mlops_tasks.registry.models import claim_of, get_alias_version, load_version, set_alias, set_tags
 from mlops_tasks.registry.tasks import gate_challenger_task
@@ -91,11 +91,11 @@ def test_all_of_the_champions_tags_bring_the_champions_bytes_or_none(
     write_manifest(folder, write_pickle(folder, Payload(mark)))
     claim = claim_of(operation.settings, champion)
     version = upload(operation.settings, folder, claim.training_key, claim.digest)
-    copy = load_approved(operation.settings, version).artefact.folder
+    copy = candidate_permit(operation.settings, version).load(operation.settings).artefact.folder
     assert artefact_digest(copy) == claim.digest
     shutil.rmtree(copy)
     with pytest.raises(RegistryError, match="is not the model of its own run"):
-        load_approved(operation.settings, version)
+        candidate_permit(operation.settings, version).load(operation.settings)
     assert not mark.exists()
 
 
@@ -132,7 +132,7 @@ def test_what_the_gate_promotes_serves_and_what_it_keeps_does_not(operation: Ope
     settings = operation.settings
     good = register_model(settings, Spec(key="a" * 16), operation.vintage, operation.feature_version)
     assert gate_challenger_task(challenger={"version": good})["decision"] == "promote"
-    assert load_approved(settings, good).version == good
+    assert candidate_permit(settings, good).load(settings).version == good
     claim = claim_of(settings, good)
     approval = standing_approval(settings, claim.training_key, claim.digest)
     assert approval is not None and approval.basis == "gate" and approval.certificate
@@ -141,9 +141,9 @@ def test_what_the_gate_promotes_serves_and_what_it_keeps_does_not(operation: Ope
     poor = register_model(settings, Spec(key="n" * 16, skill=0.0, seed=3), operation.vintage, operation.feature_version)
     assert gate_challenger_task(challenger={"version": poor})["decision"] == "keep"
     with pytest.raises(NotApprovedError):
-        load_approved(settings, poor)
+        candidate_permit(settings, poor).load(settings)
     set_tags(settings, poor, {"training_key": claim.training_key, "digest": claim.digest})
-    assert load_approved(settings, poor).digest == claim.digest  # by its tags it is the good one, and so are its bytes
+    assert candidate_permit(settings, poor).load(settings).digest == claim.digest
 
 
 def test_a_copy_with_more_than_was_signed_is_fetched_again(operation: Operation) -> None:
