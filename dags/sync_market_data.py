@@ -78,11 +78,9 @@ with DAG(
     compare = StageOperator(
         task_id="compare_vintages",
         stage="data.compare_vintages",
-        arguments={
-            "data_version": snapshot.output["data_version"],
-            "approved_by": "{{ dag_run.triggering_user_name or '' }}",
-        },
+        arguments={"data_version": snapshot.output["data_version"]},
         run_params=("approve_version", "approve_reason"),
+        triggered_by="approved_by",
     )
     store = StageOperator(
         task_id="write_qlib_store",

@@ -9,7 +9,8 @@ Search the hyper-parameters of one model on the vintage in use, train the best c
   `gate_challenger` for what is left of the gain once the luck of the search is taken out.
 * **Safe to run again** at any point: the same question is the same study and goes on where it was; a larger budget
   continues it.
-* **Nothing is deployed** unless the form says so.
+* **Nothing is deployed.** Who may search may not put a model into service: what the gate promotes is registered and may
+  serve, and an operator deploys it, or gives the best hyper-parameters to the form of `daily_retraining`.
 """
 
 from airflow.sdk import DAG, Param, task
@@ -22,8 +23,6 @@ from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.training.queue_state import TUNING
 from mlops_tasks.tuning.study import AUTO, OBJECTIVES, PRUNERS, SAMPLERS
-
-NO_DEPLOYMENT = "none"
 
 
 def budget_param(title: str, description: str) -> Param:
@@ -114,15 +113,6 @@ FORM = {
     "train": segment_param("Training dates"),
     "valid": segment_param("Validation dates"),
     "test": segment_param("Test dates"),
-    "deployment_strategy": Param(
-        NO_DEPLOYMENT,
-        type="string",
-        enum=[NO_DEPLOYMENT, "blue_green", "shadow"],
-        title="Deployment",
-        section="Afterwards",
-        description_md=f"`{NO_DEPLOYMENT}`: the tuned model is registered and judged, and nothing else. The others: as "
-        "in `daily_retraining`, when the gate promotes it.",
-    ),
 }
 MACHINE = machine_params(TUNING)
 
@@ -208,20 +198,8 @@ with DAG(
     register = StageOperator(
         task_id="register_challenger", stage="registry.register_challenger", arguments={"candidates": log_run.output}
     )
-    gate = StageOperator(
+    StageOperator(
         task_id="gate_challenger", stage="registry.gate_challenger", arguments={"challenger": register.output}
-    )
-
-    @task.short_circuit
-    def is_deployment_wanted(params: dict) -> bool:
-        """Whether the form asks for more than the gate's judgement."""
-        return params["deployment_strategy"] != NO_DEPLOYMENT
-
-    deploy = StageOperator(
-        task_id="deploy_model",
-        stage="serving.deploy",
-        arguments={"gate": gate.output, "strategy": "{{ params.deployment_strategy }}"},
     )
     certificate >> choice
     workers >> finish >> log_study
-    gate >> is_deployment_wanted() >> deploy

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from mlops_tasks.cli_features import add_features_verb
-from mlops_tasks.cli_models import add_approve_model_verb, add_models_verb
+from mlops_tasks.cli_models import add_models_verb, add_serving_verbs
 from mlops_tasks.cli_rollback import add_rollback_verb
 from mlops_tasks.cli_training import add_training_verb
 from mlops_tasks.cli_tuning import add_tune_verb
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_tune_verb(verbs, shared)
     add_training_verb(verbs, shared)
     add_models_verb(verbs, shared)
-    add_approve_model_verb(verbs, shared)
+    add_serving_verbs(verbs, shared)
     add_users_verb(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")

@@ -1,4 +1,4 @@
-"""The command line of models: `alphaops models ...` and `approve-model`."""
+"""The command line of models: `alphaops models ...`, `approve-model`, `withdraw-model` and `deploy`."""
 
 import argparse
 import json
@@ -34,13 +34,23 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     add_validate_verb(own, shared)
 
 
-def add_approve_model_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
-    """Add the verb `approve-model`."""
+def add_serving_verbs(verbs: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the verbs `approve-model`, `withdraw-model` and `deploy`."""
     said = "let a version serve that the gate has not promoted"
     approve = verbs.add_parser("approve-model", parents=[shared], help=said)
     approve.add_argument("version", type=int)
     approve.add_argument("--reason", required=True, help="why it may; kept with your name")
     approve.set_defaults(verb_function=_approve_model)
+
+    said = "let a version serve no longer; the champion is withdrawn by `rollback`"
+    withdraw = verbs.add_parser("withdraw-model", parents=[shared], help=said)
+    withdraw.add_argument("version", type=int)
+    withdraw.add_argument("--reason", required=True, help="why it may not; kept with your name")
+    withdraw.set_defaults(verb_function=_withdraw_model)
+
+    deploy = verbs.add_parser("deploy", parents=[shared], help="make a version that may serve the champion")
+    deploy.add_argument("version", type=int)
+    deploy.set_defaults(verb_function=_deploy)
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +141,25 @@ def _approve_model(arguments: argparse.Namespace) -> int:
     row = approve_model(load_settings(), arguments.version, arguments.reason)
     names = ("training_key", "artefact_digest", "approved_by", "reason", "certificate")
     found = {"version": arguments.version, **{name: getattr(row, name) for name in names}}
-    command = f"rollback --version {arguments.version} --reason ..."
-    said = f"version {arguments.version} may serve; `{command}` puts it in service"
+    said = f"version {arguments.version} may serve; `deploy {arguments.version}` puts it in service"
     print(json.dumps(found, sort_keys=True) if arguments.json else said)
+    return 0
+
+
+def _withdraw_model(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.serving.deployment import withdraw_model
+
+    row = withdraw_model(load_settings(), arguments.version, arguments.reason)
+    names = ("training_key", "artefact_digest", "revoked_by", "reason")
+    found = {"version": arguments.version, **{name: getattr(row, name) for name in names}}
+    said = f"version {arguments.version} may not serve any more, and the gate does not promote it again"
+    print(json.dumps(found, sort_keys=True) if arguments.json else said)
+    return 0
+
+
+def _deploy(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.serving.deployment import deploy_blue_green
+
+    result = deploy_blue_green(load_settings(), arguments.version)
+    print(json.dumps(result, sort_keys=True) if arguments.json else f"version {arguments.version} serves")
     return 0

@@ -266,6 +266,8 @@ class ModelSettings(Section):
     no secret, reads no file but the libraries and its own, and reaches no network. Empty: none is loaded."""
     isolated_memory_mb: float = Field(4000, ge=500)
     """Memory (10^6 bytes) that such a process may take."""
+    largest_artefact_mb: float = Field(4000, gt=0)
+    """Of a model that is fetched from MLflow (10^6 bytes); a larger one is not fetched."""
 
     @field_validator("unpickling_families", mode="before")
     @classmethod
@@ -487,6 +489,10 @@ class Settings(Section):
     streams: StreamSettings = StreamSettings()
     mlflow_tracking_uri: str = ""
     """Default: the SQLite database below `home`. `make up` sets the server's address."""
+    mlflow_artifact_root: str = ""
+    """Where MLflow keeps the models of this project; one that it stores elsewhere is not fetched. Default: the server's
+    own store (`mlflow-artifacts:/`), or the folder `artifacts` beside the SQLite database. Name it where the server
+    hands out another address, e.g. `s3://bucket/models`."""
     state_url: str = ""
     """SQLAlchemy address of the state database; default: SQLite below `home`."""
 

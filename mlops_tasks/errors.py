@@ -64,6 +64,10 @@ class NotApprovedError(RegistryError, PermissionError):
     """Neither the gate nor a person has let a model serve; it does not."""
 
 
+class RecordMismatchError(RegistryError):
+    """What MLflow says of a version is not what was deployed under its number; it does not serve."""
+
+
 class IsolationError(MlopsError, RuntimeError):
     """The process that a model's own code runs in cannot be closed off, or did not do what was asked of it."""
 

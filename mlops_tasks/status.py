@@ -12,8 +12,8 @@ from mlops_tasks.evaluation.looks import Look
 from mlops_tasks.experiments.delivered import said
 from mlops_tasks.files import read_json
 from mlops_tasks.links import framed, report_link
-from mlops_tasks.registry.approvals import is_provisional
-from mlops_tasks.registry.client import CHALLENGER, CHAMPION
+from mlops_tasks.registry.approvals import standing_of
+from mlops_tasks.registry.client import CHALLENGER
 from mlops_tasks.registry.models import claim_of, get_alias_version
 from mlops_tasks.reports import Kind, validation_of
 from mlops_tasks.serving.reconciliation import named, reconcile
@@ -136,12 +136,7 @@ def _described(known: Mapping[str, Any]) -> str:
 
 def _standing(settings: Settings, version: int | None) -> str:
     """`champion`, or `provisional`, of a version that serves."""
-    if version is None:
-        return "none"
-    try:
-        return PROVISIONAL if is_provisional(settings, claim_of(settings, version)) else CHAMPION
-    except MlopsError:
-        return "not known"
+    return "none" if version is None else standing_of(settings, version) or "not known"
 
 
 def _scores(settings: Settings, version: int) -> dict[str, Any] | None:

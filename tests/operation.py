@@ -14,7 +14,10 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, write_vintage
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.registry.models import claim_of
 from mlops_tasks.registry.runs import log_run
+from mlops_tasks.state.history import record_deployment
+from mlops_tasks.state.tables import SERVING, Deployment
 from mlops_tasks.training.certificate import Certificate, certify, certify_model
 from mlops_tasks.training.plan import RunPlan
 from tests.registry.trainings import DAYS, INSTRUMENTS, SEGMENTS, Spec, make_training
@@ -90,6 +93,21 @@ def register_model(settings: Settings, spec: Spec, vintage: Vintage, feature_ver
     make_training(settings, spec, learning_data(settings, feature_version))
     certify_training(settings, spec)
     return ModelLifecycleManager(settings).challenge(spec.key, log_run(settings, spec.key))
+
+
+def make_champion(settings: Settings, version: int) -> None:
+    """Leave what a deployment of a version leaves, without a service that proves it: its record, and the alias."""
+    claim = claim_of(settings, version)
+    row = Deployment(
+        model_version=version,
+        training_key=claim.training_key,
+        artefact_digest=claim.digest,
+        data_version=claim.tags["data_version"],
+        strategy="blue_green",
+        state=SERVING,
+    )
+    record_deployment(settings, row)
+    ModelLifecycleManager(settings).promote(version)
 
 
 def free_ports(count: int) -> list[int]:

@@ -7,9 +7,8 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.experiments.comparison import MIN_DAYS, contest_of, paired_rank_ic
-from mlops_tasks.registry.client import CHAMPION
+from mlops_tasks.registry.approvals import load_champion, load_recorded
 from mlops_tasks.registry.gating import reign_of
-from mlops_tasks.registry.models import load_alias, load_version
 from mlops_tasks.state.history import record_delivered_gain
 from mlops_tasks.state.tables import DeliveredGain
 
@@ -32,14 +31,14 @@ def measure_delivered_gain(settings: Settings, data_version: str) -> DeliveredGa
     StoreError, RegistryError
         The vintage or a version is missing, or a model's feature set is gone.
     """
-    model = load_alias(settings, CHAMPION)
+    model = load_champion(settings)
     reign = None if model is None else reign_of(settings, model)
     if model is None or reign is None or reign.promotion is None or reign.since is None:
         return None
     decision = reign.promotion.decision
     if decision["gain"] is None or decision["anchor_version"] is None:
         return None
-    rival = load_version(settings, int(decision["anchor_version"]))
+    rival = load_recorded(settings, int(decision["anchor_version"]))
     contest = contest_of(settings, rival, model, data_version)
     daily = paired_rank_ic(settings, contest, after=pd.Timestamp(reign.since))
     if len(daily) < MIN_DAYS:

@@ -17,6 +17,8 @@ from mlops_tasks.experiments.comparison import (
 )
 from mlops_tasks.experiments.delivered import measure_delivered_gain, said
 from mlops_tasks.files import digest_of, new_folder, read_json
+from mlops_tasks.registry.approvals import load_champion, load_recorded
+from mlops_tasks.registry.client import CHALLENGER
 from mlops_tasks.registry.models import LoadedModel, load_alias, load_version
 from mlops_tasks.registry.report_artifacts import log_report
 from mlops_tasks.reports import Kind
@@ -34,8 +36,8 @@ def compare_models_task(*, data_version: str, gate: dict[str, Any] | None = None
     Parameters
     ----------
     gate
-        Result of the gate stage: its two models are compared, also after the challenger was promoted. None: the models
-        that the aliases name.
+        Result of the gate stage: its two models are compared, also after the challenger was promoted. None: the present
+        champion and challenger.
 
     Returns
     -------
@@ -81,10 +83,12 @@ def _compare_models(settings: Settings, data_version: str, gate: Mapping[str, An
 
 def _models(settings: Settings, gate: Mapping[str, Any] | None) -> tuple[LoadedModel | None, LoadedModel | None]:
     if gate is None:
-        return load_alias(settings, "champion"), load_alias(settings, "challenger")
-    versions = (gate.get("champion_version"), gate.get("version"))
-    champion, challenger = (None if version is None else load_version(settings, int(version)) for version in versions)
-    return champion, challenger
+        return load_champion(settings), load_alias(settings, CHALLENGER)
+    champion, challenger = gate.get("champion_version"), gate.get("version")
+    return (
+        None if champion is None else load_recorded(settings, int(champion)),
+        None if challenger is None else load_version(settings, int(challenger)),
+    )
 
 
 def _nothing_to_compare(champion: LoadedModel | None, challenger: LoadedModel | None) -> str | None:

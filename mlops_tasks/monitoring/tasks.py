@@ -7,7 +7,7 @@ from typing import Any
 from mlops_tasks.config import load_settings
 from mlops_tasks.files import new_folder, read_json
 from mlops_tasks.monitoring.report import REPORT, drift_input, drift_message, write_drift_report
-from mlops_tasks.registry.models import load_alias
+from mlops_tasks.registry.approvals import load_champion
 from mlops_tasks.registry.report_artifacts import log_report
 from mlops_tasks.reports import Kind
 from mlops_tasks.state.alerts import raise_daily_alert
@@ -32,7 +32,7 @@ def check_drift_task(*, data_version: str) -> dict[str, Any]:
         The vintage or the features of the training are missing, or the champion's feature set is gone.
     """
     settings = load_settings()
-    champion = load_alias(settings, "champion")
+    champion = load_champion(settings)
     if champion is None:
         reason = "there is no champion yet"
         log.info("drift check skipped: %s", reason)

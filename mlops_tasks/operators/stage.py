@@ -24,9 +24,12 @@ class StageOperator(BaseOperator):
     stage
         A key of `mlops_tasks.process.STAGES`.
     arguments
-        Keyword arguments of the stage, plain JSON; templated, so results of earlier tasks can be passed.
+        Keyword arguments of the stage, plain JSON and results of earlier tasks. No text in them is a template: what
+        people typed, or a database holds, would be executed.
     run_params
         Names of DAG params that are passed as arguments of the same names.
+    triggered_by
+        Name of an argument that is given who has triggered the run; empty where nobody has.
     time_limit_s
         Seconds after which the stage is killed and the task fails.
 
@@ -48,6 +51,7 @@ class StageOperator(BaseOperator):
         stage: str,
         arguments: Mapping[str, Any] | None = None,
         run_params: Sequence[str] = (),
+        triggered_by: str | None = None,
         time_limit_s: float = 1800,
         **kwargs: Any,
     ) -> None:
@@ -55,18 +59,28 @@ class StageOperator(BaseOperator):
         self.stage = stage
         self.arguments = dict(arguments or {})
         self.run_params = tuple(run_params)
+        self.triggered_by = triggered_by
         self.time_limit_s = time_limit_s
         self._child: subprocess.Popen[str] | None = None
+
+    def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
+        """Put results of earlier tasks in their places, in whatever they lie; leave each text as it is.
+
+        Airflow itself executes the texts that a mapped task is given, even where they are results.
+        """
+        return content if isinstance(content, str) else super().render_template(content, context, *args, **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the stage and return its result as the task's XCom."""
         if self.run_params:
             check_conf(context["dag_run"].conf or {}, context["dag"].params)
-        params = {name: context["params"][name] for name in self.run_params}
+        given = {name: context["params"][name] for name in self.run_params}
+        if self.triggered_by is not None:
+            given[self.triggered_by] = getattr(context["dag_run"], "triggering_user_name", None) or ""
         started = time.time()
         result = run_stage(
             self.stage,
-            {**self.arguments, **params},
+            {**self.arguments, **given},
             time_limit_s=self.time_limit_s,
             on_line=lambda line: self.log.info("%s", line),
             on_start=self._remember,

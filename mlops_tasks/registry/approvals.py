@@ -2,78 +2,158 @@
 
 The registry's aliases and tags say what somebody wants, and whoever may write there can set them; they are never a
 reason. An approval is of one training's very bytes. So a version that is given another artefact, or the tags of an
-approved one, is not approved.
+approved one, is not approved; and what a deployment has put behind a version's number stays what this version is.
 """
 
 import getpass
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import NotApprovedError, RegistryError
+from mlops_tasks.errors import NotApprovedError, RecordMismatchError, RegistryError
 from mlops_tasks.evaluation.gate import PROVISIONAL
-from mlops_tasks.registry.client import CHAMPION, MODEL_NAME
-from mlops_tasks.registry.models import Claim, LoadedModel, claim_of, get_alias_version, load_claimed, load_version
-from mlops_tasks.state.history import latest_model_approval, record_model_approval
-from mlops_tasks.state.tables import ModelApproval
-from mlops_tasks.training.certificate import certificate_of
+from mlops_tasks.registry.client import MODEL_NAME
+from mlops_tasks.registry.models import Claim, LoadedModel, claim_of, load_claimed, load_version, standing
+from mlops_tasks.state.approvals import (
+    latest_revocation,
+    record_model_approval,
+    record_revocation,
+    standing_approval,
+)
+from mlops_tasks.state.deployments import Deployed, deployed_as, recorded_champion
+from mlops_tasks.state.tables import GATE, PERSON, SERVING, ModelApproval, ModelRevocation
+from mlops_tasks.training.certificate import Certificate, certificate_of
 
 log = logging.getLogger(__name__)
 
-GATE, PERSON = "gate", "person"
+
+@dataclass(frozen=True)
+class Permit:
+    """What may serve under a version's number: what the registry claims of it, confirmed by the state database."""
+
+    claim: Claim
+    provisional: bool
+
+    def load(self, settings: Settings) -> LoadedModel:
+        """The model. Errors as for `load_version`."""
+        return replace(load_claimed(settings, self.claim), provisional=self.provisional)
 
 
-def load_approved(settings: Settings, version: int) -> LoadedModel:
-    """Load a version that may serve; nothing of another one is even fetched.
+def candidate_permit(settings: Settings, version: int) -> Permit:
+    """What may be deployed as a version; nothing is fetched for that.
 
     Raises
     ------
     NotApprovedError
-        The state database knows no approval of these bytes of this training.
-    RegistryError, SignatureError, DigestMismatchError, ConfigError, IsolationError
-        As `load_version`.
+        The state database knows no approval of these bytes of this training, or it was revoked.
+    RecordMismatchError
+        Something else has served under this number.
+    RegistryError
+        There is no such version.
     """
     claim = claim_of(settings, version)
-    approval = check_approved(settings, claim)
-    return replace(load_claimed(settings, claim), provisional=_is_provisional(approval))
+    served = deployed_as(settings, version, (SERVING,))
+    if served is not None:
+        _check_same(claim, served)
+    return _permit(settings, claim)
+
+
+def serving_permit(settings: Settings, version: int) -> Permit:
+    """What a deployment has put into service as a version, where the registry still says the same.
+
+    Raises
+    ------
+    RecordMismatchError
+        No deployment has, or the registry says something else.
+    NotApprovedError, RegistryError
+        As `candidate_permit`.
+    """
+    return _permit(settings, _recorded_claim(settings, version))
 
 
 def load_champion(settings: Settings) -> LoadedModel | None:
-    """The champion, if it may serve; None while there is none. Errors as for `load_approved`."""
-    version = get_alias_version(settings, CHAMPION)
-    return None if version is None else load_approved(settings, version)
-
-
-def is_provisional(settings: Settings, model: LoadedModel | Claim) -> bool:
-    """Whether the gate lets a model serve without proof of skill, and no person has approved it since."""
-    return _is_provisional(latest_model_approval(settings, model.training_key, model.digest))
-
-
-def _is_provisional(approval: ModelApproval | None) -> bool:
-    return approval is not None and (approval.basis, approval.approved_by) == (GATE, PROVISIONAL)
-
-
-def check_approved(settings: Settings, claim: Claim) -> ModelApproval:
-    """Why what a version claims to be may serve.
+    """The champion by the record of deployments, if it may serve; None before the first.
 
     Raises
     ------
-    NotApprovedError
-        It may not; says what to do.
+    NotApprovedError, RecordMismatchError
+        As `serving_permit`.
+    RegistryError, SignatureError, DigestMismatchError, ConfigError, IsolationError
+        As `load_version`.
     """
-    approval = latest_model_approval(settings, claim.training_key, claim.digest)
+    version = recorded_champion(settings)
+    return None if version is None else serving_permit(settings, version).load(settings)
+
+
+def load_recorded(settings: Settings, version: int) -> LoadedModel:
+    """Load what was deployed as a version, to be measured: it may have been revoked since.
+
+    Raises
+    ------
+    RecordMismatchError
+        As `serving_permit`.
+    RegistryError, SignatureError, DigestMismatchError, ConfigError, IsolationError
+        As `load_version`.
+    """
+    return load_claimed(settings, _recorded_claim(settings, version))
+
+
+def standing_of(settings: Settings, version: int) -> str | None:
+    """What a deployed version is in service: `champion` or `provisional`; None where it may not serve."""
+    record = deployed_as(settings, version)
+    approval = None if record is None else standing_approval(settings, record.training_key, record.digest)
+    return None if approval is None else standing(_is_provisional(approval))
+
+
+def is_withdrawn(settings: Settings, claim: Claim | LoadedModel) -> bool:
+    """Whether a person has revoked what a training has made, and nobody has approved it since."""
+    revocation = latest_revocation(settings, claim.training_key)
+    if revocation is None or revocation.basis != PERSON:
+        return False
+    return standing_approval(settings, claim.training_key, claim.digest) is None
+
+
+def _recorded_claim(settings: Settings, version: int) -> Claim:
+    record = deployed_as(settings, version)
+    if record is None or not record.digest:
+        raise RecordMismatchError(
+            f"{MODEL_NAME} version {version} does not serve: the record of deployments does not say which bytes it is; "
+            f"run `alphaops deploy {version}`"
+        )
+    claim = claim_of(settings, version)
+    _check_same(claim, record)
+    return claim
+
+
+def _check_same(claim: Claim, record: Deployed) -> None:
+    found, known = (claim.training_key, claim.digest), (record.training_key, record.digest or claim.digest)
+    if found != known:
+        raise RecordMismatchError(
+            f"{MODEL_NAME} version {claim.version} was deployed as training {known[0][:64]!a} with digest {known[1]}, "
+            f"and MLflow says {found[0][:64]!a} with {found[1][:64]!a}: somebody has changed its tags `training_key` "
+            "and `digest`; set them back, and see who may write to MLflow"
+        )
+
+
+def _permit(settings: Settings, claim: Claim) -> Permit:
+    approval = standing_approval(settings, claim.training_key, claim.digest)
     if approval is None:
         raise NotApprovedError(
             f"{MODEL_NAME} version {claim.version} (training {claim.training_key[:64]!a}) may not serve: the gate has "
-            "not promoted these bytes, and nobody has approved them; let daily_retraining judge it, or run "
-            f"`alphaops approve-model {claim.version} --reason ...`"
+            "not promoted these bytes and nobody has approved them, or they were withdrawn; let daily_retraining judge "
+            f"it, or run `alphaops approve-model {claim.version} --reason ...`"
         )
-    return approval
+    return Permit(claim, _is_provisional(approval))
 
 
-def approve_by_gate(settings: Settings, model: LoadedModel, rule: str) -> None:
+def _is_provisional(approval: ModelApproval) -> bool:
+    """Whether the gate lets a model serve without proof of skill, and no person has approved it since."""
+    return (approval.basis, approval.approved_by) == (GATE, PROVISIONAL)
+
+
+def approve_by_gate(settings: Settings, model: LoadedModel, rule: str, certificate: Certificate | None) -> None:
     """Record that the gate promoted a model, whose leak certificate it has seen pass."""
-    _record(settings, model, GATE, rule, f"promoted by rule {rule}")
+    _approve(settings, model, (GATE, rule, f"promoted by rule {rule}"), certificate)
 
 
 def approve_model(settings: Settings, version: int, reason: str, by: str | None = None) -> ModelApproval:
@@ -93,13 +173,48 @@ def approve_model(settings: Settings, version: int, reason: str, by: str | None 
     RegistryError, SignatureError, DigestMismatchError, ConfigError, IsolationError
         As `load_version`: what is not signed can not be approved.
     """
-    if not reason.strip():
-        raise RegistryError(f"approval of version {version}: the reason is empty; say why it may serve")
-    return _record(settings, load_version(settings, version), PERSON, by or getpass.getuser(), reason.strip())
-
-
-def _record(settings: Settings, model: LoadedModel, basis: str, by: str, reason: str) -> ModelApproval:
+    _check_reason(version, reason)
+    model = load_version(settings, version)
     certificate = certificate_of(settings, model.training_key)
+    return _approve(settings, model, (PERSON, by or getpass.getuser(), reason.strip()), certificate)
+
+
+def revoke_by_gate(settings: Settings, model: LoadedModel, rule: str) -> None:
+    """Take back what the gate itself has approved; a person's approval stands."""
+    approval = standing_approval(settings, model.training_key, model.digest)
+    if approval is not None and approval.basis == GATE:
+        record_revocation(settings, _revocation(model, GATE, rule, f"rejected by rule {rule}"))
+
+
+def revocation_by_person(settings: Settings, version: int, reason: str, by: str | None = None) -> ModelRevocation:
+    """What ends the approvals of a version, to be recorded: of the bytes that have served, whatever the registry says.
+
+    Raises
+    ------
+    RegistryError
+        The reason is empty; there is no such version.
+    """
+    _check_reason(version, reason)
+    served = deployed_as(settings, version, (SERVING,))
+    meant = served if served is not None and served.digest else claim_of(settings, version)
+    return _revocation(meant, PERSON, by or getpass.getuser(), reason.strip())
+
+
+def _check_reason(version: int, reason: str) -> None:
+    if not reason.strip():
+        raise RegistryError(f"version {version}: the reason is empty; say why it may serve, or may no longer")
+
+
+def _revocation(what: Deployed | Claim | LoadedModel, basis: str, by: str, reason: str) -> ModelRevocation:
+    return ModelRevocation(
+        training_key=what.training_key, artefact_digest=what.digest, basis=basis, revoked_by=by, reason=reason
+    )
+
+
+def _approve(
+    settings: Settings, model: LoadedModel, why: tuple[str, str, str], certificate: Certificate | None
+) -> ModelApproval:
+    basis, by, reason = why
     row = ModelApproval(
         training_key=model.training_key,
         artefact_digest=model.digest,

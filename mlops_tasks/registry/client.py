@@ -28,6 +28,8 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 SQLITE = "sqlite:///"
+SERVED_ARTIFACTS = "mlflow-artifacts:/"
+"""Where a server stores what it hands out itself."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,8 +70,7 @@ def experiment_id(settings: Settings, name: str = EXPERIMENT) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    local = settings.registry_uri.startswith(SQLITE)
-    location = str(settings.home / "mlflow" / "artifacts") if local else None
+    location = artifact_root(settings) if settings.registry_uri.startswith(SQLITE) else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:  # another task made it in between
@@ -77,6 +78,13 @@ def experiment_id(settings: Settings, name: str = EXPERIMENT) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def artifact_root(settings: Settings) -> str:
+    """The place below which the models of this project lie, as MLflow names it."""
+    uri = settings.registry_uri
+    own = str(Path(uri.removeprefix(SQLITE)).parent / "artifacts") if uri.startswith(SQLITE) else SERVED_ARTIFACTS
+    return settings.mlflow_artifact_root or own
 
 
 def registry_errors(function: Callable[P, R]) -> Callable[P, R]:

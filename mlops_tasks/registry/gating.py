@@ -22,26 +22,32 @@ from mlops_tasks.evaluation.gate import (
 )
 from mlops_tasks.evaluation.looks import Look, MarketDays, Subject, Wait, plan_look
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.registry.approvals import PERSON, approve_by_gate, is_provisional
-from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.approvals import (
+    approve_by_gate,
+    is_withdrawn,
+    load_champion,
+    load_recorded,
+    revoke_by_gate,
+)
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.model_features import features_of
-from mlops_tasks.registry.models import LoadedModel, load_alias, load_version, set_tags
+from mlops_tasks.registry.models import LoadedModel, load_version, set_tags
 from mlops_tasks.registry.trial_evidence import (
     fit_warning_of,
     predictions_of,
     search_evidence_of,
     seed_noise_of,
 )
-from mlops_tasks.state.history import gate_decisions, latest_model_approval, record_gate_decision
+from mlops_tasks.state.approvals import standing_approval
+from mlops_tasks.state.history import gate_decisions, record_gate_decision
+from mlops_tasks.state.tables import PERSON
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
 from mlops_tasks.state.trials import studies_of
-from mlops_tasks.training.certificate import certificate_of
+from mlops_tasks.training.certificate import Certificate, certificate_of
 from mlops_tasks.training.scoring import FeatureSource
 
 log = logging.getLogger(__name__)
 
-DECISION_TAG = "gate_decision"
 WITHDRAWN = "withdrawn"
 
 
@@ -63,6 +69,7 @@ class GateResult:
             "reasons": [*content["reasons"], *self.notes],
             "version": self.challenger.version,
             "training_key": self.challenger.training_key,
+            "digest": self.challenger.digest,
             "model": manifest["model"],
             "data_version": manifest["data_version"],
             "feature_version": manifest["feature_version"],
@@ -75,53 +82,55 @@ def gate(settings: Settings, version: int) -> GateResult:
 
     Both models are judged on the challenger's test dates and vintage, on the same rows: point-in-time members of the
     universe, each model on the features of its own set. Days that the champion has learned from are left out. What is
-    compared with is the champion's anchor (`evaluation/gate.py`), and on a look only (`evaluation/looks.py`).
+    compared with is the champion's anchor (`evaluation/gate.py`), and on a look only (`evaluation/looks.py`). Champion
+    and anchor are those of the record of deployments, whatever the registry's alias names.
 
     Raises
     ------
     RegistryError, DigestMismatchError
         A version is unknown, or its artefact is not what was registered.
+    RecordMismatchError, NotApprovedError
+        As `load_champion`: without the champion nothing is compared, and nothing promoted.
     """
-    challenger, champion = load_version(settings, version), load_alias(settings, CHAMPION)
+    challenger, champion = load_version(settings, version), load_champion(settings)
+    certificate = certificate_of(settings, challenger.training_key)
     if is_withdrawn(settings, challenger):
         reason = f"version {version} was taken out of service by hand; the same training is not promoted again"
         result = GateResult(challenger, champion, GateDecision("keep", WITHDRAWN, (reason,)))
     else:
-        result = _decide(settings, challenger, champion)
-        result = replace(result, notes=(*unproven_of(settings, challenger), *result.notes))
-    _record(settings, result)
+        result = _decide(settings, challenger, champion, why_uncertified(challenger, certificate))
+        result = replace(result, notes=(*unproven_of(certificate), *result.notes))
+    _record(settings, result, certificate)
     log.info("version %d: %s by rule %s", version, result.decision.decision, result.decision.rule)
     for reason in result.to_json()["reasons"]:
         log.info("  %s", reason)
     return result
 
 
-def is_withdrawn(settings: Settings, model: LoadedModel) -> bool:
-    """Whether a person rejected the version, as a rollback does; a rejection by the gate is judged anew."""
-    rejected = ModelLifecycleManager(settings).state(model.version) == LifecycleState.REJECTED
-    return rejected and model.tags.get(DECISION_TAG) != "reject"
-
-
-def _decide(settings: Settings, challenger: LoadedModel, champion: LoadedModel | None) -> GateResult:
+def _decide(
+    settings: Settings, challenger: LoadedModel, champion: LoadedModel | None, uncertified: str | None
+) -> GateResult:
     key = challenger.training_key
     test, studies = predictions_of(settings, key, "test"), studies_of(settings, key)
     ours = replace(
         evidence(key, test[SCORE], test[LABEL]),
-        uncertified=why_uncertified(settings, challenger),
+        uncertified=uncertified,
         studies=studies,
         search=search_evidence_of(settings, key, studies) if studies else None,
         seed_noise=seed_noise_of(settings, key),
         fit_warning=fit_warning_of(settings, key),
     )
     vintage = load_vintage(settings, challenger.artefact.manifest["data_version"])
-    look, market = look_of(settings, vintage, challenger, champion), MarketDays(vintage.calendar())
+    market = MarketDays(vintage.calendar())
+    subject = Subject(key, date.fromisoformat(vintage.last_date), 0 if champion is None else champion.version)
+    look = look_of(settings, subject, champion, market)
     if champion is None:
         return GateResult(challenger, None, should_promote(ours, None, settings.gate, look))
     reign = reign_of(settings, champion)
     serving = Champion(
         champion.training_key,
-        provisional=is_provisional(settings, champion),
-        age_days=None if reign.since is None else market.between(reign.since, _newest_day(vintage)),
+        provisional=champion.provisional,
+        age_days=None if reign.since is None else market.between(reign.since, subject.day),
     )
     if isinstance(look, Wait) or look.kind == "skill" or champion.training_key == key:
         return GateResult(challenger, champion, should_promote(ours, serving, settings.gate, look))
@@ -147,7 +156,7 @@ class Reign:
 
 def reign_of(settings: Settings, model: LoadedModel) -> Reign:
     """How a version came into service, as the gate and persons have recorded it."""
-    approval = latest_model_approval(settings, model.training_key, model.digest)
+    approval = standing_approval(settings, model.training_key, model.digest)
     promoted = [row for row in gate_decisions(settings, model.training_key) if row.decision["decision"] == "promote"]
     if not promoted or (approval is not None and approval.basis == PERSON):
         return Reign(model.version)
@@ -160,17 +169,12 @@ def reign_of(settings: Settings, model: LoadedModel) -> Reign:
     )
 
 
-def look_of(settings: Settings, vintage: Vintage, challenger: LoadedModel, champion: LoadedModel | None) -> Look | Wait:
-    """Whether a challenger, trained on a vintage, may be compared with the champion, by the looks that were taken."""
-    subject = Subject(challenger.training_key, _newest_day(vintage), 0 if champion is None else champion.version)
+def look_of(settings: Settings, subject: Subject, champion: LoadedModel | None, market: MarketDays) -> Look | Wait:
+    """Whether a challenger may be compared with the champion on a day of its market, by the looks that were taken."""
     taken = [Look.from_json(row.decision["look"]) for row in gate_decisions(settings) if row.decision.get("look")]
     past = list({(look.subject, look.kind): look for look in taken}.values())
-    unbeaten = champion is not None and not is_provisional(settings, champion)
-    return plan_look(subject, "gain" if unbeaten else "skill", past, MarketDays(vintage.calendar()), settings.gate)
-
-
-def _newest_day(vintage: Vintage) -> date:
-    return date.fromisoformat(str(vintage.last_date)[:10])
+    unbeaten = champion is not None and not champion.provisional
+    return plan_look(subject, "gain" if unbeaten else "skill", past, market, settings.gate)
 
 
 def _anchor_evidence(
@@ -180,7 +184,7 @@ def _anchor_evidence(
     champion, anchor = versions
     if anchor != champion.version:
         try:
-            return _measured(settings, load_version(settings, anchor), vintage, label)
+            return _measured(settings, load_recorded(settings, anchor), vintage, label)
         except MlopsError as error:
             log.warning("version %d, which the champion refreshed, cannot be scored: %s", anchor, error)
     return _measured(settings, champion, vintage, label)
@@ -192,9 +196,8 @@ def _measured(
     return model, *champion_evidence(settings, model, (vintage, features_of(settings, model, vintage)), label)
 
 
-def why_uncertified(settings: Settings, model: LoadedModel) -> str | None:
-    """Why no passed leak certificate covers what a model has learned from; None where one does."""
-    certificate = certificate_of(settings, model.training_key)
+def why_uncertified(model: LoadedModel, certificate: Certificate | None) -> str | None:
+    """Why a leak certificate does not cover what a model has learned from; None where it does."""
     remedy = "run daily_retraining, or the stages training.certify and training.train, on its plan"
     if certificate is None:
         return f"training {model.training_key} has no leak certificate; {remedy}"
@@ -209,9 +212,8 @@ def why_uncertified(settings: Settings, model: LoadedModel) -> str | None:
     return None
 
 
-def unproven_of(settings: Settings, model: LoadedModel) -> tuple[str, ...]:
-    """Warnings of what a model's leak certificate cannot prove."""
-    certificate = certificate_of(settings, model.training_key)
+def unproven_of(certificate: Certificate | None) -> tuple[str, ...]:
+    """Warnings of what a leak certificate cannot prove."""
     return () if certificate is None else tuple(f"warning: not proven: {each}" for each in certificate.unproven)
 
 
@@ -237,7 +239,7 @@ def champion_evidence(
     return replace(found, rank_ic=found.rank_ic.where(~seen, np.nan)), (note,)
 
 
-def _record(settings: Settings, result: GateResult) -> None:
+def _record(settings: Settings, result: GateResult, certificate: Certificate | None) -> None:
     content, version = result.to_json(), result.challenger.version
     if result.champion is not None and result.champion.version == version:
         return  # nothing was decided; its tags and the history tell how it became champion
@@ -252,10 +254,11 @@ def _record(settings: Settings, result: GateResult) -> None:
         ),
     )
     if result.decision.promotes:
-        approve_by_gate(settings, result.challenger, result.decision.rule)
+        approve_by_gate(settings, result.challenger, result.decision.rule, certificate)
     if result.decision.rule == WITHDRAWN:
         return
-    tags = {DECISION_TAG: result.decision.decision, "gate_rule": result.decision.rule}
+    tags = {"gate_decision": result.decision.decision, "gate_rule": result.decision.rule}
     set_tags(settings, version, {**tags, "gate_champion": str(content["champion_version"] or "none")})
     if result.decision.decision == "reject":
+        revoke_by_gate(settings, result.challenger, result.decision.rule)
         ModelLifecycleManager(settings).reject(version)

@@ -31,7 +31,10 @@ class LifecycleState(StrEnum):
 
 
 class ModelLifecycleManager:
-    """Moves versions between states. The alias `champion` is the truth; tags follow it.
+    """Moves versions between states in MLflow, for those who look there.
+
+    Tags follow the alias `champion`, and the alias follows the record of deployments: what was promoted, deployed and
+    withdrawn stands in the state database.
 
     Every move can be repeated and ends in the same state, also after a kill in its middle.
     """

@@ -3,14 +3,12 @@
 import logging
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -18,10 +16,11 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import DigestMismatchError, RegistryError
 from mlops_tasks.evaluation.gate import PROVISIONAL
 from mlops_tasks.files import folder_lock, new_folder
+from mlops_tasks.registry.artefact_store import fetch_artefact
 from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect, quoted, registry_errors
 from mlops_tasks.registry.training_record import TrainingRecord
 from mlops_tasks.training.artefact import ModelArtefact
-from mlops_tasks.training.seal import MANIFEST, artefact_digest
+from mlops_tasks.training.seal import artefact_digest
 from mlops_tasks.training.trust import Trust
 
 log = logging.getLogger(__name__)
@@ -55,8 +54,13 @@ class LoadedModel:
 
     @property
     def standing(self) -> str:
-        """What it is in service: `champion` or `provisional`."""
-        return PROVISIONAL if self.provisional else CHAMPION
+        """What it is in service."""
+        return standing(self.provisional)
+
+
+def standing(provisional: bool) -> str:
+    """What a model in service is called: `champion` or `provisional`."""
+    return PROVISIONAL if provisional else CHAMPION
 
 
 @registry_errors
@@ -179,7 +183,8 @@ def _get_version(settings: Settings, version: int) -> ModelVersion:
 
 
 def load_alias(settings: Settings, alias: str) -> LoadedModel | None:
-    """The verified model that an alias names, or None while there is no such alias."""
+    """The verified model that an alias names, or None while there is no such alias. Not for the champion, whom the
+    record names (`approvals.load_champion`)."""
     version = get_alias_version(settings, alias)
     return None if version is None else load_version(settings, version)
 
@@ -187,10 +192,12 @@ def load_alias(settings: Settings, alias: str) -> LoadedModel | None:
 def load_version(settings: Settings, version: int) -> LoadedModel:
     """Load a version from its verified local copy; fetch the copy first when there is none.
 
+    To be judged or measured: whether it may serve, `approvals.py` says.
+
     Raises
     ------
     RegistryError
-        There is no such version, it lacks the tag `digest`, or its artefact is another training's.
+        There is no such version, it lacks the tag `digest`, its artefact is another training's, or as `fetch_artefact`.
     SignatureError, DigestMismatchError
         The stored artefact is not what was registered, or not signed.
     ConfigError, IsolationError
@@ -241,7 +248,7 @@ def _verified_copy(settings: Settings, version: int, digest: str) -> Path:
             shutil.rmtree(target)
         if not target.is_dir():
             with new_folder(target) as folder:
-                _download(version, folder)
+                fetch_artefact(settings, _get_version(settings, version), folder)
                 _check_digest(folder, version, digest)
     return target
 
@@ -251,15 +258,6 @@ def _is_whole(folder: Path, digest: str) -> bool:
         return artefact_digest(folder) == digest
     except DigestMismatchError:  # something else than files
         return False
-
-
-def _download(version: int, into: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="mlops_download_") as folder:
-        fetched = Path(download_artifacts(f"models:/{MODEL_NAME}/{version}", dst_path=folder))
-        manifests = sorted(fetched.glob(f"data/*/{MANIFEST}"))
-        if len(manifests) != 1:
-            raise RegistryError(f"{MODEL_NAME} version {version}: no artefact in what MLflow stores; register it again")
-        shutil.copytree(manifests[0].parent, into, dirs_exist_ok=True)
 
 
 def _check_digest(folder: Path, version: int, expected: str) -> None:

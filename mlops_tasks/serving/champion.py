@@ -5,19 +5,21 @@ after the way back (`rolled_back`). Its lease says whether it is still at work. 
 has failed, the record says which version is the proven one:
 
     last step              lease   the alias has to name                     what to do
-    none                   -       what it names                             leave it: nobody has deployed yet
+    none                   -       nothing that is served                    leave it: nobody has deployed yet
     started                held    either version of the deployment          wait: the deployment decides
     started                free    the version proven before                 undo: put it back, record `rolled_back`
     serving                -       the step's version                        restore it where it differs, record
     rolled_back, restored  -       the version proven before                 `restored`
 
-What has to be named and is not registered any more is replaced by the newest version that served.
+What has to be named and is not registered any more, or may not serve any more, is replaced by the newest version that
+served and still may.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mlops_tasks.state.tables import SERVING, STARTED
+from mlops_tasks.state.deployments import Step
+from mlops_tasks.state.tables import STARTED
 
 
 class Action(StrEnum):
@@ -28,21 +30,6 @@ class Action(StrEnum):
     KEEP = "keep"
     UNDO = "undo"
     RESTORE = "restore"
-
-
-@dataclass(frozen=True)
-class Step:
-    """The last step that counts (`state.deployments.last_step`)."""
-
-    state: str
-    version: int
-    proven: int | None
-    """Champion before a start, and after a way back; None: there was none."""
-
-    @property
-    def champion(self) -> int | None:
-        """The version that has passed its proof, as far as this step knows."""
-        return self.version if self.state == SERVING else self.proven
 
 
 @dataclass(frozen=True)
@@ -76,7 +63,7 @@ def decide(found: Situation) -> Decision:
     """What a look at the alias leads to; deciding again after it was done gives KEEP."""
     last = found.last
     if last is None:
-        return Decision(Action.LEAVE, found.alias)
+        return Decision(Action.LEAVE, None)
     if last.state == STARTED and found.running:
         known = found.alias in (last.version, last.proven)
         return Decision(Action.WAIT, found.alias if known else last.proven)

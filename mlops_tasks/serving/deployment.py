@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import DeploymentError, MlopsError
-from mlops_tasks.registry.approvals import load_approved
+from mlops_tasks.errors import DeploymentError, MlopsError, RecordMismatchError
+from mlops_tasks.registry.approvals import candidate_permit, revocation_by_person
 from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import LoadedModel, set_alias
 from mlops_tasks.serving.champion import Action
 from mlops_tasks.serving.client import ScoringClient
@@ -24,12 +24,14 @@ from mlops_tasks.serving.reconciliation import (
     new_attempt,
     put_right,
     reconcile,
+    still_approved,
 )
 from mlops_tasks.state.alerts import raise_daily_alert
+from mlops_tasks.state.approvals import record_revocation
 from mlops_tasks.state.deployments import settle_attempt
-from mlops_tasks.state.history import latest_deployment, record_deployment, versions_that_served
+from mlops_tasks.state.history import latest_deployment, record_deployment
 from mlops_tasks.state.lease import lease
-from mlops_tasks.state.tables import FAILED, SERVING, STARTED, Deployment
+from mlops_tasks.state.tables import FAILED, SERVING, STARTED, Deployment, ModelRevocation
 
 log = logging.getLogger(__name__)
 
@@ -38,27 +40,31 @@ WAIT_S = 10.0
 """For a reconciliation, which holds the lease for a moment; a deployment takes longer, and is not waited for."""
 
 
-def deploy_blue_green(settings: Settings, version: int) -> dict[str, Any]:
+def deploy_blue_green(settings: Settings, version: int, digest: str | None = None) -> dict[str, Any]:
     """Make a registered version the champion in service.
 
     May be repeated, also after a kill at any point: it ends in the same state. A version that serves already is
     proved again and nothing is changed.
 
+    Parameters
+    ----------
+    digest
+        Of the artefact that is meant, as the gate saw it; None: whatever the version is, if that may serve.
+
     Raises
     ------
-    NotApprovedError
-        Neither the gate nor a person has let the version serve.
     DeploymentError
-        The candidate or the service failed its proof, or something else has, whatever it was; the previous champion
-        is in service again, and the reason is recorded. Or another deployment is at work.
+        The candidate may not serve or is another one; it or the service failed its proof, or something else has,
+        whatever it was; the previous champion is in service again, and the reason is recorded. Or another deployment is
+        at work.
     """
-    return _Deployment(settings, version).run()
+    return _Deployment(settings, version, digest).run()
 
 
 def roll_back(settings: Settings, version: int | None = None, reason: str = "") -> dict[str, Any]:
-    """Put the last champion that was not rejected, or the given version, in service, and reject the present one.
+    """Put the last champion that may still serve, or the given version, in service, and withdraw the present one.
 
-    The rejection is part of the deployment: where that is undone, the present one stays champion and is not rejected.
+    The withdrawal is part of the deployment: where that is undone, the present one stays champion and is not withdrawn.
     The reason is kept with the step that puts the other one in service.
     Errors as for `deploy_blue_green`; also DeploymentError when there is nothing to go back to.
     """
@@ -68,14 +74,44 @@ def roll_back(settings: Settings, version: int | None = None, reason: str = "") 
         raise DeploymentError(f"the rollback has not begun: {said(error)}") from error
     if version is None:
         raise DeploymentError("no earlier champion is left to go back to; name a version with --version")
-    result = _Deployment(settings, version, rejects=True, reason=reason).run()
+    result = _Deployment(settings, version, withdraws=True, reason=reason).run()
     return {**result, "rejected_version": result["previous_version"]}
 
 
+def withdraw_model(settings: Settings, version: int, reason: str, by: str | None = None) -> ModelRevocation:
+    """Let a version serve no longer, neither by a deployment nor as a way back; the gate does not promote it again.
+
+    Parameters
+    ----------
+    reason
+        Why; not empty.
+    by
+        Who; default: the system's user.
+
+    Raises
+    ------
+    DeploymentError
+        It is the champion, of which `roll_back` is the withdrawal; or a deployment is at work.
+    RegistryError
+        The reason is empty; there is no such version.
+    """
+    with _only_one(settings):
+        if put_right(settings).champion == version:
+            raise DeploymentError(
+                f"version {version} is the champion; `alphaops rollback` withdraws it and puts another one in service"
+            )
+        row = revocation_by_person(settings, version, reason, by)
+        record_revocation(settings, row)
+    try:
+        ModelLifecycleManager(settings).reject(version)
+    except Exception as error:  # the tag is for those who look at MLflow
+        log.warning("version %d is withdrawn, but has no tag that says so: %s", version, said(error))
+    return row
+
+
 def _predecessor(settings: Settings) -> int | None:
-    manager, champion = ModelLifecycleManager(settings), reconcile(settings).champion
-    others = [found for found in versions_that_served(settings) if found != champion]
-    return next((v for v in others if manager.state(v) != LifecycleState.REJECTED), None)
+    champion = reconcile(settings).champion
+    return next((each.version for each in still_approved(settings) if each.version != champion), None)
 
 
 @dataclass(frozen=True)
@@ -84,10 +120,12 @@ class _Deployment:
 
     settings: Settings
     version: int
-    rejects: bool = False
-    """Whether the champion that it replaces is rejected, not archived."""
+    digest: str | None = None
+    """Of the artefact that is meant; None: whatever the version is."""
+    withdraws: bool = False
+    """Whether the champion that it replaces may serve no longer."""
     reason: str = ""
-    """Why a person wants it; kept with the step that ends it well."""
+    """Why a person wants it; kept with the step that ends it well, and with a withdrawal."""
 
     def run(self) -> dict[str, Any]:
         """Do it, alone; the result is the stage's."""
@@ -96,7 +134,7 @@ class _Deployment:
                 held.enter_context(_only_one(self.settings))
                 champion = self._champion()
                 client = held.enter_context(ScoringClient(self.settings))
-                proof = Proof(self.settings, client, load_approved(self.settings, self.version))
+                proof = Proof(self.settings, client, self._candidate())
                 proof.preflight()
                 proven = latest_deployment(self.settings, self.version, SERVING) if champion == self.version else None
                 found = None if proven is None else proof.of_service()
@@ -129,6 +167,16 @@ class _Deployment:
             raise DeploymentError(found.error)
         return found.champion
 
+    def _candidate(self) -> LoadedModel:
+        permit = candidate_permit(self.settings, self.version)
+        found = permit.claim.digest
+        if self.digest not in (None, found):
+            raise RecordMismatchError(
+                f"the gate judged the artefact {self.digest}, and in MLflow version {self.version} is {found} now: "
+                "somebody has changed its tags; set them back, and see who may write to MLflow"
+            )
+        return permit.load(self.settings)
+
     def _switch(self, proof: Proof, previous: int | None) -> Probe:
         """Move the alias between the intent and its end; whatever goes wrong in between is undone."""
         start, found = self._step(STARTED, proof.candidate, previous), None
@@ -137,7 +185,8 @@ class _Deployment:
             set_alias(self.settings, CHAMPION, self.version)
             found = proof.of_service()
             self._retire(previous)
-            if not settle_attempt(self.settings, following(start, SERVING, previous, self.reason)):
+            served = following(start, SERVING, previous, self.reason)
+            if not settle_attempt(self.settings, served, self._withdrawal(previous)):
                 raise DeploymentError("it was undone in between, since its lease was lost; see the state database")
         except BaseException as error:
             end = self._put_back(start, error)
@@ -171,7 +220,13 @@ class _Deployment:
     def _retire(self, previous: int | None) -> None:
         manager = ModelLifecycleManager(self.settings)
         if previous is not None:
-            (manager.reject if self.rejects else manager.archive)(previous)
+            (manager.reject if self.withdraws else manager.archive)(previous)
+
+    def _withdrawal(self, previous: int | None) -> ModelRevocation | None:
+        if previous is None or not self.withdraws:
+            return None
+        reason = f"rolled back to version {self.version}" + (f", {self.reason}" if self.reason else "")
+        return revocation_by_person(self.settings, previous, reason)
 
     def _tag(self) -> None:
         """The tag is for those who look at MLflow; the alias and the record are the truth."""
@@ -200,6 +255,7 @@ class _Deployment:
         return Deployment(
             model_version=self.version,
             training_key="" if candidate is None else candidate.training_key,
+            artefact_digest="" if candidate is None else candidate.digest,
             data_version="" if candidate is None else candidate.tags["data_version"],
             strategy=BLUE_GREEN,
             state=state,

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 from mlops_tasks.config import Settings
 from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.lifecycle import STATE_TAG, LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, tags_of_versions
-from mlops_tasks.serving.champion import Action, Decision, Situation, Step, decide
+from mlops_tasks.serving.champion import Action, Decision, Situation, decide
 from mlops_tasks.state.alerts import raise_daily_alert
-from mlops_tasks.state.deployments import last_step, settle_attempt
-from mlops_tasks.state.history import record_deployment, versions_that_served
+from mlops_tasks.state.approvals import approved_artefacts
+from mlops_tasks.state.deployments import Deployed, Step, last_step, settle_attempt, versions_that_served
+from mlops_tasks.state.history import record_deployment
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import RESTORED, ROLLED_BACK, Deployment
 
@@ -75,20 +76,27 @@ def _look(settings: Settings, row: Deployment | None, *, running: bool = False) 
     alias = get_alias_version(settings, CHAMPION)
     if row is None:
         return Situation(None, alias, running)
-    last = Step(row.state, row.model_version, row.proven_version)
+    last = Step.of(row)
     found = Situation(last, alias, running)
     return found if found.is_settled else replace(found, ways_back=_ways_back(settings, last.champion))
 
 
 def _ways_back(settings: Settings, wanted: int | None) -> tuple[int, ...]:
-    """The wanted version, then those that served and nobody has rejected, the newest first; registered ones only."""
+    """The wanted version, then others that served, the newest first: those that are registered and may serve.
+
+    Another one has to be what served under its number, by its tags too; if the wanted one is not, the service says so.
+    """
     tags = tags_of_versions(settings)
-    served = [
-        version
-        for version in versions_that_served(settings)
-        if tags.get(version, {}).get(STATE_TAG, "") != LifecycleState.REJECTED
-    ]
-    return tuple(version for version in dict.fromkeys([wanted, *served]) if version is not None and version in tags)
+    found = [each for each in still_approved(settings) if each.version in tags]
+    others = [each for each in found if tags[each.version].get("digest") == each.digest]
+    first = [each.version for each in found if each.version == wanted]
+    return tuple(dict.fromkeys([*first, *(each.version for each in others)]))
+
+
+def still_approved(settings: Settings) -> list[Deployed]:
+    """What has served and may serve again, the newest first."""
+    approved = approved_artefacts(settings)
+    return [each for each in versions_that_served(settings) if (each.training_key, each.digest) in approved]
 
 
 def _undo(settings: Settings, start: Deployment, champion: int | None, reason: str) -> None:
@@ -130,6 +138,7 @@ def following(step: Deployment, state: str, champion: int | None, reason: str = 
     return Deployment(
         model_version=step.model_version,
         training_key=step.training_key,
+        artefact_digest=step.artefact_digest,
         data_version=step.data_version,
         strategy=step.strategy,
         state=state,

@@ -18,6 +18,7 @@ from mlops_tasks.registry.client import CHALLENGER, CHAMPION
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_version
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
+from mlops_tasks.state.deployments import recorded_champion
 from mlops_tasks.state.history import record_score_batch
 from mlops_tasks.state.tables import ScoreBatch
 from mlops_tasks.training.scoring import FeatureSource, ScoringRows
@@ -96,7 +97,7 @@ def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
 def score_challenger(settings: Settings, vintage: Vintage) -> ScoreFile | None:
     """Score the newest day's members with the challenger, here, when it is another version than the champion."""
     challenger = get_alias_version(settings, CHALLENGER)
-    if challenger is None or challenger == get_alias_version(settings, CHAMPION):
+    if challenger is None or challenger == recorded_champion(settings):
         return None
     model = load_version(settings, challenger)
     day = newest_day(settings, model, vintage)

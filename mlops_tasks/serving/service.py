@@ -220,9 +220,7 @@ class ScoringService:
     def _slot(self) -> Slot:
         slot = self.slots.active
         if slot is None:
-            why = (
-                self.slots.error or "the alias champion names no version; run daily_retraining, whose gate promotes one"
-            )
+            why = self.slots.error or "no deployment has put one there; run daily_retraining, whose gate promotes one"
             raise NotReadyError(f"no model is in service: {why}")
         return slot
 

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,14 +10,24 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError, RegistryError
-from mlops_tasks.registry.approvals import load_approved
+from mlops_tasks.errors import (
+    DigestMismatchError,
+    MlopsError,
+    NotApprovedError,
+    RecordMismatchError,
+    RegistryError,
+)
+from mlops_tasks.registry.approvals import Permit, serving_permit
 from mlops_tasks.registry.models import LoadedModel
-from mlops_tasks.serving.reconciliation import reconcile
+from mlops_tasks.serving.champion import Action
+from mlops_tasks.serving.reconciliation import Reconciled, named, reconcile
+from mlops_tasks.state.alerts import raise_daily_alert
 
 log = logging.getLogger(__name__)
 
 SlotName = Literal["blue", "green"]
+REFUSALS = (DigestMismatchError, NotApprovedError, RecordMismatchError)
+"""What says that a champion is not what it was, not that something is away."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +39,10 @@ class Slot:
 
 
 class ModelSlots:
-    """Follows the alias `champion`, once it is reconciled with the record: no version is served that is not proven, or
-    under proof by a deployment at work.
+    """Follows the record of deployments, with which the alias `champion` is reconciled.
+
+    No version is served that is not proven, or under proof by a deployment at work; and only the very bytes that were
+    deployed, if they may still serve.
 
     `active` is replaced in one assignment: a request that holds the old slot finishes with the old model. The
     replaced model stays in its slot, so that the way back needs no loading.
@@ -47,32 +59,49 @@ class ModelSlots:
         self._lock = threading.Lock()
 
     def follow(self) -> None:
-        """Put the alias right and serve what it names, if that may serve; on trouble the old one stays: see `error`."""
+        """Put the alias right and serve the champion, if that may serve; on trouble the old one stays: see `error`."""
         with self._lock:
             try:
                 found = reconcile(self.settings)
-                self._switch_to(found.champion)
+            except Exception as error:
+                self._note_failure(error)
+                return
+            try:
+                self._switch_to(None if found.champion is None else serving_permit(self.settings, found.champion))
             except Exception as error:
                 # A long-lived process: whatever goes wrong with the new model, the old one goes on.
                 self._note_failure(error)
+                self._tell(found, error)
             else:
                 self.error = found.error
 
-    def _switch_to(self, version: int | None) -> None:
+    def _switch_to(self, permit: Permit | None) -> None:
         active = self.active
-        if version == (None if active is None else active.model.version):
+        if active is not None and permit is not None and _is_same(active, permit):
+            self.active = _with_standing(active, permit)
             return
-        new = None if version is None else self._prepare(version)
+        if active is None and permit is None:
+            return
+        new = None if permit is None else self._prepare(permit)
         self.active, self._idle = new, active
         self.switches += 1
-        log.info("serving version %s in slot %s", version, new and new.name)
+        log.info("serving version %s in slot %s", new and new.model.version, new and new.name)
 
-    def _prepare(self, version: int) -> Slot:
-        if self._idle is not None and self._idle.model.version == version:
-            return self._idle
-        model = load_approved(self.settings, version)
+    def _prepare(self, permit: Permit) -> Slot:
+        if self._idle is not None and _is_same(self._idle, permit):
+            return _with_standing(self._idle, permit)
+        model = permit.load(self.settings)
         probe(model)
         return Slot("green" if self.active and self.active.name == "blue" else "blue", model)
+
+    def _tell(self, found: Reconciled, error: Exception) -> None:
+        """What a deployment at work has put there, it tells of itself."""
+        if not isinstance(error, REFUSALS) or found.action is Action.WAIT:
+            return
+        active = self.active
+        kept = "nothing" if active is None else named(active.model.version)
+        message = f"{named(found.champion)} is the champion and is refused, the service goes on with {kept}: {error}"
+        raise_daily_alert(self.settings, kind="champion_refused", cause=named(found.champion), message=message)
 
     def _note_failure(self, error: Exception) -> None:
         self.failures += 1
@@ -84,6 +113,17 @@ class ModelSlots:
                 exc_info=not isinstance(error, MlopsError),
             )
         self.error = message
+
+
+def _is_same(slot: Slot, permit: Permit) -> bool:
+    return (slot.model.version, slot.model.digest) == (permit.claim.version, permit.claim.digest)
+
+
+def _with_standing(slot: Slot, permit: Permit) -> Slot:
+    """The slot as it is, or with the standing that the model has by now."""
+    if slot.model.provisional == permit.provisional:
+        return slot
+    return replace(slot, model=replace(slot.model, provisional=permit.provisional))
 
 
 def probe(model: LoadedModel) -> None:

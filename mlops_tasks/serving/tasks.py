@@ -26,7 +26,7 @@ def deploy_model_task(*, gate: dict[str, Any], strategy: str) -> dict[str, Any]:
     if reason is not None:
         log.info("version %s is not deployed: %s", gate["version"], reason)
         return {"deployed": False, "version": gate["version"], "reason": reason}
-    return {**deploy_blue_green(load_settings(), int(gate["version"])), "strategy": strategy}
+    return {**deploy_blue_green(load_settings(), int(gate["version"]), gate["digest"]), "strategy": strategy}
 
 
 def score_newest_date_task(*, data_version: str) -> dict[str, Any]:

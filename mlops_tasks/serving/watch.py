@@ -45,7 +45,7 @@ class Complaint:
 def complaints(view: View, limits: AlertSettings) -> list[Complaint]:
     """All that is wrong now; whether it has lasted for too long is `Watch`'s to say."""
     if view.champion is None:
-        why = view.error or f"the alias {CHAMPION} names no version; see the tasks gate_challenger and deploy_model"
+        why = view.error or "no deployment has put one there; see the tasks gate_challenger and deploy_model"
         told = f"no model is in service: {why}"
         return [Complaint("champion_missing", "the scoring service", told, limits.stale_after_s)]
     if view.vintage is None:

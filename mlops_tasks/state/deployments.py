@@ -1,12 +1,46 @@
-"""The deployments' own record: the newest step that counts, and how an attempt ended, written once."""
+"""The deployments' own record: which version is champion, as which bytes, and how an attempt ended, written once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mlops_tasks.config import Settings
+from mlops_tasks.state.approvals import add_revocation
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.history import content_digest, lock_table
-from mlops_tasks.state.tables import FAILED, STARTED, Deployment
+from mlops_tasks.state.tables import FAILED, SERVING, STARTED, Deployment, ModelRevocation
+
+
+@dataclass(frozen=True)
+class Step:
+    """The last step that counts (`last_step`)."""
+
+    state: str
+    version: int
+    proven: int | None
+    """Champion before a start, and after a way back; None: there was none."""
+
+    @classmethod
+    def of(cls, row: Deployment) -> "Step":
+        """As a row says."""
+        return cls(row.state, row.model_version, row.proven_version)
+
+    @property
+    def champion(self) -> int | None:
+        """The version that has passed its proof, as far as this step knows."""
+        return self.version if self.state == SERVING else self.proven
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The very bytes that a deployment has put behind the number of a version."""
+
+    version: int
+    training_key: str
+    digest: str
+    """Empty where it was not recorded yet."""
 
 
 def last_step(settings: Settings) -> Deployment | None:
@@ -15,8 +49,35 @@ def last_step(settings: Settings) -> Deployment | None:
         return _last(active)
 
 
-def settle_attempt(settings: Settings, row: Deployment) -> bool:
-    """Add how an attempt ended; False where its start is not the last step any more, since somebody ended it before."""
+def recorded_champion(settings: Settings) -> int | None:
+    """The version that was proven last and not replaced since; None before the first."""
+    row = last_step(settings)
+    return None if row is None else Step.of(row).champion
+
+
+def deployed_as(settings: Settings, version: int, states: Sequence[str] = (STARTED, SERVING)) -> Deployed | None:
+    """What the newest of these steps of a version was about; None: there is no such step."""
+    query = select(Deployment).where(Deployment.model_version == version, Deployment.state.in_(states))
+    with reading(settings) as active:
+        row = active.scalars(query.order_by(Deployment.id.desc()).limit(1)).first()
+    return None if row is None else _deployed(row)
+
+
+def versions_that_served(settings: Settings) -> list[Deployed]:
+    """Versions in the order in which they last came into service, the newest first."""
+    query = select(Deployment).where(Deployment.state == SERVING).order_by(Deployment.id)
+    with reading(settings) as active:
+        newest = {row.model_version: row for row in active.scalars(query)}
+    return [_deployed(row) for row in sorted(newest.values(), key=lambda row: -row.id)]
+
+
+def settle_attempt(settings: Settings, row: Deployment, revoked: ModelRevocation | None = None) -> bool:
+    """Add how an attempt ended, and whose approval ends with it, in one transaction.
+
+    Returns
+    -------
+    False where its start is not the last step any more, since somebody ended it before; nothing is added then.
+    """
     row.content_digest = content_digest(row)
     with session(settings) as active:
         lock_table(active, Deployment.__tablename__)
@@ -24,9 +85,15 @@ def settle_attempt(settings: Settings, row: Deployment) -> bool:
         if last is None or (last.state, last.attempt) != (STARTED, row.attempt):
             return False
         active.add(row)
+        if revoked is not None:
+            add_revocation(active, revoked)
     return True
 
 
 def _last(active: Session) -> Deployment | None:
     query = select(Deployment).where(Deployment.state != FAILED).order_by(Deployment.id.desc()).limit(1)
     return active.scalars(query).first()
+
+
+def _deployed(row: Deployment) -> Deployed:
+    return Deployed(row.model_version, row.training_key, row.artefact_digest)

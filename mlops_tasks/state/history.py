@@ -20,7 +20,6 @@ from mlops_tasks.state.tables import (
     Deployment,
     DriftReport,
     GateDecision,
-    ModelApproval,
     ModelComparison,
     Publication,
     ScoreBatch,
@@ -35,11 +34,6 @@ _NOT_CONTENT = {"id", "content_digest", "recorded_at", "at", "champion_key"}
 def record_gate_decision(settings: Settings, row: GateDecision) -> bool:
     """Add a gate decision; False when an equal one is there."""
     row.champion_key = row.champion_version or 0
-    return record_row(settings, row)
-
-
-def record_model_approval(settings: Settings, row: ModelApproval) -> bool:
-    """Add a reason for which a model may serve; False when an equal one is there."""
     return record_row(settings, row)
 
 
@@ -105,23 +99,11 @@ def gate_decisions(settings: Settings, training_key: str | None = None) -> list[
         return list(active.scalars(query))
 
 
-def latest_model_approval(settings: Settings, training_key: str, artefact_digest: str) -> ModelApproval | None:
-    """The newest reason for which these bytes of this training may serve; None: they may not."""
-    return _latest(settings, ModelApproval, training_key=training_key, artefact_digest=artefact_digest)
-
-
 def latest_deployment(
     settings: Settings, model_version: int | None = None, state: str | None = None
 ) -> Deployment | None:
     """The newest step, of one version or of one state where they are given."""
     return _latest(settings, Deployment, model_version=model_version, state=state)
-
-
-def versions_that_served(settings: Settings) -> list[int]:
-    """Versions in the order in which they last came into service, the newest first."""
-    query = select(Deployment.model_version).where(Deployment.state == "serving").order_by(Deployment.id.desc())
-    with reading(settings) as active:
-        return list(dict.fromkeys(active.scalars(query)))
 
 
 def latest_score_batch(
@@ -182,14 +164,19 @@ def content_digest(row: Base) -> str:
 
 def record_row(settings: Settings, row: Base) -> bool:
     """Add a row of any table; False when one with its natural key is there."""
+    with session(settings) as active:
+        return insert_row(active, row)
+
+
+def insert_row(active: Session, row: Base) -> bool:
+    """`record_row` as part of a transaction."""
     row.content_digest = content_digest(row)
     values = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name != "id"}
-    with session(settings) as active:
-        dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-        insert = dialects[active.get_bind().dialect.name](type(row)).values(values)
-        # One statement, so that two processes that record the same fact at once leave one row.
-        result: Any = active.execute(insert.on_conflict_do_nothing())
-        return bool(result.rowcount)
+    dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    insert = dialects[active.get_bind().dialect.name](type(row)).values(values)
+    # One statement, so that two processes that record the same fact at once leave one row.
+    result: Any = active.execute(insert.on_conflict_do_nothing())
+    return bool(result.rowcount)
 
 
 def _record_step(settings: Settings, row: Base) -> bool:

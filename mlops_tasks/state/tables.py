@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
-APPROVAL_BASES = ("gate", "person")
+GATE, PERSON = APPROVAL_BASES = ("gate", "person")
 STARTED, SERVING, ROLLED_BACK, RESTORED, FAILED = DEPLOYMENT_STATES = (
     "started",
     "serving",
@@ -104,6 +104,26 @@ class ModelApproval(Base):
     reason: Mapped[str] = mapped_column(Text)
     certificate: Mapped[str] = mapped_column(default="")
     """Key of the passed leak certificate; empty where a person approved a model without one."""
+    revocations: Mapped[int] = mapped_column(init=False, default=0)
+    """How many revocations of these bytes came before it; with one more it stands no longer."""
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class ModelRevocation(Base):
+    """Why a model may serve no longer: ends all approvals of these bytes that were there before it."""
+
+    __tablename__ = "model_revocation"
+    __table_args__ = (UniqueConstraint("training_key", "artefact_digest", "number"),)
+
+    training_key: Mapped[str]
+    artefact_digest: Mapped[str] = mapped_column(String(64))
+    number: Mapped[int] = mapped_column(init=False, default=0)
+    """Among the revocations of these bytes, from 1."""
+    basis: Mapped[str]
+    """One of `APPROVAL_BASES`. What a person has revoked, the gate does not promote again."""
+    revoked_by: Mapped[str]
+    """The gate's rule, or who the person is."""
+    reason: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
@@ -123,6 +143,8 @@ class Deployment(Base):
     """The champion that this step started from or ended at; None: there was none (or nobody wrote it down)."""
     attempt: Mapped[str] = mapped_column(default="")
     """The same for all steps of one deployment."""
+    artefact_digest: Mapped[str] = mapped_column(String(64), default="")
+    """Of the bytes that the attempt is about; empty where nothing was loaded."""
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
@@ -312,6 +334,7 @@ class SeedNoise(Base):
 TABLES: tuple[type[Base], ...] = (
     GateDecision,
     ModelApproval,
+    ModelRevocation,
     Deployment,
     ScoreBatch,
     DriftReport,

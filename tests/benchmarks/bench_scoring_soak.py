@@ -15,10 +15,8 @@ import pandas as pd
 
 from mlops_tasks.config import Settings, StackSettings
 from mlops_tasks.registry.approvals import approve_model
-from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import set_alias
 from tests.benchmarks.soak import ask_newest_day, peak_memory, running_service, under_attack
-from tests.operation import free_ports, publish_vintage, register_model
+from tests.operation import free_ports, make_champion, publish_vintage, register_model
 from tests.registry.trainings import DAYS, Spec
 
 INSTRUMENTS = [f"S{number:04d}" for number in range(500)]
@@ -62,5 +60,5 @@ def make_operation(settings: Settings) -> list[str]:
     vintage, feature_version = publish_vintage(settings, days, INSTRUMENTS)
     version = register_model(settings, Spec(), vintage, feature_version)
     approve_model(settings, version, reason="the model of the soak")
-    set_alias(settings, CHAMPION, version)
+    make_champion(settings, version)
     return [str(day.date()) for day in days[60:-1]]

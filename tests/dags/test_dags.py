@@ -179,7 +179,7 @@ def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
 
 
 def test_the_search_is_one_path_from_plan_to_gate(parsed):
-    """Nothing is searched without a certificate, no deployment is asked for before the gate has judged."""
+    """Nothing is searched without a certificate, and the gate's judgement is the end."""
     edges = {tuple(edge) for edge in parsed["dags"]["tune_models"]["edges"]}
     for edge in [
         ("plan_search", "compute_features"),
@@ -195,19 +195,17 @@ def test_the_search_is_one_path_from_plan_to_gate(parsed):
         ("evaluate_model", "log_run"),
         ("log_run", "register_challenger"),
         ("register_challenger", "gate_challenger"),
-        ("gate_challenger", "is_deployment_wanted"),
-        ("is_deployment_wanted", "deploy_model"),
     ]:
         assert edge in edges
+    assert parsed["dags"]["tune_models"]["decided_by"] == ["gate_challenger", "log_study"]
 
 
 def test_the_form_of_the_search_is_made_from_the_zoo(parsed):
-    """Every model, `auto`, and every way of searching; by default nothing is deployed."""
+    """Every model, `auto`, and every way of searching."""
     form = parsed["dags"]["tune_models"]["form"]
     assert form["model"]["enum"] == ["auto", *model_zoo()]
     assert set(form["sampler"]["enum"]) == {None, *SAMPLERS}
     assert set(form["objectives"]["items"]["enum"]) == set(OBJECTIVES)
-    assert form["deployment_strategy"]["enum"][0] == "none"
 
 
 def test_the_form_of_the_retraining_is_made_from_the_zoo(parsed):

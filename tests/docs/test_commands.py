@@ -16,14 +16,12 @@ from mlops_tasks.config import PROJECT, load_settings
 from mlops_tasks.data.vintages import write_vintage
 from mlops_tasks.errors import VintageRejectedError
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import set_alias
 from mlops_tasks.serving.client import ScoringClient
 from tests.commands import Command, commands_of, in_bash
 from tests.data.market import make_bars, save, sync
 from tests.data.test_approvals import restated
 from tests.data.test_releases import market, validated
-from tests.operation import bars, free_ports
+from tests.operation import bars, free_ports, make_champion
 from tests.plugins.runs import Runs
 from tests.registry.conftest import migrated_mlflow, new_home, new_operation, vintage_template
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
@@ -41,6 +39,7 @@ ELSEWHERE = {
     "make status": f"{CHAIN}::test_a_second_run_on_unchanged_bars_changes_nothing",
     "make down": f"{CHAIN}::test_the_end_leaves_nothing_of_ours_and_everything_else",
     "alphaops users *": "tests/security/test_roles.py::test_the_commands_of_the_page_about_users",
+    "alphaops withdraw-model*": "tests/security/registry/test_record.py::test_a_model_is_withdrawn_by_hand",
     "alphaops rollback*": "tests/serving/test_deployment.py::test_rollbacks_go_back_step_by_step",
     "curl -H *": f"{HERE}::test_the_request_of_the_readme_is_answered",
     "export PATH*": f"{HERE}::test_the_launcher_works_from_any_folder_and_by_a_link",
@@ -131,7 +130,7 @@ def served(
         operation = new_operation(new_home(tmp_path_factory.mktemp("served"), migrated_mlflow, patch), vintage_template)
         settings = operation.settings
         version = operation.register(Spec(key="a" * 16))
-        set_alias(settings, CHAMPION, version)
+        make_champion(settings, version)
         known = bars()
         older = write_vintage(settings, known[known["datetime"] <= DAYS[99]].reset_index(drop=True), None, {})
         store = FeatureStore(settings)

@@ -14,10 +14,9 @@ from mlops_tasks.experiments.tasks import compare_models_task
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.client import connect
-from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import get_run_id, load_version
 from mlops_tasks.state.history import latest_model_comparison
-from tests.operation import define_own_set
+from tests.operation import define_own_set, make_champion
 from tests.registry.conftest import Operation
 from tests.registry.trainings import SEGMENTS, Spec
 
@@ -26,7 +25,7 @@ from tests.registry.trainings import SEGMENTS, Spec
 def versions(operation: Operation) -> tuple[int, int]:
     """A champion and another model as challenger."""
     champion = operation.register(Spec(key="a" * 16))
-    ModelLifecycleManager(operation.settings).promote(champion)
+    make_champion(operation.settings, champion)
     return champion, operation.register(Spec(key="b" * 16, seed=2, skill=0.0))
 
 
@@ -40,7 +39,7 @@ def test_nothing_to_compare_is_said(operation: Operation) -> None:
     assert "no champion" in str(run(operation)["skipped"])
     version = operation.register(Spec())
     assert "no champion" in str(run(operation, version=version, champion_version=None)["skipped"])
-    ModelLifecycleManager(operation.settings).promote(version)
+    make_champion(operation.settings, version)
     assert "the same version 1" in str(run(operation)["skipped"])
     assert latest_model_comparison(operation.settings) is None
 
@@ -71,7 +70,7 @@ def test_each_model_is_judged_on_the_features_of_its_own_set(operation: Operatio
     """Also when the champion's set was redefined under its name since: its rank ICs are those of its own columns."""
     define_own_set(operation.settings)
     champion = operation.register(Spec(key="a" * 16), "mine")
-    ModelLifecycleManager(operation.settings).promote(champion)
+    make_champion(operation.settings, champion)
     store, vintage = FeatureStore(operation.settings), operation.vintage
     own = store.load(store.compute(vintage, "mine").feature_version)
     define_own_set(operation.settings, days=9)
@@ -105,7 +104,7 @@ def test_a_promoted_challenger_is_compared_with_whom_it_replaced(
 ) -> None:
     """With the gate's result the pair is the gate's, also when both aliases name the challenger by now."""
     before = run(operation)
-    ModelLifecycleManager(operation.settings).promote(versions[1])
+    make_champion(operation.settings, versions[1])
     assert "the same version 2" in str(run(operation)["skipped"])
     assert run(operation, version=versions[1], champion_version=versions[0]) == before
 

@@ -10,26 +10,25 @@ from mlops_tasks.experiments.delivered import measure_delivered_gain
 from mlops_tasks.experiments.tasks import compare_models_task
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import load_version
 from mlops_tasks.registry.tasks import gate_challenger_task
 from mlops_tasks.state.history import latest_delivered_gain
 from mlops_tasks.status import render_status
-from tests.operation import publish_vintage
+from tests.operation import make_champion, publish_vintage
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec
 
 
 def test_the_delivered_gain_is_that_of_the_days_since(operation: Operation) -> None:
     """It equals the mean difference of rank ICs after the decision's newest bars, computed here, and is shown."""
-    settings, manager = operation.settings, ModelLifecycleManager(operation.settings)
+    settings = operation.settings
     rival = operation.register(Spec(key="n" * 16, skill=0.0, seed=3))
-    manager.promote(rival)
+    make_champion(settings, rival)
     assert measure_delivered_gain(settings, operation.vintage.data_version) is None  # a person's choice
     better = operation.register(Spec(key="b" * 16))
     decision = gate_challenger_task(challenger={"version": better})
     assert decision["rule"] == "superiority"
-    manager.promote(better)
+    make_champion(settings, better)
     assert measure_delivered_gain(settings, operation.vintage.data_version) is None  # no day since
 
     vintage, feature_version = publish_vintage(settings, pd.bdate_range(DAYS[0], periods=len(DAYS) + 25))

@@ -11,10 +11,9 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.monitoring import report as drift_report
 from mlops_tasks.monitoring.tasks import check_drift_task
 from mlops_tasks.registry.client import connect
-from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import get_run_id
 from mlops_tasks.state.history import latest_drift_report
-from tests.operation import OWN_ROC, define_own_set
+from tests.operation import OWN_ROC, define_own_set, make_champion
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec
 
@@ -34,7 +33,7 @@ def test_without_a_champion_the_check_is_skipped(operation: Operation) -> None:
 def champion(operation: Operation) -> int:
     """A registered and promoted model; its version."""
     version = operation.register(Spec())
-    ModelLifecycleManager(operation.settings).promote(version)
+    make_champion(operation.settings, version)
     return version
 
 
@@ -87,7 +86,7 @@ def test_a_champion_is_watched_on_the_features_of_its_own_set(operation: Operati
     """Whatever set the runs are on by now: the columns are the champion's, and so is the reference."""
     define_own_set(operation.settings)
     version = operation.register(Spec(), "mine")
-    ModelLifecycleManager(operation.settings).promote(version)
+    make_champion(operation.settings, version)
     define_own_set(operation.settings, days=9)
     result = check(operation)
     table = pd.read_parquet(operation.settings.home / str(result["path"]) / "drift.parquet").set_index("column")

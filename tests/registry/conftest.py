@@ -11,7 +11,7 @@ from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.client import connect
 from mlops_tasks.registry.models import claim_of
-from mlops_tasks.state.history import record_model_approval
+from mlops_tasks.state.approvals import record_model_approval
 from mlops_tasks.state.tables import ModelApproval
 from tests.operation import certify_data, free_ports, publish_vintage, register_model
 from tests.registry.trainings import Spec

@@ -10,17 +10,25 @@ from mlops_tasks.errors import RegistryError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json, write_json
-from mlops_tasks.registry.approvals import approve_model, is_provisional, load_approved
+from mlops_tasks.registry.approvals import approve_model, candidate_permit, revocation_by_person, standing_of
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION, MODEL_NAME, connect
 from mlops_tasks.registry.gating import reign_of
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, get_tags, load_version
 from mlops_tasks.registry.tasks import choose, gate_challenger_task, log_run_task, register_challenger_task
 from mlops_tasks.registry.trial_evidence import predictions_of
+from mlops_tasks.state.approvals import record_revocation
 from mlops_tasks.state.history import gate_decisions, latest_gate_decision
 from mlops_tasks.status import render_status, status_info
 from mlops_tasks.training.certificate import RECORD
-from tests.operation import certify_training, define_own_set, learning_data, publish_vintage, register_model
+from tests.operation import (
+    certify_training,
+    define_own_set,
+    learning_data,
+    make_champion,
+    publish_vintage,
+    register_model,
+)
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec, make_training
 
@@ -90,22 +98,22 @@ def test_a_model_without_proof_serves_as_provisional(operation: Operation) -> No
 
     Another training of the same day waits for the next look, and a person's approval makes it a champion.
     """
-    settings, manager = operation.settings, ModelLifecycleManager(operation.settings)
+    settings = operation.settings
     version = register_model(settings, spec_of(operation, "a" * 16), operation.vintage, operation.feature_version)
     decision = gate_challenger_task(challenger={"version": version})
     assert (decision["decision"], decision["rule"]) == ("promote", "provisional")
     assert decision["look"]["kind"] == "skill" and decision["look"]["spent"] == 0
     assert get_tags(settings, version)["gate_rule"] == "provisional"
     assert gate_challenger_task(challenger={"version": version}) == decision
-    manager.promote(version)
-    loaded = load_approved(settings, version)
-    assert loaded.provisional and loaded.standing == "provisional" and is_provisional(settings, loaded)
+    make_champion(settings, version)
+    loaded = candidate_permit(settings, version).load(settings)
+    assert loaded.provisional and loaded.standing == standing_of(settings, version) == "provisional"
     other = register_model(settings, spec_of(operation, "b" * 16), operation.vintage, operation.feature_version)
     waiting = gate_challenger_task(challenger={"version": other})
     assert (waiting["decision"], waiting["rule"], waiting["look"]) == ("keep", "between_looks", None)
     assert waiting["wait"]["days"] == 21
     approve_model(settings, version, "the desk wants it")
-    assert load_approved(settings, version).standing == "champion"
+    assert candidate_permit(settings, version).load(settings).standing == "champion"
 
 
 def spec_of(operation: Operation, key: str) -> Spec:
@@ -118,11 +126,11 @@ def test_a_refresh_is_compared_with_the_anchor(
     """Who comes after a refreshed champion has to beat the one before the refresh, not the refreshed one."""
     monkeypatch.setenv("MLOPS_GATE__NON_INFERIORITY_MARGIN", "1")
     monkeypatch.setenv("MLOPS_GATE__LOOKS", "daily")
-    settings, manager = operation.settings, ModelLifecycleManager(operation.settings)
+    settings = operation.settings
     second = operation.register(Spec(key="c" * 16, skill=0.0, seed=4))
     refreshed = gate_challenger_task(challenger={"version": second})
     assert (refreshed["rule"], refreshed["anchor_version"]) == ("refresh", noise_champion)
-    manager.promote(second)
+    make_champion(settings, second)
     assert reign_of(settings, load_version(settings, second)).anchor == noise_champion
     third = gate_challenger_task(challenger={"version": operation.register(Spec(key="d" * 16, skill=0.0, seed=5))})
     assert (third["champion_version"], third["anchor_version"]) == (second, noise_champion)
@@ -145,7 +153,7 @@ def test_one_look_is_spent_once(operation: Operation, noise_champion: int) -> No
 def noise_champion(operation: Operation) -> int:
     """A champion that has learned noise, over the whole learning period of its challengers."""
     version = operation.register(Spec(key="n" * 16, skill=0.0, seed=3))
-    ModelLifecycleManager(operation.settings).promote(version)
+    make_champion(operation.settings, version)
     return version
 
 
@@ -174,7 +182,7 @@ def test_the_champion_is_scored_as_its_own_predictions_say(operation: Operation,
 def test_no_gain_keeps_the_champion(operation: Operation) -> None:
     """Noise does not replace the planted signal."""
     champion = operation.register(Spec(key="b" * 16))
-    ModelLifecycleManager(operation.settings).promote(champion)
+    make_champion(operation.settings, champion)
     version = operation.register(Spec(key="n" * 16, skill=0.0, seed=3))
     decision = gate_challenger_task(challenger={"version": version})
     assert (decision["decision"], decision["rule"]) == ("keep", "no_proven_gain")
@@ -204,13 +212,13 @@ def test_constant_scores_are_rejected(operation: Operation) -> None:
 
 
 def test_a_version_that_was_rolled_back_is_not_promoted_again(operation: Operation, noise_champion: int) -> None:
-    """After a person has rejected a promoted version, the next run on the same bars leaves it where it is."""
-    manager = ModelLifecycleManager(operation.settings)
+    """After a person has withdrawn a promoted version, the next run on the same bars leaves it where it is."""
+    settings = operation.settings
     version = operation.register(Spec(key="b" * 16))
     assert gate_challenger_task(challenger={"version": version})["decision"] == "promote"
-    manager.promote(version)
-    manager.restore(noise_champion)
-    manager.reject(version)
+    make_champion(settings, version)
+    make_champion(settings, noise_champion)
+    record_revocation(settings, revocation_by_person(settings, version, "it was bad"))
     for _ in range(2):
         decision = gate_challenger_task(challenger={"version": version})
         assert (decision["decision"], decision["rule"]) == ("keep", "withdrawn")
@@ -224,7 +232,7 @@ def test_the_champion_is_judged_on_the_features_of_its_own_set(operation: Operat
     settings, store = operation.settings, FeatureStore(operation.settings)
     define_own_set(settings)
     champion = operation.register(Spec(key="c" * 16, skill=0.0), "mine")
-    ModelLifecycleManager(settings).promote(champion)
+    make_champion(settings, champion)
     define_own_set(settings, days=9)
     vintage, feature_version = publish_vintage(settings, DAYS.append(DAYS[-1:] + (DAYS[-1] - DAYS[-2])))
     version = register_model(settings, Spec(key="b" * 16), vintage, feature_version)
@@ -243,7 +251,9 @@ def test_a_champion_without_its_features_is_not_compared(operation: Operation) -
     make_training(operation.settings, Spec(key="o" * 16, feature_names=["ALIEN1", "ALIEN2"]))
     manager = ModelLifecycleManager(operation.settings)
     run_id = log_run_task(training_key="o" * 16)["run_id"]
-    manager.promote(manager.challenge("o" * 16, run_id))
+    champion = manager.challenge("o" * 16, run_id)
+    approve_model(operation.settings, champion, "it was the first one")
+    make_champion(operation.settings, champion)
     version = operation.register(Spec(key="b" * 16))
     decision = gate_challenger_task(challenger={"version": version})
     assert (decision["decision"], decision["rule"]) == ("keep", "not_comparable")
@@ -253,7 +263,7 @@ def test_a_champion_without_its_features_is_not_compared(operation: Operation) -
 def test_days_that_the_champion_learned_from_are_left_out(operation: Operation) -> None:
     """Test days inside the champion's own learning period do not count, and the reasons say so."""
     champion = operation.register(Spec(key="n" * 16, skill=0.0, seed=3, later_days=10))
-    ModelLifecycleManager(operation.settings).promote(champion)
+    make_champion(operation.settings, champion)
     version = operation.register(Spec(key="b" * 16))
     days = predictions_of(operation.settings, "b" * 16, "test").index.get_level_values("datetime").unique()
     decision = gate_challenger_task(challenger={"version": version})

@@ -44,6 +44,10 @@ from tests.data.killing import in_fork
 from tests.security.faults import KINDS, Edges, Fault
 
 TABLE = "SELECT name FROM sqlite_master WHERE name = 'deployment'"
+WITHDRAWN = (
+    "SELECT DISTINCT model_version FROM deployment JOIN model_revocation USING (training_key, artefact_digest) "
+    "WHERE state = 'serving'"
+)
 ENDS = ("serving", "rolled_back")
 PR_SET_PDEATHSIG = 1  # linux/prctl.h: the service does not outlive the process that tries the faults
 
@@ -249,18 +253,21 @@ def rows_of(database: Path, query: str) -> list[tuple[Any, ...]]:
 
 
 def state_of(home: Path) -> dict[str, Any]:
-    """The alias, what is proven, what is rejected, and the history."""
+    """The alias, what is proven, rejected and withdrawn, and the history."""
     registry, record = home / "mlflow" / "mlflow.db", home / "state" / "state.db"
     aliases = rows_of(registry, "SELECT version FROM registered_model_aliases WHERE alias = 'champion'")
     rejected = rows_of(
         registry, "SELECT version FROM model_version_tags WHERE key = 'lifecycle_state' AND value = 'rejected'"
     )
     query = "SELECT model_version, state, attempt, proven_version FROM deployment ORDER BY id"
-    steps = [list(row) for row in rows_of(record, query)] if rows_of(record, TABLE) else []
+    there = bool(rows_of(record, TABLE))
+    steps = [list(row) for row in rows_of(record, query)] if there else []
+    withdrawn = [model_version for (model_version,) in rows_of(record, WITHDRAWN)] if there else []
     return {
         "alias": aliases[0][0] if aliases else None,
         "proven": {step[0] for step in steps if step[1] == "serving"},
         "rejected": [int(version) for (version,) in rejected],
+        "withdrawn": withdrawn,
         "steps": steps,
     }
 
@@ -286,6 +293,8 @@ def wrongs(trial: Trial, ended: int, before: dict[str, Any], after: dict[str, An
         found.append("it said that it was done")
     if trial.scenario.name == "rollback" and (alias == 1) != (2 in after["rejected"]):
         found.append(f"champion {alias}, rejected {after['rejected']}")
+    if after["withdrawn"] != ([2] if trial.scenario.name == "rollback" and alias == 1 else []):
+        found.append(f"champion {alias}, withdrawn {after['withdrawn']}")
     return found
 
 

@@ -11,9 +11,8 @@ import httpx
 import pytest
 
 from mlops_tasks.config import ServingSettings
-from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import set_alias
 from mlops_tasks.serving.client import ScoringClient
+from tests.operation import make_champion
 from tests.registry.conftest import Operation, new_home, new_operation
 from tests.registry.trainings import Spec
 from tests.serving.conftest import RunningService
@@ -71,7 +70,7 @@ def serve(home: Path, migrated_mlflow: Path, vintage_template: tuple[Path, str, 
         settings = new_home(home, migrated_mlflow, patch)
         settings = settings.model_copy(update={"serving": ServingSettings.model_validate(LIMITS)})
         operation = new_operation(settings, vintage_template)
-        set_alias(settings, CHAMPION, operation.register(Spec(key="a" * 16)))
+        make_champion(settings, operation.register(Spec(key="a" * 16)))
         running = RunningService(settings)
         with ScoringClient(settings) as client:
             client.refresh()

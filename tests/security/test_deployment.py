@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from mlops_tasks.cli import main
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import DeploymentError
 from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect
-from mlops_tasks.registry.models import delete_alias, get_alias_version, set_alias
+from mlops_tasks.registry.models import claim_of, delete_alias, get_alias_version, set_alias
 from mlops_tasks.serving import deployment
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.deployment import deploy_blue_green, roll_back
@@ -105,7 +106,9 @@ def test_a_living_deployment_is_not_undone_and_not_joined(
 ) -> None:
     """While its lease is held the service serves what it proves and a second one is refused; then it is undone."""
     (first, second), settings = versions, operation.settings
-    row = {"training_key": "k", "data_version": "d", "strategy": "blue_green", "attempt": "mine"}
+    claim = claim_of(settings, second)
+    bytes_of = {"training_key": claim.training_key, "artefact_digest": claim.digest}
+    row = {**bytes_of, "data_version": "d", "strategy": "blue_green", "attempt": "mine"}
     with lease(settings, LEASE) as taken:
         assert taken
         record_deployment(settings, Deployment(model_version=second, state="started", proven_version=first, **row))
@@ -150,6 +153,9 @@ def test_a_hand_on_the_alias_changes_nothing(
         else:
             assert main(["status", "--json"]) == 0
         assert get_alias_version(settings, CHAMPION) == first
+    until = time.monotonic() + 20
+    while len(history(settings)) < 6 and time.monotonic() < until:  # the alias is put back before that is recorded
+        time.sleep(0.05)
     assert history(settings)[2:] == [(first, "restored")] * 4
     assert kinds(settings) == ["champion_restored"] * 2
 

@@ -5,18 +5,16 @@ import os
 import pytest
 
 from tests.benchmarks.soak import ask_newest_day, peak_memory, running_service, under_attack
+from tests.operation import make_champion
 from tests.registry.conftest import Operation, migrated_mlflow, operation, settings, vintage_template
 from tests.registry.trainings import DAYS, Spec
 
 __all__ = ["migrated_mlflow", "operation", "settings", "vintage_template"]
 
-from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import set_alias
-
 
 def soak(operation: Operation, quiet_s: float, attack_s: float) -> None:
     """The service in a process of its own, as in operation; both clients at it."""
-    set_alias(operation.settings, CHAMPION, operation.register(Spec(key="a" * 16)))
+    make_champion(operation.settings, operation.register(Spec(key="a" * 16)))
     environ, days = dict(os.environ), [str(day.date()) for day in DAYS[60:-1]]
     with running_service(operation.settings, environ) as service, peak_memory(service.pid) as peak:
         quiet = ask_newest_day(operation.settings, quiet_s)

@@ -18,7 +18,7 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.approvals import approve_by_gate, approve_model
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
-from mlops_tasks.registry.models import get_alias_version, load_version
+from mlops_tasks.registry.models import claim_of, get_alias_version, load_version
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.deployment import roll_back
 from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
@@ -26,15 +26,16 @@ from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import latest_score_batch
 from mlops_tasks.state.tables import Deployment
 from mlops_tasks.status import render_status
-from tests.operation import define_own_set, publish_vintage, register_model
+from tests.operation import define_own_set, make_champion, publish_vintage, register_model
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec
 from tests.serving.conftest import RunningService, scores_here
 
 
-def promote(version: int) -> dict[str, Any]:
+def promote(operation: Operation, version: int) -> dict[str, Any]:
     """What the gate hands on."""
-    return {"decision": "promote", "rule": "bootstrap", "version": version}
+    digest = claim_of(operation.settings, version).digest
+    return {"decision": "promote", "rule": "bootstrap", "version": version, "digest": digest}
 
 
 def steps(settings: Settings) -> list[tuple[int, str]]:
@@ -47,7 +48,7 @@ def test_rollbacks_go_back_step_by_step(operation: Operation, client: ScoringCli
     """Each `rollback` serves the champion before, never one that was rolled back from; at the end it says so."""
     versions = [operation.register(Spec(key=letter * 16, seed=n)) for n, letter in enumerate("abc", 1)]
     for version in versions:
-        deploy_model_task(gate=promote(version), strategy="blue_green")
+        deploy_model_task(gate=promote(operation, version), strategy="blue_green")
     manager = ModelLifecycleManager(operation.settings)
     for bad, good in zip(versions[:0:-1], versions[1::-1], strict=True):
         assert main(["rollback", "--reason", "bad fills", "--yes"]) == 0
@@ -62,16 +63,16 @@ def test_rollbacks_go_back_step_by_step(operation: Operation, client: ScoringCli
 def test_the_first_champion_and_its_successor(operation: Operation, client: ScoringClient) -> None:
     """A promoted version serves when the task returns; repeating the task changes nothing."""
     first = operation.register(Spec(key="a" * 16))
-    done = deploy_model_task(gate=promote(first), strategy="blue_green")
+    done = deploy_model_task(gate=promote(operation, first), strategy="blue_green")
     assert (done["deployed"], done["version"], done["previous_version"]) == (True, first, None)
     assert done["probe"]["instruments"] == 20
     assert done["probe"]["max_abs_diff"] == 0
     assert client.health()["model_version"] == first
     second = operation.register(Spec(key="b" * 16, seed=2))
-    done = deploy_model_task(gate=promote(second), strategy="blue_green")
+    done = deploy_model_task(gate=promote(operation, second), strategy="blue_green")
     assert done["previous_version"] == first
     assert client.health()["model_version"] == second
-    assert deploy_model_task(gate=promote(second), strategy="blue_green") == done
+    assert deploy_model_task(gate=promote(operation, second), strategy="blue_green") == done
     assert steps(operation.settings) == [
         (first, "started"),
         (first, "serving"),
@@ -95,14 +96,14 @@ def test_what_is_not_promoted_is_not_deployed(settings: Settings, decision: str,
 def test_an_unknown_strategy_is_named(settings: Settings) -> None:
     """The error lists the strategies."""
     with pytest.raises(ConfigError, match="'canary'; use blue_green or shadow"):
-        deploy_model_task(gate=promote(1), strategy="canary")
+        deploy_model_task(gate={"decision": "promote", "rule": "r", "version": 1}, strategy="canary")
 
 
 def test_without_a_service_nothing_moves(operation: Operation) -> None:
     """A service that is down is found before the alias moves."""
     version = operation.register(Spec(key="a" * 16))
     with pytest.raises(DeploymentError, match=r"was not deployed: the scoring service at .* does not answer"):
-        deploy_model_task(gate=promote(version), strategy="blue_green")
+        deploy_model_task(gate=promote(operation, version), strategy="blue_green")
     assert get_alias_version(operation.settings, CHAMPION) is None
     assert steps(operation.settings) == [(version, "failed")]
 
@@ -113,7 +114,7 @@ def test_a_service_that_cannot_load_the_model_is_rolled_back(
     """The service keeps the old model, the alias goes back, and the reason is recorded."""
     monkeypatch.setenv("MLOPS_SERVING__DEPLOY_TIMEOUT_S", "1")
     first = operation.register(Spec(key="a" * 16))
-    deploy_model_task(gate=promote(first), strategy="blue_green")
+    deploy_model_task(gate=promote(operation, first), strategy="blue_green")
     second = operation.register(Spec(key="b" * 16, seed=2))
     load_version(operation.settings, second)
     stored = operation.settings.home / "mlflow" / "artifacts" / "models"
@@ -127,7 +128,7 @@ def test_a_service_that_cannot_load_the_model_is_rolled_back(
     with pytest.raises(
         DeploymentError, match=f"version {second} was rolled back, champion is again {first}: .*DigestMismatch"
     ):
-        deploy_model_task(gate=promote(second), strategy="blue_green")
+        deploy_model_task(gate=promote(operation, second), strategy="blue_green")
     assert get_alias_version(operation.settings, CHAMPION) == first
     assert client.score()["model_version"] == first
     assert steps(operation.settings)[-1] == (second, "rolled_back")
@@ -141,7 +142,7 @@ def test_scores_that_differ_are_rolled_back(
     honest = service.scoring._score_day
     monkeypatch.setattr(service.scoring, "_score_day", lambda plan: honest(plan) + 1e-6)
     with pytest.raises(DeploymentError, match=r"champion is again none: .* differ by up to 1e-06"):
-        deploy_model_task(gate=promote(version), strategy="blue_green")
+        deploy_model_task(gate=promote(operation, version), strategy="blue_green")
     assert get_alias_version(operation.settings, CHAMPION) is None
     assert client.health()["status"] == "no_model"
     assert ModelLifecycleManager(operation.settings).state(version) == LifecycleState.CHALLENGER
@@ -151,7 +152,7 @@ def test_scores_that_differ_are_rolled_back(
 def test_daily_scores_of_champion_and_challenger(operation: Operation, client: ScoringClient) -> None:
     """Both models' scores of the members lie in files that are equal when they are written again."""
     champion = operation.register(Spec(key="a" * 16))
-    deploy_model_task(gate=promote(champion), strategy="blue_green")
+    deploy_model_task(gate=promote(operation, champion), strategy="blue_green")
     challenger = operation.register(Spec(key="b" * 16, seed=2))
     done = score_newest_date_task(data_version=operation.vintage.data_version)
     assert done == {
@@ -181,8 +182,8 @@ def test_a_provisional_model_says_so_wherever_it_serves(operation: Operation, cl
     """Its answers, the service's health and metrics, the score file and the status have the word."""
     settings = operation.settings
     version = operation.register(Spec(key="a" * 16))
-    approve_by_gate(settings, load_version(settings, version), "provisional")
-    deploy_model_task(gate=promote(version), strategy="blue_green")
+    approve_by_gate(settings, load_version(settings, version), "provisional", None)
+    deploy_model_task(gate=promote(operation, version), strategy="blue_green")
     assert client.score()["standing"] == client.health()["standing"] == "provisional"
     done = score_newest_date_task(data_version=operation.vintage.data_version)
     assert done["standing"] == "provisional"
@@ -200,7 +201,7 @@ def test_each_model_is_scored_on_the_features_of_its_own_set(operation: Operatio
     settings, store = operation.settings, FeatureStore(operation.settings)
     define_own_set(settings)
     champion = operation.register(Spec(key="a" * 16), "mine")
-    deploy_model_task(gate=promote(champion), strategy="blue_green")
+    deploy_model_task(gate=promote(operation, champion), strategy="blue_green")
     define_own_set(settings, days=9)
     vintage, feature_version = publish_vintage(settings, DAYS.append(DAYS[-1:] + (DAYS[-1] - DAYS[-2])))
     store.compute(vintage, "mine")
@@ -216,7 +217,7 @@ def test_each_model_is_scored_on_the_features_of_its_own_set(operation: Operatio
         day = store.load(features, start="2020-07-01").droplevel("datetime")
         assert frame["score"].to_list() == load_version(settings, version).artefact.predict(day).to_list()
 
-    deploy_model_task(gate=promote(challenger), strategy="blue_green")
+    deploy_model_task(gate=promote(operation, challenger), strategy="blue_green")
     assert client.score()["feature_version"] == feature_version
     assert roll_back(settings)["version"] == champion
     assert client.score()["feature_version"] == own
@@ -233,7 +234,7 @@ def test_daily_scores_before_the_first_champion(operation: Operation) -> None:
 def test_the_module_serves_until_it_is_told_to_end(operation: Operation, tmp_path: Path) -> None:
     """`python -m mlops_tasks.serving` answers on the configured port and ends on SIGTERM."""
     version = operation.register(Spec(key="a" * 16))
-    ModelLifecycleManager(operation.settings).promote(version)
+    make_champion(operation.settings, version)
     said = tmp_path / "scoring.log"
     with said.open("w") as log:
         process = subprocess.Popen([sys.executable, "-m", "mlops_tasks.serving"], cwd=PROJECT, stdout=log, stderr=log)

@@ -10,11 +10,15 @@ import pytest
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect
-from mlops_tasks.registry.models import set_alias
+from mlops_tasks.registry.client import CHAMPION
+from mlops_tasks.registry.models import claim_of, get_alias_version, set_alias
 from mlops_tasks.serving.app import create_app
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
-from tests.operation import publish_vintage
+from mlops_tasks.serving.reconciliation import LEASE
+from mlops_tasks.state.history import record_deployment
+from mlops_tasks.state.lease import lease
+from mlops_tasks.state.tables import STARTED, Deployment
+from tests.operation import make_champion, publish_vintage
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
 from tests.serving.conftest import scores_here
@@ -24,7 +28,7 @@ from tests.serving.conftest import scores_here
 def champion(operation: Operation) -> int:
     """A champion; the service is not told."""
     version = operation.register(Spec(key="a" * 16))
-    set_alias(operation.settings, CHAMPION, version)
+    make_champion(operation.settings, version)
     return version
 
 
@@ -69,10 +73,10 @@ def test_the_poller_finds_a_new_champion(operation: Operation, champion: int, cl
         time.sleep(0.05)
     assert (first["status"], first["slot"], first["newest_date"]) == ("ok", "blue", "2020-06-30")
     other = operation.register(Spec(key="b" * 16, seed=2))
-    set_alias(operation.settings, CHAMPION, other)
+    make_champion(operation.settings, other)
     wait_for(client, other)
     assert client.health()["slot"] == "green"
-    set_alias(operation.settings, CHAMPION, champion)
+    make_champion(operation.settings, champion)
     wait_for(client, champion)
     assert client.health()["slot"] == "blue"
 
@@ -96,7 +100,7 @@ def test_no_request_fails_during_switches(operation: Operation, champion: int, c
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(ask) for _ in range(4)]
         for version in (other, champion) * 5:
-            set_alias(operation.settings, CHAMPION, version)
+            make_champion(operation.settings, version)
             assert client.refresh()["model_version"] == version
         stop.set()
         seen = set.union(*(a.result() for a in asking))
@@ -115,7 +119,7 @@ def test_a_damaged_candidate_leaves_the_old_model_in_service(
     content = stored.read_bytes()
     stored.write_bytes(content.replace(b"tree", b"TREE", 1))
     shutil.rmtree(operation.settings.home / "mlflow" / "cache")  # what was checked before is at hand no more
-    set_alias(operation.settings, CHAMPION, other)
+    make_champion(operation.settings, other)
     health = raw.post("/v1/refresh").json()
     assert (health["status"], health["model_version"]) == ("degraded", champion)
     assert "DigestMismatchError" in health["errors"][0]
@@ -127,13 +131,24 @@ def test_a_damaged_candidate_leaves_the_old_model_in_service(
     assert (health["status"], health["model_version"]) == ("ok", other)
 
 
-def test_a_removed_alias_ends_the_service_of_the_model(
-    operation: Operation, champion: int, client: ScoringClient
-) -> None:
-    """When the first champion's promotion is undone, there is no model again."""
-    assert client.refresh()["model_version"] == champion
-    connect(operation.settings).delete_registered_model_alias(MODEL_NAME, CHAMPION)
+def test_an_undone_first_deployment_ends_the_service_of_the_model(operation: Operation, client: ScoringClient) -> None:
+    """While it is at work its candidate is served; when it ends without a proof, there is no model again."""
+    settings, version = operation.settings, operation.register(Spec(key="a" * 16))
+    claim = claim_of(settings, version)
+    start = Deployment(
+        model_version=version,
+        training_key=claim.training_key,
+        artefact_digest=claim.digest,
+        data_version="d",
+        strategy="blue_green",
+        state=STARTED,
+    )
+    with lease(settings, LEASE):
+        record_deployment(settings, start)
+        set_alias(settings, CHAMPION, version)
+        assert client.refresh()["model_version"] == version
     assert client.refresh()["status"] == "no_model"
+    assert get_alias_version(settings, CHAMPION) is None
 
 
 def test_a_new_vintage_is_served_once_its_features_are_there(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import load_version, set_alias
+from mlops_tasks.registry.models import load_version
 from mlops_tasks.serving.client import ScoringClient, scores_of
+from tests.operation import make_champion
 from tests.registry.conftest import Operation, new_home, new_operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
 from tests.serving.conftest import RunningService, scores_here
@@ -34,7 +34,7 @@ def served(
     with pytest.MonkeyPatch.context() as patch:
         operation = new_operation(new_home(tmp_path_factory.mktemp("home"), migrated_mlflow, patch), vintage_template)
         version = operation.register(Spec(key="a" * 16))
-        set_alias(operation.settings, CHAMPION, version)
+        make_champion(operation.settings, version)
         running = RunningService(operation.settings)
         with ScoringClient(operation.settings) as client:
             client.refresh()

@@ -18,6 +18,7 @@ from tests.operation import publish_vintage
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec
 from tests.serving.conftest import RunningService
+from tests.serving.test_deployment import promote
 
 LIMITS = AlertSettings(stale_after_s=100, scores_due_s=1000)
 WELL = View(champion=1, served=date(2024, 6, 3), vintage=date(2024, 6, 3), scored=True)
@@ -75,7 +76,7 @@ def test_the_service_tells_of_itself(operation: Operation, impatient: RunningSer
     client.refresh()
     assert kinds(settings) == ["champion_missing"]
     version = operation.register(Spec(key="a" * 16))
-    deploy_model_task(gate={"decision": "promote", "rule": "r", "version": version}, strategy="blue_green")
+    deploy_model_task(gate=promote(operation, version), strategy="blue_green")
     client.refresh()
     assert kinds(settings) == ["champion_missing", "scores_late"]
     score_newest_date_task(data_version=operation.vintage.data_version)
@@ -96,7 +97,7 @@ def test_the_metrics_carry_the_dates_of_the_data(operation: Operation, client: S
     assert client.refresh()["status"] == "no_model"
     assert seconds(client._http) == {"data": 0.0, "vintage": 1593475200.0}
     version = operation.register(Spec(key="a" * 16))
-    deploy_model_task(gate={"decision": "promote", "rule": "r", "version": version}, strategy="blue_green")
+    deploy_model_task(gate=promote(operation, version), strategy="blue_green")
     client.refresh()
     assert seconds(client._http) == {"data": 1593475200.0, "vintage": 1593475200.0}
     connect(operation.settings).delete_registered_model_alias(MODEL_NAME, CHAMPION)

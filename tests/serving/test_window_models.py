@@ -11,13 +11,13 @@ import pytest
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.monitoring.report import drift_input, write_drift_report
-from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import load_version, set_alias
+from mlops_tasks.registry.models import load_version
 from mlops_tasks.serving.client import ScoringClient, scores_of
 from mlops_tasks.serving.deployment import deploy_blue_green
 from mlops_tasks.serving.score_files import score_champion
 from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.scoring import FeatureSource
+from tests.operation import make_champion
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
 from tests.serving.conftest import RunningService
@@ -76,7 +76,7 @@ def test_two_window_models_are_compared_on_the_same_days(operation: Operation) -
     from mlops_tasks.registry.gating import champion_evidence
 
     version = operation.register(SPEC)
-    set_alias(operation.settings, CHAMPION, version)
+    make_champion(operation.settings, version)
     champion = load_version(operation.settings, version)
     predictions = pd.read_parquet(operation.settings.training_dir / SPEC.key / "predictions.parquet")
     label = predictions[predictions["segment"] == "test"].set_index([DATETIME, "instrument"])["label"]

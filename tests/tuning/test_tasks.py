@@ -39,7 +39,7 @@ def home(tmp_path_factory):
 
 def searched(features, **form):
     """The stages up to the plan of the best trial."""
-    asked = stage_function("tuning.plan")(**{"trials": TRIALS, "deployment_strategy": "none", **form})
+    asked = stage_function("tuning.plan")(**{"trials": TRIALS, **form})
     given = {"plan": asked["plan"], "features": features}
     choice = stage_function("tuning.choose_algorithm")(**given, search=asked["search"])
     study = stage_function("tuning.create_study")(**given, search=asked["search"], choice=choice)

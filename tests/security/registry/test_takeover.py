@@ -13,17 +13,16 @@ from sqlalchemy.exc import DBAPIError
 from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import DeploymentError, DigestMismatchError, NotApprovedError, RegistryError
-from mlops_tasks.registry.approvals import approve_model, load_approved, load_champion
+from mlops_tasks.registry.approvals import approve_model, candidate_permit
 from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect
-from mlops_tasks.registry.models import claim_of, load_version, set_alias, set_tags
+from mlops_tasks.registry.models import claim_of, get_alias_version, load_version, set_alias, set_tags
 from mlops_tasks.registry.tasks import gate_challenger_task
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.deployment import deploy_blue_green, roll_back
-from mlops_tasks.serving.tasks import score_newest_date_task
+from mlops_tasks.state.approvals import standing_approval
 from mlops_tasks.state.database import session
-from mlops_tasks.state.history import latest_model_approval
 from mlops_tasks.training.seal import artefact_digest
-from tests.operation import register_model
+from tests.operation import make_champion, register_model
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec
 from tests.security.registry.hostile import Payload, write_manifest, write_pickle
@@ -47,8 +46,7 @@ def upload(settings: Settings, folder: Path, training_key: str, digest: str) -> 
 def champion(operation: Operation, client: ScoringClient) -> int:
     """A champion in service."""
     version = operation.register(Spec(key="a" * 16))
-    set_alias(operation.settings, CHAMPION, version)
-    assert client.refresh()["model_version"] == version
+    deploy_blue_green(operation.settings, version)
     return version
 
 
@@ -63,7 +61,7 @@ CLAIMS: dict[str, Callable[[Settings, int, str], tuple[str, str]]] = {
 def test_an_uploaded_pickle_with_the_alias_on_it_neither_serves_nor_runs(
     operation: Operation, champion: int, client: ScoringClient, tmp_path: Path, claim: str
 ) -> None:
-    """Whatever its tags say, the champion goes on, `errors` says why, and the stages refuse it too."""
+    """Whatever its tags say, the champion goes on, the alias is put back, and the stages refuse it."""
     mark, folder = tmp_path / "mark", tmp_path / "upload"
     write_manifest(folder, write_pickle(folder, Payload(mark)))
     training_key, digest = CLAIMS[claim](operation.settings, champion, artefact_digest(folder))
@@ -71,12 +69,11 @@ def test_an_uploaded_pickle_with_the_alias_on_it_neither_serves_nor_runs(
     set_alias(operation.settings, CHAMPION, version)
 
     health = client.refresh()
-    assert (health["status"], health["model_version"]) == ("degraded", champion)
-    assert f"version {version}" in health["errors"][0]
+    assert (health["status"], health["model_version"]) == ("ok", champion)
+    assert get_alias_version(operation.settings, CHAMPION) == champion
     assert client.score()["model_version"] == champion
     for refused in (
         lambda: deploy_blue_green(operation.settings, version),
-        lambda: score_newest_date_task(data_version=operation.vintage.data_version),
         lambda: gate_challenger_task(challenger={"version": version}),
         lambda: approve_model(operation.settings, version, "let me in"),
         lambda: roll_back(operation.settings, version),
@@ -87,20 +84,18 @@ def test_an_uploaded_pickle_with_the_alias_on_it_neither_serves_nor_runs(
 
 
 def test_all_of_the_champions_tags_bring_the_champions_bytes_or_none(
-    operation: Operation, champion: int, client: ScoringClient, tmp_path: Path
+    operation: Operation, champion: int, tmp_path: Path
 ) -> None:
     """What is uploaded under them is never loaded: the local copy is, and without one the upload is refused."""
     mark, folder = tmp_path / "mark", tmp_path / "upload"
     write_manifest(folder, write_pickle(folder, Payload(mark)))
     claim = claim_of(operation.settings, champion)
     version = upload(operation.settings, folder, claim.training_key, claim.digest)
-    before = client.score()["scores"]
-    set_alias(operation.settings, CHAMPION, version)
-    client.refresh()
-    assert client.score()["scores"] == before
-    shutil.rmtree(operation.settings.home / "mlflow" / "cache" / claim.digest)
-    with pytest.raises(DigestMismatchError):
-        load_approved(operation.settings, version)
+    copy = candidate_permit(operation.settings, version).load(operation.settings).artefact.folder
+    assert artefact_digest(copy) == claim.digest
+    shutil.rmtree(copy)
+    with pytest.raises(RegistryError, match="is not the model of its own run"):
+        candidate_permit(operation.settings, version).load(operation.settings)
     assert not mark.exists()
 
 
@@ -112,14 +107,10 @@ def test_a_signed_version_serves_when_a_named_person_approves_it(
     spec = Spec(key="b" * 16, seed=2)
     version = register_model(settings, spec, operation.vintage, operation.feature_version)
     set_alias(settings, CHAMPION, version)
-    health = client.refresh()
-    assert (health["status"], health["model_version"]) == ("degraded", champion)
-    assert f"approve-model {version} --reason" in health["errors"][0]
     set_tags(settings, version, {"gate_decision": "promote", "gate_rule": "superiority", "leak_certificate": "passed"})
     assert client.refresh()["model_version"] == champion
-    set_alias(settings, CHAMPION, champion)
 
-    with pytest.raises(DeploymentError, match="may not serve"):
+    with pytest.raises(DeploymentError, match=f"may not serve.*approve-model {version} --reason"):
         roll_back(settings, version)
     with pytest.raises(RegistryError, match="the reason is empty"):
         approve_model(settings, version, "  ")
@@ -129,12 +120,11 @@ def test_a_signed_version_serves_when_a_named_person_approves_it(
     assert client.health()["model_version"] == version
 
     claim = claim_of(settings, version)
-    kept = latest_model_approval(settings, claim.training_key, claim.digest)
+    kept = standing_approval(settings, claim.training_key, claim.digest)
     assert kept is not None
     assert (kept.basis, kept.approved_by, kept.reason) == ("person", "alice", "it was better in 2008")
     with pytest.raises(DBAPIError, match="append-only"), session(settings) as active:
         active.execute(text("UPDATE model_approval SET approved_by = 'gate'"))
-    assert roll_back(settings, champion)["version"] == champion
 
 
 def test_what_the_gate_promotes_serves_and_what_it_keeps_does_not(operation: Operation) -> None:
@@ -142,20 +132,18 @@ def test_what_the_gate_promotes_serves_and_what_it_keeps_does_not(operation: Ope
     settings = operation.settings
     good = register_model(settings, Spec(key="a" * 16), operation.vintage, operation.feature_version)
     assert gate_challenger_task(challenger={"version": good})["decision"] == "promote"
-    assert load_approved(settings, good).version == good
+    assert candidate_permit(settings, good).load(settings).version == good
     claim = claim_of(settings, good)
-    approval = latest_model_approval(settings, claim.training_key, claim.digest)
+    approval = standing_approval(settings, claim.training_key, claim.digest)
     assert approval is not None and approval.basis == "gate" and approval.certificate
 
-    set_alias(settings, CHAMPION, good)
+    make_champion(settings, good)
     poor = register_model(settings, Spec(key="n" * 16, skill=0.0, seed=3), operation.vintage, operation.feature_version)
     assert gate_challenger_task(challenger={"version": poor})["decision"] == "keep"
-    set_alias(settings, CHAMPION, poor)
     with pytest.raises(NotApprovedError):
-        load_champion(settings)
+        candidate_permit(settings, poor).load(settings)
     set_tags(settings, poor, {"training_key": claim.training_key, "digest": claim.digest})
-    load_champion(settings)  # by its tags it is the good one, and those are the bytes that are loaded
-    assert load_version(settings, poor).digest == claim.digest
+    assert candidate_permit(settings, poor).load(settings).digest == claim.digest
 
 
 def test_a_copy_with_more_than_was_signed_is_fetched_again(operation: Operation) -> None:
