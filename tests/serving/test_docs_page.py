@@ -10,10 +10,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import set_alias
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.docs_page import BROWSED, DOCUMENT, PAGE
+from tests.operation import make_champion
 from tests.registry.conftest import new_home, new_operation
 from tests.registry.trainings import INSTRUMENTS, Spec
 from tests.serving.conftest import RunningService
@@ -29,7 +28,7 @@ def address(
     """A service with a champion."""
     with pytest.MonkeyPatch.context() as patch:
         operation = new_operation(new_home(tmp_path_factory.mktemp("home"), migrated_mlflow, patch), vintage_template)
-        set_alias(operation.settings, CHAMPION, operation.register(Spec(key="a" * 16)))
+        make_champion(operation.settings, operation.register(Spec(key="a" * 16)))
         running = RunningService(operation.settings)
         with ScoringClient(operation.settings) as client:
             client.refresh()
