@@ -38,6 +38,7 @@ $(STAMP): requirements.txt pyproject.toml $(wildcard include/supply_chain/*.txt)
 	@$(RUN) -m mlops_tasks.supply_chain.install $(if $(filter cuda,$(TORCH)),--cuda)
 	@$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@$(RUN) -m compileall -q mlops_tasks plugins dags
+	@echo "the command line is $(CURDIR)/bin/alphaops; it works from any folder, and by a link to it"
 	@touch $@
 
 up: env  ## start everything and run one day: SOURCE= UNIVERSE= TRAIN=first:last VALID= TEST= CHAIN=0
