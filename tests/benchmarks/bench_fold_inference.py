@@ -109,16 +109,17 @@ def found_by_selector(kind: str, count: int, first: int = 0) -> float:
 def stopped_on_noise(count: int, first: int = 0) -> dict[str, float]:
     """Share of early-stopped trainings on noise with a deflated Sharpe ratio of 0.95 or more."""
     from mlops_tasks.evaluation.backtest_overfitting import deflated_sharpe_ratio
+    from mlops_tasks.tuning.study import StudyConfig
     from tests.planted import Shape, plant
-    from tests.tuning.luck import HORIZON, LIBRARY, Market
+    from tests.tuning.luck import HORIZON, LIBRARY, MODEL, Market
 
-    stopping, passed = {"metric": "rank_ic", "patience": 30}, []
+    stopping, share, passed = {"metric": "rank_ic", "patience": 30}, StudyConfig(model=MODEL).watched_share, []
     for seed in range(first, first + count):
         with tempfile.TemporaryDirectory() as folder:
             market = Market(plant("noise", Shape(days=1000, instruments=20), 6000 + seed), Path(folder))
             seen = market.train(LIBRARY, 0, stopping).rank_ic("valid")
-            unseen = market.train(LIBRARY, 0, {**stopping, "valid_share": 0.5}).rank_ic("valid")
-        unseen = unseen[market.planted.data.unwatched_since(0.5, HORIZON) :]
+            unseen = market.train(LIBRARY, 0, {**stopping, "valid_share": share}).rank_ic("valid")
+        unseen = unseen[market.planted.data.unwatched_since(share, HORIZON) :]
         passed.append([deflated_sharpe_ratio(each.to_numpy(), 1).probability >= 0.95 for each in (unseen, seen)])
     return dict(zip(("stopped", "stopped_seen"), np.mean(passed, axis=0).tolist(), strict=True))
 

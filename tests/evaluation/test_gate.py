@@ -230,13 +230,13 @@ def test_the_best_of_noise_is_refused(correlation: float, champion: CandidateEvi
 def test_a_truly_better_trial_is_promoted() -> None:
     """Trials from no skill to a mean rank IC of 0.06: the best is promoted, and beats a champion with defaults.
 
-    True differences between trials widen their spread, which the deflation takes for luck: one in eight is refused.
+    True differences between trials widen their spread, which the deflation takes for luck: one in seven is refused.
     """
-    search = Search(30, 80, skill=np.linspace(0.0, 0.06, 30))
+    search = Search(30, 107, skill=np.linspace(0.0, 0.06, 30))
     defaults = candidate(noise(200, 7) + 0.005, "old")
-    assert np.mean([searched(search, seed).promotes for seed in range(100)]) > 0.8
+    assert np.mean([searched(search, seed).promotes for seed in range(100)]) > 0.75
     decisions = [searched(search, seed, defaults) for seed in range(100)]
-    assert np.mean([each.rule == "superiority" for each in decisions]) > 0.8
+    assert np.mean([each.rule == "superiority" for each in decisions]) > 0.75
 
 
 def test_a_search_that_does_not_last_is_rejected() -> None:
