@@ -104,6 +104,13 @@ def move_folder(folder: Path, target: Path) -> None:
     sync(target.parent)
 
 
+def retire_folder(folder: Path) -> None:
+    """Remove a folder, if there is one, in one step: nobody finds half of it."""
+    if folder.is_dir():
+        away = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.{os.getpid()}.")
+        shutil.rmtree(folder.rename(away))
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -26,7 +26,6 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.data.calendars import instrument_calendars
-from mlops_tasks.data.vintages import Vintage
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Limits = Callable[[pd.MultiIndex], Floats]
@@ -78,17 +77,16 @@ def price_limits(index: pd.MultiIndex, calendars: Mapping[str, str]) -> Floats:
     return limits
 
 
-def calendars_of(vintage: Vintage, calendar: str) -> dict[str, str]:
-    """The calendar of each instrument of a vintage: `auto` infers it from the days on which it has bars.
+def calendars_of(index: pd.DataFrame, calendar: str) -> dict[str, str]:
+    """Instrument to calendar, from a vintage's bars (columns datetime, instrument): `auto` infers it from their days.
 
     Raises
     ------
     ConfigError
         The named calendar is unknown.
     """
-    bars = vintage.bars(fields=())
-    codes, names = pd.factorize(bars[INSTRUMENT])
-    days = bars[DATETIME].to_numpy().astype("datetime64[D]")
+    codes, names = pd.factorize(index[INSTRUMENT])
+    days = index[DATETIME].to_numpy().astype("datetime64[D]")
     found = instrument_calendars(calendar, codes, days, len(names))
     return dict(zip(names.tolist(), found, strict=True))
 

@@ -7,7 +7,8 @@ standard deviation, the rank ICIR, is a Sharpe ratio of ordering; nothing below 
 - The deflated Sharpe ratio (Bailey and Lopez de Prado, The Deflated Sharpe Ratio, Journal of Portfolio Management 40,
   2014): the probability that the chosen trial's true ratio is above zero, when the best of so many trials without
   skill is expected to reach `expected_maximum` by luck. Their standard error of a Sharpe ratio allows for skewness and
-  kurtosis; ours, by the same influence function, also for autocorrelation, and equals theirs at lag 0.
+  kurtosis; ours, by the same influence function, also for autocorrelation (`significance.cosine_mean`), and equals
+  theirs with all cosine terms.
 - The probability of backtest overfitting by combinatorially symmetric cross-validation (Bailey, Borwein, Lopez de Prado
   and Zhu, The Probability of Backtest Overfitting, Journal of Computational Finance 20, 2017): how often the best trial
   of one half of the days is below the median of all trials on the other half. Truly bad trials lower the median, and
@@ -35,7 +36,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops_tasks.evaluation.significance import automatic_lag, newey_west_mean
+from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.files import finite_or_none
 
 Floats = NDArray[np.float64]
@@ -63,7 +64,8 @@ class DeflatedSharpeRatio:
     kurtosis: float
     """3 for a normal distribution."""
     n_days: int
-    lag: int
+    degrees_of_freedom: float
+    """Of the standard error."""
     trials: int
     effective_trials: float
     trials_deviation: float
@@ -106,7 +108,7 @@ class SearchEvidence:
         deflated = asdict(self.deflated)
         deflated["deflated_sharpe_ratio"] = deflated.pop("probability")
         numbers = {name: finite_or_none(value) for name, value in deflated.items()}
-        counts = {name: deflated[name] for name in ("n_days", "lag", "trials")}
+        counts = {name: deflated[name] for name in ("n_days", "trials")}
         names = ("overfitting_probability", "loss_probability")
         return {**numbers, **counts, **{name: finite_or_none(getattr(self, name)) for name in names}}
 
@@ -142,7 +144,7 @@ def search_evidence(chosen: pd.Series, trials: pd.DataFrame, n_trials: int, hori
 
 
 def deflated_sharpe_ratio(
-    chosen: Floats, n_trials: int, correlation: float = 0.0, variance: float = 0.0, lag: int | None = None
+    chosen: Floats, n_trials: int, correlation: float = 0.0, variance: float = 0.0, terms: int | None = None
 ) -> DeflatedSharpeRatio:
     """Deflate the chosen trial's ratio by the expected maximum of so many trials without skill.
 
@@ -154,8 +156,9 @@ def deflated_sharpe_ratio(
         Trials that were run, and the mean correlation between their daily performances.
     variance
         Of the trials' ratios, daily; the sampling variance counts where it is larger.
-    lag
-        Largest lag of the robust variance in days; None: `significance.automatic_lag`. 0 is the paper's formula.
+    terms
+        Cosine terms of the robust variance; None: the rule of `significance.cosine_mean`. One less than days is the
+        paper's formula.
 
     Raises
     ------
@@ -173,13 +176,12 @@ def deflated_sharpe_ratio(
     n, spread = len(chosen), float(chosen.std(ddof=1))
     if spread <= 1e-12 * float(np.abs(chosen).max()):
         nan = float("nan")
-        return DeflatedSharpeRatio(nan, nan, nan, nan, n, 0, n_trials, effective, deviation, nan, nan)
+        return DeflatedSharpeRatio(nan, nan, nan, nan, n, nan, n_trials, effective, deviation, nan, nan)
     sharpe = float(chosen.mean()) / spread
     standard = (chosen - chosen.mean()) / chosen.std()
     # The mean of these is the ratio, and their variance the delta method's variance of its estimate (Mertens, 2002).
     daily = sharpe + standard - sharpe / 2 * (standard**2 - 1)
-    lag = automatic_lag(daily) if lag is None else lag
-    test = newey_west_mean(daily, lag)
+    test = cosine_mean(daily, terms=terms)
     expected = max(test.standard_error, deviation) * expected_maximum(effective)
     return DeflatedSharpeRatio(
         sharpe=sharpe,
@@ -187,7 +189,7 @@ def deflated_sharpe_ratio(
         skewness=float(skew(chosen)),
         kurtosis=float(kurtosis(chosen, fisher=False)),
         n_days=n,
-        lag=lag,
+        degrees_of_freedom=test.degrees_of_freedom,
         trials=n_trials,
         effective_trials=effective,
         trials_deviation=deviation,

@@ -10,7 +10,8 @@ Rules, the first that applies decides:
    zero with a probability above `max_overfitting_probability`.
 4. Without a champion that has proven itself:
    `negative_skill`: the mean daily rank IC is below zero with a one-sided p <= `alpha`; reject.
-   `bootstrap`: on a look it is above zero with a one-sided p <= `alpha` on at least `min_skill_days`; promote.
+   `bootstrap`: on a look it is above zero with a one-sided p up to the look's level on at least `min_skill_days`;
+   promote.
    `between_looks`: another model serves as provisional already, and no look is due; keep.
    `provisional`: promote, to serve without proof: a model that nobody has to beat.
 5. `between_looks`: no look is due (`evaluation/looks.py`); keep, and say when one is.
@@ -305,12 +306,12 @@ def _bootstrap(challenger: CandidateEvidence, serves: bool, policy: GateSettings
     if serves and isinstance(look, Wait):
         return _waiting(look, n_days)
     enough = n_days >= policy.min_skill_days
-    on_look = isinstance(look, Look)
-    proven = on_look and enough and test.mean > 0 and test.p_one_sided <= policy.alpha
+    proven = isinstance(look, Look) and enough and test.mean > 0 and test.p_one_sided <= look.level
     sane = f"coverage {challenger.coverage:.1%} and {n_days} test days pass the sanity checks"
+    against = f"the look's level {look.level:.4f}" if isinstance(look, Look) else "no level, for no look is due"
     level = (
-        f"mean daily rank IC {test.mean:+.5f} on the test days: one-sided p {test.p_one_sided:.4f} against alpha "
-        f"{policy.alpha}; {policy.min_skill_days} days are needed for a proof of skill"
+        f"mean daily rank IC {test.mean:+.5f} on the test days: one-sided p {test.p_one_sided:.4f} against {against}; "
+        f"{policy.min_skill_days} days are needed for a proof of skill"
     )
     reasons = ["there is no champion to be compared with", sane, level, look.said()]
     if not proven:

@@ -1,7 +1,8 @@
 """The gate's looks: when a challenger may be compared with the champion, and at which level. Pure policy.
 
-Who compares every day finds a better model by luck within the year. So the year has an error budget: `alpha` is the
-probability of at least one false promotion in `YEAR_DAYS` market days. It is spent in equal parts over planned looks,
+Who compares every day finds a better model by luck within the year, and skill where there is none. So the year has an
+error budget: `alpha` is the probability of at least one false promotion in `YEAR_DAYS` market days, be it of a model
+that is no better than the champion or of a first one that has no skill. It is spent in equal parts over planned looks,
 one every `look_every_days` market days, so it holds whatever the looks have in common (Bonferroni), and for any run of
 days as long as a year. A year begins with its first look. What is not spent is not carried over.
 
@@ -45,7 +46,7 @@ class Look:
 
     subject: Subject
     kind: LookKind
-    """`gain` over a champion, or `skill` of a model that has none to beat, which spends nothing."""
+    """`gain` over a champion, or `skill` of a model that has none to beat."""
     number: int
     """In its year, from 1."""
     planned: int | None
@@ -64,8 +65,6 @@ class Look:
         since = f"in the year since {self.year_began}"
         if self.left is None:
             return f"{which} {since} at level {self.level:.4f}, without a budget: {self.spent:.4f} spent"
-        if self.kind == "skill":
-            return f"{which} {since}, of skill, which spends nothing: {self.spent:.4f} spent, {self.left:.4f} left"
         return f"{which} {since} at level {self.level:.4f}: {self.spent:.4f} spent, {self.left:.4f} left"
 
     def to_json(self) -> dict[str, Any]:
@@ -144,9 +143,8 @@ def plan_look(
     year = _year_of(subject, past, market)
     spent = year[-1].spent if year else 0.0
     planned = None if policy.looks == "daily" else planned_looks(policy)
-    level = policy.alpha if kind == "skill" or planned is None else policy.alpha / planned
-    cost = 0.0 if kind == "skill" else level
-    if planned is not None and (days := _days_to_wait(subject, past, market, policy, spent + cost)) > 0:
+    level = policy.alpha if planned is None else policy.alpha / planned
+    if planned is not None and (days := _days_to_wait(subject, past, market, policy, spent + level)) > 0:
         left = round(max(0.0, policy.alpha - spent), 12)
         return Wait(past[-1].subject.day, days, market.after(subject.day, days), spent, left)
     return Look(
@@ -155,8 +153,8 @@ def plan_look(
         number=len(year) + 1,
         planned=planned,
         level=level,
-        spent=round(spent + cost, 12),
-        left=None if planned is None else round(max(0.0, policy.alpha - spent - cost), 12),
+        spent=round(spent + level, 12),
+        left=None if planned is None else round(max(0.0, policy.alpha - spent - level), 12),
         year_began=year[0].year_began if year else subject.day,
     )
 

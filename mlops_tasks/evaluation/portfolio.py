@@ -86,7 +86,8 @@ def backtest(scores: pd.Series, settings: Settings, data_version: str, portfolio
     init_qlib(settings, data_version)
     first, last = _trading_span(scores, vintage.calendar())
     bench = universe_returns(vintage, first, last)
-    market = _Market(limits_of(vintage, settings, portfolio), delisted(vintage), bench)
+    index = vintage.bars(fields=())
+    market = _Market(limits_of(index, settings, portfolio), delisted(index), bench)
     portfolio = portfolio.model_copy(update={"topk": topk, "n_drop": n_drop})
     report = _run_qlib(scores, (first, last), market, portfolio)
     daily = report[["return", "cost", "bench", "turnover"]].astype(float).rename_axis(DATETIME)
@@ -94,8 +95,8 @@ def backtest(scores: pd.Series, settings: Settings, data_version: str, portfolio
     return PortfolioResult(daily, portfolio_metrics(daily), topk, n_drop)
 
 
-def limits_of(vintage: Vintage, settings: Settings, portfolio: PortfolioSettings) -> Limits:
-    """The price limits that a portfolio's settings say.
+def limits_of(index: pd.DataFrame, settings: Settings, portfolio: PortfolioSettings) -> Limits:
+    """The price limits that a portfolio's settings say, for a vintage's bars (columns datetime and instrument).
 
     Raises
     ------
@@ -104,17 +105,17 @@ def limits_of(vintage: Vintage, settings: Settings, portfolio: PortfolioSettings
     """
     threshold = portfolio.limit_threshold
     if threshold == "market":
-        return partial(price_limits, calendars=calendars_of(vintage, settings.calendar.name))
+        return partial(price_limits, calendars=calendars_of(index, settings.calendar.name))
     limit = math.inf if threshold is None else threshold
     return lambda index: np.full(len(index), limit)
 
 
-def delisted(vintage: Vintage) -> dict[str, pd.Timestamp]:
-    """Instruments without a bar on the vintage's last day, and the day of their last one.
+def delisted(index: pd.DataFrame) -> dict[str, pd.Timestamp]:
+    """Instruments without a bar on the last day of a vintage's bars, and the day of their last one.
 
     One whose bars merely pause on that day is among them: a vintage cannot tell.
     """
-    last = vintage.bars(fields=()).groupby(INSTRUMENT)[DATETIME].max()
+    last = index.groupby(INSTRUMENT)[DATETIME].max()
     return last[last < last.max()].to_dict()
 
 

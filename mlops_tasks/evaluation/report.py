@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
-from mlops_tasks.config import Settings
+from mlops_tasks.config import PortfolioSettings, Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.evaluation.ic import constant_days_share, daily_ic, daily_rank_ic, quantile_returns, summarise
-from mlops_tasks.evaluation.portfolio import PortfolioResult, backtest
+from mlops_tasks.evaluation.identity import evaluation_identity
+from mlops_tasks.evaluation.portfolio import PortfolioResult, backtest, drawdown
 from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.files import finite_or_none, read_json, write_json
 
@@ -40,6 +41,8 @@ class Evaluation:
     quantiles: pd.DataFrame
     portfolio: PortfolioResult
     data_version: str
+    identity: str
+    """Digest of what all of it follows from."""
 
 
 def evaluate(settings: Settings, folder: Path) -> Evaluation:
@@ -67,7 +70,25 @@ def evaluate(settings: Settings, folder: Path) -> Evaluation:
         quantiles=quantile_returns(test[SCORE], test[LABEL], quantiles_for(test)),
         portfolio=portfolio,
         data_version=plan["data_version"],
+        identity=identity_of(settings, folder),
     )
+
+
+def identity_of(settings: Settings, folder: Path) -> str:
+    """Digest of what the evaluation of the training in `folder` follows from, by today's settings and code.
+
+    Raises
+    ------
+    StoreError
+        There is no training.
+    """
+    plan = read_plan(folder)
+    return evaluation_identity(settings, plan["data_version"], _predictions_of(folder), _portfolio_of(settings, plan))
+
+
+def is_current(settings: Settings, folder: Path, written: Path) -> bool:
+    """Whether the file `written` tells of an evaluation of `folder` that would come out the same today."""
+    return written.is_file() and read_json(written).get("identity") == identity_of(settings, folder)
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -87,9 +108,7 @@ def read_predictions(folder: Path) -> dict[str, pd.DataFrame]:
     StoreError
         The file is missing, lacks a column, or has no row of the test segment.
     """
-    path = folder / "predictions.parquet"
-    if not path.is_file():
-        raise StoreError(f"{path}: no predictions; run the stage training.train again")
+    path = _predictions_of(folder)
     frame = pd.read_parquet(path)
     missing = [name for name in (DATETIME, INSTRUMENT, SEGMENT, SCORE, LABEL) if name not in frame.columns]
     if missing:
@@ -99,6 +118,11 @@ def read_predictions(folder: Path) -> dict[str, pd.DataFrame]:
     if "test" not in segments:
         raise StoreError(f"{path}: no rows of the segment test; choose dates that the vintage has and train again")
     return segments
+
+
+def read_importance(folder: Path) -> dict[str, float]:
+    """Importance by feature, as the training in `folder` recorded it (of trees: total gain); empty where it did not."""
+    return _optional(folder / "importance.json")
 
 
 def segment_metrics(segment: str, rows: pd.DataFrame, vintage: Vintage) -> Metrics:
@@ -138,6 +162,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, training: Path) -> No
         "training_key": evaluation.training_key,
         "model": evaluation.model,
         "data_version": evaluation.data_version,
+        "identity": evaluation.identity,
         "metrics": evaluation.metrics,
         "portfolio": {"topk": evaluation.portfolio.topk, "n_drop": evaluation.portfolio.n_drop},
         "plots": write_plots(folder / "plots", evaluation, training),
@@ -151,13 +176,14 @@ def write_plots(folder: Path, evaluation: Evaluation, training: Path) -> list[st
     from mlops_tasks.plots import evaluation as plots
     from mlops_tasks.plots.figure import write_png
 
-    daily = evaluation.daily
+    daily, portfolio = evaluation.daily, evaluation.portfolio.daily
+    below = drawdown(portfolio["excess_return_after_cost"])
     figures = {
         "cumulative_ic": plots.plot_ic(plots.ic_info(daily["ic"].dropna(), daily["rank_ic"].dropna())),
-        "equity": plots.plot_equity(plots.equity_info(evaluation.portfolio.daily)),
+        "equity": plots.plot_equity(plots.equity_info(portfolio, below)),
         "quantile_returns": plots.plot_quantiles(plots.quantile_info(evaluation.quantiles)),
     }
-    curves, importance = _optional(training / "curves.json"), _optional(training / "importance.json")
+    curves, importance = _optional(training / "curves.json"), read_importance(training)
     if curves:
         figures["training_curve"] = plots.plot_curves(curves)
     if importance:
@@ -171,7 +197,14 @@ def _optional(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _portfolio_of(settings: Settings, plan: Mapping[str, Any]) -> Any:
+def _predictions_of(folder: Path) -> Path:
+    path = folder / "predictions.parquet"
+    if not path.is_file():
+        raise StoreError(f"{path}: no predictions; run the stage training.train again")
+    return path
+
+
+def _portfolio_of(settings: Settings, plan: Mapping[str, Any]) -> PortfolioSettings:
     sizes = plan.get("portfolio") or {name: plan[name] for name in ("topk", "n_drop") if name in plan}
     return settings.portfolio.model_copy(update=dict(sizes))
 

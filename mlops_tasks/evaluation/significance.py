@@ -3,8 +3,8 @@
 Daily differences of ICs are autocorrelated (labels overlap, models change slowly); a plain t-test then sees gains that
 are none. `cosine_mean` is the test: the equal-weighted cosine estimator of the long-run variance with few terms, and
 Student's t with as many degrees of freedom (Mueller, Journal of Econometrics 141, 2007; Lazarus, Lewis, Stock and
-Watson, Journal of Business & Economic Statistics 36, 2018). `newey_west_mean`, Econometrica 55, 1987, is more powerful
-and less honest at a persistence as of 0.7; where a formula is defined by lags, it is what is meant.
+Watson, Journal of Business & Economic Statistics 36, 2018). Sums of weighted autocovariances (Newey and West,
+Econometrica 55, 1987) find more, and are less honest at a persistence as of 0.7.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class MeanTest:
         return {name: (value if np.isfinite(value) else None) for name, value in asdict(self).items()}
 
 
-def cosine_mean(series: pd.Series | Floats, confidence: float = 0.95) -> MeanTest:
+def cosine_mean(series: pd.Series | Floats, confidence: float = 0.95, terms: int | None = None) -> MeanTest:
     """Test the mean of a daily series against zero.
 
     With the cosine transforms L_j = sqrt(2 / n) sum_t cos(pi j (t - 1/2) / n) y_t, j = 1 to B, the long-run variance is
@@ -81,15 +81,19 @@ def cosine_mean(series: pd.Series | Floats, confidence: float = 0.95) -> MeanTes
         n daily values in time order, any unit. NaN are dropped.
     confidence
         Level of the two-sided interval.
+    terms
+        B; None: the rule. With n - 1, all there are, it is Student's test of separate observations.
 
     Raises
     ------
     ValueError
-        Fewer than two finite values, or an infinite value.
+        Fewer than two finite values, an infinite value, or a number of terms that is not 1 to n - 1.
     """
     values = _known(series)
     n, mean = len(values), float(values.mean())
-    terms = cosine_terms(n)
+    terms = cosine_terms(n) if terms is None else terms
+    if not 1 <= terms < n:
+        raise ValueError(f"{n} days have 1 to {n - 1} cosine terms, got {terms}")
     centred = values - mean if np.ptp(values) > 0 else np.zeros(n)
     error = float(np.sqrt(np.mean((_cosines(n, terms) @ centred) ** 2) / n))
     return _mean_test(mean, error, n, float(terms), confidence)
@@ -136,70 +140,6 @@ def _mean_test(mean: float, error: float, n: int, degrees: float, confidence: fl
         n=n,
         degrees_of_freedom=degrees,
     )
-
-
-def newey_west_mean(series: pd.Series | Floats, lag: int | None = None, confidence: float = 0.95) -> MeanTest:
-    """Test the mean of a daily series against zero.
-
-    The standard error equals statsmodels' `OLS(y, 1).fit(cov_type="HAC", use_correction=True)` at the same lag.
-    p-values and bounds come from Student's t with 1.5 n / (lag + 1) degrees of freedom (n - 1 at most), the equivalent
-    number of independent terms of a Bartlett-weighted spectral estimate (Priestley, Spectral Analysis, 1981, section
-    6.2.4): with a long lag the standard error is itself uncertain, and the normal distribution promises too much.
-
-    Parameters
-    ----------
-    series
-        n daily values in time order, any unit. NaN are dropped.
-    lag
-        Largest lag in days; None: `automatic_lag`.
-    confidence
-        Level of the two-sided interval.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two finite values, a lag that is negative or not below n, or an infinite value.
-    """
-    values = _known(series)
-    n = len(values)
-    lag = automatic_lag(values) if lag is None else lag
-    if not 0 <= lag < n:
-        raise ValueError(f"lag must be 0 to {n - 1} for {n} days, got {lag}")
-    mean = float(values.mean())
-    error = float(np.sqrt(_long_run_variance(values - mean, lag) / (n - 1)))
-    degrees = min(float(n - 1), max(1.0, 1.5 * n / (lag + 1)))
-    return _mean_test(mean, error, n, degrees, confidence)
-
-
-def automatic_lag(values: Floats) -> int:
-    """Lag for a series without NaN: the larger of two rules, n / 3 at most.
-
-    Andrews' plug-in for an AR(1) and Bartlett weights (Econometrica 59, 1991, equation 6.4) follows the series' own
-    memory; Newey and West's 4 (n / 100)^(2/9) is the floor that keeps short moving averages covered.
-    """
-    n = len(values)
-    rule = int(4 * (n / 100) ** (2 / 9))
-    return max(0, min(max(rule, _andrews_lag(values)), n // 3))
-
-
-def _andrews_lag(values: Floats) -> int:
-    centred = values - values.mean()
-    power = float(centred @ centred)
-    if power <= 0:
-        return 0
-    # Near 1 the formula's lag exceeds every series; Andrews bounds it too.
-    rho = min(0.97, max(-0.97, float(centred[1:] @ centred[:-1]) / power))
-    memory = 4 * rho**2 / ((1 - rho) ** 2 * (1 + rho) ** 2)
-    return int(np.ceil(1.1447 * (memory * len(values)) ** (1 / 3)))
-
-
-def _long_run_variance(centred: Floats, lag: int) -> float:
-    """Bartlett-weighted sum of autocovariances; never negative but for rounding."""
-    n = len(centred)
-    total = float(centred @ centred)
-    for k in range(1, lag + 1):
-        total += 2 * (1 - k / (lag + 1)) * float(centred[k:] @ centred[:-k])
-    return max(0.0, total / n)
 
 
 def _limit(mean: float) -> float:

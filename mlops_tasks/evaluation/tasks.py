@@ -4,14 +4,14 @@ import logging
 from typing import Any
 
 from mlops_tasks.config import load_settings
-from mlops_tasks.evaluation.report import EVALUATION, evaluate, write_evaluation
-from mlops_tasks.files import new_folder, read_json
+from mlops_tasks.evaluation.report import EVALUATION, evaluate, is_current, write_evaluation
+from mlops_tasks.files import new_folder, read_json, retire_folder
 
 log = logging.getLogger(__name__)
 
 
 def evaluate_model_task(*, training_key: str) -> dict[str, Any]:
-    """Evaluate a finished training; returns at once when it was evaluated before.
+    """Evaluate a finished training; returns at once when it was, by the same portfolio and code.
 
     Returns
     -------
@@ -26,12 +26,13 @@ def evaluate_model_task(*, training_key: str) -> dict[str, Any]:
     settings = load_settings()
     training = settings.training_folder(training_key)
     target = training / "evaluation"
-    if (target / EVALUATION).is_file():
+    if is_current(settings, training, target / EVALUATION):
         log.info("%s: already evaluated", training_key)
     else:
         evaluation = evaluate(settings, training)
         with new_folder(target) as folder:
             write_evaluation(folder, evaluation, training)
+            retire_folder(target)
     content = read_json(target / EVALUATION)
     for name, value in content["metrics"].items():
         log.info("%s %s: %s", content["model"], name, "undefined" if value is None else f"{value:.5f}")

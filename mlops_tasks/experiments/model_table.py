@@ -13,7 +13,7 @@ from typing import Any
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import ConfigError, MlopsError
-from mlops_tasks.evaluation.report import EVALUATION
+from mlops_tasks.evaluation.report import EVALUATION, is_current
 from mlops_tasks.evaluation.seed_noise import configuration_key, seed_band, seed_difference
 from mlops_tasks.experiments.peers import PEERS, Peer
 from mlops_tasks.experiments.table_columns import COLUMNS, table_cells
@@ -232,8 +232,9 @@ def _fill(settings: Settings, row: Row, plan: RunPlan, feature_version: str) -> 
     limit = settings.training.time_limit_s
     if row.is_peer:
         config = resolve_config(row.model, seed=plan.seed)
-        evaluation = Peer(plan, feature_version, config).folder(settings) / EVALUATION
-        if not evaluation.is_file():
+        folder = Peer(plan, feature_version, config).folder(settings)
+        evaluation = folder / EVALUATION
+        if not is_current(settings, folder, evaluation):
             arguments: dict[str, Any] = {"plan": plan.model_dump(mode="json"), "feature_version": feature_version}
             arguments["config"] = config.model_dump(mode="json")
             run_stage("mlops_tasks.experiments.peers:train_peer_task", arguments, time_limit_s=limit)
@@ -241,7 +242,7 @@ def _fill(settings: Settings, row: Row, plan: RunPlan, feature_version: str) -> 
     else:
         folder = UnifiedQlibTrainingEngine(settings).train(plan, feature_version, row.model)
         evaluation = folder / "evaluation" / EVALUATION
-        if not evaluation.is_file():
+        if not is_current(settings, folder, evaluation):
             run_stage("evaluation.evaluate", {"training_key": folder.name}, time_limit_s=limit)
         metrics = read_json(evaluation)["metrics"] | read_json(folder / "metrics.json")
         row.training_keys[plan.seed] = folder.name

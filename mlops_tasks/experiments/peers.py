@@ -11,7 +11,7 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.qlib_store import init_qlib
-from mlops_tasks.evaluation.report import EVALUATION, evaluate
+from mlops_tasks.evaluation.report import EVALUATION, evaluate, is_current
 from mlops_tasks.files import digest_of, new_folder, read_json, write_json
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data, qlib_dataset
@@ -82,9 +82,12 @@ def train_peer_task(*, plan: dict[str, Any], feature_version: str, config: dict[
     if not folder.is_dir():
         with new_folder(folder) as beside:
             peer.train_into(beside, settings)
-    if not (folder / EVALUATION).is_file():
-        write_json(folder / EVALUATION, evaluate(settings, folder).metrics | read_json(folder / "metrics.json"))
-    return {"metrics": read_json(folder / EVALUATION)}
+    if not is_current(settings, folder, folder / EVALUATION):
+        found = evaluate(settings, folder)
+        content = {"identity": found.identity, **found.metrics, **read_json(folder / "metrics.json")}
+        write_json(folder / EVALUATION, content)
+    written = read_json(folder / EVALUATION)
+    return {"metrics": {name: value for name, value in written.items() if name != "identity"}}
 
 
 @dataclass(frozen=True)

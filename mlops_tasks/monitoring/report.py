@@ -15,8 +15,9 @@ import pandas as pd
 from mlops_tasks.columns import SCORE
 from mlops_tasks.config import DriftSettings, Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
+from mlops_tasks.evaluation.report import read_importance
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, read_json, write_json
+from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, write_json
 from mlops_tasks.monitoring.bands import Bands, reference_bands
 from mlops_tasks.monitoring.drift import Profile, drift, histogram_shares, reference_profile, shares_outside
 from mlops_tasks.monitoring.summaries import DailySummaries, daily_summaries
@@ -128,8 +129,8 @@ def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> d
 
 def importance_shares(settings: Settings, champion: LoadedModel) -> pd.Series:
     """Each feature's share of the importance that the training recorded (of trees: total gain); empty without any."""
-    path = settings.training_dir / champion.training_key / "importance.json"
-    importance = pd.Series(read_json(path) if path.is_file() else {}, dtype=np.float64).clip(lower=0.0)
+    recorded = read_importance(settings.training_dir / champion.training_key)
+    importance = pd.Series(recorded, dtype=np.float64).clip(lower=0.0)
     return importance / importance.sum() if importance.sum() > 0 else importance.iloc[:0]
 
 

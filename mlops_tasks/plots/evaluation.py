@@ -58,12 +58,12 @@ def ic_info(ic: pd.Series, rank_ic: pd.Series) -> IcInfo:
     return IcInfo(cumulative(ic), cumulative(rank_ic), float(ic.mean()), float(rank_ic.mean()))
 
 
-def equity_info(daily: pd.DataFrame) -> EquityInfo:
-    """From a frame by datetime with columns return (before costs), cost and bench, as shares of the account a day."""
+def equity_info(daily: pd.DataFrame, drawdown: pd.Series) -> EquityInfo:
+    """From a frame by datetime with columns return (before costs), cost and bench, as shares of the account a day, and
+    from the drawdown of the excess return after costs."""
     portfolio = cumulative(daily["return"] - daily["cost"])
     universe = cumulative(daily["bench"])
-    excess = portfolio - universe
-    return EquityInfo(portfolio, universe, excess, excess - excess.cummax().clip(lower=0.0))
+    return EquityInfo(portfolio, universe, portfolio - universe, drawdown)
 
 
 def quantile_info(quantile_returns: pd.DataFrame) -> QuantileInfo:

@@ -20,7 +20,7 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.evaluation.fold_inference import inflated, variance_inflation
 from mlops_tasks.evaluation.ic import daily_rank_ic
-from mlops_tasks.evaluation.significance import MeanTest, newey_west_mean
+from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
 from mlops_tasks.evaluation.splits import Split
 from mlops_tasks.training.dataset import LearningData
 from mlops_tasks.training.processors import FittedProcessors
@@ -220,7 +220,7 @@ class _Sample:
 
     def skill(self, daily: pd.Series) -> Skill:
         """Of a daily rank IC, or a difference of two."""
-        return Skill.of(inflated(newey_west_mean(daily), self._inflation))
+        return Skill.of(inflated(cosine_mean(daily), self._inflation))
 
     @cached_property
     def _splits(self) -> list[Split]:

@@ -51,8 +51,8 @@ def test_a_vintage_says_where_its_instruments_trade(tmp_path) -> None:
     rows = pd.concat([pd.DataFrame({"datetime": own, "instrument": name}) for name, own in days.items()])
     prices = dict.fromkeys(("open", "high", "low", "close", "vwap", "factor", "volume"), 1.0)
     vintage = write_vintage(settings, canonical_bars(rows.assign(**prices)), None, {})
-    assert calendars_of(vintage, "auto") == MARKETS
-    assert calendars_of(vintage, "XNYS") == dict.fromkeys(MARKETS, "XNYS")
+    assert calendars_of(vintage.bars(fields=()), "auto") == MARKETS
+    assert calendars_of(vintage.bars(fields=()), "XNYS") == dict.fromkeys(MARKETS, "XNYS")
 
 
 MARKETS = {"AAPL": "XNYS", "SH600000": "XSHG"}

@@ -10,12 +10,16 @@ have a correlation of 0.9, since the rank IC of N names varies by 1 / sqrt(N).
 Calendar, segments, looks and decisions are the product's own functions. `before` is the policy that compared every
 training with the champion in service, each at a level of a tenth by the test of Newey and West, and refreshed a
 champion whose training data were more than 20 days older.
+
+A year without a champion is that of `proofs`: each look asks whether the newest training has skill. Its daily rank ICs
+have the standard deviation `SPREAD`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,13 +28,14 @@ from scipy.signal import lfilter
 
 from mlops_tasks.config import GateSettings
 from mlops_tasks.data.calendars import sessions
-from mlops_tasks.evaluation.gate import REFRESH, SUPERIORITY, CandidateEvidence, Champion, should_promote
+from mlops_tasks.evaluation.gate import BOOTSTRAP, REFRESH, SUPERIORITY, CandidateEvidence, Champion, should_promote
 from mlops_tasks.evaluation.looks import YEAR_DAYS, Look, MarketDays, Subject, Wait, plan_look
-from mlops_tasks.evaluation.significance import newey_west_mean
 from mlops_tasks.training.plan import rolling_segments
+from tests.evaluation.newey_west import newey_west_mean
 
 HISTORY_DAYS = 1260
 DEVIATION = 0.02
+SPREAD = 0.1
 KINSHIP = 0.9
 HORIZON = 1
 WARM_UP = 100
@@ -119,7 +124,7 @@ class Outcome:
     """The training that serves in the end; 0: the first champion."""
 
 
-Gate = Callable[[Year], Outcome]
+T = TypeVar("T")
 
 
 def gated(year: Year, policy: GateSettings = POLICY) -> Outcome:
@@ -155,8 +160,28 @@ def before(year: Year) -> Outcome:
     return Outcome(superior, refreshed, serving)
 
 
-def years(case: Case, gate: Gate, count: int, seed: int = 0) -> list[Outcome]:
-    """Independent years."""
+def proofs(year: Year, policy: GateSettings = POLICY, level: float | None = None) -> list[int]:
+    """The numbers of a year's looks at which a training is taken for skilled; `level` in place of the looks' own."""
+    market, past, found = MarketDays(year.calendar.days), list[Look](), []
+    for training in range(1, YEAR_DAYS + 1):
+        look = plan_look(Subject(str(training), _day(year, training), 1), "skill", past, market, policy)
+        if isinstance(look, Wait):
+            continue
+        past.append(look)
+        used = look if level is None else replace(look, level=level)
+        provisional = Champion("provisional", provisional=True)
+        if should_promote(_evidence(year, training, training), provisional, policy, used).rule == BOOTSTRAP:
+            found.append(look.number)
+    return found
+
+
+def skilled(rho: float, skill: float) -> Case:
+    """A year in which each training has this mean daily rank IC, with the standard deviation `SPREAD`."""
+    return Case(rho, skill, deviation=SPREAD * float(np.sqrt(2)))
+
+
+def years(case: Case, gate: Callable[[Year], T], count: int, seed: int = 0) -> list[T]:
+    """What becomes of independent years."""
     return [gate(draw(case, seed + number)) for number in range(count)]
 
 

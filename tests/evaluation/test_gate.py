@@ -30,7 +30,7 @@ POLICY = GateSettings()
 TODAY = date(2024, 7, 12)
 FIRST = Look(Subject("new", TODAY, 1), "gain", 1, 12, 0.05 / 12, 0.05 / 12, 0.05 * 11 / 12, TODAY)
 WIDE = replace(FIRST, level=0.1)
-SKILL = replace(FIRST, kind="skill", level=0.05, spent=0.0, left=0.05)
+SKILL = replace(FIRST, kind="skill")
 WAIT = Wait(date(2024, 7, 1), 12, date(2024, 7, 30), 0.0125, 0.0375)
 
 
@@ -130,11 +130,11 @@ def test_nobody_has_to_beat_a_provisional_model() -> None:
 
 
 def test_of_noise_few_first_models_are_proven_or_rejected() -> None:
-    """Without skill one in twenty is proven, one in twenty rejected; the others may serve as provisional."""
+    """Without skill one in 240 is proven on a look, one in twenty rejected; the others may serve as provisional."""
     rules = [should_promote(candidate(noise(150, seed, 0.3)), None).rule for seed in range(400)]
     shares = {rule: rules.count(rule) / len(rules) for rule in ("bootstrap", "negative_skill", "provisional")}
     assert sum(shares.values()) == 1
-    assert shares["bootstrap"] <= 0.08 and shares["negative_skill"] <= 0.08
+    assert shares["bootstrap"] <= 0.015 and shares["negative_skill"] <= 0.08
 
 
 def test_a_proven_gain_below_the_least_gain_is_not_enough() -> None:
@@ -230,13 +230,13 @@ def test_the_best_of_noise_is_refused(correlation: float, champion: CandidateEvi
 def test_a_truly_better_trial_is_promoted() -> None:
     """Trials from no skill to a mean rank IC of 0.06: the best is promoted, and beats a champion with defaults.
 
-    True differences between trials widen their spread, which the deflation takes for luck: one in eight is refused.
+    True differences between trials widen their spread, which the deflation takes for luck: one in seven is refused.
     """
-    search = Search(30, 80, skill=np.linspace(0.0, 0.06, 30))
+    search = Search(30, 107, skill=np.linspace(0.0, 0.06, 30))
     defaults = candidate(noise(200, 7) + 0.005, "old")
-    assert np.mean([searched(search, seed).promotes for seed in range(100)]) > 0.8
+    assert np.mean([searched(search, seed).promotes for seed in range(100)]) > 0.75
     decisions = [searched(search, seed, defaults) for seed in range(100)]
-    assert np.mean([each.rule == "superiority" for each in decisions]) > 0.8
+    assert np.mean([each.rule == "superiority" for each in decisions]) > 0.75
 
 
 def test_a_search_that_does_not_last_is_rejected() -> None:

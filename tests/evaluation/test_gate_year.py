@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from tests.evaluation.gate_years import DEVIATION, EAGER, Case, before, draw, gated, years
+from tests.evaluation.gate_years import (
+    DEVIATION,
+    EAGER,
+    POLICY,
+    SPREAD,
+    Case,
+    before,
+    draw,
+    gated,
+    proofs,
+    skilled,
+    years,
+)
 
 YEARS = 12
 
@@ -27,3 +39,12 @@ def test_equal_models_are_promoted_in_few_years_and_better_ones_are_found() -> N
     assert false[0] <= 2 and false[1] >= 10 and false[2] >= 4
     assert sum(each.superior > 0 for each in years(Case(0.3, 0.005), gated, YEARS)) >= 8
     assert sum(each.serving > 0 for each in years(Case(0.3, -0.005), gated, YEARS)) <= 2
+
+
+def test_noise_is_seldom_taken_for_skill_in_a_year_and_skill_is() -> None:
+    """Twelve looks at the year's shared level, where each at the whole level proves noise in every third year."""
+    drawn = [draw(skilled(0.3, 0.0), seed) for seed in range(2 * YEARS)]
+    assert np.std(drawn[0].rank_ic[1]) == pytest.approx(SPREAD, rel=0.15)
+    assert sum(bool(proofs(year)) for year in drawn) <= 4
+    assert sum(bool(proofs(year, level=POLICY.alpha)) for year in drawn) >= 6
+    assert all(proofs(draw(skilled(0.3, 0.04), seed)) for seed in range(YEARS))

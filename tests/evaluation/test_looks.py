@@ -89,14 +89,14 @@ def test_closed_days_of_the_market_do_not_count() -> None:
     assert isinstance(plan_look(subject(42), "gain", past, market, POLICY), Look)  # type: ignore[arg-type]
 
 
-def test_a_look_at_skill_spends_nothing() -> None:
-    """It has the level of a whole year, and the next look is a month later all the same."""
+def test_looks_at_skill_spend_the_same_budget() -> None:
+    """A first model's look is the year's first, at a twelfth of the budget; the next one is a month later."""
     first = plan_look(subject(0, champion=0), "skill", [], MARKET, POLICY)
-    assert isinstance(first, Look) and (first.level, first.spent, first.left) == (0.05, 0.0, 0.05)
-    assert "spends nothing" in first.said()
+    assert isinstance(first, Look) and (first.level, first.spent) == pytest.approx((0.05 / 12, 0.05 / 12))
+    assert "look 1 of 12" in first.said() and "0.0458 left" in first.said()
     assert isinstance(plan_look(subject(5), "gain", [first], MARKET, POLICY), Wait)
     second = plan_look(subject(21), "gain", [first], MARKET, POLICY)
-    assert isinstance(second, Look) and (second.number, second.spent) == (2, pytest.approx(0.05 / 12))
+    assert isinstance(second, Look) and (second.number, second.spent) == (2, pytest.approx(0.1 / 12))
 
 
 def test_daily_looks_have_no_budget() -> None:

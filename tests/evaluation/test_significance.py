@@ -1,7 +1,6 @@
 """The autocorrelation-robust test of a mean, against statsmodels and by simulation."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -9,10 +8,8 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from mlops_tasks.evaluation.significance import MeanTest, automatic_lag, cosine_mean, newey_west_mean
-
-TESTS = pytest.mark.parametrize("tested", [cosine_mean, newey_west_mean])
-Tested = Callable[[object], MeanTest]
+from mlops_tasks.evaluation.significance import cosine_mean
+from tests.evaluation.newey_west import newey_west_mean
 
 
 def ar1(rho: float, n: int, seed: int) -> np.ndarray:
@@ -23,13 +20,13 @@ def ar1(rho: float, n: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("lag", [0, 1, 5, 20])
 @pytest.mark.parametrize("rho", [0.0, 0.6, -0.4])
-def test_equals_statsmodels(lag: int, rho: float) -> None:
-    """Mean, standard error and t equal those of statsmodels' HAC regression on a constant."""
+def test_the_test_that_ours_is_compared_with_equals_statsmodels(lag: int, rho: float) -> None:
+    """Newey and West's: mean, standard error and t equal those of statsmodels' HAC regression on a constant."""
     from statsmodels.api import OLS
 
     values = ar1(rho, 150, 3) + 0.2
     peer = OLS(values, np.ones(150)).fit(cov_type="HAC", cov_kwds={"maxlags": lag, "use_correction": True})
-    ours = newey_west_mean(pd.Series(values), lag=lag)
+    ours = newey_west_mean(values, lag=lag)
     np.testing.assert_allclose([ours.mean, ours.standard_error, ours.t], [peer.params[0], peer.bse[0], peer.tvalues[0]])
     assert ours.n == 150
 
@@ -64,52 +61,47 @@ def test_the_cosine_test_has_its_size(rho: float, n: int) -> None:
         assert np.mean([newey_west_mean(values).p_two_sided <= 0.05 for values in series]) > rejected + 0.02
 
 
-@TESTS
-def test_nan_days_are_dropped(tested: Tested) -> None:
+def test_nan_days_are_dropped() -> None:
     """Missing days change nothing but n."""
     values = ar1(0.4, 90, 1)
     with_gaps = np.insert(values, [3, 50, 90], np.nan)
-    assert tested(with_gaps) == tested(values)
+    assert cosine_mean(with_gaps) == cosine_mean(values)
 
 
-@TESTS
-def test_one_and_two_sided_agree(tested: Tested) -> None:
+def test_one_and_two_sided_agree() -> None:
     """For a positive mean the two-sided p is twice the one-sided, and the bounds agree with the tests."""
-    test = tested(ar1(0.2, 200, 5) + 0.3)
+    test = cosine_mean(ar1(0.2, 200, 5) + 0.3)
     assert test.p_two_sided == pytest.approx(2 * test.p_one_sided)
     assert test.lower_bound(test.p_one_sided) == pytest.approx(0.0, abs=1e-12)
     assert test.lower == pytest.approx(test.lower_bound(0.025))
 
 
-@TESTS
 @pytest.mark.parametrize(("value", "t", "p"), [(0.0, 0.0, 0.5), (1.0, np.inf, 0.0), (-1.0, -np.inf, 1.0)])
-def test_constant_series_are_defined(value: float, t: float, p: float, tested: Tested) -> None:
+def test_constant_series_are_defined(value: float, t: float, p: float) -> None:
     """A series of zeros proves nothing; a constant other than zero is certain."""
-    test = tested(np.full(30, value))
+    test = cosine_mean(np.full(30, value))
     assert (test.t, test.p_one_sided, test.standard_error) == (t, p, 0.0)
     assert test.to_json()["t"] == (t if np.isfinite(t) else None)
 
 
-@TESTS
 @pytest.mark.parametrize("values", [[], [1.0], [np.nan, 2.0]])
-def test_too_few_days_are_an_error(values: list[float], tested: Tested) -> None:
+def test_too_few_days_are_an_error(values: list[float]) -> None:
     """One day has no variance."""
     with pytest.raises(ValueError, match="two or more days"):
-        tested(np.array(values))
+        cosine_mean(np.array(values))
 
 
 def test_bad_arguments_are_errors() -> None:
-    """A lag outside the series and infinite values are refused."""
-    with pytest.raises(ValueError, match="lag must be"):
-        newey_west_mean(np.arange(5.0), lag=5)
-    with pytest.raises(ValueError, match="infinite"):
-        newey_west_mean(np.array([1.0, np.inf, 2.0]))
+    """More terms than the series has, or none, and infinite values are refused."""
+    for terms in (0, 5):
+        with pytest.raises(ValueError, match="1 to 4 cosine terms"):
+            cosine_mean(np.arange(5.0), terms=terms)
     with pytest.raises(ValueError, match="infinite"):
         cosine_mean(np.array([1.0, np.inf, 2.0]))
 
 
-def test_automatic_lag_follows_the_memory() -> None:
-    """More persistent series get longer lags, a third of the series at most."""
-    lags = [automatic_lag(ar1(rho, 400, 2)) for rho in (0.0, 0.5, 0.9)]
-    assert lags[0] <= 6 < lags[1] < lags[2] <= 133
-    assert automatic_lag(np.ones(30)) == 3 and automatic_lag(np.array([0.0, 1.0])) == 0
+def test_all_cosine_terms_are_students_test() -> None:
+    """With one term less than days, error, t and p-value are those of the test of separate observations."""
+    values = ar1(0.4, 90, 6) + 0.1
+    ours, peer = cosine_mean(values, terms=89), stats.ttest_1samp(values, 0.0)
+    assert (ours.t, ours.p_two_sided) == (pytest.approx(peer.statistic), pytest.approx(peer.pvalue))

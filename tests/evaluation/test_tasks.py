@@ -10,6 +10,7 @@ import pytest
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import StoreError
+from mlops_tasks.evaluation import identity
 from mlops_tasks.evaluation.tasks import evaluate_model_task
 from tests.evaluation.market import KEY, SEGMENTS, write_training
 
@@ -45,6 +46,26 @@ def test_a_second_run_changes_nothing(settings: Settings, vintage: Vintage) -> N
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     assert evaluate_model_task(training_key=KEY) == first
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+def test_other_costs_make_the_evaluation_anew(
+    settings: Settings, vintage: Vintage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Costs that changed since change the figures, other code too; a setting that has no part in it changes nothing."""
+    folder = write_training(settings, vintage)
+    cheap = evaluate_model_task(training_key=KEY)["metrics"]
+    written = folder / "evaluation" / "evaluation.json"
+    before = written.stat().st_mtime_ns
+    monkeypatch.setenv("MLOPS_GATE__ALPHA", "0.01")
+    assert evaluate_model_task(training_key=KEY)["metrics"] == cheap and written.stat().st_mtime_ns == before
+    monkeypatch.setenv("MLOPS_PORTFOLIO__OPEN_COST_BPS", "100")
+    dear = evaluate_model_task(training_key=KEY)["metrics"]
+    assert dear["test_excess_return_after_cost"] < cheap["test_excess_return_after_cost"]
+    assert dear["test_ic_mean"] == cheap["test_ic_mean"]
+    before = written.stat().st_mtime_ns
+    monkeypatch.setattr(identity, "_code", lambda: {"evaluation/portfolio.py": "edited"})
+    assert evaluate_model_task(training_key=KEY)["metrics"] == dear and written.stat().st_mtime_ns > before
+    assert [path.name for path in folder.iterdir() if "evaluation" in path.name] == ["evaluation"]
 
 
 def test_two_evaluations_are_equal_byte_by_byte(settings: Settings, vintage: Vintage) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.errors import ConfigError, TrainingError
-from mlops_tasks.evaluation.significance import newey_west_mean
+from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.tuning.trial import fit_and_score, fold_of, unwatched
 from tests.planted import ONE_THREAD, Shape, plant
@@ -65,6 +65,7 @@ def test_stopping_on_noise_leaves_no_skill_on_days_that_it_has_not_seen(tmp_path
         market = Market(plant("noise", Shape(days=200, instruments=20), 7000 + number), tmp_path)
         days = market.planted.data.unwatched_since(0.5, HORIZON)
         daily = market.train(LIBRARY, 0, STOPPED).rank_ic("valid")
-        seen.append(newey_west_mean(daily[daily.index < days][: -HORIZON - 1], lag=0).t)
-        unseen.append(newey_west_mean(daily[days:], lag=0).t)
+        parts = daily[daily.index < days][: -HORIZON - 1], daily[days:]
+        for found, part in zip((seen, unseen), parts, strict=True):
+            found.append(cosine_mean(part, terms=len(part) - 1).t)
     assert np.mean(seen) > 2 / np.sqrt(10) > abs(np.mean(unseen))

@@ -7,7 +7,7 @@ they can make of any budget.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, LABEL, SCORE
 from mlops_tasks.config import GateSettings, Settings, TrainingSettings
 from mlops_tasks.evaluation import looks
-from mlops_tasks.evaluation.backtest_overfitting import search_evidence
+from mlops_tasks.evaluation.backtest_overfitting import SearchEvidence, search_evidence
 from mlops_tasks.evaluation.gate import BOOTSTRAP, CandidateEvidence, Champion, evidence, should_promote
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.significance import cosine_mean
@@ -43,6 +43,7 @@ LIBRARY: Mapping[str, Any] = {
     "lambda_l2": 0.0,
 }
 HORIZON = 1
+SEARCH_RULES = ("deflated_sharpe_ratio", "backtest_overfitting")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class Market:
 
     planted: Planted
     home: Path
+    model: str = MODEL
+    first: Mapping[str, Any] | None = field(default_factory=lambda: LIBRARY)
+    """What a search tries right after the zoo's defaults; None: nothing."""
 
     @cached_property
     def settings(self) -> Settings:
@@ -73,11 +77,11 @@ class Market:
     @cached_property
     def _fold(self) -> Fold:
         """What every configuration learns from."""
-        return fold_of(self.planted.data, resolve_config(MODEL, seed=0))
+        return fold_of(self.planted.data, resolve_config(self.model, seed=0))
 
     def train(self, overrides: Mapping[str, Any], seed: int, stopping: Mapping[str, Any] | None = None) -> Scored:
         """Train one configuration; the only place where test rows are scored."""
-        config = resolve_config(MODEL, overrides, seed=seed, stopping=stopping)
+        config = resolve_config(self.model, overrides, seed=seed, stopping=stopping)
         fold = self._fold if stopping is None else fold_of(self.planted.data, config)
         scored = fit_and_score(fold, config, self.settings)
         first = pd.Timestamp(self.planted.data.segments["test"][0])
@@ -86,7 +90,8 @@ class Market:
 
     def search(self, trials: int, seed: int) -> HyperparameterOptimizer:
         """A finished study by TPE; its first trial is the zoo's defaults."""
-        config = StudyConfig(model=MODEL, trials=trials, seed=seed, fixed=ROUNDS, first=(LIBRARY,), pruner="none")
+        first = () if self.first is None else (self.first,)
+        config = StudyConfig(model=self.model, trials=trials, seed=seed, fixed=ROUNDS, first=first, pruner="none")
         found = HyperparameterOptimizer(self.settings, config, Subject("v", "f", HORIZON, self.planted.data.segments))
         found.run(self.planted.data)
         return found
@@ -99,21 +104,30 @@ class Market:
         """The study's best trial, trained once more as the engine would."""
         return self.train(study.hyperparameters(study.best()[0]), study.config.seed, study.config.stopping)
 
+    def search_passes(self, study: HyperparameterOptimizer, chosen: Scored) -> bool:
+        """Whether the gate's checks of a search let its best trial pass, whatever becomes of it on the test days."""
+        ours = replace(self._evidence("tuned", chosen), studies=(study.name,), search=_search(study, chosen))
+        subject, market = looks.Subject("tuned", date(2024, 1, 2), 1), looks.MarketDays([])
+        look = looks.plan_look(subject, "skill", [], market, GateSettings())
+        return should_promote(ours, None, GateSettings(), look).rule not in SEARCH_RULES
+
     def decisions(self, study: HyperparameterOptimizer, chosen: Scored, champion: Scored) -> tuple[bool, bool, bool]:
         """Whether the gate promotes the chosen model without a champion, and against one; and whether taking the best
         validation result at face value does, at the gate's own level."""
-        rows = trials_of(study.settings, study.name)
-        valid = chosen.rank_ic("valid")
-        search = search_evidence(valid, daily_rank_ics(rows), len(rows), HORIZON)
-        ours = replace(self._evidence("tuned", chosen), studies=(study.name,), search=search)
+        ours = replace(self._evidence("tuned", chosen), studies=(study.name,), search=_search(study, chosen))
         policy = GateSettings(looks="daily")
         subject, market = looks.Subject("tuned", date(2024, 1, 2), 1), looks.MarketDays([])
         skill, gain = (looks.plan_look(subject, kind, [], market, policy) for kind in ("skill", "gain"))
         against = Champion("champion", self._evidence("champion", champion), age_days=0)
         first = should_promote(ours, None, policy, skill).rule == BOOTSTRAP
         later = should_promote(ours, against, policy, gain).promotes
-        naive = cosine_mean(valid)
+        naive = cosine_mean(chosen.rank_ic("valid"))
         return first, later, naive.mean > 0 and naive.p_one_sided <= policy.alpha
 
     def _evidence(self, key: str, scored: Scored) -> CandidateEvidence:
         return evidence(key, scored.test[SCORE], scored.test[LABEL])
+
+
+def _search(study: HyperparameterOptimizer, chosen: Scored) -> SearchEvidence:
+    rows = trials_of(study.settings, study.name)
+    return search_evidence(chosen.rank_ic("valid"), daily_rank_ics(rows), len(rows), HORIZON)

@@ -69,7 +69,7 @@ def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
     trained = stage_function("training.train")(
         plan=finished["plan"], features=features, certificate=certificate, model="lightgbm"
     )
-    assert finished["plan"]["stopping"] == {"lightgbm": {"valid_share": 0.5}}
+    assert finished["plan"]["stopping"] == {"lightgbm": {"valid_share": 0.33}}
     stage_function("evaluation.evaluate")(training_key=trained["training_key"])
     best = trials_of(settings, finished["study"])[finished["best"]]
     daily = valid_rank_ics(settings, trained["training_key"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import read_json, write_json
@@ -36,7 +37,8 @@ class LinearFamily:
         if parameters["estimator"] == "ols":
             parameters["alpha"] = 0.0  # a search varies both
         self.model = qlib_model("linear").LinearModel(**parameters)
-        self.model.fit(problem.dataset)
+        with threadpool_limits(session.threads):
+            self.model.fit(problem.dataset)
         if not np.isfinite(self.model.coef_).all():
             raise TrainingError("linear model: a coefficient is not finite; check the features for overflow")
         if not np.any(self.model.coef_):

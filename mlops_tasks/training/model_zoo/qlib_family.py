@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL
 from mlops_tasks.errors import ConfigError, DigestMismatchError, TrainingError
@@ -66,7 +67,8 @@ class QlibFamily:
                 )
             session.expect(1)
             try:
-                self.model.fit(problem.dataset)
+                with threadpool_limits(session.threads):
+                    self.model.fit(problem.dataset)
                 together = np.asarray(self.model.predict(problem.dataset, segment="valid"), dtype=np.float64).ravel()
             except Exception as error:
                 raise TrainingError(
