@@ -170,12 +170,13 @@ def test_the_openapi_document_types_every_answer(airflow: Airflow) -> None:
 
 
 TYPED = {
-    "hyperparameters": "lightgbm.num_leaves=31\nlightgbm.learning_rate=0.05\nlightgbm.num_boost_round=50\nlinear.estimator=ridge",
+    "hyperparameters": "lightgbm.num_leaves=31\nlightgbm.learning_rate=0.05\nlightgbm.num_boost_round=50\n"
+    "linear.estimator=ridge",
     "stopping": "lightgbm.patience=30",
 }
 """Basic and advanced hyper-parameters of several models."""
 WRONG = {
-    "unknown model": ("hyperparameters", "lihtbm.num_leaves=31", "unknown model 'lihtbm'; did you mean lightgbm?"),
+    "unknown model": ("hyperparameters", "lihtbm.num_leaves=31", "unknown model 'lihtbm'; did you mean lightgbm"),
     "unknown key": ("hyperparameters", "lightgbm.num_leafs=31", "did you mean num_leaves?"),
     "wrong type": ("hyperparameters", "lightgbm.num_leaves=many", "expected an integer from 2 to 4096, got 'many'"),
     "out of range": ("hyperparameters", "linear.alpha=0\nlightgbm.num_leaves=1", "lightgbm.num_leaves: expected"),
@@ -210,7 +211,8 @@ def test_wrong_overrides_are_refused_in_a_line(airflow: Airflow, case: str) -> N
 
 
 @pytest.mark.parametrize(
-    "conf", [{"hyperparameters": {"lightgbm": {"num_leaves": 31}}}, {"models": ["lihtbm"]}, {"horizon": 0}, {"topk": "5"}]
+    "conf",
+    [{"hyperparameters": {"lightgbm": {"num_leaves": 31}}}, {"models": ["lihtbm"]}, {"horizon": 0}, {"topk": "5"}],
 )
 def test_airflow_itself_refuses_what_is_of_another_kind(airflow: Airflow, conf: dict[str, Any]) -> None:
     """When the form is sent, with the name of the field, in an answer that a page can show; no run is made."""

@@ -92,7 +92,5 @@ def _value(text: str) -> Any:
 
 def _mapping(path: str, value: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(
-            f"{path}: expected a mapping of {what}, got {excerpt(str(value))}; correct it, or leave it out"
-        )
+        raise ConfigError(f"{path}: expected a mapping of {what}, got {value!r:.60}; correct it, or leave it out")
     return value
