@@ -21,52 +21,34 @@ from dag_shared.assets import MARKET_DATA
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS, TRAINING_TASK_LIMIT_S
 from dag_shared.forms import (
     MODELS,
-    advanced_hyperparameters_param,
+    SEE_MODELS,
+    feature_set_param,
+    horizon_param,
     hyperparameters_param,
     machine_params,
-    models_text,
-    segment_param,
+    seed_param,
+    segment_params,
     stopping_param,
 )
-from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.training.queue_state import DAILY
 
-FEATURE_SETS = list(dict.fromkeys([SETTINGS.features.feature_set, *feature_set_names(SETTINGS)]))
-
 FORM = {
-    "feature_set": Param(
-        SETTINGS.features.feature_set,
-        type="string",
-        enum=FEATURE_SETS,
-        title="Feature set",
-        section="Model",
-        description_md="Built in, of include/config/feature_sets.yaml, or of your feature_sets.yaml in MLOPS_HOME.",
-    ),
+    "feature_set": feature_set_param("Model"),
     "models": Param(
         list(SETTINGS.training.models),
         type="array",
-        items={"type": "string", "enum": list(MODELS)},
-        examples=list(MODELS),
+        items={"type": "string", "enum": MODELS},
+        examples=MODELS,
         minItems=1,
         title="Models",
         section="Model",
-        description_md=models_text(),
+        description_md=f"All are trained; the best on validation days challenges the champion. {SEE_MODELS}",
     ),
-    "horizon": Param(
-        SETTINGS.training.horizon,
-        type="integer",
-        minimum=1,
-        maximum=60,
-        title="Horizon (trading days)",
-        section="Model",
-        description_md="The label is close(t+1+horizon) / close(t+1) - 1; t+1 is the first tradable close.",
-    ),
-    "seed": Param(SETTINGS.training.seed, type="integer", minimum=0, title="Seed", section="Model"),
-    "train": segment_param("Training dates"),
-    "valid": segment_param("Validation dates"),
-    "test": segment_param("Test dates"),
+    "horizon": horizon_param("Model"),
+    "seed": seed_param("Model"),
+    **segment_params(),
     "topk": Param(SETTINGS.portfolio.topk, type="integer", minimum=1, title="Names held", section="Strategy"),
     "n_drop": Param(
         SETTINGS.portfolio.n_drop, type="integer", minimum=0, title="Names replaced a day", section="Strategy"
@@ -80,7 +62,6 @@ FORM = {
         "`shadow`: it is registered and scored, and never serves.",
     ),
     "hyperparameters": hyperparameters_param(),
-    "advanced_hyperparameters": advanced_hyperparameters_param(),
     "stopping": stopping_param(),
 }
 MACHINE = machine_params(DAILY)
@@ -94,7 +75,6 @@ with DAG(
     default_args=DEFAULT_ARGS,
     on_failure_callback=tell_failed_run,
     tags=["training"],
-    params={**FORM, **MACHINE},
 ) as dag:
     plan = StageOperator(task_id="plan_run", stage="training.plan", run_params=tuple(FORM))
     features = StageOperator(
@@ -113,7 +93,8 @@ with DAG(
 
     @task_group
     def build_model(model: str):
-        """Train, evaluate and log one model of the plan."""
+        """Train, evaluate and log one model of the plan; each task bears the model's name."""
+        named = {"subject": model, "map_index_template": "{{ task.subject }}"}
         train = StageOperator(
             task_id="train_model",
             stage="training.train",
@@ -126,15 +107,20 @@ with DAG(
             run_params=tuple(MACHINE),
             time_limit_s=TRAINING_TASK_LIMIT_S,
             pool=TRAINING_POOL,
+            **named,
         )
         evaluate = StageOperator(
             task_id="evaluate_model",
             stage="evaluation.evaluate",
             arguments={"training_key": train.output["training_key"]},
             pool=HEAVY_POOL,
+            **named,
         )
         return StageOperator(
-            task_id="log_run", stage="registry.log_run", arguments={"training_key": evaluate.output["training_key"]}
+            task_id="log_run",
+            stage="registry.log_run",
+            arguments={"training_key": evaluate.output["training_key"]},
+            **named,
         ).output
 
     @task
@@ -160,6 +146,8 @@ with DAG(
     compare = StageOperator(
         task_id="compare_models", stage="experiments.compare_models", arguments={**vintage, "gate": gate.output}
     )
-    # A teardown task: it runs at the end in any case, and the run is what it is without it.
-    collect = StageOperator(task_id="collect_features", stage="registry.collect_features").as_teardown()
+    collect = StageOperator(task_id="collect_features", stage="registry.collect_features")
     deploy >> score >> [drift, compare] >> collect
+
+# After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
+dag.params.update({**FORM, **MACHINE})

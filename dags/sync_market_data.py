@@ -23,6 +23,38 @@ from mlops_tasks.config import SYNTHETIC
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.operators.timetable import SessionTimetable
 
+FORM = {
+    "source": Param(
+        None,
+        type=["null", "string"],
+        maxLength=1000,
+        examples=[SYNTHETIC, *SETTINGS.data.sources],
+        title="Source",
+        description_md="`synthetic`, a name in `data.sources`, or a parquet or CSV file or folder below the "
+        "folders of `data.allowed_folders` (where that is not set: where the configured source lies). Empty: the "
+        "configured source.",
+    ),
+    "universe": Param(
+        None,
+        type=["null", "string"],
+        maxLength=1000,
+        title="Universe",
+        description_md="Point-in-time membership file (instrument, first day, last day) below these folders. "
+        "Empty: as configured.",
+    ),
+    "approve_version": Param(
+        None,
+        type=["null", "string"],
+        pattern="^[0-9a-f]{16}$",
+        title="Approve a blocked vintage",
+        description_md="The data version that `compare_vintages` blocked and that is right all the same. It comes "
+        "into use if the source still gives this very version.",
+    ),
+    "approve_reason": Param(
+        None, type=["null", "string"], title="Why it is right", description_md="Kept with your name."
+    ),
+}
+
 with DAG(
     dag_id="sync_market_data",
     doc_md=__doc__,
@@ -32,37 +64,6 @@ with DAG(
     default_args=DEFAULT_ARGS,
     on_failure_callback=tell_failed_run,
     tags=["data"],
-    params={
-        "source": Param(
-            None,
-            type=["null", "string"],
-            maxLength=1000,
-            examples=[SYNTHETIC, *SETTINGS.data.sources],
-            title="Source",
-            description_md="`synthetic`, a name in `data.sources`, or a parquet or CSV file or folder below the "
-            "folders of `data.allowed_folders` (where that is not set: where the configured source lies). Empty: the "
-            "configured source.",
-        ),
-        "universe": Param(
-            None,
-            type=["null", "string"],
-            maxLength=1000,
-            title="Universe",
-            description_md="Point-in-time membership file (instrument, first day, last day) below these folders. "
-            "Empty: as configured.",
-        ),
-        "approve_version": Param(
-            None,
-            type=["null", "string"],
-            pattern="^[0-9a-f]{16}$",
-            title="Approve a blocked vintage",
-            description_md="The data version that `compare_vintages` blocked and that is right all the same. It comes "
-            "into use if the source still gives this very version.",
-        ),
-        "approve_reason": Param(
-            None, type=["null", "string"], title="Why it is right", description_md="Kept with your name."
-        ),
-    },
 ) as dag:
     read = StageOperator(
         task_id="read_source",
@@ -102,3 +103,6 @@ with DAG(
         yield Metadata(MARKET_DATA, {key: published[key] for key in ("data_version", "last_date")})
 
     emit_market_data(publish.output)
+
+# After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
+dag.params.update(FORM)

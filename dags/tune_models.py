@@ -17,8 +17,15 @@ from airflow.sdk import DAG, Param, task
 
 from dag_shared.alerts import tell_failed_run
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS, TRAINING_TASK_LIMIT_S
-from dag_shared.forms import MODELS, machine_params, models_text, searched_fields_text, segment_param
-from mlops_tasks.features.sets import feature_set_names
+from dag_shared.forms import (
+    MODELS,
+    SEE_MODELS,
+    feature_set_param,
+    horizon_param,
+    machine_params,
+    seed_param,
+    segment_params,
+)
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.training.queue_state import TUNING
@@ -44,7 +51,7 @@ FORM = {
         enum=[AUTO, *MODELS],
         title="Model",
         section="Search",
-        description_md=f"* `{AUTO}`: measured on the training segment, the most promising one.\n{models_text()}",
+        description_md=f"`{AUTO}`: the most promising one, as measured on the training segment. {SEE_MODELS}",
     ),
     "objectives": Param(
         list(SETTINGS.tuning.objectives),
@@ -83,7 +90,7 @@ FORM = {
         section="Search",
         description_md="Blocks of the validation segment, each scored by a model that learned from all before it.",
     ),
-    "seed": Param(SETTINGS.training.seed, type="integer", minimum=0, title="Seed", section="Search"),
+    "seed": seed_param("Search"),
     "trials": Param(
         SETTINGS.tuning.trials,
         type="integer",
@@ -91,28 +98,13 @@ FORM = {
         title="Trials",
         section="Budget",
         description_md=f"In all: {SETTINGS.tuning.workers} workers where studies are in PostgreSQL, one in SQLite. "
-        f"They vary:\n\n{searched_fields_text()}",
+        "What they vary of each model: *Browse > Models*.",
     ),
     "time_s": budget_param("Time (seconds)", "Training seconds of all trials together."),
     "memory_mb": budget_param("Memory of a trial (MB)", "A trial whose estimate is larger is refused and recorded."),
-    "feature_set": Param(
-        SETTINGS.features.feature_set,
-        type="string",
-        enum=list(dict.fromkeys([SETTINGS.features.feature_set, *feature_set_names(SETTINGS)])),
-        title="Feature set",
-        section="Data",
-    ),
-    "horizon": Param(
-        SETTINGS.training.horizon,
-        type="integer",
-        minimum=1,
-        maximum=60,
-        title="Horizon (trading days)",
-        section="Data",
-    ),
-    "train": segment_param("Training dates"),
-    "valid": segment_param("Validation dates"),
-    "test": segment_param("Test dates"),
+    "feature_set": feature_set_param("Data"),
+    "horizon": horizon_param("Data"),
+    **segment_params(),
 }
 MACHINE = machine_params(TUNING)
 
@@ -125,7 +117,6 @@ with DAG(
     default_args=DEFAULT_ARGS,
     on_failure_callback=tell_failed_run,
     tags=["training"],
-    params={**FORM, **MACHINE},
 ) as dag:
     asked = StageOperator(task_id="plan_search", stage="tuning.plan", run_params=tuple(FORM))
     plan, search = asked.output["plan"], asked.output["search"]
@@ -164,6 +155,7 @@ with DAG(
         task_id="run_worker",
         stage="tuning.run_worker",
         run_params=tuple(MACHINE),
+        map_index_template="worker {{ task.arguments.worker }}",
         time_limit_s=SETTINGS.tuning.time_limit_s,
         pool=TRAINING_POOL,
     ).expand(arguments=list_workers(plan, features.output, study.output))
@@ -203,3 +195,6 @@ with DAG(
     )
     certificate >> choice
     workers >> finish >> log_study
+
+# After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
+dag.params.update({**FORM, **MACHINE})

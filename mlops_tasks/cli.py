@@ -19,6 +19,7 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.files import full_disk_named, write_json
 from mlops_tasks.process import hold_leash, stage_function
+from mlops_tasks.stage_output import RecordFormatter, StageFailure
 
 OK, FAILED = 0, 1
 TALKATIVE = ("alembic", "great_expectations")
@@ -30,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     level = logging.INFO if arguments.verb == "run" else logging.WARNING
     handler = logging.StreamHandler(sys.stdout)
+    if arguments.verb == "run" and arguments.leash:  # who holds the leash reads the records
+        handler.setFormatter(RecordFormatter())
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith(TALKATIVE))
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[handler])
     try:
@@ -101,7 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("stage")
     run.add_argument("--arguments", default="{}", help="keyword arguments as a JSON object")
     run.add_argument("--result", type=Path, help="write the result here instead of printing it")
-    run.add_argument("--leash", action="store_true", help="end when standard input closes")
+    leash = "for a parent, with --result: end when standard input closes, log in JSON"
+    run.add_argument("--leash", action="store_true", help=leash)
     run.set_defaults(verb_function=_run)
     return parser
 
@@ -211,8 +215,22 @@ def _compile(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.leash:
-        hold_leash()
+    if not arguments.leash:
+        _run_stage(arguments)
+        return OK
+    hold_leash()
+    try:
+        _run_stage(arguments)
+    except MlopsError as error:
+        StageFailure.of(error).write(arguments.result)
+        return FAILED
+    except Exception:
+        logging.getLogger(__name__).exception("%s failed", arguments.stage)
+        return FAILED
+    return OK
+
+
+def _run_stage(arguments: argparse.Namespace) -> None:
     log, started = logging.getLogger(__name__), time.monotonic()
     with full_disk_named(load_settings().home):
         function = stage_function(arguments.stage)
@@ -223,4 +241,3 @@ def _run(arguments: argparse.Namespace) -> int:
         write_json(arguments.result, result)
     else:
         print(json.dumps(result, sort_keys=True))
-    return OK

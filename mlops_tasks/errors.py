@@ -2,18 +2,32 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import ClassVar
 
 
 class MlopsError(Exception):
     """Root of every error that this library raises on purpose."""
 
+    lasting: ClassVar[bool] = False
+    """Whether another try of the same ends the same: somebody has to correct something, or to ask anew."""
+
 
 class ConfigError(MlopsError, ValueError):
     """A setting is missing, unknown or out of range."""
 
+    lasting = True
+
 
 class SourceError(MlopsError, ValueError):
     """A source cannot be read as bars: a missing column, an empty table, an unreadable file."""
+
+    lasting = True
+
+
+class SourceUnavailableError(SourceError):
+    """A source does not answer now, or was changed while it was read; another try may find it well."""
+
+    lasting = False
 
 
 class SourceNotFoundError(SourceError, FileNotFoundError):
@@ -23,6 +37,8 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 class VintageRejectedError(MlopsError, ValueError):
     """The received bars break a rule that makes the whole vintage unusable; the last good one stays in use."""
 
+    lasting = True
+
 
 class StoreError(MlopsError, RuntimeError):
     """A store lacks what was asked of it, or cannot be written."""
@@ -31,9 +47,13 @@ class StoreError(MlopsError, RuntimeError):
 class DamagedFileError(StoreError):
     """A stored file is not what was written: damaged, or changed by hand; nothing of it is used."""
 
+    lasting = True
+
 
 class TrainingError(MlopsError, ValueError):
     """A training cannot be run as it was configured."""
+
+    lasting = True
 
 
 class CapacityError(TrainingError, MemoryError):
@@ -42,6 +62,8 @@ class CapacityError(TrainingError, MemoryError):
 
 class TrainingCancelledError(MlopsError, RuntimeError):
     """Somebody ended a training before its time; nothing of it is kept but its events and its newest checkpoint."""
+
+    lasting = True
 
 
 class LeakError(TrainingError):
@@ -55,6 +77,8 @@ class RegistryError(MlopsError, RuntimeError):
 class DigestMismatchError(RegistryError):
     """An artefact's content is not what the registry recorded; it is not loaded."""
 
+    lasting = True
+
 
 class SignatureError(DigestMismatchError):
     """An artefact was signed by no key that is accepted, or says something else than was signed; it is not loaded."""
@@ -62,6 +86,8 @@ class SignatureError(DigestMismatchError):
 
 class NotApprovedError(RegistryError, PermissionError):
     """Neither the gate nor a person has let a model serve; it does not."""
+
+    lasting = True
 
 
 class RecordMismatchError(RegistryError):
@@ -82,6 +108,16 @@ class AccountError(MlopsError, ValueError):
 
 class StageError(MlopsError, RuntimeError):
     """A stage's process failed; its own error is in the log above."""
+
+
+class LastingStageError(StageError):
+    """A stage failed with an error that another try cannot mend."""
+
+    lasting = True
+
+
+class StageCancelledError(LastingStageError):
+    """Somebody cancelled what a stage did; that is its end."""
 
 
 class StageTimeoutError(StageError, TimeoutError):

@@ -25,6 +25,7 @@ from typing import Any
 from mlops_tasks.config import PostgresqlSource, Settings, load_settings
 from mlops_tasks.errors import StageError, StageTimeoutError
 from mlops_tasks.secret_variables import without_secrets
+from mlops_tasks.stage_output import StageFailure, StageLine
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,9 @@ HEAVY_POOL, TRAINING_POOL = "heavy", "training"
 """Airflow pools, which `make up` creates (`stack/environment.py`): of the stages that use several cores, and of those
 that train or wait for their turn in the machine's queue (`training/admission.py`)."""
 
+RUN_NOTE = "run_note"
+"""Key of a stage's result, and XCom, of a sentence that the DAG run's note takes over."""
+
 STAGE_SPAN = "stage_span"
 """XCom of a stage's first and last second since the epoch: what of a task's duration was work."""
 
@@ -111,7 +115,7 @@ def run_stage(
     arguments: Mapping[str, Any],
     *,
     time_limit_s: float,
-    on_line: Callable[[str], None] = log.info,
+    on_line: Callable[[StageLine], None] = StageLine.relay,
     on_start: Callable[[subprocess.Popen[str]], None] = lambda child: None,
 ) -> dict[str, Any]:
     """Run one stage in a child process and return its result.
@@ -123,14 +127,16 @@ def run_stage(
     time_limit_s
         Seconds after which the child's process group is killed.
     on_line
-        Called with each line that the child writes, as it writes it.
+        Called with each record that the child logs, as it logs it; by default it is logged here.
     on_start
         Called with the child, so that a caller can end it (`end_group`).
 
     Raises
     ------
-    StageTimeoutError, StageError
-        The stage ran too long, or ended with an error.
+    StageTimeoutError
+        The stage ran too long.
+    StageCancelledError, LastingStageError, StageError
+        It was cancelled, ended with an error that another try cannot mend, or with any other.
     ConfigError
         The settings, which say what secrets it is given, cannot be read.
     """
@@ -164,9 +170,9 @@ def run_stage(
             on_start(child)
             assert child.stdout is not None
             for line in child.stdout:
-                text = line.rstrip("\n")
-                last = text.strip() or last
-                on_line(text)
+                told = StageLine.parse(line.rstrip("\n"))
+                last = told.text.strip() or last
+                on_line(told)
             child.wait()
         finally:
             timer.cancel()
@@ -176,7 +182,9 @@ def run_stage(
                 f"{stage}: ended after its limit of {time_limit_s:.0f} s; raise the limit or reduce the work"
             )
         if child.returncode != 0 or not result.exists():
-            raise StageError(f"{stage}: exit status {child.returncode}: {last}")
+            if (failure := StageFailure.read(result)) is not None:
+                raise failure.error(stage)
+            raise StageError(f"{stage}: exit status {child.returncode}: {last.splitlines()[-1] if last else ''}")
         content: dict[str, Any] = json.loads(result.read_text())
         return content
 

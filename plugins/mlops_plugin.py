@@ -1,5 +1,5 @@
 """Registers with Airflow: the API and the pages of models and trainings, links to MLflow's experiment and model
-registry in the navigation, and the timetable that follows an exchange.
+registry in the navigation, the timetable that follows an exchange, and the listener that writes the notes of runs.
 
 Airflow loads this file in every process, also in those of tasks: nothing heavy may be imported here.
 """
@@ -12,6 +12,7 @@ from airflow.plugins_manager import AirflowPlugin
 from mlops_api.lazy import LazyApp
 from mlops_tasks.config import load_settings
 from mlops_tasks.links import PAGES, MlflowPages
+from mlops_tasks.operators import run_notes
 from mlops_tasks.operators.timetable import SessionTimetable
 
 API = "/mlops/v1"
@@ -57,3 +58,4 @@ class MlopsPlugin(AirflowPlugin):
         {"name": "mlops_ui", "url_prefix": PAGES, "app": LazyApp("mlops_ui.app:create_app")},
     ]
     timetables = [SessionTimetable]  # noqa: RUF012  Airflow's own declaration
+    listeners = [run_notes]  # noqa: RUF012  Airflow's own declaration

@@ -1,5 +1,6 @@
 """Stages for the tests of the process runner."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -16,6 +17,26 @@ def fail() -> dict:
     from mlops_tasks.errors import TrainingError
 
     raise TrainingError("segment test is empty; choose other dates")
+
+
+def fail_with(*, error: str, message: str) -> dict:
+    from mlops_tasks import errors
+
+    raise getattr(errors, error)(message)
+
+
+def talk() -> dict:
+    log = logging.getLogger("tests.talk")
+    log.info("on the way")
+    log.warning("drift in 2 columns:\n  close\n  volume")
+    print('{"level": "high"}')
+    return {}["nothing"]
+
+
+def talk_inside() -> dict:
+    from mlops_tasks.process import run_stage
+
+    return run_stage("tests.example_stages:talk", {}, time_limit_s=60)
 
 
 def sleep_with_grandchild(*, pid_file: str) -> dict:

@@ -1,5 +1,6 @@
 """Stages run in processes of their own, and never outlive the task that started them."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlops_tasks.errors import StageError, StageTimeoutError
+from mlops_tasks import errors
+from mlops_tasks.errors import LastingStageError, StageCancelledError, StageError, StageTimeoutError
 from mlops_tasks.process import STAGES, end_group, run_stage, stage_function
+from mlops_tasks.stage_output import PRINTED, StageFailure, StageLine
 
 
 def wait_for(condition, seconds: float = 20) -> None:
@@ -36,12 +39,48 @@ def test_a_stage_returns_its_result_and_streams_what_it_writes():
     lines = []
     result = run_stage("tests.example_stages:double", {"number": 21}, time_limit_s=30, on_line=lines.append)
     assert result == {"number": 42}
-    assert "doubling 21" in lines
+    assert StageLine("doubling 21") in lines
+
+
+def test_a_stages_records_are_logged_under_their_own_names_and_levels(caplog):
+    """Through two processes, one inside the other: nothing is put before a text, a traceback is part of its record, and
+    what looks like a record and is none stays a line."""
+    with caplog.at_level(logging.INFO), pytest.raises(StageError, match=r"exit status 1: KeyError: 'nothing'"):
+        run_stage("tests.example_stages:talk_inside", {}, time_limit_s=60)
+    told = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert ("tests.talk", "WARNING", "drift in 2 columns:\n  close\n  volume") in told
+    assert ("tests.talk", "INFO", "on the way") in told
+    assert (PRINTED, "INFO", '{"level": "high"}') in told
+    (failed,) = [text for name, level, text in told if level == "ERROR" and "Traceback" in text]
+    assert failed.startswith("tests.example_stages:talk failed") and failed.endswith("KeyError: 'nothing'")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "lasting"),
+    [
+        ("ConfigError", LastingStageError, True),
+        ("SourceError", LastingStageError, True),
+        ("SourceNotFoundError", LastingStageError, True),
+        ("LeakError", LastingStageError, True),
+        ("VintageRejectedError", LastingStageError, True),
+        ("TrainingCancelledError", StageCancelledError, True),
+        ("SourceUnavailableError", StageError, False),
+        ("RegistryError", StageError, False),
+        ("StoreError", StageError, False),
+        ("DeploymentError", StageError, False),
+    ],
+)
+def test_what_another_try_cannot_mend_is_known_by_the_type_of_its_error(error, kind, lasting, tmp_path):
+    """The type crosses the process: what is wrong with what was asked or given lasts, what did not answer may pass."""
+    failure = StageFailure.of(getattr(errors, error)("m"))
+    failure.write(tmp_path / "result.json")
+    found = StageFailure.read(tmp_path / "result.json").error("a.stage")
+    assert (type(found), found.lasting, str(found)) == (kind, lasting, f"a.stage: {error}: m")
 
 
 def test_a_failed_stage_raises_with_its_own_last_words():
     """A known error of the stage is in the message of the task's error."""
-    with pytest.raises(StageError, match=r"TrainingError: segment test is empty; choose other dates"):
+    with pytest.raises(LastingStageError, match=r"TrainingError: segment test is empty; choose other dates$"):
         run_stage("tests.example_stages:fail", {}, time_limit_s=30)
 
 

@@ -1,84 +1,80 @@
-"""Fields that several forms have; those about models are made from the zoo."""
-
-import json
-from collections.abc import Mapping, Sequence
+"""Fields that several forms have. Their schemas are small: `plan_run` and `plan_search` check the rest, in words."""
 
 from airflow.sdk import Param
 
 from dag_shared.default_args import SETTINGS
-from mlops_tasks.training.model_zoo.forms import (
-    Field,
-    advanced_fields,
-    basic_fields,
-    overrides_schema,
-    searched_text,
-    stopping_schema,
-    trainable_models,
-    value_text,
-)
-from mlops_tasks.training.model_zoo.schema import allowed
+from mlops_tasks.features.sets import feature_set_names
+from mlops_tasks.training.model_zoo.catalogue import model_zoo
 
-SEGMENT_FORMAT = r"^\d{4}-\d{2}-\d{2}:\d{4}-\d{2}-\d{2}$"
-
-MODELS = {model["name"]: model for model in trainable_models(SETTINGS)}
+MODELS = list(model_zoo(SETTINGS))
+SEE_MODELS = "*Browse > Models* describes them."
+OVERRIDES = "One `model.name=value` a line, such as"
 
 
-def segment_param(title: str) -> Param:
-    """A date range `first:last`; empty for the rolling default."""
+def feature_set_param(section: str) -> Param:
+    """A set that is built in, shipped or the user's own."""
     return Param(
-        None,
-        type=["null", "string"],
-        pattern=SEGMENT_FORMAT,
-        title=title,
-        section="Segments",
-        description_md="`first:last`, e.g. `2017-01-01:2020-08-31`. Give all three, or none for rolling 60/20/20.",
+        SETTINGS.features.feature_set,
+        type="string",
+        enum=list(dict.fromkeys([SETTINGS.features.feature_set, *feature_set_names(SETTINGS)])),
+        title="Feature set",
+        section=section,
+        description_md="Built in, of include/config/feature_sets.yaml, or of your feature_sets.yaml in MLOPS_HOME.",
     )
 
 
-def models_text() -> str:
-    """Each model with the scenarios that it is recommended for, as Markdown."""
-    return "\n".join(
-        f"* `{name}`: {model['description']} {' '.join(model['recommended_for'])}" for name, model in MODELS.items()
+def horizon_param(section: str) -> Param:
+    """Trading days of the label."""
+    return Param(
+        SETTINGS.training.horizon,
+        type="integer",
+        minimum=1,
+        maximum=60,
+        title="Horizon (trading days)",
+        section=section,
+        description_md="The label is close(t+1+horizon) / close(t+1) - 1; t+1 is the first tradable close.",
     )
 
 
-def searched_fields_text() -> str:
-    """What a search varies of each model, as Markdown."""
-    lines = []
-    for name, model in MODELS.items():
-        spans = {field["name"]: searched_text(field) for field in model["hyperparameters"]}
-        lines.append(f"* **{name}**: " + "; ".join(f"{field} {span}" for field, span in spans.items() if span))
-    return "\n".join(lines)
+def seed_param(section: str) -> Param:
+    """What makes a run repeatable."""
+    return Param(SETTINGS.training.seed, type="integer", minimum=0, title="Seed", section=section)
+
+
+def segment_params() -> dict[str, Param]:
+    """Date ranges of the three segments."""
+    titles = {"train": "Training dates", "valid": "Validation dates", "test": "Test dates"}
+    text = "`first:last`, e.g. `2017-01-01:2020-08-31`. Give all three, or none for rolling 60/20/20."
+    return {
+        name: Param(None, type=["null", "string"], title=title, section="Segments", description_md=text)
+        for name, title in titles.items()
+    }
+
+
+def lines_param(title: str, section: str, description: str) -> Param:
+    """A text of several lines, empty for none.
+
+    A field for JSON will not do: in Airflow's editor for it the page's own keys take letters, and it formats what is
+    typed.
+    """
+    return Param(
+        None, type=["null", "string"], format="multiline", title=title, section=section, description_md=description
+    )
 
 
 def hyperparameters_param() -> Param:
-    """Overrides of the hyper-parameters that a person looks at first, by model."""
-    fields = {name: basic_fields(model) for name, model in MODELS.items()}
-    return _overrides_param("Hyper-parameters", "Hyper-parameters", fields)
-
-
-def advanced_hyperparameters_param() -> Param:
-    """The same for the others, in a section of their own."""
-    fields = {name: advanced_fields(model) for name, model in MODELS.items()}
-    return _overrides_param("Advanced hyper-parameters", "Advanced", fields)
+    """Overrides of the zoo's hyper-parameters."""
+    text = f"{OVERRIDES} `lightgbm.num_leaves=31`. Names, defaults and limits of every model: *Browse > Models*."
+    return lines_param("Hyper-parameters", "Hyper-parameters", text)
 
 
 def stopping_param() -> Param:
-    """Overrides of early stopping and of the overfitting detector, by model."""
-    entries = {name: {key: model["stopping"][key] for key in ("metric", "patience")} for name, model in MODELS.items()}
-    lines = [f"* **{name}**: `{json.dumps(entry)}`" for name, entry in entries.items()]
+    """Overrides of early stopping and of the overfitting detector."""
     text = (
-        "When a training that goes in iterations ends: `metric` (loss, ic, rank_ic) of the validation segment, "
-        "`patience` in iterations, `min_delta`, and `overfitting` (`action` note or stop, `metric`, `gap`, `window`). "
-        "As it is:\n"
+        f"{OVERRIDES} `lightgbm.patience=30`. Names: `metric` (loss, ic, rank_ic), `patience` (iterations), "
+        "`min_delta`, `overfitting.action` (note, stop), `overfitting.metric`, `overfitting.gap`, `overfitting.window`."
     )
-    return Param(
-        {},
-        title="Early stopping",
-        section="Advanced",
-        description_md="\n".join([text, *lines]),
-        **stopping_schema(list(MODELS)),
-    )
+    return lines_param("Early stopping", "Advanced", text)
 
 
 def machine_params(owner: str) -> dict[str, Param]:
@@ -102,17 +98,3 @@ def machine_params(owner: str) -> dict[str, Param]:
             description_md="Of the owner's trainings that wait, a higher one goes first.",
         ),
     }
-
-
-def _overrides_param(title: str, section: str, fields_of: Mapping[str, Sequence[Field]]) -> Param:
-    model, fields = next((model, fields) for model, fields in fields_of.items() if fields)
-    example = json.dumps({model: {fields[0]["name"]: fields[0]["default"]}})
-    intro = f"What is to differ from the defaults, e.g. `{example}`. Defaults, and what is allowed:\n"
-    lines = [f"* **{model}**: {'; '.join(map(_text, fields))}" for model, fields in fields_of.items() if fields]
-    return Param(
-        {}, title=title, section=section, description_md="\n".join([intro, *lines]), **overrides_schema(fields_of)
-    )
-
-
-def _text(field: Field) -> str:
-    return f"{field['name']} {value_text(field['default'])} ({allowed(field)})"

@@ -22,6 +22,7 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, folder_lock, read_json, write_json
 from mlops_tasks.process import run_stage
 from mlops_tasks.registry.cross_validation_run import log_cross_validation
+from mlops_tasks.stage_output import StageLine
 from mlops_tasks.training.admission import Admission
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.cross_validation import Fold, cross_validate, load_panel
@@ -149,13 +150,12 @@ def validate_model(settings: Settings, request: ValidationRequest, say: Callable
     return folder
 
 
-def _tell(line: str, say: Callable[[str], None]) -> None:
+def _tell(line: StageLine, say: Callable[[str], None]) -> None:
     """Pass on what this module says in its process; the rest, as Qlib's timings, goes to the log."""
-    _, own, text = line.partition(f"{__name__}: ")
-    if own:
-        say(text)
+    if line.logger == __name__:
+        say(line.text)
     else:
-        log.debug("%s", line)
+        log.debug("%s", line.text)
 
 
 def cross_validate_task(*, folder: str) -> dict[str, Any]:

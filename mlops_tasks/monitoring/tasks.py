@@ -55,10 +55,13 @@ def check_drift_task(*, data_version: str) -> dict[str, Any]:
     )
     record_drift_report(settings, row)
     log_report(settings, champion.version, Kind.DRIFT, target.name)
-    if row.n_alert:
-        cause, message = f"version {champion.version}", drift_message(report)
-        raise_daily_alert(settings, kind="drift_found", cause=cause, message=message)
-    log.info(
-        "drift on %s: %s; %s columns beyond the limit, %s near it", day, report["verdict"], row.n_alert, row.n_warn
+    told = (
+        f"drift on {day}: {report['verdict']}; {row.n_alert} columns beyond the limit, {row.n_warn} near it, of "
+        f"{report['columns']}"
     )
+    if not row.n_alert:
+        log.info("%s", told)
+        return report
+    log.warning("%s: %s", told, drift_message(report))
+    raise_daily_alert(settings, kind="drift_found", cause=f"version {champion.version}", message=drift_message(report))
     return report

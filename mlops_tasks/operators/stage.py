@@ -8,16 +8,18 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from mlops_tasks.errors import excerpt, hint
-from mlops_tasks.process import STAGE_SPAN, end_group, run_stage
+from mlops_tasks.errors import MlopsError, StageCancelledError, excerpt, hint
+from mlops_tasks.operators.links import links_of
+from mlops_tasks.process import RUN_NOTE, STAGE_SPAN, end_group, run_stage
 
 
 class StageOperator(BaseOperator):
     """Run `python -m mlops_tasks run <stage>`, stream its log, return its result.
 
-    The child's whole process group ends when the task does: at the time limit, when somebody marks the task failed or
-    clears it (`on_kill`), and when the task's process is killed outright (the child's leash). Each key of the result
-    is an XCom of its own, so that `operator.output["key"]` works.
+    Each record of the child's log is one of the task's, under its own name and level. The child's whole process group
+    ends when the task does: at the time limit, when somebody marks the task failed or clears it (`on_kill`), and when
+    the task's process is killed outright (the child's leash). Each key of the result is an XCom of its own, so that
+    `operator.output["key"]` works.
 
     Parameters
     ----------
@@ -32,20 +34,23 @@ class StageOperator(BaseOperator):
         Name of an argument that is given who has triggered the run; empty where nobody has.
     time_limit_s
         Seconds after which the stage is killed and the task fails.
+    subject
+        What this one of several mapped tasks is about, for `map_index_template`: a text, or an earlier result.
 
     Raises
     ------
     AirflowFailException
-        The run was triggered with a key that the form does not have; Airflow takes it without a word.
+        The run was triggered with a key that the form does not have (Airflow takes it without a word), or the stage
+        failed with an error that another try cannot mend, or was cancelled: the task fails at once.
     StageTimeoutError, StageError
-        The stage ran too long, or ended with an error; the task is tried again as its retries say.
+        The stage ran too long, or ended with another error; the task is tried again as its retries say.
     """
 
-    template_fields: Sequence[str] = ("arguments",)
+    template_fields: Sequence[str] = ("arguments", "subject")
     template_fields_renderers: dict[str, str] = {"arguments": "json"}  # noqa: RUF012  Airflow's own declaration
     ui_color = "#e8f0f8"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a DAG file says of a task
         self,
         *,
         stage: str,
@@ -53,6 +58,7 @@ class StageOperator(BaseOperator):
         run_params: Sequence[str] = (),
         triggered_by: str | None = None,
         time_limit_s: float = 1800,
+        subject: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
@@ -61,6 +67,10 @@ class StageOperator(BaseOperator):
         self.run_params = tuple(run_params)
         self.triggered_by = triggered_by
         self.time_limit_s = time_limit_s
+        self.subject = subject
+        self.operator_extra_links = links_of(stage)
+        self.known: dict[str, Any] = {}
+        """Arguments and, once the stage is done, its result: what the links lead to follows from it."""
         self._child: subprocess.Popen[str] | None = None
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
@@ -77,14 +87,17 @@ class StageOperator(BaseOperator):
         given = {name: context["params"][name] for name in self.run_params}
         if self.triggered_by is not None:
             given[self.triggered_by] = getattr(context["dag_run"], "triggering_user_name", None) or ""
+        self.known = {**self.arguments, **given}
         started = time.time()
-        result = run_stage(
-            self.stage,
-            {**self.arguments, **given},
-            time_limit_s=self.time_limit_s,
-            on_line=lambda line: self.log.info("%s", line),
-            on_start=self._remember,
-        )
+        try:
+            result = run_stage(self.stage, self.known, time_limit_s=self.time_limit_s, on_start=self._remember)
+        except MlopsError as error:
+            told = f"cancelled: {error}" if isinstance(error, StageCancelledError) else str(error)
+            context["ti"].xcom_push(RUN_NOTE, f"{self.task_id}: {told}")
+            if error.lasting:
+                raise AirflowFailException(told) from None
+            raise
+        self.known = {**self.known, **result}
         context["ti"].xcom_push(STAGE_SPAN, [started, time.time()])
         return result
 

@@ -22,6 +22,7 @@ from mlops_tasks.evaluation.gate import (
 )
 from mlops_tasks.evaluation.looks import Look, MarketDays, Subject, Wait, plan_look
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.process import RUN_NOTE
 from mlops_tasks.registry.approvals import (
     approve_by_gate,
     is_withdrawn,
@@ -74,7 +75,19 @@ class GateResult:
             "data_version": manifest["data_version"],
             "feature_version": manifest["feature_version"],
             "champion_version": None if self.champion is None else self.champion.version,
+            RUN_NOTE: self.sentence,
         }
+
+    @property
+    def sentence(self) -> str:
+        """The decision in a sentence."""
+        model = f"version {self.challenger.version} ({self.challenger.artefact.manifest['model']})"
+        outcome = {"promote": f"{model} is promoted", "reject": f"{model} is rejected"}
+        kept = f"{model} is not promoted"
+        if self.champion is not None:
+            kept = f"version {self.champion.version} stays the champion, {kept}"
+        decided = outcome.get(self.decision.decision, kept)
+        return f"{decided} by rule {self.decision.rule}: {'; '.join(self.decision.reasons)}"
 
 
 def gate(settings: Settings, version: int) -> GateResult:
@@ -101,9 +114,9 @@ def gate(settings: Settings, version: int) -> GateResult:
         result = _decide(settings, challenger, champion, why_uncertified(challenger, certificate))
         result = replace(result, notes=(*unproven_of(certificate), *result.notes))
     _record(settings, result, certificate)
-    log.info("version %d: %s by rule %s", version, result.decision.decision, result.decision.rule)
-    for reason in result.to_json()["reasons"]:
-        log.info("  %s", reason)
+    log.info("%s", result.sentence)
+    for note in result.notes:
+        log.info("  %s", note)
     return result
 
 

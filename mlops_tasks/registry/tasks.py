@@ -8,6 +8,7 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.features.garbage import collect_garbage
 from mlops_tasks.files import write_json
+from mlops_tasks.registry.client import TUNING_EXPERIMENT, experiment_id
 from mlops_tasks.registry.features_in_use import needed_feature_versions
 from mlops_tasks.registry.gating import gate
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
@@ -32,12 +33,20 @@ def log_run_task(*, training_key: str) -> dict[str, Any]:
     run_id = log_run(settings, training_key)
     record = TrainingRecord.load(settings, training_key)
     metrics = dict(record.evaluation)
-    return {"training_key": training_key, "run_id": run_id, "model": record.model, "metrics": metrics}
+    return {
+        "training_key": training_key,
+        "run_id": run_id,
+        "experiment_id": experiment_id(settings),
+        "model": record.model,
+        "metrics": metrics,
+    }
 
 
 def log_study_task(*, study: str) -> dict[str, Any]:
-    """Log a finished study to MLflow; returns the id of its parent run."""
-    return {"study": study, "run_id": log_study(load_settings(), study)}
+    """Log a finished study to MLflow; returns the ids of its parent run and of the experiment."""
+    settings = load_settings()
+    run_id = log_study(settings, study)
+    return {"study": study, "run_id": run_id, "experiment_id": experiment_id(settings, TUNING_EXPERIMENT)}
 
 
 def register_challenger_task(*, candidates: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:

@@ -56,6 +56,11 @@ class AirflowApi:
         """Let the scheduler run the DAG."""
         self._call("PATCH", f"/api/v2/dags/{_quoted(dag_id)}?update_mask=is_paused", {"is_paused": False})
 
+    def dags(self) -> dict[str, dict[str, Any]]:
+        """Every DAG that was ever parsed, by its id; also those that are stale now."""
+        rows = self._call("GET", "/api/v2/dags?exclude_stale=false&limit=100")["dags"]
+        return {row["dag_id"]: row for row in rows}
+
     def import_errors(self) -> list[str]:
         """File name and last line of each DAG file that does not import."""
         rows = self._call("GET", "/api/v2/importErrors?limit=20")["import_errors"]

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +12,15 @@ from typing import Any, Literal
 
 import psutil
 
-from mlops_tasks.config import SYNTHETIC, PostgresqlSource, Settings, SourceSpec, TableSource
+from mlops_tasks.config import PROJECT, SYNTHETIC, PostgresqlSource, Settings, SourceSpec, TableSource
 from mlops_tasks.data.vintages import current_version, load_vintage
 from mlops_tasks.errors import StackError, StoreError
 from mlops_tasks.features.sets import check_feature_sets, feature_set_names
 from mlops_tasks.private import is_foreign, mode_of, open_to_others
 from mlops_tasks.stack import keeper, ports
-from mlops_tasks.stack.credentials import read_credentials
+from mlops_tasks.stack.airflow_api import AirflowApi
+from mlops_tasks.stack.credentials import ADMIN, read_credentials
+from mlops_tasks.stack.environment import airflow_url
 from mlops_tasks.stack.health import unhealthy
 
 LEAST_DISK_BYTES = 5 * 2**30
@@ -193,7 +195,8 @@ def _services(settings: Settings) -> Iterator[Finding]:
         yield Finding("services", "warning", "not running", "make up")
         return
     try:
-        wrong = unhealthy(settings, read_credentials(settings))
+        made = read_credentials(settings)
+        wrong = unhealthy(settings, made)
     except StackError as error:
         yield Finding("services", "error", str(error), "make down, then make up")
         return
@@ -205,3 +208,34 @@ def _services(settings: Settings) -> Iterator[Finding]:
             )
         else:
             yield Finding(state.name, "ok", f"{state.state} for {state.since_s:.0f} s")
+    if not wrong:
+        yield from dag_findings(settings, AirflowApi(airflow_url(settings), ADMIN, made.airflow_password))
+
+
+def dag_findings(settings: Settings, api: AirflowApi) -> Iterator[Finding]:
+    """Whether Airflow runs every DAG file, as it is now."""
+    try:
+        known, broken = api.dags(), api.import_errors()
+    except StackError as error:
+        yield Finding("DAGs", "error", str(error), "make down, then make up")
+        return
+    for reason in broken:
+        yield Finding("DAG file", "error", reason, "correct the file, or the one of MLOPS_HOME that it names")
+    for dag_id in sorted(path.stem for path in (PROJECT / "dags").glob("*.py")):
+        yield _dag(dag_id, known.get(dag_id), f"read {keeper.logs_dir(settings) / 'airflow-dag-processor.log'}")
+
+
+def _dag(dag_id: str, found: Mapping[str, Any] | None, read_log: str) -> Finding:
+    """One DAG as Airflow's API describes it; None: it was never parsed."""
+    name = f"DAG {dag_id}"
+    if found is None:
+        return Finding(name, "error", "Airflow does not know it", f"wait a minute after make up, then {read_log}")
+    seen = f"parsed last at {found['last_parsed_time']}"
+    if found["is_stale"]:
+        detail = f"stale: it does not run, and triggers answer 404; {seen}"
+        return Finding(name, "error", detail, f"{read_log}; the next parse that succeeds brings it back")
+    if found["has_import_errors"]:
+        return Finding(name, "error", f"its file does not import, so its last good version runs; {seen}", read_log)
+    if found["is_paused"]:
+        return Finding(name, "warning", f"paused: it does not run by itself; {seen}", "unpause it in Airflow")
+    return Finding(name, "ok", seen)

@@ -8,17 +8,17 @@ import pandas as pd
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlops_tasks.config import DateRange, Section, Settings, check_segments
-from mlops_tasks.errors import ConfigError, TrainingError, hint
+from mlops_tasks.errors import ConfigError, TrainingError, excerpt, hint
 from mlops_tasks.features.sets import find_feature_set
 from mlops_tasks.training.checks import MIN_SEGMENT_DAYS, check_plan
 from mlops_tasks.training.configuration import TrainingConfig, resolve_config
-from mlops_tasks.training.model_zoo.forms import merge_overrides
+from mlops_tasks.training.model_zoo.overrides import checked_overrides, named_entry
 from mlops_tasks.training.model_zoo.schema import check_value
 
 SEGMENTS = ("train", "valid", "test")
 FORM_KEYS = (
     *("feature_set", "models", "horizon", "seed", "topk", "n_drop", "deployment_strategy", *SEGMENTS),
-    *("hyperparameters", "advanced_hyperparameters", "stopping"),
+    *("hyperparameters", "stopping"),
 )
 TRAIN_SHARE, VALID_SHARE = 0.6, 0.2
 """Shares of the labelled dates when no segments are given; the rest is the test segment."""
@@ -79,8 +79,8 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
     calendar
         Trading days of the vintage, ascending.
     form
-        As the DAG's form, with keys of `FORM_KEYS`: segments are `first:last`, hyper-parameters and stopping overrides
-        by model. None, empty or absent: the setting.
+        As the DAG's form, with keys of `FORM_KEYS`: segments are `first:last`, hyper-parameters and stopping what
+        `read_overrides` takes. None, empty or absent: the setting.
 
     Raises
     ------
@@ -95,7 +95,6 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
             raise ConfigError(f"{key}: unknown; {hint(str(key), FORM_KEYS)}")
     single = _single_values(settings, form)
     given = {name: _given(form, name, getattr(settings.training, name)) for name in SEGMENTS}
-    overrides = {key: _given(form, key, {}) for key in ("hyperparameters", "advanced_hyperparameters")}
     content = {
         **single,
         "data_version": data_version,
@@ -103,14 +102,15 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
         "feature_set": find_feature_set(single["feature_set"], settings).name,
         "models": _given(form, "models", settings.training.models),
         "segments": _segments(given, calendar, single["horizon"]),
-        "hyperparameters": merge_overrides(overrides),
-        "stopping": _given(form, "stopping", {}),
+        **checked_overrides(settings, form),
     }
     try:
         plan = RunPlan.model_validate(content)
     except ValidationError as error:
         lines = [_reason(e["loc"], e["msg"], e["input"]) for e in error.errors()]
         raise ConfigError("bad run parameters; correct the form or the settings: " + "; ".join(lines)) from None
+    for model in plan.models:
+        named_entry("models", model, settings)
     for model in dict.fromkeys([*plan.models, *plan.hyperparameters, *plan.stopping]):
         plan.config(model, settings)
     check_plan(plan, calendar)
@@ -146,7 +146,18 @@ def _segments(given: Mapping[str, Any], calendar: pd.DatetimeIndex, horizon: int
         return rolling_segments(calendar, horizon)
     if len(present) < len(given):
         raise ConfigError(f"only {', '.join(present)} given; give train, valid and test together, or none of them")
-    return {name: value.split(":") if isinstance(value, str) else value for name, value in given.items()}
+    return {name: _days(name, value) if isinstance(value, str) else value for name, value in given.items()}
+
+
+def _days(name: str, text: str) -> list[str]:
+    """First and last day of `first:last`."""
+    days = [day.strip() for day in text.split(":")]
+    try:
+        if len(list(map(date.fromisoformat, days))) == 2:
+            return days
+    except ValueError:
+        pass
+    raise ConfigError(f"{name}: expected first:last, such as 2017-01-01:2020-08-31, got {excerpt(text)}; correct it")
 
 
 def rolling_segments(calendar: pd.DatetimeIndex, horizon: int) -> dict[str, tuple[date, date]]:

@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
-from mlops_api import models, stream, training
+from mlops_api import forms, models, stream, training
 from mlops_api.access import SEE
 from mlops_api.service import HEADERS, REFUSED, answer_errors
 
@@ -15,6 +15,7 @@ def create_app() -> FastAPI:
     # FastAPI's own document and its pages would answer everybody, and the pages load scripts from elsewhere.
     app = FastAPI(title="AlphaOps", version="1", docs_url=None, redoc_url=None, openapi_url=None, responses=REFUSED)
     app.include_router(models.router)
+    app.include_router(forms.router)
     app.include_router(training.router)
     app.include_router(stream.router)
     answer_errors(app)

@@ -69,6 +69,20 @@ class ModelDetail(ModelSummary):
     memory: MemoryEstimate | None = Field(description="When rows and features are given.")
 
 
+class OverridesText(BaseModel):
+    """Fields of a form: `model.name=value` a line."""
+
+    hyperparameters: str = Field("", max_length=100_000)
+    stopping: str = Field("", max_length=100_000)
+
+
+class Overrides(BaseModel):
+    """The same, read: model to name to value."""
+
+    hyperparameters: dict[str, dict[str, Any]]
+    stopping: dict[str, dict[str, Any]]
+
+
 State = Literal["queued", "running", "paused", "finished", "failed", "cancelled"]
 
 

@@ -25,6 +25,7 @@ from mlops_tasks.data.validation import Validation, validate
 from mlops_tasks.data.vintages import current_version, current_vintage, load_vintage, vintage_path
 from mlops_tasks.errors import StageError, StoreError
 from mlops_tasks.process import run_stage
+from mlops_tasks.stage_output import PRINTED, StageLine
 from tests.data.market import make_bars, save, sync, tree
 
 SYNC = (
@@ -256,11 +257,11 @@ def test_a_stage_logs_its_own_work(settings: Settings, tmp_path: Path) -> None:
     bars = make_bars()
     bars.loc[3, "Close"] = -1.0
     read = read_source_task(source=str(save(bars, tmp_path / "bars.csv")))
-    lines: list[str] = []
+    lines: list[StageLine] = []
     with pytest.raises(StageError, match="close_positive 1"):
         run_stage("data.validate_bars", {"staging": read["staging"]}, time_limit_s=120, on_line=lines.append)
-    logged = [line.split()[3] for line in lines if " INFO " in line or " WARNING " in line]
-    assert len(logged) > 1 and all(name.startswith("mlops_tasks.") for name in logged), lines
+    assert len(lines) > 1 and all(line.logger.startswith("mlops_tasks.") for line in lines), lines
+    assert PRINTED not in {line.logger for line in lines}
 
 
 @pytest.mark.suite_pages

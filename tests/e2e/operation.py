@@ -236,14 +236,14 @@ class Killer(threading.Thread):
         query = (
             "select dag_id, run_id, task_id, map_index, try_number from task_instance where replace(id, '-', '') = ?"
         )
-        found = _rows(self.home, query, (instance_id.replace("-", ""),))
+        found = select_rows(self.home, query, (instance_id.replace("-", ""),))
         if not found or found[0][4] != 1:
             return None
         dag, run, task, index, _ = found[0]
         return f"{task}[{index}]", _log_file(self.home, dag, run, task, index)
 
 
-STAGE_LINE = re.compile(rb'"event":"20[0-9-]+ [0-9:,]+ [A-Z]+ mlops_tasks\.')
+STAGE_LINE = re.compile(rb'"logger":"mlops_tasks\.(?!printed)')
 """A line of the log that a stage wrote, within Airflow's log of the task."""
 
 
@@ -254,7 +254,7 @@ def lines_of_stage(log: Path) -> int:
 
 def tasks_with_stages(home: Path) -> set[str]:
     """The task instances whose first try's log has lines of a stage."""
-    rows = _rows(home, "select dag_id, run_id, task_id, map_index from task_instance")
+    rows = select_rows(home, "select dag_id, run_id, task_id, map_index from task_instance")
     return {f"{row[2]}[{row[3]}]" for row in rows if lines_of_stage(_log_file(home, *row))}
 
 
@@ -263,7 +263,7 @@ def _log_file(home: Path, dag: str, run: str, task: str, index: int) -> Path:
     return home / "airflow" / "logs" / f"dag_id={dag}" / f"run_id={run}" / f"task_id={task}" / f"{mapped}attempt=1.log"
 
 
-def _rows(home: Path, query: str, values: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+def select_rows(home: Path, query: str, values: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
     """Rows of Airflow's own database."""
     with closing(sqlite3.connect(f"file:{home / 'airflow' / 'airflow.db'}?mode=ro", uri=True, timeout=10)) as database:
         return database.execute(query, values).fetchall()
@@ -271,7 +271,7 @@ def _rows(home: Path, query: str, values: tuple[str, ...] = ()) -> list[tuple[An
 
 def task_tries(home: Path) -> dict[str, tuple[str, int]]:
     """State and number of tries of every task instance of both DAGs."""
-    rows = _rows(home, "select task_id, map_index, state, try_number from task_instance")
+    rows = select_rows(home, "select task_id, map_index, state, try_number from task_instance")
     return {f"{task}[{index}]": (state, tries) for task, index, state, tries in rows}
 
 

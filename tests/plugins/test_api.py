@@ -164,42 +164,72 @@ def test_the_openapi_document_types_every_answer(airflow: Airflow) -> None:
         document = viewer.get(f"{API}/openapi.json").json()
     assert document["servers"] == [{"url": API}]
     operations = [operation for path in document["paths"].values() for operation in path.values()]
-    assert len(operations) == 6
+    assert len(operations) == 7
     for operation in operations:
         (good,) = [answer for code, answer in operation["responses"].items() if code.startswith("2")]
         assert good["content"]["application/json"]["schema"]["$ref"].startswith("#/components/schemas/")
 
 
-REFUSED = {
-    "unknown model": {"hyperparameters": {"lightgmb": {}}},
-    "unknown key": {"hyperparameters": {"lightgbm": {"num_leafs": 31}}},
-    "wrong type": {"hyperparameters": {"lightgbm": {"num_leaves": "31"}}},
-    "out of range": {"hyperparameters": {"lightgbm": {"num_leaves": 1}}},
-    "no word of the list": {"hyperparameters": {"linear": {"estimator": "elastic"}}},
-    "an advanced one among the others": {"hyperparameters": {"lightgbm": {"num_boost_round": 10}}},
-    "an advanced one out of range": {"advanced_hyperparameters": {"lightgbm": {"num_boost_round": 0}}},
-    "no object": {"hyperparameters": [1]},
+TYPED = {
+    "hyperparameters": "lightgbm.num_leaves=31\nlightgbm.learning_rate=0.05\nlightgbm.num_boost_round=50\n"
+    "linear.estimator=ridge",
+    "stopping": "lightgbm.patience=30",
+}
+"""Basic and advanced hyper-parameters of several models."""
+WRONG = {
+    "unknown model": ("hyperparameters", "lihtbm.num_leaves=31", "unknown model 'lihtbm'; did you mean lightgbm"),
+    "unknown key": ("hyperparameters", "lightgbm.num_leafs=31", "did you mean num_leaves?"),
+    "wrong type": ("hyperparameters", "lightgbm.num_leaves=many", "expected an integer from 2 to 4096, got 'many'"),
+    "out of range": ("hyperparameters", "linear.alpha=0\nlightgbm.num_leaves=1", "lightgbm.num_leaves: expected"),
+    "no word of the list": ("hyperparameters", "linear.estimator=elastic", "expected one of"),
+    "no line": ("hyperparameters", "num_leaves 31", "line 1: expected model.name=value"),
+    "stopping out of range": ("stopping", "lightgbm.patience=0", "lightgbm.patience: "),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_airflow_itself_refuses_wrong_hyperparameters(airflow: Airflow, case: str) -> None:
-    """When the form is sent, with the name of the field; no run is made."""
+def test_overrides_are_read_as_they_will_be(airflow: Airflow) -> None:
+    """Numbers as numbers, by model."""
+    with airflow.client("viewer") as viewer:
+        answer = viewer.post(f"{API}/overrides", json=TYPED)
+    assert answer.status_code == 200, answer.text
+    lightgbm = {"num_leaves": 31, "learning_rate": 0.05, "num_boost_round": 50}
+    assert answer.json() == {
+        "hyperparameters": {"lightgbm": lightgbm, "linear": {"estimator": "ridge"}},
+        "stopping": {"lightgbm": {"patience": 30}},
+    }
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_overrides_are_refused_in_a_line(airflow: Airflow, case: str) -> None:
+    """It begins with the field, and names what is wrong and the remedy; no schema is shown."""
+    field, text, said = WRONG[case]
+    with airflow.client("viewer") as viewer:
+        answer = viewer.post(f"{API}/overrides", json={field: text})
+    assert answer.status_code == 422, answer.text
+    detail = answer.json()["detail"]
+    assert detail.startswith(field) and said in detail
+    assert len(detail) < 300
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [{"hyperparameters": {"lightgbm": {"num_leaves": 31}}}, {"models": ["lihtbm"]}, {"horizon": 0}, {"topk": "5"}],
+)
+def test_airflow_itself_refuses_what_is_of_another_kind(airflow: Airflow, conf: dict[str, Any]) -> None:
+    """When the form is sent, with the name of the field, in an answer that a page can show; no run is made."""
     runs_path = "/api/v2/dags/daily_retraining/dagRuns"
     with airflow.client("admin") as admin:
         before = admin.get(runs_path).json()["total_entries"]
-        answer = admin.post(runs_path, json={"logical_date": None, "conf": REFUSED[case]})
+        answer = admin.post(runs_path, json={"logical_date": None, "conf": conf})
         assert answer.status_code == 400, answer.text
-        assert next(iter(REFUSED[case])) in answer.text
+        assert next(iter(conf)) in answer.text
+        assert len(answer.text) < 2000
         assert admin.get(runs_path).json()["total_entries"] == before
 
 
-def test_airflow_takes_right_hyperparameters(airflow: Airflow) -> None:
-    """Basic and advanced ones of several models; they are in the run as they were sent."""
-    conf = {
-        "hyperparameters": {"lightgbm": {"num_leaves": 31, "learning_rate": 0.05}, "linear": {"estimator": "ridge"}},
-        "advanced_hyperparameters": {"lightgbm": {"num_boost_round": 50}},
-    }
+def test_airflow_takes_a_form_as_it_was_sent(airflow: Airflow) -> None:
+    """The texts are in the run, line by line."""
+    conf = {"models": ["lightgbm", "linear"], **TYPED}
     with airflow.client("admin") as admin:
         answer = admin.post("/api/v2/dags/daily_retraining/dagRuns", json={"logical_date": None, "conf": conf})
     assert answer.status_code == 200, answer.text

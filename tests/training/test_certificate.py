@@ -17,6 +17,7 @@ from mlops_tasks.features.partitions import write_partition
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json
 from mlops_tasks.process import run_stage, stage_function
+from mlops_tasks.stage_output import StageLine
 from mlops_tasks.state.history import newest_alerts
 from mlops_tasks.training.certificate import certificate_of, certificate_path, certify, find_certificate
 from mlops_tasks.training.plan import RunPlan, make_plan
@@ -133,10 +134,10 @@ def test_a_stored_feature_that_knows_the_next_day_is_refused(leaking: Settings, 
 def test_the_stage_raises_an_alert_and_stops(leaking: Settings, market: Market, plan: RunPlan) -> None:
     """As the DAG runs it, in a process of its own: it fails, and people are told once."""
     arguments = {"plan": plan.model_dump(mode="json"), "features": {"feature_version": market.feature_version}}
-    said: list[str] = []
+    said: list[StageLine] = []
     with pytest.raises(StageError, match=r"training\.certify"):
         run_stage("training.certify", arguments, time_limit_s=200, on_line=said.append)
-    assert any("VSTD30" in line for line in said)
+    assert any("VSTD30" in line.text for line in said)
     with pytest.raises(LeakError):
         stage_function("training.certify")(**arguments)
     (alert,) = newest_alerts(leaking, 5)

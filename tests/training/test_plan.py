@@ -54,7 +54,7 @@ def test_explicit_segments_are_taken(tmp_path):
 @pytest.mark.parametrize(
     ("form", "error", "message"),
     [
-        ({"models": ["lightgbn"]}, ConfigError, "unknown model 'lightgbn'.*lightgbm"),
+        ({"models": ["lightgbn"]}, ConfigError, "^models: unknown model 'lightgbn'.*lightgbm"),
         ({"models": ["linear", "linear"]}, ConfigError, "named twice"),
         ({"horzion": 5}, ConfigError, "^horzion: unknown; did you mean horizon?"),
         ({"trian": SEGMENTS["train"]}, ConfigError, "^trian: unknown; did you mean train?"),
@@ -70,7 +70,14 @@ def test_explicit_segments_are_taken(tmp_path):
         ({"models": ["linear", 3]}, ConfigError, "models.1: .*string, got 3"),
         ({**SEGMENTS, "test": 2018}, ConfigError, "segments.test: .*tuple, got 2018"),
         ({"hyperparameters": [1]}, ConfigError, r"^hyperparameters: expected a mapping of models .* got \[1\]"),
-        ({"advanced_hyperparameters": "lightgbm"}, ConfigError, "^advanced_hyperparameters: expected a mapping"),
+        (
+            {"hyperparameters": "lightgbm"},
+            ConfigError,
+            "^hyperparameters, line 1: expected model.name=value.* got 'lig",
+        ),
+        ({"stopping": "lightgbm.patience=0"}, ConfigError, "stopping.lightgbm.patience: .* 1, got 0"),
+        ({"hyperparameters": "lihtbm.num_leaves=31"}, ConfigError, "^hyperparameters: unknown model 'lihtbm'; did you"),
+        ({"stopping": "lihtbm.patience=3"}, ConfigError, "^stopping: unknown model 'lihtbm'; did you mean lightgbm"),
         ({"hyperparameters": {"lightgbm": 3}}, ConfigError, "^hyperparameters.lightgbm: expected a mapping .* got 3"),
         ({"stopping": [1]}, ConfigError, r"stopping: .* got \[1\]"),
         ({"stopping": {"lightgbm": 3}}, ConfigError, "stopping.lightgbm: .* got 3"),
@@ -83,7 +90,8 @@ def test_explicit_segments_are_taken(tmp_path):
         ({"train": SEGMENTS["train"]}, ConfigError, "only train given; give train, valid and test together"),
         ({**SEGMENTS, "valid": "2016-06-01:2017-12-31"}, ConfigError, "overlap"),
         ({**SEGMENTS, "test": "2018-12-31:2018-01-01"}, ConfigError, "is after last day"),
-        ({**SEGMENTS, "test": "2018-01-01"}, ConfigError, "segments.test"),
+        ({**SEGMENTS, "test": "2018-01-01"}, ConfigError, "^test: expected first:last, such as .* got '2018-01-01'"),
+        ({**SEGMENTS, "train": "2015-01-01:yesterday"}, ConfigError, "^train: expected first:last"),
         ({**SEGMENTS, "test": "2019-01-01:2019-12-31"}, ConfigError, r"segments.test .*: holds 0 trading days.*choose"),
         (
             {**SEGMENTS, "test": "2018-01-01:2019-12-31"},
@@ -114,6 +122,8 @@ def test_a_plan_overrides_hyper_parameters_and_stopping_of_its_models(tmp_path):
     """What it says counts for the model that it names; all else is the entry's."""
     form = {"hyperparameters": {"lightgbm": {"num_leaves": 31.0}}, "stopping": {"lightgbm": {"metric": "rank_ic"}}}
     made = plan(tmp_path, **form)
+    typed = {"hyperparameters": "lightgbm.num_leaves = 31", "stopping": "# by order\n\nlightgbm.metric=rank_ic"}
+    assert plan(tmp_path, **typed) == made
     config = made.config("lightgbm")
     assert config.hyperparameters["num_leaves"] == 31 and isinstance(config.hyperparameters["num_leaves"], int)
     assert (config.stopping.metric, config.stopping.patience) == ("rank_ic", 50)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from mlops_tasks.config import SYNTHETIC, Settings, TableSource, VendorSource
-from mlops_tasks.errors import SourceError, excerpt
+from mlops_tasks.errors import SourceError, SourceUnavailableError, excerpt
 
 NEVER = tuple(map(Path, ("/proc", "/sys", "/dev")))
 """No data, but windows into processes and the machine."""
@@ -89,7 +89,7 @@ class AllowedFiles:
         with os.fdopen(handle, "rb") as file:
             _refuse_special(real, os.fstat(handle))
             if Path(f"/proc/self/fd/{handle}").resolve() != real:
-                raise SourceError(f"{real}: rule readable_file: another file took its place; run again")
+                raise SourceUnavailableError(f"{real}: rule readable_file: another file took its place; run again")
             yield file
 
     def _admits(self, real: Path) -> bool:

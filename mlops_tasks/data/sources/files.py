@@ -11,7 +11,7 @@ from mlops_tasks.config import Settings, TableSource
 from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.sources.parsed import SOURCE_FILE, ParsedBars, RawFile
 from mlops_tasks.data.sources.tables import CSV_SUFFIXES, named_columns, read_table, to_raw, unreadable
-from mlops_tasks.errors import SourceError, SourceNotFoundError
+from mlops_tasks.errors import SourceError, SourceNotFoundError, SourceUnavailableError
 from mlops_tasks.files import digest_of_open_file
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,9 @@ class FileSource:
         except OSError as error:
             raise unreadable(path, error) from None
         if changed:
-            raise SourceError(f"{path}: rule readable_file: it changed while it was read; run again once it is whole")
+            raise SourceUnavailableError(
+                f"{path}: rule readable_file: it changed while it was read; run again once it is whole"
+            )
         return frame, RawFile(str(path), digest, len(frame))
 
 

@@ -23,7 +23,7 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import PostgresqlSource, Settings
 from mlops_tasks.data.sources.parsed import ParsedBars, RawFile
 from mlops_tasks.data.sources.tables import map_columns, named_columns, not_empty, parse_table, to_raw
-from mlops_tasks.errors import ConfigError, SourceError, SourceNotFoundError
+from mlops_tasks.errors import ConfigError, SourceError, SourceNotFoundError, SourceUnavailableError
 
 if TYPE_CHECKING:
     from psycopg2 import extensions
@@ -145,7 +145,7 @@ class DatabaseSource:
                 f"{self._spec.dsn_variable}"
             ) from None
         except psycopg2.Error as error:
-            raise SourceError(
+            raise SourceUnavailableError(
                 f"{self._origin}: rule readable_table: {_said(error)}; correct data.sources.{self.name}, or run again "
                 "if the server was stopped"
             ) from None
@@ -171,7 +171,7 @@ class DatabaseSource:
             reason = next((known for known in _REFUSALS if known in str(error)), "no connection")
         else:
             return connection
-        raise SourceError(
+        raise SourceUnavailableError(
             f"{self._origin}: rule readable_table: the server does not let us in: {reason}; correct user, password, "
             f"host or database in {variable}, or start the server"
         )

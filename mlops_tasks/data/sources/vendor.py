@@ -22,7 +22,7 @@ from mlops_tasks.data.sources.cells import is_instrument
 from mlops_tasks.data.sources.download import Download, Downloaded, Pace, UnavailableError, read_downloaded
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW, ParsedBars, RawFile
 from mlops_tasks.data.sources.unreadable import reason_of
-from mlops_tasks.errors import SourceError, SourceNotFoundError
+from mlops_tasks.errors import SourceError, SourceNotFoundError, SourceUnavailableError
 from mlops_tasks.files import digest_of, digest_of_file, folder_lock
 
 log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ class VendorBars(ABC):
             return
         named = [f"{name} ({reason})" for name, reason in list(done.failed.items())[:_NAMED_IN_ERROR]]
         more = len(done.failed) - len(named)
-        raise SourceError(
+        raise SourceUnavailableError(
             f"{self.name}: rule max_failed_share: {len(done.failed)} of {asked} instruments could not be fetched, "
             f"{limit:.1%} may fail: {'; '.join(named)}{f'; and {more} more' if more else ''}"
             + (f"; {done.not_asked} were not asked for any more" if done.not_asked else "")

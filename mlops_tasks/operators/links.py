@@ -1,0 +1,87 @@
+"""Where a stage's task leads to: links that Airflow shows on the task's page."""
+
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from airflow.configuration import conf
+from airflow.sdk import BaseOperatorLink
+
+from mlops_tasks.config import load_settings
+
+Known = Mapping[str, Any]
+"""A stage's arguments and, once it is done, its result."""
+
+TRAININGS = "/plugin/training"
+"""The page inside Airflow's frame; below it, the address of a run's own page."""
+REPORTS = "/mlops/ui/reports"
+
+
+class StageLink(BaseOperatorLink):
+    """A link whose address follows from what the operator knows when its task ends, well or not."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The button's text."""
+        return self._name
+
+    @property
+    def xcom_key(self) -> str:
+        """Where Airflow keeps the address."""
+        return f"_link_{self._name}"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The address; empty, and no button is shown, while there is nothing to lead to."""
+        address = _LINKS[operator.stage][self._name](operator.known)
+        return _below_base(address) if address.startswith("/") else address
+
+
+def links_of(stage: str) -> tuple[StageLink, ...]:
+    """The links of a stage's task."""
+    return tuple(map(StageLink, _LINKS.get(stage, {})))
+
+
+def _training(known: Known) -> str:
+    return f"{TRAININGS}/mlops/ui/training/{quote(known['run_id'], safe='')}" if "run_id" in known else TRAININGS
+
+
+def _mlflow_run(known: Known) -> str:
+    """The run's page, without the credentials that an address may hold; none where MLflow has no server."""
+    server = urlsplit(load_settings().registry_uri)
+    if "run_id" not in known or not server.scheme.startswith("http"):
+        return ""
+    base = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    return f"{base}/#/experiments/{known['experiment_id']}/runs/{known['run_id']}"
+
+
+def _report(kind: str, key: str) -> Callable[[Known], str]:
+    """The page of the report whose folder, or name, stands below a key."""
+
+    def address(known: Known) -> str:
+        if key not in known:
+            return ""
+        return f"{REPORTS}/{kind}/{quote(PurePosixPath(known[key]).name, safe='')}"
+
+    return address
+
+
+def _below_base(path: str) -> str:
+    """Below the path that Airflow itself is served at."""
+    return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + path
+
+
+_LINKS: Mapping[str, Mapping[str, Callable[[Known], str]]] = {
+    "data.validate_bars": {
+        "Data docs": _report("data_docs", "staging"),
+        "Quarantine": _report("quarantine", "staging"),
+    },
+    "training.train": {"Training": _training},
+    "registry.log_run": {"MLflow run": _mlflow_run},
+    "registry.log_study": {"MLflow run": _mlflow_run},
+    "monitoring.check_drift": {"Drift report": _report("drift", "path")},
+    "experiments.compare_models": {"Comparison": _report("comparison", "path")},
+}

@@ -1,0 +1,26 @@
+"""What a form asks for, checked before a run is made: Airflow itself looks at the types of its fields only."""
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+
+from mlops_api.access import SEE
+from mlops_api.messages import Overrides, OverridesText, Problem
+from mlops_api.service import settings
+from mlops_tasks.errors import ConfigError
+from mlops_tasks.training.model_zoo.overrides import checked_overrides
+
+router = APIRouter(prefix="/overrides", tags=["models"], dependencies=SEE)
+
+WRONG: dict[int | str, dict[str, Any]] = {
+    422: {"model": Problem, "description": "Something is wrong; `detail` begins with the field's name."}
+}
+
+
+@router.post("", responses=WRONG)
+def check_overrides(given: OverridesText) -> Overrides:
+    """Read and check what a form overrides of the models, as `plan_run` will; nothing is kept."""
+    try:
+        return Overrides.model_validate(checked_overrides(settings(), given.model_dump()))
+    except ConfigError as error:
+        raise HTTPException(422, str(error)) from None

@@ -1,0 +1,113 @@
+"""The operator that runs a stage: which errors end a task, what it leaves for the run's note, where it leads to."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+EXECUTE = """
+import json, sys
+import airflow
+from types import SimpleNamespace
+from mlops_tasks.operators.stage import StageOperator
+
+def executed(stage, arguments, known):
+    operator = StageOperator(task_id="the_task", stage=stage, arguments=arguments)
+    pushed = {}
+    context = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))}
+    if known is not None:
+        operator.known = known
+        return {link.name: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
+    try:
+        return [operator.execute(context), pushed]
+    except Exception as error:
+        return [type(error).__name__, str(error), pushed]
+
+print(json.dumps([executed(*case) for case in json.loads(sys.argv[1])]))
+"""
+FAIL = "tests.example_stages:fail_with"
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
+    "well": ("tests.example_stages:double", {"number": 21}, None),
+    "config": (FAIL, {"error": "ConfigError", "message": "horizon: expected 1"}, None),
+    "source": (FAIL, {"error": "SourceNotFoundError", "message": "no file"}, None),
+    "cancelled": (FAIL, {"error": "TrainingCancelledError", "message": "run r was cancelled by admin"}, None),
+    "away": (FAIL, {"error": "RegistryError", "message": "no answer"}, None),
+    "trained": ("training.train", {}, {"run_id": "gru-2026 a/b"}),
+    "untrained": ("training.train", {}, {}),
+    "logged": ("registry.log_run", {}, {"run_id": "r1", "experiment_id": "3"}),
+    "drift": ("monitoring.check_drift", {}, {"path": "reports/drift/2026-03-02-v1-ab"}),
+    "no drift": ("monitoring.check_drift", {}, {"skipped": "there is no champion yet"}),
+    "compared": ("experiments.compare_models", {}, {"path": "reports/comparison/2026-03-02-v1-v2-ab"}),
+    "rejected": ("data.validate_bars", {}, {"staging": "ab12"}),
+    "plain": ("training.plan", {}, {}),
+}
+"""Stage and arguments to be executed; or, with what is known of it at its end, to be asked for its links."""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of all cases, in one process of Airflow's; it is served below a path, and MLflow's address holds a password."""
+    home = tmp_path_factory.mktemp("home")
+    environ = {
+        **os.environ,
+        "AIRFLOW_HOME": str(home),
+        "MLOPS_HOME": str(home),
+        "AIRFLOW__API__BASE_URL": "https://example.org/airflow/",
+        "MLOPS_MLFLOW_TRACKING_URI": "http://admin:secret@127.0.0.1:5511",
+    }
+    command = [sys.executable, "-c", EXECUTE, json.dumps(list(CASES.values()))]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(zip(CASES, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("config", f"{FAIL}: ConfigError: horizon: expected 1"),
+        ("source", f"{FAIL}: SourceNotFoundError: no file"),
+        ("cancelled", f"cancelled: {FAIL}: TrainingCancelledError: run r was cancelled by admin"),
+    ],
+)
+def test_what_another_try_cannot_mend_fails_at_once(answers: dict[str, Any], case: str, message: str) -> None:
+    """With Airflow's own error for it, which no retry follows; the run's note says it too."""
+    kind, said, pushed = answers[case]
+    assert (kind, said) == ("AirflowFailException", message)
+    assert pushed == {"run_note": f"the_task: {message}"}
+
+
+def test_what_may_pass_is_tried_again(answers: dict[str, Any]) -> None:
+    """An error of its own, which Airflow's retries follow; a stage that succeeds leaves nothing to be told."""
+    kind, said, pushed = answers["away"]
+    assert (kind, said) == ("StageError", f"{FAIL}: RegistryError: no answer")
+    assert list(pushed) == ["run_note"]
+    result, pushed = answers["well"]
+    assert result == {"number": 42}
+    assert list(pushed) == ["stage_span"]
+
+
+@pytest.mark.parametrize(
+    ("case", "links"),
+    [
+        ("trained", {"Training": "/airflow/plugin/training/mlops/ui/training/gru-2026%20a%2Fb"}),
+        ("untrained", {"Training": "/airflow/plugin/training"}),
+        ("logged", {"MLflow run": "http://127.0.0.1:5511/#/experiments/3/runs/r1"}),
+        ("drift", {"Drift report": "/airflow/mlops/ui/reports/drift/2026-03-02-v1-ab"}),
+        ("no drift", {"Drift report": ""}),
+        ("compared", {"Comparison": "/airflow/mlops/ui/reports/comparison/2026-03-02-v1-v2-ab"}),
+        (
+            "rejected",
+            {
+                "Data docs": "/airflow/mlops/ui/reports/data_docs/ab12",
+                "Quarantine": "/airflow/mlops/ui/reports/quarantine/ab12",
+            },
+        ),
+        ("plain", {}),
+    ],
+)
+def test_a_task_leads_to_what_it_has_made(answers: dict[str, Any], case: str, links: dict[str, str]) -> None:
+    """Below the path that Airflow is served at; no password is in an address, and what is not there has none."""
+    assert answers[case] == links
