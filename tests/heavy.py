@@ -63,6 +63,7 @@ FILES = frozenset(
         "stack/test_processes.py",
         "stack/test_refused_starts.py",
         "state/test_alerts.py",
+        "state/test_approvals.py",
         "state/test_lease.py",
         "state/test_state.py",
         "state/test_trials.py",

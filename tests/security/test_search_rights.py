@@ -27,7 +27,8 @@ def resolved(self, context, *args, **kwargs):
     return TEXTS
 
 def rendered_arguments(dag, task):
-    context = {"params": dict(dag.params), "dag_run": SimpleNamespace(triggering_user_name="ann")}
+    run = SimpleNamespace(triggering_user_name="ann")
+    context = {"ti": SimpleNamespace(map_index=0), "params": dict(dag.params), "dag_run": run}
     env = dag.get_template_env()
     if not task.is_mapped:
         task.render_template_fields(context, env)

@@ -116,7 +116,7 @@ def test_a_signed_version_serves_when_a_named_person_approves_it(
         approve_model(settings, version, "  ")
     monkeypatch.setenv("LOGNAME", "alice")
     assert main(["approve-model", str(version), "--reason", "it was better in 2008"]) == 0
-    assert roll_back(settings, version)["version"] == version
+    assert main(["deploy", str(version)]) == 0
     assert client.health()["model_version"] == version
 
     claim = claim_of(settings, version)
