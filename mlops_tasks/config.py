@@ -410,7 +410,7 @@ class DriftSettings(Section):
 
     current_days: int = Field(20, ge=1)
     """Trading days of a window."""
-    error_rate: float = Field(0.04, gt=0, lt=1)
+    error_rate: float = Field(0.03, gt=0, lt=1)
     """Share of quiet days on which it may alert."""
 
 

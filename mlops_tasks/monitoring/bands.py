@@ -6,6 +6,9 @@ in units of their spread; of all columns the farthest counts. How far the farthe
 the reference windows themselves, a block of days at a time with bands that have not seen it. With n windows that do not
 overlap and an error rate a, the limit is the (1 - a)(n + 1) / n quantile, as of a split conformal predictor (Vovk,
 Gammerman and Shafer, Algorithmic Learning in a Random World, 2005): honest about how few windows there are.
+
+The farthest column of each statistic and span counts in units of what it reaches in `USUAL` of the windows. So a column
+whose level wanders far, which many do, leaves the limit of others as narrow as it was.
 """
 
 from dataclasses import dataclass
@@ -22,8 +25,10 @@ TAIL_INDEX = 2.0
 LEAST_WIDTHS = dict(zip(STATISTICS, (0.01, 0.02, 0.02, 0.01, 0.02), strict=True))
 """A band is at least this wide: what never moved in training is no news at its first hair. Of `level` in units of the
 column's scale."""
-REACH = 0.99
+REACH = 0.995
 """Share of the reference windows within a band: a column that jumps at times in training may do so later."""
+USUAL = 0.95
+"""Share of the reference windows whose farthest column is no news."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Bands:
     centres, widths
         Shape (spans, columns, statistics). NaN of a column that has no value.
     usual
-        Shape (spans, statistics): the farthest column's distance in a usual window, in widths.
+        Shape (spans, statistics): the farthest column's distance that `USUAL` of the windows keep, in widths, or 1.
     limit
         By how many times the usual distance the farthest column of all may differ.
     windows
@@ -113,7 +118,7 @@ def reference_bands(reference: DailySummaries, spans: tuple[int, ...], error_rat
         centres.append(centre)
         widths.append(width)
         farthest[length - 1 :, place] = _left_out_distances(windows, int(length), least)
-    usual = np.maximum(_quantile(farthest, 0.5), 1.0)
+    usual = np.maximum(_quantile(farthest, USUAL), 1.0)
     ratios = np.max(farthest[lengths[-1] - 1 :] / usual, axis=(1, 2))
     count = len(values) // int(lengths[-1])
     rank, beyond = (1 - error_rate) * (count + 1) / count, 1 / (error_rate * (count + 1))

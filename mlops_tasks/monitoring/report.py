@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MAX_REFERENCE_ROWS = 200_000
 REPORT = "report.json"
-REFERENCE_LAYOUT = 2
+REFERENCE_LAYOUT = 3
 """Part of a cached reference's name: a change of what it holds makes new ones."""
 NEAR = 0.75
 """Columns from this share of the limit on are counted as near it."""

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 STATISTICS = ("missing", "level", "spread", "tails", "extremes")
 EXTREME = 10.0
-"""Interquartile ranges from the median; a normal distribution has 1 value in 10^40 beyond them."""
+"""Ranges from the median, as wide as the interquartile one; a normal distribution has 1 value in 10^40 beyond them."""
 LEAST_SPREAD = 0.1
 """A day's interquartile range is at least this share of the column's usual one: on some days most values tie."""
 
@@ -34,8 +34,9 @@ class DailySummaries:
         - missing: share of rows without a finite value;
         - level: median;
         - spread: natural logarithm of the interquartile range;
-        - tails: mean of ln(1 + |value - median| / range), the range being the day's interquartile range or the usual
-          one, whichever is wider;
+        - tails: mean of ln(1 + |value - median| / range), the range being twice the day's median distance from the
+          median, or the usual interquartile range, whichever is wider: errors in less than half of the rows do not
+          hide in a range that they have widened;
         - extremes: share of finite values more than `EXTREME` such ranges from the median.
 
         NaN, but for `missing`, on a day without a finite value.
@@ -99,7 +100,8 @@ def _cross_sections(grid: Floats, count: NDArray[np.int64], scale: float | None)
     if scale is None:
         scale = _scale(width, distance, median)
     spread = np.log(np.maximum(width, LEAST_SPREAD * scale))
-    distance /= np.maximum(width, scale)[:, None]
+    distance.sort(axis=1)
+    distance /= np.maximum(2 * _order_statistic(distance, finite, 0.5), scale)[:, None]
     known = np.where(finite, finite, np.nan)
     extremes = (distance > EXTREME).sum(axis=1) / known
     tails = np.nansum(np.log1p(distance, out=distance), axis=1) / known

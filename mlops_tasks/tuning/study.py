@@ -47,8 +47,8 @@ class StudyConfig(Section):
     folds: int = Field(1, ge=1, le=20)
     """Blocks of the validation segment; the model of each learns from all that lies before it (walk-forward)."""
     watched_share: float = Field(0.33, gt=0, lt=1)
-    """Of a block's days, the first ones, on which trainings are stopped. Trials are compared on the others: many days
-    tell a good trial from a lucky one."""
+    """Of a block's days, the first ones, on which trainings are stopped. Trials are compared on the others, which tell
+    a good trial from a lucky one."""
     fixed: Mapping[str, Any] = {}
     """Hyper-parameters that are not searched, and their values."""
     first: tuple[Mapping[str, Any], ...] = ()

@@ -31,9 +31,32 @@ def test_a_days_summaries_equal_numpy() -> None:
     )
     result = daily_summaries(pd.DataFrame({"x": values}, index), np.array([1.0]))
     low, median, high = 2.0, 3.0, 5.0  # of 1, 2, 3, 5, 400
-    distance = np.abs(np.array([1, 2, 3, 5, 400]) - median) / (high - low)
+    middle = 2.0  # of the distances 0, 1, 2, 2, 397
+    distance = np.abs(np.array([1, 2, 3, 5, 400]) - median) / (2 * middle)
     expected = [2 / 7, median, np.log(high - low), np.log1p(distance).mean(), 1 / 5]
     np.testing.assert_allclose(result.values[0, 0], expected, rtol=1e-12)
+
+
+def test_errors_do_not_hide_in_the_spread_that_they_make() -> None:
+    """Three tenths of a day's rows in a unit error move its upper quartile far up: they are extreme all the same."""
+    values = np.random.default_rng(9).permutation(np.r_[np.linspace(0.2, 1.0, 70), np.linspace(20, 100, 30)])
+    index = pd.MultiIndex.from_product([[pd.Timestamp("2024-01-02")], range(100)], names=["datetime", "instrument"])
+    result = daily_summaries(pd.DataFrame({"x": values}, index), np.array([0.4]))
+    assert result.values[0, 0, STATISTICS.index("extremes")] == pytest.approx(0.3)
+
+
+def test_what_wanders_in_training_hides_no_other_error() -> None:
+    """A column whose level was elsewhere for a month widens what levels may do, and not what counts as extreme."""
+    (watch,) = stationary_watches(1, DriftSettings())
+    reference = daily_summaries(watch.frame.loc[: watch.later.days[watch.first - 1]])
+    wandering = reference.values.copy()
+    wandering[-25:, 0, STATISTICS.index("level")] += 30.0
+    bands = reference_bands(replace(reference, values=wandering), (1, watch.span), 0.03)
+    rows = watch.rows(watch.days(1)[0]).copy()
+    newest = np.flatnonzero(rows.index.get_level_values("datetime") == rows.index[-1][0])
+    rows.iloc[newest[:12], rows.columns.get_loc("F5")] *= 100.0
+    table = bands.exceedance(daily_summaries(rows, bands.scales))
+    assert table.loc["F5", "exceedance"] > 1
 
 
 def test_a_common_move_changes_the_level_alone() -> None:
