@@ -1,7 +1,7 @@
 """Addresses of the pages that people look at, made from the settings alone: in Airflow's frame, and in MLflow."""
 
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from mlops_tasks.config import Settings
 
@@ -41,8 +41,9 @@ class MlflowPages:
 
     @classmethod
     def of(cls, settings: Settings) -> "MlflowPages":
-        """Of the server that the settings name, or the stack's own."""
-        return cls((settings.mlflow_server or "").rstrip("/"))
+        """Of the server that the settings name, or the stack's own; without the password that an address may hold."""
+        server = urlsplit(settings.mlflow_server)
+        return cls(server._replace(netloc=server.netloc.rpartition("@")[2]).geturl().rstrip("/"))
 
     @property
     def models(self) -> str:

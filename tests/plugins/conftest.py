@@ -41,9 +41,9 @@ def reports(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> Repor
     return write_reports(airflow.settings, tmp_path_factory.mktemp("source"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium; not for longer, since its event loop would be that of all tests after it."""
     browser_path = shutil.which("chromium")
     if browser_path is None:
         pytest.skip("no browser: install chromium")
