@@ -7,6 +7,7 @@ import pytest
 
 from mlops_tasks.cli import main
 from mlops_tasks.files import write_json
+from mlops_tasks.registry.models import load_version
 from mlops_tasks.registry.tasks import LATEST_CANDIDATES, gate_challenger_task
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
@@ -23,7 +24,9 @@ def kept(operation: Operation, client: ScoringClient) -> Operation:
     """Version 1 serves; the gate has kept it against version 2, which is scored beside it."""
     settings = operation.settings
     first = operation.register(Spec(key="a" * 16, metrics={"valid_rank_ic_mean": 0.0312, "test_ic_mean": 0.01}))
-    deploy_model_task(gate={"decision": "promote", "rule": "bootstrap", "version": first}, strategy="blue_green")
+    digest = load_version(settings, first).digest
+    gate = {"decision": "promote", "rule": "bootstrap", "version": first, "digest": digest}
+    deploy_model_task(gate=gate, strategy="blue_green")
     metrics = {"valid_rank_ic_mean": 0.0511, "test_ic_mean": 0.02}
     second = operation.register(Spec(key="b" * 16, model="linear", seed=2, metrics=metrics))
     write_json(settings.home / LATEST_CANDIDATES, {"training_keys": ["b" * 16]})
