@@ -13,9 +13,8 @@ from mlops_tasks.config import load_settings
 Known = Mapping[str, Any]
 """A stage's arguments and, once it is done, its result."""
 
-TRAININGS = "/plugin/training"
-"""The page inside Airflow's frame; below it, the address of a run's own page."""
-REPORTS = "/mlops/ui/reports"
+TRAININGS, REPORTS = "/plugin/training/mlops/ui/training", "/plugin/reports/mlops/ui/reports"
+"""Pages inside Airflow's own frame."""
 
 
 class StageLink(BaseOperatorLink):
@@ -46,7 +45,7 @@ def links_of(stage: str) -> tuple[StageLink, ...]:
 
 
 def _training(known: Known) -> str:
-    return f"{TRAININGS}/mlops/ui/training/{quote(known['run_id'], safe='')}" if "run_id" in known else TRAININGS
+    return f"{TRAININGS}/{quote(known['run_id'], safe='')}" if "run_id" in known else TRAININGS
 
 
 def _mlflow_run(known: Known) -> str:
@@ -55,7 +54,7 @@ def _mlflow_run(known: Known) -> str:
     if "run_id" not in known or not server.scheme.startswith("http"):
         return ""
     base = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl().rstrip("/")
-    return f"{base}/#/experiments/{known['experiment_id']}/runs/{known['run_id']}"
+    return f"{base}/#/experiments/{known['experiment_id']}/runs/{known['run_id']}?workflowType=machine_learning"
 
 
 def _report(kind: str, key: str) -> Callable[[Known], str]:
