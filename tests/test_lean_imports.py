@@ -12,7 +12,9 @@ from mlops_tasks.config import PROJECT
 SHOW = "import sys; print(*({'jsonschema', 'rfc3987_syntax', 'lark'} & set(sys.modules)))"
 
 
-@pytest.mark.parametrize("first", ["from mlops_tasks.json_schema import import_json_schema as do; do()", "import airflow.settings"])
+@pytest.mark.parametrize(
+    "first", ["from mlops_tasks.json_schema import import_json_schema as do; do()", "import airflow.settings"]
+)
 def test_no_grammar_is_compiled_with_it(first: str, tmp_path: Path) -> None:
     """Whoever forks for a DAG file or a task has jsonschema imported, and no parser of web addresses."""
     environ = os.environ | {"AIRFLOW_HOME": str(PROJECT), "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path)}
