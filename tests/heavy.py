@@ -68,6 +68,7 @@ FILES = frozenset(
         "state/test_state.py",
         "state/test_trials.py",
         "test_files.py",
+        "test_lean_imports.py",
         "test_kernels.py",
         "test_layers.py",
         "test_process.py",

@@ -17,6 +17,8 @@ from mlops_tasks.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+CALENDAR = "calendar"
+"""The column that says which calendar an instrument or a session follows."""
 ALWAYS = "24/7"
 AUTO = "auto"
 EXCHANGES = ("XNYS", "XSHG")

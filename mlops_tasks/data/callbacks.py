@@ -22,7 +22,6 @@ from mlops_tasks.data.snapshots import checkout_vintage
 from mlops_tasks.data.vintages import Vintage, current_vintage, load_vintage
 from mlops_tasks.errors import ConfigError, StoreError
 from mlops_tasks.files import folder_lock, read_json, write_json
-from mlops_tasks.state.alerts import raise_alert
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +120,8 @@ def tell_callbacks(settings: Settings) -> dict[str, str]:
                 write_json(path, delivered | {name: vintage.data_version})
                 log.info("callback %s took %s", name, vintage.data_version)
     for name, reason in failed.items():
+        from mlops_tasks.state.alerts import raise_alert
+
         remedy = "correct the function, or data.on_sync; every further sync calls it again until it succeeds"
         raise_alert(settings, kind="callback_failed", subject=name, message=f"data version {reason}; {remedy}")
     return failed

@@ -7,6 +7,7 @@ cells into its page as they are), and nothing is loaded from the network.
 """
 
 import html
+import importlib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.data.expectations import BARS, INSTRUMENTS, SESSIONS, Positions, Suite
 from mlops_tasks.data.validation import Broken, Rules, Validation
+from mlops_tasks.lean_imports import import_json_schema
 
 EVIDENCE = 200
 """Rows of each broken rule that Great Expectations is given."""
@@ -145,7 +147,7 @@ def _kind(word: str) -> str:
 
 
 def _suite_page(suite: Suite, frame: pd.DataFrame, broken: Sequence[Broken], verdict: str) -> str:
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    _great_expectations()
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
@@ -168,11 +170,16 @@ def _suite_page(suite: Suite, frame: pd.DataFrame, broken: Sequence[Broken], ver
     return _settled(own).replace("</head>", f"{_HEAD}</head>", 1)
 
 
+def _great_expectations() -> Any:
+    """The library, with its analytics off."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import_json_schema()
+    return importlib.import_module("great_expectations")
+
+
 def run_suite(suite: Suite, frame: pd.DataFrame) -> Any:
     """Great Expectations' own result of a suite on a frame: `ExpectationSuiteValidationResult`."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    import great_expectations as gx
-
+    gx = _great_expectations()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     columns = {name: frame[name] for expectation in suite.expectations for name in expectation.columns()}

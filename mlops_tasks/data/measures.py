@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRICES, VOLUME
 from mlops_tasks.data import calendars
 from mlops_tasks.data import measure_kernels as kernels
-
-CALENDAR = "calendar"
+from mlops_tasks.data.calendars import CALENDAR
 
 _DAY_NS = 86_400_000_000_000
 

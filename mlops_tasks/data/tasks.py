@@ -21,11 +21,15 @@ from mlops_tasks.data.validation import Rules, Validation, check_vintage, load_r
 from mlops_tasks.data.vintages import canonical_bars, current_version, load_vintage, publish, write_vintage
 from mlops_tasks.errors import StoreError, VintageRejectedError, excerpt
 from mlops_tasks.files import folder_lock
-from mlops_tasks.state.alerts import raise_alert
-from mlops_tasks.state.history import record_publication
-from mlops_tasks.state.tables import Publication
 
 log = logging.getLogger(__name__)
+
+
+def raise_alert(settings: Settings, *, kind: str, subject: str, message: str) -> None:
+    """As `state.alerts.raise_alert`; the stages that have nothing to tell do without the database's libraries."""
+    from mlops_tasks.state import alerts
+
+    alerts.raise_alert(settings, kind=kind, subject=subject, message=message)
 
 
 def read_source_task(*, source: str | None = None, universe: str | None = None) -> dict[str, Any]:
@@ -187,6 +191,9 @@ def _acceptable(settings: Settings, data_version: str) -> Acceptance:
 
 def _publish_after(settings: Settings, found: Acceptance) -> bool | None:
     """Publish a vintage; None, and nothing is done, where another one is in use than the one it was compared with."""
+    from mlops_tasks.state.history import record_publication
+    from mlops_tasks.state.tables import Publication
+
     with folder_lock(settings.data_dir):
         if current_version(settings) not in {found.old, found.data_version}:
             return None

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data.calendars import AUTO
+from mlops_tasks.data.calendars import AUTO, CALENDAR
 from mlops_tasks.data.expectations import (
     INSTRUMENT_WHOLE,
     ROW,
@@ -31,12 +31,14 @@ from mlops_tasks.data.expectations import (
     Suites,
     load_suites,
 )
-from mlops_tasks.data.measures import CALENDAR, Measures, measure
 from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, POSITION, REASON, REMEDY, RULE, SEVERITY
 from mlops_tasks.data.releases import Release, covers_instrument, covers_row, load_releases
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.errors import VintageRejectedError
 from mlops_tasks.files import digest_of
+
+if TYPE_CHECKING:
+    from mlops_tasks.data.measures import Measures
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class Validation:
     """
 
     accepted: Booleans
-    measures: Measures
+    measures: "Measures"
     bars: tuple[Broken, ...]
     instruments: tuple[Broken, ...]
     sessions: tuple[Broken, ...]
@@ -269,6 +271,8 @@ def validate(frame: pd.DataFrame, rules: Rules) -> Validation:
     ConfigError
         The calendar is unknown.
     """
+    from mlops_tasks.data.measures import measure  # with it the compiled kernels, and their compiler
+
     suites = rules.suites
     if frame.empty:
         raise VintageRejectedError("rule table_not_empty: the table has no rows; deliver at least one bar")
@@ -330,7 +334,7 @@ def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> Non
 class _Judge:
     """Evaluates expectations, less what was released; counts that."""
 
-    def __init__(self, measures: Measures, releases: Sequence[Release]) -> None:
+    def __init__(self, measures: "Measures", releases: Sequence[Release]) -> None:
         self.measures = measures
         self.released: dict[str, int] = {}
         self._releases: dict[str, list[Release]] = {}
@@ -372,7 +376,7 @@ class _Judge:
         return Broken(expectation, positions[held])
 
 
-def _with_bad_share(measures: Measures, broken_rows: Booleans) -> pd.DataFrame:
+def _with_bad_share(measures: "Measures", broken_rows: Booleans) -> pd.DataFrame:
     """The share of each instrument's rows that break a rule about the row."""
     owners = measures.codes[broken_rows & (measures.codes >= 0)]
     bad = np.bincount(owners, minlength=len(measures.instruments))

@@ -165,8 +165,7 @@ def deflated_sharpe_ratio(
     ValueError
         Fewer than three days, less than one trial, or a negative variance.
     """
-    from scipy.stats import kurtosis, skew
-    from scipy.stats import t as student
+    from scipy.special import stdtr
 
     if len(chosen) < MIN_DAYS:
         raise ValueError(f"a deflated Sharpe ratio needs {MIN_DAYS} or more days with values, got {len(chosen)}")
@@ -186,15 +185,15 @@ def deflated_sharpe_ratio(
     return DeflatedSharpeRatio(
         sharpe=sharpe,
         standard_error=test.standard_error,
-        skewness=float(skew(chosen)),
-        kurtosis=float(kurtosis(chosen, fisher=False)),
+        skewness=float(np.mean(standard**3)),
+        kurtosis=float(np.mean(standard**4)),
         n_days=n,
         degrees_of_freedom=test.degrees_of_freedom,
         trials=n_trials,
         effective_trials=effective,
         trials_deviation=deviation,
         expected_maximum=expected,
-        probability=float(student.cdf((sharpe - expected) / test.standard_error, test.degrees_of_freedom)),
+        probability=float(stdtr(test.degrees_of_freedom, (sharpe - expected) / test.standard_error)),
     )
 
 

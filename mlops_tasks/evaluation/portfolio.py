@@ -26,6 +26,7 @@ from mlops_tasks.data.qlib_store import init_qlib
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import finite_or_none
+from mlops_tasks.lean_imports import import_late
 
 log = logging.getLogger(__name__)
 
@@ -210,6 +211,7 @@ def _trading_span(scores: pd.Series, calendar: pd.DatetimeIndex) -> tuple[pd.Tim
 def _run_qlib(
     scores: pd.Series, span: tuple[pd.Timestamp, pd.Timestamp], market: _Market, portfolio: PortfolioSettings
 ) -> pd.DataFrame:
+    import_late("cvxpy")  # of a strategy beside the one that is traded
     from qlib.contrib.evaluate import backtest_daily
 
     from mlops_tasks.evaluation.qlib_market import LimitedExchange, SettlingStrategy

@@ -68,7 +68,7 @@ def seed_band(values: Sequence[float], confidence: float = 0.95) -> SeedBand:
     ValueError
         There is no value, or one is not finite.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     found = _finite(values)
     n, mean = len(found), float(found.mean())
@@ -76,7 +76,7 @@ def seed_band(values: Sequence[float], confidence: float = 0.95) -> SeedBand:
         nan = float("nan")
         return SeedBand(mean, nan, nan, nan, n, confidence)
     deviation = float(found.std(ddof=1))
-    half = float(student.ppf(0.5 + confidence / 2, n - 1)) * deviation / np.sqrt(n)
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * deviation / np.sqrt(n)
     return SeedBand(mean, deviation, mean - half, mean + half, n, confidence)
 
 
@@ -90,7 +90,7 @@ def seed_difference(
     ValueError
         A side has fewer than two seeds, or a value is not finite.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtr, stdtrit
 
     sides = [_finite(ours), _finite(theirs)]
     if min(map(len, sides)) < 2:
@@ -103,8 +103,8 @@ def seed_difference(
         return SeedDifference(difference, 0.0, difference, difference, p_value, rounding)
     terms = [variance**2 / (len(side) - 1) for variance, side in zip(variances, sides, strict=True)]
     degrees = sum(variances) ** 2 / sum(terms)
-    half = float(student.ppf(0.5 + confidence / 2, degrees)) * error
-    p_value = float(2 * student.sf(abs(difference) / error, degrees))
+    half = float(stdtrit(degrees, 0.5 + confidence / 2)) * error
+    p_value = float(2 * stdtr(degrees, -abs(difference) / error))
     return SeedDifference(difference, error, difference - half, difference + half, p_value, rounding)
 
 

@@ -14,7 +14,7 @@ from itertools import groupby
 from math import isinf
 from operator import itemgetter
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,14 @@ import pyarrow as pa
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import DamagedFileError, StoreError
-from mlops_tasks.features.computation import Base, Computation
 from mlops_tasks.features.partitions import Partition, is_intact, write_partition
 from mlops_tasks.features.reading import Order, Selection, read_frame, read_newest, read_table
 from mlops_tasks.features.sets import FeatureSet, find_feature_set, stored_feature_set
 from mlops_tasks.files import digest_of, folder_lock, new_folder, plain_name, read_json, write_json
 from mlops_tasks.verified import verified_files
+
+if TYPE_CHECKING:
+    from mlops_tasks.features.computation import Base
 
 log = logging.getLogger(__name__)
 
@@ -336,6 +338,8 @@ class FeatureStore:
     def _compute(
         self, vintage: Vintage, definition: FeatureSet, on_computed: Callable[[pd.MultiIndex], None] | None
     ) -> FeatureVersion:
+        from mlops_tasks.features.computation import Computation  # with it the engine, and the kernels' compiler
+
         self._remove_unfinished()
         job = Computation(definition, vintage)
         partitions = tuple(job.partition(year) for year in job.years)
@@ -369,8 +373,10 @@ class FeatureStore:
         self._write_manifest(version, definition, vintage)
         return version
 
-    def _bases(self, vintage: Vintage, definition: FeatureSet) -> list[Base]:
+    def _bases(self, vintage: Vintage, definition: FeatureSet) -> "list[Base]":
         """Stored features of this definition over other vintages, those first that share most years with this one."""
+        from mlops_tasks.features.computation import Base
+
         found, years = [], vintage.manifest["years"]
         for pointer in self.root.glob(f"{POINTERS}/*.{definition.digest}.json"):
             try:

@@ -10,7 +10,6 @@ from pathlib import Path
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import TrainingCancelledError
 from mlops_tasks.files import write_text
-from mlops_tasks.state.training_runs import record_command, training_commands
 
 _LOOK_S = 0.2
 """How often the training looks whether there is a command."""
@@ -27,6 +26,8 @@ def command_run(settings: Settings, run_id: str, command: str, asked_by: str) ->
     StoreError
         The command or the run is unknown, or the run has ended.
     """
+    from mlops_tasks.state.training_runs import record_command
+
     record_command(settings, run_id, command, asked_by)
 
 
@@ -42,6 +43,8 @@ class CommandRelay:
 
     def relay(self) -> None:
         """Look for new commands; the newest one counts, a cancellation for good."""
+        from mlops_tasks.state.training_runs import training_commands
+
         for row in training_commands(self._settings, self._run_id, self._seen):
             self._seen = row.id
             if self.cancelled_by is None:

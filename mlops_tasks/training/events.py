@@ -11,8 +11,6 @@ Kinds of events: `KINDS`; the last one of a run, and only it, is one of `TERMINA
 import contextlib
 import json
 import logging
-import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -61,49 +59,6 @@ KINDS: Mapping[str, str] = {
 
 _BATCH_BYTES = 1 << 20
 _PAGE = 1000
-
-
-class Journal:
-    """Appends events to a run's journal; any number of processes may do so at once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self._complained = False
-
-    def append(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """Append one event, in one write. A full disk costs the event, never the training."""
-        record = {"kind": kind, "at": time.time(), "payload": payload}
-        try:
-            line = json.dumps(record, allow_nan=False)
-        except ValueError:
-            line = json.dumps(_finite(record), allow_nan=False)
-        try:
-            # A line that a kill or a full disk cut off ends here, and is no record.
-            left = f"\n{line}\n".encode()
-            while left:  # a disk that is nearly full takes a part of it, and raises then
-                left = left[os.write(self._file, left) :]
-        except OSError as error:
-            if not self._complained:
-                log.warning("%s: events are being lost: %s; make room", self.path, error)
-            self._complained = True
-
-    @property
-    def silent_s(self) -> float:
-        """Seconds since the last event, whoever appended it."""
-        return time.time() - os.fstat(self._file).st_mtime
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 class JournalReader:

@@ -25,7 +25,8 @@ from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import RunEndedError, newest_training_event, open_training_runs
 from mlops_tasks.training.admission import Admission, Place
 from mlops_tasks.training.control import CommandRelay
-from mlops_tasks.training.events import Journal, JournalReader, Recorder
+from mlops_tasks.training.events import JournalReader, Recorder
+from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.liveness import is_gone, this_host
 from mlops_tasks.training.memory_need import MemoryNeed, memory_need
 from mlops_tasks.training.resources import ResourceSampler

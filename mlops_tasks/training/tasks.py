@@ -1,4 +1,4 @@
-"""Task entries of the training stage."""
+"""Task entries of the training stage. Each imports what it needs itself: a plan is made without an engine."""
 
 import logging
 from typing import Any
@@ -7,9 +7,6 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import LeakError
 from mlops_tasks.files import read_json
-from mlops_tasks.state.alerts import raise_alert
-from mlops_tasks.training.certificate import certificate_path, certify, certify_model
-from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.queue_state import DAILY
 
@@ -38,10 +35,14 @@ def certify_learning_data_task(*, plan: dict[str, Any], features: dict[str, Any]
     LeakError
         Something knows of later days; an alert says so too.
     """
+    from mlops_tasks.training.certificate import certificate_path, certify
+
     settings = load_settings()
     try:
         certificate = certify(settings, RunPlan.model_validate(plan), features["feature_version"])
     except LeakError as error:
+        from mlops_tasks.state.alerts import raise_alert
+
         raise_alert(settings, kind="leak_found", subject=features["feature_version"], message=str(error))
         raise
     return {
@@ -70,6 +71,10 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
     LeakError
         The model sees later days; an alert says so too.
     """
+    from mlops_tasks.state.alerts import raise_alert
+    from mlops_tasks.training.certificate import certify_model
+    from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
+
     settings = load_settings()
     engine, own_plan = UnifiedQlibTrainingEngine(settings), RunPlan.model_validate(plan)
     folder = engine.train(own_plan, features["feature_version"], model, owner=owner, priority=priority)

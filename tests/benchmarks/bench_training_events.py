@@ -22,7 +22,8 @@ from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.state.training_runs import record_training_run
 from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.training.control import CommandRelay, FileControl
-from mlops_tasks.training.events import Journal, JournalReader, Recorder, read_events
+from mlops_tasks.training.events import JournalReader, Recorder, read_events
+from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.model_zoo.family import find_family
 from mlops_tasks.training.problem import LearningProblem
 from mlops_tasks.training.session import Links, TrainingSession

@@ -6,7 +6,6 @@ last are synced with room, the last one without, and with room again. The last l
 amount the error, whether what was in use is whole, and the exit status with room.
 """
 
-import importlib
 import json
 import os
 import resource
@@ -14,10 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-import dvc.repo  # the fork must not pay for the import
-
-from mlops_tasks.config import load_settings
-from tests.data.killing import in_fork, in_use, run_sync
+from tests.data.killing import in_fork, in_use, run_sync, warm_up
 from tests.data.market import sync
 
 
@@ -44,9 +40,7 @@ def sync_without_room(how: str, home: Path, source: str, left: int, said: Path) 
 
 def main(how: str, disk: Path, seen: Path, amounts: str, *sources: str) -> None:
     """Each amount in turn, each with a home of its own."""
-    assert dvc.repo
-    if load_settings().data.suite_pages:
-        importlib.import_module("great_expectations")
+    warm_up(seen / "warm", *sources)
     base, home, last = seen / "base", disk / "home", sources[-1]
     for source in sources[:-1]:
         assert in_fork(lambda: run_sync(base, source, kill_at=-1)) == 0  # noqa: B023  the fork runs at once

@@ -1,12 +1,11 @@
 """A sync killed with SIGKILL at its n-th change of the file system, then run again: `python -m tests.data.killing`.
 
-Each try is a fork of a process that has imported everything and used nothing, so that a kill point costs a sync, not
-the imports. Arguments: a folder for the homes, how many kill points to spread over the last sync, and the sources, one
-sync each. The last line of output is JSON: for each kill point whether the try was killed, whether what is in use then
-is whole, and the exit status of the run after it.
+Each try is a fork of a process that has made the same syncs in a home of its own, so that a kill point costs a sync,
+not the imports and what libraries do once. Arguments: a folder for the homes, how many kill points to spread over the
+last sync, and the sources, one sync each. The last line of output is JSON: for each kill point whether the try was
+killed, whether what is in use then is whole, and the exit status of the run after it.
 """
 
-import importlib
 import json
 import logging
 import os
@@ -17,9 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import dvc.repo  # the fork must not pay for the import
-
-from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.config import Settings
 from mlops_tasks.data.qlib_store import remember_store
 from tests.data.disk_changes import changes_of
 from tests.data.market import sync, tree
@@ -36,6 +33,13 @@ def in_fork(work: Callable[[], None]) -> int:
             os._exit(1)
         os._exit(0)
     return os.waitpid(child, 0)[1]
+
+
+def warm_up(home: Path, *sources: str) -> None:
+    """Sync the sources in this process, for what its forks then need not do."""
+    os.environ["MLOPS_HOME"] = str(home)
+    for source in sources:
+        sync(source)
 
 
 def run_sync(home: Path, source: str, kill_at: int, count_file: Path | None = None) -> None:
@@ -75,9 +79,7 @@ def in_use(home: Path) -> dict[str, bytes]:
 
 def main(root: Path, points: int, *sources: str) -> None:
     """Sync all sources calmly and count the last one's changes, then kill and repeat that one at `points` of them."""
-    assert dvc.repo
-    if load_settings().data.suite_pages:
-        importlib.import_module("great_expectations")
+    warm_up(root / "warm", *sources)
     logging.getLogger("mlops_tasks.data.qlib_store").addHandler(logging.StreamHandler())
     logging.getLogger("mlops_tasks.data.qlib_store").setLevel(logging.INFO)
     before, calm, last = root / "before", root / "calm", sources[-1]

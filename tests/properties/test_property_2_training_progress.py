@@ -28,13 +28,15 @@ from mlops_tasks.state.tables import TrainingEvent, TrainingRun
 from mlops_tasks.state.training_runs import TERMINAL, RunEndedError, record_training_run
 from mlops_tasks.training.checkpoints import CheckpointFolder
 from mlops_tasks.training.engine import TrainingHandle
-from mlops_tasks.training.events import Journal, JournalReader, Recorder, read_events
+from mlops_tasks.training.events import JournalReader, Recorder, read_events
+from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.liveness import this_process
 from mlops_tasks.training.run_folder import RunFolder
 from mlops_tasks.training.session import Links, TrainingSession
 from mlops_tasks.training.supervision import end_lost_runs
 from tests.training.descent import (
     CHECKPOINT_EVERY,
+    FIT_STAGE,
     SmallMarket,
     config,
     contents,
@@ -254,7 +256,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> SmallMarket:
 def calm(base: SmallMarket) -> tuple[dict[str, bytes], dict[int, dict[str, float]]]:
     """Files and metrics of the undisturbed training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mlops_tasks.training.supervision.FIT_STAGE", "tests.training.descent:fit_stage")
+        patch.setattr("mlops_tasks.training.supervision.FIT_STAGE", FIT_STAGE)
         handle = base.start()
         return contents(handle.supervise()), iterations(read_events(base.settings, handle.run_id))
 

@@ -1,42 +1,33 @@
-"""A small family whose every step can be waited for: least squares by gradient descent, with momentum.
+"""A small market, and trainings of the family of `descent_family.py` on it.
 
-`FIT_STAGE` is the training process with this family in the zoo. `python -m tests.training.descent <market>` trains
-once, as a caller that may be killed; `<market>` is `SmallMarket.to_json`, the first line of output is the run's id.
+`python -m tests.training.descent <market>` trains once, as a caller that may be killed; `<market>` is
+`SmallMarket.to_json`, the first line of output is the run's id.
 """
 
 import json
-import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import read_json, write_json
 from mlops_tasks.signing import ensure_signing_key
-from mlops_tasks.training import fit, supervision
+from mlops_tasks.training import supervision
 from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.engine import TrainingHandle, UnifiedQlibTrainingEngine
-from mlops_tasks.training.model_zoo.families import FAMILIES, PACKAGES
-from mlops_tasks.training.model_zoo.family import FitResult
 from mlops_tasks.training.plan import RunPlan, make_plan
-from mlops_tasks.training.problem import LearningProblem
 from mlops_tasks.training.run_folder import RunFolder
-from mlops_tasks.training.session import TrainingSession
 from mlops_tasks.training.stopping import StoppingConfig
 from tests.features.market import awkward_bars, make_vintage
 from tests.features.small_sets import SETS
+from tests.training.descent_family import NAME, known_families
 
-FIT_STAGE = "tests.training.descent:fit_stage"
-NAME = "descent"
+FIT_STAGE = "tests.training.descent_family:fit_stage"
 CHECKPOINT_EVERY = 7
 
 
@@ -52,109 +43,6 @@ def config(**hyperparameters: Any) -> TrainingConfig:
         checkpoint_every=CHECKPOINT_EVERY,
         seed=3,
     )
-
-
-class DescentFamily:
-    """Steps along the mean gradient of a random tenth of the rows, drawn anew each step from (seed, step)."""
-
-    weights: np.ndarray
-    best: np.ndarray
-
-    def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
-        """The loop that `session.py` describes."""
-        parameters = session.config.hyperparameters
-        train, valid = problem.learned(problem.train), problem.learned(problem.valid)
-        self.weights = np.zeros(problem.features.shape[1])
-        self.best = speed = np.zeros_like(self.weights)
-        done, steps = 0, int(parameters["steps"])
-        session.expect(steps)
-        if restored := session.restore():
-            done = restored.iteration
-            self.weights, self.best, speed = np.load(restored.folder / "state.npy")
-        while done < steps:
-            rng = np.random.default_rng((session.seed, done))
-            rows = rng.choice(train, len(train) // 10, replace=False)
-            error = problem.features[rows] @ self.weights - problem.label[rows]
-            speed = 0.5 * speed - parameters["learning_rate"] * (problem.features[rows].T @ error) / len(rows)
-            self.weights = self.weights + speed
-            done += 1
-            time.sleep(parameters["step_s"])
-            losses = {"train.loss": self._loss(problem, train), "valid.loss": self._loss(problem, valid)}
-            verdict = session.iteration(done, losses)
-            if verdict.is_best:
-                self.best = self.weights
-            state = np.stack([self.weights, self.best, speed])
-            session.checkpoint(done, lambda folder, state=state: np.save(folder / "state.npy", state))
-            if verdict.stop:
-                break
-        return FitResult(session.best_iteration)
-
-    def _loss(self, problem: LearningProblem, rows: np.ndarray) -> float:
-        return float(np.mean((problem.features[rows] @ self.weights - problem.label[rows]) ** 2))
-
-    def save(self, folder: Path) -> None:
-        """Write weights.json."""
-        write_json(folder / "weights.json", list(map(float, self.best)))
-
-    @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> "DescentPredictor":
-        """The best weights."""
-        return DescentPredictor(np.asarray(read_json(folder / "weights.json")))
-
-    @classmethod
-    def runs_code(cls, folder: Path) -> bool:
-        """JSON."""
-        return False
-
-    @classmethod
-    def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-        """The rows that are learned from, once more."""
-        return rows * features * 4
-
-
-@dataclass(frozen=True)
-class DescentPredictor:
-    """score = features @ weights."""
-
-    weights: np.ndarray
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """Shape (n,)."""
-        return np.einsum("ij,j->i", features.astype(np.float64), self.weights)
-
-
-class DeafFamily(DescentFamily):
-    """Computes on, whatever it is asked for."""
-
-    def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
-        """Never ends."""
-        while True:
-            time.sleep(0.05)
-
-
-class DyingFamily(DescentFamily):
-    """Dies as native code does."""
-
-    def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
-        """One iteration, then an abort."""
-        session.iteration(1, {"train.loss": 1.0})
-        os.abort()
-
-
-@contextmanager
-def known_families() -> Iterator[None]:
-    """These families stand beside the shipped ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, family in ((NAME, "DescentFamily"), ("deaf", "DeafFamily"), ("dying", "DyingFamily")):
-            patch.setitem(FAMILIES, name, f"{__name__}:{family}")  # type: ignore[arg-type]
-            patch.setitem(PACKAGES, name, ())  # type: ignore[arg-type]
-        yield
-
-
-def fit_stage(*, folder: str) -> dict[str, Any]:
-    """The training process, with these families."""
-    with known_families():
-        return fit.fit_stage(folder=folder)
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,10 @@ from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import NewEvent, record_events, record_training_run
 from mlops_tasks.training.control import command_run
 from mlops_tasks.training.engine import TrainingHandle, UnifiedQlibTrainingEngine
-from mlops_tasks.training.events import Journal, read_events, run_progress, runs
+from mlops_tasks.training.events import read_events, run_progress, runs
+from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.supervision import LEASE_S, end_lost_runs
-from tests.training.descent import SmallMarket, config, contents, journal_reaches
+from tests.training.descent import FIT_STAGE, SmallMarket, config, contents, journal_reaches
 
 pytestmark = pytest.mark.usefixtures("descending")
 
@@ -48,7 +49,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> SmallMarket:
 def calm(base: SmallMarket) -> dict[str, bytes]:
     """The files of an undisturbed training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mlops_tasks.training.supervision.FIT_STAGE", "tests.training.descent:fit_stage")
+        patch.setattr("mlops_tasks.training.supervision.FIT_STAGE", FIT_STAGE)
         return contents(base.start(**PACE).supervise())
 
 

@@ -24,7 +24,8 @@ from mlops_tasks.state.training_runs import (
     record_training_run,
 )
 from mlops_tasks.training.control import FileControl
-from mlops_tasks.training.events import Journal, JournalReader, Recorder, follow, read_events, run_progress, runs
+from mlops_tasks.training.events import JournalReader, Recorder, follow, read_events, run_progress, runs
+from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.session import Links, TrainingSession
 from tests.postgres import DATABASES, settings_on
 from tests.training.descent import config

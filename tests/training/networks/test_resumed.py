@@ -16,7 +16,7 @@ from tests.training.descent import SmallMarket, contents, journal_reaches
 from tests.training.networks.test_trainer import PROBLEM, small
 from tests.training.test_resumed_models import killed
 
-EPOCHS, KILLED_AT = 40, 12
+EPOCHS, KILLED_AT = 24, 11
 
 
 def with_patience(config: TrainingConfig, patience: int) -> TrainingConfig:
