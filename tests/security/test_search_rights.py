@@ -1,11 +1,11 @@
 """What a researcher gets out of `tune_models`: a study and a judged challenger; no deployment, and no code."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlops_tasks.config import PROJECT
 from mlops_tasks.roles import RIGHTS, SEARCH_DAG, Right, Role
 from tests.dags.test_dags import in_airflow
 
@@ -77,7 +77,8 @@ def test_no_text_of_a_form_or_a_database_is_executed_as_a_template(shown: list[d
     assert [text for text in texts if "42" in text] == []
 
 
-def test_no_dag_file_holds_a_template() -> None:
-    """The operator would pass it on as it stands."""
-    for path in Path("dags").rglob("*.py"):
-        assert "{{" not in path.read_text(), path
+def test_no_dag_file_gives_a_task_a_template() -> None:
+    """The operator would pass it on as it stands; what Airflow shows of a mapped task is the one that there may be."""
+    for path in (PROJECT / "dags").rglob("*.py"):
+        lines = [line for line in path.read_text().splitlines() if "{{" in line]
+        assert [line for line in lines if "map_index_template" not in line] == [], path
