@@ -136,7 +136,7 @@ class _Deployment:
                 client = held.enter_context(ScoringClient(self.settings))
                 proof = Proof(self.settings, client, self._candidate())
                 proof.preflight()
-                proven = latest_deployment(self.settings, self.version, SERVING) if champion == self.version else None
+                proven = self._proven(proof.candidate) if champion == self.version else None
                 found = None if proven is None else proof.of_service()
             except Exception as error:
                 raise self._failed(error) from error
@@ -176,6 +176,11 @@ class _Deployment:
                 "somebody has changed its tags; set them back, and see who may write to MLflow"
             )
         return permit.load(self.settings)
+
+    def _proven(self, candidate: LoadedModel) -> Deployment | None:
+        """The step by which these very bytes have passed their proof; older records do not say of which they are."""
+        row = latest_deployment(self.settings, self.version, SERVING)
+        return row if row is not None and row.artefact_digest == candidate.digest else None
 
     def _switch(self, proof: Proof, previous: int | None) -> Probe:
         """Move the alias between the intent and its end; whatever goes wrong in between is undone."""

@@ -20,8 +20,9 @@ from mlops_tasks.serving.deployment import deploy_blue_green, roll_back
 from mlops_tasks.serving.reconciliation import LEASE, reconcile
 from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
 from mlops_tasks.state.database import session
-from mlops_tasks.state.history import newest_alerts
+from mlops_tasks.state.history import newest_alerts, record_deployment
 from mlops_tasks.state.lease import lease
+from mlops_tasks.state.tables import Deployment
 from tests.operation import register_model
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec
@@ -223,3 +224,20 @@ def test_the_standing_in_service_is_that_of_now(operation: Operation, client: Sc
     after = client.refresh()
     assert after["standing"] == client.score()["standing"] == "champion"
     assert after["slot"] == before["slot"]
+
+
+def test_a_champion_of_an_older_record_serves_once_it_is_deployed_again(
+    operation: Operation, client: ScoringClient
+) -> None:
+    """A record that does not say which bytes it is about is not enough; the command that the message names mends it."""
+    settings = operation.settings
+    version = operation.register(Spec(key="a" * 16))
+    row = {"training_key": "a" * 16, "data_version": "d", "strategy": "blue_green"}
+    with lease(settings, LEASE):
+        record_deployment(settings, Deployment(model_version=version, state="serving", **row))
+        set_alias(settings, CHAMPION, version)
+    health = client.refresh()
+    assert (health["status"], health["model_version"]) == ("no_model", None)
+    assert f"run `python -m mlops_tasks deploy {version}`" in health["errors"][0]
+    assert main(["deploy", str(version)]) == 0
+    assert client.health()["model_version"] == version
