@@ -30,7 +30,15 @@ from mlops_tasks.stack.environment import STACK_ID, airflow_url, mlflow_url
 from mlops_tasks.stack.health import basic_authorization, get, unhealthy, wait_for
 from mlops_tasks.stack.processes import own_processes
 from mlops_tasks.stack.up import connect
-from tests.e2e.operation import WITHOUT_STAGE, Killer, Operation, task_tries, tasks_with_stages, write_panel
+from tests.e2e.operation import (
+    WITHOUT_STAGE,
+    Killer,
+    Operation,
+    select_rows,
+    task_tries,
+    tasks_with_stages,
+    write_panel,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -170,6 +178,25 @@ def test_one_command_leads_from_bars_to_a_served_champion(calm, first_run):
     assert answer["date"] == vintage["last_date"]
     assert len(answer["scores"]) >= 25
     assert answer["missing"] == []
+
+
+def test_airflow_shows_what_was_decided(calm, first_run):
+    """The gate's sentence is the run's note, mapped tasks bear their models' names, and their links lead to the MLflow
+    run and to the training's page."""
+    (note,) = select_rows(
+        calm.home,
+        "select content from dag_run_note join dag_run on dag_run.id = dag_run_id where dag_id = 'daily_retraining'",
+    )
+    assert note[0].startswith(("version 1 (", "version 2 (")) and " by rule " in note[0]
+    named = select_rows(calm.home, "select task_id, rendered_map_index from task_instance where map_index >= 0")
+    tasks = {"build_model.train_model", "build_model.evaluate_model", "build_model.log_run"}
+    assert set(named) == {(task, model) for task in tasks for model in ("lightgbm", "linear")}
+    links = select_rows(calm.home, "select key, value from xcom where key like '_link_%' and map_index = 0")
+    addresses = {key: json.loads(value) for key, value in links}
+    assert addresses["_link_MLflow run"].startswith(f"{mlflow_url(calm.settings)}/#/experiments/")
+    token = airflow_token(calm.settings, read_credentials(calm.settings).airflow_password)
+    page = airflow_url(calm.settings) + addresses["_link_Training"].removeprefix("/plugin/training")
+    assert get(page, {"Authorization": f"Bearer {token}"}).status == 200
 
 
 def state_version(operation: Operation) -> str:

@@ -1,6 +1,7 @@
 """The drift stage on a small operation with a registered champion."""
 
 import json
+import logging
 
 import pandas as pd
 import pytest
@@ -51,6 +52,29 @@ def test_the_report_is_written_and_recorded_once(operation: Operation, champion:
     row = latest_drift_report(operation.settings, champion)
     assert row is not None and row.path == result["path"] and row.n_alert == result["n_alert"]
     assert json.loads((folder / "report.json").read_text())["model_version"] == champion
+
+
+def test_drift_that_alerts_is_a_warning_with_its_columns(
+    operation: Operation, champion: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the task's log, each time that the task runs; a quiet day is one of the log's plain lines."""
+    place = operation.settings.home / str(check(operation)["path"]) / "report.json"
+    column = {"statistic": "level", "days": 1, "exceedance": 2.5, "rows_outside": 0.3, "column": "VSTD30"}
+    found = {
+        "n_alert": 2,
+        "verdict": "drift",
+        "importance_beyond": 0.2,
+        "beyond": [column, column | {"column": "ROC5"}],
+    }
+    for changed, level in ((found, logging.WARNING), ({"n_alert": 0, "verdict": "quiet"}, logging.INFO)):
+        place.write_text(json.dumps(json.loads(place.read_text()) | changed))
+        for _ in range(2):
+            caplog.clear()
+            with caplog.at_level(logging.INFO, "mlops_tasks.monitoring.tasks"):
+                check(operation)
+            (told,) = [record for record in caplog.records if record.name == "mlops_tasks.monitoring.tasks"]
+            assert told.levelno == level
+            assert all((name in told.getMessage()) == bool(changed["n_alert"]) for name in ("VSTD30", "ROC5"))
 
 
 def test_the_reference_is_cached_by_training(

@@ -93,16 +93,16 @@ def test_what_may_pass_is_tried_again(answers: dict[str, Any]) -> None:
     ("case", "links"),
     [
         ("trained", {"Training": "/airflow/plugin/training/mlops/ui/training/gru-2026%20a%2Fb"}),
-        ("untrained", {"Training": "/airflow/plugin/training"}),
-        ("logged", {"MLflow run": "http://127.0.0.1:5511/#/experiments/3/runs/r1"}),
-        ("drift", {"Drift report": "/airflow/mlops/ui/reports/drift/2026-03-02-v1-ab"}),
+        ("untrained", {"Training": "/airflow/plugin/training/mlops/ui/training"}),
+        ("logged", {"MLflow run": "http://127.0.0.1:5511/#/experiments/3/runs/r1?workflowType=machine_learning"}),
+        ("drift", {"Drift report": "/airflow/plugin/reports/mlops/ui/reports/drift/2026-03-02-v1-ab"}),
         ("no drift", {"Drift report": ""}),
-        ("compared", {"Comparison": "/airflow/mlops/ui/reports/comparison/2026-03-02-v1-v2-ab"}),
+        ("compared", {"Comparison": "/airflow/plugin/reports/mlops/ui/reports/comparison/2026-03-02-v1-v2-ab"}),
         (
             "rejected",
             {
-                "Data docs": "/airflow/mlops/ui/reports/data_docs/ab12",
-                "Quarantine": "/airflow/mlops/ui/reports/quarantine/ab12",
+                "Data docs": "/airflow/plugin/reports/mlops/ui/reports/data_docs/ab12",
+                "Quarantine": "/airflow/plugin/reports/mlops/ui/reports/quarantine/ab12",
             },
         ),
         ("plain", {}),

@@ -1,9 +1,11 @@
-"""One Airflow for all tests of the plugin, with training runs in its state database."""
+"""One Airflow and one browser for all tests of the plugin, with training runs in its state database."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from mlops_tasks.config import Settings, StackSettings
 from tests.operation import free_ports
@@ -11,6 +13,8 @@ from tests.plugins.api_server import Airflow, start_airflow
 from tests.plugins.runs import Runs
 
 SEND_TIMEOUT_S = 2.0
+PATIENCE_MS = 90_000
+"""Pages load slowly where other tests use all cores."""
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +32,36 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 def runs(airflow: Airflow) -> Runs:
     """Writes training runs as an engine in this process would."""
     return Runs(airflow.settings, datetime(2026, 3, 2, 9, 30, tzinfo=UTC))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    browser_path = shutil.which("chromium")
+    if browser_path is None:
+        pytest.skip("no browser: install chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def sign_in(browser: Browser, airflow: Airflow, width: int = 1280) -> BrowserContext:
+    """A window of the admin's, in Airflow's dark theme."""
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    context.add_cookies([{"name": "_token", "value": airflow.token("admin"), "url": airflow.url}])
+    context.add_init_script("localStorage.setItem('theme', 'dark')")
+    context.set_default_timeout(PATIENCE_MS)
+    return context
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, airflow: Airflow) -> Iterator[Page]:
+    """A page of the admin's; a script's error fails the module."""
+    context = sign_in(browser, airflow)
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert errors == []

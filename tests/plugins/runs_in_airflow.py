@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+MAPPED_OVER = ("list_models", "list_workers")
 ELEMENTS = 2
-"""That mapped tasks are mapped over."""
+"""Of what these tasks return, over which others are mapped."""
 ROUNDS = 100
 """Looks of the scheduler at a run; each of our runs needs less than fifty."""
 
@@ -50,7 +51,7 @@ def walk(session: Any, asked: tuple[str, str, str | None, Mapping[str, str]]) ->
             for name in (task.task_id,) if task.task_id in notes else ():
                 where = {"dag_id": dag_id, "task_id": name, "run_id": run_id, "map_index": task.map_index}
                 XComModel.set("run_note", notes[name], **where, session=session)
-            if next(iter(dag.get_task(task.task_id).iter_mapped_dependants()), None) is not None:
+            if task.task_id in MAPPED_OVER:
                 where = {"dag_id": dag_id, "task_id": task.task_id, "run_id": run_id, "map_index": -1}
                 session.add(TaskMap(**where, length=ELEMENTS, keys=None))
         session.flush()

@@ -2,13 +2,11 @@
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -16,10 +14,8 @@ from mlops_tasks.state.training_runs import training_commands
 from mlops_tasks.training.events import read_events
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from tests.plugins.api_server import Airflow
+from tests.plugins.conftest import PATIENCE_MS
 from tests.plugins.runs import FINISHED, Runs
-
-PATIENCE_MS = 90_000
-"""Pages load slowly where other tests use all cores."""
 
 
 def stream(airflow: Airflow, run_id: str, after: int = 0, **headers: str) -> ClientConnection:
@@ -102,26 +98,6 @@ def test_pages_load_nothing_from_elsewhere_and_escape_what_they_show(airflow: Ai
         assert not re.search(r"<style|<script>|\sstyle=|\son\w+=|<i>x", answer.text)
         assert all(address.startswith("/mlops/") for address in re.findall(r'(?:src|href)="([^"]*)"', answer.text))
     assert all("&lt;i&gt;x&amp;" in answer.text for answer in answers[1:])
-
-
-@pytest.fixture(scope="module")
-def page(airflow: Airflow) -> Iterator[Page]:
-    """Debian's Chromium, signed in as admin, in Airflow's dark theme; a script's error fails the module."""
-    browser_path = shutil.which("chromium")
-    if browser_path is None:
-        pytest.skip("no browser: install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        context = browser.new_context()
-        context.add_cookies([{"name": "_token", "value": airflow.token("admin"), "url": airflow.url}])
-        context.add_init_script("localStorage.setItem('theme', 'dark')")
-        context.set_default_timeout(PATIENCE_MS)
-        opened = context.new_page()
-        errors: list[str] = []
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        yield opened
-        browser.close()
-    assert errors == []
 
 
 def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs, page: Page) -> None:
