@@ -151,7 +151,7 @@ def test_a_vintage_comes_into_use_in_one_step(tmp_path: Path) -> None:
 
 def test_an_unknown_version_is_named(tmp_path: Path) -> None:
     """A version that is not there is an error that says how to get it."""
-    with pytest.raises(StoreError, match=r"no complete vintage 0123; restore it with .*mlops_tasks checkout"):
+    with pytest.raises(StoreError, match=r"no complete vintage 0123; restore it with .*alphaops checkout"):
         load_vintage(Settings(home=tmp_path), "0123")
     with pytest.raises(StoreError, match="no complete vintage"):
         publish(Settings(home=tmp_path), "0123")
