@@ -292,7 +292,7 @@ def test_a_changed_partition_is_not_read_and_is_computed_anew(vintage: Vintage, 
         path.write_bytes(content[:-2000] + bytes([content[-2000] ^ 1]) + content[-1999:])
     if "time" in what:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(DamagedFileError, match=rf"{path.name}: not what was written.*mlops_tasks features compute"):
+    with pytest.raises(DamagedFileError, match=rf"{path.name}: not what was written.*alphaops features compute"):
         store.load(version.feature_version)
     again = store.compute(vintage, SIMPLE)
     assert again.computed_rows == version.partitions[0].rows
