@@ -40,11 +40,13 @@ def log_validation(client: MlflowClient, run_id: str, settings: Settings, data_v
 
 
 def _log_files(client: MlflowClient, run_id: str, settings: Settings, kind: Kind, name: str) -> None:
-    report = find_report(settings, kind, name)
+    report, folder = find_report(settings, kind, name), f"{FOLDER}/{kind}/{name}"
+    there = {each.path: each.file_size for each in client.list_artifacts(run_id, folder)}
     for file in report.files:
         path = report.file(file)
-        if path.stat().st_size > LARGEST_FILE:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
             log.warning("%s is not logged to MLflow: it is larger than %d MB", path, LARGEST_FILE // 1_000_000)
-            continue
-        client.log_artifact(run_id, str(path), f"{FOLDER}/{kind}/{name}")
-    log.info("logged to MLflow run %s: %s %s", run_id, kind, name)
+        elif there.get(f"{folder}/{path.name}") != size:
+            client.log_artifact(run_id, str(path), folder)
+            log.info("logged to MLflow run %s: %s %s, %s", run_id, kind, name, path.name)
