@@ -89,6 +89,7 @@ FILES = frozenset(
         "training/test_resources.py",
         "training/test_resumed_models.py",
         "training/test_studies.py",
+        "training/test_threads.py",
         "tuning/test_data_profile.py",
         "tuning/test_luck.py",
         "tuning/test_optimizer.py",

@@ -28,7 +28,7 @@ PANELS = {
     "signal 0.001": Panels(snr=0.001),
     "signal 0.01": Panels(snr=0.01),
 }
-COUNT, MARKETS, TRAININGS, SEARCHES = 1000, 200, 400, 240
+COUNT, MARKETS, TRAININGS, SEARCHES = 600, 200, 200, 200
 TRIALS = 10
 SERIES, DAYS, RHOS = 4000, (60, 120, 252), (0.0, 0.3, 0.7)
 
