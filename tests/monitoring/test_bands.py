@@ -46,11 +46,11 @@ def test_errors_do_not_hide_in_the_spread_that_they_make() -> None:
 
 
 def test_what_wanders_in_training_hides_no_other_error() -> None:
-    """A column whose level was elsewhere for a month widens what levels may do, and not what counts as extreme."""
+    """A column whose level was elsewhere for two months widens what levels may do, and not what counts as extreme."""
     (watch,) = stationary_watches(1, DriftSettings())
     reference = daily_summaries(watch.frame.loc[: watch.later.days[watch.first - 1]])
     wandering = reference.values.copy()
-    wandering[-25:, 0, STATISTICS.index("level")] += 30.0
+    wandering[-40:, 0, STATISTICS.index("level")] += 30.0
     bands = reference_bands(replace(reference, values=wandering), (1, watch.span), 0.03)
     rows = watch.rows(watch.days(1)[0]).copy()
     newest = np.flatnonzero(rows.index.get_level_values("datetime") == rows.index[-1][0])
