@@ -102,7 +102,7 @@ def test_a_model_without_proof_serves_as_provisional(operation: Operation) -> No
     version = register_model(settings, spec_of(operation, "a" * 16), operation.vintage, operation.feature_version)
     decision = gate_challenger_task(challenger={"version": version})
     assert (decision["decision"], decision["rule"]) == ("promote", "provisional")
-    assert decision["look"]["kind"] == "skill" and decision["look"]["spent"] == 0
+    assert decision["look"]["kind"] == "skill" and decision["look"]["spent"] == pytest.approx(0.05 / 12)
     assert get_tags(settings, version)["gate_rule"] == "provisional"
     assert gate_challenger_task(challenger={"version": version}) == decision
     make_champion(settings, version)
