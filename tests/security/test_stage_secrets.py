@@ -150,7 +150,7 @@ def test_a_path_of_sqlite_is_no_secret(secrets: set[str], monkeypatch: pytest.Mo
 
 def test_no_form_names_a_stage() -> None:
     """Which function a task runs stands in the DAG's file: no template and no param reaches it."""
-    assert set(StageOperator.template_fields) == {"arguments"}
+    assert set(StageOperator.template_fields) == {"arguments", "subject"}
     with pytest.raises(TypeError):
         StageOperator(task_id="any", stage="training.plan", function="os:system")
 
