@@ -13,9 +13,9 @@ def import_json_schema() -> None:
     """Import jsonschema as if `rfc3987_syntax` were not installed; harmless when either is imported already.
 
     Airflow checks a run's form with jsonschema, in every process that parses a DAG file or runs a task, and Great
-    Expectations imports it. Where that package is there (Jupyter, which Qlib requires, brings it), jsonschema compiles a
-    grammar of international web addresses when it is imported. That takes more than a second, for the formats `iri` and
-    `iri-reference`, which nobody here uses.
+    Expectations imports it. Where that package is there (Jupyter, which Qlib requires, brings it), the import compiles
+    a grammar of international web addresses. That takes more than a second, for the formats `iri` and `iri-reference`,
+    which nobody here uses.
     """
     if "jsonschema" in sys.modules or _GRAMMAR in sys.modules:
         return
@@ -29,8 +29,8 @@ def import_json_schema() -> None:
 def import_late(name: str) -> None:
     """Let `import <name>` cost nothing from now on; the package is imported when something of it is first used.
 
-    For a library that another one imports, and needs in few of its parts. What is imported already stays so, and what is
-    not installed is still said to be missing.
+    For a library that another one imports, and needs in few of its parts. What is imported already stays so, and what
+    is not installed is still said to be missing.
     """
     if name in sys.modules or (spec := importlib.util.find_spec(name)) is None:
         return

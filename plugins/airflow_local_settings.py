@@ -1,4 +1,4 @@
-"""Airflow imports this by its name in each of its processes, when they start (`airflow.settings.import_local_settings`).
+"""Airflow imports this by its name in each of its processes when they start.
 
 The processes that it forks for tasks and for DAG files have then imported what they need.
 """

@@ -14,7 +14,7 @@ from itertools import groupby
 from math import isinf
 from operator import itemgetter
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from mlops_tasks.features.reading import Order, Selection, read_frame, read_newe
 from mlops_tasks.features.sets import FeatureSet, find_feature_set, stored_feature_set
 from mlops_tasks.files import digest_of, folder_lock, new_folder, plain_name, read_json, write_json
 from mlops_tasks.verified import verified_files
+
+if TYPE_CHECKING:
+    from mlops_tasks.features.computation import Base
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from mlops_tasks.training.checkpoints import CheckpointFolder, training_lock
 from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data
-from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.identity import is_own, own_source, training_identity
+from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.model_zoo.family import FitResult, find_family
 from mlops_tasks.training.own_code import in_closed_thread
 from mlops_tasks.training.problem import learning_problem

@@ -1,9 +1,9 @@
 """A sync killed with SIGKILL at its n-th change of the file system, then run again: `python -m tests.data.killing`.
 
 Each try is a fork of a process that has made the same syncs in a home of its own, so that a kill point costs a sync,
-not the imports and what libraries do once. Arguments: a folder for the homes, how many kill points to spread over the last sync, and the sources, one
-sync each. The last line of output is JSON: for each kill point whether the try was killed, whether what is in use then
-is whole, and the exit status of the run after it.
+not the imports and what libraries do once. Arguments: a folder for the homes, how many kill points to spread over the
+last sync, and the sources, one sync each. The last line of output is JSON: for each kill point whether the try was
+killed, whether what is in use then is whole, and the exit status of the run after it.
 """
 
 import json

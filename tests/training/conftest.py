@@ -22,13 +22,13 @@ class Market:
 
 @pytest.fixture(scope="session")
 def market(tmp_path_factory) -> Market:
-    """50 instruments, 500 days, label predictable with correlation 0.3."""
+    """40 instruments, 360 days, label predictable with correlation 0.3."""
     home: Path = tmp_path_factory.mktemp("training_home")
     environ = {
         "MLOPS_HOME": str(home),
         "MLOPS_DATA__SUITE_PAGES": "false",
-        "MLOPS_SYNTHETIC__INSTRUMENTS": "50",
-        "MLOPS_SYNTHETIC__DAYS": "500",
+        "MLOPS_SYNTHETIC__INSTRUMENTS": "40",
+        "MLOPS_SYNTHETIC__DAYS": "360",
         "MLOPS_SYNTHETIC__SIGNAL_STRENGTH": "0.3",
     }
     with pytest.MonkeyPatch.context() as patch:
