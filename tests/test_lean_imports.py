@@ -13,14 +13,14 @@ SHOW = "import sys; print(*({'jsonschema', 'rfc3987_syntax', 'lark'} & set(sys.m
 
 
 @pytest.mark.parametrize(
-    "first", ["from mlops_tasks.json_schema import import_json_schema as do; do()", "import airflow.settings"]
+    "first", ["from mlops_tasks.lean_imports import import_json_schema as do; do()", "import airflow.settings"]
 )
 def test_no_grammar_is_compiled_with_it(first: str, tmp_path: Path) -> None:
     """Whoever forks for a DAG file or a task has jsonschema imported, and no parser of web addresses."""
     environ = os.environ | {"AIRFLOW_HOME": str(PROJECT), "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path)}
     environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{tmp_path / 'airflow.db'}"
     command = [sys.executable, "-c", f"{first}; {SHOW}"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, cwd=PROJECT)
     assert done.stdout.split() == ["jsonschema"], done.stderr
 
 
@@ -35,8 +35,8 @@ def test_a_late_import_is_made_at_its_first_use() -> None:
     """Until then nothing of the package is there; then it is the very package, for those too who had it before."""
     use = "from mlops_tasks.lean_imports import import_late; import_late('colorsys'); import colorsys as before"
     assert "colorsys" in modules_after(use)
-    check = "assert not hasattr(type(before), 'x') and 'ONE_THIRD' not in vars(before); before.rgb_to_hsv(0, 0, 0)"
-    again = "import colorsys; assert colorsys is not before and before.rgb_to_hsv is colorsys.rgb_to_hsv"
+    check = "assert 'ONE_THIRD' not in vars(before); before.rgb_to_hsv(0, 0, 0)"
+    again = "import colorsys; assert 'ONE_THIRD' in vars(colorsys) and before.rgb_to_hsv is colorsys.rgb_to_hsv"
     modules_after(f"{use}; {check}; {again}")
     missing = "import_late('no_such_package')"
     assert "no_such_package" not in modules_after(f"from mlops_tasks.lean_imports import import_late; {missing}")
