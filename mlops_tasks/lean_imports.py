@@ -12,9 +12,9 @@ _GRAMMAR = "rfc3987_syntax"
 def import_json_schema() -> None:
     """Import jsonschema as if `rfc3987_syntax` were not installed; harmless when either is imported already.
 
-    Great Expectations imports it. Where that package is there (Jupyter, which Qlib requires, brings it), the import compiles
-    a grammar of international web addresses. That takes more than a second, for the formats `iri` and `iri-reference`,
-    which nobody here uses.
+    Great Expectations imports it. Where that package is there (Jupyter, which Qlib requires, brings it), the import
+    compiles a grammar of international web addresses. That takes more than a second, for the formats `iri` and
+    `iri-reference`, which nobody here uses.
     """
     if "jsonschema" in sys.modules or _GRAMMAR in sys.modules:
         return
