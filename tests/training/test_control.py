@@ -272,7 +272,8 @@ def test_the_command_line_shows_and_steers(
     assert training("list") == (0, "no training run yet\n")
     handle = market.start(steps=3)
     status, said = training("list")
-    assert (status, said.split()[1]) == (0, "queued")
+    heading, row = said.splitlines()
+    assert (status, heading.split()[-1], row.split()[-1]) == (0, "state", "queued")
     handle.supervise()
     (listed,) = json.loads(training("list", "--json")[1])
     assert (listed["run_id"], listed["state"], listed["iteration"], listed["percent"]) == (

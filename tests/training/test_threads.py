@@ -1,10 +1,12 @@
 """A training's key has the number of threads where that changes its bytes, and there alone."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.training.identity import training_identity
 from mlops_tasks.training.model_zoo.catalogue import model_zoo
@@ -20,7 +22,8 @@ LARGE = Shape(days=420, instruments=300, features=158)
 def scores(model: str, overrides: dict[str, Any], threads: int, shape: Shape) -> np.ndarray:
     """Of a training with so many threads."""
     config = resolve_config(model, overrides, seed=0)
-    return fit_and_score(fold_of(plant("interaction", shape, 3).data, config), config, threads)["score"].to_numpy()
+    settings = Settings(home=Path("/nonexistent"), training=TrainingSettings(threads=threads))
+    return fit_and_score(fold_of(plant("interaction", shape, 3).data, config), config, settings)["score"].to_numpy()
 
 
 @pytest.mark.parametrize(

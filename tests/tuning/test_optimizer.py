@@ -336,7 +336,7 @@ def test_wilcoxon_prunes_after_a_fold_and_spares_the_rest(tmp_path):
     states = {(t.params["sign"], t.state.name) for t in found.study.trials}
     assert (True, "COMPLETE") in states and (False, "PRUNED") in states and (True, "PRUNED") not in states
     whole = next(t for t in found.study.trials if t.state.name == "COMPLETE")
-    assert len(whole.intermediate_values) == 9  # of 120 validation days three times 18 that no training saw
+    assert len(whole.intermediate_values) == 15  # of 120 validation days three times 25 that no training saw
 
 
 def test_only_some_iterations_are_reported():

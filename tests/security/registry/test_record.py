@@ -238,6 +238,6 @@ def test_a_champion_of_an_older_record_serves_once_it_is_deployed_again(
         set_alias(settings, CHAMPION, version)
     health = client.refresh()
     assert (health["status"], health["model_version"]) == ("no_model", None)
-    assert f"run `python -m mlops_tasks deploy {version}`" in health["errors"][0]
+    assert f"run `alphaops deploy {version}`" in health["errors"][0]
     assert main(["deploy", str(version)]) == 0
     assert client.health()["model_version"] == version
