@@ -5,8 +5,9 @@ Sources, the later one wins: `include/config/settings.yaml`, `<home>/settings.ya
 """
 
 import os
+import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -79,18 +80,105 @@ class DownloadSettings(Section):
     """With a larger share of instruments that could not be fetched the whole reading fails."""
 
 
-class TableSource(Section):
-    """A parquet or CSV file, or a folder of them, with a vendor's own column names."""
+EpochUnit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds"]
+
+
+class ColumnsOfSource(Section):
+    """What columns of a file or a database mean."""
+
+    columns: dict[str, str] = {}
+    """Standard name to the source's own column name, in place of the aliases in include/config/sources.yaml."""
+    prices: Literal["adjusted", "raw"] | None = None
+    """What open, high, low and close are beside a factor. None: as `data.prices` says."""
+    adjusted: Literal["factor", "ignore"] | None = None
+    """What a column with an adjusted close is for. None: as `data.adjusted` says."""
+
+
+class TableSource(ColumnsOfSource):
+    """A parquet or CSV file, or a folder of them, and how they are written."""
 
     kind: Literal["table"]
     path: str
-    columns: dict[str, str] = {}
-    """Standard name to the file's column name, in place of the aliases in include/config/sources.yaml."""
-    prices: Literal["adjusted", "raw"] | None = None
-    """None: as `data.prices` says."""
+    exclude: tuple[str, ...] = ()
+    """Files of the folder that hold no bars: names, or paths below the folder, with `*` and `?`."""
+    instrument_from: Literal["column", "file_name"] = "column"
+    """`file_name`: each file holds one instrument and bears its name."""
+    instrument_pattern: str | None = None
+    """A regular expression with one group that is the instrument, for the whole name of a file without its suffix:
+    `daily_(.+)`. None: the whole name."""
+    encoding: str = "utf-8"
+    """Of CSV files: utf-8, gb18030, cp1252, utf-16, or another one that Python knows."""
+    separator: str = Field(",", min_length=1, max_length=1)
+    """Between the cells of CSV files; a tab is "\\t"."""
+    decimal: Literal[".", ","] = "."
+    """The decimal sign of numbers that are text."""
+    thousands: Literal[",", ".", "'", "\u2019", "_", " ", "\u00a0", "\u202f"] | None = None
+    """What stands between groups of three digits of numbers that are text."""
+    date_format: str | None = None
+    """Form of dates that are text, in Python's directives: %d/%m/%Y. None: year first (2018-02-07, 20180207)."""
+    epoch_unit: EpochUnit | None = None
+    """What dates that are whole numbers count since 1970-01-01 in UTC. None: recognised by their size."""
+    header_rows: int | None = Field(None, ge=1, le=20)
+    """Lines of CSV files before the first bar. None: one, or the three that yfinance writes."""
+
+    @field_validator("instrument_pattern")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                groups = re.compile(value).groups
+            except re.error as error:
+                raise ValueError(f"it is no regular expression: {error}") from None
+            if groups != 1:
+                raise ValueError(f"it has {groups} groups; put the instrument, and nothing else, into ( )")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            is_text = isinstance(b"".decode(value), str)
+        except (LookupError, UnicodeError, ValueError, AssertionError):
+            is_text = False
+        if not is_text:
+            raise ValueError("it is no encoding of text; use utf-8, gb18030, big5, cp1252, utf-16, ...")
+        return value
+
+    @field_validator("separator")
+    @classmethod
+    def _separates(cls, value: str) -> str:
+        if value.isalnum() or value in "\"\r\n.-+" or not value.isascii():
+            raise ValueError('it cannot stand between cells; use "," or ";" or "|" or "\\t"')
+        return value
+
+    @field_validator("date_format")
+    @classmethod
+    def _whole_date(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_date_format(value)
+        return value
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Self:
+        if self.thousands == self.decimal:
+            raise ValueError(f"decimal and thousands are both {self.decimal!r}; give two signs")
+        if self.instrument_pattern is not None and self.instrument_from != "file_name":
+            raise ValueError("instrument_pattern needs instrument_from: file_name")
+        return self
 
 
-class PostgresqlSource(Section):
+def check_date_format(form: str) -> None:
+    """Raise ValueError unless a form of `datetime.strptime` gives a day back."""
+    for day in (date(2018, 2, 7), date(1999, 12, 31)):
+        try:
+            read = datetime.strptime(day.strftime(form), form).date()  # noqa: DTZ007
+        except (ValueError, re.error):
+            read = None
+        if read != day:
+            raise ValueError("it does not name a day; use %Y, %m and %d as in %d/%m/%Y")
+
+
+class PostgresqlSource(ColumnsOfSource):
     """A table, view or query of a PostgreSQL database."""
 
     kind: Literal["postgresql"]
@@ -101,8 +189,6 @@ class PostgresqlSource(Section):
     """Table or view, with or without schema."""
     query: str | None = None
     """A SELECT in place of `table`."""
-    columns: dict[str, str] = {}
-    prices: Literal["adjusted", "raw"] | None = None
 
     @field_validator("dsn_variable")
     @classmethod
@@ -141,11 +227,16 @@ class DataSettings(Section):
     """Named sources: databases, vendors, files with their own column names."""
     universe: str | None = None
     """Point-in-time membership file in Qlib's format (instrument, first day, last day); none: every instrument."""
+    universe_date_format: str | None = None
+    """Form of its dates, in Python's directives: %d/%m/%Y. None: year first (2018-02-07)."""
     allowed_folders: tuple[str, ...] | None = None
     """Folders below which a form may name a source or a universe, besides what the settings name themselves; none: the
     folders that the configured source and universe lie in, unless the whole operation does too."""
     prices: Literal["adjusted", "raw"] = "adjusted"
     """What the source's open, high, low and close are when it has a factor (adjusted / raw) column."""
+    adjusted: Literal["factor", "ignore"] | None = None
+    """What an adjusted close beside prices without a factor is for. `factor`: adjusted / close is the factor, and the
+    prices are raw. `ignore`: nothing, so that dividends stay in the returns. None: a source that has one is refused."""
     max_rejected_share: float = Field(0.005, ge=0, le=1)
     """A vintage with a larger share of quarantined rows is rejected as a whole."""
     max_rejected_instruments_share: float = Field(0.05, ge=0, le=1)
@@ -155,6 +246,13 @@ class DataSettings(Section):
     on_sync: tuple[Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")], ...] = ()
     """Functions `module:function` that are told of each data version that comes into use; `data/callbacks.py` says
     how."""
+
+    @field_validator("universe_date_format")
+    @classmethod
+    def _whole_date(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_date_format(value)
+        return value
 
     @field_validator("allowed_folders", mode="before")
     @classmethod

@@ -23,7 +23,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.expectations import WARNING
 from mlops_tasks.data.sources import ParsedBars, RawFile
 from mlops_tasks.data.sources.membership import format_membership, read_membership
-from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE
+from mlops_tasks.data.sources.parsed import OPTIONAL_COLUMNS, PARSE_ERROR, SOURCE_FILE, columns_of
 from mlops_tasks.data.validation import Validation
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import new_folder, plain_name, read_json, write_json, write_text
@@ -92,7 +92,8 @@ def staging_id(parsed: ParsedBars) -> str:
         digest.update("\n".join(map(str, words)).encode())
         digest.update(codes.astype("<i8").tobytes())
     digest.update(frame[DATETIME].to_numpy().astype("datetime64[D]").astype("<i8").tobytes())
-    for name in BAR_FIELDS:
+    for name in (*BAR_FIELDS, *(name for name in OPTIONAL_COLUMNS if name in frame)):
+        digest.update(name.encode() if name in OPTIONAL_COLUMNS else b"")
         digest.update(frame[name].to_numpy().astype("<f8").tobytes())
     if parsed.universe is not None:
         digest.update(format_membership(parsed.universe).encode())
@@ -141,7 +142,8 @@ def read_staging(settings: Settings, staging: str) -> ParsedBars:
         raise StoreError(
             f"{folder}: no such staging (it is removed once its vintage is published); run data.read_source again"
         )
-    frame = pq.read_table(folder / PARSED_FILE).to_pandas()[list(PARSED_COLUMNS)]
+    frame = pq.read_table(folder / PARSED_FILE).to_pandas()
+    frame = frame[columns_of(frame.columns)]
     frame[DATETIME] = frame[DATETIME].astype("datetime64[ns]")
     universe = read_membership(folder / UNIVERSE_FILE) if (folder / UNIVERSE_FILE).is_file() else None
     meta = read_json(folder / META_FILE)

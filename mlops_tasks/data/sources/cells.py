@@ -5,23 +5,34 @@ A bad cell never raises: a column of a million rows with one typing error must n
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
+from statistics import median
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_tasks.config import EpochUnit
 from mlops_tasks.errors import excerpt
 
 BadCells = dict[int, str]
 """Row position to the message about its cell."""
 
-_NULL_WORDS = ("", "nan", "na", "n/a", "null", "none", "nat")
+NULL_WORDS = ("", "nan", "na", "n/a", "null", "none", "nat")
 _ISO_DAY = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]\d{1,2}:\d{2}.*)?")
-_COMPACT_DAY = re.compile(r"(\d{4})(\d{2})(\d{2})")
+_COMPACT_DAY = re.compile(r"(\d{4})(\d{2})(\d{2})(?:([01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?)?(?:\.0*)?")
+_EPOCH = re.compile(r"(-?\d{1,20})(?:\.0*)?")
+_EPOCH_DIGITS = 9
+"""A whole number of fewer digits is no epoch by itself: 20200131 is a date."""
+_UNITS_PER_DAY: dict[EpochUnit, int] = {
+    "seconds": 86_400,
+    "milliseconds": 86_400_000,
+    "microseconds": 86_400_000_000,
+    "nanoseconds": 86_400_000_000_000,
+}
 _FIRST_YEAR, _LAST_YEAR = 1900, 2199
 _UNUSABLE_IN_A_NAME = re.compile(r"[/\\\s]|^\.")
 _LONGEST_NAME = 64
@@ -29,6 +40,41 @@ _NO_INSTRUMENT = (
     "holds a slash, a blank, a leading dot or what does not print, or is longer than "
     f"{_LONGEST_NAME} characters, which no instrument may"
 )
+_GROUPED_NUMBER = re.compile(r"[+-]?\d[\d.,' _\u00a0\u202f]*")
+"""What looks like a number in the writing of some other country."""
+
+_1970 = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class CellForms:
+    """How a source writes its cells.
+
+    Attributes
+    ----------
+    decimal, thousands
+        Characters within numbers that are text; None: no separator of thousands.
+    date_format
+        Form of dates that are text, in the directives of `datetime.strptime`; None: year first.
+    epoch_unit
+        What whole numbers count since 1970; None: recognised by their size.
+    options
+        Whether the source has settings for all this, which a message may name.
+    """
+
+    decimal: str = "."
+    thousands: str | None = None
+    date_format: str | None = None
+    epoch_unit: EpochUnit | None = None
+    options: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether numbers are written as 1234.5."""
+        return self.decimal == "." and self.thousands is None
+
+
+PLAIN = CellForms()
 
 
 @dataclass(frozen=True)
@@ -39,7 +85,16 @@ class ParsedColumn:
     bad: BadCells
 
 
-def parse_numbers(name: str, column: pa.ChunkedArray) -> ParsedColumn:
+@dataclass(frozen=True)
+class ParsedNames:
+    """Instruments of one column: `names[codes]`, -1 where there is none; and its bad cells."""
+
+    names: list[str]
+    codes: np.ndarray[Any, np.dtype[np.int32]]
+    bad: BadCells
+
+
+def parse_numbers(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) -> ParsedColumn:
     """Float64 array; NaN where the cell is empty, a null word, or bad (text, infinity)."""
     column = _decoded(column)
     kind = column.type
@@ -49,7 +104,7 @@ def parse_numbers(name: str, column: pa.ChunkedArray) -> ParsedColumn:
         values = _to_numpy(column.cast(pa.float64(), safe=False))
         bad: BadCells = {}
     else:
-        values, bad = _numbers_of_text(name, _words(column))
+        values, bad = _numbers_of_text(name, _words(column), forms)
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         bad |= {int(i): f"{name}={values[i]} is not a finite number" for i in infinite}
@@ -57,36 +112,41 @@ def parse_numbers(name: str, column: pa.ChunkedArray) -> ParsedColumn:
     return ParsedColumn(values, bad)
 
 
-def parse_days(name: str, column: pa.ChunkedArray) -> ParsedColumn:
+def parse_days(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) -> ParsedColumn:
     """`datetime64[ns]` array at midnight; NaT where the cell is empty or no date.
 
-    Text must be year first (2018-02-07, 2018/02/07, 20180207, with or without a time of day); integers are read as
-    20180207. A time zone is dropped: a bar belongs to the local day.
+    Text must be year first (2018-02-07, 2018/02/07, 20180207, with or without a time of day), or as `date_format`
+    says. Whole numbers are read as 20180207; of nine digits and more as seconds, milliseconds, microseconds or
+    nanoseconds since 1970 in UTC, in the one unit that the size of most of the column's numbers shows. A time zone is
+    dropped: a bar belongs to the local day.
     """
-    column = _decoded(column)
     kind = column.type
     if pa.types.is_timestamp(kind):
         local = pc.local_timestamp(column) if kind.tz else column
         return _plausible(name, _to_days(local.cast(pa.date32(), safe=False)))
     if pa.types.is_date(kind):
         return _plausible(name, _to_days(column.cast(pa.date32(), safe=False)))
-    parsed, bad = _map_distinct(
-        _words(column), _day_of, lambda text: f"{name}={excerpt(text)} is not a date (YYYY-MM-DD)"
-    )
-    days = np.array([np.datetime64("NaT") if d is None else np.datetime64(d) for d in parsed.distinct], "datetime64[D]")
-    return ParsedColumn(days[parsed.codes].astype("datetime64[ns]"), bad)
+    found = _distinct(_whole_numbers(column))
+    days = _iso_days(found.texts) if forms.date_format is None and forms.epoch_unit is None else None
+    bad: BadCells = {}
+    if days is None:
+        parsed = _days_of(found.texts, forms)
+        days = np.array([np.datetime64("NaT") if d is None else np.datetime64(d) for d in parsed], "datetime64[D]")
+        wrong = [i for i, day in enumerate(parsed) if day is None and found.texts[i] is not None]
+        bad = found.complaints(wrong, lambda text: f"{name}={excerpt(text)} is not a date{_day_hint(text, forms)}")
+    known = np.append(days, np.datetime64("NaT")).astype("datetime64[ns]")
+    return ParsedColumn(known[found.codes], bad)
 
 
-def parse_instruments(name: str, column: pa.ChunkedArray) -> ParsedColumn:
-    """Object array of names, blanks around them stripped; None where the cell is empty or no usable name."""
-    words = pc.utf8_trim_whitespace(_decoded(column).cast(pa.string()))
-
-    parsed, bad = _map_distinct(
-        pc.if_else(pc.equal(words, ""), pa.scalar(None, pa.string()), words),
-        lambda text: text if is_instrument(text) else None,
-        lambda text: f"{name}={excerpt(text)} {_NO_INSTRUMENT}",
-    )
-    return ParsedColumn(np.array(parsed.distinct, dtype=object)[parsed.codes], bad)
+def parse_instruments(name: str, column: pa.ChunkedArray) -> ParsedNames:
+    """Names, blanks around them stripped; none where the cell is empty or no usable name."""
+    found = _distinct(column, nulls=("",))
+    good = [text is not None and is_instrument(text) for text in found.texts]
+    wrong = [i for i, text in enumerate(found.texts) if text is not None and not good[i]]
+    places = {text: place for place, text in enumerate(dict.fromkeys(t for t, ok in zip(found.texts, good, strict=True) if ok))}
+    codes = np.array([places[t] if ok else -1 for t, ok in zip(found.texts, good, strict=True)] + [-1], np.int32)
+    bad = found.complaints(wrong, lambda text: f"{name}={excerpt(text)} {_NO_INSTRUMENT}")
+    return ParsedNames([str(text) for text in places], codes[found.codes], bad)
 
 
 def is_instrument(text: str) -> bool:
@@ -94,58 +154,8 @@ def is_instrument(text: str) -> bool:
     return bool(text) and len(text) <= _LONGEST_NAME and text.isprintable() and not _UNUSABLE_IN_A_NAME.search(text)
 
 
-@dataclass(frozen=True)
-class _Distinct:
-    distinct: list[Any]
-    codes: np.ndarray[Any, np.dtype[np.int64]]
-
-
-def _map_distinct(
-    words: pa.ChunkedArray, parse: Callable[[str], Any], complaint: Callable[[str], str]
-) -> tuple[_Distinct, BadCells]:
-    """Parse each distinct word once; the last entry of `distinct` stands for null."""
-    encoded = (
-        words.combine_chunks().dictionary_encode() if isinstance(words, pa.ChunkedArray) else words.dictionary_encode()
-    )
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    texts = encoded.dictionary.to_pylist()
-    values = [parse(text) for text in texts]
-    codes = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False).astype(np.int64)
-    bad: BadCells = {}
-    for code in (i for i, value in enumerate(values) if value is None):
-        message = complaint(texts[code])
-        bad |= {int(row): message for row in np.flatnonzero(codes == code)}
-    return _Distinct([*values, None], codes), bad
-
-
-def _numbers_of_text(name: str, words: pa.ChunkedArray) -> tuple[Any, BadCells]:
-    try:
-        return _to_numpy(words.cast(pa.float64())), {}
-    except pa.ArrowInvalid:
-        pass
-    bad: BadCells = {}
-    values = np.full(len(words), np.nan)
-    for row, text in enumerate(words.to_pylist()):
-        if text is None:
-            continue
-        value = _number_of(text)
-        if value is None:
-            bad[row] = f"{name}={excerpt(text)} is not a number"
-        else:
-            values[row] = value
-    return values, bad
-
-
-def _number_of(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return None if math.isnan(value) or "_" in text else value
-
-
-def _day_of(text: str) -> date | None:
+def day_of(text: str) -> date | None:
+    """The day of a year-first text (2018-02-07, 2018/02/07, 20180207, with or without a time of day); else None."""
     match = _ISO_DAY.fullmatch(text)
     parts = (match[1], match[3], match[4]) if match else None
     if parts is None:
@@ -160,29 +170,180 @@ def _day_of(text: str) -> date | None:
     return day if _FIRST_YEAR <= day.year <= _LAST_YEAR else None
 
 
+@dataclass(frozen=True)
+class _Distinct:
+    """The different texts of a column, stripped, None for a null word; `codes` has len(texts) for null."""
+
+    texts: list[str | None]
+    codes: np.ndarray[Any, np.dtype[np.int64]]
+
+    def complaints(self, wrong: Sequence[int], complaint: Callable[[str], str]) -> BadCells:
+        """The message of each row whose text is one of these."""
+        bad: BadCells = {}
+        for code in wrong:
+            message = complaint(str(self.texts[code]))
+            bad |= dict.fromkeys(np.flatnonzero(self.codes == code).tolist(), message)
+        return bad
+
+
+def _distinct(column: pa.ChunkedArray, nulls: Sequence[str] = NULL_WORDS) -> _Distinct:
+    if not pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string()).dictionary_encode()
+    column = column.unify_dictionaries()
+    if column.num_chunks == 0:
+        return _Distinct([], np.empty(0, dtype=np.int64))
+    texts = [text and text.strip() for text in column.chunk(0).dictionary.cast(pa.string()).to_pylist()]
+    known = [None if text is None or text.lower() in nulls else text for text in texts]
+    parts = [chunk.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return _Distinct(known, np.concatenate(parts).astype(np.int64, copy=False))
+
+
+def _whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Floats that are whole numbers as such: their text would have an exponent."""
+    if not pa.types.is_floating(column.type):
+        return column
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column
+
+
+def _iso_days(texts: Sequence[str | None]) -> Any:
+    """Days of texts that are all YYYY-MM-DD or missing; None where one is not."""
+    try:
+        days = _to_days(pa.chunked_array([pa.array(texts, pa.string()).cast(pa.date32())]))
+    except pa.ArrowInvalid:
+        return None
+    return None if _implausible(days).any() else days
+
+
+def _days_of(texts: Sequence[str | None], forms: CellForms) -> list[date | None]:
+    if forms.date_format is not None:
+        return [None if text is None else day_in_form(text, forms.date_format) for text in texts]
+    unit = forms.epoch_unit or _epoch_unit(texts)
+    explicit = forms.epoch_unit is not None
+    return [None if text is None else _day_or_epoch(text, unit, explicit) for text in texts]
+
+
+def day_in_form(text: str, form: str) -> date | None:
+    """The day of a text in a form of `datetime.strptime`; None where it is none, or out of the plausible years."""
+    try:
+        day = datetime.strptime(text, form).date()  # noqa: DTZ007
+    except ValueError:
+        return None
+    return day if _FIRST_YEAR <= day.year <= _LAST_YEAR else None
+
+
+def _day_or_epoch(text: str, unit: EpochUnit | None, explicit: bool) -> date | None:
+    day = None if explicit else day_of(text)
+    match = _EPOCH.fullmatch(text)
+    if day is not None or match is None or unit is None:
+        return day
+    try:
+        day = _1970 + timedelta(days=int(match[1]) // _UNITS_PER_DAY[unit])
+    except OverflowError:
+        return None
+    return day if _FIRST_YEAR <= day.year <= _LAST_YEAR else None
+
+
+def _epoch_unit(texts: Sequence[str | None]) -> EpochUnit | None:
+    """What whole numbers of a column count since 1970; None where they are dates such as 20200131, or none."""
+    numbers = [abs(int(match[1])) for text in texts if text is not None and (match := _EPOCH.fullmatch(text))]
+    if not numbers:
+        return None
+    middle = median(numbers)
+    if middle < 10 ** (_EPOCH_DIGITS - 1):
+        return None
+    bounds: dict[EpochUnit, float] = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17}
+    return next((unit for unit, bound in bounds.items() if middle < bound), "nanoseconds")
+
+
+def _day_hint(text: str, forms: CellForms) -> str:
+    """What is expected, and the option that says otherwise."""
+    if forms.date_format is not None:
+        return f" in the form {forms.date_format} of the source's `date_format`"
+    if forms.epoch_unit is not None:
+        return f" in {forms.epoch_unit} since 1970, as the source's `epoch_unit` says"
+    if not forms.options:
+        return " (YYYY-MM-DD)"
+    if _EPOCH.fullmatch(text):
+        return " (YYYY-MM-DD; what numbers count since 1970 says the source's `epoch_unit`)"
+    return " (YYYY-MM-DD; another form says the source's `date_format`, such as %d/%m/%Y)"
+
+
+def _numbers_of_text(name: str, words: pa.ChunkedArray, forms: CellForms) -> tuple[Any, BadCells]:
+    try:
+        return (_to_numpy(words.cast(pa.float64())), {}) if forms.plain else _written_numbers(name, words, forms)
+    except pa.ArrowInvalid:
+        return _written_numbers(name, words, forms)
+
+
+def _written_numbers(name: str, words: pa.ChunkedArray, forms: CellForms) -> tuple[Any, BadCells]:
+    """Numbers in a source's own writing; what does not keep to it is bad."""
+    fitting = pc.fill_null(pc.match_substring_regex(words, _number_pattern(forms)), False)
+    plain = words if forms.thousands is None else pc.replace_substring(words, forms.thousands, "")
+    plain = plain if forms.decimal == "." else pc.replace_substring(plain, forms.decimal, ".")
+    values = _to_numpy(pc.if_else(fitting, plain, pa.scalar(None, pa.string())).cast(pa.float64())).copy()
+    bad: BadCells = {}
+    for row in np.flatnonzero(~fitting.to_numpy() & words.is_valid().to_numpy()).tolist():
+        text = words[row].as_py()
+        value = _number_of(text) if forms.plain else None
+        if value is None:
+            bad[row] = f"{name}={excerpt(text)} is not a number{_number_hint(text, forms)}"
+        else:
+            values[row] = value
+    return values, bad
+
+
+def _number_pattern(forms: CellForms) -> str:
+    point = re.escape(forms.decimal)
+    whole = r"\d+"
+    if forms.thousands is not None:
+        whole = rf"(\d{{1,3}}({re.escape(forms.thousands)}\d{{3}})+|\d+)"
+    return rf"^[+-]?({whole}({point}\d*)?|{point}\d+)([eE][+-]?\d+)?$"
+
+
+def _number_hint(text: str, forms: CellForms) -> str:
+    if forms.options and _GROUPED_NUMBER.fullmatch(text):
+        return " (how numbers are written say the source's `decimal` and `thousands`)"
+    return ""
+
+
+def _number_of(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(value) or "_" in text else value
+
+
 def _plausible(name: str, days: Any) -> ParsedColumn:
     """Days of a typed column; those outside the plausible years (a wrong epoch or unit) are bad cells."""
-    low, high = np.datetime64(f"{_FIRST_YEAR}-01-01"), np.datetime64(f"{_LAST_YEAR}-12-31")
-    outside = ~np.isnat(days) & ((days < low) | (days > high))
+    outside = _implausible(days)
     message = f"is not a date between {_FIRST_YEAR} and {_LAST_YEAR}"
     bad = {int(i): f"{name}={days[i]} {message}" for i in np.flatnonzero(outside)}
     return ParsedColumn(np.where(outside, np.datetime64("NaT"), days).astype("datetime64[ns]"), bad)
 
 
+def _implausible(days: Any) -> Any:
+    low, high = np.datetime64(f"{_FIRST_YEAR}-01-01"), np.datetime64(f"{_LAST_YEAR}-12-31")
+    return ~np.isnat(days) & ((days < low) | (days > high))
+
+
 def _to_days(column: pa.ChunkedArray) -> Any:
     counts = column.cast(pa.int32())
     days = counts.fill_null(0).to_numpy().astype("datetime64[D]")
-    return np.where(counts.is_null().to_numpy(zero_copy_only=False), np.datetime64("NaT"), days)
+    return np.where(counts.is_null().to_numpy(), np.datetime64("NaT"), days) if counts.null_count else days
 
 
 def _to_numpy(column: pa.ChunkedArray) -> Any:
-    return column.fill_null(math.nan).to_numpy()
+    return (column.fill_null(math.nan) if column.null_count else column).to_numpy()
 
 
 def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Stripped text; null where empty or a null word. Other types become their text (a boolean is no number)."""
     words = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    nulls = pc.is_in(pc.utf8_lower(words), value_set=pa.array(_NULL_WORDS))
+    nulls = pc.is_in(pc.utf8_lower(words), value_set=pa.array(NULL_WORDS))
     return pc.if_else(nulls, pa.scalar(None, pa.string()), words)
 
 

@@ -2,21 +2,37 @@
 
 import logging
 import os
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from io import BufferedReader
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from mlops_tasks.columns import INSTRUMENT
 from mlops_tasks.config import Settings, TableSource
+from mlops_tasks.data.sources import csv_files
 from mlops_tasks.data.sources.allowed import AllowedFiles
-from mlops_tasks.data.sources.parsed import SOURCE_FILE, ParsedBars, RawFile
-from mlops_tasks.data.sources.tables import CSV_SUFFIXES, named_columns, read_table, to_raw, unreadable
-from mlops_tasks.errors import SourceError, SourceNotFoundError, SourceUnavailableError
+from mlops_tasks.data.sources.cells import is_instrument
+from mlops_tasks.data.sources.column_names import REQUIRED, MissingColumnError, map_columns, named_columns
+from mlops_tasks.data.sources.derived import derive_fields
+from mlops_tasks.data.sources.parsed import ParsedBars, RawFile
+from mlops_tasks.data.sources.settings_named import SettingsNamed
+from mlops_tasks.data.sources.tables import TablePart, assemble, not_empty, parse_table
+from mlops_tasks.data.sources.unreadable import reason_of
+from mlops_tasks.errors import SourceError, SourceNotFoundError, SourceUnavailableError, excerpt
 from mlops_tasks.files import digest_of_open_file
 
 log = logging.getLogger(__name__)
 
+CSV_SUFFIXES = (".csv", ".csv.gz")
 SUFFIXES = (".parquet", ".pq", *CSV_SUFFIXES)
+"""In any case."""
+
+_NAMED_FILES = 5
 
 
 class FileSource:
@@ -25,19 +41,20 @@ class FileSource:
     Parameters
     ----------
     settings
-        `data.prices` says what prices beside a factor are, unless `spec` does; they say which files may be read.
+        `data.prices` and `data.adjusted` say what its columns are, unless `spec` does; they say which files may be
+        read.
     name
         Of the source: its name in `data.sources`, or the path itself.
     spec
-        The path, and the columns that are named otherwise than include/config/sources.yaml lists.
+        The path, and how the files are written.
     """
 
     def __init__(self, settings: Settings, name: str, spec: TableSource) -> None:
         self.name = name
-        self._path = spec.path
+        self._settings, self._spec = settings, spec
         self._allowed = AllowedFiles.of(settings)
-        self._aliases = named_columns(name, spec.columns)
-        self._prices = spec.prices or settings.data.prices
+        self._names = named_columns(name, spec.columns)
+        self._said = SettingsNamed(name, name in settings.data.sources)
 
     def read(self) -> ParsedBars:
         """Every row of every file; `raw` has the digest of each file's bytes.
@@ -47,31 +64,133 @@ class FileSource:
         SourceNotFoundError, SourceError
             Names the file, the column or line, the rule and the remedy.
         """
-        readings = [self._read_file(path) for path in source_files(self._allowed.check(self._path))]
-        frame = _concatenated([frame for frame, _ in readings])
+        root = self._allowed.check(self._spec.path)
+        files = source_files(root, self._spec.exclude)
+        readings = []
+        for place, path in enumerate(files):
+            try:
+                readings.append(self._read_file(path))
+            except MissingColumnError as error:
+                raise self._without_bars(root, error, files[place:], len(files)) from None
+        frame = assemble([part for parts, _ in readings for part in parts])
         log.info("%s: %s rows in %s files", self.name, len(frame), len(readings))
-        return ParsedBars(to_raw(frame, self._prices), self.name, raw=tuple(raw for _, raw in readings))
+        bars = derive_fields(frame, self._settings, self.name, self._spec)
+        return ParsedBars(bars, self.name, raw=tuple(raw for _, raw in readings))
 
-    def _read_file(self, path: Path) -> tuple[pd.DataFrame, RawFile]:
+    def _read_file(self, path: Path) -> tuple[list[TablePart], RawFile]:
+        instrument = self._instrument_of(path)
+        with self._opened(path) as file:
+            before, digest = _state(file), digest_of_open_file(file)
+            file.seek(0)
+            parts = self._parts(file, path, instrument)
+            if _state(file) != before:
+                raise SourceUnavailableError(
+                    f"{path}: rule readable_file: it changed while it was read; run again once it is whole"
+                )
+        rows = sum(len(part) for part in parts)
+        return parts if rows else [not_empty(parts[0])], RawFile(str(path), digest, rows)
+
+    def _opened(self, path: Path) -> "_Opened":
+        return _Opened(self._allowed, path)
+
+    def _parts(self, file: BufferedReader, path: Path, instrument: str | None) -> list[TablePart]:
+        if is_csv(path):
+            return csv_files.read_csv(file.read(), path, self._names, self._spec, self._said, instrument)
+        with pq.ParquetFile(file) as table:
+            found = self._parquet_columns(table, path, instrument)
+            columns = table.read(columns=list(found.values())).select(list(found.values()))
+        labels = {standard: column.strip() for standard, column in found.items()}
+        forms = csv_files.cell_forms(self._spec)
+        return [parse_table(columns.rename_columns(list(found)), labels, str(path), forms, instrument=instrument)]
+
+    def _parquet_columns(self, table: pq.ParquetFile, path: Path, instrument: str | None) -> dict[str, str]:
+        required = [name for name in REQUIRED if name != INSTRUMENT or instrument is None]
+        found = map_columns(
+            path, table.schema_arrow.names, self._names, required, self._said.instrument_remedies
+        )
+        if instrument is not None:
+            found.pop(INSTRUMENT, None)
+        return found
+
+    def _instrument_of(self, path: Path) -> str | None:
+        """The instrument that the file's name says, where that is asked for.
+
+        Raises
+        ------
+        SourceError
+            It says none.
+        """
+        if self._spec.instrument_from != "file_name":
+            return None
+        stem, pattern = stem_of(path), self._spec.instrument_pattern
+        match = None if pattern is None else re.fullmatch(pattern, stem) or re.fullmatch(pattern, path.name)
+        found = (match[1] or "" if match else "") if pattern is not None else stem
+        if not is_instrument(found):
+            why = "names no instrument" if pattern is None else f"does not fit instrument_pattern {excerpt(pattern)}"
+            remedies = [self._said.to("instrument_pattern", "daily_(.+)"), self._said.to("exclude", [path.name])]
+            raise SourceError(
+                f"{path}: rule instruments_named: the file's name {why}; {remedies[0]} with the one group that is the "
+                f"instrument, or, if the file holds no bars, {remedies[1]}"
+            )
+        return found
+
+    def _without_bars(
+        self, root: Path, error: MissingColumnError, files: Sequence[Path], count: int
+    ) -> MissingColumnError:
+        """The error of the first of these files, with the others that lack columns and how to leave them out."""
+        if root.is_file():
+            return error
+        alike = [files[0], *self._lacking(files[1:])]
+        names = [path.relative_to(root).as_posix() for path in alike]
+        more = ""
+        if len(alike) == count > 1:
+            more = f" (as in all {count} files of the folder)"
+        elif len(alike) > 1:
+            more = f" (so do {', '.join(names[1:_NAMED_FILES])}{' and others' if len(names) > _NAMED_FILES else ''})"
+        leave = self._said.to("exclude", names[:_NAMED_FILES])
+        return MissingColumnError(f"{error}{more}; or, if this is no file of bars, {leave}", error.missing)
+
+    def _lacking(self, files: Sequence[Path]) -> Iterator[Path]:
+        for path in files:
+            try:
+                with self._opened(path) as file:
+                    if is_csv(path):
+                        csv_files.check_header(
+                            file.read(), path, self._names, self._spec, self._said, self._instrument_of(path)
+                        )
+                    else:
+                        with pq.ParquetFile(file) as table:
+                            self._parquet_columns(table, path, self._instrument_of(path))
+            except MissingColumnError:
+                yield path
+            except SourceError:
+                continue  # another fault, told once this one is mended
+
+
+class _Opened:
+    """An allowed file as a context; what the system or a reader says of it becomes a `SourceError`."""
+
+    def __init__(self, allowed: AllowedFiles, path: Path) -> None:
+        self._path, self._context = path, allowed.open(path)
+
+    def __enter__(self) -> BufferedReader:
         try:
-            with self._allowed.open(path) as file:
-                before, digest = _state(file), digest_of_open_file(file)
-                file.seek(0)
-                frame = read_table(file, path, self._aliases)
-                changed = _state(file) != before
+            return self._context.__enter__()
         except SourceError:
             raise
         except OSError as error:
-            raise unreadable(path, error) from None
-        if changed:
-            raise SourceUnavailableError(
-                f"{path}: rule readable_file: it changed while it was read; run again once it is whole"
-            )
-        return frame, RawFile(str(path), digest, len(frame))
+            raise unreadable(self._path, error) from None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._context.__exit__(None, None, None)
+        if isinstance(error, SourceError):
+            return
+        if isinstance(error, OSError | EOFError | ValueError | zlib.error | pa.ArrowException):
+            raise unreadable(self._path, error) from None
 
 
-def source_files(source: Path) -> list[Path]:
-    """The files of a source, sorted by path; hidden ones and other kinds are left out.
+def source_files(source: Path, exclude: Sequence[str] = ()) -> list[Path]:
+    """The files of a source, sorted by path; hidden ones, other kinds and those that `exclude` names are left out.
 
     Raises
     ------
@@ -92,12 +211,45 @@ def source_files(source: Path) -> list[Path]:
     files = [p for p in inside if p.name.lower().endswith(SUFFIXES)]
     if len(inside) > len(files):
         log.info("%s: %s files of other kinds are ignored", source, len(inside) - len(files))
-    if not files:
+    kept = [p for p in files if not any(_matches(p.relative_to(source), pattern) for pattern in exclude)]
+    _tell_excluded(source, files, kept, exclude)
+    if not kept:
         raise SourceNotFoundError(
-            f"{source}: rule source_exists: the folder holds no {', '.join(SUFFIXES)} file; "
-            "correct data.source (SOURCE)"
+            f"{source}: rule source_exists: the folder holds no {', '.join(SUFFIXES)} file"
+            f"{' that the source does not exclude' if files else ''}; correct data.source (SOURCE)"
         )
-    return files
+    return kept
+
+
+def is_csv(path: Path) -> bool:
+    """Whether the file's name says so."""
+    return path.name.lower().endswith(CSV_SUFFIXES)
+
+
+def stem_of(path: Path) -> str:
+    """The file's name without its suffix."""
+    suffix = max((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), key=len, default="")
+    return path.name[: len(path.name) - len(suffix)]
+
+
+def unreadable(path: Path, error: Exception) -> SourceError:
+    """The error for a file that the system or its reader refuses."""
+    return SourceError(
+        f"{path}: rule readable_file: cannot be read as {'CSV' if is_csv(path) else 'parquet'} ({reason_of(error)}); "
+        "deliver the file again, whole and readable"
+    )
+
+
+def _matches(relative: Path, pattern: str) -> bool:
+    return fnmatchcase(relative.as_posix(), pattern) or fnmatchcase(relative.name, pattern)
+
+
+def _tell_excluded(source: Path, files: Sequence[Path], kept: Sequence[Path], exclude: Sequence[str]) -> None:
+    if len(files) > len(kept):
+        log.info("%s: %s files are left out, as `exclude` says", source, len(files) - len(kept))
+    for pattern in exclude:
+        if not any(_matches(path.relative_to(source), pattern) for path in files):
+            log.warning("%s: `exclude` names %s, and there is no such file", source, excerpt(pattern))
 
 
 def _is_hidden(relative: Path) -> bool:
@@ -107,11 +259,3 @@ def _is_hidden(relative: Path) -> bool:
 def _state(file: BufferedReader) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
-
-
-def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    if len(frames) == 1:
-        return frames[0].reset_index(drop=True)
-    files = [str(frame[SOURCE_FILE].cat.categories[0]) for frame in frames]
-    named = (frame.assign(**{SOURCE_FILE: frame[SOURCE_FILE].cat.set_categories(files)}) for frame in frames)
-    return pd.concat(named, ignore_index=True)

@@ -1,11 +1,11 @@
 """What a source hands on: every row it holds, each with where it came from and what of it could not be parsed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
+from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT, PRECLOSE
 
 SOURCE_FILE = "source_file"
 SOURCE_ROW = "source_row"
@@ -13,6 +13,7 @@ PARSE_ERROR = "parse_error"
 PROVENANCE = (SOURCE_FILE, SOURCE_ROW, PARSE_ERROR)
 
 PARSED_COLUMNS = (DATETIME, INSTRUMENT, *BAR_FIELDS, *PROVENANCE)
+OPTIONAL_COLUMNS = (PRECLOSE,)
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class ParsedBars:
     `frame` has a RangeIndex and the columns `PARSED_COLUMNS`: datetime (midnight, NaT where missing or no date),
     instrument (null where missing), `BAR_FIELDS` as float64 (raw prices; NaN where missing or no number),
     `source_file`, `source_row` (1-based, the header not counted) and `parse_error` (null, or what could not be
-    parsed). `universe` has the columns instrument, first_date, last_date; None where no membership file was given.
-    `raw` lists what was read, with its digest: where lineage begins. `failed` names the instruments that a network
-    source could not fetch, each with its reason.
+    parsed); after them, where the source has it, `preclose` (float64, in the raw prices of the row's day). A row whose
+    fields cannot be told apart has nothing but these three. `universe` has the columns instrument, first_date,
+    last_date; None where no membership file was given. `raw` lists what was read, with its digest: where lineage
+    begins. `failed` names the instruments that a network source could not fetch, each with its reason.
     """
 
     frame: pd.DataFrame
@@ -42,3 +44,8 @@ class ParsedBars:
     universe: pd.DataFrame | None = None
     raw: tuple[RawFile, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def columns_of(present: Sequence[str]) -> list[str]:
+    """The columns of parsed rows, in their order, the optional ones as far as they are present."""
+    return [*PARSED_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in present)]

@@ -21,8 +21,10 @@ from pyarrow import csv
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import PostgresqlSource, Settings
+from mlops_tasks.data.sources.column_names import map_columns, named_columns
+from mlops_tasks.data.sources.derived import derive_fields
 from mlops_tasks.data.sources.parsed import ParsedBars, RawFile
-from mlops_tasks.data.sources.tables import map_columns, named_columns, not_empty, parse_table, to_raw
+from mlops_tasks.data.sources.tables import assemble, not_empty, parse_table
 from mlops_tasks.errors import ConfigError, SourceError, SourceNotFoundError, SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class DatabaseSource:
     Parameters
     ----------
     settings
-        `data.prices` says what prices beside a factor are, unless `spec` does.
+        `data.prices` and `data.adjusted` say what its columns are, unless `spec` does.
     name
         The source's name in `data.sources`.
     spec
@@ -66,8 +68,8 @@ class DatabaseSource:
     def __init__(self, settings: Settings, name: str, spec: PostgresqlSource) -> None:
         self.name = name
         self._spec = spec
-        self._aliases = named_columns(name, spec.columns)
-        self._prices = spec.prices or settings.data.prices
+        self._settings = settings
+        self._names = named_columns(name, spec.columns)
         self._origin = f"postgresql:{spec.table or f'query of {name}'}"
 
     def read(self) -> ParsedBars:
@@ -81,17 +83,19 @@ class DatabaseSource:
             The server refuses us, the table or a column is not there, or there are no rows.
         """
         with self._transaction() as connection, tempfile.TemporaryFile() as copied:
-            names = map_columns(self._origin, _column_names(connection, self._relation()), self._aliases)
+            names = map_columns(self._origin, _column_names(connection, self._relation()), self._names)
             digest = _copy(connection, self._statement(names), copied)
             try:
-                frame = parse_table(_read_copied(copied, list(names.values())), names, self._origin)
+                labels = {standard: column.strip() for standard, column in names.items()}
+                part = parse_table(_read_copied(copied, list(names)), labels, self._origin)
             except pa.ArrowException:  # its words quote the row
                 raise SourceError(
                     f"{self._origin}: rule readable_table: the text cannot be taken apart; correct it there"
                 ) from None
-        frame = not_empty(frame, self._origin)
+        frame = assemble([not_empty(part)])
         log.info("%s: %s rows of %s", self.name, len(frame), self._origin)
-        return ParsedBars(to_raw(frame, self._prices), self.name, raw=(RawFile(self._origin, digest, len(frame)),))
+        bars = derive_fields(frame, self._settings, self.name, self._spec)
+        return ParsedBars(bars, self.name, raw=(RawFile(self._origin, digest, len(frame)),))
 
     def _relation(self) -> "Composable":
         """What stands after FROM."""

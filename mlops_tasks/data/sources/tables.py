@@ -1,218 +1,202 @@
-"""Tables to parsed rows: reading files, vendor column names, raw prices."""
+"""Tables to parsed rows: the columns of a file or a database as arrays, and many of them as one frame."""
 
-import logging
-import zlib
 from collections.abc import Mapping, Sequence
-from io import BufferedReader
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
-import yaml
 
-from mlops_tasks.columns import BAR_FIELDS, DATETIME, FACTOR, INSTRUMENT, PRICES, VOLUME, VWAP
-from mlops_tasks.config import PROJECT
-from mlops_tasks.data.sources.cells import BadCells, parse_days, parse_instruments, parse_numbers
-from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
-from mlops_tasks.data.sources.unreadable import reason_of
-from mlops_tasks.errors import ConfigError, SourceError
+from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT, PRECLOSE
+from mlops_tasks.data.sources.cells import PLAIN, BadCells, CellForms, parse_days, parse_instruments, parse_numbers
+from mlops_tasks.data.sources.column_names import ADJUSTED_CLOSE, AMOUNT
+from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE, SOURCE_ROW
+from mlops_tasks.errors import SourceError
 
-_Aliases = Mapping[str, Sequence[str]]
-
-log = logging.getLogger(__name__)
-
-ALIASES_FILE = PROJECT / "include" / "config" / "sources.yaml"
-CSV_SUFFIXES = (".csv", ".csv.gz")
-REQUIRED = (DATETIME, INSTRUMENT, *PRICES, VOLUME)
-
-Prices = Literal["adjusted", "raw"]
+NUMBERS = (*BAR_FIELDS, PRECLOSE, AMOUNT, ADJUSTED_CLOSE)
+"""Columns of numbers that a table may have; the last two serve to make fields (`derived.py`)."""
 
 
-def load_aliases(path: Path = ALIASES_FILE) -> dict[str, list[str]]:
-    """Standard column name to its vendor names, best first."""
-    aliases: dict[str, list[str]] = yaml.safe_load(path.read_text())
-    return aliases
+@dataclass(frozen=True)
+class TablePart:
+    """Rows of one table, in its order; all arrays have one length.
 
-
-def named_columns(source: str, columns: Mapping[str, str]) -> dict[str, list[str]]:
-    """The aliases, with those of the columns that a source names itself replaced by that name.
-
-    Raises
-    ------
-    ConfigError
-        A key is no standard name.
+    Attributes
+    ----------
+    days
+        `datetime64[ns]` at midnight, NaT where missing or no date.
+    names, codes
+        The instrument of a row is `names[code]`; it has none where the code is -1.
+    numbers
+        Those of `NUMBERS` that the table has, float64.
+    rows
+        Number of the row in the table, from 1.
+    errors
+        Position to what could not be read there.
     """
-    aliases = load_aliases()
-    for standard in columns:
-        if standard not in aliases:
-            raise ConfigError(
-                f"data.sources.{source}.columns: {standard!r} is no standard name; use some of {', '.join(aliases)}"
-            )
-    return aliases | {standard: [column] for standard, column in columns.items()}
+
+    origin: str
+    days: Any
+    names: Sequence[str]
+    codes: Any
+    numbers: Mapping[str, Any]
+    rows: Any
+    errors: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, positions: Any) -> Self:
+        """These rows, in this order."""
+        places = {position: place for place, position in enumerate(positions.tolist())} if self.errors else {}
+        return type(self)(
+            self.origin,
+            self.days[positions],
+            self.names,
+            self.codes[positions],
+            {name: values[positions] for name, values in self.numbers.items()},
+            self.rows[positions],
+            {places[position]: error for position, error in self.errors.items() if position in places},
+        )
+
+    def with_bad_rows(self, bad: Mapping[int, str]) -> Self:
+        """With rows of which nothing can be read, by their number in the table, at their place."""
+        count, more = len(self), len(bad)
+        whole = type(self)(
+            self.origin,
+            np.concatenate([self.days, np.full(more, "NaT", dtype="datetime64[ns]")]),
+            self.names,
+            np.concatenate([self.codes, np.full(more, -1, dtype=np.int32)]),
+            {name: np.concatenate([values, np.full(more, np.nan)]) for name, values in self.numbers.items()},
+            np.concatenate([self.rows, np.fromiter(bad, dtype=np.int64, count=more)]),
+            {**self.errors, **dict(enumerate(bad.values(), start=count))},
+        )
+        return whole.take(np.argsort(whole.rows, kind="stable"))
+
+    def blank(self) -> Any:
+        """(n,) whether there is nothing in a row."""
+        empty = np.isnat(self.days) & (self.codes < 0)
+        for values in self.numbers.values():
+            empty &= np.isnan(values)
+        empty[list(self.errors)] = False
+        return empty
 
 
-def read_table(file: BufferedReader, path: Path, aliases: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """All rows of one parquet or CSV file as `PARSED_COLUMNS`, in the file's order, prices as they stand there.
+def parse_table(
+    table: pa.Table,
+    labels: Mapping[str, str],
+    origin: str,
+    forms: CellForms = PLAIN,
+    *,
+    instrument: str | None = None,
+) -> TablePart:
+    """Every row of a table whose columns have the standard names, numbers as they stand there.
 
-    Blank lines of a CSV file are no rows, but count in `source_row`. `path` tells the format and names the file.
-
-    Raises
-    ------
-    SourceError
-        The file cannot be read, lacks a required column, or has no rows.
+    Parameters
+    ----------
+    labels
+        Standard name to what messages call the column.
+    origin
+        Becomes `source_file`.
+    instrument
+        Of all rows, where the table has no column for it.
     """
-    read = _read_csv if is_csv(path) else _read_parquet
-    try:
-        table, names = read(file, path, aliases)
-        frame = parse_table(table, names, str(path))
-    except SourceError:
-        raise
-    except pd.errors.EmptyDataError:
-        raise SourceError(f"{path}: rule table_not_empty: the file is empty; deliver a header and bars") from None
-    except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
-        raise unreadable(path, error) from None
-    return not_empty(frame[~_blank(table)] if is_csv(path) else frame, str(path))
+    days = parse_days(labels[DATETIME], table[DATETIME], forms)
+    bad = [days.bad]
+    if instrument is None:
+        found = parse_instruments(labels[INSTRUMENT], table[INSTRUMENT])
+        names, codes = found.names, found.codes
+        bad.append(found.bad)
+    else:
+        names, codes = [instrument], np.zeros(table.num_rows, dtype=np.int32)
+    numbers = {}
+    for name in NUMBERS:
+        if name in labels:
+            parsed = parse_numbers(labels[name], table[name], forms)
+            numbers[name] = parsed.values
+            bad.append(parsed.bad)
+    rows = np.arange(1, table.num_rows + 1)
+    return TablePart(origin, days.values, names, codes, numbers, rows, _joined(bad))
 
 
-def parse_table(table: pa.Table, names: Mapping[str, str], origin: str) -> pd.DataFrame:
-    """Every row of a table as `PARSED_COLUMNS`, in its order, prices as they stand there.
+def assemble(parts: Sequence[TablePart]) -> pd.DataFrame:
+    """The rows of all parts, one after the other: key, `BAR_FIELDS` (NaN where a table has none), provenance, and after
+    them the other `NUMBERS` that any table has."""
+    names: dict[str, int] = {}
+    codes = [_coded(part, names) for part in parts]
+    origins = {part.origin: place for place, part in enumerate({part.origin: part for part in parts}.values())}
+    present = {name for part in parts for name in part.numbers}
+    columns = {
+        DATETIME: _concatenated([part.days for part in parts]),
+        INSTRUMENT: _texts(pa.DictionaryArray.from_arrays(_masked(_concatenated(codes)), _large(list(names)))),
+        **{name: _numbers(parts, name) for name in BAR_FIELDS},
+        SOURCE_FILE: pd.Categorical.from_codes(
+            np.repeat([origins[part.origin] for part in parts], [len(part) for part in parts]), list(origins)
+        ),
+        SOURCE_ROW: _concatenated([part.rows for part in parts]),
+        PARSE_ERROR: _errors(parts),
+        **{name: _numbers(parts, name) for name in NUMBERS if name in present and name not in BAR_FIELDS},
+    }
+    return pd.DataFrame(columns, copy=False)
 
-    `names` maps the standard names to those of the table (`map_columns`); `origin` becomes `source_file`.
-    """
-    frame, bad = _parse(table, names)
-    frame[SOURCE_FILE] = pd.Categorical.from_codes(np.zeros(len(frame), dtype=np.int8), [origin])
-    frame[SOURCE_ROW] = np.arange(1, len(frame) + 1)
-    frame[PARSE_ERROR] = _error_column(len(frame), bad)
-    return frame[list(PARSED_COLUMNS)]
 
-
-def not_empty(frame: pd.DataFrame, origin: str) -> pd.DataFrame:
-    """The frame, if it has rows.
+def not_empty(part: TablePart) -> TablePart:
+    """The part, if it has rows.
 
     Raises
     ------
     SourceError
         It has none.
     """
-    if frame.empty:
-        raise SourceError(f"{origin}: rule table_not_empty: the table has no rows; deliver at least one bar")
-    return frame
+    if not len(part):
+        raise SourceError(f"{part.origin}: rule table_not_empty: the table has no rows; deliver at least one bar")
+    return part
 
 
-def to_raw(frame: pd.DataFrame, prices: Prices) -> pd.DataFrame:
-    """Parsed rows with raw prices: adjusted / factor in float64, so that raw * factor gives a float32 source back
-    exactly.
-
-    `prices` says what open, high, low, close and vwap are where there is a factor. An instrument without any factor is
-    unadjusted (factor 1); a single missing factor stays missing and fails validation.
-    """
-    known = frame.loc[frame[FACTOR].notna(), INSTRUMENT].unique()
-    factor = frame[FACTOR].mask(~frame[INSTRUMENT].isin(known), 1.0)
-    if prices == "raw":
-        return frame.assign(**{FACTOR: factor})
-    divisor = factor.where(factor > 0, 1.0)
-    return frame.assign(**{FACTOR: factor}, **{name: frame[name] / divisor for name in (*PRICES, VWAP)})
-
-
-def map_columns(origin: Path | str, columns: Sequence[str], aliases: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Standard name to the table's column name; case and blanks around a name do not matter.
-
-    No message has the table's own names: while the required ones are missing it may be anything.
-
-    Raises
-    ------
-    SourceError
-        A required column is missing.
-    """
-    by_folded: dict[str, str] = {}
-    for column in columns:
-        by_folded.setdefault(column.strip().lower(), column)
-    found = {
-        standard: next((by_folded[n] for n in (name.strip().lower() for name in names) if n in by_folded), None)
-        for standard, names in aliases.items()
-    }
-    mapped = {standard: column for standard, column in found.items() if column is not None}
-    for standard in REQUIRED:
-        if standard not in mapped:
-            raise SourceError(
-                f"{origin}: rule required_columns: column {standard!r} is missing (accepted names: "
-                f"{', '.join(aliases[standard])}); rename the column there, name it in the source's `columns`, or add "
-                f"its name to {ALIASES_FILE.relative_to(PROJECT)}"
-            )
-    ignored = len(columns) - len(mapped)
-    if ignored:
-        log.info("%s: %s other columns are ignored", origin, ignored)
-    return mapped
-
-
-def is_csv(path: Path) -> bool:
-    """Whether the file's name says so."""
-    return path.name.lower().endswith(CSV_SUFFIXES)
-
-
-def _read_csv(
-    file: BufferedReader, path: Path, aliases: Mapping[str, Sequence[str]]
-) -> tuple[pa.Table, dict[str, str]]:
-    """Every cell as text; blank lines are kept so that row numbers are the file's."""
-    form: Any = {"encoding": "utf-8-sig", "compression": "gzip" if path.suffix.lower() == ".gz" else None}
-    header = pd.read_csv(file, nrows=0, index_col=False, **form)
-    names = map_columns(path, [str(c) for c in header.columns], aliases)
-    file.seek(0)
-    frame = pd.read_csv(
-        file,
-        dtype=str,
-        na_filter=False,
-        skip_blank_lines=False,
-        usecols=list(names.values()),
-        index_col=False,
-        **form,
-    )
-    return pa.Table.from_pandas(frame, preserve_index=False), names
-
-
-def _read_parquet(
-    file: BufferedReader, path: Path, aliases: Mapping[str, Sequence[str]]
-) -> tuple[pa.Table, dict[str, str]]:
-    with pq.ParquetFile(file) as table:
-        names = map_columns(path, table.schema_arrow.names, aliases)
-        return table.read(columns=list(names.values())), names
-
-
-def unreadable(path: Path, error: Exception) -> SourceError:
-    """The error for a file that the system or its reader refuses."""
-    return SourceError(
-        f"{path}: rule readable_file: cannot be read as {'CSV' if is_csv(path) else 'parquet'} ({reason_of(error)}); "
-        "deliver the file again, whole and readable"
-    )
-
-
-def _parse(table: pa.Table, names: Mapping[str, str]) -> tuple[pd.DataFrame, list[BadCells]]:
-    days = parse_days(names[DATETIME].strip(), table[names[DATETIME]])
-    instruments = parse_instruments(names[INSTRUMENT].strip(), table[names[INSTRUMENT]])
-    columns = {DATETIME: days.values, INSTRUMENT: pd.array(instruments.values, dtype="str")}
-    bad = [days.bad, instruments.bad]
-    for field in BAR_FIELDS:
-        if field in names:
-            numbers = parse_numbers(names[field].strip(), table[names[field]])
-            columns[field] = numbers.values
-            bad.append(numbers.bad)
-        else:
-            columns[field] = np.full(table.num_rows, np.nan)
-    return pd.DataFrame(columns), bad
-
-
-def _error_column(rows: int, bad: Sequence[BadCells]) -> pd.Series:
-    errors = np.full(rows, None, dtype=object)
+def _joined(bad: Sequence[BadCells]) -> dict[int, str]:
+    errors: dict[int, str] = {}
     for cells in bad:
         for row, message in cells.items():
-            errors[row] = message if errors[row] is None else f"{errors[row]}; {message}"
-    return pd.Series(errors, dtype="str")
+            errors[row] = message if row not in errors else f"{errors[row]}; {message}"
+    return errors
 
 
-def _blank(table: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    frame = table.to_pandas()
-    blank: np.ndarray[tuple[int], np.dtype[np.bool_]] = (frame.isna() | (frame == "")).all(axis=1).to_numpy()
-    return blank
+def _coded(part: TablePart, names: dict[str, int]) -> Any:
+    """Codes of all parts' names, which are added to `names`."""
+    places = np.array([*(names.setdefault(name, len(names)) for name in part.names), -1], dtype=np.int32)
+    return places[part.codes]
+
+
+def _numbers(parts: Sequence[TablePart], name: str) -> Any:
+    return _concatenated(
+        [part.numbers[name] if name in part.numbers else np.full(len(part), np.nan) for part in parts]
+    )
+
+
+def _concatenated(arrays: Sequence[Any]) -> Any:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _masked(codes: Any) -> pa.Array:
+    return pa.array(codes, pa.int32(), mask=codes < 0)
+
+
+def _large(texts: list[str]) -> pa.Array:
+    return pa.array(texts, pa.large_string())
+
+
+def _texts(column: pa.Array) -> pd.Series:
+    return pa.table({"text": column.cast(pa.large_string())}).to_pandas()["text"].astype("str")
+
+
+def _errors(parts: Sequence[TablePart]) -> pd.Series:
+    count = sum(len(part) for part in parts)
+    positions, messages, start = [], [], 0
+    for part in parts:
+        positions += [start + position for position in part.errors]
+        messages += part.errors.values()
+        start += len(part)
+    codes = np.full(count, -1, dtype=np.int32)
+    codes[positions] = np.arange(len(messages), dtype=np.int32)
+    return _texts(pa.DictionaryArray.from_arrays(_masked(codes), _large(messages)))

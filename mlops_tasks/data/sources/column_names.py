@@ -1,0 +1,185 @@
+"""Vendor column names: which column of a table is which, and what a message says where one is missing.
+
+No message has a name of the table that is none of the accepted ones: while the required ones are missing it may be
+anything.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, PRICES, VOLUME
+from mlops_tasks.config import PROJECT
+from mlops_tasks.entry_files import read_yaml_text, yaml_fault
+from mlops_tasks.errors import ConfigError, SourceError, excerpt
+
+log = logging.getLogger(__name__)
+
+ALIASES_FILE = PROJECT / "include" / "config" / "sources.yaml"
+REQUIRED = (DATETIME, INSTRUMENT, *PRICES, VOLUME)
+ADJUSTED_CLOSE = "adjusted_close"
+AMOUNT = "amount"
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """The names that a source's columns may have.
+
+    Attributes
+    ----------
+    accepted
+        Standard name to the names that it may have in a table, best first.
+    own
+        What the source names itself, standard name to the table's; part of `accepted`.
+    """
+
+    accepted: Mapping[str, Sequence[str]]
+    own: Mapping[str, str] = field(default_factory=dict)
+
+    def knows(self, name: str) -> bool:
+        """Whether a table's column may be one of these."""
+        return _folded(name) in self._folded()
+
+    def _folded(self) -> set[str]:
+        return {_folded(name) for names in self.accepted.values() for name in names}
+
+
+class MissingColumnError(SourceError):
+    """Required columns are missing: the table is perhaps no table of bars, or its header is not read as it is meant."""
+
+    def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
+
+
+@lru_cache(maxsize=4)
+def load_aliases(path: Path = ALIASES_FILE) -> Mapping[str, Sequence[str]]:
+    """Standard column name to its vendor names, best first.
+
+    Raises
+    ------
+    ConfigError
+        The file is no such mapping.
+    """
+    try:
+        aliases = yaml.safe_load(read_yaml_text(path))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {yaml_fault(error)}; correct the file") from None
+    if not isinstance(aliases, dict) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in aliases.values()
+    ):
+        raise ConfigError(f"{path}: expected standard names, each with a list of names; correct the file")
+    return aliases
+
+
+def named_columns(source: str, columns: Mapping[str, str]) -> ColumnNames:
+    """The aliases, with those of the columns that a source names itself replaced by that name.
+
+    A name that the source gives one column is none of another's any more.
+
+    Raises
+    ------
+    ConfigError
+        A key is no standard name, or two have the same column.
+    """
+    aliases = load_aliases()
+    for standard in columns:
+        if standard not in aliases:
+            raise ConfigError(
+                f"data.sources.{source}.columns: {standard!r} is no standard name; use some of {', '.join(aliases)}"
+            )
+    twice = [name for name, count in Counter(name.strip() for name in columns.values()).items() if count > 1]
+    if twice:
+        both = [standard for standard, name in columns.items() if name.strip() == twice[0]]
+        raise ConfigError(f"data.sources.{source}.columns: {' and '.join(both)} have one column; give each its own")
+    taken = {name.strip() for name in columns.values()}
+    others = {standard: [name for name in names if name not in taken] for standard, names in aliases.items()}
+    return ColumnNames(others | {standard: [column] for standard, column in columns.items()}, columns)
+
+
+def map_columns(
+    origin: Path | str,
+    columns: Sequence[str],
+    names: ColumnNames,
+    required: Sequence[str] = REQUIRED,
+    remedies: Callable[[Sequence[str]], Iterable[str]] = lambda _: (),
+) -> dict[str, str]:
+    """Standard name to the table's column name.
+
+    A name is looked for as it is written; then without regard to case and to blanks around it, where that leaves one
+    column. `remedies` of the missing ones are what a message offers before
+    the usual ones.
+
+    Raises
+    ------
+    MissingColumnError
+        A required column is missing.
+    SourceError
+        Two columns are meant by one name, or one by two.
+    """
+    found: dict[str, str] = {}
+    for standard, accepted in names.accepted.items():
+        column = _find(origin, standard, columns, accepted)
+        if column is not None:
+            found[standard] = column
+    missing = [standard for standard in required if standard not in found]
+    if missing:
+        raise MissingColumnError(_missing(origin, missing, names, remedies(missing)), missing)
+    _check_apart(origin, found)
+    ignored = len(columns) - len(found)
+    if ignored > 0:
+        log.info("%s: %s other columns are ignored", origin, ignored)
+    return found
+
+
+def _find(origin: Path | str, standard: str, columns: Sequence[str], accepted: Sequence[str]) -> str | None:
+    for name in accepted:
+        exact = [column for column in columns if column.strip() == name.strip()]
+        folded = [column for column in columns if _folded(column) == _folded(name)]
+        if len(exact or folded) > 1:
+            both = " and ".join(excerpt(column.strip()) for column in (exact or folded)[:2])
+            raise SourceError(
+                f"{origin}: rule distinct_columns: {both} may both be {standard!r}; say which it is in the source's "
+                f"`columns` ({standard}: ...), as it is written there, or take one out"
+            )
+        if len(folded) > 1:
+            other = next(column for column in folded if column not in exact)
+            log.warning(
+                "%s: %s is read as %s, %s is not", origin, excerpt(exact[0].strip()), standard, excerpt(other.strip())
+            )
+        if folded:
+            return (exact or folded)[0]
+    return None
+
+
+def _check_apart(origin: Path | str, found: Mapping[str, str]) -> None:
+    by_column: dict[str, str] = {}
+    for standard, column in found.items():
+        if column in by_column:
+            raise SourceError(
+                f"{origin}: rule distinct_columns: {excerpt(column.strip())} would be {by_column[column]!r} and "
+                f"{standard!r}; name both in the source's `columns`, as they are written there"
+            )
+        by_column[column] = standard
+
+
+def _missing(origin: Path | str, missing: Sequence[str], names: ColumnNames, remedies: Iterable[str]) -> str:
+    first, *others = missing
+    also = f", and so are {', '.join(map(repr, others))}" if others else ""
+    usual = (
+        "rename the column there, name it in the source's `columns`, or add its name to "
+        f"{ALIASES_FILE.relative_to(PROJECT)}"
+    )
+    return (
+        f"{origin}: rule required_columns: column {first!r} is missing (accepted names: "
+        f"{', '.join(names.accepted[first])}){also}; {'; '.join([*remedies, usual])}"
+    )
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()

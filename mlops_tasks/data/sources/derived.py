@@ -1,0 +1,194 @@
+"""What a source's columns make of one another: raw prices, a factor from an adjusted close, vwap from the money traded."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, PRECLOSE, PRICES, VOLUME, VWAP
+from mlops_tasks.config import ColumnsOfSource, Settings
+from mlops_tasks.data.calendars import AUTO
+from mlops_tasks.data.sources.column_names import ADJUSTED_CLOSE, AMOUNT
+from mlops_tasks.data.sources.parsed import columns_of
+from mlops_tasks.errors import SourceError
+
+log = logging.getLogger(__name__)
+
+Prices = Literal["adjusted", "raw"]
+
+VWAP_TOLERANCE = 1e-3
+"""Of a price: how far outside low to high a rounded vwap may lie."""
+LEAST_FITTING_SHARE = 0.95
+"""Of the bars with an amount: those of which amount / volume must lie between low and high in one unit."""
+SHARES_PER_LOT = 100
+_POWERS = tuple(range(-6, 7))
+"""Units that are tried: powers of ten between the amount's and the price's times the volume's."""
+_SAME = 1e-9
+_MOST_DECIMALS = 8
+_FLOAT32 = 6e-8
+"""Relative rounding of a number that was a float32."""
+
+
+def derive_fields(frame: pd.DataFrame, settings: Settings, name: str, spec: ColumnsOfSource) -> pd.DataFrame:
+    """Parsed rows as `parsed.columns_of`: raw prices, factor, and vwap where the source has none.
+
+    Raises
+    ------
+    SourceError
+        There is an adjusted close beside prices without a factor, and nobody has said what it is for.
+    """
+    adjusted, prices = spec.adjusted or settings.data.adjusted, spec.prices or settings.data.prices
+    missing = frame[[FACTOR, VWAP]].isna().all()
+    if ADJUSTED_CLOSE in frame and missing[FACTOR]:
+        factor = adjusted_factor(frame, adjusted, name, named=name in settings.data.sources)
+        if factor is not None:
+            frame, prices, missing[FACTOR] = frame.assign(**{FACTOR: factor}), "raw", False
+    frame = to_raw(frame, prices)
+    if AMOUNT in frame and missing[VWAP]:
+        frame[VWAP] = traded_price(frame, name)
+        missing[VWAP] = bool(frame[VWAP].isna().all())
+    absent = list(_absent(missing, settings))
+    if absent:
+        log.warning("%s has no %s", name, "; no ".join(absent))
+    return frame[columns_of(frame.columns)]
+
+
+def to_raw(frame: pd.DataFrame, prices: Prices) -> pd.DataFrame:
+    """Parsed rows with raw prices: adjusted / factor in float64, so that raw * factor gives a float32 source back
+    exactly.
+
+    `prices` says what open, high, low, close, vwap and preclose are where there is a factor. An instrument without any
+    factor is unadjusted (factor 1); a single missing factor stays missing and fails validation.
+    """
+    factor = frame[FACTOR]
+    absent = factor.isna().to_numpy()
+    if absent.all():
+        return frame.assign(**{FACTOR: 1.0})
+    if absent.any():
+        known = frame.loc[~absent, INSTRUMENT].unique()
+        factor = factor.mask(absent & ~frame[INSTRUMENT].isin(known).to_numpy(), 1.0)
+    if prices == "raw":
+        return frame.assign(**{FACTOR: factor})
+    divisor = factor.where(factor > 0, 1.0)
+    divided = [column for column in (*PRICES, VWAP, PRECLOSE) if column in frame]
+    return frame.assign(**{FACTOR: factor}, **{column: frame[column] / divisor for column in divided})
+
+
+def adjusted_factor(frame: pd.DataFrame, choice: str | None, name: str, *, named: bool) -> Any:
+    """(n,) adjusted / close with what rounding does to it taken out, or None where it is to be ignored or says nothing.
+
+    NaN where one of the two is missing or not above zero.
+
+    Raises
+    ------
+    SourceError
+        The two differ, and `choice` is None.
+    """
+    close, adjusted = frame[CLOSE].to_numpy(), frame[ADJUSTED_CLOSE].to_numpy()
+    usable = (close > 0) & (adjusted > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(usable, adjusted / close, np.nan)
+    if choice == "ignore" or not usable.any() or np.nanmax(np.abs(ratio - 1)) < _SAME:
+        return None
+    if choice is None:
+        where = f"data.sources.{name}.adjusted" if named else "data.adjusted (MLOPS_DATA__ADJUSTED)"
+        raise SourceError(
+            f"{name}: rule adjusted_close_chosen: there is an adjusted close beside the close, and no factor: without "
+            f"one, dividends and splits stay in the returns; set {where} to `factor` (adjusted / close is the factor, "
+            "and the prices are as they were paid) or to `ignore`"
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bound = ratio * (_rounding(close) / close + _rounding(adjusted) / adjusted)
+    return _levels_of(frame, ratio, bound)
+
+
+def levels(ratio: Any, bound: Any, begins: Any) -> Any:
+    """(n,) a step function whose rounding is taken out: a step is where no one value is left that all since the last
+    step may have been rounded from.
+
+    Parameters
+    ----------
+    ratio
+        (n,) in the order of days, known and above zero.
+    bound
+        (n,) how far rounding may move each value.
+    begins
+        (n,) bool: where another instrument begins.
+    """
+    made, start, low, high = np.empty(len(ratio)), 0, -np.inf, np.inf
+    bounds = zip((ratio - bound).tolist(), (ratio + bound).tolist(), begins.tolist(), strict=True)
+    for place, (least, most, first) in enumerate(bounds):
+        if first or least > high or most < low:
+            made[start:place] = (low + high) / 2 if place else 0.0
+            start, low, high = place, least, most
+        else:
+            low, high = max(low, least), min(high, most)
+    made[start:] = (low + high) / 2
+    return made
+
+
+def traded_price(frame: pd.DataFrame, name: str) -> Any:
+    """(n,) vwap = amount / volume of raw bars, in the unit that brings it between low and high; else NaN.
+
+    Vendors give the volume in shares or in lots of 100, the amount in units or thousands of the currency. The unit is
+    the power of ten in which the most bars fit, if `LEAST_FITTING_SHARE` of them do; a bar that does not fit has none.
+    """
+    low, high = frame[LOW].to_numpy() * (1 - VWAP_TOLERANCE), frame[HIGH].to_numpy() * (1 + VWAP_TOLERANCE)
+    amount, volume = frame[AMOUNT].to_numpy(), frame[VOLUME].to_numpy()
+    usable = (amount > 0) & (volume > 0) & (low > 0) & (high >= low)
+    price = np.divide(amount, volume, out=np.full(len(frame), np.nan), where=usable)
+    middle = np.median(price[usable] / np.sqrt(low[usable] * high[usable])) if usable.any() else np.nan
+    unit = -round(float(np.log10(middle))) if usable.any() else 0
+    price = price * 10.0**unit
+    fits = (price >= low) & (price <= high)
+    if not usable.any() or unit not in _POWERS or fits.sum() < LEAST_FITTING_SHARE * usable.sum():
+        log.warning("%s: amount / volume lies between low and high in no unit, so there is no vwap from them", name)
+        return np.full(len(frame), np.nan)
+    _tell_unit(name, unit)
+    raw_low, raw_high = frame[LOW].to_numpy(), frame[HIGH].to_numpy()
+    return np.where(fits, np.clip(price, raw_low, raw_high), np.nan)
+
+
+def _tell_unit(name: str, unit: int) -> None:
+    """Say how vwap was made; a volume that seems to be in lots is one in which turnover is a hundredth."""
+    if unit in (-2, 1):
+        log.warning(
+            "%s: vwap is amount / volume times %g, which looks like a volume in lots of %s shares: the volume is taken "
+            "as it stands; deliver shares",
+            *(name, 10.0**unit, SHARES_PER_LOT),
+        )
+    else:
+        log.info("%s: vwap is amount / volume%s", name, f" times {10.0**unit:g}" if unit else "")
+
+
+def _absent(missing: Any, settings: Settings) -> Iterator[str]:
+    """What is not there, with what that means."""
+    if missing[FACTOR]:
+        yield "factor: its prices count as unadjusted, so that a split is a fall (`columns`: factor)"
+    if missing[VWAP]:
+        yield "vwap: features of it are empty (`columns`: vwap, or amount)"
+    if missing[FACTOR] and settings.calendar.name == AUTO:
+        yield "calendar: each instrument's is found from its days (calendar.name)"
+
+
+def _levels_of(frame: pd.DataFrame, ratio: Any, bound: Any) -> Any:
+    """`levels` of each instrument in the order of its days; NaN stays."""
+    codes, _ = pd.factorize(frame[INSTRUMENT])
+    order = np.lexsort((frame[DATETIME].to_numpy(), codes))
+    order = order[~np.isnan(ratio[order])]
+    begins = np.concatenate([[True], np.diff(codes[order]) != 0])[: len(order)]
+    made = np.full(len(frame), np.nan)
+    made[order] = levels(ratio[order], bound[order], begins)
+    return made
+
+
+def _rounding(values: Any) -> Any:
+    """(n,) how far a number may lie from the one that was rounded: half a unit of the last decimal that occurs."""
+    known = values[np.isfinite(values)][:10_000]
+    for decimals in range(_MOST_DECIMALS):
+        scaled = known * 10.0**decimals
+        if (np.abs(scaled - np.rint(scaled)) <= np.abs(scaled) * _FLOAT32 + 1e-6).all():
+            return np.maximum(0.5 * 10.0**-decimals, np.abs(values) * _FLOAT32)
+    return np.abs(values) * _FLOAT32
