@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from mlops_tasks.cli_features import add_features_verb
+from mlops_tasks.cli_json import stage_arguments
 from mlops_tasks.cli_models import add_models_verb, add_serving_verbs
 from mlops_tasks.cli_rollback import add_rollback_verb
 from mlops_tasks.cli_training import add_training_verb
@@ -235,7 +236,7 @@ def _run_stage(arguments: argparse.Namespace) -> None:
     with full_disk_named(load_settings().home):
         function = stage_function(arguments.stage)
         log.info("%s begins", arguments.stage)
-        result = function(**json.loads(arguments.arguments))
+        result = function(**stage_arguments(function, arguments.stage, arguments.arguments))
     log.info("%s is done after %.1f s", arguments.stage, time.monotonic() - started)
     if arguments.result:
         write_json(arguments.result, result)

@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from mlops_tasks.cli_json import json_object
 from mlops_tasks.config import load_settings
 
 
@@ -20,7 +21,7 @@ def add_validate_verb(own: Any, shared: argparse.ArgumentParser) -> None:
     verb.add_argument("--valid-days", type=int, help="for early stopping")
     verb.add_argument("--embargo-days", type=int, help="left out between learning and test, beyond the labels' span")
     verb.add_argument("--seeds", type=int, default=3, help="trainings of each split, from training.seed on")
-    verb.add_argument("--hyperparameters", type=json.loads, help="overrides, as a JSON object")
+    verb.add_argument("--hyperparameters", help="overrides, as a JSON object")
     verb.set_defaults(verb_function=_validate)
 
 
@@ -36,7 +37,9 @@ def _validate(arguments: argparse.Namespace) -> int:
     names = ("groups", "test_groups", "train_days", "test_days", "valid_days", "embargo_days")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     splits = split_request(walk_forward=arguments.walk_forward, expanding=not arguments.rolling, **given)
-    request = ValidationRequest(arguments.model, splits, arguments.seeds, arguments.hyperparameters)
+    text = arguments.hyperparameters
+    overrides = None if text is None else json_object("--hyperparameters", text)
+    request = ValidationRequest(arguments.model, splits, arguments.seeds, overrides)
     folder = validate_model(load_settings(), request, say)
     if arguments.json:
         print(json.dumps(read_json(folder / REPORT) | {"path": str(folder)}, sort_keys=True))

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from mlops_tasks.entry_files import yaml_fault
+from mlops_tasks.entry_files import read_yaml_text, yaml_fault
 from mlops_tasks.errors import ConfigError, excerpt
 from mlops_tasks.files import plain_name
 
@@ -147,7 +147,7 @@ class TableSource(ColumnsOfSource):
     @field_validator("separator")
     @classmethod
     def _separates(cls, value: str) -> str:
-        if value.isalnum() or value in "\"\r\n.-+" or not value.isascii():
+        if value.isalnum() or value in '"\r\n.-+' or not value.isascii():
             raise ValueError('it cannot stand between cells; use "," or ";" or "|" or "\\t"')
         return value
 
@@ -171,7 +171,7 @@ def check_date_format(form: str) -> None:
     """Raise ValueError unless a form of `datetime.strptime` gives a day back."""
     for day in (date(2018, 2, 7), date(1999, 12, 31)):
         try:
-            read = datetime.strptime(day.strftime(form), form).date()  # noqa: DTZ007
+            read = datetime.strptime(day.strftime(form), form).date()
         except (ValueError, re.error):
             read = None
         if read != day:
@@ -707,7 +707,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     merged: dict[str, Any] = {}
     for path in (PROJECT / "include" / "config" / "settings.yaml", home / "settings.yaml"):
         if path.is_file():
-            merge(merged, _read_yaml(path))
+            merge(merged, read_settings_file(path))
     merge(merged, _from_environment(environ))
     try:
         return Settings(home=home, **merged)
@@ -736,10 +736,19 @@ def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """What a settings file says, not checked yet.
+
+    Raises
+    ------
+    ConfigError
+        It is no YAML mapping; names the file, the line and the remedy.
+    """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = yaml.safe_load(read_yaml_text(path))
+    except (ValueError, yaml.YAMLError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"{path}: cannot be read as YAML: {yaml_fault(error)}; correct the file") from None
     if content is None:
         return {}

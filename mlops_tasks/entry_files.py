@@ -64,7 +64,7 @@ def read_entry_file(path: Path, what: str) -> EntryFile:
 def read_yaml_text(path: Path) -> str:
     """A file's text; ConfigError where it cannot be read."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {yaml_fault(error)}; correct the file") from None
 
@@ -73,11 +73,17 @@ def yaml_fault(error: Exception) -> str:
     """What is wrong with a YAML file and where; the lines themselves, which PyYAML would quote, stay unsaid."""
     if isinstance(error, OSError):
         return os.strerror(error.errno) if error.errno is not None else "it cannot be read"
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return f"line {line} is no UTF-8, so it was saved in another encoding; save it as UTF-8"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"character {error.position + 1} is one that YAML does not allow; save it as plain text"
     if not isinstance(error, yaml.MarkedYAMLError):
-        return "it holds what is no text" if isinstance(error, UnicodeDecodeError) else "a value is none of its kind"
-    mark = error.problem_mark or error.context_mark
+        return "a value is none of its kind"
+    mark, problem = error.problem_mark or error.context_mark, error.problem or "no YAML"
     where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
-    return f"{_QUOTED.sub('...', error.problem or 'no YAML')}{where}"
+    tab = "; indent with blanks, not with tabs" if "'\\t'" in problem else ""
+    return f"{_QUOTED.sub('...', problem)}{where}{tab}"
 
 
 def parse_entries(path: Path, text: str, what: str) -> EntryFile:

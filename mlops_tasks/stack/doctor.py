@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any, Literal
 import psutil
 
 from mlops_tasks.config import PROJECT, SYNTHETIC, PostgresqlSource, Settings, SourceSpec, TableSource
+from mlops_tasks.data.calendars import AUTO, check_calendar
 from mlops_tasks.data.vintages import current_version, load_vintage
-from mlops_tasks.errors import StackError, StoreError
+from mlops_tasks.errors import ConfigError, StackError, StoreError, excerpt, hint
 from mlops_tasks.features.sets import check_feature_sets, feature_set_names
 from mlops_tasks.private import is_foreign, mode_of, open_to_others
 from mlops_tasks.stack import keeper, ports
@@ -22,6 +23,7 @@ from mlops_tasks.stack.airflow_api import AirflowApi
 from mlops_tasks.stack.credentials import ADMIN, read_credentials
 from mlops_tasks.stack.environment import airflow_url
 from mlops_tasks.stack.health import unhealthy
+from mlops_tasks.training.model_zoo.catalogue import OWN_FILE, read_zoo
 
 LEAST_DISK_BYTES = 5 * 2**30
 LEAST_MEMORY_BYTES = 3 * 2**30
@@ -54,6 +56,8 @@ def check(settings: Settings) -> list[Finding]:
         _clock(settings.home),
         _source(settings),
         _feature_sets(settings),
+        _models(settings),
+        _calendars(settings),
         *_ports(settings),
         *_services(settings),
     ]
@@ -175,6 +179,39 @@ def _feature_sets(settings: Settings) -> Finding:
     detail = "; ".join(error.splitlines()[0] for error in wrong.values())
     remedy = "correct feature_sets.yaml, or choose another features.feature_set"
     return Finding("feature sets", "error" if name in wrong else "warning", detail, remedy)
+
+
+def _models(settings: Settings) -> Finding:
+    """A wrong entry spoils no other one; those that the chain trains must be right."""
+    try:
+        zoo = read_zoo(settings)
+    except ConfigError as error:
+        return Finding("models", "error", str(error), f"correct {settings.home / OWN_FILE}")
+    missing = [name for name in settings.training.models if name not in zoo.entries]
+    wrong = {name: zoo.errors.get(name, f"training.models: {_unknown(name, zoo.entries)}") for name in missing}
+    others = {**zoo.errors, **zoo.clashes}
+    if not wrong and not others:
+        return Finding("models", "ok", f"{', '.join(settings.training.models)}; {len(zoo.entries)} are defined")
+    detail = "; ".join({**others, **wrong}.values())
+    remedy = f"correct {settings.home / OWN_FILE}, or choose other training.models"
+    return Finding("models", "error" if wrong else "warning", detail, remedy)
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    return f"there is no model {excerpt(name)}; {hint(name, known)}"
+
+
+def _calendars(settings: Settings) -> Finding:
+    """Whether exchange_calendars knows those that the settings name."""
+    named = {"calendar.name": settings.calendar.name, "calendar.schedule": settings.calendar.schedule}
+    for key, name in named.items():
+        if (key, name) != ("calendar.name", AUTO):
+            try:
+                check_calendar(name)
+            except ConfigError:
+                remedy = f"set {key} to XNYS, XSHG, 24/7 or another name of exchange_calendars"
+                return Finding("calendars", "error", f"{key}: there is no calendar {excerpt(name)}", remedy)
+    return Finding("calendars", "ok", ", ".join(f"{key} {name}" for key, name in named.items()))
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.sources.membership import LAST_DATE
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import LeakError, StoreError
+from mlops_tasks.errors import ConfigError, LeakError, StoreError
 from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
@@ -139,6 +139,8 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     LeakError
         Something knows what was not known on its day: names the column, the instrument and the date, and the file with
         all that was checked.
+    ConfigError
+        There was nothing to compare: no member of the universe has rows and labels in the segments, say.
     StoreError
         The vintage or the features are not there.
     """
@@ -253,9 +255,19 @@ def _unproven(vintage: Vintage, definition: FeatureSet) -> Iterator[str]:
 
 
 def _refuse_leaks(checks: list[Check], path: Path) -> None:
-    failed = [check for check in checks if not check.passed]
+    """Raise the fitting error unless all checks have passed: a check that found nothing to compare is no leak."""
+    failed = [check for check in checks if check.difference is not None]
     if not failed:
+        _refuse_emptiness([check for check in checks if not check.passed], len(checks), path)
         return
     others = f"\n  and {len(failed) - 3} more checks" if len(failed) > 3 else ""
     told = "".join(f"\n  {check}" for check in failed[:3])
     raise LeakError(f"{path}: {len(failed)} of {len(checks)} checks failed; none of it is promoted:{told}{others}")
+
+
+def _refuse_emptiness(empty: list[Check], count: int, path: Path) -> None:
+    if empty:
+        raise ConfigError(
+            f"{path}: {len(empty)} of {count} checks found nothing to compare, so nothing is certified: {empty[0]}, or "
+            "a data.universe whose members have bars there"
+        )

@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from mlops_tasks.config import load_settings
+from mlops_tasks.data.sources import read_source
 from mlops_tasks.data.sources.cells import is_instrument
+from mlops_tasks.data.sources.parsed import PARSE_ERROR
 from mlops_tasks.data.tasks import read_source_task, validate_bars_task
 from mlops_tasks.errors import ConfigError, MlopsError, SourceError, VintageRejectedError, excerpt
 from mlops_tasks.features.sets import find_feature_set
@@ -79,7 +81,6 @@ CSV = {
     "a secret as header": f"{SECRET},Date\n1,2\n".encode(),
     "environment": ENVIRON.encode(),
     "parquet of text": f"PAR1{SECRET}".encode(),
-    "open quote": f'{HEADER}\n2020-01-02,"{SECRET},1,1'.encode(),
     "no text": f"{HEADER}\n{SECRET}".encode() + b"\xff",
     "one column missing": f"Date,Symbol,Open,High,Low,Volume,{SECRET}\n2020-01-02,A,1,1,1,1,1\n".encode(),
 }
@@ -99,6 +100,15 @@ def test_what_is_no_table_of_bars_is_not_quoted(kind: str, desk: Desk, caplog: p
         read_source_task(source=str(path.parent))
     assert SECRET not in str(caught.value) + caplog.text
     assert str(caught.value).isprintable() and len(str(caught.value)) < 900
+
+
+@pytest.mark.parametrize("end", [f',"{SECRET},1,1', f",A,1,{SECRET}", f",A,1,1,1,1,5,{SECRET}"])
+def test_a_row_that_does_not_fit_the_header_is_not_quoted(end: str, desk: Desk) -> None:
+    """Its line and its number of fields are told."""
+    path = desk.folder / "ragged.csv"
+    path.write_text(f"{HEADER}\n2020-01-02,S00,1,1,1,1,5\n2020-01-02{end}\n")
+    error = read_source(desk.settings, str(path), None).frame[PARSE_ERROR][1]
+    assert error.startswith("line 3: ") and SECRET not in error
 
 
 def test_columns_beside_the_bars_are_not_named(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:

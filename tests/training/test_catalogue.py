@@ -150,7 +150,6 @@ def test_your_own_models_are_trained_tuned_and_described_as_the_shipped_ones(tmp
 
 
 BROKEN = {
-    "a shipped name": (FOREST.replace("forest:", "linear:"), "linear", "is the name of a shipped model; give yours"),
     "a reserved name": (FOREST.replace("forest:", "auto:"), "auto", "no name of a model"),
     "an unknown family": (FOREST.replace("sklearn\n", "sklaern\n", 1), "forest", "family: unknown family .*sklearn"),
     "an unknown key": (FOREST + "  colour: red\n", "forest", "colour: unknown key; known: .*class_path"),
@@ -181,6 +180,16 @@ def test_a_wrong_entry_is_named_and_spoils_no_other_one(tmp_path, case):
         zoo_entry(name, settings)
     assert zoo_entry("lightgbm", settings) == zoo_entry("lightgbm")
     assert [each["name"] for each in describe_zoo(settings) if each["error"]] == [name]
+
+
+@pytest.mark.parametrize("entry", [FOREST, "forest: 5\n", FOREST + FOREST])
+def test_an_entry_with_a_shipped_name_leaves_the_shipped_model(tmp_path, entry):
+    """Whether it is right or wrong; it is named, and the last description of that name is the shipped model's."""
+    settings = home(tmp_path, entry.replace("forest:", "linear:"))
+    assert zoo_entry("linear", settings) == zoo_entry("linear")
+    assert {each["name"]: each for each in describe_zoo(settings)}["linear"]["error"] is None
+    (wrong,) = [each for each in describe_zoo(settings) if each["error"]]
+    assert wrong["name"] == "linear" and "is the name of a shipped model" in wrong["error"]
 
 
 def test_the_description_is_plain_json_and_light(tmp_path):

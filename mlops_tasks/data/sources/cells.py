@@ -33,7 +33,7 @@ _UNITS_PER_DAY: dict[EpochUnit, int] = {
     "microseconds": 86_400_000_000,
     "nanoseconds": 86_400_000_000_000,
 }
-_FIRST_YEAR, _LAST_YEAR = 1900, 2199
+FIRST_YEAR, LAST_YEAR = 1900, 2199
 _UNUSABLE_IN_A_NAME = re.compile(r"[/\\\s]|^\.")
 _LONGEST_NAME = 64
 _NO_INSTRUMENT = (
@@ -143,7 +143,8 @@ def parse_instruments(name: str, column: pa.ChunkedArray) -> ParsedNames:
     found = _distinct(column, nulls=("",))
     good = [text is not None and is_instrument(text) for text in found.texts]
     wrong = [i for i, text in enumerate(found.texts) if text is not None and not good[i]]
-    places = {text: place for place, text in enumerate(dict.fromkeys(t for t, ok in zip(found.texts, good, strict=True) if ok))}
+    known = dict.fromkeys(text for text, ok in zip(found.texts, good, strict=True) if ok)
+    places = {text: place for place, text in enumerate(known)}
     codes = np.array([places[t] if ok else -1 for t, ok in zip(found.texts, good, strict=True)] + [-1], np.int32)
     bad = found.complaints(wrong, lambda text: f"{name}={excerpt(text)} {_NO_INSTRUMENT}")
     return ParsedNames([str(text) for text in places], codes[found.codes], bad)
@@ -154,7 +155,7 @@ def is_instrument(text: str) -> bool:
     return bool(text) and len(text) <= _LONGEST_NAME and text.isprintable() and not _UNUSABLE_IN_A_NAME.search(text)
 
 
-def day_of(text: str) -> date | None:
+def day_of(text: str, last_year: int = LAST_YEAR) -> date | None:
     """The day of a year-first text (2018-02-07, 2018/02/07, 20180207, with or without a time of day); else None."""
     match = _ISO_DAY.fullmatch(text)
     parts = (match[1], match[3], match[4]) if match else None
@@ -167,7 +168,7 @@ def day_of(text: str) -> date | None:
         day = date(int(parts[0]), int(parts[1]), int(parts[2]))
     except ValueError:
         return None
-    return day if _FIRST_YEAR <= day.year <= _LAST_YEAR else None
+    return day if FIRST_YEAR <= day.year <= last_year else None
 
 
 @dataclass(frozen=True)
@@ -225,13 +226,13 @@ def _days_of(texts: Sequence[str | None], forms: CellForms) -> list[date | None]
     return [None if text is None else _day_or_epoch(text, unit, explicit) for text in texts]
 
 
-def day_in_form(text: str, form: str) -> date | None:
+def day_in_form(text: str, form: str, last_year: int = LAST_YEAR) -> date | None:
     """The day of a text in a form of `datetime.strptime`; None where it is none, or out of the plausible years."""
     try:
-        day = datetime.strptime(text, form).date()  # noqa: DTZ007
+        day = datetime.strptime(text, form).date()
     except ValueError:
         return None
-    return day if _FIRST_YEAR <= day.year <= _LAST_YEAR else None
+    return day if FIRST_YEAR <= day.year <= last_year else None
 
 
 def _day_or_epoch(text: str, unit: EpochUnit | None, explicit: bool) -> date | None:
@@ -243,7 +244,7 @@ def _day_or_epoch(text: str, unit: EpochUnit | None, explicit: bool) -> date | N
         day = _1970 + timedelta(days=int(match[1]) // _UNITS_PER_DAY[unit])
     except OverflowError:
         return None
-    return day if _FIRST_YEAR <= day.year <= _LAST_YEAR else None
+    return day if FIRST_YEAR <= day.year <= LAST_YEAR else None
 
 
 def _epoch_unit(texts: Sequence[str | None]) -> EpochUnit | None:
@@ -320,13 +321,13 @@ def _number_of(text: str) -> float | None:
 def _plausible(name: str, days: Any) -> ParsedColumn:
     """Days of a typed column; those outside the plausible years (a wrong epoch or unit) are bad cells."""
     outside = _implausible(days)
-    message = f"is not a date between {_FIRST_YEAR} and {_LAST_YEAR}"
+    message = f"is not a date between {FIRST_YEAR} and {LAST_YEAR}"
     bad = {int(i): f"{name}={days[i]} {message}" for i in np.flatnonzero(outside)}
     return ParsedColumn(np.where(outside, np.datetime64("NaT"), days).astype("datetime64[ns]"), bad)
 
 
 def _implausible(days: Any) -> Any:
-    low, high = np.datetime64(f"{_FIRST_YEAR}-01-01"), np.datetime64(f"{_LAST_YEAR}-12-31")
+    low, high = np.datetime64(f"{FIRST_YEAR}-01-01"), np.datetime64(f"{LAST_YEAR}-12-31")
     return ~np.isnat(days) & ((days < low) | (days > high))
 
 

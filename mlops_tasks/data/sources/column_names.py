@@ -123,21 +123,27 @@ def map_columns(
         Two columns are meant by one name, or one by two.
     """
     found: dict[str, str] = {}
+    alike: dict[str, list[str]] = {}
     for standard, accepted in names.accepted.items():
-        column = _find(origin, standard, columns, accepted)
+        column, folded = _find(origin, standard, columns, accepted)
         if column is not None:
             found[standard] = column
+            alike[standard] = folded
     missing = [standard for standard in required if standard not in found]
     if missing:
         raise MissingColumnError(_missing(origin, missing, names, remedies(missing)), missing)
     _check_apart(origin, found)
+    _tell_alike(origin, found, alike)
     ignored = len(columns) - len(found)
     if ignored > 0:
         log.info("%s: %s other columns are ignored", origin, ignored)
     return found
 
 
-def _find(origin: Path | str, standard: str, columns: Sequence[str], accepted: Sequence[str]) -> str | None:
+def _find(
+    origin: Path | str, standard: str, columns: Sequence[str], accepted: Sequence[str]
+) -> tuple[str | None, list[str]]:
+    """The column of a standard name, if there is one, and those whose names differ from it in case only."""
     for name in accepted:
         exact = [column for column in columns if column.strip() == name.strip()]
         folded = [column for column in columns if _folded(column) == _folded(name)]
@@ -147,14 +153,19 @@ def _find(origin: Path | str, standard: str, columns: Sequence[str], accepted: S
                 f"{origin}: rule distinct_columns: {both} may both be {standard!r}; say which it is in the source's "
                 f"`columns` ({standard}: ...), as it is written there, or take one out"
             )
-        if len(folded) > 1:
-            other = next(column for column in folded if column not in exact)
-            log.warning(
-                "%s: %s is read as %s, %s is not", origin, excerpt(exact[0].strip()), standard, excerpt(other.strip())
-            )
         if folded:
-            return (exact or folded)[0]
-    return None
+            return (exact or folded)[0], folded
+    return None, []
+
+
+def _tell_alike(origin: Path | str, found: Mapping[str, str], alike: Mapping[str, Sequence[str]]) -> None:
+    """Name the columns that are not read and differ in case only from one that is."""
+    for standard, columns in alike.items():
+        for other in sorted(set(columns) - set(found.values())):
+            log.warning(
+                "%s: %s is read as %s, %s is not read",
+                *(origin, excerpt(found[standard].strip()), standard, excerpt(other.strip())),
+            )
 
 
 def _check_apart(origin: Path | str, found: Mapping[str, str]) -> None:
@@ -170,7 +181,7 @@ def _check_apart(origin: Path | str, found: Mapping[str, str]) -> None:
 
 def _missing(origin: Path | str, missing: Sequence[str], names: ColumnNames, remedies: Iterable[str]) -> str:
     first, *others = missing
-    also = f", and so are {', '.join(map(repr, others))}" if others else ""
+    also = f", as {'is' if len(others) == 1 else 'are'} {', '.join(map(repr, others))}" if others else ""
     usual = (
         "rename the column there, name it in the source's `columns`, or add its name to "
         f"{ALIASES_FILE.relative_to(PROJECT)}"

@@ -10,6 +10,7 @@ import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ ENCODINGS = ("utf-16", "gb18030", "cp1252")
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 _UTF8 = ("utf-8", "utf-8-sig", "ascii")
-_MOST_HEADER_ROWS = 6
+MOST_HEADER_ROWS = 6
 """Lines that are looked at for a header of several."""
 _NULLS = tuple(
     dict.fromkeys(form for word in ("nan", "NaN", "na", "n/a", "null", "none", "None", "nat", "NaT")
@@ -72,94 +73,142 @@ class _Block:
     instrument: str | None
 
 
-def read_csv(
-    content: bytes, path: Path, names: ColumnNames, spec: TableSource, said: SettingsNamed, instrument: str | None
-) -> list[TablePart]:
-    """All rows of a file, in its order; of one whose header names several instruments, one part an instrument.
+@dataclass(frozen=True)
+class CsvFile:
+    """A file that is to be read.
 
-    Parameters
+    Attributes
     ----------
-    content
-        The file's bytes.
+    names, spec
+        What its columns may be called, and how it is written.
+    said
+        How messages name the source's settings.
     instrument
         Of all rows, where the file's name says it.
-
-    Raises
-    ------
-    SourceError
-        The text is in another encoding, or a required column is missing.
-    ValueError, EOFError, zlib.error, pa.ArrowException
-        It cannot be taken apart.
     """
-    text = decoded(content, path, spec, said)
-    header = read_header(text, path, names, spec)
-    blocks = list(_blocks(header, text, path, names, spec, said, instrument))
-    return _Rows(text, header, spec).parts(str(path), blocks)
+
+    path: Path
+    names: ColumnNames
+    spec: TableSource
+    said: SettingsNamed
+    instrument: str | None = None
+
+    def read(self, content: bytes) -> list[TablePart]:
+        """All rows of the file's bytes, in order; of one whose header names several instruments, one part each.
+
+        Raises
+        ------
+        SourceError
+            The text is in another encoding, or a required column is missing.
+        ValueError, EOFError, zlib.error, pa.ArrowException
+            It cannot be taken apart.
+        """
+        text = self._decoded(content)
+        header = self._header(text)
+        blocks = list(self._blocks(header, text))
+        return _Rows(text, header, self.spec).parts(str(self.path), blocks)
+
+    def check_header(self, content: bytes) -> None:
+        """As `read`, of the header alone."""
+        text = self._decoded(content)
+        list(self._blocks(self._header(text), text))
+
+    def _decoded(self, content: bytes) -> bytes:
+        """The text as UTF-8 without a byte order mark."""
+        if self.path.suffix.lower() == ".gz":
+            content = gzip.decompress(content)
+        try:
+            return in_utf8(content, self.spec.encoding)
+        except UnicodeError as error:
+            place = content.count(b"\n", 0, error.start) + 1 if isinstance(error, UnicodeDecodeError) else 1
+            raise SourceError(
+                f"{self.path}: rule readable_file: line {place} is no {self.spec.encoding.upper()}; "
+                f"{self.said.to('encoding', *ENCODINGS)}, or deliver the file again, whole and readable"
+            ) from None
+
+    def _header(self, text: bytes) -> CsvHeader:
+        header = find_header(text, self.names, self.spec)
+        if header is None:
+            raise SourceError(f"{self.path}: rule table_not_empty: the file is empty; deliver a header and bars")
+        return header
+
+    def _blocks(self, header: CsvHeader, text: bytes) -> Iterator[_Block]:
+        named = self.instrument is not None or header.tickers is not None
+        required = [name for name in REQUIRED if name != INSTRUMENT or not named]
+        if header.tickers is None:
+
+            def remedies(missing: Sequence[str]) -> Iterator[str]:
+                yield from self._header_remedies(missing, text)
+                yield from self.said.instrument_remedies(missing)
+
+            found = map_columns(self.path, header.names, self.names, required, remedies)
+            if self.instrument is not None:
+                found.pop(INSTRUMENT, None)
+            yield _Block({each: header.names.index(column) for each, column in found.items()}, self.instrument)
+            return
+        for ticker in dict.fromkeys(filter(None, header.tickers)):
+            if self.instrument is None and not is_instrument(ticker):
+                raise SourceError(
+                    f"{self.path}: rule instruments_named: its header names what is no instrument; "
+                    f"{self.said.to('instrument_from', 'file_name')}"
+                )
+            own = [0, *(place for place, each in enumerate(header.tickers) if each == ticker)]
+            columns = [header.names[place] for place in own]
+            found = map_columns(self.path, columns, self.names, required)
+            found.pop(INSTRUMENT, None)
+            places = {standard: own[columns.index(column)] for standard, column in found.items()}
+            yield _Block(places, self.instrument or ticker)
+
+    def _header_remedies(self, missing: Sequence[str], text: bytes) -> Iterator[str]:
+        """Options with which the header has more of what is missing."""
+        for separator in SEPARATORS:
+            row = next(first_rows(text, separator, 1), None)
+            if separator != self.spec.separator and row and not lacking(row.cells, self.names, missing):
+                yield self.said.to("separator", separator)
+                return
+        rows = [row.cells for row in first_rows(text, self.spec.separator, MOST_HEADER_ROWS)]
+        for count in range(2, len(rows) + 1 if self.spec.header_rows is None else 0):
+            if len(lacking(one_name_each(rows[:count], self.names), self.names, missing)) < min(len(missing), 2):
+                yield self.said.to("header_rows", count)
+                return
 
 
-def check_header(
-    content: bytes, path: Path, names: ColumnNames, spec: TableSource, said: SettingsNamed, instrument: str | None
-) -> None:
-    """As `read_csv`, of the header alone."""
-    text = decoded(content, path, spec, said)
-    list(_blocks(read_header(text, path, names, spec), text, path, names, spec, said, instrument))
-
-
-def decoded(content: bytes, path: Path, spec: TableSource, said: SettingsNamed) -> bytes:
-    """A file's text as UTF-8 without a byte order mark.
-
-    Raises
-    ------
-    SourceError
-        It is in another encoding; names the line and the option.
-    """
-    if path.suffix.lower() == ".gz":
-        content = gzip.decompress(content)
-    codec = codecs.lookup(spec.encoding).name
-    try:
-        if codec not in _UTF8:
-            return content.decode(codec).removeprefix("\ufeff").encode()
-        content = content.removeprefix(codecs.BOM_UTF8)
-        if not content.isascii():
-            content.decode("utf-8")
-    except UnicodeError as error:
-        place = content.count(b"\n", 0, error.start) + 1 if isinstance(error, UnicodeDecodeError) else 1
-        raise SourceError(
-            f"{path}: rule readable_file: line {place} is no {spec.encoding.upper()}; {said.to('encoding', *ENCODINGS)}, or "
-            "deliver the file again, whole and readable"
-        ) from None
+def in_utf8(content: bytes, encoding: str) -> bytes:
+    """Text as UTF-8 without a byte order mark; UnicodeError where it is in another encoding."""
+    codec = codecs.lookup(encoding).name
+    if codec not in _UTF8:
+        return content.decode(codec).removeprefix("\ufeff").encode()
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if not content.isascii():
+        content.decode("utf-8")
     return content
 
 
-def read_header(text: bytes, path: Path, names: ColumnNames, spec: TableSource) -> CsvHeader:
-    """The header as the settings say, or as it is recognised.
-
-    Raises
-    ------
-    SourceError
-        There is no line.
-    """
-    rows = list(_first_rows(text, spec.separator, spec.header_rows or _MOST_HEADER_ROWS))
+def find_header(text: bytes, names: ColumnNames, spec: TableSource) -> CsvHeader | None:
+    """The header as the settings say, or as it is recognised; None where there is no line."""
+    rows = list(first_rows(text, spec.separator, spec.header_rows or MOST_HEADER_ROWS))
     if not rows:
-        raise SourceError(f"{path}: rule table_not_empty: the file is empty; deliver a header and bars")
+        return None
     count = spec.header_rows or 1
     cells = [row.cells for row in rows]
-    if spec.header_rows in (None, 3):
+    if spec.header_rows in {None, 3}:
         found = _several_instruments(cells[:3], names)
         if found is not None:
             return CsvHeader(*found, rows[2].lines, rows[2].end)
     last = rows[min(count, len(rows)) - 1]
-    return CsvHeader(_one_name_each(cells[:count], names), None, last.lines, last.end)
+    return CsvHeader(one_name_each(cells[:count], names), None, last.lines, last.end)
 
 
 @dataclass(frozen=True)
-class _FirstRow:
+class FirstRow:
+    """A row at the beginning of a text: its cells, and the lines and bytes up to its end."""
+
     cells: list[str]
     lines: int
     end: int
 
 
-def _first_rows(text: bytes, separator: str, count: int) -> Iterator[_FirstRow]:
+def first_rows(text: bytes, separator: str, count: int) -> Iterator[FirstRow]:
     """The first rows that are not blank."""
     place = lines = found = 0
     while place < len(text) and found < count:
@@ -173,10 +222,10 @@ def _first_rows(text: bytes, separator: str, count: int) -> Iterator[_FirstRow]:
         row = text[begin:place].strip(b"\r\n")
         if row.strip():
             found += 1
-            yield _FirstRow(_cells(row.decode(), separator), lines, place)
+            yield FirstRow(cells_of(row.decode(), separator), lines, place)
 
 
-def _cells(row: str, separator: str) -> list[str]:
+def cells_of(row: str, separator: str) -> list[str]:
     try:
         return next(lines_of_text.reader([row], delimiter=separator), [])
     except lines_of_text.Error:  # a field that is longer than any header
@@ -204,7 +253,7 @@ def _folded(names: Sequence[str]) -> set[str]:
     return {name.strip().casefold() for name in names}
 
 
-def _one_name_each(rows: Sequence[Sequence[str]], names: ColumnNames) -> tuple[str, ...]:
+def one_name_each(rows: Sequence[Sequence[str]], names: ColumnNames) -> tuple[str, ...]:
     """One name a column: that of a line that names it alone, else the first accepted one, else all of them."""
     if len(rows) == 1:
         return tuple(rows[0])
@@ -219,60 +268,8 @@ def _one_name_each(rows: Sequence[Sequence[str]], names: ColumnNames) -> tuple[s
     return tuple(made)
 
 
-def _blocks(
-    header: CsvHeader,
-    text: bytes,
-    path: Path,
-    names: ColumnNames,
-    spec: TableSource,
-    said: SettingsNamed,
-    instrument: str | None,
-) -> Iterator[_Block]:
-    required = [name for name in REQUIRED if name != INSTRUMENT or (instrument is None and header.tickers is None)]
-    if header.tickers is None:
-
-        def remedies(missing: Sequence[str]) -> Iterator[str]:
-            yield from _header_remedies(missing, text, names, spec, said)
-            yield from said.instrument_remedies(missing)
-
-        found = map_columns(path, header.names, names, required, remedies)
-        places = {standard: header.names.index(column) for standard, column in found.items()}
-        if instrument is not None:
-            places.pop(INSTRUMENT, None)
-        yield _Block(places, instrument)
-        return
-    for ticker in dict.fromkeys(filter(None, header.tickers)):
-        if instrument is None and not is_instrument(ticker):
-            raise SourceError(
-                f"{path}: rule instruments_named: its header names what is no instrument; "
-                f"{said.to('instrument_from', 'file_name')}"
-            )
-        own = [0, *(place for place, each in enumerate(header.tickers) if each == ticker)]
-        columns = [header.names[place] for place in own]
-        found = map_columns(path, columns, names, required)
-        found.pop(INSTRUMENT, None)
-        yield _Block({s: own[columns.index(column)] for s, column in found.items()}, instrument or ticker)
-
-
-def _header_remedies(
-    missing: Sequence[str], text: bytes, names: ColumnNames, spec: TableSource, said: SettingsNamed
-) -> Iterator[str]:
-    """Options with which the header has more of what is missing."""
-    for separator in SEPARATORS:
-        row = next(_first_rows(text, separator, 1), None)
-        if separator != spec.separator and row and not set(missing) & set(_lacking(row.cells, names, missing)):
-            yield said.to("separator", separator)
-            return
-    rows = [row.cells for row in _first_rows(text, spec.separator, _MOST_HEADER_ROWS)]
-    for count in range(2, len(rows) + 1):
-        if spec.header_rows is None and len(_lacking(_one_name_each(rows[:count], names), names, missing)) < min(
-            len(missing), 2
-        ):
-            yield said.to("header_rows", count)
-            return
-
-
-def _lacking(columns: Sequence[str], names: ColumnNames, wanted: Sequence[str]) -> list[str]:
+def lacking(columns: Sequence[str], names: ColumnNames, wanted: Sequence[str]) -> list[str]:
+    """Which of these standard names no column has."""
     known = _folded(columns)
     return [standard for standard in wanted if not known & _folded(names.accepted[standard])]
 
@@ -319,7 +316,7 @@ class _Rows:
     @staticmethod
     def _without_blank(part: TablePart, *, wide: bool) -> TablePart:
         blank = part.blank()
-        if wide or part.codes.size and part.codes.min() >= 0:
+        if wide or (part.codes.size and part.codes.min() >= 0):
             empty = np.isnat(part.days) if not wide else np.ones(len(part), dtype=bool)
             for values in part.numbers.values():
                 empty = empty & np.isnan(values)
@@ -398,11 +395,13 @@ class _Rows:
 
     def _row_width(self) -> int:
         """Fields of a row: the header's, and empty ones at the end of the first row, which are harmless."""
-        first = next(_first_rows(self._body, self._separator, 1), None)
+        first = next(first_rows(self._body, self._separator, 1), None)
         fields = [] if first is None else first.cells
         more = fields[self._names_width :]
-        return len(fields) if len(fields) >= self._names_width and not any(cell.strip() for cell in more) else (
-            max(self._names_width, 1)
+        return (
+            len(fields)
+            if len(fields) >= self._names_width and not any(cell.strip() for cell in more)
+            else (max(self._names_width, 1))
         )
 
     def _mended(self, text: str, fields: int) -> str | None:
@@ -423,7 +422,7 @@ class _Rows:
         if row.actual_columns < self._names_width:
             ended = self._body.endswith((b"\n", b"\r"))
             return f"{said}; the file ends within the line: deliver it whole" if last and not ended else said
-        number = self._split_number(_cells(row.text, self._separator))
+        number = self._split_number(cells_of(row.text, self._separator))
         if number is None:
             return f"{said}; put what holds {excerpt(self._separator)} in quotes"
         return (
@@ -435,7 +434,7 @@ class _Rows:
         """The first two fields that are groups of one number, where joining such fields explains how many there are."""
         pairs = [
             f"{left.strip()}{self._separator}{right.strip()}"
-            for left, right in zip(cells, cells[1:], strict=False)
+            for left, right in pairwise(cells)
             if (_FIRST_GROUP.fullmatch(left.strip())) and _GROUP.fullmatch(right.strip())
         ]
         return pairs[0] if len(pairs) >= len(cells) - self._names_width > 0 else None
@@ -446,7 +445,9 @@ class _Rows:
         bad = {}
         for place, line in enumerate(lines):
             if line.count(b'"') % 2:
-                bad[place + 1] = f"line {self._header.lines + place + 1}: a quote is not closed; close it, or take it out"
+                bad[place + 1] = (
+                    f"line {self._header.lines + place + 1}: a quote is not closed; close it, or take it out"
+                )
                 lines[place] = line[len(line.rstrip(b"\r\n")) :]
         self._body = b"".join(lines)
         return bad

@@ -1,4 +1,4 @@
-"""What a source's columns make of one another: raw prices, a factor from an adjusted close, vwap from the money traded."""
+"""What columns make of one another: raw prices, a factor from an adjusted close, vwap from the money traded."""
 
 import logging
 from collections.abc import Iterator

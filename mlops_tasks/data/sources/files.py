@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from mlops_tasks.columns import INSTRUMENT
 from mlops_tasks.config import Settings, TableSource
-from mlops_tasks.data.sources import csv_files
 from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.sources.cells import is_instrument
 from mlops_tasks.data.sources.column_names import REQUIRED, MissingColumnError, map_columns, named_columns
+from mlops_tasks.data.sources.csv_files import CsvFile, cell_forms
 from mlops_tasks.data.sources.derived import derive_fields
 from mlops_tasks.data.sources.parsed import ParsedBars, RawFile
 from mlops_tasks.data.sources.settings_named import SettingsNamed
@@ -95,19 +95,20 @@ class FileSource:
 
     def _parts(self, file: BufferedReader, path: Path, instrument: str | None) -> list[TablePart]:
         if is_csv(path):
-            return csv_files.read_csv(file.read(), path, self._names, self._spec, self._said, instrument)
+            return self._csv(path, instrument).read(file.read())
         with pq.ParquetFile(file) as table:
             found = self._parquet_columns(table, path, instrument)
             columns = table.read(columns=list(found.values())).select(list(found.values()))
         labels = {standard: column.strip() for standard, column in found.items()}
-        forms = csv_files.cell_forms(self._spec)
+        forms = cell_forms(self._spec)
         return [parse_table(columns.rename_columns(list(found)), labels, str(path), forms, instrument=instrument)]
+
+    def _csv(self, path: Path, instrument: str | None) -> CsvFile:
+        return CsvFile(path, self._names, self._spec, self._said, instrument)
 
     def _parquet_columns(self, table: pq.ParquetFile, path: Path, instrument: str | None) -> dict[str, str]:
         required = [name for name in REQUIRED if name != INSTRUMENT or instrument is None]
-        found = map_columns(
-            path, table.schema_arrow.names, self._names, required, self._said.instrument_remedies
-        )
+        found = map_columns(path, table.schema_arrow.names, self._names, required, self._said.instrument_remedies)
         if instrument is not None:
             found.pop(INSTRUMENT, None)
         return found
@@ -155,9 +156,7 @@ class FileSource:
             try:
                 with self._opened(path) as file:
                     if is_csv(path):
-                        csv_files.check_header(
-                            file.read(), path, self._names, self._spec, self._said, self._instrument_of(path)
-                        )
+                        self._csv(path, self._instrument_of(path)).check_header(file.read())
                     else:
                         with pq.ParquetFile(file) as table:
                             self._parquet_columns(table, path, self._instrument_of(path))

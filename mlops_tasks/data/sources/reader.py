@@ -1,6 +1,8 @@
 """From a source's name to its bars."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
+from difflib import SequenceMatcher
 
 from mlops_tasks.columns import INSTRUMENT
 from mlops_tasks.config import SYNTHETIC, PostgresqlSource, Settings, TableSource, VendorSource
@@ -8,6 +10,12 @@ from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.sources.base import BarSource
 from mlops_tasks.data.sources.membership import read_universe
 from mlops_tasks.data.sources.parsed import ParsedBars
+from mlops_tasks.errors import SourceError, excerpt
+
+log = logging.getLogger(__name__)
+
+_NAMED = 20
+"""Unknown members that a message lists."""
 
 
 def open_source(settings: Settings, source: str, members: Sequence[str] = ()) -> BarSource:
@@ -56,12 +64,52 @@ def read_source(settings: Settings, source: str, universe: str | None) -> Parsed
     Raises
     ------
     SourceNotFoundError, SourceError, ConfigError
-        Names what was read, the column or line, the rule and the remedy.
+        Names what was read, the column or line, the rule and the remedy; or no member has bars.
     """
-    spells = None if universe is None else read_universe(AllowedFiles.of(settings), universe)
+    form = settings.data.universe_date_format
+    spells = None if universe is None else read_universe(AllowedFiles.of(settings), universe, form)
     members = () if spells is None else spells[INSTRUMENT].unique().tolist()
     parsed = open_source(settings, source, members).read()
+    names = parsed.frame[INSTRUMENT].dropna().unique().tolist()
+    _tell_cut_digits(source, names)
+    if spells is not None and parsed.frame[INSTRUMENT].isna().mean() <= settings.data.max_rejected_share:
+        _check_members(str(universe), members, source, {*names, *parsed.failed})
     return ParsedBars(parsed.frame, parsed.source, spells, parsed.raw, parsed.failed)
+
+
+def _tell_cut_digits(source: str, names: Sequence[str]) -> None:
+    """Say that names look like numbers whose leading zeros are lost: 000001 read as 1."""
+    lengths = {len(name): name for name in names if name.isdigit()}
+    if len(lengths) > 1:
+        shortest, longest = lengths[min(lengths)], lengths[max(lengths)]
+        log.warning(
+            "%s: instruments are all digits and of unequal length, as %s and %s: leading zeros are lost where the "
+            "source keeps names as numbers; deliver them as text (%s)",
+            *(source, shortest, longest, shortest.zfill(len(longest))),
+        )
+
+
+def _check_members(universe: str, members: Sequence[str], source: str, known: Collection[str]) -> None:
+    """Compare the names of a membership file with those of the bars.
+
+    Raises
+    ------
+    SourceError
+        None of them is known.
+    """
+    unknown = [name for name in members if name not in known]
+    if members and len(unknown) == len(members):
+        nearest = max(known, key=lambda name: SequenceMatcher(None, name.lower(), unknown[0].lower()).ratio())
+        raise SourceError(
+            f"{universe}: rule members_known: none of its {len(members)} instruments has bars in {source}: "
+            f"{excerpt(unknown[0])} is not there, the nearest name is {excerpt(nearest)}; write the names as "
+            "the source has them, or correct data.universe (UNIVERSE)"
+        )
+    if unknown:
+        shown = ", ".join(unknown[:_NAMED]) + (f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else "")
+        log.warning(
+            "%s: %s of %s instruments have no bars in %s: %s", universe, len(unknown), len(members), source, shown
+        )
 
 
 def _open_vendor(settings: Settings, source: str, spec: VendorSource) -> BarSource:

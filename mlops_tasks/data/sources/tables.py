@@ -169,9 +169,7 @@ def _coded(part: TablePart, names: dict[str, int]) -> Any:
 
 
 def _numbers(parts: Sequence[TablePart], name: str) -> Any:
-    return _concatenated(
-        [part.numbers[name] if name in part.numbers else np.full(len(part), np.nan) for part in parts]
-    )
+    return _concatenated([part.numbers[name] if name in part.numbers else np.full(len(part), np.nan) for part in parts])
 
 
 def _concatenated(arrays: Sequence[Any]) -> Any:
@@ -192,7 +190,9 @@ def _texts(column: pa.Array) -> pd.Series:
 
 def _errors(parts: Sequence[TablePart]) -> pd.Series:
     count = sum(len(part) for part in parts)
-    positions, messages, start = [], [], 0
+    positions: list[int] = []
+    messages: list[str] = []
+    start = 0
     for part in parts:
         positions += [start + position for position in part.errors]
         messages += part.errors.values()

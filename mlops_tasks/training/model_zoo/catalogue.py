@@ -7,7 +7,7 @@ them it knows the shipped entries only.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -103,7 +103,9 @@ class Zoo:
     entries: Mapping[str, ModelEntry]
     errors: Mapping[str, str]
     own: frozenset[str] = frozenset()
-    """Names that stand in the user's own file."""
+    """Names that stand in the user's own file alone."""
+    clashes: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with entries of the user's own file that have a shipped model's name; the shipped one is meant."""
 
 
 def model_zoo(settings: Settings | None = None) -> Mapping[str, ModelEntry]:
@@ -149,11 +151,12 @@ def read_zoo(settings: Settings | None = None) -> Zoo:
     own = _read(path, read_yaml_text(path))
     names = frozenset([*own.entries, *own.errors])
     clashes = {
-        name: f"{path}: {name} is the name of a shipped model; give yours another one"
+        name: f"{path}: {name} is the name of a shipped model, which is taken; give yours another one"
         for name in names & frozenset([*shipped.entries, *shipped.errors])
     }
     added = {name: entry for name, entry in own.entries.items() if name not in clashes}
-    return Zoo({**shipped.entries, **added}, {**shipped.errors, **own.errors, **clashes}, names)
+    wrong = {name: error for name, error in own.errors.items() if name not in clashes}
+    return Zoo({**shipped.entries, **added}, {**shipped.errors, **wrong}, names - frozenset(clashes), clashes)
 
 
 def check_family(path: str, family: str, class_path: str | None) -> None:

@@ -8,7 +8,7 @@ from mlops_tasks.training.model_zoo.catalogue import ModelEntry, read_zoo, zoo_e
 
 
 def describe_zoo(settings: Settings | None = None) -> list[dict[str, Any]]:
-    """Every model of the zoo, in the order of the files.
+    """Every model of the zoo, in the order of the files, after the user's own that have a shipped one's name.
 
     Returns
     -------
@@ -26,8 +26,9 @@ def describe_zoo(settings: Settings | None = None) -> list[dict[str, Any]]:
         for name, entry in zoo.entries.items()
         if name not in zoo.errors
     ]
+    clashes = [{"name": name, "own": True, "error": error} for name, error in zoo.clashes.items()]
     wrong = [{"name": name, "own": name in zoo.own, "error": error} for name, error in zoo.errors.items()]
-    return described + wrong
+    return [*clashes, *described, *wrong]
 
 
 def describe_model(entry: ModelEntry) -> dict[str, Any]:
