@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add_users_verb(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
+    doctor.add_argument("--source", metavar="PATH", help="propose the settings for a file or a folder of bars")
     doctor.set_defaults(verb_function=_doctor)
 
     compile_verb = verbs.add_parser("compile", help="compile the kernels for this processor; what `make env` does last")
@@ -194,6 +195,8 @@ def _checkout(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    if arguments.source:
+        return _propose(arguments)
     from mlops_tasks.stack.doctor import check
 
     findings = check(load_settings())
@@ -206,6 +209,15 @@ def _doctor(arguments: argparse.Namespace) -> int:
                 + (f"; {finding.remedy}" if finding.remedy else "")
             )
     return FAILED if any(finding.state == "error" for finding in findings) else OK
+
+
+def _propose(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.data.sources.proposal import propose
+
+    found = propose(load_settings(), arguments.source)
+    content = asdict(found) | {"settings": found.snippet()}
+    print(json.dumps(content, sort_keys=True) if arguments.json else found.render())
+    return FAILED if found.failed or not found.read["instruments"] else OK
 
 
 def _compile(arguments: argparse.Namespace) -> int:

@@ -137,11 +137,11 @@ class TableSource(ColumnsOfSource):
     @classmethod
     def _known_encoding(cls, value: str) -> str:
         try:
-            is_text = isinstance(b"".decode(value), str)
-        except (LookupError, UnicodeError, ValueError, AssertionError):
-            is_text = False
-        if not is_text:
-            raise ValueError("it is no encoding of text; use utf-8, gb18030, big5, cp1252, utf-16, ...")
+            b"a".decode(value)
+        except UnicodeError:  # a single byte is no text in UTF-16
+            return value
+        except (LookupError, ValueError):
+            raise ValueError("it is no encoding of text; use utf-8, gb18030, big5, cp1252, utf-16, ...") from None
         return value
 
     @field_validator("separator")

@@ -281,7 +281,7 @@ def _numbers_of_text(name: str, words: pa.ChunkedArray, forms: CellForms) -> tup
 
 def _written_numbers(name: str, words: pa.ChunkedArray, forms: CellForms) -> tuple[Any, BadCells]:
     """Numbers in a source's own writing; what does not keep to it is bad."""
-    fitting = pc.fill_null(pc.match_substring_regex(words, _number_pattern(forms)), False)
+    fitting = pc.fill_null(pc.match_substring_regex(words, number_pattern(forms)), False)
     plain = words if forms.thousands is None else pc.replace_substring(words, forms.thousands, "")
     plain = plain if forms.decimal == "." else pc.replace_substring(plain, forms.decimal, ".")
     values = _to_numpy(pc.if_else(fitting, plain, pa.scalar(None, pa.string())).cast(pa.float64())).copy()
@@ -296,7 +296,8 @@ def _written_numbers(name: str, words: pa.ChunkedArray, forms: CellForms) -> tup
     return values, bad
 
 
-def _number_pattern(forms: CellForms) -> str:
+def number_pattern(forms: CellForms) -> str:
+    """A regular expression of the numbers that are written so."""
     point = re.escape(forms.decimal)
     whole = r"\d+"
     if forms.thousands is not None:

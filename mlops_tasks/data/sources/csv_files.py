@@ -346,6 +346,8 @@ class _Rows:
         numbers = np.delete(numbers, [row.number - 1 for row in misfits])
         mended, bad = {}, {}
         for row in misfits:
+            if not row.text.strip(f" {self._separator}"):
+                continue  # a blank line
             text = self._mended(row.text, row.actual_columns)
             if text is None:
                 bad[row.number] = self._misfit(row, last=row.number == total)
@@ -426,18 +428,21 @@ class _Rows:
         if number is None:
             return f"{said}; put what holds {excerpt(self._separator)} in quotes"
         return (
-            f"{said}; {excerpt(number)} looks like one number: put numbers with a separator of thousands in quotes and "
-            "set the source's `thousands`, or write them without it"
+            f"{said}; {excerpt(number)} may be one number: put numbers with a separator of thousands in quotes and set "
+            "the source's `thousands`, or write them without it"
         )
 
     def _split_number(self, cells: Sequence[str]) -> str | None:
-        """The first two fields that are groups of one number, where joining such fields explains how many there are."""
+        """Two fields that are groups of one number, where joining such fields explains how many there are: the first
+        of which the second part is no number by itself, as in 280,060, else the last."""
         pairs = [
             f"{left.strip()}{self._separator}{right.strip()}"
             for left, right in pairwise(cells)
             if (_FIRST_GROUP.fullmatch(left.strip())) and _GROUP.fullmatch(right.strip())
         ]
-        return pairs[0] if len(pairs) >= len(cells) - self._names_width > 0 else None
+        if not len(pairs) >= len(cells) - self._names_width > 0:
+            return None
+        return next((pair for pair in pairs if pair.partition(self._separator)[2].startswith("0")), pairs[-1])
 
     def _close_quotes(self) -> dict[int, str]:
         """Blank the lines with a quote that is not closed, as it would swallow those after it; what is wrong there."""

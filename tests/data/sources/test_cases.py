@@ -1,0 +1,717 @@
+"""Files as vendors write them: what each kind is read as, and what the message says where it cannot be read."""
+
+import gzip
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_tasks.columns import (
+    CLOSE,
+    DATETIME,
+    FACTOR,
+    HIGH,
+    INSTRUMENT,
+    LOW,
+    OPEN,
+    PRECLOSE,
+    PRICES,
+    VOLUME,
+    VWAP,
+)
+from mlops_tasks.config import DataSettings, Settings, TableSource
+from mlops_tasks.data.sources import ParsedBars, read_source
+from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
+from mlops_tasks.data.staging import read_staging, staging_id, write_staging
+from mlops_tasks.errors import ConfigError, SourceError
+from tests.data.market import make_bars, save
+
+HEADER = "date,instrument,open,high,low,close,volume"
+GOOD = ["2023-01-03,T000,10,12,9,11,500", "2023-01-04,T000,11,12,10,11.5,600", "2023-01-05,T001,20,22,19,21,700"]
+
+
+def parse(path: Path, **options: Any) -> ParsedBars:
+    """What a named source of files gives."""
+    data = options.pop("data", {})
+    spec = TableSource(kind="table", path=str(path), **options)
+    settings = Settings(home=path.parent / "home", data=DataSettings(source="desk", sources={"desk": spec}, **data))
+    return read_source(settings, "desk", None)
+
+
+def frame_of(folder: Path, lines: Sequence[str], header: str = HEADER, end: str = "\n", **options: Any) -> pd.DataFrame:
+    """The parsed rows of a CSV file of these lines."""
+    path = folder / "bars.csv"
+    path.write_text("\n".join([header, *lines]) + end)
+    return parse(path, **options).frame
+
+
+def errors_of(frame: pd.DataFrame) -> dict[int, str]:
+    """Row number to what could not be read there."""
+    bad = frame[frame[PARSE_ERROR].notna()]
+    return dict(zip(bad[SOURCE_ROW].tolist(), bad[PARSE_ERROR].tolist(), strict=True))
+
+
+# Rows whose fields do not fit the header.
+
+RAGGED = {
+    "thousands in the last field": ("2023-01-06,T002,10,12,9,11,280,060", "8 fields where the header has 7; '280,060'"),
+    "thousands in a price": ("2023-01-06,T002,1,010,12,9,11,500", "'1,010' may be one number"),
+    "thousands in all prices": (
+        "2023-01-06,T002,1,010.5,1,012,1,009,1,011,500",
+        "11 fields where the header has 7",
+    ),
+    "millions": ("2023-01-06,T002,10,12,9,11,1,280,060", "9 fields where the header has 7; '280,060' may be"),
+    "a comma in a name": ("2023-01-06,Shares, ordinary,10,12,9,11,500", "8 fields where the header has 7"),
+    "too few": ("2023-01-06,T002,10,12,9,11", "6 fields where the header has 7"),
+    "cut in the name": ("2023-01-06,T0", "2 fields where the header has 7"),
+    "one word": ("oops", "1 field where the header has 7"),
+    "a quote without end": ('2023-01-06,"T002,10,12,9,11,500', "a quote is not closed"),
+}
+
+
+@pytest.mark.parametrize("case", RAGGED)
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_a_row_that_does_not_fit_the_header_is_bad_as_a_whole(case: str, place: int, tmp_path: Path) -> None:
+    """It has its line and the counts in its error and nothing else; it makes no instrument, and others stay."""
+    line, words = RAGGED[case]
+    frame = frame_of(tmp_path, [*GOOD[:place], line, *GOOD[place:]])
+    assert frame[SOURCE_ROW].tolist() == [1, 2, 3, 4]
+    bad = frame.iloc[place]
+    assert f"line {place + 2}: " in bad[PARSE_ERROR] and words in bad[PARSE_ERROR]
+    assert pd.isna(bad[DATETIME]) and pd.isna(bad[INSTRUMENT]) and bad[[*PRICES, VOLUME]].isna().all()
+    rest = frame.drop(index=place)
+    assert rest[CLOSE].tolist() == [11, 11.5, 21] and rest[PARSE_ERROR].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("header", "lines"),
+    [
+        (HEADER, [f"{line}," for line in GOOD]),
+        (HEADER, [GOOD[0], f"{GOOD[1]},,", f"{GOOD[2]}, "]),
+        (f"{HEADER},", [f"{line}," for line in GOOD]),
+        (f"{HEADER},", GOOD),
+        (f"{HEADER},", [GOOD[0], f"{GOOD[1]},", GOOD[2]]),
+        (HEADER, [f"{GOOD[0]},", *GOOD[1:]]),
+    ],
+)
+def test_empty_fields_at_the_end_of_a_row_are_harmless(header: str, lines: list[str], tmp_path: Path) -> None:
+    """In all rows, in some, in the header, or in it alone."""
+    frame = frame_of(tmp_path, lines, header)
+    assert not errors_of(frame)
+    assert frame[VOLUME].tolist() == [500, 600, 700] and frame[SOURCE_ROW].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("blank", ["", "   ", ",,,,,,"])
+def test_blank_lines_and_bad_rows_keep_the_numbers_of_the_file(blank: str, tmp_path: Path) -> None:
+    """Rows count from the line after the header, whatever lies between."""
+    lines = ["", GOOD[0], blank, "2023-01-04,T000,11", "", f"{GOOD[1]},", blank, GOOD[2].replace("21", "x"), blank]
+    frame = frame_of(tmp_path, lines)
+    assert frame[SOURCE_ROW].tolist()[-1] == 8
+    kept = frame[frame[SOURCE_ROW].isin([2, 4, 6, 8])]
+    assert kept[CLOSE].fillna(0).tolist() == [11, 0, 11.5, 0]
+    assert {4, 8} <= set(errors_of(frame)) and "line 5" in errors_of(frame)[4]
+
+
+LAST = "date,open,high,low,close,volume,instrument"
+
+
+@pytest.mark.parametrize(
+    ("header", "lines"),
+    [
+        (LAST, ["2023-01-03,1,1,1,1,5,T000", "2023-01-03,1,1,1,1,5,T001", "2023-01-04,1,1,1,1,5,T0"]),
+        (LAST, ["2023-01-03,1,1,1,1,5,T000", "2023-01-03,1,1,1,1,5,T001", "2023-01-04,1,1"]),
+        (HEADER, [*GOOD, "2023-01-06,T0"]),
+        (
+            "instrument,open,high,low,close,volume,date",
+            ["T000,1,1,1,1,5,2023-12-25", "T000,1,1,1,1,5,2023-12-26", "T000,1,1,1,1,5,2023-12-2"],
+        ),
+    ],
+)
+def test_a_file_that_ends_within_a_line_makes_no_instrument_and_no_day(
+    header: str, lines: list[str], tmp_path: Path
+) -> None:
+    """The last row is bad and says so; the same row with a line end after it is taken as it stands."""
+    frame = frame_of(tmp_path, lines, header, end="")
+    assert list(errors_of(frame)) == [len(lines)] and "ends within the line" in errors_of(frame)[len(lines)]
+    assert pd.isna(frame[INSTRUMENT].iloc[-1]) and pd.isna(frame[DATETIME].iloc[-1])
+    assert not errors_of(frame_of(tmp_path, lines[:-1], header, end=""))
+
+
+def test_quoted_fields_may_hold_separators_and_line_ends(tmp_path: Path) -> None:
+    """A cell in quotes is one field; a row with a line end in it is one row."""
+    lines = ['2023-01-03,T000,10,12,9,11,"1,000","a note, with\na second line"', '"2023-01-04","T000",11,12,10,11,5,""']
+    frame = frame_of(tmp_path, lines, f"{HEADER},note", thousands=",")
+    assert frame[VOLUME].tolist() == [1000, 5] and frame[SOURCE_ROW].tolist() == [1, 2] and not errors_of(frame)
+
+
+def test_every_bad_row_of_a_large_file_is_found(tmp_path: Path) -> None:
+    """Of forty thousand rows, those that were spoiled by hand, and no other."""
+    rng = np.random.default_rng(3)
+    lines = [f"2023-01-03,T{i:05d},10,12,9,11,{i}" for i in range(40_000)]
+    spoiled = sorted(rng.choice(len(lines), 60, replace=False).tolist())
+    for place, row in enumerate(spoiled):
+        lines[row] = lines[row] + ",7" if place % 2 else lines[row].rpartition(",")[0]
+    frame = frame_of(tmp_path, lines)
+    assert list(errors_of(frame)) == [row + 1 for row in spoiled]
+    good = frame[frame[PARSE_ERROR].isna()]
+    assert good[INSTRUMENT].tolist() == [f"T{i:05d}" for i in range(40_000) if i not in set(spoiled)]
+    assert (good[VOLUME] + 1 == good[SOURCE_ROW]).all()
+
+
+# Columns.
+
+
+def two_closes(closes: str, folder: Path, **options: Any) -> pd.DataFrame:
+    lines = [f"2023-01-{day:02d},T000,10,12,9,{day},{100 + day},500" for day in (3, 4)]
+    return frame_of(folder, lines, f"date,instrument,open,high,low,{closes},volume", **options)
+
+
+@pytest.mark.parametrize(
+    ("columns", "named", "first"),
+    [
+        ("Close,close", {}, 103),
+        ("close,Close", {}, 3),
+        ("Close,close", {"close": "close"}, 103),
+        ("Close,close", {"close": "Close"}, 3),
+        ("Close,last", {}, 3),
+        (" CLOSE ,last", {"close": "close"}, 3),
+        ("close,c", {"close": "c"}, 103),
+    ],
+)
+def test_the_exact_name_goes_first(columns: str, named: dict[str, str], first: float, tmp_path: Path) -> None:
+    """A name that differs in case is taken only where it is the only one."""
+    assert two_closes(columns, tmp_path, columns=named)[CLOSE][0] == first
+
+
+@pytest.mark.parametrize(
+    ("columns", "named", "both"),
+    [
+        ("Close,CLOSE", {}, "'Close' and 'CLOSE'"),
+        ("Close,CLOSE", {"close": "close"}, "'Close' and 'CLOSE'"),
+        ("close,close", {}, "'close' and 'close'"),
+        ("Last,LAST", {"close": "last"}, "'Last' and 'LAST'"),
+    ],
+)
+def test_two_names_that_differ_in_case_only_are_both_named(
+    columns: str, named: dict[str, str], both: str, tmp_path: Path
+) -> None:
+    """No column is chosen by its place."""
+    with pytest.raises(SourceError, match=rf"rule distinct_columns: {both} may both be 'close'; .*`columns`"):
+        two_closes(columns, tmp_path, columns=named)
+
+
+def test_a_column_that_differs_in_case_only_is_named_where_it_is_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that nobody takes yesterday's close for today's."""
+    two_closes("Close,close", tmp_path)
+    assert "'close' is read as close, 'Close' is not read" in caplog.text
+
+
+SHORT = "T,t,o,h,l,c,v,vw,n"
+NAMED = {"datetime": "t", "instrument": "T"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "option"),
+    [
+        ("s", None),
+        ("ms", None),
+        ("us", None),
+        ("ns", None),
+        ("s", "seconds"),
+        ("ms", "milliseconds"),
+    ],
+)
+def test_numbers_since_1970_are_dates(unit: str, option: str | None, tmp_path: Path) -> None:
+    """In the unit that their size shows, or that is given; the names are exact, though they differ in case only."""
+    days = pd.to_datetime(["2023-01-03 05:00", "2023-01-04 05:00", "2001-09-10 00:00"]).astype(f"datetime64[{unit}]")
+    lines = [f"T000,{stamp},10,12,9,11,500,10.5,3" for stamp in days.astype("int64")]
+    frame = frame_of(tmp_path, lines, SHORT, columns=NAMED, epoch_unit=option)
+    assert frame[DATETIME].tolist() == list(days.normalize().as_unit("ns"))
+    assert frame[INSTRUMENT].tolist() == ["T000"] * 3 and not errors_of(frame)
+    table = pd.DataFrame({"T": "T000", "t": days.astype("int64"), **{name: 10.0 for name in "ohlcv"}})
+    assert (
+        parse(save(table, tmp_path / "t.parquet"), columns=NAMED, epoch_unit=option)
+        .frame[DATETIME]
+        .equals(frame[DATETIME])
+    )
+
+
+@pytest.mark.parametrize(
+    ("stamps", "option", "days"),
+    [
+        (["20230103", "20230104"], None, ["2023-01-03", "2023-01-04"]),
+        (["20230103.0", "20230104.0"], None, ["2023-01-03", "2023-01-04"]),
+        (["202301031530", "20230104153000"], None, ["2023-01-03", "2023-01-04"]),
+        (["0", "1672722000000", "1672808400000"], None, ["1970-01-01", "2023-01-03", "2023-01-04"]),
+        (["-86400", "86400"], "seconds", ["1969-12-31", "1970-01-02"]),
+        (["1672722000.0", "1672808400.0"], None, ["2023-01-03", "2023-01-04"]),
+    ],
+)
+def test_whole_numbers_are_dates_in_one_way_a_column(
+    stamps: list[str], option: str | None, days: list[str], tmp_path: Path
+) -> None:
+    """20230103 is a date; a small number among milliseconds is milliseconds."""
+    frame = frame_of(
+        tmp_path, [f"T000,{stamp},10,12,9,11,500,,3" for stamp in stamps], SHORT, columns=NAMED, epoch_unit=option
+    )
+    assert frame[DATETIME].tolist() == [pd.Timestamp(day) for day in days]
+
+
+def test_one_column_cannot_be_two(tmp_path: Path) -> None:
+    """Neither by the settings nor by a name that fits both."""
+    with pytest.raises(ConfigError, match="datetime and instrument have one column"):
+        parse(tmp_path, columns={"datetime": "T", "instrument": "T"})
+    with pytest.raises(SourceError, match="rule distinct_columns: 't' would be 'datetime' and 'instrument'"):
+        frame_of(tmp_path, [], "t,o,h,l,c,v", columns=NAMED)
+
+
+# One file an instrument.
+
+
+def one_file_each(folder: Path, names: Sequence[str], text: Sequence[str] = ("2023-01-03,10,12,9,11,500",)) -> Path:
+    folder.mkdir()
+    for name in names:
+        content = "\n".join(["Date,Open,High,Low,Close,Volume", *text, ""]).encode()
+        (folder / name).write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "pattern", "names"),
+    [
+        (["AAPL.csv", "BRK.B.csv", "000001.csv"], None, ["000001", "AAPL", "BRK.B"]),
+        (["AAPL.CSV", "MSFT.csv.GZ", "IBM.Csv"], None, ["AAPL", "IBM", "MSFT"]),
+        (["daily_AAPL.csv", "daily_BRK.B.csv"], "daily_(.+)", ["AAPL", "BRK.B"]),
+        (["AAPL_2019.csv", "AAPL_2020.csv", "IBM_2019.csv"], r"(.+)_\d{4}", ["AAPL", "IBM"]),
+        (["sh.600000.csv", "sz.000001.csv"], r"s[hz]\.(\d{6})\.csv", ["000001", "600000"]),
+    ],
+)
+def test_the_files_name_is_the_instrument(
+    files: list[str], pattern: str | None, names: list[str], tmp_path: Path
+) -> None:
+    """Without its suffix, in any case of it, or what a pattern takes of it."""
+    found = parse(one_file_each(tmp_path / "bars", files), instrument_from="file_name", instrument_pattern=pattern)
+    assert sorted(found.frame[INSTRUMENT].unique()) == names and len(found.frame) == len(files)
+
+
+def test_parquet_files_may_bear_the_name_too(tmp_path: Path) -> None:
+    """And a column of the instrument beside it is not read."""
+    bars = make_bars(days=2, instruments=1)
+    save(bars.drop(columns="Symbol"), tmp_path / "bars" / "AAA.Parquet")
+    save(bars, tmp_path / "bars" / "BBB.pq")
+    frame = parse(tmp_path / "bars", instrument_from="file_name").frame
+    assert frame[INSTRUMENT].tolist() == ["AAA", "AAA", "BBB", "BBB"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_missing_instrument_offers_the_files_name(suffix: str, named: bool, tmp_path: Path) -> None:
+    """By exactly that setting, of the source or of an entry that the path would need."""
+    path = save(make_bars(days=2).drop(columns="Symbol"), tmp_path / f"AAPL.{suffix}")
+    with pytest.raises(SourceError) as caught:
+        if named:
+            parse(path)
+        else:
+            read_source(Settings(home=tmp_path / "home", data=DataSettings(source=str(path))), str(path), None)
+    said = str(caught.value)
+    assert "column 'instrument' is missing" in said
+    assert ("set data.sources.desk.instrument_from: file_name" if named else "set instrument_from: file_name") in said
+    assert named or "alphaops doctor --source" in said
+
+
+@pytest.mark.parametrize(
+    ("foreign", "exclude"),
+    [
+        (["symbols.csv"], ["symbols.csv"]),
+        (["symbols.csv", "meta/list.csv"], ["symbols.csv", "meta/*"]),
+        (["_2023/a.csv", "zz_readme.csv"], ["zz_*"]),
+        (["more.parquet"], ["*.parquet"]),
+    ],
+)
+def test_a_foreign_file_is_named_and_left_out_by_a_setting(
+    foreign: list[str], exclude: list[str], tmp_path: Path
+) -> None:
+    """The message says which files they are and what to set; with it the rest is read."""
+    folder = one_file_each(tmp_path / "bars", ["AAPL.csv", "IBM.csv"])
+    for name in foreign:
+        save(pd.DataFrame({"secret": ["x"], "date": [1]}), folder / name)
+    with pytest.raises(SourceError) as caught:
+        parse(folder, instrument_from="file_name")
+    visible = [name for name in foreign if not name.startswith("_")]
+    assert "if this is no file of bars, set data.sources.desk.exclude: [" in str(caught.value)
+    assert all(name in str(caught.value) for name in visible) and "secret" not in str(caught.value)
+    frame = parse(folder, instrument_from="file_name", exclude=tuple(exclude)).frame
+    assert sorted(frame[INSTRUMENT]) == ["AAPL", "IBM"]
+
+
+def test_a_pattern_that_does_not_fit_names_the_file(tmp_path: Path) -> None:
+    """With both ways out: another pattern, or to leave the file out."""
+    folder = one_file_each(tmp_path / "bars", ["daily_AAPL.csv", "holidays.csv"])
+    with pytest.raises(SourceError, match=r"holidays\.csv: rule instruments_named: .*'daily_\(\.\+\)'.*exclude: \["):
+        parse(folder, instrument_from="file_name", instrument_pattern="daily_(.+)")
+
+
+def test_an_exclusion_without_effect_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is a name that was mistyped, or a file that is gone."""
+    folder = one_file_each(tmp_path / "bars", ["AAPL.csv"])
+    parse(folder, instrument_from="file_name", exclude=("symbol.csv",))
+    assert "`exclude` names 'symbol.csv', and there is no such file" in caplog.text
+
+
+# How text is written.
+
+
+@pytest.mark.parametrize(
+    ("options", "lines", "header"),
+    [
+        ({"separator": ";"}, ["2023-01-03;T000;10.5;12;9;11;500"], HEADER.replace(",", ";")),
+        ({"separator": "\t"}, ["2023-01-03\tT000\t10.5\t12\t9\t11\t500"], HEADER.replace(",", "\t")),
+        ({"separator": "|"}, ["2023-01-03|T000|10.5|12|9|11|500|"], HEADER.replace(",", "|")),
+        ({"separator": ";", "decimal": ","}, ["2023-01-03;T000;10,5;12,0;9;11;500"], HEADER.replace(",", ";")),
+        ({"decimal": ","}, ['2023-01-03,T000,"10,5",12,9,11,500'], HEADER),
+        ({"date_format": "%d/%m/%Y"}, ["03/01/2023,T000,10.5,12,9,11,500"], HEADER),
+        ({"date_format": "%m/%d/%Y"}, ["01/03/2023,T000,10.5,12,9,11,500"], HEADER),
+        ({"date_format": "%d.%m.%y"}, ["3.1.23,T000,10.5,12,9,11,500"], HEADER),
+        ({"date_format": "%d-%b-%Y"}, ["03-Jan-2023,T000,10.5,12,9,11,500"], HEADER),
+        ({"thousands": ","}, ['2023-01-03,T000,10.5,12,9,11,"500"'], HEADER),
+    ],
+)
+def test_options_say_how_text_is_written(
+    options: dict[str, Any], lines: list[str], header: str, tmp_path: Path
+) -> None:
+    """Separator, decimal sign, form of dates: the same bar."""
+    frame = frame_of(tmp_path, lines, header, **options)
+    assert not errors_of(frame)
+    assert frame[[OPEN, HIGH, LOW, CLOSE, VOLUME]].iloc[0].tolist() == [10.5, 12, 9, 11, 500]
+    assert frame[DATETIME][0] == pd.Timestamp("2023-01-03")
+
+
+@pytest.mark.parametrize(
+    ("decimal", "thousands", "text", "value"),
+    [
+        (".", ",", "1,280,060", 1_280_060),
+        (".", ",", "-1,280.5", -1280.5),
+        (",", ".", "1.280.060,25", 1_280_060.25),
+        (",", None, "1280,5", 1280.5),
+        (".", "'", "1'280'060", 1_280_060),
+        (".", " ", "1 280 060", 1_280_060),
+        (",", "\u202f", "1\u202f280,5", 1280.5),
+        (".", ",", "1,28", None),
+        (".", ",", "12,80,060", None),
+        (",", ".", "1.28", None),
+        (",", None, "1.280", None),
+        (".", None, "1,280", None),
+    ],
+)
+def test_numbers_keep_to_their_writing(
+    decimal: str, thousands: str | None, text: str, value: float | None, tmp_path: Path
+) -> None:
+    """Groups of three or none; what is written otherwise is a bad cell that names the options, never a guess."""
+    line = f"2023-01-03;T000;10;12;9;11;{text}"
+    frame = frame_of(tmp_path, [line], HEADER.replace(",", ";"), separator=";", decimal=decimal, thousands=thousands)
+    if value is None:
+        assert "`decimal` and `thousands`" in errors_of(frame)[1] and pd.isna(frame[VOLUME][0])
+    else:
+        assert frame[VOLUME][0] == value and not errors_of(frame)
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-16-le", "cp1252", "utf-8-sig", "big5"])
+def test_text_may_be_in_any_encoding(encoding: str, tmp_path: Path) -> None:
+    """With the option; in another one the message names the line and the option."""
+    name = {"gb18030": "浦发银行", "big5": "台積電"}.get(encoding, "Zürich" if encoding != "big5" else "")
+    more = "备注" if encoding == "gb18030" else ""
+    text = "\n".join([f"{HEADER},{more}", f"2023-01-03,{name},10,12,9,11,500,{more}", ""])
+    path = tmp_path / "bars.csv"
+    path.write_bytes(text.encode(encoding))
+    assert parse(path, encoding=encoding).frame[INSTRUMENT].tolist() == [name]
+    if not encoding.startswith("utf-8") and encoding != "utf-16-le":
+        with pytest.raises(SourceError, match=r"line \d is no UTF-8; set data\.sources\.desk\.encoding: .*gb18030"):
+            parse(path)
+
+
+OPTIONS_NAMED = {
+    "a semicolon": (HEADER.replace(",", ";"), ["2023-01-03;T000;10;12;9;11;5"], 'data.sources.desk.separator: ";"'),
+    "a tab": (HEADER.replace(",", "\t"), ["2023-01-03\tT000\t10\t12\t9\t11\t5"], r'data.sources.desk.separator: "\t"'),
+    "a title": ("Prices of the desk", [HEADER, *GOOD], "data.sources.desk.header_rows: 2"),
+    "two lines of text": ("Prices", ["in USD", HEADER, *GOOD], "data.sources.desk.header_rows: 3"),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS_NAMED)
+def test_a_header_that_is_not_understood_names_the_option(case: str, tmp_path: Path) -> None:
+    """What would make columns of bars of it is tried."""
+    header, lines, words = OPTIONS_NAMED[case]
+    with pytest.raises(SourceError, match="rule required_columns") as caught:
+        frame_of(tmp_path, lines, header)
+    assert f"set {words}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("03/01/2023", "`date_format`, such as %d/%m/%Y"),
+        ("3 Jan 2023", "`date_format`"),
+        ("1672722000", "not a date"),
+        ("12345678901234567890", "`epoch_unit`"),
+    ],
+)
+def test_a_date_that_is_none_names_the_option(cell: str, words: str, tmp_path: Path) -> None:
+    """A date in another form, or a number in another unit."""
+    frame = frame_of(tmp_path, [GOOD[0], f"{cell},T000,1,1,1,1,5", *GOOD[1:]])
+    said = errors_of(frame).get(2, "not a date" if cell == "1672722000" else "")
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"encoding": "utf-9"},
+        {"encoding": "hex"},
+        {"separator": ",,"},
+        {"separator": '"'},
+        {"separator": "a"},
+        {"decimal": ",", "thousands": ","},
+        {"date_format": "%d/%m"},
+        {"date_format": "today"},
+        {"epoch_unit": "days"},
+        {"header_rows": 0},
+        {"instrument_pattern": "(.+)"},
+        {"instrument_from": "file_name", "instrument_pattern": "daily_.+"},
+        {"instrument_from": "file_name", "instrument_pattern": "("},
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(wrong: Mapping[str, Any]) -> None:
+    """When the settings are read, not when the file is."""
+    with pytest.raises(ValueError, match=next(iter(wrong)).split("_")[0]):
+        TableSource(kind="table", path="x", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["1", "2", "600000"], True),
+        (["001", "1234"], True),
+        (["000001", "600000"], False),
+        (["1", "AAPL", "600000"], True),
+        (["AAPL", "A", "7203.T"], False),
+    ],
+)
+def test_names_that_lost_their_zeros_are_told(
+    names: list[str], told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All-digit names of unequal length."""
+    frame_of(tmp_path, [f"2023-01-03,{name},10,12,9,11,500" for name in names])
+    assert ("leading zeros are lost" in caplog.text) == told
+
+
+# Headers of several lines.
+
+YFINANCE = ["Price,Close,High,Low,Open,Volume", "Ticker,AAA,AAA,AAA,AAA,AAA", "Date,,,,,"]
+DAY = "2023-01-03,11,12,9,10,500"
+TWO = [
+    "Price,Close,Close,High,High,Low,Low,Open,Open,Volume,Volume",
+    "Ticker,AAA,BBB,AAA,BBB,AAA,BBB,AAA,BBB,AAA,BBB",
+    "Date,,,,,,,,,,",
+]
+
+
+@pytest.mark.parametrize("rows", [None, 3])
+@pytest.mark.parametrize(
+    "head",
+    [
+        YFINANCE,
+        [",Close,High,Low,Open,Volume", ",AAA,AAA,AAA,AAA,AAA", "Date,,,,,"],
+        ["Ticker,AAA,AAA,AAA,AAA,AAA", "Price,Close,High,Low,Open,Volume", "Date,,,,,"],
+        ["Price,Close,High,Low,Open,Volume", "Ticker,AAA,AAA,AAA,AAA,AAA", "Datetime,,,,,"],
+    ],
+)
+def test_three_header_lines_of_yfinance_are_recognised(head: list[str], rows: int | None, tmp_path: Path) -> None:
+    """Names, tickers, and the name of the dates, in both orders of its versions; the header says the instrument."""
+    frame = frame_of(tmp_path, [*head[1:], DAY, "2023-01-04,11,12,9"], head[0], header_rows=rows)
+    assert frame[[OPEN, HIGH, LOW, CLOSE, VOLUME]].iloc[0].tolist() == [10, 12, 9, 11, 500]
+    assert frame[INSTRUMENT].tolist()[0] == "AAA" and frame[SOURCE_ROW].tolist() == [1, 2]
+    assert errors_of(frame)[2].startswith("line 5: 4 fields")
+
+
+def test_several_tickers_in_one_file_are_several_instruments(tmp_path: Path) -> None:
+    """As yfinance writes a download of a list; a day on which one did not trade is no row of it."""
+    lines = [*TWO[1:], "2023-01-03,11,21,12,22,9,19,10,20,500,600", "2023-01-04,11,,12,,9,,10,,500,"]
+    frame = frame_of(tmp_path, lines, TWO[0])
+    assert frame[INSTRUMENT].tolist() == ["AAA", "AAA", "BBB"] and frame[CLOSE].tolist() == [11, 11, 21]
+    assert frame[SOURCE_ROW].tolist() == [1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("count", "head"),
+    [
+        (2, ["Prices of the desk", HEADER]),
+        (2, [HEADER, ",,USD,USD,USD,USD,shares"]),
+        (3, ["Prices", "as of today", HEADER]),
+        (3, ["a,b,prices,prices,prices,prices,sizes", HEADER, "-,-,USD,USD,USD,USD,shares"]),
+    ],
+)
+def test_a_header_may_have_as_many_lines_as_the_option_says(count: int, head: list[str], tmp_path: Path) -> None:
+    """Of each column the line that names it counts."""
+    frame = frame_of(tmp_path, [*head[1:], *GOOD], head[0], header_rows=count)
+    assert frame[CLOSE].tolist() == [11, 11.5, 21] and frame[SOURCE_ROW].tolist() == [1, 2, 3]
+
+
+# An adjusted close, the money traded, the close before.
+
+
+def with_dividends(name: str, decimals: int = 4) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Raw bars of two instruments with an adjusted close of that name, and the true factors."""
+    bars = make_bars(days=60, instruments=2)
+    step = np.tile(np.where(np.arange(60) < 20, 0.9, np.where(np.arange(60) < 40, 0.95, 1.0)), 2)
+    bars[["Open", "High", "Low", "Close"]] = bars[["Open", "High", "Low", "Close"]].round(decimals)
+    return bars.assign(**{name: (bars["Close"] * step).round(decimals + 2)}), pd.DataFrame({FACTOR: step})
+
+
+@pytest.mark.parametrize("name", ["Adj Close", "adj_close", "AdjClose", "adjusted close"])
+def test_an_adjusted_close_is_a_question(name: str, tmp_path: Path) -> None:
+    """Without an answer both are offered; as factor prices stay raw; ignored there is no factor."""
+    bars, truth = with_dividends(name)
+    path = save(bars, tmp_path / "bars.csv")
+    with pytest.raises(SourceError, match=r"rule adjusted_close_chosen: .*desk\.adjusted to `factor` .* `ignore`"):
+        parse(path)
+    factor = parse(path, adjusted="factor").frame
+    np.testing.assert_allclose(factor[FACTOR], truth[FACTOR], rtol=1e-5)
+    np.testing.assert_array_equal(factor[CLOSE], bars["Close"])
+    assert factor.groupby(INSTRUMENT)[FACTOR].nunique().tolist() == [3, 3]
+    ignored = parse(path, adjusted="ignore").frame
+    assert (ignored[FACTOR] == 1).all() and ignored[CLOSE].tolist() == bars["Close"].tolist()
+    assert parse(path, data={"adjusted": "factor"}).frame.equals(factor)
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 3])
+def test_rounding_makes_no_steps_and_hides_no_dividend(decimals: int, tmp_path: Path) -> None:
+    """Small dividends that rounding blurs one by one are there in sum."""
+    days = 400
+    close = np.round(20 + np.sin(np.arange(days) / 7), decimals)
+    paid = np.where(np.arange(days) % 20 == 19, 0.002, 0.0)
+    true = np.cumprod(1 - paid[::-1])[::-1] / (1 - paid)
+    dates = pd.bdate_range("2020-01-01", periods=days).strftime("%Y-%m-%d")
+    bars = pd.DataFrame(
+        {"date": dates, "instrument": "A", "volume": 1.0, "adj_close": np.round(close * true, decimals)}
+    )
+    bars = bars.assign(**dict.fromkeys(PRICES, close))
+    factor = parse(save(bars, tmp_path / "bars.csv"), adjusted="factor").frame[FACTOR]
+    np.testing.assert_allclose(factor, true, rtol=2.5 * 10.0**-decimals / 19)
+    assert factor.nunique() <= 21
+
+
+def test_an_adjusted_close_that_says_nothing_is_no_question(tmp_path: Path) -> None:
+    """Equal to the close on every day, or beside a factor."""
+    bars = make_bars().assign(adj_close=lambda bars: bars["Close"])
+    assert (parse(save(bars, tmp_path / "same.csv")).frame[FACTOR] == 1).all()
+    beside = bars.assign(adj_close=lambda bars: bars["Close"] / 2, factor=0.5)
+    assert (parse(save(beside, tmp_path / "beside.csv"), prices="raw").frame[FACTOR] == 0.5).all()
+
+
+UNITS = {
+    "shares and yuan": (1, 1),
+    "lots and yuan": (100, 1),
+    "lots and thousands": (100, 1000),
+    "shares, thousands": (1, 1000),
+}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("prices", ["raw", "adjusted"])
+def test_vwap_is_the_money_over_the_volume_in_the_unit_that_fits(unit: str, prices: str, tmp_path: Path) -> None:
+    """Whatever units the vendor has, and however prices are adjusted: between low and high, or missing."""
+    lot, thousands = UNITS[unit]
+    bars = make_bars(days=40)
+    true = (bars["Low"] + bars["High"] + bars["Close"]) / 3
+    amount = (true * bars["Volume"] / thousands).round(3)
+    shown = bars.assign(Volume=bars["Volume"] / lot, amount=amount, factor=2.0)
+    if prices == "adjusted":
+        shown[["Open", "High", "Low", "Close"]] *= 2
+    frame = parse(save(shown, tmp_path / "bars.csv"), prices=prices).frame
+    np.testing.assert_allclose(frame[VWAP], true, rtol=1e-3)
+    assert (frame[VWAP] <= frame[HIGH]).all() and (frame[VWAP] >= frame[LOW]).all()
+    assert tuple(frame.columns) == PARSED_COLUMNS
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        lambda bars: bars["Close"] * bars["Volume"] * 3.7,
+        lambda bars: np.random.default_rng(1).uniform(0.1, 5, len(bars)),
+        lambda bars: bars["Close"] * 0,
+        lambda bars: bars["Close"] * bars["Volume"] * np.where(np.arange(len(bars)) % 5, 1, 100),
+    ],
+)
+def test_an_amount_that_fits_in_no_unit_makes_no_vwap(
+    amount: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another currency, a rate, nothing, or two units in one column."""
+    bars = make_bars()
+    frame = parse(save(bars.assign(amount=amount(bars)), tmp_path / "bars.csv")).frame
+    assert frame[VWAP].isna().all() and "there is no vwap from them" in caplog.text
+
+
+def test_a_single_amount_that_does_not_fit_makes_no_vwap_of_its_row(tmp_path: Path) -> None:
+    """The others have theirs; a vwap of the source's own is taken before."""
+    bars = make_bars(days=30)
+    amount = bars["Close"] * bars["Volume"]
+    amount[7] *= 1.5
+    frame = parse(save(bars.assign(amount=amount), tmp_path / "bars.csv")).frame
+    assert frame.index[frame[VWAP].isna()].tolist() == [7]
+    own = parse(save(bars.assign(amount=amount, vwap=bars["Low"]), tmp_path / "own.csv")).frame
+    np.testing.assert_array_equal(own[VWAP], bars["Low"])
+
+
+@pytest.mark.parametrize("name", ["preclose", "pre_close", "Prev_Close"])
+@pytest.mark.parametrize("prices", ["raw", "adjusted"])
+def test_the_close_before_is_carried_where_it_is_there(name: str, prices: str, tmp_path: Path) -> None:
+    """As a column after the others, in the prices of the day; staging keeps it, and it is part of what is staged."""
+    bars = make_bars()
+    before = bars["Open"] - 0.25
+    scale = 2.0 if prices == "adjusted" else 1.0
+    shown = bars.assign(**{name: before * scale, "factor": 2.0})
+    shown[["Open", "High", "Low", "Close"]] *= scale
+    parsed = parse(save(shown, tmp_path / "bars.csv"), prices=prices)
+    assert tuple(parsed.frame.columns) == (*PARSED_COLUMNS, PRECLOSE)
+    np.testing.assert_allclose(parsed.frame[PRECLOSE], before)
+    settings = Settings(home=tmp_path / "home")
+    kept = read_staging(settings, write_staging(settings, parsed))
+    np.testing.assert_array_equal(kept.frame[PRECLOSE], parsed.frame[PRECLOSE])
+    without = ParsedBars(parsed.frame.drop(columns=PRECLOSE), parsed.source)
+    assert staging_id(without) != staging_id(ParsedBars(parsed.frame, parsed.source))
+
+
+@pytest.mark.parametrize(
+    ("columns", "said", "unsaid"),
+    [
+        ({}, ["factor", "vwap", "calendar"], []),
+        ({"factor": 1.0}, ["vwap"], ["factor"]),
+        ({"factor": 1.0, "vwap": 50.0}, [], ["factor", "vwap"]),
+    ],
+)
+def test_what_a_source_does_not_have_is_said_once(
+    columns: dict[str, float], said: list[str], unsaid: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one warning of the reading, whatever the number of files."""
+    for name in ("a.csv", "b.csv", "c.csv"):
+        save(make_bars(days=3).assign(**columns), tmp_path / "bars" / name)
+    parse(tmp_path / "bars")
+    told = [record.getMessage() for record in caplog.records if "has no " in record.getMessage()]
+    assert len(told) == bool(said)
+    assert all(word in told[0] for word in said) and not any(f"no {word}" in each for word in unsaid for each in told)
+
+
+def test_files_of_one_source_keep_their_order_and_their_names(tmp_path: Path) -> None:
+    """Rows come file by file, each with its own file and number, whichever format and instruments they have."""
+    bars = make_bars(days=5, instruments=3)
+    save(bars[bars["Symbol"] != "S01"], tmp_path / "bars" / "a.csv")
+    save(bars[bars["Symbol"] == "S01"], tmp_path / "bars" / "b.parquet")
+    frame = parse(tmp_path / "bars").frame
+    assert frame[INSTRUMENT].tolist() == ["S00"] * 5 + ["S02"] * 5 + ["S01"] * 5
+    assert frame[SOURCE_ROW].tolist() == [*range(1, 11), *range(1, 6)]
+    assert frame[SOURCE_FILE].astype(str).str[-9:].tolist() == ["ars/a.csv"] * 10 + ["b.parquet"] * 5
