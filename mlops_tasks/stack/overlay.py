@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from mlops_tasks.config import SYNTHETIC, Settings, load_settings, read_settings_file
+from mlops_tasks.entry_files import read_yaml_text
 from mlops_tasks.errors import ConfigError, SourceNotFoundError
 from mlops_tasks.files import write_text
 
@@ -53,7 +54,7 @@ def apply(choice: Choice, settings: Settings, environ: Mapping[str, str] = os.en
         A date range is none, or the segments overlap; nothing is written.
     """
     path = settings.home / "settings.yaml"
-    before = path.read_text() if path.exists() else None
+    before = read_yaml_text(path) if path.exists() else None
     content = overlay_of({} if before is None else read_settings_file(path), choice)
     text = _HEADER + yaml.safe_dump(content, sort_keys=True, allow_unicode=True) if content else ""
     if content and text != before:

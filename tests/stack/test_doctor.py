@@ -6,7 +6,16 @@ import time
 
 import pytest
 
-from mlops_tasks.config import DataSettings, FeatureSettings, PostgresqlSource, Settings, TableSource, VendorSource
+from mlops_tasks.config import (
+    CalendarSettings,
+    DataSettings,
+    FeatureSettings,
+    PostgresqlSource,
+    Settings,
+    TableSource,
+    TrainingSettings,
+    VendorSource,
+)
 from mlops_tasks.stack import doctor
 from mlops_tasks.stack.doctor import Finding, check
 
@@ -76,6 +85,49 @@ def test_a_wrong_feature_set_is_found(settings: Settings) -> None:
         chosen = FeatureSettings(feature_set=name)
         found = by_name(Settings(home=settings.home, stack=settings.stack, features=chosen))["feature sets"]
         assert (found.state, name in found.detail) == (state, True)
+
+
+@pytest.mark.parametrize(
+    ("models", "entry", "state", "words"),
+    [
+        (("lightgbm", "linear"), "", "ok", "lightgbm, linear"),
+        (("lightgmb",), "", "error", "no model 'lightgmb'; did you mean lightgbm"),
+        (("linear",), "mine: 5\n", "warning", "mine"),
+        (("mine",), "mine: 5\n", "error", "mine"),
+        (("linear",), "linear: 5\n", "warning", "linear is the name of a shipped model"),
+        (("linear",), "\tmine: 5\n", "error", "cannot be read as YAML"),
+    ],
+)
+def test_unknown_models_are_found(
+    models: tuple[str, ...], entry: str, state: str, words: str, settings: Settings
+) -> None:
+    """An error where the chain would train them, a warning where an entry of no use is wrong."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    (settings.home / "models.yaml").write_text(entry)
+    chosen = Settings(home=settings.home, stack=settings.stack, training=TrainingSettings(models=models))
+    finding = doctor._models(chosen)
+    assert finding.state == state and words in finding.detail
+    assert bool(finding.remedy) == (state != "ok")
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "state"),
+    [
+        ("name", "auto", "ok"),
+        ("name", "NYSE", "ok"),
+        ("name", "24/7", "ok"),
+        ("name", "XNYC", "error"),
+        ("schedule", "XSHG", "ok"),
+        ("schedule", "auto", "error"),
+        ("schedule", "Shanghai", "error"),
+    ],
+)
+def test_unknown_calendars_are_found(key: str, name: str, state: str, settings: Settings) -> None:
+    """Before a sync or a schedule meets them."""
+    calendar = CalendarSettings(**{key: name})
+    finding = doctor._calendars(Settings(home=settings.home, stack=settings.stack, calendar=calendar))
+    assert (finding.state, name in finding.detail) == (state, True)
+    assert (f"calendar.{key}" in finding.remedy) == (state == "error")
 
 
 def test_a_clock_that_was_set_back_is_found(settings: Settings) -> None:

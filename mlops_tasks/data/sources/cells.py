@@ -194,7 +194,8 @@ def _distinct(column: pa.ChunkedArray, nulls: Sequence[str] = NULL_WORDS) -> _Di
     if column.num_chunks == 0:
         return _Distinct([], np.empty(0, dtype=np.int64))
     texts = [text and text.strip() for text in column.chunk(0).dictionary.cast(pa.string()).to_pylist()]
-    known = [None if text is None or text.lower() in nulls else text for text in texts]
+    longest = max(map(len, nulls))
+    known = [None if text is None or (len(text) <= longest and text.lower() in nulls) else text for text in texts]
     parts = [chunk.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False) for chunk in column.chunks]
     return _Distinct(known, np.concatenate(parts).astype(np.int64, copy=False))
 

@@ -9,7 +9,7 @@ import csv as lines_of_text
 import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ ENCODINGS = ("utf-16", "gb18030", "cp1252")
 """What is offered in place of UTF-8."""
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|\Z)")
+_NO_ROW = re.compile(rb"[\r\n]*")
 _UTF8 = ("utf-8", "utf-8-sig", "ascii")
 MOST_HEADER_ROWS = 6
 """Lines that are looked at for a header of several."""
@@ -146,7 +147,13 @@ class CsvFile:
                 found.pop(INSTRUMENT, None)
             yield _Block({each: header.names.index(column) for each, column in found.items()}, self.instrument)
             return
-        for ticker in dict.fromkeys(filter(None, header.tickers)):
+        tickers = list(dict.fromkeys(filter(None, header.tickers)))
+        if self.instrument is not None and len(tickers) > 1:
+            raise SourceError(
+                f"{self.path}: rule instruments_named: its header names {len(tickers)} instruments, and the file's "
+                f"name is to be the one; {self.said.to('instrument_from', 'column')}"
+            )
+        for ticker in tickers:
             if self.instrument is None and not is_instrument(ticker):
                 raise SourceError(
                     f"{self.path}: rule instruments_named: its header names what is no instrument; "
@@ -303,7 +310,7 @@ class _Rows:
                 self._forms,
                 instrument=block.instrument,
             )
-            part = TablePart(origin, part.days, part.names, part.codes, part.numbers, numbers, part.errors)
+            part = replace(part, rows=numbers, whole=self._body.endswith((b"\n", b"\r")))
             part = part if order is None else part.take(order)
             part = self._without_blank(part, wide=self._header.tickers is not None)
             made.append(self._with_cut_end(part, block, table, numbers) if block is blocks[0] else part)
@@ -369,7 +376,7 @@ class _Rows:
             for block in blocks
             for standard, place in block.places.items()
         }
-        if not body.strip(b"\r\n"):
+        if _NO_ROW.fullmatch(body):
             return pa.table({name: pa.array([], kind) for name, kind in types.items()})
         return csv.read_csv(
             pa.BufferReader(body),

@@ -72,10 +72,22 @@ class FileSource:
                 readings.append(self._read_file(path))
             except MissingColumnError as error:
                 raise self._without_bars(root, error, files[place:], len(files)) from None
-        frame = assemble([part for parts, _ in readings for part in parts])
+        parts = [part for parts, _ in readings for part in parts]
+        self._tell_open_ends(parts)
+        frame = assemble(parts)
         log.info("%s: %s rows in %s files", self.name, len(frame), len(readings))
         bars = derive_fields(frame, self._settings, self.name, self._spec)
         return ParsedBars(bars, self.name, raw=tuple(raw for _, raw in readings))
+
+    def _tell_open_ends(self, parts: Sequence[TablePart]) -> None:
+        """Say that files may have been cut in their last field, which no other sign shows."""
+        cut = list(dict.fromkeys(part.origin for part in parts if not part.whole))
+        if cut:
+            log.warning(
+                "%s: %s of %s files end without a line end, as %s: if they were cut on their way, their last rows are "
+                "wrong",
+                *(self.name, len(cut), len({part.origin for part in parts}), cut[0]),
+            )
 
     def _read_file(self, path: Path) -> tuple[list[TablePart], RawFile]:
         instrument = self._instrument_of(path)

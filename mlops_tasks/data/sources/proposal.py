@@ -84,8 +84,8 @@ class Proposal:
         lines = [f"# {sentence}" for sentence in self.seen]
         if self.read:
             lines.append(
-                "# read so: {rows:,} rows of {instruments:,} instruments in {files:,} files, {first_date} to {last_date}; "
-                "cells of {bad_rows:,} rows cannot be read".format(**self.read)
+                "# read so: {rows:,} rows of {instruments:,} instruments in {files:,} files, {first_date} to "
+                "{last_date}; cells of {bad_rows:,} rows cannot be read".format(**self.read)
             )
             lines += [f"# {self.read['first']}"] if self.read["first"] else []
         lines += [f"# not read so: {self.failed}"] if self.failed else []

@@ -34,6 +34,8 @@ class TablePart:
         Number of the row in the table, from 1.
     errors
         Position to what could not be read there.
+    whole
+        Whether the table's end shows that it is all of it, as a line end does.
     """
 
     origin: str
@@ -43,6 +45,7 @@ class TablePart:
     numbers: Mapping[str, Any]
     rows: Any
     errors: Mapping[int, str] = field(default_factory=dict)
+    whole: bool = True
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -58,6 +61,7 @@ class TablePart:
             {name: values[positions] for name, values in self.numbers.items()},
             self.rows[positions],
             {places[position]: error for position, error in self.errors.items() if position in places},
+            self.whole,
         )
 
     def with_bad_rows(self, bad: Mapping[int, str]) -> Self:
@@ -71,6 +75,7 @@ class TablePart:
             {name: np.concatenate([values, np.full(more, np.nan)]) for name, values in self.numbers.items()},
             np.concatenate([self.rows, np.fromiter(bad, dtype=np.int64, count=more)]),
             {**self.errors, **dict(enumerate(bad.values(), start=count))},
+            self.whole,
         )
         return whole.take(np.argsort(whole.rows, kind="stable"))
 

@@ -161,6 +161,15 @@ def test_every_bad_row_of_a_large_file_is_found(tmp_path: Path) -> None:
     assert (good[VOLUME] + 1 == good[SOURCE_ROW]).all()
 
 
+@pytest.mark.parametrize(("end", "told"), [("", True), ("\n", False), ("\r\n", False), ("\n\n", False)])
+def test_a_last_line_without_its_end_is_told(
+    end: str, told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A number that was cut is a number; the missing line end is the only sign."""
+    assert frame_of(tmp_path, GOOD, end=end)[VOLUME].tolist() == [500, 600, 700]
+    assert ("if they were cut on their way" in caplog.text) == told
+
+
 # Columns.
 
 
@@ -544,6 +553,12 @@ def test_several_tickers_in_one_file_are_several_instruments(tmp_path: Path) -> 
     frame = frame_of(tmp_path, lines, TWO[0])
     assert frame[INSTRUMENT].tolist() == ["AAA", "AAA", "BBB"] and frame[CLOSE].tolist() == [11, 11, 21]
     assert frame[SOURCE_ROW].tolist() == [1, 2, 1]
+
+
+def test_several_tickers_cannot_all_have_the_files_name(tmp_path: Path) -> None:
+    """What the header says and what the setting says cannot both be."""
+    with pytest.raises(SourceError, match=r"its header names 2 instruments.*instrument_from: column"):
+        frame_of(tmp_path, TWO[1:], TWO[0], instrument_from="file_name")
 
 
 @pytest.mark.parametrize(
