@@ -11,8 +11,9 @@ import pytest
 
 from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT
 from mlops_tasks.config import CertificateSettings, Settings, load_settings
+from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE, canonical_membership
 from mlops_tasks.data.vintages import publish
-from mlops_tasks.errors import LeakError, StageError
+from mlops_tasks.errors import ConfigError, LeakError, StageError
 from mlops_tasks.features.partitions import write_partition
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json
@@ -143,6 +144,25 @@ def test_the_stage_raises_an_alert_and_stops(leaking: Settings, market: Market, 
     (alert,) = newest_alerts(leaking, 5)
     assert (alert.kind, alert.subject) == ("leak_found", market.feature_version)
     assert "VSTD30" in alert.message
+
+
+@pytest.mark.parametrize("member", ["I00.US", "GONE"])
+def test_nothing_to_compare_is_no_leak(
+    member: str, market: Market, plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a universe that no bar knows: the message speaks of the universe, and nobody is told of a leak."""
+    universe = pd.DataFrame({INSTRUMENT: [member], FIRST_DATE: ["2000-01-03"], LAST_DATE: ["2199-12-31"]})
+    vintage = make_vintage(tmp_path, market.vintage.bars(), canonical_membership(universe))
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    settings = load_settings()
+    feature_version = FeatureStore(settings).compute(vintage).feature_version
+    arguments = {
+        "plan": plan.model_copy(update={"data_version": vintage.data_version}).model_dump(mode="json"),
+        "features": {"feature_version": feature_version},
+    }
+    with pytest.raises(ConfigError, match=r"checks found nothing to compare.* data\.universe") as caught:
+        stage_function("training.certify")(**arguments)
+    assert not isinstance(caught.value, LeakError) and not newest_alerts(settings, 5)
 
 
 def test_a_training_records_its_certificate_and_stays_the_same(
