@@ -11,6 +11,7 @@ from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -118,6 +119,9 @@ class TableSource(ColumnsOfSource):
     """Form of dates that are text, in Python's directives: %d/%m/%Y. None: year first (2018-02-07, 20180207)."""
     epoch_unit: EpochUnit | None = None
     """What dates that are whole numbers count since 1970-01-01 in UTC. None: recognised by their size."""
+    timezone: str | None = None
+    """Whose day such numbers, and moments that say their own zone, belong to: Asia/Shanghai. None: UTC's, or that of
+    the zone that they say."""
     header_rows: int | None = Field(None, ge=1, le=20)
     """Lines of CSV files before the first bar. None: one, or the three that yfinance writes."""
 
@@ -156,6 +160,16 @@ class TableSource(ColumnsOfSource):
     def _whole_date(cls, value: str | None) -> str | None:
         if value is not None:
             check_date_format(value)
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ZoneInfo(value)
+            except (ValueError, OSError, ZoneInfoNotFoundError):
+                raise ValueError("it is no time zone; use a name such as America/New_York or Asia/Shanghai") from None
         return value
 
     @model_validator(mode="after")

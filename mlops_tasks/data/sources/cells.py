@@ -7,9 +7,10 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from statistics import median
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +44,8 @@ _NO_INSTRUMENT = (
 _GROUPED_NUMBER = re.compile(r"[+-]?\d[\d.,' _\u00a0\u202f]*")
 """What looks like a number in the writing of some other country."""
 
-_1970 = date(1970, 1, 1)
+_ZONED = re.compile(r"\d{2}:\d{2}.*(?:Z|[+-]\d{2}:?(?:\d{2})?)$")
+_1970 = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class CellForms:
         Form of dates that are text, in the directives of `datetime.strptime`; None: year first.
     epoch_unit
         What whole numbers count since 1970; None: recognised by their size.
+    timezone
+        Whose day a moment belongs to, where it is a number since 1970 or says its own zone; None: UTC's for a number,
+        that of the zone that it says for others.
     options
         Whether the source has settings for all this, which a message may name.
     """
@@ -66,6 +71,7 @@ class CellForms:
     thousands: str | None = None
     date_format: str | None = None
     epoch_unit: EpochUnit | None = None
+    timezone: str | None = None
     options: bool = False
 
     @property
@@ -118,16 +124,18 @@ def parse_days(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) -> 
     Text must be year first (2018-02-07, 2018/02/07, 20180207, with or without a time of day), or as `date_format`
     says. Whole numbers are read as 20180207; of nine digits and more as seconds, milliseconds, microseconds or
     nanoseconds since 1970 in UTC, in the one unit that the size of most of the column's numbers shows. A time zone is
-    dropped: a bar belongs to the local day.
+    dropped, as a bar belongs to the local day, unless `timezone` says whose day is meant.
     """
     kind = column.type
     if pa.types.is_timestamp(kind):
-        local = pc.local_timestamp(column) if kind.tz else column
+        moments = column.cast(pa.timestamp(kind.unit, forms.timezone)) if kind.tz and forms.timezone else column
+        local = pc.local_timestamp(moments) if kind.tz else column
         return _plausible(name, _to_days(local.cast(pa.date32(), safe=False)))
     if pa.types.is_date(kind):
         return _plausible(name, _to_days(column.cast(pa.date32(), safe=False)))
     found = _distinct(_whole_numbers(column))
-    days = _iso_days(found.texts) if forms.date_format is None and forms.epoch_unit is None else None
+    plain = forms.date_format is None and forms.epoch_unit is None
+    days = _iso_days(found.texts) if plain else None
     bad: BadCells = {}
     if days is None:
         parsed = _days_of(found.texts, forms)
@@ -223,8 +231,7 @@ def _days_of(texts: Sequence[str | None], forms: CellForms) -> list[date | None]
     if forms.date_format is not None:
         return [None if text is None else day_in_form(text, forms.date_format) for text in texts]
     unit = forms.epoch_unit or _epoch_unit(texts)
-    explicit = forms.epoch_unit is not None
-    return [None if text is None else _day_or_epoch(text, unit, explicit) for text in texts]
+    return [None if text is None else _day_or_moment(text, unit, forms) for text in texts]
 
 
 def day_in_form(text: str, form: str, last_year: int = LAST_YEAR) -> date | None:
@@ -236,16 +243,29 @@ def day_in_form(text: str, form: str, last_year: int = LAST_YEAR) -> date | None
     return day if FIRST_YEAR <= day.year <= last_year else None
 
 
-def _day_or_epoch(text: str, unit: EpochUnit | None, explicit: bool) -> date | None:
-    day = None if explicit else day_of(text)
+def _day_or_moment(text: str, unit: EpochUnit | None, forms: CellForms) -> date | None:
+    day = None if forms.epoch_unit else _day_in_zone(text, forms.timezone)
     match = _EPOCH.fullmatch(text)
     if day is not None or match is None or unit is None:
         return day
     try:
-        day = _1970 + timedelta(days=int(match[1]) // _UNITS_PER_DAY[unit])
+        moment = _1970 + timedelta(seconds=int(match[1]) * 86_400 // _UNITS_PER_DAY[unit])
+        day = (moment.astimezone(ZoneInfo(forms.timezone)) if forms.timezone else moment).date()
     except OverflowError:
         return None
     return day if FIRST_YEAR <= day.year <= LAST_YEAR else None
+
+
+def _day_in_zone(text: str, timezone: str | None) -> date | None:
+    """As `day_of`; of a moment that says its own zone the day in another one."""
+    day = day_of(text)
+    if day is None or timezone is None or not _ZONED.search(text):
+        return day
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return day
+    return day if moment.tzinfo is None else moment.astimezone(ZoneInfo(timezone)).date()
 
 
 def _epoch_unit(texts: Sequence[str | None]) -> EpochUnit | None:

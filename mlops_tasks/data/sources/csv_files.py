@@ -482,7 +482,7 @@ class _Rows:
 
 def cell_forms(spec: TableSource) -> CellForms:
     """How a source of files writes its cells."""
-    return CellForms(spec.decimal, spec.thousands, spec.date_format, spec.epoch_unit, options=True)
+    return CellForms(spec.decimal, spec.thousands, spec.date_format, spec.epoch_unit, spec.timezone, options=True)
 
 
 def _stripped(names: Sequence[str]) -> Sequence[str]:

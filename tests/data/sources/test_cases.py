@@ -271,6 +271,36 @@ def test_whole_numbers_are_dates_in_one_way_a_column(
     assert frame[DATETIME].tolist() == [pd.Timestamp(day) for day in days]
 
 
+@pytest.mark.parametrize(
+    ("cell", "zone", "day"),
+    [
+        ("1672675200", None, "2023-01-02"),
+        ("1672675200", "Asia/Shanghai", "2023-01-03"),
+        ("1672675200000", "Asia/Shanghai", "2023-01-03"),
+        ("1672722000", "America/New_York", "2023-01-03"),
+        ("2023-01-02T16:00:00Z", "Asia/Shanghai", "2023-01-03"),
+        ("2023-01-02 16:00:00+00:00", "Asia/Shanghai", "2023-01-03"),
+        ("2023-01-02T16:00:00Z", None, "2023-01-02"),
+        ("2023-01-02 16:00:00", "Asia/Shanghai", "2023-01-02"),
+        ("2023-01-02", "Asia/Shanghai", "2023-01-02"),
+        ("20230102", "Asia/Shanghai", "2023-01-02"),
+    ],
+)
+def test_a_time_zone_says_whose_day_a_moment_belongs_to(cell: str, zone: str | None, day: str, tmp_path: Path) -> None:
+    """Midnight in Shanghai is the afternoon before in UTC; what is no moment stays as it stands."""
+    frame = frame_of(tmp_path, [f"{cell},T000,10,12,9,11,500"], timezone=zone)
+    assert frame[DATETIME].tolist() == [pd.Timestamp(day)]
+
+
+def test_a_time_zone_holds_for_typed_moments_too(tmp_path: Path) -> None:
+    """Of a parquet file."""
+    stamps = pd.to_datetime(["2023-01-02 16:00"]).tz_localize("UTC")
+    table = pd.DataFrame({"date": stamps, "instrument": "A", **{name: 1.0 for name in (*PRICES, VOLUME)}})
+    path = save(table, tmp_path / "bars.parquet")
+    assert parse(path).frame[DATETIME].tolist() == [pd.Timestamp("2023-01-02")]
+    assert parse(path, timezone="Asia/Shanghai").frame[DATETIME].tolist() == [pd.Timestamp("2023-01-03")]
+
+
 def test_one_column_cannot_be_two(tmp_path: Path) -> None:
     """Neither by the settings nor by a name that fits both."""
     with pytest.raises(ConfigError, match="datetime and instrument have one column"):
@@ -488,6 +518,8 @@ def test_a_date_that_is_none_names_the_option(cell: str, words: str, tmp_path: P
         {"date_format": "%d/%m"},
         {"date_format": "today"},
         {"epoch_unit": "days"},
+        {"timezone": "Shanghai/Asia"},
+        {"timezone": "../etc/passwd"},
         {"header_rows": 0},
         {"instrument_pattern": "(.+)"},
         {"instrument_from": "file_name", "instrument_pattern": "daily_.+"},
