@@ -9,17 +9,18 @@ from fnmatch import fnmatchcase
 from io import BufferedReader
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlops_tasks.columns import INSTRUMENT
+from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings, TableSource
 from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.sources.cells import is_instrument
 from mlops_tasks.data.sources.column_names import REQUIRED, MissingColumnError, map_columns, named_columns
 from mlops_tasks.data.sources.csv_files import CsvFile, cell_forms
 from mlops_tasks.data.sources.derived import derive_fields
-from mlops_tasks.data.sources.parsed import ParsedBars, RawFile
+from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE, SOURCE_ROW, ParsedBars, RawFile
 from mlops_tasks.data.sources.settings_named import SettingsNamed
 from mlops_tasks.data.sources.tables import TablePart, assemble, not_empty, parse_table
 from mlops_tasks.data.sources.unreadable import reason_of
@@ -75,6 +76,7 @@ class FileSource:
         parts = [part for parts, _ in readings for part in parts]
         self._tell_open_ends(parts)
         frame = assemble(parts)
+        _check_keys(frame)
         log.info("%s: %s rows in %s files", self.name, len(frame), len(readings))
         bars = derive_fields(frame, self._settings, self.name, self._spec)
         return ParsedBars(bars, self.name, raw=tuple(raw for _, raw in readings))
@@ -198,6 +200,20 @@ class _Opened:
             return
         if isinstance(error, OSError | EOFError | ValueError | zlib.error | pa.ArrowException):
             raise unreadable(self._path, error) from None
+
+
+def _check_keys(frame: pd.DataFrame) -> None:
+    """Raise where no row can be told apart from others: the files are read in another way than they are written."""
+    if (frame[INSTRUMENT].notna() & frame[DATETIME].notna()).any():
+        return
+    wrong = frame[frame[PARSE_ERROR].notna()]
+    row = frame.iloc[0] if wrong.empty else wrong.iloc[0]
+    why = "instrument or date is empty" if wrong.empty else row[PARSE_ERROR]
+    raise SourceError(
+        f"{row[SOURCE_FILE]}, row {row[SOURCE_ROW]}: rule readable_rows: {why}; none of {len(frame)} rows has an "
+        "instrument and a date that can be read; say in data.sources how the files are written (`alphaops doctor "
+        "--source PATH` proposes it)"
+    )
 
 
 def source_files(source: Path, exclude: Sequence[str] = ()) -> list[Path]:

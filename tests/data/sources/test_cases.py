@@ -87,6 +87,26 @@ def test_a_row_that_does_not_fit_the_header_is_bad_as_a_whole(case: str, place: 
 
 
 @pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            [f"{line},060" for line in GOOD],
+            r"line 2: 8 fields where the header has 7; '500,060'",
+        ),
+        (["2023-01-03,T000,10,12,9,11"] * 3, "line 2: 6 fields .* none of 3 rows"),
+        (["soon,T000,10,12,9,11,5", "later,T000,10,12,9,11,5"], "date='soon' is not a date .*`date_format`"),
+        (["2023-01-03,,10,12,9,11,5"] * 2, "instrument or date is empty; none of 2 rows"),
+    ],
+)
+def test_a_file_of_which_no_row_can_be_read_is_refused(lines: list[str], words: str, tmp_path: Path) -> None:
+    """With the first row, what is wrong with it, how many there are, and who proposes what would help."""
+    with pytest.raises(
+        SourceError, match=rf"bars\.csv, {'' if words.startswith('row') else '.*'}{words}.*doctor --source"
+    ):
+        frame_of(tmp_path, lines)
+
+
+@pytest.mark.parametrize(
     ("header", "lines"),
     [
         (HEADER, [f"{line}," for line in GOOD]),
