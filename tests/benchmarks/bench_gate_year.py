@@ -8,8 +8,8 @@ after a year when every retrain is worse by 0.005. `today` has the same of the e
 the same as `p_found` with three years of bars and with a standard deviation of daily differences of 0.03.
 
 `p_proven` is the probability, over `NOISE_YEARS` years, that noise is taken for skill within a year without a champion,
-`p_proven_whole_level` the same when each look has the level of the whole year, as before; `p_skill_first` and `p_skill` that a mean daily rank IC
-of 0.03 (standard deviation 0.1) is proven on the first look and within the year.
+`p_proven_whole_level` the same when each look has the level of the whole year, as before; `p_skill_first` and `p_skill`
+that a mean daily rank IC of 0.03 (standard deviation 0.1) is proven on the first look and within the year.
 """
 
 import time
