@@ -19,6 +19,7 @@ from mlops_tasks.experiments.peers import PEERS, Peer
 from mlops_tasks.experiments.table_columns import COLUMNS, table_cells
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, read_json, write_json, write_text
+from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.plots.figure import shown, write_png
 from mlops_tasks.plots.model_table import ModelTableInfo, SeedPoints, plot_model_table
 from mlops_tasks.process import run_stage
@@ -27,7 +28,6 @@ from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.training_record import finite
 from mlops_tasks.state.history import record_seed_noise
 from mlops_tasks.state.tables import SeedNoise
-from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
 

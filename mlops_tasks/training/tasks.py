@@ -7,8 +7,8 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import LeakError
 from mlops_tasks.files import read_json
+from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.training.plan import RunPlan, make_plan
-from mlops_tasks.training.queue_state import DAILY
 
 log = logging.getLogger(__name__)
 
