@@ -14,6 +14,7 @@ from mlops_tasks.data.vintages import Vintage, canonical_bars
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.dataset import LearningData, fit_processors
+from mlops_tasks.modeling.learning_spec import LearningSpec
 from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
 from mlops_tasks.training.leaks.comparison import Leak
@@ -536,8 +537,10 @@ def test_unknown_labels_that_are_filled_are_caught(market: Market) -> None:
 def test_labels_that_reach_into_the_next_segment_are_caught(market: Market) -> None:
     """Without purging, the last two days of train and valid have labels from the segment after."""
 
-    def unpurged(features: pd.DataFrame, label: pd.Series, plan: RunPlan, calendar: pd.DatetimeIndex) -> LearningData:
-        data = market.pipeline.learning_data(features, label, plan.learning_spec(market.feature_version), calendar)
+    def unpurged(
+        features: pd.DataFrame, label: pd.Series, spec: LearningSpec, calendar: pd.DatetimeIndex
+    ) -> LearningData:
+        data = market.pipeline.learning_data(features, label, spec, calendar)
         return replace(data, label=label.reindex(features.index))
 
     (check,) = [
