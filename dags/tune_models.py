@@ -181,7 +181,7 @@ with DAG(
     evaluate = StageOperator(
         task_id="evaluate_model",
         stage="evaluation.evaluate",
-        arguments={"training_key": train.output["training_key"]},
+        arguments={name: train.output[name] for name in ("training_key", "topk", "n_drop")},
         pool=HEAVY_POOL,
     )
     log_run = StageOperator(

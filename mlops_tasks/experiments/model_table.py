@@ -229,12 +229,12 @@ def _points(row: Mapping[str, Any], band: Mapping[str, Any]) -> SeedPoints:
 
 def _fill(settings: Settings, row: Row, plan: RunPlan, feature_version: str) -> None:
     """Train and evaluate one seed of a row, or find it done."""
-    limit = settings.training.time_limit_s
+    limit, portfolio = settings.training.time_limit_s, settings.portfolio.holding(plan.topk, plan.n_drop)
     if row.is_peer:
         config = resolve_config(row.model, seed=plan.seed)
         folder = Peer(plan, feature_version, config).folder(settings)
         evaluation = folder / EVALUATION
-        if not is_current(settings, folder, evaluation):
+        if not is_current(settings, folder, portfolio, evaluation):
             arguments: dict[str, Any] = {"plan": plan.model_dump(mode="json"), "feature_version": feature_version}
             arguments["config"] = config.model_dump(mode="json")
             run_stage("mlops_tasks.experiments.peers:train_peer_task", arguments, time_limit_s=limit)
@@ -242,8 +242,9 @@ def _fill(settings: Settings, row: Row, plan: RunPlan, feature_version: str) -> 
     else:
         folder = UnifiedQlibTrainingEngine(settings).train(plan, feature_version, row.model)
         evaluation = folder / "evaluation" / EVALUATION
-        if not is_current(settings, folder, evaluation):
-            run_stage("evaluation.evaluate", {"training_key": folder.name}, time_limit_s=limit)
+        if not is_current(settings, folder, portfolio, evaluation):
+            asked = {"training_key": folder.name, "topk": plan.topk, "n_drop": plan.n_drop}
+            run_stage("evaluation.evaluate", asked, time_limit_s=limit)
         metrics = read_json(evaluation)["metrics"] | read_json(folder / "metrics.json")
         row.training_keys[plan.seed] = folder.name
         row.run_ids[plan.seed] = log_run(settings, folder.name)

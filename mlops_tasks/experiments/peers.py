@@ -82,8 +82,9 @@ def train_peer_task(*, plan: dict[str, Any], feature_version: str, config: dict[
     if not folder.is_dir():
         with new_folder(folder) as beside:
             peer.train_into(beside, settings)
-    if not is_current(settings, folder, folder / EVALUATION):
-        found = evaluate(settings, folder)
+    portfolio = settings.portfolio.holding(peer.plan.topk, peer.plan.n_drop)
+    if not is_current(settings, folder, portfolio, folder / EVALUATION):
+        found = evaluate(settings, folder, portfolio)
         content = {"identity": found.identity, **found.metrics, **read_json(folder / "metrics.json")}
         write_json(folder / EVALUATION, content)
     written = read_json(folder / EVALUATION)

@@ -77,7 +77,6 @@ class Fit:
             "model_config": config.model_dump(mode="json"),
             "horizon": plan.horizon,
             "seed": plan.seed,
-            "portfolio": {"topk": plan.topk, "n_drop": plan.n_drop},
             "identity": training_identity(config, self.settings.training.threads),
         }
         key = digest_of({**configuration, "learning_data": data.digest()})

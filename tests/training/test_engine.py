@@ -81,7 +81,8 @@ def test_the_same_problem_is_not_trained_twice_and_gives_the_same_bytes(market, 
     """A second call returns the folder; a fresh training makes the same files but for the time it took."""
     engine = UnifiedQlibTrainingEngine(market.settings)
     before = (trained[model] / "metrics.json").stat().st_mtime_ns
-    assert engine.train(plan, market.feature_version, model) == trained[model]
+    other_holdings = plan.model_copy(update={"topk": plan.topk - 1, "n_drop": plan.n_drop + 1})
+    assert engine.train(other_holdings, market.feature_version, model) == trained[model]
     assert (trained[model] / "metrics.json").stat().st_mtime_ns == before
     kept = trained[model].with_name("kept")
     trained[model].rename(kept)
