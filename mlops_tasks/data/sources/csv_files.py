@@ -353,8 +353,8 @@ class _Rows:
         numbers = np.delete(numbers, [row.number - 1 for row in misfits])
         mended, bad = {}, {}
         for row in misfits:
-            if not row.text.strip(f" {self._separator}"):
-                continue  # a blank line
+            if not row.text.strip(f' "{self._separator}'):
+                continue  # there is nothing in it
             text = self._mended(row.text, row.actual_columns)
             if text is None:
                 bad[row.number] = self._misfit(row, last=row.number == total)
