@@ -10,8 +10,8 @@ from mlops_tasks.cli import main
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.features.sets import find_feature_set
+from mlops_tasks.modeling.model_zoo.catalogue import read_zoo
 from mlops_tasks.stack.overlay import Choice, apply
-from mlops_tasks.training.model_zoo.catalogue import read_zoo
 
 WRONG_YAML = {
     "a tab": (b"data:\n  source: x\n\tprices: raw\n", "line 3, column 1; indent with blanks"),

@@ -17,13 +17,13 @@ from mlops_tasks.data.calendars import AUTO, check_calendar
 from mlops_tasks.data.vintages import current_version, load_vintage
 from mlops_tasks.errors import ConfigError, StackError, StoreError, excerpt, hint
 from mlops_tasks.features.sets import check_feature_sets, feature_set_names
+from mlops_tasks.modeling.model_zoo.catalogue import OWN_FILE, read_zoo
 from mlops_tasks.private import is_foreign, mode_of, open_to_others
 from mlops_tasks.stack import keeper, ports
 from mlops_tasks.stack.airflow_api import AirflowApi
 from mlops_tasks.stack.credentials import ADMIN, read_credentials
 from mlops_tasks.stack.environment import airflow_url
 from mlops_tasks.stack.health import unhealthy
-from mlops_tasks.training.model_zoo.catalogue import OWN_FILE, read_zoo
 
 LEAST_DISK_BYTES = 5 * 2**30
 LEAST_MEMORY_BYTES = 3 * 2**30
