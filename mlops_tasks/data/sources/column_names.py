@@ -118,7 +118,7 @@ def map_columns(
     Raises
     ------
     MissingColumnError
-        A required column is missing.
+        A required column is missing, or one that the source names itself.
     SourceError
         Two columns are meant by one name, or one by two.
     """
@@ -129,7 +129,8 @@ def map_columns(
         if column is not None:
             found[standard] = column
             alike[standard] = folded
-    missing = [standard for standard in required if standard not in found]
+    wanted = dict.fromkeys([*required, *(name for name in names.own if name not in REQUIRED)])
+    missing = [standard for standard in wanted if standard not in found]
     if missing:
         raise MissingColumnError(_missing(origin, missing, names, remedies(missing)), missing)
     _check_apart(origin, found)

@@ -241,6 +241,15 @@ def test_a_column_that_differs_in_case_only_is_named_where_it_is_not_read(
     assert "'close' is read as close, 'Close' is not read" in caplog.text
 
 
+@pytest.mark.parametrize("standard", ["factor", "vwap", "preclose", "amount", "adjusted_close"])
+def test_a_column_that_the_settings_name_must_be_there(standard: str, tmp_path: Path) -> None:
+    """One that bars can do without too: it was named because it counts."""
+    with pytest.raises(SourceError, match=rf"column '{standard}' is missing \(accepted names: Special\)"):
+        frame_of(tmp_path, GOOD, columns={standard: "Special"})
+    lines = [f"{line},1" for line in GOOD]
+    assert not errors_of(frame_of(tmp_path, lines, f"{HEADER},Special", columns={"vwap": "Special"}))
+
+
 SHORT = "T,t,o,h,l,c,v,vw,n"
 NAMED = {"datetime": "t", "instrument": "T"}
 
