@@ -40,6 +40,8 @@ _NULLS = tuple(
     dict.fromkeys(form for word in ("nan", "NaN", "na", "n/a", "null", "none", "None", "nat", "NaT")
                   for form in (word, word.lower(), word.upper(), word.title()))
 )  # fmt: skip
+_LONGEST_ROW = 1 << 16
+"""Bytes of a row at the beginning after which a quote that is not closed is taken for one that never will be."""
 _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 20, 1 << 26
 _GROUP, _FIRST_GROUP = re.compile(r"\d{3}(\.\d+)?"), re.compile(r"[+-]?\d{1,3}")
 
@@ -168,9 +170,13 @@ class CsvFile:
 
     def _header_remedies(self, missing: Sequence[str], text: bytes) -> Iterator[str]:
         """Options with which the header has more of what is missing."""
-        for separator in SEPARATORS:
+        for separator in SEPARATORS if list(missing) != [INSTRUMENT] else ():
             row = next(first_rows(text, separator, 1), None)
-            if separator != self.spec.separator and row and not lacking(row.cells, self.names, missing):
+            if (
+                separator != self.spec.separator
+                and row
+                and set(lacking(row.cells, self.names, missing)) <= {INSTRUMENT}
+            ):
                 yield self.said.to("separator", separator)
                 return
         rows = [row.cells for row in first_rows(text, self.spec.separator, MOST_HEADER_ROWS)]
@@ -224,7 +230,7 @@ def first_rows(text: bytes, separator: str, count: int) -> Iterator[FirstRow]:
             match = _LINE.match(text, place)
             place = len(text) if match is None else match.end()
             lines += 1
-            if text.count(b'"', begin, place) % 2 == 0 or place >= len(text):
+            if text.count(b'"', begin, place) % 2 == 0 or place >= min(len(text), begin + _LONGEST_ROW):
                 break
         row = text[begin:place].strip(b"\r\n")
         if row.strip():
@@ -454,9 +460,10 @@ class _Rows:
     def _close_quotes(self) -> dict[int, str]:
         """Blank the lines with a quote that is not closed, as it would swallow those after it; what is wrong there."""
         lines = [match[0] for match in _LINE.finditer(self._body) if match[0]]
+        opens = re.compile(rb'(?:^|%b)"' % re.escape(self._separator.encode()))  # within a field it is a mere character
         bad = {}
         for place, line in enumerate(lines):
-            if line.count(b'"') % 2:
+            if line.count(b'"') % 2 and opens.search(line):
                 bad[place + 1] = (
                     f"line {self._header.lines + place + 1}: a quote is not closed; close it, or take it out"
                 )

@@ -168,6 +168,20 @@ def test_quoted_fields_may_hold_separators_and_line_ends(tmp_path: Path) -> None
     assert frame[VOLUME].tolist() == [1000, 5] and frame[SOURCE_ROW].tolist() == [1, 2] and not errors_of(frame)
 
 
+def test_a_quote_within_a_field_is_a_mere_character(tmp_path: Path) -> None:
+    """As inches are written; it opens nothing."""
+    lines = [f'{line},a 5" pipe' for line in GOOD]
+    for count in (1, 2, 3):
+        frame = frame_of(tmp_path, lines[:count], f"{HEADER},note")
+        assert not errors_of(frame) and len(frame) == count
+
+
+def test_a_quote_in_the_header_that_is_never_closed_is_no_endless_search(tmp_path: Path) -> None:
+    """It is refused, whatever the size of the file."""
+    with pytest.raises(SourceError, match="rule required_columns"):
+        frame_of(tmp_path, GOOD * 20_000, f'"{HEADER}')
+
+
 def test_every_bad_row_of_a_large_file_is_found(tmp_path: Path) -> None:
     """Of forty thousand rows, those that were spoiled by hand, and no other."""
     rng = np.random.default_rng(3)
@@ -506,6 +520,11 @@ def test_text_may_be_in_any_encoding(encoding: str, tmp_path: Path) -> None:
 OPTIONS_NAMED = {
     "a semicolon": (HEADER.replace(",", ";"), ["2023-01-03;T000;10;12;9;11;5"], 'data.sources.desk.separator: ";"'),
     "a tab": (HEADER.replace(",", "\t"), ["2023-01-03\tT000\t10\t12\t9\t11\t5"], r'data.sources.desk.separator: "\t"'),
+    "a semicolon in files of one instrument": (
+        "date;open;high;low;close;volume",
+        ["2023-01-03;10;12;9;11;5"],
+        'data.sources.desk.separator: ";"',
+    ),
     "a title": ("Prices of the desk", [HEADER, *GOOD], "data.sources.desk.header_rows: 2"),
     "two lines of text": ("Prices", ["in USD", HEADER, *GOOD], "data.sources.desk.header_rows: 3"),
 }
