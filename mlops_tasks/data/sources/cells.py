@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -135,7 +136,7 @@ def parse_days(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) -> 
         return _plausible(name, _to_days(column.cast(pa.date32(), safe=False)))
     found = _distinct(_whole_numbers(column))
     plain = forms.date_format is None and forms.epoch_unit is None
-    days = _iso_days(found.texts) if plain else None
+    days = _iso_days(found.words) if plain else None
     bad: BadCells = {}
     if days is None:
         parsed = _days_of(found.texts, forms)
@@ -181,10 +182,20 @@ def day_of(text: str, last_year: int = LAST_YEAR) -> date | None:
 
 @dataclass(frozen=True)
 class _Distinct:
-    """The different texts of a column, stripped, None for a null word; `codes` has len(texts) for null."""
+    """The different words of a column as they stand there; `codes` has len(words) for null."""
 
-    texts: list[str | None]
+    words: pa.Array
     codes: np.ndarray[Any, np.dtype[np.int64]]
+    nulls: Sequence[str]
+
+    @cached_property
+    def texts(self) -> list[str | None]:
+        """The words, stripped, None for a null word."""
+        longest = max(map(len, self.nulls))
+        stripped = (text and text.strip() for text in self.words.to_pylist())
+        return [
+            None if text is None or (len(text) <= longest and text.lower() in self.nulls) else text for text in stripped
+        ]
 
     def complaints(self, wrong: Sequence[int], complaint: Callable[[str], str]) -> BadCells:
         """The message of each row whose text is one of these."""
@@ -200,12 +211,10 @@ def _distinct(column: pa.ChunkedArray, nulls: Sequence[str] = NULL_WORDS) -> _Di
         column = column.cast(pa.string()).dictionary_encode()
     column = column.unify_dictionaries()
     if column.num_chunks == 0:
-        return _Distinct([], np.empty(0, dtype=np.int64))
-    texts = [text and text.strip() for text in column.chunk(0).dictionary.cast(pa.string()).to_pylist()]
-    longest = max(map(len, nulls))
-    known = [None if text is None or (len(text) <= longest and text.lower() in nulls) else text for text in texts]
-    parts = [chunk.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return _Distinct(known, np.concatenate(parts).astype(np.int64, copy=False))
+        return _Distinct(pa.array([], pa.string()), np.empty(0, dtype=np.int64), nulls)
+    words = column.chunk(0).dictionary.cast(pa.string())
+    parts = [chunk.indices.fill_null(len(words)).to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return _Distinct(words, np.concatenate(parts).astype(np.int64, copy=False), nulls)
 
 
 def _whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -218,10 +227,11 @@ def _whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column
 
 
-def _iso_days(texts: Sequence[str | None]) -> Any:
-    """Days of texts that are all YYYY-MM-DD or missing; None where one is not."""
+def _iso_days(words: pa.Array) -> Any:
+    """Days of words that are all YYYY-MM-DD or empty; None where one is not."""
+    known = pc.if_else(pc.equal(words, ""), pa.scalar(None, pa.string()), words)
     try:
-        days = _to_days(pa.chunked_array([pa.array(texts, pa.string()).cast(pa.date32())]))
+        days = _to_days(pa.chunked_array([known.cast(pa.date32())]))
     except pa.ArrowInvalid:
         return None
     return None if _implausible(days).any() else days

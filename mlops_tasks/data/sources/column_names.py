@@ -193,5 +193,6 @@ def _missing(origin: Path | str, missing: Sequence[str], names: ColumnNames, rem
     )
 
 
+@lru_cache(maxsize=1024)
 def _folded(name: str) -> str:
     return name.strip().casefold()
