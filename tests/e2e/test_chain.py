@@ -248,7 +248,7 @@ def test_services_listen_here_only_and_show_no_secret(calm, first_run):
 
 
 def test_a_persons_command_reaches_the_stack(calm, first_run):
-    """With nothing but the home in its environment: models and their files are in MLflow's server, behind a password."""
+    """With nothing but the home in its environment; the files of models are in MLflow's server, behind a password."""
     command = [PROJECT / "bin" / "alphaops", "deploy", "1"]
     done = subprocess.run(command, env=calm.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
