@@ -88,7 +88,9 @@ class StageServer:
         self.path = path
         self._listener = listener
         self._stamp = code_stamp()
-        self._environment = import_time(os.environ)
+        self._environment = dict(os.environ)
+        self._set_by_imports: dict[str, str] = {}
+        """Variables that modules set when they are imported, as MLflow's limits of time."""
         self._children: dict[int, Child] = {}
         """By the file descriptors of their handles, and of their connections."""
         self._refusal = ""
@@ -122,6 +124,9 @@ class StageServer:
         except StackError as error:
             self._refusal = str(error)
             _say(self._refusal)
+        self._set_by_imports = {
+            name: value for name, value in os.environ.items() if self._environment.get(name) != value
+        }
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor == self._listener.fileno():
@@ -154,7 +159,7 @@ class StageServer:
         self._listener.set_inheritable(True)
         state = {"path": str(self.path), "listener": self._listener.fileno(), "children": kept}
         _say("the code has changed: everything is imported anew")
-        environment = {**os.environ, _STATE: json.dumps(state)}
+        environment = {**self._environment, _STATE: json.dumps(state)}
         os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606  its own command
 
     def _watch(self, pid: int, connection: socket.socket | None) -> None:
@@ -224,11 +229,12 @@ class StageServer:
 
     def _run(self, connection: socket.socket) -> int:
         words, environment, folder = _request(connection)
-        if unlike := sorted(dict(import_time(environment).items() ^ self._environment.items())):
+        asked = dict(import_time(environment).items() - self._set_by_imports.items())
+        if unlike := sorted(dict(asked.items() ^ import_time(self._environment).items())):
             connection.sendall(f"the stage server has another {', '.join(unlike)}\n".encode())
             return 0
         os.environ.clear()
-        os.environ.update(environment)
+        os.environ.update({**self._set_by_imports, **environment})
         os.chdir(folder)
         sys.path[0] = folder  # as of `python -m`
         sys.argv = ["mlops_tasks", *words]
