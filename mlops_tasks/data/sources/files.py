@@ -33,7 +33,7 @@ CSV_SUFFIXES = (".csv", ".csv.gz")
 SUFFIXES = (".parquet", ".pq", *CSV_SUFFIXES)
 """In any case."""
 
-_NAMED_FILES = 5
+_NAMED_FILES = 20
 
 
 class FileSource:
@@ -152,20 +152,20 @@ class FileSource:
     def _without_bars(
         self, root: Path, error: MissingColumnError, files: Sequence[Path], count: int
     ) -> MissingColumnError:
-        """The error of the first of these files, with the others that lack columns and how to leave them out."""
+        """The error of the first of these files, with how many are like it and how to leave out those without bars."""
         if root.is_file():
             return error
-        alike = [files[0], *self._lacking(files[1:])]
-        names = [path.relative_to(root).as_posix() for path in alike]
-        more = ""
-        if len(alike) == count > 1:
-            more = f" (as in all {count} files of the folder)"
-        elif len(alike) > 1:
-            more = f" (so do {', '.join(names[1:_NAMED_FILES])}{' and others' if len(names) > _NAMED_FILES else ''})"
-        leave = self._said.to("exclude", names[:_NAMED_FILES])
-        return MissingColumnError(f"{error}{more}; or, if this is no file of bars, {leave}", error.missing)
+        found = {files[0]: error.missing, **dict(self._lacking(files[1:]))}
+        alike = sum(missing == error.missing for missing in found.values())
+        foreign = [path.relative_to(root).as_posix() for path, missing in found.items() if missing != (INSTRUMENT,)]
+        said = f"{error} ({alike} of {count} files are like this one)" if alike > 1 else str(error)
+        if foreign and len(foreign) < count:
+            leave = self._said.to("exclude", [*foreign[:_NAMED_FILES], *(["..."] if foreign[_NAMED_FILES:] else [])])
+            said = f"{said}; if {' and '.join(foreign[:2]) if len(foreign) < 3 else 'such files'} hold{'s' if len(foreign) == 1 else ''} no bars, {leave}"
+        return MissingColumnError(said, error.missing)
 
-    def _lacking(self, files: Sequence[Path]) -> Iterator[Path]:
+    def _lacking(self, files: Sequence[Path]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+        """The files that lack columns, and which."""
         for path in files:
             try:
                 with self._opened(path) as file:
@@ -174,8 +174,8 @@ class FileSource:
                     else:
                         with pq.ParquetFile(file) as table:
                             self._parquet_columns(table, path, self._instrument_of(path))
-            except MissingColumnError:
-                yield path
+            except MissingColumnError as error:
+                yield path, error.missing
             except SourceError:
                 continue  # another fault, told once this one is mended
 

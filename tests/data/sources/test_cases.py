@@ -426,10 +426,23 @@ def test_a_foreign_file_is_named_and_left_out_by_a_setting(
     with pytest.raises(SourceError) as caught:
         parse(folder, instrument_from="file_name")
     visible = [name for name in foreign if not name.startswith("_")]
-    assert "if this is no file of bars, set data.sources.desk.exclude: [" in str(caught.value)
+    assert "no bars, set data.sources.desk.exclude: [" in str(caught.value)
     assert all(name in str(caught.value) for name in visible) and "secret" not in str(caught.value)
     frame = parse(folder, instrument_from="file_name", exclude=tuple(exclude)).frame
     assert sorted(frame[INSTRUMENT]) == ["AAPL", "IBM"]
+
+
+def test_files_without_the_instrument_are_not_taken_for_foreign_ones(tmp_path: Path) -> None:
+    """Beside a foreign file both settings are offered, each for its own files."""
+    folder = one_file_each(tmp_path / "bars", ["AAPL.csv", "IBM.csv"])
+    with pytest.raises(SourceError, match=r"instrument_from: file_name.*2 of 2 files are like this one") as caught:
+        parse(folder)
+    assert "exclude" not in str(caught.value)
+    save(pd.DataFrame({"x": [1]}), folder / "list.csv")
+    with pytest.raises(
+        SourceError, match=r'instrument_from: file_name.*if list\.csv hold no bars, set .*: \["list\.csv"\]'
+    ):
+        parse(folder)
 
 
 def test_a_pattern_that_does_not_fit_names_the_file(tmp_path: Path) -> None:
