@@ -161,7 +161,8 @@ class FileSource:
         said = f"{error} ({alike} of {count} files are like this one)" if alike > 1 else str(error)
         if foreign and len(foreign) < count:
             leave = self._said.to("exclude", [*foreign[:_NAMED_FILES], *(["..."] if foreign[_NAMED_FILES:] else [])])
-            said = f"{said}; if {' and '.join(foreign[:2]) if len(foreign) < 3 else 'such files'} hold{'s' if len(foreign) == 1 else ''} no bars, {leave}"
+            those = "such files hold" if len(foreign) > 1 else f"{foreign[0]} holds"
+            said = f"{said}; if {those} no bars, {leave}"
         return MissingColumnError(said, error.missing)
 
     def _lacking(self, files: Sequence[Path]) -> Iterator[tuple[Path, tuple[str, ...]]]:

@@ -439,9 +439,7 @@ def test_files_without_the_instrument_are_not_taken_for_foreign_ones(tmp_path: P
         parse(folder)
     assert "exclude" not in str(caught.value)
     save(pd.DataFrame({"x": [1]}), folder / "list.csv")
-    with pytest.raises(
-        SourceError, match=r'instrument_from: file_name.*if list\.csv hold no bars, set .*: \["list\.csv"\]'
-    ):
+    with pytest.raises(SourceError, match=r'file_name.*if list\.csv holds no bars, set .*: \["list\.csv"\]'):
         parse(folder)
 
 
