@@ -121,7 +121,7 @@ def _broken_rules(validation: Validation) -> list[Sequence[str]]:
 
 
 def _first_findings(validation: Validation) -> str:
-    return "\n".join(validation.first_lines(("vintage", "instrument", "row", "warning"))) or "none"
+    return "\n".join(validation.first_lines(("vintage", "instrument", "row", "dropped", "warning"))) or "none"
 
 
 def _links(suites: Sequence[Suite]) -> str:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data.expectations import WARNING
+from mlops_tasks.data.expectations import DROPPED, VINTAGE, WARNING
 from mlops_tasks.data.sources import ParsedBars, RawFile
 from mlops_tasks.data.sources.membership import format_membership, read_membership
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE
@@ -180,7 +180,7 @@ def write_quarantine(settings: Settings, report: Report, validation: Validation,
             writer.write_table(first)
             for part in parts:
                 writer.write_table(part)
-        warnings = pa.Table.from_pandas(validation.notes(WARNING), preserve_index=False)
+        warnings = pa.Table.from_pandas(validation.notes(DROPPED, WARNING, VINTAGE), preserve_index=False)
         pq.write_table(warnings, folder / WARNINGS_FILE, compression="zstd")
         for name, page in docs.items():
             write_text(folder / DOCS_FOLDER / name, page)
