@@ -342,7 +342,7 @@ def _case_clash(panel: _Panel) -> list[str | None]:
     clashing = np.flatnonzero(spelled.str.lower().duplicated(keep=False).to_numpy())
     found: list[str | None] = [None] * len(panel.names)
     kept: dict[str, int] = {}
-    for code in sorted(clashing, key=lambda code: (-panel.rows_of[code], panel.names[code])):
+    for code in sorted(clashing.tolist(), key=lambda code: (-panel.rows_of[code], panel.names[code])):
         if kept.setdefault(panel.names[code].lower(), code) != code:
             found[code] = panel.names[code]
     return found

@@ -2,8 +2,8 @@
 
 A release is bound to what it was given for, not to the sync: a rule, an instrument and a date, with the digest of the
 row's values, so that a row that changes afterwards is judged anew; for a rule about a whole instrument, all its
-evidence up to a date; for a rule about a session, a calendar and a date. The releases are part of the rules, so the next
-sync of the same content concludes anew.
+evidence up to a date; for a rule about a session, a calendar and a date. The releases are part of the rules, so the
+next sync of the same content concludes anew.
 """
 
 import getpass

@@ -28,8 +28,8 @@ def newest_sessions(days: NDArray[np.datetime64], panels_last: np.datetime64) ->
 
 
 def missing_shares(sessions: pd.DataFrame, lost: NDArray[np.int64], least: int) -> dict[str, Floats]:
-    """`missing_share` and `newest_missing_share` of sessions (`instruments`, `bars`, `newest`) that lose `lost` bars; NaN
-    where fewer than `least` instruments are expected, or none has a bar."""
+    """`missing_share` and `newest_missing_share` of sessions (`instruments`, `bars`, `newest`) that lose `lost` bars;
+    NaN where fewer than `least` instruments are expected, or none has a bar."""
     expected, bars = (sessions[name].to_numpy() for name in ("instruments", "bars"))
     judged = (expected >= least) & (bars > 0)
     share = 1 - (bars - lost) / np.where(judged, np.maximum(expected, bars), np.nan)

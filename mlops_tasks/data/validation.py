@@ -348,8 +348,8 @@ def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> Non
     raise VintageRejectedError(
         "\n".join(
             [
+                f"rejected: {'; and '.join(reasons)}",
                 *lines,
-                f"rejected because {'; and '.join(reasons)}",
                 f"by rule: {numbers}; all of them with reasons: {quarantine}; the last good version stays in use",
             ]
         )
