@@ -105,7 +105,7 @@ def test_evidence_is_bounded_and_spread() -> None:
 def test_a_rejected_vintage_has_its_docs(settings: Settings, tmp_path: Path) -> None:
     """They lie beside the report and give the reasons; nothing is left half-written."""
     bars = make_bars()
-    bars.loc[3, "Close"] = -1.0
+    bars.loc[[3, 4], "Close"] = -1.0
     read = read_source_task(source=str(save(bars, tmp_path / "bars.csv")))
     with pytest.raises(VintageRejectedError):
         validate_bars_task(staging=read["staging"])
