@@ -182,9 +182,11 @@ class _Panel:
     def _calendars(self, calendar: str) -> tuple[list[str], NDArray[np.bool_]]:
         """The calendar of each instrument, and whether its days are a day early: they follow from its days and what
         its name speaks for, so those of equal ones are asked about once."""
-        seen = self._trading_days()
+        with_rows = kernels.count_keys(self.days, self.day_count) > 0
+        seen = self._trading_days(with_rows)
         present = np.zeros((len(self.names), int(seen.sum())), dtype=bool)
-        traded = self.days if seen.all() else np.where(seen[self.days], self.days, -1).astype(np.int32)
+        whole = np.array_equal(seen, with_rows)
+        traded = self.days if whole else np.where(seen[self.days], self.days, -1).astype(np.int32)
         kernels.mark_presence(self.codes, traded, (np.cumsum(seen) - 1).astype(np.int32), present)
         numbers: dict[bytes, int] = {}
         spoken = [(spoken_calendar(name) or "").encode() for name in self.names]
@@ -202,10 +204,14 @@ class _Panel:
         found = calendars.followed_calendars(calendar, patterns, days, len(numbers), names)
         return [found.calendars[pattern] for pattern in pattern_of], found.day_early[pattern_of]
 
-    def _trading_days(self) -> NDArray[np.bool_]:
-        """Whether anybody traded on each day: a day on which all volumes are zero says nothing about a calendar."""
-        traded = kernels.count_keys(self.days[self.column(VOLUME) != 0], self.day_count) > 0
-        return traded if traded.any() else kernels.count_keys(self.days, self.day_count) > 0
+    def _trading_days(self, with_rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Of the days with rows those on which anybody traded: a day on which all volumes are zero says nothing about a
+        calendar, unless all days are such."""
+        idle = self.column(VOLUME) == 0
+        if not idle.any():
+            return with_rows
+        traded = kernels.count_keys(self.days[~idle], self.day_count) > 0
+        return traded if traded.any() else with_rows
 
     @cached_property
     def idle(self) -> NDArray[np.int64]:

@@ -243,7 +243,7 @@ def test_several_exchanges_of_one_panel_are_told_apart_by_name_in_weeks() -> Non
     assert infer_calendars(codes, days, len(names), names) == list(named.values())
 
 
-@pytest.mark.parametrize("others", [("XLON", "XTKS"), ("XBOM", "XHKG", "XNYS"), ("BVMF", "24/7"), ("XOSL",)])
+@pytest.mark.parametrize("others", [("XLON", "XTKS"), ("XBOM", "XHKG", "XNYS"), ("BVMF", "24/7"), ("XSTO",)])
 def test_exchanges_without_suffixes_are_found_by_their_days(others: tuple[str, ...]) -> None:
     """Two years of days fit one calendar of all that there are; some have the very same days."""
     codes, days, names = stretched({f"N{i}": name for i, name in enumerate(others)}, "2021-01-04", "2022-12-30")

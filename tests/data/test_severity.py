@@ -407,6 +407,90 @@ def test_a_session_that_hardly_traded_is_no_unit(days: slice, ratio: float, reje
     assert validation.warnings["common_volume_change"] >= 1 and validation.quarantined in (0, DAYS * INSTRUMENTS)
 
 
+# Calendars
+
+
+def also_on(frame: pd.DataFrame, day: str, instruments: int) -> pd.DataFrame:
+    """The first instruments trade on one more day."""
+    day_before = frame[DATETIME] == frame.loc[frame[DATETIME] < day, DATETIME].max()
+    rows = frame[day_before & frame[INSTRUMENT].isin([f"S{i:02d}" for i in range(instruments)])]
+    more = rows.assign(**{DATETIME: pd.Timestamp(day), VOLUME: rows[VOLUME] + 1})
+    return pd.concat([frame, more], ignore_index=True)
+
+
+@pytest.mark.parametrize("day", ["2020-03-14", "2019-12-25"])
+@pytest.mark.parametrize("trading", [12, 10])
+def test_a_day_on_which_nearly_all_trade_is_a_session(day: str, trading: int) -> None:
+    """A special session that the exchange's list lacks: its bars stay, and who lacks it has a gap."""
+    frame = also_on(market(), day, trading)
+    validation = accepted(frame)
+    assert validation.quarantined == 0 and validation.measures.calendar_counts() == {"XNYS": INSTRUMENTS}
+    assert pd.Timestamp(day) in set(validation.measures.sessions[DATETIME])
+    assert validation.warnings.get("gap", 0) == INSTRUMENTS - trading
+
+
+@pytest.mark.parametrize("trading", [1, 4])
+def test_a_day_on_which_few_trade_is_none(trading: int) -> None:
+    """Their rows are quarantined, as a day of that row."""
+    validation = accepted(also_on(market(), "2020-03-14", trading))
+    assert validation.rules == {"on_session": trading}
+
+
+def test_a_holiday_that_a_vendor_filled_is_no_session() -> None:
+    """All carry the last price on with volume 0, on every holiday and weekend: these rows are left out alone."""
+    frame = market()
+    days = pd.date_range(frame[DATETIME].min(), frame[DATETIME].max())
+    filled = [part.set_index(DATETIME).reindex(days) for _, part in frame.groupby(INSTRUMENT)]
+    filled = [part.assign(**{VOLUME: part[VOLUME].fillna(0.0), CLOSE: part[CLOSE].ffill()}) for part in filled]
+    filled = [part.assign(**{name: part[name].fillna(part[CLOSE]) for name in PRICES}).ffill() for part in filled]
+    whole = pd.concat([part.rename_axis(DATETIME).reset_index() for part in filled], ignore_index=True)
+    whole["parse_error"] = pd.array([None] * len(whole), dtype="str")
+    validation = accepted(whole[frame.columns])
+    assert validation.measures.calendar_counts() == {"XNYS": INSTRUMENTS}
+    assert validation.rules == {"no_trade": len(whole) - len(frame)}
+
+
+def test_a_made_market_of_weekdays_has_a_session_on_each() -> None:
+    """Rows on all weekdays, holidays too, are a calendar of their own."""
+    frame = market()
+    days = pd.bdate_range("2019-12-10", periods=DAYS).to_numpy()
+    frame[DATETIME] = np.tile(days.astype("datetime64[ns]"), INSTRUMENTS)
+    validation = accepted(frame)
+    assert validation.quarantined == 0 and not validation.warnings
+
+
+def test_special_saturdays_of_an_exchange_by_its_suffix() -> None:
+    """Shares of Mumbai, three of whose sessions no list has, beside shares of London and Tokyo."""
+    parts = []
+    for suffix, calendar in ((".NS", "XBOM"), (".L", "XLON"), (".T", "XTKS")):
+        days = sessions(calendar, "2023-06-01", "2024-06-28")
+        if suffix == ".NS":
+            days = np.sort(
+                np.concatenate([days, np.array(["2023-11-12", "2024-03-02", "2024-05-18"], "datetime64[D]")])
+            )
+            days = np.unique(days)
+        bars = make_bars(days=len(days), instruments=6, start="2015-01-02")
+        bars["Date"] = np.tile(days.astype(str), 6)
+        parts.append(bars.assign(Symbol=bars["Symbol"] + suffix))
+    validation = accepted(parsed_frame(pd.concat(parts, ignore_index=True)))
+    assert validation.measures.calendar_counts() == {"XBOM": 6, "XLON": 6, "XTKS": 6}
+    assert validation.quarantined == 0 and not validation.warnings
+
+
+@pytest.mark.parametrize("calendar", ["auto", "XSHG"])
+def test_a_panel_stamped_in_utc_is_rejected_by_that_name(calendar: str) -> None:
+    """Every bar a day before its session: published, each would be known a day early."""
+    frame = market()
+    days = sessions("XSHG", "2020-01-02", "2020-12-31")[:DAYS] - 1
+    frame[DATETIME] = np.tile(days.astype("datetime64[ns]"), INSTRUMENTS)
+    rules = replace(RULES, calendar=calendar)
+    validation = validate(frame, rules)
+    assert len(validation.rejected_instruments) == INSTRUMENTS
+    with pytest.raises(VintageRejectedError, match=r"look like UTC stamps.*calendar=XSHG") as caught:
+        check_vintage(validation, rules, QUARANTINE)
+    assert "12 of 12 instruments" in str(caught.value)
+
+
 # Releases
 
 
