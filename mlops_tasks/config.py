@@ -375,6 +375,11 @@ class PortfolioSettings(Section):
     Data, Journal of Finance 52, 1997), so a merger, which pays about the last close (0), is judged too severely: a
     backtest should not flatter where bars do not say why they end."""
 
+    def holding(self, topk: int | None, n_drop: int | None) -> "PortfolioSettings":
+        """The same with other numbers of names held and replaced a day; None: as here."""
+        given = {"topk": topk, "n_drop": n_drop}
+        return self.model_copy(update={name: number for name, number in given.items() if number is not None})
+
 
 class GateSettings(Section):
     """When a challenger replaces the champion; see `evaluation/gate.py`."""
