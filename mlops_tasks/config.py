@@ -147,7 +147,8 @@ class DataSettings(Section):
     prices: Literal["adjusted", "raw"] = "adjusted"
     """What the source's open, high, low and close are when it has a factor (adjusted / raw) column."""
     max_rejected_share: float = Field(0.005, ge=0, le=1)
-    """A vintage with a larger share of quarantined rows is rejected as a whole."""
+    """A vintage with a larger share of rows that break a rule about the row is rejected as a whole; those of a single
+    day always may."""
     max_rejected_instruments_share: float = Field(0.05, ge=0, le=1)
     """The same for the share of instruments that are quarantined whole; a single one always may be."""
     suite_pages: bool = True

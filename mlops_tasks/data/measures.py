@@ -152,6 +152,7 @@ class _Panel:
         late = np.flatnonzero(idle & (self.days > last)) if last >= 0 else np.empty(0, dtype=np.int64)
         late = late[self._one_price(late)]
         self.kinds[late], self.days[late] = kernels.NO_TRADE, -1
+        self.day_count = int(self.days.max(initial=-1)) + 1
 
     def _one_price(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         opened, high, low, close = (values[rows] for values in self.columns(*PRICES))

@@ -333,6 +333,17 @@ def test_a_newest_session_of_bad_rows_is_unusable() -> None:
     assert validation.fatal == {"incomplete_session": 1}
 
 
+def test_dead_names_carried_on_for_weeks_are_no_newest_session() -> None:
+    """All rows after the last trade repeat it at volume 0: the last traded session is the newest, and is judged."""
+    frame = market()
+    frame.loc[range(99, 9 * DAYS, DAYS), "high"] = 1.0
+    for first in range(0, len(frame), DAYS):
+        rows = slice(first + 100, first + DAYS - 1)
+        frame.loc[rows, [*PRICES]], frame.loc[rows, VOLUME] = frame.loc[first + 98, CLOSE], 0.0
+    validation = validate(frame, RULES)
+    assert validation.rules["no_trade"] == 20 * INSTRUMENTS and validation.fatal == {"incomplete_session": 1}
+
+
 def test_a_calendar_that_ended_long_ago_has_no_newest_session() -> None:
     """Ten instruments of another exchange ended in 2019, nine of them a day early: that is history."""
     frame = market()
