@@ -88,7 +88,7 @@ class StageServer:
         self.path = path
         self._listener = listener
         self._stamp = code_stamp()
-        self._environment = import_time(os.environ)
+        self._environment = dict(os.environ)
         self._set_by_imports: dict[str, str] = {}
         """Variables that modules set when they are imported, as MLflow's limits of time."""
         self._children: dict[int, Child] = {}
@@ -119,13 +119,14 @@ class StageServer:
 
     def serve(self) -> NoReturn:
         """Import everything, then answer who connects and report what ends."""
-        before = dict(os.environ)
         try:
             preload()
         except StackError as error:
             self._refusal = str(error)
             _say(self._refusal)
-        self._set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
+        self._set_by_imports = {
+            name: value for name, value in os.environ.items() if self._environment.get(name) != value
+        }
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor == self._listener.fileno():
@@ -158,7 +159,7 @@ class StageServer:
         self._listener.set_inheritable(True)
         state = {"path": str(self.path), "listener": self._listener.fileno(), "children": kept}
         _say("the code has changed: everything is imported anew")
-        environment = {**os.environ, _STATE: json.dumps(state)}
+        environment = {**self._environment, _STATE: json.dumps(state)}
         os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606  its own command
 
     def _watch(self, pid: int, connection: socket.socket | None) -> None:
@@ -229,7 +230,7 @@ class StageServer:
     def _run(self, connection: socket.socket) -> int:
         words, environment, folder = _request(connection)
         asked = dict(import_time(environment).items() - self._set_by_imports.items())
-        if unlike := sorted(dict(asked.items() ^ self._environment.items())):
+        if unlike := sorted(dict(asked.items() ^ import_time(self._environment).items())):
             connection.sendall(f"the stage server has another {', '.join(unlike)}\n".encode())
             return 0
         os.environ.clear()
