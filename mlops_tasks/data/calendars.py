@@ -139,7 +139,7 @@ def followed_calendars(
     1. the calendar that the name's spelling speaks for, if no exchange of `EXCHANGES` has fewer days off-session;
     2. `EXCHANGES`, and what others of the panel follow;
     3. every calendar of exchange_calendars, and each a day early (stamps in UTC of the local midnight), for instruments
-       with `_ENOUGH_DAYS` or more whose days are off-session too often.
+       with `_ENOUGH_DAYS` or more whose days are off-session too often, if they are `_SEARCHED_SHARE` of all.
 
     An instrument with few days or many gaps goes with a calendar that others follow without them, unless its own days
     speak against it. One without a day gets the first.
@@ -201,6 +201,8 @@ _ENOUGH_DAYS = 20
 """Fewer days do not tell one exchange from another."""
 _STRANGE_SHARE, _STRANGE_DAYS = 0.005, 2
 """Days off-session beyond both are too many for the calendar to be the right one."""
+_SEARCHED_SHARE = 0.02
+"""Of all instruments: so many have to be unexplained before every calendar is computed, which takes seconds."""
 _GAPS_SHARE = 0.1
 """An instrument that lacks more of its sessions says little about its calendar."""
 
@@ -323,12 +325,18 @@ def _unexplained(fit: _Fit, chosen: Integers) -> Booleans:
 
 
 def _search(fit: _Fit, unknown: Booleans) -> Integers:
-    """The candidate of each unknown instrument among all calendars, until one explains each of them."""
+    """The candidate of each unknown instrument among all calendars, until one explains each of them.
+
+    Where they are fewer than `_SEARCHED_SHARE` of all, calendars that were looked at before are read early, and no
+    other is computed: the rows of a few are rather wrong than of a market of their own.
+    """
     import exchange_calendars
 
+    before = [name for name, _ in fit.candidates]
     without_holidays = [fit.add(ALWAYS), fit.add(WEEKDAYS)]
     everywhere = exchange_calendars.get_calendar_names(include_aliases=False)
-    for name in dict.fromkeys([*EXCHANGES, *WIDELY_TRADED, *everywhere]):
+    others = [*WIDELY_TRADED, *everywhere] if unknown.mean() >= _SEARCHED_SHARE else []
+    for name in dict.fromkeys([*before, *others]):
         if name in (ALWAYS, WEEKDAYS):
             continue
         try:
