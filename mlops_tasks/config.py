@@ -252,11 +252,12 @@ class DataSettings(Section):
     """What an adjusted close beside prices without a factor is for. `factor`: adjusted / close is the factor, and the
     prices are raw. `ignore`: nothing, so that dividends stay in the returns. None: a source that has one is refused."""
     max_rejected_share: float = Field(0.005, ge=0, le=1)
-    """A vintage with a larger share of quarantined rows is rejected as a whole."""
+    """A vintage with a larger share of rows that break a rule about the row is rejected as a whole; those of a single
+    day always may."""
     max_rejected_instruments_share: float = Field(0.05, ge=0, le=1)
     """The same for the share of instruments that are quarantined whole; a single one always may be."""
     suite_pages: bool = True
-    """Whether Great Expectations renders a page of each suite into the data docs; it takes two seconds a sync."""
+    """Whether Great Expectations renders a page of each suite into the data docs, in a task of its own."""
     on_sync: tuple[Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")], ...] = ()
     """Functions `module:function` that are told of each data version that comes into use; `data/callbacks.py` says
     how."""

@@ -63,6 +63,7 @@ class Stage:
 STAGES: Mapping[str, Stage] = {
     "data.read_source": Stage("mlops_tasks.data.tasks:read_source_task", _ALERTS, reads_sources=True),
     "data.validate_bars": Stage("mlops_tasks.data.tasks:validate_bars_task", _ALERTS),
+    "data.render_docs": Stage("mlops_tasks.data.tasks:render_docs_task"),
     "data.version_snapshot": Stage("mlops_tasks.data.tasks:version_snapshot_task"),
     "data.compare_vintages": Stage("mlops_tasks.data.tasks:compare_vintages_task", _ALERTS),
     "data.write_qlib_store": Stage("mlops_tasks.data.tasks:write_qlib_store_task"),

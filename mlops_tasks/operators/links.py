@@ -74,6 +74,7 @@ _LINKS: Mapping[str, Mapping[str, Callable[[Known], str]]] = {
         "Data docs": _report("data_docs", "staging"),
         "Quarantine": _report("quarantine", "staging"),
     },
+    "data.render_docs": {"Data docs": _report("data_docs", "staging")},
     "training.train": {"Training": _training},
     "registry.log_run": {"MLflow run": _mlflow_run},
     "registry.log_study": {"MLflow run": _mlflow_run},
