@@ -21,10 +21,10 @@ from mlops_tasks.errors import StoreError
 SUITES_FOLDER = PROJECT / "include" / "expectations"
 BARS, INSTRUMENTS, SESSIONS = "bars", "instruments", "sessions"
 
-ROW, INSTRUMENT_WHOLE, VINTAGE, WARNING = "row", "instrument", "vintage", "warning"
+ROW, HISTORY, INSTRUMENT_WHOLE, VINTAGE, WARNING = "row", "history", "instrument", "vintage", "warning"
 SEVERITIES = {
     BARS: (ROW, VINTAGE, WARNING),
-    INSTRUMENTS: (INSTRUMENT_WHOLE, VINTAGE, WARNING),
+    INSTRUMENTS: (HISTORY, INSTRUMENT_WHOLE, VINTAGE, WARNING),
     SESSIONS: (VINTAGE, WARNING),
 }
 """What a broken expectation of each suite may lead to."""
@@ -41,7 +41,8 @@ class Rule:
 
     rule: str
     severity: str
-    """`row`: the row is quarantined; `instrument`: all its rows; `vintage`: it is rejected; `warning`: rows stay."""
+    """`row`: the row is quarantined; `instrument`: all its rows; `history`: those before the date of the evidence;
+    `vintage`: it is rejected; `warning`: rows stay."""
     says: str
     shows: Sequence[str]
     """Columns whose values the reason quotes."""

@@ -91,8 +91,7 @@ def measure_moves(
     out: tuple[SmallFloats, SmallFloats, SmallFloats],
 ) -> None:
     """Against the bar before, of `bars` = (open, close, factor): absolute adjusted close return; ratio of the factors;
-    absolute adjusted return up to the open where the factor changed and the raw price did not move against it by at
-    least half as much, else 0."""
+    absolute adjusted return up to the open where the factor changed by enough to account for it, else 0."""
     opened, close, factor = bars
     jump, factor_ratio, factor_gap = out
     for k in range(1, len(chain)):
@@ -106,25 +105,30 @@ def measure_moves(
         if abs(ratio - 1) > _SAME_FACTOR:
             first = opened[row] if opened[row] > 0 else close[row]
             moved, change = np.log(first / close[before]), np.log(ratio)
-            if -moved * np.sign(change) < 0.5 * abs(change):
+            if abs(moved + change) < 1.5 * abs(change):
                 factor_gap[row] = abs(moved + change)
 
 
-@kernel(_I4, _I4, types.UniTuple(_FIELD, 5), types.int16[::1], types.int16[::1])
+@kernel(_I4, _I4, types.UniTuple(_FIELD, 5), types.UniTuple(types.int16[::1], 3))
 def measure_repeats(
     chain: Integers,
     codes: Integers,
     bars: tuple[Floats, Floats, Floats, Floats, Floats],
-    repeats: SmallIntegers,
-    flat_repeats: SmallIntegers,
+    out: tuple[SmallIntegers, SmallIntegers, SmallIntegers],
 ) -> None:
     """How many bars in a row before this one have the very same open, high, low, close and volume: `repeats` where
     high is above low, `flat_repeats` where all prices are one. Both are 0 where the volume is, as in a suspension, and
-    `flat_repeats` where it is unknown."""
+    `flat_repeats` where it is unknown. `idle`: bars in a row up to this one with the close before and no volume, or
+    an unknown one at one price."""
     opened, high, low, close, volume = bars
+    repeats, flat_repeats, idle = out
     for k in range(1, len(chain)):
         row, before = chain[k], chain[k - 1]
-        if codes[row] != codes[before] or volume[row] == 0:
+        if codes[row] != codes[before]:
+            continue
+        if close[row] == close[before] and (volume[row] == 0 or (np.isnan(volume[row]) and not high[row] > low[row])):
+            idle[row] = min(idle[before] + 1, 32767)
+        if volume[row] == 0:
             continue
         if (
             close[row] != close[before]

@@ -18,8 +18,12 @@ from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, 
 from mlops_tasks.data import calendars
 from mlops_tasks.data import measure_kernels as kernels
 from mlops_tasks.data.calendars import CALENDAR
+from mlops_tasks.data.corporate_actions import Actions, Bars, find_actions
+from mlops_tasks.data.price_limits import A_SHARES, price_limits
 
 _DAY_NS = 86_400_000_000_000
+PRECLOSE = "preclose"
+"""Optional column: the close before, adjusted by the exchange for the action of the day."""
 
 Days = NDArray[np.datetime64]
 
@@ -50,7 +54,10 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
     - `case_clash`: the name, where another instrument differs only in case, else null
     - `copies`: rows of the day with the same close and the same positive volume
     - `jump`: absolute return since the bar before; `factor_ratio`: factor over that of the bar before
-    - `factor_gap`: absolute overnight return where the factor changed and the price did not move against it, else 0
+    - `factor_gap`: absolute overnight return where the factor changed by enough to account for it, else 0
+    - `action_ratio`: ratio of the prices of a split or another action that the factor may lack
+    - `displaced`: 1 between two steps of the level that undo each other and are no trades, else 0
+    - `idle`: bars in a row up to this one without a trade
     - `repeats`, `flat_repeats`: bars in a row before this one that are the same in all five fields, volume not 0;
       flat ones (one price) counted by themselves
     - `spike`: how far the whole bar lies from the close before and the open after, where those agree within
@@ -58,8 +65,8 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
     - `sessions_missing`: sessions between this bar and the one before
 
     Instrument measures: `rows`, `first_date`, `last_date`, `longest_gap` (sessions) and its end `gap_on`; the count,
-    newest date and ratio of `splits` (`split_ratios` at an unchanged factor), `price_units` and `volume_units`;
-    largest `factor_gap` and its date.
+    newest date and ratio of `splits` (actions without a factor), `factor_errors`, `recycleds` (another company's
+    beginnings; `corporate_actions`), `price_units` and `volume_units`.
 
     Session measures, for each calendar from its first to its last row: `bars`; and, where at least `min_instruments`
     could have had one, else NaN, `missing_share` of the instruments whose bars lie around it (of those with a bar
@@ -68,11 +75,14 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
     """
     panel = _Panel(frame, calendar)
     rows = _row_measures(panel, parameters)
+    statistics = _session_statistics(panel, rows["repeats"], float(parameters["jump"]))
+    actions = _actions(panel, rows, statistics, parameters)
+    rows |= _action_measures(panel, actions)
     measured = pd.DataFrame(rows, copy=False)
     return Measures(
         pd.concat([frame.drop(columns=INSTRUMENT), measured], axis=1),
-        _instrument_measures(panel, rows, parameters),
-        _session_measures(panel, rows, parameters),
+        _instrument_measures(panel, rows, actions, parameters),
+        _session_measures(panel, statistics, parameters),
         panel.codes,
     )
 
@@ -175,6 +185,19 @@ class _Panel:
         return first, last
 
 
+@dataclass(frozen=True)
+class _SessionStatistics:
+    """One value for each session of each calendar: bars on it, instruments that moved since their bar before, jumped
+    and repeat it, and median ratios to it (NaN where none moved)."""
+
+    bars: NDArray[np.int64]
+    moved: NDArray[np.int32]
+    jumped: NDArray[np.int32]
+    repeated: NDArray[np.int32]
+    price_ratio: NDArray[np.float64]
+    volume_ratio: NDArray[np.float64]
+
+
 def _read_only(values: NDArray[Any]) -> NDArray[Any]:
     """Contiguous and read only: the one form that the kernels are compiled for."""
     view = np.ascontiguousarray(values).view()
@@ -189,8 +212,8 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
     kernels.count_copies(panel.by_day(), panel.days, *panel.columns(CLOSE, VOLUME), copies)
     moves = {name: np.full(count, np.nan, dtype=np.float32) for name in ("jump", "factor_ratio", "factor_gap")}
     kernels.measure_moves(chain, codes, panel.columns(OPEN, CLOSE, FACTOR), tuple(moves.values()))
-    repeats, flat_repeats = np.zeros(count, dtype=np.int16), np.zeros(count, dtype=np.int16)
-    kernels.measure_repeats(chain, codes, panel.columns(*PRICES, VOLUME), repeats, flat_repeats)
+    repeats, flat_repeats, idle = (np.zeros(count, dtype=np.int16) for _ in range(3))
+    kernels.measure_repeats(chain, codes, panel.columns(*PRICES, VOLUME), (repeats, flat_repeats, idle))
     spike = np.zeros(count, dtype=np.float32)
     kernels.measure_spikes(chain, codes, panel.columns(*PRICES, FACTOR), float(parameters["spike_agreement"]), spike)
     until, _, on_session = panel.placed
@@ -205,6 +228,7 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
         **moves,
         "repeats": repeats,
         "flat_repeats": flat_repeats,
+        "idle": idle,
         "spike": spike,
         "sessions_missing": missing,
     }
@@ -218,16 +242,54 @@ def _case_clash(panel: _Panel) -> pd.Categorical:
     return pd.Categorical.from_codes(of_code[panel.codes], spelled.iloc[clashing].to_list())
 
 
-def _instrument_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mapping[str, Any]) -> pd.DataFrame:
+def _actions(
+    panel: _Panel, rows: Mapping[str, Any], statistics: _SessionStatistics, parameters: Mapping[str, Any]
+) -> Actions:
+    """What is found in the jumps of the panel; see `corporate_actions`."""
+    _, sessions, _ = panel.placed
+    judged = (statistics.moved >= parameters["min_instruments"]) & (statistics.price_ratio > 0)
+    market = np.zeros(len(judged) + 1)
+    market[:-1][judged] = np.log(statistics.price_ratio[judged])
+    limited = np.array([name == A_SHARES for name in panel.calendar_of], dtype=bool)
+    of_name = dict(zip(panel.names, panel.calendar_of, strict=True))
+
+    def limits(places: NDArray[np.int64]) -> NDArray[np.float64]:
+        found = np.full(len(places), np.inf)
+        held = np.flatnonzero(limited[panel.codes[places]])
+        names = pd.Categorical.from_codes(panel.codes[places[held]], pd.Index(panel.names, dtype="str"))
+        index = pd.MultiIndex.from_arrays([names, panel.dates_of(places[held])], names=[INSTRUMENT, DATETIME])
+        found[held] = price_limits(index, of_name)
+        return found
+
+    bars = Bars(
+        panel.chain,
+        panel.codes,
+        *panel.columns(*PRICES, VOLUME, FACTOR),
+        panel.column(PRECLOSE) if PRECLOSE in panel.frame else None,
+        rows["sessions_missing"],
+        lambda places: market[sessions[places]],
+        limits,
+        limited,
+    )
+    return find_actions(bars, rows["jump"], parameters)
+
+
+def _action_measures(panel: _Panel, actions: Actions) -> dict[str, Any]:
+    ratio, displaced = np.full(len(panel.codes), np.nan, np.float32), np.zeros(len(panel.codes), np.int8)
+    places = [row for row, _ in actions.possible]
+    ratio[places] = [value for _, value in actions.possible]
+    displaced[actions.displaced] = 1
+    return {"action_ratio": ratio, "displaced": displaced}
+
+
+def _instrument_measures(
+    panel: _Panel, rows: Mapping[str, Any], actions: Actions, parameters: Mapping[str, Any]
+) -> pd.DataFrame:
     first, last = panel.spans
     gap, gap_row = _largest(panel, rows["sessions_missing"])
-    factor_gap, factor_row = _largest(panel, rows["factor_gap"])
     levels = panel.columns(OPEN, CLOSE, VOLUME, FACTOR)
-    tolerance, turnover = float(parameters["level_tolerance"]), float(parameters["split_max_turnover"])
+    tolerance = float(parameters["level_tolerance"])
     chain, codes = panel.chain, panel.codes
-    splits = kernels.find_level_breaks(
-        chain, codes, levels, _both_ways(parameters["split_ratios"]), (tolerance, turnover)
-    )
     price_units = kernels.find_level_breaks(
         chain, codes, levels, _both_ways(parameters["price_units"]), (tolerance, np.inf)
     )
@@ -243,9 +305,9 @@ def _instrument_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Map
             "last_date": panel.dates_of(last).astype("datetime64[s]"),
             "longest_gap": gap.astype(np.int64),
             "gap_on": panel.dates_of(gap_row).astype("datetime64[s]"),
-            "factor_gap": factor_gap,
-            "factor_gap_on": panel.dates_of(factor_row).astype("datetime64[s]"),
-            **_events(panel, "split", splits),
+            **_events(panel, "split", actions.splits),
+            **_events(panel, "factor_error", actions.factor_errors),
+            **_events(panel, "recycled", actions.recycled),
             **_events(panel, "price_unit", price_units),
             **_events(panel, "volume_unit", volume_units),
         }
@@ -279,20 +341,20 @@ def _events(panel: _Panel, name: str, found: list[tuple[int, float]]) -> dict[st
     }
 
 
-def _session_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mapping[str, Any]) -> pd.DataFrame:
-    _, opened, offsets = panel.session_tables
+def _session_statistics(panel: _Panel, repeats: NDArray[np.int16], jump: float) -> _SessionStatistics:
     _, sessions, _ = panel.placed
-    bars = kernels.count_keys(sessions, int(offsets[-1]))
-    counted = [np.zeros(offsets[-1], dtype=np.int32) for _ in range(3)]
-    medians = [np.full(offsets[-1], np.nan) for _ in range(2)]
+    total = int(panel.session_tables[2][-1])
+    counted = [np.zeros(total, dtype=np.int32) for _ in range(3)]
+    medians = [np.full(total, np.nan) for _ in range(2)]
     kernels.measure_sessions(
-        panel.chain,
-        (panel.codes, sessions, rows["repeats"]),
-        panel.columns(CLOSE, VOLUME, FACTOR),
-        float(parameters["jump"]),
-        (*counted, *medians),
+        panel.chain, (panel.codes, sessions, repeats), panel.columns(CLOSE, VOLUME, FACTOR), jump, (*counted, *medians)
     )
-    moved, jumped, repeated = counted
+    return _SessionStatistics(kernels.count_keys(sessions, total), *counted, *medians)
+
+
+def _session_measures(panel: _Panel, statistics: _SessionStatistics, parameters: Mapping[str, Any]) -> pd.DataFrame:
+    _, opened, offsets = panel.session_tables
+    bars, moved, jumped, repeated = statistics.bars, statistics.moved, statistics.jumped, statistics.repeated
     enough = moved >= parameters["min_instruments"]
     frames = []
     for number, name in enumerate(panel.calendar_names):
@@ -309,8 +371,8 @@ def _session_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mappin
                 "missing_share": 1 - bars[part] / np.where(judged, np.maximum(expected, bars[part]), np.nan),
                 "jumping_share": jumped[part] / shared,
                 "repeated_share": repeated[part] / shared,
-                "price_ratio": np.where(enough[part], medians[0][part], np.nan),
-                "volume_ratio": np.where(enough[part], medians[1][part], np.nan),
+                "price_ratio": np.where(enough[part], statistics.price_ratio[part], np.nan),
+                "volume_ratio": np.where(enough[part], statistics.volume_ratio[part], np.nan),
             }
         )
         frames.append(frame[live])

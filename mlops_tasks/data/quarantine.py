@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.data import releases
-from mlops_tasks.data.expectations import INSTRUMENT_WHOLE, ROW, Rule, load_suites
+from mlops_tasks.data.expectations import HISTORY, INSTRUMENT_WHOLE, ROW, Rule, load_suites
 from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY
 from mlops_tasks.data.sources.parsed import SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.data.staging import DOCS_FOLDER, REPORT_FILE, ROWS_FILE
@@ -105,14 +105,15 @@ def release(settings: Settings, *, rule: str, instrument: str, day: date | None,
         row = rows.iloc[0].to_dict()
         if day is not None:
             row[EVIDENCE_DATE] = pd.Timestamp(day)
-        made = releases.make_release(row, whole_instrument=meaning.severity == INSTRUMENT_WHOLE, reason=reason)
+        made = releases.make_release(row, whole_instrument=meaning.severity != ROW, reason=reason)
         return releases.write_release(settings, made)
 
 
 def _releasable(name: str) -> Rule:
     suites = load_suites()
     rule = suites.find_rule(name)
-    known = [e.rule.rule for suite in suites for e in suite.expectations if e.rule.severity in (ROW, INSTRUMENT_WHOLE)]
+    releasable = (ROW, HISTORY, INSTRUMENT_WHOLE)
+    known = [e.rule.rule for suite in suites for e in suite.expectations if e.rule.severity in releasable]
     if rule is None:
         raise StoreError(f"rule {name!r} is unknown; rules that can be released from: {', '.join(known)}")
     if rule.rule not in known:

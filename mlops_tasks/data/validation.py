@@ -1,7 +1,7 @@
 """Which rows are bars: the suites' rules over rows, instruments and sessions, and what follows from a broken one.
 
-A broken rule has one of four severities: the row is quarantined, all rows of its instrument are, the vintage is
-rejected, or it is a warning and everything stays. Nothing is lost: `received == accepted + quarantined`, and each
+A broken rule has one of five severities: the row is quarantined, all rows of its instrument are, or those before a
+date, the vintage is rejected, or it is a warning and everything stays. Nothing is lost: `received == accepted + quarantined`, and each
 quarantined row is kept with every rule that it breaks, the reason and the remedy. A conclusion depends on the rows and
 on `Rules` alone.
 """
@@ -21,6 +21,7 @@ from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.data.calendars import AUTO, CALENDAR
 from mlops_tasks.data.expectations import (
+    HISTORY,
     INSTRUMENT_WHOLE,
     ROW,
     VINTAGE,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENGINE = 1
+ENGINE = 2
 """Part of every rules digest: a change of what is measured concludes anew."""
 
 SHOWN_FAILURES = 3
@@ -112,17 +113,14 @@ class Validation:
 
     @property
     def quarantined(self) -> int:
-        """Rows that break a rule about the row, or belong to an instrument that breaks one."""
+        """Rows that break a rule about the row, or that a rule about their instrument takes."""
         return int((~self.accepted).sum())
 
     @property
     def rules(self) -> dict[str, int]:
         """Rule to the number of rows that are quarantined for it."""
         rows = {broken.rule.rule: len(broken.positions) for broken in self._of_bars()}
-        return rows | {
-            broken.rule.rule: int(self.measures.instruments["rows"].iloc[broken.positions].sum())
-            for broken in _with(self.instruments, INSTRUMENT_WHOLE)
-        }
+        return rows | {broken.rule.rule: int(taken_rows(self.measures, broken).sum()) for broken in self._taking()}
 
     @property
     def warnings(self) -> dict[str, int]:
@@ -134,12 +132,12 @@ class Validation:
     @property
     def rejected_instruments(self) -> dict[str, list[str]]:
         """Instrument that is quarantined whole, to the rules that say so."""
-        names = self.measures.instruments[INSTRUMENT]
-        found: dict[str, list[str]] = {}
-        for broken in _with(self.instruments, INSTRUMENT_WHOLE):
-            for code in broken.positions:
-                found.setdefault(str(names[code]), []).append(broken.rule.rule)
-        return dict(sorted(found.items()))
+        return self._named(_with(self.instruments, INSTRUMENT_WHOLE))
+
+    @property
+    def shortened_instruments(self) -> dict[str, list[str]]:
+        """Instrument whose rows before a date are quarantined, to the rules that say so."""
+        return self._named(_with(self.instruments, HISTORY))
 
     @property
     def fatal(self) -> dict[str, int]:
@@ -167,15 +165,17 @@ class Validation:
                 else:
                     reasons = pa.array([broken.rule.says] * len(rows), pa.string())
                 yield self._failure_table(rows, broken.rule, reasons, None)
-        whole = _with(self.instruments, INSTRUMENT_WHOLE)
-        rows_of = self._rows_of(np.unique(np.concatenate([broken.positions for broken in whole]))) if whole else {}
-        for broken in whole:
+        taking = self._taking()
+        rows_of = self._rows_of(np.unique(np.concatenate([broken.positions for broken in taking]))) if taking else {}
+        for broken in taking:
+            taken = taken_rows(self.measures, broken)
             evidence = self.measures.instruments.iloc[broken.positions]
             reasons = _reasons(broken.rule, evidence).to_pylist()
             for code, reason, day in zip(
                 broken.positions, reasons, evidence[broken.rule.dated].to_numpy(), strict=True
             ):
                 rows = rows_of[int(code)]
+                rows = rows[taken[rows]]
                 yield self._failure_table(rows, broken.rule, pa.array([reason] * len(rows)), day)
 
     def notes(self, severity: str) -> pd.DataFrame:
@@ -218,6 +218,18 @@ class Validation:
 
     def _of_bars(self) -> list[Broken]:
         return [broken for broken in self.bars if broken.rule.severity != WARNING]
+
+    def _taking(self) -> list[Broken]:
+        """Rules about instruments that quarantine rows of theirs."""
+        return [broken for broken in self.instruments if broken.rule.severity in (HISTORY, INSTRUMENT_WHOLE)]
+
+    def _named(self, found: Sequence[Broken]) -> dict[str, list[str]]:
+        names = self.measures.instruments[INSTRUMENT]
+        rules: dict[str, list[str]] = {}
+        for broken in found:
+            for code in broken.positions:
+                rules.setdefault(str(names[code]), []).append(broken.rule.rule)
+        return dict(sorted(rules.items()))
 
     def _rows_of(self, instruments: Positions) -> dict[int, Positions]:
         """The rows of each of these instruments."""
@@ -287,13 +299,25 @@ def validate(frame: pd.DataFrame, rules: Rules) -> Validation:
             broken_rows[found.positions] = True
     judge.measures = measures = replace(measures, instruments=_with_bad_share(measures, broken_rows))
     instruments = [judge.instruments(expectation) for expectation in suites.instruments.expectations]
-    whole = np.zeros(len(measures.instruments) + 1, dtype=bool)
-    for found in _with(instruments, INSTRUMENT_WHOLE):
-        whole[found.positions] = True
-    if whole.any():
-        accepted &= ~whole[measures.codes]
+    for found in instruments:
+        if found.rule.severity in (HISTORY, INSTRUMENT_WHOLE) and len(found.positions):
+            accepted &= ~taken_rows(measures, found)
     sessions = [Broken(e, e.broken(measures.sessions)) for e in suites.sessions.expectations]
     return Validation(accepted, measures, _nonempty(bars), _nonempty(instruments), _nonempty(sessions), judge.released)
+
+
+def taken_rows(measures: "Measures", broken: Broken) -> Booleans:
+    """(rows,): which rows a broken rule about instruments quarantines: all of theirs, or those before its date."""
+    taken = np.zeros(len(measures.instruments) + 1, dtype=bool)
+    taken[broken.positions] = True
+    rows: Booleans = taken[measures.codes]
+    if broken.rule.severity == HISTORY:
+        dates = np.full(len(taken), np.datetime64("NaT", "s"))
+        dates[broken.positions] = measures.instruments[broken.rule.dated].to_numpy()[broken.positions]
+        some = np.flatnonzero(rows)
+        days = measures.rows[DATETIME].to_numpy()[some]
+        rows[some] = ~(days >= dates[measures.codes[some]])
+    return rows
 
 
 def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> None:
@@ -304,7 +328,7 @@ def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> Non
     VintageRejectedError
         A rule of severity `vintage` is broken, no row is left, more than `max_rejected_share` of the rows break a rule
         about the row, or more than `max_rejected_instruments_share` of the instruments (a single one may always) are
-        quarantined whole. Names the first rows, instruments or sessions with rule and remedy, the counts and where
+        quarantined, whole or before a date. Names the first rows, instruments or sessions with rule and remedy, the counts and where
         the quarantine is.
     """
     where = f"all of them with reasons: {quarantine}; the last good version stays in use"
@@ -315,17 +339,18 @@ def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> Non
     rows = validation.rows_breaking_row_rules
     share = rows / validation.received
     if share > rules.max_rejected_share or validation.quarantined == validation.received:
-        lines = "\n".join(validation.first_lines([ROW, INSTRUMENT_WHOLE]))
+        lines = "\n".join(validation.first_lines([ROW, HISTORY, INSTRUMENT_WHOLE]))
         raise VintageRejectedError(
             f"{lines}\n{rows} of {validation.received} rows ({share:.2%}) break a rule about the row, rule "
             f"max_rejected_share allows {rules.max_rejected_share:.2%}, and {validation.quarantined} are quarantined; "
             f"correct the source, or raise data.max_rejected_share; {where}"
         )
-    whole, count = len(validation.rejected_instruments), len(validation.measures.instruments)
+    whole = len(validation.rejected_instruments.keys() | validation.shortened_instruments.keys())
+    count = len(validation.measures.instruments)
     if whole > max(1, rules.max_rejected_instruments_share * count):
-        lines = "\n".join(validation.first_lines([INSTRUMENT_WHOLE]))
+        lines = "\n".join(validation.first_lines([HISTORY, INSTRUMENT_WHOLE]))
         raise VintageRejectedError(
-            f"{lines}\n{whole} of {count} instruments ({whole / count:.2%}) are quarantined whole, rule "
+            f"{lines}\n{whole} of {count} instruments ({whole / count:.2%}) are quarantined, whole or before a date, rule "
             f"max_rejected_instruments_share allows {rules.max_rejected_instruments_share:.2%}; correct the source, or "
             f"raise data.max_rejected_instruments_share; {where}"
         )
