@@ -86,6 +86,9 @@ _EVENTS_PER_DAY = 8e-5
 """Jumps per unit of log size that come from events, however quiet the instrument is: one in fifty years."""
 _WRONG_FACTORS, _EVENTS_ON_A_DAY = 0.02, 5e-4
 """Share of the factor's large changes that are wrong; chance that an event falls on the day of a right one."""
+_SMALLEST_LIMIT = 0.095
+_NOBODY_TRADED = 6.0
+"""Log likelihood ratio of a move on a day without a trade."""
 _TICK = 0.01
 """Least step of the prices where there are limits."""
 
@@ -120,9 +123,9 @@ class Actions:
     """Rows and what was found there, each list in the order of instruments and days.
 
     `splits` and `factor_errors`: rows from which on the adjusted price is not comparable with the one before, and the
-    ratio of the price that is left over. `possible`: rows where that is likelier than not, and no more. `displaced`:
-    rows that lie at another level than those before and after. `recycled`: rows with which another company begins,
-    and the ratio of the prices.
+    ratio of the price that is left over. `possible`: rows where that is possible, or too small to cost a history.
+    `displaced`: rows that lie at another level than those before and after, or that are the newest and few: a factor
+    often comes a day late. `recycled`: rows with which another company begins, and the ratio of the prices.
     """
 
     splits: list[tuple[int, float]]
@@ -156,6 +159,8 @@ class _Steps:
     """Bars before, at most `BEFORE`."""
     trade: Floats
     """Log likelihood ratio, action over trade, of turnover, range and volatility."""
+    remaining: NDArray[np.int64]
+    """Bars from this one on, at most `AFTER` + 1."""
 
 
 def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str, Any]) -> Actions:
@@ -167,8 +172,9 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
         (rows,) absolute log return of the adjusted close since the bar before; NaN where there is none.
     parameters
         `action_odds` and `possible_action_odds`: log odds from which on an action is certain, and possible;
-        `smallest_action`: log size of the smallest action that is looked for without a limit or `preclose`;
-        `smallest_known_action`: the same with one; `displaced_bars`: bars that a displaced level lasts at most;
+        `smallest_action` and `smallest_factor_error`: log sizes from which on they cost the history before;
+        `smallest_known_action`: the smallest change of a factor, or by `preclose`, that is looked at;
+        `displaced_bars`: bars that a displaced level lasts at most;
         `recycled_gap`: sessions without a bar after which a ticker may be another company's.
     """
     empty: list[tuple[int, float]] = []
@@ -180,8 +186,13 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
     odds, ratio, by_factor, proved = _judge(bars, steps, parameters)
     new = np.isin(steps.rows, [row for row, _ in recycled])
     displaced, ends = _displaced(steps, odds, parameters)
-    certain = (odds > parameters["action_odds"]) & (_stays(steps) | proved) & ~new & ~ends
-    possible = (odds > parameters["possible_action_odds"]) & ~certain & ~new & ~ends
+    likely = (odds > parameters["possible_action_odds"]) & (_stays(steps) | proved) & ~new & ~ends
+    least = np.where(by_factor, parameters["smallest_factor_error"], parameters["smallest_action"])
+    certain = likely & (odds > parameters["action_odds"]) & (np.abs(steps.left) > least)
+    newest = certain & (steps.remaining <= parameters["displaced_bars"]) & (steps.earlier > steps.remaining)
+    certain &= ~newest
+    possible = likely & ~certain & ~newest
+    displaced = np.concatenate([displaced, *_until_end(bars, steps, newest)])
     return Actions(
         _listed(steps, certain & ~by_factor, ratio),
         _listed(steps, certain & by_factor, np.exp(steps.left)),
@@ -189,6 +200,11 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
         bars.chain[displaced].astype(np.int64),
         recycled,
     )
+
+
+def _until_end(bars: Bars, steps: _Steps, newest: Booleans) -> list[Positions]:
+    """Positions in the chain from these steps to the last bar of their instruments."""
+    return [np.arange(at, at + count) for at, count in zip(steps.at[newest], steps.remaining[newest], strict=True)]
 
 
 def _listed(steps: _Steps, chosen: Booleans, ratio: Floats) -> list[tuple[int, float]]:
@@ -199,7 +215,7 @@ def _candidates(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str, 
     """Positions in the chain of all steps that are looked at: large moves, large changes of the factor, and what
     `preclose` says."""
     chain = bars.chain
-    least = np.where(bars.limited, 0.045, parameters["smallest_action"]).astype(np.float32)
+    least = np.where(bars.limited, _SMALLEST_LIMIT, parameters["smallest_action"]).astype(np.float32)
     far = jump > least[bars.codes] if len(least) else np.zeros(len(jump), dtype=bool)
     found = far[chain]
     factors = bars.factor[chain]
@@ -254,11 +270,15 @@ def _measure_part(bars: Bars, places: Positions) -> _Steps:
         raw_gap=raw_gap - market,
         change=change,
         scale=scale,
-        gap_scale=_scale(gaps[:, :now], gaps[:, now + 1 :], 0.003),
+        gap_scale=np.maximum(_scale(gaps[:, :now], gaps[:, now + 1 :], 0.006), 0.5 * scale),
         level=_medians(close[:, BEFORE : BEFORE + _STAYS]) - _medians(close[:, BEFORE - _STAYS : BEFORE]),
         later=np.sum(own[:, BEFORE : BEFORE + _STAYS], axis=1),
         earlier=np.sum(own[:, :BEFORE], axis=1),
-        trade=_turnover_odds(traded, turnover) + _range_odds(extent) + _volatility_odds(returns, now),
+        trade=_turnover_odds(traded, turnover)
+        + _range_odds(extent)
+        + _volatility_odds(returns, now)
+        + _NOBODY_TRADED * (volume[:, BEFORE] == 0),
+        remaining=np.sum(own[:, BEFORE:], axis=1),
     )
 
 
@@ -291,10 +311,9 @@ def _volatility_odds(returns: Floats, now: int) -> Floats:
 def _odds(value: Floats, action: tuple[float, float], trade: tuple[float, float]) -> Floats:
     """Log ratio of the densities of a Student's t (6 degrees) around mean and scale of each; 0 where unknown. Below
     the mean of an action the value speaks no louder than there."""
-    value = np.maximum(value, action[0])
+    value = np.clip(value, action[0], 20.0)
     densities = [-3.5 * np.log1p(((value - mean) / scale) ** 2 / 6) - np.log(scale) for mean, scale in (action, trade)]
-    odds = densities[0] - densities[1]
-    return np.where(np.isfinite(odds), odds, 0.0)
+    return np.nan_to_num(densities[0] - densities[1], nan=0.0)
 
 
 def _judge(bars: Bars, steps: _Steps, parameters: Mapping[str, Any]) -> tuple[Floats, Floats, Booleans, Booleans]:
@@ -311,7 +330,12 @@ def _judge(bars: Bars, steps: _Steps, parameters: Mapping[str, Any]) -> tuple[Fl
     with_factor = np.abs(steps.change) > parameters["smallest_known_action"]
     by_factor = with_factor & ((factor_odds >= split_odds) | known | beyond)
     odds = np.where(by_factor, np.maximum(factor_odds, split_odds), split_odds)
-    return odds, split_ratio, by_factor, known
+    return (
+        odds,
+        split_ratio,
+        by_factor,
+        known | (beyond & (steps.level * np.sign(steps.left) > 0.4 * np.abs(steps.left))),
+    )
 
 
 def _split_odds(bars: Bars, steps: _Steps) -> tuple[Floats, Floats]:
@@ -354,8 +378,9 @@ def _stays(steps: _Steps) -> Booleans:
 
 
 def _market_moved(bars: Bars, steps: _Steps) -> Booleans:
-    """Whether the market moved far that day: then others' jumps explain this one."""
-    moved: Booleans = np.abs(bars.market(steps.rows)) > 0.05
+    """Whether the market moved far that day, and the instrument not much farther: then the market explains it."""
+    market = np.abs(bars.market(steps.rows))
+    moved: Booleans = (market > 0.05) & (np.abs(steps.left) < 4 * market)
     return moved
 
 

@@ -5,6 +5,7 @@ row's neighbours are the bars of the same instrument before and after it that ha
 may come in any order. Returns are natural logarithms of adjusted prices (raw * factor).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,8 @@ from mlops_tasks.data.corporate_actions import Actions, Bars, find_actions
 from mlops_tasks.data.price_limits import A_SHARES, price_limits
 
 _DAY_NS = 86_400_000_000_000
+_UNLIMITED = re.compile(r"(?i)(?<!\d)1[12]\d{4}(?!\d)|^sh\.?000\d{3}|^000\d{3}\.(?:sh|ss)|(?<!\d)399\d{3}(?!\d)")
+"""Convertible bonds and indices of Shanghai and Shenzhen, which have no limit."""
 PRECLOSE = "preclose"
 """Optional column: the close before, adjusted by the exchange for the action of the day."""
 
@@ -250,7 +253,13 @@ def _actions(
     judged = (statistics.moved >= parameters["min_instruments"]) & (statistics.price_ratio > 0)
     market = np.zeros(len(judged) + 1)
     market[:-1][judged] = np.log(statistics.price_ratio[judged])
-    limited = np.array([name == A_SHARES for name in panel.calendar_of], dtype=bool)
+    limited = np.array(
+        [
+            kind == A_SHARES and not _UNLIMITED.search(name)
+            for name, kind in zip(panel.names, panel.calendar_of, strict=True)
+        ],
+        dtype=bool,
+    )
     of_name = dict(zip(panel.names, panel.calendar_of, strict=True))
 
     def limits(places: NDArray[np.int64]) -> NDArray[np.float64]:
