@@ -54,6 +54,7 @@ RATIOS: Mapping[float, float] = {
     1.7: 0.005,
     1.8: 0.015,
     1.9: 0.005,
+    2 / 3: 0.003,
     1 / 2: 0.005,
     1 / 3: 0.003,
     1 / 4: 0.005,
@@ -66,7 +67,6 @@ RATIOS: Mapping[float, float] = {
     1 / 30: 0.004,
     1 / 40: 0.003,
     1 / 50: 0.003,
-    1 / 100: 0.003,
 }
 """Shares after an action for one before, and what share of all actions has that ratio (to its order of magnitude:
 it is compared with likelihoods that differ by thousands). Reverse splits are below 1."""
@@ -83,7 +83,9 @@ _CERTAIN = 30.0
 _ACTIONS_PER_DAY = 2e-5
 """Actions without their factor: one in two hundred years of an instrument."""
 _EVENTS_PER_DAY = 8e-5
-"""Jumps per unit of log size that come from events, however quiet the instrument is: one in fifty years."""
+"""Jumps per unit of log size that come from events, however quiet the instrument is: one in fifty years, and fewer by
+a factor of e for each of `_FALLS` or `_RISES` that they are larger."""
+_FALLS, _RISES = 0.5, 0.25
 _WRONG_FACTORS, _EVENTS_ON_A_DAY = 0.02, 5e-4
 """Share of the factor's large changes that are wrong; chance that an event falls on the day of a right one."""
 _SMALLEST_LIMIT = 0.095
@@ -112,6 +114,9 @@ class Bars:
     factor: Floats
     preclose: Floats | None
     missing: NDArray[np.int32]
+    """Sessions without a row before each."""
+    idle: NDArray[np.int16]
+    """Bars in a row up to each without a trade."""
     market: Callable[[Positions], Floats]
     limits: Callable[[Positions], Floats]
     limited: Booleans
@@ -122,13 +127,15 @@ class Bars:
 class Actions:
     """Rows and what was found there, each list in the order of instruments and days.
 
-    `splits` and `factor_errors`: rows from which on the adjusted price is not comparable with the one before, and the
-    ratio of the price that is left over. `possible`: rows where that is possible, or too small to cost a history.
-    `displaced`: rows that lie at another level than those before and after, or that are the newest and few: a factor
-    often comes a day late. `recycled`: rows with which another company begins, and the ratio of the prices.
+    `splits`, `units` and `factor_errors`: rows from which on the adjusted price is not comparable with the one before,
+    by an action, by another unit of the price or by the factor, and the ratio of the price that is left over.
+    `possible`: rows where that is possible, or too small to cost a history. `displaced`: rows that lie at another
+    level than those before and after, or that are the newest and few: a factor often comes a day late. `recycled`:
+    rows with which another company begins, and the ratio of the prices.
     """
 
     splits: list[tuple[int, float]]
+    units: list[tuple[int, float]]
     factor_errors: list[tuple[int, float]]
     possible: list[tuple[int, float]]
     displaced: Positions
@@ -141,6 +148,8 @@ class _Steps:
 
     at: Positions
     rows: Positions
+    owners: NDArray[np.int32]
+    """The instruments."""
     left: Floats
     """What the factor leaves of the move from close to close, less the market's."""
     gap: Floats
@@ -149,7 +158,7 @@ class _Steps:
     change: Floats
     """Of the factor."""
     scale: Floats
-    """Usual daily return."""
+    """Usual return of a day, or of as many as the instrument was away."""
     gap_scale: Floats
     level: Floats
     """Median level of the bars from this one on over that of the bars before; NaN where none is before."""
@@ -159,6 +168,8 @@ class _Steps:
     """Bars before, at most `BEFORE`."""
     trade: Floats
     """Log likelihood ratio, action over trade, of turnover, range and volatility."""
+    shift: Floats
+    """Median shares traded of the days after over those before; NaN where unknown."""
     remaining: NDArray[np.int64]
     """Bars from this one on, at most `AFTER` + 1."""
 
@@ -174,18 +185,21 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
         `action_odds` and `possible_action_odds`: log odds from which on an action is certain, and possible;
         `smallest_action` and `smallest_factor_error`: log sizes from which on they cost the history before;
         `smallest_known_action`: the smallest change of a factor, or by `preclose`, that is looked at;
-        `displaced_bars`: bars that a displaced level lasts at most;
+        `displaced_bars`: bars that a displaced level lasts at most; `displaced_unit_bars`: those of another unit;
+        `price_units` and `level_tolerance`: the ratios of units above 1, and how near (log) a step lies to one;
         `recycled_gap`: sessions without a bar after which a ticker may be another company's.
     """
     empty: list[tuple[int, float]] = []
     places = _candidates(bars, jump, parameters)
     if not len(places):
-        return Actions(empty, empty, empty, np.empty(0, dtype=np.int64), _recycled(bars, parameters))
+        return Actions(empty, empty, empty, empty, np.empty(0, dtype=np.int64), _recycled(bars, parameters))
     steps = _measure(bars, places)
     recycled = _recycled(bars, parameters)
     odds, ratio, by_factor, proved = _judge(bars, steps, parameters)
     new = np.isin(steps.rows, [row for row, _ in recycled])
-    displaced, ends = _displaced(steps, odds, parameters)
+    unit = _is_unit(steps, odds, parameters)
+    odds = np.where(unit, _CERTAIN, odds)
+    displaced, ends = _displaced(steps, odds, unit, parameters)
     likely = (odds > parameters["possible_action_odds"]) & (_stays(steps) | proved) & ~new & ~ends
     least = np.where(by_factor, parameters["smallest_factor_error"], parameters["smallest_action"])
     certain = likely & (odds > parameters["action_odds"]) & (np.abs(steps.left) > least)
@@ -194,12 +208,35 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
     possible = likely & ~certain & ~newest
     displaced = np.concatenate([displaced, *_until_end(bars, steps, newest)])
     return Actions(
-        _listed(steps, certain & ~by_factor, ratio),
-        _listed(steps, certain & by_factor, np.exp(steps.left)),
+        _listed(steps, certain & ~by_factor & ~unit, ratio),
+        _listed(steps, certain & unit, _nearest_unit(steps, parameters)),
+        _listed(steps, certain & by_factor & ~unit, np.exp(steps.left)),
         _listed(steps, possible, ratio),
         bars.chain[displaced].astype(np.int64),
         recycled,
     )
+
+
+def usual_spikes(bars: Bars, spike: NDArray[np.float32], parameters: Mapping[str, Any]) -> Positions:
+    """Rows whose spike is none: the close before and the open after do not agree as they usually do, within
+    `spike_agreement` or two and a half usual days, or the bar lies within `spike_deviations` usual days, or twice
+    as far as the market moved."""
+    rows = np.flatnonzero(spike > 0)
+    if not len(rows):
+        return rows
+    places = np.full(len(bars.codes), -1, dtype=np.int64)
+    places[bars.chain] = np.arange(len(bars.chain))
+    rows = rows[(places[rows] > 0) & (places[rows] < len(bars.chain) - 1)]
+    if not len(rows):
+        return rows
+    at = places[rows]
+    before, after = bars.chain[at - 1], bars.chain[at + 1]
+    first = np.where(bars.open[after] > 0, bars.open[after], bars.close[after])
+    apart = np.log(first * bars.factor[after] / (bars.close[before] * bars.factor[before]))
+    scale, market = _measure(bars, at).scale, np.abs(bars.market(rows))
+    agree = np.abs(apart) < np.maximum(parameters["spike_agreement"], 2.5 * scale)
+    far = (spike[rows] > parameters["spike_deviations"] * scale) & (spike[rows] > 2 * market)
+    return rows[~(agree & far)]
 
 
 def _until_end(bars: Bars, steps: _Steps, newest: Booleans) -> list[Positions]:
@@ -260,17 +297,19 @@ def _measure_part(bars: Bars, places: Positions) -> _Steps:
     change = factor[:, BEFORE] - factor[:, BEFORE - 1]
     step = close[:, BEFORE] - close[:, BEFORE - 1]
     market = bars.market(rows[:, BEFORE])
-    scale = _scale(returns[:, :now], returns[:, now + 1 :], 0.004)
+    away = np.sqrt(1.0 + bars.missing[rows[:, BEFORE]] + bars.idle[rows[:, BEFORE - 1]])
+    scale = np.fmax(_scale(returns[:, :now], returns[:, now + 1 :], 0.004), _tick_size(np.where(own, raw, np.nan)))
     turnover = traded + raw
     return _Steps(
         at=places,
         rows=rows[:, BEFORE],
+        owners=bars.codes[rows[:, BEFORE]],
         left=step - market,
         gap=raw_gap + change - market,
         raw_gap=raw_gap - market,
         change=change,
-        scale=scale,
-        gap_scale=np.maximum(_scale(gaps[:, :now], gaps[:, now + 1 :], 0.006), 0.5 * scale),
+        scale=scale * away,
+        gap_scale=np.maximum(_scale(gaps[:, :now], gaps[:, now + 1 :], 0.006), 0.5 * scale) * away,
         level=_medians(close[:, BEFORE : BEFORE + _STAYS]) - _medians(close[:, BEFORE - _STAYS : BEFORE]),
         later=np.sum(own[:, BEFORE : BEFORE + _STAYS], axis=1),
         earlier=np.sum(own[:, :BEFORE], axis=1),
@@ -278,6 +317,7 @@ def _measure_part(bars: Bars, places: Positions) -> _Steps:
         + _range_odds(extent)
         + _volatility_odds(returns, now)
         + _NOBODY_TRADED * (volume[:, BEFORE] == 0),
+        shift=_medians(traded[:, BEFORE + 1 :]) - _medians(traded[:, BEFORE - AFTER : BEFORE]),
         remaining=np.sum(own[:, BEFORE:], axis=1),
     )
 
@@ -338,6 +378,27 @@ def _judge(bars: Bars, steps: _Steps, parameters: Mapping[str, Any]) -> tuple[Fl
     )
 
 
+def _nearest_unit(steps: _Steps, parameters: Mapping[str, Any]) -> Floats:
+    units = np.array(parameters["price_units"], dtype=np.float64)
+    nearest = units[np.argmin(np.abs(np.abs(steps.left)[:, None] - np.log(units)), axis=1)]
+    return np.where(steps.left > 0, nearest, 1 / nearest)
+
+
+def _is_unit(steps: _Steps, odds: Floats, parameters: Mapping[str, Any]) -> Booleans:
+    """Whether the price is counted in another unit from a step on, at the same factor. Nothing that trades moves
+    between two sessions by a hundred, or up by ten; down by ten it may be a ruin, and where an action explains it, it
+    is one."""
+    units = np.log(np.array(parameters["price_units"], dtype=np.float64))
+    slack = (parameters["level_tolerance"] + 2 * steps.scale)[:, None]
+    near = (np.abs(np.abs(steps.left)[:, None] - units) < slack) & (
+        np.abs(np.abs(steps.gap)[:, None] - units) < np.maximum(slack, 4 * steps.gap_scale[:, None])
+    )
+    large = (near & (units > np.log(50))).any(axis=1)
+    small = near.any(axis=1) & ((steps.left > 0) | (odds > parameters["possible_action_odds"]))
+    another: Booleans = (np.abs(steps.change) < 1e-6) & (large | (small & ~(odds > parameters["action_odds"])))
+    return another
+
+
 def _split_odds(bars: Bars, steps: _Steps) -> tuple[Floats, Floats]:
     """Of the likeliest ratio: that an action of it explains the step better than a trade does."""
     logs = -np.log(np.array(list(RATIOS)))
@@ -349,10 +410,20 @@ def _split_odds(bars: Bars, steps: _Steps) -> tuple[Floats, Floats]:
     best = near.argmax(axis=1)
     action = _ACTIONS_PER_DAY * near.sum(axis=1)
     size = np.abs(steps.gap) + 1e-9
-    trade = 0.634 * steps.scale**3 / np.maximum(size, steps.scale) ** 4 + _EVENTS_PER_DAY
+    events = _EVENTS_PER_DAY * np.exp(-size / np.where(steps.gap < 0, _FALLS, _RISES))
+    trade = 0.634 * steps.scale**3 / np.maximum(size, steps.scale) ** 4 + events
     wide = 2.5 * steps.scale
     trade *= _t_density((steps.left - steps.gap) / wide, 4) / wide
-    return np.log(action / trade) + steps.trade, np.exp(logs[best])
+    odds = np.log(action / trade) + steps.trade + _shift_odds(steps.shift, logs[best])
+    return odds, np.exp(logs[best])
+
+
+def _shift_odds(shift: Floats, ratio: Floats) -> Floats:
+    """Of the traded shares of the days after over those before: an action multiplies them by its ratio, or leaves them
+    where the vendor adjusts volume; after a crash they are somewhat more. 0 where unknown."""
+    scaled, kept = (_t_density((shift - mean) / 0.5, 4) / 0.5 for mean in (-ratio, 0.0))
+    odds = np.log(0.5 * scaled + 0.5 * kept) - np.log(_t_density((shift - 0.5) / 0.8, 4) / 0.8)
+    return np.nan_to_num(odds, nan=0.0)
 
 
 def _factor_odds(steps: _Steps, parameters: Mapping[str, Any]) -> Floats:
@@ -371,7 +442,7 @@ def _factor_odds(steps: _Steps, parameters: Mapping[str, Any]) -> Floats:
 
 def _stays(steps: _Steps) -> Booleans:
     """Whether the level is another one for good: the medians of the bars on both sides differ like the step."""
-    slack = np.maximum(0.1, 3.5 * steps.scale)
+    slack = np.maximum(np.maximum(0.1, 5 * steps.scale), 0.3 * np.abs(steps.left))
     apart = np.abs(steps.level - steps.left)
     stays: Booleans = (apart < slack) & (apart < 0.5 * np.abs(steps.left) + 0.03)
     return stays
@@ -408,6 +479,8 @@ def _by_preclose(bars: Bars, steps: _Steps, parameters: Mapping[str, Any]) -> Fl
     with np.errstate(divide="ignore", invalid="ignore"):
         lacking = np.log(known / last) + steps.change
     named = (np.abs(lacking) > parameters["smallest_known_action"]) & (bars.missing[steps.rows] == 0)
+    named &= np.abs(steps.left - lacking) < np.maximum(0.25, 5 * steps.scale)
+    named &= np.abs(steps.left - lacking) < np.maximum(np.abs(lacking), 0.15)
     return np.where(named & _means_action(bars), lacking, np.nan)
 
 
@@ -423,7 +496,9 @@ def _means_action(bars: Bars) -> bool:
     return bool(given.any()) and float(np.mean(np.abs(known[given] / last[given] - 1) < 1e-3)) > 0.9
 
 
-def _displaced(steps: _Steps, odds: Floats, parameters: Mapping[str, Any]) -> tuple[Positions, Booleans]:
+def _displaced(
+    steps: _Steps, odds: Floats, unit: Booleans, parameters: Mapping[str, Any]
+) -> tuple[Positions, Booleans]:
     """Positions in the chain between two steps that undo each other, one of which is the factor's alone or both of
     which are no trades; and the steps that bound them."""
     ends = np.zeros(len(steps.at), dtype=bool)
@@ -432,10 +507,12 @@ def _displaced(steps: _Steps, odds: Floats, parameters: Mapping[str, Any]) -> tu
     still = np.abs(steps.raw_gap) < np.maximum(4 * steps.gap_scale, 0.25 * np.abs(steps.left))
     alone = large & (np.abs(steps.change) > parameters["smallest_known_action"]) & still
     no_trade = large & (odds > parameters["action_odds"])
-    for one in np.flatnonzero(large)[:-1]:
-        for other in range(one + 1, min(one + 4, len(steps.at))):
+    far = np.flatnonzero(large)
+    for place, one in enumerate(far):
+        for other in far[place + 1 : place + 4]:
             length = steps.at[other] - steps.at[one]
-            if ends[one] or length > parameters["displaced_bars"] or steps.earlier[other] < length:
+            most = parameters["displaced_unit_bars" if unit[one] and unit[other] else "displaced_bars"]
+            if ends[one] or length > most or steps.owners[one] != steps.owners[other]:
                 break
             if not (alone[one] or alone[other] or (no_trade[one] and no_trade[other])):
                 continue
@@ -493,11 +570,31 @@ def _t_density(value: Floats, degrees: int) -> Floats:
 
 def _scale(before: Floats, after: Floats, least: float) -> Floats:
     """Usual size (as of a standard deviation) of the values before, with too few of them of those after; at least
-    `least`, as much where both are few."""
+    `least`, as much where both are few. The larger of what the median and the ninth decile say: a price of few ticks
+    stands still on most days."""
     known = [np.sum(~np.isnan(part), axis=1) for part in (before, after)]
-    sizes = [1.4826 * _medians(np.abs(part)) for part in (before, after)]
+    sizes = []
+    for part in (before, after):
+        placed = np.sort(np.abs(part), axis=1)
+        sizes.append(np.fmax(1.4826 * _quantiles(placed, 0.5), 0.6 * _quantiles(placed, 0.9)))
     scale = np.where(known[0] >= _FEW, sizes[0], np.where(known[1] >= _FEW, sizes[1], 0.03))
     return np.fmax(scale, least)
+
+
+def _tick_size(raw: Floats) -> Floats:
+    """Least change of the raw log price in a window, as of its last bars before the jump: what the price can do at all
+    where it is a few ticks; NaN where it never changes."""
+    price = np.exp(raw)
+    change = np.abs(np.diff(price, axis=1))
+    change[~(change > 1e-9 * price[:, 1:])] = np.nan
+    least = np.where(np.isnan(change).all(axis=1), np.nan, np.fmin.reduce(change, axis=1))
+    return least / np.fmin(price[:, BEFORE - 1], price[:, BEFORE])
+
+
+def _quantiles(placed: Floats, share: float) -> Floats:
+    """Of each sorted row with NaN at its end; NaN where all are."""
+    count = np.sum(~np.isnan(placed), axis=1)
+    return placed[np.arange(len(placed)), np.round(share * np.maximum(count - 1, 0)).astype(np.int64)]
 
 
 def _medians(values: Floats) -> Floats:

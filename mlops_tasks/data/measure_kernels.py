@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from mlops_tasks.kernels import inner, kernel
+from mlops_tasks.kernels import kernel
 
 Floats = NDArray[np.float64]
 SmallFloats = NDArray[np.float32]
@@ -244,48 +244,6 @@ def measure_spikes(
         spike[row] = max(np.log(above) if above > 0 else 0.0, np.log(below) if below > 0 else 0.0, 0.0)
 
 
-@kernel(_I4, _I4, types.UniTuple(_FIELD, 4), types.float64[::1], types.UniTuple(_FLOAT, 2))
-def find_level_breaks(
-    chain: Integers,
-    codes: Integers,
-    bars: tuple[Floats, Floats, Floats, Floats],
-    ratios: Floats,
-    limits: tuple[float, float],
-) -> list[tuple[int, float]]:
-    """Rows from which on the price stands at a ratio to what it was before, though the factor is the same.
-
-    Open and close lie within the tolerance of the ratio times the close before, the median of this and the next four
-    closes within twice of it of the ratio times that of the five before, and the turnover is at most `max_turnover`
-    times its median over the 20 traded bars before (a crash is traded much more; an unknown turnover counts as usual).
-    `bars` = (open, close, volume, factor), `limits` = (tolerance, max_turnover); pairs of row and ratio.
-    """
-    opened, close, volume, factor = bars
-    tolerance, max_turnover = limits
-    found = [(int(row), 0.0) for row in chain[:0]]
-    logs = np.log(ratios)
-    least = np.abs(logs).min() - tolerance
-    for k in range(1, len(chain)):
-        row, before = chain[k], chain[k - 1]
-        if codes[row] != codes[before] or abs(factor[row] / factor[before] - 1) > _SAME_FACTOR:
-            continue
-        move = close[row] / close[before]
-        if np.exp(-least) < move < np.exp(least):
-            continue
-        first = opened[row] if opened[row] > 0 else close[row]
-        closed, overnight = np.log(move), np.log(first / close[before])
-        ratio = np.argmin(np.abs(logs - closed))
-        if abs(closed - logs[ratio]) > tolerance or abs(overnight - logs[ratio]) > tolerance:
-            continue
-        earlier = _adjusted(chain[max(k - 5, 0) : k], codes, close, factor, row)
-        later = _adjusted(chain[k : k + 5], codes, close, factor, row)
-        if abs(np.log(np.median(later) / np.median(earlier)) - logs[ratio]) > 2 * tolerance:
-            continue
-        if _turnover(chain[max(k - 60, 0) : k + 1], codes, close, volume) > max_turnover:
-            continue
-        found.append((int(row), ratios[ratio]))
-    return found
-
-
 @kernel(_I4, _I4, _FIELD, types.float64[::1], _INT)
 def find_volume_breaks(
     chain: Integers, codes: Integers, volume: Floats, units: Floats, bars: int
@@ -314,35 +272,6 @@ def find_volume_breaks(
         if 0.5 < shift / units[unit] < 2:
             found.append((int(row), units[unit]))
     return found
-
-
-@inner
-def _adjusted(part: Integers, codes: Integers, close: Floats, factor: Floats, row: int) -> Floats:
-    """Adjusted closes of a part of the chain, as far as it is of the row's instrument."""
-    values = np.empty(len(part))
-    count = 0
-    for other in part:
-        if codes[other] == codes[row]:
-            values[count] = close[other] * factor[other]
-            count += 1
-    return values[:count]
-
-
-@inner
-def _turnover(part: Integers, codes: Integers, close: Floats, volume: Floats) -> float:
-    """Turnover of the last row of a part of the chain over the median of the 20 traded bars before; 1 if unknown."""
-    row = part[-1]
-    values = np.empty(20)
-    count = 0
-    for before in part[-2::-1]:
-        if codes[before] != codes[row] or count == 20:
-            break
-        if volume[before] > 0:
-            values[count] = volume[before] * close[before]
-            count += 1
-    if count == 0 or not volume[row] > 0:
-        return 1.0
-    return volume[row] * close[row] / np.median(values[:count])
 
 
 @kernel(

@@ -19,7 +19,7 @@ from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, 
 from mlops_tasks.data import calendars
 from mlops_tasks.data import measure_kernels as kernels
 from mlops_tasks.data.calendars import CALENDAR
-from mlops_tasks.data.corporate_actions import Actions, Bars, find_actions
+from mlops_tasks.data.corporate_actions import Actions, Bars, find_actions, usual_spikes
 from mlops_tasks.data.price_limits import A_SHARES, price_limits
 
 _DAY_NS = 86_400_000_000_000
@@ -64,7 +64,7 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
     - `repeats`, `flat_repeats`: bars in a row before this one that are the same in all five fields, volume not 0;
       flat ones (one price) counted by themselves
     - `spike`: how far the whole bar lies from the close before and the open after, where those agree within
-      `spike_agreement`
+      `spike_agreement`, and it is farther than `spike_deviations` usual days and two market moves
     - `sessions_missing`: sessions between this bar and the one before
 
     Instrument measures: `rows`, `first_date`, `last_date`, `longest_gap` (sessions) and its end `gap_on`; the count,
@@ -218,7 +218,7 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
     repeats, flat_repeats, idle = (np.zeros(count, dtype=np.int16) for _ in range(3))
     kernels.measure_repeats(chain, codes, panel.columns(*PRICES, VOLUME), (repeats, flat_repeats, idle))
     spike = np.zeros(count, dtype=np.float32)
-    kernels.measure_spikes(chain, codes, panel.columns(*PRICES, FACTOR), float(parameters["spike_agreement"]), spike)
+    kernels.measure_spikes(chain, codes, panel.columns(*PRICES, FACTOR), float(parameters["spike_reach"]), spike)
     until, _, on_session = panel.placed
     kernels.measure_gaps(chain, codes, until, missing)
     return {
@@ -270,17 +270,32 @@ def _actions(
         found[held] = price_limits(index, of_name)
         return found
 
+    opened, high, low, close, volume, factor = panel.columns(*PRICES, VOLUME, FACTOR)
     bars = Bars(
-        panel.chain,
-        panel.codes,
-        *panel.columns(*PRICES, VOLUME, FACTOR),
-        panel.column(PRECLOSE) if PRECLOSE in panel.frame else None,
-        rows["sessions_missing"],
-        lambda places: market[sessions[places]],
-        limits,
-        limited,
+        chain=_sane(panel, float(parameters["price_tolerance"])),
+        codes=panel.codes,
+        open=opened,
+        high=high,
+        low=low,
+        close=close,
+        volume=volume,
+        factor=factor,
+        preclose=panel.column(PRECLOSE) if PRECLOSE in panel.frame else None,
+        missing=rows["sessions_missing"],
+        idle=rows["idle"],
+        market=lambda places: market[sessions[places]],
+        limits=limits,
+        limited=limited,
     )
+    rows["spike"][usual_spikes(bars, rows["spike"], parameters)] = 0
     return find_actions(bars, rows["jump"], parameters)
+
+
+def _sane(panel: _Panel, tolerance: float) -> NDArray[np.int32]:
+    """The rows of the chain whose close lies within their range: a slip of the pen is no jump."""
+    high, low, close = panel.columns(HIGH, LOW, CLOSE)
+    odd = (close > high * (1 + tolerance)) | (close < low * (1 - tolerance))
+    return panel.chain[~odd[panel.chain]] if odd.any() else panel.chain
 
 
 def _action_measures(panel: _Panel, actions: Actions) -> dict[str, Any]:
@@ -296,12 +311,7 @@ def _instrument_measures(
 ) -> pd.DataFrame:
     first, last = panel.spans
     gap, gap_row = _largest(panel, rows["sessions_missing"])
-    levels = panel.columns(OPEN, CLOSE, VOLUME, FACTOR)
-    tolerance = float(parameters["level_tolerance"])
     chain, codes = panel.chain, panel.codes
-    price_units = kernels.find_level_breaks(
-        chain, codes, levels, _both_ways(parameters["price_units"]), (tolerance, np.inf)
-    )
     volume_units = kernels.find_volume_breaks(
         chain, codes, panel.column(VOLUME), _both_ways(parameters["volume_units"]), int(parameters["volume_unit_bars"])
     )
@@ -317,7 +327,7 @@ def _instrument_measures(
             **_events(panel, "split", actions.splits),
             **_events(panel, "factor_error", actions.factor_errors),
             **_events(panel, "recycled", actions.recycled),
-            **_events(panel, "price_unit", price_units),
+            **_events(panel, "price_unit", actions.units),
             **_events(panel, "volume_unit", volume_units),
         }
     )
@@ -353,12 +363,13 @@ def _events(panel: _Panel, name: str, found: list[tuple[int, float]]) -> dict[st
 def _session_statistics(panel: _Panel, repeats: NDArray[np.int16], jump: float) -> _SessionStatistics:
     _, sessions, _ = panel.placed
     total = int(panel.session_tables[2][-1])
-    counted = [np.zeros(total, dtype=np.int32) for _ in range(3)]
-    medians = [np.full(total, np.nan) for _ in range(2)]
+    moved, jumped, repeated = (np.zeros(total, dtype=np.int32) for _ in range(3))
+    price_ratio, volume_ratio = (np.full(total, np.nan) for _ in range(2))
+    found = (moved, jumped, repeated, price_ratio, volume_ratio)
     kernels.measure_sessions(
-        panel.chain, (panel.codes, sessions, repeats), panel.columns(CLOSE, VOLUME, FACTOR), jump, (*counted, *medians)
+        panel.chain, (panel.codes, sessions, repeats), panel.columns(CLOSE, VOLUME, FACTOR), jump, found
     )
-    return _SessionStatistics(kernels.count_keys(sessions, total), *counted, *medians)
+    return _SessionStatistics(kernels.count_keys(sessions, total), moved, jumped, repeated, price_ratio, volume_ratio)
 
 
 def _session_measures(panel: _Panel, statistics: _SessionStatistics, parameters: Mapping[str, Any]) -> pd.DataFrame:

@@ -1,9 +1,9 @@
 """Which rows are bars: the suites' rules over rows, instruments and sessions, and what follows from a broken one.
 
 A broken rule has one of five severities: the row is quarantined, all rows of its instrument are, or those before a
-date, the vintage is rejected, or it is a warning and everything stays. Nothing is lost: `received == accepted + quarantined`, and each
-quarantined row is kept with every rule that it breaks, the reason and the remedy. A conclusion depends on the rows and
-on `Rules` alone.
+date, the vintage is rejected, or it is a warning and everything stays. Nothing is lost: `received == accepted +
+quarantined`, and each quarantined row is kept with every rule that it breaks, the reason and the remedy. A conclusion
+depends on the rows and on `Rules` alone.
 """
 
 import logging
@@ -328,8 +328,8 @@ def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> Non
     VintageRejectedError
         A rule of severity `vintage` is broken, no row is left, more than `max_rejected_share` of the rows break a rule
         about the row, or more than `max_rejected_instruments_share` of the instruments (a single one may always) are
-        quarantined, whole or before a date. Names the first rows, instruments or sessions with rule and remedy, the counts and where
-        the quarantine is.
+        quarantined, whole or before a date. Names the first rows, instruments or sessions with rule and remedy, the
+        counts and where the quarantine is.
     """
     where = f"all of them with reasons: {quarantine}; the last good version stays in use"
     if validation.fatal:
@@ -350,9 +350,9 @@ def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> Non
     if whole > max(1, rules.max_rejected_instruments_share * count):
         lines = "\n".join(validation.first_lines([HISTORY, INSTRUMENT_WHOLE]))
         raise VintageRejectedError(
-            f"{lines}\n{whole} of {count} instruments ({whole / count:.2%}) are quarantined, whole or before a date, rule "
-            f"max_rejected_instruments_share allows {rules.max_rejected_instruments_share:.2%}; correct the source, or "
-            f"raise data.max_rejected_instruments_share; {where}"
+            f"{lines}\n{whole} of {count} instruments ({whole / count:.2%}) are quarantined, whole or before a date, "
+            f"rule max_rejected_instruments_share allows {rules.max_rejected_instruments_share:.2%}; correct the "
+            f"source, or raise data.max_rejected_instruments_share; {where}"
         )
 
 

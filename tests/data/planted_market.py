@@ -88,6 +88,8 @@ class _Series:
     """The true daily volatility of each day."""
     errors: list[str | None]
     keep: NDArray[np.bool_]
+    heat: Floats
+    """Log of what events add to turnover."""
     planted: list[tuple[str, int, bool, bool, Rows, Rows]] = field(default_factory=list)
     busy: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     dead: bool = False
@@ -173,10 +175,18 @@ def _simulate(
     gaps = 0.5 * beta * common + 0.45 * scale * _fat(count, rng)
     within = 0.5 * beta * common + 0.85 * scale * _fat(count, rng)
     busy = np.zeros(count, dtype=bool)
-    heat = np.zeros(count)
-    """Log of what events add to turnover."""
     jumps: list[tuple[str, int]] = []
-    one = _Series(_name(habit, number), habit, days, {}, scale, [None] * count, np.ones(count, dtype=bool), busy=busy)
+    one = _Series(
+        _name(habit, number),
+        habit,
+        days,
+        {},
+        scale,
+        [None] * count,
+        np.ones(count, dtype=bool),
+        np.zeros(count),
+        busy=busy,
+    )
     one.dead = dead
     if dead and rng.random() < 0.5:
         fall = min(250, count // 3)
@@ -184,7 +194,7 @@ def _simulate(
         scale[-fall:] *= 1.8
         jumps.append(("dead_company", count - fall))
     if np.isinf(habit.limit):
-        jumps += _true_jumps(one, gaps, within, heat, rng)
+        jumps += _true_jumps(one, gaps, within, rng)
     else:
         jumps += _limit_runs(one, gaps, within, rng)
     low, high = (np.log1p(-habit.limit), np.log1p(habit.limit)) if np.isfinite(habit.limit) else (-np.inf, np.inf)
@@ -192,7 +202,7 @@ def _simulate(
     within = np.clip(gaps + within, low, high) - gaps
     path = np.log(habit.price) + rng.normal(0, 0.6) + np.cumsum(gaps + within)
     shares, factor = _true_actions(one, rng)
-    _draw_bars(one, path, gaps, within, factor, shares, heat, rng)
+    _draw_bars(one, path, (gaps, within), (shares, factor), rng)
     for kind, at in jumps:
         rows = np.arange(at, min(at + (5 if kind == "limit_run" else 1), count))
         one.note(kind, at, rows, rows[:0], error=False)
@@ -205,9 +215,7 @@ def _name(habit: Habit, number: int) -> str:
     return {"new_york": f"NY{number:03d}", "london": f"LN{number:03d}.L", "coins": f"COIN{number:03d}"}[habit.name]
 
 
-def _true_jumps(
-    one: _Series, gaps: Floats, within: Floats, heat: Floats, rng: np.random.Generator
-) -> list[tuple[str, int]]:
+def _true_jumps(one: _Series, gaps: Floats, within: Floats, rng: np.random.Generator) -> list[tuple[str, int]]:
     """Crashes and takeovers: most of the move in the gap, heavy trade and nervous weeks after; every other crash lies
     near the ratio of a split."""
     made = []
@@ -222,7 +230,7 @@ def _true_jumps(
             one.scale[at + 1 :] *= 0.3
             within[at + 1 :] *= 0.3
             gaps[at + 1 :] *= 0.3
-            heat[after] += np.log(12) * fade
+            one.heat[after] += np.log(12) * fade
         else:
             near = rng.random() < 0.5
             kind = "crash_near_ratio" if near else "crash"
@@ -231,7 +239,7 @@ def _true_jumps(
             one.scale[after] *= 1 + 2 * fade
             within[after] *= 1 + 2 * fade
             gaps[after] *= 1 + 2 * fade
-            heat[after] += rng.normal(np.log(9), 0.5) * fade
+            one.heat[after] += rng.normal(np.log(9), 0.5) * fade
         share = rng.uniform(0.75, 1.0)
         gaps[at] += share * size
         within[at] += (1 - share) * size
@@ -283,16 +291,12 @@ def _event_days(one: _Series) -> list[int]:
 
 
 def _draw_bars(
-    one: _Series,
-    path: Floats,
-    gaps: Floats,
-    within: Floats,
-    factor: Floats,
-    shares: Floats,
-    heat: Floats,
-    rng: np.random.Generator,
+    one: _Series, path: Floats, moves: tuple[Floats, Floats], actions: tuple[Floats, Floats], rng: np.random.Generator
 ) -> None:
+    """Bars on the tick: `moves` overnight and within the day, `actions` the shares for one and the factor."""
     count, habit, scale = len(one), one.habit, one.scale
+    (gaps, within), (shares, factor) = moves, actions
+    path = path + max(0.0, np.log(25 * habit.tick) - float(np.min(path - np.log(factor))))
     close, opened = np.exp(path), np.exp(path - within)
     still = np.abs(within) < 1e-12
     spread = [np.exp(np.abs(rng.normal(0, 0.4, count)) * np.where(still, 0, scale)) for _ in range(2)]
@@ -303,9 +307,11 @@ def _draw_bars(
         CLOSE: close,
     }
     moved = np.abs(gaps + within) / scale
-    volume = np.exp(rng.normal(12, 1) + 0.35 * rng.normal(0, 1, count) + 0.4 * np.log(scale / scale[0]) + heat)
+    volume = np.exp(rng.normal(12, 1) + 0.35 * rng.normal(0, 1, count) + 0.4 * np.log(scale / scale[0]) + one.heat)
     volume *= (0.7 + 0.45 * np.minimum(moved, 15)) * shares
-    one.bars = {name: np.maximum(np.round(value / factor / habit.tick), 1) * habit.tick for name, value in prices.items()}
+    one.bars = {
+        name: np.maximum(np.round(value / factor / habit.tick), 1) * habit.tick for name, value in prices.items()
+    }
     if np.isfinite(habit.limit):
         _keep_limits(one, factor)
     one.bars[VOLUME] = np.maximum(np.round(volume / habit.lot), 1) * habit.lot
@@ -473,8 +479,7 @@ def _unit(kind: str, fields: tuple[str, ...], ratios: tuple[float, ...]) -> Plan
         ratio = float(rng.choice(ratios))
         for name in fields:
             one.bars[name][at:] *= ratio
-        every = np.arange(len(one))
-        one.note(kind, at, np.array([at - 1]), every, error=True)
+        one.note(kind, at, np.array([at - 1]), _before(at), error=True)
         return True
 
     return plant
@@ -509,8 +514,12 @@ def _flat_years(one: _Series, rng: np.random.Generator) -> bool:
     at = int(rng.integers(200, len(one) - 980))
     rows = np.arange(at + 751, at + 951)
     for name in PRICES:
-        one.bars[name][at : at + 951] = one.bars[CLOSE][at]
-        one.bars[name][at + 951 :] *= one.bars[CLOSE][at] / one.bars[CLOSE][at + 951]
+        one.bars[name][at:] *= one.bars[FACTOR][at:] / one.bars[FACTOR][at]
+    last = float(one.bars[CLOSE][at])
+    back = last / float(one.bars[CLOSE][at + 951])
+    for name in PRICES:
+        one.bars[name][at : at + 951] = last
+        one.bars[name][at + 951 :] *= back
     one.bars[FACTOR][at:] = one.bars[FACTOR][at]
     one.bars["preclose"][:] = np.nan
     one.bars[VOLUME][at + 1 : at + 951] = 0.0
@@ -551,11 +560,19 @@ def _repeat(one: _Series, at: int, rng: np.random.Generator) -> None:
         one.bars[name][at] = one.bars[name][at - 1]
 
 
-def _foreign(one: _Series, at: int, rng: np.random.Generator) -> None:
-    """The bar of another instrument: far from the bars around by twelve volatilities and more."""
+def _foreign(one: _Series, rng: np.random.Generator) -> bool:
+    """The bar of another instrument: far from the bars around. Visible where these agree among themselves."""
+    at = _free(one, rng)
+    if at is None:
+        return False
+    between = abs(float(np.log(one.bars[OPEN][at + 1] / one.bars[CLOSE][at - 1])))
     away = np.exp(max(0.3, 14 * float(one.scale[at])) * rng.choice([-1, 1]))
     for name in PRICES:
         one.bars[name][at] *= away
+    rows = np.array([at])
+    usual = float(np.median(one.scale[at - 40 : at]))
+    one.note("foreign_bar", at, rows, rows, error=True, visible=between < max(0.1, 2 * usual))
+    return True
 
 
 def _holiday(one: _Series, rng: np.random.Generator) -> bool:
@@ -638,7 +655,7 @@ CELLS: dict[str, Plant] = {
     "negative_volume": _cells("negative_volume", _spoil(VOLUME, lambda one, at: -5.0)),
     "factor_missing": _cells("factor_missing", _spoil(FACTOR, lambda one, at: float("nan"))),
     "repeated_bar": _cells("repeated_bar", _repeat),
-    "foreign_bar": _cells("foreign_bar", _foreign),
+    "foreign_bar": _foreign,
     "row_on_a_sunday": _holiday,
 }
 
@@ -652,10 +669,9 @@ def _gather(series: list[_Series]) -> Market:
     for one in series:
         place = np.where(one.keep, offset + np.cumsum(one.keep) - 1, -1)
         for kind, at, error, visible, rows, may in one.planted:
-            rows, may = place[rows], place[may]
-            rows, may = rows[rows >= 0], may[may >= 0]
-            if len(rows):
-                planted.append(Planted(kind, one.name, one.days[at], error, visible, rows, may))
+            about, lost = (places[places >= 0] for places in (place[rows], place[may]))
+            if len(about):
+                planted.append(Planted(kind, one.name, one.days[at], error, visible, about, lost))
         count = int(one.keep.sum())
         if one.dead:
             dead[one.name] = np.arange(offset, offset + count)
