@@ -8,12 +8,13 @@ with the vintage in use, and publishes it as a new vintage.
 * **Emits** the asset `market_data` with `data_version` and `last_date`, when the vintage differs from the one in use.
 * **On bad input** the failing task's log names the file, the row or column, the rule and the remedy. The last good
   vintage stays in use; rejected rows are in `data/quarantine/`.
+* **The data docs** are rendered beside the rest, of a rejected vintage too; nothing waits for them.
 * **On changed history** `compare_vintages` accepts, warns or blocks as `vintage_policy` says; its log and
   `alphaops diff` name what changed, `alphaops approve` lets a blocked vintage pass.
 * **Safe to run again** at any point: every step is named by its content and written in one piece.
 """
 
-from airflow.sdk import DAG, Metadata, Param, task
+from airflow.sdk import DAG, Metadata, Param, TriggerRule, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dag_shared.alerts import tell_failed_run
@@ -73,6 +74,12 @@ with DAG(
     validate = StageOperator(
         task_id="validate_bars", stage="data.validate_bars", arguments={"staging": read.output["staging"]}
     )
+    docs = StageOperator(
+        task_id="render_docs",
+        stage="data.render_docs",
+        arguments={"staging": read.output["staging"]},
+        trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
+    )
     snapshot = StageOperator(
         task_id="version_snapshot", stage="data.version_snapshot", arguments={"staging": validate.output["staging"]}
     )
@@ -102,6 +109,7 @@ with DAG(
             raise AirflowSkipException(f"the vintage did not change: {told[-1]}")
         yield Metadata(MARKET_DATA, {key: published[key] for key in ("data_version", "last_date")})
 
+    validate >> docs
     emit_market_data(publish.output)
 
 # After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.

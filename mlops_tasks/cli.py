@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from mlops_tasks.cli_features import add_features_verb
 from mlops_tasks.cli_models import add_models_verb, add_serving_verbs
@@ -63,12 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     quarantine = verbs.add_parser("quarantine", parents=[shared], help="what the newest validation kept back, and why")
     quarantine.set_defaults(verb_function=_quarantine)
 
-    release = verbs.add_parser("release", parents=[shared], help="let a quarantined row or instrument through a rule")
-    release.add_argument("--rule", required=True)
-    release.add_argument("--instrument", required=True)
-    release.add_argument("--date", type=date.fromisoformat, help="the row's; for an instrument: evidence up to then")
-    release.add_argument("--reason", required=True, help="why it is right; kept with your name")
-    release.set_defaults(verb_function=_release)
+    _add_release_verb(verbs, shared)
 
     vintages = verbs.add_parser("vintages", parents=[shared], help="list the data versions")
     vintages.set_defaults(verb_function=_vintages)
@@ -110,6 +106,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_release_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
+    release = verbs.add_parser("release", parents=[shared], help="let a row, an instrument or a session through a rule")
+    release.add_argument("--rule", required=True)
+    release.add_argument("--instrument", help="for a rule about rows or instruments")
+    release.add_argument("--calendar", help="for a rule about sessions; not needed where there is one")
+    release.add_argument(
+        "--date", type=date.fromisoformat, help="the row's or session's; for an instrument: evidence up to then"
+    )
+    release.add_argument("--row", type=int, help="row of the source, where several have one instrument and date")
+    release.add_argument("--reason", required=True, help="why it is right; kept with your name")
+    release.set_defaults(verb_function=_release)
+
+
 def _status(arguments: argparse.Namespace) -> int:
     from mlops_tasks.status import render_status, status_info
 
@@ -149,7 +158,9 @@ def _release(arguments: argparse.Namespace) -> int:
         load_settings(),
         rule=arguments.rule,
         instrument=arguments.instrument,
+        calendar=arguments.calendar,
         day=arguments.date,
+        source_row=arguments.row,
         reason=arguments.reason,
     )
     said = f"{made.instrument} {made.date} passes rule {made.rule} from the next sync on: {made.reason}"

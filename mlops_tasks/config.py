@@ -151,7 +151,7 @@ class DataSettings(Section):
     max_rejected_instruments_share: float = Field(0.05, ge=0, le=1)
     """The same for the share of instruments that are quarantined whole; a single one always may be."""
     suite_pages: bool = True
-    """Whether Great Expectations renders a page of each suite into the data docs; it takes two seconds a sync."""
+    """Whether Great Expectations renders a page of each suite into the data docs, in a task of its own."""
     on_sync: tuple[Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")], ...] = ()
     """Functions `module:function` that are told of each data version that comes into use; `data/callbacks.py` says
     how."""

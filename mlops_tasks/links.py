@@ -13,19 +13,27 @@ RUNS_VIEW = "alphaops"
 """Key of the view of an experiment's runs whose columns come first (`registry/experiments.py`)."""
 
 
-def framed(settings: Settings, page: str, path: str = "") -> str:
-    """A page (`training`, `reports`) in Airflow's own frame, which asks for a login; `path` begins below it."""
-    return f"{settings.airflow_url}/plugin/{page}{PAGES}/{page}{quote(path)}"
+def framed_path(page: str, *parts: str) -> str:
+    """A page (`training`, `reports`) in Airflow's own frame, which asks for a login: its path below Airflow's address.
+
+    Each of `parts` is one segment of the path below the page.
+    """
+    return "/".join((f"/plugin/{page}{PAGES}/{page}", *(quote(part, safe="") for part in parts)))
+
+
+def framed(settings: Settings, page: str, *parts: str) -> str:
+    """The whole address of a page in Airflow's own frame."""
+    return settings.airflow_url + framed_path(page, *parts)
 
 
 def report_link(settings: Settings, kind: str, name: str) -> str:
     """The page of a report (`reports.Kind` and its name)."""
-    return framed(settings, "reports", f"/{kind}/{name}")
+    return framed(settings, "reports", kind, name)
 
 
 def training_link(settings: Settings, run_id: str) -> str:
     """The page of a training run."""
-    return framed(settings, "training", f"/{run_id}")
+    return framed(settings, "training", run_id)
 
 
 def dag_run_path(dag_id: str, run_id: str) -> str:

@@ -13,8 +13,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +24,7 @@ from mlops_tasks.config import PostgresqlSource, Settings, load_settings
 from mlops_tasks.errors import StageError, StageTimeoutError
 from mlops_tasks.secret_variables import without_secrets
 from mlops_tasks.stage_output import StageFailure, StageLine
+from mlops_tasks.stage_process import SOCKET_NAME, StageProcess, end_group, start_process
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +63,7 @@ class Stage:
 STAGES: Mapping[str, Stage] = {
     "data.read_source": Stage("mlops_tasks.data.tasks:read_source_task", _ALERTS, reads_sources=True),
     "data.validate_bars": Stage("mlops_tasks.data.tasks:validate_bars_task", _ALERTS),
+    "data.render_docs": Stage("mlops_tasks.data.tasks:render_docs_task"),
     "data.version_snapshot": Stage("mlops_tasks.data.tasks:version_snapshot_task"),
     "data.compare_vintages": Stage("mlops_tasks.data.tasks:compare_vintages_task", _ALERTS),
     "data.write_qlib_store": Stage("mlops_tasks.data.tasks:write_qlib_store_task"),
@@ -116,7 +116,7 @@ def run_stage(
     *,
     time_limit_s: float,
     on_line: Callable[[StageLine], None] = StageLine.relay,
-    on_start: Callable[[subprocess.Popen[str]], None] = lambda child: None,
+    on_start: Callable[[StageProcess], None] = lambda child: None,
 ) -> dict[str, Any]:
     """Run one stage in a child process and return its result.
 
@@ -142,20 +142,12 @@ def run_stage(
     """
     with tempfile.TemporaryDirectory(prefix="mlops_stage_") as folder:
         result = Path(folder, "result.json")
-        command = [sys.executable, "-m", "mlops_tasks", "run", stage, "--result", str(result), "--leash"]
-        command += ["--arguments", json.dumps(arguments)]
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            bufsize=1,
-            start_new_session=True,
-            # Sets are iterated in the same order every time, or Qlib's backtest would sum in another one.
-            env={**stage_environment(stage, load_settings()), "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"},
-        )
+        settings = load_settings()
+        words = ["run", stage, "--result", str(result), "--leash", "--arguments", json.dumps(arguments)]
+        # Sets are iterated in the same order every time, or Qlib's backtest would sum in another one.
+        environment = {**stage_environment(stage, settings), "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
+        server = None if stage in INNER_STAGES else settings.run_dir / SOCKET_NAME
+        child = start_process(words, environment, server)
         expired = threading.Event()
 
         def expire() -> None:
@@ -168,8 +160,7 @@ def run_stage(
         last = ""
         try:
             on_start(child)
-            assert child.stdout is not None
-            for line in child.stdout:
+            for line in child.output:
                 told = StageLine.parse(line.rstrip("\n"))
                 last = told.text.strip() or last
                 on_line(told)
@@ -177,6 +168,7 @@ def run_stage(
         finally:
             timer.cancel()
             end_group(child)
+            child.close()
         if expired.is_set():
             raise StageTimeoutError(
                 f"{stage}: ended after its limit of {time_limit_s:.0f} s; raise the limit or reduce the work"
@@ -200,13 +192,6 @@ def stage_environment(stage: str, settings: Settings) -> dict[str, str]:
     given = (*known.secrets, *settings.stage_secrets.get(stage, ()), *(sources if known.reads_sources else ()))
     secret = {*sources, *(name for names in settings.stage_secrets.values() for name in names)}
     return without_secrets(os.environ, given, also_secret=secret)
-
-
-def end_group(child: subprocess.Popen[str]) -> None:
-    """Kill the child and all that it started; harmless when they are gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
 
 
 def hold_leash() -> None:

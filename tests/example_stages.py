@@ -1,9 +1,11 @@
 """Stages for the tests of the process runner."""
 
+import json
 import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +13,10 @@ from pathlib import Path
 def double(*, number: int) -> dict:
     print("doubling", number)
     return {"number": 2 * number}
+
+
+def do_nothing() -> dict:
+    return {}
 
 
 def fail() -> dict:
@@ -37,6 +43,47 @@ def talk_inside() -> dict:
     from mlops_tasks.process import run_stage
 
     return run_stage("tests.example_stages:talk", {}, time_limit_s=60)
+
+
+def look_around() -> dict:
+    print("looking around")
+    umask = os.umask(0)
+    os.umask(umask)
+    return {
+        "folder": str(Path.cwd()),
+        "path": sys.path,
+        "environment": sorted(os.environ),
+        "umask": umask,
+        "leads": os.getpid() == os.getpgid(0) == os.getsid(0),
+        "threads": [thread.name for thread in threading.enumerate()][1:],
+        "modules": len(sys.modules),
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "arguments": len(sys.argv),
+        "hash": hash("alphaops"),
+    }
+
+
+def leave(*, status: int) -> dict:
+    sys.exit(status)
+
+
+def leak(*, mb: int, secret: str) -> dict:
+    """Keep memory and threads, and show that the secret is here."""
+    kept = [bytearray(1_000_000) for _ in range(mb)]
+    for _ in range(8):
+        threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
+    assert len(kept) == mb
+    assert secret in json.dumps(dict(os.environ)) or secret in " ".join(sys.argv)
+    return {"threads": threading.active_count()}
+
+
+def wait_for_file(*, begun: str, go_on: str, status: int = 0) -> dict:
+    Path(begun).touch()
+    while not Path(go_on).exists():
+        time.sleep(0.02)
+    if status:
+        sys.exit(status)
+    return {"waited": True}
 
 
 def sleep_with_grandchild(*, pid_file: str) -> dict:

@@ -72,6 +72,7 @@ FILES = frozenset(
         "test_kernels.py",
         "test_layers.py",
         "test_process.py",
+        "test_stage_server.py",
         "training/networks/test_contract.py",
         "training/networks/test_resumed.py",
         "training/networks/test_trainer.py",

@@ -14,8 +14,9 @@ import pytest
 
 from mlops_tasks import errors
 from mlops_tasks.errors import LastingStageError, StageCancelledError, StageError, StageTimeoutError
-from mlops_tasks.process import STAGES, end_group, run_stage, stage_function
+from mlops_tasks.process import STAGES, run_stage, stage_function
 from mlops_tasks.stage_output import PRINTED, StageFailure, StageLine
+from mlops_tasks.stage_process import end_group
 
 
 def wait_for(condition, seconds: float = 20) -> None:

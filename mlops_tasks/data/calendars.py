@@ -6,6 +6,8 @@ day, closed at the midnight (UTC) that ends it.
 """
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mlops_tasks.data.ticker_suffixes import spoken_calendar
 from mlops_tasks.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -22,7 +25,12 @@ CALENDAR = "calendar"
 ALWAYS = "24/7"
 AUTO = "auto"
 EXCHANGES = ("XNYS", "XSHG")
-"""What `infer_calendars` chooses from, besides `24/7`; of calendars that fit equally the first."""
+"""What `infer_calendars` looks at first, besides `24/7`; of calendars that fit equally the first."""
+WIDELY_TRADED = (
+    *("24/5", "XLON", "XHKG", "XTKS", "XTSE", "XASX", "XETR", "XPAR", "XBOM", "XKRX", "XTAI", "BVMF", "XSWX", "XSTO"),
+    *("XMIL", "XMAD", "XAMS", "XSES", "XJSE", "XIDX", "XBKK", "XKLS", "XMEX", "XIST", "XTAE", "XSAU", "XWAR"),
+)
+"""Of all others those that are tried first: each costs a tenth of a second to compute, or more."""
 
 _FIRST_YEAR, _LAST_YEAR = 1900, 2199
 """Holidays are computed within these years only."""
@@ -110,13 +118,31 @@ def last_closed_session(name: str, at: datetime, delay: timedelta) -> date:
     return day
 
 
-def infer_calendars(codes: Integers, days: Days, count: int) -> list[str]:
-    """The calendar of each instrument: the one that fits its days best.
+@dataclass(frozen=True)
+class Followed:
+    """The calendar of each instrument, and (bool) whether its days are those before that calendar's sessions."""
 
-    Of `EXCHANGES` that is the one with the fewest days off-session, and of equal ones that with the fewest sessions
-    without a row between the instrument's first and last day: an absence of years says little, a row on a holiday
-    much. `24/7` fits better where it lacks fewer days than the exchange has days off-session and sessions without a
-    row. An instrument without a day fits all of them, so it gets the first.
+    calendars: list[str]
+    day_early: Booleans
+
+
+def followed_calendars(
+    settings_name: str, codes: Integers, days: Days, count: int, names: Sequence[str] = ()
+) -> Followed:
+    """The calendar of each instrument: `auto` infers it, any other name is that of all.
+
+    Inferred is the calendar that fits best: that with the fewest days off-session, and of equal ones that with the
+    fewest sessions without a row between the instrument's first and last day, because an absence of years says little,
+    a row on a holiday much. `24/7` fits better where it lacks fewer days than the exchange has days off-session and
+    sessions without a row. Asked are, in this order:
+
+    1. the calendar that the name's spelling speaks for, if no exchange of `EXCHANGES` has fewer days off-session;
+    2. `EXCHANGES`, and what others of the panel follow;
+    3. every calendar of exchange_calendars, and each a day early (stamps in UTC of the local midnight), for instruments
+       with `_ENOUGH_DAYS` or more whose days are off-session too often.
+
+    An instrument with few days or many gaps goes with a calendar that others follow without them, unless its own days
+    speak against it. One without a day gets the first.
 
     Parameters
     ----------
@@ -126,35 +152,194 @@ def infer_calendars(codes: Integers, days: Days, count: int) -> list[str]:
         (n,) `datetime64[D]`, in any order, repeats and NaT allowed.
     count
         Number of instruments.
-    """
-    known = ~np.isnat(days)
-    if not known.any():
-        return [EXCHANGES[0]] * count
-    numbers = days[known].astype("datetime64[D]").astype(np.int64)
-    lowest, highest = int(numbers.min()), int(numbers.max())
-    offsets = numbers - lowest
-    seen = np.bincount(offsets) > 0
-    has_row = np.zeros((count, int(seen.sum())), dtype=bool)
-    has_row[codes[known], (np.cumsum(seen) - 1)[offsets]] = True
-    strange, absent = np.stack([_misfits(has_row, seen, _is_session(name, lowest, highest)) for name in EXCHANGES], 1)
-    best = np.lexsort((absent, strange), axis=0)[0]
-    misfit = np.take_along_axis(strange + absent, best[np.newaxis], axis=0)[0]
-    always = sum(_misfits(has_row, seen, np.ones(highest - lowest + 1, dtype=bool))) < misfit
-    return [ALWAYS if every_day else EXCHANGES[one] for every_day, one in zip(always, best, strict=True)]
-
-
-def instrument_calendars(settings_name: str, codes: Integers, days: Days, count: int) -> list[str]:
-    """The calendar of each instrument: `auto` infers them, any other name is that of all.
+    names
+        (count,) their names; none: spelling says nothing.
 
     Raises
     ------
     ConfigError
         The named calendar is unknown.
     """
-    if settings_name == AUTO:
-        return infer_calendars(codes, days, count)
-    check_calendar(settings_name)
-    return [settings_name] * count
+    if settings_name != AUTO:
+        check_calendar(settings_name)
+    known = ~np.isnat(days)
+    if not known.any():
+        return Followed([EXCHANGES[0] if settings_name == AUTO else settings_name] * count, np.zeros(count, dtype=bool))
+    fit = _Fit(codes[known], days[known].astype("datetime64[D]").astype(np.int64), count)
+    if settings_name != AUTO:
+        chosen = np.zeros(count, dtype=np.int64)
+        fit.add(settings_name)
+        fit.add(settings_name, early=1)
+        early = fit.often_strange(chosen) & ~fit.often_strange(chosen + 1) & (fit.rows >= _ENOUGH_DAYS)
+        return Followed([settings_name] * count, early)
+    chosen = _choose(fit, [spoken_calendar(name) for name in names] or [None] * count)
+    of_instrument = [fit.candidates[number] for number in chosen]
+    return Followed(
+        [name for name, _ in of_instrument], np.array([early > 0 for _, early in of_instrument], dtype=bool)
+    )
+
+
+def infer_calendars(codes: Integers, days: Days, count: int, names: Sequence[str] = ()) -> list[str]:
+    """The calendar of each instrument by its days and its name; see `followed_calendars`."""
+    return followed_calendars(AUTO, codes, days, count, names).calendars
+
+
+def instrument_calendars(
+    settings_name: str, codes: Integers, days: Days, count: int, names: Sequence[str] = ()
+) -> list[str]:
+    """As `followed_calendars`, the calendars alone.
+
+    Raises
+    ------
+    ConfigError
+        The named calendar is unknown.
+    """
+    return followed_calendars(settings_name, codes, days, count, names).calendars
+
+
+_ENOUGH_DAYS = 20
+"""Fewer days do not tell one exchange from another."""
+_STRANGE_SHARE, _STRANGE_DAYS = 0.005, 2
+"""Days off-session beyond both are too many for the calendar to be the right one."""
+_GAPS_SHARE = 0.1
+"""An instrument that lacks more of its sessions says little about its calendar."""
+
+
+class _Fit:
+    """How the days of each instrument fit calendars, each of which is computed when it is asked about.
+
+    `candidates` are pairs of a calendar and by how many days it is read early; `strange` and `absent` have a column
+    for each: days off-session, sessions without a row.
+    """
+
+    def __init__(self, codes: Integers, numbers: Integers, count: int) -> None:
+        self.lowest, self.highest = int(numbers.min()), int(numbers.max())
+        offsets = numbers - self.lowest
+        self.seen = np.bincount(offsets) > 0
+        self.has_row = np.zeros((count, int(self.seen.sum())), dtype=bool)
+        self.has_row[codes, (np.cumsum(self.seen) - 1)[offsets]] = True
+        self.rows = np.count_nonzero(self.has_row, axis=1)
+        weekend = (np.flatnonzero(self.seen) + self.lowest + 3) % 7 >= 5
+        self.on_weekends = (self.has_row & weekend).any(axis=1)
+        self.candidates: list[tuple[str, int]] = []
+        self.strange = np.empty((count, 0), dtype=np.int64)
+        self.absent = np.empty((count, 0), dtype=np.int64)
+
+    def add(self, name: str, early: int = 0) -> int:
+        """The column of a candidate."""
+        if (name, early) not in self.candidates:
+            marks = _is_session(name, self.lowest + early, self.highest + early)
+            strange, absent = _misfits(self.has_row, self.seen, marks)
+            self.candidates.append((name, early))
+            self.strange = np.column_stack([self.strange, strange])
+            self.absent = np.column_stack([self.absent, absent])
+        return self.candidates.index((name, early))
+
+    def best(self, columns: Sequence[int]) -> Integers:
+        """Of each instrument the candidate with the fewest strange days, then the fewest absent ones."""
+        strange, absent = self.strange[:, columns], self.absent[:, columns]
+        found: Integers = np.asarray(columns)[np.lexsort((absent, strange), axis=1)[:, 0]]
+        return found
+
+    def often_strange(self, chosen: Integers) -> Booleans:
+        """Whether each instrument's days are off-session too often for the candidate chosen for it."""
+        strange = _of_each(self.strange, chosen)
+        found: Booleans = (strange > _STRANGE_DAYS) & (strange > _STRANGE_SHARE * self.rows)
+        return found
+
+    def is_dense(self, chosen: Integers) -> Booleans:
+        """Whether each instrument has enough days, and few gaps, for the candidate chosen for it."""
+        absent = _of_each(self.absent, chosen)
+        due = absent + self.rows - _of_each(self.strange, chosen)
+        found: Booleans = (self.rows >= _ENOUGH_DAYS) & (absent <= _GAPS_SHARE * due)
+        return found
+
+
+def _choose(fit: _Fit, spoken: Sequence[str | None]) -> Integers:
+    """The candidate of each instrument."""
+    exchanges = [fit.add(name) for name in EXCHANGES]
+    always = fit.add(ALWAYS)
+    chosen = _or_always(fit, fit.best(exchanges), always)
+    told = np.zeros(len(chosen), dtype=bool)
+    for name in dict.fromkeys(name for name in spoken if name):
+        own = np.array([each == name for each in spoken])
+        try:
+            column = fit.add(name)
+        except ConfigError as error:
+            log.warning("names speak for calendar %s, which is passed over: %s", name, error)
+            continue
+        fits = fit.strange[:, column] <= fit.strange[:, exchanges].min(axis=1)
+        if name == ALWAYS:
+            fits &= fit.on_weekends | (fit.rows < _ENOUGH_DAYS)
+        told |= own & fits
+        chosen = np.where(own & fits, column, chosen)
+    chosen = _with_neighbours(fit, chosen, told)
+    unknown = _unexplained(fit, chosen) & ~told
+    if unknown.any():
+        chosen = np.where(unknown, _search(fit, chosen, unknown, always), chosen)
+        chosen = _with_neighbours(fit, chosen, told)
+    return chosen
+
+
+def _or_always(fit: _Fit, chosen: Integers, always: int) -> Integers:
+    misfit = _of_each(fit.strange + fit.absent, chosen)
+    return np.where(fit.absent[:, always] < misfit, always, chosen)
+
+
+def _with_neighbours(fit: _Fit, chosen: Integers, told: Booleans) -> Integers:
+    """Instruments with few days or many gaps go with what others follow, if that has no more strange days."""
+    strong = told | (fit.is_dense(chosen) & ~fit.often_strange(chosen))
+    adopted = sorted({int(number) for number in chosen[strong]})
+    if not adopted:
+        return chosen
+    exchanges = [number for number in adopted if fit.candidates[number][0] != ALWAYS]
+    best = fit.best(exchanges or adopted)
+    if exchanges and len(exchanges) < len(adopted):
+        best = np.where(fit.on_weekends, _or_always(fit, best, fit.add(ALWAYS)), best)
+    room = np.maximum(1, _STRANGE_SHARE * fit.rows)
+    joins = ~strong & (_of_each(fit.strange, best) <= _of_each(fit.strange, chosen) + room)
+    return np.where(joins & (fit.rows > 0), best, chosen)
+
+
+def _unexplained(fit: _Fit, chosen: Integers) -> Booleans:
+    """Whether an instrument with enough days follows none of the calendars that were looked at.
+
+    `24/7` has no day off-session: it explains who trades at weekends too and lacks few days.
+    """
+    always = np.array([fit.candidates[number][0] == ALWAYS for number in chosen], dtype=bool)
+    strange = np.where(always, ~(fit.on_weekends & fit.is_dense(chosen)), fit.often_strange(chosen))
+    found: Booleans = strange & (fit.rows >= _ENOUGH_DAYS)
+    return found
+
+
+def _search(fit: _Fit, chosen: Integers, unknown: Booleans, always: int) -> Integers:
+    """The candidate of each unknown instrument among all calendars, until one explains each of them."""
+    import exchange_calendars
+
+    everywhere = exchange_calendars.get_calendar_names(include_aliases=False)
+    for name in dict.fromkeys([*EXCHANGES, *WIDELY_TRADED, *everywhere]):
+        if name == ALWAYS:
+            continue
+        try:
+            fit.add(name)
+            fit.add(name, early=1)
+        except ConfigError as error:
+            log.info("%s is no candidate: %s", name, error)
+            continue
+        columns = [number for number in range(len(fit.candidates)) if number != always]
+        best = fit.best(columns)
+        explained = fit.is_dense(best) & ~fit.often_strange(best)
+        adopted = set(best[unknown & explained].tolist())
+        joined = ~fit.often_strange(best) & np.isin(best, sorted(adopted))
+        if (explained | joined)[unknown].all():
+            break
+    return _or_always(fit, best, always)
+
+
+def _of_each(table: Integers, chosen: Integers) -> Integers:
+    """Of each row of a table the value in the column chosen for it."""
+    found: Integers = np.take_along_axis(table, chosen[:, np.newaxis], axis=1)[:, 0]
+    return found
 
 
 def _misfits(has_row: Booleans, seen: Booleans, is_session: Booleans) -> tuple[Integers, Integers]:
@@ -194,14 +379,9 @@ def _years(name: str, first_year: int, last_year: int) -> Schedule:
         return Schedule(days, (days + 1).astype("datetime64[s]"))
     check_calendar(name)
     import exchange_calendars
-    import pandas as pd
 
     try:
-        calendar = exchange_calendars.get_calendar(name)
-        low = max(first, _day_of(calendar.bound_min(), f"{_FIRST_YEAR}-01-01"))
-        high = min(last, _day_of(calendar.bound_max(), f"{_LAST_YEAR}-12-31"))
-        if low < high:
-            calendar = type(calendar)(start=pd.Timestamp(low), end=pd.Timestamp(high))
+        calendar, low, high = _computed(exchange_calendars, name, first, last)
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(
             f"calendar {name}: exchange_calendars cannot compute {first_year} to {last_year} ({error}); set "
@@ -217,6 +397,21 @@ def _years(name: str, first_year: int, last_year: int) -> Schedule:
     )
     parts = [_weekdays(calendar, first, low - 1), known, _weekdays(calendar, high + 1, last)]
     return Schedule(np.concatenate([p.sessions for p in parts]), np.concatenate([p.closes for p in parts]))
+
+
+def _computed(library: Any, name: str, first: np.datetime64, last: np.datetime64) -> tuple[Any, Any, Any]:
+    """The library's calendar, and the first and last of these days that it knows."""
+    import pandas as pd
+
+    if np.datetime64(f"{_FIRST_YEAR}-01-01") <= first and last <= np.datetime64(f"{_LAST_YEAR}-12-31"):
+        with suppress(ValueError):  # beyond its bounds, which only a calendar that was computed tells
+            return library.get_calendar(name, start=pd.Timestamp(first), end=pd.Timestamp(last)), first, last
+    calendar = library.get_calendar(name)
+    low = max(first, _day_of(calendar.bound_min(), f"{_FIRST_YEAR}-01-01"))
+    high = min(last, _day_of(calendar.bound_max(), f"{_LAST_YEAR}-12-31"))
+    if low < high:
+        calendar = type(calendar)(start=pd.Timestamp(low), end=pd.Timestamp(high))
+    return calendar, low, high
 
 
 def _day_of(bound: Any, otherwise: str) -> np.datetime64:

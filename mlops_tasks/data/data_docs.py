@@ -1,23 +1,25 @@
 """The data docs of a validation: HTML pages, the same bytes for the same rows and rules.
 
-`index.html` says what was concluded and why; `bars.html`, `instruments.html` and `sessions.html` are rendered by Great
-Expectations, which runs each suite on evidence: the first rows that break each rule and a sample of all rows, evenly
-spaced. The counts shown are those of the whole frame. What comes from a source is escaped (Great Expectations puts
-cells into its page as they are), and nothing is loaded from the network.
+`index.html` says what was concluded and why, and is written with the conclusion. `bars.html`, `instruments.html` and
+`sessions.html` are rendered afterwards, in a task of their own, by Great Expectations, whose import alone costs more
+than the validation of a small panel. It runs each suite on the evidence that the validation leaves: the first rows that
+break each rule and a sample of all rows, evenly spaced. The counts shown are those of the whole frame. What comes from
+a source is escaped (Great Expectations puts cells into its page as they are), and nothing is loaded from the network.
 """
 
 import html
 import importlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
-from mlops_tasks.data.expectations import BARS, INSTRUMENTS, SESSIONS, Positions, Suite
+from mlops_tasks.data.expectations import BARS, INSTRUMENTS, SESSIONS, Positions, Suite, Suites
 from mlops_tasks.data.validation import Broken, Rules, Validation
 from mlops_tasks.lean_imports import import_json_schema
 
@@ -54,22 +56,54 @@ code, pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; }
 """
 
 
-def render_docs(
-    validation: Validation, rules: Rules, *, title: str, rejected: str, suite_pages: bool = True
-) -> dict[str, str]:
-    """File name to page; `rejected` is the message that rejected the vintage, empty when it was not.
+@dataclass(frozen=True)
+class Evidence:
+    """What Great Expectations is given of one suite's frame: some of its `count` rows, with texts as HTML shows them
+    literally; `broken` counts for each broken rule the rows of all."""
 
-    Without `suite_pages` there is the index alone, and Great Expectations is not asked.
-    """
+    suite: str
+    rows: pd.DataFrame
+    count: int
+    broken: Mapping[str, int]
+    verdict: str
+    """What was concluded of the vintage, as HTML."""
+
+    @property
+    def page(self) -> str:
+        """Name of the page that is made of it."""
+        return f"{self.suite}.html"
+
+
+def evidence_of(validation: Validation, rules: Rules, *, rejected: str) -> list[Evidence]:
+    """The evidence of each suite; `rejected` is the message that rejected the vintage, empty when it was not."""
     measures = validation.measures
     frames = {BARS: measures.rows, INSTRUMENTS: measures.instruments, SESSIONS: measures.sessions}
     broken = {BARS: validation.bars, INSTRUMENTS: validation.instruments, SESSIONS: validation.sessions}
-    shown = list(rules.suites) if suite_pages else []
     verdict = _verdict(validation, rejected)
-    pages = {
-        f"{suite.name}.html": _suite_page(suite, frames[suite.name], broken[suite.name], verdict) for suite in shown
-    }
-    return {"index.html": _index_page(validation, rules, title, rejected, shown)} | pages
+    return [_evidence(suite, frames[suite.name], broken[suite.name], verdict) for suite in rules.suites]
+
+
+def _evidence(suite: Suite, frame: pd.DataFrame, broken: Sequence[Broken], verdict: str) -> Evidence:
+    rows = frame.iloc[evidence_rows(len(frame), [found.positions for found in broken])]
+    columns = {name for expectation in suite.expectations for name in expectation.columns()} | {INSTRUMENT, DATETIME}
+    shown = _escaped(rows[[name for name in frame.columns if name in columns]])
+    counts = {found.rule.rule: len(found.positions) for found in broken}
+    return Evidence(suite.name, shown, len(frame), counts, verdict)
+
+
+def render_suites(evidence: Iterable[Evidence], suites: Suites) -> dict[str, str]:
+    """File name to Great Expectations' page of each suite."""
+    by_name = {suite.name: suite for suite in suites}
+    return {found.page: _suite_page(by_name[found.suite], found) for found in evidence}
+
+
+def render_index(
+    validation: Validation, rules: Rules, *, title: str, rejected: str, suite_pages: bool = True
+) -> dict[str, str]:
+    """`index.html`; `rejected` is the message that rejected the vintage, empty when it was not. Without `suite_pages`
+    it links to none."""
+    shown = list(rules.suites) if suite_pages else []
+    return {"index.html": _index_page(validation, rules, title, rejected, shown)}
 
 
 def evidence_rows(count: int, broken: Iterable[Positions]) -> Positions:
@@ -121,7 +155,7 @@ def _broken_rules(validation: Validation) -> list[Sequence[str]]:
 
 
 def _first_findings(validation: Validation) -> str:
-    return "\n".join(validation.first_lines(("vintage", "instrument", "row", "warning"))) or "none"
+    return "\n".join(validation.first_lines(("vintage", "instrument", "row", "dropped", "warning"))) or "none"
 
 
 def _links(suites: Sequence[Suite]) -> str:
@@ -146,27 +180,27 @@ def _kind(word: str) -> str:
     return ' class="number"' if word.replace(",", "").isdigit() else ""
 
 
-def _suite_page(suite: Suite, frame: pd.DataFrame, broken: Sequence[Broken], verdict: str) -> str:
+def _suite_page(suite: Suite, evidence: Evidence) -> str:
     _great_expectations()
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
-    positions = {found.rule.rule: found.positions for found in broken}
-    outcome = run_suite(suite, _escaped(frame.iloc[evidence_rows(len(frame), positions.values())]))
+    outcome = run_suite(suite, evidence.rows)
     outcome.meta = {"great_expectations_version": outcome.meta["great_expectations_version"]}
     for result in outcome.results:
-        _count_all(result, len(frame), len(positions.get(result.expectation_config.meta["rule"], ())))
+        _count_all(result, evidence.count, evidence.broken.get(result.expectation_config.meta["rule"], 0))
+    rules, broken = len(suite.expectations), len(evidence.broken)
     outcome.success = not broken
     outcome.statistics = {
-        "evaluated_expectations": len(suite.expectations),
-        "successful_expectations": len(suite.expectations) - len(broken),
-        "unsuccessful_expectations": len(broken),
-        "success_percent": 100 * (1 - len(broken) / len(suite.expectations)),
+        "evaluated_expectations": rules,
+        "successful_expectations": rules - broken,
+        "unsuccessful_expectations": broken,
+        "success_percent": 100 * (1 - broken / rules),
     }
     page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))
     own = _LINK.sub('href="index.html"', _REMOTE.sub("", page))
-    rules = f"{len(broken)} of {len(suite.expectations)} rules of this page are broken"
-    own = _STATUS.sub(f'<span class="h6">Vintage:</span> {verdict}; {rules}', own)
+    told = f"{broken} of {rules} rules of this page are broken"
+    own = _STATUS.sub(f'<span class="h6">Vintage:</span> {evidence.verdict}; {told}', own)
     return _settled(own).replace("</head>", f"{_HEAD}</head>", 1)
 
 

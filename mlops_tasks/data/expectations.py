@@ -21,15 +21,20 @@ from mlops_tasks.errors import StoreError
 SUITES_FOLDER = PROJECT / "include" / "expectations"
 BARS, INSTRUMENTS, SESSIONS = "bars", "instruments", "sessions"
 
-ROW, HISTORY, INSTRUMENT_WHOLE, VINTAGE, WARNING = "row", "history", "instrument", "vintage", "warning"
+DROPPED, ROW, HISTORY, INSTRUMENT_WHOLE, VINTAGE, WARNING = (
+    "dropped",
+    "row",
+    "history",
+    "instrument",
+    "vintage",
+    "warning",
+)
 SEVERITIES = {
-    BARS: (ROW, VINTAGE, WARNING),
+    BARS: (DROPPED, ROW, VINTAGE, WARNING),
     INSTRUMENTS: (HISTORY, INSTRUMENT_WHOLE, VINTAGE, WARNING),
     SESSIONS: (VINTAGE, WARNING),
 }
 """What a broken expectation of each suite may lead to."""
-
-_DAY_NS = 86_400_000_000_000
 
 Positions = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
@@ -41,7 +46,8 @@ class Rule:
 
     rule: str
     severity: str
-    """`row`: the row is quarantined; `instrument`: all its rows; `history`: those before the date of the evidence;
+    """`dropped`: the row is left out and is no bad one; `row`: it is quarantined; `instrument`: all its rows are,
+    `history`: those before the date of the evidence;
     `vintage`: it is rejected; `warning`: rows stay."""
     says: str
     shows: Sequence[str]
@@ -66,8 +72,7 @@ class Expectation:
 
     def columns(self) -> list[str]:
         """The columns that it looks at."""
-        named = [self.kwargs.get(key) for key in ("column", "column_A", "column_B")]
-        return [name for name in [*named, *self.kwargs.get("column_list", ())] if name]
+        return [self.kwargs[key] for key in ("column", "column_A", "column_B") if key in self.kwargs]
 
     def configuration(self) -> dict[str, Any]:
         """As Great Expectations takes it."""
@@ -194,43 +199,6 @@ def _pair_greater(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
     return broken
 
 
-def _unique_together(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
-    key, space = np.zeros(len(frame), dtype=np.int64), 1
-    present = np.ones(len(frame), dtype=bool)
-    for name in kwargs["column_list"]:
-        codes, count = _codes(frame[name])
-        present &= codes >= 0
-        key, space = key * count + codes, space * count
-    if present.all():
-        return _repeated(key, space)
-    broken, rows = np.zeros(len(frame), dtype=bool), np.flatnonzero(present)
-    broken[rows] = _repeated(key[rows], space)
-    return broken
-
-
-def _repeated(key: NDArray[np.int64], space: int) -> Booleans:
-    """Whether each key (0..space-1) occurs more than once; counted where the keys are dense, else hashed."""
-    if space <= 8 * len(key):
-        return (np.bincount(key, minlength=1) > 1)[key]
-    return pd.Series(key).duplicated(keep=False).to_numpy()
-
-
-def _codes(column: pd.Series) -> tuple[NDArray[Any], int]:
-    """A number for each value, the same for equal ones, and their bound; -1 where the value is missing."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.codes.to_numpy(), len(column.cat.categories)
-    if column.dtype == "datetime64[ns]":
-        moments = column.to_numpy().view(np.int64)
-        days = moments // _DAY_NS
-        known = moments != np.iinfo(np.int64).min
-        if known.any() and bool((days * _DAY_NS == moments)[known].all()):
-            days -= days[known].min()
-            days[~known] = -1
-            return days, int(days.max()) + 1
-    codes, values = pd.factorize(column)
-    return codes, len(values)
-
-
 def _is_missing(column: pd.Series) -> Booleans:
     return np.asarray(column.isna().to_numpy(), dtype=bool)
 
@@ -248,10 +216,6 @@ _TYPES: Mapping[str, tuple[_Evaluate, Mapping[str, Any]]] = {
     "expect_column_pair_values_a_to_be_greater_than_b": (
         _pair_greater,
         {"column_A": None, "column_B": None, "or_equal": None, "ignore_row_if": "either_value_is_missing"},
-    ),
-    "expect_compound_columns_to_be_unique": (
-        _unique_together,
-        {"column_list": None, "ignore_row_if": "any_value_is_missing"},
     ),
 }
 """Type to its evaluation and the keywords known for it; None: any value, else this one."""

@@ -26,6 +26,41 @@ _SAME_FACTOR = 1e-6
 """Relative change of the factor below which it is the same."""
 
 
+BAR, NO_TRADE, BELOW_ZERO = 0, 1, 2
+"""What `classify_rows` says of a row."""
+
+
+@kernel(types.UniTuple(_FIELD, 5), types.int8[::1])
+def classify_rows(bars: tuple[Floats, Floats, Floats, Floats, Floats], kinds: NDArray[np.int8]) -> None:
+    """`kinds`, of `bars` = (open, high, low, close, volume): `NO_TRADE` where open, high and low are missing or zero,
+    and the close is so too or the volume is zero; `BELOW_ZERO` where two prices are not above zero, one of them below
+    it; else `BAR`."""
+    opened, high, low, close, volume = bars
+    for row in range(len(kinds)):
+        prices = (opened[row], high[row], low[row], close[row])
+        without = below = at_most_zero = 0
+        for price in prices:
+            without += np.isnan(price) or price == 0
+            below += price < 0
+            at_most_zero += price <= 0
+        closed = close[row] > 0
+        if without == 4 or (without == 3 and closed and volume[row] == 0):
+            kinds[row] = NO_TRADE
+        elif below and at_most_zero >= 2:
+            kinds[row] = BELOW_ZERO
+
+
+@kernel(_I4, _I4, _I4)
+def find_repeated_keys(order: Integers, codes: Integers, days: Integers) -> Integers:
+    """Rows that have the instrument and day of another one; `order` is by instrument and day."""
+    marked = np.zeros(len(order), dtype=np.bool_)
+    for k in range(1, len(order)):
+        row, before = order[k], order[k - 1]
+        if codes[row] == codes[before] and days[row] == days[before]:
+            marked[k] = marked[k - 1] = True
+    return order[marked]
+
+
 @kernel(_I4, _I4)
 def is_ordered(codes: Integers, days: Integers) -> bool:
     """Whether the rows with a key are sorted by code and day already (code -1, or the least day: no key)."""
@@ -324,3 +359,45 @@ def measure_sessions(
             price_ratio[session] = np.median(prices[begins[session] : begins[session] + moved[session]])
         if traded[session]:
             volume_ratio[session] = np.median(volumes[begins[session] : begins[session] + traded[session]])
+
+
+@kernel(_I4, types.UniTuple(_I4, 2), types.UniTuple(_FIELD, 3), _I4, types.UniTuple(types.float64[::1], 2))
+def measure_common_moves(
+    chain: Integers,
+    rows: tuple[Integers, Integers],
+    bars: tuple[Floats, Floats, Floats],
+    place_of: Integers,
+    out: tuple[Floats, Floats],
+) -> None:
+    """Of each chosen session: the median ratio of the open to the close before, and the median distance of the
+    instruments' moves from their median; adjusted, NaN where no instrument moved.
+
+    `rows` = (codes, sessions), `bars` = (open, close, factor), `place_of` a session: its place in `out`, -1 where it
+    is not chosen."""
+    codes, sessions = rows
+    opened, close, factor = bars
+    overnight, spread = out
+    begins = np.zeros(len(overnight) + 1, dtype=np.int64)
+    for k in range(1, len(chain)):
+        row = chain[k]
+        if sessions[row] >= 0 and place_of[sessions[row]] >= 0 and codes[row] == codes[chain[k - 1]]:
+            begins[place_of[sessions[row]] + 1] += 1
+    for place in range(len(overnight)):
+        begins[place + 1] += begins[place]
+    firsts, moves = np.empty(begins[-1]), np.empty(begins[-1])
+    ends = begins[:-1].copy()
+    for k in range(1, len(chain)):
+        row, before = chain[k], chain[k - 1]
+        if sessions[row] < 0 or place_of[sessions[row]] < 0 or codes[row] != codes[before]:
+            continue
+        place = place_of[sessions[row]]
+        level = close[before] * factor[before]
+        firsts[ends[place]] = (opened[row] if opened[row] > 0 else close[row]) * factor[row] / level
+        moves[ends[place]] = np.log(close[row] * factor[row] / level)
+        ends[place] += 1
+    for place in range(len(overnight)):
+        overnight[place] = spread[place] = np.nan
+        if ends[place] > begins[place]:
+            own = moves[begins[place] : ends[place]]
+            overnight[place] = np.median(firsts[begins[place] : ends[place]])
+            spread[place] = np.median(np.abs(own - np.median(own)))

@@ -21,12 +21,23 @@ from mlops_tasks.data import measure_kernels as kernels
 from mlops_tasks.data.calendars import CALENDAR
 from mlops_tasks.data.corporate_actions import Actions, Bars, find_actions, usual_spikes
 from mlops_tasks.data.price_limits import A_SHARES, price_limits
+from mlops_tasks.data.row_kinds import field, kinds_of, read_only, repeats_and_rivals, stray_days
+from mlops_tasks.data.session_measures import (
+    common_moves,
+    mark_scales,
+    missing_shares,
+    newest_sessions,
+    past_and_newest,
+)
+from mlops_tasks.data.ticker_suffixes import spoken_calendar
 
 _DAY_NS = 86_400_000_000_000
 _UNLIMITED = re.compile(r"(?i)(?<!\d)1[12]\d{4}(?!\d)|^sh\.?000\d{3}|^000\d{3}\.(?:sh|ss)|(?<!\d)399\d{3}(?!\d)")
 """Convertible bonds and indices of Shanghai and Shenzhen, which have no limit."""
 PRECLOSE = "preclose"
 """Optional column: the close before, adjusted by the exchange for the action of the day."""
+_BORROWING, _TRADING_SHARE, _BORROWED_SHARE = 5, 0.8, 0.1
+"""What it takes to open a day that a calendar lacks; see `_Panel._borrow_sessions`."""
 
 Days = NDArray[np.datetime64]
 
@@ -34,27 +45,43 @@ Days = NDArray[np.datetime64]
 @dataclass(frozen=True)
 class Measures:
     """`rows`: the parsed frame (instrument as category) and the measures of each row; `instruments` and `sessions`:
-    one row each, RangeIndex. `codes` (int32): the instrument of each row, -1 where it has none."""
+    one row each, RangeIndex. `codes` (int32): the instrument of each row, -1 where it has none. `session_of` (int32):
+    the row of `sessions` that each row is a bar of, -1 where it is none. `min_instruments`: as `measure` takes it."""
 
     rows: pd.DataFrame
     instruments: pd.DataFrame
     sessions: pd.DataFrame
     codes: NDArray[np.int32]
+    session_of: NDArray[np.int32]
+    min_instruments: int
 
     def calendar_counts(self) -> dict[str, int]:
         """Calendar to the number of instruments that follow it."""
         counts = self.instruments[CALENDAR].value_counts()
         return {str(name): int(count) for name, count in counts.items()}
 
+    def without(self, rows: NDArray[np.bool_]) -> pd.DataFrame:
+        """The sessions, with what is missing of them when these rows are no bars (bool, one a row)."""
+        sessions = self.session_of[rows]
+        lost = np.bincount(sessions[sessions >= 0], minlength=len(self.sessions))
+        if not lost.any():
+            return self.sessions
+        return self.sessions.assign(**missing_shares(self.sessions, lost, self.min_instruments))
+
 
 def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -> Measures:
     """Measure parsed rows (`PARSED_COLUMNS`, RangeIndex).
 
+    Rows without a trade, exact repeats and stray dates have no part in what is measured of others (`row_kinds`).
+
     Row measures, NaN or the harmless value where there is no bar to compare with:
 
+    - `no_trade`: 1 without a price, or with a close alone at volume 0, else 0
+    - `exact_repeat`: 1 where an earlier row is the same in every cell; `rivals`: 1 where other rows have the same key
+      and other values
+    - `stray_date`: 1 where the day lies far from those of all other rows
     - `on_session`: 1 on a session of the instrument's calendar (and without a key), else 0
     - `high_tolerated`, `low_tolerated`: high and low widened by `price_tolerance`, because float32 sources round
-    - `case_clash`: the name, where another instrument differs only in case, else null
     - `copies`: rows of the day with the same close and the same positive volume
     - `jump`: absolute return since the bar before; `factor_ratio`: factor over that of the bar before
     - `factor_gap`: absolute overnight return where the factor changed by enough to account for it, else 0
@@ -67,14 +94,18 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
       `spike_agreement`, and it is farther than `spike_deviations` usual days and two market moves
     - `sessions_missing`: sessions between this bar and the one before
 
-    Instrument measures: `rows`, `first_date`, `last_date`, `longest_gap` (sessions) and its end `gap_on`; the count,
-    newest date and ratio of `splits` (actions without a factor), `factor_errors`, `recycleds` (another company's
-    beginnings; `corporate_actions`), `price_units` and `volume_units`.
+    Instrument measures: `rows`, those of them that are `bars`, `first_date`, `last_date`, `longest_gap` (sessions) and
+    its end `gap_on`; `case_clash`: the name, where another instrument with more rows differs from it only in case, else
+    null; number and newest date of rows `below_zero`; `utc_dates`: 1 where its days are those before the sessions of a
+    calendar; the count, newest date and ratio of `splits` (actions without a factor), `factor_errors`, `recycleds`
+    (another company's beginnings), `price_units` (all of `corporate_actions`) and `volume_units`.
 
-    Session measures, for each calendar from its first to its last row: `bars`; and, where at least `min_instruments`
-    could have had one, else NaN, `missing_share` of the instruments whose bars lie around it (of those with a bar
-    on the session before, on the newest), `jumping_share` of the instruments that moved more than `jump`,
-    `repeated_share`, and median `price_ratio` and `volume_ratio` to the bar before.
+    Session measures, for each calendar from its first to its last row: `bars`; `newest`: 1 on the last one, unless
+    other calendars went on without it; and, where at least `min_instruments` could have had one, else NaN,
+    `missing_share` of the instruments whose bars lie around it, `jumping_share` of the instruments that moved more than
+    `jump`, `repeated_share`, and median `price_ratio` and `volume_ratio` to the bar before. On the newest session the
+    shares are `newest_missing_share` (of the instruments with a bar on the session before) and `newest_repeated_share`
+    instead. `price_scale` and `volume_scale`: the ratio where it is a change of scale (`session_measures`), else NaN.
     """
     panel = _Panel(frame, calendar)
     rows = _row_measures(panel, parameters)
@@ -82,11 +113,14 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
     actions = _actions(panel, rows, statistics, parameters)
     rows |= _action_measures(panel, actions)
     measured = pd.DataFrame(rows, copy=False)
+    sessions, session_of = _session_measures(panel, statistics, parameters)
     return Measures(
         pd.concat([frame.drop(columns=INSTRUMENT), measured], axis=1),
         _instrument_measures(panel, rows, actions, parameters),
-        _session_measures(panel, statistics, parameters),
+        sessions,
         panel.codes,
+        session_of,
+        int(parameters["min_instruments"]),
     )
 
 
@@ -98,20 +132,50 @@ class _Panel:
         codes, names = pd.factorize(frame[INSTRUMENT])
         self.codes = codes.astype(np.int32)
         self.names = [str(name) for name in names]
-        moments = _read_only(frame[DATETIME].to_numpy().astype("datetime64[ns]", copy=False).view(np.int64))
-        self.days, self.first_day = kernels.number_days(moments, _DAY_NS, np.iinfo(np.int64).min)
-        self.day_count = int(self.days.max(initial=-1)) + 1
-        keyed = (self.codes >= 0) & (self.days >= 0)
-        self.calendar_of = self._calendars(calendar)
-        self.calendar_names = sorted(set(self.calendar_of))
+        self.kinds = kinds_of(frame)
+        self.days, self.first_day, self.day_count = self._days()
+        self.stray = self._drop_stray_days()
         self.rows_of = kernels.count_keys(self.codes, len(self.names))
-        self.order = self._order(keyed)
-        usable = keyed & (self.column(CLOSE) > 0) & (self.column(FACTOR) > 0)
+        self.order = self._order((self.codes >= 0) & (self.days >= 0))
+        self.repeats, self.rivals = self._drop_repeats()
+        self.calendar_of, self.utc_dates = self._calendars(calendar)
+        self.calendar_names = sorted(set(self.calendar_of))
+        usable = (self.codes >= 0) & (self.days >= 0) & (self.column(CLOSE) > 0) & (self.column(FACTOR) > 0)
+        usable[self.rivals] = False
         self.chain = self.order if usable.all() else self.order[usable[self.order]]
+
+    def _days(self) -> tuple[NDArray[np.int32], int, int]:
+        """Each row's day since the earliest, that day and the number of days; -1: without a date or a trade."""
+        moments = self.frame[DATETIME].to_numpy().astype("datetime64[ns]", copy=False)
+        no_trade = self.kinds == kernels.NO_TRADE
+        if no_trade.any():
+            moments = np.where(no_trade, np.datetime64("NaT"), moments)
+        days, first = kernels.number_days(read_only(moments.view(np.int64)), _DAY_NS, np.iinfo(np.int64).min)
+        return days, first, int(days.max(initial=-1)) + 1
+
+    def _drop_stray_days(self) -> NDArray[np.int64]:
+        """The rows whose day lies far from all others; they have none any more."""
+        first, last = stray_days(self.days, self.codes, self.day_count)
+        if (first, last) == (0, self.day_count - 1):
+            return np.empty(0, dtype=np.int64)
+        stray = np.flatnonzero((self.days >= 0) & ((self.days < first) | (self.days > last)))
+        self.days = np.where(self.days > last, -1, self.days - first).clip(-1).astype(np.int32)
+        self.first_day, self.day_count = self.first_day + first, last - first + 1
+        return stray
+
+    def _drop_repeats(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Exact repeats, which have no day any more, and rows that share a key with another one."""
+        shared = kernels.find_repeated_keys(self.order, self.codes, self.days)
+        if not len(shared):
+            return shared, shared
+        repeats, rivals = repeats_and_rivals(self.frame, shared)
+        self.days[repeats] = -1
+        self.order = self.order[self.days[self.order] >= 0]
+        return repeats, rivals
 
     def column(self, name: str) -> NDArray[np.float64]:
         """A field, as the kernels take it."""
-        return _read_only(self.frame[name].to_numpy(dtype=np.float64))
+        return field(self.frame, name)
 
     def columns(self, *names: str) -> tuple[NDArray[np.float64], ...]:
         return tuple(self.column(name) for name in names)
@@ -127,18 +191,27 @@ class _Panel:
         """The rows with a key in the order of their days."""
         return kernels.bucket_order(np.flatnonzero(self.days >= 0).astype(np.int32), self.days, self.day_count)
 
-    def _calendars(self, calendar: str) -> list[str]:
-        """The calendar of each instrument: it follows from its days, so those of equal days are asked about once."""
+    def _calendars(self, calendar: str) -> tuple[list[str], NDArray[np.bool_]]:
+        """The calendar of each instrument, and whether its days are a day early: they follow from its days and what
+        its name speaks for, so those of equal ones are asked about once."""
         seen = kernels.count_keys(self.days, self.day_count) > 0
         present = np.zeros((len(self.names), int(seen.sum())), dtype=bool)
         kernels.mark_presence(self.codes, self.days, (np.cumsum(seen) - 1).astype(np.int32), present)
         numbers: dict[bytes, int] = {}
-        pattern_of = [numbers.setdefault(row.tobytes(), len(numbers)) for row in np.packbits(present, axis=1)]
-        firsts = np.unique(np.array(pattern_of, dtype=np.int64), return_index=True)[1]
+        spoken = [(spoken_calendar(name) or "").encode() for name in self.names]
+        pattern_of = np.array(
+            [
+                numbers.setdefault(row.tobytes() + word, len(numbers))
+                for row, word in zip(np.packbits(present, axis=1), spoken, strict=True)
+            ],
+            dtype=np.int64,
+        )
+        firsts = np.unique(pattern_of, return_index=True)[1]
         patterns, places = np.nonzero(present[firsts])
         days = self.dates(np.flatnonzero(seen)[places])
-        found = calendars.instrument_calendars(calendar, patterns, days, len(numbers))
-        return [found[pattern] for pattern in pattern_of]
+        names = [self.names[first] for first in firsts]
+        found = calendars.followed_calendars(calendar, patterns, days, len(numbers), names)
+        return [found.calendars[pattern] for pattern in pattern_of], found.day_early[pattern_of]
 
     def _order(self, keyed: NDArray[np.bool_]) -> NDArray[np.int32]:
         rows = np.flatnonzero(keyed).astype(np.int32)
@@ -151,30 +224,75 @@ class _Panel:
     def session_tables(self) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
         """Of each calendar and day since the first: sessions until then, and whether it is one; and the number of
         sessions of the calendars before each, that of all at the end."""
+        return self._sessions[0]
+
+    @cached_property
+    def placed(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
+        """Of each row: sessions of its calendar up to its day, its session's number, whether it is on one."""
+        return self._sessions[1]
+
+    @cached_property
+    def _sessions(self) -> tuple[Any, Any]:
+        """`session_tables` and `placed`."""
         opened = np.zeros((len(self.calendar_names), self.day_count), dtype=np.int8)
         if self.day_count:
             first, last = self.dates(np.array([0, self.day_count - 1]))
             for number, name in enumerate(self.calendar_names):
                 opened[number, calendars.sessions(name, first, last).astype(np.int64) - self.first_day] = 1
-        totals = opened.sum(axis=1, dtype=np.int32)
-        before = np.concatenate([[0], np.cumsum(totals)]).astype(np.int32)
-        return np.cumsum(opened, axis=1, dtype=np.int32), opened, before
+        tables = _tables(opened)
+        placed = self._place(tables)
+        if self._borrow_sessions(opened, np.flatnonzero(placed[2] == 0)):
+            tables = _tables(opened)
+            placed = self._place(tables)
+        return tables, placed
+
+    def _place(self, tables: Any) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
+        count = len(self.codes)
+        until, sessions = np.zeros(count, dtype=np.int32), np.full(count, -1, dtype=np.int32)
+        on_session = np.ones(count, dtype=np.int8)
+        kernels.place_days((self.codes, self.days), self.calendar_codes, tables, (until, sessions, on_session))
+        return until, sessions, on_session
+
+    def _borrow_sessions(self, opened: NDArray[np.int8], off: NDArray[np.int64]) -> bool:
+        """Open the days that a calendar lacks and on which nearly all of its instruments trade; whether there are any.
+
+        On such a day at least `_BORROWING` instruments have bars around it, and `_TRADING_SHARE` of them a bar on it
+        with a volume that is not zero and that is not the bar before. More than `_BORROWED_SHARE` of a calendar's days
+        are no special sessions: it is the wrong calendar.
+        """
+        off = off[~self.utc_dates[self.codes[off]]]
+        if len(off) < _BORROWING:
+            return False
+        traded = off[(self.column(VOLUME)[off] != 0) & ~self._is_stale(off)]
+        owners = self.calendar_codes[self.codes[traded]].astype(np.int64)
+        keys, counts = np.unique(owners * self.day_count + self.days[traded], return_counts=True)
+        known, begun, ended = self.spans[0] >= 0, *(self.days[span] for span in self.spans)
+        found = False
+        for number in np.unique(keys // self.day_count):
+            own, of_calendar = keys // self.day_count == number, known & (self.calendar_codes == number)
+            days = keys[own] % self.day_count
+            around = np.array([np.count_nonzero(of_calendar & (begun <= day) & (ended >= day)) for day in days])
+            special = days[(around >= _BORROWING) & (counts[own] >= _TRADING_SHARE * around)]
+            span = ended[of_calendar].max() - begun[of_calendar].min() + 1
+            if 0 < len(special) <= _BORROWED_SHARE * max(span, 10):
+                opened[number, special] = 1
+                found = True
+        return found
+
+    def _is_stale(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each row repeats close and volume of the bar before."""
+        place = np.empty(len(self.codes), dtype=np.int64)
+        place[self.order] = np.arange(len(self.order))
+        before = self.order[np.maximum(place[rows] - 1, 0)]
+        same = (self.codes[before] == self.codes[rows]) & (before != rows)
+        for values in self.columns(CLOSE, VOLUME):
+            same &= (values[before] == values[rows]) | (np.isnan(values[before]) & np.isnan(values[rows]))
+        return same
 
     @cached_property
     def calendar_codes(self) -> NDArray[np.int32]:
         """The calendar of each instrument, as a position in `calendar_names`."""
         return np.array([self.calendar_names.index(name) for name in self.calendar_of], dtype=np.int32)
-
-    @cached_property
-    def placed(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
-        """Of each row: sessions of its calendar up to its day, its session's number, whether it is on one."""
-        count = len(self.codes)
-        until, sessions = np.zeros(count, dtype=np.int32), np.full(count, -1, dtype=np.int32)
-        on_session = np.ones(count, dtype=np.int8)
-        kernels.place_days(
-            (self.codes, self.days), self.calendar_codes, self.session_tables, (until, sessions, on_session)
-        )
-        return until, sessions, on_session
 
     @cached_property
     def spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -201,11 +319,10 @@ class _SessionStatistics:
     volume_ratio: NDArray[np.float64]
 
 
-def _read_only(values: NDArray[Any]) -> NDArray[Any]:
-    """Contiguous and read only: the one form that the kernels are compiled for."""
-    view = np.ascontiguousarray(values).view()
-    view.flags.writeable = False
-    return view
+def _tables(opened: NDArray[np.int8]) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
+    totals = opened.sum(axis=1, dtype=np.int32)
+    before = np.concatenate([[0], np.cumsum(totals)]).astype(np.int32)
+    return np.cumsum(opened, axis=1, dtype=np.int32), opened, before
 
 
 def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,10 +340,13 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
     kernels.measure_gaps(chain, codes, until, missing)
     return {
         INSTRUMENT: pd.Categorical.from_codes(codes, pd.Index(panel.names, dtype="str")),
+        "no_trade": (panel.kinds == kernels.NO_TRADE).astype(np.int8),
+        "exact_repeat": _marked(count, panel.repeats),
+        "rivals": _marked(count, panel.rivals),
+        "stray_date": _marked(count, panel.stray),
         "on_session": on_session,
         "high_tolerated": panel.column(HIGH) * (1 + tolerance),
         "low_tolerated": panel.column(LOW) * (1 - tolerance),
-        "case_clash": _case_clash(panel),
         "copies": copies,
         **moves,
         "repeats": repeats,
@@ -237,12 +357,34 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _case_clash(panel: _Panel) -> pd.Categorical:
+def _marked(count: int, rows: NDArray[Any]) -> NDArray[np.int8]:
+    marks = np.zeros(count, dtype=np.int8)
+    marks[rows] = 1
+    return marks
+
+
+def _case_clash(panel: _Panel) -> list[str | None]:
+    """The name of each instrument that another one with more rows (of as many: the first by name) spells otherwise."""
     spelled = pd.Series(panel.names, dtype="str")
     clashing = np.flatnonzero(spelled.str.lower().duplicated(keep=False).to_numpy())
-    of_code = np.full(len(panel.names) + 1, -1, dtype=np.int32)
-    of_code[clashing] = np.arange(len(clashing))
-    return pd.Categorical.from_codes(of_code[panel.codes], spelled.iloc[clashing].to_list())
+    found: list[str | None] = [None] * len(panel.names)
+    kept: dict[str, int] = {}
+    for code in sorted(clashing.tolist(), key=lambda code: (-panel.rows_of[code], panel.names[code])):
+        if kept.setdefault(panel.names[code].lower(), code) != code:
+            found[code] = panel.names[code]
+    return found
+
+
+def _below_zero(panel: _Panel) -> dict[str, Any]:
+    """Rows of each instrument with prices below zero, and the newest day of them."""
+    rows = np.flatnonzero((panel.kinds == kernels.BELOW_ZERO) & (panel.codes >= 0) & (panel.days >= 0))
+    rows = rows[np.argsort(panel.days[rows], kind="stable")]
+    newest = np.full(len(panel.names), -1, dtype=np.int64)
+    newest[panel.codes[rows]] = rows
+    return {
+        "below_zero": np.bincount(panel.codes[rows], minlength=len(panel.names)),
+        "below_zero_on": panel.dates_of(newest).astype("datetime64[s]"),
+    }
 
 
 def _actions(
@@ -320,6 +462,10 @@ def _instrument_measures(
             INSTRUMENT: pd.array(panel.names, dtype="str"),
             CALENDAR: pd.array(panel.calendar_of, dtype="str"),
             "rows": panel.rows_of,
+            "bars": kernels.count_keys(panel.codes[panel.order], len(panel.names)),
+            "case_clash": pd.array(_case_clash(panel), dtype="str"),
+            "utc_dates": panel.utc_dates.astype(np.int8),
+            **_below_zero(panel),
             "first_date": panel.dates_of(first).astype("datetime64[s]"),
             "last_date": panel.dates_of(last).astype("datetime64[s]"),
             "longest_gap": gap.astype(np.int64),
@@ -372,32 +518,70 @@ def _session_statistics(panel: _Panel, repeats: NDArray[np.int16], jump: float) 
     return _SessionStatistics(kernels.count_keys(sessions, total), moved, jumped, repeated, price_ratio, volume_ratio)
 
 
-def _session_measures(panel: _Panel, statistics: _SessionStatistics, parameters: Mapping[str, Any]) -> pd.DataFrame:
+def _session_measures(
+    panel: _Panel, statistics: _SessionStatistics, parameters: Mapping[str, Any]
+) -> tuple[pd.DataFrame, NDArray[np.int32]]:
+    """The sessions, and the session of each row (-1: of none)."""
     _, opened, offsets = panel.session_tables
-    bars, moved, jumped, repeated = statistics.bars, statistics.moved, statistics.jumped, statistics.repeated
-    enough = moved >= parameters["min_instruments"]
-    frames = []
+    _, sessions, _ = panel.placed
+    total, bars, moved = int(offsets[-1]), statistics.bars, statistics.moved
+    enough = np.where(moved >= parameters["min_instruments"], 1.0, np.nan)
+    measured = {"price_ratio": statistics.price_ratio * enough, "volume_ratio": statistics.volume_ratio * enough}
+    measured |= _common_moves(panel, measured["price_ratio"], parameters)
+    shares = {
+        "jumping_share": statistics.jumped / (moved * enough),
+        "repeated_share": statistics.repeated / (moved * enough),
+    }
+    numbers = np.full(total, -1, dtype=np.int32)
+    frames, count = [], 0
     for number, name in enumerate(panel.calendar_names):
-        part = slice(offsets[number], offsets[number + 1])
         live, expected = _live(panel, number)
-        shared = np.where(enough[part], moved[part], np.nan)
-        judged = (expected >= parameters["min_instruments"]) & (bars[part] > 0)
+        kept = offsets[number] + np.flatnonzero(live)
+        days = panel.dates(np.flatnonzero(opened[number])[live])
+        newest = newest_sessions(days, panel.dates(np.array([panel.day_count - 1]))[0])
+        own = {key: values[kept] for key, values in measured.items()}
+        scales = mark_scales(own, newest, parameters)
         frame = pd.DataFrame(
             {
-                CALENDAR: pd.array([name] * int(opened[number].sum()), dtype="str"),
-                DATETIME: panel.dates(np.flatnonzero(opened[number])).astype("datetime64[s]"),
-                "instruments": expected,
-                "bars": bars[part],
-                "missing_share": 1 - bars[part] / np.where(judged, np.maximum(expected, bars[part]), np.nan),
-                "jumping_share": jumped[part] / shared,
-                "repeated_share": repeated[part] / shared,
-                "price_ratio": np.where(enough[part], statistics.price_ratio[part], np.nan),
-                "volume_ratio": np.where(enough[part], statistics.volume_ratio[part], np.nan),
+                CALENDAR: pd.array([name] * len(kept), dtype="str"),
+                DATETIME: days.astype("datetime64[s]"),
+                "instruments": expected[live],
+                "bars": bars[kept],
+                "newest": newest.astype(np.int8),
+                "jumping_share": shares["jumping_share"][kept],
+                **past_and_newest("repeated_share", shares["repeated_share"][kept], newest),
+                **own,
+                "price_scale": scales[0],
+                "volume_scale": scales[1],
             }
         )
-        frames.append(frame[live])
+        nothing = np.zeros(len(frame), dtype=np.int64)
+        frames.append(frame.assign(**missing_shares(frame, nothing, int(parameters["min_instruments"]))))
+        numbers[kept] = np.arange(count, count + len(kept))
+        count += len(kept)
     empty = pd.DataFrame({CALENDAR: pd.array([], dtype="str"), DATETIME: np.empty(0, "datetime64[s]")})
-    return pd.concat(frames, ignore_index=True) if frames else empty
+    found = pd.concat(frames, ignore_index=True) if frames else empty
+    if not total:
+        return found, np.full(len(panel.codes), -1, dtype=np.int32)
+    return found, np.where(sessions >= 0, numbers[sessions], np.int32(-1))
+
+
+def _common_moves(
+    panel: _Panel, price_ratio: NDArray[np.float64], parameters: Mapping[str, Any]
+) -> dict[str, NDArray[np.float64]]:
+    """`overnight_ratio` and `price_spread` of the sessions that may be a change of scale, NaN of all others."""
+    chosen = np.flatnonzero(common_moves(price_ratio, parameters))
+    found = {name: np.full(len(price_ratio), np.nan) for name in ("overnight_ratio", "price_spread")}
+    if len(chosen):
+        place_of = np.full(len(price_ratio), -1, dtype=np.int32)
+        place_of[chosen] = np.arange(len(chosen))
+        out = np.empty(len(chosen)), np.empty(len(chosen))
+        _, sessions, _ = panel.placed
+        fields = panel.columns(OPEN, CLOSE, FACTOR)
+        kernels.measure_common_moves(panel.chain, (panel.codes, sessions), fields, place_of, out)
+        for values, measured in zip(found.values(), out, strict=True):
+            values[chosen] = measured
+    return found
 
 
 def _live(panel: _Panel, number: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

@@ -11,10 +11,20 @@ import pyarrow.parquet as pq
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.data import releases
-from mlops_tasks.data.expectations import HISTORY, INSTRUMENT_WHOLE, ROW, Rule, load_suites
-from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY
+from mlops_tasks.data.calendars import CALENDAR
+from mlops_tasks.data.expectations import (
+    DROPPED,
+    HISTORY,
+    INSTRUMENT_WHOLE,
+    INSTRUMENTS,
+    ROW,
+    SESSIONS,
+    Rule,
+    load_suites,
+)
+from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY, VALUES
 from mlops_tasks.data.sources.parsed import SOURCE_FILE, SOURCE_ROW
-from mlops_tasks.data.staging import DOCS_FOLDER, REPORT_FILE, ROWS_FILE
+from mlops_tasks.data.staging import DOCS_FOLDER, REPORT_FILE, ROWS_FILE, WARNINGS_FILE
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import folder_lock, read_json
 
@@ -49,6 +59,7 @@ def quarantine_info(settings: Settings) -> dict[str, Any]:
             "source": f"{row[SOURCE_FILE]}, row {row[SOURCE_ROW]}",
             REASON: row[REASON],
             REMEDY: row[REMEDY],
+            "release": releases.release_command(row[RULE], row[INSTRUMENT], row[EVIDENCE_DATE], ""),
         }
         for row in first.to_dict("records")
     ]
@@ -72,58 +83,103 @@ def render_quarantine(info: Mapping[str, Any]) -> str:
     lines += [f"  {rule:<24}{count:>10} warnings" for rule, count in report["warnings"].items()]
     lines += [f"  {rule:<24}{count:>10} released" for rule, count in report["released"].items()]
     lines += [f"  {name} is quarantined whole: {', '.join(rules)}" for name, rules in report["instruments"].items()]
-    lines += [f"{row[INSTRUMENT]} {row['date']} ({row['source']}): {row[RULE]}: {row[REASON]}" for row in info["rows"]]
+    for row in info["rows"]:
+        lines.append(f"{row[INSTRUMENT]} {row['date']} ({row['source']}): {row[RULE]}: {row[REASON]}")
+        lines += [f"  if it is right: {row['release']}"] if row["release"] else []
     return "\n".join([*lines, f"all rows: {info['path']}; data docs: {info['docs']}"])
 
 
-def release(settings: Settings, *, rule: str, instrument: str, day: date | None, reason: str) -> releases.Release:
-    """Let a row of the newest quarantine through its rule, or an instrument through a rule about it.
+def release(  # noqa: PLR0913 - what of several findings is meant
+    settings: Settings,
+    *,
+    rule: str,
+    reason: str,
+    instrument: str | None = None,
+    day: date | None = None,
+    calendar: str | None = None,
+    source_row: int | None = None,
+) -> releases.Release:
+    """Let a row of the newest conclusion through its rule, an instrument through a rule about it, or a session.
 
-    `day` is the row's date (not needed where there is one row only), or the last date whose evidence against the
-    instrument is covered (None: that of the present one).
+    Parameters
+    ----------
+    instrument
+        What a rule about rows or instruments names.
+    day
+        The row's or the session's date (not needed where there is one only); or the last date whose evidence against
+        the instrument is covered (None: that of the present one).
+    calendar
+        The session's (not needed where there is one only).
+    source_row
+        Which of several rows of one day.
 
     Raises
     ------
     StoreError
-        The rule is unknown, rejects vintages, or is a warning; no such row is in the newest quarantine; no reason.
+        The rule is unknown, or nothing can be released from it; nothing such was found in the newest conclusion, or
+        several were; no reason.
     """
-    meaning = _releasable(rule)
+    suite, meaning = _releasable(rule)
     with folder_lock(settings.data_dir):
         folder = newest_quarantine(settings)
-        rows = _quarantined(folder)
-        rows = rows[(rows[RULE] == rule) & (rows[INSTRUMENT] == instrument)]
-        if day is not None and meaning.severity == ROW:
-            rows = rows[rows[DATETIME] == pd.Timestamp(day)]
-        if rows.empty:
+        found = _evidence(folder, rule, meaning.severity)
+        by_session, whole = suite == SESSIONS, suite == INSTRUMENTS
+        name = CALENDAR if by_session else INSTRUMENT
+        wanted = calendar if by_session else instrument
+        if wanted is not None or not by_session:
+            found = found[found[name] == wanted]
+        if day is not None and not whole:
+            found = found[found[EVIDENCE_DATE] == pd.Timestamp(day)]
+        if source_row is not None:
+            found = found[found[SOURCE_ROW] == source_row]
+        if found.empty:
             raise StoreError(
-                f"{folder}: no row of {instrument} {day or ''} is quarantined by rule {rule}; `alphaops "
-                "quarantine` lists what is"
+                f"{folder}: no {'session' if by_session else 'row'} of {wanted or ''} {day or ''} is quarantined or "
+                f"warned of by rule {rule}; `alphaops quarantine` lists what is"
             )
-        dates = sorted({str(_iso(moment)) for moment in rows[EVIDENCE_DATE]})
-        if len(dates) > 1:
-            raise StoreError(f"rule {rule} quarantines {instrument} on {', '.join(dates)}; say which with --date")
-        row = rows.iloc[0].to_dict()
-        if day is not None:
-            row[EVIDENCE_DATE] = pd.Timestamp(day)
-        made = releases.make_release(row, whole_instrument=meaning.severity != ROW, reason=reason)
+        row = _only_one(rule, found, name, whole)
+        until = day if day is not None and whole else pd.Timestamp(row[EVIDENCE_DATE]).date()
+        made = releases.make_release(rule=rule, name=row[name], day=until, values=row[VALUES] or "", reason=reason)
         return releases.write_release(settings, made)
 
 
-def _releasable(name: str) -> Rule:
+def _only_one(rule: str, found: pd.DataFrame, name: str, whole: bool) -> dict[Any, Any]:
+    """The finding that is meant; StoreError where it may be several."""
+    names, dates = sorted(set(found[name])), sorted({str(_iso(moment)) for moment in found[EVIDENCE_DATE]})
+    if len(names) > 1:
+        raise StoreError(f"rule {rule} is broken by {', '.join(names[:SHOWN])}; say which with --{name}")
+    if len(dates) > 1:
+        raise StoreError(f"rule {rule} is broken by {names[0]} on {', '.join(dates[:SHOWN])}; say which with --date")
+    if not whole and found[VALUES].nunique() > 1:
+        rows = ", ".join(str(number) for number in found[SOURCE_ROW][:SHOWN])
+        raise StoreError(f"rule {rule} is broken by {names[0]} on {dates[0]} in rows {rows}; say which with --row")
+    row: dict[Any, Any] = found.iloc[0].to_dict()
+    return row
+
+
+def _evidence(folder: Path, rule: str, severity: str) -> pd.DataFrame:
+    """What broke a rule: instrument, calendar, evidence_date, values and source_row (missing where there is none)."""
+    if severity in (DROPPED, ROW, HISTORY, INSTRUMENT_WHOLE):
+        rows = _quarantined(folder)
+        rows = rows[rows[RULE] == rule]
+        whole = severity in (HISTORY, INSTRUMENT_WHOLE)
+        values = ["" if whole else releases.row_digest(row) for row in rows.to_dict("records")]
+        return rows.assign(**{VALUES: values, CALENDAR: None})
+    notes = pq.read_table(folder / WARNINGS_FILE).to_pandas()
+    notes = notes[notes[RULE] == rule].rename(columns={DATETIME: EVIDENCE_DATE})
+    return notes.assign(**{SOURCE_ROW: None, VALUES: notes[VALUES].astype(object).where(notes[VALUES].notna(), "")})
+
+
+def _releasable(name: str) -> tuple[str, Rule]:
+    """The suite of a rule, and the rule."""
     suites = load_suites()
-    rule = suites.find_rule(name)
-    releasable = (ROW, HISTORY, INSTRUMENT_WHOLE)
-    known = [e.rule.rule for suite in suites for e in suite.expectations if e.rule.severity in releasable]
-    if rule is None:
-        raise StoreError(f"rule {name!r} is unknown; rules that can be released from: {', '.join(known)}")
-    if rule.rule not in known:
-        why = (
-            "it warns and quarantines nothing"
-            if rule.severity == "warning"
-            else f"it rejects the whole vintage and no row makes that good: {rule.remedy}"
-        )
-        raise StoreError(f"nothing can be released from rule {name}: {why}")
-    return rule
+    known = {e.rule.rule: (suite.name, e.rule) for suite in suites for e in suite.expectations}
+    if name not in known:
+        told = ", ".join(rule for rule in known if rule not in releases.NEVER)
+        raise StoreError(f"rule {name!r} is unknown; rules that can be released from: {told}")
+    if name in releases.NEVER:
+        raise StoreError(f"nothing can be released from rule {name}: {releases.NEVER[name]}")
+    return known[name]
 
 
 def _quarantined(folder: Path) -> pd.DataFrame:

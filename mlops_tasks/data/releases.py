@@ -1,13 +1,15 @@
-"""Rows that a person let out of quarantine: one file each in `data/releases/`, never changed and never removed.
+"""What a person let through a rule: one file each in `data/releases/`, never changed and never removed.
 
 A release is bound to what it was given for, not to the sync: a rule, an instrument and a date, with the digest of the
-row's values, so that a row that changes afterwards is judged anew; or, for a rule about a whole instrument, all its
-evidence up to a date. The releases are part of the rules, so the next sync of the same content concludes anew.
+row's values, so that a row that changes afterwards is judged anew; for a rule about a whole instrument, all its
+evidence up to a date; for a rule about a session, a calendar and a date. The releases are part of the rules, so the
+next sync of the same content concludes anew.
 """
 
 import getpass
 import hashlib
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -31,10 +33,11 @@ class Release:
 
     rule: str
     instrument: str
+    """For a rule about a session its calendar."""
     date: str
-    """The row's date; for a rule about the instrument the last date whose evidence is covered. ISO."""
+    """The row's or the session's date; for a rule about the instrument the last date whose evidence is covered. ISO."""
     values: str
-    """`row_digest` of the row; empty for a rule about the instrument."""
+    """`row_digest` of the row; empty for a rule about the instrument or the session."""
     reason: str
     released_by: str
     released_at: str
@@ -72,8 +75,8 @@ def write_release(settings: Settings, release: Release) -> Release:
     return release
 
 
-def make_release(row: Mapping[str, Any], *, whole_instrument: bool, reason: str) -> Release:
-    """The release of a quarantined row (its fields, rule, instrument, evidence date).
+def make_release(*, rule: str, name: str, day: date, values: str, reason: str) -> Release:
+    """The release of a row (`values`: its digest), or of an instrument or session (empty).
 
     Raises
     ------
@@ -83,14 +86,38 @@ def make_release(row: Mapping[str, Any], *, whole_instrument: bool, reason: str)
     if not reason.strip():
         raise StoreError("a release needs a reason; give one with --reason")
     return Release(
-        rule=str(row["rule"]),
-        instrument=str(row["instrument"]),
-        date=pd.Timestamp(row["evidence_date"]).date().isoformat(),
-        values="" if whole_instrument else row_digest(row),
+        rule=rule,
+        instrument=name,
+        date=day.isoformat(),
+        values=values,
         reason=reason.strip(),
         released_by=getpass.getuser(),
         released_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+NEVER = {
+    "table_not_empty": "there is nothing to let through",
+    "distinct_names": "the Qlib store has one folder for both names; rename one of them at the source",
+    "datetime_present": "a bar without a date has no place in a vintage; fill it in at the source",
+    "instrument_present": "a bar without an instrument has no place in a vintage; fill it in at the source",
+}
+"""Rule to why nothing can be released from it."""
+
+
+def release_command(rule: str, instrument: Any, day: Any, calendar: str) -> str:
+    """The command that lets a row or an instrument (`instrument`), or a session (`calendar`), through a rule; empty
+    where nothing does. `day` is a moment, or a word that stands for one."""
+    if rule in NEVER or (not calendar and pd.isna(instrument)) or pd.isna(day):
+        return ""
+    when = day if isinstance(day, str) else pd.Timestamp(day).date().isoformat()
+    about = f"--calendar {shlex.quote(calendar)}" if calendar else f"--instrument {_quoted(instrument)}"
+    return f'alphaops release --rule {rule} {about} --date {when} --reason "..."'
+
+
+def _quoted(name: str) -> str:
+    """For a shell; `<names>` in angle brackets stand for others and are for nobody to run."""
+    return name if name.startswith("<") else shlex.quote(str(name))
 
 
 def covers_row(releases: Sequence[Release], row: Mapping[str, Any], day: date) -> bool:
@@ -101,3 +128,8 @@ def covers_row(releases: Sequence[Release], row: Mapping[str, Any], day: date) -
 def covers_instrument(releases: Sequence[Release], evidence: date) -> bool:
     """Whether one of a rule's and instrument's releases covers evidence of this date."""
     return any(not r.values and evidence.isoformat() <= r.date for r in releases)
+
+
+def covers_session(releases: Sequence[Release], day: date) -> bool:
+    """Whether one of a rule's and calendar's releases is for this session."""
+    return any(r.date == day.isoformat() for r in releases)

@@ -1,14 +1,15 @@
 """What a sync is working on, and what it concluded.
 
 `data/staging/<staging>/` holds the parsed rows; it is removed when its vintage is published.
-`data/quarantine/<staging>/` holds rows.parquet, warnings.parquet, the data docs and report.json for good, so that a
-later sync of the same content under the same rules finds its conclusion there and does not repeat the work.
+`data/quarantine/<staging>/` holds rows.parquet, warnings.parquet, the data docs with their evidence, and report.json
+for good, so that a later sync of the same content under the same rules finds its conclusion there and does not repeat
+the work.
 """
 
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ import pyarrow.parquet as pq
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data.expectations import WARNING
+from mlops_tasks.data.data_docs import Evidence
+from mlops_tasks.data.expectations import DROPPED, VINTAGE, WARNING
 from mlops_tasks.data.sources import ParsedBars, RawFile
 from mlops_tasks.data.sources.membership import format_membership, read_membership
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE
@@ -37,6 +39,7 @@ REPORT_FILE = "report.json"
 ROWS_FILE = "rows.parquet"
 WARNINGS_FILE = "warnings.parquet"
 DOCS_FOLDER = "docs"
+EVIDENCE_FOLDER, EVIDENCE_FILE = "evidence", "evidence.json"
 
 UNFINISHED = (
     ".current.json.*",
@@ -166,8 +169,15 @@ def find_report(settings: Settings, staging: str, rules: str) -> Report | None:
     return report if report.rules_digest == rules else None
 
 
-def write_quarantine(settings: Settings, report: Report, validation: Validation, docs: Mapping[str, str]) -> None:
-    """Write rejected rows, warnings, data docs (file name to HTML) and report, in place of those under older rules.
+def write_quarantine(
+    settings: Settings,
+    report: Report,
+    validation: Validation,
+    docs: Mapping[str, str],
+    evidence: Sequence[Evidence] = (),
+) -> None:
+    """Write rejected rows, warnings, data docs (file name to HTML), evidence for more of them and report, in place of
+    those under older rules.
 
     The caller holds the data folder's lock.
     """
@@ -180,11 +190,53 @@ def write_quarantine(settings: Settings, report: Report, validation: Validation,
             writer.write_table(first)
             for part in parts:
                 writer.write_table(part)
-        warnings = pa.Table.from_pandas(validation.notes(WARNING), preserve_index=False)
+        warnings = pa.Table.from_pandas(validation.notes(DROPPED, WARNING, VINTAGE), preserve_index=False)
         pq.write_table(warnings, folder / WARNINGS_FILE, compression="zstd")
         for name, page in docs.items():
             write_text(folder / DOCS_FOLDER / name, page)
+        for found in evidence:
+            (folder / EVIDENCE_FOLDER).mkdir(exist_ok=True)
+            found.rows.to_parquet(folder / EVIDENCE_FOLDER / f"{found.suite}.parquet")
+        facts = {found.suite: [found.count, dict(found.broken), found.verdict] for found in evidence}
+        write_json(folder / EVIDENCE_FOLDER / EVIDENCE_FILE, facts)
         write_json(folder / REPORT_FILE, asdict(report))
+
+
+def read_evidence(settings: Settings, staging: str) -> list[Evidence]:
+    """The evidence that a conclusion left.
+
+    Raises
+    ------
+    StoreError
+        There is no conclusion about these rows.
+    """
+    folder = quarantine_path(settings, staging) / EVIDENCE_FOLDER
+    if not (folder / EVIDENCE_FILE).is_file():
+        raise StoreError(f"{folder}: there is no evidence to render; run data.validate_bars first")
+    facts: dict[str, Any] = read_json(folder / EVIDENCE_FILE)
+    return [
+        Evidence(suite, pq.read_table(folder / f"{suite}.parquet").to_pandas(), *about)
+        for suite, about in facts.items()
+    ]
+
+
+def has_docs(settings: Settings, staging: str, evidence: Sequence[Evidence]) -> bool:
+    """Whether the pages of this evidence are there: a new conclusion removes them."""
+    folder = quarantine_path(settings, staging) / DOCS_FOLDER
+    return all((folder / found.page).is_file() for found in evidence)
+
+
+def add_docs(settings: Settings, staging: str, evidence: Sequence[Evidence], pages: Mapping[str, str]) -> bool:
+    """Add pages to a conclusion's data docs; whether it is still the one that the evidence is of.
+
+    The caller holds the data folder's lock.
+    """
+    present = [(found.suite, found.count, found.broken, found.verdict) for found in read_evidence(settings, staging)]
+    if present != [(found.suite, found.count, found.broken, found.verdict) for found in evidence]:
+        return False
+    for name, page in pages.items():
+        write_text(quarantine_path(settings, staging) / DOCS_FOLDER / name, page)
+    return True
 
 
 def write_report(settings: Settings, report: Report) -> None:

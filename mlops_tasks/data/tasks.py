@@ -13,7 +13,8 @@ from mlops_tasks.data import staging as store
 from mlops_tasks.data.acceptance import Acceptance, assess
 from mlops_tasks.data.approvals import approve, find_approval
 from mlops_tasks.data.callbacks import tell_callbacks
-from mlops_tasks.data.data_docs import render_docs
+from mlops_tasks.data.data_docs import evidence_of, render_index, render_suites
+from mlops_tasks.data.expectations import load_suites
 from mlops_tasks.data.qlib_store import ensure_store, prune_stores, write_qlib_store
 from mlops_tasks.data.snapshots import checkout_vintage, is_kept, pin_vintage
 from mlops_tasks.data.sources import ParsedBars, read_source
@@ -75,6 +76,25 @@ def validate_bars_task(*, staging: str) -> dict[str, Any]:
         "quarantined": report.quarantined,
         "rules": report.rules,
     }
+
+
+def render_docs_task(*, staging: str) -> dict[str, Any]:
+    """Render Great Expectations' pages of a conclusion, good or bad, into its data docs (none if the settings say so).
+
+    Raises
+    ------
+    StoreError
+        There is no conclusion about these rows.
+    """
+    settings = load_settings()
+    evidence = store.read_evidence(settings, staging)
+    if store.has_docs(settings, staging, evidence):
+        return {"staging": staging, "pages": []}
+    pages = render_suites(evidence, load_suites())
+    with folder_lock(settings.data_dir):
+        if not store.add_docs(settings, staging, evidence, pages):
+            log.info("staging %s was concluded anew meanwhile; its own task renders it", staging)
+    return {"staging": staging, "pages": sorted(pages)}
 
 
 def version_snapshot_task(*, staging: str) -> dict[str, Any]:
@@ -229,13 +249,13 @@ def _validation_report(settings: Settings, staging: str) -> store.Report:
         parsed = store.read_staging(settings, staging)
     validation = validate(parsed.frame, rules)
     concluded = _conclude(settings, parsed, staging, (rules, validation))
-    docs = render_docs(
-        validation, rules, title=parsed.source, rejected=concluded.rejected, suite_pages=settings.data.suite_pages
-    )
+    rejected, suite_pages = concluded.rejected, settings.data.suite_pages
+    docs = render_index(validation, rules, title=parsed.source, rejected=rejected, suite_pages=suite_pages)
+    evidence = evidence_of(validation, rules, rejected=rejected) if suite_pages else []
     with folder_lock(settings.data_dir):
         report = store.find_report(settings, staging, rules.digest())
         if report is None:
-            store.write_quarantine(settings, concluded, validation, docs)
+            store.write_quarantine(settings, concluded, validation, docs, evidence)
         return report or concluded
 
 

@@ -1,14 +1,17 @@
 """Which rows are bars: the suites' rules over rows, instruments and sessions, and what follows from a broken one.
 
-A broken rule has one of five severities: the row is quarantined, all rows of its instrument are, or those before a
-date, the vintage is rejected, or it is a warning and everything stays. Nothing is lost: `received == accepted +
-quarantined`, and each quarantined row is kept with every rule that it breaks, the reason and the remedy. A conclusion
-depends on the rows and on `Rules` alone.
+A broken rule has one of five severities: the row is left out and is no bad one (a day without a trade, an exact
+repeat), it is quarantined, all rows of its instrument are, the vintage is rejected, or it is a warning and everything
+stays. A finding costs what it is about and no more: the vintage falls by the shares in the settings, and by what makes
+the newest session unusable or the whole history incomparable. Nothing is lost: `received == accepted + quarantined`,
+and each row that is left out is kept with every rule that it breaks, the reason and the remedy. A conclusion depends on
+the rows and on `Rules` alone.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.data.calendars import AUTO, CALENDAR
 from mlops_tasks.data.expectations import (
+    DROPPED,
     HISTORY,
     INSTRUMENT_WHOLE,
     ROW,
@@ -32,8 +36,16 @@ from mlops_tasks.data.expectations import (
     Suites,
     load_suites,
 )
-from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, POSITION, REASON, REMEDY, RULE, SEVERITY
-from mlops_tasks.data.releases import Release, covers_instrument, covers_row, load_releases
+from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, POSITION, REASON, REMEDY, RULE, SEVERITY, VALUES
+from mlops_tasks.data.releases import (
+    Release,
+    covers_instrument,
+    covers_row,
+    covers_session,
+    load_releases,
+    release_command,
+    row_digest,
+)
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.errors import VintageRejectedError
 from mlops_tasks.files import digest_of
@@ -51,6 +63,8 @@ EXPLAINED = 100_000
 """Rows of a rule whose values are quoted; a rule that so many rows break is a defect of the source as a whole."""
 KEPT_WARNINGS = 1000
 """Warnings of a rule that are kept; all of them are counted."""
+UNIQUE_KEYS = "unique_keys"
+"""The rule of which not all rows can be released: a vintage has one bar of an instrument and day."""
 
 Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -113,19 +127,23 @@ class Validation:
 
     @property
     def quarantined(self) -> int:
-        """Rows that break a rule about the row, or that a rule about their instrument takes."""
+        """Rows that are no bars, break a rule about the row, or that a rule about their instrument takes."""
         return int((~self.accepted).sum())
 
     @property
     def rules(self) -> dict[str, int]:
         """Rule to the number of rows that are quarantined for it."""
         rows = {broken.rule.rule: len(broken.positions) for broken in self._of_bars()}
-        return rows | {broken.rule.rule: int(taken_rows(self.measures, broken).sum()) for broken in self._taking()}
+        return rows | {
+            broken.rule.rule: int(taken_rows(self.measures, [broken]).sum()) for broken in _taking(self.instruments)
+        }
 
     @property
     def warnings(self) -> dict[str, int]:
-        """Rule to the number of accepted rows, of instruments, or of sessions that it warns of."""
-        found = {b.rule.rule: int(self.accepted[b.positions].sum()) for b in _with(self.bars, WARNING)}
+        """Rule to the number of rows that are left out as no bars, and of accepted rows, of instruments, or of sessions
+        that it warns of."""
+        found = {b.rule.rule: len(b.positions) for b in _with(self.bars, DROPPED)}
+        found |= {b.rule.rule: int(self.accepted[b.positions].sum()) for b in _with(self.bars, WARNING)}
         found |= {b.rule.rule: len(b.positions) for b in _with((*self.instruments, *self.sessions), WARNING)}
         return {rule: count for rule, count in found.items() if count}
 
@@ -145,13 +163,19 @@ class Validation:
         every = (*self.bars, *self.instruments, *self.sessions)
         return {broken.rule.rule: len(broken.positions) for broken in _with(every, VINTAGE)}
 
-    @property
-    def rows_breaking_row_rules(self) -> int:
-        """Rows quarantined for what is wrong with the row itself."""
+    @cached_property
+    def bad_rows(self) -> Positions:
+        """Rows quarantined for what is wrong with the row itself, and that no rule about the instrument takes."""
         broken = np.zeros(self.received, dtype=bool)
-        for found in self._of_bars():
+        for found in _with(self.bars, ROW):
             broken[found.positions] = True
-        return int(broken.sum())
+        return np.flatnonzero(broken & ~taken_rows(self.measures, self.instruments))
+
+    @property
+    def bad_days(self) -> int:
+        """Days that the bad rows are of; a row without a date counts as a day of its own."""
+        days = self.measures.rows[DATETIME].iloc[self.bad_rows]
+        return int(days.nunique() + days.isna().sum())
 
     def failures(self) -> Iterator[pa.Table]:
         """The quarantine, in parts: each broken rule of each row, with the row's own columns, `position`, rule,
@@ -165,10 +189,10 @@ class Validation:
                 else:
                     reasons = pa.array([broken.rule.says] * len(rows), pa.string())
                 yield self._failure_table(rows, broken.rule, reasons, None)
-        taking = self._taking()
+        taking = _taking(self.instruments)
         rows_of = self._rows_of(np.unique(np.concatenate([broken.positions for broken in taking]))) if taking else {}
         for broken in taking:
-            taken = taken_rows(self.measures, broken)
+            taken = taken_rows(self.measures, [broken])
             evidence = self.measures.instruments.iloc[broken.positions]
             reasons = _reasons(broken.rule, evidence).to_pylist()
             for code, reason, day in zip(
@@ -178,14 +202,15 @@ class Validation:
                 rows = rows[taken[rows]]
                 yield self._failure_table(rows, broken.rule, pa.array([reason] * len(rows)), day)
 
-    def notes(self, severity: str) -> pd.DataFrame:
-        """Warnings, or what rejects the vintage: rule, instrument, calendar, datetime, reason and remedy of the first
-        `KEPT_WARNINGS` of each rule (missing where the rule is not about one)."""
+    def notes(self, *severities: str) -> pd.DataFrame:
+        """Warnings, or what rejects the vintage: rule, severity, instrument, calendar, datetime, values (`row_digest`),
+        reason and remedy of the first `KEPT_WARNINGS` of each rule (missing where the rule is not about one)."""
         parts = []
-        for broken in _with((*self.bars, *self.instruments, *self.sessions), severity):
+        every = (*self.bars, *self.instruments, *self.sessions)
+        for broken in (found for found in every if found.rule.severity in severities):
             rows = broken.positions
             if broken in self.bars:
-                rows = rows[self.accepted[rows]] if severity == WARNING else rows
+                rows = rows[self.accepted[rows]] if broken.rule.severity == WARNING else rows
                 evidence = self._bar_evidence(broken.rule, rows[:KEPT_WARNINGS])
                 days = evidence[DATETIME]
             elif broken in self.instruments:
@@ -201,27 +226,34 @@ class Validation:
         return pd.concat([empty, *parts], ignore_index=True)
 
     def first_lines(self, severities: Sequence[str]) -> list[str]:
-        """The first rows, instruments or sessions of each broken rule, each with rule, reason and remedy."""
+        """The first rows, instruments or sessions of each broken rule, each with rule, reason, remedy and the command
+        that releases it."""
         lines = []
         for broken in (b for b in self.bars if b.rule.severity in severities):
             evidence = self._bar_evidence(broken.rule, broken.positions[:SHOWN_FAILURES])
-            where = [f"{r[SOURCE_FILE]}, row {r[SOURCE_ROW]}" for r in evidence.to_dict("records")]
-            lines += _lines(broken.rule, where, evidence)
+            for row, reason in zip(
+                evidence.to_dict("records"), _reasons(broken.rule, evidence).to_pylist(), strict=True
+            ):
+                where = f"{row[SOURCE_FILE]}, row {row[SOURCE_ROW]}"
+                lines.append(_line(broken.rule, where, reason, (row[INSTRUMENT], row[DATETIME], "")))
         for broken in (b for b in self.instruments if b.rule.severity in severities):
             evidence = self.measures.instruments.iloc[broken.positions[:SHOWN_FAILURES]]
-            lines += _lines(broken.rule, [f"instrument {name}" for name in evidence[INSTRUMENT]], evidence)
+            for row, reason in zip(
+                evidence.to_dict("records"), _reasons(broken.rule, evidence).to_pylist(), strict=True
+            ):
+                about = (row[INSTRUMENT], row[broken.rule.dated], "")
+                lines.append(_line(broken.rule, f"instrument {row[INSTRUMENT]}", reason, about))
         for broken in (b for b in self.sessions if b.rule.severity in severities):
             evidence = self.measures.sessions.iloc[broken.positions[:SHOWN_FAILURES]]
-            where = [f"session {r[DATETIME].date()} of {r[CALENDAR]}" for r in evidence.to_dict("records")]
-            lines += _lines(broken.rule, where, evidence)
+            for row, reason in zip(
+                evidence.to_dict("records"), _reasons(broken.rule, evidence).to_pylist(), strict=True
+            ):
+                where = f"session {row[DATETIME].date()} of {row[CALENDAR]}"
+                lines.append(_line(broken.rule, where, reason, ("", row[DATETIME], row[CALENDAR])))
         return lines
 
     def _of_bars(self) -> list[Broken]:
         return [broken for broken in self.bars if broken.rule.severity != WARNING]
-
-    def _taking(self) -> list[Broken]:
-        """Rules about instruments that quarantine rows of theirs."""
-        return [broken for broken in self.instruments if broken.rule.severity in (HISTORY, INSTRUMENT_WHOLE)]
 
     def _named(self, found: Sequence[Broken]) -> dict[str, list[str]]:
         names = self.measures.instruments[INSTRUMENT]
@@ -251,14 +283,14 @@ class Validation:
         frame = self.measures.rows[list(PARSED_COLUMNS)].iloc[rows].astype({INSTRUMENT: "str"})
         days = frame[DATETIME].to_numpy() if day is None else np.full(len(rows), day)
         table = pa.Table.from_pandas(frame, preserve_index=False).append_column(POSITION, pa.array(rows))
-        for name, word in ((RULE, rule.rule), (SEVERITY, rule.severity), (REMEDY, rule.remedy)):
+        for name, word in ((RULE, rule.rule), (SEVERITY, rule.severity), (REMEDY, _remedy(rule))):
             codes = pa.array(np.zeros(len(rows), dtype=np.int8))
             table = table.append_column(name, pa.DictionaryArray.from_arrays(codes, pa.array([word])))
         table = table.append_column(EVIDENCE_DATE, pa.array(days.astype("datetime64[s]")))
         return table.append_column(REASON, reasons)
 
 
-NOTE_COLUMNS = (RULE, INSTRUMENT, CALENDAR, DATETIME, REASON, REMEDY)
+NOTE_COLUMNS = (RULE, SEVERITY, INSTRUMENT, CALENDAR, DATETIME, VALUES, REASON, REMEDY)
 _NOTHING = Rule("", "", "", (), "")
 
 
@@ -290,7 +322,7 @@ def validate(frame: pd.DataFrame, rules: Rules) -> Validation:
         raise VintageRejectedError("rule table_not_empty: the table has no rows; deliver at least one bar")
     measures = measure(frame, rules.calendar, suites.measures)
     judge = _Judge(measures, rules.releases)
-    bars = [judge.bars(expectation) for expectation in suites.bars.expectations]
+    bars = judge.all_bars(suites.bars.expectations)
     accepted, broken_rows = np.ones(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool)
     for found in bars:
         if found.rule.severity != WARNING:
@@ -299,25 +331,11 @@ def validate(frame: pd.DataFrame, rules: Rules) -> Validation:
             broken_rows[found.positions] = True
     judge.measures = measures = replace(measures, instruments=_with_bad_share(measures, broken_rows))
     instruments = [judge.instruments(expectation) for expectation in suites.instruments.expectations]
-    for found in instruments:
-        if found.rule.severity in (HISTORY, INSTRUMENT_WHOLE) and len(found.positions):
-            accepted &= ~taken_rows(measures, found)
-    sessions = [Broken(e, e.broken(measures.sessions)) for e in suites.sessions.expectations]
+    taken = taken_rows(measures, instruments)
+    accepted &= ~taken
+    judge.measures = measures = replace(measures, sessions=measures.without(broken_rows & ~taken))
+    sessions = [judge.sessions(expectation) for expectation in suites.sessions.expectations]
     return Validation(accepted, measures, _nonempty(bars), _nonempty(instruments), _nonempty(sessions), judge.released)
-
-
-def taken_rows(measures: "Measures", broken: Broken) -> Booleans:
-    """(rows,): which rows a broken rule about instruments quarantines: all of theirs, or those before its date."""
-    taken = np.zeros(len(measures.instruments) + 1, dtype=bool)
-    taken[broken.positions] = True
-    rows: Booleans = taken[measures.codes]
-    if broken.rule.severity == HISTORY:
-        dates = np.full(len(taken), np.datetime64("NaT", "s"))
-        dates[broken.positions] = measures.instruments[broken.rule.dated].to_numpy()[broken.positions]
-        some = np.flatnonzero(rows)
-        days = measures.rows[DATETIME].to_numpy()[some]
-        rows[some] = ~(days >= dates[measures.codes[some]])
-    return rows
 
 
 def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> None:
@@ -327,32 +345,44 @@ def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> Non
     ------
     VintageRejectedError
         A rule of severity `vintage` is broken, no row is left, more than `max_rejected_share` of the rows break a rule
-        about the row, or more than `max_rejected_instruments_share` of the instruments (a single one may always) are
-        quarantined, whole or before a date. Names the first rows, instruments or sessions with rule and remedy, the
-        counts and where the quarantine is.
+        about the row (those of a single day may always), or more than `max_rejected_instruments_share` of the
+        instruments (a single one may always) are quarantined, whole or before a date. Tells every reason, the first
+        rows, instruments and sessions of every broken rule with remedy, the counts and where the quarantine is.
     """
-    where = f"all of them with reasons: {quarantine}; the last good version stays in use"
-    if validation.fatal:
-        numbers = ", ".join(f"{rule} {count}" for rule, count in (validation.rules | validation.fatal).items())
-        lines = "\n".join(validation.first_lines([VINTAGE]))
-        raise VintageRejectedError(f"{lines}\nby rule: {numbers}; {where}")
-    rows = validation.rows_breaking_row_rules
-    share = rows / validation.received
-    if share > rules.max_rejected_share or validation.quarantined == validation.received:
-        lines = "\n".join(validation.first_lines([ROW, HISTORY, INSTRUMENT_WHOLE]))
-        raise VintageRejectedError(
-            f"{lines}\n{rows} of {validation.received} rows ({share:.2%}) break a rule about the row, rule "
-            f"max_rejected_share allows {rules.max_rejected_share:.2%}, and {validation.quarantined} are quarantined; "
-            f"correct the source, or raise data.max_rejected_share; {where}"
+    reasons = [*_share_reasons(validation, rules)]
+    if not validation.fatal and not reasons:
+        return
+    lines = validation.first_lines([VINTAGE, INSTRUMENT_WHOLE, HISTORY, ROW])
+    numbers = ", ".join(f"{rule} {count}" for rule, count in (validation.rules | validation.fatal).items())
+    reasons += [f"rule {rule} rejects the vintage" for rule in validation.fatal]
+    raise VintageRejectedError(
+        "\n".join(
+            [
+                f"rejected: {'; and '.join(reasons)}",
+                *lines,
+                f"by rule: {numbers}; all of them with reasons: {quarantine}; the last good version stays in use",
+            ]
+        )
+    )
+
+
+def _share_reasons(validation: Validation, rules: Rules) -> Iterator[str]:
+    rows, received = len(validation.bad_rows), validation.received
+    if validation.quarantined == received:
+        yield "no row is left; correct the source"
+    elif rows > rules.max_rejected_share * received and validation.bad_days > 1:
+        yield (
+            f"{rows} of {received} rows ({rows / received:.2%}) break a rule about the row, rule max_rejected_share "
+            f"allows {rules.max_rejected_share:.2%}, or the rows of a single day; correct the source, or raise "
+            "data.max_rejected_share"
         )
     whole = len(validation.rejected_instruments.keys() | validation.shortened_instruments.keys())
     count = len(validation.measures.instruments)
     if whole > max(1, rules.max_rejected_instruments_share * count):
-        lines = "\n".join(validation.first_lines([HISTORY, INSTRUMENT_WHOLE]))
-        raise VintageRejectedError(
-            f"{lines}\n{whole} of {count} instruments ({whole / count:.2%}) are quarantined, whole or before a date, "
-            f"rule max_rejected_instruments_share allows {rules.max_rejected_instruments_share:.2%}; correct the "
-            f"source, or raise data.max_rejected_instruments_share; {where}"
+        yield (
+            f"{whole} of {count} instruments ({whole / count:.2%}) are quarantined, whole or before a date, rule "
+            f"max_rejected_instruments_share allows {rules.max_rejected_instruments_share:.2%}; correct the source, or "
+            "raise data.max_rejected_instruments_share"
         )
 
 
@@ -366,30 +396,57 @@ class _Judge:
         for release in releases:
             self._releases.setdefault(release.rule, []).append(release)
 
-    def bars(self, expectation: Expectation) -> Broken:
+    def all_bars(self, expectations: Sequence[Expectation]) -> list[Broken]:
+        """In the suite's order; a row that is no bar is judged by no other rule."""
+        no_bar = np.zeros(len(self.measures.codes), dtype=bool)
+        found: dict[str, Broken] = {}
+        for expectation in sorted(expectations, key=lambda each: each.rule.severity != DROPPED):
+            broken = self._bars(expectation, no_bar)
+            if expectation.rule.severity == DROPPED:
+                no_bar[broken.positions] = True
+            found[expectation.rule.rule] = broken
+        return [found[expectation.rule.rule] for expectation in expectations]
+
+    def _bars(self, expectation: Expectation, no_bar: Booleans) -> Broken:
         positions = expectation.broken(self.measures.rows)
-        names = self._names(expectation, positions)
-        if not names or not len(positions) or expectation.rule.severity != ROW:
+        if len(positions):
+            positions = positions[~no_bar[positions]]
+        names = self._names(expectation)
+        if not names or not len(positions):
             return Broken(expectation, positions)
         codes = self.measures.instruments.index[self.measures.instruments[INSTRUMENT].isin(names)]
-        held = np.ones(len(positions), dtype=bool)
+        held, keys = np.ones(len(positions), dtype=bool), set()
         for place in np.flatnonzero(np.isin(self.measures.codes[positions], codes)):
             row = self.measures.rows.iloc[positions[place]]
-            if not pd.isna(row[DATETIME]):
-                held[place] = not covers_row(names[row[INSTRUMENT]], row[list(BAR_FIELDS)], row[DATETIME].date())
+            key = (row[INSTRUMENT], row[DATETIME])
+            if pd.isna(row[DATETIME]) or not covers_row(
+                names[row[INSTRUMENT]], row[list(BAR_FIELDS)], row[DATETIME].date()
+            ):
+                continue
+            held[place] = expectation.rule.rule == UNIQUE_KEYS and key in keys  # of rows with one key one at most
+            keys.add(key)
         return self._less(expectation, positions, held)
 
     def instruments(self, expectation: Expectation) -> Broken:
         positions = expectation.broken(self.measures.instruments)
-        names = self._names(expectation, positions)
+        names = self._names(expectation)
         held = np.ones(len(positions), dtype=bool)
         for place, position in enumerate(positions):
             row = self.measures.instruments.iloc[position]
-            if row[INSTRUMENT] in names:
+            if row[INSTRUMENT] in names and not pd.isna(row[expectation.rule.dated]):
                 held[place] = not covers_instrument(names[row[INSTRUMENT]], row[expectation.rule.dated].date())
         return self._less(expectation, positions, held)
 
-    def _names(self, expectation: Expectation, positions: Positions) -> dict[str, list[Release]]:
+    def sessions(self, expectation: Expectation) -> Broken:
+        positions = expectation.broken(self.measures.sessions)
+        names = self._names(expectation)
+        held = np.ones(len(positions), dtype=bool)
+        for place, position in enumerate(positions if names else ()):
+            row = self.measures.sessions.iloc[position]
+            held[place] = not covers_session(names.get(row[CALENDAR], ()), row[DATETIME].date())
+        return self._less(expectation, positions, held)
+
+    def _names(self, expectation: Expectation) -> dict[str, list[Release]]:
         names: dict[str, list[Release]] = {}
         for release in self._releases.get(expectation.rule.rule, ()):
             names.setdefault(release.instrument, []).append(release)
@@ -401,11 +458,32 @@ class _Judge:
         return Broken(expectation, positions[held])
 
 
+def taken_rows(measures: "Measures", instruments: Sequence[Broken]) -> Booleans:
+    """(rows,): which rows the broken rules about instruments quarantine: all of theirs, or those before its date."""
+    taken = np.zeros(len(measures.codes), dtype=bool)
+    days = measures.rows[DATETIME].to_numpy()
+    for broken in _taking(instruments):
+        owners = np.zeros(len(measures.instruments) + 1, dtype=bool)
+        owners[broken.positions] = True
+        rows = np.flatnonzero(owners[measures.codes])
+        if broken.rule.severity == HISTORY:
+            dates = measures.instruments[broken.rule.dated].to_numpy()
+            rows = rows[~(days[rows] >= dates[measures.codes[rows]])]
+        taken[rows] = True
+    return taken
+
+
+def _taking(instruments: Sequence[Broken]) -> list[Broken]:
+    """The rules about instruments that quarantine rows of theirs."""
+    return [found for found in instruments if found.rule.severity in (HISTORY, INSTRUMENT_WHOLE)]
+
+
 def _with_bad_share(measures: "Measures", broken_rows: Booleans) -> pd.DataFrame:
-    """The share of each instrument's rows that break a rule about the row."""
+    """The share of each instrument's bars that break a rule about the row."""
     owners = measures.codes[broken_rows & (measures.codes >= 0)]
     bad = np.bincount(owners, minlength=len(measures.instruments))
-    return measures.instruments.assign(bad_share=bad / np.maximum(measures.instruments["rows"], 1))
+    without_key = measures.instruments["rows"].where(measures.instruments["bars"] == 0, measures.instruments["bars"])
+    return measures.instruments.assign(bad_share=(bad / np.maximum(without_key, 1)).clip(upper=1.0))
 
 
 def _with(broken: Sequence[Broken], severity: str) -> list[Broken]:
@@ -416,24 +494,32 @@ def _nonempty(broken: Sequence[Broken]) -> tuple[Broken, ...]:
     return tuple(found for found in broken if len(found.positions))
 
 
-def _lines(rule: Rule, where: Sequence[str], evidence: pd.DataFrame) -> list[str]:
-    reasons = _reasons(rule, evidence).to_pylist()
-    return [
-        f"{place}: rule {rule.rule}: {reason}; remedy: {rule.remedy}"
-        for place, reason in zip(where, reasons, strict=True)
-    ]
+def _line(rule: Rule, where: str, reason: str, about: tuple[Any, Any, str]) -> str:
+    command = release_command(rule.rule, *about)
+    return f"{where}: rule {rule.rule}: {reason}; remedy: {rule.remedy}" + (f"; or: {command}" if command else "")
+
+
+def _remedy(rule: Rule) -> str:
+    """With the command that releases, for who fills in what it is about."""
+    command = release_command(rule.rule, "<instrument>", "<date>", "")
+    return f"{rule.remedy}; or: {command}" if command else rule.remedy
 
 
 def _note(rule: Rule, evidence: pd.DataFrame, days: pd.Series) -> pd.DataFrame:
     absent = pd.Series([None] * len(evidence), dtype="str")
+    values = (
+        [row_digest(row) for row in evidence[list(BAR_FIELDS)].to_dict("records")] if SOURCE_ROW in evidence else absent
+    )
     return pd.DataFrame(
         {
             RULE: pd.Series([rule.rule] * len(evidence), dtype="str"),
+            SEVERITY: pd.Series([rule.severity] * len(evidence), dtype="str"),
             INSTRUMENT: evidence[INSTRUMENT].astype("str").array if INSTRUMENT in evidence else absent,
             CALENDAR: evidence[CALENDAR].astype("str").array if CALENDAR in evidence else absent,
             DATETIME: days.to_numpy().astype("datetime64[s]"),
+            VALUES: pd.Series(values, dtype="str"),
             REASON: pd.Series(_reasons(rule, evidence).to_pylist(), dtype="str"),
-            REMEDY: pd.Series([rule.remedy] * len(evidence), dtype="str"),
+            REMEDY: pd.Series([_remedy(rule)] * len(evidence), dtype="str"),
         }
     )
 

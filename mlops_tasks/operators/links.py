@@ -3,18 +3,16 @@
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from airflow.configuration import conf
 from airflow.sdk import BaseOperatorLink
 
 from mlops_tasks.config import load_settings
+from mlops_tasks.links import MlflowPages, framed_path
 
 Known = Mapping[str, Any]
 """A stage's arguments and, once it is done, its result."""
-
-TRAININGS, REPORTS = "/plugin/training/mlops/ui/training", "/plugin/reports/mlops/ui/reports"
-"""Pages inside Airflow's own frame."""
 
 
 class StageLink(BaseOperatorLink):
@@ -45,16 +43,14 @@ def links_of(stage: str) -> tuple[StageLink, ...]:
 
 
 def _training(known: Known) -> str:
-    return f"{TRAININGS}/{quote(known['run_id'], safe='')}" if "run_id" in known else TRAININGS
+    return framed_path("training", *([known["run_id"]] if "run_id" in known else []))
 
 
 def _mlflow_run(known: Known) -> str:
-    """The run's page, without the credentials that an address may hold; none where MLflow has no server."""
-    server = urlsplit(load_settings().registry_uri)
-    if "run_id" not in known or not server.scheme.startswith("http"):
+    """The run's page."""
+    if "run_id" not in known:
         return ""
-    base = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl().rstrip("/")
-    return f"{base}/#/experiments/{known['experiment_id']}/runs/{known['run_id']}?workflowType=machine_learning"
+    return MlflowPages.of(load_settings()).run(known["experiment_id"], known["run_id"])
 
 
 def _report(kind: str, key: str) -> Callable[[Known], str]:
@@ -63,7 +59,7 @@ def _report(kind: str, key: str) -> Callable[[Known], str]:
     def address(known: Known) -> str:
         if key not in known:
             return ""
-        return f"{REPORTS}/{kind}/{quote(PurePosixPath(known[key]).name, safe='')}"
+        return framed_path("reports", kind, PurePosixPath(known[key]).name)
 
     return address
 
@@ -78,6 +74,7 @@ _LINKS: Mapping[str, Mapping[str, Callable[[Known], str]]] = {
         "Data docs": _report("data_docs", "staging"),
         "Quarantine": _report("quarantine", "staging"),
     },
+    "data.render_docs": {"Data docs": _report("data_docs", "staging")},
     "training.train": {"Training": _training},
     "registry.log_run": {"MLflow run": _mlflow_run},
     "registry.log_study": {"MLflow run": _mlflow_run},

@@ -1,6 +1,5 @@
 """The operator that runs one stage of the library in a process of its own."""
 
-import subprocess
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from mlops_tasks.errors import MlopsError, StageCancelledError, excerpt, hint
 from mlops_tasks.operators.links import links_of
-from mlops_tasks.process import RUN_NOTE, STAGE_SPAN, end_group, run_stage
+from mlops_tasks.process import RUN_NOTE, STAGE_SPAN, run_stage
+from mlops_tasks.stage_process import StageProcess, end_group
 
 
 class StageOperator(BaseOperator):
@@ -71,7 +71,7 @@ class StageOperator(BaseOperator):
         self.operator_extra_links = links_of(stage)
         self.known: dict[str, Any] = {}
         """Arguments and, once the stage is done, its result: what the links lead to follows from it."""
-        self._child: subprocess.Popen[str] | None = None
+        self._child: StageProcess | None = None
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
         """Put results of earlier tasks in their places, in whatever they lie; leave each text as it is.
@@ -106,7 +106,7 @@ class StageOperator(BaseOperator):
         if self._child is not None:
             end_group(self._child)
 
-    def _remember(self, child: subprocess.Popen[str]) -> None:
+    def _remember(self, child: StageProcess) -> None:
         self._child = child
 
 

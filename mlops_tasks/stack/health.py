@@ -15,7 +15,8 @@ from mlops_tasks.stack.console import Progress
 from mlops_tasks.stack.credentials import ADMIN, Credentials
 from mlops_tasks.stack.environment import airflow_url, mlflow_url, scoring_url
 from mlops_tasks.stack.keeper import log_tail, logs_dir, service_states
-from mlops_tasks.stack.services import MLFLOW, SCORING, services
+from mlops_tasks.stack.services import MLFLOW, SCORING, STAGES, services
+from mlops_tasks.stage_process import SOCKET_NAME, is_listening
 
 HEALTH_LIMIT_S = 600.0
 _POLL_S = 0.5
@@ -54,7 +55,12 @@ def get(url: str, headers: Mapping[str, str] | None = None, timeout_s: float = 5
 
 def unhealthy(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """Service name to what is wrong with it; empty when all are well."""
-    return {**_airflow(settings), **_mlflow(settings, credentials), **_scoring(settings, credentials)}
+    return {
+        **_stages(settings),
+        **_airflow(settings),
+        **_mlflow(settings, credentials),
+        **_scoring(settings, credentials),
+    }
 
 
 def wait_until_healthy(settings: Settings, credentials: Credentials, progress: Progress) -> None:
@@ -96,6 +102,11 @@ def _waited_for(name: str, reason: str) -> str:
 def basic_authorization(user: str, password: str) -> dict[str, str]:
     """The header of HTTP basic authentication."""
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def _stages(settings: Settings) -> dict[str, str]:
+    kept = any(service.name == STAGES for service in services(settings))
+    return {STAGES: NOT_YET} if kept and not is_listening(settings.run_dir / SOCKET_NAME) else {}
 
 
 def _airflow(settings: Settings) -> dict[str, str]:

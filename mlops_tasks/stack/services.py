@@ -8,6 +8,7 @@ from pathlib import Path
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StackError
 from mlops_tasks.files import digest_of
+from mlops_tasks.secret_variables import without_secrets
 from mlops_tasks.stack.credentials import MLFLOW_READER, Credentials
 from mlops_tasks.stack.environment import (
     base_environment,
@@ -40,12 +41,14 @@ class Service:
 SCHEDULER = "airflow-scheduler"
 MLFLOW = "mlflow"
 SCORING = "scoring"
+STAGES = "stages"
 
 
 def services(settings: Settings) -> tuple[Service, ...]:
     """Every service, in the order in which they start."""
     airflow = _binary("airflow")
     return (
+        *([_STAGE_SERVER] if sys.platform == "linux" else []),
         Service(MLFLOW, _mlflow_command(settings), _mlflow_environment),
         # The API server waits two minutes for open connections, browsers' among them.
         Service("airflow-api-server", (airflow, "api-server"), full_environment, stop_s=5),
@@ -96,6 +99,11 @@ def _mlflow_environment(settings: Settings, credentials: Credentials) -> dict[st
     return {**base_environment(settings), **mlflow_environment(settings, credentials)}
 
 
+def _stages_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    """No secret: what a stage is given comes with its request."""
+    return {**without_secrets(base_environment(settings), ()), "PYTHONHASHSEED": "0"}
+
+
 def _scoring_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """It only looks at MLflow."""
     login = {"MLFLOW_TRACKING_USERNAME": MLFLOW_READER, "MLFLOW_TRACKING_PASSWORD": credentials.mlflow_reader_password}
@@ -114,3 +122,7 @@ def _mlflow_command(settings: Settings) -> tuple[str, ...]:
         # A page that rebinds its name to this machine brings a foreign Host header. Any port: a container maps its own.
         *("--allowed-hosts", ",".join(f"{host},{host}:*" for host in hosts)),
     )
+
+
+_STAGE_SERVER = Service(STAGES, (sys.executable, "-m", "mlops_tasks.stage_server"), _stages_environment, stop_s=2)
+"""Made of what only Linux has; elsewhere each stage is a fresh interpreter."""

@@ -7,7 +7,6 @@ and ended by `end_lost_runs`, at the start of the next training and by the comma
 import logging
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Mapping
@@ -20,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops_tasks import errors
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError, StageError, TrainingCancelledError
-from mlops_tasks.process import end_group, run_stage
+from mlops_tasks.process import run_stage
+from mlops_tasks.stage_process import StageProcess, end_group
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import RunEndedError, newest_training_event, open_training_runs
 from mlops_tasks.training.admission import Admission, Place
@@ -58,7 +58,7 @@ class Supervisor:
         self.journal = Journal(folder.journal)
         self._recorder = Recorder(settings, folder.run_id, JournalReader(folder.journal))
         self._relay = CommandRelay(settings, folder.run_id, folder.command)
-        self._child: subprocess.Popen[str] | None = None
+        self._child: StageProcess | None = None
         self._killed_for: tuple[str, str] | None = None
         """Kind of error and reason, when it was this process that killed the training."""
         self._stopped = threading.Event()
@@ -111,7 +111,7 @@ class Supervisor:
     def _tell_place(self, place: Place) -> None:
         self.journal.append("queued", {"position": place.position, "reason": place.reason})
 
-    def _remember(self, child: subprocess.Popen[str]) -> None:
+    def _remember(self, child: StageProcess) -> None:
         self._sampler = ResourceSampler(child.pid)
         self._child = child
 
@@ -167,8 +167,8 @@ class Supervisor:
         if self._killed_for is not None:
             return _failed(*self._killed_for)
         reason = str(error)
-        if self._child is not None and self._child.returncode < 0:
-            name = signal.Signals(-self._child.returncode).name
+        if self._child is not None and (status := self._child.wait()) < 0:
+            name = signal.Signals(-status).name
             reason = f"the training process was ended by {name} (by somebody, or for want of memory): {error}"
         return _failed("StageError", reason)
 

@@ -36,7 +36,7 @@ MADE_BY: Mapping[Kind, str] = {
     Kind.DRIFT: "the task check_drift of daily_retraining makes one a day, once there is a champion",
     Kind.COMPARISON: "the task compare_models of daily_retraining makes one once two models can be compared",
     Kind.MODEL_TABLE: "alphaops models table makes one",
-    Kind.DATA_DOCS: "the task validate_bars of sync_market_data makes them",
+    Kind.DATA_DOCS: "the tasks validate_bars and render_docs of sync_market_data make them",
     Kind.QUARANTINE: "the task validate_bars of sync_market_data makes it",
 }
 COUNTED = {

@@ -103,7 +103,7 @@ def _by_rule(validation: Validation, excused: np.ndarray) -> pd.DataFrame:
         if broken.rule.severity == "warning":
             counts.append((broken.rule.rule, broken.rule.severity, len(broken.positions), 0))
             continue
-        taken = taken_rows(validation.measures, broken)
+        taken = taken_rows(validation.measures, [broken])
         owners = validation.measures.codes
         wrong = np.unique(owners[taken & ~excused])
         counts.append((broken.rule.rule, broken.rule.severity, len(broken.positions) - len(wrong), len(wrong)))

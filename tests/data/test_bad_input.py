@@ -31,66 +31,57 @@ def high_below_low_everywhere(bars: pd.DataFrame) -> pd.DataFrame:
     return bars.rename(columns={"High": "Low", "Low": "High"})
 
 
-CASES: dict[str, tuple[Spoil, type[MlopsError], list[str]]] = {
+REFUSED: dict[str, tuple[Spoil, type[MlopsError], list[str]]] = {
     "missing column": (
         lambda bars: bars.drop(columns="Close"),
         SourceError,
         ["column 'close' is missing", "rule required_columns", "accepted names: ", "rename the column"],
     ),
-    "text in a price column": (
-        with_cell(7, "Close", "abc"),
-        VintageRejectedError,
-        ["row 7:", "rule parsable_cells", "Close='abc' is not a number", "remedy: write numbers as 12.5"],
-    ),
     "empty table": (lambda bars: bars.iloc[:0], SourceError, ["rule table_not_empty", "deliver at least one bar"]),
-    "duplicate keys": (
-        lambda bars: pd.concat([bars, bars.iloc[[2]]], ignore_index=True),
-        VintageRejectedError,
-        ["row 3:", "row 121:", "rule unique_keys", "instrument=S00", "remedy: keep one row per date and instrument"],
-    ),
     "high below low": (
         high_below_low_everywhere,
         VintageRejectedError,
-        ["row 1:", "rule high_not_below_low", "high=", "low=", "remedy: correct high and low", "max_rejected_share"],
-    ),
-    "negative price": (
-        with_cell(5, "Open", -3.5),
-        VintageRejectedError,
-        ["row 5:", "rule open_positive", "open=-3.5", "remedy: deliver the traded price"],
-    ),
-    "zero price": (with_cell(5, "Low", 0.0), VintageRejectedError, ["row 5:", "rule low_positive", "low=0"]),
-    "a date that is no date": (
-        with_cell(9, "Date", "2020-02-31"),
-        VintageRejectedError,
-        ["row 9:", "rule parsable_cells", "Date='2020-02-31' is not a date", "dates as YYYY-MM-DD"],
-    ),
-    "a slash in a name": (
-        with_cell(4, "Symbol", "BRK/B"),
-        VintageRejectedError,
-        ["row 4:", "rule parsable_cells", "Symbol='BRK/B'", "without slash"],
-    ),
-    "names that differ in case": (
-        with_cell(4, "Symbol", "s01"),
-        VintageRejectedError,
-        ["row 4:", "rule distinct_names", "instrument=s01", "one spelling"],
-    ),
-    "infinite price": (
-        with_cell(4, "High", float("inf")),
-        VintageRejectedError,
-        ["row 4:", "High=inf is not a finite number"],
+        ["row 1:", "rule high_not_below_low", "high=", "low=", "remedy: correct high and low", "no row is left"],
     ),
 }
+ONE_ROW: dict[str, tuple[Spoil, int, list[str]]] = {
+    "text in a price column": (
+        with_cell(7, "Close", "abc"),
+        7,
+        ["parsable_cells", "Close='abc' is not a number", "write numbers as 12.5"],
+    ),
+    "negative price": (with_cell(5, "Open", -3.5), 5, ["open_positive", "open=-3.5", "deliver the traded price"]),
+    "zero price": (with_cell(5, "Low", 0.0), 5, ["low_positive", "low=0"]),
+    "a date that is no date": (
+        with_cell(9, "Date", "2020-02-31"),
+        9,
+        ["parsable_cells", "Date='2020-02-31' is not a date", "dates as YYYY-MM-DD"],
+    ),
+    "a slash in a name": (with_cell(4, "Symbol", "BRK/B"), 4, ["parsable_cells", "Symbol='BRK/B'", "without slash"]),
+    "names that differ in case": (
+        with_cell(4, "Symbol", "s01"),
+        4,
+        ["distinct_names", "instrument=s01", "one spelling"],
+    ),
+    "infinite price": (with_cell(4, "High", float("inf")), 4, ["parsable_cells", "High=inf is not a finite number"]),
+    "a row twice": (
+        lambda bars: pd.concat([bars, bars.iloc[[2]]], ignore_index=True),
+        121,
+        ["repeated_row", "instrument=S00", "nothing to do: the first one stays"],
+    ),
+}
+"""How a file is spoiled, the row that it costs, and what the quarantine says of it."""
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", REFUSED)
 def test_bad_input_is_refused_by_name_and_the_good_version_stays(
     case: str, suffix: str, settings: Settings, tmp_path: Path
 ) -> None:
     """The message names file, row or column, rule and remedy; what was in use before still is."""
     good = sync(save(make_bars(), tmp_path / f"good.{suffix}"))
     before = (settings.data_dir / "current.json").read_bytes()
-    spoil, error_type, words = CASES[case]
+    spoil, error_type, words = REFUSED[case]
     bad = save(spoil(make_bars()), tmp_path / f"bad.{suffix}")
     with pytest.raises(error_type) as caught:
         sync(bad)
@@ -98,6 +89,35 @@ def test_bad_input_is_refused_by_name_and_the_good_version_stays(
         assert word in str(caught.value)
     assert (settings.data_dir / "current.json").read_bytes() == before
     assert current_version(settings) == good["data_version"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("case", ONE_ROW)
+def test_one_bad_cell_costs_its_row(case: str, suffix: str, settings: Settings, tmp_path: Path) -> None:
+    """The row is in quarantine with rule, value and remedy; every other one is published, and the panel is small."""
+    spoil, row, words = ONE_ROW[case]
+    bad = save(spoil(make_bars()), tmp_path / f"bad.{suffix}")
+    result = sync(bad)
+    kept = pq.read_table(settings.data_dir / "quarantine" / result["staging"] / "rows.parquet").to_pandas()
+    assert set(kept["source_row"]) == {row} and result["quarantined"] == 1
+    told = "; ".join(f"{r['rule']}: {r['reason']}: {r['remedy']}" for r in kept.to_dict("records"))
+    for word in words:
+        assert word in told
+    assert current_version(settings) == result["data_version"]
+
+
+def test_rows_that_rival_for_a_key_are_quarantined_both(settings: Settings, tmp_path: Path) -> None:
+    """Nobody knows which is right; a third row that repeats one of them is left out as a repeat."""
+    bars = make_bars()
+    other = bars.iloc[[2]].assign(Close=bars["Close"][2] * 1.0001)
+    result = sync(save(pd.concat([bars, other, bars.iloc[[2]]], ignore_index=True), tmp_path / "bad.csv"))
+    assert result["rules"] == {"repeated_row": 1, "unique_keys": 2} and result["accepted"] == len(bars) - 1
+    kept = pq.read_table(settings.data_dir / "quarantine" / result["staging"] / "rows.parquet").to_pandas()
+    assert dict(zip(kept["source_row"], kept["rule"], strict=True)) == {
+        122: "repeated_row",
+        3: "unique_keys",
+        121: "unique_keys",
+    }
 
 
 @pytest.mark.parametrize("name", ["nowhere.parquet", "nowhere.csv", "nowhere"])
@@ -145,25 +165,25 @@ def test_a_bad_membership_line_is_named(text: str, words: str, home: Path, tmp_p
 def test_rejected_rows_are_kept_with_their_reasons(settings: Settings, tmp_path: Path) -> None:
     """The quarantine of a rejected vintage holds each bad row with rule, reason and remedy; counts add up."""
     bars = make_bars()
-    bars.loc[3, "Close"] = -1.0
+    bars.loc[[3, 4], "Close"] = -1.0
     read = read_source_task(source=str(save(bars, tmp_path / "bars.csv")))
     with pytest.raises(VintageRejectedError):
         validate_bars_task(staging=read["staging"])
     folder = settings.data_dir / "quarantine" / read["staging"]
     rows = pq.read_table(folder / "rows.parquet").to_pandas()
     assert set(rows["rule"]) == {"close_positive", "close_not_below_low"}
-    assert rows["source_row"].tolist() == [4, 4]
+    assert rows["source_row"].tolist() == [4, 5, 4, 5]
     assert rows["reason"].str.contains("close=-1").all()
     assert rows["remedy"].str.len().gt(10).all()
     report = read_json(folder / "report.json")
     assert report["received"] == report["accepted"] + report["quarantined"] == len(bars)
-    assert report["quarantined"] == 1
+    assert report["quarantined"] == 2
 
 
 def test_a_rejection_is_repeated_by_a_retry(settings: Settings, tmp_path: Path) -> None:
     """A retry of a rejected validation gives the same message again, and alerts once."""
     bars = make_bars()
-    bars.loc[3, "Close"] = -1.0
+    bars.loc[[3, 4], "Close"] = -1.0
     read = read_source_task(source=str(save(bars, tmp_path / "bars.csv")))
     messages = []
     for _ in range(2):
@@ -188,7 +208,8 @@ def test_few_bad_rows_are_left_out(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_one_series_for_many_instruments_is_refused(home: Path, tmp_path: Path) -> None:
-    """A source that copied one series to every instrument is rejected, though each instrument alone looks right."""
+    """A source that copied one series to every instrument is rejected, though each instrument alone looks right: no
+    row is left."""
     bars = make_bars(instruments=8)
     for column in ("Open", "High", "Low", "Close", "Volume"):
         bars[column] = bars.groupby("Date")[column].transform("first")

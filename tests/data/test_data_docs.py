@@ -9,10 +9,10 @@ import pytest
 
 from mlops_tasks.columns import CLOSE, INSTRUMENT, PRICES, VOLUME
 from mlops_tasks.config import Settings
-from mlops_tasks.data.data_docs import EVIDENCE, SAMPLE, evidence_rows, render_docs
+from mlops_tasks.data.data_docs import EVIDENCE, SAMPLE, evidence_of, evidence_rows, render_index, render_suites
 from mlops_tasks.data.expectations import load_suites
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE
-from mlops_tasks.data.tasks import read_source_task, validate_bars_task
+from mlops_tasks.data.tasks import read_source_task, render_docs_task, validate_bars_task
 from mlops_tasks.data.validation import Rules, validate
 from mlops_tasks.errors import VintageRejectedError
 from tests.data.market import make_bars, parsed_frame, save
@@ -36,8 +36,14 @@ def spoiled() -> pd.DataFrame:
     return frame
 
 
+def rendered(frame: pd.DataFrame, title: str, rejected: str) -> dict[str, str]:
+    validation = validate(frame, RULES)
+    pages = render_index(validation, RULES, title=title, rejected=rejected)
+    return pages | render_suites(evidence_of(validation, RULES, rejected=rejected), RULES.suites)
+
+
 def pages() -> dict[str, str]:
-    return render_docs(validate(spoiled(), RULES), RULES, title=f"{EVIL}.csv", rejected=f"rejected for {EVIL}")
+    return rendered(spoiled(), f"{EVIL}.csv", f"rejected for {EVIL}")
 
 
 def text_of(page: str) -> str:
@@ -63,13 +69,13 @@ def test_every_page_has_the_validations_own_verdict(rejected: str) -> None:
     same: its word is on no page, the validation's is on each."""
     frame = parsed_frame(make_bars(days=200, instruments=12))
     frame.loc[10:12, "open"] = np.nan
-    shown = render_docs(validate(frame, RULES), RULES, title="bars.csv", rejected=rejected)
+    shown = rendered(frame, "bars.csv", rejected)
     verdict = "rejected" if rejected else "accepted"
     for name, page in shown.items():
         text = text_of(page)
         assert f"{verdict} , 3 of 2,400 rows in quarantine" in text, name
         assert not re.search(r"Status: (Failed|Succeeded)", text), name
-    assert "1 of 35 rules of this page are broken" in text_of(shown["bars.html"])
+    assert "1 of 37 rules of this page are broken" in text_of(shown["bars.html"])
 
 
 def test_no_text_of_a_source_becomes_markup() -> None:
@@ -99,20 +105,22 @@ def test_evidence_is_bounded_and_spread() -> None:
 def test_a_rejected_vintage_has_its_docs(settings: Settings, tmp_path: Path) -> None:
     """They lie beside the report and give the reasons; nothing is left half-written."""
     bars = make_bars()
-    bars.loc[3, "Close"] = -1.0
+    bars.loc[[3, 4], "Close"] = -1.0
     read = read_source_task(source=str(save(bars, tmp_path / "bars.csv")))
     with pytest.raises(VintageRejectedError):
         validate_bars_task(staging=read["staging"])
     folder = settings.data_dir / "quarantine" / read["staging"]
+    made = render_docs_task(staging=read["staging"])["pages"]
     docs = sorted(path.name for path in (folder / "docs").iterdir())
-    assert docs == ["bars.html", "index.html", "instruments.html", "sessions.html"]
+    assert docs == ["bars.html", "index.html", "instruments.html", "sessions.html"] == sorted([*made, "index.html"])
+    assert render_docs_task(staging=read["staging"])["pages"] == [], "they are there"
     page = (folder / "docs" / "index.html").read_text()
     assert "rejected" in page and "close_positive" in page and "row 4" in page
 
 
 def test_without_suite_pages_there_is_the_index_alone() -> None:
     """It says all that it says with them, and links to nothing that is not there."""
-    kept = render_docs(
+    kept = render_index(
         validate(spoiled(), RULES), RULES, title=f"{EVIL}.csv", rejected=f"rejected for {EVIL}", suite_pages=False
     )
     assert list(kept) == ["index.html"]

@@ -217,7 +217,9 @@ def test_sessions_are_judged_across_instruments() -> None:
     np.testing.assert_allclose(table["price_ratio"].iloc[1:], moves.median(axis=1).iloc[1:], rtol=1e-6)
     shared = (np.abs(np.log(moves)) > PARAMETERS["jump"]).sum(axis=1) / moves.notna().sum(axis=1)
     np.testing.assert_allclose(table["jumping_share"].iloc[1:], shared.iloc[1:])
-    assert table["missing_share"].to_dict() == {day: pytest.approx(2 / 12 if day == days[70] else 0.0) for day in days}
+    assert (table["newest"].to_numpy() == (days == days[-1])).all() and table["newest_missing_share"].iloc[-1] == 0
+    missing = table["missing_share"].fillna(table["newest_missing_share"])
+    assert missing.to_dict() == {day: pytest.approx(2 / 12 if day == days[70] else 0.0) for day in days}
 
 
 def test_the_newest_session_is_held_against_the_one_before() -> None:
@@ -226,8 +228,8 @@ def test_the_newest_session_is_held_against_the_one_before() -> None:
     last = frame[DATETIME].max()
     part = frame[(frame[DATETIME] < last) | frame[INSTRUMENT].isin(["S00", "S01", "S02"])].reset_index(drop=True)
     table = measured(part).sessions
-    assert table["missing_share"].iloc[-1] == pytest.approx(9 / 12)
-    assert (table["missing_share"].iloc[:-1] == 0).all()
+    assert table["newest_missing_share"].iloc[-1] == pytest.approx(9 / 12)
+    assert (table["missing_share"].iloc[:-1] == 0).all() and np.isnan(table["missing_share"].iloc[-1])
 
 
 def test_few_instruments_are_not_judged_together() -> None:

@@ -96,18 +96,19 @@ def test_releases_are_kept_for_good_and_once(settings: Settings, tmp_path: Path)
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (("own_series", "S00", "why not"), "rejects the whole vintage.*deliver each instrument's own series"),
-        (("common_jump", "S00", "why not"), "rejects the whole vintage"),
-        (("unexplained_jump", "S00", "why not"), "warns and quarantines nothing"),
+        (("table_not_empty", "S00", "why not"), "nothing can be released from rule table_not_empty: there is nothing"),
+        (("distinct_names", "S00", "why not"), "the Qlib store has one folder for both names; rename one"),
+        (("common_jump", None, "why not"), "no session of .*lists what is"),
+        (("own_series", "S00", "why not"), "no row of S00 "),
         (("no_such_rule", "S00", "why not"), "is unknown; rules that can be released from: .*price_spike"),
         (("price_spike", "S03", "why not"), "no row of S03 .*lists what is"),
         (("price_spike", "S00", " "), "needs a reason; give one with --reason"),
     ],
 )
 def test_what_cannot_be_released_is_said(
-    asked: tuple[str, str, str], words: str, settings: Settings, tmp_path: Path
+    asked: tuple[str, str | None, str], words: str, settings: Settings, tmp_path: Path
 ) -> None:
-    """Rules about the vintage, warnings, rows that are not there and releases without a reason are refused."""
+    """Rules that nothing makes good, rows and sessions that are not there, releases without a reason are refused."""
     validated(market(tmp_path)[1])
     rule, instrument, reason = asked
     with pytest.raises(StoreError, match=words):

@@ -61,7 +61,7 @@ def split(frame: pd.DataFrame) -> None:
     frame.loc[50:119, VOLUME] *= 2
 
 
-def crash(frame: pd.DataFrame) -> None:
+def fall_alone(frame: pd.DataFrame) -> None:
     frame.loc[50:119, list(PRICES)] *= 0.6
     frame.loc[50, "high"], frame.loc[50, "low"] = frame.loc[50, "high"] * 1.08, frame.loc[50, "low"] * 0.92
     frame.loc[50, VOLUME] = 90_000.0
@@ -98,9 +98,21 @@ def drop(rows: list[int]) -> Plant:
     return plant
 
 
-def repeat_session(frame: pd.DataFrame) -> None:
-    for first in range(0, len(frame), DAYS):
-        frame.loc[first + 50, FIELDS] = frame.loc[first + 49, FIELDS]
+def repeat_session(day: int) -> Plant:
+    def plant(frame: pd.DataFrame) -> None:
+        for first in range(0, len(frame), DAYS):
+            frame.loc[first + day, FIELDS] = frame.loc[first + day - 1, FIELDS]
+
+    return plant
+
+
+def crash(frame: pd.DataFrame) -> None:
+    """Every close falls by 25 to 65% in the session; the level stays."""
+    falls = np.linspace(0.35, 0.75, INSTRUMENTS)
+    for first, left in zip(range(0, len(frame), DAYS), falls, strict=True):
+        opened = frame.loc[first + 50, "open"]
+        frame.loc[first + 50 : first + DAYS - 1, list(PRICES)] *= left
+        frame.loc[first + 50, ["open", "high"]] = opened, opened * 1.01
 
 
 def every(day: slice, columns: list[str], ratio: float) -> Plant:
@@ -111,13 +123,40 @@ def every(day: slice, columns: list[str], ratio: float) -> Plant:
     return plant
 
 
+def again(row: int, column: str, ratio: float = 1.0) -> Plant:
+    """A row once more, with a cell times a ratio, in the place of the row before."""
+
+    def plant(frame: pd.DataFrame) -> None:
+        origin = frame.loc[row - 1, SOURCE_ROW]
+        frame.loc[row - 1] = frame.loc[row]
+        frame.loc[row - 1, column] *= ratio
+        frame.loc[row - 1, SOURCE_ROW] = origin
+
+    return plant
+
+
+def day_early(frame: pd.DataFrame) -> None:
+    frame.loc[0 : DAYS - 1, DATETIME] -= pd.Timedelta(days=1)
+
+
+def below_zero(frame: pd.DataFrame) -> None:
+    frame.loc[0:9, list(PRICES)] -= 200.0
+
+
 ROW_DEFECTS: dict[str, Plant] = {
+    "parsable_cells": put(50, PARSE_ERROR, "Close='abc' is not a number"),
+    "unique_keys": again(50, CLOSE, 0.9999),
+    "stray_date": put(50, DATETIME, pd.Timestamp("2042-03-04")),
     "datetime_present": put(50, DATETIME, pd.NaT),
     "instrument_present": put(50, INSTRUMENT, None),
     "open_present": put(50, "open", np.nan),
     "high_present": put(50, "high", np.nan),
     "low_present": put(50, "low", np.nan),
     "close_present": put(50, CLOSE, np.nan),
+    "open_positive": put(50, "open", 0.0),
+    "high_positive": put(50, "high", -1.0),
+    "low_positive": put(50, "low", 0.0),
+    "close_positive": put(50, CLOSE, 0.0),
     "high_not_below_low": put(50, "high", 1.0),
     "open_not_above_high": put(50, "open", 1000.0),
     "open_not_below_low": put(50, "open", 1.0),
@@ -132,6 +171,10 @@ ROW_DEFECTS: dict[str, Plant] = {
     "price_spike": scale(slice(50, 50), [*PRICES], 1.3),
     "displaced_level": come_late,
 }
+DROPPED_ROWS: dict[str, Plant] = {
+    "no_trade": put(50, [*PRICES, VOLUME], np.nan),
+    "repeated_row": again(50, CLOSE),
+}
 HISTORY_DEFECTS: dict[str, Plant] = {
     "unadjusted_split": split,
     "factor_error": put(slice(50, 119), FACTOR, 3.0),
@@ -141,24 +184,26 @@ HISTORY_DEFECTS: dict[str, Plant] = {
 }
 INSTRUMENT_DEFECTS: dict[str, Plant] = {
     "own_bad_rows": put(slice(0, 30), "open", np.nan),
-}
-VINTAGE_DEFECTS: dict[str, Plant] = {
-    "parsable_cells": put(50, PARSE_ERROR, "Close='abc' is not a number"),
-    "unique_keys": lambda frame: frame.loc.__setitem__((50, DATETIME), frame.loc[49, DATETIME]),
     "distinct_names": put(slice(0, 119), INSTRUMENT, "s01"),
-    "own_series": lambda frame: frame.loc.__setitem__((slice(50, None, DAYS), [CLOSE, VOLUME]), [51.0, 7000.0]),
-    "open_positive": put(50, "open", 0.0),
-    "high_positive": put(50, "high", -1.0),
-    "low_positive": put(50, "low", 0.0),
-    "close_positive": put(50, CLOSE, 0.0),
-    "incomplete_session": drop(list(range(50, 8 * DAYS, DAYS))),
-    "common_jump": every(slice(50, 119), [*PRICES], 0.6),
-    "repeated_session": repeat_session,
+    "utc_dates": day_early,
+    "subtractive_adjustment": below_zero,
+}
+DAY_DEFECTS: dict[str, tuple[Plant, str]] = {
+    "own_series": (
+        lambda frame: frame.loc.__setitem__((slice(50, None, DAYS), [CLOSE, VOLUME]), [51.0, 7000.0]),
+        "",
+    ),
+    "repeated_past_session": (repeat_session(50), "stale_prices"),
+}
+"""The rows of one day, and another rule that breaks with them."""
+VINTAGE_DEFECTS: dict[str, Plant] = {
+    "incomplete_session": drop(list(range(DAYS - 1, 8 * DAYS, DAYS))),
+    "repeated_session": repeat_session(DAYS - 1),
     "common_price_unit": every(slice(50, 119), [*PRICES], 100.0),
     "common_volume_unit": every(slice(50, 119), [VOLUME], 1000.0),
 }
 WARNINGS: dict[str, Plant] = {
-    "unexplained_jump": crash,
+    "unexplained_jump": fall_alone,
     "possible_action": scale(slice(50, 119), [*PRICES], 0.84),
     "factor_unmatched": put(slice(50, 119), FACTOR, 1.15),
     "factor_decrease": put(slice(50, 119), FACTOR, 0.95),
@@ -169,6 +214,9 @@ WARNINGS: dict[str, Plant] = {
     "vwap_not_below_low": put(50, VWAP, 1.0),
     "long_gap": long_ago,
     "session_without_bars": drop(list(range(50, INSTRUMENTS * DAYS, DAYS))),
+    "thin_session": drop(list(range(50, 8 * DAYS, DAYS))),
+    "common_jump": crash,
+    "common_volume_change": every(slice(50, 50), [VOLUME], 0.01),
 }
 
 
@@ -194,7 +242,8 @@ def assert_counts_hold(validation: Validation) -> pd.DataFrame:
 def test_every_rule_has_a_planted_defect() -> None:
     """No rule of the suites is without its test here."""
     names = {expectation.rule.rule for suite in RULES.suites for expectation in suite.expectations}
-    covered = {*ROW_DEFECTS, "long_suspension", *HISTORY_DEFECTS, *INSTRUMENT_DEFECTS, *VINTAGE_DEFECTS, *WARNINGS}
+    covered = {*ROW_DEFECTS, "long_suspension", *DROPPED_ROWS, *HISTORY_DEFECTS, *INSTRUMENT_DEFECTS}
+    covered |= {*DAY_DEFECTS, *VINTAGE_DEFECTS, *WARNINGS}
     assert names - {"table_not_empty"} == covered
 
 
@@ -225,15 +274,45 @@ def test_a_bad_row_is_quarantined_by_its_rule(rule: str) -> None:
     check_vintage(validation, RULES, Path("quarantine"))
 
 
+@pytest.mark.parametrize("rule", DROPPED_ROWS)
+def test_what_is_no_bar_is_left_out_alone_and_is_no_bad_row(rule: str) -> None:
+    """One row goes, by one rule, with a warning; no share counts it."""
+    validation = validate(planted(DROPPED_ROWS[rule]), RULES)
+    rows = assert_counts_hold(validation)
+    assert validation.rules == {rule: 1} and validation.warnings[rule] == 1
+    assert rows["severity"].tolist() == ["dropped"] and len(validation.bad_rows) == 0
+    check_vintage(validation, replace(RULES, max_rejected_share=0.0), Path("quarantine"))
+
+
+@pytest.mark.parametrize("rule", DAY_DEFECTS)
+def test_a_bad_day_costs_that_day(rule: str) -> None:
+    """Twelve rows of one session go, more than the share in the settings; the vintage stays."""
+    plant, other = DAY_DEFECTS[rule]
+    validation = validate(planted(plant), RULES)
+    assert rule in (validation.rules | validation.warnings) and (not other or other in validation.rules)
+    assert len(validation.bad_rows) == INSTRUMENTS > RULES.max_rejected_share * validation.received
+    assert validation.bad_days == 1 and validation.quarantined == INSTRUMENTS
+    assert_counts_hold(validation)
+    check_vintage(validation, RULES, Path("quarantine"))
+    validation = validate(planted(lambda frame: (plant(frame), put(300, "open", np.nan)(frame))[0]), RULES)
+    with pytest.raises(
+        VintageRejectedError, match=r"13 of 1440 rows .*max_rejected_share.*or the rows of a single day"
+    ):
+        check_vintage(validation, RULES, Path("quarantine"))
+
+
 @pytest.mark.parametrize("rule", INSTRUMENT_DEFECTS)
 def test_a_bad_instrument_is_quarantined_whole(rule: str) -> None:
-    """All rows of S00, and only those, are kept back with the rule; the vintage can do without it."""
-    validation = validate(planted(INSTRUMENT_DEFECTS[rule]), replace(RULES, max_rejected_share=0.05))
-    assert validation.rejected_instruments == {"S00": [rule]}
+    """All rows of S00 (or of what it is called then), and only those, are kept back with the rule; none of them counts
+    as a bad row, and the vintage can do without it."""
+    frame = planted(INSTRUMENT_DEFECTS[rule])
+    validation = validate(frame, RULES)
+    name = frame[INSTRUMENT][0]
+    assert set(validation.rejected_instruments) == {name} and rule in validation.rejected_instruments[name]
     assert validation.rules[rule] == DAYS and validation.quarantined == DAYS
     rows = assert_counts_hold(validation)
-    assert set(rows[INSTRUMENT]) == {"S00"}
-    check_vintage(validation, replace(RULES, max_rejected_share=0.05), Path("quarantine"))
+    assert set(rows[INSTRUMENT]) == {name} and len(validation.bad_rows) == 0
+    check_vintage(validation, RULES, Path("quarantine"))
 
 
 @pytest.mark.parametrize("rule", HISTORY_DEFECTS)
@@ -290,7 +369,7 @@ def test_too_many_bad_instruments_reject_the_vintage() -> None:
 def test_whole_instruments_do_not_count_as_bad_rows() -> None:
     """120 of 1,440 rows go with their instrument; the share of bad rows stays 0."""
     validation = validate(planted(INSTRUMENT_DEFECTS["own_bad_rows"]), RULES)
-    assert validation.rows_breaking_row_rules == 0 and validation.quarantined == DAYS
+    assert len(validation.bad_rows) == 0 and validation.quarantined == DAYS
     check_vintage(validation, RULES, Path("quarantine"))
 
 
@@ -306,7 +385,12 @@ def test_an_empty_table_is_rejected() -> None:
         validate(panel().iloc[:0], RULES)
 
 
-DEFECTS = [*ROW_DEFECTS.values(), *INSTRUMENT_DEFECTS.values(), *list(VINTAGE_DEFECTS.values())[:8]]
+DEFECTS = [
+    *ROW_DEFECTS.values(),
+    *INSTRUMENT_DEFECTS.values(),
+    *DROPPED_ROWS.values(),
+    *(plant for plant, _ in DAY_DEFECTS.values()),
+]
 
 
 @settings(max_examples=40)
@@ -336,7 +420,7 @@ def test_counts_hold_whatever_is_broken(chosen: list[Plant], cells: list[Any], o
     if validation.accepted.any():
         kept = validation.measures.rows[validation.accepted].reset_index(drop=True)
         for expectation in RULES.suites.bars.expectations:
-            if expectation.rule.severity in ("row", "vintage"):
+            if expectation.rule.severity in ("dropped", "row", "vintage"):
                 assert len(expectation.broken(kept)) == 0, expectation.rule.rule
 
 
@@ -353,7 +437,7 @@ def test_a_whole_vintage_of_bad_rows_is_kept_cheaply() -> None:
     assert len(rows) == len(frame) == validation.rules["high_not_below_low"]
     assert rows["reason"].iloc[0].startswith("high is below low (high=")
     assert rows["reason"].iloc[-1] == "high is below low"
-    with pytest.raises(VintageRejectedError, match="max_rejected_share"):
+    with pytest.raises(VintageRejectedError, match=r"no row is left.*852 of 852 instruments.*max_rejected_instruments"):
         check_vintage(validation, RULES, Path("quarantine"))
 
 
@@ -381,7 +465,7 @@ def test_rules_mean_what_great_expectations_means(data: st.DataObject) -> None:
     for suite in RULES.suites:
         columns: dict[str, Any] = {}
         for name in dict.fromkeys(name for e in suite.expectations for name in e.columns()):
-            if name in (INSTRUMENT, PARSE_ERROR, "case_clash"):
+            if name in (PARSE_ERROR, "case_clash"):
                 words = data.draw(st.lists(st.sampled_from(["A", "B", None]), min_size=count, max_size=count))
                 columns[name] = pd.array(words, dtype="str")
             elif name == DATETIME:
@@ -397,12 +481,8 @@ def test_rules_mean_what_great_expectations_means(data: st.DataObject) -> None:
 def test_rules_on_measured_frames_mean_what_great_expectations_means() -> None:
     """The same on the frames that are really judged, with defects of every kind in them, and their dtypes."""
     frame = panel()
-    for plant in [
-        *ROW_DEFECTS.values(),
-        *HISTORY_DEFECTS.values(),
-        *INSTRUMENT_DEFECTS.values(),
-        *list(VINTAGE_DEFECTS.values())[:8],
-    ]:
+    every = (ROW_DEFECTS, HISTORY_DEFECTS, INSTRUMENT_DEFECTS, DROPPED_ROWS)
+    for plant in (plant for defects in every for plant in defects.values()):
         plant(frame)
     measures = validate(frame, RULES).measures
     for suite, judged in zip(RULES.suites, (measures.rows, measures.instruments, measures.sessions), strict=True):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mlops_tasks.columns import INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data.data_docs import render_docs
+from mlops_tasks.data.data_docs import evidence_of, render_index, render_suites
 from mlops_tasks.data.expectations import load_suites
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE
 from mlops_tasks.data.staging import Report, write_quarantine
@@ -107,5 +107,6 @@ def _write_validation(settings: Settings) -> None:
         warnings=validation.warnings,
         rejected=f"rejected for {EVIL}",
     )
-    docs = render_docs(validation, rules, title=f"{EVIL}.csv", rejected=report.rejected)
+    docs = render_index(validation, rules, title=f"{EVIL}.csv", rejected=report.rejected)
+    docs |= render_suites(evidence_of(validation, rules, rejected=report.rejected), rules.suites)
     write_quarantine(settings, report, validation, docs)

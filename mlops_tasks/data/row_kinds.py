@@ -1,0 +1,74 @@
+"""Which rows of a source are no bars to begin with: rows without a trade, exact repeats, dates far from all others.
+
+They have no part in what is measured of others: they open no session, are no neighbour, and stretch no instrument's
+life.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT, PRICES, VOLUME
+from mlops_tasks.data import measure_kernels as kernels
+from mlops_tasks.data.sources.parsed import PARSE_ERROR
+
+FAR_DAYS = 40
+"""No exchange stays closed so long, wars aside."""
+STRAY_SHARE = 0.001
+"""Of all rows: more than these, beyond such a gap, are a part of the history."""
+
+Integers = NDArray[np.int32]
+Kinds = NDArray[np.int8]
+
+
+def kinds_of(frame: pd.DataFrame) -> Kinds:
+    """`BAR`, `NO_TRADE` or `BELOW_ZERO` of `measure_kernels` for each row."""
+    kinds = np.zeros(len(frame), dtype=np.int8)
+    kernels.classify_rows(tuple(field(frame, name) for name in (*PRICES, VOLUME)), kinds)
+    return kinds
+
+
+def field(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """A column, as the kernels take it."""
+    return read_only(frame[name].to_numpy(dtype=np.float64))
+
+
+def read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """Contiguous and read only: the one form that the kernels are compiled for."""
+    view = np.ascontiguousarray(values).view()
+    view.flags.writeable = False
+    return view
+
+
+def repeats_and_rivals(frame: pd.DataFrame, rows: Integers) -> tuple[Integers, Integers]:
+    """Of rows that share a key with others: those that repeat an earlier one in every cell, and those left that have a
+    rival, a row of the same key with another value."""
+    shared = frame.loc[np.sort(rows), [INSTRUMENT, DATETIME, *BAR_FIELDS, PARSE_ERROR]]
+    repeated = shared.duplicated(keep="first")
+    left = shared[~repeated]
+    rivals = left[left.duplicated([INSTRUMENT, DATETIME], keep=False)]
+    return shared.index[repeated].to_numpy().astype(np.int32), rivals.index.to_numpy().astype(np.int32)
+
+
+def stray_days(days: Integers, codes: Integers, count: int) -> tuple[int, int]:
+    """First and last day (numbers of 0..count-1) of what is no stray date; all days where none is.
+
+    A block of days at either end is stray where more than `FAR_DAYS` without any row lie between it and the rest, it
+    has one row or at most `STRAY_SHARE` of them, and others than its own instruments are in the panel.
+    """
+    rows = kernels.count_keys(days, count)
+    seen = np.flatnonzero(rows)
+    if len(seen) < 2:
+        return 0, count - 1
+    most = max(1.0, STRAY_SHARE * float(rows.sum()))
+    far = np.flatnonzero(np.diff(seen) > FAR_DAYS)
+    before = [int(seen[at + 1]) for at in far if rows[: seen[at] + 1].sum() <= most]
+    after = [int(seen[at]) for at in far if rows[seen[at + 1] :].sum() <= most]
+    if not before and not after:
+        return 0, count - 1
+    first, last = max(before, default=0), min(after, default=count - 1)
+    inside = (days >= first) & (days <= last) & (codes >= 0)
+    alone = len(np.unique(codes[inside])) < 2
+    return (0, count - 1) if alone else (first, last)
