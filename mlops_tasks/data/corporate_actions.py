@@ -389,7 +389,7 @@ def _is_unit(steps: _Steps, odds: Floats, parameters: Mapping[str, Any]) -> Bool
     between two sessions by a hundred, or up by ten; down by ten it may be a ruin, and where an action explains it, it
     is one."""
     units = np.log(np.array(parameters["price_units"], dtype=np.float64))
-    slack = (parameters["level_tolerance"] + 2 * steps.scale)[:, None]
+    slack = np.minimum(parameters["level_tolerance"] + 2 * steps.scale, 0.2)[:, None]
     near = (np.abs(np.abs(steps.left)[:, None] - units) < slack) & (
         np.abs(np.abs(steps.gap)[:, None] - units) < np.maximum(slack, 4 * steps.gap_scale[:, None])
     )

@@ -279,20 +279,22 @@ def measure_spikes(
         spike[row] = max(np.log(above) if above > 0 else 0.0, np.log(below) if below > 0 else 0.0, 0.0)
 
 
-@kernel(_I4, _I4, _FIELD, types.float64[::1], _INT)
+@kernel(_I4, _I4, types.UniTuple(_FIELD, 2), types.float64[::1], _INT)
 def find_volume_breaks(
-    chain: Integers, codes: Integers, volume: Floats, units: Floats, bars: int
+    chain: Integers, codes: Integers, fields: tuple[Floats, Floats], units: Floats, bars: int
 ) -> list[tuple[int, float]]:
     """Rows from which on the volume is counted in another unit: the least of the next `bars` traded volumes is above
     three times the largest of as many before (or the other way round), and the ratio of the medians is within a
-    factor of two of a unit. Pairs of row and unit."""
+    factor of two of a unit; but not where the factor changes by three, as with a split that multiplies the shares.
+    `fields` = (volume, factor). Pairs of row and unit."""
+    volume, factor = fields
     found = [(int(row), 0.0) for row in chain[:0]]
     left, right = np.empty(bars), np.empty(bars)
     for k in range(bars, len(chain) - bars + 1):
         row, before = chain[k], chain[k - 1]
         if codes[row] != codes[before] or not volume[row] > 0 or not volume[before] > 0:
             continue
-        if 0.2 < volume[row] / volume[before] < 5:
+        if 0.2 < volume[row] / volume[before] < 5 or not 1 / 3 < factor[row] / factor[before] < 3:
             continue
         if codes[chain[k - bars]] != codes[row] or codes[chain[k + bars - 1]] != codes[row]:
             continue

@@ -454,9 +454,8 @@ def _instrument_measures(
     first, last = panel.spans
     gap, gap_row = _largest(panel, rows["sessions_missing"])
     chain, codes = panel.chain, panel.codes
-    volume_units = kernels.find_volume_breaks(
-        chain, codes, panel.column(VOLUME), _both_ways(parameters["volume_units"]), int(parameters["volume_unit_bars"])
-    )
+    units, bars = _both_ways(parameters["volume_units"]), int(parameters["volume_unit_bars"])
+    volume_units = kernels.find_volume_breaks(chain, codes, panel.columns(VOLUME, FACTOR), units, bars)
     return pd.DataFrame(
         {
             INSTRUMENT: pd.array(panel.names, dtype="str"),

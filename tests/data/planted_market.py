@@ -24,6 +24,8 @@ Rows = NDArray[np.int64]
 FORWARD = (2.0, 2.0, 2.0, 1.5, 1.5, 3.0, 4.0, 5.0, 10.0, 20.0, 4 / 3, 1.25, 1.2, 1.3, 1.8, 7.0, 1.1, 1.05)
 REVERSE = (1 / 2, 1 / 4, 1 / 5, 1 / 8, 1 / 10, 1 / 10, 1 / 20, 1 / 25, 1 / 50)
 BONUS = (1.2, 1.3, 1.5, 1.8, 2.0, 2.0, 1.1, 1.05, 1.4, 2.5, 1.6, 3.0)
+MONDAY = 4
+"""Of the days since 1970, modulo 7."""
 SIDE = 12
 """Bars on both sides of a step without which nobody could tell what it is."""
 
@@ -582,7 +584,7 @@ def _holiday(one: _Series, rng: np.random.Generator) -> bool:
     at = _free(one, rng)
     if at is None:
         return False
-    while (int(one.days[at].astype(np.int64)) - 1) % 7 != 0 or one.days[at] - one.days[at - 1] < 3:
+    while int(one.days[at].astype(np.int64)) % 7 != MONDAY or one.days[at] - one.days[at - 1] < 3:
         at += 1
         if at >= len(one) - 30:
             return False
