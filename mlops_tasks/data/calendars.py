@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 CALENDAR = "calendar"
 """The column that says which calendar an instrument or a session follows."""
-ALWAYS = "24/7"
+ALWAYS, WEEKDAYS = "24/7", "24/5"
 AUTO = "auto"
 EXCHANGES = ("XNYS", "XSHG")
 """What `infer_calendars` looks at first, besides `24/7`; of calendars that fit equally the first."""
 WIDELY_TRADED = (
-    *("24/5", "XLON", "XHKG", "XTKS", "XTSE", "XASX", "XETR", "XPAR", "XBOM", "XKRX", "XTAI", "BVMF", "XSWX", "XSTO"),
+    *("XLON", "XHKG", "XTKS", "XTSE", "XASX", "XETR", "XPAR", "XBOM", "XKRX", "XTAI", "BVMF", "XSWX", "XSTO"),
     *("XMIL", "XMAD", "XAMS", "XSES", "XJSE", "XIDX", "XBKK", "XKLS", "XMEX", "XIST", "XTAE", "XSAU", "XWAR"),
 )
 """Of all others those that are tried first: each costs a tenth of a second to compute, or more."""
@@ -133,8 +133,8 @@ def followed_calendars(
 
     Inferred is the calendar that fits best: that with the fewest days off-session, and of equal ones that with the
     fewest sessions without a row between the instrument's first and last day, because an absence of years says little,
-    a row on a holiday much. `24/7` fits better where it lacks fewer days than the exchange has days off-session and
-    sessions without a row. Asked are, in this order:
+    a row on a holiday much. `24/7` and `24/5`, which have no holidays, fit better where they lack fewer days than the
+    exchange has days off-session and sessions without a row. Asked are, in this order:
 
     1. the calendar that the name's spelling speaks for, if no exchange of `EXCHANGES` has fewer days off-session;
     2. `EXCHANGES`, and what others of the panel follow;
@@ -247,6 +247,13 @@ class _Fit:
         found: Booleans = (strange > _STRANGE_DAYS) & (strange > _STRANGE_SHARE * self.rows)
         return found
 
+    def is_exact(self, chosen: Integers) -> Booleans:
+        """Whether hardly a day speaks against the candidate chosen for each instrument."""
+        absent = _of_each(self.absent, chosen)
+        lacking = (absent > _STRANGE_DAYS) & (absent > 2 * _STRANGE_SHARE * self.rows)
+        found: Booleans = ~lacking & ~self.often_strange(chosen) & (self.rows >= _ENOUGH_DAYS)
+        return found
+
     def is_dense(self, chosen: Integers) -> Booleans:
         """Whether each instrument has enough days, and few gaps, for the candidate chosen for it."""
         absent = _of_each(self.absent, chosen)
@@ -259,7 +266,7 @@ def _choose(fit: _Fit, spoken: Sequence[str | None]) -> Integers:
     """The candidate of each instrument."""
     exchanges = [fit.add(name) for name in EXCHANGES]
     always = fit.add(ALWAYS)
-    chosen = _or_always(fit, fit.best(exchanges), always)
+    chosen = _or_without_holidays(fit, fit.best(exchanges), [always])
     told = np.zeros(len(chosen), dtype=bool)
     for name in dict.fromkeys(name for name in spoken if name):
         own = np.array([each == name for each in spoken])
@@ -276,14 +283,17 @@ def _choose(fit: _Fit, spoken: Sequence[str | None]) -> Integers:
     chosen = _with_neighbours(fit, chosen, told)
     unknown = _unexplained(fit, chosen) & ~told
     if unknown.any():
-        chosen = np.where(unknown, _search(fit, chosen, unknown, always), chosen)
+        chosen = np.where(unknown, _search(fit, unknown), chosen)
         chosen = _with_neighbours(fit, chosen, told)
     return chosen
 
 
-def _or_always(fit: _Fit, chosen: Integers, always: int) -> Integers:
-    misfit = _of_each(fit.strange + fit.absent, chosen)
-    return np.where(fit.absent[:, always] < misfit, always, chosen)
+def _or_without_holidays(fit: _Fit, chosen: Integers, others: Sequence[int]) -> Integers:
+    """Of each instrument the candidate chosen, or that of the others, which have no holidays, that lacks fewer days."""
+    misfit = fit.strange + fit.absent
+    for number in others:
+        chosen = np.where(misfit[:, number] < _of_each(misfit, chosen), number, chosen)
+    return chosen
 
 
 def _with_neighbours(fit: _Fit, chosen: Integers, told: Booleans) -> Integers:
@@ -295,7 +305,7 @@ def _with_neighbours(fit: _Fit, chosen: Integers, told: Booleans) -> Integers:
     exchanges = [number for number in adopted if fit.candidates[number][0] != ALWAYS]
     best = fit.best(exchanges or adopted)
     if exchanges and len(exchanges) < len(adopted):
-        best = np.where(fit.on_weekends, _or_always(fit, best, fit.add(ALWAYS)), best)
+        best = np.where(fit.on_weekends, _or_without_holidays(fit, best, [fit.add(ALWAYS)]), best)
     room = np.maximum(1, _STRANGE_SHARE * fit.rows)
     joins = ~strong & (_of_each(fit.strange, best) <= _of_each(fit.strange, chosen) + room)
     return np.where(joins & (fit.rows > 0), best, chosen)
@@ -312,13 +322,14 @@ def _unexplained(fit: _Fit, chosen: Integers) -> Booleans:
     return found
 
 
-def _search(fit: _Fit, chosen: Integers, unknown: Booleans, always: int) -> Integers:
+def _search(fit: _Fit, unknown: Booleans) -> Integers:
     """The candidate of each unknown instrument among all calendars, until one explains each of them."""
     import exchange_calendars
 
+    without_holidays = [fit.add(ALWAYS), fit.add(WEEKDAYS)]
     everywhere = exchange_calendars.get_calendar_names(include_aliases=False)
     for name in dict.fromkeys([*EXCHANGES, *WIDELY_TRADED, *everywhere]):
-        if name == ALWAYS:
+        if name in (ALWAYS, WEEKDAYS):
             continue
         try:
             fit.add(name)
@@ -326,14 +337,13 @@ def _search(fit: _Fit, chosen: Integers, unknown: Booleans, always: int) -> Inte
         except ConfigError as error:
             log.info("%s is no candidate: %s", name, error)
             continue
-        columns = [number for number in range(len(fit.candidates)) if number != always]
-        best = fit.best(columns)
-        explained = fit.is_dense(best) & ~fit.often_strange(best)
-        adopted = set(best[unknown & explained].tolist())
-        joined = ~fit.often_strange(best) & np.isin(best, sorted(adopted))
-        if (explained | joined)[unknown].all():
+        columns = [number for number in range(len(fit.candidates)) if number not in without_holidays]
+        best = _or_without_holidays(fit, fit.best(columns), without_holidays)
+        exact = fit.is_exact(best)
+        joined = ~fit.often_strange(best) & np.isin(best, np.setdiff1d(best[unknown & exact], without_holidays))
+        if (exact | joined)[unknown].all():
             break
-    return _or_always(fit, best, always)
+    return best
 
 
 def _of_each(table: Integers, chosen: Integers) -> Integers:

@@ -76,7 +76,8 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
 
     Row measures, NaN or the harmless value where there is no bar to compare with:
 
-    - `no_trade`: 1 without a price, or with a close alone at volume 0, else 0
+    - `no_trade`: 1 without a price, with a close alone at volume 0, or off the calendar with one price at volume 0,
+      else 0
     - `exact_repeat`: 1 where an earlier row is the same in every cell; `rivals`: 1 where other rows have the same key
       and other values
     - `stray_date`: 1 where the day lies far from those of all other rows
@@ -194,9 +195,12 @@ class _Panel:
     def _calendars(self, calendar: str) -> tuple[list[str], NDArray[np.bool_]]:
         """The calendar of each instrument, and whether its days are a day early: they follow from its days and what
         its name speaks for, so those of equal ones are asked about once."""
-        seen = kernels.count_keys(self.days, self.day_count) > 0
+        with_rows = kernels.count_keys(self.days, self.day_count) > 0
+        seen = self._trading_days(with_rows)
         present = np.zeros((len(self.names), int(seen.sum())), dtype=bool)
-        kernels.mark_presence(self.codes, self.days, (np.cumsum(seen) - 1).astype(np.int32), present)
+        whole = np.array_equal(seen, with_rows)
+        traded = self.days if whole else np.where(seen[self.days], self.days, -1).astype(np.int32)
+        kernels.mark_presence(self.codes, traded, (np.cumsum(seen) - 1).astype(np.int32), present)
         numbers: dict[bytes, int] = {}
         spoken = [(spoken_calendar(name) or "").encode() for name in self.names]
         pattern_of = np.array(
@@ -212,6 +216,22 @@ class _Panel:
         names = [self.names[first] for first in firsts]
         found = calendars.followed_calendars(calendar, patterns, days, len(numbers), names)
         return [found.calendars[pattern] for pattern in pattern_of], found.day_early[pattern_of]
+
+    def _trading_days(self, with_rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Of the days with rows those on which anybody traded: a day on which all volumes are zero says nothing about a
+        calendar, unless all days are such."""
+        idle = self.column(VOLUME) == 0
+        if not idle.any():
+            return with_rows
+        traded = kernels.count_keys(self.days[~idle], self.day_count) > 0
+        return traded if traded.any() else with_rows
+
+    @cached_property
+    def idle(self) -> NDArray[np.int64]:
+        """Rows off the calendar that carry one price on without a volume: a holiday that a vendor filled."""
+        off = np.flatnonzero(self.placed[2] == 0)
+        opened, high, low, close, volume = (values[off] for values in self.columns(*PRICES, VOLUME))
+        return off[(volume == 0) & (opened == close) & (high == close) & (low == close)]
 
     def _order(self, keyed: NDArray[np.bool_]) -> NDArray[np.int32]:
         rows = np.flatnonzero(keyed).astype(np.int32)
@@ -340,7 +360,7 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
     kernels.measure_gaps(chain, codes, until, missing)
     return {
         INSTRUMENT: pd.Categorical.from_codes(codes, pd.Index(panel.names, dtype="str")),
-        "no_trade": (panel.kinds == kernels.NO_TRADE).astype(np.int8),
+        "no_trade": _marked(count, np.concatenate([np.flatnonzero(panel.kinds == kernels.NO_TRADE), panel.idle])),
         "exact_repeat": _marked(count, panel.repeats),
         "rivals": _marked(count, panel.rivals),
         "stray_date": _marked(count, panel.stray),

@@ -12,12 +12,14 @@ from mlops_tasks.data import calendars
 from mlops_tasks.data.calendars import (
     ALWAYS,
     check_calendar,
+    followed_calendars,
     infer_calendars,
     instrument_calendars,
     last_closed_session,
     schedule,
     sessions,
 )
+from mlops_tasks.data.ticker_suffixes import SUFFIXES, spoken_calendar
 from mlops_tasks.errors import ConfigError
 
 
@@ -187,3 +189,101 @@ def test_without_a_day_the_first_candidate_fits() -> None:
     days = np.array(["NaT", "2024-02-09", "2024-02-19"], "datetime64[D]")
     assert infer_calendars(np.array([1, 0, 0]), days, 2) == ["XSHG", "XNYS"]
     assert infer_calendars(np.array([0]), days[:1], 1) == ["XNYS"]
+
+
+SOME_NAMES = {
+    "VOD.L": "XLON",
+    "0700.HK": "XHKG",
+    "600519.SS": "XSHG",
+    "000001.SZ": "XSHG",
+    "600000.SH": "XSHG",
+    "sh.600000": "XSHG",
+    "BJ430047": "XSHG",
+    "7203.T": "XTKS",
+    "SHOP.TO": "XTSE",
+    "MC.PA": "XPAR",
+    "SAP.DE": "XETR",
+    "BHP.AX": "XASX",
+    "RELIANCE.NS": "XBOM",
+    "005930.KS": "XKRX",
+    "PETR4.SA": "BVMF",
+    "AAPL.US": "XNYS",
+    "BTC-USD": "24/7",
+    "ETHUSDT": "24/7",
+    "AAPL": None,
+    "BRK.B": None,
+    "T": None,
+    "600000": None,
+}
+
+
+@pytest.mark.parametrize(("name", "calendar"), SOME_NAMES.items())
+def test_a_name_speaks_for_its_exchange(name: str, calendar: str | None) -> None:
+    """By suffix or prefix; share classes and plain names say nothing."""
+    assert spoken_calendar(name) == calendar
+
+
+def test_every_suffix_stands_for_a_known_calendar() -> None:
+    """The table has no calendar that exchange_calendars does not know."""
+    for calendar in set(SUFFIXES.values()):
+        check_calendar(calendar)
+
+
+def stretched(calendars_of: dict[str, str], first: str, last: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Codes, days and names of instruments that trade on every session of their calendar."""
+    parts = [sessions(calendar, first, last) for calendar in calendars_of.values()]
+    codes = np.repeat(np.arange(len(parts)), [len(days) for days in parts])
+    return codes, np.concatenate(parts), list(calendars_of)
+
+
+def test_several_exchanges_of_one_panel_are_told_apart_by_name_in_weeks() -> None:
+    """Six weeks without a telling holiday are enough where the names have suffixes."""
+    named = {name: calendar for name, calendar in SOME_NAMES.items() if calendar}
+    codes, days, names = stretched(named, "2023-03-01", "2023-04-14")
+    assert infer_calendars(codes, days, len(names), names) == list(named.values())
+
+
+@pytest.mark.parametrize("others", [("XLON", "XTKS"), ("XBOM", "XHKG", "XNYS"), ("BVMF", "24/7"), ("XSTO",)])
+def test_exchanges_without_suffixes_are_found_by_their_days(others: tuple[str, ...]) -> None:
+    """Two years of days fit one calendar of all that there are; some have the very same days."""
+    codes, days, names = stretched({f"N{i}": name for i, name in enumerate(others)}, "2021-01-04", "2022-12-30")
+    found = infer_calendars(codes, days, len(names))
+    for name, expected in zip(found, others, strict=True):
+        pair = [sessions(each, "2021-01-04", "2022-12-30") for each in (name, expected)]
+        np.testing.assert_array_equal(*pair)
+
+
+def test_a_suffix_that_the_days_contradict_is_not_believed() -> None:
+    """Shares of New York whose class letter looks like a suffix keep their exchange."""
+    codes, days, names = stretched({"X.V": "XNYS", "Y.L": "XNYS"}, "2020-01-02", "2022-12-30")
+    assert infer_calendars(codes, days, len(names), names) == ["XNYS", "XNYS"]
+
+
+@given(seed=st.integers(0, 2**32 - 1), kept=st.floats(0.02, 0.6))
+def test_an_instrument_with_gaps_goes_with_its_neighbours(seed: int, kept: float) -> None:
+    """Of few or scattered days every calendar fits; that of the instruments without gaps is meant."""
+    rng = np.random.default_rng(seed)
+    for calendar in ("XSHG", "XNYS"):
+        whole = sessions(calendar, "2021-01-04", "2022-06-30")
+        some = whole[rng.random(len(whole)) < kept]
+        codes = np.concatenate([np.repeat([0, 1, 2], len(whole)), np.full(len(some), 3)])
+        assert infer_calendars(codes, np.concatenate([whole, whole, whole, some]), 4) == [calendar] * 4
+
+
+def test_a_coin_with_few_days_goes_with_the_coins() -> None:
+    """Ten weekdays say nothing beside coins, and New York beside shares."""
+    days = np.arange(np.datetime64("2021-01-04"), np.datetime64("2021-12-31"))
+    weekdays = days[np.is_busday(days)][5:15]
+    codes = np.concatenate([np.repeat([0, 1], len(days)), np.full(10, 2)])
+    assert infer_calendars(codes, np.concatenate([days, days, weekdays]), 3) == ["24/7"] * 3
+
+
+@pytest.mark.parametrize("calendar", ["XSHG", "XTKS", "XLON"])
+@pytest.mark.parametrize("named", [True, False])
+def test_days_before_sessions_look_like_utc_stamps(calendar: str, named: bool) -> None:
+    """Local midnight east of Greenwich is the day before in UTC: the calendar is found all the same."""
+    days = sessions(calendar, "2021-01-04", "2022-12-30")
+    codes = np.repeat([0, 1], len(days))
+    both = np.concatenate([days - 1, days])
+    found = followed_calendars(calendar if named else "auto", codes, both, 2)
+    assert found.calendars == [calendar] * 2 and found.day_early.tolist() == [True, False]

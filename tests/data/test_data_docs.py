@@ -1,6 +1,9 @@
 """The data docs: the whole frame's counts, nothing from the source or the network that could run, the same bytes."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +119,19 @@ def test_a_rejected_vintage_has_its_docs(settings: Settings, tmp_path: Path) -> 
     assert render_docs_task(staging=read["staging"])["pages"] == [], "they are there"
     page = (folder / "docs" / "index.html").read_text()
     assert "rejected" in page and "close_positive" in page and "row 4" in page
+
+
+def test_a_validation_does_without_great_expectations(tmp_path: Path) -> None:
+    """Its import costs more than all of a small panel's validation: it waits for the task that renders."""
+    source = save(make_bars(), tmp_path / "bars.csv")
+    code = (
+        "import sys; from mlops_tasks.data.tasks import *; "
+        f"staging = read_source_task(source={str(source)!r})['staging']; validate_bars_task(staging=staging); "
+        "print(*sys.modules); assert 'bars.html' in render_docs_task(staging=staging)['pages']"
+    )
+    environ = {**os.environ, "MLOPS_HOME": str(tmp_path / "home"), "MLOPS_DATA__SUITE_PAGES": "true"}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"great_expectations", "jsonschema", "matplotlib", "sqlalchemy"}
 
 
 def test_without_suite_pages_there_is_the_index_alone() -> None:
