@@ -169,7 +169,7 @@ def _simulate(
     first = int(rng.integers(0, len(days) // 2)) if rng.random() < 0.3 else 0
     dead = rng.random() < 0.2
     last = int(rng.integers(first + len(days) // 4, len(days))) if dead else len(days)
-    days, common = days[first:last], common[first:last]
+    days, common = days[first:last].copy(), common[first:last]
     count = len(days)
     sigma = np.exp(rng.uniform(np.log(habit.calm), np.log(habit.wild)))
     scale = sigma * np.exp(_wave(count, rng))
