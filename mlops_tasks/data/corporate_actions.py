@@ -395,7 +395,9 @@ def _is_unit(steps: _Steps, odds: Floats, parameters: Mapping[str, Any]) -> Bool
     )
     large = (near & (units > np.log(50))).any(axis=1)
     small = near.any(axis=1) & ((steps.left > 0) | (odds > parameters["possible_action_odds"]))
-    another: Booleans = (np.abs(steps.change) < 1e-6) & (large | (small & ~(odds > parameters["action_odds"])))
+    another: Booleans = (np.abs(steps.change) < parameters["smallest_known_action"]) & (
+        large | (small & ~(odds > parameters["action_odds"]))
+    )
     return another
 
 
