@@ -30,9 +30,9 @@ from dag_shared.forms import (
     segment_params,
     stopping_param,
 )
+from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
-from mlops_tasks.training.queue_state import DAILY
 
 FORM = {
     "feature_set": feature_set_param("Model"),
@@ -112,7 +112,7 @@ with DAG(
         evaluate = StageOperator(
             task_id="evaluate_model",
             stage="evaluation.evaluate",
-            arguments={"training_key": train.output["training_key"]},
+            arguments={name: train.output[name] for name in ("training_key", "topk", "n_drop")},
             pool=HEAVY_POOL,
             **named,
         )

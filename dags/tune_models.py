@@ -26,9 +26,9 @@ from dag_shared.forms import (
     seed_param,
     segment_params,
 )
+from mlops_tasks.machine.queue_state import TUNING
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
-from mlops_tasks.training.queue_state import TUNING
 from mlops_tasks.tuning.study import AUTO, OBJECTIVES, PRUNERS, SAMPLERS
 
 
@@ -181,7 +181,7 @@ with DAG(
     evaluate = StageOperator(
         task_id="evaluate_model",
         stage="evaluation.evaluate",
-        arguments={"training_key": train.output["training_key"]},
+        arguments={name: train.output[name] for name in ("training_key", "topk", "n_drop")},
         pool=HEAVY_POOL,
     )
     log_run = StageOperator(

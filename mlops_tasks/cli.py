@@ -23,6 +23,8 @@ from mlops_tasks.process import hold_leash, stage_function
 from mlops_tasks.stage_output import RecordFormatter, StageFailure
 
 OK, FAILED = 0, 1
+WITHOUT_SERVICES = ("run", "compile", "doctor", "features", "vintages", "diff", "quarantine", "training")
+"""Verbs that need neither MLflow nor a login; a stage is given what it names."""
 TALKATIVE = ("alembic", "great_expectations")
 """Libraries whose hundreds of lines would bury a stage's own in the task's log."""
 
@@ -37,12 +39,20 @@ def main(argv: list[str] | None = None) -> int:
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith(TALKATIVE))
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[handler])
     try:
+        if arguments.verb not in WITHOUT_SERVICES:
+            _reach_services()
         status: int = arguments.verb_function(arguments)
     except MlopsError as error:
         logging.getLogger(__name__).debug("", exc_info=True)
         print(f"{type(error).__name__}: {error}", flush=True)
         return FAILED
     return status
+
+
+def _reach_services() -> None:
+    from mlops_tasks.stack.reach import reach_services
+
+    reach_services(load_settings())
 
 
 def _parser() -> argparse.ArgumentParser:

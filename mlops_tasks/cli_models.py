@@ -59,7 +59,7 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.training.model_zoo.description import describe_zoo
+    from mlops_tasks.modeling.model_zoo.description import describe_zoo
 
     found = describe_zoo(load_settings())
     for model in found:
@@ -74,8 +74,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.training.model_zoo.catalogue import zoo_entry
-    from mlops_tasks.training.model_zoo.description import describe_model
+    from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
+    from mlops_tasks.modeling.model_zoo.description import describe_model
 
     model = describe_model(zoo_entry(arguments.model, load_settings()))
     model |= {"name": arguments.model, "memory_bytes": _memory(arguments, arguments.model)}
@@ -85,7 +85,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _memory(arguments: argparse.Namespace, model: str) -> int | None:
     """Estimated peak in bytes; None where no size was given."""
-    from mlops_tasks.training.model_zoo.description import memory_estimate
+    from mlops_tasks.modeling.model_zoo.description import memory_estimate
 
     if arguments.rows is None and arguments.features is None:
         return None
@@ -99,7 +99,7 @@ def _memory_text(model: Mapping[str, Any]) -> str:
 
 
 def _lines(model: Mapping[str, Any]) -> Iterator[str]:
-    from mlops_tasks.training.model_zoo.schema import allowed
+    from mlops_tasks.modeling.model_zoo.schema import allowed
 
     yield f"{model['name']}: {model['description']}{_memory_text(model)}"
     yield from (f"  - {scenario}" for scenario in model["recommended_for"])
@@ -120,7 +120,7 @@ def _lines(model: Mapping[str, Any]) -> Iterator[str]:
 def _table(arguments: argparse.Namespace) -> int:
     from mlops_tasks.experiments.model_table import MARKDOWN, TABLE, TableRequest, make_model_table
     from mlops_tasks.files import read_json
-    from mlops_tasks.training.model_zoo.catalogue import model_zoo
+    from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
 
     def say(line: str) -> None:
         if not arguments.json:

@@ -106,7 +106,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _queue(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.training.admission import queue_info
+    from mlops_tasks.machine.admission import queue_info
 
     info = queue_info(load_settings())
     print(json.dumps(info, sort_keys=True) if arguments.json else render_queue(info))

@@ -147,7 +147,8 @@ class DataSettings(Section):
     prices: Literal["adjusted", "raw"] = "adjusted"
     """What the source's open, high, low and close are when it has a factor (adjusted / raw) column."""
     max_rejected_share: float = Field(0.005, ge=0, le=1)
-    """A vintage with a larger share of quarantined rows is rejected as a whole."""
+    """A vintage with a larger share of rows that break a rule about the row is rejected as a whole; those of a single
+    day always may."""
     max_rejected_instruments_share: float = Field(0.05, ge=0, le=1)
     """The same for the share of instruments that are quarantined whole; a single one always may be."""
     suite_pages: bool = True
@@ -374,6 +375,11 @@ class PortfolioSettings(Section):
     market day after. -0.3: the mean of delistings for bad performance in New York (Shumway, The Delisting Bias in CRSP
     Data, Journal of Finance 52, 1997), so a merger, which pays about the last close (0), is judged too severely: a
     backtest should not flatter where bars do not say why they end."""
+
+    def holding(self, topk: int | None, n_drop: int | None) -> "PortfolioSettings":
+        """The same with other numbers of names held and replaced a day; None: as here."""
+        given = {"topk": topk, "n_drop": n_drop}
+        return self.model_copy(update={name: number for name, number in given.items() if number is not None})
 
 
 class GateSettings(Section):

@@ -32,7 +32,7 @@ MODULES = (
     "mlops_tasks.features.kernels",
     "mlops_tasks.features.indicators.kernels",
     "mlops_tasks.data.measure_kernels",
-    "mlops_tasks.training.metrics",
+    "mlops_tasks.modeling.metrics",
 )
 """Where kernels are defined, those that take longest to compile first."""
 

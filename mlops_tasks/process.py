@@ -101,7 +101,7 @@ INNER_STAGES: Mapping[str, Stage] = {
 
 HEAVY_POOL, TRAINING_POOL = "heavy", "training"
 """Airflow pools, which `make up` creates (`stack/environment.py`): of the stages that use several cores, and of those
-that train or wait for their turn in the machine's queue (`training/admission.py`)."""
+that train or wait for their turn in the machine's queue (`machine/admission.py`)."""
 
 RUN_NOTE = "run_note"
 """Key of a stage's result, and XCom, of a sentence that the DAG run's note takes over."""

@@ -40,7 +40,7 @@ PRELOADED = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "scipy.stats", "scipy.optimize", "numba", "requests"),
     *("sqlalchemy", "alembic.command", "exchange_calendars", "great_expectations", "matplotlib.figure"),
     *("lightgbm", "xgboost", "sklearn.linear_model", "torch", "optuna", "mlflow", "mlflow.pyfunc"),
-    *("qlib", "qlib.data", "qlib.backtest", "mlops_tasks.cli", "mlops_tasks.training.metrics"),
+    *("qlib", "qlib.data", "qlib.backtest", "mlops_tasks.cli", "mlops_tasks.modeling.metrics"),
     *("mlops_tasks.features.kernels", "mlops_tasks.features.indicators.kernels", "mlops_tasks.data.measure_kernels"),
 )
 """What stages import while they work, beside the modules of their functions."""
@@ -89,6 +89,8 @@ class StageServer:
         self._listener = listener
         self._stamp = code_stamp()
         self._environment = import_time(os.environ)
+        self._set_by_imports: dict[str, str] = {}
+        """Variables that modules set when they are imported, as MLflow's limits of time."""
         self._children: dict[int, Child] = {}
         """By the file descriptors of their handles, and of their connections."""
         self._refusal = ""
@@ -117,11 +119,13 @@ class StageServer:
 
     def serve(self) -> NoReturn:
         """Import everything, then answer who connects and report what ends."""
+        before = dict(os.environ)
         try:
             preload()
         except StackError as error:
             self._refusal = str(error)
             _say(self._refusal)
+        self._set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor == self._listener.fileno():
@@ -224,11 +228,12 @@ class StageServer:
 
     def _run(self, connection: socket.socket) -> int:
         words, environment, folder = _request(connection)
-        if unlike := sorted(dict(import_time(environment).items() ^ self._environment.items())):
+        asked = dict(import_time(environment).items() - self._set_by_imports.items())
+        if unlike := sorted(dict(asked.items() ^ self._environment.items())):
             connection.sendall(f"the stage server has another {', '.join(unlike)}\n".encode())
             return 0
         os.environ.clear()
-        os.environ.update(environment)
+        os.environ.update({**self._set_by_imports, **environment})
         os.chdir(folder)
         sys.path[0] = folder  # as of `python -m`
         sys.argv = ["mlops_tasks", *words]

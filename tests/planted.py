@@ -15,7 +15,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.evaluation.ic import daily_rank_ic
-from mlops_tasks.training.dataset import LearningData
+from mlops_tasks.modeling.dataset import LearningData
 
 ONE_THREAD = Settings(home=Path("/nonexistent"), training=TrainingSettings(threads=1))
 """Of no home: nothing is kept."""

@@ -125,6 +125,8 @@ def test_a_forked_stage_is_as_one_in_a_fresh_interpreter(
     assert forked.pop("folder") == str(PROJECT) and fresh.pop("folder") == str(tmp_path)
     assert forked.pop("path")[0] == str(PROJECT) and fresh.pop("path")[0] == str(tmp_path)
     fresh["environment"].remove("PYTHONPATH")
+    more = set(forked.pop("environment")).difference(fresh.pop("environment"))
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" in more  # modules set it when they are imported, and read it later
     assert forked.pop("modules") > 10 * fresh.pop("modules")
     assert forked == fresh
     assert (forked["leads"], forked["threads"]) == (True, ["leash"])

@@ -62,7 +62,7 @@ def _lowest_coverage(
     known = np.flatnonzero(np.isin(codes, expected))
     present = np.zeros((len(added), len(expected)), dtype=bool)
     present[np.searchsorted(added, days[known]), np.searchsorted(expected, codes[known])] = True
-    opened = np.ones_like(present) if present.all() else _sessions(expected, added, calendar, recent(), len(names))
+    opened = np.ones_like(present) if present.all() else _sessions(expected, added, calendar, recent(), names)
     due = np.maximum(opened.sum(axis=1), 1)
     share = np.where(opened.any(axis=1), (present & opened).sum(axis=1) / due, 1.0)
     worst = int(np.argmin(share))
@@ -76,9 +76,10 @@ def _lowest_coverage(
     }
 
 
-def _sessions(expected: Integers, added: Integers, calendar: str, recent: Rows, instruments: int) -> Booleans:
+def _sessions(expected: Integers, added: Integers, calendar: str, recent: Rows, names: pd.Index) -> Booleans:
     """Whether each added day is a session of each expected instrument; shape (days, instruments)."""
-    found = instrument_calendars(calendar, recent.codes, recent.days.astype("datetime64[D]"), instruments)
+    seen = recent.days.astype("datetime64[D]")
+    found = instrument_calendars(calendar, recent.codes, seen, len(names), names.astype(str).tolist())
     own = np.array(found)[expected]
     days = added.astype("datetime64[D]")
     opened = np.zeros((len(added), len(expected)), dtype=bool)

@@ -33,18 +33,19 @@ BAR, NO_TRADE, BELOW_ZERO = 0, 1, 2
 @kernel(types.UniTuple(_FIELD, 5), types.int8[::1])
 def classify_rows(bars: tuple[Floats, Floats, Floats, Floats, Floats], kinds: NDArray[np.int8]) -> None:
     """`kinds`, of `bars` = (open, high, low, close, volume): `NO_TRADE` where open, high and low are missing or zero,
-    and the close is so too or the volume is zero; `BELOW_ZERO` where two prices are not above zero, one of them below
-    it; else `BAR`."""
+    and the close is so too, or the volume is zero, or it is missing and one of the three is zero; `BELOW_ZERO` where
+    two prices are not above zero, one of them below it (one alone is a wrong cell); else `BAR`."""
     opened, high, low, close, volume = bars
     for row in range(len(kinds)):
         prices = (opened[row], high[row], low[row], close[row])
-        without = below = at_most_zero = 0
+        without = zeros = below = at_most_zero = 0
         for price in prices:
             without += np.isnan(price) or price == 0
+            zeros += price == 0
             below += price < 0
             at_most_zero += price <= 0
-        closed = close[row] > 0
-        if without == 4 or (without == 3 and closed and volume[row] == 0):
+        idle = volume[row] == 0 or (np.isnan(volume[row]) and zeros > 0)
+        if without == 4 or (without == 3 and close[row] > 0 and idle):
             kinds[row] = NO_TRADE
         elif below and at_most_zero >= 2:
             kinds[row] = BELOW_ZERO

@@ -76,8 +76,8 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
 
     Row measures, NaN or the harmless value where there is no bar to compare with:
 
-    - `no_trade`: 1 without a price, with a close alone at volume 0, or off the calendar with one price at volume 0,
-      else 0
+    - `no_trade`: 1 without a price, with a close alone at volume 0, or with one price at volume 0 off the calendar or
+      after the last day on which anybody traded, else 0
     - `exact_repeat`: 1 where an earlier row is the same in every cell; `rivals`: 1 where other rows have the same key
       and other values
     - `stray_date`: 1 where the day lies far from those of all other rows
@@ -135,6 +135,7 @@ class _Panel:
         self.names = [str(name) for name in names]
         self.kinds = kinds_of(frame)
         self.days, self.first_day, self.day_count = self._days()
+        self._drop_days_to_come()
         self.stray = self._drop_stray_days()
         self.rows_of = kernels.count_keys(self.codes, len(self.names))
         self.order = self._order((self.codes >= 0) & (self.days >= 0))
@@ -153,6 +154,23 @@ class _Panel:
             moments = np.where(no_trade, np.datetime64("NaT"), moments)
         days, first = kernels.number_days(read_only(moments.view(np.int64)), _DAY_NS, np.iinfo(np.int64).min)
         return days, first, int(days.max(initial=-1)) + 1
+
+    def _drop_days_to_come(self) -> None:
+        """Rows after the last day on which anybody traded, with one price at volume 0, are of days to come or of dead
+        names: no trade."""
+        idle = self.column(VOLUME) == 0
+        if not idle.any():
+            return
+        last = int(self.days[~idle].max(initial=-1))
+        late = np.flatnonzero(idle & (self.days > last)) if last >= 0 else np.empty(0, dtype=np.int64)
+        late = late[self._one_price(late)]
+        self.kinds[late], self.days[late] = kernels.NO_TRADE, -1
+        self.day_count = int(self.days.max(initial=-1)) + 1
+
+    def _one_price(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        opened, high, low, close = (values[rows] for values in self.columns(*PRICES))
+        found: NDArray[np.bool_] = (opened == close) & (high == close) & (low == close)
+        return found
 
     def _drop_stray_days(self) -> NDArray[np.int64]:
         """The rows whose day lies far from all others; they have none any more."""
@@ -230,8 +248,8 @@ class _Panel:
     def idle(self) -> NDArray[np.int64]:
         """Rows off the calendar that carry one price on without a volume: a holiday that a vendor filled."""
         off = np.flatnonzero(self.placed[2] == 0)
-        opened, high, low, close, volume = (values[off] for values in self.columns(*PRICES, VOLUME))
-        return off[(volume == 0) & (opened == close) & (high == close) & (low == close)]
+        off = off[self.column(VOLUME)[off] == 0]
+        return off[self._one_price(off)]
 
     def _order(self, keyed: NDArray[np.bool_]) -> NDArray[np.int32]:
         rows = np.flatnonzero(keyed).astype(np.int32)

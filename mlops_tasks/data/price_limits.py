@@ -78,7 +78,8 @@ def price_limits(index: pd.MultiIndex, calendars: Mapping[str, str]) -> Floats:
 
 
 def calendars_of(index: pd.DataFrame, calendar: str) -> dict[str, str]:
-    """Instrument to calendar, from a vintage's bars (columns datetime, instrument): `auto` infers it from their days.
+    """Instrument to calendar, from a vintage's bars (columns datetime, instrument): `auto` infers it from their days
+    and names.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def calendars_of(index: pd.DataFrame, calendar: str) -> dict[str, str]:
     """
     codes, names = pd.factorize(index[INSTRUMENT])
     days = index[DATETIME].to_numpy().astype("datetime64[D]")
-    found = instrument_calendars(calendar, codes, days, len(names))
+    found = instrument_calendars(calendar, codes, days, len(names), [str(name) for name in names])
     return dict(zip(names.tolist(), found, strict=True))
 
 

@@ -1,7 +1,6 @@
 """Everything that is measured of one training: metrics, daily series, plots."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,8 @@ class Evaluation:
     """Digest of what all of it follows from."""
 
 
-def evaluate(settings: Settings, folder: Path) -> Evaluation:
-    """Evaluate the training in `folder`, which holds plan.json and predictions.parquet.
+def evaluate(settings: Settings, folder: Path, portfolio: PortfolioSettings) -> Evaluation:
+    """Evaluate the training in `folder`, which holds plan.json and predictions.parquet, by a portfolio.
 
     Raises
     ------
@@ -60,21 +59,21 @@ def evaluate(settings: Settings, folder: Path) -> Evaluation:
         if segment in predictions:
             metrics |= segment_metrics(segment, predictions[segment], vintage)
     test = predictions["test"]
-    portfolio = backtest(test[SCORE], settings, plan["data_version"], _portfolio_of(settings, plan))
-    metrics |= _portfolio_metrics(portfolio)
+    result = backtest(test[SCORE], settings, plan["data_version"], portfolio)
+    metrics |= _portfolio_metrics(result)
     return Evaluation(
         training_key=folder.name,
         model=plan["model"],
         metrics=metrics,
-        daily=_daily(test, portfolio),
+        daily=_daily(test, result),
         quantiles=quantile_returns(test[SCORE], test[LABEL], quantiles_for(test)),
-        portfolio=portfolio,
+        portfolio=result,
         data_version=plan["data_version"],
-        identity=identity_of(settings, folder),
+        identity=identity_of(settings, folder, portfolio),
     )
 
 
-def identity_of(settings: Settings, folder: Path) -> str:
+def identity_of(settings: Settings, folder: Path, portfolio: PortfolioSettings) -> str:
     """Digest of what the evaluation of the training in `folder` follows from, by today's settings and code.
 
     Raises
@@ -83,12 +82,12 @@ def identity_of(settings: Settings, folder: Path) -> str:
         There is no training.
     """
     plan = read_plan(folder)
-    return evaluation_identity(settings, plan["data_version"], _predictions_of(folder), _portfolio_of(settings, plan))
+    return evaluation_identity(settings, plan["data_version"], _predictions_of(folder), portfolio)
 
 
-def is_current(settings: Settings, folder: Path, written: Path) -> bool:
+def is_current(settings: Settings, folder: Path, portfolio: PortfolioSettings, written: Path) -> bool:
     """Whether the file `written` tells of an evaluation of `folder` that would come out the same today."""
-    return written.is_file() and read_json(written).get("identity") == identity_of(settings, folder)
+    return written.is_file() and read_json(written).get("identity") == identity_of(settings, folder, portfolio)
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -202,11 +201,6 @@ def _predictions_of(folder: Path) -> Path:
     if not path.is_file():
         raise StoreError(f"{path}: no predictions; run the stage training.train again")
     return path
-
-
-def _portfolio_of(settings: Settings, plan: Mapping[str, Any]) -> PortfolioSettings:
-    sizes = plan.get("portfolio") or {name: plan[name] for name in ("topk", "n_drop") if name in plan}
-    return settings.portfolio.model_copy(update=dict(sizes))
 
 
 def _portfolio_metrics(portfolio: PortfolioResult) -> Metrics:

@@ -10,8 +10,13 @@ from mlops_tasks.files import new_folder, read_json, retire_folder
 log = logging.getLogger(__name__)
 
 
-def evaluate_model_task(*, training_key: str) -> dict[str, Any]:
+def evaluate_model_task(*, training_key: str, topk: int | None = None, n_drop: int | None = None) -> dict[str, Any]:
     """Evaluate a finished training; returns at once when it was, by the same portfolio and code.
+
+    Parameters
+    ----------
+    topk, n_drop
+        Names that the portfolio holds, and replaces a day; None: as the settings say.
 
     Returns
     -------
@@ -26,10 +31,11 @@ def evaluate_model_task(*, training_key: str) -> dict[str, Any]:
     settings = load_settings()
     training = settings.training_folder(training_key)
     target = training / "evaluation"
-    if is_current(settings, training, target / EVALUATION):
+    portfolio = settings.portfolio.holding(topk, n_drop)
+    if is_current(settings, training, portfolio, target / EVALUATION):
         log.info("%s: already evaluated", training_key)
     else:
-        evaluation = evaluate(settings, training)
+        evaluation = evaluate(settings, training, portfolio)
         with new_folder(target) as folder:
             write_evaluation(folder, evaluation, training)
             retire_folder(target)

@@ -16,11 +16,11 @@ from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import write_json
+from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.plots.comparison import comparison_info, plot_comparison
 from mlops_tasks.plots.figure import write_png
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
-from mlops_tasks.training.scoring import FeatureSource
 
 log = logging.getLogger(__name__)
 

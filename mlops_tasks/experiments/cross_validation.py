@@ -20,13 +20,13 @@ from mlops_tasks.evaluation.splits import CombinatorialPurged, Gap, WalkForward
 from mlops_tasks.experiments.cross_validation_report import REPORT, fold_file, write_report
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, folder_lock, read_json, write_json
+from mlops_tasks.machine.admission import Admission
+from mlops_tasks.modeling.configuration import TrainingConfig
+from mlops_tasks.modeling.cross_validation import Fold, cross_validate, load_panel
+from mlops_tasks.modeling.dataset import LearningData
 from mlops_tasks.process import run_stage
 from mlops_tasks.registry.cross_validation_run import log_cross_validation
 from mlops_tasks.stage_output import StageLine
-from mlops_tasks.training.admission import Admission
-from mlops_tasks.training.configuration import TrainingConfig
-from mlops_tasks.training.cross_validation import Fold, cross_validate, load_panel
-from mlops_tasks.training.dataset import LearningData
 from mlops_tasks.training.memory_need import fold_need
 from mlops_tasks.training.plan import make_plan
 

@@ -19,6 +19,7 @@ from mlops_tasks.experiments.peers import PEERS, Peer
 from mlops_tasks.experiments.table_columns import COLUMNS, table_cells
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, read_json, write_json, write_text
+from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.plots.figure import shown, write_png
 from mlops_tasks.plots.model_table import ModelTableInfo, SeedPoints, plot_model_table
 from mlops_tasks.process import run_stage
@@ -27,7 +28,6 @@ from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.training_record import finite
 from mlops_tasks.state.history import record_seed_noise
 from mlops_tasks.state.tables import SeedNoise
-from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
 
@@ -229,12 +229,12 @@ def _points(row: Mapping[str, Any], band: Mapping[str, Any]) -> SeedPoints:
 
 def _fill(settings: Settings, row: Row, plan: RunPlan, feature_version: str) -> None:
     """Train and evaluate one seed of a row, or find it done."""
-    limit = settings.training.time_limit_s
+    limit, portfolio = settings.training.time_limit_s, settings.portfolio.holding(plan.topk, plan.n_drop)
     if row.is_peer:
         config = resolve_config(row.model, seed=plan.seed)
         folder = Peer(plan, feature_version, config).folder(settings)
         evaluation = folder / EVALUATION
-        if not is_current(settings, folder, evaluation):
+        if not is_current(settings, folder, portfolio, evaluation):
             arguments: dict[str, Any] = {"plan": plan.model_dump(mode="json"), "feature_version": feature_version}
             arguments["config"] = config.model_dump(mode="json")
             run_stage("mlops_tasks.experiments.peers:train_peer_task", arguments, time_limit_s=limit)
@@ -242,8 +242,9 @@ def _fill(settings: Settings, row: Row, plan: RunPlan, feature_version: str) -> 
     else:
         folder = UnifiedQlibTrainingEngine(settings).train(plan, feature_version, row.model)
         evaluation = folder / "evaluation" / EVALUATION
-        if not is_current(settings, folder, evaluation):
-            run_stage("evaluation.evaluate", {"training_key": folder.name}, time_limit_s=limit)
+        if not is_current(settings, folder, portfolio, evaluation):
+            asked = {"training_key": folder.name, "topk": plan.topk, "n_drop": plan.n_drop}
+            run_stage("evaluation.evaluate", asked, time_limit_s=limit)
         metrics = read_json(evaluation)["metrics"] | read_json(folder / "metrics.json")
         row.training_keys[plan.seed] = folder.name
         row.run_ids[plan.seed] = log_run(settings, folder.name)

@@ -13,11 +13,11 @@ from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.qlib_store import init_qlib
 from mlops_tasks.evaluation.report import EVALUATION, evaluate, is_current
 from mlops_tasks.files import digest_of, new_folder, read_json, write_json
-from mlops_tasks.training.configuration import TrainingConfig
-from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data, qlib_dataset
-from mlops_tasks.training.model_zoo.qlib_models import qlib_model
+from mlops_tasks.modeling.configuration import TrainingConfig
+from mlops_tasks.modeling.dataset import LearningData, fit_processors, load_learning_data, qlib_dataset
+from mlops_tasks.modeling.model_zoo.qlib_models import qlib_model
+from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.training.plan import RunPlan
-from mlops_tasks.training.processors import FittedProcessors
 
 PREDICTED = ("valid", "test")
 
@@ -82,8 +82,9 @@ def train_peer_task(*, plan: dict[str, Any], feature_version: str, config: dict[
     if not folder.is_dir():
         with new_folder(folder) as beside:
             peer.train_into(beside, settings)
-    if not is_current(settings, folder, folder / EVALUATION):
-        found = evaluate(settings, folder)
+    portfolio = settings.portfolio.holding(peer.plan.topk, peer.plan.n_drop)
+    if not is_current(settings, folder, portfolio, folder / EVALUATION):
+        found = evaluate(settings, folder, portfolio)
         content = {"identity": found.identity, **found.metrics, **read_json(folder / "metrics.json")}
         write_json(folder / EVALUATION, content)
     written = read_json(folder / EVALUATION)
@@ -115,7 +116,7 @@ class Peer:
     def train_into(self, folder: Path, settings: Settings) -> None:
         """Fit the class on the engine's learning data and write what it leaves."""
         config, threads = self.config, settings.training.threads
-        data = load_learning_data(settings, self.plan, self.feature_version)
+        data = load_learning_data(settings, self.plan.learning_spec(self.feature_version))
         init_qlib(settings, self.plan.data_version)
         processors = fit_processors(data, config.feature_processors)
         dataset = qlib_dataset(data, processors, config.label_processor)

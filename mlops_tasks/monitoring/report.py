@@ -18,6 +18,7 @@ from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.evaluation.report import read_importance
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, write_json
+from mlops_tasks.modeling.scoring import FeatureSource, ScoringRows
 from mlops_tasks.monitoring.bands import Bands, reference_bands
 from mlops_tasks.monitoring.drift import Profile, drift, histogram_shares, reference_profile, shares_outside
 from mlops_tasks.monitoring.summaries import DailySummaries, daily_summaries
@@ -25,7 +26,6 @@ from mlops_tasks.plots.drift import ScoreHistogram, drift_info, plot_drift
 from mlops_tasks.plots.figure import write_png
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
-from mlops_tasks.training.scoring import FeatureSource, ScoringRows
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError
+from mlops_tasks.modeling.seal import MANIFEST
 from mlops_tasks.registry.client import MODEL_NAME, artifact_root, connect
-from mlops_tasks.training.seal import MANIFEST
 
 DATA = "data"
 """Below it, in a folder of its own, MLflow keeps the artefact of a model of the pyfunc flavour."""

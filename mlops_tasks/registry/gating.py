@@ -22,6 +22,7 @@ from mlops_tasks.evaluation.gate import (
 )
 from mlops_tasks.evaluation.looks import Look, MarketDays, Subject, Wait, plan_look
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.process import RUN_NOTE
 from mlops_tasks.registry.approvals import (
     approve_by_gate,
@@ -45,7 +46,6 @@ from mlops_tasks.state.tables import PERSON
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
 from mlops_tasks.state.trials import studies_of
 from mlops_tasks.training.certificate import Certificate, certificate_of
-from mlops_tasks.training.scoring import FeatureSource
 
 log = logging.getLogger(__name__)
 

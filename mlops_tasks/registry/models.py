@@ -16,12 +16,12 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import DigestMismatchError, RegistryError
 from mlops_tasks.evaluation.gate import PROVISIONAL
 from mlops_tasks.files import folder_lock, new_folder
+from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.seal import artefact_digest
+from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.registry.artefact_store import fetch_artefact
 from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect, quoted, registry_errors
 from mlops_tasks.registry.training_record import TrainingRecord
-from mlops_tasks.training.artefact import ModelArtefact
-from mlops_tasks.training.seal import artefact_digest
-from mlops_tasks.training.trust import Trust
 
 log = logging.getLogger(__name__)
 

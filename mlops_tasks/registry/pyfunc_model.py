@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from mlops_tasks.config import load_settings
-from mlops_tasks.training.artefact import ModelArtefact
-from mlops_tasks.training.trust import Trust
+from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.trust import Trust
 
 
 class PyfuncModel:

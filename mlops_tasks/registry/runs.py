@@ -22,12 +22,12 @@ from mlflow.types import ColSpec, Schema
 from mlops_tasks.columns import SCORE
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.files import digest_of, folder_lock
+from mlops_tasks.modeling.model_zoo.families import PACKAGES
 from mlops_tasks.registry.client import connect, experiment_id, quoted, registry_errors
 from mlops_tasks.registry.lineage import LINEAGE_FILE, lineage_document
 from mlops_tasks.registry.presentation import numbered_name, origin_tags, show_columns
 from mlops_tasks.registry.report_artifacts import log_validation
 from mlops_tasks.registry.training_record import SEGMENTS, TrainingRecord
-from mlops_tasks.training.model_zoo.families import PACKAGES
 
 log = logging.getLogger(__name__)
 

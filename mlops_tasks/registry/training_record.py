@@ -10,8 +10,8 @@ from typing import Any
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.files import digest_of, read_json
+from mlops_tasks.modeling.seal import MANIFEST, artefact_digest
 from mlops_tasks.training.certificate import Certificate, certificate_of
-from mlops_tasks.training.seal import MANIFEST, artefact_digest
 
 SEGMENTS = ("train", "valid", "test")
 

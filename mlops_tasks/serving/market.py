@@ -12,9 +12,9 @@ from mlops_tasks.data.vintages import Vintage, current_vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.registry.model_features import feature_set_of
 from mlops_tasks.registry.models import LoadedModel
-from mlops_tasks.training.scoring import FeatureSource
 
 log = logging.getLogger(__name__)
 

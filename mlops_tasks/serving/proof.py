@@ -13,11 +13,11 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage, load_vintage
 from mlops_tasks.errors import DeploymentError
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.serving.slots import probe
-from mlops_tasks.training.scoring import FeatureSource
 
 log = logging.getLogger(__name__)
 

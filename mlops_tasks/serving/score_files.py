@@ -13,6 +13,7 @@ from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, new_file
+from mlops_tasks.modeling.scoring import FeatureSource, ScoringRows
 from mlops_tasks.registry.approvals import load_champion
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
 from mlops_tasks.registry.model_features import features_of
@@ -21,7 +22,6 @@ from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, score
 from mlops_tasks.state.deployments import recorded_champion
 from mlops_tasks.state.history import record_score_batch
 from mlops_tasks.state.tables import ScoreBatch
-from mlops_tasks.training.scoring import FeatureSource, ScoringRows
 
 log = logging.getLogger(__name__)
 

@@ -21,15 +21,15 @@ from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, plain_name, read_json, write_json
+from mlops_tasks.modeling.identity import certified_code
+from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
+from mlops_tasks.modeling.seal import artefact_digest
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
-from mlops_tasks.training.identity import certified_code
 from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
 from mlops_tasks.training.leaks.known import cut_days
 from mlops_tasks.training.leaks.pipeline import production
 from mlops_tasks.training.leaks.scores import check_scores
-from mlops_tasks.training.model_zoo.catalogue import zoo_entry
 from mlops_tasks.training.plan import RunPlan
-from mlops_tasks.training.seal import artefact_digest
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,8 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     vintage = load_vintage(settings, plan.data_version)
     definition = FeatureStore(settings).definition(feature_version)
     entries = [zoo_entry(model, settings) for model in plan.models]
-    cuts = cut_days(plan, vintage.calendar(), settings.certificate.cuts)
+    spec = plan.learning_spec(feature_version)
+    cuts = cut_days(spec, vintage.calendar(), settings.certificate.cuts)
     subject = Subject(
         data_version=plan.data_version,
         feature_version=feature_version,
@@ -165,10 +166,10 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     if found is not None and found.passed:
         log.info("certificate %s: found", subject.key)
         return found
-    pipeline = production(settings, plan, feature_version, definition)
+    pipeline = production(settings, spec, definition)
     processing = Processing(subject.feature_processors, subject.label_processors)
     checks = []
-    for check in find_leaks(pipeline, vintage, plan, processing, cuts):
+    for check in find_leaks(pipeline, vintage, spec, processing, cuts):
         log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
         checks.append(check)
     certificate = Certificate(

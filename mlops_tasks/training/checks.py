@@ -1,11 +1,13 @@
 """What cannot work is refused before a training, with the path of the key, the rule and the remedy.
 
-`check_plan` and `check_start` need the vintage's calendar and membership only and run where no training process is
+`check_dates` and `check_start` need the vintage's calendar and membership only and run where no training process is
 started yet. `check_learning_data` sees what only the loaded data show, before any family's code runs.
 """
 
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,13 +17,11 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.training.model_zoo.catalogue import check_family, check_unpickling, read_zoo
-from mlops_tasks.training.model_zoo.families import ALWAYS_RUN_CODE
-
-if TYPE_CHECKING:  # both import the plan, which is checked here
-    from mlops_tasks.training.configuration import TrainingConfig
-    from mlops_tasks.training.dataset import LearningData
-    from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.modeling.configuration import TrainingConfig
+from mlops_tasks.modeling.dataset import LearningData
+from mlops_tasks.modeling.learning_spec import LearningSpec
+from mlops_tasks.modeling.model_zoo.catalogue import check_family, check_unpickling, read_zoo
+from mlops_tasks.modeling.model_zoo.families import ALWAYS_RUN_CODE
 
 MIN_SEGMENT_DAYS = 20
 MIN_LABELLED_DAYS = 5
@@ -32,8 +32,8 @@ MIN_RANKED_SHARE = 0.5
 """Of a segment's days with labels: those on which they rank the instruments."""
 
 
-def check_plan(plan: "RunPlan", calendar: pd.DatetimeIndex) -> None:
-    """Check a plan's segments and horizon against the trading days of its vintage.
+def check_dates(segments: Mapping[str, tuple[date, date]], horizon: int, calendar: pd.DatetimeIndex) -> None:
+    """Check segments and horizon against the trading days of a vintage.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def check_plan(plan: "RunPlan", calendar: pd.DatetimeIndex) -> None:
         within it: no validation rows, say.
     """
     known = f"({calendar[0].date()} to {calendar[-1].date()})"
-    for name, (first, last) in plan.segments.items():
+    for name, (first, last) in segments.items():
         inside = _inside(calendar, first, last)
         span = f"segments.{name} ({first} to {last}): holds {len(inside)} trading days of the vintage {known}"
         if len(inside) < MIN_SEGMENT_DAYS:
@@ -53,27 +53,27 @@ def check_plan(plan: "RunPlan", calendar: pd.DatetimeIndex) -> None:
                 "labels of the future; end it there, or give no segments and they follow the newest day"
             )
         end = len(calendar) - 1 if name == "test" else inside[-1]
-        labelled = int((inside + plan.horizon + 1 <= end).sum())
+        labelled = int((inside + horizon + 1 <= end).sum())
         if labelled < MIN_LABELLED_DAYS:
             raise ConfigError(
-                f"{span}, and the labels of horizon {plan.horizon} reach {plan.horizon + 1} days ahead, so that "
+                f"{span}, and the labels of horizon {horizon} reach {horizon + 1} days ahead, so that "
                 f"{labelled} days have one, fewer than {MIN_LABELLED_DAYS}; lower horizon, or lengthen segments.{name}"
             )
 
 
-def check_start(settings: Settings, plan: "RunPlan", config: "TrainingConfig") -> None:
+def check_start(settings: Settings, spec: LearningSpec, config: TrainingConfig) -> None:
     """Check what a training is asked for before its process is started.
 
     Raises
     ------
     ConfigError
-        As `check_plan`; a whole configuration's family is unknown, lacks a class path, or stores code that the settings
-        do not let run; a hyper-parameter is not what its entry in the zoo allows; the package of a class path is not
-        installed; or a segment's universe has fewer than two instruments.
+        As `check_dates`; a whole configuration's family is unknown, lacks a class path, or stores code that the
+        settings do not let run; a hyper-parameter is not what its entry in the zoo allows; the package of a class path
+        is not installed; or a segment's universe has fewer than two instruments.
     StoreError
         The vintage is not there.
     """
-    vintage = load_vintage(settings, plan.data_version)
+    vintage = load_vintage(settings, spec.data_version)
     check_family(f"models.{config.model}", config.family, config.class_path)
     if config.family in ALWAYS_RUN_CODE:
         check_unpickling(settings.models, config.family, f"models.{config.model}.family")
@@ -86,13 +86,13 @@ def check_start(settings: Settings, plan: "RunPlan", config: "TrainingConfig") -
             f"models.{config.model}.class_path: {config.class_path}: no package {package!r}; install it, or put it on "
             "the path, for every process that trains or scores"
         )
-    check_plan(plan, vintage.calendar())
-    _check_universe(plan, vintage)
+    check_dates(spec.segments, spec.horizon, vintage.calendar())
+    _check_universe(spec, vintage)
 
 
-def _check_universe(plan: "RunPlan", vintage: Vintage) -> None:
+def _check_universe(spec: LearningSpec, vintage: Vintage) -> None:
     spells = vintage.members()
-    for name, (first, last) in plan.segments.items():
+    for name, (first, last) in spec.segments.items():
         overlaps = (spells[FIRST_DATE] <= pd.Timestamp(last)) & (spells[LAST_DATE] >= pd.Timestamp(first))
         count = spells.loc[overlaps, INSTRUMENT].nunique()
         if count < MIN_INSTRUMENTS:
@@ -102,12 +102,12 @@ def _check_universe(plan: "RunPlan", vintage: Vintage) -> None:
             )
 
 
-def check_learning_data(settings: Settings, plan: "RunPlan", data: "LearningData") -> None:
+def check_learning_data(settings: Settings, spec: LearningSpec, data: LearningData) -> None:
     """Check the labels that a training is about to learn from; see `check_labels`."""
-    check_labels(data, plan.horizon, load_vintage(settings, plan.data_version).calendar())
+    check_labels(data, spec.horizon, load_vintage(settings, spec.data_version).calendar())
 
 
-def check_labels(data: "LearningData", horizon: int, calendar: pd.DatetimeIndex) -> None:
+def check_labels(data: LearningData, horizon: int, calendar: pd.DatetimeIndex) -> None:
     """Check that labels are there, are of their own segment, and rank the instruments.
 
     A model learns to rank a day's instruments. It cannot from instruments of one class only, by which is meant: on

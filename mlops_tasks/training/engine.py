@@ -8,14 +8,14 @@ from pathlib import Path
 from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import DagRun
 from mlops_tasks.errors import StoreError
+from mlops_tasks.machine.admission import Admission
+from mlops_tasks.machine.liveness import this_process
+from mlops_tasks.machine.queue_state import DAILY
+from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import end_run, record_training_run
-from mlops_tasks.training.admission import Admission
 from mlops_tasks.training.checks import check_start
-from mlops_tasks.training.configuration import TrainingConfig
-from mlops_tasks.training.liveness import this_process
 from mlops_tasks.training.plan import RunPlan
-from mlops_tasks.training.queue_state import DAILY
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
 from mlops_tasks.training.supervision import Supervisor, end_lost_runs
 
@@ -106,7 +106,7 @@ class UnifiedQlibTrainingEngine:
             The run's folder cannot be written; the run has ended as failed.
         """
         config = model if isinstance(model, TrainingConfig) else plan.config(model, self.settings)
-        check_start(self.settings, plan, config)
+        check_start(self.settings, plan.learning_spec(feature_version), config)
         end_lost_runs(self.settings)
         request, dag_run = FitRequest(plan, feature_version, config), DagRun.of_environment()
         run_id = f"{config.model}-{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"

@@ -7,30 +7,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError, SignatureError, TrainingCancelledError, TrainingError
+from mlops_tasks.errors import MlopsError, SignatureError, TrainingCancelledError
 from mlops_tasks.files import digest_of, move_folder, write_json
+from mlops_tasks.machine.resources import used_so_far
+from mlops_tasks.modeling.artefact import PROCESSORS, ModelArtefact
+from mlops_tasks.modeling.checkpoints import CheckpointFolder, training_lock
+from mlops_tasks.modeling.dataset import LearningData, fit_processors, load_learning_data
+from mlops_tasks.modeling.identity import own_source, training_identity
+from mlops_tasks.modeling.model_zoo.family import FitResult, find_family
+from mlops_tasks.modeling.own_code import Confinement
+from mlops_tasks.modeling.prediction import predict_segments
+from mlops_tasks.modeling.problem import learning_problem
+from mlops_tasks.modeling.seal import seal, verified_manifest
+from mlops_tasks.modeling.session import Links, TrainingSession
+from mlops_tasks.modeling.stopping import Conclusion
+from mlops_tasks.modeling.trust import OWN_SOURCE, Trust
 from mlops_tasks.signing import SigningKey, VerifyingKeys
-from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact
-from mlops_tasks.training.checkpoints import CheckpointFolder, training_lock
 from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.control import FileControl
-from mlops_tasks.training.dataset import LearningData, fit_processors, load_learning_data
-from mlops_tasks.training.identity import own_source, training_identity
 from mlops_tasks.training.journal import Journal
-from mlops_tasks.training.model_zoo.family import FitResult, find_family
-from mlops_tasks.training.own_code import Confinement
-from mlops_tasks.training.problem import learning_problem
-from mlops_tasks.training.resources import used_so_far
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
-from mlops_tasks.training.seal import seal, verified_manifest
-from mlops_tasks.training.session import Links, TrainingSession
-from mlops_tasks.training.stopping import Conclusion
-from mlops_tasks.training.trust import OWN_SOURCE, Trust
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +68,15 @@ class Fit:
         """Train, unless the same training is there already."""
         plan, config = self.request.plan, self.request.config
         self._stage("load")
-        data = load_learning_data(self.settings, plan, self.request.feature_version, config.window)
-        check_learning_data(self.settings, plan, data)
+        spec = plan.learning_spec(self.request.feature_version)
+        data = load_learning_data(self.settings, spec, config.window)
+        check_learning_data(self.settings, spec, data)
         configuration = {
             "engine_version": ENGINE_VERSION,
             "model": config.model,
             "model_config": config.model_dump(mode="json"),
             "horizon": plan.horizon,
             "seed": plan.seed,
-            "portfolio": {"topk": plan.topk, "n_drop": plan.n_drop},
             "identity": training_identity(config, self.settings.training.threads),
         }
         key = digest_of({**configuration, "learning_data": data.digest()})
@@ -176,34 +173,3 @@ class Fit:
     def _stage(self, name: str) -> None:
         self.journal.append("stage", {"stage": name})
         self.control.check()
-
-
-def predict_segments(artefact: ModelArtefact, data: LearningData) -> pd.DataFrame:
-    """Scores of valid and test through the saved artefact, so that training and serving agree by construction.
-
-    Data without a test segment, as a search has, gives scores of valid alone.
-
-    Raises
-    ------
-    TrainingError
-        A score is not finite.
-    """
-    parts = []
-    for segment in (name for name in ("valid", "test") if name in data.segments):
-        scores = artefact.score(data.scoring_rows(segment))
-        part = pd.DataFrame(
-            {
-                DATETIME: scores.index.get_level_values(DATETIME),
-                INSTRUMENT: scores.index.get_level_values(INSTRUMENT),
-                SEGMENT: segment,
-                SCORE: scores.to_numpy(),
-                LABEL: data.label.to_numpy()[data.scored(segment)],
-            }
-        )
-        parts.append(part)
-    predictions = pd.concat(parts, ignore_index=True)
-    if not np.isfinite(predictions[SCORE]).all():
-        raise TrainingError(
-            "the trained model scores some rows with no finite number; check features and hyper-parameters"
-        )
-    return predictions

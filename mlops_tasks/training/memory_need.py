@@ -1,17 +1,17 @@
 """How much memory a training will take at most, from what the stores say of their rows: no feature is read for it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlops_tasks.config import Settings
-from mlops_tasks.training.model_zoo.memory import BASE_MB, PLAIN_BASE_MB, model_bytes
+from mlops_tasks.machine.memory_need import MemoryNeed
+from mlops_tasks.modeling.model_zoo.memory import BASE_MB, PLAIN_BASE_MB, model_bytes
 
 if TYPE_CHECKING:
     from mlops_tasks.data.vintages import Day, Vintage
     from mlops_tasks.features.partitions import Partition
-    from mlops_tasks.training.configuration import TrainingConfig
+    from mlops_tasks.modeling.configuration import TrainingConfig
     from mlops_tasks.training.run_folder import FitRequest
 
 _MB = 1e6
@@ -25,40 +25,6 @@ _DAYS_OF_TRADING_DAY = 1.6
 """Calendar days, weekends and holidays included."""
 _MARGIN = 1.05
 """For years whose rows do not lie evenly."""
-
-
-@dataclass(frozen=True)
-class MemoryNeed:
-    """An upper estimate of a training process's peak, in MB (10^6 bytes)."""
-
-    rows: int
-    """Of all segments, and those that windows look back on."""
-    features: int
-    base_mb: float
-    """Python and the libraries."""
-    data_mb: float
-    """The frame that is read, while it is read and hashed, and its processed copy."""
-    model_mb: float
-    """As the family estimates it."""
-
-    @property
-    def total_mb(self) -> float:
-        """All of it."""
-        return self.base_mb + self.data_mb + self.model_mb
-
-    def with_more_copies(self, count: int) -> "MemoryNeed":
-        """The same with so many processed copies of the data more."""
-        return replace(self, data_mb=self.data_mb + count * self.rows * self.features * _VALUE / _MB)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {**{name: round(value) for name, value in asdict(self).items()}, "total_mb": round(self.total_mb)}
-
-    def __str__(self) -> str:
-        return (
-            f"needs {self.total_mb:,.0f} MB ({self.data_mb:,.0f} MB for {self.rows:,} rows x {self.features} features, "
-            f"{self.model_mb:,.0f} MB for the model, {self.base_mb:,.0f} MB for the process)"
-        )
 
 
 def memory_need(settings: Settings, request: "FitRequest") -> MemoryNeed:

@@ -10,10 +10,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mlops_tasks.config import DateRange, Section, Settings, check_segments
 from mlops_tasks.errors import ConfigError, TrainingError, excerpt, hint
 from mlops_tasks.features.sets import find_feature_set
-from mlops_tasks.training.checks import MIN_SEGMENT_DAYS, check_plan
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
-from mlops_tasks.training.model_zoo.overrides import checked_overrides, named_entry
-from mlops_tasks.training.model_zoo.schema import check_value
+from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.learning_spec import LearningSpec
+from mlops_tasks.modeling.model_zoo.overrides import checked_overrides, named_entry
+from mlops_tasks.modeling.model_zoo.schema import check_value
+from mlops_tasks.training.checks import MIN_SEGMENT_DAYS, check_dates
 
 SEGMENTS = ("train", "valid", "test")
 FORM_KEYS = (
@@ -59,6 +60,11 @@ class RunPlan(Section):
         check_segments(self.segments["train"], self.segments["valid"], self.segments["test"])
         return self
 
+    def learning_spec(self, feature_version: str) -> LearningSpec:
+        """What this plan's models learn from, with features of this version of its set."""
+        segments = {str(name): days for name, days in self.segments.items()}
+        return LearningSpec(self.data_version, feature_version, self.horizon, segments)
+
     def config(self, model: str, settings: Settings | None = None) -> TrainingConfig:
         """How a model of this plan is trained.
 
@@ -86,7 +92,7 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
     ------
     ConfigError
         A key is unknown, a value is of the wrong type, unknown or out of range, the feature set's definition is wrong,
-        segments overlap, only some are given, or they cannot hold what they are for (`checks.check_plan`).
+        segments overlap, only some are given, or they cannot hold what they are for (`checks.check_dates`).
     TrainingError
         The vintage is too short for segments of its own.
     """
@@ -113,7 +119,7 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
         named_entry("models", model, settings)
     for model in dict.fromkeys([*plan.models, *plan.hyperparameters, *plan.stopping]):
         plan.config(model, settings)
-    check_plan(plan, calendar)
+    check_dates({str(name): days for name, days in plan.segments.items()}, plan.horizon, calendar)
     return plan
 
 

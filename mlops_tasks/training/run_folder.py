@@ -15,7 +15,7 @@ from typing import Any
 
 from mlops_tasks.config import Settings
 from mlops_tasks.files import read_json, write_json
-from mlops_tasks.training.configuration import TrainingConfig
+from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.training.plan import RunPlan
 
 _SETTINGS = {"home", "synthetic", "features", "models", "training", "portfolio"}

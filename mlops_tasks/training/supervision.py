@@ -19,17 +19,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops_tasks import errors
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError, StageError, TrainingCancelledError
+from mlops_tasks.machine.admission import Admission, Place
+from mlops_tasks.machine.liveness import is_gone, this_host
+from mlops_tasks.machine.memory_need import MemoryNeed
+from mlops_tasks.machine.resources import ResourceSampler
 from mlops_tasks.process import run_stage
 from mlops_tasks.stage_process import StageProcess, end_group
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import RunEndedError, newest_training_event, open_training_runs
-from mlops_tasks.training.admission import Admission, Place
 from mlops_tasks.training.control import CommandRelay
 from mlops_tasks.training.events import JournalReader, Recorder
 from mlops_tasks.training.journal import Journal
-from mlops_tasks.training.liveness import is_gone, this_host
-from mlops_tasks.training.memory_need import MemoryNeed, memory_need
-from mlops_tasks.training.resources import ResourceSampler
+from mlops_tasks.training.memory_need import memory_need
 from mlops_tasks.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import LeakError
 from mlops_tasks.files import read_json
+from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.training.plan import RunPlan, make_plan
-from mlops_tasks.training.queue_state import DAILY
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,12 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
     owner: str = DAILY,
     priority: int = 0,
 ) -> dict[str, Any]:
-    """Train one model of the plan, and certify its scores; returns its training key and folder, relative to the home.
+    """Train one model of the plan, and certify its scores.
+
+    Returns
+    -------
+    `training_key`, `model`, `path` of the folder relative to the home, `topk` and `n_drop` of the portfolio that the
+    plan asks for, and what metrics.json says.
 
     Raises
     ------
@@ -87,5 +92,7 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
         "training_key": folder.name,
         "model": model,
         "path": settings.relative(folder),
+        "topk": own_plan.topk,
+        "n_drop": own_plan.n_drop,
         **read_json(folder / "metrics.json"),
     }

@@ -22,8 +22,8 @@ from mlops_tasks.evaluation.fold_inference import inflated, variance_inflation
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
 from mlops_tasks.evaluation.splits import Split
-from mlops_tasks.training.dataset import LearningData
-from mlops_tasks.training.processors import FittedProcessors
+from mlops_tasks.modeling.dataset import LearningData
+from mlops_tasks.modeling.processors import FittedProcessors
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]

@@ -19,14 +19,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import CapacityError, MlopsError, StoreError, TrainingError
 from mlops_tasks.files import finite_or_none
+from mlops_tasks.machine.admission import Admission
+from mlops_tasks.machine.queue_state import TUNING
+from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.dataset import LearningData
+from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
+from mlops_tasks.modeling.session import Observer
 from mlops_tasks.state.tables import Trial as TrialRow
 from mlops_tasks.state.trials import DAILY, record_trial, trials_of
-from mlops_tasks.training.admission import Admission
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
-from mlops_tasks.training.dataset import LearningData
-from mlops_tasks.training.model_zoo.catalogue import zoo_entry
-from mlops_tasks.training.queue_state import TUNING
-from mlops_tasks.training.session import Observer
 from mlops_tasks.tuning.objectives import TrialResult, trial_result
 from mlops_tasks.tuning.samplers import pruner_of, sampler_of
 from mlops_tasks.tuning.space import largest, search_space, within

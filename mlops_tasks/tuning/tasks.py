@@ -8,14 +8,14 @@ from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.files import write_json
-from mlops_tasks.training.admission import refuse_what_never_fits
+from mlops_tasks.machine.admission import refuse_what_never_fits
+from mlops_tasks.machine.queue_state import TUNING
+from mlops_tasks.modeling.configuration import TrainingConfig
+from mlops_tasks.modeling.dataset import LearningData, load_learning_data
+from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
 from mlops_tasks.training.checks import check_learning_data
-from mlops_tasks.training.configuration import TrainingConfig
-from mlops_tasks.training.dataset import LearningData, load_learning_data
 from mlops_tasks.training.memory_need import memory_need
-from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from mlops_tasks.training.plan import RunPlan, make_plan
-from mlops_tasks.training.queue_state import TUNING
 from mlops_tasks.training.run_folder import FitRequest
 from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
@@ -192,6 +192,7 @@ def _data(  # noqa: PLR0913 - what to load, and who works on it
     """Learning data without the test segment, where there is memory for it and a training of `config` on each fold."""
     need = memory_need(settings, FitRequest(plan, features["feature_version"], config))
     refuse_what_never_fits(settings, need.with_more_copies(folds - 1))
-    data = load_learning_data(settings, plan, features["feature_version"], window)
-    check_learning_data(settings, plan, data)
+    spec = plan.learning_spec(features["feature_version"])
+    data = load_learning_data(settings, spec, window)
+    check_learning_data(settings, spec, data)
     return without_test(data)

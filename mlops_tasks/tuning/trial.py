@@ -10,15 +10,15 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import TrainingError
-from mlops_tasks.training.configuration import TrainingConfig
-from mlops_tasks.training.dataset import LearningData, fit_processors
-from mlops_tasks.training.fit import predict_segments
-from mlops_tasks.training.measured import measured_model
-from mlops_tasks.training.memory_need import MemoryNeed
-from mlops_tasks.training.model_zoo.family import find_family
-from mlops_tasks.training.problem import LearningProblem, learning_problem
-from mlops_tasks.training.processors import FittedProcessors
-from mlops_tasks.training.session import Observer
+from mlops_tasks.machine.memory_need import MemoryNeed
+from mlops_tasks.modeling.configuration import TrainingConfig
+from mlops_tasks.modeling.dataset import LearningData, fit_processors
+from mlops_tasks.modeling.measured import measured_model
+from mlops_tasks.modeling.model_zoo.family import find_family
+from mlops_tasks.modeling.prediction import predict_segments
+from mlops_tasks.modeling.problem import LearningProblem, learning_problem
+from mlops_tasks.modeling.processors import FittedProcessors
+from mlops_tasks.modeling.session import Observer
 
 
 @dataclass(frozen=True)

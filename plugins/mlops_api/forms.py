@@ -8,7 +8,7 @@ from mlops_api.access import SEE
 from mlops_api.messages import Overrides, OverridesText, Problem
 from mlops_api.service import settings
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.training.model_zoo.overrides import checked_overrides
+from mlops_tasks.modeling.model_zoo.overrides import checked_overrides
 
 router = APIRouter(prefix="/overrides", tags=["models"], dependencies=SEE)
 

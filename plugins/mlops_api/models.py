@@ -8,10 +8,10 @@ from fastapi import APIRouter, HTTPException, Query
 from mlops_api.access import SEE
 from mlops_api.messages import HyperParameter, MemoryEstimate, ModelDetail, ModelList, ModelSummary, Problem, WrongModel
 from mlops_api.service import NO_SUCH, settings
-from mlops_tasks.training.model_zoo.description import describe_zoo
-from mlops_tasks.training.model_zoo.estimates import family_estimates
-from mlops_tasks.training.model_zoo.forms import searched_text
-from mlops_tasks.training.model_zoo.schema import allowed
+from mlops_tasks.modeling.model_zoo.description import describe_zoo
+from mlops_tasks.modeling.model_zoo.estimates import family_estimates
+from mlops_tasks.modeling.model_zoo.forms import searched_text
+from mlops_tasks.modeling.model_zoo.schema import allowed
 
 router = APIRouter(prefix="/models", tags=["models"], dependencies=SEE)
 

@@ -8,9 +8,9 @@ from fastapi.responses import HTMLResponse
 from mlops_api.access import SEE, may_command
 from mlops_api.models import hyperparameters
 from mlops_api.service import known_run, settings
+from mlops_tasks.modeling.model_zoo.description import describe_zoo
 from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.training.events import run_progress, runs
-from mlops_tasks.training.model_zoo.description import describe_zoo
 from mlops_tasks.training.run_details import run_details
 from mlops_tasks.training.supervision import end_lost_runs
 from mlops_ui.rendering import render

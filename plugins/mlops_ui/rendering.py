@@ -8,7 +8,7 @@ from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlops_tasks.links import dag_run_path
-from mlops_tasks.training.model_zoo.forms import value_text
+from mlops_tasks.modeling.model_zoo.forms import value_text
 
 NONE = "–"
 

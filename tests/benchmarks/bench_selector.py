@@ -119,7 +119,7 @@ def real_panel(name: str) -> dict:
 
 def first_choice(data: Any) -> tuple[str, dict[str, Any]]:
     """The first of the ranking, and its first hyper-parameters."""
-    from mlops_tasks.training.model_zoo.catalogue import model_zoo
+    from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
     from mlops_tasks.tuning.data_profile import profile_data
     from mlops_tasks.tuning.selector import select_algorithm
 
@@ -131,7 +131,7 @@ def test_rank_ic(data: Any, model: str, overrides: dict[str, Any]) -> pd.Series:
     """Daily, on the test days; 0 on a day on which all scores are the same."""
     from mlops_tasks.columns import DATETIME, LABEL, SCORE
     from mlops_tasks.evaluation.ic import daily_rank_ic
-    from mlops_tasks.training.configuration import resolve_config
+    from mlops_tasks.modeling.configuration import resolve_config
     from mlops_tasks.tuning.trial import fit_and_score, fold_of
     from tests.planted import ONE_THREAD
 
@@ -146,14 +146,14 @@ def panel_data(name: str, home: Path) -> Any:
     from mlops_tasks.config import Settings
     from mlops_tasks.data.vintages import canonical_bars, write_vintage
     from mlops_tasks.features.store import FeatureStore
-    from mlops_tasks.training.dataset import load_learning_data
+    from mlops_tasks.modeling.dataset import load_learning_data
     from mlops_tasks.training.plan import make_plan
 
     settings = Settings(home=home)
     vintage = write_vintage(settings, canonical_bars(panel_bars(name)), None, {"source": name, "quarantined": 0})
     features = FeatureStore(settings).compute(vintage)
     plan = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": ["lightgbm"]})
-    return load_learning_data(settings, plan, features.feature_version)
+    return load_learning_data(settings, plan.learning_spec(features.feature_version))
 
 
 def panel_bars(name: str) -> pd.DataFrame:

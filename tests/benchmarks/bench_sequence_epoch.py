@@ -27,9 +27,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from mlops_tasks.training.networks.trainer import TrainerConfig, Training, bfloat16_cost, reproducible
-from mlops_tasks.training.networks.transformer import Transformer
-from mlops_tasks.training.problem import LearningProblem
+from mlops_tasks.modeling.networks.trainer import TrainerConfig, Training, bfloat16_cost, reproducible
+from mlops_tasks.modeling.networks.transformer import Transformer
+from mlops_tasks.modeling.problem import LearningProblem
 from tests.benchmarks.processes import in_process
 from tests.training.networks.qlib_weights import from_qlib
 

@@ -25,15 +25,15 @@ from mlops_tasks.data.sources.synthetic import synthetic_bars
 from mlops_tasks.data.vintages import write_vintage
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.dataset import fit_processors, load_learning_data
+from mlops_tasks.modeling.model_zoo.lightgbm import LightGBMFamily
+from mlops_tasks.modeling.problem import LearningProblem, learning_problem
+from mlops_tasks.modeling.session import TrainingSession
 from mlops_tasks.training import fit, supervision
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
-from mlops_tasks.training.dataset import fit_processors, load_learning_data
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.events import read_events
-from mlops_tasks.training.model_zoo.lightgbm import LightGBMFamily
 from mlops_tasks.training.plan import RunPlan, make_plan
-from mlops_tasks.training.problem import LearningProblem, learning_problem
-from mlops_tasks.training.session import TrainingSession
 from tests.benchmarks.parts import PartsClock, compared
 from tests.benchmarks.processes import in_process
 
@@ -84,7 +84,7 @@ def prepare(home: Path) -> dict[str, int]:
     feature_version = FeatureStore(settings).compute(vintage, "alpha158").feature_version
     plan = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": ["lightgbm"]})
     write_json(home / "request.json", {"plan": plan.model_dump(mode="json"), "feature_version": feature_version})
-    data = load_learning_data(settings, plan, feature_version)
+    data = load_learning_data(settings, plan.learning_spec(feature_version))
     problem = learning_problem(data, fit_processors(data, ()), configuration().label_processor)
     for name, segment in (("train", problem.train), ("valid", problem.valid)):
         rows = problem.learned(segment)

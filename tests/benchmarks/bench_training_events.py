@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 
 from mlops_tasks.config import Settings
+from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.model_zoo.family import find_family
+from mlops_tasks.modeling.problem import LearningProblem
+from mlops_tasks.modeling.session import Links, TrainingSession
 from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.state.training_runs import record_training_run
-from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.training.control import CommandRelay, FileControl
 from mlops_tasks.training.events import JournalReader, Recorder, read_events
 from mlops_tasks.training.journal import Journal
-from mlops_tasks.training.model_zoo.family import find_family
-from mlops_tasks.training.problem import LearningProblem
-from mlops_tasks.training.session import Links, TrainingSession
 from mlops_tasks.training.supervision import TICK_S
 from tests.benchmarks.parts import PartsClock, compared
 from tests.benchmarks.processes import in_process

@@ -142,9 +142,8 @@ def derive_columns(home: Path) -> dict:
 
     frame = load_frame(home)
     rows = measure(frame, "auto", load_suites().measures).rows
-    for name in rows.columns.difference([*frame.columns, "case_clash"]):
+    for name in rows.columns.difference(frame.columns):
         np.save(home / f"measured_{name}.npy", rows[name].to_numpy())
-    assert rows["case_clash"].isna().all()
     return {}
 
 
@@ -154,7 +153,6 @@ def measure_peer(home: Path) -> dict:
     from mlops_tasks.data.expectations import load_suites
 
     frame = load_frame(home)
-    frame["case_clash"] = frame["parse_error"]
     for path in home.glob("measured_*.npy"):
         frame[path.stem.removeprefix("measured_")] = np.load(path)
     suite = load_suites().bars

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from mlops_tasks.config import PROJECT, load_settings
+from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
 from mlops_tasks.process import HEAVY_POOL, STAGES, TRAINING_POOL
 from mlops_tasks.stack.environment import pool_slots
-from mlops_tasks.training.model_zoo.catalogue import model_zoo
 from mlops_tasks.tuning.study import OBJECTIVES, SAMPLERS
 
 DAG_FILES = {name + ".py": name for name in ("sync_market_data", "daily_retraining", "tune_models")}

@@ -69,6 +69,15 @@ def zero_tomorrow_of_most(bars: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([bars, zeros], ignore_index=True)
 
 
+def carried_tomorrow_of_all(bars: pd.DataFrame) -> pd.DataFrame:
+    day = str(sessions("XNYS", bars["Date"].max(), "2021-12-31")[1])
+    last = bars.groupby("Symbol")["Close"].last()
+    flat = pd.DataFrame({"Date": day, "Symbol": last.index, "Volume": 0}).assign(
+        **{name: last.to_numpy() for name in OHLC}
+    )
+    return pd.concat([bars, flat], ignore_index=True)
+
+
 def blank_next_month(bars: pd.DataFrame) -> pd.DataFrame:
     days = sessions("XNYS", bars["Date"].max(), "2021-12-31")[1:23].astype(str)
     grid = pd.MultiIndex.from_product([days, bars["Symbol"].unique()], names=["Date", "Symbol"]).to_frame(index=False)
@@ -84,14 +93,21 @@ def dense_grid_with_weekends(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "add", [blank_tomorrow_of_all, zero_tomorrow_of_most, blank_next_month, dense_grid_with_weekends]
+    "add",
+    [
+        blank_tomorrow_of_all,
+        zero_tomorrow_of_most,
+        carried_tomorrow_of_all,
+        blank_next_month,
+        dense_grid_with_weekends,
+    ],
 )
 def test_rows_without_a_price_are_left_out_and_nothing_else(add: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     """However many there are, every bar stays, and no session, gap or calendar comes of them."""
     bars = make_bars(days=DAYS, instruments=INSTRUMENTS)
     frame = parsed_frame(add(bars))
     validation = accepted(frame)
-    priced = frame[CLOSE] > 0
+    priced = (frame[CLOSE] > 0) & (frame[VOLUME] > 0)
     assert (validation.accepted == priced).all() and set(validation.rules) == {"no_trade"}
     assert set(validation.warnings) == {"no_trade"}, "neither a gap nor a session"
     assert validation.measures.calendar_counts() == {"XNYS": INSTRUMENTS}
@@ -112,6 +128,7 @@ def test_one_halted_row_costs_that_row(settings: Settings, tmp_path: Path) -> No
         {"open": 0.0, "high": 0.0, "low": 0.0, CLOSE: 0.0, VOLUME: 0.0},
         {"open": np.nan, "high": np.nan, "low": np.nan, VOLUME: 0.0},
         {"open": 0.0, "high": 0.0, "low": 0.0, CLOSE: np.nan, VOLUME: np.nan},
+        {"open": 0.0, "high": 0.0, "low": 0.0, VOLUME: np.nan},
     ],
 )
 @pytest.mark.parametrize("halted", [slice(30, 40), slice(10, 100), slice(90, 119)])
@@ -200,11 +217,16 @@ def test_the_case_below_zero_is_published_without_its_instrument(settings: Setti
 
 
 def test_one_cell_below_zero_is_a_bad_cell() -> None:
-    """A sign in one cell says nothing about the adjustment."""
+    """A sign in one cell, or a -1 for a missing one, says nothing about the adjustment."""
     frame = market()
     frame.loc[50, "low"] *= -1
+    frame.loc[[51, 52], "open"] = -1.0
     validation = accepted(frame)
-    assert validation.rules == {"low_positive": 1} and not validation.rejected_instruments
+    assert {rule: validation.rules[rule] for rule in ("low_positive", "open_positive")} == {
+        "low_positive": 1,
+        "open_positive": 2,
+    }
+    assert validation.quarantined == 3 and not validation.rejected_instruments
 
 
 # Keys
@@ -309,6 +331,17 @@ def test_a_newest_session_of_bad_rows_is_unusable() -> None:
     frame.loc[range(DAYS - 1, 9 * DAYS, DAYS), "high"] = 1.0
     validation = validate(frame, RULES)
     assert validation.fatal == {"incomplete_session": 1}
+
+
+def test_dead_names_carried_on_for_weeks_are_no_newest_session() -> None:
+    """All rows after the last trade repeat it at volume 0: the last traded session is the newest, and is judged."""
+    frame = market()
+    frame.loc[range(99, 9 * DAYS, DAYS), "high"] = 1.0
+    for first in range(0, len(frame), DAYS):
+        rows = slice(first + 100, first + DAYS - 1)
+        frame.loc[rows, [*PRICES]], frame.loc[rows, VOLUME] = frame.loc[first + 98, CLOSE], 0.0
+    validation = validate(frame, RULES)
+    assert validation.rules["no_trade"] == 20 * INSTRUMENTS and validation.fatal == {"incomplete_session": 1}
 
 
 def test_a_calendar_that_ended_long_ago_has_no_newest_session() -> None:

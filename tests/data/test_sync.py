@@ -255,10 +255,10 @@ def test_a_sync_killed_anywhere_ends_in_the_same_state(days: list[int], points: 
 def test_a_stage_logs_its_own_work(settings: Settings, tmp_path: Path) -> None:
     """Every line of a validation that alerts is one of this project's: the log is what a person on call reads."""
     bars = make_bars()
-    bars.loc[3, "Close"] = -1.0
+    bars.loc[[3, 4], "Close"] = -1.0
     read = read_source_task(source=str(save(bars, tmp_path / "bars.csv")))
     lines: list[StageLine] = []
-    with pytest.raises(StageError, match="close_positive 1"):
+    with pytest.raises(StageError, match="close_positive 2"):
         run_stage("data.validate_bars", {"staging": read["staging"]}, time_limit_s=120, on_line=lines.append)
     assert len(lines) > 1 and all(line.logger.startswith("mlops_tasks.") for line in lines), lines
     assert PRINTED not in {line.logger for line in lines}

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import yaml
 
-from mlops_tasks.config import Settings
+from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.files import read_json
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
@@ -245,6 +245,14 @@ def test_services_listen_here_only_and_show_no_secret(calm, first_run):
     shown += " ".join(path.read_text(errors="replace") for path in keeper.logs_dir(settings).iterdir())
     shown += " ".join(path.read_text(errors="replace") for path in (calm.home / "airflow" / "logs").rglob("*.log"))
     assert not [name for name, secret in vars(made).items() if secret in shown]
+
+
+def test_a_persons_command_reaches_the_stack(calm, first_run):
+    """With nothing but the home in its environment; the files of models are in MLflow's server, behind a password."""
+    command = [PROJECT / "bin" / "alphaops", "deploy", "1"]
+    done = subprocess.run(command, env=calm.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert calm.state() == first_run.state
 
 
 def test_a_second_run_on_unchanged_bars_changes_nothing(calm, first_run):

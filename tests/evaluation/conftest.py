@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_tasks.config import Settings
+from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from tests.evaluation.market import write_market
 
@@ -22,7 +22,9 @@ def settings(tmp_path: Path, market_template: tuple[Path, str], monkeypatch: pyt
     """Settings of a home of its own with the market in it; stage tasks find it too."""
     shutil.copytree(market_template[0] / "data", tmp_path / "data")
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
-    return Settings(home=tmp_path)
+    monkeypatch.setenv("MLOPS_PORTFOLIO__TOPK", "6")
+    monkeypatch.setenv("MLOPS_PORTFOLIO__N_DROP", "2")
+    return load_settings()
 
 
 @pytest.fixture

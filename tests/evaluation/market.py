@@ -57,7 +57,7 @@ def write_training(settings: Settings, vintage: Vintage, skill: float = 0.5, key
     pd.concat(parts).reset_index().to_parquet(folder / "predictions.parquet", index=False)
     segments = {name: [str(own[0].date()), str(own[-1].date())] for name, own in SEGMENTS.items()}
     plan = {"data_version": vintage.data_version, "model": "lightgbm", "segments": segments, "horizon": 1}
-    write_json(folder / "plan.json", {**plan, "portfolio": {"topk": 6, "n_drop": 2}})
+    write_json(folder / "plan.json", plan)
     write_json(folder / "curves.json", {"l2": {"train": [1.0, 0.9], "valid": [1.0, 0.95]}})
     write_json(folder / "importance.json", {"KMID": 3.0, "ROC5": 1.0})
     return folder

@@ -68,6 +68,15 @@ def test_other_costs_make_the_evaluation_anew(
     assert [path.name for path in folder.iterdir() if "evaluation" in path.name] == ["evaluation"]
 
 
+def test_other_holdings_are_another_evaluation_of_the_same_training(settings: Settings, vintage: Vintage) -> None:
+    """What a run asks for beats the settings; asked for again, the first figures come back."""
+    write_training(settings, vintage)
+    usual = evaluate_model_task(training_key=KEY)["metrics"]
+    few = evaluate_model_task(training_key=KEY, topk=2, n_drop=1)["metrics"]
+    assert few["test_turnover"] != usual["test_turnover"] and few["test_ic_mean"] == usual["test_ic_mean"]
+    assert evaluate_model_task(training_key=KEY)["metrics"] == usual
+
+
 def test_two_evaluations_are_equal_byte_by_byte(settings: Settings, vintage: Vintage) -> None:
     """The same training evaluated in two folders gives the same files, plots included."""
     contents: list[dict[str, bytes]] = []

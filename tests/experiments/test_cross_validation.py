@@ -22,13 +22,13 @@ from mlops_tasks.experiments.cross_validation import (
 )
 from mlops_tasks.experiments.cross_validation_report import Backtests, fold_file, summary
 from mlops_tasks.files import read_json
+from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.cross_validation import cross_validate, load_panel
 from mlops_tasks.plots.cross_validation import BacktestPath, CrossValidationInfo, plot_cross_validation
 from mlops_tasks.plots.figure import png_bytes
 from mlops_tasks.registry.client import connect, experiment_id
 from mlops_tasks.registry.models import versions
 from mlops_tasks.state.resource_requests import resource_events
-from mlops_tasks.training.configuration import resolve_config
-from mlops_tasks.training.cross_validation import cross_validate, load_panel
 from tests.registry.conftest import Operation
 
 SPLITS = SplitRequest(groups=3, test_groups=1, valid_days=10, embargo_days=1)

@@ -8,10 +8,10 @@ from typing import Any
 
 from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import DagRun
+from mlops_tasks.machine.liveness import this_process
+from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.state.training_runs import NewEvent, record_events, record_training_run
-from mlops_tasks.training.configuration import resolve_config
-from mlops_tasks.training.liveness import this_process
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training.run_folder import FitRequest
 

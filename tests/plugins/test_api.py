@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from mlops_tasks.modeling.model_zoo.catalogue import OWN_FILE, model_zoo
+from mlops_tasks.modeling.model_zoo.description import memory_estimate
 from mlops_tasks.state.training_runs import training_commands
 from mlops_tasks.training.events import read_events, run_progress
-from mlops_tasks.training.model_zoo.catalogue import OWN_FILE, model_zoo
-from mlops_tasks.training.model_zoo.description import memory_estimate
 from tests.plugins.api_server import Airflow
 from tests.plugins.runs import Runs
 

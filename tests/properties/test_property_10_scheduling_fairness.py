@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_tasks.training.fair_queue import FairPolicy
-from mlops_tasks.training.queue_state import FORECAST_S, Capacity, QueueState, Request
+from mlops_tasks.machine.fair_queue import FairPolicy
+from mlops_tasks.machine.queue_state import FORECAST_S, Capacity, QueueState, Request
 
 CAPACITY = Capacity(memory_mb=1000.0, slots=4)
 EXACT = 1e-6

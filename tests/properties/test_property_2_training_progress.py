@@ -23,16 +23,16 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 
 from mlops_tasks.config import Settings
+from mlops_tasks.machine.liveness import this_process
+from mlops_tasks.modeling.checkpoints import CheckpointFolder
+from mlops_tasks.modeling.session import Links, TrainingSession
 from mlops_tasks.state.database import engine
 from mlops_tasks.state.tables import TrainingEvent, TrainingRun
 from mlops_tasks.state.training_runs import TERMINAL, RunEndedError, record_training_run
-from mlops_tasks.training.checkpoints import CheckpointFolder
 from mlops_tasks.training.engine import TrainingHandle
 from mlops_tasks.training.events import JournalReader, Recorder, read_events
 from mlops_tasks.training.journal import Journal
-from mlops_tasks.training.liveness import this_process
 from mlops_tasks.training.run_folder import RunFolder
-from mlops_tasks.training.session import Links, TrainingSession
 from mlops_tasks.training.supervision import end_lost_runs
 from tests.training.descent import (
     CHECKPOINT_EVERY,

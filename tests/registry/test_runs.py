@@ -9,11 +9,11 @@ from mlflow.artifacts import load_dict
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.modeling.model_zoo.families import FAMILIES, PACKAGES
 from mlops_tasks.registry.client import EXPERIMENT, connect, experiment_id
 from mlops_tasks.registry.models import get_run_id, get_tags
 from mlops_tasks.registry.runs import CERTIFICATE_FILE, log_run
 from mlops_tasks.training.certificate import certificate_of
-from mlops_tasks.training.model_zoo.families import FAMILIES, PACKAGES
 from tests.operation import certify_training, learning_data
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec, make_training

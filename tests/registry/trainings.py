@@ -10,10 +10,10 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.files import write_json
+from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.seal import seal
+from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.signing import SigningKey
-from mlops_tasks.training.artefact import ModelArtefact
-from mlops_tasks.training.seal import seal
-from mlops_tasks.training.trust import Trust
 
 FEATURES = ["KMID", "ROC5", "STD20"]
 INSTRUMENTS = [f"S{i:03d}" for i in range(20)]
@@ -131,12 +131,12 @@ def _write_network(folder: Path, spec: Spec, width: int) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from mlops_tasks.training.model_zoo.network import ARCHITECTURE, WEIGHTS, Architecture
+    from mlops_tasks.modeling.model_zoo.network import ARCHITECTURE, WEIGHTS, Architecture
 
     robust = {"centre": [0.0] * width, "scale": [1.0] * width}
     write_json(folder / "processors.json", {"kind": "robust_zscore_fill_zero", **robust})
     made = Architecture(
-        "mlops_tasks.training.networks.recurrent:GRU", width, spec.window, {"hidden_size": 8, "layers": 1}
+        "mlops_tasks.modeling.networks.recurrent:GRU", width, spec.window, {"hidden_size": 8, "layers": 1}
     )
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlops_tasks.training.sandbox import close_off
+from mlops_tasks.modeling.sandbox import close_off
 
 LIMIT_MB = 300
 WANTED = 1_000_000_000

@@ -32,6 +32,7 @@ import uvicorn
 
 from mlops_tasks.cli import main as command_line
 from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.modeling.model_zoo.family import find_family
 from mlops_tasks.registry.models import get_tags, tags_of_versions
 from mlops_tasks.serving import client as client_module
 from mlops_tasks.serving.app import create_app
@@ -39,7 +40,6 @@ from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.deployment import deploy_blue_green, roll_back
 from mlops_tasks.serving.reconciliation import reconcile
 from mlops_tasks.serving.service import ScoringService
-from mlops_tasks.training.model_zoo.family import find_family
 from tests.data.killing import in_fork
 from tests.security.faults import KINDS, Edges, Fault
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlops_tasks.config import PROJECT
-from mlops_tasks.training.system_calls import MACHINES
+from mlops_tasks.modeling.system_calls import MACHINES
 from tests.security.confined import WANTED, WAYS
 
 HARMLESS = (
@@ -47,7 +47,7 @@ def confined(folder: Path, what: str, *more: str) -> Any:
 
 def numbers_of(*names: str) -> set[int]:
     """Of system calls on this machine."""
-    from mlops_tasks.training import system_calls
+    from mlops_tasks.modeling import system_calls
 
     column = MACHINES.index(platform.machine())
     return {system_calls._ALLOWED[name][column] for name in names or system_calls._ALLOWED} - {-1}

@@ -10,13 +10,13 @@ import pytest
 
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.monitoring.report import drift_input, write_drift_report
 from mlops_tasks.registry.models import load_version
 from mlops_tasks.serving.client import ScoringClient, scores_of
 from mlops_tasks.serving.deployment import deploy_blue_green
 from mlops_tasks.serving.score_files import score_champion
-from mlops_tasks.training.artefact import ModelArtefact
-from mlops_tasks.training.scoring import FeatureSource
 from tests.operation import make_champion
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec

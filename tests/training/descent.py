@@ -16,13 +16,13 @@ import pytest
 
 from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.configuration import TrainingConfig
+from mlops_tasks.modeling.stopping import StoppingConfig
 from mlops_tasks.signing import ensure_signing_key
 from mlops_tasks.training import supervision
-from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.engine import TrainingHandle, UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.run_folder import RunFolder
-from mlops_tasks.training.stopping import StoppingConfig
 from tests.features.market import awkward_bars, make_vintage
 from tests.features.small_sets import SETS
 from tests.training.descent_family import NAME, known_families

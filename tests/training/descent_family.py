@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.modeling.model_zoo.families import FAMILIES, PACKAGES
+from mlops_tasks.modeling.model_zoo.family import FitResult
+from mlops_tasks.modeling.problem import LearningProblem
+from mlops_tasks.modeling.session import TrainingSession
 from mlops_tasks.training import fit
-from mlops_tasks.training.model_zoo.families import FAMILIES, PACKAGES
-from mlops_tasks.training.model_zoo.family import FitResult
-from mlops_tasks.training.problem import LearningProblem
-from mlops_tasks.training.session import TrainingSession
 
 NAME = "descent"
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mlops_tasks.training.stopping import Verdict
+from mlops_tasks.modeling.stopping import Verdict
 
 
 class OneDay(torch.nn.Module):

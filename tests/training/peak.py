@@ -5,11 +5,11 @@ import os
 import sys
 from pathlib import Path
 
-from mlops_tasks.training.configuration import resolve_config
-from mlops_tasks.training.model_zoo.family import find_family
-from mlops_tasks.training.problem import learning_problem
-from mlops_tasks.training.processors import FittedProcessors
-from mlops_tasks.training.session import TrainingSession
+from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.model_zoo.family import find_family
+from mlops_tasks.modeling.problem import learning_problem
+from mlops_tasks.modeling.processors import FittedProcessors
+from mlops_tasks.modeling.session import TrainingSession
 from tests.planted import Shape, plant
 
 FEATURES = 150

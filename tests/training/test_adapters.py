@@ -11,16 +11,16 @@ from mlops_tasks.config import ModelSettings
 from mlops_tasks.errors import ConfigError, DigestMismatchError, IsolationError, TrainingError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.modeling.artefact import PROCESSORS, ModelArtefact
+from mlops_tasks.modeling.configuration import TrainingConfig
+from mlops_tasks.modeling.model_zoo.family import find_family
+from mlops_tasks.modeling.model_zoo.sklearn_family import SklearnFamily
+from mlops_tasks.modeling.seal import seal
+from mlops_tasks.modeling.session import TrainingSession
+from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.signing import SigningKey, VerifyingKeys
-from mlops_tasks.training.artefact import PROCESSORS, ModelArtefact
-from mlops_tasks.training.configuration import TrainingConfig
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
-from mlops_tasks.training.model_zoo.family import find_family
-from mlops_tasks.training.model_zoo.sklearn_family import SklearnFamily
 from mlops_tasks.training.plan import make_plan
-from mlops_tasks.training.seal import seal
-from mlops_tasks.training.session import TrainingSession
-from mlops_tasks.training.trust import Trust
 from mlops_tasks.tuning.trial import Fold, fit_and_score, fold_of
 from tests.planted import ONE_THREAD, Planted, Shape, plant
 
@@ -123,7 +123,7 @@ def test_the_adapter_changes_nothing_of_qlibs_model(fold, tmp_path):
     """LGBModel by class path scores the test segment as Qlib's own predict does on a dataset of all days."""
     from qlib.contrib.model import gbdt
 
-    from mlops_tasks.training.model_zoo.qlib_family import quiet_recorder
+    from mlops_tasks.modeling.model_zoo.qlib_family import quiet_recorder
 
     given = config(*LEARNERS["qlib_lightgbm"])
     artefact = trained(given, fold, tmp_path)

@@ -16,12 +16,12 @@ from sqlalchemy.exc import OperationalError
 from mlops_tasks import cli
 from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.errors import CapacityError, TrainingCancelledError
+from mlops_tasks.machine.admission import Admission, Place, queue_info
+from mlops_tasks.machine.memory_need import MemoryNeed
 from mlops_tasks.state.resource_requests import Queue, change_queue, resource_events
 from mlops_tasks.state.training_runs import training_runs
-from mlops_tasks.training.admission import Admission, Place, queue_info
 from mlops_tasks.training.control import command_run
 from mlops_tasks.training.events import read_events, run_progress
-from mlops_tasks.training.memory_need import MemoryNeed
 from tests.postgres import DATABASES, settings_on
 from tests.training.descent import SmallMarket, config, journal_reaches
 from tests.training.test_control import in_background, wait_for
@@ -33,8 +33,8 @@ import sys, time
 from pathlib import Path
 from mlops_tasks.config import Settings
 from mlops_tasks.state.training_runs import training_runs
-from mlops_tasks.training.admission import Admission
-from mlops_tasks.training.memory_need import MemoryNeed
+from mlops_tasks.machine.admission import Admission
+from mlops_tasks.machine.memory_need import MemoryNeed
 settings = Settings.model_validate_json(sys.argv[1])
 admission = Admission(settings, sys.argv[2], "bea")
 place = admission.ask(MemoryNeed(1, 1, 400.0, 0.0, 0.0))
@@ -124,7 +124,7 @@ def test_who_waits_for_memory_that_no_training_holds_gives_up(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while: other programs may give it back."""
-    monkeypatch.setattr("mlops_tasks.training.admission.ALONE_S", 0.3)
+    monkeypatch.setattr("mlops_tasks.machine.admission.ALONE_S", 0.3)
     holder, waiting = Admission(settings, "one", "daily"), Admission(settings, "two", "daily")
     holder.ask(replace(NEED, model_mb=500.0))
     assert waiting.ask(NEED).waits_for == "memory"
@@ -227,7 +227,7 @@ def test_a_training_that_cannot_fit_ends_before_it_has_a_process(base: SmallMark
 
 def test_a_database_that_does_not_answer_is_waited_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it is asked, when the answer of a commit is lost, and when what is held is given back; it asks once."""
-    monkeypatch.setattr("mlops_tasks.training.admission.POLL_S", 0.01)
+    monkeypatch.setattr("mlops_tasks.machine.admission.POLL_S", 0.01)
     holder, waiting = Admission(settings, "one", "daily"), Admission(settings, "two", "daily")
     holder.ask(replace(NEED, model_mb=500.0))
     calls, places = [], []
@@ -248,7 +248,7 @@ def test_a_database_that_does_not_answer_is_waited_for(settings: Settings, monke
         places.append(place)
         holder.leave()
 
-    monkeypatch.setattr("mlops_tasks.training.admission.change_queue", troubled(change_queue))
+    monkeypatch.setattr("mlops_tasks.machine.admission.change_queue", troubled(change_queue))
     assert waiting.wait(NEED, freed)
     assert [place.waits_for for place in places] == ["memory"]
     assert [event.kind for event in resource_events(settings, "two")] == ["asked", "granted"]
@@ -258,7 +258,7 @@ def test_what_a_process_held_before_it_asked_is_not_asked_for(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what the machine has, the part counts that the process has taken since, up to what it asked for."""
-    monkeypatch.setattr("mlops_tasks.training.admission.available_mb", lambda: 5000.0)
+    monkeypatch.setattr("mlops_tasks.machine.admission.available_mb", lambda: 5000.0)
     unlimited = settings.model_copy(update={"training": TrainingSettings(slots=2, threads=1, memory_reserve_mb=0)})
     Admission(unlimited, "one", "daily").ask(replace(NEED, base_mb=0.0))
     assert 5000 <= queue_info(unlimited)["capacity"]["memory_mb"] < 5060

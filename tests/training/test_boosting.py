@@ -11,15 +11,15 @@ from qlib.contrib.model.xgboost import XGBModel
 
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.evaluation.ic import daily_ic, daily_rank_ic
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.model_zoo.boosting import RANK_IC_EVERY
+from mlops_tasks.modeling.model_zoo.family import Predictor, find_family
+from mlops_tasks.modeling.overfitting import OverfittingConfig
+from mlops_tasks.modeling.problem import LearningProblem, learning_problem
+from mlops_tasks.modeling.processors import FittedProcessors
+from mlops_tasks.modeling.session import Links, TrainingSession
+from mlops_tasks.modeling.stopping import StoppingConfig
 from mlops_tasks.training.events import read_events
-from mlops_tasks.training.model_zoo.boosting import RANK_IC_EVERY
-from mlops_tasks.training.model_zoo.family import Predictor, find_family
-from mlops_tasks.training.overfitting import OverfittingConfig
-from mlops_tasks.training.problem import LearningProblem, learning_problem
-from mlops_tasks.training.processors import FittedProcessors
-from mlops_tasks.training.session import Links, TrainingSession
-from mlops_tasks.training.stopping import StoppingConfig
 from tests.benchmarks.processes import in_process
 from tests.planted import Planted, Shape, plant
 from tests.training.descent import SmallMarket

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.training.configuration import resolve_config
-from mlops_tasks.training.model_zoo.catalogue import model_zoo, read_zoo, zoo_entry
-from mlops_tasks.training.model_zoo.description import describe_zoo, memory_estimate
-from mlops_tasks.training.model_zoo.families import FAMILIES
-from mlops_tasks.training.model_zoo.family import find_family
-from mlops_tasks.training.model_zoo.schema import allowed, check_schema, check_value
+from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.model_zoo.catalogue import model_zoo, read_zoo, zoo_entry
+from mlops_tasks.modeling.model_zoo.description import describe_zoo, memory_estimate
+from mlops_tasks.modeling.model_zoo.families import FAMILIES
+from mlops_tasks.modeling.model_zoo.family import find_family
+from mlops_tasks.modeling.model_zoo.schema import allowed, check_schema, check_value
 from mlops_tasks.tuning.study import study_config
 
 FOREST = """
@@ -189,7 +189,7 @@ def test_the_description_is_plain_json_and_light(tmp_path):
     script = (
         "import sys, json; from pathlib import Path\n"
         "from mlops_tasks.config import Settings\n"
-        "from mlops_tasks.training.model_zoo.description import describe_zoo\n"
+        "from mlops_tasks.modeling.model_zoo.description import describe_zoo\n"
         f"json.dumps(describe_zoo(Settings(home=Path({str(tmp_path)!r}))))\n"
         "print([name for name in ('torch', 'qlib', 'sklearn', 'pandas', 'mlflow') if name in sys.modules])\n"
     )

@@ -16,12 +16,12 @@ from mlops_tasks.errors import LeakError, StageError
 from mlops_tasks.features.partitions import write_partition
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json
+from mlops_tasks.modeling.seal import artefact_digest
 from mlops_tasks.process import run_stage, stage_function
 from mlops_tasks.stage_output import StageLine
 from mlops_tasks.state.history import newest_alerts
 from mlops_tasks.training.certificate import certificate_of, certificate_path, certify, find_certificate
 from mlops_tasks.training.plan import RunPlan, make_plan
-from mlops_tasks.training.seal import artefact_digest
 from tests.features.market import awkward_bars, make_vintage
 from tests.training.conftest import Market
 

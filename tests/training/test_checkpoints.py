@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mlops_tasks.errors import TrainingCancelledError, TrainingError
-from mlops_tasks.training.checkpoints import CheckpointFolder, training_lock
-from mlops_tasks.training.session import Links, TrainingSession
+from mlops_tasks.modeling.checkpoints import CheckpointFolder, training_lock
+from mlops_tasks.modeling.session import Links, TrainingSession
 from tests.training.descent import config
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.evaluation.splits import CombinatorialPurged, Gap, Split, WalkForward
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
-from mlops_tasks.training.cross_validation import cross_validate, path_rank_ics
-from mlops_tasks.training.dataset import LearningData
+from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.cross_validation import cross_validate, path_rank_ics
+from mlops_tasks.modeling.dataset import LearningData
 from tests.planted import ONE_THREAD
 
 DAYS = pd.bdate_range("2022-01-03", periods=240, name="datetime")

@@ -11,14 +11,14 @@ import pytest
 from mlops_tasks.errors import DigestMismatchError, StoreError, TrainingError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.files import read_json
-from mlops_tasks.training.artefact import ModelArtefact
-from mlops_tasks.training.dataset import LearningData, load_learning_data, purge, qlib_dataset
+from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.dataset import LearningData, load_learning_data, purge, qlib_dataset
+from mlops_tasks.modeling.processors import FittedProcessors, robust_centre_and_scale
+from mlops_tasks.modeling.seal import artefact_digest
+from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.events import read_events, runs
 from mlops_tasks.training.plan import make_plan
-from mlops_tasks.training.processors import FittedProcessors, robust_centre_and_scale
-from mlops_tasks.training.seal import artefact_digest
-from mlops_tasks.training.trust import Trust
 from tests.training.descent import SmallMarket
 
 MODELS = ("lightgbm", "linear")
@@ -31,7 +31,7 @@ def plan(market):
 
 @pytest.fixture(scope="module")
 def learning_data(market, plan) -> LearningData:
-    return load_learning_data(market.settings, plan, market.feature_version)
+    return load_learning_data(market.settings, plan.learning_spec(market.feature_version))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,8 @@ def test_the_same_problem_is_not_trained_twice_and_gives_the_same_bytes(market, 
     """A second call returns the folder; a fresh training makes the same files but for the time it took."""
     engine = UnifiedQlibTrainingEngine(market.settings)
     before = (trained[model] / "metrics.json").stat().st_mtime_ns
-    assert engine.train(plan, market.feature_version, model) == trained[model]
+    other_holdings = plan.model_copy(update={"topk": plan.topk - 1, "n_drop": plan.n_drop + 1})
+    assert engine.train(other_holdings, market.feature_version, model) == trained[model]
     assert (trained[model] / "metrics.json").stat().st_mtime_ns == before
     kept = trained[model].with_name("kept")
     trained[model].rename(kept)
@@ -100,7 +101,7 @@ def test_labels_never_reach_into_the_next_segment(market, plan, learning_data):
     for horizon in (1, 5):
         changed = plan.model_copy(update={"horizon": horizon})
         label = pd.Series(1.0, index=learning_data.features.index)
-        purged = purge(label, changed, calendar)
+        purged = purge(label, changed.learning_spec(market.feature_version), calendar)
         days = label.index.get_level_values("datetime")
         for name in ("train", "valid"):
             first, last = map(pd.Timestamp, plan.segments[name])
@@ -153,7 +154,7 @@ def test_the_lightgbm_model_is_qlibs_own(plan, learning_data, trained):
     import lightgbm
     from qlib.contrib.model.gbdt import LGBModel
 
-    from mlops_tasks.training.model_zoo.catalogue import zoo_entry
+    from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
 
     dataset = qlib_dataset(learning_data, FittedProcessors(), "CSZScoreNorm")
     extra = {"seed": plan.seed, "num_threads": 2, "deterministic": True, "force_row_wise": True}

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
+from mlops_tasks.modeling.session import Links, TrainingSession
 from mlops_tasks.state.database import engine, session
 from mlops_tasks.state.tables import TrainingEvent, TrainingRun
 from mlops_tasks.state.training_runs import (
@@ -26,7 +27,6 @@ from mlops_tasks.state.training_runs import (
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.events import JournalReader, Recorder, follow, read_events, run_progress, runs
 from mlops_tasks.training.journal import Journal
-from mlops_tasks.training.session import Links, TrainingSession
 from tests.postgres import DATABASES, settings_on
 from tests.training.descent import config
 

@@ -16,17 +16,17 @@ from mlops_tasks.data.vintages import Vintage, publish
 from mlops_tasks.errors import ConfigError, LeakError, TrainingError
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.modeling import identity
+from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.identity import training_identity
+from mlops_tasks.modeling.model_zoo.network import ARCHITECTURE, WEIGHTS, Architecture
+from mlops_tasks.modeling.seal import seal
+from mlops_tasks.modeling.trust import Trust
+from mlops_tasks.modeling.windows import IntArray, PanelWindows
 from mlops_tasks.signing import SigningKey
-from mlops_tasks.training import identity
-from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.certificate import RECORD, Certificate, certificate_of, certify, certify_model
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
-from mlops_tasks.training.identity import training_identity
-from mlops_tasks.training.model_zoo.network import ARCHITECTURE, WEIGHTS, Architecture
 from mlops_tasks.training.plan import RunPlan, make_plan
-from mlops_tasks.training.seal import seal
-from mlops_tasks.training.trust import Trust
-from mlops_tasks.training.windows import IntArray, PanelWindows
 from tests.features.market import awkward_bars, make_vintage
 from tests.registry.trainings import Spec, make_training
 from tests.training.conftest import Market

@@ -13,13 +13,14 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, canonical_bars
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.training.dataset import LearningData, fit_processors
+from mlops_tasks.modeling.dataset import LearningData, fit_processors
+from mlops_tasks.modeling.learning_spec import LearningSpec
+from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
 from mlops_tasks.training.leaks.comparison import Leak
 from mlops_tasks.training.leaks.known import cut_days, known_on
 from mlops_tasks.training.leaks.pipeline import FeatureReader, Pipeline, learned_labels, production, seen_features
 from mlops_tasks.training.plan import RunPlan, make_plan
-from mlops_tasks.training.processors import FittedProcessors
 from tests.features.market import awkward_bars, make_vintage
 
 ROBUST = "robust_zscore_fill_zero"
@@ -42,12 +43,13 @@ class Market:
         self.feature_version = store.compute(self.vintage).feature_version
         self.plan: RunPlan = make_plan(self.settings, self.vintage.data_version, self.calendar, {})
         definition = store.definition(self.feature_version)
-        self.pipeline = production(self.settings, self.plan, self.feature_version, definition)
-        self.cuts = cut_days(self.plan, self.calendar, CUTS)
+        self.spec = self.plan.learning_spec(self.feature_version)
+        self.pipeline = production(self.settings, self.spec, definition)
+        self.cuts = cut_days(self.spec, self.calendar, CUTS)
 
     def check(self, pipeline: Pipeline | None = None, processing: Processing = PROCESSING) -> list[Check]:
         """All checks of a pipeline."""
-        return list(find_leaks(pipeline or self.pipeline, self.vintage, self.plan, processing, self.cuts))
+        return list(find_leaks(pipeline or self.pipeline, self.vintage, self.spec, processing, self.cuts))
 
     def planted(self, leak: Callable[[pd.DataFrame, Vintage], pd.DataFrame]) -> Pipeline:
         """The pipeline with its features changed by a function of all of them and the vintage, in the store too."""
@@ -535,8 +537,10 @@ def test_unknown_labels_that_are_filled_are_caught(market: Market) -> None:
 def test_labels_that_reach_into_the_next_segment_are_caught(market: Market) -> None:
     """Without purging, the last two days of train and valid have labels from the segment after."""
 
-    def unpurged(features: pd.DataFrame, label: pd.Series, plan: RunPlan, calendar: pd.DatetimeIndex) -> LearningData:
-        data = market.pipeline.learning_data(features, label, plan, calendar)
+    def unpurged(
+        features: pd.DataFrame, label: pd.Series, spec: LearningSpec, calendar: pd.DatetimeIndex
+    ) -> LearningData:
+        data = market.pipeline.learning_data(features, label, spec, calendar)
         return replace(data, label=label.reindex(features.index))
 
     (check,) = [
@@ -583,7 +587,7 @@ def test_cuts_are_where_knowledge_must_end_and_leave_a_future(market: Market) ->
     last = {name: pd.Timestamp(days[1]) for name, days in market.plan.segments.items()}
     assert list(market.cuts) == [last["train"], last["valid"], market.calendar[-2]]
     for count in range(1, 21):
-        cuts = cut_days(market.plan, market.calendar, count)
+        cuts = cut_days(market.spec, market.calendar, count)
         assert len(cuts) == count
         assert cuts.is_monotonic_increasing
         assert cuts.is_unique

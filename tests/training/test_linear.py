@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from mlops_tasks.errors import TrainingError
-from mlops_tasks.training.configuration import resolve_config
-from mlops_tasks.training.model_zoo.linear import LinearFamily
-from mlops_tasks.training.problem import LearningProblem, learning_problem
-from mlops_tasks.training.processors import FittedProcessors
-from mlops_tasks.training.session import TrainingSession
+from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.model_zoo.linear import LinearFamily
+from mlops_tasks.modeling.problem import LearningProblem, learning_problem
+from mlops_tasks.modeling.processors import FittedProcessors
+from mlops_tasks.modeling.session import TrainingSession
 from tests.planted import Shape, plant
 
 

@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.evaluation.ic import daily_ic, daily_rank_ic
-from mlops_tasks.training.metrics import DailyCorrelation, TrainIC, ValidationMetrics
-from mlops_tasks.training.problem import LearningProblem
+from mlops_tasks.modeling.metrics import DailyCorrelation, TrainIC, ValidationMetrics
+from mlops_tasks.modeling.problem import LearningProblem
 
 FEW_VALUES = st.sampled_from([-1.0, 0.0, -0.0, 0.5, 1.0, 3.0])
 VALUES = st.one_of(FEW_VALUES, FEW_VALUES, st.floats(-1e6, 1e6, width=32), st.sampled_from([np.nan, np.inf]))
@@ -122,7 +122,7 @@ def test_the_ic_of_train_is_measured_on_whole_days_that_a_seed_draws(monkeypatch
     assert TrainIC(posed, "ic", 1).rows.tolist() == learned.tolist()
     none = TrainIC(posed, "loss", 1)
     assert (len(none.rows), none.evaluate(np.zeros(0))) == (0, {})
-    monkeypatch.setattr("mlops_tasks.training.metrics.TRAIN_ROWS", 50)
+    monkeypatch.setattr("mlops_tasks.modeling.metrics.TRAIN_ROWS", 50)
     some = TrainIC(posed, "rank_ic", 1)
     drawn = np.unique(day[some.rows])
     assert 9 <= len(drawn) <= 11

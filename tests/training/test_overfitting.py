@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mlops_tasks.training.checkpoints import CheckpointFolder
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
-from mlops_tasks.training.dataset import fit_processors
-from mlops_tasks.training.model_zoo.family import find_family
-from mlops_tasks.training.overfitting import Metric, OverfittingConfig, Trend, median_slope
-from mlops_tasks.training.problem import learning_problem
-from mlops_tasks.training.session import Links, TrainingSession
-from mlops_tasks.training.stopping import Conclusion, StoppingConfig, StoppingMonitor
+from mlops_tasks.modeling.checkpoints import CheckpointFolder
+from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.dataset import fit_processors
+from mlops_tasks.modeling.model_zoo.family import find_family
+from mlops_tasks.modeling.overfitting import Metric, OverfittingConfig, Trend, median_slope
+from mlops_tasks.modeling.problem import learning_problem
+from mlops_tasks.modeling.session import Links, TrainingSession
+from mlops_tasks.modeling.stopping import Conclusion, StoppingConfig, StoppingMonitor
 from tests.planted import Shape, plant
 from tests.training.descent import config
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.training.model_zoo.overrides import read_overrides
+from mlops_tasks.modeling.model_zoo.overrides import read_overrides
 
 TYPED = """
 # a quick look

@@ -16,10 +16,10 @@ import pytest
 from mlops_tasks.columns import DATETIME, LABEL, SCORE
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
-from mlops_tasks.training.configuration import resolve_config
-from mlops_tasks.training.dataset import fit_processors
-from mlops_tasks.training.model_zoo.catalogue import model_zoo, zoo_entry
-from mlops_tasks.training.problem import learning_problem
+from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.dataset import fit_processors
+from mlops_tasks.modeling.model_zoo.catalogue import model_zoo, zoo_entry
+from mlops_tasks.modeling.problem import learning_problem
 from mlops_tasks.tuning.selector import kind_of
 from mlops_tasks.tuning.trial import Fold, fit_and_score
 from tests.planted import ONE_THREAD, SIGNALS, VOLATILITY, Planted, Shape, plant

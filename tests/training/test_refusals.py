@@ -12,8 +12,8 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.training.checks import check_labels, check_plan
-from mlops_tasks.training.dataset import LearningData
+from mlops_tasks.modeling.dataset import LearningData
+from mlops_tasks.training.checks import check_dates, check_labels
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.events import read_events, runs
 from mlops_tasks.training.plan import RunPlan, make_plan, rolling_segments
@@ -144,10 +144,10 @@ def plan(**changes: object) -> RunPlan:
 def test_a_horizon_that_the_segments_cannot_hold_is_refused(horizon, said):
     """Counted in trading days that keep a label once the segment is purged."""
     if said is None:
-        check_plan(plan(horizon=horizon), CALENDAR)
+        check_dates(plan().segments, horizon, CALENDAR)
         return
     with pytest.raises(ConfigError, match=said):
-        check_plan(plan(horizon=horizon), CALENDAR)
+        check_dates(plan().segments, horizon, CALENDAR)
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,17 @@ from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json
-from mlops_tasks.training.cross_validation import load_panel
-from mlops_tasks.training.dataset import load_learning_data
+from mlops_tasks.machine.memory_limits import available_mb
+from mlops_tasks.machine.resources import GpuProbe, ResourceSampler, tree_of, usage_of_tree, used_so_far
+from mlops_tasks.modeling.cross_validation import load_panel
+from mlops_tasks.modeling.dataset import load_learning_data
+from mlops_tasks.modeling.model_zoo.families import FAMILIES
+from mlops_tasks.modeling.model_zoo.family import find_family
+from mlops_tasks.modeling.model_zoo.memory import FORMULAS
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.events import read_events
-from mlops_tasks.training.memory_limits import available_mb
 from mlops_tasks.training.memory_need import fold_need, memory_need
-from mlops_tasks.training.model_zoo.families import FAMILIES
-from mlops_tasks.training.model_zoo.family import find_family
-from mlops_tasks.training.model_zoo.memory import FORMULAS
 from mlops_tasks.training.plan import make_plan
-from mlops_tasks.training.resources import GpuProbe, ResourceSampler, tree_of, usage_of_tree, used_so_far
 from mlops_tasks.training.run_folder import FitRequest
 from tests.features.market import awkward_bars, make_vintage
 from tests.training.descent import SmallMarket, config
@@ -167,7 +167,7 @@ def test_only_members_of_the_universe_need_memory(tmp_path: Path) -> None:
     settings, vintage = Settings(home=tmp_path), make_vintage(tmp_path, bars, universe)
     version = FeatureStore(settings).compute(vintage, "alpha158").feature_version
     plan = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": ["lightgbm"]})
-    data = load_learning_data(settings, plan, version)
+    data = load_learning_data(settings, plan.learning_spec(version))
     need = memory_need(settings, FitRequest(plan, version, plan.config("lightgbm", settings)))
     assert len(data.features) <= need.rows <= 1.1 * len(data.features) + 10
     assert need.data_mb < 0.4 * memory_need(settings, FitRequest(plan, version, config(window=20))).data_mb

@@ -11,16 +11,16 @@ import psutil
 import pytest
 
 from mlops_tasks.errors import StageError
-from mlops_tasks.training.checkpoints import CheckpointFolder
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.checkpoints import CheckpointFolder
+from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.model_zoo.family import FitResult, find_family
+from mlops_tasks.modeling.overfitting import OverfittingConfig
+from mlops_tasks.modeling.problem import LearningProblem, learning_problem
+from mlops_tasks.modeling.processors import FittedProcessors
+from mlops_tasks.modeling.session import Links, TrainingSession
+from mlops_tasks.modeling.stopping import StoppingConfig
 from mlops_tasks.training.events import read_events
-from mlops_tasks.training.model_zoo.family import FitResult, find_family
-from mlops_tasks.training.overfitting import OverfittingConfig
-from mlops_tasks.training.problem import LearningProblem, learning_problem
-from mlops_tasks.training.processors import FittedProcessors
 from mlops_tasks.training.run_folder import RunFolder
-from mlops_tasks.training.session import Links, TrainingSession
-from mlops_tasks.training.stopping import StoppingConfig
 from tests.planted import Shape, plant
 from tests.training.descent import SmallMarket, contents, journal_reaches
 

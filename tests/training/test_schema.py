@@ -6,7 +6,7 @@ import jsonschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_tasks.training.model_zoo.schema import fits
+from mlops_tasks.modeling.model_zoo.schema import fits
 
 NUMBERS = st.integers(-4, 4) | st.sampled_from([-2.0, 0.0, 0.5, 1.0, 2.5, 3.0])
 PLAIN = NUMBERS | st.booleans() | st.none() | st.sampled_from(["", "a", "ridge", "1"])

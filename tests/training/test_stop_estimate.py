@@ -10,9 +10,9 @@ import pytest
 from mlops_tasks.cli import main
 from mlops_tasks.cli_training import render_progress
 from mlops_tasks.config import Settings
-from mlops_tasks.training.configuration import resolve_config
-from mlops_tasks.training.session import Links, TrainingSession
-from mlops_tasks.training.stopping import StoppingConfig
+from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.session import Links, TrainingSession
+from mlops_tasks.modeling.stopping import StoppingConfig
 from tests.plugins.runs import Runs
 
 PATIENCE, TOTAL = 5, 1000

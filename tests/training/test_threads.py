@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mlops_tasks.config import Settings, TrainingSettings
-from mlops_tasks.training.configuration import resolve_config
-from mlops_tasks.training.identity import training_identity
-from mlops_tasks.training.model_zoo.catalogue import model_zoo
-from mlops_tasks.training.model_zoo.families import THREADS_CHANGE_BYTES
+from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.identity import training_identity
+from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.model_zoo.families import THREADS_CHANGE_BYTES
 from mlops_tasks.tuning.trial import fit_and_score, fold_of
 from tests.planted import Shape, plant
 

@@ -6,7 +6,7 @@ import pytest
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.evaluation.significance import cosine_mean
-from mlops_tasks.training.configuration import resolve_config
+from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.tuning.trial import fit_and_score, fold_of, unwatched
 from tests.planted import ONE_THREAD, Shape, plant
 from tests.tuning.luck import HORIZON, LIBRARY, Market

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_tasks.training.windows import (
+from mlops_tasks.modeling.windows import (
     PanelWindows,
     aligned,
     batches,

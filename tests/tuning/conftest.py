@@ -2,8 +2,8 @@
 
 import pytest
 
-from mlops_tasks.training.model_zoo import catalogue
-from mlops_tasks.training.model_zoo.family import FAMILIES
+from mlops_tasks.modeling.model_zoo import catalogue
+from mlops_tasks.modeling.model_zoo.family import FAMILIES
 from tests.tuning import pointer
 
 

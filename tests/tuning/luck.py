@@ -22,8 +22,8 @@ from mlops_tasks.evaluation.backtest_overfitting import SearchEvidence, search_e
 from mlops_tasks.evaluation.gate import BOOTSTRAP, CandidateEvidence, Champion, evidence, should_promote
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.significance import cosine_mean
+from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.state.trials import daily_rank_ics, trials_of
-from mlops_tasks.training.configuration import resolve_config
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
 from mlops_tasks.tuning.study import StudyConfig
 from mlops_tasks.tuning.trial import Fold, fit_and_score, fold_of

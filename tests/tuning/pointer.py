@@ -19,10 +19,10 @@ import pandas as pd
 from mlops_tasks.config import Settings, TrainingSettings, TuningSettings
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.files import read_json, write_json
-from mlops_tasks.training.model_zoo import catalogue
-from mlops_tasks.training.model_zoo.family import FAMILIES, FitResult
-from mlops_tasks.training.problem import LearningProblem
-from mlops_tasks.training.session import TrainingSession
+from mlops_tasks.modeling.model_zoo import catalogue
+from mlops_tasks.modeling.model_zoo.family import FAMILIES, FitResult
+from mlops_tasks.modeling.problem import LearningProblem
+from mlops_tasks.modeling.session import TrainingSession
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
 from mlops_tasks.tuning.study import StudyConfig
 from tests.planted import Planted, Shape, plant

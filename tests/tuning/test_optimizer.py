@@ -18,12 +18,12 @@ from optuna.trial import TrialState
 from mlops_tasks.config import PROJECT, StackSettings, TrainingSettings
 from mlops_tasks.errors import CapacityError, ConfigError, StoreError, TrainingError
 from mlops_tasks.evaluation.ic import daily_rank_ic
+from mlops_tasks.machine.admission import Admission
+from mlops_tasks.machine.memory_need import MemoryNeed
+from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.dataset import LearningData
 from mlops_tasks.state.resource_requests import resource_events
 from mlops_tasks.state.trials import trials_of
-from mlops_tasks.training.admission import Admission
-from mlops_tasks.training.configuration import resolve_config
-from mlops_tasks.training.dataset import LearningData
-from mlops_tasks.training.memory_need import MemoryNeed
 from mlops_tasks.tuning.optimizer import (
     CONFIG,
     REASON,

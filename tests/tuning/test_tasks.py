@@ -11,11 +11,11 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.errors import CapacityError, ConfigError, RegistryError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.files import read_json
+from mlops_tasks.modeling.dataset import load_learning_data
 from mlops_tasks.process import stage_function
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect
 from mlops_tasks.registry.trial_evidence import predictions_of
 from mlops_tasks.state.trials import trials_of
-from mlops_tasks.training.dataset import load_learning_data
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer
@@ -173,7 +173,7 @@ def test_auto_asks_the_selector_about_the_plan_and_takes_its_advice(home):
     (path,) = (settings.tuning_dir / "recommendations").glob("*.json")
     found = read_json(path)
     assert found["recommendation"]["ranking"][0]["model"] == choice["model"]
-    data = load_learning_data(settings, RunPlan.model_validate(asked["plan"]), home[1]["feature_version"])
+    data = load_learning_data(settings, RunPlan.model_validate(asked["plan"]).learning_spec(home[1]["feature_version"]))
     assert found["profile"] == profile_data(data, ProfileConfig(horizon=5, seed=3)).to_json()
 
 

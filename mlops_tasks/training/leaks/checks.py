@@ -12,12 +12,12 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL
 from mlops_tasks.data.vintages import Vintage
-from mlops_tasks.training.dataset import LEARNING_SEGMENTS, LearningData
+from mlops_tasks.modeling.dataset import LEARNING_SEGMENTS, LearningData
+from mlops_tasks.modeling.learning_spec import LearningSpec
+from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.training.leaks.comparison import Comparison, Difference, Leak, fingerprint
 from mlops_tasks.training.leaks.known import known_on, last_labelled_day, rescaled_on
 from mlops_tasks.training.leaks.pipeline import Pipeline
-from mlops_tasks.training.plan import RunPlan
-from mlops_tasks.training.processors import FittedProcessors
 
 SPAN_VALUES = 1 << 26
 """Values that are held at once of each of two tables that are compared: 256 MiB of float32."""
@@ -87,7 +87,7 @@ class Processing:
 
 
 def find_leaks(
-    pipeline: Pipeline, vintage: Vintage, plan: RunPlan, processing: Processing, cuts: Sequence[pd.Timestamp]
+    pipeline: Pipeline, vintage: Vintage, spec: LearningSpec, processing: Processing, cuts: Sequence[pd.Timestamp]
 ) -> Iterator[Check]:
     """Check all parts of a pipeline.
 
@@ -99,7 +99,7 @@ def find_leaks(
     cuts
         Trading days, ascending, none before the last day of train; later days of the vintage are what may leak.
     """
-    trial = _Trial(pipeline, vintage, plan, processing, pd.DatetimeIndex(cuts))
+    trial = _Trial(pipeline, vintage, spec, processing, pd.DatetimeIndex(cuts))
     for day in trial.cuts:
         yield from trial.check_rows(day)
         yield trial.check_labels(day)
@@ -118,7 +118,7 @@ def find_leaks(
 class _Trial:
     pipeline: Pipeline
     vintage: Vintage
-    plan: RunPlan
+    spec: LearningSpec
     processing: Processing
     cuts: pd.DatetimeIndex
 
@@ -133,11 +133,11 @@ class _Trial:
     @cached_property
     def data(self) -> LearningData:
         """What the models will learn from."""
-        first, last = (pd.Timestamp(self.plan.segments[n][i]) for n, i in (("train", 0), ("test", 1)))  # type: ignore[index]
+        first, last = (pd.Timestamp(self.spec.segments[n][i]) for n, i in (("train", 0), ("test", 1)))
         features = self.pipeline.stored(first, last)
         members = self.pipeline.universe(self.vintage, features.index)
         features = features if members.all() else features[members]
-        return self.pipeline.learning_data(features, self.label, self.plan, self.calendar)
+        return self.pipeline.learning_data(features, self.label, self.spec, self.calendar)
 
     @cached_property
     def known(self) -> dict[pd.Timestamp, LearningData]:
@@ -146,7 +146,7 @@ class _Trial:
             day: self.pipeline.learning_data(
                 self.data.features.iloc[: self._rows_until(day)],
                 self._known_label(day),
-                self.plan,
+                self.spec,
                 self._known_days(day),
             )
             for day in self.cuts
@@ -186,7 +186,7 @@ class _Trial:
         found = Comparison()
         for name in LEARNING_SEGMENTS:
             label = self.data.label.iloc[self.data.rows(name)]
-            last = last_labelled_day(self.calendar, pd.Timestamp(self.data.segments[name][1]), self.plan.horizon)
+            last = last_labelled_day(self.calendar, pd.Timestamp(self.data.segments[name][1]), self.spec.horizon)
             may = label.where(label.index.get_level_values(DATETIME) <= last)
             found.add(label.to_frame(LABEL), may.to_frame(LABEL))
         return check_of(PURGING, None, found, Leak.UNPURGED)
@@ -220,7 +220,7 @@ class _Trial:
         whole = self.pipeline.learned(self.data, label_processor)
         for day in self.cuts[: len(LEARNING_SEGMENTS)]:
             found = Comparison()
-            last = last_labelled_day(self.calendar, day, self.plan.horizon)
+            last = last_labelled_day(self.calendar, day, self.spec.horizon)
             found.add(
                 whole[whole.index.get_level_values(DATETIME) <= last],
                 self.pipeline.learned(self.known[day], label_processor),
@@ -232,7 +232,7 @@ class _Trial:
 
     def _known_label(self, day: pd.Timestamp) -> pd.Series:
         label = self.label.iloc[: self.label.index.get_level_values(DATETIME).searchsorted(day, "right")]
-        last = last_labelled_day(self.calendar, day, self.plan.horizon)
+        last = last_labelled_day(self.calendar, day, self.spec.horizon)
         return label.where(label.index.get_level_values(DATETIME) <= last)
 
     def _rows_until(self, day: pd.Timestamp) -> int:

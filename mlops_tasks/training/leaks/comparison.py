@@ -39,7 +39,7 @@ REMEDIES = {
     Leak.SURVIVORSHIP: "choose instruments by the membership of the row's own day, never of a later one",
     Leak.LABEL_AT_INFERENCE: "apply what needs a label to the rows that are learned from only",
     Leak.LABEL_REACH: "use no close after that of t+1+horizon, and leave the label empty until that one is known",
-    Leak.UNPURGED: "leave out the last horizon + 1 days of train and valid (training/dataset.py: purge)",
+    Leak.UNPURGED: "leave out the last horizon + 1 days of train and valid (modeling/dataset.py: purge)",
     Leak.LEVEL: "divide by a value of the same instrument and unit, as $close/Ref($close, 5) does: later splits and "
     "dividends change the level of earlier days",
     Leak.MODEL: "let its windows end on the row's own day, and its code read nothing but the rows that it is given",

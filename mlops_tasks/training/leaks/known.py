@@ -11,7 +11,7 @@ import pyarrow as pa
 from mlops_tasks.columns import BAR_FIELDS, FACTOR, INSTRUMENT, PRICES, VOLUME, VWAP
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import Day, Vintage
-from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.modeling.learning_spec import LearningSpec
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ def rescaled_on(vintage: Vintage, day: pd.Timestamp) -> RescaledVintage:
     return RescaledVintage(**{field.name: getattr(known, field.name) for field in fields_of(known)})
 
 
-def cut_days(plan: RunPlan, calendar: pd.DatetimeIndex, count: int) -> pd.DatetimeIndex:
-    """The days at which to cut a plan's data, ascending, `count` of them where the test segment has so many days.
+def cut_days(spec: LearningSpec, calendar: pd.DatetimeIndex, count: int) -> pd.DatetimeIndex:
+    """The days at which to cut a spec's data, ascending, `count` of them where the test segment has so many days.
 
     The last day of train and the last of valid, where a model's knowledge must end, then days spread evenly over test,
     the latest being the day before the newest: a leak shows only where it reaches across a cut.
     """
-    until = {name: calendar.searchsorted(pd.Timestamp(last), "right") for name, (_, last) in plan.segments.items()}
+    until = {name: calendar.searchsorted(pd.Timestamp(last), "right") for name, (_, last) in spec.segments.items()}
     first, last = int(until["valid"]), min(int(until["test"]), len(calendar) - 1)
     spread = np.linspace(first, last, max(count - 1, 1)).round().astype(int)[1:]
     chosen = [until["train"], until["valid"], *spread][:count]

@@ -13,9 +13,9 @@ from mlops_tasks.data.vintages import BoolArray, Vintage
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.training.dataset import LearningData, fit_processors, learned_labels, learning_data
-from mlops_tasks.training.plan import RunPlan
-from mlops_tasks.training.processors import FittedProcessors
+from mlops_tasks.modeling.dataset import LearningData, fit_processors, learned_labels, learning_data
+from mlops_tasks.modeling.learning_spec import LearningSpec
+from mlops_tasks.modeling.processors import FittedProcessors
 
 FeatureReader: TypeAlias = Callable[[pd.Timestamp, pd.Timestamp], pd.DataFrame]
 """Features of all rows from a first to a last day: index (datetime, instrument), sorted."""
@@ -36,7 +36,7 @@ class Pipeline:
     label
         The label of each row of a vintage, NaN while it is not known.
     learning_data
-        Features of members and the labels that may be learned from, given the plan and the trading days.
+        Features of members and the labels that may be learned from, given the spec and the trading days.
     fit
         The named feature processors, fitted.
     learned
@@ -49,20 +49,20 @@ class Pipeline:
     features: Callable[[Vintage], FeatureReader]
     universe: Callable[[Vintage, pd.MultiIndex], BoolArray]
     label: Callable[[Vintage], pd.Series]
-    learning_data: Callable[[pd.DataFrame, pd.Series, RunPlan, pd.DatetimeIndex], LearningData]
+    learning_data: Callable[[pd.DataFrame, pd.Series, LearningSpec, pd.DatetimeIndex], LearningData]
     fit: Callable[[LearningData, Sequence[str]], FittedProcessors]
     learned: Callable[[LearningData, str], pd.DataFrame]
     seen: Callable[[LearningData, FittedProcessors, slice], pd.DataFrame]
 
 
-def production(settings: Settings, plan: RunPlan, feature_version: str, definition: FeatureSet) -> Pipeline:
+def production(settings: Settings, spec: LearningSpec, definition: FeatureSet) -> Pipeline:
     """The pipeline of the daily chain: the very functions that it trains and scores with."""
     store = FeatureStore(settings)
     return Pipeline(
-        stored=lambda first, last: store.load(feature_version, start=first, end=last),
+        stored=lambda first, last: store.load(spec.feature_version, start=first, end=last),
         features=lambda vintage: compute_features(definition, vintage),
         universe=lambda vintage, index: vintage.membership_mask(index),
-        label=lambda vintage: forward_return(vintage, plan.horizon),
+        label=lambda vintage: forward_return(vintage, spec.horizon),
         learning_data=learning_data,
         fit=fit_processors,
         learned=learned_labels,

@@ -14,13 +14,13 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage, publish, write_vintage
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.scoring import FeatureSource
+from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.process import environment_of
-from mlops_tasks.training.artefact import ModelArtefact
 from mlops_tasks.training.leaks.checks import SCORES, Check, check_of
 from mlops_tasks.training.leaks.comparison import Comparison, Leak
 from mlops_tasks.training.leaks.known import known_on
-from mlops_tasks.training.scoring import FeatureSource
-from mlops_tasks.training.trust import Trust
 
 SCORED_DAYS = 10
 """Trading days up to a cut whose scores are compared: what sees later days shows on the last ones."""

@@ -11,12 +11,12 @@ import pytest
 
 from mlops_tasks.config import ModelSettings, Settings
 from mlops_tasks.errors import ConfigError, DigestMismatchError, SignatureError
+from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.seal import LARGEST, seal
+from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.signing import SigningKey, VerifyingKeys, ensure_signing_key
 from mlops_tasks.stack.credentials import ensure_credentials
 from mlops_tasks.stack.services import services
-from mlops_tasks.training.artefact import ModelArtefact
-from mlops_tasks.training.seal import LARGEST, seal
-from mlops_tasks.training.trust import Trust
 from tests.registry.trainings import Spec, load_training, make_training
 from tests.security.registry.hostile import Payload, write_manifest, write_pickle
 

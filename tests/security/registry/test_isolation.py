@@ -10,12 +10,12 @@ import pytest
 
 from mlops_tasks.config import ModelSettings, Settings, load_settings
 from mlops_tasks.errors import ConfigError, IsolationError, TrainingError
+from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.isolation import IsolatedPredictor
+from mlops_tasks.modeling.model_zoo.sklearn_family import MODEL_FILE, SklearnFamily
+from mlops_tasks.modeling.seal import seal
+from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.signing import SigningKey
-from mlops_tasks.training.artefact import ModelArtefact
-from mlops_tasks.training.isolation import IsolatedPredictor
-from mlops_tasks.training.model_zoo.sklearn_family import MODEL_FILE, SklearnFamily
-from mlops_tasks.training.seal import seal
-from mlops_tasks.training.trust import Trust
 from tests.security.registry.hostile import NAMES, Payload, write_pickle
 from tests.security.registry.probing import DIE, FLOOD, PRINT, REFUSED, Prober, probes
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import DeploymentError, DigestMismatchError, NotApprovedError, RegistryError
+from mlops_tasks.modeling.seal import artefact_digest
 from mlops_tasks.registry.approvals import approve_model, candidate_permit
 from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect
 from mlops_tasks.registry.models import claim_of, get_alias_version, load_version, set_alias, set_tags
@@ -21,7 +22,6 @@ from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.deployment import deploy_blue_green, roll_back
 from mlops_tasks.state.approvals import standing_approval
 from mlops_tasks.state.database import session
-from mlops_tasks.training.seal import artefact_digest
 from tests.operation import make_champion, register_model
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec

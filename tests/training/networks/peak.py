@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mlops_tasks.training.configuration import resolve_config
-from mlops_tasks.training.model_zoo.network import Architecture, NetworkFamily
-from mlops_tasks.training.networks.trainer import TrainerConfig, Training, reproducible
-from mlops_tasks.training.problem import LearningProblem
+from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.model_zoo.network import Architecture, NetworkFamily
+from mlops_tasks.modeling.networks.trainer import TrainerConfig, Training, reproducible
+from mlops_tasks.modeling.problem import LearningProblem
 
 DAYS, INSTRUMENTS, FEATURES = 100, 300, 158
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mlops_tasks.training.networks.informer import Informer
-from mlops_tasks.training.networks.layers import activation_bytes, parameter_count
-from mlops_tasks.training.networks.mlp import MLP
-from mlops_tasks.training.networks.patchtst import PatchTST
-from mlops_tasks.training.networks.recurrent import GRU, LSTM
-from mlops_tasks.training.networks.timesnet import TimesNet
-from mlops_tasks.training.networks.transformer import Transformer
+from mlops_tasks.modeling.networks.informer import Informer
+from mlops_tasks.modeling.networks.layers import activation_bytes, parameter_count
+from mlops_tasks.modeling.networks.mlp import MLP
+from mlops_tasks.modeling.networks.patchtst import PatchTST
+from mlops_tasks.modeling.networks.recurrent import GRU, LSTM
+from mlops_tasks.modeling.networks.timesnet import TimesNet
+from mlops_tasks.modeling.networks.transformer import Transformer
 
 SMALL: dict[str, tuple[Callable[..., nn.Module], dict]] = {
     "mlp": (MLP, {"hidden_size": 16}),

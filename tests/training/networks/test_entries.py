@@ -6,14 +6,14 @@ from dataclasses import asdict, fields
 import pytest
 import torch
 
-from mlops_tasks.training.model_zoo.catalogue import model_zoo
-from mlops_tasks.training.networks.informer import InformerConfig
-from mlops_tasks.training.networks.layers import parameter_count
-from mlops_tasks.training.networks.mlp import MLPConfig
-from mlops_tasks.training.networks.patchtst import PatchTSTConfig
-from mlops_tasks.training.networks.recurrent import RecurrentConfig
-from mlops_tasks.training.networks.timesnet import TimesNetConfig
-from mlops_tasks.training.networks.transformer import TransformerConfig
+from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.networks.informer import InformerConfig
+from mlops_tasks.modeling.networks.layers import parameter_count
+from mlops_tasks.modeling.networks.mlp import MLPConfig
+from mlops_tasks.modeling.networks.patchtst import PatchTSTConfig
+from mlops_tasks.modeling.networks.recurrent import RecurrentConfig
+from mlops_tasks.modeling.networks.timesnet import TimesNetConfig
+from mlops_tasks.modeling.networks.transformer import TransformerConfig
 
 CONFIGS = {
     "mlp": MLPConfig,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mlops_tasks.training.networks import layers
-from mlops_tasks.training.networks.layers import FeedForward, activation_bytes
+from mlops_tasks.modeling.networks import layers
+from mlops_tasks.modeling.networks.layers import FeedForward, activation_bytes
 
 
 def run(steps: int, activation: str, size: int, *, dtype: torch.dtype | None = None) -> list[torch.Tensor]:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_tasks.training.networks.informer import (
+from mlops_tasks.modeling.networks.informer import (
     Distilling,
     Informer,
     ProbSparseAttention,
@@ -16,7 +16,7 @@ from mlops_tasks.training.networks.informer import (
     sparse_size,
     sparsity,
 )
-from mlops_tasks.training.networks.layers import SelfAttention
+from mlops_tasks.modeling.networks.layers import SelfAttention
 
 
 @pytest.mark.parametrize("causal", [False, True])

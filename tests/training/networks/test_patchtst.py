@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.training.networks.patchtst import PatchTST, patch_count, patches
+from mlops_tasks.modeling.networks.patchtst import PatchTST, patch_count, patches
 
 
 def network(features: int = 6, **more: object) -> PatchTST:

@@ -2,7 +2,7 @@
 
 import torch
 
-from mlops_tasks.training.networks.recurrent import GRU, LSTM, AttentionPooling
+from mlops_tasks.modeling.networks.recurrent import GRU, LSTM, AttentionPooling
 
 
 def test_lstm_is_its_equations():

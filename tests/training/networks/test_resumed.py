@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from mlops_tasks.training.checkpoints import CheckpointFolder
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.checkpoints import CheckpointFolder
+from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.model_zoo.family import FitResult
+from mlops_tasks.modeling.model_zoo.network import NetworkFamily
+from mlops_tasks.modeling.session import Links, TrainingSession
+from mlops_tasks.modeling.stopping import StoppingConfig
 from mlops_tasks.training.events import read_events
-from mlops_tasks.training.model_zoo.family import FitResult
-from mlops_tasks.training.model_zoo.network import NetworkFamily
-from mlops_tasks.training.session import Links, TrainingSession
-from mlops_tasks.training.stopping import StoppingConfig
 from tests.training.descent import SmallMarket, contents, journal_reaches
 from tests.training.networks.test_trainer import PROBLEM, small
 from tests.training.test_resumed_models import killed

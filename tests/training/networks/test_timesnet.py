@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.training.networks.timesnet import (
+from mlops_tasks.modeling.networks.timesnet import (
     Inception,
     TimesBlock,
     TimesNet,

@@ -17,11 +17,11 @@ from torch import nn
 
 from mlops_tasks.config import PROJECT
 from mlops_tasks.errors import ConfigError, TrainingError
-from mlops_tasks.training.configuration import TrainingConfig, resolve_config
-from mlops_tasks.training.metrics import DailyCorrelation
-from mlops_tasks.training.model_zoo.catalogue import model_zoo
-from mlops_tasks.training.model_zoo.network import Architecture, NetworkFamily
-from mlops_tasks.training.networks.trainer import (
+from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
+from mlops_tasks.modeling.metrics import DailyCorrelation
+from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.model_zoo.network import Architecture, NetworkFamily
+from mlops_tasks.modeling.networks.trainer import (
     TrainerConfig,
     Training,
     bfloat16_cost,
@@ -30,10 +30,10 @@ from mlops_tasks.training.networks.trainer import (
     schedule,
     watched,
 )
-from mlops_tasks.training.overfitting import OverfittingConfig
-from mlops_tasks.training.problem import LearningProblem
-from mlops_tasks.training.session import Links, TrainingSession
-from mlops_tasks.training.stopping import StoppingConfig
+from mlops_tasks.modeling.overfitting import OverfittingConfig
+from mlops_tasks.modeling.problem import LearningProblem
+from mlops_tasks.modeling.session import Links, TrainingSession
+from mlops_tasks.modeling.stopping import StoppingConfig
 
 NETWORKS = [name for name, entry in model_zoo().items() if entry.family == "network"]
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -240,7 +240,7 @@ def test_learns_in_mixed_precision(name):
 )
 def test_a_cpu_that_is_slower_in_bfloat16_is_named(monkeypatch, precision, cost, warned):
     """With the measured factor and the setting to change."""
-    monkeypatch.setattr("mlops_tasks.training.model_zoo.network.bfloat16_cost", lambda: cost)
+    monkeypatch.setattr("mlops_tasks.modeling.model_zoo.network.bfloat16_cost", lambda: cost)
     events: list[tuple[str, Any]] = []
     links = Links(events=lambda kind, payload: events.append((kind, payload)))
     NetworkFamily().fit(PROBLEM, TrainingSession(small("mlp", precision=precision, epochs=1), links=links))

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.training.networks.layers import (
+from mlops_tasks.modeling.networks.layers import (
     Dropout,
     SelfAttention,
     attend,
     causal_mask,
     sinusoidal_positions,
 )
-from mlops_tasks.training.networks.transformer import Transformer
+from mlops_tasks.modeling.networks.transformer import Transformer
 from tests.training.networks.qlib_weights import from_qlib
 
 

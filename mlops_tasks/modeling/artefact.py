@@ -1,0 +1,159 @@
+"""A trained model as plain files: every byte under a signature.
+
+model.json, signature.json   see `seal.py`
+processors.json              what is done to features before the model sees them
+and the files of the model's family, see `model_zoo/`
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
+from mlops_tasks.errors import TrainingError
+from mlops_tasks.files import read_json
+from mlops_tasks.modeling.model_zoo.families import FAMILIES
+from mlops_tasks.modeling.model_zoo.family import Predictor
+from mlops_tasks.modeling.processors import FittedProcessors
+from mlops_tasks.modeling.scoring import ScoringRows
+from mlops_tasks.modeling.seal import verified_manifest
+from mlops_tasks.modeling.trust import Trust
+from mlops_tasks.modeling.windows import FloatArray, IntArray, PanelWindows
+
+log = logging.getLogger(__name__)
+
+PROCESSORS = "processors.json"
+
+WINDOW_VALUES = 1 << 22
+"""Values of the windows that are held at once: 16 MiB of float32."""
+
+
+@dataclass(frozen=True)
+class ModelArtefact:
+    """A verified artefact, ready to score."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    processors: FittedProcessors
+    predictor: Predictor
+
+    @classmethod
+    def load(cls, folder: Path, trust: Trust, threads: int = 1) -> "ModelArtefact":
+        """Read an artefact that is signed and whole.
+
+        A model whose files run code is loaded in a process of its own (`isolation.py`), if its family may do that.
+
+        Raises
+        ------
+        TrainingError
+            The folder holds no manifest, or a family that is not known.
+        SignatureError, DigestMismatchError
+            As `verified_manifest`.
+        ConfigError, IsolationError
+            Its files run code: `models.unpickling_families` does not name its family, or this machine cannot close off
+            the process.
+        """
+        manifest = verified_manifest(folder, trust.keys)
+        if manifest["family"] not in FAMILIES:
+            raise TrainingError(f"{folder}: unknown family {manifest['family']!r}; known: {', '.join(FAMILIES)}")
+        processors = FittedProcessors.from_json(read_json(folder / PROCESSORS))
+        return cls(folder, manifest, processors, trust.predictor(folder, manifest, threads))
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Columns that `predict` needs, in the model's order."""
+        return list(self.manifest["feature_names"])
+
+    @property
+    def window(self) -> int:
+        """Trading days that the model sees at once; 1: the row's own."""
+        return int(self.manifest.get("window", 1))
+
+    def score(self, rows: ScoringRows) -> pd.Series:
+        """Score the wanted rows; those before them are what a window model looks back on.
+
+        Returns
+        -------
+        Series `score`, float64, indexed by the wanted rows. A score depends on the row's own instrument and its last
+        `window` trading days only.
+
+        Raises
+        ------
+        TrainingError
+            A column is missing or is not numeric, or there are fewer days before a row than its window needs.
+        """
+        if self.window == 1:
+            return self.predict(rows.scored_features())
+        day, instrument = rows.codes(self.window)
+        matrix = self.processors.transform(self._matrix(rows.features))
+        windows = PanelWindows.of(matrix, day, instrument, self.window)
+        places = np.flatnonzero(rows.wanted)
+        width = max(1, WINDOW_VALUES // (self.window * len(self.feature_names)))
+        parts = [self.predictor.predict(windows.gather(part)) for part in _parts(places, width)]
+        return _series(np.concatenate(parts) if parts else np.empty(0), rows.index)
+
+    def predict(self, features: pd.DataFrame) -> pd.Series:
+        """Score rows of features.
+
+        Parameters
+        ----------
+        features
+            Shape (n, at least the model's features); other columns are ignored. NaN is a value: the processors and the
+            model decide what it means. Any index; for a window model (datetime, instrument), the days being successive
+            trading days: the first `window` - 1 of them are only looked back on, rows of the later ones are scored.
+
+        Returns
+        -------
+        Series `score`, float64, index of the scored rows. A row's score does not depend on the other rows (of a window
+        model: of other instruments).
+
+        Raises
+        ------
+        TrainingError
+            A column is missing or is not numeric; a window model is given another index, or too few days.
+        """
+        if self.window > 1:
+            return self.score(self._rows_after_history(features))
+        matrix = self._matrix(features)
+        scores = self.predictor.predict(self.processors.transform(matrix)) if len(matrix) else np.empty(0)
+        return _series(scores, features.index)
+
+    def _rows_after_history(self, features: pd.DataFrame) -> ScoringRows:
+        if features.index.names != [DATETIME, INSTRUMENT]:
+            raise TrainingError(
+                f"the model sees {self.window} trading days at once: give rows with index ({DATETIME}, {INSTRUMENT}), "
+                f"the {self.window - 1} days before the first to score included"
+            )
+        features = features.sort_index()
+        days = features.index.get_level_values(DATETIME)
+        calendar = pd.DatetimeIndex(days.unique())
+        if len(calendar) < self.window:
+            raise TrainingError(
+                f"{len(calendar)} trading days are too few: the model sees {self.window} at once; give earlier ones too"
+            )
+        return ScoringRows(features, np.asarray(days >= calendar[self.window - 1]), calendar, calendar[0])
+
+    def _matrix(self, features: pd.DataFrame) -> FloatArray:
+        missing = [name for name in self.feature_names if name not in features.columns]
+        if missing:
+            raise TrainingError(
+                f"{len(missing)} feature columns are missing, first {missing[:5]}; give all of the model's features"
+            )
+        try:
+            return features[self.feature_names].to_numpy(dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise TrainingError(f"features are not numeric: {error}; give numbers or NaN") from error
+
+
+def _parts(places: IntArray, width: int) -> Iterator[IntArray]:
+    for begin in range(0, len(places), width):
+        yield places[begin : begin + width]
+
+
+def _series(scores: FloatArray, index: pd.Index) -> pd.Series:
+    return pd.Series(scores, index=index, name=SCORE, dtype=np.float64)

@@ -1,0 +1,77 @@
+"""What a model family is: it trains on a learning problem, saves itself as plain files, and scores from them."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops_tasks.errors import ConfigError
+from mlops_tasks.modeling.model_zoo.families import FAMILIES
+from mlops_tasks.modeling.problem import LearningProblem
+from mlops_tasks.modeling.session import TrainingSession
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass
+class FitResult:
+    """What a training leaves besides the model."""
+
+    best_iteration: int = 0
+    """0 for families without iterations."""
+    importance: dict[str, float] = field(default_factory=dict)
+    """By feature; empty where the family has none of its own."""
+
+
+class Family(Protocol):
+    """One way of learning. A class of this protocol is named in `FAMILIES` and made once a training."""
+
+    def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
+        """Learn on segment train, watch segment valid, report to the session; see its module for the loop."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the model's files, the state of the best iteration."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> "Predictor":
+        """What scores from the files of `save`; their digests have been checked."""
+        ...
+
+    @classmethod
+    def runs_code(cls, folder: Path) -> bool:
+        """Whether loading the files of `save` may run what they say, as a pickle does."""
+        ...
+
+    @classmethod
+    def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
+        """Estimated peak of a training's memory on so many learning rows, beyond the processed float32 matrix."""
+        ...
+
+
+class Predictor(Protocol):
+    """What turns processed features into scores."""
+
+    def predict(self, features: FloatArray) -> FloatArray:
+        """Scores, shape (n,), of processed features: (n, features), or (n, window, features) for window models."""
+        ...
+
+
+def find_family(name: str) -> type[Family]:
+    """The class of a family.
+
+    Raises
+    ------
+    ConfigError
+        The name is unknown.
+    """
+    if name not in FAMILIES:
+        raise ConfigError(f"unknown family {name!r}; known: {', '.join(FAMILIES)}")
+    module, _, attribute = FAMILIES[name].partition(":")
+    found: type[Family] = getattr(importlib.import_module(module), attribute)
+    return found
