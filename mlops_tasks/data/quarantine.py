@@ -82,7 +82,10 @@ def render_quarantine(info: Mapping[str, Any]) -> str:
     lines += [f"  {rule:<24}{count:>10} quarantined" for rule, count in report["rules"].items()]
     lines += [f"  {rule:<24}{count:>10} warnings" for rule, count in report["warnings"].items()]
     lines += [f"  {rule:<24}{count:>10} released" for rule, count in report["released"].items()]
-    lines += [f"  {name} is quarantined whole: {', '.join(rules)}" for name, rules in report["instruments"].items()]
+    lines += [
+        f"  {name} is quarantined, whole or before a date: {', '.join(rules)}"
+        for name, rules in report["instruments"].items()
+    ]
     for row in info["rows"]:
         lines.append(f"{row[INSTRUMENT]} {row['date']} ({row['source']}): {row[RULE]}: {row[REASON]}")
         lines += [f"  if it is right: {row['release']}"] if row["release"] else []

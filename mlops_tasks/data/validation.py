@@ -153,6 +153,11 @@ class Validation:
         return self._named(_with(self.instruments, INSTRUMENT_WHOLE))
 
     @property
+    def quarantined_instruments(self) -> dict[str, list[str]]:
+        """Both: instrument that is quarantined whole, or before a date, to the rules that say so."""
+        return self._named(_taking(self.instruments))
+
+    @property
     def shortened_instruments(self) -> dict[str, list[str]]:
         """Instrument whose rows before a date are quarantined, to the rules that say so."""
         return self._named(_with(self.instruments, HISTORY))
@@ -376,8 +381,7 @@ def _share_reasons(validation: Validation, rules: Rules) -> Iterator[str]:
             f"allows {rules.max_rejected_share:.2%}, or the rows of a single day; correct the source, or raise "
             "data.max_rejected_share"
         )
-    whole = len(validation.rejected_instruments.keys() | validation.shortened_instruments.keys())
-    count = len(validation.measures.instruments)
+    whole, count = len(validation.quarantined_instruments), len(validation.measures.instruments)
     if whole > max(1, rules.max_rejected_instruments_share * count):
         yield (
             f"{whole} of {count} instruments ({whole / count:.2%}) are quarantined, whole or before a date, rule "

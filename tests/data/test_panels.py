@@ -187,8 +187,8 @@ def test_float32_prices_come_back_exactly(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in AT_HAND if path == CN], ids=lambda path: path.parent.name)
 def test_raw_a_shares_without_their_factor_are_not_believed(path: Path) -> None:
-    """Of the actions that move a raw price by a sixth and more 93% are found, by the daily limit above all, and 97% with
-    those that are warned of; no more than a handful is found where there is none."""
+    """Of the actions that move a raw price by a sixth and more 93% are found, by the daily limit above all, and 97%
+    with those that are warned of; no more than a handful is found where there is none."""
     frame = read_source(Settings(home=Path("nowhere"), data=DataSettings(source=str(path))), str(path), None).frame
     with np.errstate(divide="ignore"):
         change = np.log(frame["factor"]).groupby(frame[INSTRUMENT]).diff()
