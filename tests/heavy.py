@@ -15,6 +15,7 @@ FILES = frozenset(
         "data/test_approvals.py",
         "data/test_bad_input.py",
         "data/test_callbacks.py",
+        "data/test_corporate_actions.py",
         "data/test_data_docs.py",
         "data/test_diff.py",
         "data/test_full_disk.py",

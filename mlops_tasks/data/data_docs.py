@@ -129,7 +129,7 @@ def _index_page(validation: Validation, rules: Rules, title: str, rejected: str,
         ("calendars", ", ".join(f"{name} {count}" for name, count in validation.measures.calendar_counts().items())),
         ("rules", rules.digest()),
     ]
-    whole = [(name, ", ".join(found)) for name, found in validation.rejected_instruments.items()]
+    whole = [(name, ", ".join(found)) for name, found in validation.quarantined_instruments.items()]
     released = [(name, f"{count:,}") for name, count in validation.released.items()]
     conclusion = f"<h2>Why it was rejected</h2><pre>{html.escape(rejected)}</pre>" if rejected else ""
     return (
@@ -137,7 +137,7 @@ def _index_page(validation: Validation, rules: Rules, title: str, rejected: str,
         f"</title>{_HEAD}</head><body>\n<h1>{html.escape(title)}: {_verdict(validation, rejected)}</h1>\n"
         f"{_table(('', ''), facts)}{conclusion}"
         f"<h2>Broken rules</h2>{_table(('rule', 'severity', 'count', 'says', 'remedy'), _broken_rules(validation))}"
-        f"<h2>Instruments quarantined whole</h2>{_table(('instrument', 'rules'), whole)}"
+        f"<h2>Instruments quarantined, whole or before a date</h2>{_table(('instrument', 'rules'), whole)}"
         f"<h2>Released by hand</h2>{_table(('rule', 'count'), released)}"
         f"<h2>First findings</h2><pre>{html.escape(_first_findings(validation))}</pre>"
         f"{_links(shown)}\n</body></html>\n"
@@ -155,7 +155,9 @@ def _broken_rules(validation: Validation) -> list[Sequence[str]]:
 
 
 def _first_findings(validation: Validation) -> str:
-    return "\n".join(validation.first_lines(("vintage", "instrument", "row", "dropped", "warning"))) or "none"
+    return (
+        "\n".join(validation.first_lines(("vintage", "instrument", "history", "row", "dropped", "warning"))) or "none"
+    )
 
 
 def _links(suites: Sequence[Suite]) -> str:

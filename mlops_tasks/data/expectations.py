@@ -21,10 +21,17 @@ from mlops_tasks.errors import StoreError
 SUITES_FOLDER = PROJECT / "include" / "expectations"
 BARS, INSTRUMENTS, SESSIONS = "bars", "instruments", "sessions"
 
-DROPPED, ROW, INSTRUMENT_WHOLE, VINTAGE, WARNING = "dropped", "row", "instrument", "vintage", "warning"
+DROPPED, ROW, HISTORY, INSTRUMENT_WHOLE, VINTAGE, WARNING = (
+    "dropped",
+    "row",
+    "history",
+    "instrument",
+    "vintage",
+    "warning",
+)
 SEVERITIES = {
     BARS: (DROPPED, ROW, VINTAGE, WARNING),
-    INSTRUMENTS: (INSTRUMENT_WHOLE, VINTAGE, WARNING),
+    INSTRUMENTS: (HISTORY, INSTRUMENT_WHOLE, VINTAGE, WARNING),
     SESSIONS: (VINTAGE, WARNING),
 }
 """What a broken expectation of each suite may lead to."""
@@ -39,7 +46,8 @@ class Rule:
 
     rule: str
     severity: str
-    """`dropped`: the row is left out and is no bad one; `row`: it is quarantined; `instrument`: all its rows are;
+    """`dropped`: the row is left out and is no bad one; `row`: it is quarantined; `instrument`: all its rows are,
+    `history`: those before the date of the evidence;
     `vintage`: it is rejected; `warning`: rows stay."""
     says: str
     shows: Sequence[str]

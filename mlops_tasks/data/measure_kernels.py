@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from mlops_tasks.kernels import inner, kernel
+from mlops_tasks.kernels import kernel
 
 Floats = NDArray[np.float64]
 SmallFloats = NDArray[np.float32]
@@ -127,8 +127,7 @@ def measure_moves(
     out: tuple[SmallFloats, SmallFloats, SmallFloats],
 ) -> None:
     """Against the bar before, of `bars` = (open, close, factor): absolute adjusted close return; ratio of the factors;
-    absolute adjusted return up to the open where the factor changed and the raw price did not move against it by at
-    least half as much, else 0."""
+    absolute adjusted return up to the open where the factor changed by enough to account for it, else 0."""
     opened, close, factor = bars
     jump, factor_ratio, factor_gap = out
     for k in range(1, len(chain)):
@@ -142,25 +141,30 @@ def measure_moves(
         if abs(ratio - 1) > _SAME_FACTOR:
             first = opened[row] if opened[row] > 0 else close[row]
             moved, change = np.log(first / close[before]), np.log(ratio)
-            if -moved * np.sign(change) < 0.5 * abs(change):
+            if abs(moved + change) < 1.5 * abs(change):
                 factor_gap[row] = abs(moved + change)
 
 
-@kernel(_I4, _I4, types.UniTuple(_FIELD, 5), types.int16[::1], types.int16[::1])
+@kernel(_I4, _I4, types.UniTuple(_FIELD, 5), types.UniTuple(types.int16[::1], 3))
 def measure_repeats(
     chain: Integers,
     codes: Integers,
     bars: tuple[Floats, Floats, Floats, Floats, Floats],
-    repeats: SmallIntegers,
-    flat_repeats: SmallIntegers,
+    out: tuple[SmallIntegers, SmallIntegers, SmallIntegers],
 ) -> None:
     """How many bars in a row before this one have the very same open, high, low, close and volume: `repeats` where
     high is above low, `flat_repeats` where all prices are one. Both are 0 where the volume is, as in a suspension, and
-    `flat_repeats` where it is unknown."""
+    `flat_repeats` where it is unknown. `idle`: bars in a row up to this one with the close before and no volume, or
+    an unknown one at one price."""
     opened, high, low, close, volume = bars
+    repeats, flat_repeats, idle = out
     for k in range(1, len(chain)):
         row, before = chain[k], chain[k - 1]
-        if codes[row] != codes[before] or volume[row] == 0:
+        if codes[row] != codes[before]:
+            continue
+        if close[row] == close[before] and (volume[row] == 0 or (np.isnan(volume[row]) and not high[row] > low[row])):
+            idle[row] = min(idle[before] + 1, 32767)
+        if volume[row] == 0:
             continue
         if (
             close[row] != close[before]
@@ -276,62 +280,22 @@ def measure_spikes(
         spike[row] = max(np.log(above) if above > 0 else 0.0, np.log(below) if below > 0 else 0.0, 0.0)
 
 
-@kernel(_I4, _I4, types.UniTuple(_FIELD, 4), types.float64[::1], types.UniTuple(_FLOAT, 2))
-def find_level_breaks(
-    chain: Integers,
-    codes: Integers,
-    bars: tuple[Floats, Floats, Floats, Floats],
-    ratios: Floats,
-    limits: tuple[float, float],
-) -> list[tuple[int, float]]:
-    """Rows from which on the price stands at a ratio to what it was before, though the factor is the same.
-
-    Open and close lie within the tolerance of the ratio times the close before, the median of this and the next four
-    closes within twice of it of the ratio times that of the five before, and the turnover is at most `max_turnover`
-    times its median over the 20 traded bars before (a crash is traded much more; an unknown turnover counts as usual).
-    `bars` = (open, close, volume, factor), `limits` = (tolerance, max_turnover); pairs of row and ratio.
-    """
-    opened, close, volume, factor = bars
-    tolerance, max_turnover = limits
-    found = [(int(row), 0.0) for row in chain[:0]]
-    logs = np.log(ratios)
-    least = np.abs(logs).min() - tolerance
-    for k in range(1, len(chain)):
-        row, before = chain[k], chain[k - 1]
-        if codes[row] != codes[before] or abs(factor[row] / factor[before] - 1) > _SAME_FACTOR:
-            continue
-        move = close[row] / close[before]
-        if np.exp(-least) < move < np.exp(least):
-            continue
-        first = opened[row] if opened[row] > 0 else close[row]
-        closed, overnight = np.log(move), np.log(first / close[before])
-        ratio = np.argmin(np.abs(logs - closed))
-        if abs(closed - logs[ratio]) > tolerance or abs(overnight - logs[ratio]) > tolerance:
-            continue
-        earlier = _adjusted(chain[max(k - 5, 0) : k], codes, close, factor, row)
-        later = _adjusted(chain[k : k + 5], codes, close, factor, row)
-        if abs(np.log(np.median(later) / np.median(earlier)) - logs[ratio]) > 2 * tolerance:
-            continue
-        if _turnover(chain[max(k - 60, 0) : k + 1], codes, close, volume) > max_turnover:
-            continue
-        found.append((int(row), ratios[ratio]))
-    return found
-
-
-@kernel(_I4, _I4, _FIELD, types.float64[::1], _INT)
+@kernel(_I4, _I4, types.UniTuple(_FIELD, 2), types.float64[::1], _INT)
 def find_volume_breaks(
-    chain: Integers, codes: Integers, volume: Floats, units: Floats, bars: int
+    chain: Integers, codes: Integers, fields: tuple[Floats, Floats], units: Floats, bars: int
 ) -> list[tuple[int, float]]:
     """Rows from which on the volume is counted in another unit: the least of the next `bars` traded volumes is above
     three times the largest of as many before (or the other way round), and the ratio of the medians is within a
-    factor of two of a unit. Pairs of row and unit."""
+    factor of two of a unit; but not where the factor changes by three, as with a split that multiplies the shares.
+    `fields` = (volume, factor). Pairs of row and unit."""
+    volume, factor = fields
     found = [(int(row), 0.0) for row in chain[:0]]
     left, right = np.empty(bars), np.empty(bars)
     for k in range(bars, len(chain) - bars + 1):
         row, before = chain[k], chain[k - 1]
         if codes[row] != codes[before] or not volume[row] > 0 or not volume[before] > 0:
             continue
-        if 0.2 < volume[row] / volume[before] < 5:
+        if 0.2 < volume[row] / volume[before] < 5 or not 1 / 3 < factor[row] / factor[before] < 3:
             continue
         if codes[chain[k - bars]] != codes[row] or codes[chain[k + bars - 1]] != codes[row]:
             continue
@@ -346,35 +310,6 @@ def find_volume_breaks(
         if 0.5 < shift / units[unit] < 2:
             found.append((int(row), units[unit]))
     return found
-
-
-@inner
-def _adjusted(part: Integers, codes: Integers, close: Floats, factor: Floats, row: int) -> Floats:
-    """Adjusted closes of a part of the chain, as far as it is of the row's instrument."""
-    values = np.empty(len(part))
-    count = 0
-    for other in part:
-        if codes[other] == codes[row]:
-            values[count] = close[other] * factor[other]
-            count += 1
-    return values[:count]
-
-
-@inner
-def _turnover(part: Integers, codes: Integers, close: Floats, volume: Floats) -> float:
-    """Turnover of the last row of a part of the chain over the median of the 20 traded bars before; 1 if unknown."""
-    row = part[-1]
-    values = np.empty(20)
-    count = 0
-    for before in part[-2::-1]:
-        if codes[before] != codes[row] or count == 20:
-            break
-        if volume[before] > 0:
-            values[count] = volume[before] * close[before]
-            count += 1
-    if count == 0 or not volume[row] > 0:
-        return 1.0
-    return volume[row] * close[row] / np.median(values[:count])
 
 
 @kernel(

@@ -5,6 +5,7 @@ row's neighbours are the bars of the same instrument before and after it that ha
 may come in any order. Returns are natural logarithms of adjusted prices (raw * factor).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, 
 from mlops_tasks.data import calendars
 from mlops_tasks.data import measure_kernels as kernels
 from mlops_tasks.data.calendars import CALENDAR
+from mlops_tasks.data.corporate_actions import Actions, Bars, find_actions, usual_spikes
+from mlops_tasks.data.price_limits import A_SHARES, price_limits
 from mlops_tasks.data.row_kinds import field, kinds_of, read_only, repeats_and_rivals, stray_days
 from mlops_tasks.data.session_measures import (
     common_moves,
@@ -29,6 +32,10 @@ from mlops_tasks.data.session_measures import (
 from mlops_tasks.data.ticker_suffixes import spoken_calendar
 
 _DAY_NS = 86_400_000_000_000
+_UNLIMITED = re.compile(r"(?i)(?<!\d)1[12]\d{4}(?!\d)|^sh\.?000\d{3}|^000\d{3}\.(?:sh|ss)|(?<!\d)399\d{3}(?!\d)")
+"""Convertible bonds and indices of Shanghai and Shenzhen, which have no limit."""
+PRECLOSE = "preclose"
+"""Optional column: the close before, adjusted by the exchange for the action of the day."""
 _BORROWING, _TRADING_SHARE, _BORROWED_SHARE = 5, 0.8, 0.1
 """What it takes to open a day that a calendar lacks; see `_Panel._borrow_sessions`."""
 
@@ -78,18 +85,21 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
     - `high_tolerated`, `low_tolerated`: high and low widened by `price_tolerance`, because float32 sources round
     - `copies`: rows of the day with the same close and the same positive volume
     - `jump`: absolute return since the bar before; `factor_ratio`: factor over that of the bar before
-    - `factor_gap`: absolute overnight return where the factor changed and the price did not move against it, else 0
+    - `factor_gap`: absolute overnight return where the factor changed by enough to account for it, else 0
+    - `action_ratio`: ratio of the prices of a split or another action that the factor may lack
+    - `displaced`: 1 between two steps of the level that undo each other and are no trades, else 0
+    - `idle`: bars in a row up to this one without a trade
     - `repeats`, `flat_repeats`: bars in a row before this one that are the same in all five fields, volume not 0;
       flat ones (one price) counted by themselves
     - `spike`: how far the whole bar lies from the close before and the open after, where those agree within
-      `spike_agreement`
+      `spike_agreement`, and it is farther than `spike_deviations` usual days and two market moves
     - `sessions_missing`: sessions between this bar and the one before
 
     Instrument measures: `rows`, those of them that are `bars`, `first_date`, `last_date`, `longest_gap` (sessions) and
     its end `gap_on`; `case_clash`: the name, where another instrument with more rows differs from it only in case, else
     null; number and newest date of rows `below_zero`; `utc_dates`: 1 where its days are those before the sessions of a
-    calendar; the count, newest date and ratio of `splits` (`split_ratios` at an unchanged factor), `price_units` and
-    `volume_units`; largest `factor_gap` and its date.
+    calendar; the count, newest date and ratio of `splits` (actions without a factor), `factor_errors`, `recycleds`
+    (another company's beginnings), `price_units` (all of `corporate_actions`) and `volume_units`.
 
     Session measures, for each calendar from its first to its last row: `bars`; `newest`: 1 on the last one, unless
     other calendars went on without it; and, where at least `min_instruments` could have had one, else NaN,
@@ -100,11 +110,14 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
     """
     panel = _Panel(frame, calendar)
     rows = _row_measures(panel, parameters)
+    statistics = _session_statistics(panel, rows["repeats"], float(parameters["jump"]))
+    actions = _actions(panel, rows, statistics, parameters)
+    rows |= _action_measures(panel, actions)
     measured = pd.DataFrame(rows, copy=False)
-    sessions, session_of = _session_measures(panel, rows, parameters)
+    sessions, session_of = _session_measures(panel, statistics, parameters)
     return Measures(
         pd.concat([frame.drop(columns=INSTRUMENT), measured], axis=1),
-        _instrument_measures(panel, rows, parameters),
+        _instrument_measures(panel, rows, actions, parameters),
         sessions,
         panel.codes,
         session_of,
@@ -331,6 +344,19 @@ class _Panel:
         return first, last
 
 
+@dataclass(frozen=True)
+class _SessionStatistics:
+    """One value for each session of each calendar: bars on it, instruments that moved since their bar before, jumped
+    and repeat it, and median ratios to it (NaN where none moved)."""
+
+    bars: NDArray[np.int64]
+    moved: NDArray[np.int32]
+    jumped: NDArray[np.int32]
+    repeated: NDArray[np.int32]
+    price_ratio: NDArray[np.float64]
+    volume_ratio: NDArray[np.float64]
+
+
 def _tables(opened: NDArray[np.int8]) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
     totals = opened.sum(axis=1, dtype=np.int32)
     before = np.concatenate([[0], np.cumsum(totals)]).astype(np.int32)
@@ -344,10 +370,10 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
     kernels.count_copies(panel.by_day(), panel.days, *panel.columns(CLOSE, VOLUME), copies)
     moves = {name: np.full(count, np.nan, dtype=np.float32) for name in ("jump", "factor_ratio", "factor_gap")}
     kernels.measure_moves(chain, codes, panel.columns(OPEN, CLOSE, FACTOR), tuple(moves.values()))
-    repeats, flat_repeats = np.zeros(count, dtype=np.int16), np.zeros(count, dtype=np.int16)
-    kernels.measure_repeats(chain, codes, panel.columns(*PRICES, VOLUME), repeats, flat_repeats)
+    repeats, flat_repeats, idle = (np.zeros(count, dtype=np.int16) for _ in range(3))
+    kernels.measure_repeats(chain, codes, panel.columns(*PRICES, VOLUME), (repeats, flat_repeats, idle))
     spike = np.zeros(count, dtype=np.float32)
-    kernels.measure_spikes(chain, codes, panel.columns(*PRICES, FACTOR), float(parameters["spike_agreement"]), spike)
+    kernels.measure_spikes(chain, codes, panel.columns(*PRICES, FACTOR), float(parameters["spike_reach"]), spike)
     until, _, on_session = panel.placed
     kernels.measure_gaps(chain, codes, until, missing)
     return {
@@ -363,6 +389,7 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
         **moves,
         "repeats": repeats,
         "flat_repeats": flat_repeats,
+        "idle": idle,
         "spike": spike,
         "sessions_missing": missing,
     }
@@ -398,22 +425,75 @@ def _below_zero(panel: _Panel) -> dict[str, Any]:
     }
 
 
-def _instrument_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Mapping[str, Any]) -> pd.DataFrame:
+def _actions(
+    panel: _Panel, rows: Mapping[str, Any], statistics: _SessionStatistics, parameters: Mapping[str, Any]
+) -> Actions:
+    """What is found in the jumps of the panel; see `corporate_actions`."""
+    _, sessions, _ = panel.placed
+    judged = (statistics.moved >= parameters["min_instruments"]) & (statistics.price_ratio > 0)
+    market = np.zeros(len(judged) + 1)
+    market[:-1][judged] = np.log(statistics.price_ratio[judged])
+    limited = np.array(
+        [
+            kind == A_SHARES and not _UNLIMITED.search(name)
+            for name, kind in zip(panel.names, panel.calendar_of, strict=True)
+        ],
+        dtype=bool,
+    )
+    of_name = dict(zip(panel.names, panel.calendar_of, strict=True))
+
+    def limits(places: NDArray[np.int64]) -> NDArray[np.float64]:
+        found = np.full(len(places), np.inf)
+        held = np.flatnonzero(limited[panel.codes[places]])
+        names = pd.Categorical.from_codes(panel.codes[places[held]], pd.Index(panel.names, dtype="str"))
+        index = pd.MultiIndex.from_arrays([names, panel.dates_of(places[held])], names=[INSTRUMENT, DATETIME])
+        found[held] = price_limits(index, of_name)
+        return found
+
+    opened, high, low, close, volume, factor = panel.columns(*PRICES, VOLUME, FACTOR)
+    bars = Bars(
+        chain=_sane(panel, float(parameters["price_tolerance"])),
+        codes=panel.codes,
+        open=opened,
+        high=high,
+        low=low,
+        close=close,
+        volume=volume,
+        factor=factor,
+        preclose=panel.column(PRECLOSE) if PRECLOSE in panel.frame else None,
+        missing=rows["sessions_missing"],
+        idle=rows["idle"],
+        market=lambda places: market[sessions[places]],
+        limits=limits,
+        limited=limited,
+    )
+    rows["spike"][usual_spikes(bars, rows["spike"], parameters)] = 0
+    return find_actions(bars, rows["jump"], parameters)
+
+
+def _sane(panel: _Panel, tolerance: float) -> NDArray[np.int32]:
+    """The rows of the chain whose close lies within their range: a slip of the pen is no jump."""
+    high, low, close = panel.columns(HIGH, LOW, CLOSE)
+    odd = (close > high * (1 + tolerance)) | (close < low * (1 - tolerance))
+    return panel.chain[~odd[panel.chain]] if odd.any() else panel.chain
+
+
+def _action_measures(panel: _Panel, actions: Actions) -> dict[str, Any]:
+    ratio, displaced = np.full(len(panel.codes), np.nan, np.float32), np.zeros(len(panel.codes), np.int8)
+    places = [row for row, _ in actions.possible]
+    ratio[places] = [value for _, value in actions.possible]
+    displaced[actions.displaced] = 1
+    return {"action_ratio": ratio, "displaced": displaced}
+
+
+def _instrument_measures(
+    panel: _Panel, rows: Mapping[str, Any], actions: Actions, parameters: Mapping[str, Any]
+) -> pd.DataFrame:
     first, last = panel.spans
     gap, gap_row = _largest(panel, rows["sessions_missing"])
-    factor_gap, factor_row = _largest(panel, rows["factor_gap"])
-    levels = panel.columns(OPEN, CLOSE, VOLUME, FACTOR)
-    tolerance, turnover = float(parameters["level_tolerance"]), float(parameters["split_max_turnover"])
     chain, codes = panel.chain, panel.codes
-    splits = kernels.find_level_breaks(
-        chain, codes, levels, _both_ways(parameters["split_ratios"]), (tolerance, turnover)
-    )
-    price_units = kernels.find_level_breaks(
-        chain, codes, levels, _both_ways(parameters["price_units"]), (tolerance, np.inf)
-    )
-    volume_units = kernels.find_volume_breaks(
-        chain, codes, panel.column(VOLUME), _both_ways(parameters["volume_units"]), int(parameters["volume_unit_bars"])
-    )
+    units, bars = _both_ways(parameters["volume_units"]), int(parameters["volume_unit_bars"])
+    volume_units = kernels.find_volume_breaks(chain, codes, panel.columns(VOLUME, FACTOR), units, bars)
     return pd.DataFrame(
         {
             INSTRUMENT: pd.array(panel.names, dtype="str"),
@@ -427,10 +507,10 @@ def _instrument_measures(panel: _Panel, rows: Mapping[str, Any], parameters: Map
             "last_date": panel.dates_of(last).astype("datetime64[s]"),
             "longest_gap": gap.astype(np.int64),
             "gap_on": panel.dates_of(gap_row).astype("datetime64[s]"),
-            "factor_gap": factor_gap,
-            "factor_gap_on": panel.dates_of(factor_row).astype("datetime64[s]"),
-            **_events(panel, "split", splits),
-            **_events(panel, "price_unit", price_units),
+            **_events(panel, "split", actions.splits),
+            **_events(panel, "factor_error", actions.factor_errors),
+            **_events(panel, "recycled", actions.recycled),
+            **_events(panel, "price_unit", actions.units),
             **_events(panel, "volume_unit", volume_units),
         }
     )
@@ -463,28 +543,32 @@ def _events(panel: _Panel, name: str, found: list[tuple[int, float]]) -> dict[st
     }
 
 
+def _session_statistics(panel: _Panel, repeats: NDArray[np.int16], jump: float) -> _SessionStatistics:
+    _, sessions, _ = panel.placed
+    total = int(panel.session_tables[2][-1])
+    moved, jumped, repeated = (np.zeros(total, dtype=np.int32) for _ in range(3))
+    price_ratio, volume_ratio = (np.full(total, np.nan) for _ in range(2))
+    found = (moved, jumped, repeated, price_ratio, volume_ratio)
+    kernels.measure_sessions(
+        panel.chain, (panel.codes, sessions, repeats), panel.columns(CLOSE, VOLUME, FACTOR), jump, found
+    )
+    return _SessionStatistics(kernels.count_keys(sessions, total), moved, jumped, repeated, price_ratio, volume_ratio)
+
+
 def _session_measures(
-    panel: _Panel, rows: Mapping[str, Any], parameters: Mapping[str, Any]
+    panel: _Panel, statistics: _SessionStatistics, parameters: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, NDArray[np.int32]]:
     """The sessions, and the session of each row (-1: of none)."""
     _, opened, offsets = panel.session_tables
     _, sessions, _ = panel.placed
-    total = int(offsets[-1])
-    bars = kernels.count_keys(sessions, total)
-    counted = [np.zeros(total, dtype=np.int32) for _ in range(3)]
-    medians = [np.full(total, np.nan) for _ in range(2)]
-    kernels.measure_sessions(
-        panel.chain,
-        (panel.codes, sessions, rows["repeats"]),
-        panel.columns(CLOSE, VOLUME, FACTOR),
-        float(parameters["jump"]),
-        (*counted, *medians),
-    )
-    moved, jumped, repeated = counted
+    total, bars, moved = int(offsets[-1]), statistics.bars, statistics.moved
     enough = np.where(moved >= parameters["min_instruments"], 1.0, np.nan)
-    measured = {"price_ratio": medians[0] * enough, "volume_ratio": medians[1] * enough}
+    measured = {"price_ratio": statistics.price_ratio * enough, "volume_ratio": statistics.volume_ratio * enough}
     measured |= _common_moves(panel, measured["price_ratio"], parameters)
-    shares = {"jumping_share": jumped / (moved * enough), "repeated_share": repeated / (moved * enough)}
+    shares = {
+        "jumping_share": statistics.jumped / (moved * enough),
+        "repeated_share": statistics.repeated / (moved * enough),
+    }
     numbers = np.full(total, -1, dtype=np.int32)
     frames, count = [], 0
     for number, name in enumerate(panel.calendar_names):

@@ -14,6 +14,7 @@ from mlops_tasks.data import releases
 from mlops_tasks.data.calendars import CALENDAR
 from mlops_tasks.data.expectations import (
     DROPPED,
+    HISTORY,
     INSTRUMENT_WHOLE,
     INSTRUMENTS,
     ROW,
@@ -81,7 +82,10 @@ def render_quarantine(info: Mapping[str, Any]) -> str:
     lines += [f"  {rule:<24}{count:>10} quarantined" for rule, count in report["rules"].items()]
     lines += [f"  {rule:<24}{count:>10} warnings" for rule, count in report["warnings"].items()]
     lines += [f"  {rule:<24}{count:>10} released" for rule, count in report["released"].items()]
-    lines += [f"  {name} is quarantined whole: {', '.join(rules)}" for name, rules in report["instruments"].items()]
+    lines += [
+        f"  {name} is quarantined, whole or before a date: {', '.join(rules)}"
+        for name, rules in report["instruments"].items()
+    ]
     for row in info["rows"]:
         lines.append(f"{row[INSTRUMENT]} {row['date']} ({row['source']}): {row[RULE]}: {row[REASON]}")
         lines += [f"  if it is right: {row['release']}"] if row["release"] else []
@@ -158,10 +162,10 @@ def _only_one(rule: str, found: pd.DataFrame, name: str, whole: bool) -> dict[An
 
 def _evidence(folder: Path, rule: str, severity: str) -> pd.DataFrame:
     """What broke a rule: instrument, calendar, evidence_date, values and source_row (missing where there is none)."""
-    if severity in (DROPPED, ROW, INSTRUMENT_WHOLE):
+    if severity in (DROPPED, ROW, HISTORY, INSTRUMENT_WHOLE):
         rows = _quarantined(folder)
         rows = rows[rows[RULE] == rule]
-        whole = severity == INSTRUMENT_WHOLE
+        whole = severity in (HISTORY, INSTRUMENT_WHOLE)
         values = ["" if whole else releases.row_digest(row) for row in rows.to_dict("records")]
         return rows.assign(**{VALUES: values, CALENDAR: None})
     notes = pq.read_table(folder / WARNINGS_FILE).to_pandas()

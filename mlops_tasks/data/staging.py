@@ -73,7 +73,7 @@ class Report:
     """The message that rejected the vintage; empty when it was not."""
     data_version: str = ""
     instruments: dict[str, list[str]] = field(default_factory=dict)
-    """Instrument that is quarantined whole, to the rules that say so."""
+    """Instrument that is quarantined, whole or before a date, to the rules that say so."""
     calendars: dict[str, int] = field(default_factory=dict)
     """Calendar to the number of instruments that follow it."""
     fatal: dict[str, int] = field(default_factory=dict)

@@ -277,7 +277,7 @@ def _conclude(settings: Settings, parsed: ParsedBars, staging: str, judged: tupl
         rules=validation.rules,
         warnings=validation.warnings,
         rejected=rejected,
-        instruments=validation.rejected_instruments,
+        instruments=validation.quarantined_instruments,
         calendars=validation.measures.calendar_counts(),
         fatal=validation.fatal,
         released=validation.released,

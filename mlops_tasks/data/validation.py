@@ -25,6 +25,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.calendars import AUTO, CALENDAR
 from mlops_tasks.data.expectations import (
     DROPPED,
+    HISTORY,
     INSTRUMENT_WHOLE,
     ROW,
     VINTAGE,
@@ -126,7 +127,7 @@ class Validation:
 
     @property
     def quarantined(self) -> int:
-        """Rows that are no bars, break a rule about the row, or belong to an instrument that breaks one."""
+        """Rows that are no bars, break a rule about the row, or that a rule about their instrument takes."""
         return int((~self.accepted).sum())
 
     @property
@@ -134,8 +135,7 @@ class Validation:
         """Rule to the number of rows that are quarantined for it."""
         rows = {broken.rule.rule: len(broken.positions) for broken in self._of_bars()}
         return rows | {
-            broken.rule.rule: int(self.measures.instruments["rows"].iloc[broken.positions].sum())
-            for broken in _with(self.instruments, INSTRUMENT_WHOLE)
+            broken.rule.rule: int(taken_rows(self.measures, [broken]).sum()) for broken in _taking(self.instruments)
         }
 
     @property
@@ -150,12 +150,17 @@ class Validation:
     @property
     def rejected_instruments(self) -> dict[str, list[str]]:
         """Instrument that is quarantined whole, to the rules that say so."""
-        names = self.measures.instruments[INSTRUMENT]
-        found: dict[str, list[str]] = {}
-        for broken in _with(self.instruments, INSTRUMENT_WHOLE):
-            for code in broken.positions:
-                found.setdefault(str(names[code]), []).append(broken.rule.rule)
-        return dict(sorted(found.items()))
+        return self._named(_with(self.instruments, INSTRUMENT_WHOLE))
+
+    @property
+    def quarantined_instruments(self) -> dict[str, list[str]]:
+        """Both: instrument that is quarantined whole, or before a date, to the rules that say so."""
+        return self._named(_taking(self.instruments))
+
+    @property
+    def shortened_instruments(self) -> dict[str, list[str]]:
+        """Instrument whose rows before a date are quarantined, to the rules that say so."""
+        return self._named(_with(self.instruments, HISTORY))
 
     @property
     def fatal(self) -> dict[str, int]:
@@ -165,11 +170,11 @@ class Validation:
 
     @cached_property
     def bad_rows(self) -> Positions:
-        """Rows quarantined for what is wrong with the row itself, in an instrument that is not quarantined whole."""
+        """Rows quarantined for what is wrong with the row itself, and that no rule about the instrument takes."""
         broken = np.zeros(self.received, dtype=bool)
         for found in _with(self.bars, ROW):
             broken[found.positions] = True
-        return np.flatnonzero(broken & ~_rows_of_whole(self.measures, self.instruments))
+        return np.flatnonzero(broken & ~taken_rows(self.measures, self.instruments))
 
     @property
     def bad_days(self) -> int:
@@ -189,15 +194,17 @@ class Validation:
                 else:
                     reasons = pa.array([broken.rule.says] * len(rows), pa.string())
                 yield self._failure_table(rows, broken.rule, reasons, None)
-        whole = _with(self.instruments, INSTRUMENT_WHOLE)
-        rows_of = self._rows_of(np.unique(np.concatenate([broken.positions for broken in whole]))) if whole else {}
-        for broken in whole:
+        taking = _taking(self.instruments)
+        rows_of = self._rows_of(np.unique(np.concatenate([broken.positions for broken in taking]))) if taking else {}
+        for broken in taking:
+            taken = taken_rows(self.measures, [broken])
             evidence = self.measures.instruments.iloc[broken.positions]
             reasons = _reasons(broken.rule, evidence).to_pylist()
             for code, reason, day in zip(
                 broken.positions, reasons, evidence[broken.rule.dated].to_numpy(), strict=True
             ):
                 rows = rows_of[int(code)]
+                rows = rows[taken[rows]]
                 yield self._failure_table(rows, broken.rule, pa.array([reason] * len(rows)), day)
 
     def notes(self, *severities: str) -> pd.DataFrame:
@@ -252,6 +259,14 @@ class Validation:
 
     def _of_bars(self) -> list[Broken]:
         return [broken for broken in self.bars if broken.rule.severity != WARNING]
+
+    def _named(self, found: Sequence[Broken]) -> dict[str, list[str]]:
+        names = self.measures.instruments[INSTRUMENT]
+        rules: dict[str, list[str]] = {}
+        for broken in found:
+            for code in broken.positions:
+                rules.setdefault(str(names[code]), []).append(broken.rule.rule)
+        return dict(sorted(rules.items()))
 
     def _rows_of(self, instruments: Positions) -> dict[int, Positions]:
         """The rows of each of these instruments."""
@@ -321,9 +336,9 @@ def validate(frame: pd.DataFrame, rules: Rules) -> Validation:
             broken_rows[found.positions] = True
     judge.measures = measures = replace(measures, instruments=_with_bad_share(measures, broken_rows))
     instruments = [judge.instruments(expectation) for expectation in suites.instruments.expectations]
-    whole = _rows_of_whole(measures, instruments)
-    accepted &= ~whole
-    judge.measures = measures = replace(measures, sessions=measures.without(broken_rows & ~whole))
+    taken = taken_rows(measures, instruments)
+    accepted &= ~taken
+    judge.measures = measures = replace(measures, sessions=measures.without(broken_rows & ~taken))
     sessions = [judge.sessions(expectation) for expectation in suites.sessions.expectations]
     return Validation(accepted, measures, _nonempty(bars), _nonempty(instruments), _nonempty(sessions), judge.released)
 
@@ -336,13 +351,13 @@ def check_vintage(validation: Validation, rules: Rules, quarantine: Path) -> Non
     VintageRejectedError
         A rule of severity `vintage` is broken, no row is left, more than `max_rejected_share` of the rows break a rule
         about the row (those of a single day may always), or more than `max_rejected_instruments_share` of the
-        instruments (a single one may always) are quarantined whole. Tells every reason, the first rows, instruments
-        and sessions of every broken rule with remedy, the counts and where the quarantine is.
+        instruments (a single one may always) are quarantined, whole or before a date. Tells every reason, the first
+        rows, instruments and sessions of every broken rule with remedy, the counts and where the quarantine is.
     """
     reasons = [*_share_reasons(validation, rules)]
     if not validation.fatal and not reasons:
         return
-    lines = validation.first_lines([VINTAGE, INSTRUMENT_WHOLE, ROW])
+    lines = validation.first_lines([VINTAGE, INSTRUMENT_WHOLE, HISTORY, ROW])
     numbers = ", ".join(f"{rule} {count}" for rule, count in (validation.rules | validation.fatal).items())
     reasons += [f"rule {rule} rejects the vintage" for rule in validation.fatal]
     raise VintageRejectedError(
@@ -366,10 +381,10 @@ def _share_reasons(validation: Validation, rules: Rules) -> Iterator[str]:
             f"allows {rules.max_rejected_share:.2%}, or the rows of a single day; correct the source, or raise "
             "data.max_rejected_share"
         )
-    whole, count = len(validation.rejected_instruments), len(validation.measures.instruments)
+    whole, count = len(validation.quarantined_instruments), len(validation.measures.instruments)
     if whole > max(1, rules.max_rejected_instruments_share * count):
         yield (
-            f"{whole} of {count} instruments ({whole / count:.2%}) are quarantined whole, rule "
+            f"{whole} of {count} instruments ({whole / count:.2%}) are quarantined, whole or before a date, rule "
             f"max_rejected_instruments_share allows {rules.max_rejected_instruments_share:.2%}; correct the source, or "
             "raise data.max_rejected_instruments_share"
         )
@@ -447,12 +462,24 @@ class _Judge:
         return Broken(expectation, positions[held])
 
 
-def _rows_of_whole(measures: "Measures", instruments: Sequence[Broken]) -> Booleans:
-    """Whether each row is of an instrument that is quarantined whole."""
-    whole = np.zeros(len(measures.instruments) + 1, dtype=bool)
-    for found in _with(instruments, INSTRUMENT_WHOLE):
-        whole[found.positions] = True
-    return whole[measures.codes] if whole.any() else np.zeros(len(measures.codes), dtype=bool)
+def taken_rows(measures: "Measures", instruments: Sequence[Broken]) -> Booleans:
+    """(rows,): which rows the broken rules about instruments quarantine: all of theirs, or those before its date."""
+    taken = np.zeros(len(measures.codes), dtype=bool)
+    days = measures.rows[DATETIME].to_numpy()
+    for broken in _taking(instruments):
+        owners = np.zeros(len(measures.instruments) + 1, dtype=bool)
+        owners[broken.positions] = True
+        rows = np.flatnonzero(owners[measures.codes])
+        if broken.rule.severity == HISTORY:
+            dates = measures.instruments[broken.rule.dated].to_numpy()
+            rows = rows[~(days[rows] >= dates[measures.codes[rows]])]
+        taken[rows] = True
+    return taken
+
+
+def _taking(instruments: Sequence[Broken]) -> list[Broken]:
+    """The rules about instruments that quarantine rows of theirs."""
+    return [found for found in instruments if found.rule.severity in (HISTORY, INSTRUMENT_WHOLE)]
 
 
 def _with_bad_share(measures: "Measures", broken_rows: Booleans) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def test_a_released_row_passes_its_rule_from_the_next_sync_on(settings: Settings
     """The same source, synced again, has the row; who released it, why and from what is kept."""
     bars, source = market(tmp_path)
     first = sync(source)
-    assert first["rules"] == {"price_spike": 1, "unadjusted_split": DAYS}
+    assert first["rules"] == {"price_spike": 1, "unadjusted_split": 100}
     alerts = newest_alerts(settings, 5)
     assert [(alert.kind, alert.message) for alert in alerts] == [("instruments_quarantined", "S01: unadjusted_split")]
     made = release(
@@ -52,7 +52,7 @@ def test_a_released_row_passes_its_rule_from_the_next_sync_on(settings: Settings
     )
     assert (made.date, made.reason) == (bars["Date"][50], "the exchange confirms it") and made.released_by
     second = sync(source)
-    assert second["rules"] == {"unadjusted_split": DAYS}
+    assert second["rules"] == {"unadjusted_split": 100}
     assert second["accepted"] == first["accepted"] + 1
     assert second["data_version"] != first["data_version"]
     assert quarantine_info(settings)["report"]["released"] == {"price_spike": 1}
@@ -77,7 +77,7 @@ def test_a_released_instrument_passes_until_there_is_new_evidence(settings: Sett
     assert validated(source)["rules"] == {"price_spike": 1}
     bars.loc[DAYS + 200 : 2 * DAYS - 1, ["Open", "High", "Low", "Close"]] /= 3
     bars.loc[DAYS + 200 : 2 * DAYS - 1, "Volume"] *= 3
-    assert validated(save(bars, tmp_path / "later.parquet"))["rules"]["unadjusted_split"] == DAYS
+    assert validated(save(bars, tmp_path / "later.parquet"))["rules"]["unadjusted_split"] == 200
 
 
 def test_releases_are_kept_for_good_and_once(settings: Settings, tmp_path: Path) -> None:
@@ -135,7 +135,12 @@ def test_the_command_line_lists_and_releases(
     capsys.readouterr()
     assert main(["quarantine"]) == 0
     shown = capsys.readouterr().out
-    for word in ("quarantined 301", "price_spike", "S01 is quarantined whole: unadjusted_split", "split_ratio=0.5"):
+    for word in (
+        "quarantined 101",
+        "price_spike",
+        "S01 is quarantined, whole or before a date: unadjusted_split",
+        "split_ratio=0.5",
+    ):
         assert word in shown
     assert main(["quarantine", "--json"]) == 0
     info = json.loads(capsys.readouterr().out)

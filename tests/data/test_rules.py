@@ -61,6 +61,30 @@ def split(frame: pd.DataFrame) -> None:
     frame.loc[50:119, VOLUME] *= 2
 
 
+def fall_alone(frame: pd.DataFrame) -> None:
+    frame.loc[50:119, list(PRICES)] *= 0.6
+    frame.loc[50, "high"], frame.loc[50, "low"] = frame.loc[50, "high"] * 1.08, frame.loc[50, "low"] * 0.92
+    frame.loc[50, VOLUME] = 90_000.0
+
+
+def recycle(frame: pd.DataFrame) -> None:
+    long_ago(frame)
+    frame.loc[0:49, list(PRICES)] *= 40
+    frame.loc[0:49, VOLUME] *= 8
+
+
+def come_late(frame: pd.DataFrame) -> None:
+    split(frame)
+    frame.loc[52:119, FACTOR] = 2.0
+
+
+def stop_trading(frame: pd.DataFrame) -> None:
+    rows = frame.index[:760]
+    frame.loc[rows, INSTRUMENT] = "S00"
+    frame.loc[rows, DATETIME] = sessions("XNYS", "2016-01-01", "2019-12-31")[:760]
+    frame.loc[rows, list(PRICES)], frame.loc[rows, VOLUME] = 50.0, 0.0
+
+
 def long_ago(frame: pd.DataFrame) -> None:
     frame.loc[0:49, DATETIME] = sessions("XNYS", "2016-01-01", "2016-12-31")[:50]
 
@@ -145,16 +169,20 @@ ROW_DEFECTS: dict[str, Plant] = {
     "stale_prices": repeat_bar,
     "flat_prices": stand_still,
     "price_spike": scale(slice(50, 50), [*PRICES], 1.3),
+    "displaced_level": come_late,
 }
 DROPPED_ROWS: dict[str, Plant] = {
     "no_trade": put(50, [*PRICES, VOLUME], np.nan),
     "repeated_row": again(50, CLOSE),
 }
-INSTRUMENT_DEFECTS: dict[str, Plant] = {
+HISTORY_DEFECTS: dict[str, Plant] = {
     "unadjusted_split": split,
+    "factor_error": put(slice(50, 119), FACTOR, 3.0),
+    "recycled_ticker": recycle,
     "price_unit": scale(slice(50, 119), [*PRICES], 100.0),
     "volume_unit": scale(slice(50, 119), [VOLUME], 100.0),
-    "factor_error": put(slice(50, 119), FACTOR, 3.0),
+}
+INSTRUMENT_DEFECTS: dict[str, Plant] = {
     "own_bad_rows": put(slice(0, 30), "open", np.nan),
     "distinct_names": put(slice(0, 119), INSTRUMENT, "s01"),
     "utc_dates": day_early,
@@ -175,8 +203,9 @@ VINTAGE_DEFECTS: dict[str, Plant] = {
     "common_volume_unit": every(slice(50, 119), [VOLUME], 1000.0),
 }
 WARNINGS: dict[str, Plant] = {
-    "unexplained_jump": scale(slice(50, 119), [*PRICES], 0.6),
-    "factor_unmatched": put(slice(50, 119), FACTOR, 1.3),
+    "unexplained_jump": fall_alone,
+    "possible_action": scale(slice(50, 119), [*PRICES], 0.84),
+    "factor_unmatched": put(slice(50, 119), FACTOR, 1.15),
     "factor_decrease": put(slice(50, 119), FACTOR, 0.95),
     "gap": drop([50]),
     "volume_missing": put(50, VOLUME, np.nan),
@@ -213,7 +242,8 @@ def assert_counts_hold(validation: Validation) -> pd.DataFrame:
 def test_every_rule_has_a_planted_defect() -> None:
     """No rule of the suites is without its test here."""
     names = {expectation.rule.rule for suite in RULES.suites for expectation in suite.expectations}
-    covered = {*ROW_DEFECTS, *DROPPED_ROWS, *INSTRUMENT_DEFECTS, *DAY_DEFECTS, *VINTAGE_DEFECTS, *WARNINGS}
+    covered = {*ROW_DEFECTS, "long_suspension", *DROPPED_ROWS, *HISTORY_DEFECTS, *INSTRUMENT_DEFECTS}
+    covered |= {*DAY_DEFECTS, *VINTAGE_DEFECTS, *WARNINGS}
     assert names - {"table_not_empty"} == covered
 
 
@@ -285,6 +315,24 @@ def test_a_bad_instrument_is_quarantined_whole(rule: str) -> None:
     check_vintage(validation, RULES, Path("quarantine"))
 
 
+@pytest.mark.parametrize("rule", HISTORY_DEFECTS)
+def test_a_history_that_cannot_be_compared_is_quarantined(rule: str) -> None:
+    """The 50 rows of S00 before the break are kept back, those from it on stay; the counts hold."""
+    validation = validate(planted(HISTORY_DEFECTS[rule]), RULES)
+    assert validation.shortened_instruments == {"S00": [rule]} and not validation.rejected_instruments
+    assert np.flatnonzero(~validation.accepted).tolist() == list(range(50))
+    rows = assert_counts_hold(validation)
+    assert set(rows["severity"]) == {"history"}
+    check_vintage(validation, RULES, Path("quarantine"))
+
+
+def test_years_without_trading_are_no_suspension() -> None:
+    """From the 751st bar without a trade on the rows are kept back."""
+    validation = validate(planted(stop_trading), RULES)
+    assert np.flatnonzero(~validation.accepted).tolist() == list(range(751, 760))
+    assert set(validation.rules) == {"long_suspension"}
+
+
 @pytest.mark.parametrize("rule", VINTAGE_DEFECTS)
 def test_a_bad_vintage_is_rejected_by_its_rule(rule: str) -> None:
     """The message names the rule, the first rows or the session, and the remedy."""
@@ -309,18 +357,18 @@ def test_a_warning_keeps_the_rows(rule: str) -> None:
 
 def test_too_many_bad_instruments_reject_the_vintage() -> None:
     """One instrument may always be left out, two of twelve are more than 5%: the message names the share and them."""
-    frame = planted(INSTRUMENT_DEFECTS["unadjusted_split"])
-    frame.loc[DAYS + 60 : 2 * DAYS - 1, list(PRICES)] *= 3
-    frame.loc[DAYS + 60 : 2 * DAYS - 1, VOLUME] /= 3
+    frame = planted(HISTORY_DEFECTS["unadjusted_split"])
+    frame.loc[DAYS : DAYS + 30, "open"] = np.nan
     validation = validate(frame, RULES)
-    assert list(validation.rejected_instruments) == ["S00", "S01"]
+    assert list(validation.shortened_instruments) == ["S00"] and list(validation.rejected_instruments) == ["S01"]
+    validation = replace(validation, bars=())
     with pytest.raises(VintageRejectedError, match=r"2 of 12 instruments \(16.67%\).*max_rejected_instruments_share"):
         check_vintage(validation, RULES, Path("quarantine"))
 
 
 def test_whole_instruments_do_not_count_as_bad_rows() -> None:
     """120 of 1,440 rows go with their instrument; the share of bad rows stays 0."""
-    validation = validate(planted(INSTRUMENT_DEFECTS["unadjusted_split"]), RULES)
+    validation = validate(planted(INSTRUMENT_DEFECTS["own_bad_rows"]), RULES)
     assert len(validation.bad_rows) == 0 and validation.quarantined == DAYS
     check_vintage(validation, RULES, Path("quarantine"))
 
@@ -433,7 +481,8 @@ def test_rules_mean_what_great_expectations_means(data: st.DataObject) -> None:
 def test_rules_on_measured_frames_mean_what_great_expectations_means() -> None:
     """The same on the frames that are really judged, with defects of every kind in them, and their dtypes."""
     frame = panel()
-    for plant in [*ROW_DEFECTS.values(), *INSTRUMENT_DEFECTS.values(), *DROPPED_ROWS.values()]:
+    every = (ROW_DEFECTS, HISTORY_DEFECTS, INSTRUMENT_DEFECTS, DROPPED_ROWS)
+    for plant in (plant for defects in every for plant in defects.values()):
         plant(frame)
     measures = validate(frame, RULES).measures
     for suite, judged in zip(RULES.suites, (measures.rows, measures.instruments, measures.sessions), strict=True):
