@@ -24,6 +24,7 @@ from mlops_tasks.modeling.windows import history_start
 log = logging.getLogger(__name__)
 
 LEARNING_SEGMENTS = ("train", "valid")
+FEW_DAYS, FEW_ROWS = 12, 20_000
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,24 @@ class LearningData:
         member = None if self.member is None else self.member[:stop]
         cut = {"features": self.features.iloc[:stop], "label": self.label.iloc[:stop]}
         return replace(self, **cut, member=member, segments=segments)
+
+    def few_days(self, window: int, horizon: int) -> "LearningData":
+        """The end of train and the beginning of valid, `FEW_DAYS` labelled days of each or `FEW_ROWS` rows in all, and
+        what windows of `window` trading days look back on."""
+        days = self.features.index.get_level_values(DATETIME)
+        train, valid = (days[self.rows(name)].unique() for name in LEARNING_SEGMENTS)
+        count = max(2, min(FEW_DAYS, FEW_ROWS * len(train) // (2 * max(1, len(days[self.rows("train")])))))
+        train, valid = train[-(count + horizon + 1) :], valid[:count]
+        known = days[: self.rows("train").stop].unique()
+        since = known[max(0, len(known) - len(train) - window + 1)]
+        rows = slice(int(days.searchsorted(since, "left")), int(days.searchsorted(valid[-1], "right")))
+        return replace(
+            self,
+            features=self.features.iloc[rows],
+            label=self.label.iloc[rows],
+            member=None if self.member is None else self.member[rows],
+            segments={"train": (train[0].date(), train[-1].date()), "valid": (valid[0].date(), valid[-1].date())},
+        )
 
     def watched(self, share: float) -> "LearningData":
         """The same data up to the last validation day that a training sees, of the first `share` of them."""

@@ -3,7 +3,9 @@
 import contextlib
 import io
 import logging
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,18 @@ log = logging.getLogger(__name__)
 
 ENGINE_VERSION = 5
 """Raise it when the same plan would train another model: training keys depend on it."""
+
+
+OUR_CLASSES = "mlops_tasks."
+"""Beginning of the class paths that the library brings with it; its tests try them out."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a family's fit has given, and what is to be thought of it."""
+
+    result: FitResult
+    conclusion: Conclusion
 
 
 def fit_stage(*, folder: str) -> dict[str, Any]:
@@ -110,28 +124,90 @@ class Fit:
 
     def _train(self, lineage: Mapping[str, Any], data: LearningData, checkpoints: CheckpointFolder) -> None:
         config, folder = self.request.config, self.folder.result
-        with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
-            family = find_family(config.family)()
+        if config.class_path is not None and not config.class_path.startswith(OUR_CLASSES):
+            self._try_out(lineage, data)
         links = Links(self.journal.append, self.control, checkpoints)
         session = TrainingSession(config, threads=self.settings.training.threads, links=links)
+        writable = [self.folder.path, checkpoints.folder]
+        fitted = self._fitted(folder / "model", lineage, data, session, writable)
+        session.stage("predict")
+        predictions = predict_segments(self._loaded(folder / "model"), data)
+        predictions.to_parquet(folder / "predictions.parquet", index=False)
+        write_json(folder / "plan.json", dict(lineage))
+        write_json(folder / "curves.json", session.curves())
+        write_json(folder / "importance.json", fitted.result.importance)
+        write_json(
+            folder / "metrics.json",
+            {
+                "run_id": self.folder.run_id,
+                "best_iteration": fitted.result.best_iteration,
+                "fit": fitted.conclusion.to_json(),
+                "train_seconds": round(session.seconds, 3),
+                **used_so_far(),
+                "train_rows": int(data.label.iloc[data.rows("train")].notna().sum()),
+                "valid_rows": int(data.label.iloc[data.rows("valid")].notna().sum()),
+            },
+        )
+
+    def _try_out(self, lineage: Mapping[str, Any], data: LearningData) -> None:
+        """Fit, save, load and score a class that is none of ours on a few days, before hours are spent on it.
+
+        A class that cannot be fitted on so little is left to the training.
+
+        Raises
+        ------
+        MlopsError
+            What it has learned cannot be saved, loaded or scored with: the error that the training would end with.
+        """
+        config = self.request.config
+        few = data.few_days(config.window, self.request.plan.horizon)
+        once = {name: 1 for name in ("epochs", "warmup_epochs") if name in config.hyperparameters}
+        stages: list[str] = []
+        links = Links(lambda kind, payload: stages.append(payload["stage"]) if kind == "stage" else None)
+        small = config.model_copy(update={"hyperparameters": {**config.hyperparameters, **once}})
+        session = TrainingSession(small, threads=self.settings.training.threads, links=links)
+        with tempfile.TemporaryDirectory(prefix="tried_", dir=self.folder.path) as name:
+            folder = Path(name, "model")
+            try:
+                self._fitted(folder, lineage, few, session, [Path(name)])
+                predict_segments(self._loaded(folder), few)
+            except MlopsError as error:
+                if stages[-1] == "fit":
+                    log.info("%s cannot be tried out on %d rows: %s", config.class_path, len(few.label), error)
+                    return
+                raise type(error)(
+                    f"models.{config.model}: {config.class_path} was tried out on {len(few.label)} rows before the "
+                    f"training: {error}"
+                ) from error
+
+    def _fitted(
+        self,
+        folder: Path,
+        lineage: Mapping[str, Any],
+        data: LearningData,
+        session: TrainingSession,
+        writable: Sequence[Path],
+    ) -> Fitted:
+        """Fit a model and leave its sealed artefact; an own class may write into `writable` while it learns."""
+        config = session.config
+        with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
+            family = find_family(config.family)()
         session.stage("process")
         processors = fit_processors(data, config.feature_processors)
         problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
-        model_folder = folder / "model"
-        model_folder.mkdir(parents=True)
+        folder.mkdir(parents=True)
 
-        def learn() -> tuple[FitResult, Conclusion]:
+        def learn() -> Fitted:
             session.stage("fit")
             result = family.fit(problem, session)
             conclusion = session.conclude()
             session.stage("save")
-            family.save(model_folder)
-            return result, conclusion
+            family.save(folder)
+            return Fitted(result, conclusion)
 
-        scratch, writable = self.folder.path / "scratch", [self.folder.path, checkpoints.folder]
-        confinement = Confinement.of(self.settings)
-        result, conclusion = confinement.learn(config.class_path, learn, scratch, writable)
-        write_json(model_folder / PROCESSORS, processors.to_json())
+        scratch = self.folder.path / "scratch"
+        fitted = Confinement.of(self.settings).learn(config.class_path, learn, scratch, writable)
+        write_json(folder / PROCESSORS, processors.to_json())
         names = (
             "training_key",
             "model",
@@ -145,30 +221,11 @@ class Fit:
         manifest = {name: lineage[name] for name in names}
         manifest |= {"family": config.family, "class_path": config.class_path, "window": config.window}
         own = {} if (source := own_source(config.class_path)) is None else {OWN_SOURCE: source}
-        seal(
-            model_folder,
-            {**manifest, **own, "feature_names": list(data.features.columns)},
-            self.key,
-        )
-        session.stage("predict")
-        artefact = ModelArtefact.load(model_folder, Trust.of(self.settings), self.settings.training.threads)
-        predictions = predict_segments(artefact, data)
-        predictions.to_parquet(folder / "predictions.parquet", index=False)
-        write_json(folder / "plan.json", dict(lineage))
-        write_json(folder / "curves.json", session.curves())
-        write_json(folder / "importance.json", result.importance)
-        write_json(
-            folder / "metrics.json",
-            {
-                "run_id": self.folder.run_id,
-                "best_iteration": result.best_iteration,
-                "fit": conclusion.to_json(),
-                "train_seconds": round(session.seconds, 3),
-                **used_so_far(),
-                "train_rows": int(data.label.iloc[data.rows("train")].notna().sum()),
-                "valid_rows": int(data.label.iloc[data.rows("valid")].notna().sum()),
-            },
-        )
+        seal(folder, {**manifest, **own, "feature_names": list(data.features.columns)}, self.key)
+        return fitted
+
+    def _loaded(self, folder: Path) -> ModelArtefact:
+        return ModelArtefact.load(folder, Trust.of(self.settings), self.settings.training.threads)
 
     def _stage(self, name: str) -> None:
         self.journal.append("stage", {"stage": name})

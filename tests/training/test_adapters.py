@@ -20,6 +20,7 @@ from mlops_tasks.modeling.session import TrainingSession
 from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.signing import SigningKey, VerifyingKeys
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
+from mlops_tasks.training.events import read_events
 from mlops_tasks.training.plan import make_plan
 from mlops_tasks.tuning.trial import Fold, fit_and_score, fold_of
 from tests.planted import ONE_THREAD, Planted, Shape, plant
@@ -214,3 +215,31 @@ def test_the_engine_trains_an_entry_of_your_own_and_keeps_it_when_the_entry_is_g
     test = predictions[predictions["segment"] == "test"].set_index(["datetime", "instrument"])
     assert daily_rank_ic(test["score"], test["label"]).mean() > 0.08
     assert ModelArtefact.load(folder / "model", Trust.of(market.settings)).feature_names[0] == "KMID"
+
+
+NAMED = ("lightgbm:LGBMRegressor", "xgboost:XGBRegressor")
+"""Classes that docs/models.md names, whose files hold other types than scikit-learn's own plain ones."""
+
+
+@pytest.mark.parametrize("class_path", NAMED)
+def test_a_class_that_is_not_loaded_again_is_told_before_it_is_trained(market, class_path):
+    """By its fit on a few days: nothing of the training has begun; where the settings allow its code it is trained."""
+    own = market.settings.home / "models.yaml"
+    own.write_text(
+        f"named:\n  family: sklearn\n  class_path: {class_path}\n  description: Named.\n  recommended_for: [Tests.]\n"
+        "  feature_processors: [robust_zscore_fill_zero]\n  label_processor: CSRankNorm\n  hyperparameters: {}\n"
+    )
+    allowed = market.settings.model_copy(update={"models": ModelSettings(unpickling_families=("sklearn",))})
+    try:
+        plan = make_plan(market.settings, market.vintage.data_version, market.vintage.calendar(), {"models": ["named"]})
+        handle = UnifiedQlibTrainingEngine(market.settings).start(plan, market.feature_version, "named")
+        with pytest.raises(ConfigError, match=r"tried out on \d+ rows before the training: .*unpickling_families"):
+            handle.supervise()
+        stages = [
+            event.payload["stage"] for event in read_events(market.settings, handle.run_id) if event.kind == "stage"
+        ]
+        assert stages == ["load"]
+        folder = UnifiedQlibTrainingEngine(allowed).train(plan, market.feature_version, "named")
+    finally:
+        own.unlink()
+    assert len(ModelArtefact.load(folder / "model", Trust.of(allowed)).feature_names) > 100

@@ -32,6 +32,7 @@ TRUSTED = ("sklearn", "numpy", "scipy")
 """Packages whose types may be in a file."""
 DATA = frozenset(
     [
+        "collections.OrderedDict",
         "sklearn._loss.loss.HalfPoissonLoss",
         "sklearn._loss.loss.HalfTweedieLossIdentity",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -176,7 +177,7 @@ def _set_everywhere(estimator: Any, name: str, value: Any, given: Mapping[str, A
 
 def _foreign(types: Sequence[str], class_path: str) -> list[str]:
     packages = {*TRUSTED, class_path.partition(":")[0].partition(".")[0]}
-    return [name for name in types if name.partition(".")[0] not in packages]
+    return [name for name in types if name not in DATA and name.partition(".")[0] not in packages]
 
 
 def _importance(estimator: Any, names: Sequence[str]) -> dict[str, float]:
