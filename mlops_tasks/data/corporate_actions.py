@@ -512,20 +512,24 @@ def _displaced(
     still = np.abs(steps.raw_gap) < np.maximum(4 * steps.gap_scale, 0.25 * np.abs(steps.left))
     alone = large & (np.abs(steps.change) > parameters["smallest_known_action"]) & still
     no_trade = large & (odds > parameters["action_odds"])
+    size = np.where(alone, steps.change, steps.gap)
+    pairs: list[tuple[float, int, int]] = []
     far = np.flatnonzero(large)
     for place, one in enumerate(far):
         for other in far[place + 1 : place + 4]:
             length = steps.at[other] - steps.at[one]
             most = parameters["displaced_unit_bars" if unit[one] and unit[other] else "displaced_bars"]
-            if ends[one] or length > most or steps.owners[one] != steps.owners[other]:
+            if length > most or steps.owners[one] != steps.owners[other]:
                 break
-            if not (alone[one] or alone[other] or (no_trade[one] and no_trade[other])):
-                continue
-            size = min(abs(steps.left[one]), abs(steps.left[other]))
-            slack = min(0.2 * size + 2 * steps.scale[one] * np.sqrt(length), 0.4 * size)
-            if abs(steps.left[one] + steps.left[other]) < slack:
-                ends[one] = ends[other] = True
-                inside.append(np.arange(steps.at[one], steps.at[other]))
+            if alone[one] or alone[other] or (no_trade[one] and no_trade[other]):
+                apart = abs(size[one] + size[other])
+                slack = 0.03 + 3 * max(steps.gap_scale[one], steps.gap_scale[other])
+                if apart < min(slack, 0.3 * abs(size[one])):
+                    pairs.append((apart, int(one), int(other)))
+    for _, begin, end in sorted(pairs):
+        if not ends[begin] and not ends[end]:
+            ends[begin] = ends[end] = True
+            inside.append(np.arange(steps.at[begin], steps.at[end]))
     rows = np.concatenate(inside) if inside else np.empty(0, dtype=np.int64)
     return rows, ends
 
