@@ -40,9 +40,9 @@ def first_days(days: int) -> pd.DataFrame:
 
 
 def restated() -> pd.DataFrame:
-    """The usual market, one instrument's prices 30% higher from its tenth day to its twentieth."""
+    """The usual market, one instrument's prices 12% higher from its tenth day to its twentieth."""
     bars = make_bars()
-    bars.loc[10:20, ["Open", "High", "Low", "Close"]] *= 1.3
+    bars.loc[10:20, ["Open", "High", "Low", "Close"]] *= 1.12
     return bars
 
 

@@ -277,10 +277,12 @@ def task_tries(home: Path) -> dict[str, tuple[str, int]]:
 
 
 def write_panel(path: Path, days: int) -> None:
-    """The first `days` sessions of a small market with a strong planted signal, as one parquet file."""
+    """The first `days` sessions of a small market with a strong planted signal, as one parquet file of adjusted prices."""
     from mlops_tasks.config import SyntheticSettings
     from mlops_tasks.data.sources.synthetic import synthetic_bars
 
     parameters = SyntheticSettings(instruments=30, days=days, signal_strength=0.3)
     bars: pd.DataFrame = synthetic_bars(parameters)
+    prices = ["open", "high", "low", "close"]
+    bars[prices] = bars[prices].mul(bars["factor"], axis=0)
     bars[["datetime", "instrument", "open", "high", "low", "close", "volume", "factor"]].to_parquet(path)
