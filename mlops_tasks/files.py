@@ -21,6 +21,7 @@ from mlops_tasks.errors import StoreError, excerpt
 
 _PLAIN_NAME = re.compile(r"\w[\w. -]{0,199}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_SHMSIZE")
 _SYNCED_ONE_BY_ONE = 64
 """Files that are brought to the disk each by itself: one step for all of them also waits for what others write."""
 
@@ -177,7 +178,8 @@ def _is_full(error: BaseException | None, free: int) -> bool:
     """Whether a full disk is behind an error, or behind what it was raised from. SQLite has two names for it."""
     words = ("disk is full", "disk I/O error") if free < 1 << 20 else ("disk is full",)
     while error is not None:
-        if getattr(error, "errno", None) in _FULL or any(word in str(error) for word in words):
+        known = getattr(error, "errno", None) in _FULL or getattr(error, "sqlite_errorname", None) in _SQLITE_FULL
+        if known or any(word in str(error) for word in words):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -118,7 +118,17 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> Home:
             sync(save(restated(), folder / "b.parquet"))
         (new,) = {path.stem for path in load_settings().data_dir.glob("vintages/*.dvc")} - {old}
         validated(market(folder)[1])
-    return Home(environ, {"old": old, "new": new, "version": new, "rule": "unadjusted_split", "name": "S01"})
+    return Home(
+        environ,
+        {
+            "old": old,
+            "new": new,
+            "version": new,
+            "rule": "unadjusted_split",
+            "name": "S01",
+            "file": str(folder / "a.parquet"),
+        },
+    )
 
 
 @pytest.fixture(scope="module")

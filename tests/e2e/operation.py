@@ -277,7 +277,7 @@ def task_tries(home: Path) -> dict[str, tuple[str, int]]:
 
 
 def write_panel(path: Path, days: int) -> None:
-    """The first `days` sessions of a small market with a strong planted signal, as one parquet file of adjusted prices."""
+    """The first `days` sessions of a small market with a strong planted signal: one parquet file of adjusted prices."""
     from mlops_tasks.config import SyntheticSettings
     from mlops_tasks.data.sources.synthetic import synthetic_bars
 
