@@ -161,9 +161,12 @@ def capped_sizes(scores: pd.Series, portfolio: PortfolioSettings) -> tuple[int, 
     names = float(scores.groupby(level=DATETIME).size().median()) if len(scores) else 0.0
     topk = min(portfolio.topk, max(1, int(names / 3)))
     n_drop = max(1, min(portfolio.n_drop, topk))
-    if (topk, n_drop) != (portfolio.topk, portfolio.n_drop):
-        asked = (portfolio.topk, portfolio.n_drop)
-        log.info("topk and n_drop %s do not fit %.0f names a day (a third): %s", asked, names, (topk, n_drop))
+    if topk < portfolio.topk:
+        log.warning(
+            "topk %d does not fit %.0f names a day: %d, a third of them, are held and %d replaced a day, which is "
+            "%.0f%% of the holdings with their costs (%.0f%% as asked); set topk and n_drop for so few names",
+            *(portfolio.topk, names, topk, n_drop, 100 * n_drop / topk, 100 * portfolio.n_drop / portfolio.topk),
+        )
     return topk, n_drop
 
 

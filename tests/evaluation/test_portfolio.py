@@ -119,11 +119,16 @@ def test_metrics_without_spread_are_none() -> None:
 
 
 @pytest.mark.parametrize(("names", "expected"), [(24, (8, 5)), (300, (50, 5)), (9, (3, 3)), (1, (1, 1))])
-def test_sizes_fit_the_universe(names: int, expected: tuple[int, int]) -> None:
-    """At most a third of the names is held, and one name at least may change a day."""
+def test_sizes_fit_the_universe(names: int, expected: tuple[int, int], caplog: pytest.LogCaptureFixture) -> None:
+    """At most a third of the names is held, and one name at least may change a day; what that does is a warning."""
     scores = scores_of(pd.DataFrame(0.0, DAYS[:3], range(names)))
     assert capped_sizes(scores, PortfolioSettings(topk=50, n_drop=5)) == expected
     assert capped_sizes(scores, PortfolioSettings(topk=1, n_drop=0)) == (1, 1)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == (expected[0] < 50)
+    if names == 24:
+        assert "8, a third of them, are held and 5 replaced a day, which is 62% of the holdings" in said[0]
+        assert "(10% as asked)" in said[0]
 
 
 def test_scores_that_cannot_be_traded_are_an_error(settings: Settings, vintage: Vintage) -> None:
