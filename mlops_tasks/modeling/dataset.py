@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, LABEL
@@ -79,6 +80,12 @@ class LearningData:
         member = None if self.member is None else self.member[:stop]
         cut = {"features": self.features.iloc[:stop], "label": self.label.iloc[:stop]}
         return replace(self, **cut, member=member, segments=segments)
+
+    def learned_features(self) -> npt.NDArray[np.float32]:
+        """Features of the training segment's members, shape (n, features)."""
+        rows = self.rows("train")
+        features = self.features.iloc[rows].to_numpy()
+        return features if self.member is None else features[self.member[rows]]
 
     def few_days(self, window: int, horizon: int) -> "LearningData":
         """The end of train and the beginning of valid, `FEW_DAYS` labelled days of each or `FEW_ROWS` rows in all, and
@@ -186,9 +193,7 @@ def purge(label: pd.Series, spec: LearningSpec, calendar: pd.DatetimeIndex) -> p
 
 def fit_processors(data: LearningData, names: Sequence[str]) -> FittedProcessors:
     """The named feature processors, fitted on the training segment's members."""
-    rows = data.rows("train")
-    features = data.features.iloc[rows].to_numpy()
-    return FittedProcessors.fit(names, features if data.member is None else features[data.member[rows]])
+    return FittedProcessors.fit(names, data.learned_features())
 
 
 def qlib_dataset(data: LearningData, processors: FittedProcessors, label_processor: str) -> Any:

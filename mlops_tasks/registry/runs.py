@@ -115,6 +115,8 @@ def _log_new(
         client.log_batch(run_id, params=params)
     client.log_inputs(run_id, [*_sources(lineage), *_features(record)])
     client.log_dict(run_id, lineage, LINEAGE_FILE)
+    if record.columns_file.is_file():
+        client.log_artifact(run_id, str(record.columns_file))
     _log_certificate(client, run_id, record)
     _log_evaluation(client, Target(run_id, _log_model(client, experiment, run_id, record)), record)
     for metrics in batched(_curve_metrics(record), BATCH):

@@ -79,6 +79,11 @@ class TrainingRecord:
         """The artefact folder."""
         return self.folder / "model"
 
+    @property
+    def columns_file(self) -> Path:
+        """Which columns nothing can be learned from (`modeling/column_health.py`)."""
+        return self.folder / "columns.json"
+
     @cached_property
     def digest(self) -> str:
         """Digest of the artefact's bytes."""

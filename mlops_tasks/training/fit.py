@@ -15,6 +15,7 @@ from mlops_tasks.files import digest_of, move_folder, write_json
 from mlops_tasks.machine.resources import used_so_far
 from mlops_tasks.modeling.artefact import PROCESSORS, ModelArtefact
 from mlops_tasks.modeling.checkpoints import CheckpointFolder, training_lock
+from mlops_tasks.modeling.column_health import ColumnHealth
 from mlops_tasks.modeling.dataset import LearningData, fit_processors, load_learning_data
 from mlops_tasks.modeling.identity import own_source, training_identity
 from mlops_tasks.modeling.model_zoo.family import FitResult, find_family
@@ -124,6 +125,9 @@ class Fit:
 
     def _train(self, lineage: Mapping[str, Any], data: LearningData, checkpoints: CheckpointFolder) -> None:
         config, folder = self.request.config, self.folder.result
+        health = ColumnHealth.of(data.learned_features(), list(data.features.columns))
+        for said in health.warnings():
+            log.warning("%s", said)
         if config.class_path is not None and not config.class_path.startswith(OUR_CLASSES):
             self._try_out(lineage, data)
         links = Links(self.journal.append, self.control, checkpoints)
@@ -136,6 +140,7 @@ class Fit:
         write_json(folder / "plan.json", dict(lineage))
         write_json(folder / "curves.json", session.curves())
         write_json(folder / "importance.json", fitted.result.importance)
+        write_json(folder / "columns.json", health.to_json())
         write_json(
             folder / "metrics.json",
             {
@@ -144,6 +149,7 @@ class Fit:
                 "fit": fitted.conclusion.to_json(),
                 "train_seconds": round(session.seconds, 3),
                 **used_so_far(),
+                **health.metrics,
                 "train_rows": int(data.label.iloc[data.rows("train")].notna().sum()),
                 "valid_rows": int(data.label.iloc[data.rows("valid")].notna().sum()),
             },

@@ -72,7 +72,7 @@ class SklearnFamily:
         config = session.config
         self.estimator = make_configured(config)
         self.class_path = config.class_path or ""
-        _check_regressor(self.estimator, config.model, self.class_path, bool(np.isnan(problem.features).any()))
+        _check_regressor(self.estimator, config.model, self.class_path, problem)
         _set_everywhere(self.estimator, "random_state", session.seed, config.hyperparameters)
         _set_everywhere(self.estimator, "n_jobs", session.threads, config.hyperparameters)
         train, metrics = problem.learned(problem.train), ValidationMetrics(problem)
@@ -156,15 +156,18 @@ class SklearnPredictor:
             return in_blocks(self.estimator.predict, features)
 
 
-def _check_regressor(estimator: Any, model: str, class_path: str, has_missing: bool) -> None:
+def _check_regressor(estimator: Any, model: str, class_path: str, problem: LearningProblem) -> None:
     if not (hasattr(estimator, "fit") and hasattr(estimator, "predict") and is_regressor(estimator)):
         raise ConfigError(
             f"models.{model}.class_path: {class_path} is no scikit-learn regressor; give the class of one, or for a "
             "classifier a regressor of its kind: a score ranks, it is no class"
         )
-    if has_missing and not get_tags(estimator).input_tags.allow_nan:
+    missing = dict(zip(problem.names, np.isnan(problem.features).mean(axis=0).tolist(), strict=True))
+    found = [f"{name} ({share:.2%} of rows)" for name, share in missing.items() if share]
+    if found and not get_tags(estimator).input_tags.allow_nan:
         raise ConfigError(
-            f"models.{model}.feature_processors: {class_path} takes no missing values, and features have some; set "
+            f"models.{model}.feature_processors: {class_path} takes no missing values, and {len(found)} of "
+            f"{len(missing)} features have some: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}; set "
             "[robust_zscore_fill_zero]"
         )
 
