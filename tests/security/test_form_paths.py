@@ -96,7 +96,8 @@ def test_what_make_up_chose_is_read_and_its_neighbours(desk: Desk) -> None:
     assert read_source_task()["rows"] == 12
     assert read_source_task(source=str(desk.folder / "more"), universe=str(desk.folder / "others.txt"))["rows"] == 16
     assert read_source_task(source=f"{desk.folder}/more/../bars.csv")["rows"] == 12
-    assert read_source_task(source="synthetic")["rows"] > 0
+    (desk.folder / "synthetic.txt").write_text("SYN000\t2019-01-01\t2030-01-01\n")
+    assert read_source_task(source="synthetic", universe=str(desk.folder / "synthetic.txt"))["rows"] > 0
 
 
 def test_the_settings_open_further_folders(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
