@@ -54,6 +54,31 @@ def affected_rows(old: BarGrid, new: BarGrid, own: Reach, foreign: Mapping[str, 
     return affected & new.has_bar
 
 
+def rows_of_other_cross_sections(old: BarGrid, new: BarGrid, market: Reach) -> BoolArray:
+    """The rows of a vintage that depend, by operators across instruments, on another cross-section than before.
+
+    Parameters
+    ----------
+    old, new
+        As for `affected_rows`, with `member`.
+    market
+        What is read of all instruments.
+
+    Returns
+    -------
+    As `affected_rows`: all instruments of the days on which any one's windows differ, or on which others are members.
+    """
+    assert old.member is not None and new.member is not None
+    _, old_rows, new_rows = np.intersect1d(old.days, new.days, assume_unique=True, return_indices=True)
+    differs = np.zeros((1, len(new.days)), bool)
+    differs[0, new_rows] = (old.member[:, old_rows] != new.member[:, new_rows]).any(axis=0)
+    places = np.flatnonzero(differs[0])
+    longest = max(market.values(), default=0.0)
+    spans = iter([(np.zeros(len(places), np.int64), places, _plus(places, longest))])
+    days = _covered(spans, differs.shape)[0] | _covered(_spans(old, new, market), new.has_bar.shape).any(axis=0)
+    return days & new.has_bar
+
+
 def _spans(old: BarGrid, new: BarGrid, reach: Reach) -> Iterator[_Spans]:
     """Stretches of rows of `new` whose windows see a difference."""
     _, old_rows, new_rows = np.intersect1d(old.days, new.days, assume_unique=True, return_indices=True)

@@ -4,14 +4,14 @@ They are filled from the files as these lie on disk: no row is sorted, no row ha
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops_tasks.columns import DATETIME, FACTOR
+from mlops_tasks.columns import DATETIME, FACTOR, INSTRUMENT
 from mlops_tasks.data.bar_files import instrument_codes
 from mlops_tasks.data.vintages import Vintage, adjusted, day_numbers
 from mlops_tasks.features.kernels import IntArray
@@ -39,6 +39,8 @@ class BarGrid:
         Where there is one, (instruments, days).
     begins
         Day of each instrument's first bar ever, which may lie before `days`.
+    member
+        Who is a member of the universe, (instruments, days); None: nobody has asked.
     """
 
     names: pd.Index
@@ -46,6 +48,13 @@ class BarGrid:
     values: Mapping[str, NDArray[np.float32]]
     has_bar: BoolArray
     begins: IntArray
+    member: BoolArray | None = None
+
+    def with_members(self, vintage: Vintage) -> "BarGrid":
+        """The same, with the membership of a vintage."""
+        index = pd.MultiIndex.from_product([timestamps(self.days), self.names], names=[DATETIME, INSTRUMENT])
+        mask = vintage.membership_mask(index).reshape(len(self.days), len(self.names))
+        return replace(self, member=np.ascontiguousarray(mask.T))
 
     @property
     def begin_rows(self) -> IntArray:
@@ -69,6 +78,7 @@ class BarGrid:
             has_bar=self.has_bar[inside],
             instruments=self.names,
             calendar=timestamps(self.days),
+            member=None if self.member is None else self.member[inside],
         )
         return panel, inside
 
@@ -80,6 +90,7 @@ class BarGrid:
             {name: values[instruments, days] for name, values in self.values.items()},
             self.has_bar[instruments, days],
             self.begins[instruments],
+            None if self.member is None else self.member[instruments, days],
         )
 
 

@@ -13,9 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
+from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import Vintage, day_numbers
 from mlops_tasks.errors import StoreError
-from mlops_tasks.features.affected import affected_rows
+from mlops_tasks.features.affected import affected_rows, rows_of_other_cross_sections
 from mlops_tasks.features.bars import NEVER, BarGrid, BoolArray, MarketBars, timestamps
 from mlops_tasks.features.kernels import IntArray
 from mlops_tasks.features.partitions import OpenPartition, Partition, is_intact, row_groups
@@ -140,6 +141,9 @@ class YearFeatures:
         # Another instrument is read on days on which it has no bar itself: its series runs on.
         foreign = self.grid.names.isin(self.definition.foreign) & (self.grid.begins != NEVER)
         first[foreign], last[foreign] = days[0], end - 1
+        if self.definition.is_cross_sectional:  # so is each that may be a member
+            began = self.grid.begins != NEVER
+            first[began], last[began] = days[0], end - 1
         kept = np.flatnonzero(last >= 0)
         grid = self.grid.at(kept, slice(begin, end))
         panel, inside = grid.panel(np.maximum(first[kept] - lookback - begin, grid.begin_rows), last[kept] - begin)
@@ -168,6 +172,8 @@ class Computation:
             "days": days.tolist(),
             "begins": list(zip(self.bars.names[begins], self.bars.begins[begins].tolist(), strict=True)),
         }
+        if self.definition.is_cross_sectional:
+            identity["members"] = self._members(days)
         return Partition(year, digest_of(identity), int(years[str(year)]["rows"]))
 
     def features(self, year: int, bases: Iterable[Base] = ()) -> YearFeatures:
@@ -180,6 +186,8 @@ class Computation:
                     log.warning("features %s: not from those of %s: %s", year, base.vintage.data_version, error)
         days = self._window(self.bars, year)
         grid = self.bars.grid(self.bars.names, int(days[0]), int(days[-1]), self.definition.fields)
+        if self.definition.is_cross_sectional:
+            grid = grid.with_members(self.vintage)
         return YearFeatures(self.definition, grid, self._first_row(grid, year))
 
     def pieces(
@@ -206,10 +214,21 @@ class Computation:
         for reach in self.definition.dependencies.values():
             own |= {field: max(rows, own.get(field, 0.0)) for field, rows in reach.items()}
         affected = affected_rows(old, new, own, self.definition.foreign)
+        if self.definition.is_cross_sectional:
+            old, new = old.with_members(base.vintage), new.with_members(self.vintage)
+            affected |= rows_of_other_cross_sections(old, new, self.definition.market)
         if not is_intact(base.files[year], base.vintage.files.memory):
             raise StoreError(f"{base.files[year]}: the partition is gone or damaged")
         stored = StoredRows(base.files[year], old, new, year)
         return YearFeatures(self.definition, new, self._first_row(new, year), affected, stored)
+
+    def _members(self, days: IntArray) -> list[tuple[str, str, str]]:
+        """Spells of membership within some days: instrument, first and last day."""
+        first, last = timestamps(days[[0, -1]])
+        spells = self.vintage.members()
+        known = spells[(spells[FIRST_DATE] <= last) & (spells[LAST_DATE] >= first)]
+        begins, ends = (known[name].clip(first, last).dt.strftime("%Y-%m-%d") for name in (FIRST_DATE, LAST_DATE))
+        return sorted(zip(known[INSTRUMENT], begins, ends, strict=True))
 
     def _window(self, bars: MarketBars, year: int) -> IntArray:
         """The trading days that a year's values depend on."""

@@ -77,6 +77,11 @@ OPERATORS: dict[str, Operator] = {
 CONDITIONS = frozenset({"Gt", "Ge", "Lt", "Le", "Eq", "Ne", "And", "Or", "Not"})
 """Operators whose values are 1 (true) or 0 (false), never NaN: a comparison with NaN is false."""
 
+CROSS_SECTIONAL = ("CSRank", "CSZscore")
+"""Operators over the universe's members of a day: rank (1/n to 1) and z-score. Qlib's expressions have none."""
+MARKET = ""
+"""No instrument's name: stands for all of them where dependencies are told."""
+
 FIELD = "$"
 FOREIGN = "ChangeInstrument"
 """The operator whose series is that of another instrument."""
@@ -217,7 +222,7 @@ def lookback(node: Node) -> float:
 
     Rows of other instruments count like those of the own one.
     """
-    reaches = [dependencies(node), *foreign_dependencies(node).values()]
+    reaches = [dependencies(node), market_dependencies(node), *foreign_dependencies(node).values()]
     return max(rows for fields in reaches for rows in fields.values())
 
 
@@ -232,7 +237,12 @@ def dependencies(node: Node) -> dict[str, float]:
 
 def foreign_dependencies(node: Node) -> dict[str, dict[str, float]]:
     """By other instrument, the fields of it that a value depends on, as `dependencies`."""
-    return {name: fields for name, fields in _dependencies(node).items() if name is not None}
+    return {name: fields for name, fields in _dependencies(node).items() if name}
+
+
+def market_dependencies(node: Node) -> dict[str, float]:
+    """The fields of all instruments that a value depends on, by operators across them, as `dependencies`."""
+    return _dependencies(node).get(MARKET, {})
 
 
 def foreign_instruments(node: Node) -> frozenset[str]:
@@ -241,7 +251,7 @@ def foreign_instruments(node: Node) -> frozenset[str]:
 
 
 def _dependencies(node: Node) -> dict[str | None, dict[str, float]]:
-    """Instrument (None: the own one) to field to rows back."""
+    """Instrument (None: the own one, `MARKET`: all of them) to field to rows back."""
     if node.op == FIELD:
         return {None: {str(node.params[0]): 0.0}}
     reach = _reach(node)
@@ -249,9 +259,11 @@ def _dependencies(node: Node) -> dict[str | None, dict[str, float]]:
     for child in node.children:
         for instrument, fields in _dependencies(child).items():
             own = instrument is None and node.op == FOREIGN
-            deepest = found.setdefault(str(node.params[0]) if own else instrument, {})
-            for name, rows in fields.items():
-                deepest[name] = max(deepest.get(name, -inf), rows + reach)
+            read = [str(node.params[0]) if own else instrument]
+            for each in [*read, MARKET] if node.op in CROSS_SECTIONAL else read:
+                deepest = found.setdefault(each, {})
+                for name, rows in fields.items():
+                    deepest[name] = max(deepest.get(name, -inf), rows + reach)
     return found
 
 
@@ -374,9 +386,11 @@ class _Parser:
         name = tree.func.id if isinstance(tree.func, ast.Name) else ast.unparse(tree.func)
         if name in REFUSED:
             raise self.error(tree, f"{name} {REFUSED[name]}")
-        if name not in OPERATORS and name not in REWRITTEN:
-            raise self.error(tree, f"unknown operator {name}; {hint(name, [*OPERATORS, *REWRITTEN])}")
-        if name in REWRITTEN:
+        if name not in OPERATORS and name not in REWRITTEN and name not in CROSS_SECTIONAL:
+            raise self.error(tree, f"unknown operator {name}; {hint(name, [*OPERATORS, *REWRITTEN, *CROSS_SECTIONAL])}")
+        if name in CROSS_SECTIONAL:
+            arity, meaning = 1, "series"
+        elif name in REWRITTEN:
             arity, meaning = len(REWRITTEN[name]), ", ".join(REWRITTEN[name])
         else:
             arity, meaning = OPERATORS[name].arity, OPERATORS[name].kind.value
@@ -384,6 +398,8 @@ class _Parser:
             raise self.error(tree, f"{name} takes its arguments without their names ({meaning})")
         if len(tree.args) != arity:
             raise self.error(tree, f"{name} takes {arity} arguments ({meaning}), got {len(tree.args)}")
+        if name in CROSS_SECTIONAL:
+            return Node(name, (self.series(tree.args[0], name),), (), self.column(tree))
         if name in REWRITTEN:
             return self.rewritten(name, tree)
         if OPERATORS[name].kind is not Kind.ELEMENT:

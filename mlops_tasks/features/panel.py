@@ -26,6 +26,8 @@ class Panel:
         Whether the value's row has a bar.
     instruments, calendar
         What the instrument numbers and calendar rows stand for; instruments ascend.
+    member
+        Whether the value's instrument is a member of the universe on its row; None: nobody has said it.
     """
 
     fields: Mapping[str, FloatArray]
@@ -34,6 +36,7 @@ class Panel:
     has_bar: np.ndarray
     instruments: pd.Index
     calendar: pd.DatetimeIndex
+    member: np.ndarray | None = None
 
     @property
     def codes(self) -> IntArray:

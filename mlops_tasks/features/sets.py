@@ -17,7 +17,14 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError, hint
 from mlops_tasks.features.alpha158 import alpha158
 from mlops_tasks.features.alpha360 import alpha360
-from mlops_tasks.features.expressions import Node, dependencies, foreign_dependencies, lookback, parse_feature
+from mlops_tasks.features.expressions import (
+    Node,
+    dependencies,
+    foreign_dependencies,
+    lookback,
+    market_dependencies,
+    parse_feature,
+)
 from mlops_tasks.features.set_files import FeatureSetEntry, SetFile, read_set_files
 from mlops_tasks.files import digest_of
 
@@ -116,9 +123,25 @@ class FeatureSet:
         return found
 
     @cached_property
+    def market(self) -> dict[str, float]:
+        """The fields of all instruments that operators across them read, and the calendar rows that they reach back."""
+        found: dict[str, float] = {}
+        for node in self.nodes.values():
+            for name, rows in market_dependencies(node).items():
+                found[name] = max(found.get(name, 0.0), rows)
+        return found
+
+    @property
+    def is_cross_sectional(self) -> bool:
+        """Whether a value depends on who is a member of the universe, and on the members' bars."""
+        return bool(self.market)
+
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """Bar fields that a column reads."""
-        read = {name for fields in (*self.dependencies.values(), *self.foreign.values()) for name in fields}
+        read = {
+            name for fields in (*self.dependencies.values(), *self.foreign.values(), self.market) for name in fields
+        }
         return tuple(name for name in BAR_FIELDS if name in read)
 
     def to_json(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mlops_tasks.features.cross_section import resolve
 from mlops_tasks.features.engine import Plan, evaluate, make_plan
 from mlops_tasks.features.indicators.state import compute_on_panel
 from mlops_tasks.features.kernels import IntArray
@@ -23,7 +24,8 @@ def compute_values(
         What to compute.
     panel
         Adjusted bars with `definition.fields`, from `definition.lookback_rows` calendar rows before the first wanted
-        row on, or from each instrument's first bar where that is infinite.
+        row on, or from each instrument's first bar where that is infinite. For a set with operators across the members
+        of a day: of all of them, with `member`.
     positions
         For each value of the panel its column in the result, or a negative number to leave it out; int64.
     threads
@@ -36,7 +38,11 @@ def compute_values(
     """
     parts = []
     if definition.nodes:
-        parts.append(evaluate(_plan(definition), panel, positions, threads))
+        if definition.is_cross_sectional:
+            nodes, panel = resolve(definition.nodes, panel, threads)
+            parts.append(evaluate(make_plan(nodes), panel, positions, threads))
+        else:
+            parts.append(evaluate(_plan(definition), panel, positions, threads))
     if definition.indicators:
         parts.append(compute_on_panel(definition.indicators, panel, positions, threads))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -49,5 +49,15 @@ SETS = {
                 "GAP": "$open/$close",
             },
         ),
+        feature_set(
+            "across",
+            {
+                "RANK3": "CSRank($close/Ref($close, 3))",
+                "SCORE": "CSZscore($volume)",
+                "SMOOTH": "Mean(CSRank($high-$low), 4)",
+                "TWICE": "CSZscore(CSRank($close)*$volume)",
+                "GAP": "$open/$close",
+            },
+        ),
     )
 }

@@ -46,11 +46,13 @@ class Reference:
     def affected(self) -> set[Key]:
         """All such rows of the new vintage."""
         own = {pair for reach in self.definition.dependencies.values() for pair in reach.items()}
+        other_days = self.of_other_cross_sections()
         return {
             (day, name)
             for name, bars in self.new.bars.items()
             for day in bars
             if day not in self.old.bars.get(name, {})
+            or day in other_days
             or any(self.differs(day, name, *pair) for pair in own)
             or any(
                 self.differs(day, other, *pair)
@@ -58,6 +60,20 @@ class Reference:
                 for pair in reach.items()
             )
         }
+
+    def of_other_cross_sections(self) -> set[pd.Timestamp]:
+        """Days on which operators across instruments see another bar, or another member, in any of their windows."""
+        market = self.definition.market
+        names = {*self.old.bars, *self.new.bars}
+        longest = int(max(market.values(), default=-1))
+        found = set()
+        for number, day in enumerate(self.new.days if market else ()):
+            window = [each for each in self.new.days[max(0, number - longest) : number + 1] if each in self.old.numbers]
+            if any(self.differs(day, name, *pair) for name in names for pair in market.items()) or any(
+                self.old.member(names, each) != self.new.member(names, each) for each in window
+            ):
+                found.add(day)
+        return found
 
     def differs(self, day: pd.Timestamp, name: str, field: str, rows: float) -> bool:
         """Whether a window that ends on a day shows something else."""
@@ -70,10 +86,17 @@ class _Shown:
     def __init__(self, vintage: Vintage) -> None:
         self.days = list(vintage.calendar())
         self.numbers = {day: number for number, day in enumerate(self.days)}
+        self.vintage = vintage
         self.bars: dict[str, dict[pd.Timestamp, dict[str, bytes]]] = {}
         for row in vintage.adjusted_bars().to_dict("records"):
             fields = {name: np.float32(value).tobytes() for name, value in row.items() if isinstance(value, float)}
             self.bars.setdefault(row[INSTRUMENT], {})[row[DATETIME]] = fields
+
+    def member(self, names: set[str], day: pd.Timestamp) -> list[bool]:
+        """Which of these are members on a day."""
+        index = pd.MultiIndex.from_product([[day], sorted(names)], names=[DATETIME, INSTRUMENT])
+        found: list[bool] = self.vintage.membership_mask(index).tolist()
+        return found
 
     def window(self, day: pd.Timestamp, name: str, field: str, rows: float) -> list[tuple[pd.Timestamp, bytes | None]]:
         """Days of the window, each with the field's value, or None without a bar; those before the series are not."""

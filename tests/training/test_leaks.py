@@ -22,6 +22,7 @@ from mlops_tasks.training.leaks.known import cut_days, known_on
 from mlops_tasks.training.leaks.pipeline import FeatureReader, Pipeline, learned_labels, production, seen_features
 from mlops_tasks.training.plan import RunPlan, make_plan
 from tests.features.market import awkward_bars, make_vintage
+from tests.features.small_sets import feature_set
 
 ROBUST = "robust_zscore_fill_zero"
 PROCESSING = Processing(features=((), (ROBUST,)), label=("CSRankNorm",))
@@ -103,6 +104,22 @@ def test_the_pipeline_of_the_chain_passes(market: Market, honest: list[Check]) -
         "universe", "features", "labels", "levels", "purging", "processors", "learning", "inference",
         "label_independence",
     }  # fmt: skip
+
+
+def test_factors_across_the_members_of_a_day_pass(market: Market) -> None:
+    """They see each day's members and bars, whatever comes later; the rank of prices depends on their level."""
+    across = {"RANK": "CSRank($close/Ref($close, 5))", "SCORE": "Mean(CSZscore($high/$low), 5)"}
+
+    def checked(expressions: dict[str, str]) -> list[Check]:
+        definition = feature_set("across", expressions)
+        version = FeatureStore(market.settings).compute(market.vintage, definition).feature_version
+        spec = market.plan.learning_spec(version)
+        pipeline = production(market.settings, spec, definition)
+        return list(find_leaks(pipeline, market.vintage, spec, PROCESSING, market.cuts))
+
+    assert failed(checked(across)) == []
+    (levels,) = {check.name for check in failed(checked({**across, "LEVEL": "CSRank($close)"}))}
+    assert levels == "levels"
 
 
 def test_all_rows_and_columns_up_to_each_cut_are_compared(market: Market, honest: list[Check]) -> None:

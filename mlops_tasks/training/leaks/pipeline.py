@@ -1,7 +1,7 @@
 """What leads from bars to what a model sees, part by part, so that each can be run again on less data."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -77,6 +77,9 @@ def compute_features(definition: FeatureSet, vintage: Vintage) -> FeatureReader:
 
     bars = vintage.adjusted_bars(fields=definition.fields)
     panel = build_panel(bars, pd.DatetimeIndex(np.unique(bars[DATETIME])), definition.fields)
+    if definition.is_cross_sectional:
+        everything = panel.index(np.arange(int(panel.offsets[-1])))
+        panel = replace(panel, member=vintage.membership_mask(everything))
     by_day = panel.bar_order()
     rows = panel.rows[by_day]
 
