@@ -226,6 +226,10 @@ class Killer(threading.Thread):
 
     @staticmethod
     def _stage_of(process: psutil.Process) -> psutil.Process:
+        """Forked by the stage server, or a fresh interpreter."""
+        for child in process.children():
+            if child.cmdline()[1:4] == ["-m", "mlops_tasks", "run"]:
+                return child
         for child in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if re.fullmatch(rf"alphaops run \S+ for {process.pid}", " ".join(child.cmdline()).strip()):
