@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from mlops_tasks.config import Settings, StackSettings
 from tests.operation import free_ports
@@ -15,6 +15,7 @@ from tests.plugins.runs import Runs
 
 SEND_TIMEOUT_S = 2.0
 PATIENCE_MS = 90_000
+expect.set_options(timeout=PATIENCE_MS)
 """Pages load slowly where other tests use all cores."""
 
 

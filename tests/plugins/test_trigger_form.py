@@ -33,8 +33,10 @@ def test_what_is_typed_is_what_the_run_gets(form: Locator, airflow: Airflow) -> 
     page: Page = form.page
     for title, text in TYPED.items():
         field = form.locator(f"textarea[name=element_{FIELDS[title]}]")
-        if not field.is_visible():  # one section is open at a time
-            form.get_by_role("button", name=SECTIONS[title], exact=True).click()
+        section = form.get_by_role("button", name=SECTIONS[title], exact=True)
+        section.wait_for()  # before it nothing of the form is there
+        if section.get_attribute("aria-expanded") != "true":  # one is open at a time
+            section.click()
         expect(field).to_be_visible()
         field.press_sequentially(text)
         expect(field).to_have_value(text)
