@@ -15,8 +15,8 @@ from tests.plugins.runs import Runs
 
 SEND_TIMEOUT_S = 2.0
 PATIENCE_MS = 90_000
-expect.set_options(timeout=PATIENCE_MS)
 """Pages load slowly where other tests use all cores."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
