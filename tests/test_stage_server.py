@@ -113,6 +113,8 @@ def test_a_forked_stage_is_as_one_in_a_fresh_interpreter(
     server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Result, log, folder, environment, permissions, session, modules' search path; and no child of the caller."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)  # other tests of this process may have imported MLflow
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_stage.py").write_text("from tests.example_stages import look_around\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

@@ -38,7 +38,7 @@ def test_what_is_typed_is_what_the_run_gets(form: Locator, airflow: Airflow) -> 
         if section.get_attribute("aria-expanded") != "true":  # one is open at a time
             section.click()
         expect(field).to_be_visible()
-        field.press_sequentially(text)
+        field.press_sequentially(text, delay=20)  # ms, as fast as a person at best
         expect(field).to_have_value(text)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     form.get_by_role("button", name="Trigger").last.click()

@@ -229,7 +229,8 @@ def test_a_class_that_is_not_loaded_again_is_told_before_it_is_trained(market, c
     own = market.settings.home / "models.yaml"
     own.write_text(
         f"named:\n  family: sklearn\n  class_path: {class_path}\n  description: Named.\n  recommended_for: [Tests.]\n"
-        "  feature_processors: [robust_zscore_fill_zero]\n  label_processor: CSRankNorm\n  hyperparameters: {}\n"
+        "  feature_processors: [robust_zscore_fill_zero]\n  label_processor: CSRankNorm\n  hyperparameters:\n"
+        "    n_estimators: {type: integer, minimum: 1, default: 3}\n"
     )
     allowed = market.settings.model_copy(update={"models": ModelSettings(unpickling_families=("sklearn",))})
     try:
