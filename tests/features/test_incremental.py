@@ -118,6 +118,10 @@ class Computed:
         self.rows.extend(index)
 
 
+EXACT = [(name, revision) for name in SETS for revision in sorted(REVISIONS)[:: 4 if name == "across" else 1]]
+"""Every set with every kind of revision; of that across instruments a few, since its reference looks at all of them."""
+
+
 def compute(home: Path, bars: pd.DataFrame, definition: FeatureSet) -> tuple[FeatureVersion, Vintage, set[Key]]:
     """Features of these bars in the store below `home`, and the rows that were computed for it."""
     vintage, computed = make_vintage(home, bars), Computed()
@@ -158,8 +162,7 @@ def test_any_sequence_of_revisions_equals_a_full_computation(name: str, data: st
             assert compute(home, bars, definition)[0].computed_rows == 0
 
 
-@pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize(("name", "revision"), EXACT)
 @settings(max_examples=3)
 @given(data=st.data())
 def test_exactly_what_depends_on_a_revision_is_computed(name: str, revision: str, data: st.DataObject) -> None:
