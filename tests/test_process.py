@@ -6,10 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from mlops_tasks import errors
@@ -17,22 +15,12 @@ from mlops_tasks.errors import LastingStageError, StageCancelledError, StageErro
 from mlops_tasks.process import STAGES, run_stage, stage_function
 from mlops_tasks.stage_output import PRINTED, StageFailure, StageLine
 from mlops_tasks.stage_process import end_group
-
-
-def wait_for(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.05)
+from tests.waiting import is_running, wait_for
 
 
 def pids_in(path: Path) -> list[int]:
-    wait_for(path.exists)
+    wait_for(path.exists, 20)
     return [int(pid) for pid in path.read_text().split()]
-
-
-def is_running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_a_stage_returns_its_result_and_streams_what_it_writes():
@@ -102,7 +90,7 @@ def test_a_stage_past_its_limit_is_ended_with_all_that_it_started(tmp_path):
     pid_file = tmp_path / "pids"
     with pytest.raises(StageTimeoutError, match="limit of 4 s"):
         run_stage("tests.example_stages:sleep_with_grandchild", {"pid_file": str(pid_file)}, time_limit_s=4)
-    wait_for(lambda: not any(map(is_running, pids_in(pid_file))))
+    wait_for(lambda: not any(map(is_running, pids_in(pid_file))), 20)
 
 
 def test_a_killed_task_takes_its_stage_with_it(tmp_path):
@@ -116,7 +104,7 @@ def test_a_killed_task_takes_its_stage_with_it(tmp_path):
     pids = pids_in(pid_file)
     task.send_signal(signal.SIGKILL)
     task.wait()
-    wait_for(lambda: not any(map(is_running, pids)))
+    wait_for(lambda: not any(map(is_running, pids)), 20)
 
 
 def test_a_stage_can_be_ended_from_outside(tmp_path):
@@ -133,5 +121,5 @@ def test_a_stage_can_be_ended_from_outside(tmp_path):
             on_start=children.append,
         )
     ender.join()
-    wait_for(lambda: not any(map(is_running, pids_in(pid_file))))
+    wait_for(lambda: not any(map(is_running, pids_in(pid_file))), 20)
     assert os.getpgid(0) != children[0].pid

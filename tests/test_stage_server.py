@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +20,12 @@ from mlops_tasks.errors import LastingStageError, StageError, StageTimeoutError
 from mlops_tasks.process import run_stage
 from mlops_tasks.stage_output import StageLine
 from mlops_tasks.stage_process import SOCKET_NAME, ForkedProcess, FreshProcess, StageProcess, end_group
+from tests.waiting import is_running, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the stage server is made of what only Linux has")
 
 STAGES = "tests.example_stages"
 LOOK = f"{STAGES}:look_around"
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
 
 
 @dataclass
@@ -67,7 +59,9 @@ class Running:
 
 def start(home: Path) -> subprocess.Popen[bytes]:
     """A server that is ready once its first stage has been forked."""
-    environment = {**os.environ, "MLOPS_HOME": str(home), "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
+    # Other tests of this process may have imported MLflow, which leaves variables behind.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment = {**clean, "MLOPS_HOME": str(home), "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
     with (home / "log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "mlops_tasks.stage_server"], cwd=PROJECT, env=environment, stdout=log, stderr=log
@@ -102,11 +96,6 @@ def run(stage: str, limit_s: float = 60, **arguments: Any) -> tuple[dict[str, An
     lines: list[StageLine] = []
     found = run_stage(stage, arguments, time_limit_s=limit_s, on_line=lines.append, on_start=children.append)
     return found, children[0], [line.text for line in lines]
-
-
-def is_running(pid: int) -> bool:
-    """Not ended, waited for or not."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_a_forked_stage_is_as_one_in_a_fresh_interpreter(

@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from mlops_tasks.training.events import read_events, run_progress, runs
 from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.supervision import LEASE_S, end_lost_runs
 from tests.training.descent import FIT_STAGE, SmallMarket, config, contents, journal_reaches
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("descending")
 
@@ -61,13 +61,6 @@ def market(base: SmallMarket, tmp_path: Path) -> SmallMarket:
 def kinds(market: SmallMarket, run_id: str) -> list[str]:
     """Of a run's events, without the samples of what it uses: these come when it is time."""
     return [event.kind for event in read_events(market.settings, run_id) if event.kind != "resources"]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
 
 
 def in_background(handle: TrainingHandle) -> tuple[threading.Thread, list[Any]]:
