@@ -51,9 +51,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _reach_services() -> None:
-    from mlops_tasks.stack.reach import reach_services
+    settings = load_settings()
+    if (settings.run_dir / "stack.json").is_file():  # else there was never a stack, and nothing is imported for it
+        from mlops_tasks.stack.reach import reach_services
 
-    reach_services(load_settings())
+        reach_services(settings)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -105,10 +105,6 @@ class Suites:
         """The parameters of all measures."""
         return {name: value for suite in self for name, value in suite.measures.items()}
 
-    def find_rule(self, name: str) -> Rule | None:
-        """The rule of that name, if there is one."""
-        return next((e.rule for suite in self for e in suite.expectations if e.rule.rule == name), None)
-
 
 def load_suites(folder: Path = SUITES_FOLDER) -> Suites:
     """The three suites.

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRICES, VOLUME
+from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRECLOSE, PRICES, VOLUME
 from mlops_tasks.data import calendars
 from mlops_tasks.data import measure_kernels as kernels
 from mlops_tasks.data.calendars import CALENDAR
@@ -34,8 +34,6 @@ from mlops_tasks.data.ticker_suffixes import spoken_calendar
 _DAY_NS = 86_400_000_000_000
 _UNLIMITED = re.compile(r"(?i)(?<!\d)1[12]\d{4}(?!\d)|^sh\.?000\d{3}|^000\d{3}\.(?:sh|ss)|(?<!\d)399\d{3}(?!\d)")
 """Convertible bonds and indices of Shanghai and Shenzhen, which have no limit."""
-PRECLOSE = "preclose"
-"""Optional column: the close before, adjusted by the exchange for the action of the day."""
 _BORROWING, _TRADING_SHARE, _BORROWED_SHARE = 5, 0.8, 0.1
 """What it takes to open a day that a calendar lacks; see `_Panel._borrow_sessions`."""
 

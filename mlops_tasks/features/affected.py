@@ -70,12 +70,9 @@ def rows_of_other_cross_sections(old: BarGrid, new: BarGrid, market: Reach) -> B
     """
     assert old.member is not None and new.member is not None
     _, old_rows, new_rows = np.intersect1d(old.days, new.days, assume_unique=True, return_indices=True)
-    differs = np.zeros((1, len(new.days)), bool)
-    differs[0, new_rows] = (old.member[:, old_rows] != new.member[:, new_rows]).any(axis=0)
-    places = np.flatnonzero(differs[0])
-    longest = max(market.values(), default=0.0)
-    spans = iter([(np.zeros(len(places), np.int64), places, _plus(places, longest))])
-    days = _covered(spans, differs.shape)[0] | _covered(_spans(old, new, market), new.has_bar.shape).any(axis=0)
+    others = new_rows[(old.member[:, old_rows] != new.member[:, new_rows]).any(axis=0)]
+    spans = iter([(np.zeros(len(others), np.int64), others, _plus(others, max(market.values())))])
+    days = _covered(spans, (1, len(new.days)))[0] | _covered(_spans(old, new, market), new.has_bar.shape).any(axis=0)
     return days & new.has_bar
 
 

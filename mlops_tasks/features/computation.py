@@ -139,11 +139,9 @@ class YearFeatures:
         first, last = np.full(len(self.grid.names), end), np.full(len(self.grid.names), -1)
         first[codes[::-1]], last[codes] = days[::-1], days
         # Another instrument is read on days on which it has no bar itself: its series runs on.
-        foreign = self.grid.names.isin(self.definition.foreign) & (self.grid.begins != NEVER)
-        first[foreign], last[foreign] = days[0], end - 1
-        if self.definition.is_cross_sectional:  # so is each that may be a member
-            began = self.grid.begins != NEVER
-            first[began], last[began] = days[0], end - 1
+        read = self.grid.names.isin(self.definition.foreign) | self.definition.is_cross_sectional
+        read &= self.grid.begins != NEVER
+        first[read], last[read] = days[0], end - 1
         kept = np.flatnonzero(last >= 0)
         grid = self.grid.at(kept, slice(begin, end))
         panel, inside = grid.panel(np.maximum(first[kept] - lookback - begin, grid.begin_rows), last[kept] - begin)
@@ -185,9 +183,7 @@ class Computation:
                 except (StoreError, OSError, pa.ArrowInvalid) as error:
                     log.warning("features %s: not from those of %s: %s", year, base.vintage.data_version, error)
         days = self._window(self.bars, year)
-        grid = self.bars.grid(self.bars.names, int(days[0]), int(days[-1]), self.definition.fields)
-        if self.definition.is_cross_sectional:
-            grid = grid.with_members(self.vintage)
+        grid = self._grid(self.bars, self.bars.names, int(days[0]), int(days[-1]))
         return YearFeatures(self.definition, grid, self._first_row(grid, year))
 
     def pieces(
@@ -209,18 +205,22 @@ class Computation:
         names = self.bars.names
         if not names.equals(base.bars.names):
             names = pd.Index(sorted({*names, *base.bars.names}), dtype="str")
-        old, new = (bars.grid(names, first, last, self.definition.fields) for bars in (base.bars, self.bars))
+        old, new = (self._grid(bars, names, first, last) for bars in (base.bars, self.bars))
         own: dict[str, float] = {}
         for reach in self.definition.dependencies.values():
             own |= {field: max(rows, own.get(field, 0.0)) for field, rows in reach.items()}
         affected = affected_rows(old, new, own, self.definition.foreign)
         if self.definition.is_cross_sectional:
-            old, new = old.with_members(base.vintage), new.with_members(self.vintage)
             affected |= rows_of_other_cross_sections(old, new, self.definition.market)
         if not is_intact(base.files[year], base.vintage.files.memory):
             raise StoreError(f"{base.files[year]}: the partition is gone or damaged")
         stored = StoredRows(base.files[year], old, new, year)
         return YearFeatures(self.definition, new, self._first_row(new, year), affected, stored)
+
+    def _grid(self, bars: MarketBars, names: pd.Index, first: int, last: int) -> BarGrid:
+        """Bars with all that the definition reads."""
+        grid = bars.grid(names, first, last, self.definition.fields)
+        return grid.with_members(bars.vintage) if self.definition.is_cross_sectional else grid
 
     def _members(self, days: IntArray) -> list[tuple[str, str, str]]:
         """Spells of membership within some days: instrument, first and last day."""

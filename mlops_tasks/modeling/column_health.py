@@ -50,12 +50,12 @@ class ColumnHealth:
         of_all = f"of {self.columns} columns"
         said = []
         if self.missing:
-            said.append(f"{len(self.missing)} {of_all} have no value in the training segment: {_named(self.missing)}")
+            said.append(f"{len(self.missing)} {of_all} have no value in the training segment: {named(self.missing)}")
         if self.constant:
-            said.append(f"{len(self.constant)} {of_all} are constant in the training segment: {_named(self.constant)}")
+            said.append(f"{len(self.constant)} {of_all} are constant in the training segment: {named(self.constant)}")
         if self.infinite:
             shares = [f"{name} ({share:.2%} of rows)" for name, share in self.infinite.items()]
-            said.append(f"{len(self.infinite)} {of_all} have infinite values in the training segment: {_named(shares)}")
+            said.append(f"{len(self.infinite)} {of_all} have infinite values in the training segment: {named(shares)}")
         return said
 
     def to_json(self) -> dict[str, Any]:
@@ -63,5 +63,6 @@ class ColumnHealth:
         return {"missing": list(self.missing), "constant": list(self.constant), "infinite": self.infinite}
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first `SHOWN` of them."""
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -17,7 +17,7 @@ def reach_services(settings: Settings) -> bool:
     address of its own keeps it. The password lies in a file of the home, which only its owner can read.
     """
     given = any(os.environ.get(name) for name in _ADDRESSES)
-    if given or not (settings.run_dir / "stack.json").is_file() or not keeper.is_running(settings):
+    if given or not keeper.is_running(settings):
         return False
     for name, value in client_environment(settings, read_credentials(settings)).items():
         os.environ.setdefault(name, value)

@@ -167,7 +167,7 @@ class Fit:
         """
         config = self.request.config
         few = data.few_days(config.window, self.request.plan.horizon)
-        once = {name: 1 for name in ("epochs", "warmup_epochs") if name in config.hyperparameters}
+        once = {"epochs": 1} if "epochs" in config.hyperparameters else {}
         stages: list[str] = []
         links = Links(lambda kind, payload: stages.append(payload["stage"]) if kind == "stage" else None)
         small = config.model_copy(update={"hyperparameters": {**config.hyperparameters, **once}})

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.modeling.column_health import named
 from mlops_tasks.modeling.metrics import ValidationMetrics
 from mlops_tasks.modeling.model_zoo.class_paths import make_configured
 from mlops_tasks.modeling.model_zoo.family import FitResult, FloatArray, Predictor
@@ -162,12 +163,14 @@ def _check_regressor(estimator: Any, model: str, class_path: str, problem: Learn
             f"models.{model}.class_path: {class_path} is no scikit-learn regressor; give the class of one, or for a "
             "classifier a regressor of its kind: a score ranks, it is no class"
         )
+    if get_tags(estimator).input_tags.allow_nan:
+        return
     missing = dict(zip(problem.names, np.isnan(problem.features).mean(axis=0).tolist(), strict=True))
     found = [f"{name} ({share:.2%} of rows)" for name, share in missing.items() if share]
-    if found and not get_tags(estimator).input_tags.allow_nan:
+    if found:
         raise ConfigError(
             f"models.{model}.feature_processors: {class_path} takes no missing values, and {len(found)} of "
-            f"{len(missing)} features have some: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}; set "
+            f"{len(missing)} features have some: {named(found)}; set "
             "[robust_zscore_fill_zero]"
         )
 
