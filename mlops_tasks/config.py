@@ -664,6 +664,11 @@ class Settings(Section):
         """Process table and logs of the stack."""
         return self.home / "run"
 
+    @property
+    def stage_socket(self) -> Path:
+        """Of the stage server."""
+        return self.run_dir / "stages.sock"
+
     @cached_property
     def registry_uri(self) -> str:
         """Where MLflow is: the configured address, or the SQLite database below `home`."""

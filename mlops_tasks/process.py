@@ -24,7 +24,7 @@ from mlops_tasks.config import PostgresqlSource, Settings, load_settings
 from mlops_tasks.errors import StageError, StageTimeoutError
 from mlops_tasks.secret_variables import without_secrets
 from mlops_tasks.stage_output import StageFailure, StageLine
-from mlops_tasks.stage_process import SOCKET_NAME, StageProcess, end_group, start_process
+from mlops_tasks.stage_process import StageProcess, end_group, start_process
 
 log = logging.getLogger(__name__)
 
@@ -146,8 +146,7 @@ def run_stage(
         words = ["run", stage, "--result", str(result), "--leash", "--arguments", json.dumps(arguments)]
         # Sets are iterated in the same order every time, or Qlib's backtest would sum in another one.
         environment = {**stage_environment(stage, settings), "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
-        server = None if stage in INNER_STAGES else settings.run_dir / SOCKET_NAME
-        child = start_process(words, environment, server)
+        child = start_process(words, environment, settings.stage_socket)
         expired = threading.Event()
 
         def expire() -> None:

@@ -19,7 +19,7 @@ from mlops_tasks.config import PROJECT
 from mlops_tasks.errors import LastingStageError, StageError, StageTimeoutError
 from mlops_tasks.process import run_stage
 from mlops_tasks.stage_output import StageLine
-from mlops_tasks.stage_process import SOCKET_NAME, ForkedProcess, FreshProcess, StageProcess, end_group
+from mlops_tasks.stage_process import ForkedProcess, FreshProcess, StageProcess, end_group
 from tests.waiting import is_running, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the stage server is made of what only Linux has")
@@ -74,7 +74,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("home") / ("a" * 80)
     home.mkdir()
     running = Running(home, start(home))
-    wait_for((home / "run" / SOCKET_NAME).exists)
+    wait_for((home / "run" / "stages.sock").exists)
     yield running
     running.process.kill()
     running.process.wait()

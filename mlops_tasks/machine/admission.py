@@ -23,7 +23,7 @@ from mlops_tasks.machine.memory_limits import available_mb
 from mlops_tasks.machine.memory_need import MemoryNeed
 from mlops_tasks.machine.queue_state import Capacity, QueueState, Request
 from mlops_tasks.machine.resources import usage_of_tree
-from mlops_tasks.state.resource_requests import ASKED, GRANTED, RELEASED, Step, change_queue, newest_queue
+from mlops_tasks.state.resource_requests import ASKED, GRANTED, RELEASED, WORKS, Step, change_queue, newest_queue
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ LEAVE_S = 60.0
 
 HELD_MB = "held_mb"
 """Of a request's holder: what its process had when it asked; the request is for what comes on top of that."""
+WORKER, INHERITED_MB = "worker", "inherited_mb"
+"""Of a request's holder: the forked process that works for it, and what that one shares with the stage server."""
 
 ALONE_S = 300.0
 """How long a request waits for memory that no training holds."""
@@ -158,6 +160,25 @@ class Admission:
             raise CapacityError(_refusal(self.settings, self._need, capacity))
         return place
 
+    def works_in(self, pid: int, inherited_mb: float) -> None:
+        """Say which process works for this one, where it is none of its children: its memory is this request's.
+
+        While the database does not answer, the memory counts as another program's, and others wait the longer.
+        """
+
+        def note(state: QueueState, at: float) -> tuple[QueueState, Sequence[Step]]:
+            holder = next((each.request.holder for each in state.running if each.request.request_id == name), None)
+            if holder is None:
+                return state, ()
+            worker = {WORKER: pid, INHERITED_MB: inherited_mb}
+            return state.held_by(name, {**holder, **worker}), (Step(WORKS, name, self.owner, worker),)
+
+        name = self.request_id
+        try:
+            _change(self.settings, note)
+        except (SQLAlchemyError, StoreError, OSError) as error:
+            log.warning("%s: the queue does not know its process: %s", name, error)
+
     def release(self) -> None:
         """Give back what it holds, or leave the queue; harmless when it has done so, or never asked."""
         if not self._asked:
@@ -194,12 +215,19 @@ def machine_capacity(settings: Settings, state: QueueState) -> Capacity:
         return Capacity(training.memory_limit_mb, slots)
     granted: dict[int, float] = {}
     held: dict[int, float] = {}
+    in_workers: dict[int, float] = {}
     for each in state.running:
-        pid = each.request.holder.get("pid", 0)
+        holder = each.request.holder
+        pid = holder.get("pid", 0)
         granted[pid] = granted.get(pid, 0.0) + each.request.memory_mb
-        held[pid] = min(held.get(pid, math.inf), each.request.holder.get(HELD_MB, 0.0))
+        held[pid] = min(held.get(pid, math.inf), holder.get(HELD_MB, 0.0))
+        if WORKER in holder:
+            used = usage_of_tree(holder[WORKER], holder[INHERITED_MB])
+            in_workers[pid] = in_workers.get(pid, 0.0) + used.rss_mb
     taken = (
-        min(memory_mb, max(0.0, usage_of_tree(pid).rss_mb - held[pid])) for pid, memory_mb in granted.items() if pid
+        min(memory_mb, max(0.0, usage_of_tree(pid).rss_mb - held[pid]) + in_workers.get(pid, 0.0))
+        for pid, memory_mb in granted.items()
+        if pid
     )
     return Capacity(max(0.0, available_mb() + sum(taken) - training.memory_reserve_mb), slots)
 

@@ -33,7 +33,7 @@ class Request:
     weight: float = 1.0
     """Of the owner."""
     holder: Mapping[str, Any] = field(default_factory=dict)
-    """The process that asks; nothing is decided by it."""
+    """The process that asks, and the one that works for it; nothing is decided by them."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,16 @@ class QueueState:
             running=tuple(each for each in after.running if each.request.request_id != request_id),
             forecast_s=forecast,
         )._without_the_absent()
+
+    def held_by(self, request_id: str, holder: Mapping[str, Any]) -> "QueueState":
+        """A request that runs is known to be held by this."""
+        running = (
+            replace(each, request=replace(each.request, holder=holder))
+            if each.request.request_id == request_id
+            else each
+            for each in self.running
+        )
+        return replace(self, running=tuple(running))
 
     def requests(self) -> list[Request]:
         """All that run or wait."""

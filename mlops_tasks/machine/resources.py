@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,17 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _MB = 1e6
 GPU_EVERY_S = 30.0
 """How often `nvidia-smi` is asked; it takes much longer than all else."""
+
+
+@dataclass
+class Origin:
+    """Where this process comes from."""
+
+    inherited_mb: float = 0.0
+    """What it shares with the process that it was forked from: no use of its own."""
+
+
+_origin = Origin()
 
 
 @dataclass(frozen=True)
@@ -44,9 +55,17 @@ class Usage:
         )
 
 
-def usage_of_tree(pid: int) -> Usage:
-    """What a process and its descendants use; zeros when it is gone."""
-    return sum((_usage_of(each) for each in tree_of(pid)), Usage())
+def mark_inherited() -> float:
+    """In a process that was forked a moment ago: what it has now is not its own. Returns that, in MB."""
+    _origin.inherited_mb = _usage_of(os.getpid()).rss_mb
+    return _origin.inherited_mb
+
+
+def usage_of_tree(pid: int, inherited_mb: float = 0.0) -> Usage:
+    """What a process and its descendants use, beyond what it inherited; zeros when it is gone."""
+    used = sum((_usage_of(each) for each in tree_of(pid)), Usage())
+    own = [max(0.0, memory_mb - inherited_mb) for memory_mb in (used.rss_mb, used.peak_mb)]
+    return replace(used, rss_mb=own[0], peak_mb=own[1])
 
 
 def tree_of(pid: int) -> Iterator[int]:
@@ -87,7 +106,7 @@ def _fields(path: Path) -> dict[str, str]:
 
 def used_so_far() -> dict[str, float]:
     """Peak and totals of this process and its descendants, as a training notes them among its metrics."""
-    return _totals(usage_of_tree(os.getpid()))
+    return _totals(usage_of_tree(os.getpid(), _origin.inherited_mb))
 
 
 def _totals(usage: Usage) -> dict[str, float]:
@@ -102,8 +121,8 @@ def _totals(usage: Usage) -> dict[str, float]:
 class ResourceSampler:
     """Samples a process with its descendants, from outside."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, pid: int, inherited_mb: float = 0.0) -> None:
+        self.pid, self.inherited_mb = pid, inherited_mb
         self._newest = Usage()
         self._peak_mb = 0.0
         self._at = time.monotonic()
@@ -114,7 +133,7 @@ class ResourceSampler:
 
         `cpu_percent`: of one core; `gpu_percent`, `gpu_memory_mb`: of all GPUs of the machine, where there are any.
         """
-        usage, moment = usage_of_tree(self.pid), time.monotonic()
+        usage, moment = usage_of_tree(self.pid, self.inherited_mb), time.monotonic()
         if not usage.processes:
             return {}
         seconds = max(moment - self._at, 1e-9)

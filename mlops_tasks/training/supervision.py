@@ -113,8 +113,10 @@ class Supervisor:
         self.journal.append("queued", {"position": place.position, "reason": place.reason})
 
     def _remember(self, child: StageProcess) -> None:
-        self._sampler = ResourceSampler(child.pid)
+        self._sampler = ResourceSampler(child.pid, child.inherited_mb)
         self._child = child
+        if child.inherited_mb:
+            self._admission.works_in(child.pid, child.inherited_mb)
 
     def _used(self) -> dict[str, float]:
         """What the training was thought to need, and used; for the terminal event."""
