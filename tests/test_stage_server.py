@@ -123,6 +123,15 @@ def test_a_forked_stage_is_as_one_in_a_fresh_interpreter(
     assert (forked["leads"], forked["threads"]) == (True, ["leash"])
 
 
+def test_what_is_shared_with_the_server_is_no_use_of_a_stages_own(server: Running) -> None:
+    """Neither as it sees itself nor from outside."""
+    found, process, _ = run(f"{STAGES}:use_memory", mb=200)
+    assert isinstance(process, ForkedProcess)
+    assert process.inherited_mb > 150  # all that the server has imported
+    assert 400 <= found["own"] <= 600  # the content, its copy, and what it touched of the libraries
+    assert found["all"] > found["own"] - 200 + process.inherited_mb / 2
+
+
 def test_failures_cross_the_process(server: Running) -> None:
     """Its own error with its own words; an exit status."""
     with pytest.raises(LastingStageError, match=r"TrainingError: segment test is empty; choose other dates$"):
