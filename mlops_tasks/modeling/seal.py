@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_tasks.errors import DigestMismatchError, SignatureError, TrainingError
-from mlops_tasks.files import digest_of, digest_of_file, write_json
+from mlops_tasks.files import digest_of, digest_of_file, read_json, write_json
 from mlops_tasks.signing import Signature, SigningKey, VerifyingKeys
 
 MANIFEST, SIGNATURE = "model.json", "signature.json"
@@ -70,6 +70,20 @@ def verified_manifest(folder: Path, keys: VerifyingKeys) -> dict[str, Any]:
             raise DigestMismatchError(
                 f"{folder / name}: content is not what {MANIFEST} recorded; restore it or train again"
             )
+    return manifest
+
+
+def unverified_manifest(folder: Path) -> dict[str, Any]:
+    """What an artefact says of itself, for those who describe it and do not load it; nothing is checked.
+
+    Raises
+    ------
+    TrainingError
+        The folder holds no manifest.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise TrainingError(f"{folder}: no {MANIFEST}; this is not a model artefact")
+    manifest: dict[str, Any] = read_json(folder / MANIFEST)
     return manifest
 
 

@@ -22,11 +22,9 @@ from mlops_tasks.files import finite_or_none
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.stopping import Conclusion, StoppingMonitor, Verdict
 from mlops_tasks.modeling.working_time import WorkingTime
+from mlops_tasks.training_folder import Curves
 
 log = logging.getLogger(__name__)
-
-Curves = dict[str, dict[str, list[float | None]]]
-"""metric -> segment -> value of each iteration; None where it was not computed or is undefined."""
 
 Observer = Callable[[int, Mapping[str, float]], None]
 """Called with each iteration and its metrics; may raise to end the training (a pruned trial)."""

@@ -34,18 +34,14 @@ from mlops_tasks.registry.approvals import (
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, load_version, set_tags
-from mlops_tasks.registry.trial_evidence import (
-    fit_warning_of,
-    predictions_of,
-    search_evidence_of,
-    seed_noise_of,
-)
+from mlops_tasks.registry.trial_evidence import fit_warning_of, search_evidence_of, seed_noise_of
 from mlops_tasks.state.approvals import standing_approval
 from mlops_tasks.state.history import gate_decisions, record_gate_decision
 from mlops_tasks.state.tables import PERSON
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
 from mlops_tasks.state.trials import studies_of
 from mlops_tasks.training.certificate import Certificate, certificate_of
+from mlops_tasks.training_folder import TrainingFolder
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +120,7 @@ def _decide(
     settings: Settings, challenger: LoadedModel, champion: LoadedModel | None, uncertified: str | None
 ) -> GateResult:
     key = challenger.training_key
-    test, studies = predictions_of(settings, key, "test"), studies_of(settings, key)
+    test, studies = TrainingFolder.of(settings, key).segment("test"), studies_of(settings, key)
     ours = replace(
         evidence(key, test[SCORE], test[LABEL]),
         uncertified=uncertified,

@@ -66,8 +66,7 @@ class UnifiedQlibTrainingEngine:
 
         Returns
         -------
-        The training folder: plan.json, model/, predictions.parquet (datetime, instrument, segment, score, label of
-        valid and test), curves.json, importance.json, metrics.json.
+        The training's folder (`training_folder.py`).
 
         Raises
         ------

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
+from mlops_tasks.training_folder import FitRecord, TrainingFolder, TrainingManifest, TrainingMetrics
 
 log = logging.getLogger(__name__)
 
@@ -95,15 +96,15 @@ class Fit:
             "identity": training_identity(config, self.settings.training.threads),
         }
         key = digest_of({**configuration, "learning_data": data.digest()})
-        target = self.settings.training_dir / key
-        found = {"training_key": key, "path": self.settings.relative(target), "reused": True}
+        target = TrainingFolder.of(self.settings, key)
+        found = {"training_key": key, "path": self.settings.relative(target.path), "reused": True}
         checkpoints = CheckpointFolder(self.settings.checkpoints_dir / key)
-        if target.is_dir():
+        if target.exists:
             self._check_found(target)
             checkpoints.remove()  # a kill may have come between the last two steps below
             return found
         with training_lock(self.settings.checkpoints_dir / f"{key}.lock", self.control.check):
-            if target.is_dir():  # another process trained it while this one waited
+            if target.exists:  # another process trained it while this one waited
                 return found
             lineage = {
                 **plan.model_dump(mode="json", exclude={"study"}),  # who asked for it is the run's
@@ -111,51 +112,47 @@ class Fit:
                 "training_key": key,
                 "feature_version": self.request.feature_version,
             }
-            self._train(lineage, data, checkpoints)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            move_folder(self.folder.result, target)
+            self._train(TrainingManifest.from_json(lineage), data, checkpoints)
+            target.path.parent.mkdir(parents=True, exist_ok=True)
+            move_folder(self.folder.result, target.path)
             checkpoints.remove()
         return {**found, "reused": False}
 
-    def _check_found(self, target: Path) -> None:
+    def _check_found(self, target: TrainingFolder) -> None:
         try:
-            verified_manifest(target / "model", VerifyingKeys.read(self.settings))
+            verified_manifest(target.model, VerifyingKeys.read(self.settings))
         except SignatureError as error:
-            raise SignatureError(f"{error}; to train it anew, remove {target}") from None
+            raise SignatureError(f"{error}; to train it anew, remove {target.path}") from None
 
-    def _train(self, lineage: Mapping[str, Any], data: LearningData, checkpoints: CheckpointFolder) -> None:
-        config, folder = self.request.config, self.folder.result
+    def _train(self, trained: TrainingManifest, data: LearningData, checkpoints: CheckpointFolder) -> None:
+        config, folder = self.request.config, TrainingFolder(self.folder.result)
         health = ColumnHealth.of(data.learned_features(), list(data.features.columns))
         for said in health.warnings():
             log.warning("%s", said)
         if config.class_path is not None and not config.class_path.startswith(OUR_CLASSES):
-            self._try_out(lineage, data)
+            self._try_out(trained, data)
         links = Links(self.journal.append, self.control, checkpoints)
         session = TrainingSession(config, threads=self.settings.training.threads, links=links)
         writable = [self.folder.path, checkpoints.folder]
-        fitted = self._fitted(folder / "model", lineage, data, session, writable)
+        fitted = self._fitted(folder.model, trained, data, session, writable)
         session.stage("predict")
-        predictions = predict_segments(self._loaded(folder / "model"), data)
-        predictions.to_parquet(folder / "predictions.parquet", index=False)
-        write_json(folder / "plan.json", dict(lineage))
-        write_json(folder / "curves.json", session.curves())
-        write_json(folder / "importance.json", fitted.result.importance)
-        write_json(folder / "columns.json", health.to_json())
-        write_json(
-            folder / "metrics.json",
-            {
-                "run_id": self.folder.run_id,
-                "best_iteration": fitted.result.best_iteration,
-                "fit": fitted.conclusion.to_json(),
-                "train_seconds": round(session.seconds, 3),
-                **used_so_far(),
-                **health.metrics,
-                "train_rows": int(data.label.iloc[data.rows("train")].notna().sum()),
-                "valid_rows": int(data.label.iloc[data.rows("valid")].notna().sum()),
-            },
-        )
+        folder.write_predictions(predict_segments(self._loaded(folder.model), data))
+        folder.write_manifest(trained)
+        folder.write_curves(session.curves())
+        folder.write_importance(fitted.result.importance)
+        folder.write_columns(health.to_json())
+        numbers = {
+            "best_iteration": fitted.result.best_iteration,
+            "train_seconds": round(session.seconds, 3),
+            **used_so_far(),
+            **health.metrics,
+            "train_rows": int(data.label.iloc[data.rows("train")].notna().sum()),
+            "valid_rows": int(data.label.iloc[data.rows("valid")].notna().sum()),
+        }
+        fit = FitRecord(**fitted.conclusion.to_json())
+        folder.write_metrics(TrainingMetrics(numbers, fit, self.folder.run_id))
 
-    def _try_out(self, lineage: Mapping[str, Any], data: LearningData) -> None:
+    def _try_out(self, trained: TrainingManifest, data: LearningData) -> None:
         """Fit, save, load and score a class that is none of ours on a few days, before hours are spent on it.
 
         A class that cannot be fitted on so little is left to the training.
@@ -175,7 +172,7 @@ class Fit:
         with tempfile.TemporaryDirectory(prefix="tried_", dir=self.folder.path) as name:
             folder = Path(name, "model")
             try:
-                self._fitted(folder, lineage, few, session, [Path(name)])
+                self._fitted(folder, trained, few, session, [Path(name)])
                 predict_segments(self._loaded(folder), few)
             except MlopsError as error:
                 if stages[-1] == "fit":
@@ -189,7 +186,7 @@ class Fit:
     def _fitted(
         self,
         folder: Path,
-        lineage: Mapping[str, Any],
+        trained: TrainingManifest,
         data: LearningData,
         session: TrainingSession,
         writable: Sequence[Path],
@@ -224,6 +221,7 @@ class Fit:
             "segments",
             "seed",
         )
+        lineage = trained.to_json()
         manifest = {name: lineage[name] for name in names}
         manifest |= {"family": config.family, "class_path": config.class_path, "window": config.window}
         own = {} if (source := own_source(config.class_path)) is None else {OWN_SOURCE: source}

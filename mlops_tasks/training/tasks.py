@@ -6,9 +6,9 @@ from typing import Any
 from mlops_tasks.config import load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import LeakError
-from mlops_tasks.files import read_json
 from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.training_folder import TrainingFolder
 
 log = logging.getLogger(__name__)
 
@@ -82,17 +82,17 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
 
     settings = load_settings()
     engine, own_plan = UnifiedQlibTrainingEngine(settings), RunPlan.model_validate(plan)
-    folder = engine.train(own_plan, features["feature_version"], model, owner=owner, priority=priority)
+    folder = TrainingFolder(engine.train(own_plan, features["feature_version"], model, owner=owner, priority=priority))
     try:
         certify_model(settings, folder, certificate["key"])
     except LeakError as error:
-        raise_alert(settings, kind="leak_found", subject=folder.name, message=str(error))
+        raise_alert(settings, kind="leak_found", subject=folder.key, message=str(error))
         raise
     return {
-        "training_key": folder.name,
+        "training_key": folder.key,
         "model": model,
-        "path": settings.relative(folder),
+        "path": settings.relative(folder.path),
         "topk": own_plan.topk,
         "n_drop": own_plan.n_drop,
-        **read_json(folder / "metrics.json"),
+        **folder.metrics().to_json(),
     }
