@@ -146,8 +146,8 @@ with DAG(
     compare = StageOperator(
         task_id="compare_models", stage="experiments.compare_models", arguments={**vintage, "gate": gate.output}
     )
-    collect = StageOperator(task_id="collect_features", stage="registry.collect_features")
-    deploy >> score >> [drift, compare] >> collect
+    prune = StageOperator(task_id="prune_features", stage="registry.prune_features")
+    deploy >> score >> [drift, compare] >> prune
 
 # After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**FORM, **MACHINE})

@@ -61,7 +61,10 @@ class TrainingManifest:
 
     def to_json(self) -> dict[str, Any]:
         """The content of plan.json."""
-        known = {name: getattr(self, name) for name in _KNOWN if name != "training_key" or self.training_key}
+        known = {name: getattr(self, name) for name in _KNOWN}
+        for absent in ("training_key", "model_config"):
+            if not known[absent]:
+                del known[absent]
         return {**self.more, **known, "segments": {name: list(days) for name, days in self.segments.items()}}
 
     @classmethod

@@ -1,17 +1,17 @@
 """Task entry of the evaluation stage."""
 
 import logging
-from typing import Any
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.evaluation.report import evaluate, is_current, write_evaluation
 from mlops_tasks.files import new_folder, retire_folder
+from mlops_tasks.stage_results import Evaluated
 from mlops_tasks.training_folder import EvaluationFolder, TrainingFolder
 
 log = logging.getLogger(__name__)
 
 
-def evaluate_model_task(*, training_key: str, topk: int | None = None, n_drop: int | None = None) -> dict[str, Any]:
+def evaluate_model_task(*, training_key: str, topk: int | None = None, n_drop: int | None = None) -> Evaluated:
     """Evaluate a finished training; returns at once when it was, by the same portfolio and code.
 
     Parameters

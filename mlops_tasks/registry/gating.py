@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,7 @@ from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, load_version, set_tags
 from mlops_tasks.registry.trial_evidence import fit_warning_of, search_evidence_of, seed_noise_of
+from mlops_tasks.stage_results import Judged
 from mlops_tasks.state.approvals import standing_approval
 from mlops_tasks.state.history import gate_decisions, record_gate_decision
 from mlops_tasks.state.tables import PERSON
@@ -57,11 +58,11 @@ class GateResult:
     decision: GateDecision
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Judged:
         """What the gate task returns."""
         manifest = self.challenger.artefact.manifest
         content = self.decision.to_json()
-        return {
+        result = {
             **content,
             "reasons": [*content["reasons"], *self.notes],
             "version": self.challenger.version,
@@ -73,6 +74,7 @@ class GateResult:
             "champion_version": None if self.champion is None else self.champion.version,
             RUN_NOTE: self.sentence,
         }
+        return cast("Judged", result)
 
     @property
     def sentence(self) -> str:
@@ -256,7 +258,7 @@ def _record(settings: Settings, result: GateResult, certificate: Certificate | N
         settings,
         GateDecisionRow(
             training_key=result.challenger.training_key,
-            decision={name: content[name] for name in result.decision.to_json()},
+            decision={**result.decision.to_json(), "reasons": content["reasons"]},
             champion_version=content["champion_version"],
             model_name=content["model"],
             data_version=content["data_version"],

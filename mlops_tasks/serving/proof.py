@@ -18,19 +18,11 @@ from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.serving.slots import probe
+from mlops_tasks.stage_results import ServiceProbe
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The service's scores of the newest date against those computed here."""
-
-    date: str
-    instruments: int
-    max_abs_diff: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ class Proof:
         version = self.candidate.version
         log.info("preflight of version %d: %d finite scores on %s", version, len(scores), vintage.last_date)
 
-    def of_service(self) -> Probe:
+    def of_service(self) -> ServiceProbe:
         """Prove that the service serves the candidate, and answers with its very scores.
 
         Raises
@@ -87,7 +79,7 @@ class Proof:
                 )
             time.sleep(LOOK_EVERY_S)
 
-    def _compare(self) -> Probe:
+    def _compare(self) -> ServiceProbe:
         answer = self.client.score()
         if answer["model_version"] != self.candidate.version:
             raise ScoringServiceError(f"the service answered with version {answer['model_version']}")
@@ -105,7 +97,7 @@ class Proof:
             raise ScoringServiceError(
                 f"the service's scores differ by up to {difference:g} from the artefact's, limit {limit:g}"
             )
-        return Probe(answer["date"], len(served), difference)
+        return {"date": answer["date"], "instruments": len(served), "max_abs_diff": difference}
 
 
 def local_scores(model: LoadedModel, source: FeatureSource, day: date) -> pd.Series:

@@ -5,9 +5,8 @@ import io
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError, SignatureError, TrainingCancelledError
@@ -27,6 +26,7 @@ from mlops_tasks.modeling.session import Links, TrainingSession
 from mlops_tasks.modeling.stopping import Conclusion
 from mlops_tasks.modeling.trust import OWN_SOURCE, Trust
 from mlops_tasks.signing import SigningKey, VerifyingKeys
+from mlops_tasks.stage_results import Fitted
 from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.journal import Journal
@@ -44,14 +44,25 @@ OUR_CLASSES = "mlops_tasks."
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FoundTraining:
+    """A training that is in its folder."""
+
+    training_key: str
+    path: str
+    """Of the folder, relative to the home."""
+    reused: bool
+    """Whether it was there already."""
+
+
+@dataclass(frozen=True)
+class FitOutcome:
     """What a family's fit has given, and what is to be thought of it."""
 
     result: FitResult
     conclusion: Conclusion
 
 
-def fit_stage(*, folder: str) -> dict[str, Any]:
+def fit_stage(*, folder: str) -> Fitted:
     """Train what the request in a run's folder asks for.
 
     Returns
@@ -62,7 +73,8 @@ def fit_stage(*, folder: str) -> dict[str, Any]:
     run = RunFolder(Path(folder))
     settings, request = run.read()
     try:
-        return {"state": "finished", **Fit(settings, request, run).run()}
+        found = Fit(settings, request, run).run()
+        return {"state": "finished", "training_key": found.training_key, "path": found.path, "reused": found.reused}
     except TrainingCancelledError:
         return {"state": "cancelled"}
     except MlopsError as error:
@@ -80,7 +92,7 @@ class Fit:
         self.control = FileControl(run.command)
         self.key = SigningKey.of(settings)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> FoundTraining:
         """Train, unless the same training is there already."""
         plan, config = self.request.plan, self.request.config
         self._stage("load")
@@ -97,7 +109,7 @@ class Fit:
         }
         key = digest_of({**configuration, "learning_data": data.digest()})
         target = TrainingFolder.of(self.settings, key)
-        found = {"training_key": key, "path": self.settings.relative(target.path), "reused": True}
+        found = FoundTraining(key, self.settings.relative(target.path), reused=True)
         checkpoints = CheckpointFolder(self.settings.checkpoints_dir / key)
         if target.exists:
             self._check_found(target)
@@ -116,7 +128,7 @@ class Fit:
             target.path.parent.mkdir(parents=True, exist_ok=True)
             move_folder(self.folder.result, target.path)
             checkpoints.remove()
-        return {**found, "reused": False}
+        return replace(found, reused=False)
 
     def _check_found(self, target: TrainingFolder) -> None:
         try:
@@ -190,7 +202,7 @@ class Fit:
         data: LearningData,
         session: TrainingSession,
         writable: Sequence[Path],
-    ) -> Fitted:
+    ) -> FitOutcome:
         """Fit a model and leave its sealed artefact; an own class may write into `writable` while it learns."""
         config = session.config
         with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
@@ -200,13 +212,13 @@ class Fit:
         problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
         folder.mkdir(parents=True)
 
-        def learn() -> Fitted:
+        def learn() -> FitOutcome:
             session.stage("fit")
             result = family.fit(problem, session)
             conclusion = session.conclude()
             session.stage("save")
             family.save(folder)
-            return Fitted(result, conclusion)
+            return FitOutcome(result, conclusion)
 
         scratch = self.folder.path / "scratch"
         fitted = Confinement.of(self.settings).learn(config.class_path, learn, scratch, writable)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pandas as pd
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -14,6 +14,7 @@ from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
 from mlops_tasks.modeling.learning_spec import LearningSpec
 from mlops_tasks.modeling.model_zoo.overrides import checked_overrides, named_entry
 from mlops_tasks.modeling.model_zoo.schema import check_value
+from mlops_tasks.stage_results import Plan
 from mlops_tasks.training.checks import MIN_SEGMENT_DAYS, check_dates
 
 SEGMENTS = ("train", "valid", "test")
@@ -59,6 +60,10 @@ class RunPlan(Section):
             raise ValueError(f"segments.{missing[0]} is missing; give train, valid and test")
         check_segments(self.segments["train"], self.segments["valid"], self.segments["test"])
         return self
+
+    def to_json(self) -> Plan:
+        """As stages exchange it."""
+        return cast("Plan", self.model_dump(mode="json"))
 
     def learning_spec(self, feature_version: str) -> LearningSpec:
         """What this plan's models learn from, with features of this version of its set."""

@@ -159,8 +159,8 @@ def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
         ("deploy_model", "score_newest_date"),
         ("score_newest_date", "check_drift"),
         ("score_newest_date", "compare_models"),
-        ("check_drift", "collect_features"),
-        ("compare_models", "collect_features"),
+        ("check_drift", "prune_features"),
+        ("compare_models", "prune_features"),
     ]:
         assert edge in edges
 
