@@ -33,6 +33,7 @@ from dag_shared.forms import (
 from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.states import Strategy
 
 FORM = {
     "feature_set": feature_set_param("Model"),
@@ -54,8 +55,8 @@ FORM = {
         SETTINGS.portfolio.n_drop, type="integer", minimum=0, title="Names replaced a day", section="Strategy"
     ),
     "deployment_strategy": Param(
-        "blue_green",
-        enum=["blue_green", "shadow"],
+        Strategy.BLUE_GREEN.value,
+        enum=[each.value for each in Strategy],
         title="Deployment",
         section="Strategy",
         description_md="`blue_green`: a promoted challenger is loaded beside the champion, checked, then switched to. "

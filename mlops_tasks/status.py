@@ -26,7 +26,7 @@ from mlops_tasks.state.history import (
     latest_score_batch,
     newest_alerts,
 )
-from mlops_tasks.state.tables import SERVING
+from mlops_tasks.states import DeploymentState
 from mlops_tasks.status_table import candidates, newest_trainings, render_table, render_terms
 from mlops_tasks.training.certificate import certificate_of
 from mlops_tasks.training_folder import TrainingFolder
@@ -84,7 +84,7 @@ def _champion(settings: Settings) -> dict[str, Any] | None:
     known = {"version": found.champion, "standing": standing, "action": str(found.action), **facts}
     if found.error or found.champion is None:
         return {**known, "said": found.error or named(None)}
-    served = latest_deployment(settings, found.champion, SERVING)
+    served = latest_deployment(settings, found.champion, DeploymentState.SERVING)
     since = None if served is None else served.at
     calm = f"{_described(known)}, {'serving' if since is None else f'serving since {since:%Y-%m-%d %H:%M} UTC'}"
     if standing == PROVISIONAL:

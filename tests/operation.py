@@ -17,7 +17,8 @@ from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import claim_of
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.state.history import record_deployment
-from mlops_tasks.state.tables import SERVING, Deployment
+from mlops_tasks.state.tables import Deployment
+from mlops_tasks.states import DeploymentState
 from mlops_tasks.training.certificate import Certificate, certify, certify_model
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training_folder import TrainingFolder
@@ -105,7 +106,7 @@ def make_champion(settings: Settings, version: int) -> None:
         artefact_digest=claim.digest,
         data_version=claim.tags["data_version"],
         strategy="blue_green",
-        state=SERVING,
+        state=DeploymentState.SERVING,
     )
     record_deployment(settings, row)
     ModelLifecycleManager(settings).promote(version)

@@ -38,9 +38,9 @@ from mlops_tasks.registry.trial_evidence import fit_warning_of, search_evidence_
 from mlops_tasks.stage_results import Judged
 from mlops_tasks.state.approvals import standing_approval
 from mlops_tasks.state.history import gate_decisions, record_gate_decision
-from mlops_tasks.state.tables import PERSON
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
 from mlops_tasks.state.trials import studies_of
+from mlops_tasks.states import Basis, Outcome
 from mlops_tasks.training.certificate import Certificate, certificate_of
 from mlops_tasks.training_folder import TrainingFolder
 
@@ -80,7 +80,7 @@ class GateResult:
     def sentence(self) -> str:
         """The decision in a sentence."""
         model = f"version {self.challenger.version} ({self.challenger.artefact.manifest['model']})"
-        outcome = {"promote": f"{model} is promoted", "reject": f"{model} is rejected"}
+        outcome = {Outcome.PROMOTE: f"{model} is promoted", Outcome.REJECT: f"{model} is rejected"}
         kept = f"{model} is not promoted"
         if self.champion is not None:
             kept = f"version {self.champion.version} stays the champion, {kept}"
@@ -107,7 +107,7 @@ def gate(settings: Settings, version: int) -> GateResult:
     certificate = certificate_of(settings, challenger.training_key)
     if is_withdrawn(settings, challenger):
         reason = f"version {version} was taken out of service by hand; the same training is not promoted again"
-        result = GateResult(challenger, champion, GateDecision("keep", WITHDRAWN, (reason,)))
+        result = GateResult(challenger, champion, GateDecision(Outcome.KEEP, WITHDRAWN, (reason,)))
     else:
         result = _decide(settings, challenger, champion, why_uncertified(challenger, certificate))
         result = replace(result, notes=(*unproven_of(certificate), *result.notes))
@@ -149,7 +149,7 @@ def _decide(
         anchor, theirs, notes = _anchor_evidence(settings, (champion, reign.anchor), vintage, test[LABEL])
     except RegistryError as error:
         reason = f"the champion cannot be scored on these dates: {error}"
-        return GateResult(challenger, champion, GateDecision("keep", "not_comparable", (reason,)))
+        return GateResult(challenger, champion, GateDecision(Outcome.KEEP, "not_comparable", (reason,)))
     decision = should_promote(ours, replace(serving, anchor=theirs), settings.gate, look)
     return GateResult(challenger, champion, replace(decision, anchor_version=anchor.version), notes)
 
@@ -168,8 +168,10 @@ class Reign:
 def reign_of(settings: Settings, model: LoadedModel) -> Reign:
     """How a version came into service, as the gate and persons have recorded it."""
     approval = standing_approval(settings, model.training_key, model.digest)
-    promoted = [row for row in gate_decisions(settings, model.training_key) if row.decision["decision"] == "promote"]
-    if not promoted or (approval is not None and approval.basis == PERSON):
+    promoted = [
+        row for row in gate_decisions(settings, model.training_key) if row.decision["decision"] == Outcome.PROMOTE
+    ]
+    if not promoted or (approval is not None and approval.basis == Basis.PERSON):
         return Reign(model.version)
     decision = promoted[-1].decision
     look = decision.get("look")
@@ -268,8 +270,8 @@ def _record(settings: Settings, result: GateResult, certificate: Certificate | N
         approve_by_gate(settings, result.challenger, result.decision.rule, certificate)
     if result.decision.rule == WITHDRAWN:
         return
-    tags = {"gate_decision": result.decision.decision, "gate_rule": result.decision.rule}
+    tags = {"gate_decision": result.decision.decision.value, "gate_rule": result.decision.rule}
     set_tags(settings, version, {**tags, "gate_champion": str(content["champion_version"] or "none")})
-    if result.decision.decision == "reject":
+    if result.decision.decision is Outcome.REJECT:
         revoke_by_gate(settings, result.challenger, result.decision.rule)
         ModelLifecycleManager(settings).reject(version)

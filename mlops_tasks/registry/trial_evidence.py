@@ -9,6 +9,7 @@ from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.seed_noise import GATED_METRIC, SeedBand, configuration_key, seed_band
 from mlops_tasks.state.history import latest_seed_noise
 from mlops_tasks.state.trials import daily_rank_ics, trials_of, trials_over
+from mlops_tasks.states import TrialOutcome
 from mlops_tasks.training_folder import TrainingFolder
 
 WARNED_OF = ("overfitting", "underfitting")
@@ -33,7 +34,7 @@ def search_evidence_of(settings: Settings, training_key: str, studies: Sequence[
     if len(chosen.index.intersection(days)) < MIN_DAYS:
         return None
     horizon = own[0].horizon
-    candidates = [row for row in trials_over(settings, horizon, days) if row.state != "failed"]
+    candidates = [row for row in trials_over(settings, horizon, days) if row.state != TrialOutcome.FAILED]
     return search_evidence(chosen, daily_rank_ics(candidates).reindex(days), len(candidates), horizon)
 
 

@@ -31,11 +31,11 @@ from mlops_tasks.state.approvals import record_revocation
 from mlops_tasks.state.deployments import settle_attempt
 from mlops_tasks.state.history import latest_deployment, record_deployment
 from mlops_tasks.state.lease import lease
-from mlops_tasks.state.tables import FAILED, SERVING, STARTED, Deployment, ModelRevocation
+from mlops_tasks.state.tables import Deployment, ModelRevocation
+from mlops_tasks.states import DeploymentState, Strategy
 
 log = logging.getLogger(__name__)
 
-BLUE_GREEN = "blue_green"
 WAIT_S = 10.0
 """For a reconciliation, which holds the lease for a moment; a deployment takes longer, and is not waited for."""
 
@@ -179,18 +179,18 @@ class _Deployment:
 
     def _proven(self, candidate: LoadedModel) -> Deployment | None:
         """The step by which these very bytes have passed their proof; older records do not say of which they are."""
-        row = latest_deployment(self.settings, self.version, SERVING)
+        row = latest_deployment(self.settings, self.version, DeploymentState.SERVING)
         return row if row is not None and row.artefact_digest == candidate.digest else None
 
     def _switch(self, proof: Proof, previous: int | None) -> ServiceProbe:
         """Move the alias between the intent and its end; whatever goes wrong in between is undone."""
-        start, found = self._step(STARTED, proof.candidate, previous), None
+        start, found = self._step(DeploymentState.STARTED, proof.candidate, previous), None
         try:
             record_deployment(self.settings, start)
             set_alias(self.settings, CHAMPION, self.version)
             found = proof.of_service()
             self._retire(previous)
-            served = following(start, SERVING, previous, self.reason)
+            served = following(start, DeploymentState.SERVING, previous, self.reason)
             if not settle_attempt(self.settings, served, self._withdrawal(previous)):
                 raise DeploymentError("it was undone in between, since its lease was lost; see the state database")
         except BaseException as error:
@@ -250,7 +250,7 @@ class _Deployment:
         """Record and tell that nothing has moved."""
         message = f"version {self.version} was not deployed: {said(error)}"
         try:
-            record_deployment(self.settings, self._step(FAILED, None, None, said(error)))
+            record_deployment(self.settings, self._step(DeploymentState.FAILED, None, None, said(error)))
         except Exception as failure:
             log.error("the failure is not recorded: %s", said(failure))
         raise_daily_alert(self.settings, kind="deployment_failed", cause=named(self.version), message=message)
@@ -262,7 +262,7 @@ class _Deployment:
             training_key="" if candidate is None else candidate.training_key,
             artefact_digest="" if candidate is None else candidate.digest,
             data_version="" if candidate is None else candidate.tags["data_version"],
-            strategy=BLUE_GREEN,
+            strategy=Strategy.BLUE_GREEN.value,
             state=state,
             reason=reason,
             proven_version=proven,

@@ -12,8 +12,8 @@ from mlops_tasks.errors import StoreError
 from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import record_row
 from mlops_tasks.state.tables import TrainingEvent, TrainingRun, Trial
+from mlops_tasks.states import TrialOutcome
 
-TRIAL_STATES = ("complete", "pruned", "failed")
 DAILY = "daily"
 """Key of a trial's result: `{"2024-01-05": 0.031, "2024-01-08": null, ...}`, its rank IC on each validation day."""
 
@@ -24,12 +24,12 @@ def record_trial(settings: Settings, row: Trial) -> bool:
     Raises
     ------
     StoreError
-        `row.state` is none of `TRIAL_STATES`, or a complete trial lacks its daily rank ICs.
+        `row.state` is no `TrialOutcome`, or a complete trial lacks its daily rank ICs.
     """
     name = f"trial {row.number} of study {row.study}"
-    if row.state not in TRIAL_STATES:
-        raise StoreError(f"{name}: state {row.state!r} is unknown; use one of {', '.join(TRIAL_STATES)}")
-    if row.state == "complete" and not row.result.get(DAILY):
+    if row.state not in [*TrialOutcome]:
+        raise StoreError(f"{name}: state {row.state!r} is unknown; use one of {', '.join(TrialOutcome)}")
+    if row.state == TrialOutcome.COMPLETE and not row.result.get(DAILY):
         raise StoreError(f"{name}: result.{DAILY} is missing; give the rank IC of each validation day, null for none")
     return record_row(settings, row)
 

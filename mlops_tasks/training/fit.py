@@ -27,6 +27,7 @@ from mlops_tasks.modeling.stopping import Conclusion
 from mlops_tasks.modeling.trust import OWN_SOURCE, Trust
 from mlops_tasks.signing import SigningKey, VerifyingKeys
 from mlops_tasks.stage_results import Fitted
+from mlops_tasks.states import RunState
 from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.journal import Journal
@@ -74,11 +75,16 @@ def fit_stage(*, folder: str) -> Fitted:
     settings, request = run.read()
     try:
         found = Fit(settings, request, run).run()
-        return {"state": "finished", "training_key": found.training_key, "path": found.path, "reused": found.reused}
+        return {
+            "state": RunState.FINISHED,
+            "training_key": found.training_key,
+            "path": found.path,
+            "reused": found.reused,
+        }
     except TrainingCancelledError:
-        return {"state": "cancelled"}
+        return {"state": RunState.CANCELLED}
     except MlopsError as error:
-        return {"state": "failed", "error": type(error).__name__, "reason": str(error)}
+        return {"state": RunState.FAILED, "error": type(error).__name__, "reason": str(error)}
 
 
 class Fit:

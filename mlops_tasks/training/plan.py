@@ -15,6 +15,7 @@ from mlops_tasks.modeling.learning_spec import LearningSpec
 from mlops_tasks.modeling.model_zoo.overrides import checked_overrides, named_entry
 from mlops_tasks.modeling.model_zoo.schema import check_value
 from mlops_tasks.stage_results import Plan
+from mlops_tasks.states import Strategy
 from mlops_tasks.training.checks import MIN_SEGMENT_DAYS, check_dates
 
 SEGMENTS = ("train", "valid", "test")
@@ -38,7 +39,7 @@ class RunPlan(Section):
     seed: int = Field(ge=0, strict=True)
     topk: int = Field(ge=1, strict=True)
     n_drop: int = Field(ge=0, strict=True)
-    deployment_strategy: Literal["blue_green", "shadow"] = "blue_green"
+    deployment_strategy: Literal[Strategy.BLUE_GREEN, Strategy.SHADOW] = Strategy.BLUE_GREEN
     hyperparameters: Mapping[str, Mapping[str, Any]] = {}
     """Overrides of the defaults by model; models that the run does not train may be named too."""
     stopping: Mapping[str, Mapping[str, Any]] = {}
@@ -136,7 +137,7 @@ def _single_values(settings: Settings, form: Mapping[str, Any]) -> dict[str, Any
         "seed": settings.training.seed,
         "topk": settings.portfolio.topk,
         "n_drop": settings.portfolio.n_drop,
-        "deployment_strategy": "blue_green",
+        "deployment_strategy": Strategy.BLUE_GREEN.value,
     }
     schemas = RunPlan.model_json_schema()["properties"]
     return {key: check_value(key, schemas[key], _given(form, key, default)) for key, default in defaults.items()}

@@ -27,6 +27,7 @@ from mlops_tasks.process import run_stage
 from mlops_tasks.stage_process import StageProcess, end_group
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import RunEndedError, newest_training_event, open_training_runs
+from mlops_tasks.states import RunState
 from mlops_tasks.training.control import CommandRelay
 from mlops_tasks.training.events import JournalReader, Recorder
 from mlops_tasks.training.journal import Journal
@@ -99,7 +100,7 @@ class Supervisor:
 
     def _train(self) -> dict[str, Any]:
         if not self._admitted():
-            return {"state": "cancelled"}
+            return {"state": RunState.CANCELLED}
         # Pauses do not count, so the watcher keeps the time limit.
         arguments = {"folder": str(self.folder.path)}
         return run_stage(FIT_STAGE, arguments, time_limit_s=threading.TIMEOUT_MAX, on_start=self._remember)
@@ -164,7 +165,7 @@ class Supervisor:
     def _explain(self, error: StageError) -> dict[str, Any]:
         """The outcome of a training whose process ended without saying one."""
         if self._relay.cancelled_by is not None:
-            return {"state": "cancelled", "forced": True}
+            return {"state": RunState.CANCELLED, "forced": True}
         if self._killed_for is not None:
             return _failed(*self._killed_for)
         reason = str(error)
@@ -176,7 +177,7 @@ class Supervisor:
     def _end(self, outcome: Mapping[str, Any]) -> None:
         """Add the terminal event and see everything into the database; a full disk keeps it out of the journal only."""
         payload = {name: value for name, value in outcome.items() if name != "state"}
-        if outcome["state"] == "cancelled":
+        if outcome["state"] == RunState.CANCELLED:
             payload = {"asked_by": self._relay.cancelled_by, "forced": False, **payload}
         self.journal.append(outcome["state"], payload)
         self.journal.close()
@@ -192,9 +193,9 @@ class Supervisor:
         shutil.rmtree(self.folder.path, ignore_errors=True)
 
     def _result(self, outcome: Mapping[str, Any]) -> Path:
-        if outcome["state"] == "finished":
+        if outcome["state"] == RunState.FINISHED:
             return self.settings.home / str(outcome["path"])
-        if outcome["state"] == "cancelled":
+        if outcome["state"] == RunState.CANCELLED:
             raise TrainingCancelledError(
                 f"run {self.folder.run_id} was cancelled by {self._relay.cancelled_by}; train again to go on from its "
                 "newest checkpoint"
@@ -204,7 +205,7 @@ class Supervisor:
 
 
 def _failed(error: str, reason: str) -> dict[str, Any]:
-    return {"state": "failed", "error": error, "reason": reason}
+    return {"state": RunState.FAILED, "error": error, "reason": reason}
 
 
 def end_lost_runs(settings: Settings) -> list[str]:
@@ -219,7 +220,7 @@ def end_lost_runs(settings: Settings) -> list[str]:
         folder = RunFolder.of(settings, run.run_id)
         recorder = Recorder(settings, run.run_id, JournalReader(folder.journal))
         try:
-            if not recorder.end("failed", {"error": "StageError", "reason": reason}):
+            if not recorder.end(RunState.FAILED, {"error": "StageError", "reason": reason}):
                 continue
         except RunEndedError:
             log.info("run %s: somebody else ended it", run.run_id)

@@ -27,6 +27,7 @@ from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
 from mlops_tasks.modeling.session import Observer
 from mlops_tasks.state.tables import Trial as TrialRow
 from mlops_tasks.state.trials import DAILY, record_trial, trials_of
+from mlops_tasks.states import TrialOutcome
 from mlops_tasks.tuning.objectives import TrialResult, trial_result
 from mlops_tasks.tuning.samplers import pruner_of, sampler_of
 from mlops_tasks.tuning.space import largest, search_space, within
@@ -57,7 +58,11 @@ PASSING = (CapacityError, StoreError, SQLAlchemyError, StorageInternalError)
 MAX_FAILURES = 5
 """A worker whose first so many configurations all fail ends: the cause is none of theirs."""
 POLL_S = 0.5
-STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+OUTCOMES = {
+    TrialState.COMPLETE: TrialOutcome.COMPLETE,
+    TrialState.PRUNED: TrialOutcome.PRUNED,
+    TrialState.FAIL: TrialOutcome.FAILED,
+}
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,7 @@ class HyperparameterOptimizer:
     def record(self) -> int:
         """Bring the finished trials into the state database, for the gate; returns how many are there."""
         known = {row.number for row in trials_of(self.settings, self.name)}
-        finished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state in STATES]
+        finished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state in OUTCOMES]
         for trial in finished:
             if trial.number not in known:
                 record_trial(self.settings, self._row(trial))
@@ -370,7 +375,7 @@ class HyperparameterOptimizer:
             model=self.config.model,
             data_version=self.subject.data_version,
             horizon=self.subject.horizon,
-            state=STATES[trial.state],
+            state=OUTCOMES[trial.state],
             configuration=self.hyperparameters(trial),
             result=result,
         )
