@@ -19,9 +19,10 @@ from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import read_json
 from mlops_tasks.modeling.model_zoo.families import FAMILIES
 from mlops_tasks.modeling.model_zoo.family import Predictor
+from mlops_tasks.modeling.own_code import Confinement
 from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.modeling.scoring import ScoringRows
-from mlops_tasks.modeling.seal import verified_manifest
+from mlops_tasks.modeling.seal import unverified_manifest, verified_manifest
 from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.modeling.windows import FloatArray, IntArray, PanelWindows
 
@@ -63,6 +64,13 @@ class ModelArtefact:
             raise TrainingError(f"{folder}: unknown family {manifest['family']!r}; known: {', '.join(FAMILIES)}")
         processors = FittedProcessors.from_json(read_json(folder / PROCESSORS))
         return cls(folder, manifest, processors, trust.predictor(folder, manifest, threads))
+
+    @classmethod
+    def unsealed(cls, folder: Path, confinement: Confinement, threads: int = 1) -> "ModelArtefact":
+        """Read an artefact that this process has just made for itself: it is not signed, and nothing is verified."""
+        manifest = unverified_manifest(folder)
+        processors = FittedProcessors.from_json(read_json(folder / PROCESSORS))
+        return cls(folder, manifest, processors, confinement.predictor(folder, manifest, threads))
 
     @property
     def feature_names(self) -> list[str]:

@@ -1,30 +1,21 @@
 """The training process: from a request to a training folder. `supervision.py` starts it and watches over it."""
 
-import contextlib
-import io
 import logging
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError, SignatureError, TrainingCancelledError
-from mlops_tasks.files import digest_of, move_folder, write_json
+from mlops_tasks.files import digest_of, move_folder
 from mlops_tasks.machine.resources import used_so_far
-from mlops_tasks.modeling.artefact import PROCESSORS, ModelArtefact
 from mlops_tasks.modeling.checkpoints import CheckpointFolder, training_lock
 from mlops_tasks.modeling.column_health import ColumnHealth
-from mlops_tasks.modeling.dataset import LearningData, fit_processors, load_learning_data
-from mlops_tasks.modeling.identity import own_source, training_identity
-from mlops_tasks.modeling.model_zoo.family import FitResult, find_family
-from mlops_tasks.modeling.own_code import Confinement
+from mlops_tasks.modeling.dataset import LearningData, load_learning_data
+from mlops_tasks.modeling.fitting import ModelFitting, Prepared, Stamp
+from mlops_tasks.modeling.identity import training_identity
 from mlops_tasks.modeling.prediction import predict_segments
-from mlops_tasks.modeling.problem import learning_problem
-from mlops_tasks.modeling.seal import seal, verified_manifest
+from mlops_tasks.modeling.seal import verified_manifest
 from mlops_tasks.modeling.session import Links, TrainingSession
-from mlops_tasks.modeling.stopping import Conclusion
-from mlops_tasks.modeling.trust import OWN_SOURCE, Trust
 from mlops_tasks.signing import SigningKey, VerifyingKeys
 from mlops_tasks.stage_results import Fitted
 from mlops_tasks.states import RunState
@@ -39,7 +30,8 @@ log = logging.getLogger(__name__)
 ENGINE_VERSION = 5
 """Raise it when the same plan would train another model: training keys depend on it."""
 
-
+ORIGIN = ("training_key", "model", "feature_set", "feature_version", "data_version", "horizon", "segments", "seed")
+"""What an artefact says of the training that it comes from."""
 OUR_CLASSES = "mlops_tasks."
 """Beginning of the class paths that the library brings with it; its tests try them out."""
 
@@ -53,14 +45,6 @@ class FoundTraining:
     """Of the folder, relative to the home."""
     reused: bool
     """Whether it was there already."""
-
-
-@dataclass(frozen=True)
-class FitOutcome:
-    """What a family's fit has given, and what is to be thought of it."""
-
-    result: FitResult
-    conclusion: Conclusion
 
 
 def fit_stage(*, folder: str) -> Fitted:
@@ -147,14 +131,19 @@ class Fit:
         health = ColumnHealth.of(data.learned_features(), list(data.features.columns))
         for said in health.warnings():
             log.warning("%s", said)
+        origin = {name: value for name, value in trained.to_json().items() if name in ORIGIN}
+        writable = (self.folder.path, checkpoints.folder)
+        fitting = ModelFitting(self.settings, config, self.folder.path, Stamp(origin, self.key), writable)
         if config.class_path is not None and not config.class_path.startswith(OUR_CLASSES):
-            self._try_out(trained, data)
+            cannot = fitting.try_out(data, self.request.plan.horizon)
+            if cannot is not None:
+                log.info("%s cannot be tried out %s", config.class_path, cannot)
         links = Links(self.journal.append, self.control, checkpoints)
         session = TrainingSession(config, threads=self.settings.training.threads, links=links)
-        writable = [self.folder.path, checkpoints.folder]
-        fitted = self._fitted(folder.model, trained, data, session, writable)
+        session.stage("process")
+        fitted = fitting.fit(Prepared.of(data, config), session, folder.model)
         session.stage("predict")
-        folder.write_predictions(predict_segments(self._loaded(folder.model), data))
+        folder.write_predictions(predict_segments(fitting.load(folder.model), data))
         folder.write_manifest(trained)
         folder.write_curves(session.curves())
         folder.write_importance(fitted.result.importance)
@@ -169,85 +158,6 @@ class Fit:
         }
         fit = FitRecord(**fitted.conclusion.to_json())
         folder.write_metrics(TrainingMetrics(numbers, fit, self.folder.run_id))
-
-    def _try_out(self, trained: TrainingManifest, data: LearningData) -> None:
-        """Fit, save, load and score a class that is none of ours on a few days, before hours are spent on it.
-
-        A class that cannot be fitted on so little is left to the training.
-
-        Raises
-        ------
-        MlopsError
-            What it has learned cannot be saved, loaded or scored with: the error that the training would end with.
-        """
-        config = self.request.config
-        few = data.few_days(config.window, self.request.plan.horizon)
-        once = {"epochs": 1} if "epochs" in config.hyperparameters else {}
-        stages: list[str] = []
-        links = Links(lambda kind, payload: stages.append(payload["stage"]) if kind == "stage" else None)
-        small = config.model_copy(update={"hyperparameters": {**config.hyperparameters, **once}})
-        session = TrainingSession(small, threads=self.settings.training.threads, links=links)
-        with tempfile.TemporaryDirectory(prefix="tried_", dir=self.folder.path) as name:
-            folder = Path(name, "model")
-            try:
-                self._fitted(folder, trained, few, session, [Path(name)])
-                predict_segments(self._loaded(folder), few)
-            except MlopsError as error:
-                if stages[-1] == "fit":
-                    log.info("%s cannot be tried out on %d rows: %s", config.class_path, len(few.label), error)
-                    return
-                raise type(error)(
-                    f"models.{config.model}: {config.class_path} was tried out on {len(few.label)} rows before the "
-                    f"training: {error}"
-                ) from error
-
-    def _fitted(
-        self,
-        folder: Path,
-        trained: TrainingManifest,
-        data: LearningData,
-        session: TrainingSession,
-        writable: Sequence[Path],
-    ) -> FitOutcome:
-        """Fit a model and leave its sealed artefact; an own class may write into `writable` while it learns."""
-        config = session.config
-        with contextlib.redirect_stdout(io.StringIO()):  # Qlib prints which optional models it lacks
-            family = find_family(config.family)()
-        session.stage("process")
-        processors = fit_processors(data, config.feature_processors)
-        problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
-        folder.mkdir(parents=True)
-
-        def learn() -> FitOutcome:
-            session.stage("fit")
-            result = family.fit(problem, session)
-            conclusion = session.conclude()
-            session.stage("save")
-            family.save(folder)
-            return FitOutcome(result, conclusion)
-
-        scratch = self.folder.path / "scratch"
-        fitted = Confinement.of(self.settings).learn(config.class_path, learn, scratch, writable)
-        write_json(folder / PROCESSORS, processors.to_json())
-        names = (
-            "training_key",
-            "model",
-            "feature_set",
-            "feature_version",
-            "data_version",
-            "horizon",
-            "segments",
-            "seed",
-        )
-        lineage = trained.to_json()
-        manifest = {name: lineage[name] for name in names}
-        manifest |= {"family": config.family, "class_path": config.class_path, "window": config.window}
-        own = {} if (source := own_source(config.class_path)) is None else {OWN_SOURCE: source}
-        seal(folder, {**manifest, **own, "feature_names": list(data.features.columns)}, self.key)
-        return fitted
-
-    def _loaded(self, folder: Path) -> ModelArtefact:
-        return ModelArtefact.load(folder, Trust.of(self.settings), self.settings.training.threads)
 
     def _stage(self, name: str) -> None:
         self.journal.append("stage", {"stage": name})

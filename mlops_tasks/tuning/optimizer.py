@@ -23,6 +23,7 @@ from mlops_tasks.machine.admission import Admission
 from mlops_tasks.machine.queue_state import TUNING
 from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
 from mlops_tasks.modeling.dataset import LearningData
+from mlops_tasks.modeling.fitting import Prepared
 from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
 from mlops_tasks.modeling.session import Observer
 from mlops_tasks.state.tables import Trial as TrialRow
@@ -34,7 +35,6 @@ from mlops_tasks.tuning.space import largest, search_space, within
 from mlops_tasks.tuning.storage import StudyStore, study_store
 from mlops_tasks.tuning.study import DIRECTIONS, StudyConfig, study_config
 from mlops_tasks.tuning.trial import (
-    Fold,
     estimated_mb,
     fit_and_score,
     folds_of,
@@ -270,7 +270,9 @@ class HyperparameterOptimizer:
                 f"{first[-1].user_attrs[REASON]}"
             )
 
-    def _run_trial(self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Fold], admission: Admission) -> None:
+    def _run_trial(
+        self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Prepared], admission: Admission
+    ) -> None:
         log.info("trial %d: %s", trial.number, trial.params)
         values: list[float] | None = None
         try:
@@ -299,7 +301,7 @@ class HyperparameterOptimizer:
         record_trial(self.settings, self._row(study.get_trials(deepcopy=False)[trial.number]))
 
     def _measure(
-        self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Fold], admission: Admission
+        self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Prepared], admission: Admission
     ) -> TrialResult:
         config = override(self.base, trial.params)
         self._check_memory(folds, config)
@@ -321,7 +323,7 @@ class HyperparameterOptimizer:
         scored = joined(parts)
         return trial_result(scored["score"], scored["label"], self.config.topk, self.subject.horizon)
 
-    def _check_memory(self, folds: Sequence[Fold], config: TrainingConfig) -> None:
+    def _check_memory(self, folds: Sequence[Prepared], config: TrainingConfig) -> None:
         limits = {
             "memory_mb": self.config.memory_mb,
             "training.memory_limit_mb": self.settings.training.memory_limit_mb,

@@ -132,11 +132,12 @@ def test_rank_ic(data: Any, model: str, overrides: dict[str, Any]) -> pd.Series:
     from mlops_tasks.columns import DATETIME, LABEL, SCORE
     from mlops_tasks.evaluation.ic import daily_rank_ic
     from mlops_tasks.modeling.configuration import resolve_config
-    from mlops_tasks.tuning.trial import fit_and_score, fold_of
+    from mlops_tasks.modeling.fitting import Prepared
+    from mlops_tasks.tuning.trial import fit_and_score
     from tests.planted import ONE_THREAD
 
     config = resolve_config(model, overrides, seed=1)
-    scored = fit_and_score(fold_of(data, config), config, ONE_THREAD)
+    scored = fit_and_score(Prepared.of(data, config), config, ONE_THREAD)
     scored = scored[scored.index.get_level_values(DATETIME) >= pd.Timestamp(data.segments["test"][0])].dropna()
     return daily_rank_ic(scored[SCORE], scored[LABEL]).fillna(0.0)
 
