@@ -6,10 +6,9 @@ and the files of the model's family, see `model_zoo/`
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import read_json
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.families import FAMILIES
 from mlops_tasks.modeling.model_zoo.family import Predictor
 from mlops_tasks.modeling.own_code import Confinement
@@ -39,7 +39,7 @@ class ModelArtefact:
     """A verified artefact, ready to score."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: ArtefactManifest
     processors: FittedProcessors
     predictor: Predictor
 

@@ -7,10 +7,9 @@ and in what becomes of the artefact: a training's is signed, the others' is thro
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
@@ -20,6 +19,7 @@ from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.dataset import LearningData, fit_processors
 from mlops_tasks.modeling.identity import own_source
 from mlops_tasks.modeling.isolation import IsolatedPredictor
+from mlops_tasks.modeling.manifest import ArtefactManifest, Origin
 from mlops_tasks.modeling.model_zoo.family import FitResult, find_family
 from mlops_tasks.modeling.own_code import Confinement, called_from_outside
 from mlops_tasks.modeling.prediction import predict_segments
@@ -28,7 +28,7 @@ from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.modeling.seal import MANIFEST, seal
 from mlops_tasks.modeling.session import Links, Observer, TrainingSession
 from mlops_tasks.modeling.stopping import Conclusion
-from mlops_tasks.modeling.trust import OWN_SOURCE, Trust
+from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.signing import SigningKey
 
 
@@ -62,7 +62,7 @@ class Fitted:
 class Stamp:
     """What makes an artefact one that others load: what it says of its origin, and who signs it."""
 
-    origin: Mapping[str, Any]
+    origin: Origin
     key: SigningKey
 
 
@@ -161,13 +161,18 @@ class ModelFitting:
     def _describe(self, folder: Path, names: Sequence[str]) -> None:
         """Write model.json, signed where there is a stamp."""
         config = self.config
-        about = {"family": config.family, "class_path": config.class_path, "window": config.window}
-        manifest = {**about, "feature_names": list(names)}
+        manifest: ArtefactManifest = {
+            "family": config.family,
+            "class_path": config.class_path,
+            "window": config.window,
+            "feature_names": list(names),
+        }
         if self.stamp is None:
             write_json(folder / MANIFEST, manifest)
             return
-        own = {} if (source := own_source(config.class_path)) is None else {OWN_SOURCE: source}
-        seal(folder, {**self.stamp.origin, **manifest, **own}, self.stamp.key)
+        if (source := own_source(config.class_path)) is not None:
+            manifest["own_source"] = source
+        seal(folder, {**self.stamp.origin, **manifest}, self.stamp.key)
 
 
 @dataclass(frozen=True)

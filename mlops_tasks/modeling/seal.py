@@ -9,12 +9,11 @@ no more and no fewer.
 
 import json
 import stat
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mlops_tasks.errors import DigestMismatchError, SignatureError, TrainingError
 from mlops_tasks.files import digest_of, digest_of_file, read_json, write_json
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.signing import Signature, SigningKey, VerifyingKeys
 
 MANIFEST, SIGNATURE = "model.json", "signature.json"
@@ -25,7 +24,7 @@ LARGEST = {MANIFEST: 1 << 22, SIGNATURE: 1 << 12}
 """Bytes of what is read before anything is verified."""
 
 
-def seal(folder: Path, manifest: Mapping[str, Any], key: SigningKey) -> None:
+def seal(folder: Path, manifest: ArtefactManifest, key: SigningKey) -> None:
     """Write model.json with the digests of all files that are in the folder, and sign it.
 
     Raises
@@ -39,7 +38,7 @@ def seal(folder: Path, manifest: Mapping[str, Any], key: SigningKey) -> None:
     write_json(folder / SIGNATURE, key.sign(PURPOSE + (folder / MANIFEST).read_bytes()).to_json())
 
 
-def verified_manifest(folder: Path, keys: VerifyingKeys) -> dict[str, Any]:
+def verified_manifest(folder: Path, keys: VerifyingKeys) -> ArtefactManifest:
     """The manifest of an artefact that is signed and whole.
 
     Raises
@@ -61,7 +60,7 @@ def verified_manifest(folder: Path, keys: VerifyingKeys) -> dict[str, Any]:
         keys.verify(Signature.from_json(json.loads(signature)), PURPOSE + content)
     except (SignatureError, ValueError) as error:
         raise SignatureError(f"{folder / SIGNATURE}: {error}; it is not loaded: restore it, or train again") from None
-    manifest: dict[str, Any] = json.loads(content)
+    manifest: ArtefactManifest = json.loads(content)
     named = set(manifest["files"]) | {MANIFEST, SIGNATURE}
     if extra := names - named:
         raise DigestMismatchError(f"{folder}: {min(extra)!a} is not in {MANIFEST}; remove it")
@@ -73,7 +72,7 @@ def verified_manifest(folder: Path, keys: VerifyingKeys) -> dict[str, Any]:
     return manifest
 
 
-def unverified_manifest(folder: Path) -> dict[str, Any]:
+def unverified_manifest(folder: Path) -> ArtefactManifest:
     """What an artefact says of itself, for those who describe it and do not load it; nothing is checked.
 
     Raises
@@ -83,7 +82,7 @@ def unverified_manifest(folder: Path) -> dict[str, Any]:
     """
     if not (folder / MANIFEST).is_file():
         raise TrainingError(f"{folder}: no {MANIFEST}; this is not a model artefact")
-    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    manifest: ArtefactManifest = read_json(folder / MANIFEST)
     return manifest
 
 

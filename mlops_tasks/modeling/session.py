@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import finite_or_none
@@ -59,14 +59,23 @@ class Control(Protocol):
         ...
 
 
+class SessionState(TypedDict):
+    """What a checkpoint keeps of a session, beside the family's own files."""
+
+    history: list[tuple[int, dict[str, float | None]]]
+    """Iteration and metrics, None where undefined."""
+    seconds: float
+    """Worked so far."""
+
+
 class CheckpointStore(Protocol):
     """Keeps the newest checkpoint of one training; an unfinished one is never seen."""
 
-    def save(self, iteration: int, state: Mapping[str, Any], write: Callable[[Path], None]) -> None:
+    def save(self, iteration: int, state: SessionState, write: Callable[[Path], None]) -> None:
         """Let `write` fill a folder, and put it, with the session's own state, in the place of the one before."""
         ...
 
-    def newest(self) -> tuple[int, Mapping[str, Any], Path] | None:
+    def newest(self) -> tuple[int, SessionState, Path] | None:
         """Iteration, the session's state and the folder of the newest checkpoint."""
         ...
 
@@ -216,7 +225,7 @@ class TrainingSession:
             control.wait()
         self._links.events("resumed", {"iteration": done})
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> SessionState:
         history = [
             (done, {name: finite_or_none(value) for name, value in metrics.items()}) for done, metrics in self.history
         ]

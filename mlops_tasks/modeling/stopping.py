@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 from pydantic import Field
 
@@ -54,6 +54,15 @@ class Conclusion:
         return {**vars(self), "kept_gap": finite_or_none(self.kept_gap)}
 
 
+class BestIteration(TypedDict):
+    """The best iteration so far, as events tell of it."""
+
+    iteration: int
+    metric: str
+    """`valid.<metric>`."""
+    value: float | None
+
+
 class StoppingMonitor:
     """Follows the metrics of a training; its state is a function of the metrics that it was given, in order."""
 
@@ -81,7 +90,7 @@ class StoppingMonitor:
         self.stopped = reason
         return Verdict(is_best, bool(reason), reason, changed)
 
-    def best_json(self) -> dict[str, Any] | None:
+    def best_json(self) -> BestIteration | None:
         """The best iteration so far with its value, plain JSON; None before there is one."""
         if self.best_value is None:
             return None

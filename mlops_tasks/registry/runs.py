@@ -24,7 +24,7 @@ from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.files import digest_of, folder_lock
 from mlops_tasks.modeling.model_zoo.families import PACKAGES
 from mlops_tasks.registry.client import connect, experiment_id, quoted, registry_errors
-from mlops_tasks.registry.lineage import LINEAGE_FILE, lineage_document
+from mlops_tasks.registry.lineage import LINEAGE_FILE, LineageDocument, lineage_document
 from mlops_tasks.registry.presentation import numbered_name, origin_tags, show_columns
 from mlops_tasks.registry.report_artifacts import log_validation
 from mlops_tasks.registry.training_record import SEGMENTS, TrainingRecord
@@ -106,7 +106,7 @@ def _bring_up_to_date(client: MlflowClient, run_id: str, record: TrainingRecord)
 
 
 def _log_new(
-    client: MlflowClient, experiment: str, settings: Settings, record: TrainingRecord, lineage: Mapping[str, Any]
+    client: MlflowClient, experiment: str, settings: Settings, record: TrainingRecord, lineage: LineageDocument
 ) -> str:
     tags = {**record.identity, **record.fit_tags, **origin_tags(settings, record), "code_version": code_version()}
     name = numbered_name(client, experiment, record.name)
@@ -156,7 +156,7 @@ def _curve_metrics(record: TrainingRecord) -> Iterator[Metric]:
                     yield Metric(f"curve.{name}.{segment}", float(value), now, step)
 
 
-def _sources(lineage: Mapping[str, Any]) -> Iterator[DatasetInput]:
+def _sources(lineage: LineageDocument) -> Iterator[DatasetInput]:
     """What was read, by digest (many files together, as one), and the vintage that was made of it."""
     raw, vintage = lineage["raw"], lineage["vintage"]
     if len(raw) > RAW_DATASETS:

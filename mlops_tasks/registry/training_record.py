@@ -10,6 +10,7 @@ from typing import Any
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError, StoreError, TrainingError
 from mlops_tasks.files import digest_of
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.seal import artefact_digest, unverified_manifest
 from mlops_tasks.training.certificate import Certificate, certificate_of
 from mlops_tasks.training_folder import Curves, FitRecord, TrainingFolder, TrainingManifest
@@ -27,7 +28,7 @@ class TrainingRecord:
 
     folder: TrainingFolder
     trained: TrainingManifest
-    manifest: Mapping[str, Any]
+    manifest: ArtefactManifest
     evaluation: Mapping[str, float]
     """Finite metrics of the evaluation."""
     training_metrics: Mapping[str, float]
@@ -137,9 +138,9 @@ class TrainingRecord:
         """Run parameters: the model's configuration flattened, and what else defines the training."""
         segments = {f"segment.{name}": " to ".join(map(str, self.manifest["segments"][name])) for name in SEGMENTS}
         fixed = {
-            name: str(self.manifest[name])
-            for name in ("feature_set", "horizon", "label", "seed")
-            if name in self.manifest
+            name: str(value)
+            for name, value in self.manifest.items()
+            if name in ("feature_set", "horizon", "label", "seed")
         }
         config = {f"model.{name}": str(value) for name, value in flatten(self.trained.model_config)}
         return {"model": self.model, **fixed, **segments, **config}
@@ -150,7 +151,7 @@ class TrainingRecord:
         return self.folder.evaluation.plot_files()
 
 
-def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
+def finite(metrics: Mapping[str, object]) -> dict[str, float]:
     """The numeric, finite entries of `metrics`; what could not be computed (None) is left out."""
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     return {name: float(value) for name, value in sorted(numbers.items()) if math.isfinite(value)}

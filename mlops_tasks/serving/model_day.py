@@ -1,7 +1,7 @@
 """One day as a model sees it: its features and its scores, wherever they are asked for."""
 
+import datetime
 from dataclasses import dataclass
-from datetime import date
 from typing import Self
 
 import pandas as pd
@@ -18,13 +18,19 @@ class ModelDay:
     """The rows of a day of a vintage that a model scores, with all that its window looks back on."""
 
     model: LoadedModel
-    date: date
+    date: datetime.date
     feature_version: str
     rows: ScoringRows
 
     @classmethod
     def read(
-        cls, store: FeatureStore, data: tuple[Vintage, str], model: LoadedModel, day: date, *, members: bool = True
+        cls,
+        store: FeatureStore,
+        data: tuple[Vintage, str],
+        model: LoadedModel,
+        day: datetime.date,
+        *,
+        members: bool = True,
     ) -> Self:
         """Read a day: the universe's members, or all instruments that have a bar.
 

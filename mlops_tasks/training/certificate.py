@@ -22,6 +22,7 @@ from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, plain_name, read_json, write_json
 from mlops_tasks.modeling.identity import certified_code
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
 from mlops_tasks.modeling.seal import artefact_digest
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
@@ -73,13 +74,13 @@ class Subject:
         """Identity: the same key is the same question."""
         return digest_of(asdict(self))
 
-    def differing(self, model: str, manifest: Mapping[str, Any]) -> list[str]:
+    def differing(self, model: str, manifest: ArtefactManifest) -> list[str]:
         """In what a trained model, by its artefact's manifest, is not what the certificate is about."""
         own = {
             **{name: getattr(self, name) for name in ("data_version", "feature_version", "feature_set", "horizon")},
             "segments": {name: list(days) for name, days in self.segments.items()},
         }
-        other = [name for name, value in own.items() if manifest[name] != value]
+        other = [name for name, value in own.items() if dict(manifest)[name] != value]
         return other if model in self.models else ["model", *other]
 
 
@@ -117,7 +118,7 @@ class Certificate:
         return {"key": self.key, "passed": self.passed, "values": self.values, **asdict(self)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Certificate":
+    def from_json(cls, content: Mapping[str, Any]) -> "Certificate":
         """The inverse of `to_json`."""
         subject = dict(content["subject"])
         subject["segments"] = {name: tuple(days) for name, days in subject["segments"].items()}

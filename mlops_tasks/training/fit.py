@@ -13,6 +13,7 @@ from mlops_tasks.modeling.column_health import ColumnHealth
 from mlops_tasks.modeling.dataset import LearningData, load_learning_data
 from mlops_tasks.modeling.fitting import ModelFitting, Prepared, Stamp
 from mlops_tasks.modeling.identity import training_identity
+from mlops_tasks.modeling.manifest import Origin
 from mlops_tasks.modeling.prediction import predict_segments
 from mlops_tasks.modeling.seal import verified_manifest
 from mlops_tasks.modeling.session import Links, TrainingSession
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 ENGINE_VERSION = 5
 """Raise it when the same plan would train another model: training keys depend on it."""
 
-ORIGIN = ("training_key", "model", "feature_set", "feature_version", "data_version", "horizon", "segments", "seed")
-"""What an artefact says of the training that it comes from."""
 OUR_CLASSES = "mlops_tasks."
 """Beginning of the class paths that the library brings with it; its tests try them out."""
 
@@ -131,7 +130,16 @@ class Fit:
         health = ColumnHealth.of(data.learned_features(), list(data.features.columns))
         for said in health.warnings():
             log.warning("%s", said)
-        origin = {name: value for name, value in trained.to_json().items() if name in ORIGIN}
+        origin: Origin = {
+            "training_key": trained.training_key,
+            "model": trained.model,
+            "feature_set": trained.feature_set,
+            "feature_version": trained.feature_version,
+            "data_version": trained.data_version,
+            "horizon": trained.horizon,
+            "segments": dict(trained.segments),
+            "seed": trained.seed,
+        }
         writable = (self.folder.path, checkpoints.folder)
         fitting = ModelFitting(self.settings, config, self.folder.path, Stamp(origin, self.key), writable)
         if config.class_path is not None and not config.class_path.startswith(OUR_CLASSES):

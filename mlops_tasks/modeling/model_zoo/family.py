@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_tasks.errors import ConfigError
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.families import FAMILIES
 from mlops_tasks.modeling.problem import LearningProblem
 from mlops_tasks.modeling.session import TrainingSession
@@ -39,7 +40,7 @@ class Family(Protocol):
         ...
 
     @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> "Predictor":
+    def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> "Predictor":
         """What scores from the files of `save`; their digests have been checked."""
         ...
 

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.files import read_json, write_json
 from mlops_tasks.modeling.column_health import named
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.metrics import ValidationMetrics
 from mlops_tasks.modeling.model_zoo.class_paths import make_configured
 from mlops_tasks.modeling.model_zoo.family import FitResult, FloatArray, Predictor
@@ -119,7 +120,7 @@ class SklearnFamily:
         write_json(folder / ABOUT, {"class_path": self.class_path})
 
     @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
+    def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
         """The estimator.
 
         Raises
