@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
-from mlops_tasks.errors import TrainingError
+from mlops_tasks.errors import TrainingError, first_few
 from mlops_tasks.files import read_json
 from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.families import FAMILIES
@@ -150,7 +150,7 @@ class ModelArtefact:
         missing = [name for name in self.feature_names if name not in features.columns]
         if missing:
             raise TrainingError(
-                f"{len(missing)} feature columns are missing, first {missing[:5]}; give all of the model's features"
+                f"{len(missing)} feature columns are missing: {first_few(missing)}; give all of the model's features"
             )
         try:
             return features[self.feature_names].to_numpy(dtype=np.float32)

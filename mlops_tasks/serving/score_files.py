@@ -10,7 +10,7 @@ import pandas as pd
 from mlops_tasks.columns import INSTRUMENT, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
-from mlops_tasks.errors import RegistryError
+from mlops_tasks.errors import RegistryError, excerpt, first_few
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, new_file
 from mlops_tasks.registry.approvals import load_champion
@@ -69,7 +69,7 @@ def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
     if answer["missing"] or answer["model_version"] != champion:
         raise ScoringServiceError(
             f"the service answered with version {answer['model_version']} (champion is {champion}) and without "
-            f"{len(answer['missing'])} members, first {answer['missing'][:3]}; see its /health"
+            f"{len(answer['missing'])} members: {first_few(map(excerpt, answer['missing']))}; see its /health"
         )
     return write_scores(settings, Batch(day.date, champion, CHAMPION, model.standing), scores_of(answer))
 
