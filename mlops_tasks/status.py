@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlops_tasks.columns import SEGMENTS
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import MlopsError, StoreError
@@ -31,7 +32,6 @@ from mlops_tasks.status_table import candidates, newest_trainings, render_table,
 from mlops_tasks.training.certificate import certificate_of
 from mlops_tasks.training_folder import TrainingFolder
 
-SEGMENTS = ("train", "valid", "test")
 SHOWN_ALERTS = 3
 ALERT_WIDTH = 240
 

@@ -19,9 +19,9 @@ FREE = {
 }
 """Arguments whose keys nobody but a user, a model or another library knows, and why."""
 ALSO_FREE = {
-    "modeling/model_zoo/catalogue.py:json_schema": "a JSON Schema",
-    "modeling/model_zoo/catalogue.py:defaults": "hyper-parameters",
-    "modeling/model_zoo/catalogue.py:resolve": "hyper-parameters",
+    "modeling/model_zoo/zoo.py:json_schema": "a JSON Schema",
+    "modeling/model_zoo/zoo.py:defaults": "hyper-parameters",
+    "modeling/model_zoo/zoo.py:resolve": "hyper-parameters",
     "modeling/model_zoo/description.py:describe_zoo": "entries as the user's file has them",
     "modeling/model_zoo/description.py:describe_model": "an entry as the user's file has it",
     "modeling/networks/trainer.py:split": "hyper-parameters",

@@ -7,8 +7,8 @@ from mlops_tasks.config import ModelSettings, Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.identity import own_source
 from mlops_tasks.modeling.manifest import ArtefactManifest
-from mlops_tasks.modeling.model_zoo.catalogue import check_unpickling
 from mlops_tasks.modeling.model_zoo.family import Predictor, find_family
+from mlops_tasks.modeling.model_zoo.zoo import check_unpickling
 from mlops_tasks.modeling.own_code import Confinement, runs_foreign_code
 from mlops_tasks.signing import VerifyingKeys
 

@@ -19,7 +19,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from mlops_tasks.columns import SCORE
+from mlops_tasks.columns import SCORE, SEGMENTS
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.files import digest_of, folder_lock
 from mlops_tasks.modeling.model_zoo.families import PACKAGES
@@ -27,7 +27,7 @@ from mlops_tasks.registry.client import connect, experiment_id, quoted, registry
 from mlops_tasks.registry.lineage import LINEAGE_FILE, LineageDocument, lineage_document
 from mlops_tasks.registry.presentation import numbered_name, origin_tags, show_columns
 from mlops_tasks.registry.report_artifacts import log_validation
-from mlops_tasks.registry.training_record import SEGMENTS, TrainingRecord
+from mlops_tasks.registry.training_record import TrainingRecord
 
 log = logging.getLogger(__name__)
 

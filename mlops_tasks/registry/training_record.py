@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mlops_tasks.columns import SEGMENTS
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError, StoreError, TrainingError
 from mlops_tasks.files import digest_of
@@ -14,8 +15,6 @@ from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.seal import artefact_digest, unverified_manifest
 from mlops_tasks.training.certificate import Certificate, certificate_of
 from mlops_tasks.training_folder import Curves, FitRecord, TrainingFolder, TrainingManifest
-
-SEGMENTS = ("train", "valid", "test")
 
 TAG_LENGTH = 5000
 """Characters that MLflow keeps of a tag."""

@@ -23,7 +23,7 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, plain_name, read_json, write_json
 from mlops_tasks.modeling.identity import certified_code
 from mlops_tasks.modeling.manifest import ArtefactManifest
-from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
+from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 from mlops_tasks.modeling.seal import artefact_digest
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
 from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks

@@ -20,8 +20,8 @@ from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.dataset import LearningData
 from mlops_tasks.modeling.learning_spec import LearningSpec
-from mlops_tasks.modeling.model_zoo.catalogue import check_family, check_unpickling, read_zoo
 from mlops_tasks.modeling.model_zoo.families import ALWAYS_RUN_CODE
+from mlops_tasks.modeling.model_zoo.zoo import check_family, check_unpickling, read_zoo
 
 MIN_SEGMENT_DAYS = 20
 MIN_LABELLED_DAYS = 5

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 import pandas as pd
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mlops_tasks.columns import SEGMENTS
 from mlops_tasks.config import DateRange, Section, Settings, check_segments
 from mlops_tasks.errors import ConfigError, TrainingError, excerpt, hint
 from mlops_tasks.features.sets import find_feature_set
@@ -18,7 +19,6 @@ from mlops_tasks.stage_results import Plan
 from mlops_tasks.states import Strategy
 from mlops_tasks.training.checks import MIN_SEGMENT_DAYS, check_dates
 
-SEGMENTS = ("train", "valid", "test")
 FORM_KEYS = (
     *("feature_set", "models", "horizon", "seed", "topk", "n_drop", "deployment_strategy", *SEGMENTS),
     *("hyperparameters", "stopping"),

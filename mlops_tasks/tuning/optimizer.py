@@ -24,10 +24,10 @@ from mlops_tasks.machine.queue_state import TUNING
 from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
 from mlops_tasks.modeling.dataset import LearningData
 from mlops_tasks.modeling.fitting import Prepared
-from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
+from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 from mlops_tasks.modeling.session import Observer
 from mlops_tasks.state.tables import Trial as TrialRow
-from mlops_tasks.state.trials import DAILY, record_trial, trials_of
+from mlops_tasks.state.trials import DAILY_RANK_IC, record_trial, trials_of
 from mlops_tasks.states import TrialOutcome
 from mlops_tasks.tuning.objectives import TrialResult, trial_result
 from mlops_tasks.tuning.samplers import pruner_of, sampler_of
@@ -280,7 +280,7 @@ class HyperparameterOptimizer:
             values = [result.metrics[name] for name in self.config.objectives]
             state = TrialState.COMPLETE
             daily = {day.date().isoformat(): finite_or_none(value) for day, value in result.rank_ic.items()}
-            trial.set_user_attr(RESULT, {**result.metrics, DAILY: daily})
+            trial.set_user_attr(RESULT, {**result.metrics, DAILY_RANK_IC: daily})
             log.info("trial %d: %s", trial.number, {n: round(v, 5) for n, v in result.metrics.items()})
         except optuna.TrialPruned as reason:
             state = TrialState.PRUNED

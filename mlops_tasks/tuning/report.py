@@ -22,7 +22,7 @@ from mlops_tasks.plots.tuning import (
     plot_parameter_importance,
     plot_pareto,
 )
-from mlops_tasks.state.trials import DAILY
+from mlops_tasks.state.trials import DAILY_RANK_IC
 from mlops_tasks.tuning.optimizer import (
     CONFIG,
     OUTCOMES,
@@ -135,7 +135,7 @@ def _trial(trial: FrozenTrial) -> dict[str, Any]:
         "state": OUTCOMES[trial.state].value,
         "params": dict(trial.params),
         "values": [finite_or_none(value) for value in trial.values or ()],
-        "metrics": {name: value for name, value in metrics.items() if name != DAILY},
+        "metrics": {name: value for name, value in metrics.items() if name != DAILY_RANK_IC},
         "seconds": seconds_of(trial),
         "reason": trial.user_attrs.get(REASON),
         "retry_of": trial.user_attrs.get(RETRY_OF),

@@ -12,7 +12,7 @@ from mlops_tasks.machine.admission import refuse_what_never_fits
 from mlops_tasks.machine.queue_state import TUNING
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.dataset import LearningData, load_learning_data
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.stage_results import Choice, Features, FinishedStudy, Plan, SearchPlan, Study, Worked
 from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.memory_need import memory_need

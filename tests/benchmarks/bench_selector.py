@@ -119,7 +119,7 @@ def real_panel(name: str) -> dict:
 
 def first_choice(data: Any) -> tuple[str, dict[str, Any]]:
     """The first of the ranking, and its first hyper-parameters."""
-    from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+    from mlops_tasks.modeling.model_zoo.zoo import model_zoo
     from mlops_tasks.tuning.data_profile import profile_data
     from mlops_tasks.tuning.selector import select_algorithm
 

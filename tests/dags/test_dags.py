@@ -9,7 +9,7 @@ from typing import get_args, get_origin
 import pytest
 
 from mlops_tasks.config import PROJECT, load_settings
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.process import HEAVY_POOL, STAGES, TRAINING_POOL, stage_function
 from mlops_tasks.stack.environment import pool_slots
 from mlops_tasks.stage_results import keys_of

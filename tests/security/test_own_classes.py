@@ -14,7 +14,7 @@ from mlops_tasks.files import digest_of_file
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.cross_validation import cross_validate
 from mlops_tasks.modeling.fitting import Prepared
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
 from mlops_tasks.tuning.study import study_config
 from mlops_tasks.tuning.trial import fit_and_score

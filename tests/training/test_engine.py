@@ -154,7 +154,7 @@ def test_the_lightgbm_model_is_qlibs_own(plan, learning_data, trained):
     import lightgbm
     from qlib.contrib.model.gbdt import LGBModel
 
-    from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
+    from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 
     dataset = qlib_dataset(learning_data, FittedProcessors(), "CSZScoreNorm")
     extra = {"seed": plan.seed, "num_threads": 2, "deterministic": True, "force_row_wise": True}

@@ -19,7 +19,7 @@ from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
 from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.modeling.dataset import fit_processors
 from mlops_tasks.modeling.fitting import Prepared
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo, zoo_entry
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo, zoo_entry
 from mlops_tasks.modeling.problem import learning_problem
 from mlops_tasks.tuning.selector import kind_of
 from mlops_tasks.tuning.trial import fit_and_score

@@ -10,8 +10,8 @@ from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.modeling.fitting import Prepared
 from mlops_tasks.modeling.identity import training_identity
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
 from mlops_tasks.modeling.model_zoo.families import THREADS_CHANGE_BYTES
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.tuning.trial import fit_and_score
 from tests.planted import Shape, plant
 

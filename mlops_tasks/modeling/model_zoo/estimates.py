@@ -8,8 +8,8 @@ from functools import lru_cache
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.files import digest_of
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
 from mlops_tasks.modeling.model_zoo.description import describe_zoo, memory_estimate
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.process import run_stage
 
 ESTIMATE_STAGE = f"{__name__}:estimate_stage"
