@@ -123,7 +123,7 @@ class Certified(TypedDict):
 
 
 class Fit(TypedDict):
-    """What is thought of a training, as metrics.json has it."""
+    """The verdict on a training, as metrics.json has it."""
 
     verdict: str
     explanation: str

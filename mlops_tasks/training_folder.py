@@ -91,7 +91,7 @@ _KNOWN = tuple(each.name for each in fields(TrainingManifest) if each.name != "m
 
 @dataclass(frozen=True)
 class FitRecord:
-    """What is to be thought of a training that has ended."""
+    """The verdict on a training that has ended."""
 
     verdict: str
     """As `modeling/overfitting.py` names it."""

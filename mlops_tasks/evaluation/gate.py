@@ -72,13 +72,13 @@ class CandidateEvidence:
     uncertified: str | None = None
     """Why no leak certificate covers what was learned from, and what to do; None: one does."""
     studies: tuple[str, ...] = ()
-    """The searches that it was chosen by."""
+    """The searches that chose it."""
     search: SearchEvidence | None = None
     """What the search's trials say on the days that were searched; None: no search, or its trials are not known."""
     seed_noise: SeedBand | None = None
     """Mean rank IC on test days over several seeds of the configuration, where they were trained."""
     fit_warning: str | None = None
-    """Why its training is thought to over- or underfit; None: it is not, or nothing is known."""
+    """Why its training counts as over- or underfitting; None: it does not, or nothing is known."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class PortfolioResult:
 
 @dataclass(frozen=True)
 class _Market:
-    """What the scores are traded in, and measured against."""
+    """The market in which the scores are traded and against which they are measured."""
 
     limits: Limits
     last_days: Mapping[str, pd.Timestamp]

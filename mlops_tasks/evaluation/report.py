@@ -1,4 +1,4 @@
-"""Everything that is measured of one training: metrics, daily series, plots."""
+"""Everything that is measured about one training: metrics, daily series, plots."""
 
 import logging
 from dataclasses import asdict, dataclass
@@ -37,7 +37,7 @@ class Evaluation:
     portfolio: PortfolioResult
     data_version: str
     identity: str
-    """Digest of what all of it follows from."""
+    """Digest of everything that it depends on."""
 
 
 def evaluate(settings: Settings, training: TrainingFolder, portfolio: PortfolioSettings) -> Evaluation:
@@ -70,7 +70,7 @@ def evaluate(settings: Settings, training: TrainingFolder, portfolio: PortfolioS
 
 
 def identity_of(settings: Settings, training: TrainingFolder, portfolio: PortfolioSettings) -> str:
-    """Digest of what a training's evaluation follows from, by today's settings and code.
+    """Digest of what a training's evaluation depends on, with today's settings and code.
 
     Raises
     ------

@@ -37,7 +37,7 @@ class FoldResult:
     """By datetime, every test day of the calendar: ic, rank_ic; NaN where a day has none."""
     best_iteration: int
     conclusion: Conclusion
-    """What is to be thought of the training."""
+    """The verdict on the training."""
 
 
 def cross_validate(

@@ -55,7 +55,7 @@ class Fitted:
 
     result: FitResult
     conclusion: Conclusion
-    """What is to be thought of the training."""
+    """The verdict on the training."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class ThrowawayModel:
     artefact: ModelArtefact
     best_iteration: int
     conclusion: Conclusion
-    """What is to be thought of its training."""
+    """The verdict on its training."""
 
 
 @contextlib.contextmanager

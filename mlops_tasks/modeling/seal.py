@@ -30,7 +30,7 @@ def seal(folder: Path, manifest: ArtefactManifest, key: SigningKey) -> None:
     Raises
     ------
     DigestMismatchError
-        The folder holds something else than files.
+        The folder holds something other than regular files.
     """
     names = _plain_files(folder) - {MANIFEST, SIGNATURE}
     files = {name: digest_of_file(folder / name) for name in sorted(names)}
@@ -46,9 +46,9 @@ def verified_manifest(folder: Path, keys: VerifyingKeys) -> ArtefactManifest:
     TrainingError
         The folder holds no manifest.
     SignatureError
-        There is no signature, by none of the keys, or of another manifest.
+        There is no signature, it was made with none of the keys, or it is of another manifest.
     DigestMismatchError
-        A file is missing, is one too many, is no plain file, or its SHA-256 differs from the manifest's.
+        A file is missing, superfluous, not a regular file, or its SHA-256 differs from the manifest's.
     """
     if not (folder / MANIFEST).is_file():
         raise TrainingError(f"{folder}: no {MANIFEST}; this is not a model artefact")
@@ -92,7 +92,7 @@ def artefact_digest(folder: Path) -> str:
     Raises
     ------
     DigestMismatchError
-        The folder holds something else than files.
+        The folder holds something other than regular files.
     """
     return digest_of({name: digest_of_file(folder / name) for name in sorted(_plain_files(folder))}, length=64)
 
@@ -102,7 +102,7 @@ def _plain_files(folder: Path) -> set[str]:
     found = list(folder.iterdir())
     for path in found:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise DigestMismatchError(f"{folder}: {path.name!a} is no plain file; remove it")
+            raise DigestMismatchError(f"{folder}: {path.name!a} is not a regular file; remove it")
     return {path.name for path in found}
 
 
@@ -110,5 +110,7 @@ def _small(path: Path) -> bytes:
     with path.open("rb") as file:
         content = file.read(LARGEST[path.name] + 1)
     if len(content) > LARGEST[path.name]:
-        raise SignatureError(f"{path}: is larger than {LARGEST[path.name]:,} bytes; it is none of ours")
+        raise SignatureError(
+            f"{path}: is larger than {LARGEST[path.name]:,} bytes; this is no signed artefact of this project"
+        )
     return content

@@ -31,7 +31,7 @@ Observer = Callable[[int, Mapping[str, float]], None]
 
 
 DIVERGED = 1e6
-"""A loss beyond so many times the first one has diverged."""
+"""A loss beyond this many times the first one counts as diverged."""
 
 
 class EventSink(Protocol):
@@ -82,7 +82,7 @@ class CheckpointStore(Protocol):
 
 @dataclass(frozen=True)
 class Restored:
-    """A checkpoint to go on from: `iteration` iterations are done, `folder` holds what the family wrote."""
+    """A checkpoint to resume from: `iteration` iterations are done, `folder` holds what the family wrote."""
 
     iteration: int
     folder: Path
@@ -117,7 +117,7 @@ class TrainingSession:
         self._clock = WorkingTime()
 
     def stage(self, name: str) -> None:
-        """Say what is done next: load, process, fit, save, predict; wait before it while the training is paused.
+        """Announce the next step (load, process, fit, save, predict); wait before it while the training is paused.
 
         Raises TrainingCancelledError like `iteration`.
         """
@@ -129,11 +129,11 @@ class TrainingSession:
             control.check()
 
     def expect(self, iterations: int) -> None:
-        """Say how many iterations there are at most; percent and ETA follow from it."""
+        """Announce the largest number of iterations, from which percent and ETA follow."""
         self._total = iterations
 
     def warn(self, explanation: str) -> None:
-        """Say what goes worse than it could, and the remedy; the training goes on."""
+        """Warn of something that could go better, with the remedy; the training continues."""
         log.warning("%s: %s", self.config.model, explanation)
         self._links.events("warning", {"explanation": explanation})
 
@@ -179,7 +179,7 @@ class TrainingSession:
             self._pause(control, done)
 
     def restore(self) -> Restored | None:
-        """The checkpoint to go on from; None: begin at the beginning."""
+        """The checkpoint to resume from; None: start from scratch."""
         found = self._links.checkpoints.newest() if self._links.checkpoints is not None else None
         if found is None:
             return None
@@ -205,7 +205,7 @@ class TrainingSession:
         return self.monitor.best_iteration
 
     def conclude(self) -> Conclusion:
-        """What is to be thought of the training, which has ended; recorded as a decision."""
+        """The verdict on a training that has ended; recorded as a decision."""
         found = self.monitor.conclusion()
         self._links.events("decision", {"about": "fit", **found.to_json()})
         return found

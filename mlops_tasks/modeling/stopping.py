@@ -1,4 +1,4 @@
-"""When a training should end, and what is to be thought of it: early stopping on a metric of the validation segment."""
+"""When a training should end, and how it is judged: early stopping on a metric of the validation segment."""
 
 import math
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class StoppingConfig(Section):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from the metrics of one iteration."""
+    """The consequences of one iteration's metrics."""
 
     is_best: bool
     stop: bool
@@ -41,7 +41,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What is to be thought of a training that has ended."""
+    """The verdict on a training that has ended."""
 
     verdict: FitVerdict
     explanation: str
@@ -99,12 +99,12 @@ class StoppingMonitor:
 
     @property
     def explanation(self) -> str:
-        """What is thought of the training now, in words and numbers."""
+        """The present judgement of the training, in words and numbers."""
         finding = self.detector.finding
         return "nothing is known yet" if finding is None else finding.explanation
 
     def conclusion(self) -> Conclusion:
-        """What is to be thought of the training, if it ends now."""
+        """The verdict on the training if it ended now."""
         verdict, finding = self._verdict(), self.detector.finding
         gap, said = self.detector.said_of(self._best_metrics)
         if finding is None:

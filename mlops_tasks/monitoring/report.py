@@ -80,7 +80,7 @@ class Reference:
 
 
 def champion_reference(settings: Settings, champion: LoadedModel) -> Reference:
-    """The reference of a model, computed once a training.
+    """The reference of a model, computed once per training.
 
     Of more than 200,000 rows, that many at equal distances are taken (the rows are sorted by day and instrument).
     """

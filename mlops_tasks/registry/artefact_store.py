@@ -1,4 +1,4 @@
-"""Fetches the artefact of a registered version: from where its own run has stored it, and up to so many bytes.
+"""Fetches the artefact of a registered version: from where its own run stored it, and up to a limit of bytes.
 
 A version's `source` is what somebody with a right to write to MLflow says: any address, of any kind. Nothing is asked
 of an address before it is known to be ours.

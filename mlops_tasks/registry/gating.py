@@ -51,7 +51,7 @@ WITHDRAWN = "withdrawn"
 
 @dataclass(frozen=True)
 class GateResult:
-    """A decision and whom it is about."""
+    """A decision, and the models that it concerns."""
 
     challenger: LoadedModel
     champion: LoadedModel | None
@@ -193,7 +193,7 @@ def look_of(settings: Settings, subject: Subject, champion: LoadedModel | None, 
 def _anchor_evidence(
     settings: Settings, versions: tuple[LoadedModel, int], vintage: Vintage, label: pd.Series
 ) -> tuple[LoadedModel, CandidateEvidence, tuple[str, ...]]:
-    """The anchor with its evidence and what is to be said; the champion itself where its anchor cannot be scored."""
+    """The anchor with its evidence and notes; the champion itself where its anchor cannot be scored."""
     champion, anchor = versions
     if anchor != champion.version:
         try:
@@ -233,7 +233,7 @@ def unproven_of(certificate: Certificate | None) -> tuple[str, ...]:
 def champion_evidence(
     settings: Settings, champion: LoadedModel, data: tuple[Vintage, str], label: pd.Series
 ) -> tuple[CandidateEvidence, tuple[str, ...]]:
-    """The champion's evidence on the challenger's test rows, and what is to be said about it.
+    """The champion's evidence on the challenger's test rows, with notes.
 
     `data` are the challenger's vintage and the version of the champion's features over it.
     """

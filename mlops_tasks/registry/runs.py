@@ -1,4 +1,4 @@
-"""One MLflow run a training: parameters, metrics, curves, datasets, plots and the model itself."""
+"""One MLflow run per training: parameters, metrics, curves, datasets, plots and the model itself."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ DATASET_DIGEST_LENGTH = 36
 DATASET_NAME_LENGTH = 500
 """Characters that MLflow keeps of a dataset's digest and name."""
 RAW_DATASETS = 50
-"""Up to so many raw files are inputs of their own; `lineage.json` names each, however many there are."""
+"""Up to this many raw files become inputs of their own; `lineage.json` names all of them, however many there are."""
 EVALUATION_TAG = "evaluation_digest"
 CERTIFICATE_FILE = "leak_certificate.json"
 """Artifact of every run whose training was certified."""

@@ -1,4 +1,4 @@
-"""A hyper-parameter search in MLflow: a parent run with what came out of it, and one child run a trial."""
+"""A hyper-parameter search in MLflow: a parent run with its outcome, and one child run per trial."""
 
 import time
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a finished training left in its folder, as the registry needs it."""
+"""What a finished training has left in its folder, as the registry needs it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -32,12 +32,12 @@ class TrainingRecord:
     """Finite metrics of the evaluation."""
     training_metrics: Mapping[str, float]
     fit: FitRecord | None
-    """How the training went; None where nobody has said it."""
+    """How the training went; None where that was not recorded."""
     curves: Curves
     certificate: Certificate | None
     """The leak certificate that it was trained under."""
     run_id: str | None
-    """The training run whose events tell how it went; None where nobody has said it."""
+    """The training run whose events tell how it went; None where that was not recorded."""
 
     @classmethod
     def load(cls, settings: Settings, training_key: str) -> "TrainingRecord":
@@ -127,7 +127,7 @@ class TrainingRecord:
 
     @property
     def fit_tags(self) -> dict[str, str]:
-        """What is thought of the training, in a word and in full; nothing where nobody has said it."""
+        """The verdict on the training, in a word and in full; empty where none was recorded."""
         if self.fit is None:
             return {}
         return {"fit_verdict": self.fit.verdict, "fit_explanation": self.fit.explanation[:TAG_LENGTH]}

@@ -291,5 +291,5 @@ def _only_one(settings: Settings) -> Iterator[None]:
 
 
 def said(error: BaseException) -> str:
-    """An error's message; its kind too where it is none of ours."""
+    """An error's message, preceded by its kind where the error is not the library's own."""
     return str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"

@@ -71,11 +71,11 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """Identity: the same key is the same question."""
+        """Identifies the question: equal keys ask the same."""
         return digest_of(asdict(self))
 
     def differing(self, model: str, manifest: ArtefactManifest) -> list[str]:
-        """In what a trained model, by its artefact's manifest, is not what the certificate is about."""
+        """The fields in which a trained model's manifest differs from what the certificate is about."""
         own = {
             **{name: getattr(self, name) for name in ("data_version", "feature_version", "feature_set", "horizon")},
             "segments": {name: list(days) for name, days in self.segments.items()},
@@ -86,12 +86,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was checked, and what came out."""
+    """What was checked, and the outcome."""
 
     subject: Subject
     checks: tuple[dict[str, Any], ...]
     created: str
-    """When, UTC, ISO 8601."""
+    """Time of creation, UTC, ISO 8601."""
     duration_s: float
     unproven: tuple[str, ...] = ()
     """What no check can show, in words: a warning."""
@@ -110,7 +110,7 @@ class Certificate:
 
     @property
     def values(self) -> int:
-        """Values that were compared."""
+        """How many values were compared."""
         return sum(int(check["values"]) for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:

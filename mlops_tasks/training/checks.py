@@ -27,7 +27,7 @@ MIN_SEGMENT_DAYS = 20
 MIN_LABELLED_DAYS = 5
 """Trading days of a segment that have a label once it is purged."""
 MIN_INSTRUMENTS = 2
-"""Of a day that can be ranked."""
+"""Labels that a day needs to be ranked."""
 MIN_RANKED_SHARE = 0.5
 """Of a segment's days with labels: those on which they rank the instruments."""
 

@@ -55,14 +55,14 @@ KINDS: Mapping[str, str] = {
     RunState.FAILED: "error (its class), reason",
     RunState.CANCELLED: "asked_by, forced (its processes did not end by themselves and were killed)",
 }
-"""Kind of event to what its payload says."""
+"""Kind of event to what its payload holds."""
 
 _BATCH_BYTES = 1 << 20
 _PAGE = 1000
 
 
 class JournalReader:
-    """Reads a journal from its start on, each event once, up to the terminal one."""
+    """Reads a journal from its beginning, each event once, up to the terminal one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -93,7 +93,7 @@ class JournalReader:
 
 
 class Recorder:
-    """Carries a journal over into the state database; one that does not answer is tried again with the next call."""
+    """Copies a journal into the state database; if that does not answer, the next call tries again."""
 
     def __init__(self, settings: Settings, run_id: str, reader: JournalReader) -> None:
         self.settings = settings

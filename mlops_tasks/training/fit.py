@@ -29,10 +29,10 @@ from mlops_tasks.training_folder import FitRecord, TrainingFolder, TrainingManif
 log = logging.getLogger(__name__)
 
 ENGINE_VERSION = 5
-"""Raise it when the same plan would train another model: training keys depend on it."""
+"""Raise it when the same plan would train a different model: training keys depend on it."""
 
 OUR_CLASSES = "mlops_tasks."
-"""Beginning of the class paths that the library brings with it; its tests try them out."""
+"""Class paths of the library itself begin so; they are not tried out, since its tests cover them."""
 
 
 @dataclass(frozen=True)

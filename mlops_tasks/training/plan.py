@@ -1,4 +1,4 @@
-"""The plan of a run: what a trigger asks for, resolved against the vintage into one checked, JSON-able dict."""
+"""The plan of a run: what a trigger asks for, resolved against the vintage into one checked, JSON-able object."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -130,7 +130,7 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
 
 
 def _single_values(settings: Settings, form: Mapping[str, Any]) -> dict[str, Any]:
-    """What is a number or a word, of the form or the settings; checked."""
+    """The numbers and words of the form, or else of the settings, checked."""
     defaults = {
         "feature_set": settings.features.feature_set,
         "horizon": settings.training.horizon,

@@ -150,7 +150,7 @@ def test_your_own_models_are_trained_tuned_and_described_as_the_shipped_ones(tmp
 
 
 BROKEN = {
-    "a reserved name": (FOREST.replace("forest:", "auto:"), "auto", "no name of a model"),
+    "a reserved name": (FOREST.replace("forest:", "auto:"), "auto", "not a valid model name"),
     "an unknown family": (FOREST.replace("sklearn\n", "sklaern\n", 1), "forest", "family: unknown family .*sklearn"),
     "an unknown key": (FOREST + "  colour: red\n", "forest", "colour: unknown key; known: .*class_path"),
     "a key twice": (FOREST + "  family: sklearn\n", "forest", "family is there twice"),

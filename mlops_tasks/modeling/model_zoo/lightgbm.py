@@ -157,7 +157,7 @@ def _as_feval(metrics: Callable[[FloatArray], Mapping[str, float]]) -> Callable[
 
 
 def seed_after(rounds: int, seed: int, draws: int) -> int:
-    """The `feature_fraction_seed` with which a booster draws what another one draws after so many rounds.
+    """The `feature_fraction_seed` with which a booster draws what another one draws after this many rounds.
 
     LightGBM draws the columns of a tree with the linear congruential generator x <- 214013 x + 2531011 modulo 2^32,
     whose first state is the seed (include/LightGBM/utils/random.h). Steps compose, so that any number of them takes

@@ -8,7 +8,7 @@ from mlops_tasks.errors import TrainingError
 from mlops_tasks.modeling.windows import FloatArray
 
 BLOCK = 1024
-"""Rows that a model is given at once. Always so many: how a product is summed may depend on its number of rows."""
+"""Rows that a model is given at once. Always this many: how a product is summed may depend on its number of rows."""
 SAMPLE = 256
 TOLERANCE = 1e-4
 """Of the spread of the scores: float32 sums in another order differ by less."""
