@@ -57,6 +57,6 @@ def _check_source(folder: Path, manifest: ArtefactManifest) -> None:
     trained = manifest.get("own_source")
     if trained is not None and own_source(manifest["class_path"]) != trained:
         raise ConfigError(
-            f"{folder}: the code of {manifest['class_path']} is another one than the model was trained with, so it is "
+            f"{folder}: the code of {manifest['class_path']} is not what the model was trained with, so it would be "
             "another model: restore the code, or train again"
         )

@@ -31,7 +31,7 @@ def in_blocks(predict: Predict, features: FloatArray) -> FloatArray:
         full[: len(part)] = part
         found = np.asarray(predict(full))
         if found.shape not in ((BLOCK,), (BLOCK, 1)):
-            raise TrainingError(f"the model gives scores of shape {found.shape} for {BLOCK} rows; one a row is needed")
+            raise TrainingError(f"the model gives scores of shape {found.shape} for {BLOCK} rows, not one per row")
         scores[begin : begin + len(part)] = found.reshape(BLOCK)[: len(part)]
     return scores
 
