@@ -38,6 +38,15 @@ TERMINAL = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
 """States that a run stays in."""
 
 
+class FitVerdict(StrEnum):
+    """What is thought of a training that has ended."""
+
+    UNKNOWN = "unknown"
+    UNDERFITTING = "underfitting"
+    HEALTHY = "healthy"
+    OVERFITTING = "overfitting"
+
+
 class TrialOutcome(StrEnum):
     """How a trial of a search has ended."""
 

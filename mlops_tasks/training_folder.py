@@ -94,7 +94,7 @@ class FitRecord:
     """The verdict on a training that has ended."""
 
     verdict: str
-    """As `modeling/overfitting.py` names it."""
+    """A `FitVerdict`."""
     explanation: str
     kept_iteration: int = 0
     kept_gap: float | None = None

@@ -10,6 +10,7 @@ from mlops_tasks.errors import LastingStageError
 from mlops_tasks.evaluation.gate import GateDecision
 from mlops_tasks.process import Stage, run_stage
 from mlops_tasks.stage_results import Compared, DriftFound, Judged, Plan, Skipped, Worked, check_result, keys_of
+from mlops_tasks.states import Outcome
 from mlops_tasks.training.plan import RunPlan
 
 FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
@@ -49,6 +50,6 @@ def test_a_stage_is_checked_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_types_name_what_is_made() -> None:
     """A plan's fields, and a decision's."""
     assert keys_of(Plan) == set(RunPlan.model_fields)
-    decision = GateDecision("keep", "rule", ("reason",), policy=GateSettings().model_dump(mode="json"))
+    decision = GateDecision(Outcome.KEEP, "rule", ("reason",), policy=GateSettings().model_dump(mode="json"))
     assert set(decision.to_json()) < keys_of(Judged)
     assert {"path", "verdict", "skipped"} < keys_of(DriftFound | Skipped) and "delivered" in keys_of(Compared)

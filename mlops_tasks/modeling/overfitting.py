@@ -27,8 +27,6 @@ from mlops_tasks.files import finite_or_none
 Metric = Literal["loss", "ic", "rank_ic"]
 State = Literal["unknown", "learning", "healthy", "overfitting"]
 """`learning`: validation improves."""
-FitVerdict = Literal["unknown", "underfitting", "healthy", "overfitting"]
-"""Of a training that has ended."""
 
 
 def _no_text_or_truth(value: Any) -> Any:

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from mlops_tasks.config import Section
 from mlops_tasks.files import finite_or_none
-from mlops_tasks.modeling.overfitting import FitVerdict, Metric, OverfittingConfig, OverfittingDetector, StrictNumber
+from mlops_tasks.modeling.overfitting import Metric, OverfittingConfig, OverfittingDetector, StrictNumber
+from mlops_tasks.states import FitVerdict
 
 
 class StoppingConfig(Section):
@@ -51,7 +52,7 @@ class Conclusion:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**vars(self), "kept_gap": finite_or_none(self.kept_gap)}
+        return {**vars(self), "verdict": self.verdict.value, "kept_gap": finite_or_none(self.kept_gap)}
 
 
 class BestIteration(TypedDict):
@@ -109,19 +110,19 @@ class StoppingMonitor:
         gap, said = self.detector.said_of(self._best_metrics)
         if finding is None:
             said_all = "no iteration with a validation metric, so nothing shows whether it overfits"
-        elif verdict == "underfitting" and not self.detector.train_improved:
+        elif verdict is FitVerdict.UNDERFITTING and not self.detector.train_improved:
             said_all = f"train {finding.metric} has never been better than at first; {finding.explanation}"
-        elif verdict == "underfitting":
+        elif verdict is FitVerdict.UNDERFITTING:
             said_all = f"validation still improved when the iterations were over; allow more; {finding.explanation}"
-        elif verdict == "healthy":
+        elif verdict is FitVerdict.HEALTHY:
             # What the newest iterations did is no part of what is kept: said of them, "gets worse" would contradict.
             said_all = self._said_of_later(finding.iteration) if self.best_iteration else finding.explanation
         else:
-            since = f"since iteration {finding.since}; " if verdict == "overfitting" else ""
+            since = f"since iteration {finding.since}; " if verdict is FitVerdict.OVERFITTING else ""
             said_all = since + finding.explanation
         if self.best_iteration:
             kept = f"kept is iteration {self.best_iteration}: {said}"
-            said_all = "; ".join(filter(None, [kept, said_all] if verdict == "healthy" else [said_all, kept]))
+            said_all = "; ".join(filter(None, [kept, said_all] if verdict is FitVerdict.HEALTHY else [said_all, kept]))
         return Conclusion(verdict, f"{verdict}: {said_all}", self.best_iteration, gap)
 
     def _said_of_later(self, newest: int) -> str:
@@ -138,14 +139,14 @@ class StoppingMonitor:
     def _verdict(self) -> FitVerdict:
         state, finding = self.detector.state, self.detector.finding
         if finding is None or state == "unknown":
-            return "unknown"
+            return FitVerdict.UNKNOWN
         if state == "overfitting":
-            return "overfitting"
+            return FitVerdict.OVERFITTING
         if not math.isnan(finding.gap) and not self.detector.train_improved:
-            return "underfitting"
+            return FitVerdict.UNDERFITTING
         if state == "learning" and not self.stopped:
-            return "underfitting"
-        return "unknown" if math.isnan(finding.gap) else "healthy"
+            return FitVerdict.UNDERFITTING
+        return FitVerdict.UNKNOWN if math.isnan(finding.gap) else FitVerdict.HEALTHY
 
     def _compare(self, iteration: int, metrics: Mapping[str, float]) -> tuple[bool, str]:
         """Whether an iteration is the best so far, and why training is to end."""

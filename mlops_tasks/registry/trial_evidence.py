@@ -9,10 +9,10 @@ from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.seed_noise import GATED_METRIC, SeedBand, configuration_key, seed_band
 from mlops_tasks.state.history import latest_seed_noise
 from mlops_tasks.state.trials import daily_rank_ics, trials_of, trials_over
-from mlops_tasks.states import TrialOutcome
+from mlops_tasks.states import FitVerdict, TrialOutcome
 from mlops_tasks.training_folder import TrainingFolder
 
-WARNED_OF = ("overfitting", "underfitting")
+WARNED_OF = (FitVerdict.OVERFITTING, FitVerdict.UNDERFITTING)
 """Verdicts on a training that the gate names."""
 
 
