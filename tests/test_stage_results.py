@@ -4,11 +4,9 @@ from typing import Any
 
 import pytest
 
-from mlops_tasks import process
 from mlops_tasks.config import GateSettings
 from mlops_tasks.errors import LastingStageError
 from mlops_tasks.evaluation.gate import GateDecision
-from mlops_tasks.process import Stage, run_stage
 from mlops_tasks.stage_results import Compared, DriftFound, Judged, Plan, Skipped, Worked, check_result, keys_of
 from mlops_tasks.states import Outcome
 from mlops_tasks.training.plan import RunPlan
@@ -37,14 +35,6 @@ def test_what_is_declared_passes() -> None:
     """Whole numbers where numbers are; keys that may be missing; either of a union."""
     check_result("a.stage", Worked, {"worker": 1, "finished": 2})
     check_result("a.stage", Skipped | Worked, {"skipped": "no champion", "delivered": "nothing yet"})
-
-
-def test_a_stage_is_checked_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the process that started it."""
-    example = Stage("tests.example_stages:double", Worked)
-    monkeypatch.setattr(process, "INNER_STAGES", {example.function: example})
-    with pytest.raises(LastingStageError, match=r"tests\.example_stages:double: .* Worked .*finished is missing"):
-        run_stage("tests.example_stages:double", {"number": 21}, time_limit_s=60)
 
 
 def test_types_name_what_is_made() -> None:
