@@ -33,6 +33,7 @@ from dag_shared.forms import (
 from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.states import Strategy
 
 FORM = {
     "feature_set": feature_set_param("Model"),
@@ -54,8 +55,8 @@ FORM = {
         SETTINGS.portfolio.n_drop, type="integer", minimum=0, title="Names replaced a day", section="Strategy"
     ),
     "deployment_strategy": Param(
-        "blue_green",
-        enum=["blue_green", "shadow"],
+        Strategy.BLUE_GREEN.value,
+        enum=[each.value for each in Strategy],
         title="Deployment",
         section="Strategy",
         description_md="`blue_green`: a promoted challenger is loaded beside the champion, checked, then switched to. "
@@ -146,8 +147,8 @@ with DAG(
     compare = StageOperator(
         task_id="compare_models", stage="experiments.compare_models", arguments={**vintage, "gate": gate.output}
     )
-    collect = StageOperator(task_id="collect_features", stage="registry.collect_features")
-    deploy >> score >> [drift, compare] >> collect
+    prune = StageOperator(task_id="prune_features", stage="registry.prune_features")
+    deploy >> score >> [drift, compare] >> prune
 
 # After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**FORM, **MACHINE})

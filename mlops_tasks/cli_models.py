@@ -74,8 +74,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
     from mlops_tasks.modeling.model_zoo.description import describe_model
+    from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 
     model = describe_model(zoo_entry(arguments.model, load_settings()))
     model |= {"name": arguments.model, "memory_bytes": _memory(arguments, arguments.model)}
@@ -120,7 +120,7 @@ def _lines(model: Mapping[str, Any]) -> Iterator[str]:
 def _table(arguments: argparse.Namespace) -> int:
     from mlops_tasks.experiments.model_table import MARKDOWN, TABLE, TableRequest, make_model_table
     from mlops_tasks.files import read_json
-    from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+    from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 
     def say(line: str) -> None:
         if not arguments.json:

@@ -47,14 +47,13 @@ def _run(arguments: argparse.Namespace) -> int:
     form = {name: getattr(arguments, name) for name in names}
     objectives = arguments.objectives.split(",") if arguments.objectives else None
     asked = plan_search_task(model=arguments.model, objectives=objectives, **form)
-    plan = asked["plan"]
+    plan, search = asked["plan"], asked["search"]
     features = compute_features_task(data_version=plan["data_version"], feature_set=plan["feature_set"])
-    given = {"plan": plan, "features": features}
-    choice = choose_algorithm_task(**given, search=asked["search"])
-    study = create_study_task(**given, search=asked["search"], choice=choice)["study"]
+    choice = choose_algorithm_task(plan=plan, features=features, search=search)
+    study = create_study_task(plan=plan, features=features, search=search, choice=choice)["study"]
     if not arguments.json:
         print(f"study {study}", flush=True)
-    run_worker_task(**given, study=study, worker=0)
+    run_worker_task(plan=plan, features=features, study=study, worker=0)
     return _answer(arguments, finish_study_task(plan=plan, study=study)["study"])
 
 

@@ -626,7 +626,7 @@ class Settings(Section):
 
     @cached_property
     def training_dir(self) -> Path:
-        """One folder a training, by training key."""
+        """One folder per training, by training key."""
         return self.home / "training"
 
     @cached_property

@@ -120,7 +120,7 @@ class VersionComparison:
     equal_years
         Years whose partitions are the same file: nothing in them was compared.
     differences
-        Column to its differences, one a year that has any; columns without any are left out.
+        Column to its differences, one for each year that has any; columns without any are left out.
     statistics
         Column that differs to its (old, new) statistics over all rows; without those that were not recorded.
     """

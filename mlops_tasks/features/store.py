@@ -241,7 +241,7 @@ class FeatureStore:
 
         Returns
         -------
-        As `load`, one row an instrument. Its datetime is the row's own day, so that its age can be seen.
+        As `load`, one row per instrument. Its datetime is the row's own day, so that its age can be seen.
 
         Raises
         ------

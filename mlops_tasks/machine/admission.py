@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 POLICY = FairPolicy()
 
 POLL_S = 0.5
-"""How often a waiting request looks where it is."""
+"""How often a waiting request checks its place."""
 LEAVE_S = 60.0
-"""How long it is tried to give back what is held, while the database does not answer."""
+"""How long a process keeps trying to release what it holds while the database does not answer."""
 
 HELD_MB = "held_mb"
-"""Of a request's holder: what its process had when it asked; the request is for what comes on top of that."""
+"""Memory that a request's process already held when it asked; the request is for what comes on top."""
 WORKER, INHERITED_MB = "worker", "inherited_mb"
-"""Of a request's holder: the forked process that works for it, and what that one shares with the stage server."""
+"""The forked process that works for a request's holder, and the memory that it shares with the stage server."""
 
 ALONE_S = 300.0
 """How long a request waits for memory that no training holds."""
@@ -47,7 +47,7 @@ Change = Callable[[QueueState, float], tuple[QueueState, Sequence[Step]]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a request is."""
+    """A request's place in the queue."""
 
     granted: bool
     position: int = 0
@@ -97,7 +97,7 @@ class Admission:
         return False
 
     def leave(self) -> None:
-        """`release`, tried for `LEAVE_S`; what is held after that is freed when this process ends."""
+        """Call `release` for up to `LEAVE_S`; whatever is still held then is freed when this process ends."""
         deadline = time.monotonic() + LEAVE_S
         while True:
             try:
@@ -180,7 +180,7 @@ class Admission:
             log.warning("%s: the queue does not know its process: %s", name, error)
 
     def release(self) -> None:
-        """Give back what it holds, or leave the queue; harmless when it has done so, or never asked."""
+        """Release what it holds, or leave the queue; harmless if it has done so already, or never asked."""
         if not self._asked:
             return
 
@@ -208,7 +208,7 @@ def refuse_what_never_fits(settings: Settings, need: MemoryNeed) -> Capacity:
 
 
 def machine_capacity(settings: Settings, state: QueueState) -> Capacity:
-    """What this machine has for trainings: what is available now, and what the running ones have taken already."""
+    """This machine's capacity for trainings: what is free now, and what the running ones already hold."""
     training = settings.training
     slots = training.slots or len(os.sched_getaffinity(0))
     if training.memory_limit_mb is not None:

@@ -13,7 +13,7 @@ from typing import Any
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MB = 1e6
 GPU_EVERY_S = 30.0
-"""How often `nvidia-smi` is asked; it takes much longer than all else."""
+"""How often `nvidia-smi` is called; it takes far longer than everything else."""
 
 
 @dataclass
@@ -29,12 +29,12 @@ _origin = Origin()
 
 @dataclass(frozen=True)
 class Usage:
-    """Of a process and its descendants, up to a moment."""
+    """What a process and its descendants have used up to one moment."""
 
     rss_mb: float = 0.0
     """Resident memory now; pages that processes share count in each."""
     peak_mb: float = 0.0
-    """Most resident memory that any one of them ever had."""
+    """The most resident memory that any one of them has ever had."""
     cpu_s: float = 0.0
     """Processor time, with that of descendants that have ended."""
     read_mb: float = 0.0
@@ -69,7 +69,7 @@ def usage_of_tree(pid: int, inherited_mb: float = 0.0) -> Usage:
 
 
 def tree_of(pid: int) -> Iterator[int]:
-    """Ids of a process and its descendants, as far as they are there."""
+    """Ids of a process and of its descendants that still exist."""
     yield pid
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -79,7 +79,7 @@ def tree_of(pid: int) -> Iterator[int]:
 
 
 def _usage_of(pid: int) -> Usage:
-    """One process, with what its ended children had used; zeros when it is gone."""
+    """One process, including what its children that have ended used; zeros if it is gone."""
     folder = Path(f"/proc/{pid}")
     try:
         stat = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -105,7 +105,7 @@ def _fields(path: Path) -> dict[str, str]:
 
 
 def used_so_far() -> dict[str, float]:
-    """Peak and totals of this process and its descendants, as a training notes them among its metrics."""
+    """Peak and totals of this process and its descendants, as a training records them among its metrics."""
     return _totals(usage_of_tree(os.getpid(), _origin.inherited_mb))
 
 
@@ -156,7 +156,7 @@ class ResourceSampler:
 
 
 class GpuProbe:
-    """Asks `nvidia-smi` now and then, and never waits for its answer."""
+    """Calls `nvidia-smi` now and then, and never waits for its answer."""
 
     def __init__(self, every_s: float = GPU_EVERY_S) -> None:
         self._program = shutil.which("nvidia-smi")
@@ -179,7 +179,7 @@ class GpuProbe:
 
 
 def _parse_gpus(answer: str) -> dict[str, float]:
-    """Of lines `<percent>, <MiB>`, one a GPU; others, as where a driver does not answer, are left out."""
+    """From lines `<percent>, <MiB>`, one per GPU; other lines (a driver that does not answer) are left out."""
     gpus = []
     for line in answer.splitlines():
         with suppress(ValueError):

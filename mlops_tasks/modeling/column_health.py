@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SHOWN = 5
-"""Columns that a message names."""
+from mlops_tasks.errors import first_few
 
 
 @dataclass(frozen=True)
@@ -50,19 +49,20 @@ class ColumnHealth:
         of_all = f"of {self.columns} columns"
         said = []
         if self.missing:
-            said.append(f"{len(self.missing)} {of_all} have no value in the training segment: {named(self.missing)}")
+            said.append(
+                f"{len(self.missing)} {of_all} have no value in the training segment: {first_few(self.missing)}"
+            )
         if self.constant:
-            said.append(f"{len(self.constant)} {of_all} are constant in the training segment: {named(self.constant)}")
+            said.append(
+                f"{len(self.constant)} {of_all} are constant in the training segment: {first_few(self.constant)}"
+            )
         if self.infinite:
             shares = [f"{name} ({share:.2%} of rows)" for name, share in self.infinite.items()]
-            said.append(f"{len(self.infinite)} {of_all} have infinite values in the training segment: {named(shares)}")
+            said.append(
+                f"{len(self.infinite)} {of_all} have infinite values in the training segment: {first_few(shares)}"
+            )
         return said
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {"missing": list(self.missing), "constant": list(self.constant), "infinite": self.infinite}
-
-
-def named(names: Sequence[str]) -> str:
-    """The first `SHOWN` of them."""
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -61,7 +61,7 @@ class LearningData:
         return slice(days.searchsorted(pd.Timestamp(first), "left"), days.searchsorted(pd.Timestamp(last), "right"))
 
     def scored(self, segment: str) -> BoolArray:
-        """Which rows of all are a segment's to score, shape (n,)."""
+        """Mask of the rows of a segment that are to be scored, shape (n,)."""
         mask = np.zeros(len(self.label), dtype=np.bool_)
         rows = self.rows(segment)
         mask[rows] = True if self.member is None else self.member[rows]
@@ -76,7 +76,7 @@ class LearningData:
         return ScoringRows(features, self.scored(segment)[until], calendar, since=days[0])
 
     def until(self, stop: int, segments: Mapping[str, tuple[date, date]]) -> "LearningData":
-        """The rows before position `stop`, in other segments."""
+        """The rows before position `stop`, divided into other segments."""
         member = None if self.member is None else self.member[:stop]
         cut = {"features": self.features.iloc[:stop], "label": self.label.iloc[:stop]}
         return replace(self, **cut, member=member, segments=segments)
@@ -106,7 +106,7 @@ class LearningData:
         )
 
     def watched(self, share: float) -> "LearningData":
-        """The same data up to the last validation day that a training sees, of the first `share` of them."""
+        """The same data up to the last validation day that a training sees: the first `share` of those days."""
         if share == 1:
             return self
         last = self._valid_days()[self._watched_days(share) - 1]

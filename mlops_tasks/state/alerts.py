@@ -33,7 +33,7 @@ def raise_daily_alert(settings: Settings, *, kind: str, cause: str, message: str
     """Tell the people on call once a cause and UTC day, whatever the message; return whether they were told now.
 
     For those who must go on: nothing is raised. While the state database does not answer, the log and the webhook
-    have the alert, once a process; the record follows at the first call for which the database is there again.
+    have the alert, once per process; the record follows with the first call after the database is back.
     """
     day = str(now().date())
     row = Alert(kind=kind, subject=f"{cause} on {day}", message=message)

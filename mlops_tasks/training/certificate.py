@@ -22,7 +22,8 @@ from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, plain_name, read_json, write_json
 from mlops_tasks.modeling.identity import certified_code
-from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
+from mlops_tasks.modeling.manifest import ArtefactManifest
+from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 from mlops_tasks.modeling.seal import artefact_digest
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
 from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
@@ -30,14 +31,12 @@ from mlops_tasks.training.leaks.known import cut_days
 from mlops_tasks.training.leaks.pipeline import production
 from mlops_tasks.training.leaks.scores import check_scores
 from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training_folder import ModelCertificate, TrainingFolder
 
 log = logging.getLogger(__name__)
 
 CERTIFICATE_VERSION = 2
 """Raise it when something else is checked: earlier certificates are then not found for the same data."""
-
-RECORD = "certificate.json"
-"""In a training folder: the key of the certificate of what was learned from, and what was checked of the model."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +71,27 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """Identity: the same key is the same question."""
+        """Identifies the question: equal keys ask the same."""
         return digest_of(asdict(self))
 
-    def differing(self, model: str, manifest: Mapping[str, Any]) -> list[str]:
-        """In what a trained model, by its artefact's manifest, is not what the certificate is about."""
+    def differing(self, model: str, manifest: ArtefactManifest) -> list[str]:
+        """The fields in which a trained model's manifest differs from what the certificate is about."""
         own = {
             **{name: getattr(self, name) for name in ("data_version", "feature_version", "feature_set", "horizon")},
             "segments": {name: list(days) for name, days in self.segments.items()},
         }
-        other = [name for name, value in own.items() if manifest[name] != value]
+        other = [name for name, value in own.items() if dict(manifest)[name] != value]
         return other if model in self.models else ["model", *other]
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was checked, and what came out."""
+    """What was checked, and the outcome."""
 
     subject: Subject
     checks: tuple[dict[str, Any], ...]
     created: str
-    """When, UTC, ISO 8601."""
+    """Time of creation, UTC, ISO 8601."""
     duration_s: float
     unproven: tuple[str, ...] = ()
     """What no check can show, in words: a warning."""
@@ -111,7 +110,7 @@ class Certificate:
 
     @property
     def values(self) -> int:
-        """Values that were compared."""
+        """How many values were compared."""
         return sum(int(check["values"]) for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
@@ -119,7 +118,7 @@ class Certificate:
         return {"key": self.key, "passed": self.passed, "values": self.values, **asdict(self)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Certificate":
+    def from_json(cls, content: Mapping[str, Any]) -> "Certificate":
         """The inverse of `to_json`."""
         subject = dict(content["subject"])
         subject["segments"] = {name: tuple(days) for name, days in subject["segments"].items()}
@@ -199,7 +198,7 @@ def find_certificate(settings: Settings, key: str) -> Certificate | None:
     return Certificate.from_json(read_json(path)) if path.is_file() else None
 
 
-def certify_model(settings: Settings, training: Path, key: str) -> Certificate:
+def certify_model(settings: Settings, training: TrainingFolder, key: str) -> Certificate:
     """Check the scores of a trained model, once, and note in its folder what certifies it; both halves together.
 
     What was noted first stays while the code is the same.
@@ -213,32 +212,31 @@ def certify_model(settings: Settings, training: Path, key: str) -> Certificate:
     TrainingError, SignatureError, DigestMismatchError, IsolationError
         As `check_scores`.
     """
-    known = certificate_of(settings, training.name)
+    known = certificate_of(settings, training.key)
     if known is not None and known.artefact is not None and known.passed and known.subject.code == certified_code():
         return known
     learned = find_certificate(settings, key)
     if learned is None:
         raise StoreError(f"{certificate_path(settings, key)}: no leak certificate {key}; run training.certify first")
     checks = list(check_scores(settings, training, [pd.Timestamp(day) for day in learned.subject.cuts]))
-    content = {"checks": [check.to_json() for check in checks], "artefact": artefact_digest(training / "model")}
-    write_json(training / RECORD, {"key": key, **content})
+    record = ModelCertificate(key, [check.to_json() for check in checks], artefact_digest(training.model))
+    training.write_certificate(record)
     for check in checks:
         log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
-    _refuse_leaks(checks, training / RECORD)
-    return _with_scores(learned, content)
+    _refuse_leaks(checks, training.certificate)
+    return _with_scores(learned, record)
 
 
 def certificate_of(settings: Settings, training_key: str) -> Certificate | None:
     """The certificate that a training was made under, with what was checked of its model; None where there is none."""
-    path = settings.training_folder(training_key) / RECORD
-    record = read_json(path) if path.is_file() else {}
-    found = find_certificate(settings, record["key"]) if record else None
-    return None if found is None else _with_scores(found, record)
+    record = TrainingFolder.of(settings, training_key).find_certificate()
+    found = None if record is None else find_certificate(settings, record.key)
+    return None if found is None or record is None else _with_scores(found, record)
 
 
-def _with_scores(learned: Certificate, record: Mapping[str, Any]) -> Certificate:
-    checks = tuple(record.get("checks", ()))
-    return replace(learned, checks=(*learned.checks, *checks), artefact=record.get("artefact") if checks else None)
+def _with_scores(learned: Certificate, record: ModelCertificate) -> Certificate:
+    checks = tuple(dict(check) for check in record.checks)
+    return replace(learned, checks=(*learned.checks, *checks), artefact=record.artefact if checks else None)
 
 
 def _unproven(vintage: Vintage, definition: FeatureSet) -> Iterator[str]:

@@ -20,14 +20,14 @@ from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.dataset import LearningData
 from mlops_tasks.modeling.learning_spec import LearningSpec
-from mlops_tasks.modeling.model_zoo.catalogue import check_family, check_unpickling, read_zoo
 from mlops_tasks.modeling.model_zoo.families import ALWAYS_RUN_CODE
+from mlops_tasks.modeling.model_zoo.zoo import check_family, check_unpickling, read_zoo
 
 MIN_SEGMENT_DAYS = 20
 MIN_LABELLED_DAYS = 5
 """Trading days of a segment that have a label once it is purged."""
 MIN_INSTRUMENTS = 2
-"""Of a day that can be ranked."""
+"""Labels that a day needs to be ranked."""
 MIN_RANKED_SHARE = 0.5
 """Of a segment's days with labels: those on which they rank the instruments."""
 

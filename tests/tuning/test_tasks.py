@@ -14,9 +14,9 @@ from mlops_tasks.files import read_json
 from mlops_tasks.modeling.dataset import load_learning_data
 from mlops_tasks.process import stage_function
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect
-from mlops_tasks.registry.trial_evidence import predictions_of
 from mlops_tasks.state.trials import trials_of
 from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training_folder import TrainingFolder
 from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer
 from tests.operation import publish_vintage
@@ -86,7 +86,7 @@ def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
 
 def valid_rank_ics(settings, training_key):
     """Daily, of a training of the engine."""
-    valid = predictions_of(settings, training_key, "valid").dropna()
+    valid = TrainingFolder.of(settings, training_key).segment("valid").dropna()
     return daily_rank_ic(valid["score"], valid["label"])
 
 

@@ -1,4 +1,4 @@
-"""The names of the model families; light, because DAG files read the catalogue."""
+"""The names of the model families; light, because DAG files read the zoo."""
 
 from collections.abc import Mapping
 

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.family import FitResult, FloatArray, Predictor
 from mlops_tasks.modeling.model_zoo.memory import five_copies
 from mlops_tasks.modeling.model_zoo.qlib_models import qlib_model
@@ -57,7 +58,7 @@ class LinearFamily:
         write_json(folder / MODEL_FILE, content)
 
     @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
+    def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
         """Coefficients and intercept."""
         return LinearPredictor(folder / MODEL_FILE)
 

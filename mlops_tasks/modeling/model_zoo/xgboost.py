@@ -14,6 +14,7 @@ import numpy as np
 import xgboost
 
 from mlops_tasks.errors import TrainingError
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.boosting import RoundMetrics, kept_round
 from mlops_tasks.modeling.model_zoo.family import FitResult, FloatArray, Predictor
 from mlops_tasks.modeling.model_zoo.memory import xgboost_bytes
@@ -72,7 +73,7 @@ class XGBoostFamily:
         self.booster.save_model(folder / MODEL_FILE)
 
     @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
+    def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
         """Trees in XGBoost's universal binary JSON."""
         return XGBoostPredictor(folder / MODEL_FILE, threads)
 

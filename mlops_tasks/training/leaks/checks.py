@@ -276,7 +276,7 @@ def check_of(name: str, day: pd.Timestamp | None, found: Comparison, leak: Leak,
 
 
 def _parameters(fitted: FittedProcessors, columns: pd.Index, day: pd.Timestamp) -> pd.DataFrame:
-    """Fitted numbers as a table that is known on a day: one row a kind, one column a feature."""
+    """Fitted numbers as a table that is known on a day: one row per kind, one column per feature."""
     numbers = {"centre": fitted.centre, "scale": fitted.scale}
     found = {name: values for name, values in numbers.items() if values is not None}
     index = pd.MultiIndex.from_product([[day], list(found)], names=[DATETIME, INSTRUMENT])
