@@ -79,8 +79,7 @@ FORMULAS: Mapping[str, Formula] = {
 }
 
 BASE_MB: Mapping[str, float] = {"lightgbm": 600.0, "linear": 900.0, "network": 950.0}
-"""What Python and the libraries take, with some room, where it is not `PLAIN_BASE_MB`. Linear took 1,010 MB in all on
-the 80,000 rows of `tests/training/test_resources.py`, and once, on a machine with much else to do, 1,310."""
+"""What Python and the libraries take, with some room, where it is not `PLAIN_BASE_MB`."""
 PLAIN_BASE_MB = 750.0
 
 
