@@ -42,7 +42,7 @@ class FittedProcessors:
         return cls(centre, scale)
 
     def transform(self, features: FloatArray) -> FloatArray:
-        """Processed copy, row after row (or the matrix itself when there is nothing to do); float32, shape (n, features)."""
+        """Processed copy, row after row, or the matrix itself where nothing is done; float32, shape (n, features)."""
         if self.centre is None or self.scale is None:
             return features
         scaled: FloatArray = np.subtract(features, self.centre.astype(np.float32), order="C")

@@ -4,8 +4,8 @@ Every file is checked against its hash, nothing is installed that the lock does 
 built with the lock's own tools. On Linux torch is a CPU build; the index's own one needs CUDA's packages, which
 `--cuda` installs as well.
 
-pip installs torch, which may lie where its configuration alone points to, and uv; uv installs all else, in a fraction of
-pip's time. Where uv cannot, pip does.
+pip installs torch, which may lie where its configuration alone points to, and uv; uv installs all else, in a fraction
+of pip's time. Where uv cannot, pip does.
 """
 
 import os
@@ -38,10 +38,9 @@ def main(arguments: list[str]) -> int:
     torch = pins["torch"]
     if "--cuda" in arguments:
         pins |= {**cuda, "torch": cuda_build(torch)}
-    elif sys.platform == "linux":
-        if not install([cpu_build(torch)]):
-            sys.stderr.write("\n" + NO_CPU_BUILD.format(version=torch.version, count=len(cuda)))
-            return 1
+    elif sys.platform == "linux" and not install([cpu_build(torch)]):
+        sys.stderr.write("\n" + NO_CPU_BUILD.format(version=torch.version, count=len(cuda)))
+        return 1
     if not install([pins[name] for name in BUILD_TOOLS]):
         return 1
     rest = [pin for pin in pins.values() if "--cuda" in arguments or sys.platform != "linux" or pin.name != "torch"]

@@ -1,7 +1,7 @@
 """Linear models, solved from sums over the rows: what they take beside the learning matrix does not grow with it.
 
-The rows of X and y count in a least-squares problem only through X'X, X'y and y'y. These are summed block after block in
-float64, and a matrix with as many rows as columns that has the same products is given to scikit-learn's solvers.
+The rows of X and y count in a least-squares problem only through X'X, X'y and y'y. These are summed block after block
+in float64, and a matrix with as many rows as columns that has the same products is given to scikit-learn's solvers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -116,8 +116,8 @@ class Sums:
             rows = 0
         with np.errstate(invalid="ignore", over="ignore"):
             for block in _blocks(problem):
-                block -= means
-                products += block.T @ block
+                centred_block = block - means
+                products += centred_block.T @ centred_block
                 rows += len(block)
         if not rows:
             raise TrainingError("linear model: every training row lacks a feature; set feature_processors")

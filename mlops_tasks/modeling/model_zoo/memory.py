@@ -24,7 +24,8 @@ def lightgbm_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int)
     depth = given["max_depth"]
     leaves = min(given["num_leaves"], 2**depth) if depth > 0 else given["num_leaves"]
     sample = 12 * features * min(rows, _BINNING_SAMPLE)
-    return int(rows * (features * 6 + 64) + sample + 20 * leaves * _BINS * features + 400 * leaves * given["num_boost_round"])
+    trees = 400 * leaves * given["num_boost_round"]
+    return int(rows * (features * 6 + 64) + sample + 20 * leaves * _BINS * features + trees)
 
 
 def xgboost_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
