@@ -18,7 +18,7 @@ from mlops_tasks.registry.models import claim_of
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.state.history import record_deployment
 from mlops_tasks.state.tables import SERVING, Deployment
-from mlops_tasks.training.certificate import Certificate, certify, certify_model
+from mlops_tasks.training.certificate import Certificate, certificate_of, certify, certify_model
 from mlops_tasks.training.plan import RunPlan
 from tests.registry.trainings import DAYS, INSTRUMENTS, SEGMENTS, Spec, make_training
 
@@ -68,7 +68,10 @@ def learning_data(settings: Settings, feature_version: str) -> tuple[pd.DataFram
 
 def certify_training(settings: Settings, spec: Spec) -> Certificate:
     """Certify what a fabricated training says that it was trained on, and its scores, as the stages do."""
-    return certify_model(settings, settings.training_dir / spec.key, certify_data(settings, spec).key)
+    certify_model(settings, settings.training_dir / spec.key, certify_data(settings, spec).subject)
+    found = certificate_of(settings, spec.key)
+    assert found is not None
+    return found
 
 
 def certify_data(settings: Settings, spec: Spec) -> Certificate:

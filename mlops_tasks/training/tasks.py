@@ -59,7 +59,6 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
     *,
     plan: dict[str, Any],
     features: dict[str, Any],
-    certificate: dict[str, Any],
     model: str,
     owner: str = DAILY,
     priority: int = 0,
@@ -77,14 +76,14 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
         The model sees later days; an alert says so too.
     """
     from mlops_tasks.state.alerts import raise_alert
-    from mlops_tasks.training.certificate import certify_model
+    from mlops_tasks.training.certificate import certify_model, subject_of
     from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 
     settings = load_settings()
     engine, own_plan = UnifiedQlibTrainingEngine(settings), RunPlan.model_validate(plan)
     folder = engine.train(own_plan, features["feature_version"], model, owner=owner, priority=priority)
     try:
-        certify_model(settings, folder, certificate["key"])
+        certify_model(settings, folder, subject_of(settings, own_plan, features["feature_version"]))
     except LeakError as error:
         raise_alert(settings, kind="leak_found", subject=folder.name, message=str(error))
         raise
