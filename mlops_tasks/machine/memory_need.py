@@ -18,7 +18,7 @@ class MemoryNeed:
     base_mb: float
     """Python and the libraries."""
     data_mb: float
-    """The frame that is read, while it is read and hashed, and its processed copy."""
+    """The frame that is read, and its processed copy, where there is one."""
     model_mb: float
     """As the family estimates it."""
 

@@ -153,7 +153,8 @@ class ModelArtefact:
                 f"{len(missing)} feature columns are missing: {first_few(missing)}; give all of the model's features"
             )
         try:
-            return features[self.feature_names].to_numpy(dtype=np.float32)
+            found = features if list(features.columns) == self.feature_names else features[self.feature_names]
+            return found.to_numpy(dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise TrainingError(f"features are not numeric: {error}; give numbers or NaN") from error
 

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 LEARNING_SEGMENTS = ("train", "valid")
 FEW_DAYS, FEW_ROWS = 12, 20_000
+HASHED_ROWS = 16_384
+"""Rows that a digest has copied at once."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,9 @@ class LearningData:
         content.update(
             pd.util.hash_pandas_object(self.features.index.to_frame(index=False), index=False).to_numpy().tobytes()
         )
-        content.update(np.ascontiguousarray(self.features.to_numpy()).data)
+        values = self.features.to_numpy()
+        for begin in range(0, len(values), HASHED_ROWS):  # row after row, whatever the layout in memory
+            content.update(np.ascontiguousarray(values[begin : begin + HASHED_ROWS]).data)
         content.update(self.label.to_numpy().tobytes())
         content.update(repr((list(self.features.columns), sorted(self.segments.items()))).encode())
         if self.member is not None:

@@ -1,6 +1,7 @@
 """The leak certificate: evidence that what a run's models learn and see knows nothing of later days.
 
-Its first half is made before anything is trained (`certify`), its second one of each trained model (`certify_model`).
+Its first half is about the data (`certify`), its second one about each trained model (`certify_model`). Neither waits
+for the other; both together are what the gate asks for (`certificate_of`).
 """
 
 import logging
@@ -16,7 +17,7 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.sources.membership import LAST_DATE
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import ConfigError, LeakError, StoreError
+from mlops_tasks.errors import ConfigError, LeakError
 from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
@@ -73,6 +74,11 @@ class Subject:
     def key(self) -> str:
         """Identifies the question: equal keys ask the same."""
         return digest_of(asdict(self))
+
+    @property
+    def cut_days(self) -> pd.DatetimeIndex:
+        """The cuts as days."""
+        return pd.DatetimeIndex(self.cuts)
 
     def differing(self, model: str, manifest: ArtefactManifest) -> list[str]:
         """The fields in which a trained model's manifest differs from what the certificate is about."""
@@ -144,33 +150,18 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
         The vintage or the features are not there.
     """
     started = time.monotonic()
-    vintage = load_vintage(settings, plan.data_version)
-    definition = FeatureStore(settings).definition(feature_version)
-    entries = [zoo_entry(model, settings) for model in plan.models]
-    spec = plan.learning_spec(feature_version)
-    cuts = cut_days(spec, vintage.calendar(), settings.certificate.cuts)
-    subject = Subject(
-        data_version=plan.data_version,
-        feature_version=feature_version,
-        feature_set=plan.feature_set,
-        definition=definition.digest,
-        horizon=plan.horizon,
-        segments={str(name): (str(first), str(last)) for name, (first, last) in plan.segments.items()},
-        models=tuple(sorted(plan.models)),
-        feature_processors=tuple(sorted({tuple(entry.feature_processors) for entry in entries})),
-        label_processors=tuple(sorted({entry.label_processor for entry in entries})),
-        cuts=tuple(str(day.date()) for day in cuts),
-        versions={"certificate": CERTIFICATE_VERSION, "features": FEATURES_VERSION, "training": TRAINING_VERSION},
-        code=certified_code(),
-    )
+    subject = subject_of(settings, plan, feature_version)
     found = find_certificate(settings, subject.key)
     if found is not None and found.passed:
         log.info("certificate %s: found", subject.key)
         return found
+    vintage = load_vintage(settings, plan.data_version)
+    definition = FeatureStore(settings).definition(feature_version)
+    spec = plan.learning_spec(feature_version)
     pipeline = production(settings, spec, definition)
     processing = Processing(subject.feature_processors, subject.label_processors)
     checks = []
-    for check in find_leaks(pipeline, vintage, spec, processing, cuts):
+    for check in find_leaks(pipeline, vintage, spec, processing, subject.cut_days):
         log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
         checks.append(check)
     certificate = Certificate(
@@ -187,6 +178,34 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     return certificate
 
 
+def subject_of(settings: Settings, plan: RunPlan, feature_version: str) -> Subject:
+    """What a plan's certificate is about.
+
+    Raises
+    ------
+    StoreError
+        The vintage or the features are not there.
+    """
+    vintage = load_vintage(settings, plan.data_version)
+    definition = FeatureStore(settings).definition(feature_version)
+    entries = [zoo_entry(model, settings) for model in plan.models]
+    cuts = cut_days(plan.learning_spec(feature_version), vintage.calendar(), settings.certificate.cuts)
+    return Subject(
+        data_version=plan.data_version,
+        feature_version=feature_version,
+        feature_set=plan.feature_set,
+        definition=definition.digest,
+        horizon=plan.horizon,
+        segments={str(name): (str(first), str(last)) for name, (first, last) in plan.segments.items()},
+        models=tuple(sorted(plan.models)),
+        feature_processors=tuple(sorted({tuple(entry.feature_processors) for entry in entries})),
+        label_processors=tuple(sorted({entry.label_processor for entry in entries})),
+        cuts=tuple(str(day.date()) for day in cuts),
+        versions={"certificate": CERTIFICATE_VERSION, "features": FEATURES_VERSION, "training": TRAINING_VERSION},
+        code=certified_code(),
+    )
+
+
 def certificate_path(settings: Settings, key: str) -> Path:
     """Where a certificate is, or would be."""
     return settings.home / "certificates" / f"{plain_name(key, 'certificate key')}.json"
@@ -198,33 +217,27 @@ def find_certificate(settings: Settings, key: str) -> Certificate | None:
     return Certificate.from_json(read_json(path)) if path.is_file() else None
 
 
-def certify_model(settings: Settings, training: TrainingFolder, key: str) -> Certificate:
-    """Check the scores of a trained model, once, and note in its folder what certifies it; both halves together.
+def certify_model(settings: Settings, training: TrainingFolder, subject: Subject) -> None:
+    """Check the scores of a trained model, once, and note in its folder which certificate speaks of its data.
 
-    What was noted first stays while the code is the same.
+    What was noted first stays while that certificate has passed and the code is the same.
 
     Raises
     ------
     LeakError
         The model gives other scores where there is no later data.
-    StoreError
-        There is no certificate of that key.
     TrainingError, SignatureError, DigestMismatchError, IsolationError
         As `check_scores`.
     """
     known = certificate_of(settings, training.key)
     if known is not None and known.artefact is not None and known.passed and known.subject.code == certified_code():
-        return known
-    learned = find_certificate(settings, key)
-    if learned is None:
-        raise StoreError(f"{certificate_path(settings, key)}: no leak certificate {key}; run training.certify first")
-    checks = list(check_scores(settings, training, [pd.Timestamp(day) for day in learned.subject.cuts]))
-    record = ModelCertificate(key, [check.to_json() for check in checks], artefact_digest(training.model))
-    training.write_certificate(record)
+        return
+    checks = list(check_scores(settings, training, list(subject.cut_days)))
+    content = [check.to_json() for check in checks]
+    training.write_certificate(ModelCertificate(subject.key, content, artefact_digest(training.model)))
     for check in checks:
         log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
     _refuse_leaks(checks, training.certificate)
-    return _with_scores(learned, record)
 
 
 def certificate_of(settings: Settings, training_key: str) -> Certificate | None:

@@ -56,11 +56,10 @@ def certify_learning_data_task(*, plan: Plan, features: Features) -> Certified:
     }
 
 
-def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the form says of the machine
+def train_model_task(
     *,
     plan: Plan,
     features: Features,
-    certificate: Certified,
     model: str,
     owner: str = DAILY,
     priority: int = 0,
@@ -78,14 +77,14 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
         The model sees later days; an alert says so too.
     """
     from mlops_tasks.state.alerts import raise_alert
-    from mlops_tasks.training.certificate import certify_model
+    from mlops_tasks.training.certificate import certify_model, subject_of
     from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 
     settings = load_settings()
     engine, own_plan = UnifiedQlibTrainingEngine(settings), RunPlan.model_validate(plan)
     folder = TrainingFolder(engine.train(own_plan, features["feature_version"], model, owner=owner, priority=priority))
     try:
-        certify_model(settings, folder, certificate["key"])
+        certify_model(settings, folder, subject_of(settings, own_plan, features["feature_version"]))
     except LeakError as error:
         raise_alert(settings, kind="leak_found", subject=folder.key, message=str(error))
         raise

@@ -15,7 +15,7 @@ FAMILIES: Mapping[str, str] = {
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "lightgbm": ("lightgbm",),
     "xgboost": ("xgboost-cpu",),
-    "linear": ("pyqlib",),
+    "linear": ("scikit-learn",),
     "network": ("torch", "safetensors"),
     "sklearn": ("scikit-learn", "skops"),
     "qlib": ("pyqlib",),

@@ -39,11 +39,13 @@ class LightGBMFamily:
     def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
         """Boost until the session says stop; keep the best round."""
         metrics, rows = RoundMetrics(problem, session), problem.learned(problem.train)
-        learn = lightgbm.Dataset(problem.features[rows], problem.label[rows])
-        rows = metrics.valid.rows
-        watch = lightgbm.Dataset(problem.features[rows], problem.label[rows], reference=learn)
         rounds = int(session.config.hyperparameters["num_boost_round"])
         start = _Start.of(session, rounds)
+        learn = lightgbm.Dataset(problem.features[rows], problem.label[rows], params=dict(start.params))
+        if start.booster is None:  # else its scores of these rows are needed first
+            learn.construct()  # binned, so that this copy is gone before the next one is made
+        rows = metrics.valid.rows
+        watch = lightgbm.Dataset(problem.features[rows], problem.label[rows], reference=learn)
         session.expect(rounds)
         booster = start.booster
         if start.done < rounds and not session.monitor.stopped:
