@@ -27,7 +27,7 @@ from mlops_tasks.modeling.session import Links, TrainingSession
 from mlops_tasks.modeling.stopping import Conclusion
 from mlops_tasks.modeling.trust import OWN_SOURCE, Trust
 from mlops_tasks.signing import SigningKey, VerifyingKeys
-from mlops_tasks.training.checks import check_learning_data
+from mlops_tasks.training.checks import check_columns, check_learning_data
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
@@ -128,6 +128,7 @@ class Fit:
         health = ColumnHealth.of(data.learned_features(), list(data.features.columns))
         for said in health.warnings():
             log.warning("%s", said)
+        check_columns(config, health)
         if config.class_path is not None and not config.class_path.startswith(OUR_CLASSES):
             self._try_out(lineage, data)
         links = Links(self.journal.append, self.control, checkpoints)
