@@ -514,6 +514,55 @@ def test_numbers_keep_to_their_writing(
         assert frame[VOLUME][0] == value and not errors_of(frame)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("-", "-", "--"), "3: - (2), -- (1)"),
+        (("\u2013", "\u2014", " - "), "3: "),
+        (("N/A", "null", "#N/A"), "3: N/A (1), null (1), #N/A (1)"),
+        (("nan", "NaN", "None"), "3: nan (1), NaN (1), None (1)"),
+        (('"-"', "n.a.", "."), "3: - (1), n.a. (1), . (1)"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"decimal": ",", "separator": ";"}, {"thousands": "'"}])
+def test_a_dash_or_word_in_place_of_a_value_is_a_missing_one(
+    words: Sequence[str], told: str, options: Mapping[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cell alone is missing, and one line says how many there are."""
+    lines = [line.split(",") for line in GOOD]
+    for line, place, word in zip(lines, (2, 5, 6), words, strict=True):
+        line[place] = word
+    separator = options.get("separator", ",")
+    lines[1][4] = "10,5" if separator == ";" else "10.5"
+    if options.get("thousands"):
+        lines[0][6] = "1'500"
+    bars = frame_of(tmp_path, [separator.join(line) for line in lines], HEADER.replace(",", separator), **options)
+    assert errors_of(bars) == {}
+    missing = bars[[*PRICES, VOLUME]].isna().to_numpy()
+    assert missing.sum() == 3
+    assert missing[[0, 1, 2], [0, 3, 4]].all()
+    assert bars[LOW][1] == 10.5
+    said = [each.getMessage() for each in caplog.records if "count as missing" in each.getMessage()]
+    assert len(said) == 1
+    assert f"as empty ones do: {told}" in said[0]
+
+
+@pytest.mark.parametrize("cell", ["1O.5", "l0", "-10-", "- 10", "10-", "N/A10", "..", "----", "null1", "10 -"])
+def test_letters_and_dashes_beside_digits_are_no_placeholder(cell: str, tmp_path: Path) -> None:
+    """What is neither a number nor a known sign for a missing one stays a bad cell; nothing is guessed."""
+    bars = frame_of(tmp_path, [GOOD[0], f"2023-01-04,T000,{cell},12,9,11,500"])
+    assert list(errors_of(bars)) == [2]
+    assert np.isnan(bars[OPEN][1])
+
+
+def test_blanks_alone_are_not_told_as_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An empty cell says by itself that there is nothing."""
+    bars = frame_of(tmp_path, ["2023-01-03,T000,,12,9,11,500", '2023-01-04,T000,"",12,9,  ,500'])
+    assert bars[OPEN].isna().all()
+    assert np.isnan(bars[CLOSE][1])
+    assert "count as missing" not in caplog.text
+
+
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-16-le", "cp1252", "utf-8-sig", "big5"])
 def test_text_may_be_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     """With the option; in another one the message names the line and the option."""
