@@ -2,7 +2,8 @@
 
 exchange_calendars takes a tenth of a second for a calendar, and ten for all of them.
 `include/calendars/exceptions.json` says of each on which days from 1990 to 2027 it differs from Monday to Friday, so
-that all can be held against given days at once. It only says which calendars are computed then: what is wrong or missing in it costs time.
+that all can be held against given days at once. It only says which calendars are computed then: what is wrong or
+missing in it costs time.
 `python -m mlops_tasks.data.calendar_ranking` makes it anew.
 """
 
@@ -69,7 +70,7 @@ def known_sessions() -> tuple[list[str], Booleans]:
 
 
 def exceptions() -> Iterator[tuple[str, list[int]]]:
-    """Of each calendar that can be computed the days that differ from Monday to Friday, as steps from one to another."""
+    """Of each calendar that can be computed the days that differ from Monday to Friday, as steps between them."""
     import exchange_calendars
 
     from mlops_tasks.data.calendars import ALWAYS, WEEKDAYS, WIDELY_TRADED, sessions

@@ -142,7 +142,8 @@ def followed_calendars(
     1. the calendar that the name's spelling speaks for, if no exchange of `EXCHANGES` has fewer days off-session;
     2. `EXCHANGES`, and what others of the panel follow;
     3. those of exchange_calendars that fit best, and each a day early (stamps in UTC of the local midnight), for
-       instruments with `_ENOUGH_DAYS` or more whose days are off-session too often, if they are `_SEARCHED_SHARE` of all.
+       instruments with `_ENOUGH_DAYS` or more whose days are off-session too often, if they are `_SEARCHED_SHARE` of
+       all.
 
     An instrument with few days or many gaps goes with a calendar that others follow without them, unless its own days
     speak against it. One without a day gets the first.

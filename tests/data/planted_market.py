@@ -129,9 +129,7 @@ def make_market(names: int, years: int, seed: int = 0) -> Market:
     for unit in units:
         unit.plant(series)
     market = _gather(series)
-    told = [
-        Planted(u.kind, u.habit.name, u.day, True, True, NO_ROWS, NO_ROWS, u.habit.calendar) for u in units if u.told
-    ]
+    told = [unit.told_of(market.frame, series) for unit in units if unit.told]
     return replace(market, planted=[*market.planted, *told])
 
 
@@ -154,6 +152,13 @@ class _MarketUnit:
     def told(self) -> bool:
         return self.stays or self.fields == (VOLUME,)
 
+    def told_of(self, frame: pd.DataFrame, series: list[_Series]) -> Planted:
+        """As it is planted; where it stays the rows before, which cannot be compared with those after, may be lost."""
+        names = [one.name for one in series if one.habit is self.habit]
+        before = frame[INSTRUMENT].isin(names) & (frame[DATETIME] < self.day) if self.stays else frame[DATETIME].isna()
+        lost = np.flatnonzero(before.to_numpy())
+        return Planted(self.kind, self.habit.name, self.day, True, True, NO_ROWS, lost, self.habit.calendar)
+
     def keep_free(self, series: list[_Series]) -> None:
         """Nothing else is planted around it."""
         for one in series:
@@ -168,8 +173,7 @@ class _MarketUnit:
                 continue
             for name in self.fields:
                 one.bars[name][at : None if self.stays else at + 1] *= self.ratio
-            traded = one.bars[VOLUME][at] > 0 and one.bars[CLOSE][at] > 0 and 0 < at < len(one) - 1
-            if not self.told and traded:
+            if not self.told and one.bars[CLOSE][at] > 0 and 0 < at < len(one) - 1:
                 rows = np.array([at])
                 one.planted.append((self.kind, at, True, True, rows, rows))
 
