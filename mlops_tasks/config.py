@@ -93,6 +93,9 @@ class ColumnsOfSource(Section):
     """What open, high, low and close are beside a factor. None: as `data.prices` says."""
     adjusted: Literal["factor", "ignore"] | None = None
     """What a column with an adjusted close is for. None: as `data.adjusted` says."""
+    factor: Literal["from_preclose"] | None = None
+    """`from_preclose`: where there is no factor, it is made of the close before as the exchange adjusted it for the
+    action of the day. None: the factor's own column, or none."""
 
 
 class TableSource(ColumnsOfSource):

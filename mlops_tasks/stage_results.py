@@ -109,6 +109,8 @@ class Plan(TypedDict):
     hyperparameters: dict[str, dict[str, Any]]
     stopping: dict[str, dict[str, Any]]
     study: str | None
+    column_warnings: NotRequired[list[str]]
+    """Columns from which nothing can be learned, as the stored features tell of them."""
 
 
 class Certified(TypedDict):

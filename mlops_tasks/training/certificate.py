@@ -7,7 +7,7 @@ for the other; both together are what the gate asks for (`certificate_of`).
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, plain_name, read_json, write_json
+from mlops_tasks.modeling.column_health import ColumnHealth
 from mlops_tasks.modeling.identity import certified_code
 from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 from mlops_tasks.modeling.seal import artefact_digest
+from mlops_tasks.training.checks import check_columns
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
-from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
+from mlops_tasks.training.leaks.checks import Check, Processing, Trial
 from mlops_tasks.training.leaks.known import cut_days
 from mlops_tasks.training.leaks.pipeline import production
 from mlops_tasks.training.leaks.scores import check_scores
@@ -101,6 +103,8 @@ class Certificate:
     duration_s: float
     unproven: tuple[str, ...] = ()
     """What no check can show, in words: a warning."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Columns of the training segment from which nothing can be learned (`ColumnHealth.to_json`)."""
     artefact: str | None = None
     """Digest of the model whose scores were checked too; None: of none."""
 
@@ -131,7 +135,7 @@ class Certificate:
         subject["feature_processors"] = tuple(map(tuple, subject["feature_processors"]))
         for name in ("models", "label_processors", "cuts"):
             subject[name] = tuple(subject[name])
-        names = ("created", "duration_s", "artefact")
+        names = ("created", "duration_s", "artefact", "columns")
         rest = {name: content[name] for name in names if name in content}
         return cls(Subject(**subject), tuple(content["checks"]), unproven=tuple(content.get("unproven", ())), **rest)
 
@@ -145,7 +149,8 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
         Something knows what was not known on its day: names the column, the instrument and the date, and the file with
         all that was checked.
     ConfigError
-        There was nothing to compare: no member of the universe has rows and labels in the segments, say.
+        There was nothing to compare: no member of the universe has rows and labels in the segments, say. Or a model of
+        the plan cannot take a column that it would learn from.
     StoreError
         The vintage or the features are not there.
     """
@@ -160,8 +165,14 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     spec = plan.learning_spec(feature_version)
     pipeline = production(settings, spec, definition)
     processing = Processing(subject.feature_processors, subject.label_processors)
+    trial = Trial(pipeline, vintage, spec, processing, subject.cut_days)
+    health = ColumnHealth.of(trial.data.learned_features(), list(trial.data.features.columns))
+    for said in health.warnings():
+        log.warning("%s", said)
+    for model in plan.models:
+        check_columns(plan.config(model, settings), health)
     checks = []
-    for check in find_leaks(pipeline, vintage, spec, processing, subject.cut_days):
+    for check in trial.find_leaks():
         log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
         checks.append(check)
     certificate = Certificate(
@@ -170,6 +181,7 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_s=round(time.monotonic() - started, 3),
         unproven=tuple(_unproven(vintage, definition)),
+        columns=health.to_json(),
     )
     path = certificate_path(settings, subject.key)
     write_json(path, certificate.to_json())

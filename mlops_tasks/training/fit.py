@@ -20,7 +20,7 @@ from mlops_tasks.modeling.session import Links, TrainingSession
 from mlops_tasks.signing import SigningKey, VerifyingKeys
 from mlops_tasks.stage_results import Fitted
 from mlops_tasks.states import RunState
-from mlops_tasks.training.checks import check_learning_data
+from mlops_tasks.training.checks import check_columns, check_learning_data
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
@@ -130,6 +130,7 @@ class Fit:
         health = ColumnHealth.of(data.learned_features(), list(data.features.columns))
         for said in health.warnings():
             log.warning("%s", said)
+        check_columns(config, health)
         origin: Origin = {
             "training_key": trained.training_key,
             "model": trained.model,

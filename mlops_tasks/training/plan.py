@@ -47,6 +47,8 @@ class RunPlan(Section):
     study: str | None = None
     """The search whose trials the hyper-parameters were chosen from; the gate deflates by them. No part of what is
     learned, so it does not change a training's key."""
+    column_warnings: tuple[str, ...] = Field((), exclude=True)
+    """What was known, when the plan was made, of columns from which nothing can be learned: no part of the question."""
 
     @field_validator("models")
     @classmethod

@@ -3,7 +3,7 @@
 import logging
 from typing import Any, cast
 
-from mlops_tasks.config import load_settings
+from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import LeakError
 from mlops_tasks.machine.queue_state import DAILY
@@ -15,13 +15,36 @@ log = logging.getLogger(__name__)
 
 
 def plan_run_task(**form: Any) -> Plan:
-    """Resolve the trigger form and the vintage in use into a plan; keys of the form as in `make_plan`."""
+    """Resolve the trigger form and the vintage in use into a plan; keys of the form as in `make_plan`.
+
+    Columns from which nothing can be learned are told by what is stored of the features, if there are any: over whole
+    years and all instruments. The certificate tells them for the rows that are learned from.
+    """
     settings = load_settings()
     vintage = current_vintage(settings)
     plan = make_plan(settings, vintage.data_version, vintage.calendar(), form)
     for name, (first, last) in plan.segments.items():
         log.info("%s: %s to %s", name, first, last)
-    return plan.to_json()
+    told = column_warnings(settings, plan)
+    for said in told:
+        log.warning("%s", said)
+    return {**plan.to_json(), "column_warnings": told}
+
+
+def column_warnings(settings: Settings, plan: RunPlan) -> list[str]:
+    """What statistics of stored features say of the years of the training segment; nothing while there are none."""
+    from mlops_tasks.features.store import FeatureStore
+    from mlops_tasks.modeling.column_health import ColumnHealth
+
+    store = FeatureStore(settings)
+    name = store.find(plan.data_version, plan.feature_set)
+    version = store.newest(plan.feature_set) if name is None else store.get(name)
+    first, last = plan.segments["train"]
+    columns = version and store.statistics(version.partitions, first, last)
+    if not version or not columns:
+        return []
+    of = "" if name else f", by the features of vintage {version.data_version}"
+    return ColumnHealth.of_statistics(columns).warnings(f"the years {first.year} to {last.year}, all instruments{of}")
 
 
 def certify_learning_data_task(*, plan: Plan, features: Features) -> Certified:

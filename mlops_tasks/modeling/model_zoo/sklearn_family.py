@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from mlops_tasks.errors import ConfigError, TrainingError, first_few
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.modeling.column_health import with_shares
 from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.metrics import ValidationMetrics
 from mlops_tasks.modeling.model_zoo.class_paths import make_configured
@@ -166,7 +167,7 @@ def _check_regressor(estimator: Any, model: str, class_path: str, problem: Learn
     if get_tags(estimator).input_tags.allow_nan:
         return
     missing = dict(zip(problem.names, np.isnan(problem.features).mean(axis=0).tolist(), strict=True))
-    found = [f"{name} ({share:.2%} of rows)" for name, share in missing.items() if share]
+    found = with_shares({name: share for name, share in missing.items() if share})
     if found:
         raise ConfigError(
             f"models.{model}.feature_processors: {class_path} takes no missing values, and {len(found)} of "
