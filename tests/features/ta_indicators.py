@@ -197,7 +197,7 @@ def _known_adx(bars: pd.DataFrame, spec: IndicatorSpec, columns: pd.DataFrame) -
 
 
 def _moving_cci(bars: pd.DataFrame, spec: IndicatorSpec, columns: pd.DataFrame) -> pd.DataFrame:
-    """Without a move of the typical price there is not a valid value."""
+    """Without a move of the typical price there is no value."""
     price = (bars["high"] + bars["low"] + bars["close"]) / 3.0
     rolling = price.rolling(int(spec.parameters["window"]))
     return columns.where((rolling.max() > rolling.min()).to_numpy()[:, None])

@@ -11,7 +11,7 @@ NAN, INF = np.nan, np.inf
 
 
 def test_each_kind_is_named_with_its_share() -> None:
-    """A missing value is not a valid value: a column with one known one is constant, and zero of either sign is one value."""
+    """A missing value is no value: a column with one known one is constant, and zero of either sign is one value."""
     features = np.array(
         [[NAN, 1.0, 0.0, INF, 1.0], [NAN, NAN, -0.0, 2.0, 2.0], [NAN, 1.0, 0.0, NAN, NAN], [NAN, 1.0, 0.0, -INF, 1.0]],
         np.float32,
