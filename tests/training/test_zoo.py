@@ -95,14 +95,14 @@ def test_a_range_holds_exactly_its_own_numbers(low, high, value):
     [
         ({"default": 1}, r"x\.type: is missing"),
         ({"type": "integer"}, r"x\.default: is missing"),
-        ({"type": "int", "default": 1}, r"x\.type: 'int' is no value"),
+        ({"type": "int", "default": 1}, r"x\.type: 'int' is not a valid value"),
         ({"type": "integer", "minmum": 1, "default": 1}, r"x\.minmum: unknown keyword; did you mean minimum"),
-        ({"type": "integer", "minimum": "1", "default": 1}, r"x\.minimum: '1' is no value"),
+        ({"type": "integer", "minimum": "1", "default": 1}, r"x\.minimum: '1' is not a valid value"),
         ({"type": "integer", "minimum": 2, "default": 1}, r"x\.default: expected an integer not below 2, got 1"),
         ({"type": "integer", "enum": [1, "a"], "default": 1}, r"x\.enum: expected an integer, got 'a'"),
         ({"type": "array", "items": {"typ": "integer"}, "default": []}, r"x\.items\.typ: unknown keyword"),
         ({"type": "array", "items": {"type": "integer"}, "default": [1.5]}, "a list each an integer, got"),
-        ({"type": "number", "default": 1, "search": "wide"}, r"x\.search: 'wide' is no value"),
+        ({"type": "number", "default": 1, "search": "wide"}, r"x\.search: 'wide' is not a valid value"),
         ({"type": "number", "default": 1, "search": "log"}, r"x\.search: log needs .* low and high"),
         ({"type": "number", "default": 1, "search": "log", "low": 0, "high": 1}, "give low above 0"),
         ({"type": "number", "default": 1, "search": "linear", "low": 2, "high": 1}, "a larger high"),
@@ -112,13 +112,13 @@ def test_a_range_holds_exactly_its_own_numbers(low, high, value):
         ({"type": "integer", "default": 1, "window_share": 0.5}, "give search"),
         (
             {"type": "integer", "default": 1, "search": "linear", "low": 1, "high": 2, "window_share": 2},
-            r"x\.window_share: 2 is no value",
+            r"x\.window_share: 2 is not a valid value",
         ),
         (
             {"type": "boolean", "default": True, "search": "categorical", "window_share": 1},
             r"x\.window_share: bounds a log or linear search only",
         ),
-        ({"type": "number", "default": 1, "advanced": "yes"}, r"x\.advanced: 'yes' is no value"),
+        ({"type": "number", "default": 1, "advanced": "yes"}, r"x\.advanced: 'yes' is not a valid value"),
     ],
 )
 def test_a_schema_that_says_nothing_sensible_is_refused(schema, said):
