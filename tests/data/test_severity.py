@@ -634,5 +634,5 @@ def test_a_row_that_cannot_be_read_is_a_bad_row_and_no_day_without_a_trade(
     read = read_source_task(source=str(path))
     report = validate_bars_task(staging=read["staging"])
     assert report["quarantined"] == 1 and report["received"] == 240
-    told = render_quarantine(quarantine_info(settings, read["staging"]))
+    told = render_quarantine(quarantine_info(settings))
     assert "parsable_cells" in told and says in told and "no_trade" not in told
