@@ -224,7 +224,7 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
 def usual_spikes(bars: Bars, spike: NDArray[np.float32], parameters: Mapping[str, Any]) -> Positions:
     """Rows whose spike is none: the close before and the open after do not agree as they usually do, within
     `spike_agreement` or two and a half usual days (beside a bar in another unit any move will do), or the bar lies
-    within `spike_deviations` usual days, or within twice the market's move."""
+    within `spike_deviations` usual days (which one in another unit never does), or within twice the market's move."""
     rows = np.flatnonzero(spike > 0)
     if not len(rows):
         return rows
@@ -238,9 +238,10 @@ def usual_spikes(bars: Bars, spike: NDArray[np.float32], parameters: Mapping[str
     first = np.where(bars.open[after] > 0, bars.open[after], bars.close[after])
     apart = np.log(first * bars.factor[after] / (bars.close[before] * bars.factor[before]))
     scale, market = _measure(bars, at).scale, np.abs(bars.market(rows))
-    agree = (np.abs(apart) < np.maximum(parameters["spike_agreement"], 2.5 * scale)) | (spike[rows] > _ANOTHER_UNIT)
+    unit = spike[rows] > _ANOTHER_UNIT
+    agree = (np.abs(apart) < np.maximum(parameters["spike_agreement"], 2.5 * scale)) | unit
     news = (market < _NO_NEWS) & (spike[rows] < 2 * market)
-    far = (spike[rows] > parameters["spike_deviations"] * scale) & ~news
+    far = ((spike[rows] > parameters["spike_deviations"] * scale) | unit) & ~news
     return rows[~(agree & far)]
 
 

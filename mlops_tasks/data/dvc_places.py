@@ -9,6 +9,7 @@ looks for updates, is never run, and both are off in its configuration too.
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ _CONFIG = """\
     type = "reflink,hardlink,copy"
 """
 _SITE = "site_cache_dir"
+_UNFINISHED = re.compile(r"\.[\w-]{22}\.tmp$")
+"""The end of the name under which DVC writes a file (`dvc_objects.fs.utils.tmp_fname`)."""
 _VARIABLES = ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR")
 
 
@@ -50,6 +53,8 @@ def own_places(root: Path) -> Iterator[Path]:
     for name in ("tmp", "cache"):
         private_folder(folder / name)
     _configure(folder / "config", site)
+    for place in (folder / "cache", root / "vintages"):
+        _remove_unfinished(place)
     before = {name: os.environ.get(name) for name in _VARIABLES}
     os.environ |= dict.fromkeys(_VARIABLES, str(site))
     try:
@@ -69,6 +74,13 @@ def remove_damaged(cache: Path, pointer: Path) -> None:
     for path in (listing, *(_object(cache, name) for name in names)):
         if not _is_true(path):
             path.unlink(missing_ok=True)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a call of DVC's that was killed left half written, or half linked, beside its place."""
+    for path in folder.rglob("*.tmp"):
+        if _UNFINISHED.search(path.name) and not path.is_dir():
+            path.unlink()
 
 
 def _configure(config: Path, site: Path) -> None:

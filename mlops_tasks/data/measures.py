@@ -29,6 +29,7 @@ from mlops_tasks.data.session_measures import (
     newest_sessions,
     past_and_newest,
 )
+from mlops_tasks.data.sources.parsed import PARSE_ERROR
 from mlops_tasks.data.ticker_suffixes import spoken_calendar
 
 _DAY_NS = 86_400_000_000_000
@@ -376,7 +377,7 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
     kernels.measure_gaps(chain, codes, until, missing)
     return {
         INSTRUMENT: pd.Categorical.from_codes(codes, pd.Index(panel.names, dtype="str")),
-        "no_trade": _marked(count, np.concatenate([np.flatnonzero(panel.kinds == kernels.NO_TRADE), panel.idle])),
+        "no_trade": _no_trade(panel),
         "exact_repeat": _marked(count, panel.repeats),
         "rivals": _marked(count, panel.rivals),
         "stray_date": _marked(count, panel.stray),
@@ -391,6 +392,13 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
         "spike": spike,
         "sessions_missing": missing,
     }
+
+
+def _no_trade(panel: _Panel) -> NDArray[np.int8]:
+    """Rows without a trade, but for those of which a cell, or the whole row, could not be read: they are bad rows."""
+    marks = _marked(len(panel.codes), np.concatenate([np.flatnonzero(panel.kinds == kernels.NO_TRADE), panel.idle]))
+    marks[panel.frame[PARSE_ERROR].notna().to_numpy()] = 0
+    return marks
 
 
 def _marked(count: int, rows: NDArray[Any]) -> NDArray[np.int8]:

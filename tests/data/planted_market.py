@@ -97,6 +97,8 @@ class _Series:
     planted: list[tuple[str, int, bool, bool, Rows, Rows]] = field(default_factory=list)
     busy: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     dead: bool = False
+    units: list[int] = field(default_factory=list)
+    """Days on which the whole market is counted in another unit."""
 
     def __len__(self) -> int:
         return len(self.days)
@@ -165,6 +167,7 @@ class _MarketUnit:
             at = int(np.searchsorted(one.days, self.day))
             if one.habit is self.habit and 0 < at < len(one):
                 one.busy[max(0, at - 25) : at + 26] = True
+                one.units.append(at)
 
     def plant(self, series: list[_Series]) -> None:
         for one in series:
@@ -174,8 +177,10 @@ class _MarketUnit:
             for name in self.fields:
                 one.bars[name][at : None if self.stays else at + 1] *= self.ratio
             if not self.told and one.bars[CLOSE][at] > 0 and 0 < at < len(one) - 1:
-                rows = np.array([at])
-                one.planted.append((self.kind, at, True, True, rows, rows))
+                rows, adjusted = np.array([at]), one.bars[CLOSE] * one.bars[FACTOR]
+                first = one.bars[OPEN][at + 1] * one.bars[FACTOR][at + 1]
+                near = first > 0 and adjusted[at - 1] > 0 and abs(np.log(first / adjusted[at - 1])) < 0.2
+                one.planted.append((self.kind, at, True, bool(near), rows, rows))
 
 
 def _market_units(series: list[_Series], rng: np.random.Generator) -> Iterator[_MarketUnit]:
@@ -609,6 +614,8 @@ def _flat_years(one: _Series, rng: np.random.Generator) -> bool:
     if len(one) < 1300:
         return False
     at = int(rng.integers(200, len(one) - 980))
+    if any(at <= day < at + 952 for day in one.units):
+        return False
     rows = np.arange(at + 751, at + 951)
     for name in PRICES:
         one.bars[name][at:] *= one.bars[FACTOR][at:] / one.bars[FACTOR][at]

@@ -205,6 +205,16 @@ def test_a_price_of_few_ticks_moves_by_ticks() -> None:
     assert validate(frame, RULES).quarantined == 0
 
 
+@pytest.mark.parametrize("ratio", [100.0, 0.01, 1000.0, 0.001])
+@pytest.mark.parametrize("move", [0.0, 0.15, -0.2])
+def test_a_bar_in_another_unit_is_told_whatever_the_price_does_on_that_day(ratio: float, move: float) -> None:
+    """A true move of a seventh on the day hides no bar of a hundred times the price, and costs nothing else."""
+    frame = crash(walk(["A"]), float(np.exp(move)))
+    frame.loc[AT, list(PRICES)] *= ratio
+    validation = validate(frame, RULES)
+    assert validation.rules["price_spike"] == 1 and np.flatnonzero(~validation.accepted).tolist() == [AT]
+
+
 def long_absence(level: float, volume: float) -> pd.DataFrame:
     frame = walk(["A"], days=500, start="2018-01-02")
     frame = frame.drop(index=range(100, 400)).reset_index(drop=True)
@@ -235,7 +245,9 @@ def test_the_planted_market_is_judged_rightly() -> None:
     truth = judge(market, validation)
     own = ["unadjusted_split", "factor_error", "recycled_ticker", "displaced_level", "long_suspension", "price_spike"]
     assert truth.rules.reindex(own).fillna(0)["wrong"].sum() == 0, render(truth)
-    kinds = truth.kinds[truth.kinds.index.str.startswith(("unadjusted", "factor", "recycled", "flat", "foreign"))]
+    assert set(validation.fatal) == {"common_price_unit", "common_volume_unit"}
+    own_kinds = ("unadjusted", "factor", "recycled", "flat", "foreign", "market", "price", "volume")
+    kinds = truth.kinds[truth.kinds.index.str.startswith(own_kinds)]
     assert kinds["visible"].sum() > 20 and kinds["missed"].sum() == 0, render(truth)
     assert truth.dead_names > 10 and truth.dead_names_lost == 0
     assert market.frame[INSTRUMENT].nunique() == 120

@@ -613,3 +613,26 @@ def test_the_list_of_the_quarantine_says_how_to_release(settings: Settings, tmp_
         from mlops_tasks.data.quarantine import release
 
         release(settings, rule="datetime_present", instrument="S00", day=None, reason="why not")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda line: line.replace(",", ",1,", 1), "8 fields where the header has 7"),
+        (lambda line: line.rsplit(",", 2)[0], "5 fields where the header has 7"),
+        (lambda line: ",".join([*line.split(",")[:2], "x", "x", "x", "x", "100"]), "'x' is not a number"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_a_bad_row_and_no_day_without_a_trade(
+    spoil: Callable[[str], str], says: str, settings: Settings, tmp_path: Path
+) -> None:
+    """It has no price, as a halted day; but its line and what is wrong there are told, and it counts as bad."""
+    path = save(make_bars(days=60), tmp_path / "bars.csv")
+    lines = path.read_text().splitlines()
+    lines[7] = spoil(lines[7])
+    path.write_text("\n".join(lines) + "\n")
+    read = read_source_task(source=str(path))
+    report = validate_bars_task(staging=read["staging"])
+    assert report["quarantined"] == 1 and report["received"] == 240
+    told = render_quarantine(quarantine_info(settings))
+    assert "parsable_cells" in told and says in told and "no_trade" not in told

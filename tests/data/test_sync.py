@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from dvc_objects.fs.utils import tmp_fname
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data import tasks
@@ -249,6 +250,22 @@ def test_a_sync_killed_anywhere_ends_in_the_same_state(days: list[int], points: 
     assert version is not None
     shutil.rmtree(vintage_path(home, version))
     assert checkout_vintage(home, version).rows == 48
+
+
+def test_what_a_killed_call_of_dvc_left_is_removed(settings: Settings, tmp_path: Path) -> None:
+    """Half-written objects and links beside their place go with the next vintage; other files stay."""
+    bars = make_bars()
+    sync(save(bars[bars["Date"] < bars["Date"].max()], tmp_path / "first.parquet"))
+    version = current_version(settings)
+    assert version is not None
+    cache, vintages = settings.data_dir / ".dvc" / "cache" / "files" / "md5", settings.data_dir / "vintages"
+    left = [cache / tmp_fname(), next(cache.glob("??")) / tmp_fname(), vintages / tmp_fname()]
+    left.append(vintages / version / tmp_fname("universe.txt"))
+    other = cache / "notes.tmp"
+    for path in [*left, other]:
+        path.write_text("test")
+    sync(save(bars, tmp_path / "second.parquet"))
+    assert not any(path.exists() for path in left) and other.exists()
 
 
 @pytest.mark.suite_pages
