@@ -66,9 +66,7 @@ def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
     assert finished["plan"]["seed"] == 7 and FIXED.items() <= finished["hyperparameters"].items()
     stage_function("training.certify")(**given)
     features = given["features"]
-    trained = stage_function("training.train")(
-        plan=finished["plan"], features=features, model="lightgbm"
-    )
+    trained = stage_function("training.train")(plan=finished["plan"], features=features, model="lightgbm")
     assert finished["plan"]["stopping"] == {"lightgbm": {"valid_share": 0.33}}
     stage_function("evaluation.evaluate")(training_key=trained["training_key"])
     best = trials_of(settings, finished["study"])[finished["best"]]
