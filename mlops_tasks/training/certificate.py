@@ -17,7 +17,7 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.sources.membership import LAST_DATE
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import ConfigError, LeakError, StoreError
+from mlops_tasks.errors import ConfigError, LeakError
 from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore

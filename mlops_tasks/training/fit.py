@@ -16,7 +16,7 @@ from mlops_tasks.machine.resources import used_so_far
 from mlops_tasks.modeling.artefact import PROCESSORS, ModelArtefact
 from mlops_tasks.modeling.checkpoints import CheckpointFolder, training_lock
 from mlops_tasks.modeling.column_health import ColumnHealth
-from mlops_tasks.modeling.dataset import LearningData, fit_processors, load_learning_data
+from mlops_tasks.modeling.dataset import LearningData, fit_processors
 from mlops_tasks.modeling.identity import own_source, training_identity
 from mlops_tasks.modeling.model_zoo.family import FitResult, find_family
 from mlops_tasks.modeling.own_code import Confinement
@@ -27,9 +27,9 @@ from mlops_tasks.modeling.session import Links, TrainingSession
 from mlops_tasks.modeling.stopping import Conclusion
 from mlops_tasks.modeling.trust import OWN_SOURCE, Trust
 from mlops_tasks.signing import SigningKey, VerifyingKeys
-from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.journal import Journal
+from mlops_tasks.training.learning_source import LearningSource
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
 
 log = logging.getLogger(__name__)
@@ -84,8 +84,7 @@ class Fit:
         plan, config = self.request.plan, self.request.config
         self._stage("load")
         spec = plan.learning_spec(self.request.feature_version)
-        data = load_learning_data(self.settings, spec, config.window)
-        check_learning_data(self.settings, spec, data)
+        data = LearningSource(self.settings, spec, config.window)
         configuration = {
             "engine_version": ENGINE_VERSION,
             "model": config.model,
@@ -94,7 +93,7 @@ class Fit:
             "seed": plan.seed,
             "identity": training_identity(config, self.settings.training.threads),
         }
-        key = digest_of({**configuration, "learning_data": data.digest()})
+        key = digest_of({**configuration, "learning_data": data.digest})
         target = self.settings.training_dir / key
         found = {"training_key": key, "path": self.settings.relative(target), "reused": True}
         checkpoints = CheckpointFolder(self.settings.checkpoints_dir / key)
@@ -111,7 +110,7 @@ class Fit:
                 "training_key": key,
                 "feature_version": self.request.feature_version,
             }
-            self._train(lineage, data, checkpoints)
+            self._train(lineage, data.loaded, checkpoints)
             target.parent.mkdir(parents=True, exist_ok=True)
             move_folder(self.folder.result, target)
             checkpoints.remove()

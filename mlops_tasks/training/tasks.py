@@ -55,7 +55,7 @@ def certify_learning_data_task(*, plan: dict[str, Any], features: dict[str, Any]
     }
 
 
-def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the form says of the machine
+def train_model_task(
     *,
     plan: dict[str, Any],
     features: dict[str, Any],
