@@ -141,11 +141,8 @@ def start_process(words: Sequence[str], environment: Mapping[str, str], server: 
     server
         The stage server's socket; None, or nothing there: a fresh interpreter.
     """
-    if server is not None and server.exists():
-        with contextlib.suppress(OSError):
-            if (forked := _forked(words, environment, server)) is not None:
-                return forked
-    return FreshProcess(words, environment)
+    forked = _forked(words, environment, server) if server is not None and server.exists() else None
+    return FreshProcess(words, environment) if forked is None else forked
 
 
 def end_group(process: StageProcess) -> None:

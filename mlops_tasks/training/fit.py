@@ -10,7 +10,7 @@ from mlops_tasks.files import digest_of, move_folder
 from mlops_tasks.machine.resources import used_so_far
 from mlops_tasks.modeling.checkpoints import CheckpointFolder, training_lock
 from mlops_tasks.modeling.column_health import ColumnHealth
-from mlops_tasks.modeling.dataset import LearningData, load_learning_data
+from mlops_tasks.modeling.dataset import LearningData
 from mlops_tasks.modeling.fitting import ModelFitting, Prepared, Stamp
 from mlops_tasks.modeling.identity import training_identity
 from mlops_tasks.modeling.manifest import Origin
@@ -20,9 +20,10 @@ from mlops_tasks.modeling.session import Links, TrainingSession
 from mlops_tasks.signing import SigningKey, VerifyingKeys
 from mlops_tasks.stage_results import Fitted
 from mlops_tasks.states import RunState
-from mlops_tasks.training.checks import check_columns, check_learning_data
+from mlops_tasks.training.checks import check_columns
 from mlops_tasks.training.control import FileControl
 from mlops_tasks.training.journal import Journal
+from mlops_tasks.training.learning_source import LearningSource
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
 from mlops_tasks.training_folder import FitRecord, TrainingFolder, TrainingManifest, TrainingMetrics
 
@@ -86,8 +87,7 @@ class Fit:
         plan, config = self.request.plan, self.request.config
         self._stage("load")
         spec = plan.learning_spec(self.request.feature_version)
-        data = load_learning_data(self.settings, spec, config.window)
-        check_learning_data(self.settings, spec, data)
+        data = LearningSource(self.settings, spec, config.window)
         configuration = {
             "engine_version": ENGINE_VERSION,
             "model": config.model,
@@ -96,7 +96,7 @@ class Fit:
             "seed": plan.seed,
             "identity": training_identity(config, self.settings.training.threads),
         }
-        key = digest_of({**configuration, "learning_data": data.digest()})
+        key = digest_of({**configuration, "learning_data": data.digest})
         target = TrainingFolder.of(self.settings, key)
         found = FoundTraining(key, self.settings.relative(target.path), reused=True)
         checkpoints = CheckpointFolder(self.settings.checkpoints_dir / key)
@@ -113,7 +113,7 @@ class Fit:
                 "training_key": key,
                 "feature_version": self.request.feature_version,
             }
-            self._train(TrainingManifest.from_json(lineage), data, checkpoints)
+            self._train(TrainingManifest.from_json(lineage), data.loaded, checkpoints)
             target.path.parent.mkdir(parents=True, exist_ok=True)
             move_folder(self.folder.result, target.path)
             checkpoints.remove()
