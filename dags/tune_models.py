@@ -172,6 +172,7 @@ with DAG(
             "plan": finish.output["plan"],
             "features": features.output,
             "model": finish.output["model"],
+            "certificate": certificate.output,
         },
         run_params=tuple(MACHINE),
         time_limit_s=TRAINING_TASK_LIMIT_S,

@@ -157,7 +157,7 @@ class Trained(TypedDict):
 
 
 class Fitted(TypedDict):
-    """Of the process of a training: the rest of its terminal event's payload goes with its state."""
+    """Of the process of a training: its final state, with the payload of the event that ended it."""
 
     state: str
     training_key: NotRequired[str]
@@ -349,7 +349,7 @@ class DriftFound(TypedDict):
     beyond: list[dict[str, Any]]
     psi_max: float | None
     score_psi: float | None
-    score_ks_statistic: float
+    score_ks_statistic: float | None
     worst: dict[str, float]
     path: str
 
@@ -404,7 +404,7 @@ def check_result(stage: str, result: Any, content: Any) -> None:
     faults = [_fault(kind, content) for kind in _kinds(result)]
     if None not in faults:
         raise LastingStageError(
-            f"{stage}: it has returned something else than {' or '.join(each.__name__ for each in _kinds(result))} "
+            f"{stage}: it returned something other than {' or '.join(each.__name__ for each in _kinds(result))} "
             f"(mlops_tasks/stage_results.py): {'; or '.join(filter(None, faults))}"
         )
 
@@ -414,9 +414,9 @@ def _kinds(result: Any) -> tuple[Any, ...]:
 
 
 def _fault(kind: Any, content: Any) -> str | None:
-    """In what a result is not of a type; None: it is."""
+    """Why a result does not match a type; None if it does."""
     if not isinstance(content, Mapping):
-        return f"{type(content).__name__} is no object"
+        return f"expected an object, got {type(content).__name__}"
     if missing := sorted(kind.__required_keys__ - set(content)):
         return f"{missing[0]} is missing"
     hints = get_type_hints(kind)

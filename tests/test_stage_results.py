@@ -7,7 +7,17 @@ import pytest
 from mlops_tasks.config import GateSettings
 from mlops_tasks.errors import LastingStageError
 from mlops_tasks.evaluation.gate import GateDecision
-from mlops_tasks.stage_results import Compared, DriftFound, Judged, Plan, Skipped, Worked, check_result, keys_of
+from mlops_tasks.stage_results import (
+    Compared,
+    DriftFound,
+    Judged,
+    Plan,
+    ServiceProbe,
+    Skipped,
+    Worked,
+    check_result,
+    keys_of,
+)
 from mlops_tasks.states import Outcome
 from mlops_tasks.training.plan import RunPlan
 
@@ -27,7 +37,7 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
 def test_another_result_is_refused(fault: str) -> None:
     """By its first fault; of a union, by the first fault against each."""
     declared, content, said = FAULTS[fault]
-    with pytest.raises(LastingStageError, match=f"a.stage: it has returned something else than .*{said}"):
+    with pytest.raises(LastingStageError, match=f"a.stage: it returned something other than .*{said}"):
         check_result("a.stage", declared, content)
 
 
@@ -35,6 +45,7 @@ def test_what_is_declared_passes() -> None:
     """Whole numbers where numbers are; keys that may be missing; either of a union."""
     check_result("a.stage", Worked, {"worker": 1, "finished": 2})
     check_result("a.stage", Skipped | Worked, {"skipped": "no champion", "delivered": "nothing yet"})
+    check_result("a.stage", ServiceProbe, {"date": "2024-01-31", "instruments": 1, "max_abs_diff": 0})
 
 
 def test_types_name_what_is_made() -> None:

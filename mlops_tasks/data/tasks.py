@@ -6,7 +6,7 @@ step, so the next try finds it complete or makes it. Only the last stage brings 
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data import staging as store
@@ -22,6 +22,14 @@ from mlops_tasks.data.validation import Rules, Validation, check_vintage, load_r
 from mlops_tasks.data.vintages import canonical_bars, current_version, load_vintage, publish, write_vintage
 from mlops_tasks.errors import StoreError, VintageRejectedError, excerpt
 from mlops_tasks.files import folder_lock
+from mlops_tasks.stage_results import (
+    Published,
+    ReadSource,
+    RenderedDocs,
+    Snapshot,
+    Validated,
+    WrittenStore,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +41,7 @@ def raise_alert(settings: Settings, *, kind: str, subject: str, message: str) ->
     alerts.raise_alert(settings, kind=kind, subject=subject, message=message)
 
 
-def read_source_task(*, source: str | None = None, universe: str | None = None) -> dict[str, Any]:
+def read_source_task(*, source: str | None = None, universe: str | None = None) -> ReadSource:
     """Parse a source (None: the settings') into staging; a rerun on the same content finds it there."""
     settings = load_settings()
     chosen = source or settings.data.source
@@ -50,7 +58,7 @@ def read_source_task(*, source: str | None = None, universe: str | None = None) 
     return {"staging": staging, "rows": len(parsed.frame), "source": chosen}
 
 
-def validate_bars_task(*, staging: str) -> dict[str, Any]:
+def validate_bars_task(*, staging: str) -> Validated:
     """Run the expectations and quarantine what fails.
 
     Raises
@@ -78,7 +86,7 @@ def validate_bars_task(*, staging: str) -> dict[str, Any]:
     }
 
 
-def render_docs_task(*, staging: str) -> dict[str, Any]:
+def render_docs_task(*, staging: str) -> RenderedDocs:
     """Render Great Expectations' pages of a conclusion, good or bad, into its data docs (none if the settings say so).
 
     Raises
@@ -97,7 +105,7 @@ def render_docs_task(*, staging: str) -> dict[str, Any]:
     return {"staging": staging, "pages": sorted(pages)}
 
 
-def version_snapshot_task(*, staging: str) -> dict[str, Any]:
+def version_snapshot_task(*, staging: str) -> Snapshot:
     """Write the accepted bars as an immutable vintage and pin it in DVC.
 
     Raises
@@ -136,7 +144,7 @@ def compare_vintages_task(
     approve_version: str | None = None,
     approve_reason: str | None = None,
     approved_by: str | None = None,
-) -> dict[str, Any]:
+) -> ComparedVintages:
     """Compare a vintage with the one in use, and judge what changed; `diff` is the diff's folder relative to home.
 
     `approve_version` is what a person approves with the trigger form: it counts if it is the very version that the sync
@@ -156,17 +164,17 @@ def compare_vintages_task(
     if found.decision == "warn":
         raise_alert(settings, kind="history_changed", subject=data_version, message=found.text)
     log.info("vintage %s against %s: %s", data_version, found.old, found.decision)
-    return found.to_json()
+    return cast("ComparedVintages", found.to_json())
 
 
-def write_qlib_store_task(*, data_version: str) -> dict[str, Any]:
+def write_qlib_store_task(*, data_version: str) -> WrittenStore:
     """Derive Qlib's binary store from a vintage; `path` is relative to home."""
     settings = load_settings()
     path = write_qlib_store(settings, load_vintage(settings, data_version))
     return {"data_version": data_version, "path": settings.relative(path)}
 
 
-def publish_vintage_task(*, data_version: str) -> dict[str, Any]:
+def publish_vintage_task(*, data_version: str) -> Published:
     """Bring a vintage into use in one step, and remove what its sync left in staging and older Qlib stores.
 
     Then the callbacks are called (`data/callbacks.py`); one that fails undoes nothing and does not fail the stage.

@@ -125,7 +125,7 @@ class ModelFitting:
         return ModelArtefact.unsealed(folder, Confinement.of(self.settings), threads)
 
     def try_out(self, data: LearningData, horizon: int) -> str | None:
-        """Fit, save, load and score on a few days, before hours are spent on a class that could not be.
+        """Fit, save, load and score on a few days, so that no hours are lost on a class that cannot be saved.
 
         Returns
         -------

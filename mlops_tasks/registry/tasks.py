@@ -17,6 +17,8 @@ from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.studies import log_study
 from mlops_tasks.registry.training_record import TrainingRecord
 from mlops_tasks.stage_results import Judged, LoggedRun, LoggedStudy, PrunedFeatures, Registered
+from mlops_tasks.training.certificate import find_certificate
+from mlops_tasks.training_folder import TrainingFolder
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,20 @@ LATEST_CANDIDATES = "training/latest.json"
 
 
 def log_run_task(*, training_key: str) -> LoggedRun:
-    """Log a training to MLflow; returns what the choice of the challenger needs."""
+    """Log a training to MLflow; returns what the choice of the challenger needs.
+
+    Raises
+    ------
+    RegistryError
+        The training was recorded under a certificate that is not there, as after an upgrade in the middle of a run.
+    """
     settings = load_settings()
+    certified = TrainingFolder.of(settings, training_key).find_certificate()
+    if certified is not None and find_certificate(settings, certified.key) is None:
+        raise RegistryError(
+            f"training {training_key}: there is no leak certificate {certified.key}, under which it was recorded; clear "
+            "certify_learning_data and train_model of this run"
+        )
     run_id = log_run(settings, training_key)
     record = TrainingRecord.load(settings, training_key)
     metrics = dict(record.evaluation)

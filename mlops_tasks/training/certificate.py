@@ -17,7 +17,7 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.sources.membership import LAST_DATE
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import ConfigError, LeakError
+from mlops_tasks.errors import ConfigError, LeakError, StoreError
 from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
@@ -149,8 +149,8 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
         Something knows what was not known on its day: names the column, the instrument and the date, and the file with
         all that was checked.
     ConfigError
-        There was nothing to compare: no member of the universe has rows and labels in the segments, say. Or a model of
-        the plan cannot take a column that it would learn from.
+        There was nothing to compare: no member of the universe has rows and labels in the segments, say. Or no model of
+        the plan can take the columns that it would learn from.
     StoreError
         The vintage or the features are not there.
     """
@@ -169,8 +169,7 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     health = ColumnHealth.of(trial.data.learned_features(), list(trial.data.features.columns))
     for said in health.warnings():
         log.warning("%s", said)
-    for model in plan.models:
-        check_columns(plan.config(model, settings), health)
+    _check_columns_of(plan, settings, health)
     checks = []
     for check in trial.find_leaks():
         log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
@@ -188,6 +187,19 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     _refuse_leaks(checks, path)
     log.info("certificate %s: %s values are equal, cut at %s", subject.key, certificate.values, ", ".join(subject.cuts))
     return certificate
+
+
+def _check_columns_of(plan: RunPlan, settings: Settings, health: ColumnHealth) -> None:
+    """Warn of models that cannot take the columns; raise the first one's error where no model can."""
+    refused = []
+    for model in plan.models:
+        try:
+            check_columns(plan.config(model, settings), health)
+        except ConfigError as error:
+            log.warning("%s", error)
+            refused.append(error)
+    if refused and len(refused) == len(plan.models):
+        raise refused[0]
 
 
 def subject_of(settings: Settings, plan: RunPlan, feature_version: str) -> Subject:
@@ -227,6 +239,20 @@ def find_certificate(settings: Settings, key: str) -> Certificate | None:
     """A stored certificate, passed or not; None when there is none of that key."""
     path = certificate_path(settings, key)
     return Certificate.from_json(read_json(path)) if path.is_file() else None
+
+
+def certificate_subject(settings: Settings, key: str) -> Subject:
+    """What a stored certificate is about.
+
+    Raises
+    ------
+    StoreError
+        There is none of that key.
+    """
+    found = find_certificate(settings, key)
+    if found is None:
+        raise StoreError(f"{certificate_path(settings, key)}: no leak certificate {key}; run training.certify first")
+    return found.subject
 
 
 def certify_model(settings: Settings, training: TrainingFolder, subject: Subject) -> None:

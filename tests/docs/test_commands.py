@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlops_tasks import cli
+from mlops_tasks.cli import verbs
 from mlops_tasks.config import PROJECT, load_settings
 from mlops_tasks.data.vintages import write_vintage
 from mlops_tasks.errors import VintageRejectedError
@@ -191,7 +192,7 @@ def test_the_words_of_every_page_are_those_of_the_command_line(page: str) -> Non
         if command.text.startswith("alphaops ") and "--help" not in command.text:
             values = {"model": "lightgbm", "number": "7"}
             filled = Command(page, command.text).filled({**dict.fromkeys(command.placeholders(), "x"), **values})
-            cli._parser().parse_args(shlex.split(filled)[1:])
+            verbs._parser().parse_args(shlex.split(filled)[1:])
 
 
 def test_what_make_is_told_is_understood() -> None:
