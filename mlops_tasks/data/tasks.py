@@ -23,6 +23,7 @@ from mlops_tasks.data.vintages import canonical_bars, current_version, load_vint
 from mlops_tasks.errors import StoreError, VintageRejectedError, excerpt
 from mlops_tasks.files import folder_lock
 from mlops_tasks.stage_results import (
+    ComparedVintages,
     Published,
     ReadSource,
     RenderedDocs,

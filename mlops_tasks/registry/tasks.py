@@ -42,7 +42,7 @@ def log_run_task(*, training_key: str) -> LoggedRun:
     certified = TrainingFolder.of(settings, training_key).find_certificate()
     if certified is not None and find_certificate(settings, certified.key) is None:
         raise RegistryError(
-            f"training {training_key}: there is no leak certificate {certified.key}, under which it was recorded; clear "
+            f"training {training_key} was recorded under leak certificate {certified.key}, which is not there; clear "
             "certify_learning_data and train_model of this run"
         )
     run_id = log_run(settings, training_key)
