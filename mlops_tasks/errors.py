@@ -67,7 +67,7 @@ class TrainingCancelledError(MlopsError, RuntimeError):
 
 
 class LeakError(TrainingError):
-    """Features, labels or processors know what was not known on their day; nothing is trained on them."""
+    """Features, labels or processors know what was not known on their day; nothing of it is promoted."""
 
 
 class RegistryError(MlopsError, RuntimeError):

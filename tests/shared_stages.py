@@ -4,7 +4,9 @@ A home that has a server of its own is served by that one. A test that changes w
 imported gets fresh interpreters, as everywhere.
 """
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,10 @@ _END_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
 def start_shared_server() -> None:
     """In the process that starts the workers; the server ends with it, however that ends."""
+    if shutil.which(_END_WITH_PARENT[0]) is None:
+        return
     home = tempfile.mkdtemp(prefix="alphaops_tests_")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     environment = {**os.environ, "MLOPS_HOME": home, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
     with Path(home, "log").open("wb") as log:
         subprocess.Popen(

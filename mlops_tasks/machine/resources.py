@@ -63,9 +63,11 @@ def mark_inherited() -> float:
 
 def usage_of_tree(pid: int, inherited_mb: float = 0.0) -> Usage:
     """What a process and its descendants use, beyond what it inherited; zeros when it is gone."""
-    used = sum((_usage_of(each) for each in tree_of(pid)), Usage())
-    own = [max(0.0, memory_mb - inherited_mb) for memory_mb in (used.rss_mb, used.peak_mb)]
-    return replace(used, rss_mb=own[0], peak_mb=own[1])
+    used = {each: _usage_of(each) for each in tree_of(pid)}
+    first = used[pid]
+    own = [max(0.0, memory_mb - inherited_mb) for memory_mb in (first.rss_mb, first.peak_mb)]
+    used[pid] = replace(first, rss_mb=own[0], peak_mb=own[1])
+    return sum(used.values(), Usage())
 
 
 def tree_of(pid: int) -> Iterator[int]:

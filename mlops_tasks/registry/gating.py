@@ -211,7 +211,7 @@ def _measured(
 
 def why_uncertified(model: LoadedModel, certificate: Certificate | None) -> str | None:
     """Why a leak certificate does not cover what a model has learned from; None where it does."""
-    remedy = "run daily_retraining, or the stages training.certify and training.train, on its plan"
+    remedy = "run daily_retraining or tune_models, or the stages training.certify and training.train on its plan"
     if certificate is None:
         return f"training {model.training_key} has no leak certificate; {remedy}"
     if not certificate.passed:

@@ -247,11 +247,15 @@ def certificate_subject(settings: Settings, key: str) -> Subject:
     Raises
     ------
     StoreError
-        There is none of that key.
+        There is none of that key, or it was made by other code, as before an upgrade.
     """
     found = find_certificate(settings, key)
     if found is None:
         raise StoreError(f"{certificate_path(settings, key)}: no leak certificate {key}; run training.certify first")
+    if found.subject.code != certified_code():
+        raise StoreError(
+            f"{certificate_path(settings, key)}: made by other code than today's; run training.certify again"
+        )
     return found.subject
 
 

@@ -113,6 +113,7 @@ class Fit:
                 "training_key": key,
                 "feature_version": self.request.feature_version,
             }
+            data.check()
             self._train(TrainingManifest.from_json(lineage), data.loaded, checkpoints)
             target.path.parent.mkdir(parents=True, exist_ok=True)
             move_folder(self.folder.result, target.path)

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mlops_tasks.config import Settings
+from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import digest_of, read_json, write_json
 from mlops_tasks.modeling.dataset import LearningData, load_learning_data
 from mlops_tasks.modeling.identity import certified_code
@@ -40,12 +41,34 @@ class LearningSource:
     @cached_property
     def digest(self) -> str:
         """`LearningData.digest`; raises as `loaded` where it is not known yet."""
-        path = self._record
-        if path.is_file():
-            return str(read_json(path)["digest"])
-        digest = self.loaded.digest()
-        write_json(path, {"digest": digest})
+        try:
+            return str(read_json(self._record)["digest"])
+        except (OSError, ValueError, KeyError, TypeError):  # not known yet, or damaged
+            return self._note()
+
+    def check(self) -> None:
+        """Check that the data are what the digest says; they are loaded for it.
+
+        Raises
+        ------
+        TrainingError
+            They are not: what was kept is forgotten.
+        """
+        known = self.digest
+        if self._note() != known:
+            raise TrainingError(
+                f"{self._record}: the learning data have another digest than was kept for them; the file is corrected, "
+                "train again, and see what has changed it or the features"
+            )
+
+    def _note(self) -> str:
+        digest = self._computed
+        write_json(self._record, {"digest": digest})
         return digest
+
+    @cached_property
+    def _computed(self) -> str:
+        return self.loaded.digest()
 
     @property
     def _record(self) -> Path:

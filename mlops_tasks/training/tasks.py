@@ -61,17 +61,20 @@ def certify_learning_data_task(*, plan: Plan, features: Features) -> Certified:
     Raises
     ------
     LeakError
-        Something knows of later days; an alert says so too.
+        Something knows of later days. An alert says so, and of any other error that another try cannot mend: the
+        trainings beside it go on, and nothing of them will be promoted.
     """
     from mlops_tasks.training.certificate import certificate_path, certify
 
     settings = load_settings()
     try:
         certificate = certify(settings, RunPlan.model_validate(plan), features["feature_version"])
-    except LeakError as error:
+    except MlopsError as error:
         from mlops_tasks.state.alerts import raise_alert
 
-        raise_alert(settings, kind="leak_found", subject=features["feature_version"], message=str(error))
+        if error.lasting:
+            kind = "leak_found" if isinstance(error, LeakError) else "not_certified"
+            raise_alert(settings, kind=kind, subject=features["feature_version"], message=str(error))
         raise
     return {
         "key": certificate.key,

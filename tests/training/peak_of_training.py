@@ -14,18 +14,12 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL
 from mlops_tasks.config import Settings
-from mlops_tasks.files import write_json
-from mlops_tasks.modeling.artefact import PROCESSORS, ModelArtefact
 from mlops_tasks.modeling.column_health import ColumnHealth
 from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
-from mlops_tasks.modeling.dataset import LearningData, fit_processors
-from mlops_tasks.modeling.model_zoo.family import find_family
+from mlops_tasks.modeling.dataset import LearningData
+from mlops_tasks.modeling.fitting import ModelFitting, Prepared
 from mlops_tasks.modeling.prediction import predict_segments
-from mlops_tasks.modeling.problem import learning_problem
-from mlops_tasks.modeling.seal import seal
 from mlops_tasks.modeling.session import TrainingSession
-from mlops_tasks.modeling.trust import Trust
-from mlops_tasks.signing import SigningKey, ensure_signing_key
 
 FEATURES, INSTRUMENTS = 158, 300
 CHANGES = {
@@ -53,12 +47,10 @@ def train(config: TrainingConfig, rows: int) -> None:
     data.digest()
     ColumnHealth.of(data.learned_features(), list(data.features.columns))
     with tempfile.TemporaryDirectory() as name:
-        settings = Settings(home=Path(name))
-        ensure_signing_key(settings)
+        fitting = ModelFitting(Settings(home=Path(name)), config, Path(name))
         folder = Path(name, "model")
-        folder.mkdir()
-        _fit(config, data, folder, SigningKey.of(settings))
-        predict_segments(ModelArtefact.load(folder, Trust.of(settings)), data)
+        fitting.fit(Prepared.of(data, config), TrainingSession(config), folder)
+        predict_segments(fitting.load(folder), data)
 
 
 def generated(rows: int, window: int) -> LearningData:
@@ -81,20 +73,6 @@ def generated(rows: int, window: int) -> LearningData:
     features = pd.DataFrame(values, index=index, columns=columns, copy=False)
     member = None if window == 1 else np.ones(len(index), dtype=np.bool_)
     return LearningData(features, pd.Series(label, index, name=LABEL), segments, member, None if window == 1 else days)
-
-
-def _fit(config: TrainingConfig, data: LearningData, folder: Path, key: SigningKey) -> None:
-    family = find_family(config.family)()
-    processors = fit_processors(data, config.feature_processors)
-    problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
-    family.fit(problem, TrainingSession(config))
-    family.save(folder)
-    write_json(folder / PROCESSORS, processors.to_json())
-    seal(
-        folder,
-        {"family": config.family, "window": config.window, "feature_names": list(data.features.columns)},
-        key,
-    )
 
 
 def _status(name: str) -> int:

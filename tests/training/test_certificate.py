@@ -21,7 +21,13 @@ from mlops_tasks.modeling.seal import artefact_digest
 from mlops_tasks.process import run_stage, stage_function
 from mlops_tasks.stage_output import StageLine
 from mlops_tasks.state.history import newest_alerts
-from mlops_tasks.training.certificate import certificate_of, certificate_path, certify, find_certificate
+from mlops_tasks.training.certificate import (
+    certificate_of,
+    certificate_path,
+    certify,
+    find_certificate,
+    subject_of,
+)
 from mlops_tasks.training.plan import RunPlan, make_plan
 from tests.features.market import awkward_bars, make_vintage
 from tests.training.conftest import Market
@@ -195,7 +201,8 @@ def test_nothing_to_compare_is_no_leak(
     }
     with pytest.raises(ConfigError, match=r"checks found nothing to compare.* data\.universe") as caught:
         stage_function("training.certify")(**arguments)
-    assert not isinstance(caught.value, LeakError) and not newest_alerts(settings, 5)
+    assert not isinstance(caught.value, LeakError)
+    assert [alert.kind for alert in newest_alerts(settings, 5)] == ["not_certified"]
 
 
 def test_a_training_records_its_certificate_and_stays_the_same(
@@ -215,6 +222,9 @@ def test_a_training_records_its_certificate_and_stays_the_same(
     before = artefact_digest(folder / "model")
     again = train(**form, model="linear")
     assert again == trained
+    wider = RunPlan.model_validate({**plan.model_dump(), "models": (*plan.models, "xgboost")})
+    assert subject_of(market.settings, wider, market.feature_version).key != certificate["key"]
+    assert train(plan=wider.to_json(), features=form["features"], model="linear") == trained
     assert artefact_digest(folder / "model") == before
     found = certificate_of(market.settings, trained["training_key"])
     assert found is not None

@@ -153,7 +153,7 @@ def test_windows_that_end_on_their_own_day_pass(recurrent: Market) -> None:
     """Bit for bit, at every cut that has predictions; certified once, however often asked."""
     folder, subject = fabricated(recurrent, window=5)
     certify_model(recurrent.settings, folder, subject)
-    certificate = certificate_of(recurrent.settings, folder.name)
+    certificate = certificate_of(recurrent.settings, folder.key)
     assert certificate is not None
     scored = [check for check in certificate.checks if check["name"] == "scores"]
     assert certificate.passed and [check["cut"] for check in scored] == list(certificate.subject.cuts)

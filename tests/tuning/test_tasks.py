@@ -15,6 +15,7 @@ from mlops_tasks.modeling.dataset import load_learning_data
 from mlops_tasks.process import stage_function
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect
 from mlops_tasks.state.trials import trials_of
+from mlops_tasks.training.certificate import certificate_of, certificate_path
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training_folder import TrainingFolder
 from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
@@ -56,7 +57,8 @@ def tuned(home):
 
 def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
     """Its hyper-parameters, seed and study; trained by the engine it reaches the trial's own validation rank IC on the
-    very same days, to the last bit."""
+    very same days, to the last bit. The search's certificate, of all models that it might have chosen, is the
+    training's."""
     given, choice, finished = tuned
     settings = load_settings()
     report = read_json(settings.home / finished["path"] / "report.json")
@@ -64,9 +66,11 @@ def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
     assert finished["plan"]["hyperparameters"] == {"lightgbm": finished["hyperparameters"]}
     assert finished["plan"]["study"] == finished["study"] == report["study"]
     assert finished["plan"]["seed"] == 7 and FIXED.items() <= finished["hyperparameters"].items()
-    stage_function("training.certify")(**given)
-    features = given["features"]
-    trained = stage_function("training.train")(plan=finished["plan"], features=features, model="lightgbm")
+    features, several = given["features"], {**given["plan"], "models": ["lightgbm", "linear"]}
+    certificate = stage_function("training.certify")(plan=several, features=features)
+    asked = {"plan": finished["plan"], "features": features, "model": "lightgbm"}
+    trained = stage_function("training.train")(**asked, certificate=certificate)
+    assert certificate_of(settings, trained["training_key"]).key == certificate["key"]
     assert finished["plan"]["stopping"] == {"lightgbm": {"valid_share": 0.33}}
     stage_function("evaluation.evaluate")(training_key=trained["training_key"])
     best = trials_of(settings, finished["study"])[finished["best"]]
@@ -80,6 +84,12 @@ def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
     gate = stage_function("registry.gate_challenger")(challenger=registered)
     assert gate["search"]["trials"] == TRIALS
     assert gate["decision"] == "reject", "random walks foretell nothing"
+    assert gate["rule"] != "leak_certificate"
+    path = certificate_path(settings, certificate["key"])
+    path.rename(path.with_suffix(".away"))
+    with pytest.raises(RegistryError, match=r"recorded under leak certificate .* clear certify_learning_data"):
+        stage_function("registry.log_run")(training_key=trained["training_key"])
+    path.with_suffix(".away").rename(path)
 
 
 def valid_rank_ics(settings, training_key):
