@@ -248,7 +248,7 @@ def test_an_edited_class_is_another_model(narrow: Market, desk: Path) -> None:
     assert training_identity(plan.config("own", narrow.settings), 1) == before
     (desk / "scale.py").write_text("SCALE = -1.0\n")
     assert training_identity(plan.config("own", narrow.settings), 1) != before
-    with pytest.raises(ConfigError, match=r"code of desk_code.models:Own is another one"):
+    with pytest.raises(ConfigError, match=r"code of desk_code.models:Own is not what the model was trained with"):
         ModelArtefact.load(folder / "model", Trust.of(narrow.settings))
     (desk / "scale.py").write_text("SCALE = 1.0\n")
     assert training_identity(plan.config("own", narrow.settings), 1) == before
