@@ -67,9 +67,11 @@ def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
                 return write_scores(settings, Batch(day.date, champion, CHAMPION, model.standing), day.scores())
             answer = client.score_features(day.features)
     if answer["missing"] or answer["model_version"] != champion:
+        missing = answer["missing"]
+        without = f" and without {len(missing)} members ({first_few(map(excerpt, missing))})" if missing else ""
         raise ScoringServiceError(
-            f"the service answered with version {answer['model_version']} (champion is {champion}) and without "
-            f"{len(answer['missing'])} members: {first_few(map(excerpt, answer['missing']))}; see its /health"
+            f"the service answered with version {answer['model_version']} (champion is {champion}){without}; see its "
+            "/health"
         )
     return write_scores(settings, Batch(day.date, champion, CHAMPION, model.standing), scores_of(answer))
 
