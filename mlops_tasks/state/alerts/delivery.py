@@ -117,7 +117,7 @@ def _write(settings: Settings, row: AlertDelivery) -> None:
 
 
 def _row(event: AlertEvent, sink: str, attempt: int, outcome: str, error: str = "") -> AlertDelivery:
-    row = AlertDelivery(event_id=event.id, sink=sink, attempt=attempt, outcome=outcome, error=error[:200])
+    row = AlertDelivery(event_id=event.id, sink=sink, attempt=attempt, outcome=outcome, error=error[:200], at=now())
     row.content_digest = content_digest(row)
     return row
 
@@ -160,7 +160,7 @@ def deliver(settings: Settings) -> None:
     for name in configured_sinks(settings):
         with _guard:
             worker = _working.get((str(settings.home), name))
-            if worker is not None:
+            if worker is not None and worker.is_alive():
                 worker.asked = True
                 continue
             worker = _working[str(settings.home), name] = _Worker(settings, name)
@@ -176,9 +176,10 @@ def is_owing(settings: Settings) -> bool:
 def finish(within_s: float | None = None) -> bool:
     """Wait for what this process is telling; False when it takes longer."""
     ends = None if within_s is None else time.monotonic() + within_s
-    for worker in list(_working.values()):
+    workers = list(_working.values())
+    for worker in workers:
         worker.join(None if ends is None else max(0.0, ends - time.monotonic()))
-    return not _working
+    return not any(worker.is_alive() for worker in workers)
 
 
 def tell_now(settings: Settings, notice: Notice) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 class Channel(ThreadingHTTPServer):
-    """A webhook's server; `answers` are the statuses to come, 200 when they are used up."""
+    """A webhook's server; `answers` are the statuses to come, 200 when they are used up. Others take nothing."""
 
     daemon_threads = True
 
@@ -33,7 +33,7 @@ class Channel(ThreadingHTTPServer):
         """Idempotency keys, in the order of `received`."""
         self.answers: list[int] = []
         self.before: Callable[[], None] = lambda: None
-        """Called before each answer."""
+        """Called when a request is there."""
 
     @property
     def url(self) -> str:
@@ -47,8 +47,9 @@ class _Hook(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.before()
         status = self.server.answers.pop(0) if self.server.answers else 200
-        self.server.received.append(body)
-        self.server.keys.append(self.headers["Idempotency-Key"])
+        if status == 200:
+            self.server.received.append(body)
+            self.server.keys.append(self.headers["Idempotency-Key"])
         self.send_response(status)
         self.end_headers()
 
