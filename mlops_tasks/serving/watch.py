@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from mlops_tasks.config import AlertSettings, Settings
-from mlops_tasks.data.calendars import last_closed_session
+from mlops_tasks.data.calendars import last_session_of
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.state.alerts.episodes import Key, Observation, Standing
-from mlops_tasks.state.alerts.rules import LastSession
-from mlops_tasks.state.alerts.watching import look
+from mlops_tasks.state.alerts.watching import SERVICE_KINDS, look
 from mlops_tasks.state.history import latest_score_batch
 from mlops_tasks.state.tables import now
-
-KINDS = ("champion_missing", "service_stale", "scores_late")
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def complaints(view: View, limits: AlertSettings) -> list[Complaint]:
 
 def kinds_judged(view: View) -> frozenset[str]:
     """Of which kinds a look can tell whether there is something to complain of."""
-    return frozenset(KINDS[:1] if view.champion is None or view.vintage is None else KINDS)
+    return frozenset(SERVICE_KINDS[:1] if view.champion is None or view.vintage is None else SERVICE_KINDS)
 
 
 class Watch:
@@ -85,12 +82,7 @@ class Watch:
             Observation(Key(each.kind, each.cause), Standing.BREACHED, each.message, timedelta(seconds=each.limit_s))
             for each in complaints(view, self.settings.alerts)
         ]
-        look(self.settings, seen, kinds_judged(view), now(), last_session_of(self.settings))
-
-
-def last_session_of(settings: Settings) -> LastSession:
-    """The newest session of the exchange that the sync follows, at a moment."""
-    return lambda at, delay: last_closed_session(settings.calendar.schedule, at, delay)
+        look(self.settings, seen, kinds_judged(view), now(), last_session_of(self.settings.calendar.schedule))
 
 
 def is_scored(settings: Settings, day: date) -> bool:

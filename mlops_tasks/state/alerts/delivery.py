@@ -173,6 +173,13 @@ def is_owing(settings: Settings) -> bool:
         return any(owed(active, settings, name, 0.0, now()) for name in configured_sinks(settings))
 
 
+def deliveries(settings: Settings, event: AlertEvent) -> list[AlertDelivery]:
+    """What became of an event's attempts, in order."""
+    query = select(AlertDelivery).where(AlertDelivery.event_id == event.id).order_by(AlertDelivery.id)
+    with reading(settings) as active:
+        return list(active.scalars(query))
+
+
 def finish(within_s: float | None = None) -> bool:
     """Wait for what this process is telling; False when it takes longer."""
     ends = None if within_s is None else time.monotonic() + within_s
@@ -183,7 +190,7 @@ def finish(within_s: float | None = None) -> bool:
 
 
 def tell_now(settings: Settings, notice: Notice) -> tuple[str, ...]:
-    """Tell by all configured sinks at once, without the database; return the names of those that did."""
+    """Tell by all configured sinks at once, without the database; return the names of those that did in time."""
     told: list[str] = []
 
     def tell(name: str, sink: Sink) -> None:
@@ -198,7 +205,7 @@ def tell_now(settings: Settings, notice: Notice) -> tuple[str, ...]:
     threads = [threading.Thread(target=tell, args=each, daemon=True) for each in sinks.items()]
     for thread in threads:
         thread.start()
-    ends = time.monotonic() + max((sink.limit_s for sink in sinks.values()), default=0.0)
+    ends = time.monotonic() + 3 * settings.alerts.timeout_s
     for thread in threads:
         thread.join(max(0.0, ends - time.monotonic()))
     return tuple(told)
@@ -226,5 +233,14 @@ def _finish_at_exit() -> None:
 
 _AT_EXIT_S = 20.0
 """How long a process that ends waits for its sinks."""
+
+
+def _begin_anew() -> None:
+    """A child has none of its parent's threads, and a lock that one of them may have held."""
+    global _guard  # noqa: PLW0603
+    _guard = threading.Lock()
+    _working.clear()
+
+
 atexit.register(_finish_at_exit)
-os.register_at_fork(after_in_child=_working.clear)
+os.register_at_fork(after_in_child=_begin_anew)

@@ -14,6 +14,9 @@ from mlops_tasks.state.alerts.signals import read_signals
 
 log = logging.getLogger(__name__)
 
+SERVICE_KINDS = ("champion_missing", "service_stale", "scores_late")
+"""What the scoring service alone can see; such an episode ends when it says so, or a person."""
+
 
 def look(
     settings: Settings, seen: Sequence[Observation], kinds: Collection[str], now: datetime, last_session: LastSession
@@ -36,7 +39,7 @@ def look(
     """
     found = {each.key: each for each in (*seen, *judged(settings, now, last_session))}
     running = running_episodes(settings)
-    watched = {*kinds, *(key.kind for key in found)}
+    watched = {*SERVICE_KINDS, *kinds, *(key.kind for key in found)}
     for key in running:
         if key.kind in kinds and key not in found:
             found[key] = Observation(key, Standing.CALM, "")

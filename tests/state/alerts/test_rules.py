@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -12,7 +12,19 @@ from pydantic import SecretStr
 from mlops_tasks.config import AlertSettings, Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.state.alerts.episodes import Severity, Standing, Step
-from mlops_tasks.state.alerts.rules import SIGNALS, Sample, SignalRule, evaluate, read_rules, rule_of, sinks_of
+from mlops_tasks.state.alerts.rules import (
+    SIGNALS,
+    SINKS,
+    Sample,
+    Signal,
+    SignalRule,
+    Sink,
+    evaluate,
+    read_rules,
+    rule_of,
+    sinks_of,
+)
+from mlops_tasks.state.alerts.signals import _READERS
 
 NOON = datetime(2024, 6, 3, 12, tzinfo=UTC)  # a Monday
 B, M, C, U = Standing.BREACHED, Standing.BETWEEN, Standing.CALM, Standing.UNKNOWN
@@ -38,6 +50,7 @@ def last_session(at: datetime, delay: timedelta) -> date:
 def test_the_shipped_rules_are_right(tmp_path: Path) -> None:
     """They look at signals that there are, and each limit has its remedy."""
     rules = read_rules(Settings(home=tmp_path))
+    assert tuple(SIGNALS) == get_args(Signal) == tuple(_READERS) and get_args(Sink) == SINKS
     looked_at = {name: rule for name, rule in rules.items() if isinstance(rule, SignalRule)}
     assert {"scores_overdue", "runs_failing", "deployments_failing", "fewer_instruments"} == set(looked_at)
     assert all(rule.signal in SIGNALS and rule.help for rule in looked_at.values())
