@@ -115,10 +115,8 @@ def _show(arguments: argparse.Namespace) -> int:
         return 0
     for row in rows:
         who = f", {row['by']}" if row["by"] else ""
-        told = ", ".join(f"{name} {outcome}" for name, outcome in row["sinks"].items())
-        print(
-            f"{row['at']} episode {row['episode']} {row['step']}{who}{f' ({told})' if told else ''}: {row['message']}"
-        )
+        sinks = ", ".join(f"{name} {outcome}" for name, outcome in row["sinks"].items()) or "no sink"
+        print(f"{row['at']} episode {row['episode']} {row['step']}{who} ({sinks}): {row['message']}")
     return 0
 
 
