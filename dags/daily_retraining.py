@@ -10,7 +10,7 @@ end, features that nothing needs any more are removed from the store.
   experiment `daily_retraining` to compare the runs.
 * **Safe to run again** at any point: on an unchanged vintage nothing is computed twice and nothing changes.
 * **When `certify_learning_data` fails** a feature, label or processor knows the future: its log names column,
-  instrument, date and remedy, and nothing is trained. When `train_model` fails so, the model's scores do.
+  instrument, date and remedy, and nothing is logged or promoted. When `train_model` fails so, the model's scores do.
 * **When a task fails** its log ends with the error and the remedy; the champion in service stays as it is.
 """
 
@@ -33,6 +33,7 @@ from dag_shared.forms import (
 from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.states import Strategy
 
 FORM = {
     "feature_set": feature_set_param("Model"),
@@ -54,8 +55,8 @@ FORM = {
         SETTINGS.portfolio.n_drop, type="integer", minimum=0, title="Names replaced a day", section="Strategy"
     ),
     "deployment_strategy": Param(
-        "blue_green",
-        enum=["blue_green", "shadow"],
+        Strategy.BLUE_GREEN.value,
+        enum=[each.value for each in Strategy],
         title="Deployment",
         section="Strategy",
         description_md="`blue_green`: a promoted challenger is loaded beside the champion, checked, then switched to. "
@@ -101,7 +102,6 @@ with DAG(
             arguments={
                 "plan": plan.output,
                 "features": features.output,
-                "certificate": certificate.output,
                 "model": model,
             },
             run_params=tuple(MACHINE),
@@ -116,12 +116,14 @@ with DAG(
             pool=HEAVY_POOL,
             **named,
         )
-        return StageOperator(
+        log_run = StageOperator(
             task_id="log_run",
             stage="registry.log_run",
             arguments={"training_key": evaluate.output["training_key"]},
             **named,
-        ).output
+        )
+        certificate >> log_run  # MLflow and the gate want it, the training does not
+        return log_run.output
 
     @task
     def list_models(models: list) -> list:
@@ -146,8 +148,8 @@ with DAG(
     compare = StageOperator(
         task_id="compare_models", stage="experiments.compare_models", arguments={**vintage, "gate": gate.output}
     )
-    collect = StageOperator(task_id="collect_features", stage="registry.collect_features")
-    deploy >> score >> [drift, compare] >> collect
+    prune = StageOperator(task_id="prune_features", stage="registry.prune_features")
+    deploy >> score >> [drift, compare] >> prune
 
 # After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**FORM, **MACHINE})

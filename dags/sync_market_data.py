@@ -107,7 +107,8 @@ with DAG(
         told = [event.extra.get("data_version") for event in inlet_events[MARKET_DATA]]
         if told and told[-1] == published["data_version"]:
             raise AirflowSkipException(f"the vintage did not change: {told[-1]}")
-        yield Metadata(MARKET_DATA, {key: published[key] for key in ("data_version", "last_date")})
+        extra = {"data_version": published["data_version"], "last_date": published["last_date"]}
+        yield Metadata(MARKET_DATA, extra)
 
     validate >> docs
     emit_market_data(publish.output)

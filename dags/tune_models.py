@@ -171,7 +171,6 @@ with DAG(
         arguments={
             "plan": finish.output["plan"],
             "features": features.output,
-            "certificate": certificate.output,
             "model": finish.output["model"],
         },
         run_params=tuple(MACHINE),

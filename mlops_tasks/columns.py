@@ -18,6 +18,9 @@ LABEL = "label"
 SCORE = "score"
 SEGMENT = "segment"
 
+SEGMENTS = ("train", "valid", "test")
+"""What trading days are split into, in the order of time."""
+
 KEY = (DATETIME, INSTRUMENT)
 PRICES = (OPEN, HIGH, LOW, CLOSE)
 """Prices without which a row is no bar; `vwap` is optional."""

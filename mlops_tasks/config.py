@@ -93,6 +93,9 @@ class ColumnsOfSource(Section):
     """What open, high, low and close are beside a factor. None: as `data.prices` says."""
     adjusted: Literal["factor", "ignore"] | None = None
     """What a column with an adjusted close is for. None: as `data.adjusted` says."""
+    factor: Literal["from_preclose"] | None = None
+    """`from_preclose`: where there is no factor, it is made of the close before as the exchange adjusted it for the
+    action of the day. None: the factor's own column, or none."""
 
 
 class TableSource(ColumnsOfSource):
@@ -686,7 +689,7 @@ class Settings(Section):
 
     @cached_property
     def training_dir(self) -> Path:
-        """One folder a training, by training key."""
+        """One folder per training, by training key."""
         return self.home / "training"
 
     @cached_property
@@ -723,6 +726,11 @@ class Settings(Section):
     def run_dir(self) -> Path:
         """Process table and logs of the stack."""
         return self.home / "run"
+
+    @property
+    def stage_socket(self) -> Path:
+        """Of the stage server."""
+        return self.run_dir / "stages.sock"
 
     @cached_property
     def registry_uri(self) -> str:

@@ -137,6 +137,20 @@ def excerpt(text: str, limit: int = 40) -> str:
     return shown if len(shown) <= limit + 2 else f"{shown[: limit - 2]}...{shown[0]}"
 
 
+FEW = 5
+"""Names that a message lists before it only counts the others."""
+
+
+def first_few(names: Iterable[str], few: int = FEW) -> str:
+    """The first few names of a list, as a message tells them: `A, B, C, D, E and 12 more`.
+
+    Names that come from outside go through `excerpt` first: `first_few(map(excerpt, names))`.
+    """
+    listed = list(names)
+    more = f" and {len(listed) - few} more" if len(listed) > few else ""
+    return ", ".join(listed[:few]) + more
+
+
 def hint(given: str, known: Iterable[str]) -> str:
     """What to say after naming something unknown: the known names most like it, or all of them."""
     by_lower = {name.lower(): name for name in sorted(known)}

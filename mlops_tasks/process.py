@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlops_tasks import stage_results as results
 from mlops_tasks.config import PostgresqlSource, Settings, load_settings
 from mlops_tasks.errors import StageError, StageTimeoutError
 from mlops_tasks.secret_variables import without_secrets
 from mlops_tasks.stage_output import StageFailure, StageLine
-from mlops_tasks.stage_process import SOCKET_NAME, StageProcess, end_group, start_process
+from mlops_tasks.stage_process import StageProcess, end_group, start_process
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,9 @@ class Stage:
     ----------
     function
         `module:function`; it takes keyword arguments and returns a dict, both plain JSON.
+    result
+        What the dict holds: a type of `stage_results.py`, or a union of some. None: it is not checked, as with a user's
+        own function.
     secrets
         Names of the environment variables with secrets that its process is given, where they are set; it is given no
         other (`secret_variables.py` says what a secret is).
@@ -56,45 +60,58 @@ class Stage:
     """
 
     function: str
+    result: Any = None
     secrets: tuple[str, ...] = ()
     reads_sources: bool = False
 
 
 STAGES: Mapping[str, Stage] = {
-    "data.read_source": Stage("mlops_tasks.data.tasks:read_source_task", _ALERTS, reads_sources=True),
-    "data.validate_bars": Stage("mlops_tasks.data.tasks:validate_bars_task", _ALERTS),
-    "data.render_docs": Stage("mlops_tasks.data.tasks:render_docs_task"),
-    "data.version_snapshot": Stage("mlops_tasks.data.tasks:version_snapshot_task"),
-    "data.compare_vintages": Stage("mlops_tasks.data.tasks:compare_vintages_task", _ALERTS),
-    "data.write_qlib_store": Stage("mlops_tasks.data.tasks:write_qlib_store_task"),
-    "data.publish_vintage": Stage("mlops_tasks.data.tasks:publish_vintage_task", _ALERTS),
-    "features.compute": Stage("mlops_tasks.features.tasks:compute_features_task"),
-    "training.plan": Stage("mlops_tasks.training.tasks:plan_run_task"),
-    "training.certify": Stage("mlops_tasks.training.tasks:certify_learning_data_task", _ALERTS),
-    "training.train": Stage("mlops_tasks.training.tasks:train_model_task", (*_ALERTS, *_SIGNING)),
-    "tuning.plan": Stage("mlops_tasks.tuning.tasks:plan_search_task"),
-    "tuning.choose_algorithm": Stage("mlops_tasks.tuning.tasks:choose_algorithm_task", _STATE),
-    "tuning.create_study": Stage("mlops_tasks.tuning.tasks:create_study_task", _STUDIES),
-    "tuning.run_worker": Stage("mlops_tasks.tuning.tasks:run_worker_task", _STUDIES),
-    "tuning.finish_study": Stage("mlops_tasks.tuning.tasks:finish_study_task", _STUDIES),
-    "evaluation.evaluate": Stage("mlops_tasks.evaluation.tasks:evaluate_model_task"),
-    "registry.log_run": Stage("mlops_tasks.registry.tasks:log_run_task", _REGISTRY),
-    "registry.log_study": Stage("mlops_tasks.registry.tasks:log_study_task", _REGISTRY),
-    "registry.register_challenger": Stage("mlops_tasks.registry.tasks:register_challenger_task", _REGISTRY),
-    "registry.gate_challenger": Stage("mlops_tasks.registry.tasks:gate_challenger_task", (*_STATE, *_REGISTRY)),
-    "registry.collect_features": Stage("mlops_tasks.registry.tasks:collect_features_task", _REGISTRY),
-    "serving.deploy": Stage("mlops_tasks.serving.tasks:deploy_model_task", _SERVING),
-    "serving.score_newest_date": Stage("mlops_tasks.serving.tasks:score_newest_date_task", _SERVING),
-    "monitoring.check_drift": Stage("mlops_tasks.monitoring.tasks:check_drift_task", (*_STATE, *_REGISTRY)),
-    "experiments.compare_models": Stage("mlops_tasks.experiments.tasks:compare_models_task", (*_STATE, *_REGISTRY)),
+    "data.read_source": Stage(
+        "mlops_tasks.data.tasks:read_source_task", results.ReadSource, _ALERTS, reads_sources=True
+    ),
+    "data.validate_bars": Stage("mlops_tasks.data.tasks:validate_bars_task", results.Validated, _ALERTS),
+    "data.render_docs": Stage("mlops_tasks.data.tasks:render_docs_task", results.RenderedDocs),
+    "data.version_snapshot": Stage("mlops_tasks.data.tasks:version_snapshot_task", results.Snapshot),
+    "data.compare_vintages": Stage("mlops_tasks.data.tasks:compare_vintages_task", results.ComparedVintages, _ALERTS),
+    "data.write_qlib_store": Stage("mlops_tasks.data.tasks:write_qlib_store_task", results.WrittenStore),
+    "data.publish_vintage": Stage("mlops_tasks.data.tasks:publish_vintage_task", results.Published, _ALERTS),
+    "features.compute": Stage("mlops_tasks.features.tasks:compute_features_task", results.Features),
+    "training.plan": Stage("mlops_tasks.training.tasks:plan_run_task", results.Plan),
+    "training.certify": Stage("mlops_tasks.training.tasks:certify_learning_data_task", results.Certified, _ALERTS),
+    "training.train": Stage("mlops_tasks.training.tasks:train_model_task", results.Trained, (*_ALERTS, *_SIGNING)),
+    "tuning.plan": Stage("mlops_tasks.tuning.tasks:plan_search_task", results.SearchPlan),
+    "tuning.choose_algorithm": Stage("mlops_tasks.tuning.tasks:choose_algorithm_task", results.Choice, _STATE),
+    "tuning.create_study": Stage("mlops_tasks.tuning.tasks:create_study_task", results.Study, _STUDIES),
+    "tuning.run_worker": Stage("mlops_tasks.tuning.tasks:run_worker_task", results.Worked, _STUDIES),
+    "tuning.finish_study": Stage("mlops_tasks.tuning.tasks:finish_study_task", results.FinishedStudy, _STUDIES),
+    "evaluation.evaluate": Stage("mlops_tasks.evaluation.tasks:evaluate_model_task", results.Evaluated),
+    "registry.log_run": Stage("mlops_tasks.registry.tasks:log_run_task", results.LoggedRun, _REGISTRY),
+    "registry.log_study": Stage("mlops_tasks.registry.tasks:log_study_task", results.LoggedStudy, _REGISTRY),
+    "registry.register_challenger": Stage(
+        "mlops_tasks.registry.tasks:register_challenger_task", results.Registered, _REGISTRY
+    ),
+    "registry.gate_challenger": Stage(
+        "mlops_tasks.registry.tasks:gate_challenger_task", results.Judged, (*_STATE, *_REGISTRY)
+    ),
+    "registry.prune_features": Stage(
+        "mlops_tasks.registry.tasks:prune_features_task", results.PrunedFeatures, _REGISTRY
+    ),
+    "serving.deploy": Stage("mlops_tasks.serving.tasks:deploy_model_task", results.Deployed, _SERVING),
+    "serving.score_newest_date": Stage("mlops_tasks.serving.tasks:score_newest_date_task", results.Scored, _SERVING),
+    "monitoring.check_drift": Stage(
+        "mlops_tasks.monitoring.tasks:check_drift_task", results.DriftFound | results.Skipped, (*_STATE, *_REGISTRY)
+    ),
+    "experiments.compare_models": Stage(
+        "mlops_tasks.experiments.tasks:compare_models_task", results.Compared | results.Skipped, (*_STATE, *_REGISTRY)
+    ),
 }
 """The stages that DAGs name."""
 
 INNER_STAGES: Mapping[str, Stage] = {
     stage.function: stage
     for stage in (
-        Stage("mlops_tasks.training.fit:fit_stage", _SIGNING),  # it signs what it has trained
-        Stage("mlops_tasks.experiments.cross_validation:cross_validate_task", _STATE),
+        Stage("mlops_tasks.training.fit:fit_stage", results.Fitted, _SIGNING),  # it signs what it has trained
+        Stage("mlops_tasks.experiments.cross_validation:cross_validate_task", secrets=_STATE),
     )
 }
 """What the library itself starts beside the chain, by its function."""
@@ -136,7 +153,8 @@ def run_stage(
     StageTimeoutError
         The stage ran too long.
     StageCancelledError, LastingStageError, StageError
-        It was cancelled, ended with an error that another try cannot mend, or with any other.
+        It was cancelled; it ended with an error that another try cannot mend, or returned something else than its type
+        in `STAGES` says; it ended with any other error.
     ConfigError
         The settings, which say what secrets it is given, cannot be read.
     """
@@ -146,8 +164,7 @@ def run_stage(
         words = ["run", stage, "--result", str(result), "--leash", "--arguments", json.dumps(arguments)]
         # Sets are iterated in the same order every time, or Qlib's backtest would sum in another one.
         environment = {**stage_environment(stage, settings), "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
-        server = None if stage in INNER_STAGES else settings.run_dir / SOCKET_NAME
-        child = start_process(words, environment, server)
+        child = start_process(words, environment, settings.stage_socket)
         expired = threading.Event()
 
         def expire() -> None:
@@ -178,6 +195,8 @@ def run_stage(
                 raise failure.error(stage)
             raise StageError(f"{stage}: exit status {child.returncode}: {last.splitlines()[-1] if last else ''}")
         content: dict[str, Any] = json.loads(result.read_text())
+        if (declared := _known(stage).result) is not None:
+            results.check_result(stage, declared, content)
         return content
 
 
@@ -188,10 +207,15 @@ def stage_environment(stage: str, settings: Settings) -> dict[str, str]:
     does not have.
     """
     sources = [each.dsn_variable for each in settings.data.sources.values() if isinstance(each, PostgresqlSource)]
-    known = STAGES.get(stage) or INNER_STAGES.get(stage) or Stage(stage)
+    known = _known(stage)
     given = (*known.secrets, *settings.stage_secrets.get(stage, ()), *(sources if known.reads_sources else ()))
     secret = {*sources, *(name for names in settings.stage_secrets.values() for name in names)}
     return without_secrets(os.environ, given, also_secret=secret)
+
+
+def _known(stage: str) -> Stage:
+    """A stage of this library, or a user's own."""
+    return STAGES.get(stage) or INNER_STAGES.get(stage) or Stage(stage)
 
 
 def hold_leash() -> None:

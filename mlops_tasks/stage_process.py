@@ -22,8 +22,6 @@ from typing import IO, Protocol
 
 log = logging.getLogger(__name__)
 
-SOCKET_NAME = "stages.sock"
-"""Of the stage server, in the folder `run` of the home."""
 HEADER = struct.Struct("!Q")
 """Before a request: the length of its JSON text."""
 IMPORT_TIME = (
@@ -33,7 +31,8 @@ IMPORT_TIME = (
 """Beginnings of the variables that libraries read while they are imported: a stage whose environment has others than
 the server's is not forked from it."""
 BEGINS = "begins "
-"""A stage's first word to its caller, with its number; anything else says why it does not."""
+"""A stage's first word to its caller, before its number and the MB of memory that it shares with the server; anything
+else says why it does not."""
 _ANSWER_S = 60.0
 """How long the server may take to answer, its own renewal included."""
 
@@ -44,6 +43,10 @@ class StageProcess(Protocol):
     @property
     def pid(self) -> int:
         """The process, and the group that it leads."""
+
+    @property
+    def inherited_mb(self) -> float:
+        """Of its resident memory what it had when it began and shares with the stage server; 0 of an interpreter."""
 
     @property
     def output(self) -> IO[str]:
@@ -62,6 +65,8 @@ class StageProcess(Protocol):
 
 class FreshProcess:
     """An interpreter that imports what it needs."""
+
+    inherited_mb = 0.0
 
     def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
         self._child = subprocess.Popen(
@@ -100,8 +105,8 @@ class ForkedProcess:
     Where the server is gone meanwhile, the status is 0: what the stage has left as its result decides.
     """
 
-    def __init__(self, connection: socket.socket, pid: int, leash: int, output: IO[str]) -> None:
-        self.pid, self.output = pid, output
+    def __init__(self, connection: socket.socket, pid: int, inherited_mb: float, leash: int, output: IO[str]) -> None:
+        self.pid, self.inherited_mb, self.output = pid, inherited_mb, output
         self.returncode: int | None = None
         self._connection, self._leash = connection, leash
         self._handle = os.pidfd_open(pid)
@@ -191,8 +196,9 @@ def _forked(words: Sequence[str], environment: Mapping[str, str], server: Path) 
         answer = _line(connection)
         connection.settimeout(None)
         if answer.startswith(BEGINS):
-            pid = int(answer.removeprefix(BEGINS))
-            return ForkedProcess(connection, pid, leash, os.fdopen(output, "r", errors="replace", buffering=1))
+            pid, inherited_mb = answer.removeprefix(BEGINS).split()
+            stream = os.fdopen(output, "r", errors="replace", buffering=1)
+            return ForkedProcess(connection, int(pid), float(inherited_mb), leash, stream)
         log.info("a fresh interpreter: %s", answer or "the stage server has ended")
     except OSError as error:
         if error.errno not in (errno.ECONNREFUSED, errno.ENOENT):

@@ -32,9 +32,10 @@ from setproctitle import getproctitle, setproctitle
 
 from mlops_tasks.config import PROJECT, load_settings
 from mlops_tasks.errors import StackError
+from mlops_tasks.machine.resources import mark_inherited
 from mlops_tasks.private import be_private, private_folder
 from mlops_tasks.process import STAGES
-from mlops_tasks.stage_process import BEGINS, HEADER, SOCKET_NAME, import_time, short_path
+from mlops_tasks.stage_process import BEGINS, HEADER, import_time, short_path
 
 PRELOADED = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "scipy.stats", "scipy.optimize", "numba", "requests"),
@@ -101,7 +102,8 @@ class StageServer:
     @classmethod
     def open(cls) -> "StageServer":
         """A server at the home's socket."""
-        path = private_folder(load_settings().run_dir) / SOCKET_NAME
+        path = load_settings().stage_socket
+        private_folder(path.parent)
         path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
         with short_path(path) as address:
@@ -239,7 +241,7 @@ class StageServer:
         sys.path[0] = folder  # as of `python -m`
         sys.argv = ["mlops_tasks", *words]
         setproctitle(f"alphaops {' '.join(words[:2])} for {_caller(connection)}")
-        connection.sendall(f"{BEGINS}{os.getpid()}\n".encode())
+        connection.sendall(f"{BEGINS}{os.getpid()} {mark_inherited():.1f}\n".encode())
         connection.close()
         from mlops_tasks import cli
 

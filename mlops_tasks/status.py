@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlops_tasks.columns import SEGMENTS
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import MlopsError, StoreError
 from mlops_tasks.evaluation.gate import PROVISIONAL
 from mlops_tasks.evaluation.looks import Look
 from mlops_tasks.experiments.delivered import said
-from mlops_tasks.files import read_json
 from mlops_tasks.links import framed, report_link
 from mlops_tasks.registry.approvals import standing_of
 from mlops_tasks.registry.client import CHALLENGER
@@ -27,11 +27,11 @@ from mlops_tasks.state.history import (
     latest_score_batch,
     newest_alerts,
 )
-from mlops_tasks.state.tables import SERVING
+from mlops_tasks.states import DeploymentState
 from mlops_tasks.status_table import candidates, newest_trainings, render_table, render_terms
 from mlops_tasks.training.certificate import certificate_of
+from mlops_tasks.training_folder import TrainingFolder
 
-SEGMENTS = ("train", "valid", "test")
 SHOWN_ALERTS = 3
 ALERT_WIDTH = 240
 
@@ -84,7 +84,7 @@ def _champion(settings: Settings) -> dict[str, Any] | None:
     known = {"version": found.champion, "standing": standing, "action": str(found.action), **facts}
     if found.error or found.champion is None:
         return {**known, "said": found.error or named(None)}
-    served = latest_deployment(settings, found.champion, SERVING)
+    served = latest_deployment(settings, found.champion, DeploymentState.SERVING)
     since = None if served is None else served.at
     calm = f"{_described(known)}, {'serving' if since is None else f'serving since {since:%Y-%m-%d %H:%M} UTC'}"
     if standing == PROVISIONAL:
@@ -119,10 +119,10 @@ def _facts(settings: Settings, version: int | None) -> dict[str, Any]:
         tags = claim_of(settings, version).tags
     except MlopsError:  # the rest of the status is still worth its reading
         return facts
-    plan = settings.training_folder(tags["training_key"]) / "plan.json"
+    trained = TrainingFolder.of(settings, tags["training_key"]).find_manifest()
     return facts | {
         **{name: tags.get(name) for name in ("model", "training_key", "data_version")},
-        "last_date": read_json(plan)["last_date"] if plan.is_file() else None,
+        "last_date": None if trained is None else trained.last_date,
         "scores": _scores(settings, version),
     }
 

@@ -7,6 +7,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.files import read_json
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
 from mlops_tasks.registry.tasks import LATEST_CANDIDATES, SELECTION_METRIC
+from mlops_tasks.training_folder import TrainingFolder
 
 COLUMNS = {
     "model": "model",
@@ -51,22 +52,21 @@ def candidates(settings: Settings, roles: Mapping[str, str | None]) -> list[dict
     """
     keys = newest_trainings(settings)
     champion = roles.get(CHAMPION)
-    if keys and champion and champion not in keys and (settings.training_folder(champion) / "plan.json").is_file():
+    if keys and champion and champion not in keys and TrainingFolder.of(settings, champion).find_manifest():
         keys = [champion, *keys]
     return [_row(settings, key, roles) for key in keys]
 
 
 def _row(settings: Settings, key: str, roles: Mapping[str, str | None]) -> dict[str, Any]:
-    folder = settings.training_folder(key)
-    plan, evaluation = read_json(folder / "plan.json"), folder / "evaluation" / "evaluation.json"
-    measured = read_json(evaluation)["metrics"] if evaluation.is_file() else {}
+    folder = TrainingFolder.of(settings, key)
+    trained, evaluation = folder.manifest(), folder.evaluation.find()
     return {
-        "model": plan["model"],
+        "model": trained.model,
         "role": ", ".join(role for role in (CHAMPION, CHALLENGER) if roles.get(role) == key),
         "training_key": key,
-        "segments": plan["segments"],
-        **read_json(folder / "metrics.json"),
-        **measured,
+        "segments": {name: list(days) for name, days in trained.segments.items()},
+        **folder.metrics().to_json(),
+        **({} if evaluation is None else evaluation.metrics),
     }
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from mlops_tasks.kernels import cache_folder
 from mlops_tasks.private import be_private
-from tests import heavy
+from tests import heavy, shared_stages
 
 TESTS = Path(__file__).parent
 
@@ -24,6 +25,14 @@ be_private()
 
 # A shell starts what it puts into the background with SIGINT ignored, which the tests' own processes would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Several workers share a stage server; a few tests by hand are quicker without one."""
+    if shared_stages.SOCKET in os.environ:
+        shared_stages.use_shared_server()
+    elif sys.platform == "linux" and config.getoption("numprocesses", None) and not config.getoption("--fast"):
+        shared_stages.start_shared_server()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -63,6 +63,14 @@ def look_around() -> dict:
     }
 
 
+def use_memory(*, mb: int) -> dict:
+    """What this process is said to use while it holds so much, and what it has in all."""
+    from mlops_tasks.machine.resources import usage_of_tree, used_so_far
+
+    kept = bytearray(os.urandom(1_000_000) * mb)
+    return {"own": used_so_far()["peak_memory_mb"], "all": usage_of_tree(os.getpid()).rss_mb, "kept": len(kept)}
+
+
 def leave(*, status: int) -> dict:
     sys.exit(status)
 

@@ -84,7 +84,7 @@ FILES = frozenset(
         "training/test_adapters.py",
         "training/test_admission.py",
         "training/test_boosting.py",
-        "training/test_catalogue.py",
+        "training/test_zoo.py",
         "training/test_certificate.py",
         "training/test_control.py",
         "training/test_engine.py",

@@ -17,9 +17,11 @@ from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import claim_of
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.state.history import record_deployment
-from mlops_tasks.state.tables import SERVING, Deployment
-from mlops_tasks.training.certificate import Certificate, certify, certify_model
+from mlops_tasks.state.tables import Deployment
+from mlops_tasks.states import DeploymentState
+from mlops_tasks.training.certificate import Certificate, certificate_of, certify, certify_model
 from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training_folder import TrainingFolder
 from tests.registry.trainings import DAYS, INSTRUMENTS, SEGMENTS, Spec, make_training
 
 
@@ -68,7 +70,10 @@ def learning_data(settings: Settings, feature_version: str) -> tuple[pd.DataFram
 
 def certify_training(settings: Settings, spec: Spec) -> Certificate:
     """Certify what a fabricated training says that it was trained on, and its scores, as the stages do."""
-    return certify_model(settings, settings.training_dir / spec.key, certify_data(settings, spec).key)
+    certify_model(settings, TrainingFolder.of(settings, spec.key), certify_data(settings, spec).subject)
+    found = certificate_of(settings, spec.key)
+    assert found is not None
+    return found
 
 
 def certify_data(settings: Settings, spec: Spec) -> Certificate:
@@ -104,7 +109,7 @@ def make_champion(settings: Settings, version: int) -> None:
         artefact_digest=claim.digest,
         data_version=claim.tags["data_version"],
         strategy="blue_green",
-        state=SERVING,
+        state=DeploymentState.SERVING,
     )
     record_deployment(settings, row)
     ModelLifecycleManager(settings).promote(version)

@@ -10,7 +10,7 @@ from mlops_tasks.cli import main
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.features.sets import find_feature_set
-from mlops_tasks.modeling.model_zoo.catalogue import read_zoo
+from mlops_tasks.modeling.model_zoo.zoo import read_zoo
 from mlops_tasks.stack.overlay import Choice, apply
 
 WRONG_YAML = {

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mlops_tasks import errors
+from mlops_tasks import errors, process
 from mlops_tasks.errors import LastingStageError, StageCancelledError, StageError, StageTimeoutError
-from mlops_tasks.process import STAGES, run_stage, stage_function
+from mlops_tasks.process import STAGES, Stage, run_stage, stage_function
 from mlops_tasks.stage_output import PRINTED, StageFailure, StageLine
 from mlops_tasks.stage_process import end_group
+from mlops_tasks.stage_results import Worked
 from tests.waiting import is_running, wait_for
 
 
@@ -71,6 +72,14 @@ def test_a_failed_stage_raises_with_its_own_last_words():
     """A known error of the stage is in the message of the task's error."""
     with pytest.raises(LastingStageError, match=r"TrainingError: segment test is empty; choose other dates$"):
         run_stage("tests.example_stages:fail", {}, time_limit_s=30)
+
+
+def test_a_stage_is_checked_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the process that started it."""
+    example = Stage("tests.example_stages:double", Worked)
+    monkeypatch.setattr(process, "INNER_STAGES", {example.function: example})
+    with pytest.raises(LastingStageError, match=r"tests\.example_stages:double: .* Worked .*finished is missing"):
+        run_stage("tests.example_stages:double", {"number": 21}, time_limit_s=60)
 
 
 def test_an_unknown_stage_names_the_known_ones():

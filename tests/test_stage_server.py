@@ -19,7 +19,7 @@ from mlops_tasks.config import PROJECT
 from mlops_tasks.errors import LastingStageError, StageError, StageTimeoutError
 from mlops_tasks.process import run_stage
 from mlops_tasks.stage_output import StageLine
-from mlops_tasks.stage_process import SOCKET_NAME, ForkedProcess, FreshProcess, StageProcess, end_group
+from mlops_tasks.stage_process import ForkedProcess, FreshProcess, StageProcess, end_group
 from tests.waiting import is_running, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the stage server is made of what only Linux has")
@@ -74,7 +74,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("home") / ("a" * 80)
     home.mkdir()
     running = Running(home, start(home))
-    wait_for((home / "run" / SOCKET_NAME).exists)
+    wait_for((home / "run" / "stages.sock").exists)
     yield running
     running.process.kill()
     running.process.wait()
@@ -121,6 +121,15 @@ def test_a_forked_stage_is_as_one_in_a_fresh_interpreter(
     assert forked.pop("modules") > 10 * fresh.pop("modules")
     assert forked == fresh
     assert (forked["leads"], forked["threads"]) == (True, ["leash"])
+
+
+def test_what_is_shared_with_the_server_is_no_use_of_a_stages_own(server: Running) -> None:
+    """Neither as it sees itself nor from outside."""
+    found, process, _ = run(f"{STAGES}:use_memory", mb=200)
+    assert isinstance(process, ForkedProcess)
+    assert process.inherited_mb > 150  # all that the server has imported
+    assert 400 <= found["own"] <= 600  # the content, its copy, and what it touched of the libraries
+    assert found["all"] > found["own"] - 200 + process.inherited_mb / 2
 
 
 def test_failures_cross_the_process(server: Running) -> None:

@@ -4,7 +4,7 @@ from airflow.sdk import Context
 
 
 def tell_failed_run(context: Context) -> None:
-    """Raise an alert, once a run and day.
+    """Raise an alert, once per run and day.
 
     Airflow's DAG processor calls this. It works while the state database is away: the webhook and the log have it then.
     """

@@ -4,7 +4,7 @@ from airflow.sdk import Param
 
 from dag_shared.default_args import SETTINGS
 from mlops_tasks.features.sets import feature_set_names
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 
 MODELS = list(model_zoo(SETTINGS))
 SEE_MODELS = "*Browse > Models* describes them."

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from mlops_tasks.data.calendar_ranking import ranked
 from mlops_tasks.data.ticker_suffixes import spoken_calendar
-from mlops_tasks.errors import ConfigError
+from mlops_tasks.errors import ConfigError, excerpt
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +31,12 @@ WIDELY_TRADED = (
     *("XLON", "XHKG", "XTKS", "XTSE", "XASX", "XETR", "XPAR", "XBOM", "XKRX", "XTAI", "BVMF", "XSWX", "XSTO"),
     *("XMIL", "XMAD", "XAMS", "XSES", "XJSE", "XIDX", "XBKK", "XKLS", "XMEX", "XIST", "XTAE", "XSAU", "XWAR"),
 )
-"""Of all others those that are tried first: each costs a tenth of a second to compute, or more."""
+"""Of calendars that fit equally the first of these."""
 
 _FIRST_YEAR, _LAST_YEAR = 1900, 2199
 """Holidays are computed within these years only."""
+_ORTHODOX = 2
+"""The method of dateutil's `easter`."""
 _LONGEST_BREAK = timedelta(days=400)
 """Longer than any exchange stayed closed."""
 
@@ -143,8 +146,9 @@ def followed_calendars(
 
     1. the calendar that the name's spelling speaks for, if no exchange of `EXCHANGES` has fewer days off-session;
     2. `EXCHANGES`, and what others of the panel follow;
-    3. every calendar of exchange_calendars, and each a day early (stamps in UTC of the local midnight), for instruments
-       with `_ENOUGH_DAYS` or more whose days are off-session too often, if they are `_SEARCHED_SHARE` of all.
+    3. those of exchange_calendars that fit best, and each a day early (stamps in UTC of the local midnight), for
+       instruments with `_ENOUGH_DAYS` or more whose days are off-session too often, if they are `_SEARCHED_SHARE` of
+       all.
 
     An instrument with few days or many gaps goes with a calendar that others follow without them, unless its own days
     speak against it. One without a day gets the first.
@@ -207,7 +211,9 @@ _ENOUGH_DAYS = 20
 _STRANGE_SHARE, _STRANGE_DAYS = 0.005, 2
 """Days off-session beyond both are too many for the calendar to be the right one."""
 _SEARCHED_SHARE = 0.02
-"""Of all instruments: so many have to be unexplained before every calendar is computed, which takes seconds."""
+"""Of all instruments: so many have to be unexplained before other calendars are computed."""
+_RANKED, _MOST_SEARCHED = 200, 8
+"""Unexplained instruments that calendars are held against, and calendars that are computed for them."""
 _GAPS_SHARE = 0.1
 """An instrument that lacks more of its sessions says little about its calendar."""
 
@@ -332,15 +338,18 @@ def _unexplained(fit: _Fit, chosen: Integers) -> Booleans:
 def _search(fit: _Fit, unknown: Booleans) -> Integers:
     """The candidate of each unknown instrument among all calendars, until one explains each of them.
 
-    Where they are fewer than `_SEARCHED_SHARE` of all, calendars that were looked at before are read early, and no
-    other is computed: the rows of a few are rather wrong than of a market of their own.
+    Those that `calendar_ranking` finds best are computed, `_MOST_SEARCHED` at most. Where the unknown are fewer than
+    `_SEARCHED_SHARE` of all, calendars that were looked at before are read early, and no other is computed: the rows of
+    a few are rather wrong than of a market of their own.
     """
-    import exchange_calendars
-
     before = [name for name, _ in fit.candidates]
     without_holidays = [fit.add(ALWAYS), fit.add(WEEKDAYS)]
-    everywhere = exchange_calendars.get_calendar_names(include_aliases=False)
-    others = [*WIDELY_TRADED, *everywhere] if unknown.mean() >= _SEARCHED_SHARE else []
+    others: list[str] = []
+    if unknown.mean() >= _SEARCHED_SHARE:
+        days = (np.flatnonzero(fit.seen) + fit.lowest).astype("datetime64[D]")
+        places = np.flatnonzero(unknown)
+        some = places[:: -(-len(places) // _RANKED)]
+        others = (ranked(fit.has_row[some], days) or list(WIDELY_TRADED))[:_MOST_SEARCHED]
     for name in dict.fromkeys([*before, *others]):
         if name in (ALWAYS, WEEKDAYS):
             continue
@@ -403,12 +412,14 @@ def _years(name: str, first_year: int, last_year: int) -> Schedule:
     check_calendar(name)
     import exchange_calendars
 
+    _mend_orthodox_easter()
     try:
         calendar, low, high = _computed(exchange_calendars, name, first, last)
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(
-            f"calendar {name}: exchange_calendars cannot compute {first_year} to {last_year} ({error}); set "
-            "calendar.name and calendar.schedule to another one"
+            f"calendar {name}: exchange_calendars {exchange_calendars.__version__} cannot compute {first_year} to "
+            f"{last_year} ({excerpt(str(error), limit=120)}); set calendar.name and calendar.schedule to another "
+            f"one, such as {WEEKDAYS}, of which holidays are sessions"
         ) from error
     if high < last:
         log.warning("%s: sessions are known up to %s; each later weekday counts as one", name, high)
@@ -420,6 +431,18 @@ def _years(name: str, first_year: int, last_year: int) -> Schedule:
     )
     parts = [_weekdays(calendar, first, low - 1), known, _weekdays(calendar, high + 1, last)]
     return Schedule(np.concatenate([p.sessions for p in parts]), np.concatenate([p.closes for p in parts]))
+
+
+def _mend_orthodox_easter() -> None:
+    """Give the library's offset the method that pandas 3 calls, for the calendars of Athens, Belgrade, Bucharest and
+    Cyprus: it has the method of pandas 2 alone."""
+    from exchange_calendars.pandas_extensions.offsets import OrthodoxEaster
+    from pandas.tseries.offsets import Easter
+
+    def add(offset: Any, day: Any) -> Any:
+        return day + Easter(offset.n, offset.normalize, method=_ORTHODOX)
+
+    OrthodoxEaster._add_datetime = add
 
 
 def _computed(library: Any, name: str, first: np.datetime64, last: np.datetime64) -> tuple[Any, Any, Any]:

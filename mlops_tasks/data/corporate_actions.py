@@ -93,6 +93,8 @@ _NOBODY_TRADED = 6.0
 """Log likelihood ratio of a move on a day without a trade."""
 _NO_NEWS = 0.3
 """A market that moves farther and is back at the next open was counted in another unit."""
+_ANOTHER_UNIT = 2.0
+"""A bar so far (log) from both neighbours, which agree within `spike_reach`, is in another unit."""
 _TICK = 0.01
 """Least step of the prices where there are limits."""
 
@@ -221,8 +223,8 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
 
 def usual_spikes(bars: Bars, spike: NDArray[np.float32], parameters: Mapping[str, Any]) -> Positions:
     """Rows whose spike is none: the close before and the open after do not agree as they usually do, within
-    `spike_agreement` or two and a half usual days, or the bar lies within `spike_deviations` usual days, or within
-    twice the market's move."""
+    `spike_agreement` or two and a half usual days (beside a bar in another unit any move will do), or the bar lies
+    within `spike_deviations` usual days, or within twice the market's move."""
     rows = np.flatnonzero(spike > 0)
     if not len(rows):
         return rows
@@ -236,7 +238,7 @@ def usual_spikes(bars: Bars, spike: NDArray[np.float32], parameters: Mapping[str
     first = np.where(bars.open[after] > 0, bars.open[after], bars.close[after])
     apart = np.log(first * bars.factor[after] / (bars.close[before] * bars.factor[before]))
     scale, market = _measure(bars, at).scale, np.abs(bars.market(rows))
-    agree = np.abs(apart) < np.maximum(parameters["spike_agreement"], 2.5 * scale)
+    agree = (np.abs(apart) < np.maximum(parameters["spike_agreement"], 2.5 * scale)) | (spike[rows] > _ANOTHER_UNIT)
     news = (market < _NO_NEWS) & (spike[rows] < 2 * market)
     far = (spike[rows] > parameters["spike_deviations"] * scale) & ~news
     return rows[~(agree & far)]

@@ -12,8 +12,10 @@ without the dividend or split of the day.
 | XSHG | Beijing | 4*, 8*, 92* | 29.5% |
 | all others | | | none |
 
-Not known from a code, and so not in the rules: shares under special treatment (ST: 5%), and the days after a listing
-that have no limit.
+Not known from a code, and so not in the rules: shares under special treatment (ST: 5% on the main boards), and the
+days after a listing that have no limit. A share under special treatment keeps within the wider limit, so no move of it
+is taken for an action; an action of it between 5% and the wider limit is not proved by it. A portfolio counts its bars
+at the 5% limit as tradable, unless `portfolio.limit_threshold` is set.
 """
 
 import re

@@ -95,7 +95,7 @@ class Overfitting:
 
 @dataclass(frozen=True)
 class SearchEvidence:
-    """What is known of a model that was chosen among trials."""
+    """The evidence about a model that was chosen among trials."""
 
     deflated: DeflatedSharpeRatio
     overfitting_probability: float | None
@@ -126,7 +126,7 @@ def search_evidence(chosen: pd.Series, trials: pd.DataFrame, n_trials: int, hori
     n_trials
         How many were run in all, those without a series included.
     horizon
-        Of the labels, in trading days: so many days and one more are left out between blocks, so that no label
+        Of the labels, in trading days: this many days and one more are left out between blocks, so that no label
         belongs to both halves.
 
     Of the chosen model as of the trials, a day without a value counts as 0: scores that are all the same order nothing.
@@ -146,7 +146,7 @@ def search_evidence(chosen: pd.Series, trials: pd.DataFrame, n_trials: int, hori
 def deflated_sharpe_ratio(
     chosen: Floats, n_trials: int, correlation: float = 0.0, variance: float = 0.0, terms: int | None = None
 ) -> DeflatedSharpeRatio:
-    """Deflate the chosen trial's ratio by the expected maximum of so many trials without skill.
+    """Deflate the chosen trial's ratio by the expected maximum of this many trials without skill.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ is partly luck, and is deflated by the number of trials. The test segment has ch
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,11 +48,10 @@ from mlops_tasks.evaluation.looks import Look, Wait
 from mlops_tasks.evaluation.seed_noise import SeedBand
 from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
 from mlops_tasks.files import finite_or_none
+from mlops_tasks.states import Outcome
 
 GatePolicy = GateSettings
 """The gate's numbers are settings."""
-
-Outcome = Literal["promote", "keep", "reject"]
 
 PROVISIONAL = "provisional"
 """Rule by which a model serves that has proven no skill."""
@@ -73,13 +72,13 @@ class CandidateEvidence:
     uncertified: str | None = None
     """Why no leak certificate covers what was learned from, and what to do; None: one does."""
     studies: tuple[str, ...] = ()
-    """The searches that it was chosen by."""
+    """The searches that chose it."""
     search: SearchEvidence | None = None
     """What the search's trials say on the days that were searched; None: no search, or its trials are not known."""
     seed_noise: SeedBand | None = None
     """Mean rank IC on test days over several seeds of the configuration, where they were trained."""
     fit_warning: str | None = None
-    """Why its training is thought to over- or underfit; None: it is not, or nothing is known."""
+    """Why its training counts as over- or underfitting; None: it does not, or nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +125,13 @@ class GateDecision:
     @property
     def promotes(self) -> bool:
         """Whether the challenger becomes the champion."""
-        return self.decision == "promote"
+        return self.decision is Outcome.PROMOTE
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; numbers that are not finite become None."""
         names = ("gain", "p_value", "lower_bound", "seed_noise")
         return {
-            "decision": self.decision,
+            "decision": self.decision.value,
             "rule": self.rule,
             "reasons": list(self.reasons),
             "n_days": self.n_days,
@@ -197,7 +196,7 @@ def _decide(
     reasons: tuple[str, ...]
     if champion is not None and challenger.training_key in _own_trainings(champion):
         reasons = (f"the challenger is the champion's own training {challenger.training_key}",)
-        return GateDecision("keep", "unchanged", reasons, gain=0.0, n_days=n_days)
+        return GateDecision(Outcome.KEEP, "unchanged", reasons, gain=0.0, n_days=n_days)
     if challenger.studies:
         lucky = _failed_search(challenger, policy)
         if lucky is not None:
@@ -216,7 +215,7 @@ def _challenge(challenger: CandidateEvidence, champion: Champion, policy: GateSe
     if len(difference) < max(2, policy.min_test_days):
         reasons = (f"both models have a rank IC on {len(difference)} days only, {policy.min_test_days} are needed",)
         return GateDecision(
-            "keep", "not_comparable", reasons, n_days=len(difference), champion_age_days=champion.age_days
+            Outcome.KEEP, "not_comparable", reasons, n_days=len(difference), champion_age_days=champion.age_days
         )
     noise = [each.seed_noise for each in (challenger, champion.anchor) if each.seed_noise is not None]
     return _compare(cosine_mean(difference), noise, champion.age_days, policy, look)
@@ -227,7 +226,7 @@ def _own_trainings(champion: Champion) -> set[str]:
 
 
 def _waiting(wait: Wait, n_days: int) -> GateDecision:
-    return GateDecision("keep", BETWEEN_LOOKS, (wait.said(),), n_days=n_days, wait=wait)
+    return GateDecision(Outcome.KEEP, BETWEEN_LOOKS, (wait.said(),), n_days=n_days, wait=wait)
 
 
 def paired_difference(challenger: pd.Series, champion: pd.Series) -> pd.Series:
@@ -265,7 +264,7 @@ def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateD
             f"the challenger was chosen by study {', '.join(challenger.studies)}, of which no trial with rank ICs on "
             "its validation days is recorded; run the stage tuning.finish_study, which records a study's trials"
         )
-        return GateDecision("reject", "unknown_trials", (reason,), n_days=n_days)
+        return GateDecision(Outcome.REJECT, "unknown_trials", (reason,), n_days=n_days)
     deflated, limit = search.deflated, policy.max_overfitting_probability
     below = {"the median": search.overfitting_probability, "zero": search.loss_probability}
     known = {name: probability for name, probability in below.items() if probability is not None}
@@ -292,7 +291,7 @@ def _first_failed(checks: Mapping[str, tuple[bool, str]], n_days: int) -> GateDe
     failed = {rule: reason for rule, (passed, reason) in checks.items() if not passed}
     if not failed:
         return None
-    return GateDecision("reject", next(iter(failed)), tuple(failed.values()), n_days=n_days)
+    return GateDecision(Outcome.REJECT, next(iter(failed)), tuple(failed.values()), n_days=n_days)
 
 
 def _bootstrap(challenger: CandidateEvidence, serves: bool, policy: GateSettings, look: Look | Wait) -> GateDecision:
@@ -302,7 +301,7 @@ def _bootstrap(challenger: CandidateEvidence, serves: bool, policy: GateSettings
     below = 1 - test.p_one_sided
     if test.mean < 0 and below <= policy.alpha:
         reason = f"mean daily rank IC {test.mean:+.5f} is below zero: one-sided p {below:.4f} against {policy.alpha}"
-        return GateDecision("reject", "negative_skill", (reason,), p_value=test.p_one_sided, n_days=n_days)
+        return GateDecision(Outcome.REJECT, "negative_skill", (reason,), p_value=test.p_one_sided, n_days=n_days)
     if serves and isinstance(look, Wait):
         return _waiting(look, n_days)
     enough = n_days >= policy.min_skill_days
@@ -317,7 +316,7 @@ def _bootstrap(challenger: CandidateEvidence, serves: bool, policy: GateSettings
     if not proven:
         reasons.append("it may serve, and is provisional: nothing shows that its scores are better than chance")
     return GateDecision(
-        decision="promote",
+        decision=Outcome.PROMOTE,
         rule=BOOTSTRAP if proven else PROVISIONAL,
         reasons=tuple(reasons),
         p_value=test.p_one_sided,
@@ -348,11 +347,11 @@ def _compare(
     outcome: Outcome
     reasons: tuple[str, ...]
     if superior:
-        outcome, rule, reasons = "promote", SUPERIORITY, (gain, level)
+        outcome, rule, reasons = Outcome.PROMOTE, SUPERIORITY, (gain, level)
     elif stale and not_worse:
-        outcome, rule, reasons = "promote", REFRESH, (gain, ages, bound)
+        outcome, rule, reasons = Outcome.PROMOTE, REFRESH, (gain, ages, bound)
     else:
-        outcome, rule, reasons = "keep", "no_proven_gain", (gain, level, ages, bound)
+        outcome, rule, reasons = Outcome.KEEP, "no_proven_gain", (gain, level, ages, bound)
     return GateDecision(
         decision=outcome,
         rule=rule,

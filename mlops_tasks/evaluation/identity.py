@@ -1,4 +1,4 @@
-"""What an evaluation's figures follow from: one that was written for something else is made anew."""
+"""What an evaluation's figures depend on: when any of it changes, the evaluation is made anew."""
 
 from functools import cache
 from importlib.metadata import version as package_version
@@ -10,9 +10,10 @@ from mlops_tasks.files import digest_of, digest_of_file
 
 _CODE = (
     *(f"evaluation/{name}.py" for name in ("ic", "portfolio", "qlib_market", "report", "significance")),
+    "training_folder.py",
     *("data/price_limits.py", "data/calendars.py", "data/ticker_suffixes.py", "plots/evaluation.py", "plots/figure.py"),
 )
-"""Of this package: what leads from predictions to an evaluation's files."""
+"""The files of this package that lead from predictions to an evaluation's files."""
 
 
 def evaluation_identity(settings: Settings, data_version: str, predictions: Path, portfolio: PortfolioSettings) -> str:

@@ -31,7 +31,7 @@ LookKind = Literal["gain", "skill"]
 
 @dataclass(frozen=True)
 class Subject:
-    """What a look is about."""
+    """What a look examines."""
 
     training_key: str
     day: date
@@ -117,7 +117,7 @@ class MarketDays:
         return int(np.subtract(*np.searchsorted(self._days, np.array([last, first], "datetime64[D]"), side="right")))
 
     def after(self, day: date, days: int) -> date:
-        """The day so many market days later."""
+        """The day this many market days later."""
         start = int(np.searchsorted(self._days, np.datetime64(day), side="right"))
         known = self._days[start : start + days]
         if len(known) == days:
@@ -172,12 +172,12 @@ def _days_to_wait(
 
 
 def planned_looks(policy: GateSettings) -> int:
-    """How many looks a year has room for."""
+    """How many looks fit into a year."""
     return max(1, -(-YEAR_DAYS // policy.look_every_days))
 
 
 def _year_of(subject: Subject, past: Sequence[Look], market: MarketDays) -> list[Look]:
-    """The looks of the year that the subject's day is in."""
+    """The looks taken in the year of the subject's day."""
     if not past:
         return []
     began = max(look.year_began for look in past)

@@ -52,7 +52,7 @@ class PortfolioResult:
 
 @dataclass(frozen=True)
 class _Market:
-    """What the scores are traded in, and measured against."""
+    """The market in which the scores are traded and against which they are measured."""
 
     limits: Limits
     last_days: Mapping[str, pd.Timestamp]
@@ -153,15 +153,25 @@ def daily_returns(bars: pd.DataFrame) -> pd.Series:
     return pd.Series(returns, bars.index).where(np.isfinite(returns))
 
 
+def names_held(scores: pd.Series, topk: int) -> int:
+    """How many names a portfolio of `topk` holds: at most a third of the median number of names a day, one at least."""
+    return min(topk, max(1, int(names_a_day(scores) / 3)))
+
+
+def names_a_day(scores: pd.Series) -> float:
+    """Median number of names a day; 0 without any."""
+    return float(scores.groupby(level=DATETIME).size().median()) if len(scores) else 0.0
+
+
 def capped_sizes(scores: pd.Series, portfolio: PortfolioSettings) -> tuple[int, int]:
-    """`topk` and `n_drop` that fit the universe: at most a third of the median number of names a day, one at least.
+    """`topk` and `n_drop` that fit the universe, as `names_held` caps them.
 
     `n_drop` is one at least, because Qlib's strategy reads 0 as "sell all".
     """
-    names = float(scores.groupby(level=DATETIME).size().median()) if len(scores) else 0.0
-    topk = min(portfolio.topk, max(1, int(names / 3)))
+    topk = names_held(scores, portfolio.topk)
     n_drop = max(1, min(portfolio.n_drop, topk))
     if topk < portfolio.topk:
+        names = names_a_day(scores)
         log.warning(
             "topk %d does not fit %.0f names a day: %d, a third of them, are held and %d replaced a day, which is "
             "%.0f%% of the holdings with their costs (%.0f%% as asked); set topk and n_drop for so few names",

@@ -1,30 +1,26 @@
-"""Everything that is measured of one training: metrics, daily series, plots."""
+"""Everything that is measured about one training: metrics, daily series, plots."""
 
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
+from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE
 from mlops_tasks.config import PortfolioSettings, Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import StoreError
 from mlops_tasks.evaluation.ic import constant_days_share, daily_ic, daily_rank_ic, quantile_returns, summarise
 from mlops_tasks.evaluation.identity import evaluation_identity
 from mlops_tasks.evaluation.portfolio import PortfolioResult, backtest, drawdown
 from mlops_tasks.evaluation.significance import cosine_mean
-from mlops_tasks.files import finite_or_none, read_json, write_json
+from mlops_tasks.files import finite_or_none
+from mlops_tasks.training_folder import EvaluationFolder, EvaluationRecord, Metrics, TrainingFolder
 
 log = logging.getLogger(__name__)
 
-SEGMENTS = ("valid", "test")
-EVALUATION = "evaluation.json"
-DAILY = "daily.parquet"
-
-Metrics = dict[str, float | None]
+EVALUATED = ("valid", "test")
+"""Segments that metrics are of."""
 
 
 @dataclass(frozen=True)
@@ -41,87 +37,53 @@ class Evaluation:
     portfolio: PortfolioResult
     data_version: str
     identity: str
-    """Digest of what all of it follows from."""
+    """Digest of everything that it depends on."""
 
 
-def evaluate(settings: Settings, folder: Path, portfolio: PortfolioSettings) -> Evaluation:
-    """Evaluate the training in `folder`, which holds plan.json and predictions.parquet, by a portfolio.
+def evaluate(settings: Settings, training: TrainingFolder, portfolio: PortfolioSettings) -> Evaluation:
+    """Evaluate a training's predictions by a portfolio.
 
     Raises
     ------
     StoreError
         A file is missing, the predictions hold no test rows, or their vintage or Qlib store is gone.
     """
-    plan, predictions = read_plan(folder), read_predictions(folder)
-    vintage = load_vintage(settings, plan["data_version"])
+    manifest, predictions = training.manifest(), training.segments()
+    vintage = load_vintage(settings, manifest.data_version)
     metrics: Metrics = {}
-    for segment in SEGMENTS:
+    for segment in EVALUATED:
         if segment in predictions:
             metrics |= segment_metrics(segment, predictions[segment], vintage)
     test = predictions["test"]
-    result = backtest(test[SCORE], settings, plan["data_version"], portfolio)
+    result = backtest(test[SCORE], settings, manifest.data_version, portfolio)
     metrics |= _portfolio_metrics(result)
     return Evaluation(
-        training_key=folder.name,
-        model=plan["model"],
+        training_key=training.key,
+        model=manifest.model,
         metrics=metrics,
         daily=_daily(test, result),
         quantiles=quantile_returns(test[SCORE], test[LABEL], quantiles_for(test)),
         portfolio=result,
-        data_version=plan["data_version"],
-        identity=identity_of(settings, folder, portfolio),
+        data_version=manifest.data_version,
+        identity=identity_of(settings, training, portfolio),
     )
 
 
-def identity_of(settings: Settings, folder: Path, portfolio: PortfolioSettings) -> str:
-    """Digest of what the evaluation of the training in `folder` follows from, by today's settings and code.
+def identity_of(settings: Settings, training: TrainingFolder, portfolio: PortfolioSettings) -> str:
+    """Digest of what a training's evaluation depends on, with today's settings and code.
 
     Raises
     ------
     StoreError
         There is no training.
     """
-    plan = read_plan(folder)
-    return evaluation_identity(settings, plan["data_version"], _predictions_of(folder), portfolio)
+    return evaluation_identity(settings, training.manifest().data_version, training.predictions, portfolio)
 
 
-def is_current(settings: Settings, folder: Path, portfolio: PortfolioSettings, written: Path) -> bool:
-    """Whether the file `written` tells of an evaluation of `folder` that would come out the same today."""
-    return written.is_file() and read_json(written).get("identity") == identity_of(settings, folder, portfolio)
-
-
-def read_plan(folder: Path) -> dict[str, Any]:
-    """plan.json of a training's folder; StoreError when it is not there."""
-    path = folder / "plan.json"
-    if not path.is_file():
-        raise StoreError(f"{path}: no such training; run the stage training.train first")
-    plan: dict[str, Any] = read_json(path)
-    return plan
-
-
-def read_predictions(folder: Path) -> dict[str, pd.DataFrame]:
-    """Segment to a frame of score and label, MultiIndex (datetime, instrument), sorted.
-
-    Raises
-    ------
-    StoreError
-        The file is missing, lacks a column, or has no row of the test segment.
-    """
-    path = _predictions_of(folder)
-    frame = pd.read_parquet(path)
-    missing = [name for name in (DATETIME, INSTRUMENT, SEGMENT, SCORE, LABEL) if name not in frame.columns]
-    if missing:
-        raise StoreError(f"{path}: columns {missing} are missing; run the stage training.train again")
-    indexed = frame.set_index([DATETIME, INSTRUMENT])
-    segments = {str(name): rows[[SCORE, LABEL]].sort_index() for name, rows in indexed.groupby(SEGMENT)}
-    if "test" not in segments:
-        raise StoreError(f"{path}: no rows of the segment test; choose dates that the vintage has and train again")
-    return segments
-
-
-def read_importance(folder: Path) -> dict[str, float]:
-    """Importance by feature, as the training in `folder` recorded it (of trees: total gain); empty where it did not."""
-    return _optional(folder / "importance.json")
+def is_current(settings: Settings, training: TrainingFolder, portfolio: PortfolioSettings) -> bool:
+    """Whether a training has an evaluation that would come out the same today."""
+    found = training.evaluation.find()
+    return found is not None and found.identity == identity_of(settings, training, portfolio)
 
 
 def segment_metrics(segment: str, rows: pd.DataFrame, vintage: Vintage) -> Metrics:
@@ -155,22 +117,22 @@ def quantiles_for(rows: pd.DataFrame) -> int:
     return int(min(10, max(2, names // 3)))
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, training: Path) -> None:
-    """Write evaluation.json, daily.parquet and plots/*.png of an evaluation of `training` into `folder`."""
-    content = {
-        "training_key": evaluation.training_key,
-        "model": evaluation.model,
-        "data_version": evaluation.data_version,
-        "identity": evaluation.identity,
-        "metrics": evaluation.metrics,
-        "portfolio": {"topk": evaluation.portfolio.topk, "n_drop": evaluation.portfolio.n_drop},
-        "plots": write_plots(folder / "plots", evaluation, training),
-    }
-    evaluation.daily.reset_index().to_parquet(folder / DAILY, index=False)
-    write_json(folder / EVALUATION, content)
+def write_evaluation(folder: EvaluationFolder, evaluation: Evaluation, training: TrainingFolder) -> EvaluationRecord:
+    """Write an evaluation of `training`, with its plots, into `folder`; what evaluation.json says of it."""
+    record = EvaluationRecord(
+        training_key=evaluation.training_key,
+        model=evaluation.model,
+        data_version=evaluation.data_version,
+        identity=evaluation.identity,
+        metrics=evaluation.metrics,
+        portfolio={"topk": evaluation.portfolio.topk, "n_drop": evaluation.portfolio.n_drop},
+        plots=write_plots(folder.plots, evaluation, training),
+    )
+    folder.write(record, evaluation.daily)
+    return record
 
 
-def write_plots(folder: Path, evaluation: Evaluation, training: Path) -> list[str]:
+def write_plots(folder: Path, evaluation: Evaluation, training: TrainingFolder) -> list[str]:
     """Draw all plots; returns their file names. Curves and importance are drawn where the training wrote them."""
     from mlops_tasks.plots import evaluation as plots
     from mlops_tasks.plots.figure import write_png
@@ -182,7 +144,7 @@ def write_plots(folder: Path, evaluation: Evaluation, training: Path) -> list[st
         "equity": plots.plot_equity(plots.equity_info(portfolio, below)),
         "quantile_returns": plots.plot_quantiles(plots.quantile_info(evaluation.quantiles)),
     }
-    curves, importance = _optional(training / "curves.json"), read_importance(training)
+    curves, importance = training.curves(), training.importance()
     if curves:
         figures["training_curve"] = plots.plot_curves(curves)
     if importance:
@@ -190,17 +152,6 @@ def write_plots(folder: Path, evaluation: Evaluation, training: Path) -> list[st
     for name, figure in figures.items():
         write_png(figure, folder / f"{name}.png")
     return sorted(f"{name}.png" for name in figures)
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
-def _predictions_of(folder: Path) -> Path:
-    path = folder / "predictions.parquet"
-    if not path.is_file():
-        raise StoreError(f"{path}: no predictions; run the stage training.train again")
-    return path
 
 
 def _portfolio_metrics(portfolio: PortfolioResult) -> Metrics:

@@ -5,13 +5,14 @@ Two trainings of one configuration that differ in the seed alone are equally goo
 seeds of the same configuration on the same data; differences are judged by Welch's test (Biometrika 34, 1947).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mlops_tasks.files import digest_of
+from mlops_tasks.training_folder import TrainingManifest
 
 GATED_METRIC = "test_rank_ic_mean"
 """The metric whose seed noise the gate knows."""
@@ -108,10 +109,10 @@ def seed_difference(
     return SeedDifference(difference, error, difference - half, difference + half, p_value, rounding)
 
 
-def configuration_key(plan: Mapping[str, Any]) -> str:
-    """Names what a training learns with and from, its seed and its dates left out, from the training's plan.json."""
-    config = {name: value for name, value in plan["model_config"].items() if name != "seed"}
-    return digest_of({"model_config": config, "feature_set": plan["feature_set"], "horizon": plan["horizon"]})
+def configuration_key(trained: TrainingManifest) -> str:
+    """Names what a training learns with and from; its seed and its dates do not count."""
+    config = {name: value for name, value in trained.model_config.items() if name != "seed"}
+    return digest_of({"model_config": config, "feature_set": trained.feature_set, "horizon": trained.horizon})
 
 
 def _finite(values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -29,7 +29,7 @@ def _at_least(name: str, value: int, least: int) -> None:
 
 @dataclass(frozen=True)
 class Gap:
-    """How far apart two days must be for neither to know of the other."""
+    """How far apart two days must be so that neither knows anything of the other."""
 
     horizon: int = 1
     """Of the label, in trading days."""
@@ -41,7 +41,7 @@ class Gap:
 
     @property
     def days(self) -> int:
-        """Days that lie between the last day of one set and the first of the next."""
+        """Days between the last day of one set and the first of the next."""
         return self.horizon + 1 + self.embargo_days
 
 

@@ -1,16 +1,17 @@
 """Task entry of the evaluation stage."""
 
 import logging
-from typing import Any
 
 from mlops_tasks.config import load_settings
-from mlops_tasks.evaluation.report import EVALUATION, evaluate, is_current, write_evaluation
-from mlops_tasks.files import new_folder, read_json, retire_folder
+from mlops_tasks.evaluation.report import evaluate, is_current, write_evaluation
+from mlops_tasks.files import new_folder, retire_folder
+from mlops_tasks.stage_results import Evaluated
+from mlops_tasks.training_folder import EvaluationFolder, TrainingFolder
 
 log = logging.getLogger(__name__)
 
 
-def evaluate_model_task(*, training_key: str, topk: int | None = None, n_drop: int | None = None) -> dict[str, Any]:
+def evaluate_model_task(*, training_key: str, topk: int | None = None, n_drop: int | None = None) -> Evaluated:
     """Evaluate a finished training; returns at once when it was, by the same portfolio and code.
 
     Parameters
@@ -29,22 +30,22 @@ def evaluate_model_task(*, training_key: str, topk: int | None = None, n_drop: i
         The training, its vintage or its Qlib store is missing or incomplete.
     """
     settings = load_settings()
-    training = settings.training_folder(training_key)
-    target = training / "evaluation"
+    training = TrainingFolder.of(settings, training_key)
+    target = training.evaluation.path
     portfolio = settings.portfolio.holding(topk, n_drop)
-    if is_current(settings, training, portfolio, target / EVALUATION):
+    if is_current(settings, training, portfolio):
         log.info("%s: already evaluated", training_key)
     else:
         evaluation = evaluate(settings, training, portfolio)
         with new_folder(target) as folder:
-            write_evaluation(folder, evaluation, training)
+            write_evaluation(EvaluationFolder(folder), evaluation, training)
             retire_folder(target)
-    content = read_json(target / EVALUATION)
-    for name, value in content["metrics"].items():
-        log.info("%s %s: %s", content["model"], name, "undefined" if value is None else f"{value:.5f}")
+    record = training.evaluation.read()
+    for name, value in record.metrics.items():
+        log.info("%s %s: %s", record.model, name, "undefined" if value is None else f"{value:.5f}")
     return {
         "training_key": training_key,
-        "model": content["model"],
-        "metrics": content["metrics"],
+        "model": record.model,
+        "metrics": record.metrics,
         "path": settings.relative(target),
     }

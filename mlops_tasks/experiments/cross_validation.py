@@ -22,7 +22,7 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, folder_lock, read_json, write_json
 from mlops_tasks.machine.admission import Admission
 from mlops_tasks.modeling.configuration import TrainingConfig
-from mlops_tasks.modeling.cross_validation import Fold, cross_validate, load_panel
+from mlops_tasks.modeling.cross_validation import FoldResult, cross_validate, load_panel
 from mlops_tasks.modeling.dataset import LearningData
 from mlops_tasks.process import run_stage
 from mlops_tasks.registry.cross_validation_run import log_cross_validation
@@ -191,7 +191,7 @@ def missing_folds(folder: Path, seeds: Sequence[int], splits: int) -> list[tuple
     return [(seed, i) for seed in seeds for i in range(splits) if not fold_file(folder, seed, i).is_file()]
 
 
-def fold_json(fold: Fold) -> dict[str, Any]:
+def fold_json(fold: FoldResult) -> dict[str, Any]:
     """What is kept of a fold: the daily ICs of its test days in their order, and how its training went."""
     daily = {name: [finite_or_none(value) for value in fold.daily[name]] for name in ("ic", "rank_ic")}
     return {"daily": daily, "train_days": len(fold.split.train), **fold.conclusion.to_json()}

@@ -13,12 +13,12 @@ from typing import Any
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import ConfigError, MlopsError
-from mlops_tasks.evaluation.report import EVALUATION, is_current
+from mlops_tasks.evaluation.report import is_current
 from mlops_tasks.evaluation.seed_noise import configuration_key, seed_band, seed_difference
-from mlops_tasks.experiments.peers import PEERS, Peer
+from mlops_tasks.experiments.peers import PEERS, Peer, all_metrics
 from mlops_tasks.experiments.table_columns import COLUMNS, table_cells
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import digest_of, finite_or_none, read_json, write_json, write_text
+from mlops_tasks.files import digest_of, finite_or_none, write_json, write_text
 from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.plots.figure import shown, write_png
 from mlops_tasks.plots.model_table import ModelTableInfo, SeedPoints, plot_model_table
@@ -30,6 +30,7 @@ from mlops_tasks.state.history import record_seed_noise
 from mlops_tasks.state.tables import SeedNoise
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.training_folder import TrainingFolder
 
 log = logging.getLogger(__name__)
 
@@ -233,32 +234,30 @@ def _fill(settings: Settings, row: Row, plan: RunPlan, feature_version: str) -> 
     if row.is_peer:
         config = resolve_config(row.model, seed=plan.seed)
         folder = Peer(plan, feature_version, config).folder(settings)
-        evaluation = folder / EVALUATION
-        if not is_current(settings, folder, portfolio, evaluation):
+        if not is_current(settings, folder, portfolio):
             arguments: dict[str, Any] = {"plan": plan.model_dump(mode="json"), "feature_version": feature_version}
             arguments["config"] = config.model_dump(mode="json")
             run_stage("mlops_tasks.experiments.peers:train_peer_task", arguments, time_limit_s=limit)
-        metrics = read_json(evaluation)
     else:
-        folder = UnifiedQlibTrainingEngine(settings).train(plan, feature_version, row.model)
-        evaluation = folder / "evaluation" / EVALUATION
-        if not is_current(settings, folder, portfolio, evaluation):
-            asked = {"training_key": folder.name, "topk": plan.topk, "n_drop": plan.n_drop}
+        folder = TrainingFolder(UnifiedQlibTrainingEngine(settings).train(plan, feature_version, row.model))
+        if not is_current(settings, folder, portfolio):
+            asked = {"training_key": folder.key, "topk": plan.topk, "n_drop": plan.n_drop}
             run_stage("evaluation.evaluate", asked, time_limit_s=limit)
-        metrics = read_json(evaluation)["metrics"] | read_json(folder / "metrics.json")
-        row.training_keys[plan.seed] = folder.name
-        row.run_ids[plan.seed] = log_run(settings, folder.name)
-    row.results[plan.seed] = finite(metrics)
+        row.training_keys[plan.seed] = folder.key
+        row.run_ids[plan.seed] = log_run(settings, folder.key)
+    row.results[plan.seed] = finite(all_metrics(folder))
 
 
 def _record_seed_noise(settings: Settings, row: Row, data_version: str) -> None:
-    plan = read_json(settings.training_dir / next(iter(row.training_keys.values())) / "plan.json")
+    trained = TrainingFolder.of(settings, next(iter(row.training_keys.values()))).manifest()
     metrics = [column.metric for column in COLUMNS if column.metric.startswith("test_")]
     result = {
         metric: {str(seed): found[metric] for seed, found in row.results.items() if metric in found}
         for metric in metrics
     }
-    noise = SeedNoise(configuration=configuration_key(plan), model=row.model, data_version=data_version, result=result)
+    noise = SeedNoise(
+        configuration=configuration_key(trained), model=row.model, data_version=data_version, result=result
+    )
     record_seed_noise(settings, noise)
 
 

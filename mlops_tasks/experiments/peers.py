@@ -3,21 +3,28 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
+from mlops_tasks.columns import LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.qlib_store import init_qlib
-from mlops_tasks.evaluation.report import EVALUATION, evaluate, is_current
-from mlops_tasks.files import digest_of, new_folder, read_json, write_json
+from mlops_tasks.evaluation.report import evaluate, is_current, write_evaluation
+from mlops_tasks.files import digest_of, new_folder, retire_folder
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.dataset import LearningData, fit_processors, load_learning_data, qlib_dataset
 from mlops_tasks.modeling.model_zoo.qlib_models import qlib_model
 from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training_folder import (
+    PREDICTION_COLUMNS,
+    EvaluationFolder,
+    Metrics,
+    TrainingFolder,
+    TrainingManifest,
+    TrainingMetrics,
+)
 
 PREDICTED = ("valid", "test")
 
@@ -79,16 +86,21 @@ def train_peer_task(*, plan: dict[str, Any], feature_version: str, config: dict[
     settings = load_settings()
     peer = Peer(RunPlan.model_validate(plan), feature_version, TrainingConfig.model_validate(config))
     folder = peer.folder(settings)
-    if not folder.is_dir():
-        with new_folder(folder) as beside:
-            peer.train_into(beside, settings)
+    if not folder.exists:
+        with new_folder(folder.path) as beside:
+            peer.train_into(TrainingFolder(beside), settings)
     portfolio = settings.portfolio.holding(peer.plan.topk, peer.plan.n_drop)
-    if not is_current(settings, folder, portfolio, folder / EVALUATION):
-        found = evaluate(settings, folder, portfolio)
-        content = {"identity": found.identity, **found.metrics, **read_json(folder / "metrics.json")}
-        write_json(folder / EVALUATION, content)
-    written = read_json(folder / EVALUATION)
-    return {"metrics": {name: value for name, value in written.items() if name != "identity"}}
+    if not is_current(settings, folder, portfolio):
+        target = folder.evaluation.path
+        with new_folder(target) as beside:
+            write_evaluation(EvaluationFolder(beside), evaluate(settings, folder, portfolio), folder)
+            retire_folder(target)
+    return {"metrics": all_metrics(folder)}
+
+
+def all_metrics(folder: TrainingFolder) -> Metrics:
+    """What was measured of an evaluated training, and what it took."""
+    return {**folder.evaluation.read().metrics, **folder.metrics().numbers}
 
 
 @dataclass(frozen=True)
@@ -100,20 +112,22 @@ class Peer:
     config: TrainingConfig
 
     @property
-    def lineage(self) -> dict[str, Any]:
-        """All that decides the result; the content of plan.json."""
-        return {
-            **self.plan.model_dump(mode="json", exclude={"models", "deployment_strategy", "study"}),
-            "model": f"qlib {self.config.model}",
-            "model_config": self.config.model_dump(mode="json"),
-            "feature_version": self.feature_version,
-        }
+    def manifest(self) -> TrainingManifest:
+        """All that decides the result."""
+        return TrainingManifest.from_json(
+            {
+                **self.plan.model_dump(mode="json", exclude={"models", "deployment_strategy", "study"}),
+                "model": f"qlib {self.config.model}",
+                "model_config": self.config.model_dump(mode="json"),
+                "feature_version": self.feature_version,
+            }
+        )
 
-    def folder(self, settings: Settings) -> Path:
-        """plan.json, predictions.parquet and metrics.json, and evaluation.json when it is evaluated."""
-        return settings.reports_dir / "model_table" / "peers" / digest_of(self.lineage)
+    def folder(self, settings: Settings) -> TrainingFolder:
+        """Manifest, predictions and metrics, and the evaluation once there is one; no model of ours."""
+        return TrainingFolder(settings.reports_dir / "model_table" / "peers" / digest_of(self.manifest.to_json()))
 
-    def train_into(self, folder: Path, settings: Settings) -> None:
+    def train_into(self, folder: TrainingFolder, settings: Settings) -> None:
         """Fit the class on the engine's learning data and write what it leaves."""
         config, threads = self.config, settings.training.threads
         data = load_learning_data(settings, self.plan.learning_spec(self.feature_version))
@@ -123,13 +137,13 @@ class Peer:
         started = time.monotonic()
         fitted = PEERS[self.config.model](config, dataset, threads)
         seconds = time.monotonic() - started
-        predictions(fitted, data, processors).to_parquet(folder / "predictions.parquet", index=False)
-        write_json(folder / "plan.json", self.lineage)
-        write_json(folder / "metrics.json", {"train_seconds": round(seconds, 3)})
+        folder.write_predictions(predictions(fitted, data, processors))
+        folder.write_manifest(self.manifest)
+        folder.write_metrics(TrainingMetrics({"train_seconds": round(seconds, 3)}))
 
 
 def predictions(model: Any, data: LearningData, processors: FittedProcessors) -> pd.DataFrame:
-    """What Qlib's `predict` says of valid and test, with the columns of predictions.parquet."""
+    """What Qlib's `predict` says of valid and test, with the columns that a training's predictions have."""
     from qlib.data.dataset import DatasetH
     from qlib.data.dataset.handler import DataHandlerLP
     from qlib.data.dataset.loader import StaticDataLoader
@@ -143,4 +157,4 @@ def predictions(model: Any, data: LearningData, processors: FittedProcessors) ->
     for name in PREDICTED:
         score = model.predict(dataset, segment=name).rename(SCORE)
         parts.append(score.to_frame().assign(**{SEGMENT: name, LABEL: data.label.reindex(score.index)}))
-    return pd.concat(parts).reset_index()[[DATETIME, INSTRUMENT, SEGMENT, SCORE, LABEL]]
+    return pd.concat(parts).reset_index()[list(PREDICTION_COLUMNS)]

@@ -1,9 +1,7 @@
 """Task entry of the experiments stage."""
 
 import logging
-from collections.abc import Mapping
 from datetime import date
-from typing import Any
 
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.experiments.comparison import (
@@ -22,13 +20,14 @@ from mlops_tasks.registry.client import CHALLENGER
 from mlops_tasks.registry.models import LoadedModel, load_alias, load_version
 from mlops_tasks.registry.report_artifacts import log_report
 from mlops_tasks.reports import Kind
+from mlops_tasks.stage_results import Compared, Judged, Skipped
 from mlops_tasks.state.history import record_model_comparison
 from mlops_tasks.state.tables import ModelComparison
 
 log = logging.getLogger(__name__)
 
 
-def compare_models_task(*, data_version: str, gate: dict[str, Any] | None = None) -> dict[str, Any]:
+def compare_models_task(*, data_version: str, gate: Judged | None = None) -> Compared | Skipped:
     """Compare champion and challenger on the days that neither has learned from, and record the result.
 
     Also what the model in service has gained since its promotion (`delivered`, where the gate promised a gain).
@@ -51,11 +50,13 @@ def compare_models_task(*, data_version: str, gate: dict[str, Any] | None = None
     """
     settings = load_settings()
     delivered = measure_delivered_gain(settings, data_version)
-    promise = {} if delivered is None else {"delivered": said(delivered)}
-    return _compare_models(settings, data_version, gate) | promise
+    result = _compare_models(settings, data_version, gate)
+    if delivered is not None:
+        result["delivered"] = said(delivered)
+    return result
 
 
-def _compare_models(settings: Settings, data_version: str, gate: Mapping[str, Any] | None) -> dict[str, Any]:
+def _compare_models(settings: Settings, data_version: str, gate: Judged | None) -> Compared | Skipped:
     champion, challenger = _models(settings, gate)
     reason = _nothing_to_compare(champion, challenger)
     if reason is not None:
@@ -75,20 +76,17 @@ def _compare_models(settings: Settings, data_version: str, gate: Mapping[str, An
             )
         with new_folder(target) as folder:
             write_comparison(folder, contest, compare(daily), data_version)
-    report: dict[str, Any] = read_json(target / REPORT) | {"path": settings.relative(target)}
+    report: Compared = read_json(target / REPORT) | {"path": settings.relative(target)}
     _record(settings, contest, report)
     log_report(settings, challenger.version, Kind.COMPARISON, target.name)
     return report
 
 
-def _models(settings: Settings, gate: Mapping[str, Any] | None) -> tuple[LoadedModel | None, LoadedModel | None]:
+def _models(settings: Settings, gate: Judged | None) -> tuple[LoadedModel | None, LoadedModel | None]:
     if gate is None:
         return load_champion(settings), load_alias(settings, CHALLENGER)
-    champion, challenger = gate.get("champion_version"), gate.get("version")
-    return (
-        None if champion is None else load_recorded(settings, int(champion)),
-        None if challenger is None else load_version(settings, int(challenger)),
-    )
+    champion = gate["champion_version"]
+    return None if champion is None else load_recorded(settings, champion), load_version(settings, gate["version"])
 
 
 def _nothing_to_compare(champion: LoadedModel | None, challenger: LoadedModel | None) -> str | None:
@@ -101,17 +99,17 @@ def _nothing_to_compare(champion: LoadedModel | None, challenger: LoadedModel | 
     return None
 
 
-def _record(settings: Settings, contest: Contest, report: dict[str, Any]) -> None:
+def _record(settings: Settings, contest: Contest, report: Compared) -> None:
     row = ModelComparison(
         champion_version=contest.champion.version,
         challenger_version=contest.challenger.version,
         last_date=date.fromisoformat(report["last_date"]),
-        result=report,
+        result=dict(report),
     )
     record_model_comparison(settings, row)
     log.info("version %s against %s: %s", row.challenger_version, row.champion_version, report["conclusion"])
 
 
-def _skipped(reason: str) -> dict[str, Any]:
+def _skipped(reason: str) -> Skipped:
     log.info("comparison skipped: %s", reason)
     return {"skipped": reason}

@@ -1,7 +1,7 @@
 """The catalogue of the feature store: which versions there are, how two differ, and how one goes."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import nan
 from pathlib import Path
@@ -15,8 +15,8 @@ from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.garbage import files_of, remove
-from mlops_tasks.features.partitions import Partition, read_statistics
-from mlops_tasks.features.statistics import ColumnStatistics, merge_columns
+from mlops_tasks.features.partitions import Partition
+from mlops_tasks.features.statistics import ColumnStatistics
 from mlops_tasks.features.store import MANIFEST, POINTERS, FeatureStore
 from mlops_tasks.files import finite_or_none, folder_lock, read_json
 
@@ -120,7 +120,7 @@ class VersionComparison:
     equal_years
         Years whose partitions are the same file: nothing in them was compared.
     differences
-        Column to its differences, one a year that has any; columns without any are left out.
+        Column to its differences, one for each year that has any; columns without any are left out.
     statistics
         Column that differs to its (old, new) statistics over all rows; without those that were not recorded.
     """
@@ -269,13 +269,8 @@ class FeatureCatalogue:
         given["partitions"] = tuple(Partition(**each) for each in content["partitions"])
         given["data_versions"] = tuple(data_versions.get(name, ()))
         if statistics:
-            given["statistics"] = self._statistics(given["partitions"])
+            given["statistics"] = self.store.statistics(given["partitions"])
         return FeatureVersionInfo(**given)
-
-    def _statistics(self, partitions: Sequence[Partition]) -> dict[str, ColumnStatistics] | None:
-        found = [read_statistics(self.store.partitions / f"{each.digest}.parquet") for each in partitions]
-        recorded = [each for each in found if each is not None]
-        return merge_columns(recorded) if len(recorded) == len(found) else None
 
     def _data_versions(self) -> dict[str, list[str]]:
         """Feature version to the vintages whose pointers name it."""

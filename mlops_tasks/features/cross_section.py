@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from mlops_tasks.errors import StoreError
-from mlops_tasks.features.engine import evaluate, make_plan
+from mlops_tasks.features.engine import evaluate, plan_computation
 from mlops_tasks.features.expressions import CROSS_SECTIONAL, FIELD, Node, walk
 from mlops_tasks.features.kernels import FloatArray, IntArray
 from mlops_tasks.features.panel import Panel
@@ -35,7 +35,7 @@ def resolve(nodes: Mapping[str, Node], panel: Panel, threads: int | None = None)
         if panel.member is None:
             raise StoreError(f"{layer[0].op}: the panel does not say who is a member of the universe")
         everything = np.arange(int(panel.offsets[-1]))
-        plan = make_plan({str(number): node.children[0] for number, node in enumerate(layer)})
+        plan = plan_computation({str(number): node.children[0] for number, node in enumerate(layer)})
         values = evaluate(plan, panel, everything, threads)
         fields: dict[str, FloatArray] = {}
         names: dict[Node, Node] = {}

@@ -129,7 +129,7 @@ class Plan:
     shared: tuple[tuple[str, Program], ...]
 
 
-def make_plan(expressions: Mapping[str, Node]) -> Plan:
+def plan_computation(expressions: Mapping[str, Node]) -> Plan:
     """Order the distinct parts of all expressions, and join windows of one kernel over one series."""
     roots = [_lower(node) for node in expressions.values()]
     parts = dict.fromkeys(part for root in roots for part in walk(root))

@@ -57,11 +57,11 @@ def forward_returns(vintage: Vintage, horizons: Iterable[int]) -> pd.DataFrame:
     ConfigError
         A horizon is below 1.
     """
-    from mlops_tasks.features.engine import evaluate, make_plan
+    from mlops_tasks.features.engine import evaluate, plan_computation
     from mlops_tasks.features.expressions import parse
     from mlops_tasks.features.panel import build_panel
 
-    plan = make_plan({name: parse(text) for name, text in label_expressions(horizons).items()})
+    plan = plan_computation({name: parse(text) for name, text in label_expressions(horizons).items()})
     bars = vintage.adjusted_bars(fields=(CLOSE,))
     panel = build_panel(bars, pd.DatetimeIndex(np.unique(bars[DATETIME])), [CLOSE])
     order = panel.bar_order()

@@ -23,9 +23,10 @@ import pyarrow as pa
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import DamagedFileError, StoreError
-from mlops_tasks.features.partitions import Partition, is_intact, write_partition
+from mlops_tasks.features.partitions import Partition, is_intact, read_statistics, write_partition
 from mlops_tasks.features.reading import Order, Selection, read_frame, read_newest, read_table
 from mlops_tasks.features.sets import FeatureSet, find_feature_set, stored_feature_set
+from mlops_tasks.features.statistics import ColumnStatistics, merge_columns
 from mlops_tasks.files import digest_of, folder_lock, new_folder, plain_name, read_json, write_json
 from mlops_tasks.verified import verified_files
 
@@ -150,6 +151,32 @@ class FeatureStore:
             data_version=content["data_version"],
         )
 
+    def newest(self, feature_set: str) -> FeatureVersion | None:
+        """The version that was last computed by a set's definition as it is now, for any vintage; None without one.
+
+        Raises
+        ------
+        ConfigError
+            The set is not known, or its definition is wrong.
+        """
+        digest = find_feature_set(feature_set, self.settings).digest
+        pointers = sorted(self.root.glob(f"{POINTERS}/[!.]*.{digest}.json"), key=lambda path: path.stat().st_mtime_ns)
+        for pointer in reversed(pointers):
+            name = read_json(pointer)["feature_version"]
+            if self._manifest(name).is_file():
+                return replace(self.get(name), data_version=pointer.name.partition(".")[0])
+        return None
+
+    def statistics(
+        self, partitions: Sequence[Partition], first: Day | None = None, last: Day | None = None
+    ) -> dict[str, ColumnStatistics] | None:
+        """Statistics of the columns over all rows of the years of a span, no feature read; None where a partition has
+        none, or where the span has no year."""
+        years = pd.Timestamp(first or "1677-09-22").year, pd.Timestamp(last or "2262-04-11").year
+        found = [read_statistics(self._file(each)) for each in partitions if years[0] <= each.year <= years[1]]
+        recorded = [each for each in found if each is not None]
+        return merge_columns(recorded) if recorded and len(recorded) == len(found) else None
+
     def definition(self, feature_version: str) -> FeatureSet:
         """The feature set that a stored version was computed by, whatever its name stands for now.
 
@@ -241,7 +268,7 @@ class FeatureStore:
 
         Returns
         -------
-        As `load`, one row an instrument. Its datetime is the row's own day, so that its age can be seen.
+        As `load`, one row per instrument. Its datetime is the row's own day, so that its age can be seen.
 
         Raises
         ------

@@ -1,14 +1,13 @@
 """What the DAGs run: plain JSON in, plain JSON out."""
 
-from typing import Any
-
 from mlops_tasks.config import load_settings
 from mlops_tasks.data.callbacks import FinishedSync
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.stage_results import Features
 
 
-def compute_features_task(*, data_version: str, feature_set: str = "alpha158") -> dict[str, Any]:
+def compute_features_task(*, data_version: str, feature_set: str = "alpha158") -> Features:
     """Bring the features of a data version into the store; a second call computes nothing.
 
     Raises

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_tasks.features.cross_section import resolve
-from mlops_tasks.features.engine import Plan, evaluate, make_plan
+from mlops_tasks.features.engine import Plan, evaluate, plan_computation
 from mlops_tasks.features.indicators.state import compute_on_panel
 from mlops_tasks.features.kernels import IntArray
 from mlops_tasks.features.panel import Panel
@@ -40,7 +40,7 @@ def compute_values(
     if definition.nodes:
         if definition.is_cross_sectional:
             nodes, panel = resolve(definition.nodes, panel, threads)
-            parts.append(evaluate(make_plan(nodes), panel, positions, threads))
+            parts.append(evaluate(plan_computation(nodes), panel, positions, threads))
         else:
             parts.append(evaluate(_plan(definition), panel, positions, threads))
     if definition.indicators:
@@ -50,4 +50,4 @@ def compute_values(
 
 @lru_cache(maxsize=16)
 def _plan(definition: FeatureSet) -> Plan:
-    return make_plan(definition.nodes)
+    return plan_computation(definition.nodes)

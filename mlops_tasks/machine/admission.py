@@ -23,19 +23,21 @@ from mlops_tasks.machine.memory_limits import available_mb
 from mlops_tasks.machine.memory_need import MemoryNeed
 from mlops_tasks.machine.queue_state import Capacity, QueueState, Request
 from mlops_tasks.machine.resources import usage_of_tree
-from mlops_tasks.state.resource_requests import ASKED, GRANTED, RELEASED, Step, change_queue, newest_queue
+from mlops_tasks.state.resource_requests import ASKED, GRANTED, RELEASED, WORKS, Step, change_queue, newest_queue
 
 log = logging.getLogger(__name__)
 
 POLICY = FairPolicy()
 
 POLL_S = 0.5
-"""How often a waiting request looks where it is."""
+"""How often a waiting request checks its place."""
 LEAVE_S = 60.0
-"""How long it is tried to give back what is held, while the database does not answer."""
+"""How long a process keeps trying to release what it holds while the database does not answer."""
 
 HELD_MB = "held_mb"
-"""Of a request's holder: what its process had when it asked; the request is for what comes on top of that."""
+"""Memory that a request's process already held when it asked; the request is for what comes on top."""
+WORKER, INHERITED_MB = "worker", "inherited_mb"
+"""The forked process that works for a request's holder, and the memory that it shares with the stage server."""
 
 ALONE_S = 300.0
 """How long a request waits for memory that no training holds."""
@@ -45,7 +47,7 @@ Change = Callable[[QueueState, float], tuple[QueueState, Sequence[Step]]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a request is."""
+    """A request's place in the queue."""
 
     granted: bool
     position: int = 0
@@ -95,7 +97,7 @@ class Admission:
         return False
 
     def leave(self) -> None:
-        """`release`, tried for `LEAVE_S`; what is held after that is freed when this process ends."""
+        """Call `release` for up to `LEAVE_S`; whatever is still held then is freed when this process ends."""
         deadline = time.monotonic() + LEAVE_S
         while True:
             try:
@@ -158,8 +160,27 @@ class Admission:
             raise CapacityError(_refusal(self.settings, self._need, capacity))
         return place
 
+    def works_in(self, pid: int, inherited_mb: float) -> None:
+        """Say which process works for this one, where it is none of its children: its memory is this request's.
+
+        While the database does not answer, the memory counts as another program's, and others wait the longer.
+        """
+
+        def note(state: QueueState, at: float) -> tuple[QueueState, Sequence[Step]]:
+            holder = next((each.request.holder for each in state.running if each.request.request_id == name), None)
+            if holder is None:
+                return state, ()
+            worker = {WORKER: pid, INHERITED_MB: inherited_mb}
+            return state.held_by(name, {**holder, **worker}), (Step(WORKS, name, self.owner, worker),)
+
+        name = self.request_id
+        try:
+            _change(self.settings, note)
+        except (SQLAlchemyError, StoreError, OSError) as error:
+            log.warning("%s: the queue does not know its process: %s", name, error)
+
     def release(self) -> None:
-        """Give back what it holds, or leave the queue; harmless when it has done so, or never asked."""
+        """Release what it holds, or leave the queue; harmless if it has done so already, or never asked."""
         if not self._asked:
             return
 
@@ -187,19 +208,26 @@ def refuse_what_never_fits(settings: Settings, need: MemoryNeed) -> Capacity:
 
 
 def machine_capacity(settings: Settings, state: QueueState) -> Capacity:
-    """What this machine has for trainings: what is available now, and what the running ones have taken already."""
+    """This machine's capacity for trainings: what is free now, and what the running ones already hold."""
     training = settings.training
     slots = training.slots or len(os.sched_getaffinity(0))
     if training.memory_limit_mb is not None:
         return Capacity(training.memory_limit_mb, slots)
     granted: dict[int, float] = {}
     held: dict[int, float] = {}
+    in_workers: dict[int, float] = {}
     for each in state.running:
-        pid = each.request.holder.get("pid", 0)
+        holder = each.request.holder
+        pid = holder.get("pid", 0)
         granted[pid] = granted.get(pid, 0.0) + each.request.memory_mb
-        held[pid] = min(held.get(pid, math.inf), each.request.holder.get(HELD_MB, 0.0))
+        held[pid] = min(held.get(pid, math.inf), holder.get(HELD_MB, 0.0))
+        if WORKER in holder:
+            used = usage_of_tree(holder[WORKER], holder[INHERITED_MB])
+            in_workers[pid] = in_workers.get(pid, 0.0) + used.rss_mb
     taken = (
-        min(memory_mb, max(0.0, usage_of_tree(pid).rss_mb - held[pid])) for pid, memory_mb in granted.items() if pid
+        min(memory_mb, max(0.0, usage_of_tree(pid).rss_mb - held[pid]) + in_workers.get(pid, 0.0))
+        for pid, memory_mb in granted.items()
+        if pid
     )
     return Capacity(max(0.0, available_mb() + sum(taken) - training.memory_reserve_mb), slots)
 

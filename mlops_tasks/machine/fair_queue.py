@@ -3,7 +3,7 @@
 The owner with the lowest level goes first, what its running requests are expected to use still included, as for servers
 that work on several requests at once (Jin, Chase and Kaur, "Interposed proportional sharing for a storage service
 utility", SIGMETRICS 2004). Within an owner the higher priority goes first, then the older request. The first request
-of the first owner is the head of the queue; where it does not fit, later ones that fit may start in its stead.
+of the first owner is the head of the queue; where it does not fit, later ones that fit may start ahead of it.
 
 What holds, with T the longest time that a request is held (at least `FORECAST_S`) and B = `lead_s`:
 
@@ -25,7 +25,7 @@ from mlops_tasks.machine.queue_state import Capacity, QueueState, Request, Waiti
 
 @dataclass(frozen=True)
 class FairPolicy:
-    """How far the order may be left so that no room stays empty."""
+    """How far the order may be relaxed so that no capacity stays idle."""
 
     overtakes: int = 8
     lead_s: float = 600.0
@@ -33,7 +33,7 @@ class FairPolicy:
     a weight of 1."""
 
     def settle(self, state: QueueState, capacity: Capacity, at: float) -> tuple[QueueState, list[Request]]:
-        """Start all that is to start now; the state after it, and what was started, in order."""
+        """Start everything that is due now; returns the new state and what was started, in order."""
         state, started = state.advanced(at), []
         while (chosen := self.next_start(state, capacity)) is not None:
             started.append(chosen)
@@ -41,7 +41,7 @@ class FairPolicy:
         return state, started
 
     def next_start(self, state: QueueState, capacity: Capacity) -> Request | None:
-        """The request that is to start now; None: nothing fits, or what is free is kept for the head."""
+        """The request to start now; None: nothing fits, or what is free is reserved for the head."""
         free, order = state.free(capacity), self.order(state, capacity)
         head = next(order, None)
         if head is None:
@@ -51,7 +51,7 @@ class FairPolicy:
         return None if self.due(head) else next(self._instead(state, head, order, free), None)
 
     def order(self, state: QueueState, capacity: Capacity) -> Iterator[Waiting]:
-        """All that wait, in the order in which they would start if each had to wait for the one before it."""
+        """All waiting requests, in the order in which they would start if each had to wait for the one before it."""
         queues = self._queues(state)
         levels = {owner: state.foreseen(owner) for owner in queues}
         places = {each.request.request_id: place for place, each in enumerate(state.waiting)}
@@ -64,7 +64,7 @@ class FairPolicy:
                 del queues[owner]
 
     def due(self, each: Waiting) -> bool:
-        """Whether it was overtaken often enough."""
+        """Whether it has been overtaken as often as is allowed."""
         return each.overtaken >= self.overtakes
 
     def _queues(self, state: QueueState) -> dict[str, list[Waiting]]:
@@ -77,7 +77,7 @@ class FairPolicy:
         return queues
 
     def _instead(self, state: QueueState, head: Waiting, later: Iterable[Waiting], free: Capacity) -> Iterator[Request]:
-        """What may start in the head's stead, in order."""
+        """What may start ahead of the head, in order."""
         limit = state.foreseen(head.request.owner) + self.lead_s
         closed = set()
         for each in later:
@@ -90,7 +90,7 @@ class FairPolicy:
                 closed.add(owner)
 
     def _overtaken(self, state: QueueState, capacity: Capacity, chosen: Request) -> set[str]:
-        """In whose stead a request starts: the head's, and those of its own owner that are older."""
+        """Whom a request overtakes when it starts: the head, and older requests of its own owner."""
         waiting = [each.request for each in state.waiting]
         older = {each.request_id for each in waiting[: waiting.index(chosen)] if each.owner == chosen.owner}
         head = next(self.order(state, capacity)).request.request_id

@@ -1,4 +1,4 @@
-"""Which process it is, and whether it still lives: told apart from every other one, also after its id was reused."""
+"""Which process this is, and whether it is still alive, even if its id has been reused since."""
 
 import os
 import socket
@@ -15,13 +15,13 @@ def this_process() -> dict[str, Any]:
 
 @cache
 def this_host() -> str:
-    """This machine since it was switched on, and the container in it."""
+    """This machine since its last boot, and the container that this process runs in."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/pid').readlink()}"
 
 
 def is_gone(process: Mapping[str, Any]) -> bool:
-    """Whether a process of this host, as `this_process` told of it, has ended."""
+    """Whether a process of this host, as `this_process` described it, has ended."""
     return start_of(process["pid"]) != process["started"]
 
 

@@ -1,4 +1,4 @@
-"""How much memory a process will take at most."""
+"""How much memory a process will need at most."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,17 +18,17 @@ class MemoryNeed:
     base_mb: float
     """Python and the libraries."""
     data_mb: float
-    """The frame that is read, while it is read and hashed, and its processed copy."""
+    """The frame that is read, and its processed copy, where there is one."""
     model_mb: float
     """As the family estimates it."""
 
     @property
     def total_mb(self) -> float:
-        """All of it."""
+        """The sum."""
         return self.base_mb + self.data_mb + self.model_mb
 
     def with_more_copies(self, count: int) -> "MemoryNeed":
-        """The same with so many processed copies of the data more."""
+        """The same need with this many further processed copies of the data."""
         return replace(self, data_mb=self.data_mb + count * self.rows * self.features * _VALUE / _MB)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The queue of trainings as a value: what waits, what runs, and what every owner has had. `fair_queue.py` decides.
+"""The queue of trainings as a value: what waits, what runs, and what each owner has used. `fair_queue.py` decides.
 
 A request holds memory and slots from its start to its release and is never interrupted; how long it will take is not
 known. What it uses is its dominant share, the larger of its shares of memory and of slots (Ghodsi et al., "Dominant
@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 DAILY, TUNING = "daily", "tuning"
-"""Owners of trainings and of a search's trials of which nobody says whose they are."""
+"""Default owners of trainings and of a search's trials."""
 
 FORECAST_S = 60.0
-"""How long a request is expected to take while none has ended, in seconds."""
+"""Expected duration of a request in seconds, until one has ended."""
 _KEPT = 0.75
-"""Share of the old forecast in the new one, when a request has ended."""
+"""Weight of the old forecast in the new one when a request ends."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody wants to hold."""
+    """What a training asks for."""
 
     request_id: str
     owner: str
@@ -33,12 +33,12 @@ class Request:
     weight: float = 1.0
     """Of the owner."""
     holder: Mapping[str, Any] = field(default_factory=dict)
-    """The process that asks; nothing is decided by it."""
+    """The process that asks, and the one that works for it; no decision depends on them."""
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What there is, or what is free of it."""
+    """What the machine has, or how much of it is free."""
 
     memory_mb: float
     slots: int
@@ -58,12 +58,12 @@ class Waiting:
 
     request: Request
     overtaken: int = 0
-    """How often another one started in its stead."""
+    """How often another request has started ahead of it."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """A request that was granted."""
+    """A request that has been granted."""
 
     request: Request
     share: float
@@ -71,13 +71,13 @@ class Running:
 
     @property
     def rate(self) -> float:
-        """What it adds to its owner's level in a second."""
+        """What it adds to its owner's level per second."""
         return self.share / self.request.weight
 
 
 @dataclass(frozen=True)
 class QueueState:
-    """The queue at a moment; a transition returns the next one. Moments are seconds; one in the past counts as now."""
+    """The queue at one moment; each transition returns the next. Moments are seconds; one in the past counts as now."""
 
     at: float = 0.0
     waiting: tuple[Waiting, ...] = ()
@@ -90,7 +90,7 @@ class QueueState:
     forecast_s: float = FORECAST_S
 
     def advanced(self, at: float) -> "QueueState":
-        """The same queue later: what runs has used more."""
+        """The same queue at a later moment, with what the running requests have used since."""
         seconds = max(0.0, at - self.at)
         levels = dict(self.levels)
         for each in self.running:
@@ -99,7 +99,7 @@ class QueueState:
         return replace(self, at=self.at + seconds, levels=levels)
 
     def ask(self, request: Request, at: float) -> "QueueState":
-        """A request joins the queue; its owner goes on at the virtual time, if it had none waiting and is below."""
+        """A request joins the queue; an owner with none waiting that lies below the virtual time is raised to it."""
         after = self.advanced(at)
         owner = request.owner
         if all(each.request.owner != owner for each in self.waiting):
@@ -107,7 +107,7 @@ class QueueState:
         return replace(after, waiting=(*after.waiting, Waiting(request)))
 
     def grant(self, request_id: str, share: float, overtaken: Collection[str], at: float) -> "QueueState":
-        """A request that waits starts, in the stead of others."""
+        """A waiting request starts, ahead of others."""
         after = self.advanced(at)
         chosen = next(each.request for each in after.waiting if each.request.request_id == request_id)
         waiting = tuple(
@@ -124,7 +124,7 @@ class QueueState:
         )
 
     def release(self, request_id: str, at: float) -> "QueueState":
-        """A request ends, or leaves the queue; harmless when it has already."""
+        """A request ends or leaves the queue; harmless if it already has."""
         after = self.advanced(at)
         forecast = after.forecast_s
         for each in after.running:
@@ -137,22 +137,32 @@ class QueueState:
             forecast_s=forecast,
         )._without_the_absent()
 
+    def held_by(self, request_id: str, holder: Mapping[str, Any]) -> "QueueState":
+        """A request that runs is known to be held by this."""
+        running = (
+            replace(each, request=replace(each.request, holder=holder))
+            if each.request.request_id == request_id
+            else each
+            for each in self.running
+        )
+        return replace(self, running=tuple(running))
+
     def requests(self) -> list[Request]:
-        """All that run or wait."""
+        """Every request, running or waiting."""
         return [each.request for each in self.running] + [each.request for each in self.waiting]
 
     def level(self, owner: str) -> float:
-        """What an owner has had, by its weight."""
+        """What an owner has used, divided by its weight."""
         return self.levels.get(owner, self.virtual)
 
     def foreseen(self, owner: str) -> float:
-        """An owner's level with what its running requests are expected to use still."""
+        """An owner's level, including what its running requests are still expected to use."""
         own = (each for each in self.running if each.request.owner == owner)
         rest = (max(0.0, self.forecast_s - (self.at - each.since)) * each.rate for each in own)
         return self.level(owner) + sum(rest)
 
     def free(self, capacity: Capacity) -> Capacity:
-        """What of a capacity is not held."""
+        """The part of a capacity that nobody holds."""
         held = [each.request for each in self.running]
         memory_mb = capacity.memory_mb - sum(request.memory_mb for request in held)
         return Capacity(memory_mb, capacity.slots - sum(request.slots for request in held))
@@ -171,7 +181,7 @@ class QueueState:
         return cls(**{**content, "waiting": tuple(waiting), "running": tuple(running)})
 
     def _without_the_absent(self) -> "QueueState":
-        """Forget who has nothing here and is not ahead; an empty queue begins anew."""
+        """Forget owners without requests that are not ahead; an empty queue starts afresh."""
         present = {request.owner for request in self.requests()}
         if not present:
             return replace(self, levels={}, virtual=0.0)

@@ -6,24 +6,35 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MB = 1e6
 GPU_EVERY_S = 30.0
-"""How often `nvidia-smi` is asked; it takes much longer than all else."""
+"""How often `nvidia-smi` is called; it takes far longer than everything else."""
+
+
+@dataclass
+class Origin:
+    """Where this process comes from."""
+
+    inherited_mb: float = 0.0
+    """What it shares with the process that it was forked from: no use of its own."""
+
+
+_origin = Origin()
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Of a process and its descendants, up to a moment."""
+    """What a process and its descendants have used up to one moment."""
 
     rss_mb: float = 0.0
     """Resident memory now; pages that processes share count in each."""
     peak_mb: float = 0.0
-    """Most resident memory that any one of them ever had."""
+    """The most resident memory that any one of them has ever had."""
     cpu_s: float = 0.0
     """Processor time, with that of descendants that have ended."""
     read_mb: float = 0.0
@@ -44,13 +55,21 @@ class Usage:
         )
 
 
-def usage_of_tree(pid: int) -> Usage:
-    """What a process and its descendants use; zeros when it is gone."""
-    return sum((_usage_of(each) for each in tree_of(pid)), Usage())
+def mark_inherited() -> float:
+    """In a process that was forked a moment ago: what it has now is not its own. Returns that, in MB."""
+    _origin.inherited_mb = _usage_of(os.getpid()).rss_mb
+    return _origin.inherited_mb
+
+
+def usage_of_tree(pid: int, inherited_mb: float = 0.0) -> Usage:
+    """What a process and its descendants use, beyond what it inherited; zeros when it is gone."""
+    used = sum((_usage_of(each) for each in tree_of(pid)), Usage())
+    own = [max(0.0, memory_mb - inherited_mb) for memory_mb in (used.rss_mb, used.peak_mb)]
+    return replace(used, rss_mb=own[0], peak_mb=own[1])
 
 
 def tree_of(pid: int) -> Iterator[int]:
-    """Ids of a process and its descendants, as far as they are there."""
+    """Ids of a process and of its descendants that still exist."""
     yield pid
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -60,7 +79,7 @@ def tree_of(pid: int) -> Iterator[int]:
 
 
 def _usage_of(pid: int) -> Usage:
-    """One process, with what its ended children had used; zeros when it is gone."""
+    """One process, including what its children that have ended used; zeros if it is gone."""
     folder = Path(f"/proc/{pid}")
     try:
         stat = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -86,8 +105,8 @@ def _fields(path: Path) -> dict[str, str]:
 
 
 def used_so_far() -> dict[str, float]:
-    """Peak and totals of this process and its descendants, as a training notes them among its metrics."""
-    return _totals(usage_of_tree(os.getpid()))
+    """Peak and totals of this process and its descendants, as a training records them among its metrics."""
+    return _totals(usage_of_tree(os.getpid(), _origin.inherited_mb))
 
 
 def _totals(usage: Usage) -> dict[str, float]:
@@ -102,8 +121,8 @@ def _totals(usage: Usage) -> dict[str, float]:
 class ResourceSampler:
     """Samples a process with its descendants, from outside."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, pid: int, inherited_mb: float = 0.0) -> None:
+        self.pid, self.inherited_mb = pid, inherited_mb
         self._newest = Usage()
         self._peak_mb = 0.0
         self._at = time.monotonic()
@@ -114,7 +133,7 @@ class ResourceSampler:
 
         `cpu_percent`: of one core; `gpu_percent`, `gpu_memory_mb`: of all GPUs of the machine, where there are any.
         """
-        usage, moment = usage_of_tree(self.pid), time.monotonic()
+        usage, moment = usage_of_tree(self.pid, self.inherited_mb), time.monotonic()
         if not usage.processes:
             return {}
         seconds = max(moment - self._at, 1e-9)
@@ -137,7 +156,7 @@ class ResourceSampler:
 
 
 class GpuProbe:
-    """Asks `nvidia-smi` now and then, and never waits for its answer."""
+    """Calls `nvidia-smi` now and then, and never waits for its answer."""
 
     def __init__(self, every_s: float = GPU_EVERY_S) -> None:
         self._program = shutil.which("nvidia-smi")
@@ -160,7 +179,7 @@ class GpuProbe:
 
 
 def _parse_gpus(answer: str) -> dict[str, float]:
-    """Of lines `<percent>, <MiB>`, one a GPU; others, as where a driver does not answer, are left out."""
+    """From lines `<percent>, <MiB>`, one per GPU; other lines (a driver that does not answer) are left out."""
     gpus = []
     for line in answer.splitlines():
         with suppress(ValueError):

@@ -6,22 +6,23 @@ and the files of the model's family, see `model_zoo/`
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
-from mlops_tasks.errors import TrainingError
+from mlops_tasks.errors import TrainingError, first_few
 from mlops_tasks.files import read_json
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.families import FAMILIES
 from mlops_tasks.modeling.model_zoo.family import Predictor
+from mlops_tasks.modeling.own_code import Confinement
 from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.modeling.scoring import ScoringRows
-from mlops_tasks.modeling.seal import verified_manifest
+from mlops_tasks.modeling.seal import unverified_manifest, verified_manifest
 from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.modeling.windows import FloatArray, IntArray, PanelWindows
 
@@ -38,7 +39,7 @@ class ModelArtefact:
     """A verified artefact, ready to score."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: ArtefactManifest
     processors: FittedProcessors
     predictor: Predictor
 
@@ -63,6 +64,13 @@ class ModelArtefact:
             raise TrainingError(f"{folder}: unknown family {manifest['family']!r}; known: {', '.join(FAMILIES)}")
         processors = FittedProcessors.from_json(read_json(folder / PROCESSORS))
         return cls(folder, manifest, processors, trust.predictor(folder, manifest, threads))
+
+    @classmethod
+    def unsealed(cls, folder: Path, confinement: Confinement, threads: int = 1) -> "ModelArtefact":
+        """Read an artefact that this process has just made for itself: it is not signed, and nothing is verified."""
+        manifest = unverified_manifest(folder)
+        processors = FittedProcessors.from_json(read_json(folder / PROCESSORS))
+        return cls(folder, manifest, processors, confinement.predictor(folder, manifest, threads))
 
     @property
     def feature_names(self) -> list[str]:
@@ -142,10 +150,11 @@ class ModelArtefact:
         missing = [name for name in self.feature_names if name not in features.columns]
         if missing:
             raise TrainingError(
-                f"{len(missing)} feature columns are missing, first {missing[:5]}; give all of the model's features"
+                f"{len(missing)} feature columns are missing: {first_few(missing)}; give all of the model's features"
             )
         try:
-            return features[self.feature_names].to_numpy(dtype=np.float32)
+            found = features if list(features.columns) == self.feature_names else features[self.feature_names]
+            return found.to_numpy(dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise TrainingError(f"features are not numeric: {error}; give numbers or NaN") from error
 

@@ -11,12 +11,13 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlops_tasks.files import digest_of, digest_of_file, read_json, write_json
+from mlops_tasks.modeling.session import SessionState
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class CheckpointFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, iteration: int, state: Mapping[str, Any], write: Callable[[Path], None]) -> None:
+    def save(self, iteration: int, state: SessionState, write: Callable[[Path], None]) -> None:
         """Let `write` fill a folder, and put it, with the session's own state, in the place of the one before."""
         beside = self.folder / _UNFINISHED
         shutil.rmtree(beside, ignore_errors=True)
@@ -49,7 +50,7 @@ class CheckpointFolder:
             if older != target:
                 shutil.rmtree(older, ignore_errors=True)
 
-    def newest(self) -> tuple[int, Mapping[str, Any], Path] | None:
+    def newest(self) -> tuple[int, SessionState, Path] | None:
         """Iteration, the session's state and the folder of the newest whole checkpoint."""
         for folder in reversed(self._found()):
             content = _verified(folder)

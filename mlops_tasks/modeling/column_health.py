@@ -1,14 +1,16 @@
 """Columns from which nothing can be learned: without a value, with one value only, or with infinite ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-SHOWN = 5
-"""Columns that a message names."""
+from mlops_tasks.errors import first_few
+from mlops_tasks.features.statistics import ColumnStatistics
+
+SEGMENT = "the training segment"
 
 
 @dataclass(frozen=True)
@@ -30,39 +32,66 @@ class ColumnHealth:
         missing, constant, infinite = [], [], {}
         for name, values in zip(names, features.T if len(features) else (), strict=False):
             known = values[~np.isnan(values)]
-            share = float(np.isinf(known).mean()) if len(known) else 0.0
             if not len(known):
                 missing.append(name)
             elif known.min() == known.max():
                 constant.append(name)
-            if share:
-                infinite[name] = share
+            if count := int(np.isinf(known).sum()):
+                infinite[name] = count / len(values)
         return cls(len(names), tuple(missing), tuple(constant), infinite)
+
+    @classmethod
+    def of_statistics(cls, columns: Mapping[str, ColumnStatistics]) -> "ColumnHealth":
+        """The same from what is known of whole years of stored features, without reading one.
+
+        Infinite values of one sign alone, in every row, are not told as constant.
+        """
+        seen = {name: each for name, each in columns.items() if each.rows}
+        return cls(
+            len(columns),
+            tuple(name for name, each in seen.items() if each.missing == each.rows),
+            tuple(name for name, each in seen.items() if each.finite and not each.infinite and each.min == each.max),
+            {name: each.infinite / each.rows for name, each in seen.items() if each.infinite},
+        )
 
     @property
     def metrics(self) -> dict[str, int]:
         """Counts, as a training notes them among its metrics."""
-        kinds = {"missing": self.missing, "constant": self.constant, "infinite": self.infinite}
-        return {f"{kind}_columns": len(found) for kind, found in kinds.items()}
+        return {f"{kind}_columns": len(found) for kind, found in self._kinds.items()}
 
-    def warnings(self) -> list[str]:
+    def warnings(self, where: str = SEGMENT) -> list[str]:
         """A sentence for each kind that there is."""
-        of_all = f"of {self.columns} columns"
+
+        def of_all(found: Sequence[str] | Mapping[str, float]) -> str:
+            return f"{len(found)} of {self.columns} columns ({len(found) / self.columns:.2%})"
+
         said = []
         if self.missing:
-            said.append(f"{len(self.missing)} {of_all} have no value in the training segment: {named(self.missing)}")
+            said.append(f"{of_all(self.missing)} have no value in {where}: {first_few(self.missing)}")
         if self.constant:
-            said.append(f"{len(self.constant)} {of_all} are constant in the training segment: {named(self.constant)}")
+            said.append(f"{of_all(self.constant)} are constant in {where}: {first_few(self.constant)}")
         if self.infinite:
-            shares = [f"{name} ({share:.2%} of rows)" for name, share in self.infinite.items()]
-            said.append(f"{len(self.infinite)} {of_all} have infinite values in the training segment: {named(shares)}")
+            said.append(
+                f"{of_all(self.infinite)} have infinite values in {where}: {first_few(with_shares(self.infinite))}"
+            )
         return said
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"missing": list(self.missing), "constant": list(self.constant), "infinite": self.infinite}
+        """Plain JSON values: the names, by kind, and of each kind the share of all columns."""
+        shares = {kind: len(found) / self.columns for kind, found in self._kinds.items()} if self.columns else {}
+        return {
+            "columns": self.columns,
+            "missing": list(self.missing),
+            "constant": list(self.constant),
+            "infinite": self.infinite,
+            "shares": shares,
+        }
+
+    @property
+    def _kinds(self) -> Mapping[str, Sequence[str] | Mapping[str, float]]:
+        return {"missing": self.missing, "constant": self.constant, "infinite": self.infinite}
 
 
-def named(names: Sequence[str]) -> str:
-    """The first `SHOWN` of them."""
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+def with_shares(shares: Mapping[str, float]) -> list[str]:
+    """Each name with its share of the rows."""
+    return [f"{name} ({share:.2%} of rows)" for name, share in shares.items()]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from mlops_tasks.config import Section, Settings
-from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
+from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 from mlops_tasks.modeling.stopping import StoppingConfig
 
 

@@ -21,14 +21,13 @@ from mlops_tasks.evaluation.splits import CombinatorialPurged, Days, Split, back
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.configuration import TrainingConfig
-from mlops_tasks.modeling.dataset import LearningData, fit_processors
-from mlops_tasks.modeling.measured import MeasuredModel, measured_model
-from mlops_tasks.modeling.problem import learning_problem
+from mlops_tasks.modeling.dataset import LearningData
+from mlops_tasks.modeling.fitting import Prepared, ThrowawayModel, throwaway_model
 from mlops_tasks.modeling.stopping import Conclusion
 
 
 @dataclass(frozen=True)
-class Fold:
+class FoldResult:
     """One split's result on its test days."""
 
     split: Split
@@ -38,12 +37,12 @@ class Fold:
     """By datetime, every test day of the calendar: ic, rank_ic; NaN where a day has none."""
     best_iteration: int
     conclusion: Conclusion
-    """What is to be thought of the training."""
+    """The verdict on the training."""
 
 
 def cross_validate(
     panel: LearningData, splits: Iterable[Split], config: TrainingConfig, settings: Settings
-) -> Iterator[Fold]:
+) -> Iterator[FoldResult]:
     """Train on each split's learning days and score its test days.
 
     A user's own class learns and scores closed off (`own_code.py`).
@@ -76,7 +75,9 @@ def cross_validate(
         with _trained(learning, config, settings) as model:
             score = model.artefact.score(tested.scoring_rows("test"))
         daily = pd.concat([daily_ic(score, panel.label), daily_rank_ic(score, panel.label)], axis=1)
-        yield Fold(split, score, daily.reindex(calendar_of(panel)[split.test]), model.best_iteration, model.conclusion)
+        yield FoldResult(
+            split, score, daily.reindex(calendar_of(panel)[split.test]), model.best_iteration, model.conclusion
+        )
 
 
 def load_panel(
@@ -104,7 +105,7 @@ def load_panel(
     )
 
 
-def path_rank_ics(cpcv: CombinatorialPurged, folds: Sequence[Fold], calendar: pd.DatetimeIndex) -> pd.DataFrame:
+def path_rank_ics(cpcv: CombinatorialPurged, folds: Sequence[FoldResult], calendar: pd.DatetimeIndex) -> pd.DataFrame:
     """Daily rank IC on each backtest path of combinatorial splits: days x paths, NaN on days without one."""
     tested = [fold.daily["rank_ic"].to_numpy() for fold in folds]
     return pd.DataFrame(backtest_paths(cpcv, tested, len(calendar)).T, calendar)
@@ -137,12 +138,10 @@ def _in_segments(panel: LearningData, days: Days, segments: dict[str, Days]) -> 
 
 
 @contextlib.contextmanager
-def _trained(data: LearningData, config: TrainingConfig, settings: Settings) -> Iterator[MeasuredModel]:
+def _trained(data: LearningData, config: TrainingConfig, settings: Settings) -> Iterator[ThrowawayModel]:
     """A model trained on segments train and valid."""
     for name in data.segments:
         if not data.label.iloc[data.rows(name)].notna().any():
             raise TrainingError(f"segment {name} {data.segments[name]} has no labelled row; choose other splits")
-    processors = fit_processors(data, config.feature_processors)
-    problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
-    with measured_model(problem, processors, config, settings) as model:
+    with throwaway_model(Prepared.of(data, config), config, settings) as model:
         yield model

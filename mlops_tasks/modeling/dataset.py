@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 LEARNING_SEGMENTS = ("train", "valid")
 FEW_DAYS, FEW_ROWS = 12, 20_000
+HASHED_ROWS = 16_384
+"""Rows that a digest has copied at once."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class LearningData:
         return slice(days.searchsorted(pd.Timestamp(first), "left"), days.searchsorted(pd.Timestamp(last), "right"))
 
     def scored(self, segment: str) -> BoolArray:
-        """Which rows of all are a segment's to score, shape (n,)."""
+        """Mask of the rows of a segment that are to be scored, shape (n,)."""
         mask = np.zeros(len(self.label), dtype=np.bool_)
         rows = self.rows(segment)
         mask[rows] = True if self.member is None else self.member[rows]
@@ -76,7 +78,7 @@ class LearningData:
         return ScoringRows(features, self.scored(segment)[until], calendar, since=days[0])
 
     def until(self, stop: int, segments: Mapping[str, tuple[date, date]]) -> "LearningData":
-        """The rows before position `stop`, in other segments."""
+        """The rows before position `stop`, divided into other segments."""
         member = None if self.member is None else self.member[:stop]
         cut = {"features": self.features.iloc[:stop], "label": self.label.iloc[:stop]}
         return replace(self, **cut, member=member, segments=segments)
@@ -106,7 +108,7 @@ class LearningData:
         )
 
     def watched(self, share: float) -> "LearningData":
-        """The same data up to the last validation day that a training sees, of the first `share` of them."""
+        """The same data up to the last validation day that a training sees: the first `share` of those days."""
         if share == 1:
             return self
         last = self._valid_days()[self._watched_days(share) - 1]
@@ -143,7 +145,9 @@ class LearningData:
         content.update(
             pd.util.hash_pandas_object(self.features.index.to_frame(index=False), index=False).to_numpy().tobytes()
         )
-        content.update(np.ascontiguousarray(self.features.to_numpy()).data)
+        values = self.features.to_numpy()
+        for begin in range(0, len(values), HASHED_ROWS):  # row after row, whatever the layout in memory
+            content.update(np.ascontiguousarray(values[begin : begin + HASHED_ROWS]).data)
         content.update(self.label.to_numpy().tobytes())
         content.update(repr((list(self.features.columns), sorted(self.segments.items()))).encode())
         if self.member is not None:

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.files import digest_of, digest_of_file
@@ -21,17 +21,25 @@ from mlops_tasks.modeling.model_zoo.families import LIBRARIES, PACKAGES, THREADS
 _INSTALLED = tuple(
     {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
-_CERTIFIED = ("columns.py", "files.py", "kernels.py", "data", "features", "training")
+_CERTIFIED = ("columns.py", "files.py", "kernels.py", "training_folder.py", "data", "features", "modeling", "training")
 """Of this package: what leads from bars to scores, and the checks themselves."""
 
 
-def training_identity(config: TrainingConfig, threads: int) -> dict[str, Any]:
-    """What part of a training's key is neither data nor configuration.
+class TrainingIdentity(TypedDict):
+    """Code, libraries and machine, as far as the bytes of a model depend on them."""
 
-    Returns
-    -------
-    `source` (digest of the class that the configuration names, None where it names none), `libraries` (distribution to
-    version), `device` (cpu, or the GPU's name), `threads` (None where they change nothing).
+    source: str | None
+    """Digest of the class that the configuration names; None where it names none."""
+    libraries: dict[str, str]
+    """Distribution to version."""
+    device: str
+    """`cpu`, or the GPU's name."""
+    threads: int | None
+    """None where they change nothing."""
+
+
+def training_identity(config: TrainingConfig, threads: int) -> TrainingIdentity:
+    """What part of a training's key is neither data nor configuration.
 
     Raises
     ------

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 
 from mlops_tasks.errors import IsolationError, TrainingError
 from mlops_tasks.modeling.frames import OK, read_answer, write_matrix
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.row_scores import BLOCK
 from mlops_tasks.modeling.windows import FloatArray
 
@@ -43,7 +43,7 @@ class Isolation:
 
     folder: Path
     """A verified artefact."""
-    manifest: Mapping[str, Any]
+    manifest: ArtefactManifest
     threads: int
     memory_mb: float
     home: Path

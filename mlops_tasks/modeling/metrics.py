@@ -17,7 +17,7 @@ from mlops_tasks.modeling.overfitting import Metric
 from mlops_tasks.modeling.problem import FloatArray, IntArray, LearningProblem
 
 TRAIN_ROWS = 12_000
-"""Train rows, about, that an IC is measured on after each iteration."""
+"""About how many train rows an IC is measured on after each iteration."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -187,7 +187,7 @@ def _centre(values: Floats, bounds: Ints) -> None:
 
 @kernel(_F8, _F8, _I8, types.int64)
 def _pearson(scores: Floats, centred: Floats, bounds: Ints, least: int) -> Floats:
-    """Correlation of each day with at least so many pairs; `centred` as `_centre` leaves the labels."""
+    """Correlation of each day that has at least this many pairs; `centred` as `_centre` leaves the labels."""
     result = np.full(len(bounds) - 1, np.nan)
     for day in range(len(result)):
         begin, end = bounds[day], bounds[day + 1]
@@ -233,7 +233,7 @@ def _rank(values: Floats, order: Ints, bounds: Ints, ranks: Floats) -> None:
 
 @kernel(_F8, _ORDER, _F8, _I8, types.int64)
 def _spearman(scores: Floats, order: Ints, label_ranks: Floats, bounds: Ints, least: int) -> Floats:
-    """Rank correlation of each day with at least so many pairs; `label_ranks` as `_rank` makes them."""
+    """Rank correlation of each day that has at least this many pairs; `label_ranks` as `_rank` makes them."""
     result = np.full(len(bounds) - 1, np.nan)
     for day in range(len(result)):
         begin, count = bounds[day], bounds[day + 1] - bounds[day]

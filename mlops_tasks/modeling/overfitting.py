@@ -27,8 +27,6 @@ from mlops_tasks.files import finite_or_none
 Metric = Literal["loss", "ic", "rank_ic"]
 State = Literal["unknown", "learning", "healthy", "overfitting"]
 """`learning`: validation improves."""
-FitVerdict = Literal["unknown", "underfitting", "healthy", "overfitting"]
-"""Of a training that has ended."""
 
 
 def _no_text_or_truth(value: Any) -> Any:
@@ -45,7 +43,7 @@ TREND_Z = 1.96
 
 
 class OverfittingConfig(Section):
-    """When a training is thought to overfit, and what follows."""
+    """When a training counts as overfitting, and what follows."""
 
     action: Literal["note", "stop"] = "note"
     """`note` records it; `stop` ends the training as well, with the best iteration so far."""
@@ -60,15 +58,15 @@ class OverfittingConfig(Section):
 
 @dataclass(frozen=True)
 class Finding:
-    """What is thought of a training after an iteration, and why; numbers that are not known are NaN."""
+    """The judgement of a training after an iteration, with its reasons; unknown numbers are NaN."""
 
     state: State
     metric: Metric
     iteration: int
     since: int
-    """Iteration at which it came into this state."""
+    """Iteration at which it entered this state."""
     window: int
-    """Iterations that trends are measured over."""
+    """Iterations over which trends are measured."""
     train: float
     valid: float
     gap: float
@@ -95,7 +93,7 @@ class Finding:
         return f"{level}; over the last {self.window} iterations {' and '.join(trends)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; what is not known is None."""
+        """Plain JSON values; unknown numbers are None."""
         return {name: finite_or_none(v) if isinstance(v, float) else v for name, v in asdict(self).items()}
 
 
@@ -197,7 +195,7 @@ class OverfittingDetector:
         return "overfitting" if too_wide and widens >= TREND_Z else "healthy"
 
     def _judge_again(self, improves: bool) -> State:
-        """Left is overfitting with a new best validation metric, or when no gap of the window is too wide."""
+        """The overfitting state ends with a new best validation metric, or when no gap in the window is too wide."""
         if improves and self._best_at >= self._iterations[0]:
             return "learning"
         return "healthy" if max(self._gaps.values) < self.config.gap else "overfitting"
@@ -210,10 +208,10 @@ class Trend:
         self.values: deque[float] = deque()
         self._window = window
         self._rising = 0
-        """Pairs of values that rise less those that fall; pairs with NaN are neither."""
+        """Number of rising pairs minus falling pairs; pairs with NaN count as neither."""
 
     def append(self, value: float) -> None:
-        """Take the next value; the oldest one leaves a full window."""
+        """Add the next value; a full window drops its oldest one."""
         if len(self.values) == self._window:
             oldest = self.values.popleft()
             self._rising -= sum((later > oldest) - (later < oldest) for later in self.values)

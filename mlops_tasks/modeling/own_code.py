@@ -5,17 +5,18 @@ It learns in a thread that reads the libraries and its own folders only, and sco
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import IsolationError, TrainingError
 from mlops_tasks.modeling.identity import is_own
 from mlops_tasks.modeling.isolation import IsolatedPredictor, Isolation
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.family import Predictor, find_family
 from mlops_tasks.modeling.sandbox import SandboxError, close_off_thread
 from mlops_tasks.modeling.session import Observer
@@ -46,7 +47,7 @@ class Confinement:
             return work()
         return in_closed_thread(work, scratch, writable, self.home)
 
-    def predictor(self, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
+    def predictor(self, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
         """What scores from an artefact; a model that runs an own class or code of its files has a process of its own.
 
         Raises
@@ -59,7 +60,7 @@ class Confinement:
         return IsolatedPredictor(Isolation(folder, manifest, threads, self.memory_mb, self.home))
 
 
-def runs_foreign_code(folder: Path, manifest: Mapping[str, Any]) -> bool:
+def runs_foreign_code(folder: Path, manifest: ArtefactManifest) -> bool:
     """Whether a model is of a user's own class, or its files run code when they are loaded."""
     class_path = manifest.get("class_path")
     return (class_path is not None and is_own(class_path)) or find_family(manifest["family"]).runs_code(folder)

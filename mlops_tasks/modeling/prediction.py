@@ -35,6 +35,6 @@ def predict_segments(artefact: ModelArtefact, data: LearningData) -> pd.DataFram
     predictions = pd.concat(parts, ignore_index=True)
     if not np.isfinite(predictions[SCORE]).all():
         raise TrainingError(
-            "the trained model scores some rows with no finite number; check features and hyper-parameters"
+            "the trained model gives some rows a score that is not finite; check features and hyper-parameters"
         )
     return predictions

@@ -56,7 +56,7 @@ class LearningProblem:
         return np.flatnonzero(np.isfinite(self.label[segment])) + segment.start
 
     def windows(self, window: int) -> PanelWindows:
-        """The windows of all rows, of so many trading days."""
+        """The windows of all rows, each of this many trading days."""
         return PanelWindows.of(self.features, self.day, self.instrument, window)
 
     @cached_property

@@ -13,6 +13,8 @@ CLIP = 3.0
 MAD_TO_STD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 EPS = 1e-12
+BLOCK = 1 << 16
+"""Rows that are looked through at once."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,15 @@ class FittedProcessors:
         return cls(centre, scale)
 
     def transform(self, features: FloatArray) -> FloatArray:
-        """Processed copy (or the matrix itself when there is nothing to do), float32, shape (n, features)."""
+        """A processed copy, row by row, or the matrix itself if nothing is to do; float32, shape (n, features)."""
         if self.centre is None or self.scale is None:
             return features
-        scaled: FloatArray = np.subtract(features, self.centre.astype(np.float32))
+        scaled: FloatArray = np.subtract(features, self.centre.astype(np.float32), order="C")
         scaled /= self.scale.astype(np.float32)
         np.clip(scaled, -CLIP, CLIP, out=scaled)
-        scaled[np.isnan(scaled)] = 0.0
+        for begin in range(0, len(scaled), BLOCK):  # no mask of the whole matrix
+            part = scaled[begin : begin + BLOCK]
+            part[np.isnan(part)] = 0.0
         return scaled
 
     def to_json(self) -> dict[str, Any]:

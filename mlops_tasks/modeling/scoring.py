@@ -47,7 +47,7 @@ class ScoringRows:
         return self.features[self.wanted]
 
     def at_most(self, count: int) -> "ScoringRows":
-        """The same with so many rows to score, at equal distances; all that windows look back on stays."""
+        """The same with at most this many rows to score, evenly spaced; everything that windows look back on stays."""
         places = np.flatnonzero(self.wanted)
         if len(places) <= count:
             return self
@@ -61,7 +61,7 @@ class ScoringRows:
         Raises
         ------
         TrainingError
-            Windows of so many days reach back before `since`, or a row's day is not in the calendar.
+            Windows of this length reach back before `since`, or a row's day is not in the calendar.
         """
         index = self.features.index
         days, instruments = (index.get_level_values(name) for name in (DATETIME, INSTRUMENT))

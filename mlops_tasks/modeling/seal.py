@@ -9,12 +9,11 @@ no more and no fewer.
 
 import json
 import stat
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mlops_tasks.errors import DigestMismatchError, SignatureError, TrainingError
-from mlops_tasks.files import digest_of, digest_of_file, write_json
+from mlops_tasks.files import digest_of, digest_of_file, read_json, write_json
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.signing import Signature, SigningKey, VerifyingKeys
 
 MANIFEST, SIGNATURE = "model.json", "signature.json"
@@ -25,13 +24,13 @@ LARGEST = {MANIFEST: 1 << 22, SIGNATURE: 1 << 12}
 """Bytes of what is read before anything is verified."""
 
 
-def seal(folder: Path, manifest: Mapping[str, Any], key: SigningKey) -> None:
+def seal(folder: Path, manifest: ArtefactManifest, key: SigningKey) -> None:
     """Write model.json with the digests of all files that are in the folder, and sign it.
 
     Raises
     ------
     DigestMismatchError
-        The folder holds something else than files.
+        The folder holds something other than regular files.
     """
     names = _plain_files(folder) - {MANIFEST, SIGNATURE}
     files = {name: digest_of_file(folder / name) for name in sorted(names)}
@@ -39,7 +38,7 @@ def seal(folder: Path, manifest: Mapping[str, Any], key: SigningKey) -> None:
     write_json(folder / SIGNATURE, key.sign(PURPOSE + (folder / MANIFEST).read_bytes()).to_json())
 
 
-def verified_manifest(folder: Path, keys: VerifyingKeys) -> dict[str, Any]:
+def verified_manifest(folder: Path, keys: VerifyingKeys) -> ArtefactManifest:
     """The manifest of an artefact that is signed and whole.
 
     Raises
@@ -47,9 +46,9 @@ def verified_manifest(folder: Path, keys: VerifyingKeys) -> dict[str, Any]:
     TrainingError
         The folder holds no manifest.
     SignatureError
-        There is no signature, by none of the keys, or of another manifest.
+        There is no signature, it was made with none of the keys, or it is of another manifest.
     DigestMismatchError
-        A file is missing, is one too many, is no plain file, or its SHA-256 differs from the manifest's.
+        A file is missing, superfluous, not a regular file, or its SHA-256 differs from the manifest's.
     """
     if not (folder / MANIFEST).is_file():
         raise TrainingError(f"{folder}: no {MANIFEST}; this is not a model artefact")
@@ -61,7 +60,7 @@ def verified_manifest(folder: Path, keys: VerifyingKeys) -> dict[str, Any]:
         keys.verify(Signature.from_json(json.loads(signature)), PURPOSE + content)
     except (SignatureError, ValueError) as error:
         raise SignatureError(f"{folder / SIGNATURE}: {error}; it is not loaded: restore it, or train again") from None
-    manifest: dict[str, Any] = json.loads(content)
+    manifest: ArtefactManifest = json.loads(content)
     named = set(manifest["files"]) | {MANIFEST, SIGNATURE}
     if extra := names - named:
         raise DigestMismatchError(f"{folder}: {min(extra)!a} is not in {MANIFEST}; remove it")
@@ -73,13 +72,27 @@ def verified_manifest(folder: Path, keys: VerifyingKeys) -> dict[str, Any]:
     return manifest
 
 
+def unverified_manifest(folder: Path) -> ArtefactManifest:
+    """What an artefact says of itself, for those who describe it and do not load it; nothing is checked.
+
+    Raises
+    ------
+    TrainingError
+        The folder holds no manifest.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise TrainingError(f"{folder}: no {MANIFEST}; this is not a model artefact")
+    manifest: ArtefactManifest = read_json(folder / MANIFEST)
+    return manifest
+
+
 def artefact_digest(folder: Path) -> str:
     """SHA-256 (64 hex) over the names and digests of all files of an artefact folder.
 
     Raises
     ------
     DigestMismatchError
-        The folder holds something else than files.
+        The folder holds something other than regular files.
     """
     return digest_of({name: digest_of_file(folder / name) for name in sorted(_plain_files(folder))}, length=64)
 
@@ -89,7 +102,7 @@ def _plain_files(folder: Path) -> set[str]:
     found = list(folder.iterdir())
     for path in found:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise DigestMismatchError(f"{folder}: {path.name!a} is no plain file; remove it")
+            raise DigestMismatchError(f"{folder}: {path.name!a} is not a regular file; remove it")
     return {path.name for path in found}
 
 
@@ -97,5 +110,7 @@ def _small(path: Path) -> bytes:
     with path.open("rb") as file:
         content = file.read(LARGEST[path.name] + 1)
     if len(content) > LARGEST[path.name]:
-        raise SignatureError(f"{path}: is larger than {LARGEST[path.name]:,} bytes; it is none of ours")
+        raise SignatureError(
+            f"{path}: is larger than {LARGEST[path.name]:,} bytes; this is no signed artefact of this project"
+        )
     return content

@@ -15,25 +15,23 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import finite_or_none
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.stopping import Conclusion, StoppingMonitor, Verdict
 from mlops_tasks.modeling.working_time import WorkingTime
+from mlops_tasks.training_folder import Curves
 
 log = logging.getLogger(__name__)
-
-Curves = dict[str, dict[str, list[float | None]]]
-"""metric -> segment -> value of each iteration; None where it was not computed or is undefined."""
 
 Observer = Callable[[int, Mapping[str, float]], None]
 """Called with each iteration and its metrics; may raise to end the training (a pruned trial)."""
 
 
 DIVERGED = 1e6
-"""A loss beyond so many times the first one has diverged."""
+"""A loss beyond this many times the first one counts as diverged."""
 
 
 class EventSink(Protocol):
@@ -61,21 +59,30 @@ class Control(Protocol):
         ...
 
 
+class SessionState(TypedDict):
+    """What a checkpoint keeps of a session, beside the family's own files."""
+
+    history: list[tuple[int, dict[str, float | None]]]
+    """Iteration and metrics, None where undefined."""
+    seconds: float
+    """Worked so far."""
+
+
 class CheckpointStore(Protocol):
     """Keeps the newest checkpoint of one training; an unfinished one is never seen."""
 
-    def save(self, iteration: int, state: Mapping[str, Any], write: Callable[[Path], None]) -> None:
+    def save(self, iteration: int, state: SessionState, write: Callable[[Path], None]) -> None:
         """Let `write` fill a folder, and put it, with the session's own state, in the place of the one before."""
         ...
 
-    def newest(self) -> tuple[int, Mapping[str, Any], Path] | None:
+    def newest(self) -> tuple[int, SessionState, Path] | None:
         """Iteration, the session's state and the folder of the newest checkpoint."""
         ...
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A checkpoint to go on from: `iteration` iterations are done, `folder` holds what the family wrote."""
+    """A checkpoint to resume from: `iteration` iterations are done, `folder` holds what the family wrote."""
 
     iteration: int
     folder: Path
@@ -110,7 +117,7 @@ class TrainingSession:
         self._clock = WorkingTime()
 
     def stage(self, name: str) -> None:
-        """Say what is done next: load, process, fit, save, predict; wait before it while the training is paused.
+        """Announce the next step (load, process, fit, save, predict); wait before it while the training is paused.
 
         Raises TrainingCancelledError like `iteration`.
         """
@@ -122,11 +129,11 @@ class TrainingSession:
             control.check()
 
     def expect(self, iterations: int) -> None:
-        """Say how many iterations there are at most; percent and ETA follow from it."""
+        """Announce the largest number of iterations, from which percent and ETA follow."""
         self._total = iterations
 
     def warn(self, explanation: str) -> None:
-        """Say what goes worse than it could, and the remedy; the training goes on."""
+        """Warn of something that could go better, with the remedy; the training continues."""
         log.warning("%s: %s", self.config.model, explanation)
         self._links.events("warning", {"explanation": explanation})
 
@@ -172,7 +179,7 @@ class TrainingSession:
             self._pause(control, done)
 
     def restore(self) -> Restored | None:
-        """The checkpoint to go on from; None: begin at the beginning."""
+        """The checkpoint to resume from; None: start from scratch."""
         found = self._links.checkpoints.newest() if self._links.checkpoints is not None else None
         if found is None:
             return None
@@ -198,7 +205,7 @@ class TrainingSession:
         return self.monitor.best_iteration
 
     def conclude(self) -> Conclusion:
-        """What is to be thought of the training, which has ended; recorded as a decision."""
+        """The verdict on a training that has ended; recorded as a decision."""
         found = self.monitor.conclusion()
         self._links.events("decision", {"about": "fit", **found.to_json()})
         return found
@@ -218,7 +225,7 @@ class TrainingSession:
             control.wait()
         self._links.events("resumed", {"iteration": done})
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> SessionState:
         history = [
             (done, {name: finite_or_none(value) for name, value in metrics.items()}) for done, metrics in self.history
         ]

@@ -1,15 +1,16 @@
-"""When a training should end, and what is to be thought of it: early stopping on a metric of the validation segment."""
+"""When a training should end, and how it is judged: early stopping on a metric of the validation segment."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 from pydantic import Field
 
 from mlops_tasks.config import Section
 from mlops_tasks.files import finite_or_none
-from mlops_tasks.modeling.overfitting import FitVerdict, Metric, OverfittingConfig, OverfittingDetector, StrictNumber
+from mlops_tasks.modeling.overfitting import Metric, OverfittingConfig, OverfittingDetector, StrictNumber
+from mlops_tasks.states import FitVerdict
 
 
 class StoppingConfig(Section):
@@ -29,7 +30,7 @@ class StoppingConfig(Section):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from the metrics of one iteration."""
+    """The consequences of one iteration's metrics."""
 
     is_best: bool
     stop: bool
@@ -41,7 +42,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What is to be thought of a training that has ended."""
+    """The verdict on a training that has ended."""
 
     verdict: FitVerdict
     explanation: str
@@ -51,7 +52,16 @@ class Conclusion:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**vars(self), "kept_gap": finite_or_none(self.kept_gap)}
+        return {**vars(self), "verdict": self.verdict.value, "kept_gap": finite_or_none(self.kept_gap)}
+
+
+class BestIteration(TypedDict):
+    """The best iteration so far, as events tell of it."""
+
+    iteration: int
+    metric: str
+    """`valid.<metric>`."""
+    value: float | None
 
 
 class StoppingMonitor:
@@ -81,7 +91,7 @@ class StoppingMonitor:
         self.stopped = reason
         return Verdict(is_best, bool(reason), reason, changed)
 
-    def best_json(self) -> dict[str, Any] | None:
+    def best_json(self) -> BestIteration | None:
         """The best iteration so far with its value, plain JSON; None before there is one."""
         if self.best_value is None:
             return None
@@ -90,29 +100,29 @@ class StoppingMonitor:
 
     @property
     def explanation(self) -> str:
-        """What is thought of the training now, in words and numbers."""
+        """The present judgement of the training, in words and numbers."""
         finding = self.detector.finding
         return "nothing is known yet" if finding is None else finding.explanation
 
     def conclusion(self) -> Conclusion:
-        """What is to be thought of the training, if it ends now."""
+        """The verdict on the training if it ended now."""
         verdict, finding = self._verdict(), self.detector.finding
         gap, said = self.detector.said_of(self._best_metrics)
         if finding is None:
             said_all = "no iteration with a validation metric, so nothing shows whether it overfits"
-        elif verdict == "underfitting" and not self.detector.train_improved:
+        elif verdict is FitVerdict.UNDERFITTING and not self.detector.train_improved:
             said_all = f"train {finding.metric} has never been better than at first; {finding.explanation}"
-        elif verdict == "underfitting":
+        elif verdict is FitVerdict.UNDERFITTING:
             said_all = f"validation still improved when the iterations were over; allow more; {finding.explanation}"
-        elif verdict == "healthy":
+        elif verdict is FitVerdict.HEALTHY:
             # What the newest iterations did is no part of what is kept: said of them, "gets worse" would contradict.
             said_all = self._said_of_later(finding.iteration) if self.best_iteration else finding.explanation
         else:
-            since = f"since iteration {finding.since}; " if verdict == "overfitting" else ""
+            since = f"since iteration {finding.since}; " if verdict is FitVerdict.OVERFITTING else ""
             said_all = since + finding.explanation
         if self.best_iteration:
             kept = f"kept is iteration {self.best_iteration}: {said}"
-            said_all = "; ".join(filter(None, [kept, said_all] if verdict == "healthy" else [said_all, kept]))
+            said_all = "; ".join(filter(None, [kept, said_all] if verdict is FitVerdict.HEALTHY else [said_all, kept]))
         return Conclusion(verdict, f"{verdict}: {said_all}", self.best_iteration, gap)
 
     def _said_of_later(self, newest: int) -> str:
@@ -129,14 +139,14 @@ class StoppingMonitor:
     def _verdict(self) -> FitVerdict:
         state, finding = self.detector.state, self.detector.finding
         if finding is None or state == "unknown":
-            return "unknown"
+            return FitVerdict.UNKNOWN
         if state == "overfitting":
-            return "overfitting"
+            return FitVerdict.OVERFITTING
         if not math.isnan(finding.gap) and not self.detector.train_improved:
-            return "underfitting"
+            return FitVerdict.UNDERFITTING
         if state == "learning" and not self.stopped:
-            return "underfitting"
-        return "unknown" if math.isnan(finding.gap) else "healthy"
+            return FitVerdict.UNDERFITTING
+        return FitVerdict.UNKNOWN if math.isnan(finding.gap) else FitVerdict.HEALTHY
 
     def _compare(self, iteration: int, metrics: Mapping[str, float]) -> tuple[bool, str]:
         """Whether an iteration is the best so far, and why training is to end."""

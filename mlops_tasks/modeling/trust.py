@@ -1,20 +1,16 @@
 """What a process is willing to load: artefacts by whom, and of which families those that run code."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlops_tasks.config import ModelSettings, Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.identity import own_source
-from mlops_tasks.modeling.model_zoo.catalogue import check_unpickling
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.family import Predictor, find_family
+from mlops_tasks.modeling.model_zoo.zoo import check_unpickling
 from mlops_tasks.modeling.own_code import Confinement, runs_foreign_code
 from mlops_tasks.signing import VerifyingKeys
-
-OWN_SOURCE = "own_source"
-"""In the manifest of a model of a user's own class: the digest of its code when it was trained."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Trust:
         """
         return cls(VerifyingKeys.read(settings), settings.models, settings.home)
 
-    def predictor(self, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
+    def predictor(self, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
         """What scores from a verified artefact.
 
         A model of a user's own class, or whose files run code, gets a process that sees nothing but the artefact.
@@ -56,11 +52,11 @@ class Trust:
         return Confinement(self.home, self.models.isolated_memory_mb).predictor(folder, manifest, threads)
 
 
-def _check_source(folder: Path, manifest: Mapping[str, Any]) -> None:
+def _check_source(folder: Path, manifest: ArtefactManifest) -> None:
     """Check that an own class is still the one that was trained."""
-    trained = manifest.get(OWN_SOURCE)
+    trained = manifest.get("own_source")
     if trained is not None and own_source(manifest["class_path"]) != trained:
         raise ConfigError(
-            f"{folder}: the code of {manifest['class_path']} is another one than the model was trained with, so it is "
+            f"{folder}: the code of {manifest['class_path']} is not what the model was trained with, so it would be "
             "another model: restore the code, or train again"
         )

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops_tasks.errors import StoreError
+from mlops_tasks.errors import StoreError, first_few
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -118,7 +118,7 @@ def drift(profile: Profile, current: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in profile.columns if name not in current.columns]
     if missing:
         raise StoreError(
-            f"{len(missing)} profiled columns are missing in the current frame, first {missing[:5]}; "
+            f"{len(missing)} profiled columns are missing in the current frame: {first_few(missing)}; "
             "compute the feature set that the model was trained on"
         )
     rows = {}

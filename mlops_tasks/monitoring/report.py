@@ -15,7 +15,6 @@ import pandas as pd
 from mlops_tasks.columns import SCORE
 from mlops_tasks.config import DriftSettings, Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.evaluation.report import read_importance
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, write_json
 from mlops_tasks.modeling.scoring import FeatureSource, ScoringRows
@@ -26,6 +25,7 @@ from mlops_tasks.plots.drift import ScoreHistogram, drift_info, plot_drift
 from mlops_tasks.plots.figure import write_png
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
+from mlops_tasks.training_folder import TrainingFolder
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Reference:
 
 
 def champion_reference(settings: Settings, champion: LoadedModel) -> Reference:
-    """The reference of a model, computed once a training.
+    """The reference of a model, computed once per training.
 
     Of more than 200,000 rows, that many at equal distances are taken (the rows are sorted by day and instrument).
     """
@@ -129,7 +129,7 @@ def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> d
 
 def importance_shares(settings: Settings, champion: LoadedModel) -> pd.Series:
     """Each feature's share of the importance that the training recorded (of trees: total gain); empty without any."""
-    recorded = read_importance(settings.training_dir / champion.training_key)
+    recorded = TrainingFolder.of(settings, champion.training_key).importance()
     importance = pd.Series(recorded, dtype=np.float64).clip(lower=0.0)
     return importance / importance.sum() if importance.sum() > 0 else importance.iloc[:0]
 

@@ -2,7 +2,6 @@
 
 import logging
 from datetime import date
-from typing import Any
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.files import new_folder, read_json
@@ -10,6 +9,7 @@ from mlops_tasks.monitoring.report import REPORT, drift_input, drift_message, wr
 from mlops_tasks.registry.approvals import load_champion
 from mlops_tasks.registry.report_artifacts import log_report
 from mlops_tasks.reports import Kind
+from mlops_tasks.stage_results import DriftFound, Skipped
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.history import record_drift_report
 from mlops_tasks.state.tables import DriftReport
@@ -17,7 +17,7 @@ from mlops_tasks.state.tables import DriftReport
 log = logging.getLogger(__name__)
 
 
-def check_drift_task(*, data_version: str) -> dict[str, Any]:
+def check_drift_task(*, data_version: str) -> DriftFound | Skipped:
     """Compare the champion's training segment with the newest trading days, and record the report.
 
     Returns
@@ -43,7 +43,7 @@ def check_drift_task(*, data_version: str) -> dict[str, Any]:
     if not (target / REPORT).is_file():
         with new_folder(target) as folder:
             write_drift_report(folder, settings, given)
-    report: dict[str, Any] = read_json(target / REPORT) | {"path": settings.relative(target)}
+    report: DriftFound = read_json(target / REPORT) | {"path": settings.relative(target)}
     row = DriftReport(
         date=date.fromisoformat(day),
         model_version=champion.version,

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlops_tasks.plots.figure import BLUE, GREY, ORANGE, RED, draw, no_data, shown, styled
+from mlops_tasks.states import TrialOutcome
 
-_MARKS = {"pruned": (ORANGE, "x"), "failed": (RED, "|")}
+_MARKS = {TrialOutcome.PRUNED: (ORANGE, "x"), TrialOutcome.FAILED: (RED, "|")}
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class ParallelInfo:
 
 def history_info(trials: Sequence[Mapping[str, Any]], objective: str, minimised: bool) -> HistoryInfo:
     """From a study's trials: `number`, `state` and, where complete, `values`, the first being the objective's."""
-    complete = {each["number"]: each["values"][0] for each in trials if each["state"] == "complete"}
+    complete = {each["number"]: each["values"][0] for each in trials if each["state"] == TrialOutcome.COMPLETE}
     values = pd.Series(complete, dtype=float).sort_index()
     best = values.cummin() if minimised else values.cummax()
-    others = {state: [each["number"] for each in trials if each["state"] == state] for state in _MARKS}
+    others = {state.value: [each["number"] for each in trials if each["state"] == state] for state in _MARKS}
     return HistoryInfo(objective, values, best, others)
 
 
@@ -78,7 +79,7 @@ def plot_history(info: HistoryInfo) -> Figure:
 def pareto_info(trials: Sequence[Mapping[str, Any]], objectives: Sequence[str], front: Sequence[int]) -> ParetoInfo:
     """From a study's trials with two or more objectives, and the numbers of its Pareto front."""
     first, second = objectives[:2]
-    rows = {each["number"]: each["values"][:2] for each in trials if each["state"] == "complete"}
+    rows = {each["number"]: each["values"][:2] for each in trials if each["state"] == TrialOutcome.COMPLETE}
     points = pd.DataFrame.from_dict(rows, orient="index", columns=[first, second], dtype=float)
     points["front"] = points.index.isin(list(front))
     return ParetoInfo((first, second), points)
@@ -102,7 +103,7 @@ def plot_pareto(info: ParetoInfo) -> Figure:
 
 def parallel_info(trials: Sequence[Mapping[str, Any]], minimised: bool, log: Sequence[str]) -> ParallelInfo:
     """From a study's trials (`params`, first of `values`); `log` names what was searched on a log scale."""
-    complete = [each for each in trials if each["state"] == "complete"]
+    complete = [each for each in trials if each["state"] == TrialOutcome.COMPLETE]
     table = pd.DataFrame([each["params"] for each in complete], index=[each["number"] for each in complete])
     values = pd.Series([each["values"][0] for each in complete], table.index, dtype=float)
     quality = _scaled(-values if minimised else values)

@@ -21,7 +21,8 @@ from mlops_tasks.state.approvals import (
     standing_approval,
 )
 from mlops_tasks.state.deployments import Deployed, deployed_as, recorded_champion
-from mlops_tasks.state.tables import GATE, PERSON, SERVING, ModelApproval, ModelRevocation
+from mlops_tasks.state.tables import ModelApproval, ModelRevocation
+from mlops_tasks.states import Basis, DeploymentState
 from mlops_tasks.training.certificate import Certificate, certificate_of
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def candidate_permit(settings: Settings, version: int) -> Permit:
         There is no such version.
     """
     claim = claim_of(settings, version)
-    served = deployed_as(settings, version, (SERVING,))
+    served = deployed_as(settings, version, (DeploymentState.SERVING,))
     if served is not None:
         _check_same(claim, served)
     return _permit(settings, claim)
@@ -108,7 +109,7 @@ def standing_of(settings: Settings, version: int) -> str | None:
 def is_withdrawn(settings: Settings, claim: Claim | LoadedModel) -> bool:
     """Whether a person has revoked what a training has made, and nobody has approved it since."""
     revocation = latest_revocation(settings, claim.training_key)
-    if revocation is None or revocation.basis != PERSON:
+    if revocation is None or revocation.basis != Basis.PERSON:
         return False
     return standing_approval(settings, claim.training_key, claim.digest) is None
 
@@ -148,12 +149,12 @@ def _permit(settings: Settings, claim: Claim) -> Permit:
 
 def _is_provisional(approval: ModelApproval) -> bool:
     """Whether the gate lets a model serve without proof of skill, and no person has approved it since."""
-    return (approval.basis, approval.approved_by) == (GATE, PROVISIONAL)
+    return (approval.basis, approval.approved_by) == (Basis.GATE, PROVISIONAL)
 
 
 def approve_by_gate(settings: Settings, model: LoadedModel, rule: str, certificate: Certificate | None) -> None:
     """Record that the gate promoted a model, whose leak certificate it has seen pass."""
-    _approve(settings, model, (GATE, rule, f"promoted by rule {rule}"), certificate)
+    _approve(settings, model, (Basis.GATE, rule, f"promoted by rule {rule}"), certificate)
 
 
 def approve_model(settings: Settings, version: int, reason: str, by: str | None = None) -> ModelApproval:
@@ -176,14 +177,14 @@ def approve_model(settings: Settings, version: int, reason: str, by: str | None 
     _check_reason(version, reason)
     model = load_version(settings, version)
     certificate = certificate_of(settings, model.training_key)
-    return _approve(settings, model, (PERSON, by or getpass.getuser(), reason.strip()), certificate)
+    return _approve(settings, model, (Basis.PERSON, by or getpass.getuser(), reason.strip()), certificate)
 
 
 def revoke_by_gate(settings: Settings, model: LoadedModel, rule: str) -> None:
     """Take back what the gate itself has approved; a person's approval stands."""
     approval = standing_approval(settings, model.training_key, model.digest)
-    if approval is not None and approval.basis == GATE:
-        record_revocation(settings, _revocation(model, GATE, rule, f"rejected by rule {rule}"))
+    if approval is not None and approval.basis == Basis.GATE:
+        record_revocation(settings, _revocation(model, Basis.GATE, rule, f"rejected by rule {rule}"))
 
 
 def revocation_by_person(settings: Settings, version: int, reason: str, by: str | None = None) -> ModelRevocation:
@@ -195,9 +196,9 @@ def revocation_by_person(settings: Settings, version: int, reason: str, by: str 
         The reason is empty; there is no such version.
     """
     _check_reason(version, reason)
-    served = deployed_as(settings, version, (SERVING,))
+    served = deployed_as(settings, version, (DeploymentState.SERVING,))
     meant = served if served is not None and served.digest else claim_of(settings, version)
-    return _revocation(meant, PERSON, by or getpass.getuser(), reason.strip())
+    return _revocation(meant, Basis.PERSON, by or getpass.getuser(), reason.strip())
 
 
 def _check_reason(version: int, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Fetches the artefact of a registered version: from where its own run has stored it, and up to so many bytes.
+"""Fetches the artefact of a registered version: from where its own run stored it, and up to a limit of bytes.
 
 A version's `source` is what somebody with a right to write to MLflow says: any address, of any kind. Nothing is asked
 of an address before it is known to be ours.
@@ -83,7 +83,7 @@ def _listed(store: ArtifactRepository, name: str, limit: int) -> list[FileInfo]:
     if MANIFEST not in {Path(file.path).name for file in files}:
         raise RegistryError(f"{name}: no artefact in what MLflow stores; register it again")
     if len(files) > MOST_FILES or any(file.is_dir for file in files):
-        raise RegistryError(f"{name}: an artefact is a folder of up to {MOST_FILES} plain files; register it again")
+        raise RegistryError(f"{name}: an artefact is a folder of up to {MOST_FILES} regular files; register it again")
     size = sum(file.file_size for file in files)
     if size > limit:
         raise RegistryError(

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -34,18 +34,15 @@ from mlops_tasks.registry.approvals import (
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, load_version, set_tags
-from mlops_tasks.registry.trial_evidence import (
-    fit_warning_of,
-    predictions_of,
-    search_evidence_of,
-    seed_noise_of,
-)
+from mlops_tasks.registry.trial_evidence import fit_warning_of, search_evidence_of, seed_noise_of
+from mlops_tasks.stage_results import Judged
 from mlops_tasks.state.approvals import standing_approval
 from mlops_tasks.state.history import gate_decisions, record_gate_decision
-from mlops_tasks.state.tables import PERSON
 from mlops_tasks.state.tables import GateDecision as GateDecisionRow
 from mlops_tasks.state.trials import studies_of
+from mlops_tasks.states import Basis, Outcome
 from mlops_tasks.training.certificate import Certificate, certificate_of
+from mlops_tasks.training_folder import TrainingFolder
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +51,18 @@ WITHDRAWN = "withdrawn"
 
 @dataclass(frozen=True)
 class GateResult:
-    """A decision and whom it is about."""
+    """A decision, and the models that it concerns."""
 
     challenger: LoadedModel
     champion: LoadedModel | None
     decision: GateDecision
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Judged:
         """What the gate task returns."""
         manifest = self.challenger.artefact.manifest
         content = self.decision.to_json()
-        return {
+        result = {
             **content,
             "reasons": [*content["reasons"], *self.notes],
             "version": self.challenger.version,
@@ -77,12 +74,13 @@ class GateResult:
             "champion_version": None if self.champion is None else self.champion.version,
             RUN_NOTE: self.sentence,
         }
+        return cast("Judged", result)
 
     @property
     def sentence(self) -> str:
         """The decision in a sentence."""
         model = f"version {self.challenger.version} ({self.challenger.artefact.manifest['model']})"
-        outcome = {"promote": f"{model} is promoted", "reject": f"{model} is rejected"}
+        outcome = {Outcome.PROMOTE: f"{model} is promoted", Outcome.REJECT: f"{model} is rejected"}
         kept = f"{model} is not promoted"
         if self.champion is not None:
             kept = f"version {self.champion.version} stays the champion, {kept}"
@@ -109,7 +107,7 @@ def gate(settings: Settings, version: int) -> GateResult:
     certificate = certificate_of(settings, challenger.training_key)
     if is_withdrawn(settings, challenger):
         reason = f"version {version} was taken out of service by hand; the same training is not promoted again"
-        result = GateResult(challenger, champion, GateDecision("keep", WITHDRAWN, (reason,)))
+        result = GateResult(challenger, champion, GateDecision(Outcome.KEEP, WITHDRAWN, (reason,)))
     else:
         result = _decide(settings, challenger, champion, why_uncertified(challenger, certificate))
         result = replace(result, notes=(*unproven_of(certificate), *result.notes))
@@ -124,7 +122,7 @@ def _decide(
     settings: Settings, challenger: LoadedModel, champion: LoadedModel | None, uncertified: str | None
 ) -> GateResult:
     key = challenger.training_key
-    test, studies = predictions_of(settings, key, "test"), studies_of(settings, key)
+    test, studies = TrainingFolder.of(settings, key).segment("test"), studies_of(settings, key)
     ours = replace(
         evidence(key, test[SCORE], test[LABEL]),
         uncertified=uncertified,
@@ -151,7 +149,7 @@ def _decide(
         anchor, theirs, notes = _anchor_evidence(settings, (champion, reign.anchor), vintage, test[LABEL])
     except RegistryError as error:
         reason = f"the champion cannot be scored on these dates: {error}"
-        return GateResult(challenger, champion, GateDecision("keep", "not_comparable", (reason,)))
+        return GateResult(challenger, champion, GateDecision(Outcome.KEEP, "not_comparable", (reason,)))
     decision = should_promote(ours, replace(serving, anchor=theirs), settings.gate, look)
     return GateResult(challenger, champion, replace(decision, anchor_version=anchor.version), notes)
 
@@ -170,8 +168,10 @@ class Reign:
 def reign_of(settings: Settings, model: LoadedModel) -> Reign:
     """How a version came into service, as the gate and persons have recorded it."""
     approval = standing_approval(settings, model.training_key, model.digest)
-    promoted = [row for row in gate_decisions(settings, model.training_key) if row.decision["decision"] == "promote"]
-    if not promoted or (approval is not None and approval.basis == PERSON):
+    promoted = [
+        row for row in gate_decisions(settings, model.training_key) if row.decision["decision"] == Outcome.PROMOTE
+    ]
+    if not promoted or (approval is not None and approval.basis == Basis.PERSON):
         return Reign(model.version)
     decision = promoted[-1].decision
     look = decision.get("look")
@@ -193,7 +193,7 @@ def look_of(settings: Settings, subject: Subject, champion: LoadedModel | None, 
 def _anchor_evidence(
     settings: Settings, versions: tuple[LoadedModel, int], vintage: Vintage, label: pd.Series
 ) -> tuple[LoadedModel, CandidateEvidence, tuple[str, ...]]:
-    """The anchor with its evidence and what is to be said; the champion itself where its anchor cannot be scored."""
+    """The anchor with its evidence and notes; the champion itself where its anchor cannot be scored."""
     champion, anchor = versions
     if anchor != champion.version:
         try:
@@ -233,7 +233,7 @@ def unproven_of(certificate: Certificate | None) -> tuple[str, ...]:
 def champion_evidence(
     settings: Settings, champion: LoadedModel, data: tuple[Vintage, str], label: pd.Series
 ) -> tuple[CandidateEvidence, tuple[str, ...]]:
-    """The champion's evidence on the challenger's test rows, and what is to be said about it.
+    """The champion's evidence on the challenger's test rows, with notes.
 
     `data` are the challenger's vintage and the version of the champion's features over it.
     """
@@ -260,7 +260,7 @@ def _record(settings: Settings, result: GateResult, certificate: Certificate | N
         settings,
         GateDecisionRow(
             training_key=result.challenger.training_key,
-            decision={name: content[name] for name in result.decision.to_json()},
+            decision={**result.decision.to_json(), "reasons": content["reasons"]},
             champion_version=content["champion_version"],
             model_name=content["model"],
             data_version=content["data_version"],
@@ -270,8 +270,8 @@ def _record(settings: Settings, result: GateResult, certificate: Certificate | N
         approve_by_gate(settings, result.challenger, result.decision.rule, certificate)
     if result.decision.rule == WITHDRAWN:
         return
-    tags = {"gate_decision": result.decision.decision, "gate_rule": result.decision.rule}
+    tags = {"gate_decision": result.decision.decision.value, "gate_rule": result.decision.rule}
     set_tags(settings, version, {**tags, "gate_champion": str(content["champion_version"] or "none")})
-    if result.decision.decision == "reject":
+    if result.decision.decision is Outcome.REJECT:
         revoke_by_gate(settings, result.challenger, result.decision.rule)
         ModelLifecycleManager(settings).reject(version)

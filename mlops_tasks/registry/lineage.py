@@ -7,7 +7,7 @@ model. What the tracker tells is read from there; a run without it is told from 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, TypedDict
 
 from mlflow.artifacts import load_dict
 from mlflow.exceptions import MlflowException
@@ -51,6 +51,19 @@ class Lineage:
     def to_json(self) -> dict[str, Any]:
         """As a plain dict."""
         return asdict(self) | {"raw": list(self.raw)}
+
+
+class LineageDocument(TypedDict):
+    """The content of a run's `lineage.json`."""
+
+    raw: list[dict[str, Any]]
+    """The files, or answers of a database or vendor, that were read: name, sha256, rows."""
+    vintage: dict[str, Any]
+    """data_version, accepted, universe_digest, and the facts that the vintage's manifest has."""
+    features: dict[str, Any]
+    """feature_version, feature_set, adjusted_by, and what each column depends on."""
+    model: dict[str, Any]
+    """training_key, model, digest, segments."""
 
 
 class LineageTracker:
@@ -103,7 +116,7 @@ class LineageTracker:
         return {"source": source or manifest.get("source"), "raw": recorded.get("raw") or manifest.get("raw", [])}
 
 
-def lineage_document(settings: Settings, record: TrainingRecord) -> dict[str, Any]:
+def lineage_document(settings: Settings, record: TrainingRecord) -> LineageDocument:
     """Where a training comes from, from the raw files on; what is no longer at hand is None or empty."""
     identity = record.identity
     manifest = _manifest(settings, identity["data_version"])

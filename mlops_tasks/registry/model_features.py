@@ -2,7 +2,7 @@
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
-from mlops_tasks.errors import ConfigError, RegistryError, StoreError
+from mlops_tasks.errors import ConfigError, RegistryError, StoreError, first_few
 from mlops_tasks.features.sets import FeatureSet, find_feature_set
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.models import LoadedModel
@@ -32,8 +32,8 @@ def feature_set_of(settings: Settings, model: LoadedModel) -> FeatureSet:
     missing = [name for name in model.artefact.feature_names if name not in set(definition.names)]
     if missing:
         raise RegistryError(
-            f"version {model.version} needs {len(missing)} features that {definition.name} lacks, first {missing[:3]}, "
-            f"and {remedy}"
+            f"version {model.version} needs {len(missing)} features that {definition.name} lacks "
+            f"({first_few(missing)}), and {remedy}"
         )
     return definition
 

@@ -1,4 +1,4 @@
-"""One MLflow run a training: parameters, metrics, curves, datasets, plots and the model itself."""
+"""One MLflow run per training: parameters, metrics, curves, datasets, plots and the model itself."""
 
 import json
 import logging
@@ -19,15 +19,15 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from mlops_tasks.columns import SCORE
+from mlops_tasks.columns import SCORE, SEGMENTS
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.files import digest_of, folder_lock
 from mlops_tasks.modeling.model_zoo.families import PACKAGES
 from mlops_tasks.registry.client import connect, experiment_id, quoted, registry_errors
-from mlops_tasks.registry.lineage import LINEAGE_FILE, lineage_document
+from mlops_tasks.registry.lineage import LINEAGE_FILE, LineageDocument, lineage_document
 from mlops_tasks.registry.presentation import numbered_name, origin_tags, show_columns
 from mlops_tasks.registry.report_artifacts import log_validation
-from mlops_tasks.registry.training_record import SEGMENTS, TrainingRecord
+from mlops_tasks.registry.training_record import TrainingRecord
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ DATASET_DIGEST_LENGTH = 36
 DATASET_NAME_LENGTH = 500
 """Characters that MLflow keeps of a dataset's digest and name."""
 RAW_DATASETS = 50
-"""Up to so many raw files are inputs of their own; `lineage.json` names each, however many there are."""
+"""Up to this many raw files become inputs of their own; `lineage.json` names all of them, however many there are."""
 EVALUATION_TAG = "evaluation_digest"
 CERTIFICATE_FILE = "leak_certificate.json"
 """Artifact of every run whose training was certified."""
@@ -106,7 +106,7 @@ def _bring_up_to_date(client: MlflowClient, run_id: str, record: TrainingRecord)
 
 
 def _log_new(
-    client: MlflowClient, experiment: str, settings: Settings, record: TrainingRecord, lineage: Mapping[str, Any]
+    client: MlflowClient, experiment: str, settings: Settings, record: TrainingRecord, lineage: LineageDocument
 ) -> str:
     tags = {**record.identity, **record.fit_tags, **origin_tags(settings, record), "code_version": code_version()}
     name = numbered_name(client, experiment, record.name)
@@ -156,7 +156,7 @@ def _curve_metrics(record: TrainingRecord) -> Iterator[Metric]:
                     yield Metric(f"curve.{name}.{segment}", float(value), now, step)
 
 
-def _sources(lineage: Mapping[str, Any]) -> Iterator[DatasetInput]:
+def _sources(lineage: LineageDocument) -> Iterator[DatasetInput]:
     """What was read, by digest (many files together, as one), and the vintage that was made of it."""
     raw, vintage = lineage["raw"], lineage["vintage"]
     if len(raw) > RAW_DATASETS:

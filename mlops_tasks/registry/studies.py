@@ -1,4 +1,4 @@
-"""A hyper-parameter search in MLflow: a parent run with what came out of it, and one child run a trial."""
+"""A hyper-parameter search in MLflow: a parent run with its outcome, and one child run per trial."""
 
 import time
 from collections.abc import Mapping
@@ -15,11 +15,12 @@ from mlops_tasks.files import digest_of, folder_lock, plain_name, read_json
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect, experiment_id, quoted, registry_errors
 from mlops_tasks.registry.runs import FINISHED
 from mlops_tasks.registry.training_record import finite
+from mlops_tasks.states import TrialOutcome
 from mlops_tasks.tuning.study import REPORT
 
 STUDY_TAG = "study"
 DIGEST_TAG = "report_digest"
-STATUS = {"complete": FINISHED, "pruned": "KILLED", "failed": "FAILED"}
+STATUS = {TrialOutcome.COMPLETE: FINISHED, TrialOutcome.PRUNED: "KILLED", TrialOutcome.FAILED: "FAILED"}
 """MLflow's status of a trial's run."""
 
 
@@ -101,7 +102,7 @@ def _log_parent(client: MlflowClient, run_id: str, report: Mapping[str, Any], fo
     curve = [
         Metric(f"trial.{name}", float(trial["metrics"][name]), now, trial["number"])
         for trial in report["trials"]
-        if trial["state"] == "complete"
+        if trial["state"] == TrialOutcome.COMPLETE
         for name in report["config"]["objectives"]
     ]
     metrics = [*(Metric(name, value, now, 0) for name, value in finite(values).items()), *curve]

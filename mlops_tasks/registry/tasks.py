@@ -2,7 +2,7 @@
 
 import logging
 import math
-from typing import Any
+from collections.abc import Sequence
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import RegistryError
@@ -16,6 +16,7 @@ from mlops_tasks.registry.models import get_tags
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.studies import log_study
 from mlops_tasks.registry.training_record import TrainingRecord
+from mlops_tasks.stage_results import Judged, LoggedRun, LoggedStudy, PrunedFeatures, Registered
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ LATEST_CANDIDATES = "training/latest.json"
 """Below the home folder: the training keys of the newest run's candidates, for those who look at the result."""
 
 
-def log_run_task(*, training_key: str) -> dict[str, Any]:
+def log_run_task(*, training_key: str) -> LoggedRun:
     """Log a training to MLflow; returns what the choice of the challenger needs."""
     settings = load_settings()
     run_id = log_run(settings, training_key)
@@ -42,26 +43,26 @@ def log_run_task(*, training_key: str) -> dict[str, Any]:
     }
 
 
-def log_study_task(*, study: str) -> dict[str, Any]:
+def log_study_task(*, study: str) -> LoggedStudy:
     """Log a finished study to MLflow; returns the ids of its parent run and of the experiment."""
     settings = load_settings()
     run_id = log_study(settings, study)
     return {"study": study, "run_id": run_id, "experiment_id": experiment_id(settings, TUNING_EXPERIMENT)}
 
 
-def register_challenger_task(*, candidates: list[dict[str, Any]] | dict[str, Any]) -> dict[str, Any]:
+def register_challenger_task(*, candidates: list[LoggedRun] | LoggedRun) -> Registered:
     """Register the candidate with the best validation rank IC and let the alias `challenger` name it.
 
     `candidates` are results of `log_run_task`; a single one may come bare, as Airflow hands it over from a task that
     was mapped over one model.
     """
     settings = load_settings()
-    candidates = [candidates] if isinstance(candidates, dict) else candidates
-    best = choose(candidates)
-    for candidate in candidates:
+    runs = candidates if isinstance(candidates, list) else [candidates]
+    best = choose(runs)
+    for candidate in runs:
         log.info("%s: %s %s", candidate["model"], SELECTION_METRIC, candidate["metrics"].get(SELECTION_METRIC))
     version = ModelLifecycleManager(settings).challenge(best["training_key"], best["run_id"])
-    write_json(settings.home / LATEST_CANDIDATES, {"training_keys": [c["training_key"] for c in candidates]})
+    write_json(settings.home / LATEST_CANDIDATES, {"training_keys": [run["training_key"] for run in runs]})
     tags = get_tags(settings, version)
     return {
         "version": version,
@@ -74,7 +75,7 @@ def register_challenger_task(*, candidates: list[dict[str, Any]] | dict[str, Any
     }
 
 
-def choose(candidates: list[dict[str, Any]]) -> dict[str, Any]:
+def choose(candidates: Sequence[LoggedRun]) -> LoggedRun:
     """The candidate with the largest `SELECTION_METRIC`; ties go to the first name, None counts as the worst.
 
     Raises
@@ -87,17 +88,17 @@ def choose(candidates: list[dict[str, Any]]) -> dict[str, Any]:
     return min(candidates, key=lambda c: (-_selection(c), c["model"], c["training_key"]))
 
 
-def _selection(candidate: dict[str, Any]) -> float:
+def _selection(candidate: LoggedRun) -> float:
     value = candidate["metrics"].get(SELECTION_METRIC)
     return -math.inf if value is None or math.isnan(value) else float(value)
 
 
-def gate_challenger_task(*, challenger: dict[str, Any]) -> dict[str, Any]:
+def gate_challenger_task(*, challenger: Registered) -> Judged:
     """Judge the challenger against the champion; the decision is in state and on the version's tags."""
-    return gate(load_settings(), int(challenger["version"])).to_json()
+    return gate(load_settings(), challenger["version"]).to_json()
 
 
-def collect_features_task() -> dict[str, Any]:
+def prune_features_task() -> PrunedFeatures:
     """Remove the feature versions that nothing needs any more; when the registry does not answer, none.
 
     Raises
@@ -106,4 +107,11 @@ def collect_features_task() -> dict[str, Any]:
         Nobody knows what is needed: the registry, or a manifest of the store, cannot be read.
     """
     settings = load_settings()
-    return collect_garbage(settings, needed_feature_versions(settings)).to_json()
+    done = collect_garbage(settings, needed_feature_versions(settings))
+    return {
+        "removed": list(done.removed),
+        "kept": dict(done.kept),
+        "files": done.files,
+        "bytes_freed": done.bytes_freed,
+        "dry_run": done.dry_run,
+    }

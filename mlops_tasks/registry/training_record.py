@@ -1,4 +1,4 @@
-"""What a finished training left in its folder, as the registry needs it."""
+"""What a finished training has left in its folder, as the registry needs it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -7,13 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mlops_tasks.columns import SEGMENTS
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import RegistryError
-from mlops_tasks.files import digest_of, read_json
-from mlops_tasks.modeling.seal import MANIFEST, artefact_digest
+from mlops_tasks.errors import RegistryError, StoreError, TrainingError
+from mlops_tasks.files import digest_of
+from mlops_tasks.modeling.manifest import ArtefactManifest
+from mlops_tasks.modeling.seal import artefact_digest, unverified_manifest
 from mlops_tasks.training.certificate import Certificate, certificate_of
-
-SEGMENTS = ("train", "valid", "test")
+from mlops_tasks.training_folder import Curves, FitRecord, TrainingFolder, TrainingManifest
 
 TAG_LENGTH = 5000
 """Characters that MLflow keeps of a tag."""
@@ -24,20 +25,19 @@ CERTIFICATE_KEY_TAG, UNPROVEN_TAG = "leak_certificate_key", "leak_unproven"
 class TrainingRecord:
     """A training folder, read."""
 
-    key: str
-    folder: Path
-    plan: Mapping[str, Any]
-    manifest: Mapping[str, Any]
+    folder: TrainingFolder
+    trained: TrainingManifest
+    manifest: ArtefactManifest
     evaluation: Mapping[str, float]
     """Finite metrics of the evaluation."""
     training_metrics: Mapping[str, float]
-    fit: Mapping[str, Any]
-    """How the training went: verdict, explanation, kept_iteration, kept_gap; empty where nobody has said it."""
-    curves: Mapping[str, Mapping[str, list[float | None]]]
+    fit: FitRecord | None
+    """How the training went; None where that was not recorded."""
+    curves: Curves
     certificate: Certificate | None
     """The leak certificate that it was trained under."""
     run_id: str | None
-    """The training run whose events tell how it went; None where nobody has said it."""
+    """The training run whose events tell how it went; None where that was not recorded."""
 
     @classmethod
     def load(cls, settings: Settings, training_key: str) -> "TrainingRecord":
@@ -48,41 +48,47 @@ class TrainingRecord:
         RegistryError
             The training or its evaluation is not there; names the file.
         """
-        folder = settings.training_folder(training_key)
-        metrics = _read(folder / "metrics.json", "training.train")
-        fit = metrics.get("fit") or {}
-        return cls(
-            key=training_key,
-            folder=folder,
-            plan=_read(folder / "plan.json", "training.train"),
-            manifest=_read(folder / "model" / MANIFEST, "training.train"),
-            evaluation=finite(_read(folder / "evaluation" / "evaluation.json", "evaluation.evaluate")["metrics"]),
-            training_metrics=finite({**metrics, "fit_gap": fit.get("kept_gap")}),
-            fit=fit,
-            curves=_read(folder / "curves.json", "training.train"),
-            certificate=certificate_of(settings, training_key),
-            run_id=metrics.get("run_id"),
-        )
+        folder = TrainingFolder.of(settings, training_key)
+        try:
+            metrics = folder.metrics()
+            return cls(
+                folder=folder,
+                trained=folder.manifest(),
+                manifest=unverified_manifest(folder.model),
+                evaluation=finite(folder.evaluation.read().metrics),
+                training_metrics=finite({**metrics.numbers, "fit_gap": metrics.fit and metrics.fit.kept_gap}),
+                fit=metrics.fit,
+                curves=folder.curves(),
+                certificate=certificate_of(settings, training_key),
+                run_id=metrics.run_id,
+            )
+        except (StoreError, TrainingError) as error:
+            raise RegistryError(str(error)) from error
+
+    @property
+    def key(self) -> str:
+        """The training key."""
+        return self.folder.key
 
     @property
     def model(self) -> str:
         """Name of the model in the zoo: lightgbm, linear."""
-        return str(self.plan["model"])
+        return self.trained.model
 
     @property
     def name(self) -> str:
         """The model and the newest date that it may have seen; MLflow's run adds which one it is of these."""
-        return f"{self.model} {self.plan['last_date']}"
+        return f"{self.model} {self.trained.last_date}"
 
     @property
     def artefact(self) -> Path:
         """The artefact folder."""
-        return self.folder / "model"
+        return self.folder.model
 
     @property
     def columns_file(self) -> Path:
         """Which columns nothing can be learned from (`modeling/column_health.py`)."""
-        return self.folder / "columns.json"
+        return self.folder.columns
 
     @cached_property
     def digest(self) -> str:
@@ -121,28 +127,30 @@ class TrainingRecord:
 
     @property
     def fit_tags(self) -> dict[str, str]:
-        """What is thought of the training, in a word and in full; nothing where nobody has said it."""
-        return {f"fit_{name}": str(self.fit[name])[:TAG_LENGTH] for name in ("verdict", "explanation") if self.fit}
+        """The verdict on the training, in a word and in full; empty where none was recorded."""
+        if self.fit is None:
+            return {}
+        return {"fit_verdict": self.fit.verdict, "fit_explanation": self.fit.explanation[:TAG_LENGTH]}
 
     @property
     def parameters(self) -> dict[str, str]:
         """Run parameters: the model's configuration flattened, and what else defines the training."""
         segments = {f"segment.{name}": " to ".join(map(str, self.manifest["segments"][name])) for name in SEGMENTS}
         fixed = {
-            name: str(self.manifest[name])
-            for name in ("feature_set", "horizon", "label", "seed")
-            if name in self.manifest
+            name: str(value)
+            for name, value in self.manifest.items()
+            if name in ("feature_set", "horizon", "label", "seed")
         }
-        config = {f"model.{name}": str(value) for name, value in flatten(self.plan.get("model_config") or {})}
+        config = {f"model.{name}": str(value) for name, value in flatten(self.trained.model_config)}
         return {"model": self.model, **fixed, **segments, **config}
 
     @property
     def plots(self) -> list[Path]:
         """The evaluation's plots."""
-        return sorted((self.folder / "evaluation" / "plots").glob("*.png"))
+        return self.folder.evaluation.plot_files()
 
 
-def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
+def finite(metrics: Mapping[str, object]) -> dict[str, float]:
     """The numeric, finite entries of `metrics`; what could not be computed (None) is left out."""
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     return {name: float(value) for name, value in sorted(numbers.items()) if math.isfinite(value)}
@@ -155,10 +163,3 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _read(path: Path, stage: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise RegistryError(f"{path} is missing; run the stage {stage} for this training first")
-    content: dict[str, Any] = read_json(path)
-    return content

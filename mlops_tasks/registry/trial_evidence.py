@@ -2,27 +2,18 @@
 
 from collections.abc import Sequence
 
-import pandas as pd
-
-from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
+from mlops_tasks.columns import LABEL, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.evaluation.backtest_overfitting import MIN_DAYS, SearchEvidence, search_evidence
 from mlops_tasks.evaluation.ic import daily_rank_ic
-from mlops_tasks.evaluation.report import read_plan
 from mlops_tasks.evaluation.seed_noise import GATED_METRIC, SeedBand, configuration_key, seed_band
-from mlops_tasks.files import read_json
 from mlops_tasks.state.history import latest_seed_noise
 from mlops_tasks.state.trials import daily_rank_ics, trials_of, trials_over
+from mlops_tasks.states import FitVerdict, TrialOutcome
+from mlops_tasks.training_folder import TrainingFolder
 
-WARNED_OF = ("overfitting", "underfitting")
+WARNED_OF = (FitVerdict.OVERFITTING, FitVerdict.UNDERFITTING)
 """Verdicts on a training that the gate names."""
-
-
-def predictions_of(settings: Settings, training_key: str, segment: str) -> pd.DataFrame:
-    """Score and label of a training's segment valid or test, MultiIndex (datetime, instrument)."""
-    path = settings.training_folder(training_key) / "predictions.parquet"
-    frame = pd.read_parquet(path, filters=[(SEGMENT, "==", segment)])
-    return frame.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]].sort_index()
 
 
 def search_evidence_of(settings: Settings, training_key: str, studies: Sequence[str]) -> SearchEvidence | None:
@@ -36,22 +27,22 @@ def search_evidence_of(settings: Settings, training_key: str, studies: Sequence[
     -------
     None where these studies have no daily rank ICs on the training's validation days.
     """
-    valid = predictions_of(settings, training_key, "valid")
+    valid = TrainingFolder.of(settings, training_key).segment("valid")
     chosen = daily_rank_ic(valid[SCORE], valid[LABEL])
     own = [row for study in studies for row in trials_of(settings, study)]
     days = daily_rank_ics(own).dropna(how="all").index
     if len(chosen.index.intersection(days)) < MIN_DAYS:
         return None
     horizon = own[0].horizon
-    candidates = [row for row in trials_over(settings, horizon, days) if row.state != "failed"]
+    candidates = [row for row in trials_over(settings, horizon, days) if row.state != TrialOutcome.FAILED]
     return search_evidence(chosen, daily_rank_ics(candidates).reindex(days), len(candidates), horizon)
 
 
 def fit_warning_of(settings: Settings, training_key: str) -> str | None:
     """What speaks against how a training went, in words and numbers; None: nothing does, or nothing is known."""
-    path = settings.training_folder(training_key) / "metrics.json"
-    fit = (read_json(path).get("fit") or {}) if path.is_file() else {}
-    return str(fit["explanation"]) if fit.get("verdict") in WARNED_OF else None
+    metrics = TrainingFolder.of(settings, training_key).find_metrics()
+    fit = None if metrics is None else metrics.fit
+    return fit.explanation if fit is not None and fit.verdict in WARNED_OF else None
 
 
 def seed_noise_of(settings: Settings, training_key: str) -> SeedBand | None:
@@ -59,7 +50,7 @@ def seed_noise_of(settings: Settings, training_key: str) -> SeedBand | None:
 
     None where fewer than two seeds were trained, or the training's folder is gone: the registry keeps the model alone.
     """
-    folder = settings.training_folder(training_key)
-    found = latest_seed_noise(settings, configuration_key(read_plan(folder))) if folder.is_dir() else None
+    trained = TrainingFolder.of(settings, training_key).find_manifest()
+    found = None if trained is None else latest_seed_noise(settings, configuration_key(trained))
     values = {} if found is None else found.result.get(GATED_METRIC, {})
     return seed_band(list(values.values())) if len(values) > 1 else None

@@ -1,7 +1,7 @@
 """The scoring service's HTTP face.
 
 The newest day's scores are in memory and answered where the request arrives; whatever takes longer goes to a thread,
-and only so many at once.
+and only a limited number at once.
 """
 
 import asyncio

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mlops_tasks.state.deployments import Step
-from mlops_tasks.state.tables import STARTED
+from mlops_tasks.states import DeploymentState
 
 
 class Action(StrEnum):
@@ -48,7 +48,7 @@ class Situation:
         """Whether there is nothing to put right, at the first glance."""
         if self.last is None:
             return True
-        return self.last.state != STARTED and self.alias == self.last.champion
+        return self.last.state != DeploymentState.STARTED and self.alias == self.last.champion
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ def decide(found: Situation) -> Decision:
     last = found.last
     if last is None:
         return Decision(Action.LEAVE, None)
-    if last.state == STARTED and found.running:
+    if last.state == DeploymentState.STARTED and found.running:
         known = found.alias in (last.version, last.proven)
         return Decision(Action.WAIT, found.alias if known else last.proven)
-    if last.state == STARTED:
+    if last.state == DeploymentState.STARTED:
         return Decision(Action.UNDO, _way_back(found, last.champion))
     if found.is_settled:
         return Decision(Action.KEEP, found.alias)

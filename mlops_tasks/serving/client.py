@@ -75,7 +75,7 @@ class ScoringClient:
         return self._json(lambda: self._http.post("/v1/score", json=body))
 
     def score_features(self, features: pd.DataFrame) -> dict[str, Any]:
-        """Scores of given features, index instrument, one column a feature; NaN is sent as null.
+        """Scores of given features, index instrument, one column per feature; NaN is sent as null.
 
         Large frames are sent in parts.
 

@@ -4,8 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import DeploymentError, MlopsError, RecordMismatchError
@@ -15,7 +14,7 @@ from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import LoadedModel, set_alias
 from mlops_tasks.serving.champion import Action
 from mlops_tasks.serving.client import ScoringClient
-from mlops_tasks.serving.proof import Probe, Proof
+from mlops_tasks.serving.proof import Proof
 from mlops_tasks.serving.reconciliation import (
     LEASE,
     Reconciled,
@@ -26,21 +25,22 @@ from mlops_tasks.serving.reconciliation import (
     reconcile,
     still_approved,
 )
+from mlops_tasks.stage_results import Deployed, ServiceProbe
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.approvals import record_revocation
 from mlops_tasks.state.deployments import settle_attempt
 from mlops_tasks.state.history import latest_deployment, record_deployment
 from mlops_tasks.state.lease import lease
-from mlops_tasks.state.tables import FAILED, SERVING, STARTED, Deployment, ModelRevocation
+from mlops_tasks.state.tables import Deployment, ModelRevocation
+from mlops_tasks.states import DeploymentState, Strategy
 
 log = logging.getLogger(__name__)
 
-BLUE_GREEN = "blue_green"
 WAIT_S = 10.0
 """For a reconciliation, which holds the lease for a moment; a deployment takes longer, and is not waited for."""
 
 
-def deploy_blue_green(settings: Settings, version: int, digest: str | None = None) -> dict[str, Any]:
+def deploy_blue_green(settings: Settings, version: int, digest: str | None = None) -> Deployed:
     """Make a registered version the champion in service.
 
     May be repeated, also after a kill at any point: it ends in the same state. A version that serves already is
@@ -61,7 +61,7 @@ def deploy_blue_green(settings: Settings, version: int, digest: str | None = Non
     return _Deployment(settings, version, digest).run()
 
 
-def roll_back(settings: Settings, version: int | None = None, reason: str = "") -> dict[str, Any]:
+def roll_back(settings: Settings, version: int | None = None, reason: str = "") -> Deployed:
     """Put the last champion that may still serve, or the given version, in service, and withdraw the present one.
 
     The withdrawal is part of the deployment: where that is undone, the present one stays champion and is not withdrawn.
@@ -127,7 +127,7 @@ class _Deployment:
     reason: str = ""
     """Why a person wants it; kept with the step that ends it well, and with a withdrawal."""
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Deployed:
         """Do it, alone; the result is the stage's."""
         with ExitStack() as held:
             try:
@@ -149,15 +149,15 @@ class _Deployment:
         log.info(
             "version %d serves; largest difference of %d scores: %g",
             self.version,
-            found.instruments,
-            found.max_abs_diff,
+            found["instruments"],
+            found["max_abs_diff"],
         )
         return {
             "deployed": True,
             "version": self.version,
             "training_key": proof.candidate.training_key,
             "previous_version": previous,
-            "probe": asdict(found),
+            "probe": found,
         }
 
     def _champion(self) -> int | None:
@@ -179,18 +179,18 @@ class _Deployment:
 
     def _proven(self, candidate: LoadedModel) -> Deployment | None:
         """The step by which these very bytes have passed their proof; older records do not say of which they are."""
-        row = latest_deployment(self.settings, self.version, SERVING)
+        row = latest_deployment(self.settings, self.version, DeploymentState.SERVING)
         return row if row is not None and row.artefact_digest == candidate.digest else None
 
-    def _switch(self, proof: Proof, previous: int | None) -> Probe:
+    def _switch(self, proof: Proof, previous: int | None) -> ServiceProbe:
         """Move the alias between the intent and its end; whatever goes wrong in between is undone."""
-        start, found = self._step(STARTED, proof.candidate, previous), None
+        start, found = self._step(DeploymentState.STARTED, proof.candidate, previous), None
         try:
             record_deployment(self.settings, start)
             set_alias(self.settings, CHAMPION, self.version)
             found = proof.of_service()
             self._retire(previous)
-            served = following(start, SERVING, previous, self.reason)
+            served = following(start, DeploymentState.SERVING, previous, self.reason)
             if not settle_attempt(self.settings, served, self._withdrawal(previous)):
                 raise DeploymentError("it was undone in between, since its lease was lost; see the state database")
         except BaseException as error:
@@ -250,7 +250,7 @@ class _Deployment:
         """Record and tell that nothing has moved."""
         message = f"version {self.version} was not deployed: {said(error)}"
         try:
-            record_deployment(self.settings, self._step(FAILED, None, None, said(error)))
+            record_deployment(self.settings, self._step(DeploymentState.FAILED, None, None, said(error)))
         except Exception as failure:
             log.error("the failure is not recorded: %s", said(failure))
         raise_daily_alert(self.settings, kind="deployment_failed", cause=named(self.version), message=message)
@@ -262,7 +262,7 @@ class _Deployment:
             training_key="" if candidate is None else candidate.training_key,
             artefact_digest="" if candidate is None else candidate.digest,
             data_version="" if candidate is None else candidate.tags["data_version"],
-            strategy=BLUE_GREEN,
+            strategy=Strategy.BLUE_GREEN.value,
             state=state,
             reason=reason,
             proven_version=proven,
@@ -291,5 +291,5 @@ def _only_one(settings: Settings) -> Iterator[None]:
 
 
 def said(error: BaseException) -> str:
-    """An error's message; its kind too where it is none of ours."""
+    """An error's message, preceded by its kind where the error is not the library's own."""
     return str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"

@@ -6,15 +6,14 @@ from datetime import date
 
 import pandas as pd
 
-from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, current_vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.registry.model_features import feature_set_of
 from mlops_tasks.registry.models import LoadedModel
+from mlops_tasks.serving.model_day import ModelDay
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +110,7 @@ class MarketView:
         UnknownDateError
             There are no features of the day.
         """
-        source = FeatureSource(self.store, market.vintage, market.feature_version)
-        rows = source.rows(wanted, wanted, model.artefact.window, members=False)
-        if not rows.wanted.any():
+        day = ModelDay.read(self.store, (market.vintage, market.feature_version), model, wanted, members=False)
+        if day.is_empty:
             raise UnknownDateError(f"no features on {wanted} in vintage {market.data_version}; ask for a later day")
-        return model.artefact.score(rows).droplevel(DATETIME).sort_index()
+        return day.scores()

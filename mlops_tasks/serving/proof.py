@@ -8,29 +8,20 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
-from mlops_tasks.data.vintages import current_vintage, load_vintage
+from mlops_tasks.data.vintages import Vintage, current_vintage, load_vintage
 from mlops_tasks.errors import DeploymentError
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
+from mlops_tasks.serving.model_day import ModelDay
 from mlops_tasks.serving.slots import probe
+from mlops_tasks.stage_results import ServiceProbe
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The service's scores of the newest date against those computed here."""
-
-    date: str
-    instruments: int
-    max_abs_diff: float
 
 
 @dataclass(frozen=True)
@@ -53,14 +44,13 @@ class Proof:
         probe(self.candidate)
         vintage = current_vintage(self.settings)
         feature_version = features_of(self.settings, self.candidate, vintage)
-        source = FeatureSource(FeatureStore(self.settings), vintage, feature_version)
-        scores = local_scores(self.candidate, source, date.fromisoformat(vintage.last_date))
+        scores = self._scores(vintage, feature_version, vintage.last_date)
         if scores.empty or not np.isfinite(scores.to_numpy()).all():
             raise DeploymentError(f"{len(scores)} scores of {vintage.last_date}, not all finite; see its features")
         version = self.candidate.version
         log.info("preflight of version %d: %d finite scores on %s", version, len(scores), vintage.last_date)
 
-    def of_service(self) -> Probe:
+    def of_service(self) -> ServiceProbe:
         """Prove that the service serves the candidate, and answers with its very scores.
 
         Raises
@@ -87,14 +77,13 @@ class Proof:
                 )
             time.sleep(LOOK_EVERY_S)
 
-    def _compare(self) -> Probe:
+    def _compare(self) -> ServiceProbe:
         answer = self.client.score()
         if answer["model_version"] != self.candidate.version:
             raise ScoringServiceError(f"the service answered with version {answer['model_version']}")
         served = scores_of(answer)
         vintage = load_vintage(self.settings, answer["data_version"])
-        source = FeatureSource(FeatureStore(self.settings), vintage, answer["feature_version"])
-        here = local_scores(self.candidate, source, date.fromisoformat(answer["date"]))
+        here = self._scores(vintage, answer["feature_version"], answer["date"])
         if not served.index.equals(here.index):
             raise ScoringServiceError(
                 f"the service scores {len(served)} instruments of {answer['date']}, not {len(here)}"
@@ -105,10 +94,10 @@ class Proof:
             raise ScoringServiceError(
                 f"the service's scores differ by up to {difference:g} from the artefact's, limit {limit:g}"
             )
-        return Probe(answer["date"], len(served), difference)
+        return {"date": answer["date"], "instruments": len(served), "max_abs_diff": difference}
 
-
-def local_scores(model: LoadedModel, source: FeatureSource, day: date) -> pd.Series:
-    """Scores of all instruments of a day from the artefact, index instrument, sorted."""
-    rows = source.rows(day, day, model.artefact.window, members=False)
-    return model.artefact.score(rows).droplevel(DATETIME).sort_index()
+    def _scores(self, vintage: Vintage, feature_version: str, day: str) -> pd.Series:
+        """Of all instruments that have a bar on a day, from the artefact, index instrument, sorted."""
+        store = FeatureStore(self.settings)
+        data = (vintage, feature_version)
+        return ModelDay.read(store, data, self.candidate, date.fromisoformat(day), members=False).scores()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from mlops_tasks.errors import MlopsError
+from mlops_tasks.errors import MlopsError, excerpt, first_few
 from mlops_tasks.serving.messages import FeatureRow, FeatureTable, ScoreRequest
 
 MOST_VALUES = 1_000_000
@@ -148,7 +148,7 @@ def _of_rows(rows: Sequence[FeatureRow]) -> FeaturesGiven:
         if row.features.keys() != rows[0].features.keys():
             odd = sorted(row.features.keys() ^ rows[0].features.keys())
             raise BadRequestError(
-                f"rows.{place}.features ({row.instrument}): {odd[:5]} ({len(odd)}) are in this row or in row 0 "
+                f"rows.{place}.features ({row.instrument}): {first_few(map(excerpt, odd))} are in this row or in row 0 "
                 f"({rows[0].instrument}), not in both; give each row the same features, null where unknown"
             )
     values = [[row.features[name] for name in names] for row in rows]

@@ -14,7 +14,8 @@ from mlops_tasks.state.approvals import approved_artefacts
 from mlops_tasks.state.deployments import Deployed, Step, last_step, settle_attempt, versions_that_served
 from mlops_tasks.state.history import record_deployment
 from mlops_tasks.state.lease import lease
-from mlops_tasks.state.tables import RESTORED, ROLLED_BACK, Deployment
+from mlops_tasks.state.tables import Deployment
+from mlops_tasks.states import DeploymentState
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def still_approved(settings: Settings) -> list[Deployed]:
 
 def _undo(settings: Settings, start: Deployment, champion: int | None, reason: str) -> None:
     ModelLifecycleManager(settings).restore(champion)
-    if settle_attempt(settings, following(start, ROLLED_BACK, champion, reason)):
+    if settle_attempt(settings, following(start, DeploymentState.ROLLED_BACK, champion, reason)):
         version = named(start.model_version)
         said = f"the deployment of {version} was undone, champion is {named(champion)}: {reason}"
         log.warning("%s", said)
@@ -117,7 +118,7 @@ def _restore(settings: Settings, last: Deployment, was: int | None, champion: in
         training_key="",
         data_version="",
         strategy=last.strategy,
-        state=RESTORED,
+        state=DeploymentState.RESTORED,
         reason=said,
         proven_version=champion,
         attempt=new_attempt(),

@@ -7,41 +7,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
+from mlops_tasks.columns import INSTRUMENT, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
-from mlops_tasks.errors import RegistryError
+from mlops_tasks.errors import RegistryError, excerpt, first_few
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, new_file
-from mlops_tasks.modeling.scoring import FeatureSource, ScoringRows
 from mlops_tasks.registry.approvals import load_champion
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_version
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
+from mlops_tasks.serving.model_day import ModelDay
 from mlops_tasks.state.deployments import recorded_champion
 from mlops_tasks.state.history import record_score_batch
 from mlops_tasks.state.tables import ScoreBatch
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class NewestDay:
-    """The universe's members on a vintage's newest date, with the features that a model needs."""
-
-    date: date
-    feature_version: str
-    rows: ScoringRows
-
-    @property
-    def features(self) -> pd.DataFrame:
-        """Of the day, index instrument, sorted."""
-        return self.rows.scored_features().droplevel(DATETIME).sort_index()
-
-    def score(self, model: LoadedModel) -> pd.Series:
-        """Scores by the artefact, index instrument, sorted."""
-        return model.artefact.score(self.rows).droplevel(DATETIME).sort_index()
 
 
 @dataclass(frozen=True)
@@ -55,12 +37,10 @@ class ScoreFile:
     """As `Batch.standing`."""
 
 
-def newest_day(settings: Settings, model: LoadedModel, vintage: Vintage) -> NewestDay:
+def newest_day(settings: Settings, model: LoadedModel, vintage: Vintage) -> ModelDay:
     """Members that have a bar on the newest date of a vintage; features that are not there are computed."""
     day = date.fromisoformat(vintage.last_date)
-    feature_version = features_of(settings, model, vintage)
-    source = FeatureSource(FeatureStore(settings), vintage, feature_version)
-    return NewestDay(day, feature_version, source.rows(day, day, model.artefact.window))
+    return ModelDay.read(FeatureStore(settings), (vintage, features_of(settings, model, vintage)), model, day)
 
 
 def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
@@ -84,12 +64,12 @@ def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
         if answer["feature_version"] != day.feature_version:
             log.warning("the service is at feature version %s, not %s", answer["feature_version"], day.feature_version)
             if model.artefact.window > 1:
-                return write_scores(settings, Batch(day.date, champion, CHAMPION, model.standing), day.score(model))
+                return write_scores(settings, Batch(day.date, champion, CHAMPION, model.standing), day.scores())
             answer = client.score_features(day.features)
     if answer["missing"] or answer["model_version"] != champion:
         raise ScoringServiceError(
             f"the service answered with version {answer['model_version']} (champion is {champion}) and without "
-            f"{len(answer['missing'])} members, first {answer['missing'][:3]}; see its /health"
+            f"{len(answer['missing'])} members: {first_few(map(excerpt, answer['missing']))}; see its /health"
         )
     return write_scores(settings, Batch(day.date, champion, CHAMPION, model.standing), scores_of(answer))
 
@@ -101,7 +81,7 @@ def score_challenger(settings: Settings, vintage: Vintage) -> ScoreFile | None:
         return None
     model = load_version(settings, challenger)
     day = newest_day(settings, model, vintage)
-    return write_scores(settings, Batch(day.date, challenger, CHALLENGER, CHALLENGER), day.score(model))
+    return write_scores(settings, Batch(day.date, challenger, CHALLENGER, CHALLENGER), day.scores())
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
-from mlops_tasks.errors import MlopsError, StoreError
+from mlops_tasks.errors import MlopsError, StoreError, excerpt, first_few
 from mlops_tasks.serving.day_scores import DayKey, DayScores
 from mlops_tasks.serving.market import Market, MarketView
 from mlops_tasks.serving.metrics import ServiceMetrics
@@ -212,7 +212,8 @@ class ScoringService:
         bad = [instruments[i] for i in np.flatnonzero(~np.isfinite(values)).tolist()]
         if bad:
             raise BadFeaturesError(
-                f"the score of {bad[:5]} is not finite; are their features far from what the model was trained on?"
+                f"the score of {first_few(map(excerpt, bad))} is not finite; are their features far from what the "
+                "model was trained on?"
             )
         self.metrics.scored_rows.inc(len(values))
         return Scored(slot, instruments, values.tolist())
@@ -268,10 +269,8 @@ def check_names(whose: str, given: Sequence[str], needed: Sequence[str]) -> None
     unknown = [name for name in given if name not in known]
     missing = [name for name in needed if name not in found]
     if unknown:
-        raise BadFeaturesError(f"{whose}: unknown features {unknown[:5]} ({len(unknown)}); leave them out")
+        raise BadFeaturesError(f"{whose}: unknown features {first_few(map(excerpt, unknown))}; leave them out")
     if missing:
-        raise BadFeaturesError(
-            f"{whose}: missing features {missing[:5]} ({len(missing)}); give them, null where unknown"
-        )
+        raise BadFeaturesError(f"{whose}: missing features {first_few(missing)}; give them, null where unknown")
     if len(given) != len(needed):
         raise BadFeaturesError(f"{whose}: a feature is given twice; give each once")

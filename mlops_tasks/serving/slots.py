@@ -127,7 +127,7 @@ def _with_standing(slot: Slot, permit: Permit) -> Slot:
 
 
 def probe(model: LoadedModel) -> None:
-    """Score a row of zeros and a row of missing values; a window model, so many days of each.
+    """Score a row of zeros and a row of missing values; for a window model, a window of each.
 
     Raises
     ------

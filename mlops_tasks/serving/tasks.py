@@ -1,35 +1,34 @@
 """Task entries of the serving stage."""
 
 import logging
-from typing import Any
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.serving.deployment import BLUE_GREEN, deploy_blue_green
+from mlops_tasks.serving.deployment import deploy_blue_green
 from mlops_tasks.serving.score_files import score_challenger, score_champion
+from mlops_tasks.stage_results import Deployed, Judged, Scored
+from mlops_tasks.states import Outcome, Strategy
 
 log = logging.getLogger(__name__)
 
-SHADOW = "shadow"
 
-
-def deploy_model_task(*, gate: dict[str, Any], strategy: str) -> dict[str, Any]:
+def deploy_model_task(*, gate: Judged, strategy: str) -> Deployed:
     """Deploy what the gate promoted; a kept or rejected challenger, or a shadow run, changes nothing."""
-    if strategy not in (BLUE_GREEN, SHADOW):
-        raise ConfigError(f"unknown deployment strategy {strategy!r}; use {BLUE_GREEN} or {SHADOW}")
+    if strategy not in [*Strategy]:
+        raise ConfigError(f"unknown deployment strategy {strategy!r}; use {' or '.join(Strategy)}")
     reason = None
-    if gate["decision"] != "promote":
+    if gate["decision"] != Outcome.PROMOTE:
         reason = f"the gate's decision is {gate['decision']} (rule {gate['rule']})"
-    elif strategy == SHADOW:
+    elif strategy == Strategy.SHADOW:
         reason = "strategy shadow: the challenger is scored beside the champion and takes no traffic"
     if reason is not None:
         log.info("version %s is not deployed: %s", gate["version"], reason)
         return {"deployed": False, "version": gate["version"], "reason": reason}
-    return {**deploy_blue_green(load_settings(), int(gate["version"]), gate["digest"]), "strategy": strategy}
+    return {**deploy_blue_green(load_settings(), gate["version"], gate["digest"]), "strategy": strategy}
 
 
-def score_newest_date_task(*, data_version: str) -> dict[str, Any]:
+def score_newest_date_task(*, data_version: str) -> Scored:
     """Score the universe's members of the newest date: the champion through the service, the challenger here.
 
     Each on the features of its own set. `instruments` is how many were scored.

@@ -17,7 +17,7 @@ from mlops_tasks.data.calendars import AUTO, check_calendar
 from mlops_tasks.data.vintages import current_version, load_vintage
 from mlops_tasks.errors import ConfigError, StackError, StoreError, excerpt, hint
 from mlops_tasks.features.sets import check_feature_sets, feature_set_names
-from mlops_tasks.modeling.model_zoo.catalogue import OWN_FILE, read_zoo
+from mlops_tasks.modeling.model_zoo.zoo import OWN_FILE, read_zoo
 from mlops_tasks.private import is_foreign, mode_of, open_to_others
 from mlops_tasks.stack import keeper, ports
 from mlops_tasks.stack.airflow_api import AirflowApi

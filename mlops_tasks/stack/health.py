@@ -16,7 +16,7 @@ from mlops_tasks.stack.credentials import ADMIN, Credentials
 from mlops_tasks.stack.environment import airflow_url, mlflow_url, scoring_url
 from mlops_tasks.stack.keeper import log_tail, logs_dir, service_states
 from mlops_tasks.stack.services import MLFLOW, SCORING, STAGES, services
-from mlops_tasks.stage_process import SOCKET_NAME, is_listening
+from mlops_tasks.stage_process import is_listening
 
 HEALTH_LIMIT_S = 600.0
 _POLL_S = 0.5
@@ -106,7 +106,7 @@ def basic_authorization(user: str, password: str) -> dict[str, str]:
 
 def _stages(settings: Settings) -> dict[str, str]:
     kept = any(service.name == STAGES for service in services(settings))
-    return {STAGES: NOT_YET} if kept and not is_listening(settings.run_dir / SOCKET_NAME) else {}
+    return {STAGES: NOT_YET} if kept and not is_listening(settings.stage_socket) else {}
 
 
 def _airflow(settings: Settings) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The keeper: one supervisord a home, which starts the services, starts a crashed one again, and rotates their logs."""
+"""The keeper: one supervisord per home that starts the services, restarts those that crash, and rotates their logs."""
 
 import contextlib
 import fcntl

@@ -87,7 +87,7 @@ def newest_revision() -> str:
 
 @lru_cache(maxsize=8)
 def engine(url: str) -> Engine:
-    """The engine of a database address, one a process; connections are not kept, so that a fork shares none.
+    """The engine of a database address, one per process; connections are not kept, so that a fork shares none.
 
     Raises
     ------

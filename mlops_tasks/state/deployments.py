@@ -10,7 +10,8 @@ from mlops_tasks.config import Settings
 from mlops_tasks.state.approvals import add_revocation
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.history import content_digest, lock_table
-from mlops_tasks.state.tables import FAILED, SERVING, STARTED, Deployment, ModelRevocation
+from mlops_tasks.state.tables import Deployment, ModelRevocation
+from mlops_tasks.states import DeploymentState
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Step:
     @property
     def champion(self) -> int | None:
         """The version that has passed its proof, as far as this step knows."""
-        return self.version if self.state == SERVING else self.proven
+        return self.version if self.state == DeploymentState.SERVING else self.proven
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def recorded_champion(settings: Settings) -> int | None:
     return None if row is None else Step.of(row).champion
 
 
-def deployed_as(settings: Settings, version: int, states: Sequence[str] = (STARTED, SERVING)) -> Deployed | None:
+def deployed_as(
+    settings: Settings, version: int, states: Sequence[str] = (DeploymentState.STARTED, DeploymentState.SERVING)
+) -> Deployed | None:
     """What the newest of these steps of a version was about; None: there is no such step."""
     query = select(Deployment).where(Deployment.model_version == version, Deployment.state.in_(states))
     with reading(settings) as active:
@@ -65,7 +68,7 @@ def deployed_as(settings: Settings, version: int, states: Sequence[str] = (START
 
 def versions_that_served(settings: Settings) -> list[Deployed]:
     """Versions in the order in which they last came into service, the newest first."""
-    query = select(Deployment).where(Deployment.state == SERVING).order_by(Deployment.id)
+    query = select(Deployment).where(Deployment.state == DeploymentState.SERVING).order_by(Deployment.id)
     with reading(settings) as active:
         newest = {row.model_version: row for row in active.scalars(query)}
     return [_deployed(row) for row in sorted(newest.values(), key=lambda row: -row.id)]
@@ -82,7 +85,7 @@ def settle_attempt(settings: Settings, row: Deployment, revoked: ModelRevocation
     with session(settings) as active:
         lock_table(active, Deployment.__tablename__)
         last = _last(active)
-        if last is None or (last.state, last.attempt) != (STARTED, row.attempt):
+        if last is None or (last.state, last.attempt) != (DeploymentState.STARTED, row.attempt):
             return False
         active.add(row)
         if revoked is not None:
@@ -91,7 +94,7 @@ def settle_attempt(settings: Settings, row: Deployment, revoked: ModelRevocation
 
 
 def _last(active: Session) -> Deployment | None:
-    query = select(Deployment).where(Deployment.state != FAILED).order_by(Deployment.id.desc()).limit(1)
+    query = select(Deployment).where(Deployment.state != DeploymentState.FAILED).order_by(Deployment.id.desc()).limit(1)
     return active.scalars(query).first()
 
 

@@ -13,7 +13,6 @@ from mlops_tasks.errors import StoreError
 from mlops_tasks.files import digest_of
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.tables import (
-    DEPLOYMENT_STATES,
     AlertEvent,
     Base,
     DeliveredGain,
@@ -25,6 +24,7 @@ from mlops_tasks.state.tables import (
     ScoreBatch,
     SeedNoise,
 )
+from mlops_tasks.states import DeploymentState
 
 Row = TypeVar("Row", bound=Base)
 
@@ -43,10 +43,10 @@ def record_deployment(settings: Settings, row: Deployment) -> bool:
     Raises
     ------
     StoreError
-        `row.state` is none of `DEPLOYMENT_STATES`.
+        `row.state` is no `DeploymentState`.
     """
-    if row.state not in DEPLOYMENT_STATES:
-        raise StoreError(f"deployment state {row.state!r} is unknown; use one of {', '.join(DEPLOYMENT_STATES)}")
+    if row.state not in [*DeploymentState]:
+        raise StoreError(f"deployment state {row.state!r} is unknown; use one of {', '.join(DeploymentState)}")
     return _record_step(settings, row)
 
 

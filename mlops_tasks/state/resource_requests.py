@@ -1,4 +1,4 @@
-"""The log of requests for a machine's memory and slots: asked, granted, released.
+"""The log of requests for a machine's memory and slots: asked, granted, at work, released.
 
 Every row is a step of one request. The last row of a change also holds the queue as it is after it
 (`payload["queue"]`), so what holds now is read from one row, however long the log is.
@@ -16,7 +16,7 @@ from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.history import content_digest, lock_table
 from mlops_tasks.state.tables import ResourceEvent
 
-ASKED, GRANTED, RELEASED = "asked", "granted", "released"
+ASKED, GRANTED, WORKS, RELEASED = "asked", "granted", "works", "released"
 
 Queue = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ class Step:
     """What happened to a request."""
 
     kind: str
-    """`ASKED`, `GRANTED` or `RELEASED`."""
+    """`ASKED`, `GRANTED`, `WORKS` (a process that its holder did not start itself works for it) or `RELEASED`."""
     request_id: str
     owner: str
     details: Mapping[str, Any] = field(default_factory=dict)

@@ -19,18 +19,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
-GATE, PERSON = APPROVAL_BASES = ("gate", "person")
-STARTED, SERVING, ROLLED_BACK, RESTORED, FAILED = DEPLOYMENT_STATES = (
-    "started",
-    "serving",
-    "rolled_back",
-    "restored",
-    "failed",
-)
-"""Steps of a deployment: `started` is the intent, written before anything moves; `serving` that the version has passed
-its proof; `rolled_back` that the alias is back at the proven version; `restored` that the alias named what no
-deployment put there; `failed` that nothing has moved."""
-
 
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware UTC time on every database; SQLite itself keeps no zone. A naive value is refused."""
@@ -98,7 +86,7 @@ class ModelApproval(Base):
     training_key: Mapped[str]
     artefact_digest: Mapped[str] = mapped_column(String(64))
     basis: Mapped[str]
-    """One of `APPROVAL_BASES`."""
+    """A `Basis`."""
     approved_by: Mapped[str]
     """The gate's rule, or who the person is."""
     reason: Mapped[str] = mapped_column(Text)
@@ -120,7 +108,7 @@ class ModelRevocation(Base):
     number: Mapped[int] = mapped_column(init=False, default=0)
     """Among the revocations of these bytes, from 1."""
     basis: Mapped[str]
-    """One of `APPROVAL_BASES`. What a person has revoked, the gate does not promote again."""
+    """A `Basis`. What a person has revoked, the gate does not promote again."""
     revoked_by: Mapped[str]
     """The gate's rule, or who the person is."""
     reason: Mapped[str] = mapped_column(Text)
@@ -137,7 +125,7 @@ class Deployment(Base):
     data_version: Mapped[str]
     strategy: Mapped[str]
     state: Mapped[str] = mapped_column(index=True)
-    """One of `DEPLOYMENT_STATES`."""
+    """A `DeploymentState`."""
     reason: Mapped[str] = mapped_column(default="")
     proven_version: Mapped[int | None] = mapped_column(default=None)
     """The champion that this step started from or ended at; None: there was none (or nobody wrote it down)."""

@@ -18,9 +18,8 @@ from mlops_tasks.errors import StoreError
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.history import content_digest
 from mlops_tasks.state.tables import TrainingCommand, TrainingEvent, TrainingRun, now
+from mlops_tasks.states import TERMINAL
 
-TERMINAL = ("finished", "failed", "cancelled")
-"""Kinds of the event that ends a run."""
 COMMANDS = ("pause", "resume", "cancel")
 
 

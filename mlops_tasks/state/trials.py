@@ -12,9 +12,9 @@ from mlops_tasks.errors import StoreError
 from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import record_row
 from mlops_tasks.state.tables import TrainingEvent, TrainingRun, Trial
+from mlops_tasks.states import TrialOutcome
 
-TRIAL_STATES = ("complete", "pruned", "failed")
-DAILY = "daily"
+DAILY_RANK_IC = "daily"
 """Key of a trial's result: `{"2024-01-05": 0.031, "2024-01-08": null, ...}`, its rank IC on each validation day."""
 
 
@@ -24,13 +24,15 @@ def record_trial(settings: Settings, row: Trial) -> bool:
     Raises
     ------
     StoreError
-        `row.state` is none of `TRIAL_STATES`, or a complete trial lacks its daily rank ICs.
+        `row.state` is no `TrialOutcome`, or a complete trial lacks its daily rank ICs.
     """
     name = f"trial {row.number} of study {row.study}"
-    if row.state not in TRIAL_STATES:
-        raise StoreError(f"{name}: state {row.state!r} is unknown; use one of {', '.join(TRIAL_STATES)}")
-    if row.state == "complete" and not row.result.get(DAILY):
-        raise StoreError(f"{name}: result.{DAILY} is missing; give the rank IC of each validation day, null for none")
+    if row.state not in [*TrialOutcome]:
+        raise StoreError(f"{name}: state {row.state!r} is unknown; use one of {', '.join(TrialOutcome)}")
+    if row.state == TrialOutcome.COMPLETE and not row.result.get(DAILY_RANK_IC):
+        raise StoreError(
+            f"{name}: result.{DAILY_RANK_IC} is missing; give the rank IC of each validation day, null for none"
+        )
     return record_row(settings, row)
 
 
@@ -53,7 +55,7 @@ def trials_over(settings: Settings, horizon: int, days: pd.DatetimeIndex) -> lis
     with reading(settings) as active:
         for _, rows in groupby(active.scalars(query), lambda row: row.study):
             trials = list(rows)
-            own = {day for each in trials for day in each.result.get(DAILY, ())}
+            own = {day for each in trials for day in each.result.get(DAILY_RANK_IC, ())}
             if 2 * len(own & asked) > min(len(own), len(asked)):
                 found += trials
     return found
@@ -82,7 +84,9 @@ def daily_rank_ics(trials: Sequence[Trial]) -> pd.DataFrame:
 
     NaN on days on which a trial has none. Pruned and failed trials are not among them.
     """
-    series = {(each.study, each.number): each.result[DAILY] for each in trials if each.result.get(DAILY)}
+    series = {
+        (each.study, each.number): each.result[DAILY_RANK_IC] for each in trials if each.result.get(DAILY_RANK_IC)
+    }
     columns = pd.MultiIndex.from_tuples(list(series), names=["study", "number"])
     frame = pd.DataFrame({name: pd.Series(values, dtype=float) for name, values in series.items()})
     frame.columns = columns

@@ -13,6 +13,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mlops_tasks.supply_chain.pip_settings import index_environment, pip_setting
 from mlops_tasks.supply_chain.requirements import (
     CUDA_LOCK,
     LOCK,
@@ -89,22 +90,6 @@ def compile_pins(versions: Mapping[str, str], index: Mapping[str, str], *options
         command += ["--no-annotate", f"--python={sys.executable}", *options, str(wanted), f"--output-file={found}"]
         subprocess.run(command, env={**os.environ, **index}, check=True)
         return read_lock(found)
-
-
-def index_environment() -> dict[str, str]:
-    """What makes uv ask the index that pip asks."""
-    chosen = {"UV_DEFAULT_INDEX": pip_setting("index-url"), "SSL_CERT_FILE": pip_setting("cert")}
-    return {name: value for name, value in chosen.items() if value}
-
-
-def pip_setting(name: str) -> str:
-    """What pip is set up with, by its environment or its files; empty for nothing."""
-    lines = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    settings = dict(line.partition("=")[::2] for line in lines)
-    places = (f":env:.{name}", f"install.{name}", f"global.{name}")
-    return next((settings[place].strip("'\"") for place in places if place in settings), "")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """The leak certificate: evidence that what a run's models learn and see knows nothing of later days.
 
-Its first half is made before anything is trained (`certify`), its second one of each trained model (`certify_model`).
+Its first half is about the data (`certify`), its second one about each trained model (`certify_model`). Neither waits
+for the other; both together are what the gate asks for (`certificate_of`).
 """
 
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,28 +17,29 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.sources.membership import LAST_DATE
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import ConfigError, LeakError, StoreError
+from mlops_tasks.errors import ConfigError, LeakError
 from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, plain_name, read_json, write_json
+from mlops_tasks.modeling.column_health import ColumnHealth
 from mlops_tasks.modeling.identity import certified_code
-from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
+from mlops_tasks.modeling.manifest import ArtefactManifest
+from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 from mlops_tasks.modeling.seal import artefact_digest
+from mlops_tasks.training.checks import check_columns
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
-from mlops_tasks.training.leaks.checks import Check, Processing, find_leaks
+from mlops_tasks.training.leaks.checks import Check, Processing, Trial
 from mlops_tasks.training.leaks.known import cut_days
 from mlops_tasks.training.leaks.pipeline import production
 from mlops_tasks.training.leaks.scores import check_scores
 from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training_folder import ModelCertificate, TrainingFolder
 
 log = logging.getLogger(__name__)
 
 CERTIFICATE_VERSION = 2
 """Raise it when something else is checked: earlier certificates are then not found for the same data."""
-
-RECORD = "certificate.json"
-"""In a training folder: the key of the certificate of what was learned from, and what was checked of the model."""
 
 
 @dataclass(frozen=True)
@@ -72,30 +74,37 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """Identity: the same key is the same question."""
+        """Identifies the question: equal keys ask the same."""
         return digest_of(asdict(self))
 
-    def differing(self, model: str, manifest: Mapping[str, Any]) -> list[str]:
-        """In what a trained model, by its artefact's manifest, is not what the certificate is about."""
+    @property
+    def cut_days(self) -> pd.DatetimeIndex:
+        """The cuts as days."""
+        return pd.DatetimeIndex(self.cuts)
+
+    def differing(self, model: str, manifest: ArtefactManifest) -> list[str]:
+        """The fields in which a trained model's manifest differs from what the certificate is about."""
         own = {
             **{name: getattr(self, name) for name in ("data_version", "feature_version", "feature_set", "horizon")},
             "segments": {name: list(days) for name, days in self.segments.items()},
         }
-        other = [name for name, value in own.items() if manifest[name] != value]
+        other = [name for name, value in own.items() if dict(manifest)[name] != value]
         return other if model in self.models else ["model", *other]
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was checked, and what came out."""
+    """What was checked, and the outcome."""
 
     subject: Subject
     checks: tuple[dict[str, Any], ...]
     created: str
-    """When, UTC, ISO 8601."""
+    """Time of creation, UTC, ISO 8601."""
     duration_s: float
     unproven: tuple[str, ...] = ()
     """What no check can show, in words: a warning."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Columns of the training segment from which nothing can be learned (`ColumnHealth.to_json`)."""
     artefact: str | None = None
     """Digest of the model whose scores were checked too; None: of none."""
 
@@ -111,7 +120,7 @@ class Certificate:
 
     @property
     def values(self) -> int:
-        """Values that were compared."""
+        """How many values were compared."""
         return sum(int(check["values"]) for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
@@ -119,14 +128,14 @@ class Certificate:
         return {"key": self.key, "passed": self.passed, "values": self.values, **asdict(self)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Certificate":
+    def from_json(cls, content: Mapping[str, Any]) -> "Certificate":
         """The inverse of `to_json`."""
         subject = dict(content["subject"])
         subject["segments"] = {name: tuple(days) for name, days in subject["segments"].items()}
         subject["feature_processors"] = tuple(map(tuple, subject["feature_processors"]))
         for name in ("models", "label_processors", "cuts"):
             subject[name] = tuple(subject[name])
-        names = ("created", "duration_s", "artefact")
+        names = ("created", "duration_s", "artefact", "columns")
         rest = {name: content[name] for name in names if name in content}
         return cls(Subject(**subject), tuple(content["checks"]), unproven=tuple(content.get("unproven", ())), **rest)
 
@@ -140,17 +149,60 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
         Something knows what was not known on its day: names the column, the instrument and the date, and the file with
         all that was checked.
     ConfigError
-        There was nothing to compare: no member of the universe has rows and labels in the segments, say.
+        There was nothing to compare: no member of the universe has rows and labels in the segments, say. Or a model of
+        the plan cannot take a column that it would learn from.
     StoreError
         The vintage or the features are not there.
     """
     started = time.monotonic()
+    subject = subject_of(settings, plan, feature_version)
+    found = find_certificate(settings, subject.key)
+    if found is not None and found.passed:
+        log.info("certificate %s: found", subject.key)
+        return found
+    vintage = load_vintage(settings, plan.data_version)
+    definition = FeatureStore(settings).definition(feature_version)
+    spec = plan.learning_spec(feature_version)
+    pipeline = production(settings, spec, definition)
+    processing = Processing(subject.feature_processors, subject.label_processors)
+    trial = Trial(pipeline, vintage, spec, processing, subject.cut_days)
+    health = ColumnHealth.of(trial.data.learned_features(), list(trial.data.features.columns))
+    for said in health.warnings():
+        log.warning("%s", said)
+    for model in plan.models:
+        check_columns(plan.config(model, settings), health)
+    checks = []
+    for check in trial.find_leaks():
+        log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
+        checks.append(check)
+    certificate = Certificate(
+        subject=subject,
+        checks=tuple(check.to_json() for check in checks),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        duration_s=round(time.monotonic() - started, 3),
+        unproven=tuple(_unproven(vintage, definition)),
+        columns=health.to_json(),
+    )
+    path = certificate_path(settings, subject.key)
+    write_json(path, certificate.to_json())
+    _refuse_leaks(checks, path)
+    log.info("certificate %s: %s values are equal, cut at %s", subject.key, certificate.values, ", ".join(subject.cuts))
+    return certificate
+
+
+def subject_of(settings: Settings, plan: RunPlan, feature_version: str) -> Subject:
+    """What a plan's certificate is about.
+
+    Raises
+    ------
+    StoreError
+        The vintage or the features are not there.
+    """
     vintage = load_vintage(settings, plan.data_version)
     definition = FeatureStore(settings).definition(feature_version)
     entries = [zoo_entry(model, settings) for model in plan.models]
-    spec = plan.learning_spec(feature_version)
-    cuts = cut_days(spec, vintage.calendar(), settings.certificate.cuts)
-    subject = Subject(
+    cuts = cut_days(plan.learning_spec(feature_version), vintage.calendar(), settings.certificate.cuts)
+    return Subject(
         data_version=plan.data_version,
         feature_version=feature_version,
         feature_set=plan.feature_set,
@@ -164,28 +216,6 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
         versions={"certificate": CERTIFICATE_VERSION, "features": FEATURES_VERSION, "training": TRAINING_VERSION},
         code=certified_code(),
     )
-    found = find_certificate(settings, subject.key)
-    if found is not None and found.passed:
-        log.info("certificate %s: found", subject.key)
-        return found
-    pipeline = production(settings, spec, definition)
-    processing = Processing(subject.feature_processors, subject.label_processors)
-    checks = []
-    for check in find_leaks(pipeline, vintage, spec, processing, cuts):
-        log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
-        checks.append(check)
-    certificate = Certificate(
-        subject=subject,
-        checks=tuple(check.to_json() for check in checks),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        duration_s=round(time.monotonic() - started, 3),
-        unproven=tuple(_unproven(vintage, definition)),
-    )
-    path = certificate_path(settings, subject.key)
-    write_json(path, certificate.to_json())
-    _refuse_leaks(checks, path)
-    log.info("certificate %s: %s values are equal, cut at %s", subject.key, certificate.values, ", ".join(subject.cuts))
-    return certificate
 
 
 def certificate_path(settings: Settings, key: str) -> Path:
@@ -199,46 +229,39 @@ def find_certificate(settings: Settings, key: str) -> Certificate | None:
     return Certificate.from_json(read_json(path)) if path.is_file() else None
 
 
-def certify_model(settings: Settings, training: Path, key: str) -> Certificate:
-    """Check the scores of a trained model, once, and note in its folder what certifies it; both halves together.
+def certify_model(settings: Settings, training: TrainingFolder, subject: Subject) -> None:
+    """Check the scores of a trained model, once, and note in its folder which certificate speaks of its data.
 
-    What was noted first stays while the code is the same.
+    What was noted first stays while that certificate has passed and the code is the same.
 
     Raises
     ------
     LeakError
         The model gives other scores where there is no later data.
-    StoreError
-        There is no certificate of that key.
     TrainingError, SignatureError, DigestMismatchError, IsolationError
         As `check_scores`.
     """
-    known = certificate_of(settings, training.name)
+    known = certificate_of(settings, training.key)
     if known is not None and known.artefact is not None and known.passed and known.subject.code == certified_code():
-        return known
-    learned = find_certificate(settings, key)
-    if learned is None:
-        raise StoreError(f"{certificate_path(settings, key)}: no leak certificate {key}; run training.certify first")
-    checks = list(check_scores(settings, training, [pd.Timestamp(day) for day in learned.subject.cuts]))
-    content = {"checks": [check.to_json() for check in checks], "artefact": artefact_digest(training / "model")}
-    write_json(training / RECORD, {"key": key, **content})
+        return
+    checks = list(check_scores(settings, training, list(subject.cut_days)))
+    content = [check.to_json() for check in checks]
+    training.write_certificate(ModelCertificate(subject.key, content, artefact_digest(training.model)))
     for check in checks:
         log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
-    _refuse_leaks(checks, training / RECORD)
-    return _with_scores(learned, content)
+    _refuse_leaks(checks, training.certificate)
 
 
 def certificate_of(settings: Settings, training_key: str) -> Certificate | None:
     """The certificate that a training was made under, with what was checked of its model; None where there is none."""
-    path = settings.training_folder(training_key) / RECORD
-    record = read_json(path) if path.is_file() else {}
-    found = find_certificate(settings, record["key"]) if record else None
-    return None if found is None else _with_scores(found, record)
+    record = TrainingFolder.of(settings, training_key).find_certificate()
+    found = None if record is None else find_certificate(settings, record.key)
+    return None if found is None or record is None else _with_scores(found, record)
 
 
-def _with_scores(learned: Certificate, record: Mapping[str, Any]) -> Certificate:
-    checks = tuple(record.get("checks", ()))
-    return replace(learned, checks=(*learned.checks, *checks), artefact=record.get("artefact") if checks else None)
+def _with_scores(learned: Certificate, record: ModelCertificate) -> Certificate:
+    checks = tuple(dict(check) for check in record.checks)
+    return replace(learned, checks=(*learned.checks, *checks), artefact=record.artefact if checks else None)
 
 
 def _unproven(vintage: Vintage, definition: FeatureSet) -> Iterator[str]:

@@ -16,18 +16,19 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import ConfigError
+from mlops_tasks.errors import ConfigError, first_few
+from mlops_tasks.modeling.column_health import ColumnHealth, with_shares
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.dataset import LearningData
 from mlops_tasks.modeling.learning_spec import LearningSpec
-from mlops_tasks.modeling.model_zoo.catalogue import check_family, check_unpickling, read_zoo
-from mlops_tasks.modeling.model_zoo.families import ALWAYS_RUN_CODE
+from mlops_tasks.modeling.model_zoo.families import ALWAYS_RUN_CODE, NO_INFINITE_VALUE, NO_MISSING_COLUMN
+from mlops_tasks.modeling.model_zoo.zoo import check_family, check_unpickling, read_zoo
 
 MIN_SEGMENT_DAYS = 20
 MIN_LABELLED_DAYS = 5
 """Trading days of a segment that have a label once it is purged."""
 MIN_INSTRUMENTS = 2
-"""Of a day that can be ranked."""
+"""Labels that a day needs to be ranked."""
 MIN_RANKED_SHARE = 0.5
 """Of a segment's days with labels: those on which they rank the instruments."""
 
@@ -100,6 +101,28 @@ def _check_universe(spec: LearningSpec, vintage: Vintage) -> None:
                 f"data.universe: has {count} instruments in segments.{name} ({first} to {last}); a cross-section that "
                 f"can be ranked has {MIN_INSTRUMENTS} or more; widen the universe, or choose other dates"
             )
+
+
+def check_columns(config: TrainingConfig, health: ColumnHealth) -> None:
+    """Check that a model can take the columns that it would learn from.
+
+    Raises
+    ------
+    ConfigError
+        It takes no column without a value, or no infinite values, and its processors leave them as they are.
+    """
+    if config.feature_processors:
+        return
+    found = []
+    if health.missing and config.family in NO_MISSING_COLUMN:
+        found.append(f"columns without a value: {first_few(health.missing)}")
+    if health.infinite and config.family in NO_INFINITE_VALUE:
+        found.append(f"infinite values: {first_few(with_shares(health.infinite))}")
+    if found:
+        raise ConfigError(
+            f"models.{config.model}.feature_processors: its family {config.family} cannot learn from "
+            f"{', nor from '.join(found)}; set [robust_zscore_fill_zero], or leave these columns out of the feature set"
+        )
 
 
 def check_learning_data(settings: Settings, spec: LearningSpec, data: LearningData) -> None:

@@ -12,7 +12,7 @@ from mlops_tasks.errors import TrainingCancelledError
 from mlops_tasks.files import write_text
 
 _LOOK_S = 0.2
-"""How often the training looks whether there is a command."""
+"""How often the training checks for a command."""
 
 
 def command_run(settings: Settings, run_id: str, command: str, asked_by: str) -> None:
@@ -32,7 +32,7 @@ def command_run(settings: Settings, run_id: str, command: str, asked_by: str) ->
 
 
 class CommandRelay:
-    """In the parent: hands new commands on to the training."""
+    """In the parent: passes new commands on to the training."""
 
     def __init__(self, settings: Settings, run_id: str, path: Path) -> None:
         self.cancelled_by: str | None = None
@@ -42,7 +42,7 @@ class CommandRelay:
         self._seen = 0
 
     def relay(self) -> None:
-        """Look for new commands; the newest one counts, a cancellation for good."""
+        """Look for new commands; the newest one counts, and a cancellation is final."""
         from mlops_tasks.state.training_runs import training_commands
 
         for row in training_commands(self._settings, self._run_id, self._seen):

@@ -14,6 +14,7 @@ from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import end_run, record_training_run
+from mlops_tasks.states import RunState
 from mlops_tasks.training.checks import check_start
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
@@ -66,8 +67,7 @@ class UnifiedQlibTrainingEngine:
 
         Returns
         -------
-        The training folder: plan.json, model/, predictions.parquet (datetime, instrument, segment, score, label of
-        valid and test), curves.json, importance.json, metrics.json.
+        The training's folder (`training_folder.py`).
 
         Raises
         ------
@@ -122,7 +122,7 @@ class UnifiedQlibTrainingEngine:
         try:
             supervisor = self._supervisor(run, request)
         except OSError as error:  # a full disk, a folder that may not be written
-            end_run(self.settings, run_id, "failed", {"error": "StoreError", "reason": str(error)})
+            end_run(self.settings, run_id, RunState.FAILED, {"error": "StoreError", "reason": str(error)})
             raise StoreError(
                 f"run {run_id}: its folder cannot be written: {error}; make room, or correct its rights"
             ) from error

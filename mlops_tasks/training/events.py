@@ -5,7 +5,7 @@ takes no memory, and what was appended survives `kill -9` of every process. A li
 event's sequence number. One thread of the parent carries new lines over; should everything be killed, `end_lost_runs`
 (`supervision.py`) carries over what is left and adds the terminal event.
 
-Kinds of events: `KINDS`; the last one of a run, and only it, is one of `TERMINAL`.
+Kinds of events: `KINDS`; the last one of a run, and only it, is one of `states.TERMINAL`.
 """
 
 import contextlib
@@ -25,7 +25,6 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
 from mlops_tasks.state.tables import TrainingEvent, TrainingRun
 from mlops_tasks.state.training_runs import (
-    TERMINAL,
     NewEvent,
     RunEndedError,
     end_run,
@@ -35,6 +34,7 @@ from mlops_tasks.state.training_runs import (
     training_events,
     training_runs,
 )
+from mlops_tasks.states import TERMINAL, RunState
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +51,18 @@ KINDS: Mapping[str, str] = {
     "warning": "explanation: what goes worse than it could, and the remedy",
     "paused": "it waits, its state in a checkpoint where its fit is under way: iteration",
     "resumed": "it goes on: iteration",
-    "finished": "training_key, path, seconds, reused (the same training was there already)",
-    "failed": "error (its class), reason",
-    "cancelled": "asked_by, forced (its processes did not end by themselves and were killed)",
+    RunState.FINISHED: "training_key, path, seconds, reused (the same training was there already)",
+    RunState.FAILED: "error (its class), reason",
+    RunState.CANCELLED: "asked_by, forced (its processes did not end by themselves and were killed)",
 }
-"""Kind of event to what its payload says."""
+"""Kind of event to what its payload holds."""
 
 _BATCH_BYTES = 1 << 20
 _PAGE = 1000
 
 
 class JournalReader:
-    """Reads a journal from its start on, each event once, up to the terminal one."""
+    """Reads a journal from its beginning, each event once, up to the terminal one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -93,7 +93,7 @@ class JournalReader:
 
 
 class Recorder:
-    """Carries a journal over into the state database; one that does not answer is tried again with the next call."""
+    """Copies a journal into the state database; if that does not answer, the next call tries again."""
 
     def __init__(self, settings: Settings, run_id: str, reader: JournalReader) -> None:
         self.settings = settings
@@ -181,8 +181,7 @@ class RunProgress:
     model: str
     owner: str
     at: datetime
-    state: str
-    """queued, running, paused, or the kind of its terminal event."""
+    state: RunState
     stage: str
     iteration: int
     total: int
@@ -201,7 +200,7 @@ class RunProgress:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {**asdict(self), "at": self.at.isoformat()}
+        return {**asdict(self), "at": self.at.isoformat(), "state": self.state.value}
 
 
 def run_progress(settings: Settings, run_id: str) -> RunProgress:
@@ -227,7 +226,7 @@ def _known(settings: Settings, run_id: str) -> TrainingRun:
     return run
 
 
-_STATE_OF = {"created": "queued", "queued": "queued", "paused": "paused"}
+_STATE_OF = {"created": RunState.QUEUED, "queued": RunState.QUEUED, "paused": RunState.PAUSED}
 _STATE_KINDS = (*_STATE_OF, "stage", "restored", "iteration", "resumed", *TERMINAL)
 
 
@@ -244,11 +243,11 @@ def _progress(settings: Settings, run: TrainingRun) -> RunProgress:
         model=run.model,
         owner=run.owner,
         at=run.at,
-        state=kind if kind in TERMINAL else _STATE_OF.get(kind, "running"),
+        state=RunState(kind) if kind in TERMINAL else _STATE_OF.get(kind, RunState.RUNNING),
         stage=stage.payload["stage"] if stage else "",
         iteration=reached.get("iteration", 0),
         total=reached.get("total", 0),
-        percent=100.0 if kind == "finished" else reached.get("percent", 0.0),
+        percent=100.0 if kind == RunState.FINISHED else reached.get("percent", 0.0),
         eta_s=None if ending else reached.get("eta_s"),
         eta_stop_s=None if ending else reached.get("eta_stop_s"),
         best=reached.get("best"),

@@ -51,12 +51,12 @@ def memory_need(settings: Settings, request: "FitRequest") -> MemoryNeed:
     rows = _loaded(stored, vintage, config, (since, segments["test"][1]))
     learned = _loaded(learnable, vintage, config, (since, segments["valid"][1]))
     features = len(version.names)
-    copies = 1 + bool(config.feature_processors)
+    processed = learned * features * _VALUE / _MB if config.feature_processors else 0.0
     return MemoryNeed(
         rows=rows,
         features=features,
         base_mb=BASE_MB.get(config.family, PLAIN_BASE_MB),
-        data_mb=_read_mb(rows, features, stored) + copies * learned * features * _VALUE / _MB,
+        data_mb=_read_mb(rows, features, stored) + processed,
         model_mb=model_bytes(config.family, config.hyperparameters, learned, features) / _MB,
     )
 
@@ -76,12 +76,12 @@ def fold_need(
     version = FeatureStore(settings).get(feature_version)
     stored, features = sum(each.rows for each in version.partitions), len(version.names)
     rows = _loaded(stored, vintage, config, (vintage.first_date, vintage.last_date))
-    copies = (1 + bool(config.feature_processors)) * rows * features * _VALUE / _MB
+    processed = rows * features * _VALUE / _MB if config.feature_processors else 0.0
     return MemoryNeed(
         rows=rows,
         features=features,
         base_mb=0.0,
-        data_mb=copies + (0.0 if is_loaded else _read_mb(rows, features, stored)),
+        data_mb=processed + (0.0 if is_loaded else _read_mb(rows, features, stored)),
         model_mb=model_bytes(config.family, config.hyperparameters, rows, features) / _MB,
     )
 
@@ -95,9 +95,8 @@ def _loaded(stored: int, vintage: "Vintage", config: "TrainingConfig", days: "tu
 
 
 def _read_mb(rows: int, features: int, stored: int) -> float:
-    """A frame with its keys and labels, picked from what is stored: as it is read, and once more while it is hashed or
-    handed to processors."""
-    return (rows * (2 * features * _VALUE + _ROW) + (stored - rows) * _PASSED_OVER) / _MB
+    """A frame with its keys and labels, picked from what is stored."""
+    return (rows * (features * _VALUE + _ROW) + (stored - rows) * _PASSED_OVER) / _MB
 
 
 def _rows(partitions: "Sequence[Partition]", first: date, last: date, known: tuple[date, date]) -> float:

@@ -1,12 +1,13 @@
-"""The plan of a run: what a trigger asks for, resolved against the vintage into one checked, JSON-able dict."""
+"""The plan of a run: what a trigger asks for, resolved against the vintage into one checked, JSON-able object."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pandas as pd
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mlops_tasks.columns import SEGMENTS
 from mlops_tasks.config import DateRange, Section, Settings, check_segments
 from mlops_tasks.errors import ConfigError, TrainingError, excerpt, hint
 from mlops_tasks.features.sets import find_feature_set
@@ -14,9 +15,10 @@ from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
 from mlops_tasks.modeling.learning_spec import LearningSpec
 from mlops_tasks.modeling.model_zoo.overrides import checked_overrides, named_entry
 from mlops_tasks.modeling.model_zoo.schema import check_value
+from mlops_tasks.stage_results import Plan
+from mlops_tasks.states import Strategy
 from mlops_tasks.training.checks import MIN_SEGMENT_DAYS, check_dates
 
-SEGMENTS = ("train", "valid", "test")
 FORM_KEYS = (
     *("feature_set", "models", "horizon", "seed", "topk", "n_drop", "deployment_strategy", *SEGMENTS),
     *("hyperparameters", "stopping"),
@@ -37,7 +39,7 @@ class RunPlan(Section):
     seed: int = Field(ge=0, strict=True)
     topk: int = Field(ge=1, strict=True)
     n_drop: int = Field(ge=0, strict=True)
-    deployment_strategy: Literal["blue_green", "shadow"] = "blue_green"
+    deployment_strategy: Literal[Strategy.BLUE_GREEN, Strategy.SHADOW] = Strategy.BLUE_GREEN
     hyperparameters: Mapping[str, Mapping[str, Any]] = {}
     """Overrides of the defaults by model; models that the run does not train may be named too."""
     stopping: Mapping[str, Mapping[str, Any]] = {}
@@ -45,6 +47,8 @@ class RunPlan(Section):
     study: str | None = None
     """The search whose trials the hyper-parameters were chosen from; the gate deflates by them. No part of what is
     learned, so it does not change a training's key."""
+    column_warnings: tuple[str, ...] = Field((), exclude=True)
+    """What was known, when the plan was made, of columns from which nothing can be learned: no part of the question."""
 
     @field_validator("models")
     @classmethod
@@ -59,6 +63,10 @@ class RunPlan(Section):
             raise ValueError(f"segments.{missing[0]} is missing; give train, valid and test")
         check_segments(self.segments["train"], self.segments["valid"], self.segments["test"])
         return self
+
+    def to_json(self) -> Plan:
+        """As stages exchange it."""
+        return cast("Plan", self.model_dump(mode="json"))
 
     def learning_spec(self, feature_version: str) -> LearningSpec:
         """What this plan's models learn from, with features of this version of its set."""
@@ -124,14 +132,14 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
 
 
 def _single_values(settings: Settings, form: Mapping[str, Any]) -> dict[str, Any]:
-    """What is a number or a word, of the form or the settings; checked."""
+    """The numbers and words of the form, or else of the settings, checked."""
     defaults = {
         "feature_set": settings.features.feature_set,
         "horizon": settings.training.horizon,
         "seed": settings.training.seed,
         "topk": settings.portfolio.topk,
         "n_drop": settings.portfolio.n_drop,
-        "deployment_strategy": "blue_green",
+        "deployment_strategy": Strategy.BLUE_GREEN.value,
     }
     schemas = RunPlan.model_json_schema()["properties"]
     return {key: check_value(key, schemas[key], _given(form, key, default)) for key, default in defaults.items()}

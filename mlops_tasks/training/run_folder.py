@@ -24,7 +24,7 @@ _SETTINGS = {"home", "synthetic", "features", "models", "training", "portfolio"}
 
 @dataclass(frozen=True)
 class FitRequest:
-    """One training, as its process is told of it."""
+    """One training, as its process receives it."""
 
     plan: RunPlan
     feature_version: str
@@ -50,7 +50,7 @@ class FitRequest:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and content of a run's folder."""
+    """A run's folder: its paths and what they hold."""
 
     path: Path
 
@@ -61,7 +61,7 @@ class RunFolder:
 
     @property
     def run_id(self) -> str:
-        """Whose it is."""
+        """The id of the run that the folder belongs to."""
         return self.path.name
 
     @property
@@ -76,7 +76,7 @@ class RunFolder:
 
     @property
     def result(self) -> Path:
-        """Where the training folder is made."""
+        """Where the training's folder is prepared."""
         return self.path / "result"
 
     def write(self, settings: Settings, request: FitRequest) -> None:

@@ -1,4 +1,4 @@
-"""The parent's side of a training run: start its process, watch over it, and see to it that the run ends once.
+"""The parent's side of a training run: start its process, watch over it, and make sure that the run ends exactly once.
 
 Whatever happens to the training process, the parent adds the terminal event; what happens to the parent too is found
 and ended by `end_lost_runs`, at the start of the next training and by the command line.
@@ -27,6 +27,7 @@ from mlops_tasks.process import run_stage
 from mlops_tasks.stage_process import StageProcess, end_group
 from mlops_tasks.state.tables import TrainingRun, now
 from mlops_tasks.state.training_runs import RunEndedError, newest_training_event, open_training_runs
+from mlops_tasks.states import RunState
 from mlops_tasks.training.control import CommandRelay
 from mlops_tasks.training.events import JournalReader, Recorder
 from mlops_tasks.training.journal import Journal
@@ -38,13 +39,13 @@ log = logging.getLogger(__name__)
 FIT_STAGE = "mlops_tasks.training.fit:fit_stage"
 
 TICK_S = 0.5
-"""How often events are carried over and commands looked for."""
+"""How often events are copied and commands are checked for."""
 HEARTBEAT_S = 30.0
 """The longest time without an event."""
 LEASE_S = 600.0
-"""A run of another machine that has had no event for so long is lost."""
+"""A run on another machine counts as lost after this long without an event."""
 LAST_FLUSH_S = 60.0
-"""How long the last events are tried to be recorded; what is left then waits in the journal for `end_lost_runs`."""
+"""How long recording the last events is retried; what is left then waits in the journal for `end_lost_runs`."""
 
 
 class Supervisor:
@@ -99,7 +100,7 @@ class Supervisor:
 
     def _train(self) -> dict[str, Any]:
         if not self._admitted():
-            return {"state": "cancelled"}
+            return {"state": RunState.CANCELLED}
         # Pauses do not count, so the watcher keeps the time limit.
         arguments = {"folder": str(self.folder.path)}
         return run_stage(FIT_STAGE, arguments, time_limit_s=threading.TIMEOUT_MAX, on_start=self._remember)
@@ -113,11 +114,13 @@ class Supervisor:
         self.journal.append("queued", {"position": place.position, "reason": place.reason})
 
     def _remember(self, child: StageProcess) -> None:
-        self._sampler = ResourceSampler(child.pid)
+        self._sampler = ResourceSampler(child.pid, child.inherited_mb)
         self._child = child
+        if child.inherited_mb:
+            self._admission.works_in(child.pid, child.inherited_mb)
 
     def _used(self) -> dict[str, float]:
-        """What the training was thought to need, and used; for the terminal event."""
+        """What the training was estimated to need, and what it used; for the terminal event."""
         needed = {"estimated_memory_mb": round(self._need.total_mb, 1)} if self._need else {}
         return {**needed, **(self._sampler.totals() if self._sampler else {})}
 
@@ -141,13 +144,13 @@ class Supervisor:
                 self._kill("StageTimeoutError", reason)
 
     def _sample(self) -> None:
-        """Say what the training uses; while it waits in the queue, now and then that it lives."""
+        """Record what the training uses; while it waits in the queue, record a sign of life now and then."""
         used = self._sampler.sample() if self._sampler is not None else {}
         if used or self.journal.silent_s > HEARTBEAT_S:
             self.journal.append("resources", used)
 
     def _exchange(self) -> None:
-        """Carry events over and commands back; a database that does not answer never ends a training."""
+        """Copy events to the database and commands from it; a database that does not answer never ends a training."""
         try:
             self._recorder.record()
             self._relay.relay()
@@ -162,9 +165,9 @@ class Supervisor:
             end_group(self._child)
 
     def _explain(self, error: StageError) -> dict[str, Any]:
-        """The outcome of a training whose process ended without saying one."""
+        """The outcome of a training whose process ended without reporting one."""
         if self._relay.cancelled_by is not None:
-            return {"state": "cancelled", "forced": True}
+            return {"state": RunState.CANCELLED, "forced": True}
         if self._killed_for is not None:
             return _failed(*self._killed_for)
         reason = str(error)
@@ -174,9 +177,9 @@ class Supervisor:
         return _failed("StageError", reason)
 
     def _end(self, outcome: Mapping[str, Any]) -> None:
-        """Add the terminal event and see everything into the database; a full disk keeps it out of the journal only."""
+        """Add the terminal event and get everything into the database; a full disk only keeps it out of the journal."""
         payload = {name: value for name, value in outcome.items() if name != "state"}
-        if outcome["state"] == "cancelled":
+        if outcome["state"] == RunState.CANCELLED:
             payload = {"asked_by": self._relay.cancelled_by, "forced": False, **payload}
         self.journal.append(outcome["state"], payload)
         self.journal.close()
@@ -192,9 +195,9 @@ class Supervisor:
         shutil.rmtree(self.folder.path, ignore_errors=True)
 
     def _result(self, outcome: Mapping[str, Any]) -> Path:
-        if outcome["state"] == "finished":
+        if outcome["state"] == RunState.FINISHED:
             return self.settings.home / str(outcome["path"])
-        if outcome["state"] == "cancelled":
+        if outcome["state"] == RunState.CANCELLED:
             raise TrainingCancelledError(
                 f"run {self.folder.run_id} was cancelled by {self._relay.cancelled_by}; train again to go on from its "
                 "newest checkpoint"
@@ -204,7 +207,7 @@ class Supervisor:
 
 
 def _failed(error: str, reason: str) -> dict[str, Any]:
-    return {"state": "failed", "error": error, "reason": reason}
+    return {"state": RunState.FAILED, "error": error, "reason": reason}
 
 
 def end_lost_runs(settings: Settings) -> list[str]:
@@ -219,7 +222,7 @@ def end_lost_runs(settings: Settings) -> list[str]:
         folder = RunFolder.of(settings, run.run_id)
         recorder = Recorder(settings, run.run_id, JournalReader(folder.journal))
         try:
-            if not recorder.end("failed", {"error": "StageError", "reason": reason}):
+            if not recorder.end(RunState.FAILED, {"error": "StageError", "reason": reason}):
                 continue
         except RunEndedError:
             log.info("run %s: somebody else ended it", run.run_id)

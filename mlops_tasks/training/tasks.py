@@ -1,29 +1,53 @@
 """Task entries of the training stage. Each imports what it needs itself: a plan is made without an engine."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
-from mlops_tasks.config import load_settings
+from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import LeakError
-from mlops_tasks.files import read_json
 from mlops_tasks.machine.queue_state import DAILY
+from mlops_tasks.stage_results import Certified, Features, Plan, Trained
 from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.training_folder import TrainingFolder
 
 log = logging.getLogger(__name__)
 
 
-def plan_run_task(**form: Any) -> dict[str, Any]:
-    """Resolve the trigger form and the vintage in use into a plan; keys of the form as in `make_plan`."""
+def plan_run_task(**form: Any) -> Plan:
+    """Resolve the trigger form and the vintage in use into a plan; keys of the form as in `make_plan`.
+
+    Columns from which nothing can be learned are told by what is stored of the features, if there are any: over whole
+    years and all instruments. The certificate tells them for the rows that are learned from.
+    """
     settings = load_settings()
     vintage = current_vintage(settings)
     plan = make_plan(settings, vintage.data_version, vintage.calendar(), form)
     for name, (first, last) in plan.segments.items():
         log.info("%s: %s to %s", name, first, last)
-    return plan.model_dump(mode="json")
+    told = column_warnings(settings, plan)
+    for said in told:
+        log.warning("%s", said)
+    return {**plan.to_json(), "column_warnings": told}
 
 
-def certify_learning_data_task(*, plan: dict[str, Any], features: dict[str, Any]) -> dict[str, Any]:
+def column_warnings(settings: Settings, plan: RunPlan) -> list[str]:
+    """What statistics of stored features say of the years of the training segment; nothing while there are none."""
+    from mlops_tasks.features.store import FeatureStore
+    from mlops_tasks.modeling.column_health import ColumnHealth
+
+    store = FeatureStore(settings)
+    name = store.find(plan.data_version, plan.feature_set)
+    version = store.newest(plan.feature_set) if name is None else store.get(name)
+    first, last = plan.segments["train"]
+    columns = version and store.statistics(version.partitions, first, last)
+    if not version or not columns:
+        return []
+    of = "" if name else f", by the features of vintage {version.data_version}"
+    return ColumnHealth.of_statistics(columns).warnings(f"the years {first.year} to {last.year}, all instruments{of}")
+
+
+def certify_learning_data_task(*, plan: Plan, features: Features) -> Certified:
     """Certify that a plan's models will learn and see nothing of later days; a second call finds the certificate.
 
     Returns
@@ -55,15 +79,14 @@ def certify_learning_data_task(*, plan: dict[str, Any], features: dict[str, Any]
     }
 
 
-def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the form says of the machine
+def train_model_task(
     *,
-    plan: dict[str, Any],
-    features: dict[str, Any],
-    certificate: dict[str, Any],
+    plan: Plan,
+    features: Features,
     model: str,
     owner: str = DAILY,
     priority: int = 0,
-) -> dict[str, Any]:
+) -> Trained:
     """Train one model of the plan, and certify its scores.
 
     Returns
@@ -77,22 +100,23 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
         The model sees later days; an alert says so too.
     """
     from mlops_tasks.state.alerts import raise_alert
-    from mlops_tasks.training.certificate import certify_model
+    from mlops_tasks.training.certificate import certify_model, subject_of
     from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 
     settings = load_settings()
     engine, own_plan = UnifiedQlibTrainingEngine(settings), RunPlan.model_validate(plan)
-    folder = engine.train(own_plan, features["feature_version"], model, owner=owner, priority=priority)
+    folder = TrainingFolder(engine.train(own_plan, features["feature_version"], model, owner=owner, priority=priority))
     try:
-        certify_model(settings, folder, certificate["key"])
+        certify_model(settings, folder, subject_of(settings, own_plan, features["feature_version"]))
     except LeakError as error:
-        raise_alert(settings, kind="leak_found", subject=folder.name, message=str(error))
+        raise_alert(settings, kind="leak_found", subject=folder.key, message=str(error))
         raise
-    return {
-        "training_key": folder.name,
+    result = {
+        "training_key": folder.key,
         "model": model,
-        "path": settings.relative(folder),
+        "path": settings.relative(folder.path),
         "topk": own_plan.topk,
         "n_drop": own_plan.n_drop,
-        **read_json(folder / "metrics.json"),
+        **folder.metrics().to_json(),
     }
+    return cast("Trained", result)

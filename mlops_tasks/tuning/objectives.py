@@ -8,6 +8,7 @@ import pandas as pd
 
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.evaluation.ic import MIN_PAIRS, daily_ic, daily_rank_ic, information_ratio
+from mlops_tasks.evaluation.portfolio import names_held
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ def trial_result(score: pd.Series, label: pd.Series, topk: int, horizon: int) ->
 def _held(score: pd.Series, topk: int) -> pd.Series:
     """Whether each row is among its day's best; ties go to the name that sorts first."""
     by_day = score.groupby(level=DATETIME, sort=False)
-    count = min(topk, max(1, int(by_day.size().median() / 3)))
-    return by_day.rank(ascending=False, method="first") <= count
+    return by_day.rank(ascending=False, method="first") <= names_held(score, topk)
 
 
 def _turnover(held: pd.Series) -> float:

@@ -23,17 +23,18 @@ from mlops_tasks.machine.admission import Admission
 from mlops_tasks.machine.queue_state import TUNING
 from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
 from mlops_tasks.modeling.dataset import LearningData
-from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
+from mlops_tasks.modeling.fitting import Prepared
+from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 from mlops_tasks.modeling.session import Observer
 from mlops_tasks.state.tables import Trial as TrialRow
-from mlops_tasks.state.trials import DAILY, record_trial, trials_of
+from mlops_tasks.state.trials import DAILY_RANK_IC, record_trial, trials_of
+from mlops_tasks.states import TrialOutcome
 from mlops_tasks.tuning.objectives import TrialResult, trial_result
 from mlops_tasks.tuning.samplers import pruner_of, sampler_of
 from mlops_tasks.tuning.space import largest, search_space, within
 from mlops_tasks.tuning.storage import StudyStore, study_store
 from mlops_tasks.tuning.study import DIRECTIONS, StudyConfig, study_config
 from mlops_tasks.tuning.trial import (
-    Fold,
     estimated_mb,
     fit_and_score,
     folds_of,
@@ -57,7 +58,11 @@ PASSING = (CapacityError, StoreError, SQLAlchemyError, StorageInternalError)
 MAX_FAILURES = 5
 """A worker whose first so many configurations all fail ends: the cause is none of theirs."""
 POLL_S = 0.5
-STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+OUTCOMES = {
+    TrialState.COMPLETE: TrialOutcome.COMPLETE,
+    TrialState.PRUNED: TrialOutcome.PRUNED,
+    TrialState.FAIL: TrialOutcome.FAILED,
+}
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,7 @@ class HyperparameterOptimizer:
     def record(self) -> int:
         """Bring the finished trials into the state database, for the gate; returns how many are there."""
         known = {row.number for row in trials_of(self.settings, self.name)}
-        finished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state in STATES]
+        finished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state in OUTCOMES]
         for trial in finished:
             if trial.number not in known:
                 record_trial(self.settings, self._row(trial))
@@ -265,7 +270,9 @@ class HyperparameterOptimizer:
                 f"{first[-1].user_attrs[REASON]}"
             )
 
-    def _run_trial(self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Fold], admission: Admission) -> None:
+    def _run_trial(
+        self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Prepared], admission: Admission
+    ) -> None:
         log.info("trial %d: %s", trial.number, trial.params)
         values: list[float] | None = None
         try:
@@ -273,7 +280,7 @@ class HyperparameterOptimizer:
             values = [result.metrics[name] for name in self.config.objectives]
             state = TrialState.COMPLETE
             daily = {day.date().isoformat(): finite_or_none(value) for day, value in result.rank_ic.items()}
-            trial.set_user_attr(RESULT, {**result.metrics, DAILY: daily})
+            trial.set_user_attr(RESULT, {**result.metrics, DAILY_RANK_IC: daily})
             log.info("trial %d: %s", trial.number, {n: round(v, 5) for n, v in result.metrics.items()})
         except optuna.TrialPruned as reason:
             state = TrialState.PRUNED
@@ -294,7 +301,7 @@ class HyperparameterOptimizer:
         record_trial(self.settings, self._row(study.get_trials(deepcopy=False)[trial.number]))
 
     def _measure(
-        self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Fold], admission: Admission
+        self, study: optuna.Study, trial: optuna.Trial, folds: Sequence[Prepared], admission: Admission
     ) -> TrialResult:
         config = override(self.base, trial.params)
         self._check_memory(folds, config)
@@ -316,7 +323,7 @@ class HyperparameterOptimizer:
         scored = joined(parts)
         return trial_result(scored["score"], scored["label"], self.config.topk, self.subject.horizon)
 
-    def _check_memory(self, folds: Sequence[Fold], config: TrainingConfig) -> None:
+    def _check_memory(self, folds: Sequence[Prepared], config: TrainingConfig) -> None:
         limits = {
             "memory_mb": self.config.memory_mb,
             "training.memory_limit_mb": self.settings.training.memory_limit_mb,
@@ -370,7 +377,7 @@ class HyperparameterOptimizer:
             model=self.config.model,
             data_version=self.subject.data_version,
             horizon=self.subject.horizon,
-            state=STATES[trial.state],
+            state=OUTCOMES[trial.state],
             configuration=self.hyperparameters(trial),
             result=result,
         )

@@ -22,13 +22,13 @@ from mlops_tasks.plots.tuning import (
     plot_parameter_importance,
     plot_pareto,
 )
-from mlops_tasks.state.trials import DAILY
+from mlops_tasks.state.trials import DAILY_RANK_IC
 from mlops_tasks.tuning.optimizer import (
     CONFIG,
+    OUTCOMES,
     REASON,
     RESULT,
     RETRY_OF,
-    STATES,
     HyperparameterOptimizer,
     pareto_front,
     seconds_of,
@@ -60,7 +60,7 @@ def study_report(optimizer: HyperparameterOptimizer) -> dict[str, Any]:
         "study": optimizer.name,
         "config": optimizer.config.model_dump(mode="json"),
         "subject": optimizer.subject.to_json(),
-        "trials": [_trial(each) for each in optimizer.study.get_trials(deepcopy=False) if each.state in STATES],
+        "trials": [_trial(each) for each in optimizer.study.get_trials(deepcopy=False) if each.state in OUTCOMES],
         "best": front[0].number,
         "front": [each.number for each in front],
         "hyperparameters": optimizer.hyperparameters(front[0]),
@@ -122,7 +122,7 @@ def _summary(study: optuna.Study) -> dict[str, Any]:
         "study": study.study_name,
         "model": asked["model"],
         "objectives": asked["objectives"],
-        "trials": sum(trial.state in STATES and RETRY_OF not in trial.user_attrs for trial in trials),
+        "trials": sum(trial.state in OUTCOMES and RETRY_OF not in trial.user_attrs for trial in trials),
         "budget": asked["trials"],
         "best": best[0].values if best else None,
     }
@@ -132,10 +132,10 @@ def _trial(trial: FrozenTrial) -> dict[str, Any]:
     metrics: Mapping[str, Any] = trial.user_attrs.get(RESULT, {})
     return {
         "number": trial.number,
-        "state": STATES[trial.state],
+        "state": OUTCOMES[trial.state].value,
         "params": dict(trial.params),
         "values": [finite_or_none(value) for value in trial.values or ()],
-        "metrics": {name: value for name, value in metrics.items() if name != DAILY},
+        "metrics": {name: value for name, value in metrics.items() if name != DAILY_RANK_IC},
         "seconds": seconds_of(trial),
         "reason": trial.user_attrs.get(REASON),
         "retry_of": trial.user_attrs.get(RETRY_OF),

@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.modeling.model_zoo.catalogue import ModelEntry
 from mlops_tasks.modeling.model_zoo.family import find_family
+from mlops_tasks.modeling.model_zoo.zoo import ModelEntry
 from mlops_tasks.tuning.data_profile import (
     HISTORY_LINEAR,
     HISTORY_TREES,

@@ -11,7 +11,7 @@ from optuna.distributions import (
 )
 
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.modeling.model_zoo.catalogue import ModelEntry
+from mlops_tasks.modeling.model_zoo.zoo import ModelEntry
 from mlops_tasks.tuning.study import searched
 
 Space = dict[str, BaseDistribution]

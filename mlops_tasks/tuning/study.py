@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, ValidationInfo, model_validator
 from mlops_tasks.config import Objective, Pruner, Sampler, Section, Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.files import digest_of
-from mlops_tasks.modeling.model_zoo.catalogue import ModelEntry, zoo_entry
+from mlops_tasks.modeling.model_zoo.zoo import ModelEntry, zoo_entry
 
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 PRUNERS: tuple[Pruner, ...] = get_args(Pruner)

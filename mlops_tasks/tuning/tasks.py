@@ -12,7 +12,8 @@ from mlops_tasks.machine.admission import refuse_what_never_fits
 from mlops_tasks.machine.queue_state import TUNING
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.dataset import LearningData, load_learning_data
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
+from mlops_tasks.stage_results import Choice, Features, FinishedStudy, Plan, SearchPlan, Study, Worked
 from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.memory_need import memory_need
 from mlops_tasks.training.plan import RunPlan, make_plan
@@ -29,7 +30,7 @@ PLAN_FIELDS = ("feature_set", "horizon", "train", "valid", "test", "seed", "topk
 SEARCH_FIELDS = ("objectives", "sampler", "pruner", "folds", "trials", "time_s", "memory_mb", "seed", "topk", "fixed")
 
 
-def plan_search_task(*, model: str, **form: Any) -> dict[str, Any]:
+def plan_search_task(*, model: str, **form: Any) -> SearchPlan:
     """Resolve the trigger form and the vintage in use into a plan, and check what is asked of the search.
 
     `model` is one of the zoo or `auto`; the other keys are `PLAN_FIELDS` and `SEARCH_FIELDS`, None for the settings;
@@ -52,14 +53,14 @@ def plan_search_task(*, model: str, **form: Any) -> dict[str, Any]:
     given = {name: form.get(name) for name in PLAN_FIELDS}
     plan = make_plan(settings, vintage.data_version, vintage.calendar(), {**given, "models": models})
     return {
-        "plan": plan.model_dump(mode="json"),
+        "plan": plan.to_json(),
         "search": search,
         "data_version": plan.data_version,
         "feature_set": plan.feature_set,
     }
 
 
-def choose_algorithm_task(*, plan: dict[str, Any], features: dict[str, Any], search: dict[str, Any]) -> dict[str, Any]:
+def choose_algorithm_task(*, plan: Plan, features: Features, search: dict[str, Any]) -> Choice:
     """The model to search, from the training segment's profile where the plan leaves a choice.
 
     Returns
@@ -95,9 +96,7 @@ def choose_algorithm_task(*, plan: dict[str, Any], features: dict[str, Any], sea
     }
 
 
-def create_study_task(
-    *, plan: dict[str, Any], features: dict[str, Any], search: dict[str, Any], choice: dict[str, Any]
-) -> dict[str, Any]:
+def create_study_task(*, plan: Plan, features: Features, search: dict[str, Any], choice: Choice) -> Study:
     """Create the study, or find the same one; returns its name, whether it was there, and a number for each worker."""
     settings = load_settings()
     fixed = {**choice["fixed"], **search.get("fixed", {})}
@@ -112,8 +111,8 @@ def create_study_task(
 
 
 def run_worker_task(  # noqa: PLR0913 - as `train_model_task`
-    *, plan: dict[str, Any], features: dict[str, Any], study: str, worker: int, owner: str = TUNING, priority: int = 0
-) -> dict[str, Any]:
+    *, plan: Plan, features: Features, study: str, worker: int, owner: str = TUNING, priority: int = 0
+) -> Worked:
     """Take trials until the study's budget is spent; returns how many this worker finished."""
     settings = load_settings()
     optimizer = HyperparameterOptimizer.load(settings, study)
@@ -124,7 +123,7 @@ def run_worker_task(  # noqa: PLR0913 - as `train_model_task`
     return {"worker": worker, "finished": finished}
 
 
-def finish_study_task(*, plan: dict[str, Any], study: str) -> dict[str, Any]:
+def finish_study_task(*, plan: Plan, study: str) -> FinishedStudy:
     """Record all trials, write the report, and make the plan of the best trial.
 
     Returns
@@ -143,7 +142,7 @@ def finish_study_task(*, plan: dict[str, Any], study: str) -> dict[str, Any]:
     log.info("study %s: %d trials, the best is %d with %s: %s", study, recorded, best.number, best.values, overrides)
     tuned = tuned_plan(RunPlan.model_validate(plan), optimizer.config, study, overrides)
     return {
-        "plan": tuned.model_dump(mode="json"),
+        "plan": tuned.to_json(),
         "study": study,
         "model": model,
         "best": best.number,
@@ -176,14 +175,14 @@ def _possible(settings: Settings, search: Mapping[str, Any], models: Sequence[st
     return possible
 
 
-def _subject(plan: Mapping[str, Any], features: Mapping[str, Any]) -> Subject:
+def _subject(plan: Plan, features: Features) -> Subject:
     return Subject(plan["data_version"], features["feature_version"], plan["horizon"], plan["segments"])
 
 
 def _data(  # noqa: PLR0913 - what to load, and who works on it
     settings: Settings,
     plan: RunPlan,
-    features: Mapping[str, Any],
+    features: Features,
     config: TrainingConfig,
     *,
     folds: int = 1,

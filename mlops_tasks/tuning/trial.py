@@ -1,7 +1,7 @@
 """One trial: a configuration, trained by its family and measured on validation days. No test row is in reach."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,11 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.machine.memory_need import MemoryNeed
 from mlops_tasks.modeling.configuration import TrainingConfig
-from mlops_tasks.modeling.dataset import LearningData, fit_processors
-from mlops_tasks.modeling.measured import measured_model
+from mlops_tasks.modeling.dataset import LearningData
+from mlops_tasks.modeling.fitting import Prepared, throwaway_model
 from mlops_tasks.modeling.model_zoo.family import find_family
 from mlops_tasks.modeling.prediction import predict_segments
-from mlops_tasks.modeling.problem import LearningProblem, learning_problem
-from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.modeling.session import Observer
-
-
-@dataclass(frozen=True)
-class Fold:
-    """What one model of a trial learns from and is measured on."""
-
-    data: LearningData
-    processors: FittedProcessors
-    problem: LearningProblem
 
 
 def without_test(data: LearningData) -> LearningData:
@@ -36,13 +25,13 @@ def without_test(data: LearningData) -> LearningData:
     return data.until(data.rows("valid").stop, segments)
 
 
-def folds_of(data: LearningData, config: TrainingConfig, count: int, horizon: int) -> tuple[Fold, ...]:
+def folds_of(data: LearningData, config: TrainingConfig, count: int, horizon: int) -> tuple[Prepared, ...]:
     """The validation segment in `count` blocks of days, each with all that lies before it to learn from.
 
     Labels of the last `horizon + 1` days before a block reach into it and are blanked (purging); processors are fitted
     on what a fold learns from. One fold is the plan's own train and valid.
     """
-    return tuple(fold_of(each, config) for each in _walk_forward(without_test(data), count, horizon))
+    return tuple(Prepared.of(each, config) for each in _walk_forward(without_test(data), count, horizon))
 
 
 def _walk_forward(data: LearningData, count: int, horizon: int) -> Iterator[LearningData]:
@@ -63,14 +52,7 @@ def _walk_forward(data: LearningData, count: int, horizon: int) -> Iterator[Lear
         yield replace(seen, label=seen.label.mask(purged))
 
 
-def fold_of(data: LearningData, config: TrainingConfig) -> Fold:
-    """Learning data, processed for a model: train is learned from, `stopping.valid_share` of valid watched."""
-    processors = fit_processors(data, config.feature_processors)
-    problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
-    return Fold(data, processors, problem)
-
-
-def unwatched(fold: Fold, config: TrainingConfig, scored: pd.DataFrame, horizon: int) -> pd.DataFrame:
+def unwatched(fold: Prepared, config: TrainingConfig, scored: pd.DataFrame, horizon: int) -> pd.DataFrame:
     """Of a fold's validation rows those on which no iteration was chosen, which alone are evidence.
 
     Raises
@@ -83,11 +65,11 @@ def unwatched(fold: Fold, config: TrainingConfig, scored: pd.DataFrame, horizon:
 
 
 def fit_and_score(
-    fold: Fold, config: TrainingConfig, settings: Settings, observers: Sequence[Observer] = ()
+    fold: Prepared, config: TrainingConfig, settings: Settings, observers: Sequence[Observer] = ()
 ) -> pd.DataFrame:
     """Train on a fold and score its validation rows, and test rows if there are any, with the saved artefact.
 
-    A user's own class learns and scores closed off, as in a training (`measured_model`).
+    A user's own class learns and scores closed off, as in a training (`throwaway_model`).
 
     Returns
     -------
@@ -101,12 +83,12 @@ def fit_and_score(
     IsolationError
         The class is a user's own, and cannot be closed off on this system.
     """
-    with measured_model(fold.problem, fold.processors, config, settings, observers) as model:
+    with throwaway_model(fold, config, settings, observers) as model:
         scored = predict_segments(model.artefact, fold.data)
     return scored.set_index([DATETIME, INSTRUMENT])[[SCORE, LABEL]]
 
 
-def estimated_mb(folds: Sequence[Fold], config: TrainingConfig) -> float:
+def estimated_mb(folds: Sequence[Prepared], config: TrainingConfig) -> float:
     """Estimated peak of the largest fold's training beyond this process's data, in MB."""
     family = find_family(config.family)
     problems = [fold.problem for fold in folds]
@@ -114,7 +96,7 @@ def estimated_mb(folds: Sequence[Fold], config: TrainingConfig) -> float:
     return family.memory_bytes(config.hyperparameters, rows, len(problems[0].names)) / 1e6
 
 
-def trial_need(folds: Sequence[Fold], config: TrainingConfig) -> MemoryNeed:
+def trial_need(folds: Sequence[Prepared], config: TrainingConfig) -> MemoryNeed:
     """What a trial will take at most, beyond the data that this process holds by now."""
     problem = folds[-1].problem
     return MemoryNeed(len(problem.label), len(problem.names), 0.0, 0.0, estimated_mb(folds, config))

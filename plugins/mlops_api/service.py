@@ -27,7 +27,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 @cache
 def settings() -> Settings:
-    """Read once a process; a restart reads them anew, as everywhere in the stack."""
+    """Read once per process; a restart reads them anew, as everywhere in the stack."""
     return load_settings()
 
 

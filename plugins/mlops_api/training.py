@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Query
 from mlops_api.access import COMMAND, SEE
 from mlops_api.messages import Command, CommandAccepted, Event, EventPage, Run, RunList
 from mlops_api.service import ENDED, NO_SUCH, known_run, settings
-from mlops_tasks.state.training_runs import TERMINAL, newest_training_event
+from mlops_tasks.state.training_runs import newest_training_event
+from mlops_tasks.states import TERMINAL
 from mlops_tasks.training.control import command_run
 from mlops_tasks.training.events import read_events, run_progress, runs
 from mlops_tasks.training.supervision import end_lost_runs

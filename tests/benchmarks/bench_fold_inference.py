@@ -95,7 +95,7 @@ def coverage(count: int) -> dict[str, dict[str, list[float]]]:
 
 def found_by_selector(kind: str, count: int, first: int = 0) -> float:
     """Share of planted markets in which there is said to be something to learn."""
-    from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+    from mlops_tasks.modeling.model_zoo.zoo import model_zoo
     from mlops_tasks.tuning.data_profile import profile_data
     from mlops_tasks.tuning.selector import select_algorithm
     from tests.planted import Shape, plant

@@ -119,7 +119,7 @@ def real_panel(name: str) -> dict:
 
 def first_choice(data: Any) -> tuple[str, dict[str, Any]]:
     """The first of the ranking, and its first hyper-parameters."""
-    from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+    from mlops_tasks.modeling.model_zoo.zoo import model_zoo
     from mlops_tasks.tuning.data_profile import profile_data
     from mlops_tasks.tuning.selector import select_algorithm
 
@@ -132,11 +132,12 @@ def test_rank_ic(data: Any, model: str, overrides: dict[str, Any]) -> pd.Series:
     from mlops_tasks.columns import DATETIME, LABEL, SCORE
     from mlops_tasks.evaluation.ic import daily_rank_ic
     from mlops_tasks.modeling.configuration import resolve_config
-    from mlops_tasks.tuning.trial import fit_and_score, fold_of
+    from mlops_tasks.modeling.fitting import Prepared
+    from mlops_tasks.tuning.trial import fit_and_score
     from tests.planted import ONE_THREAD
 
     config = resolve_config(model, overrides, seed=1)
-    scored = fit_and_score(fold_of(data, config), config, ONE_THREAD)
+    scored = fit_and_score(Prepared.of(data, config), config, ONE_THREAD)
     scored = scored[scored.index.get_level_values(DATETIME) >= pd.Timestamp(data.segments["test"][0])].dropna()
     return daily_rank_ic(scored[SCORE], scored[LABEL]).fillna(0.0)
 

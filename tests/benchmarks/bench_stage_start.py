@@ -19,7 +19,7 @@ import psutil
 
 from mlops_tasks.config import PROJECT
 from mlops_tasks.process import run_stage
-from mlops_tasks.stage_process import SOCKET_NAME, ForkedProcess, FreshProcess
+from mlops_tasks.stage_process import ForkedProcess, FreshProcess
 
 ROUNDS = 9
 STAGE = "tests.example_stages:do_nothing"
@@ -33,7 +33,7 @@ def run() -> dict[str, Any]:
         hashed = {**os.environ, "PYTHONHASHSEED": "0"}
         server = subprocess.Popen([sys.executable, "-m", "mlops_tasks.stage_server"], cwd=PROJECT, env=hashed)
         try:
-            socket = Path(home, "run", SOCKET_NAME)
+            socket = Path(home, "run", "stages.sock")
             while not socket.exists():
                 time.sleep(0.05)
             _stage(server.pid, ForkedProcess)

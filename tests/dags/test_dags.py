@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from typing import get_args, get_origin
 
 import pytest
 
 from mlops_tasks.config import PROJECT, load_settings
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
-from mlops_tasks.process import HEAVY_POOL, STAGES, TRAINING_POOL
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
+from mlops_tasks.process import HEAVY_POOL, STAGES, TRAINING_POOL, stage_function
 from mlops_tasks.stack.environment import pool_slots
+from mlops_tasks.stage_results import keys_of
 from mlops_tasks.tuning.study import OBJECTIVES, SAMPLERS
 
 DAG_FILES = {name + ".py": name for name in ("sync_market_data", "daily_retraining", "tune_models")}
@@ -33,9 +35,10 @@ HEAVY = (
 )
 
 PARSE = """
-import json, os, sys
+import ast, inspect, json, os, sys, textwrap
 import airflow
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.definitions.xcom_arg import XComArg
 before = set(sys.modules)
 
 def parsed_in_fork(home):
@@ -52,6 +55,31 @@ def parsed_in_fork(home):
 def of(task, name):
     return getattr(task, name, None) or getattr(task, "partial_kwargs", {}).get(name)
 
+def references(value):
+    if isinstance(value, XComArg):
+        yield from ([task.task_id, key] for task, key in value.iter_references())
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from references(each)
+
+def given(task):
+    if of(task, "stage"):
+        for name, value in (of(task, "arguments") or {}).items():
+            yield from ([name, *each] for each in references(value))
+    else:
+        names = inspect.signature(task.python_callable).parameters
+        for name, value in [*zip(names, task.op_args), *task.op_kwargs.items()]:
+            yield from ([name, *each] for each in references(value))
+
+def subscripts(task):
+    tree = ast.parse(textwrap.dedent(inspect.getsource(task.python_callable)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+            yield [node.value.id, getattr(node.slice, "value", None)]
+
 def parsed(bag):
     dags = {dag.dag_id: shown(dag) for dag in bag.dags.values()}
     new = sorted(set(sys.modules) - before)
@@ -65,6 +93,8 @@ def shown(dag):
         "tasks": {task.task_id: [of(task, "stage"), task.retries] for task in dag.tasks},
         "pools": {task.task_id: of(task, "pool") for task in dag.tasks},
         "limits": {task.task_id: of(task, "time_limit_s") for task in dag.tasks},
+        "given": {task.task_id: list(given(task)) for task in dag.tasks},
+        "subscripts": {task.task_id: list(subscripts(task)) for task in dag.tasks if not of(task, "stage")},
         "edges": sorted([task.task_id, later] for task in dag.tasks for later in task.downstream_task_ids),
         "assets": [asset.name for asset in getattr(dag.timetable.asset_condition, "objects", [])],
         "rules": {task.task_id: [task.trigger_rule, task.is_teardown] for task in dag.tasks},
@@ -144,13 +174,63 @@ def test_every_stage_of_the_chain_has_its_task_and_its_retries(parsed):
     assert all(retries >= 2 for _, retries in tasks)
 
 
+def passed_on(dag):
+    """Which result of an earlier stage each task is given: task, argument, stage, key (None: the whole of it)."""
+    for task, given in dag["given"].items():
+        for argument, earlier, key in given:
+            if (stage := dag["tasks"][earlier][0]) is not None:
+                yield task, argument, stage, None if key == "return_value" else key
+
+
+def test_no_dag_asks_for_a_key_that_a_stage_does_not_return(parsed):
+    """Neither in what it passes on to other tasks, nor in the functions of its own small tasks."""
+    asked = 0
+    for dag in parsed["dags"].values():
+        for task, argument, stage, key in passed_on(dag):
+            known = keys_of(STAGES[stage].result)
+            assert key is None or key in known, (task, stage, key)
+            if key is None and task in dag["subscripts"]:
+                keys = [key for name, key in dag["subscripts"][task] if name == argument]
+                assert set(keys) <= known, (task, stage, keys)
+                asked += len(keys)
+            asked += key is not None
+    assert asked > 30
+
+
+def test_a_stage_takes_the_whole_result_of_another_as_what_that_returns(parsed):
+    """The type of its argument is that of the other stage's result, one of several or an element of a list."""
+    whole = 0
+    for dag in parsed["dags"].values():
+        for task, argument, stage, key in passed_on(dag):
+            taker = dag["tasks"][task][0]
+            if key is None and taker is not None:
+                annotation = stage_function(taker).__annotations__[argument]
+                assert set(parts(STAGES[stage].result)) <= set(parts(annotation)), (task, argument, stage)
+                whole += 1
+    assert whole > 10
+
+
+def parts(annotation):
+    """A type, or those that a union or a list is made of."""
+    arguments = get_args(annotation)
+    return [each for argument in arguments for each in parts(argument)] if arguments else [annotation]
+
+
+def test_every_stage_says_what_it_returns():
+    """By the type of its function's result, where it says one more closely than a dict."""
+    for name, stage in STAGES.items():
+        returned = stage_function(name).__annotations__["return"]
+        assert returned == stage.result or (name.startswith("data.") and get_origin(returned) is dict), name
+
+
 def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
-    """Nothing is trained without a certificate or deployed before the gate, nothing scored before the deployment."""
+    """Nothing is logged without a certificate or deployed before the gate, nothing scored before the deployment."""
     edges = {tuple(edge) for edge in parsed["dags"]["daily_retraining"]["edges"]}
     for edge in [
         ("plan_run", "compute_features"),
         ("compute_features", "certify_learning_data"),
-        ("certify_learning_data", "build_model.train_model"),
+        ("compute_features", "build_model.train_model"),
+        ("certify_learning_data", "build_model.log_run"),
         ("build_model.train_model", "build_model.evaluate_model"),
         ("build_model.evaluate_model", "build_model.log_run"),
         ("build_model.log_run", "register_challenger"),
@@ -159,8 +239,8 @@ def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
         ("deploy_model", "score_newest_date"),
         ("score_newest_date", "check_drift"),
         ("score_newest_date", "compare_models"),
-        ("check_drift", "collect_features"),
-        ("compare_models", "collect_features"),
+        ("check_drift", "prune_features"),
+        ("compare_models", "prune_features"),
     ]:
         assert edge in edges
 

@@ -7,8 +7,8 @@ takeovers, splits and dividends with their factors, halts, special sessions, bla
 is visible in principle is decided here, by `_is_visible`, from the truth and never from what the rules find.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,8 @@ class Planted:
     visible: bool
     rows: Rows
     may_lose: Rows
+    calendar: str | None = None
+    """Of an error of a whole session, which a finding about that session tells and no row."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,91 @@ def make_market(names: int, years: int, seed: int = 0) -> Market:
             for day in special:
                 _note_day(one, "special_session", day)
             series.append(one)
+    units = list(_market_units(series, np.random.default_rng([seed, 1])))
+    for unit in units:
+        unit.keep_free(series)
     for number, one in enumerate(series):
         _plant(one, number, rng)
-    return _gather(series)
+    for unit in units:
+        unit.plant(series)
+    market = _gather(series)
+    told = [unit.told_of(market.frame, series) for unit in units if unit.told]
+    return replace(market, planted=[*market.planted, *told])
+
+
+NO_ROWS: Rows = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _MarketUnit:
+    """A session from which on, or on which alone, all names of a market are counted in another unit. `told`: it costs
+    no row, and a finding about the session tells it."""
+
+    kind: str
+    habit: Habit
+    day: np.datetime64
+    fields: tuple[str, ...]
+    ratio: float
+    stays: bool
+
+    @property
+    def told(self) -> bool:
+        return self.stays or self.fields == (VOLUME,)
+
+    def told_of(self, frame: pd.DataFrame, series: list[_Series]) -> Planted:
+        """As it is planted; where it stays the rows before, which cannot be compared with those after, may be lost."""
+        names = [one.name for one in series if one.habit is self.habit]
+        before = frame[INSTRUMENT].isin(names) & (frame[DATETIME] < self.day) if self.stays else frame[DATETIME].isna()
+        lost = np.flatnonzero(before.to_numpy())
+        return Planted(self.kind, self.habit.name, self.day, True, True, NO_ROWS, lost, self.habit.calendar)
+
+    def keep_free(self, series: list[_Series]) -> None:
+        """Nothing else is planted around it."""
+        for one in series:
+            at = int(np.searchsorted(one.days, self.day))
+            if one.habit is self.habit and 0 < at < len(one):
+                one.busy[max(0, at - 25) : at + 26] = True
+
+    def plant(self, series: list[_Series]) -> None:
+        for one in series:
+            at = int(np.searchsorted(one.days, self.day))
+            if one.habit is not self.habit or at >= len(one) or (one.days[at] != self.day and not self.stays):
+                continue
+            for name in self.fields:
+                one.bars[name][at : None if self.stays else at + 1] *= self.ratio
+            if not self.told and one.bars[CLOSE][at] > 0 and 0 < at < len(one) - 1:
+                rows = np.array([at])
+                one.planted.append((self.kind, at, True, True, rows, rows))
+
+
+def _market_units(series: list[_Series], rng: np.random.Generator) -> Iterator[_MarketUnit]:
+    """Of each market one or two."""
+    prices, kept = (*PRICES, "preclose"), "market_{}_unit_{}".format
+    plans = [
+        ("new_york", "price", PRICES, 100.0, False),
+        ("new_york", "volume", (VOLUME,), 0.01, False),
+        ("a_shares", "price", PRICES, 0.01, False),
+        ("a_shares", "volume", (VOLUME,), 0.01, True),
+        ("london", "price", prices, 0.01, True),
+        ("coins", "price", PRICES, 1000.0, False),
+        ("coins", "volume", (VOLUME,), 1000.0, True),
+    ]
+    taken: dict[str, list[int]] = {}
+    for market, what, fields, ratio, stays in plans:
+        own = [one for one in series if one.habit.name == market]
+        days = max((one.days for one in own), key=len)
+        quiet = np.ones(len(days), dtype=bool)
+        for one in own[:1]:
+            for _, at, *_ in one.planted:
+                near = int(np.searchsorted(days, one.days[at]))
+                quiet[max(0, near - 30) : near + 31] = False
+        for near in taken.get(market, []):
+            quiet[max(0, near - 80) : near + 81] = False
+        quiet[:250] = quiet[-100:] = False
+        place = int(rng.choice(np.flatnonzero(quiet)))
+        taken.setdefault(market, []).append(place)
+        kind = kept(what, "stays" if stays else "returns")
+        yield _MarketUnit(kind, own[0].habit, days[place], fields, ratio, stays)
 
 
 def _days(habit: Habit, years: int, rng: np.random.Generator) -> tuple[NDArray[np.datetime64], NDArray[np.datetime64]]:
@@ -487,6 +571,17 @@ def _unit(kind: str, fields: tuple[str, ...], ratios: tuple[float, ...]) -> Plan
     return plant
 
 
+def _volume_period(one: _Series, rng: np.random.Generator) -> bool:
+    """Volume in lots for some months."""
+    length = int(rng.integers(60, 200))
+    at = _free(one, rng, length)
+    if at is None:
+        return False
+    one.bars[VOLUME][at : at + length] *= 0.01
+    one.note("volume_unit_returns", at, np.array([at]), _before(at + length), error=True)
+    return True
+
+
 def _recycled(one: _Series, rng: np.random.Generator) -> bool:
     """Years without a row, then another company at another level. Its codes A-shares never give again."""
     if np.isfinite(one.habit.limit) or len(one) < 800:
@@ -644,6 +739,7 @@ HISTORY: dict[str, Plant] = {
     "price_unit_stays": _unit("price_unit_stays", (*PRICES, "preclose"), (100.0, 0.01, 1000.0)),
     "price_unit_returns": _glitch("price_unit_returns", PRICES, (100.0, 0.01, 1000.0), 8),
     "volume_unit_stays": _unit("volume_unit_stays", (VOLUME,), (100.0, 0.01, 1000.0)),
+    "volume_unit_returns": _volume_period,
     "recycled_ticker": _recycled,
     "recycled_ticker_2": _recycled,
     "flat_years": _flat_years,

@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
+from mlops_tasks.data.calendars import CALENDAR
 from mlops_tasks.data.validation import Validation, taken_rows
 from tests.data.planted_market import Market
 
 NAMING = ("possible_action", "factor_unmatched")
 """Warnings that say of a row that its factor may be wrong: such an error is named, though nothing is kept back."""
+SCALES = ("common_price_unit", "common_volume_unit", "common_volume_change")
+"""Findings about a session that say that a market is counted in another unit."""
 RULE = "rule"
 
 
@@ -45,15 +48,23 @@ def judge(market: Market, validation: Validation) -> Truth:
     excused = np.zeros(len(accepted), dtype=bool)
     for planted in market.planted:
         excused[planted.may_lose] = True
-    named = _named(market, validation)
+    named, told = _named(market, validation), _told_sessions(validation)
     counts: dict[str, dict[str, int | bool]] = {}
     for planted in market.planted:
         row = counts.setdefault(
             planted.kind,
             {"error": planted.error, "planted": 0, "visible": 0, "found": 0, "warned": 0, "missed": 0, "lost": 0},
         )
-        lost = not accepted[planted.rows].all()
         row["planted"] += 1
+        if planted.calendar is not None:
+            fatal = (planted.calendar, planted.day) in told[True]
+            warned = not fatal and (planted.calendar, planted.day) in told[False]
+            row["visible"] += 1
+            row["found"] += fatal
+            row["warned"] += warned
+            row["missed"] += not fatal and not warned
+            continue
+        lost = not accepted[planted.rows].all()
         if not planted.error:
             row["lost"] += bool((~accepted[planted.rows] & ~excused[planted.rows]).any())
             continue
@@ -91,6 +102,17 @@ def _named(market: Market, validation: Validation) -> set[tuple[str, np.datetime
     for broken in validation.bars:
         if broken.rule.rule in NAMING:
             found |= set(zip(names[broken.positions].tolist(), days[broken.positions], strict=True))
+    return found
+
+
+def _told_sessions(validation: Validation) -> dict[bool, set[tuple[str, np.datetime64]]]:
+    """Calendar and day of the sessions whose scale is found to change, by whether that rejects the vintage."""
+    found: dict[bool, set[tuple[str, np.datetime64]]] = {True: set(), False: set()}
+    for broken in validation.sessions:
+        if broken.rule.rule in SCALES:
+            rows = validation.measures.sessions.iloc[broken.positions]
+            days = rows[DATETIME].to_numpy().astype("datetime64[D]")
+            found[broken.rule.severity == "vintage"] |= set(zip(rows[CALENDAR].tolist(), days, strict=True))
     return found
 
 

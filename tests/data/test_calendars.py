@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_tasks.data import calendars
+from mlops_tasks.data.calendar_ranking import FIRST, LAST, known_sessions
 from mlops_tasks.data.calendars import (
     ALWAYS,
+    WIDELY_TRADED,
     check_calendar,
     followed_calendars,
     infer_calendars,
@@ -287,3 +289,46 @@ def test_days_before_sessions_look_like_utc_stamps(calendar: str, named: bool) -
     both = np.concatenate([days - 1, days])
     found = followed_calendars(calendar if named else "auto", codes, both, 2)
     assert found.calendars == [calendar] * 2 and found.day_early.tolist() == [True, False]
+
+
+def test_the_table_for_ranking_says_what_the_library_says() -> None:
+    """Of calendars of all kinds, other weekends and feasts that move included; made anew after an upgrade of it."""
+    names, marks = known_sessions()
+    days = np.arange(FIRST, LAST + 1)
+    first, last = np.searchsorted(days, np.array(["2005-01-01", "2025-12-31"], "datetime64[D]"))
+    for name in ("XLON", "XTKS", "ASEX", "XSAU", "BVMF"):
+        known = days[first:last][marks[names.index(name), first:last]]
+        np.testing.assert_array_equal(known, sessions(name, "2005-01-01", "2025-12-30"))
+    assert len(names) >= 65 and {*WIDELY_TRADED} - {*names} <= {"XTAE"}
+
+
+@pytest.mark.parametrize("name", ["ASEX", "XBEL", "XBSE", "XCYS"])
+def test_calendars_with_the_orthodox_easter_can_be_computed(name: str) -> None:
+    """Good Friday and Easter Monday of 2024 fell into May, a month after the Western ones."""
+    found = sessions(name, "2024-04-22", "2024-05-10").astype(str).tolist()
+    assert "2024-04-26" in found and not {"2024-05-03", "2024-05-06"} & set(found)
+
+
+def test_a_calendar_that_the_library_cannot_compute_names_the_remedy() -> None:
+    """In a few words, whatever the library says."""
+    with pytest.raises(ConfigError, match=r"XTAE: .*set calendar\.name and calendar\.schedule.*24/5") as error:
+        sessions("XTAE", "2015-01-01", "2024-12-31")
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("kind", ["far exchanges", "no calendar"])
+def test_few_calendars_are_computed_for_names_that_fit_none(kind: str) -> None:
+    """All are ranked by a table; computed are those looked at always and the best, however many names there are."""
+    rng = np.random.default_rng(0)
+    pool = np.arange(np.datetime64("2012-01-01"), np.datetime64("2023-12-31"))
+    far = ["XBOG", "XPHS", "XCYS", "XKAR", "ASEX", "XTKS"]
+    calendars._years.cache_clear()
+    if kind == "far exchanges":
+        codes, days, names = stretched({f"N{i}": name for i, name in enumerate(far)}, "2012-01-02", "2023-12-29")
+        calendars._years.cache_clear()
+        assert infer_calendars(codes, days, len(names)) == far
+    else:
+        days = np.concatenate([np.sort(rng.choice(pool, 900, replace=False)) for _ in range(60)])
+        infer_calendars(np.repeat(np.arange(60), 900), days, 60)
+    asked = len(calendars.EXCHANGES) + 2 + calendars._MOST_SEARCHED
+    assert calendars._years.cache_info().misses <= asked + 2  # a day early may be another year

@@ -19,9 +19,10 @@ from jinja2 import Template
 
 from mlops_tasks.config import PROJECT, load_settings
 from mlops_tasks.operators.stage import StageOperator
-from mlops_tasks.process import stage_function
+from mlops_tasks.process import STAGES, stage_function
 from mlops_tasks.stack.chain import RETRAIN, SYNC
 from mlops_tasks.stack.credentials import ADMIN
+from mlops_tasks.stage_results import check_result
 from tests.serving.conftest import RunningService
 
 
@@ -48,7 +49,9 @@ class Walk:
     def _result(self, task: Any, index: int | None) -> Any:
         if isinstance(task, StageOperator):
             params = {name: self.dag.params[name] for name in task.run_params}
-            return stage_function(task.stage)(**self._resolved(task.arguments, index), **params)
+            result = stage_function(task.stage)(**self._resolved(task.arguments, index), **params)
+            check_result(task.stage, STAGES[task.stage].result, result)
+            return result
         return task.python_callable(*self._resolved(task.op_args, index))
 
     def _resolved(self, value: Any, index: int | None) -> Any:

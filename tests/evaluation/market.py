@@ -9,7 +9,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.qlib_store import write_qlib_store
 from mlops_tasks.data.vintages import Vintage, canonical_bars, write_vintage
 from mlops_tasks.features.labels import forward_return
-from mlops_tasks.files import write_json
+from mlops_tasks.training_folder import TrainingFolder, TrainingManifest
 
 DAYS = pd.bdate_range("2023-01-02", periods=80, name="datetime")
 NAMES = [f"S{i:02d}" for i in range(24)]
@@ -52,12 +52,21 @@ def write_training(settings: Settings, vintage: Vintage, skill: float = 0.5, key
         for segment, own in SEGMENTS.items()
         if segment != "train"
     ]
-    folder = settings.training_dir / key
-    folder.mkdir(parents=True)
-    pd.concat(parts).reset_index().to_parquet(folder / "predictions.parquet", index=False)
-    segments = {name: [str(own[0].date()), str(own[-1].date())] for name, own in SEGMENTS.items()}
-    plan = {"data_version": vintage.data_version, "model": "lightgbm", "segments": segments, "horizon": 1}
-    write_json(folder / "plan.json", plan)
-    write_json(folder / "curves.json", {"l2": {"train": [1.0, 0.9], "valid": [1.0, 0.95]}})
-    write_json(folder / "importance.json", {"KMID": 3.0, "ROC5": 1.0})
-    return folder
+    folder = TrainingFolder.of(settings, key)
+    folder.path.mkdir(parents=True)
+    folder.write_predictions(pd.concat(parts).reset_index())
+    manifest = TrainingManifest(
+        training_key=key,
+        model="lightgbm",
+        data_version=vintage.data_version,
+        last_date=str(vintage.last_date),
+        feature_set="alpha158",
+        feature_version="f" * 16,
+        horizon=1,
+        segments={name: (str(own[0].date()), str(own[-1].date())) for name, own in SEGMENTS.items()},
+        seed=1,
+    )
+    folder.write_manifest(manifest)
+    folder.write_curves({"l2": {"train": [1.0, 0.9], "valid": [1.0, 0.95]}})
+    folder.write_importance({"KMID": 3.0, "ROC5": 1.0})
+    return folder.path

@@ -8,6 +8,7 @@ from scipy import stats
 
 from mlops_tasks.evaluation.seed_noise import configuration_key, seed_band, seed_difference
 from mlops_tasks.evaluation.significance import cosine_mean
+from mlops_tasks.training_folder import TrainingManifest
 
 
 def test_a_band_is_students_interval() -> None:
@@ -59,12 +60,23 @@ def test_values_must_be_there(values: list[float]) -> None:
 
 def test_a_configuration_is_named_without_its_seed_and_dates() -> None:
     """Seed and segments leave the key; a hyper-parameter, the feature set and the horizon change it."""
-    plan = {"model_config": {"seed": 1, "hyperparameters": {"a": 1}}, "feature_set": "alpha158", "horizon": 1}
-    key = configuration_key(plan)
-    same = {**plan, "model_config": {"seed": 2, "hyperparameters": {"a": 1}}, "segments": {"train": []}}
-    assert configuration_key(same) == key
+    trained = TrainingManifest(
+        model="linear",
+        data_version="d",
+        last_date="2020-01-31",
+        feature_set="alpha158",
+        feature_version="f",
+        horizon=1,
+        segments={},
+        seed=1,
+        model_config={"seed": 1, "hyperparameters": {"a": 1}},
+    )
+    key = configuration_key(trained)
+    again = {"seed": 2, "hyperparameters": {"a": 1}}
+    days = ("2020-01-01", "2020-01-31")
+    assert configuration_key(replace(trained, model_config=again, segments={"train": days}, seed=2)) == key
     others = [{"model_config": {"seed": 1, "hyperparameters": {"a": 2}}}, {"feature_set": "x"}, {"horizon": 5}]
-    assert len({key, *(configuration_key(plan | other) for other in others)}) == 4
+    assert len({key, *(configuration_key(replace(trained, **other)) for other in others)}) == 4
 
 
 def test_a_test_of_a_mean_is_widened_as_welch_has_it() -> None:

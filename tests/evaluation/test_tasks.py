@@ -105,7 +105,7 @@ def test_undefined_metrics_are_null(settings: Settings, vintage: Vintage) -> Non
 
 def test_missing_input_is_a_clear_error(settings: Settings, vintage: Vintage) -> None:
     """An unknown training, no predictions, no test rows: each names the file and leaves no folder behind."""
-    with pytest.raises(StoreError, match=r"plan\.json: no such training"):
+    with pytest.raises(StoreError, match="none: no such training"):
         evaluate_model_task(training_key="none")
     folder = write_training(settings, vintage)
     path = folder / "predictions.parquet"
@@ -117,6 +117,6 @@ def test_missing_input_is_a_clear_error(settings: Settings, vintage: Vintage) ->
     with pytest.raises(StoreError, match=r"columns \['score'\] are missing"):
         evaluate_model_task(training_key=KEY)
     Path(path).unlink()
-    with pytest.raises(StoreError, match="no predictions"):
+    with pytest.raises(StoreError, match=r"predictions\.parquet is missing; run the stage training\.train"):
         evaluate_model_task(training_key=KEY)
     assert not (folder / "evaluation").exists()

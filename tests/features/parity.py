@@ -13,7 +13,7 @@ from mlops_tasks.config import DataSettings, Settings
 from mlops_tasks.data.qlib_store import init_qlib
 from mlops_tasks.data.sources import read_source
 from mlops_tasks.data.vintages import Vintage, canonical_bars
-from mlops_tasks.features.engine import evaluate, make_plan
+from mlops_tasks.features.engine import evaluate, plan_computation
 from mlops_tasks.features.expressions import parse
 from mlops_tasks.features.panel import Panel, build_panel
 from tests.benchmarks.panels import PANELS
@@ -50,7 +50,10 @@ class Market:
 
     def by_engine(self, expressions: Mapping[str, str], instruments: Sequence[str] | None = None) -> pd.DataFrame:
         """The engine's values on the rows that have a bar, by datetime, then instrument."""
-        panel, plan = self.panel(instruments), make_plan({name: parse(text) for name, text in expressions.items()})
+        panel, plan = (
+            self.panel(instruments),
+            plan_computation({name: parse(text) for name, text in expressions.items()}),
+        )
         order = panel.bar_order()
         return pd.DataFrame(evaluate(plan, panel, panel.positions(order)).T, _index(panel), list(expressions))
 

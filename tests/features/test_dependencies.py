@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, FACTOR, INSTRUMENT
-from mlops_tasks.features.engine import evaluate, make_plan
+from mlops_tasks.features.engine import evaluate, plan_computation
 from mlops_tasks.features.expressions import dependencies, parse
 from mlops_tasks.features.panel import build_panel
 from mlops_tasks.features.sets import find_feature_set
@@ -26,7 +26,7 @@ def test_every_alpha158_feature_depends_on_the_bars_that_move_it() -> None:
     assert len(definition.nodes) == 158
     cases = [(field, k, name) for field in FIELDS for k in range(FURTHEST + 1) for name in CHANGES]
     calendar = pd.bdate_range("2020-01-01", periods=DAYS)
-    plan = make_plan(definition.nodes)
+    plan = plan_computation(definition.nodes)
     reached: dict[str, dict[str, int]] = {name: {} for name in definition.names}
     for seed in range(3):
         bars = _bars(calendar, seed)

@@ -13,7 +13,7 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features import kernels
 from mlops_tasks.features.alpha158 import alpha158
-from mlops_tasks.features.engine import Plan, evaluate, make_plan
+from mlops_tasks.features.engine import Plan, evaluate, plan_computation
 from mlops_tasks.features.expressions import FIELD, Node, parse
 from mlops_tasks.features.panel import Panel, build_panel
 
@@ -97,7 +97,7 @@ def test_wanted_rows_have_the_values_that_all_rows_have(
     expressions: list[Node], seed: int, data: st.DataObject
 ) -> None:
     """Whichever rows are wanted, in whatever order, each has the bits that it has when all are computed."""
-    plan, panel = make_plan(named(expressions)), panel_of(random_bars(seed))
+    plan, panel = plan_computation(named(expressions)), panel_of(random_bars(seed))
     size = int(panel.offsets[-1])
     wanted = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=5, unique=True)))
     values = evaluate(plan, panel, panel.positions(wanted), threads=1)
@@ -108,7 +108,7 @@ def test_wanted_rows_have_the_values_that_all_rows_have(
 @given(EXPRESSIONS, st.integers(0, 5), st.integers(1, 60))
 def test_a_panel_may_begin_where_the_windows_do(expressions: list[Node], seed: int, begin: int) -> None:
     """Without the bars before the lookback of a row its values are the same; only expanding windows know the first."""
-    plan, bars = make_plan(named(expressions)), random_bars(seed)
+    plan, bars = plan_computation(named(expressions)), random_bars(seed)
     whole = panel_of(bars)
     began = pd.Series(whole.rows[whole.offsets[:-1]], whole.instruments)
     later = bars[bars[DATETIME] >= whole.calendar[begin]].reset_index(drop=True)
@@ -125,9 +125,9 @@ def test_a_panel_may_begin_where_the_windows_do(expressions: list[Node], seed: i
 def test_expressions_do_not_influence_each_other(expressions: list[Node], seed: int) -> None:
     """Alone or among others, in one step with other windows or not, an expression has the same bits."""
     panel = panel_of(random_bars(seed))
-    together = everything(make_plan(named(expressions)), panel)
+    together = everything(plan_computation(named(expressions)), panel)
     for row, node in enumerate(expressions):
-        np.testing.assert_array_equal(everything(make_plan({"alone": node}), panel)[0], together[row])
+        np.testing.assert_array_equal(everything(plan_computation({"alone": node}), panel)[0], together[row])
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -136,7 +136,7 @@ def test_blocks_and_threads_do_not_matter(threads: int, monkeypatch: pytest.Monk
     nodes = {name: parse(text) for name, text in alpha158().items()}
     bars = random_bars(0)
     bars = bars.assign(open=bars["close"].shift(1), low=bars["close"] * 0.99, vwap=bars["high"])
-    plan = make_plan(nodes)
+    plan = plan_computation(nodes)
     panel = build_panel(bars, pd.DatetimeIndex(np.unique(bars[DATETIME])), plan.fields)
     whole = everything(plan, panel)
     monkeypatch.setattr("mlops_tasks.features.engine._TILE_VALUES", 1)
@@ -145,7 +145,7 @@ def test_blocks_and_threads_do_not_matter(threads: int, monkeypatch: pytest.Monk
 
 def test_one_machine_serves_arrays_of_any_layout() -> None:
     """Strided and read-only arrays give the same values, and nothing is compiled for them."""
-    panel, plan = panel_of(random_bars(0)), make_plan({"mean": parse("Mean($close, 3)")})
+    panel, plan = panel_of(random_bars(0)), plan_computation({"mean": parse("Mean($close, 3)")})
     expected = everything(plan, panel)
     positions = np.arange(panel.offsets[-1])
     positions.flags.writeable = False
@@ -157,7 +157,7 @@ def test_one_machine_serves_arrays_of_any_layout() -> None:
 
 def test_rows_that_nobody_wants_are_left_empty() -> None:
     """A column of the result that no row was given is NaN, and no wanted row makes an empty result."""
-    panel, plan = panel_of(random_bars(0)), make_plan({"close": parse("$close")})
+    panel, plan = panel_of(random_bars(0)), plan_computation({"close": parse("$close")})
     positions = np.full(panel.offsets[-1], -1)
     assert evaluate(plan, panel, positions).shape == (1, 0)
     positions[3] = 2
@@ -170,7 +170,7 @@ def test_another_instruments_factor_is_computed_on_its_own_rows() -> None:
     bars = random_bars(1)
     panel = panel_of(bars)
     mean = Node("ChangeInstrument", (parse("Mean($close, 5)"),), ("A",))
-    plan = make_plan(
+    plan = plan_computation(
         {"foreign": mean, "own": Node("Div", (parse("$close"), mean)), "later": Node("Ref", (mean,), (2.0,))}
     )
     values = everything(plan, panel, threads=2)
@@ -191,7 +191,7 @@ def test_one_instrument_may_look_up_another_that_looks_up_a_third() -> None:
     panel = panel_of(random_bars(2))
     inner = Node("ChangeInstrument", (parse("$close"),), ("C",))
     outer = Node("ChangeInstrument", (Node("Sub", (parse("$close"), inner)),), ("A",))
-    plan = make_plan({"nested": outer, "a": Node("ChangeInstrument", (parse("$close"),), ("A",)), "c": inner})
+    plan = plan_computation({"nested": outer, "a": Node("ChangeInstrument", (parse("$close"),), ("A",)), "c": inner})
     nested, a, c = everything(plan, panel)
     np.testing.assert_allclose(nested, a - c, rtol=1e-4, atol=1e-5)
     assert np.isfinite(nested).mean() > 0.3
@@ -199,7 +199,7 @@ def test_one_instrument_may_look_up_another_that_looks_up_a_third() -> None:
 
 def test_an_instrument_that_is_not_there_is_named() -> None:
     """A reference to an instrument without bars is an error that names it."""
-    plan = make_plan({"x": Node("ChangeInstrument", (parse("$close"),), ("NOPE",))})
+    plan = plan_computation({"x": Node("ChangeInstrument", (parse("$close"),), ("NOPE",))})
     with pytest.raises(StoreError, match="NOPE"):
         everything(plan, panel_of(random_bars(0)))
 
@@ -213,7 +213,7 @@ def test_windows_of_any_length_have_pandas_values() -> None:
     panel = build_panel(bars.assign(high=1.0, volume=1.0), pd.DatetimeIndex(bars[DATETIME]), FIELDS)
     for window in range(1, 101):
         texts = [f"{op}($close, {window})" for op in ("Sum", "Mean", "Var", "Max", "Min", "Med")]
-        values = everything(make_plan(named([parse(text) for text in texts])), panel)
+        values = everything(plan_computation(named([parse(text) for text in texts])), panel)
         rolling = close.rolling(window, min_periods=1)
         expected = [rolling.sum(), rolling.mean(), rolling.var(), rolling.max(), rolling.min(), rolling.median()]
         np.testing.assert_allclose(values, expected, rtol=2e-5, err_msg=str(window))

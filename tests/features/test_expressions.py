@@ -5,7 +5,7 @@ from math import inf
 import pytest
 
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.features.engine import make_plan
+from mlops_tasks.features.engine import plan_computation
 from mlops_tasks.features.expressions import (
     dependencies,
     foreign_dependencies,
@@ -163,6 +163,6 @@ def test_foreign_dependencies(text: str, own: dict[str, float], foreign: dict[st
 
 def test_equal_parts_are_computed_once() -> None:
     """Two expressions that share a part, and windows of one operator, need one step each."""
-    one = make_plan({"a": parse("Sum($close, 5)")})
-    both = make_plan({"a": parse("Sum($close, 5)"), "b": parse("Sum($close, 9)"), "c": parse("Sum($close, 5)")})
+    one = plan_computation({"a": parse("Sum($close, 5)")})
+    both = plan_computation({"a": parse("Sum($close, 5)"), "b": parse("Sum($close, 9)"), "c": parse("Sum($close, 5)")})
     assert len(one.steps) == len(both.steps)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, LOW, OPEN, VOLUME, VWAP
 from mlops_tasks.data.vintages import canonical_bars
-from mlops_tasks.features.engine import evaluate, make_plan
+from mlops_tasks.features.engine import evaluate, plan_computation
 from mlops_tasks.features.expressions import OPERATORS, ROLLING, Kind, Node, parse
 from mlops_tasks.features.panel import Panel, build_panel
 from tests.features.brute_force import Reference
@@ -117,7 +117,7 @@ def test_the_engine_has_the_references_values() -> None:
     def compare(bars: pd.DataFrame, texts: list[str]) -> None:
         panel = build_panel(bars, CALENDAR, FIELDS)
         nodes = {str(number): parse(text) for number, text in enumerate(texts)}
-        ours = evaluate(make_plan(nodes), panel, np.arange(panel.offsets[-1]), threads=1)
+        ours = evaluate(plan_computation(nodes), panel, np.arange(panel.offsets[-1]), threads=1)
         for text, node, own in zip(texts, nodes.values(), ours, strict=True):
             true, firm = _truth(panel, node, noise=1e-12, moved=1e-6)
             with np.errstate(over="ignore"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
-from mlops_tasks.features.engine import evaluate, make_plan
+from mlops_tasks.features.engine import evaluate, plan_computation
 from mlops_tasks.features.indicators.state import compute_indicators
 from mlops_tasks.features.panel import Panel, build_panel
 from mlops_tasks.features.sets import FeatureSet, feature_set_names, find_feature_set
@@ -70,7 +70,7 @@ def test_values_are_those_of_the_two_engines(name: str, threads: int, vintage: V
     assert found.dtype == np.float32
     parts = []
     if definition.nodes:
-        parts.append(evaluate(make_plan(definition.nodes), panel, positions))
+        parts.append(evaluate(plan_computation(definition.nodes), panel, positions))
     if definition.indicators:
         parts.append(by_indicators(definition, rounded(vintage.adjusted_bars())).to_numpy().T)
     np.testing.assert_array_equal(found, np.concatenate(parts))

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from mlops_tasks.modeling.model_zoo.catalogue import OWN_FILE, model_zoo
 from mlops_tasks.modeling.model_zoo.description import memory_estimate
+from mlops_tasks.modeling.model_zoo.zoo import OWN_FILE, model_zoo
 from mlops_tasks.state.training_runs import training_commands
 from mlops_tasks.training.events import read_events, run_progress
 from tests.plugins.api_server import Airflow
@@ -63,7 +63,7 @@ def test_a_foreign_page_commands_nothing_with_the_users_cookie(airflow: Airflow,
     assert len(training_commands(airflow.settings, run_id)) == 1
 
 
-def test_models_are_those_of_the_catalogue(airflow: Airflow) -> None:
+def test_models_are_those_of_the_zoo(airflow: Airflow) -> None:
     """In its order, with the texts of the files; each one's defaults and nothing unknown fit its schema."""
     zoo = model_zoo(airflow.settings)
     with airflow.client("viewer") as viewer:

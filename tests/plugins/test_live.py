@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.state.training_runs import training_commands
 from mlops_tasks.training.events import read_events
 from tests.plugins.api_server import Airflow

@@ -22,7 +22,7 @@ FAILURE = "build_model.train_model: cancelled: run r was cancelled by admin"
 RUNS: dict[str, tuple[str, str, str | None, dict[str, str]]] = {
     "well": ("daily_retraining", "well", None, {"gate_challenger": DECISION}),
     "train fails": ("daily_retraining", "train_fails", "build_model.train_model", {"build_model.train_model": FAILURE}),
-    "the last one fails": ("daily_retraining", "last_fails", "collect_features", {"gate_challenger": DECISION}),
+    "the last one fails": ("daily_retraining", "last_fails", "prune_features", {"gate_challenger": DECISION}),
     "drift fails": ("daily_retraining", "drift_fails", "check_drift", {}),
     "a search's training fails": ("tune_models", "train_fails", "train_model", {}),
 }

@@ -28,7 +28,8 @@ from mlops_tasks.modeling.checkpoints import CheckpointFolder
 from mlops_tasks.modeling.session import Links, TrainingSession
 from mlops_tasks.state.database import engine
 from mlops_tasks.state.tables import TrainingEvent, TrainingRun
-from mlops_tasks.state.training_runs import TERMINAL, RunEndedError, record_training_run
+from mlops_tasks.state.training_runs import RunEndedError, record_training_run
+from mlops_tasks.states import TERMINAL
 from mlops_tasks.training.engine import TrainingHandle
 from mlops_tasks.training.events import JournalReader, Recorder, read_events
 from mlops_tasks.training.journal import Journal

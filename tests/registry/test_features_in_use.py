@@ -15,7 +15,7 @@ from mlops_tasks.registry.client import MODEL_NAME, connect
 from mlops_tasks.registry.features_in_use import FEATURE_VERSION_TAG, needed_feature_versions
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.runs import log_run
-from mlops_tasks.registry.tasks import collect_features_task
+from mlops_tasks.registry.tasks import prune_features_task
 from tests.data.market import tree
 from tests.operation import bars
 from tests.registry.conftest import Operation
@@ -77,7 +77,7 @@ def test_the_stage_removes_what_no_model_needs(operation: Operation) -> None:
     unneeded = store.compute(older).feature_version
     for path in [store.root / unneeded / "manifest.json", *store.root.glob(f"by_vintage/{older.data_version}*")]:
         os.utime(path, (0, 0))
-    result = collect_features_task()
+    result = prune_features_task()
     assert json.loads(json.dumps(result)) == result
     assert result["removed"] == [unneeded] and result["bytes_freed"] > 0
     assert result["kept"] == {operation.feature_version: f"{MODEL_NAME} version 1 needs it"}
@@ -107,6 +107,6 @@ def test_without_an_answer_nothing_is_removed(
         said = f"{MODEL_NAME} version 1 has no tag 'feature_version'"
     before = tree(settings.features_dir)
     with pytest.raises(RegistryError, match=said):
-        collect_features_task()
+        prune_features_task()
     assert tree(settings.features_dir) == before and garbage.is_file()
     assert not Path(settings.home / "elsewhere").exists()

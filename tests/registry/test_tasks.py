@@ -16,11 +16,10 @@ from mlops_tasks.registry.gating import reign_of
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, get_tags, load_version
 from mlops_tasks.registry.tasks import choose, gate_challenger_task, log_run_task, register_challenger_task
-from mlops_tasks.registry.trial_evidence import predictions_of
 from mlops_tasks.state.approvals import record_revocation
 from mlops_tasks.state.history import gate_decisions, latest_gate_decision
 from mlops_tasks.status import render_status, status_info
-from mlops_tasks.training.certificate import RECORD
+from mlops_tasks.training_folder import TrainingFolder
 from tests.operation import (
     certify_training,
     define_own_set,
@@ -173,7 +172,7 @@ def test_the_champion_is_scored_as_its_own_predictions_say(operation: Operation,
     decision = gate_challenger_task(challenger={"version": version})
     means = []
     for key in ("b" * 16, "n" * 16):
-        frame = predictions_of(operation.settings, key, "test")
+        frame = TrainingFolder.of(operation.settings, key).segment("test")
         daily = [day["score"].corr(day["label"], method="spearman") for _, day in frame.groupby("datetime")]
         means.append(np.mean(daily))
     assert decision["gain"] == pytest.approx(means[0] - means[1], abs=1e-12)
@@ -237,7 +236,7 @@ def test_the_champion_is_judged_on_the_features_of_its_own_set(operation: Operat
     vintage, feature_version = publish_vintage(settings, DAYS.append(DAYS[-1:] + (DAYS[-1] - DAYS[-2])))
     version = register_model(settings, Spec(key="b" * 16), vintage, feature_version)
     decision = gate_challenger_task(challenger={"version": version})
-    test = predictions_of(settings, "b" * 16, "test")
+    test = TrainingFolder.of(settings, "b" * 16).segment("test")
     define_own_set(settings)
     own = store.load(store.compute(vintage, "mine").feature_version)
     score = load_version(settings, champion).artefact.predict(own).reindex(test.index)
@@ -265,7 +264,7 @@ def test_days_that_the_champion_learned_from_are_left_out(operation: Operation) 
     champion = operation.register(Spec(key="n" * 16, skill=0.0, seed=3, later_days=10))
     make_champion(operation.settings, champion)
     version = operation.register(Spec(key="b" * 16))
-    days = predictions_of(operation.settings, "b" * 16, "test").index.get_level_values("datetime").unique()
+    days = TrainingFolder.of(operation.settings, "b" * 16).segment("test").index.get_level_values("datetime").unique()
     decision = gate_challenger_task(challenger={"version": version})
     assert decision["n_days"] == len(days) - 10
     assert "10 test days up to 2020-05-19 are left out" in decision["reasons"][-1]
@@ -320,7 +319,7 @@ def test_a_certificate_with_a_failed_check_does_not_count(operation: Operation) 
 def test_a_certificate_of_the_data_alone_does_not_count(operation: Operation) -> None:
     """The second half is about the very model: without it, and with that of another one, the gate rejects."""
     version = operation.register(Spec())
-    record = operation.settings.training_dir / Spec().key / RECORD
+    record = TrainingFolder.of(operation.settings, Spec().key).certificate
     content = read_json(record)
     for changed in ({"key": content["key"]}, {**content, "artefact": "another"}):
         write_json(record, changed)

@@ -16,11 +16,12 @@ from mlops_tasks.files import read_json, write_json
 from mlops_tasks.registry.client import connect
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.tasks import gate_challenger_task
-from mlops_tasks.registry.trial_evidence import predictions_of, search_evidence_of, seed_noise_of
+from mlops_tasks.registry.trial_evidence import search_evidence_of, seed_noise_of
 from mlops_tasks.state.history import latest_gate_decision, record_seed_noise
 from mlops_tasks.state.tables import SeedNoise, TrainingRun, Trial
 from mlops_tasks.state.training_runs import end_run, record_training_run
 from mlops_tasks.state.trials import record_trial
+from mlops_tasks.training_folder import TrainingFolder
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec, make_training
 
@@ -28,7 +29,7 @@ KEY = "b" * 16
 
 
 def own_rank_ic(operation: Operation) -> pd.Series:
-    valid = predictions_of(operation.settings, KEY, "valid")
+    valid = TrainingFolder.of(operation.settings, KEY).segment("valid")
     return daily_rank_ic(valid["score"], valid["label"])
 
 
@@ -163,9 +164,9 @@ def test_a_study_without_trials_is_not_believed(operation: Operation) -> None:
 def test_seed_noise_is_found_by_the_configuration(operation: Operation) -> None:
     """Seeds of the same configuration on an earlier vintage count; one seed, or another configuration, does not."""
     operation.register(Spec(key=KEY))
-    plan = read_json(operation.settings.training_dir / KEY / "plan.json")
+    trained = TrainingFolder.of(operation.settings, KEY).manifest()
     assert seed_noise_of(operation.settings, KEY) is None
-    for configuration, values in (("other", [0.1, 0.9]), (configuration_key(plan), [0.02, 0.04])):
+    for configuration, values in (("other", [0.1, 0.9]), (configuration_key(trained), [0.02, 0.04])):
         result = {"test_rank_ic_mean": {str(seed): value for seed, value in enumerate(values)}}
         row = SeedNoise(configuration=configuration, model="lightgbm", data_version="earlier", result=result)
         record_seed_noise(operation.settings, row)

@@ -13,10 +13,11 @@ from mlops_tasks.evaluation.splits import Gap, WalkForward
 from mlops_tasks.files import digest_of_file
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.cross_validation import cross_validate
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.fitting import Prepared
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
 from mlops_tasks.tuning.study import study_config
-from mlops_tasks.tuning.trial import fit_and_score, fold_of
+from mlops_tasks.tuning.trial import fit_and_score
 from tests.planted import Planted, Shape, plant
 
 LEAKING, OWN = "tests.training.leaking_models", "tests.training.own_models"
@@ -54,7 +55,7 @@ def config(family: str, class_path: str, **hyperparameters: Any) -> TrainingConf
 
 
 def trial(planted: Planted, asked: TrainingConfig, settings: Settings) -> None:
-    fit_and_score(fold_of(planted.data, asked), asked, settings)
+    fit_and_score(Prepared.of(planted.data, asked), asked, settings)
 
 
 def fold(planted: Planted, asked: TrainingConfig, settings: Settings) -> None:

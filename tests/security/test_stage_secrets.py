@@ -39,7 +39,7 @@ NEEDED = {
     "registry.log_run": REGISTRY,
     "registry.log_study": REGISTRY,
     "registry.register_challenger": REGISTRY,
-    "registry.collect_features": REGISTRY,
+    "registry.prune_features": REGISTRY,
     "registry.gate_challenger": JUDGING,
     "monitoring.check_drift": JUDGING,
     "experiments.compare_models": JUDGING,

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -13,12 +14,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
 
 from mlops_tasks.config import PROJECT
 from mlops_tasks.supply_chain.install import cpu_build, cuda_build
 from mlops_tasks.supply_chain.licences import PAGE, Policy, installed, licence_of, page
 from mlops_tasks.supply_chain.requirements import CUDA_LOCK, LOCK, NOT_LOCKED, Pin, normalised, read_lock, read_wheels
 
+UV = f", Path({str(Path(sys.executable).with_name('uv'))!r})"
+INSTALLERS = ["install", "install_with_uv"]
 DOCKERFILE = (PROJECT / "docker" / "Dockerfile").read_text()
 
 
@@ -47,12 +52,13 @@ class Sandbox:
         command = [str(self.folder / "env" / "bin" / "python"), "-c", code]
         return subprocess.run(command, env=environ, cwd=PROJECT, capture_output=True, text=True, check=False)
 
-    def install(self, *pins: Pin, places: str = "") -> "subprocess.CompletedProcess[str]":
-        """Install pins as the lock's are."""
+    def install(self, *pins: Pin, places: str = "", by: str = "install") -> "subprocess.CompletedProcess[str]":
+        """Install pins as the lock's are, by pip or (`install_with_uv`) by uv."""
         return self.run(
-            "from mlops_tasks.supply_chain.install import install\n"
+            "from pathlib import Path\n"
+            f"from mlops_tasks.supply_chain.install import {by}\n"
             "from mlops_tasks.supply_chain.requirements import Pin\n"
-            f"raise SystemExit(not install({list(pins)!r}))",
+            f"raise SystemExit(not {by}({list(pins)!r}{UV if by != 'install' else ''}))",
             places,
         )
 
@@ -93,23 +99,69 @@ def test_both_builds_of_torch_are_named() -> None:
     assert not set(read_lock(CUDA_LOCK)) & set(read_lock(LOCK))
 
 
-def test_a_file_with_another_hash_is_not_installed(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("by", INSTALLERS)
+def test_a_file_with_another_hash_is_not_installed(sandbox: Sandbox, by: str) -> None:
     """The same name and version with other bytes."""
-    digest = sandbox.offer("forged")
-    refused = sandbox.install(Pin("forged", "1.0", ("0" * 64,)))
-    assert refused.returncode == 1 and "HASHES" in refused.stderr
-    assert sandbox.run("import forged").returncode != 0
-    assert sandbox.install(Pin("forged", "1.0", ("0" * 64, digest))).returncode == 0
-    assert sandbox.run("import forged").returncode == 0
+    name = f"forged_{by}"
+    digest = sandbox.offer(name)
+    refused = sandbox.install(Pin(name, "1.0", ("0" * 64,)), by=by)
+    assert refused.returncode == 1 and "hash" in refused.stderr.lower()
+    assert sandbox.run(f"import {name}").returncode != 0
+    assert sandbox.install(Pin(name, "1.0", ("0" * 64, digest)), by=by).returncode == 0
+    assert sandbox.run(f"import {name}").returncode == 0
 
 
-def test_what_a_package_asks_for_is_not_installed_beside_it(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("by", INSTALLERS)
+def test_what_a_package_asks_for_is_not_installed_beside_it(sandbox: Sandbox, by: str) -> None:
     """Whatever its metadata require, what the lock does not name stays away."""
-    digest = sandbox.offer("greedy", requires="uninvited")
+    name = f"greedy_{by}"
+    digest = sandbox.offer(name, requires="uninvited")
     sandbox.offer("uninvited")
-    assert sandbox.install(Pin("greedy", "1.0", (digest,))).returncode == 0
-    assert sandbox.run("import greedy").returncode == 0
+    assert sandbox.install(Pin(name, "1.0", (digest,)), by=by).returncode == 0
+    assert sandbox.run(f"import {name}").returncode == 0
     assert sandbox.run("import uninvited").returncode != 0
+
+
+def test_uv_looks_where_pip_looks(sandbox: Sandbox) -> None:
+    """A configured place that is not there is passed over; without uv nothing is installed and pip is asked."""
+    pin = Pin("elsewhere", "1.0", (sandbox.offer("elsewhere"),))
+    places = f"{sandbox.folder / 'nowhere'} {sandbox.folder}"
+    assert sandbox.install(pin, places=str(sandbox.folder / "nowhere"), by="install_with_uv").returncode == 1
+    assert sandbox.install(pin, places=places, by="install_with_uv").returncode == 0
+    absent = sandbox.run("from mlops_tasks.supply_chain.install import *; raise SystemExit(not install_with_uv([]))")
+    assert absent.returncode == 1 and absent.stderr == ""
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_locks_name_what_linux_needs_on_either_processor(machine: str) -> None:
+    """Whatever the installed packages ask for there, with CUDA's packages where torch asks for them."""
+    platform = {
+        **{key: str(value) for key, value in default_environment().items()},
+        **{"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": machine},
+    }
+    locked = {*read_lock(LOCK), *read_lock(CUDA_LOCK)}
+    asked = _asked_for(platform)
+    assert len(asked) > 300
+    assert asked <= locked
+
+
+def _asked_for(platform: dict[str, str]) -> set[str]:
+    """Names of all that this project needs on a platform, by the metadata of what is installed."""
+    known = {normalised(each.metadata["Name"]): each for each in distributions()}
+    begin = Requirement("mlops-tasks[yahoo,akshare,baostock,dev]")
+    asked: set[tuple[str, str]] = set()
+    waiting = [begin]
+    while waiting:
+        wanted = waiting.pop()
+        for extra in ("", *wanted.extras):
+            if (key := (normalised(wanted.name), extra)) in asked:
+                continue
+            asked.add(key)
+            needs = known[key[0]].requires if key[0] in known else None
+            for need in map(Requirement, needs or ()):
+                if need.marker is None or need.marker.evaluate({**platform, "extra": extra}):
+                    waiting.append(need)
+    return {name for name, _ in asked} - {"mlops-tasks"}
 
 
 def test_an_installation_shows_how_far_it_is_and_no_warning_that_means_nothing(sandbox: Sandbox) -> None:

@@ -6,12 +6,16 @@ import pytest
 
 from mlops_tasks.serving.champion import Action, Decision, Situation, decide
 from mlops_tasks.state.deployments import Step
-from mlops_tasks.state.tables import RESTORED, ROLLED_BACK, SERVING, STARTED
+from mlops_tasks.states import DeploymentState
 
 VERSIONS = (None, 1, 2, 3)
 LASTS = [None] + [
     Step(state, version, proven)
-    for state, version, proven in product((STARTED, SERVING, ROLLED_BACK, RESTORED), (1, 2, 3), VERSIONS)
+    for state, version, proven in product(
+        (DeploymentState.STARTED, DeploymentState.SERVING, DeploymentState.ROLLED_BACK, DeploymentState.RESTORED),
+        (1, 2, 3),
+        VERSIONS,
+    )
 ]
 WAYS_BACK = [order for length in range(4) for order in permutations((1, 2, 3), length)]
 SITUATIONS = [Situation(*each) for each in product(LASTS, VERSIONS, (False, True), WAYS_BACK)]
@@ -22,9 +26,9 @@ def done(found: Situation, decision: Decision) -> Situation:
     last = found.last
     if decision.action is Action.UNDO:
         assert last is not None
-        last = Step(ROLLED_BACK, last.version, decision.champion)
+        last = Step(DeploymentState.ROLLED_BACK, last.version, decision.champion)
     elif decision.action is Action.RESTORE:
-        last = Step(RESTORED, decision.champion or 9, decision.champion)
+        last = Step(DeploymentState.RESTORED, decision.champion or 9, decision.champion)
     else:
         return found
     return Situation(last, decision.champion, running=False, ways_back=found.ways_back)
@@ -43,7 +47,7 @@ def test_one_decision_is_enough() -> None:
 def test_the_champion_is_what_was_proven_or_can_be_gone_back_to() -> None:
     """Without a living deployment nobody serves a version that neither the record nor the ways back vouch for."""
     for found in SITUATIONS:
-        if found.last is None or (found.last.state == STARTED and found.running):
+        if found.last is None or (found.last.state == DeploymentState.STARTED and found.running):
             continue
         champion = decide(found).champion
         assert champion in (None, found.last.champion, *found.ways_back), found
@@ -56,7 +60,7 @@ def test_the_champion_is_what_was_proven_or_can_be_gone_back_to() -> None:
 def test_an_unproven_version_is_served_under_a_living_deployment_only() -> None:
     """What a started deployment has put there is left while the lease is held, and undone once it is free."""
     for found in SITUATIONS:
-        if found.last is None or found.last.state != STARTED:
+        if found.last is None or found.last.state != DeploymentState.STARTED:
             continue
         decision = decide(found)
         if found.running:
@@ -75,19 +79,19 @@ def test_before_the_first_deployment_the_alias_is_left(alias: int | None) -> Non
 @pytest.mark.parametrize(
     ("last", "alias", "running", "ways_back", "expected"),
     [
-        (Step(STARTED, 2, 1), 2, True, (1,), Decision(Action.WAIT, 2)),
-        (Step(STARTED, 2, 1), 3, True, (1,), Decision(Action.WAIT, 1)),
-        (Step(STARTED, 2, 1), 2, False, (1,), Decision(Action.UNDO, 1)),
-        (Step(STARTED, 2, 1), 1, False, (1,), Decision(Action.UNDO, 1)),
-        (Step(STARTED, 1, None), 1, False, (), Decision(Action.UNDO, None)),
-        (Step(STARTED, 3, 2), 3, False, (1,), Decision(Action.UNDO, 1)),
-        (Step(SERVING, 2, 1), 2, False, (), Decision(Action.KEEP, 2)),
-        (Step(SERVING, 2, 1), 3, False, (2, 1), Decision(Action.RESTORE, 2)),
-        (Step(SERVING, 2, 1), None, False, (2, 1), Decision(Action.RESTORE, 2)),
-        (Step(SERVING, 2, 1), None, False, (1,), Decision(Action.RESTORE, 1)),
-        (Step(ROLLED_BACK, 2, 1), 1, False, (), Decision(Action.KEEP, 1)),
-        (Step(ROLLED_BACK, 2, 1), 2, True, (1,), Decision(Action.RESTORE, 1)),
-        (Step(ROLLED_BACK, 1, None), None, False, (), Decision(Action.KEEP, None)),
+        (Step(DeploymentState.STARTED, 2, 1), 2, True, (1,), Decision(Action.WAIT, 2)),
+        (Step(DeploymentState.STARTED, 2, 1), 3, True, (1,), Decision(Action.WAIT, 1)),
+        (Step(DeploymentState.STARTED, 2, 1), 2, False, (1,), Decision(Action.UNDO, 1)),
+        (Step(DeploymentState.STARTED, 2, 1), 1, False, (1,), Decision(Action.UNDO, 1)),
+        (Step(DeploymentState.STARTED, 1, None), 1, False, (), Decision(Action.UNDO, None)),
+        (Step(DeploymentState.STARTED, 3, 2), 3, False, (1,), Decision(Action.UNDO, 1)),
+        (Step(DeploymentState.SERVING, 2, 1), 2, False, (), Decision(Action.KEEP, 2)),
+        (Step(DeploymentState.SERVING, 2, 1), 3, False, (2, 1), Decision(Action.RESTORE, 2)),
+        (Step(DeploymentState.SERVING, 2, 1), None, False, (2, 1), Decision(Action.RESTORE, 2)),
+        (Step(DeploymentState.SERVING, 2, 1), None, False, (1,), Decision(Action.RESTORE, 1)),
+        (Step(DeploymentState.ROLLED_BACK, 2, 1), 1, False, (), Decision(Action.KEEP, 1)),
+        (Step(DeploymentState.ROLLED_BACK, 2, 1), 2, True, (1,), Decision(Action.RESTORE, 1)),
+        (Step(DeploymentState.ROLLED_BACK, 1, None), None, False, (), Decision(Action.KEEP, None)),
     ],
 )
 def test_known_situations(

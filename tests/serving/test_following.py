@@ -17,7 +17,8 @@ from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, score
 from mlops_tasks.serving.reconciliation import LEASE
 from mlops_tasks.state.history import record_deployment
 from mlops_tasks.state.lease import lease
-from mlops_tasks.state.tables import STARTED, Deployment
+from mlops_tasks.state.tables import Deployment
+from mlops_tasks.states import DeploymentState
 from tests.operation import make_champion, publish_vintage
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
@@ -141,7 +142,7 @@ def test_an_undone_first_deployment_ends_the_service_of_the_model(operation: Ope
         artefact_digest=claim.digest,
         data_version="d",
         strategy="blue_green",
-        state=STARTED,
+        state=DeploymentState.STARTED,
     )
     with lease(settings, LEASE):
         record_deployment(settings, start)

@@ -15,16 +15,8 @@ from mlops_tasks.state.approvals import (
 )
 from mlops_tasks.state.deployments import Deployed, deployed_as, recorded_champion, versions_that_served
 from mlops_tasks.state.history import record_deployment
-from mlops_tasks.state.tables import (
-    GATE,
-    PERSON,
-    ROLLED_BACK,
-    SERVING,
-    STARTED,
-    Deployment,
-    ModelApproval,
-    ModelRevocation,
-)
+from mlops_tasks.state.tables import Deployment, ModelApproval, ModelRevocation
+from mlops_tasks.states import Basis, DeploymentState
 from tests.postgres import DATABASES, settings_on
 
 ONE, OTHER = ("k1", "1" * 64), ("k2", "2" * 64)
@@ -37,14 +29,14 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting
         yield made
 
 
-def approve(settings: Settings, what: tuple[str, str], basis: str = PERSON) -> bool:
+def approve(settings: Settings, what: tuple[str, str], basis: str = Basis.PERSON) -> bool:
     row = ModelApproval(
         training_key=what[0], artefact_digest=what[1], basis=basis, approved_by="ann", reason="it is good"
     )
     return record_model_approval(settings, row)
 
 
-def revoke(settings: Settings, what: tuple[str, str], basis: str = PERSON) -> bool:
+def revoke(settings: Settings, what: tuple[str, str], basis: str = Basis.PERSON) -> bool:
     row = ModelRevocation(training_key=what[0], artefact_digest=what[1], basis=basis, revoked_by="ann", reason="bad")
     return record_revocation(settings, row)
 
@@ -61,15 +53,15 @@ def test_an_approval_stands_until_the_next_revocation(settings: Settings) -> Non
         assert approved_artefacts(settings) == {OTHER}
     assert standing_approval(settings, ONE[0], OTHER[1]) is None
     last = latest_revocation(settings, ONE[0])
-    assert last is not None and (last.number, last.basis) == (3, PERSON)
+    assert last is not None and (last.number, last.basis) == (3, Basis.PERSON)
     assert latest_revocation(settings, OTHER[0]) is None
 
 
 def test_a_person_may_revoke_what_the_gate_has_revoked_or_never_approved(settings: Settings) -> None:
     """So that it is not promoted again; the gate's later word does not hide the person's."""
-    assert revoke(settings, ONE, GATE) and revoke(settings, ONE, PERSON)
+    assert revoke(settings, ONE, Basis.GATE) and revoke(settings, ONE, Basis.PERSON)
     last = latest_revocation(settings, ONE[0])
-    assert last is not None and (last.number, last.basis) == (2, PERSON)
+    assert last is not None and (last.number, last.basis) == (2, Basis.PERSON)
 
 
 def test_a_version_is_what_was_deployed_under_its_number(settings: Settings) -> None:
@@ -88,15 +80,15 @@ def test_a_version_is_what_was_deployed_under_its_number(settings: Settings) -> 
         record_deployment(settings, row)
 
     assert recorded_champion(settings) is deployed_as(settings, 1) is None
-    step(1, STARTED, "1")
+    step(1, DeploymentState.STARTED, "1")
     assert (recorded_champion(settings), deployed_as(settings, 1)) == (None, Deployed(1, "k1", "1"))
-    assert deployed_as(settings, 1, (SERVING,)) is None
-    step(1, SERVING, "1")
-    step(2, STARTED, "2", proven=1)
+    assert deployed_as(settings, 1, (DeploymentState.SERVING,)) is None
+    step(1, DeploymentState.SERVING, "1")
+    step(2, DeploymentState.STARTED, "2", proven=1)
     assert recorded_champion(settings) == 1
-    step(2, SERVING, "2", proven=1)
+    step(2, DeploymentState.SERVING, "2", proven=1)
     assert recorded_champion(settings) == 2
-    step(1, STARTED, "1", proven=2)
-    step(1, ROLLED_BACK, "1", proven=2)
+    step(1, DeploymentState.STARTED, "1", proven=2)
+    step(1, DeploymentState.ROLLED_BACK, "1", proven=2)
     assert recorded_champion(settings) == 2
     assert versions_that_served(settings) == [Deployed(2, "k2", "2"), Deployed(1, "k1", "1")]

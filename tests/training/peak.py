@@ -19,7 +19,7 @@ ROUNDS = 5
 
 def measure(model: str, rows: int) -> dict[str, int]:
     """Fit on planted rows of full trees, in a process that has done nothing else."""
-    planted = plant("sparse", Shape(days=rows // INSTRUMENTS, instruments=INSTRUMENTS, features=FEATURES))
+    planted = plant("sparse", Shape(days=rows // INSTRUMENTS, instruments=INSTRUMENTS, features=FEATURES, missing=0.01))
     given = {"num_boost_round": ROUNDS}
     overrides = {"lightgbm": given | {"lambda_l1": 0.0, "lambda_l2": 1.0}, "xgboost": given}.get(model, {})
     config = resolve_config(model, overrides, seed=1)

@@ -13,6 +13,7 @@ from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.files import read_json, write_json
 from mlops_tasks.modeling.artefact import PROCESSORS, ModelArtefact
 from mlops_tasks.modeling.configuration import TrainingConfig
+from mlops_tasks.modeling.fitting import Prepared
 from mlops_tasks.modeling.model_zoo.family import find_family
 from mlops_tasks.modeling.model_zoo.sklearn_family import SklearnFamily
 from mlops_tasks.modeling.seal import seal
@@ -22,7 +23,7 @@ from mlops_tasks.signing import SigningKey, VerifyingKeys
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.events import read_events
 from mlops_tasks.training.plan import make_plan
-from mlops_tasks.tuning.trial import Fold, fit_and_score, fold_of
+from mlops_tasks.tuning.trial import fit_and_score
 from tests.planted import ONE_THREAD, Planted, Shape, plant
 
 OWN = "tests.training.own_models"
@@ -63,12 +64,12 @@ def planted() -> Planted:
 
 
 @pytest.fixture(scope="module")
-def fold(planted) -> Fold:
+def fold(planted) -> Prepared:
     """The planted market as all of these configurations see it."""
-    return fold_of(planted.data, config("sklearn", None, {}))
+    return Prepared.of(planted.data, config("sklearn", None, {}))
 
 
-def trained(given: TrainingConfig, fold: Fold, folder: Path) -> ModelArtefact:
+def trained(given: TrainingConfig, fold: Prepared, folder: Path) -> ModelArtefact:
     """Fitted, saved and loaded, as the engine does."""
     family = find_family(given.family)()
     family.fit(fold.problem, TrainingSession(given, threads=1))
@@ -169,9 +170,9 @@ def test_missing_values_are_refused_by_who_cannot_take_them():
     with pytest.raises(
         ConfigError, match=r"4 of 4 features have some: F0 \(11\.\d+% of rows\).*robust_zscore_fill_zero"
     ):
-        SklearnFamily().fit(fold_of(holes.data, given).problem, TrainingSession(given))
+        SklearnFamily().fit(Prepared.of(holes.data, given).problem, TrainingSession(given))
     filled = config("sklearn", "sklearn.linear_model:Ridge", {}, feature_processors=("robust_zscore_fill_zero",))
-    assert SklearnFamily().fit(fold_of(holes.data, filled).problem, TrainingSession(filled)).best_iteration == 1
+    assert SklearnFamily().fit(Prepared.of(holes.data, filled).problem, TrainingSession(filled)).best_iteration == 1
 
 
 def test_types_of_other_packages_are_not_saved(fold, tmp_path):

@@ -267,6 +267,28 @@ def test_what_a_process_held_before_it_asked_is_not_asked_for(
     assert ballast.sum() == len(ballast)
 
 
+def test_what_works_for_a_request_counts_as_its_own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that its holder did not start: what it has beyond what it inherited, up to what was asked for."""
+    monkeypatch.setattr("mlops_tasks.machine.admission.available_mb", lambda: 5000.0)
+    unlimited = settings.model_copy(update={"training": TrainingSettings(slots=2, threads=1, memory_reserve_mb=0)})
+    admission = Admission(unlimited, "one", "daily")
+    admission.ask(replace(NEED, base_mb=0.0, data_mb=980.0))
+    code = "kept = bytearray(b'x' * 200_000_000); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        before = queue_info(unlimited)["capacity"]["memory_mb"]
+        admission.works_in(worker.pid, 100.0)
+        assert 100 <= queue_info(unlimited)["capacity"]["memory_mb"] - before <= 130
+        worker.kill()
+    assert [event.kind for event in resource_events(unlimited, "one")] == ["asked", "granted", "works"]
+    admission.leave()
+    admission.works_in(worker.pid, 100.0)
+    assert [event.kind for event in resource_events(unlimited, "one")][3:] == ["released"]
+
+
 def test_owner_and_priority_are_the_runs(base: SmallMarket, tmp_path: Path) -> None:
     """Daily and zero where nobody says otherwise."""
     market = base.copy(tmp_path / "home")

@@ -115,6 +115,39 @@ def test_factors_without_end_indicators_and_other_instruments_are_certified(mark
     assert {check["columns"] for check in certificate.checks if check["name"] == "features"} == {4}
 
 
+def test_columns_that_teach_nothing_are_in_plan_and_certificate(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their shares, in the plan before a feature is read; a model that cannot take them is refused by name."""
+    monkeypatch.setenv("MLOPS_HOME", str(market.settings.home))
+    (market.settings.home / "feature_sets.yaml").write_text(
+        "poor:\n  version: 1\n  owner: Desk A\n  description: Poor.\n  factors:\n    MOVE: $close/Ref($close, 1)\n"
+        "    EMPTY: Ref($close, 4000)/$close\n    ONE: $close/$close\n    ENDLESS: $close/($close-$close)\n"
+    )
+    (market.settings.home / "models.yaml").write_text(
+        "plain:\n  family: sklearn\n  class_path: sklearn.linear_model:Ridge\n  description: Plain.\n"
+        "  recommended_for: [Tests.]\n  feature_processors: []\n  label_processor: CSRankNorm\n"
+        "  hyperparameters:\n    alpha: {type: number, minimum: 0, default: 1.0}\n"
+    )
+    store, make = FeatureStore(market.settings), stage_function("training.plan")
+    form = {"models": ["lightgbm"], "feature_set": "poor"}
+    assert make(**form)["column_warnings"] == []
+    version = store.compute(market.vintage, "poor").feature_version
+    told = make(**form)
+    plan = RunPlan.model_validate(told)
+    years = [day.year for day in plan.segments["train"]]
+    assert told["column_warnings"][0] == (
+        f"1 of 4 columns (25.00%) have no value in the years {years[0]} to {years[1]}, all instruments: EMPTY"
+    )
+    content = read_json(certificate_path(market.settings, certify(market.settings, plan, version).key))
+    assert content["columns"]["missing"] == ["EMPTY"]
+    assert content["columns"]["constant"][0] == "ONE"
+    assert content["columns"]["infinite"]["ENDLESS"] > 0.9
+    assert content["columns"]["shares"]["missing"] == 0.25
+    with pytest.raises(ConfigError, match=r"models\.plain\..*cannot learn from infinite values: ENDLESS \("):
+        certify(market.settings, RunPlan.model_validate(make(**{**form, "models": ["plain"]})), version)
+
+
 def test_a_stored_feature_that_knows_the_next_day_is_refused(leaking: Settings, market: Market, plan: RunPlan) -> None:
     """The error names column, instrument, date and remedy; the failed certificate is kept, and never reused."""
     for _ in range(2):
@@ -177,10 +210,10 @@ def test_a_training_records_its_certificate_and_stays_the_same(
         str(each) for each in certify(market.settings, plan, market.feature_version).subject.cuts
     ]
     train = stage_function("training.train")
-    trained = train(**form, certificate=certificate, model="linear")
+    trained = train(**form, model="linear")
     folder = market.settings.training_dir / trained["training_key"]
     before = artefact_digest(folder / "model")
-    again = train(**form, certificate=certificate | {"key": "another"}, model="linear")
+    again = train(**form, model="linear")
     assert again == trained
     assert artefact_digest(folder / "model") == before
     found = certificate_of(market.settings, trained["training_key"])

@@ -24,9 +24,10 @@ from mlops_tasks.modeling.seal import seal
 from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.modeling.windows import IntArray, PanelWindows
 from mlops_tasks.signing import SigningKey
-from mlops_tasks.training.certificate import RECORD, Certificate, certificate_of, certify, certify_model
+from mlops_tasks.training.certificate import Certificate, Subject, certificate_of, certify, certify_model
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
+from mlops_tasks.training_folder import TrainingFolder
 from tests.features.market import awkward_bars, make_vintage
 from tests.registry.trainings import Spec, make_training
 from tests.training.conftest import Market
@@ -110,15 +111,15 @@ def test_an_own_network_does_not_reach_the_store_while_it_scores(narrow: Market)
 # Windows, which are built when a model scores.
 
 
-def fabricated(market: Market, window: int) -> tuple[Path, str]:
-    """A recurrent network over a market's features, its predictions, and the key of the first half's certificate."""
+def fabricated(market: Market, window: int) -> tuple[TrainingFolder, Subject]:
+    """A recurrent network over a market's features, its predictions, and what the first half's certificate is about."""
     features = FeatureStore(market.settings).load(market.feature_version)
     label = pd.Series(np.zeros(len(features)), features.index, name="label")
     spec = Spec(model="network", window=window, feature_set="mine")
     spec = replace(spec, data_version=market.vintage.data_version, feature_version=market.feature_version)
     folder = make_training(market.settings, spec, (features, label))
     plan = plan_of(market, "lstm", feature_set="mine")
-    return folder, certify(market.settings, plan, market.feature_version).key
+    return TrainingFolder(folder), certify(market.settings, plan, market.feature_version).subject
 
 
 @pytest.fixture
@@ -138,26 +139,29 @@ def test_windows_that_end_two_days_later_are_found(recurrent: Market, monkeypatc
         return found
 
     monkeypatch.setattr(PanelWindows, "places", places)
-    folder, key = fabricated(recurrent, window=5)
+    folder, subject = fabricated(recurrent, window=5)
     with pytest.raises(LeakError, match=r"scores \(network\) at .* model that sees later days"):
-        certify_model(recurrent.settings, folder, key)
-    certificate = certificate_of(recurrent.settings, folder.name)
+        certify_model(recurrent.settings, folder, subject)
+    certificate = certificate_of(recurrent.settings, folder.key)
     assert certificate is not None and not certificate.passed
-    for check in read_json(folder / RECORD)["checks"]:
+    for check in read_json(folder.certificate)["checks"]:
         days = recurrent.vintage.calendar()
         assert days.get_loc(check["cut"]) - days.get_loc(check["difference"]["date"]) <= 1
 
 
 def test_windows_that_end_on_their_own_day_pass(recurrent: Market) -> None:
     """Bit for bit, at every cut that has predictions; certified once, however often asked."""
-    folder, key = fabricated(recurrent, window=5)
-    certificate = certify_model(recurrent.settings, folder, key)
+    folder, subject = fabricated(recurrent, window=5)
+    certify_model(recurrent.settings, folder, subject)
+    certificate = certificate_of(recurrent.settings, folder.name)
+    assert certificate is not None
     scored = [check for check in certificate.checks if check["name"] == "scores"]
     assert certificate.passed and [check["cut"] for check in scored] == list(certificate.subject.cuts)
     assert all(check["values"] == check["rows"] > 30 for check in scored)
-    written = (folder / RECORD).stat().st_mtime_ns
-    assert certify_model(recurrent.settings, folder, "another") == certificate
-    assert (folder / RECORD).stat().st_mtime_ns == written
+    written = folder.certificate.stat().st_mtime_ns
+    certify_model(recurrent.settings, folder, replace(subject, horizon=99))
+    assert certificate_of(recurrent.settings, folder.key) == certificate
+    assert folder.certificate.stat().st_mtime_ns == written
 
 
 # Levels, which carry later splits and dividends back.

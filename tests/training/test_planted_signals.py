@@ -18,10 +18,11 @@ from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
 from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.modeling.dataset import fit_processors
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo, zoo_entry
+from mlops_tasks.modeling.fitting import Prepared
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo, zoo_entry
 from mlops_tasks.modeling.problem import learning_problem
 from mlops_tasks.tuning.selector import kind_of
-from mlops_tasks.tuning.trial import Fold, fit_and_score
+from mlops_tasks.tuning.trial import fit_and_score
 from tests.planted import ONE_THREAD, SIGNALS, VOLATILITY, Planted, Shape, plant
 
 SHAPE = Shape(days=200, instruments=30, features=4, snr=0.3)
@@ -112,10 +113,10 @@ class Market:
 
 
 @cache
-def _fold(market: Market, processors: tuple[str, ...], label_processor: str) -> Fold:
+def _fold(market: Market, processors: tuple[str, ...], label_processor: str) -> Prepared:
     data = market.planted.data
     fitted = fit_processors(data, processors)
-    return Fold(data, fitted, learning_problem(data, fitted, label_processor))
+    return Prepared(data, fitted, learning_problem(data, fitted, label_processor))
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from mlops_tasks.training.events import read_events
 from mlops_tasks.training.memory_need import fold_need, memory_need
 from mlops_tasks.training.plan import make_plan
 from mlops_tasks.training.run_folder import FitRequest
+from tests.benchmarks.processes import in_process
 from tests.features.market import awkward_bars, make_vintage
 from tests.training.descent import SmallMarket, config
 
@@ -209,3 +210,13 @@ def test_the_estimate_is_an_upper_bound_and_no_idle_one(
     assert samples[-1]["peak_memory_mb"] == ending["peak_memory_mb"] == pytest.approx(peak, rel=0.2)
     assert any(sample["cpu_percent"] > 0 for sample in samples)
     assert samples[-1]["cpu_seconds"] > samples[0]["cpu_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "fixed_mb"), [("linear", 0), ("mlp", 0), ("lightgbm", 12 * 158 * 63_000 / 1e6), ("xgboost", 140)]
+)
+def test_a_training_takes_two_and_a_half_times_its_matrix(model: str, fixed_mb: float) -> None:
+    """From the digest of the rows to their scores, beyond what does not grow with them: the 200,000 rows, here all of
+    train's, that LightGBM chooses its bins by, and XGBoost's sketches of the columns."""
+    found = in_process("tests.training.peak_of_training", model, 90_000)
+    assert found["peak"] - fixed_mb * 1e6 <= 2.5 * found["matrix"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlops_tasks.cli import main
-from mlops_tasks.cli_training import render_progress
+from mlops_tasks.cli.training import render_progress
 from mlops_tasks.config import Settings
 from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.modeling.session import Links, TrainingSession

@@ -8,10 +8,11 @@ import pytest
 
 from mlops_tasks.config import Settings, TrainingSettings
 from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.fitting import Prepared
 from mlops_tasks.modeling.identity import training_identity
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
 from mlops_tasks.modeling.model_zoo.families import THREADS_CHANGE_BYTES
-from mlops_tasks.tuning.trial import fit_and_score, fold_of
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
+from mlops_tasks.tuning.trial import fit_and_score
 from tests.planted import Shape, plant
 
 SMALL = Shape(days=100, instruments=30, features=24)
@@ -23,7 +24,7 @@ def scores(model: str, overrides: dict[str, Any], threads: int, shape: Shape) ->
     """Of a training with so many threads."""
     config = resolve_config(model, overrides, seed=0)
     settings = Settings(home=Path("/nonexistent"), training=TrainingSettings(threads=threads))
-    return fit_and_score(fold_of(plant("interaction", shape, 3).data, config), config, settings)["score"].to_numpy()
+    return fit_and_score(Prepared.of(plant("interaction", shape, 3).data, config), config, settings)["score"].to_numpy()
 
 
 @pytest.mark.parametrize(

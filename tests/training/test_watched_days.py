@@ -7,7 +7,8 @@ from mlops_tasks.columns import DATETIME
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.modeling.configuration import resolve_config
-from mlops_tasks.tuning.trial import fit_and_score, fold_of, unwatched
+from mlops_tasks.modeling.fitting import Prepared
+from mlops_tasks.tuning.trial import fit_and_score, unwatched
 from tests.planted import ONE_THREAD, Shape, plant
 from tests.tuning.luck import HORIZON, LIBRARY, Market
 
@@ -38,12 +39,12 @@ def test_days_that_are_not_watched_do_not_change_a_training():
     """Other labels and features after the watched days: the same model, to the last bit; before, another one."""
     config = resolve_config("lightgbm", LIBRARY, seed=0, stopping=STOPPED)
     data = plant("linear", SHAPE).data
-    expected = fit_and_score(fold_of(data, config), config, ONE_THREAD)
+    expected = fit_and_score(Prepared.of(data, config), config, ONE_THREAD)
     last = data.watched(0.5).rows("valid").stop
     later, earlier = plant("linear", SHAPE).data, plant("linear", SHAPE).data
     later.label.iloc[last : data.rows("valid").stop] *= -1
     earlier.label.iloc[data.rows("valid").start : last] *= -1
-    same, other = (fit_and_score(fold_of(each, config), config, ONE_THREAD)["score"] for each in (later, earlier))
+    same, other = (fit_and_score(Prepared.of(each, config), config, ONE_THREAD)["score"] for each in (later, earlier))
     np.testing.assert_array_equal(same, expected["score"])
     assert not np.array_equal(other, expected["score"])
 
@@ -52,7 +53,7 @@ def test_only_unwatched_rows_are_evidence():
     """Validation rows from the first day on whose label no watched one overlaps."""
     config = resolve_config("lightgbm", {**LIBRARY, "num_boost_round": 2}, seed=0, stopping=STOPPED)
     data = plant("noise", SHAPE).data
-    fold = fold_of(data, config)
+    fold = Prepared.of(data, config)
     found = unwatched(fold, config, fit_and_score(fold, config, ONE_THREAD), HORIZON)
     assert found.index[0][0] == days_of(data, "valid")[22]
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
 from mlops_tasks.modeling.model_zoo.forms import searched_text, value_text
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlops_tasks.modeling.model_zoo import catalogue
+from mlops_tasks.modeling.model_zoo import zoo
 from mlops_tasks.modeling.model_zoo.family import FAMILIES
 from tests.tuning import pointer
 
@@ -11,4 +11,4 @@ from tests.tuning import pointer
 def pointer_zoo(monkeypatch):
     """Adds the model `pointer`."""
     monkeypatch.setitem(FAMILIES, pointer.NAME, pointer.FAMILY)
-    monkeypatch.setattr(catalogue, "model_zoo", pointer.zoo)
+    monkeypatch.setattr(zoo, "model_zoo", pointer.zoo)

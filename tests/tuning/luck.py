@@ -23,10 +23,11 @@ from mlops_tasks.evaluation.gate import BOOTSTRAP, CandidateEvidence, Champion, 
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.fitting import Prepared
 from mlops_tasks.state.trials import daily_rank_ics, trials_of
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
 from mlops_tasks.tuning.study import StudyConfig
-from mlops_tasks.tuning.trial import Fold, fit_and_score, fold_of
+from mlops_tasks.tuning.trial import fit_and_score
 from tests.planted import Planted
 
 MODEL = "lightgbm"
@@ -75,14 +76,14 @@ class Market:
         return Settings(home=self.home, training=TrainingSettings(threads=1))
 
     @cached_property
-    def _fold(self) -> Fold:
+    def _fold(self) -> Prepared:
         """What every configuration learns from."""
-        return fold_of(self.planted.data, resolve_config(self.model, seed=0))
+        return Prepared.of(self.planted.data, resolve_config(self.model, seed=0))
 
     def train(self, overrides: Mapping[str, Any], seed: int, stopping: Mapping[str, Any] | None = None) -> Scored:
         """Train one configuration; the only place where test rows are scored."""
         config = resolve_config(self.model, overrides, seed=seed, stopping=stopping)
-        fold = self._fold if stopping is None else fold_of(self.planted.data, config)
+        fold = self._fold if stopping is None else Prepared.of(self.planted.data, config)
         scored = fit_and_score(fold, config, self.settings)
         first = pd.Timestamp(self.planted.data.segments["test"][0])
         is_test = scored.index.get_level_values(DATETIME) >= first

@@ -19,7 +19,7 @@ import pandas as pd
 from mlops_tasks.config import Settings, TrainingSettings, TuningSettings
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.files import read_json, write_json
-from mlops_tasks.modeling.model_zoo import catalogue
+from mlops_tasks.modeling.model_zoo import zoo as entries
 from mlops_tasks.modeling.model_zoo.family import FAMILIES, FitResult
 from mlops_tasks.modeling.problem import LearningProblem
 from mlops_tasks.modeling.session import TrainingSession
@@ -29,7 +29,7 @@ from tests.planted import Planted, Shape, plant
 
 NAME = "pointer"
 ITERATIONS = 10
-ENTRY = catalogue.ModelEntry(
+ENTRY = entries.ModelEntry(
     family=NAME,
     description="Two features.",
     recommended_for=("Tests.",),
@@ -97,12 +97,12 @@ class PointerPredictor:
         return features.astype(np.float64) @ self.weights
 
 
-def zoo(settings: Settings | None = None) -> dict[str, catalogue.ModelEntry]:
+def zoo(settings: Settings | None = None) -> dict[str, entries.ModelEntry]:
     """The zoo with this model."""
     return {**_real_zoo(settings), NAME: ENTRY}
 
 
-_real_zoo = catalogue.model_zoo
+_real_zoo = entries.model_zoo
 FAMILY = f"{__name__}:PointerFamily"
 
 
@@ -124,7 +124,7 @@ def settings_of(home: Path, storage_url: str = "") -> Settings:
 
 if __name__ == "__main__":
     FAMILIES[NAME] = "tests.tuning.pointer:PointerFamily"  # type: ignore[index]
-    catalogue.model_zoo = zoo
+    entries.model_zoo = zoo
     content = json.loads(sys.argv[1])
     worker, made = optimizer(settings_of(Path(content["home"]), content["storage_url"]), content["config"]), planted()
     print("ready", flush=True)

@@ -8,7 +8,7 @@ import pytest
 
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.configuration import resolve_config
-from mlops_tasks.modeling.model_zoo.catalogue import ModelEntry, model_zoo
+from mlops_tasks.modeling.model_zoo.zoo import ModelEntry, model_zoo
 from mlops_tasks.tuning.selector import Constraints, select_algorithm
 from tests.tuning.profiles import profile_of
 

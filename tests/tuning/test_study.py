@@ -6,8 +6,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.modeling.model_zoo.catalogue import ModelEntry, model_zoo, zoo_entry
 from mlops_tasks.modeling.model_zoo.network import Architecture
+from mlops_tasks.modeling.model_zoo.zoo import ModelEntry, model_zoo, zoo_entry
 from mlops_tasks.modeling.networks.trainer import TrainerConfig
 from mlops_tasks.tuning.space import search_space, within
 from mlops_tasks.tuning.study import study_config

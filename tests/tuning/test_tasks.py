@@ -14,9 +14,9 @@ from mlops_tasks.files import read_json
 from mlops_tasks.modeling.dataset import load_learning_data
 from mlops_tasks.process import stage_function
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, connect
-from mlops_tasks.registry.trial_evidence import predictions_of
 from mlops_tasks.state.trials import trials_of
 from mlops_tasks.training.plan import RunPlan
+from mlops_tasks.training_folder import TrainingFolder
 from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer
 from tests.operation import publish_vintage
@@ -64,11 +64,9 @@ def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
     assert finished["plan"]["hyperparameters"] == {"lightgbm": finished["hyperparameters"]}
     assert finished["plan"]["study"] == finished["study"] == report["study"]
     assert finished["plan"]["seed"] == 7 and FIXED.items() <= finished["hyperparameters"].items()
-    certificate = stage_function("training.certify")(**given)
+    stage_function("training.certify")(**given)
     features = given["features"]
-    trained = stage_function("training.train")(
-        plan=finished["plan"], features=features, certificate=certificate, model="lightgbm"
-    )
+    trained = stage_function("training.train")(plan=finished["plan"], features=features, model="lightgbm")
     assert finished["plan"]["stopping"] == {"lightgbm": {"valid_share": 0.33}}
     stage_function("evaluation.evaluate")(training_key=trained["training_key"])
     best = trials_of(settings, finished["study"])[finished["best"]]
@@ -86,15 +84,15 @@ def test_the_best_trial_becomes_the_plan_that_is_trained(home, tuned):
 
 def valid_rank_ics(settings, training_key):
     """Daily, of a training of the engine."""
-    valid = predictions_of(settings, training_key, "valid").dropna()
+    valid = TrainingFolder.of(settings, training_key).segment("valid").dropna()
     return daily_rank_ic(valid["score"], valid["label"])
 
 
 def trained_rank_ic(given, finished, days):
     """Mean rank IC on these validation days of the best configuration, trained by the engine."""
-    certificate = stage_function("training.certify")(**given)
+    stage_function("training.certify")(**given)
     trained = stage_function("training.train")(
-        plan=finished["plan"], features=given["features"], certificate=certificate, model=finished["model"]
+        plan=finished["plan"], features=given["features"], model=finished["model"]
     )
     return valid_rank_ics(load_settings(), trained["training_key"])[pd.DatetimeIndex(days)].mean()
 

@@ -5,8 +5,8 @@ A bad cell never raises: a column of a million rows with one typing error must n
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from statistics import median
@@ -23,7 +23,9 @@ from mlops_tasks.errors import excerpt
 BadCells = dict[int, str]
 """Row position to the message about its cell."""
 
-NULL_WORDS = ("", "nan", "na", "n/a", "null", "none", "nat")
+_DASHES = ("-", "--", "---", "\u2013", "\u2014")
+NULL_WORDS = ("", "nan", "na", "n/a", "n.a.", "#n/a", "#n/a n/a", "#na", "null", "none", "nat", *_DASHES, ".")
+"""What stands for a missing cell, in any case."""
 _ISO_DAY = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]\d{1,2}:\d{2}.*)?")
 _COMPACT_DAY = re.compile(r"(\d{4})(\d{2})(\d{2})(?:([01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?)?(?:\.0*)?")
 _EPOCH = re.compile(r"(-?\d{1,20})(?:\.0*)?")
@@ -86,10 +88,12 @@ PLAIN = CellForms()
 
 @dataclass(frozen=True)
 class ParsedColumn:
-    """Values of one column (length n) and its bad cells; a bad cell's value is missing."""
+    """Values of one column (length n) and its bad cells; a bad cell's value is missing. `words` counts the cells of
+    numbers that are missing by a word or sign, and not by being empty."""
 
     values: Any
     bad: BadCells
+    words: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,13 +114,16 @@ def parse_numbers(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) 
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         values = _to_numpy(column.cast(pa.float64(), safe=False))
         bad: BadCells = {}
+        nulls: dict[str, int] = {}
     else:
-        values, bad = _numbers_of_text(name, _words(column), forms)
+        words = _words(column)
+        nulls = _null_words(column, words)
+        values, bad = _numbers_of_text(name, words, forms)
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         bad |= {int(i): f"{name}={values[i]} is not a finite number" for i in infinite}
         values = np.where(np.isinf(values), np.nan, values)
-    return ParsedColumn(values, bad)
+    return ParsedColumn(values, bad, nulls)
 
 
 def parse_days(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) -> ParsedColumn:
@@ -378,6 +385,13 @@ def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
     words = pc.utf8_trim_whitespace(column.cast(pa.string()))
     nulls = pc.is_in(pc.utf8_lower(words), value_set=pa.array(NULL_WORDS))
     return pc.if_else(nulls, pa.scalar(None, pa.string()), words)
+
+
+def _null_words(column: pa.ChunkedArray, words: pa.ChunkedArray) -> dict[str, int]:
+    """How many cells are missing by each word, as it is written."""
+    texts = pc.utf8_trim_whitespace(column.filter(words.is_null()).cast(pa.string()))
+    counts = zip(*pc.value_counts(texts.drop_null()).flatten(), strict=True) if len(texts) else ()
+    return {word.as_py(): count.as_py() for word, count in counts if word.as_py()}
 
 
 def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -36,10 +36,6 @@ _NO_ROW = re.compile(rb"[\r\n]*")
 _UTF8 = ("utf-8", "utf-8-sig", "ascii")
 MOST_HEADER_ROWS = 6
 """Lines that are looked at for a header of several."""
-_NULLS = tuple(
-    dict.fromkeys(form for word in ("nan", "NaN", "na", "n/a", "null", "none", "None", "nat", "NaT")
-                  for form in (word, word.lower(), word.upper(), word.title()))
-)  # fmt: skip
 _LONGEST_ROW = 1 << 16
 """Bytes of a row at the beginning after which a quote that is not closed is taken for one that never will be."""
 _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 20, 1 << 26
@@ -340,11 +336,13 @@ class _Rows:
     def _fitting(self, blocks: Sequence[_Block]) -> tuple[pa.Table, Any, dict[int, str]]:
         """The rows that have as many fields as the header, with their numbers; and what is wrong with the others.
 
-        Days and names are text, numbers such where all of a file's are.
+        Days and names are text; numbers, too, unless every cell of a file that should be one is a number or empty.
         """
         if self._spec.thousands is None:
             try:
-                return self._fitting_as(blocks, pa.float64())
+                found = self._fitting_as(blocks, pa.float64())
+                if not any(pa.types.is_floating(column.type) and _has_nan(column) for column in found[0].columns):
+                    return found
             except pa.ArrowInvalid:
                 pass
         return self._fitting_as(blocks, pa.string())
@@ -401,7 +399,7 @@ class _Rows:
             convert_options=csv.ConvertOptions(
                 include_columns=list(types),
                 column_types=types,
-                null_values=["", *_NULLS],
+                null_values=[""],
                 strings_can_be_null=False,
                 decimal_point=self._forms.decimal,
                 check_utf8=False,
@@ -485,6 +483,10 @@ class _Rows:
             return part
         message = f"line {self._header.lines + number}: the file ends within the line: deliver it whole"
         return part.take(np.arange(len(part) - 1)).with_bad_rows({number: message})
+
+
+def _has_nan(column: pa.ChunkedArray) -> bool:
+    return bool(pc.any(pc.is_nan(column)).as_py())
 
 
 def cell_forms(spec: TableSource) -> CellForms:

@@ -12,6 +12,7 @@ from mlops_tasks.config import ColumnsOfSource, Settings
 from mlops_tasks.data.calendars import AUTO
 from mlops_tasks.data.sources.column_names import ADJUSTED_CLOSE, AMOUNT
 from mlops_tasks.data.sources.parsed import columns_of
+from mlops_tasks.data.sources.settings_named import SettingsNamed
 from mlops_tasks.errors import SourceError
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ VWAP_TOLERANCE = 1e-3
 LEAST_FITTING_SHARE = 0.95
 """Of the bars with an amount: those of which amount / volume must lie between low and high in one unit."""
 SHARES_PER_LOT = 100
+MOST_ACTIONS = 0.1
+"""Of the rows with a preclose: those that an action may explain; a share has some a year."""
 _POWERS = tuple(range(-6, 7))
 """Units that are tried: powers of ten between the amount's and the price's times the volume's."""
 _SAME = 1e-9
@@ -37,19 +40,24 @@ def derive_fields(frame: pd.DataFrame, settings: Settings, name: str, spec: Colu
     Raises
     ------
     SourceError
-        There is an adjusted close beside prices without a factor, and nobody has said what it is for.
+        There is an adjusted close beside prices without a factor, and nobody has said what it is for; or the factor is
+        to be made of a preclose that is not there, or is something else.
     """
     adjusted, prices = spec.adjusted or settings.data.adjusted, spec.prices or settings.data.prices
     missing = frame[[FACTOR, VWAP]].isna().all()
-    if ADJUSTED_CLOSE in frame and missing[FACTOR]:
-        factor = adjusted_factor(frame, adjusted, name, named=name in settings.data.sources)
+    named = SettingsNamed(name, name in settings.data.sources)
+    if spec.factor is not None:
+        factor = preclose_factor(frame, named)
+        frame, prices, missing[FACTOR] = frame.assign(**{FACTOR: factor}), "raw", False
+    elif ADJUSTED_CLOSE in frame and missing[FACTOR]:
+        factor = adjusted_factor(frame, adjusted, name, named=named.named)
         if factor is not None:
             frame, prices, missing[FACTOR] = frame.assign(**{FACTOR: factor}), "raw", False
     frame = to_raw(frame, prices)
     if AMOUNT in frame and missing[VWAP]:
         frame[VWAP] = traded_price(frame, name)
         missing[VWAP] = bool(frame[VWAP].isna().all())
-    absent = list(_absent(missing, settings))
+    absent = list(_absent(missing, settings, named if PRECLOSE in frame else None))
     if absent:
         log.warning("%s has no %s", name, "; no ".join(absent))
     return frame[columns_of(frame.columns)]
@@ -102,6 +110,53 @@ def adjusted_factor(frame: pd.DataFrame, choice: str | None, name: str, *, named
     with np.errstate(divide="ignore", invalid="ignore"):
         bound = ratio * (_rounding(close) / close + _rounding(adjusted) / adjusted)
     return _levels_of(frame, ratio, bound)
+
+
+def preclose_factor(frame: pd.DataFrame, named: SettingsNamed) -> Any:
+    """(n,) the factor that the exchange's own adjustments make: 1 on an instrument's first day, and times the close
+    before over `preclose` with each action.
+
+    A difference of at most half a unit of preclose's last decimal is rounding, no action. Rows without a close or
+    preclose have no action of their own: that of a day without a trade comes with the next one.
+
+    Raises
+    ------
+    SourceError
+        There is a factor; there is no preclose; or it is not the close before on most days.
+    """
+    problem, remedy = None, named.to("factor", "null")
+    if not frame[FACTOR].isna().all():
+        problem = "there is a factor, which goes before one that is made of preclose"
+    elif PRECLOSE not in frame:
+        problem, remedy = "there is no preclose to make a factor of", f"name it in `columns`, or {remedy}"
+    if problem is not None:
+        raise SourceError(f"{named.source}: rule factor_from_preclose: {problem}; {remedy}")
+    codes, _ = pd.factorize(frame[INSTRUMENT])
+    days, close, before = (frame[column].to_numpy() for column in (DATETIME, CLOSE, PRECLOSE))
+    order = np.lexsort((days, codes))
+    order = order[(codes[order] >= 0) & ~np.isnat(days[order])]
+    bars = order[close[order] > 0]
+    begins = np.concatenate([[True], np.diff(codes[bars]) != 0])[: len(bars)]
+    another = begins | np.concatenate([[True], days[bars][1:] != days[bars][:-1]])[: len(bars)]
+    bars, begins = bars[another], begins[another]
+    known, last = before[bars[1:]], close[bars[:-1]]
+    told = ~begins[1:] & (known > 0)
+    action = told & (np.abs(known - last) > 1.01 * _rounding(before)[bars[1:]])
+    if not told.any() or action.sum() > max(3, MOST_ACTIONS * told.sum()):
+        raise SourceError(
+            f"{named.source}: rule factor_from_preclose: preclose differs from the close of the bar before in "
+            f"{int(action.sum())} of {int(told.sum())} rows, so that it is something else, or prices are adjusted; "
+            f"{remedy}"
+        )
+    steps = np.ones(len(frame))
+    steps[bars[1:][action]] = last[action] / known[action]
+    factor = np.ones(len(frame))
+    factor[order] = pd.Series(steps[order]).groupby(codes[order]).cumprod().to_numpy()
+    log.info(
+        "%s: the factor is made of preclose: %s actions in %s instruments; a day whose row is missing looks like one",
+        *(named.source, int(action.sum()), len(np.unique(codes[bars[1:][action]]))),
+    )
+    return factor
 
 
 def levels(ratio: Any, bound: Any, begins: Any) -> Any:
@@ -163,10 +218,11 @@ def _tell_unit(name: str, unit: int) -> None:
         log.info("%s: vwap is amount / volume%s", name, f" times {10.0**unit:g}" if unit else "")
 
 
-def _absent(missing: Any, settings: Settings) -> Iterator[str]:
-    """What is not there, with what that means."""
+def _absent(missing: Any, settings: Settings, preclose: SettingsNamed | None) -> Iterator[str]:
+    """What is not there, with what that means; `preclose` names the settings of a source that has one."""
     if missing[FACTOR]:
-        yield "factor: its prices count as unadjusted, so that a split is a fall (`columns`: factor)"
+        made = f", or make it of preclose: {preclose.to('factor', 'from_preclose')}" if preclose else ""
+        yield f"factor: its prices count as unadjusted, so that a split is a fall (`columns`: factor{made})"
     if missing[VWAP]:
         yield "vwap: features of it are empty (`columns`: vwap, or amount)"
     if missing[FACTOR] and settings.calendar.name == AUTO:

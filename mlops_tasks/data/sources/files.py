@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from io import BufferedReader
@@ -34,6 +35,7 @@ SUFFIXES = (".parquet", ".pq", *CSV_SUFFIXES)
 """In any case."""
 
 _NAMED_FILES = 20
+_SHOWN_WORDS = 5
 
 
 class FileSource:
@@ -75,6 +77,7 @@ class FileSource:
                 raise self._without_bars(root, error, files[place:], len(files)) from None
         parts = [part for parts, _ in readings for part in parts]
         self._tell_open_ends(parts)
+        self._tell_words(parts)
         frame = assemble(parts)
         _check_keys(frame)
         log.info("%s: %s rows in %s files", self.name, len(frame), len(readings))
@@ -90,6 +93,13 @@ class FileSource:
                 "wrong",
                 *(self.name, len(cut), len({part.origin for part in parts}), cut[0]),
             )
+
+    def _tell_words(self, parts: Sequence[TablePart]) -> None:
+        """Say how many cells of numbers hold a word or a dash in place of a value."""
+        words: Counter[str] = sum((Counter(part.words) for part in parts), Counter())
+        if words:
+            shown = ", ".join(f"{word} ({count})" for word, count in words.most_common(_SHOWN_WORDS))
+            log.warning("%s: cells that count as missing, as empty ones do: %s: %s", self.name, words.total(), shown)
 
     def _read_file(self, path: Path) -> tuple[list[TablePart], RawFile]:
         instrument = self._instrument_of(path)

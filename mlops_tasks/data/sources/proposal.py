@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from mlops_tasks.columns import DATETIME, FACTOR, INSTRUMENT, PRICES, VOLUME
+from mlops_tasks.columns import DATETIME, FACTOR, INSTRUMENT, PRECLOSE, PRICES, VOLUME
 from mlops_tasks.config import Settings, TableSource
 from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.sources.cells import (
@@ -48,6 +48,7 @@ _DATE_FORMS = tuple(
     )
     for time in ("", " %H:%M", " %H:%M:%S")
 )  # fmt: skip
+PRECLOSE_SEEN = "there is the close before (preclose), and no factor: `factor: from_preclose` makes one of it"
 _SEPARATES_WORDS = "_-. "
 _YEARLY = re.compile(r"(.+)[-_. ](?:19|20)\d\d")
 """Of files that hold a year of an instrument."""
@@ -257,6 +258,8 @@ def _writing(bars: Sequence[_Look], names: ColumnNames, options: dict[str, Any])
         if ADJUSTED_CLOSE in found and FACTOR not in found and "adjusted" not in options:
             options["adjusted"] = "factor"
             seen.append("beside the close is an adjusted one: taken as factor; `adjusted: ignore` leaves it out")
+        if PRECLOSE in found and FACTOR not in found and ADJUSTED_CLOSE not in found and PRECLOSE_SEEN not in seen:
+            seen.append(PRECLOSE_SEEN)
         rows = list(_rows(look))
         days.append([row[found[DATETIME]] for row in rows if len(row) > found[DATETIME]] if DATETIME in found else [])
         places = [found[name] for name in (*PRICES, VOLUME) if name in found]

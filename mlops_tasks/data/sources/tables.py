@@ -1,5 +1,6 @@
 """Tables to parsed rows: the columns of a file or a database as arrays, and many of them as one frame."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -36,6 +37,8 @@ class TablePart:
         Position to what could not be read there.
     whole
         Whether the table's end shows that it is all of it, as a line end does.
+    words
+        How many cells are missing by each word for that, such as a dash.
     """
 
     origin: str
@@ -46,6 +49,7 @@ class TablePart:
     rows: Any
     errors: Mapping[int, str] = field(default_factory=dict)
     whole: bool = True
+    words: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,6 +66,7 @@ class TablePart:
             self.rows[positions],
             {places[position]: error for position, error in self.errors.items() if position in places},
             self.whole,
+            self.words,
         )
 
     def with_bad_rows(self, bad: Mapping[int, str]) -> Self:
@@ -76,6 +81,7 @@ class TablePart:
             np.concatenate([self.rows, np.fromiter(bad, dtype=np.int64, count=more)]),
             {**self.errors, **dict(enumerate(bad.values(), start=count))},
             self.whole,
+            self.words,
         )
         return whole.take(np.argsort(whole.rows, kind="stable"))
 
@@ -115,14 +121,15 @@ def parse_table(
         bad.append(found.bad)
     else:
         names, codes = [instrument], np.zeros(table.num_rows, dtype=np.int32)
-    numbers = {}
+    numbers, words = {}, Counter[str]()
     for name in NUMBERS:
         if name in labels:
             parsed = parse_numbers(labels[name], table[name], forms)
             numbers[name] = parsed.values
             bad.append(parsed.bad)
+            words.update(parsed.words)
     rows = np.arange(1, table.num_rows + 1)
-    return TablePart(origin, days.values, names, codes, numbers, rows, _joined(bad))
+    return TablePart(origin, days.values, names, codes, numbers, rows, _joined(bad), words=words)
 
 
 def assemble(parts: Sequence[TablePart]) -> pd.DataFrame:

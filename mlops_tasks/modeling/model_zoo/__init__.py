@@ -1,1 +1,1 @@
-"""Every kind of model that can be trained: the catalogue (YAML) and one adapter a family."""
+"""Every kind of model that can be trained: the entries (YAML), and one adapter for each family."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlops_tasks.config import Settings
-from mlops_tasks.modeling.model_zoo.catalogue import ModelEntry, read_zoo, zoo_entry
+from mlops_tasks.modeling.model_zoo.zoo import ModelEntry, read_zoo, zoo_entry
 
 
 def describe_zoo(settings: Settings | None = None) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Memory estimates for a process that must stay light: a child imports the model's family, once a question."""
+"""Memory estimates for a process that must stay light: a child imports the model's family, once per question."""
 
 import threading
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from functools import lru_cache
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.files import digest_of
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
 from mlops_tasks.modeling.model_zoo.description import describe_zoo, memory_estimate
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.process import run_stage
 
 ESTIMATE_STAGE = f"{__name__}:estimate_stage"
@@ -39,7 +39,7 @@ def estimate_stage(*, family: str, rows: int, features: int) -> dict[str, dict[s
 
 
 def family_estimates(settings: Settings, family: str, rows: int, features: int) -> Estimates:
-    """Estimates for so many labelled rows of train and valid, and columns; some seconds the first time, then known.
+    """Estimates for this many labelled rows of train and valid, and columns; takes seconds the first time, then cached.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The names of the model families; light, because DAG files read the catalogue."""
+"""The names of the model families; light, because DAG files read the zoo."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ FAMILIES: Mapping[str, str] = {
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "lightgbm": ("lightgbm",),
     "xgboost": ("xgboost-cpu",),
-    "linear": ("pyqlib",),
+    "linear": ("scikit-learn",),
     "network": ("torch", "safetensors"),
     "sklearn": ("scikit-learn", "skops"),
     "qlib": ("pyqlib",),
@@ -34,6 +34,10 @@ LIBRARIES = frozenset(["mlops_tasks", "sklearn", "qlib", "torch", "lightgbm", "x
 
 THREADS_CHANGE_BYTES = frozenset(["network", "sklearn", "linear", "xgboost", "qlib"])
 """Families whose models may differ in the last bits with the number of threads, because sums are split among them."""
+
+NO_MISSING_COLUMN = frozenset(["linear", "network"])
+NO_INFINITE_VALUE = frozenset(["linear", "network", "sklearn", "xgboost"])
+"""Families that learn from no column without a value, and from no infinite value, unless a processor replaces them."""
 
 ALWAYS_RUN_CODE = ("qlib",)
 """Families whose every artefact runs code when it is loaded; of others see `Family.runs_code`."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_tasks.errors import ConfigError
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.families import FAMILIES
 from mlops_tasks.modeling.problem import LearningProblem
 from mlops_tasks.modeling.session import TrainingSession
@@ -28,7 +29,7 @@ class FitResult:
 
 
 class Family(Protocol):
-    """One way of learning. A class of this protocol is named in `FAMILIES` and made once a training."""
+    """One way of learning. A class of this protocol is named in `FAMILIES` and instantiated once per training."""
 
     def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
         """Learn on segment train, watch segment valid, report to the session; see its module for the loop."""
@@ -39,7 +40,7 @@ class Family(Protocol):
         ...
 
     @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> "Predictor":
+    def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> "Predictor":
         """What scores from the files of `save`; their digests have been checked."""
         ...
 
@@ -50,7 +51,7 @@ class Family(Protocol):
 
     @classmethod
     def memory_bytes(cls, hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-        """Estimated peak of a training's memory on so many learning rows, beyond the processed float32 matrix."""
+        """Estimated peak memory of a training on this many learning rows, beyond the processed float32 matrix."""
         ...
 
 

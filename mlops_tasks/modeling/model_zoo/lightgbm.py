@@ -16,6 +16,7 @@ import lightgbm
 import numpy as np
 
 from mlops_tasks.files import write_text
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.boosting import RoundMetrics, kept_round
 from mlops_tasks.modeling.model_zoo.family import FitResult, FloatArray, Predictor
 from mlops_tasks.modeling.model_zoo.memory import lightgbm_bytes
@@ -38,11 +39,13 @@ class LightGBMFamily:
     def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
         """Boost until the session says stop; keep the best round."""
         metrics, rows = RoundMetrics(problem, session), problem.learned(problem.train)
-        learn = lightgbm.Dataset(problem.features[rows], problem.label[rows])
-        rows = metrics.valid.rows
-        watch = lightgbm.Dataset(problem.features[rows], problem.label[rows], reference=learn)
         rounds = int(session.config.hyperparameters["num_boost_round"])
         start = _Start.of(session, rounds)
+        learn = lightgbm.Dataset(problem.features[rows], problem.label[rows], params=dict(start.params))
+        if start.booster is None:  # else its scores of these rows are needed first
+            learn.construct()  # binned, so that this copy is gone before the next one is made
+        rows = metrics.valid.rows
+        watch = lightgbm.Dataset(problem.features[rows], problem.label[rows], reference=learn)
         session.expect(rounds)
         booster = start.booster
         if start.done < rounds and not session.monitor.stopped:
@@ -67,7 +70,7 @@ class LightGBMFamily:
         write_text(folder / MODEL_FILE, self.booster.model_to_string())
 
     @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
+    def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
         """Trees in LightGBM's text format."""
         return LightGBMPredictor(folder / MODEL_FILE, threads)
 
@@ -156,7 +159,7 @@ def _as_feval(metrics: Callable[[FloatArray], Mapping[str, float]]) -> Callable[
 
 
 def seed_after(rounds: int, seed: int, draws: int) -> int:
-    """The `feature_fraction_seed` with which a booster draws what another one draws after so many rounds.
+    """The `feature_fraction_seed` with which a booster draws what another one draws after this many rounds.
 
     LightGBM draws the columns of a tree with the linear congruential generator x <- 214013 x + 2531011 modulo 2^32,
     whose first state is the seed (include/LightGBM/utils/random.h). Steps compose, so that any number of them takes

@@ -13,22 +13,33 @@ _COPY = 4
 """Bytes of a float32 value."""
 _BINS = 256
 """Of a feature's values, in both libraries."""
+_BINNING_SAMPLE = 200_000
+"""Rows that LightGBM looks at to choose its bins."""
 
 
 def lightgbm_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-    """The copy of the learning rows, their bins, gradients and scores; a histogram a leaf; the trees and their text."""
+    """The copy of the learning rows, their bins, gradients and scores; those that bins are chosen by, in float64 with
+    their places; a histogram a leaf; the trees and their text."""
     given = {"num_leaves": 31, "max_depth": -1, "num_boost_round": 100, **hyperparameters}
     depth = given["max_depth"]
     leaves = min(given["num_leaves"], 2**depth) if depth > 0 else given["num_leaves"]
-    return int(rows * (features * 11 + 64) + 20 * leaves * _BINS * features + 400 * leaves * given["num_boost_round"])
+    sample = 12 * features * min(rows, _BINNING_SAMPLE)
+    trees = 400 * leaves * given["num_boost_round"]
+    return int(rows * (features * 6 + 64) + sample + 20 * leaves * _BINS * features + trees)
 
 
 def xgboost_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-    """The copy of the learning rows, their bins, gradients and scores; histograms of the leaves that rows can fill."""
+    """The bins of the learning rows, six bytes each where a value is missing, gradients and scores; histograms of the
+    leaves that rows can fill."""
     given = {"max_depth": 6, "max_bin": _BINS, "min_child_weight": 1.0, "num_boost_round": 100, **hyperparameters}
     leaves = min(2 ** given["max_depth"], rows / max(given["min_child_weight"], 1.0))
     trees = 400 * leaves * given["num_boost_round"]
     return int(rows * (features * 6 + 64) + 29 * leaves * given["max_bin"] * features + trees)
+
+
+def linear_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
+    """The places of the learning rows, a few thousand of them in float64, and sums of products of two columns."""
+    return rows * 40 + 8 * (features + 1) * (4 * 4096 + 8 * (features + 1))
 
 
 def three_copies(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
@@ -63,14 +74,13 @@ def network_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) 
 FORMULAS: Mapping[str, Formula] = {
     "lightgbm": lightgbm_bytes,
     "xgboost": xgboost_bytes,
-    "linear": five_copies,
+    "linear": linear_bytes,
     "qlib": five_copies,
     "network": network_bytes,
 }
 
 BASE_MB: Mapping[str, float] = {"lightgbm": 600.0, "linear": 900.0, "network": 950.0}
-"""What Python and the libraries take, with some room, where it is not `PLAIN_BASE_MB`. Linear took 1,010 MB in all on
-the 80,000 rows of `tests/training/test_resources.py`, and once, on a machine with much else to do, 1,310."""
+"""What Python and the libraries take, with some room, where it is not `PLAIN_BASE_MB`."""
 PLAIN_BASE_MB = 750.0
 
 

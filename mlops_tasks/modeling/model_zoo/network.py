@@ -18,6 +18,7 @@ from torch import nn
 
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.metrics import TrainIC, ValidationMetrics
 from mlops_tasks.modeling.model_zoo.family import FitResult, FloatArray, Predictor
 from mlops_tasks.modeling.model_zoo.memory import network_bytes
@@ -124,7 +125,7 @@ class NetworkFamily:
         write_json(folder / ARCHITECTURE, vars(self.architecture))
 
     @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
+    def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
         """A network that scores on the CPU, whatever it was trained on."""
         return NetworkPredictor(folder, threads)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError, excerpt
-from mlops_tasks.modeling.model_zoo.catalogue import ModelEntry, zoo_entry
+from mlops_tasks.modeling.model_zoo.zoo import ModelEntry, zoo_entry
 
 Overrides = dict[str, dict[str, Any]]
 """`{model: {name: value}}`; a value of `stopping` may be a mapping again."""

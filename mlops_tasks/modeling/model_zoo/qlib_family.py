@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL
 from mlops_tasks.errors import ConfigError, DigestMismatchError, TrainingError
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.metrics import ValidationMetrics
 from mlops_tasks.modeling.model_zoo.class_paths import import_class, make_configured
 from mlops_tasks.modeling.model_zoo.family import FitResult, FloatArray, Predictor
@@ -102,7 +103,7 @@ class QlibFamily:
         write_json(folder / ABOUT, {"class_path": self.class_path, "sha256": hashlib.sha256(content).hexdigest()})
 
     @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
+    def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
         """The model; the bytes that are unpickled are the ones whose digest was compared.
 
         Raises

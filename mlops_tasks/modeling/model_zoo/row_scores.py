@@ -8,7 +8,7 @@ from mlops_tasks.errors import TrainingError
 from mlops_tasks.modeling.windows import FloatArray
 
 BLOCK = 1024
-"""Rows that a model is given at once. Always so many: how a product is summed may depend on its number of rows."""
+"""Rows that a model is given at once. Always this many: how a product is summed may depend on its number of rows."""
 SAMPLE = 256
 TOLERANCE = 1e-4
 """Of the spread of the scores: float32 sums in another order differ by less."""
@@ -31,7 +31,7 @@ def in_blocks(predict: Predict, features: FloatArray) -> FloatArray:
         full[: len(part)] = part
         found = np.asarray(predict(full))
         if found.shape not in ((BLOCK,), (BLOCK, 1)):
-            raise TrainingError(f"the model gives scores of shape {found.shape} for {BLOCK} rows; one a row is needed")
+            raise TrainingError(f"the model gives scores of shape {found.shape} for {BLOCK} rows, not one per row")
         scores[begin : begin + len(part)] = found.reshape(BLOCK)[: len(part)]
     return scores
 

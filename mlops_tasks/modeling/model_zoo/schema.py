@@ -179,7 +179,7 @@ def _check_keywords(path: str, schema: Schema, known: Mapping[str, Check]) -> No
         if name not in known:
             raise ConfigError(f"{path}.{name}: unknown keyword; {hint(str(name), known)}")
         if not known[name](value):
-            raise ConfigError(f"{path}.{name}: {value!r} is no value of this keyword; correct it")
+            raise ConfigError(f"{path}.{name}: {value!r} is not a valid value of this keyword; correct it")
     if "items" in schema:
         _check_keywords(f"{path}.items", schema["items"], _VALUE)
 

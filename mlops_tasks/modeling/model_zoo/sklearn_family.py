@@ -17,9 +17,10 @@ from sklearn.base import is_regressor
 from sklearn.utils import get_tags
 from threadpoolctl import threadpool_limits
 
-from mlops_tasks.errors import ConfigError, TrainingError
+from mlops_tasks.errors import ConfigError, TrainingError, first_few
 from mlops_tasks.files import read_json, write_json
-from mlops_tasks.modeling.column_health import named
+from mlops_tasks.modeling.column_health import with_shares
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.metrics import ValidationMetrics
 from mlops_tasks.modeling.model_zoo.class_paths import make_configured
 from mlops_tasks.modeling.model_zoo.family import FitResult, FloatArray, Predictor
@@ -119,7 +120,7 @@ class SklearnFamily:
         write_json(folder / ABOUT, {"class_path": self.class_path})
 
     @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
+    def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
         """The estimator.
 
         Raises
@@ -166,11 +167,11 @@ def _check_regressor(estimator: Any, model: str, class_path: str, problem: Learn
     if get_tags(estimator).input_tags.allow_nan:
         return
     missing = dict(zip(problem.names, np.isnan(problem.features).mean(axis=0).tolist(), strict=True))
-    found = [f"{name} ({share:.2%} of rows)" for name, share in missing.items() if share]
+    found = with_shares({name: share for name, share in missing.items() if share})
     if found:
         raise ConfigError(
             f"models.{model}.feature_processors: {class_path} takes no missing values, and {len(found)} of "
-            f"{len(missing)} features have some: {named(found)}; set "
+            f"{len(missing)} features have some: {first_few(found)}; set "
             "[robust_zscore_fill_zero]"
         )
 

@@ -4,7 +4,7 @@ What is random in a round, its rows and columns, depends on the seed and the rou
 goes on from a checkpoint ends in the bytes of an undisturbed one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +14,15 @@ import numpy as np
 import xgboost
 
 from mlops_tasks.errors import TrainingError
+from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.boosting import RoundMetrics, kept_round
 from mlops_tasks.modeling.model_zoo.family import FitResult, FloatArray, Predictor
 from mlops_tasks.modeling.model_zoo.memory import xgboost_bytes
-from mlops_tasks.modeling.problem import LearningProblem
+from mlops_tasks.modeling.problem import IntArray, LearningProblem
 from mlops_tasks.modeling.session import TrainingSession
 
 MODEL_FILE = "model.ubj"
+ROWS_AT_ONCE = 16_384
 
 
 class XGBoostFamily:
@@ -72,7 +74,7 @@ class XGBoostFamily:
         self.booster.save_model(folder / MODEL_FILE)
 
     @classmethod
-    def load(cls, folder: Path, manifest: Mapping[str, Any], threads: int) -> Predictor:
+    def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
         """Trees in XGBoost's universal binary JSON."""
         return XGBoostPredictor(folder / MODEL_FILE, threads)
 
@@ -95,9 +97,8 @@ class _Data:
         options = {"max_bin": max_bin, "nthread": session.threads}
         rows = problem.learned(problem.train)
         self._label = problem.label[rows]
-        self.learn = xgboost.QuantileDMatrix(problem.features[rows], self._label, **options)
-        rows = self._metrics.valid.rows
-        self.watch = xgboost.QuantileDMatrix(problem.features[rows], problem.label[rows], ref=self.learn, **options)
+        self.learn = xgboost.QuantileDMatrix(_Rows(problem, rows), **options)
+        self.watch = xgboost.QuantileDMatrix(_Rows(problem, self._metrics.valid.rows), ref=self.learn, **options)
 
     def evaluate(self, booster: Any, done: int) -> dict[str, float]:
         """Metrics of the session after `done` rounds; the booster has the scores at hand."""
@@ -107,6 +108,27 @@ class _Data:
         valid = {"loss": self._metrics.valid.loss(scores), **self._metrics.ics(done, scores)}
         values = {f"train.{name}": value for name, value in train.items()}
         return values | {f"valid.{name}": value for name, value in valid.items()}
+
+
+class _Rows(xgboost.DataIter):
+    """Rows of a problem, some at a time: they are binned without a copy of all of them."""
+
+    def __init__(self, problem: LearningProblem, rows: IntArray) -> None:
+        super().__init__()
+        self._problem, self._rows, self._done = problem, rows, 0
+
+    def reset(self) -> None:
+        """Begin again."""
+        self._done = 0
+
+    def next(self, input_data: Callable[..., Any]) -> bool:
+        """Hand over the next rows; False after the last ones."""
+        part = self._rows[self._done : self._done + ROWS_AT_ONCE]
+        if not len(part):
+            return False
+        input_data(data=self._problem.features[part], label=self._problem.label[part])
+        self._done += len(part)
+        return True
 
 
 def _parameters(hyperparameters: Mapping[str, Any], session: TrainingSession) -> dict[str, Any]:

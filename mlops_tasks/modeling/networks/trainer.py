@@ -22,7 +22,7 @@ from mlops_tasks.modeling.problem import FloatArray, IntArray, LearningProblem
 from mlops_tasks.modeling.windows import PanelWindows, batches, epoch_order
 
 SCORED_AT_ONCE = 128
-"""Windows of a forward pass that scores. Always so many: how a product is summed may depend on its number of rows."""
+"""Windows per forward pass when scoring. Always this many: how a product is summed may depend on its number of rows."""
 IMPORTANCE_SAMPLE = 2048
 
 State = dict[str, Tensor]
@@ -41,8 +41,8 @@ class TrainerConfig:
     samples_per_epoch
         Rows drawn anew for each epoch, without replacement; 0: all.
     valid_rows_per_epoch
-        Rows that an epoch's validation metrics are measured on: about so many, the same in every epoch, of each day the
-        same share; 0: all.
+        Rows that an epoch's validation metrics are measured on: about this many, the same in every epoch, the same
+        share of each day; 0: all.
     batch_size
         Rows of a step of the optimiser.
     micro_batch_size
@@ -80,7 +80,7 @@ class TrainerConfig:
 
     @classmethod
     def split(cls, hyperparameters: Mapping[str, Any]) -> "tuple[TrainerConfig, dict[str, Any]]":
-        """The trainer's hyper-parameters, and those that are left: the architecture."""
+        """Split hyper-parameters into the trainer's and the rest, which are the architecture's."""
         own = {field.name for field in fields(cls)}
         trainer = {name: value for name, value in hyperparameters.items() if name in own}
         return cls(**trainer), {name: value for name, value in hyperparameters.items() if name not in own}
@@ -141,7 +141,7 @@ class Training:
         return loss
 
     def gradient(self, batch: IntArray) -> float:
-        """Put the gradient of a batch's mean squared error in the place of the one before; the error."""
+        """Replace the gradient by that of a batch's mean squared error; returns the error."""
         self.optimizer.zero_grad()
         loss = 0.0
         width = self._part_size(len(batch))
@@ -164,7 +164,7 @@ class Training:
         return torch.cat(parts).numpy() if parts else np.empty(0, dtype=np.float32)
 
     def keep(self) -> None:
-        """Take the present weights as the best ones."""
+        """Keep the present weights as the best."""
         self.best = copied(self.network)
 
     def importance(self, rows: IntArray) -> list[float]:
@@ -184,12 +184,12 @@ class Training:
         return [float(value) for value in total / max(1, len(sample))]
 
     def write(self, path: Path) -> None:
-        """Write all that the training goes on from."""
+        """Write everything that the training needs to resume."""
         state = {"epochs_done": self.epochs_done, "network": self.network.state_dict(), "best": self.best}
         torch.save({**state, "optimizer": self.optimizer.state_dict()}, path)
 
     def read(self, path: Path) -> None:
-        """Go on from a state that was written."""
+        """Resume from a state that was written."""
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -245,7 +245,7 @@ def reproducible(threads: int) -> Iterator[None]:
 
 
 def bfloat16_cost() -> float:
-    """How many times as long a product of matrices takes in bfloat16 as in float32, on this machine's CPU."""
+    """How many times longer a matrix product takes in bfloat16 than in float32 on this machine's CPU."""
     seconds = {}
     for precision in (torch.float32, torch.bfloat16):
         matrix, taken = torch.ones(256, 256, dtype=precision), []

@@ -9,15 +9,8 @@ from sqlalchemy.orm import Session
 from mlops_tasks.config import Settings
 from mlops_tasks.state.alerts.rules import Sample
 from mlops_tasks.state.database import reading
-from mlops_tasks.state.tables import (
-    FAILED,
-    ROLLED_BACK,
-    AlertEvent,
-    Deployment,
-    DriftReport,
-    Publication,
-    ScoreBatch,
-)
+from mlops_tasks.state.tables import AlertEvent, Deployment, DriftReport, Publication, ScoreBatch
+from mlops_tasks.states import DeploymentState
 
 CHAMPION = "champion"
 """Alias of the version whose scores count."""
@@ -25,6 +18,7 @@ LIVE = timedelta(days=7)
 """Scores that are made within this time from their day's end are those of a market that is followed."""
 REACH = timedelta(days=8)
 """How far back events are read; rules look back seven days at most."""
+_BAD_ENDS = (DeploymentState.FAILED, DeploymentState.ROLLED_BACK)
 KEPT = 101
 """How many values a rule can look at."""
 
@@ -73,7 +67,7 @@ def _failed_runs(active: Session, now: datetime) -> list[Sample]:
 
 
 def _failed_deployments(active: Session, now: datetime) -> list[Sample]:
-    query = select(Deployment.at).where(Deployment.state.in_((FAILED, ROLLED_BACK)), Deployment.at > now - REACH)
+    query = select(Deployment.at).where(Deployment.state.in_(_BAD_ENDS), Deployment.at > now - REACH)
     return [Sample(at, 1.0) for at in active.scalars(query.order_by(Deployment.id))]
 
 

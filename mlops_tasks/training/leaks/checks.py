@@ -86,41 +86,39 @@ class Processing:
     label: tuple[str, ...]
 
 
-def find_leaks(
-    pipeline: Pipeline, vintage: Vintage, spec: LearningSpec, processing: Processing, cuts: Sequence[pd.Timestamp]
-) -> Iterator[Check]:
-    """Check all parts of a pipeline.
+@dataclass(frozen=True)
+class Trial:
+    """A pipeline, and what it is checked on.
 
     Each part is given what the parts before it gave with all data, as far as it was known on the day of the cut: that
     those give the same without later data is what their own checks say. So a leak shows where it is.
 
-    Parameters
+    Attributes
     ----------
     cuts
         Trading days, ascending, none before the last day of train; later days of the vintage are what may leak.
     """
-    trial = _Trial(pipeline, vintage, spec, processing, pd.DatetimeIndex(cuts))
-    for day in trial.cuts:
-        yield from trial.check_rows(day)
-        yield trial.check_labels(day)
-    yield trial.check_levels()
-    yield trial.check_purging()
-    for names in processing.features:
-        fitted = pipeline.fit(trial.data, names)
-        if names:
-            yield trial.check_processors(names, fitted)
-        yield from trial.check_inference(names, fitted)
-    for name in processing.label:
-        yield from trial.check_learning(name)
 
-
-@dataclass(frozen=True)
-class _Trial:
     pipeline: Pipeline
     vintage: Vintage
     spec: LearningSpec
     processing: Processing
-    cuts: pd.DatetimeIndex
+    cuts: Sequence[pd.Timestamp]
+
+    def find_leaks(self) -> Iterator[Check]:
+        """Check all parts."""
+        for day in self.cuts:
+            yield from self.check_rows(day)
+            yield self.check_labels(day)
+        yield self.check_levels()
+        yield self.check_purging()
+        for names in self.processing.features:
+            fitted = self.pipeline.fit(self.data, names)
+            if names:
+                yield self.check_processors(names, fitted)
+            yield from self.check_inference(names, fitted)
+        for name in self.processing.label:
+            yield from self.check_learning(name)
 
     @cached_property
     def calendar(self) -> pd.DatetimeIndex:
@@ -276,7 +274,7 @@ def check_of(name: str, day: pd.Timestamp | None, found: Comparison, leak: Leak,
 
 
 def _parameters(fitted: FittedProcessors, columns: pd.Index, day: pd.Timestamp) -> pd.DataFrame:
-    """Fitted numbers as a table that is known on a day: one row a kind, one column a feature."""
+    """Fitted numbers as a table that is known on a day: one row per kind, one column per feature."""
     numbers = {"centre": fitted.centre, "scale": fitted.scale}
     found = {name: values for name, values in numbers.items() if values is not None}
     index = pd.MultiIndex.from_product([[day], list(found)], names=[DATETIME, INSTRUMENT])

@@ -141,7 +141,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether something was compared and all of it is equal."""
+        """Whether there was something to compare, and all of it is equal."""
         return self.values > 0 and self.first is None
 
     def add(self, whole: pd.DataFrame, known: pd.DataFrame, content: str | None = None) -> None:
@@ -199,7 +199,7 @@ class Comparison:
         )
 
     def guess(self, days: pd.DatetimeIndex) -> Leak:
-        """What the pattern looks like; `days` are those that were known, up to the cut."""
+        """What the pattern suggests; `days` are those that were known, up to the cut."""
         if self.lone_rows:
             return Leak.SURVIVORSHIP
         if self.first is None or days.searchsorted(self.first.date) < len(days) // 2:

@@ -21,12 +21,13 @@ from mlops_tasks.process import environment_of
 from mlops_tasks.training.leaks.checks import SCORES, Check, check_of
 from mlops_tasks.training.leaks.comparison import Comparison, Leak
 from mlops_tasks.training.leaks.known import known_on
+from mlops_tasks.training_folder import TrainingFolder
 
 SCORED_DAYS = 10
 """Trading days up to a cut whose scores are compared: what sees later days shows on the last ones."""
 
 
-def check_scores(settings: Settings, training: Path, cuts: Sequence[pd.Timestamp]) -> Iterator[Check]:
+def check_scores(settings: Settings, training: TrainingFolder, cuts: Sequence[pd.Timestamp]) -> Iterator[Check]:
     """Score again, at each cut, the last days before it, in a home folder that holds nothing later.
 
     The home is made for it: a vintage of the bars that the features and the windows look back on, and its features,
@@ -36,7 +37,7 @@ def check_scores(settings: Settings, training: Path, cuts: Sequence[pd.Timestamp
     Parameters
     ----------
     training
-        A training folder, whose predictions were made beside all data.
+        A training's folder, whose predictions were made beside all data.
     cuts
         Trading days; those without predictions are left out.
 
@@ -47,9 +48,9 @@ def check_scores(settings: Settings, training: Path, cuts: Sequence[pd.Timestamp
     StoreError, SignatureError, DigestMismatchError, IsolationError
         As for loading the vintage and the artefact.
     """
-    recorded = _scores(pd.read_parquet(training / "predictions.parquet").set_index([DATETIME, INSTRUMENT])[SCORE])
+    recorded = _scores(pd.read_parquet(training.predictions).set_index([DATETIME, INSTRUMENT])[SCORE])
     days = pd.DatetimeIndex(recorded.index.levels[0])
-    artefact = ModelArtefact.load(training / "model", Trust.of(settings), settings.training.threads)
+    artefact = ModelArtefact.load(training.model, Trust.of(settings), settings.training.threads)
     vintage = load_vintage(settings, artefact.manifest["data_version"])
     definition = FeatureStore(settings).definition(artefact.manifest["feature_version"])
     for day in (each for each in cuts if each in days):

@@ -514,6 +514,55 @@ def test_numbers_keep_to_their_writing(
         assert frame[VOLUME][0] == value and not errors_of(frame)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("-", "-", "--"), "3: - (2), -- (1)"),
+        (("\u2013", "\u2014", " - "), "3: "),
+        (("N/A", "null", "#N/A"), "3: N/A (1), null (1), #N/A (1)"),
+        (("nan", "NaN", "None"), "3: nan (1), NaN (1), None (1)"),
+        (('"-"', "n.a.", "."), "3: - (1), n.a. (1), . (1)"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"decimal": ",", "separator": ";"}, {"thousands": "'"}])
+def test_a_dash_or_word_in_place_of_a_value_is_a_missing_one(
+    words: Sequence[str], told: str, options: Mapping[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cell alone is missing, and one line says how many there are."""
+    lines = [line.split(",") for line in GOOD]
+    for line, place, word in zip(lines, (2, 5, 6), words, strict=True):
+        line[place] = word
+    separator = options.get("separator", ",")
+    lines[1][4] = "10,5" if separator == ";" else "10.5"
+    if options.get("thousands"):
+        lines[0][6] = "1'500"
+    bars = frame_of(tmp_path, [separator.join(line) for line in lines], HEADER.replace(",", separator), **options)
+    assert errors_of(bars) == {}
+    missing = bars[[*PRICES, VOLUME]].isna().to_numpy()
+    assert missing.sum() == 3
+    assert missing[[0, 1, 2], [0, 3, 4]].all()
+    assert bars[LOW][1] == 10.5
+    said = [each.getMessage() for each in caplog.records if "count as missing" in each.getMessage()]
+    assert len(said) == 1
+    assert f"as empty ones do: {told}" in said[0]
+
+
+@pytest.mark.parametrize("cell", ["1O.5", "l0", "-10-", "- 10", "10-", "N/A10", "..", "----", "null1", "10 -"])
+def test_letters_and_dashes_beside_digits_are_no_placeholder(cell: str, tmp_path: Path) -> None:
+    """What is neither a number nor a known sign for a missing one stays a bad cell; nothing is guessed."""
+    bars = frame_of(tmp_path, [GOOD[0], f"2023-01-04,T000,{cell},12,9,11,500"])
+    assert list(errors_of(bars)) == [2]
+    assert np.isnan(bars[OPEN][1])
+
+
+def test_blanks_alone_are_not_told_as_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An empty cell says by itself that there is nothing."""
+    bars = frame_of(tmp_path, ["2023-01-03,T000,,12,9,11,500", '2023-01-04,T000,"",12,9,  ,500'])
+    assert bars[OPEN].isna().all()
+    assert np.isnan(bars[CLOSE][1])
+    assert "count as missing" not in caplog.text
+
+
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-16-le", "cp1252", "utf-8-sig", "big5"])
 def test_text_may_be_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     """With the option; in another one the message names the line and the option."""
@@ -791,6 +840,103 @@ def test_the_close_before_is_carried_where_it_is_there(name: str, prices: str, t
     np.testing.assert_array_equal(kept.frame[PRECLOSE], parsed.frame[PRECLOSE])
     without = ParsedBars(parsed.frame.drop(columns=PRECLOSE), parsed.source)
     assert staging_id(without) != staging_id(ParsedBars(parsed.frame, parsed.source))
+
+
+def with_preclose(decimals: int = 2, days: int = 80) -> tuple[pd.DataFrame, dict[int, tuple[float, float]]]:
+    """Raw bars of two instruments with the exchange's preclose, and the first one's actions: day to shares for one
+    and money a share."""
+    actions = {20: (2.0, 0.0), 41: (1.0, 0.5), 60: (1.3, 0.25), 70: (0.1, 0.0)}
+    rng, parts = np.random.default_rng(4), []
+    dates = pd.bdate_range("2020-01-01", periods=days).strftime("%Y-%m-%d")
+    for name in ("A", "B"):
+        last, rows = 20.0, []
+        for day, date in enumerate(dates):
+            shares, paid = actions.get(day, (1.0, 0.0)) if name == "A" else (1.0, 0.0)
+            before = round((last - paid) / shares, decimals)
+            last = round(before * np.exp(rng.normal(0, 0.01)), decimals)
+            rows.append((date, name, last, last, last, last, 100.0, before))
+        parts += rows
+    return pd.DataFrame(parts, columns=[*HEADER.split(","), "preclose"]), actions
+
+
+@pytest.mark.parametrize("decimals", [2, 3, 6])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_factor_is_made_of_preclose(decimals: int, shuffled: bool, tmp_path: Path) -> None:
+    """With each action close before / preclose, to the bit; between two of them nothing; prices stay as they were paid.
+    In closed form: a split's shares, and price / (price - dividend)."""
+    bars, actions = with_preclose(decimals)
+    shown = bars.sample(frac=1, random_state=1) if shuffled else bars
+    frame = parse(save(shown, tmp_path / "bars.csv"), factor="from_preclose").frame.sort_values([INSTRUMENT, DATETIME])
+    close, before = bars["close"].to_numpy(), bars["preclose"].to_numpy()
+    truth, exact = np.ones(len(bars)), np.ones(len(bars))
+    for day, (shares, paid) in actions.items():
+        truth[day:80] *= close[day - 1] / before[day]
+        exact[day:80] *= shares / (1 - paid / close[day - 1])
+    np.testing.assert_array_equal(frame[FACTOR], truth)
+    np.testing.assert_allclose(frame[FACTOR], exact, rtol=2.0 * 10.0**-decimals)
+    np.testing.assert_array_equal(frame[CLOSE], close)
+    adjusted = (frame[CLOSE] * frame[FACTOR]).to_numpy()
+    np.testing.assert_allclose(adjusted[1:80] / adjusted[:79], close[1:80] / before[1:80], rtol=1e-12)
+
+
+def test_what_rounding_does_to_preclose_is_no_action(tmp_path: Path) -> None:
+    """Closes of three decimals beside a preclose of two; a dividend of one cent is an action all the same."""
+    rng = np.random.default_rng(0)
+    close = np.round(3 + np.cumsum(rng.normal(0, 0.02, 300)) * 0.1, 3)
+    before = np.round(np.concatenate([[3.0], close[:-1]]), 2)
+    dates = pd.bdate_range("2020-01-01", periods=300).strftime("%Y-%m-%d")
+    bars = pd.DataFrame({"date": dates, "instrument": "A", "volume": 1.0, "preclose": before})
+    bars = bars.assign(**dict.fromkeys(PRICES, close))
+    assert (parse(save(bars, tmp_path / "noise.csv"), factor="from_preclose").frame[FACTOR] == 1).all()
+    bars.loc[150, "preclose"] = round(close[149] - 0.01, 2)
+    factor = parse(save(bars, tmp_path / "cent.csv"), factor="from_preclose").frame[FACTOR]
+    assert (factor[:150] == 1).all() and factor[150:].nunique() == 1
+    assert factor[150] == pytest.approx(1 + 0.01 / 3, abs=0.005 / 3)
+
+
+def test_days_without_a_trade_keep_their_action_for_the_next_one(tmp_path: Path) -> None:
+    """Blank and zero closes, a missing preclose, and a row that is there twice make no action and hide none."""
+    bars, _ = with_preclose()
+    truth = parse(save(bars, tmp_path / "whole.csv"), factor="from_preclose").frame[FACTOR].to_numpy()
+    holes = bars.copy()
+    holes.loc[20, ["open", "high", "low", "close"]] = np.nan
+    holes.loc[21, "preclose"] = bars["preclose"][20]
+    holes.loc[60, ["open", "high", "low", "close"]] = 0.0
+    holes.loc[61, "preclose"] = bars["preclose"][60]
+    holes.loc[[5, 0], "preclose"] = [np.nan, 0.0]
+    holes = pd.concat([holes, holes.iloc[[41, 90]]], ignore_index=True)
+    found = parse(save(holes, tmp_path / "holes.csv"), factor="from_preclose").frame[FACTOR].to_numpy()
+    kept = np.setdiff1d(np.arange(160), [20, 60])
+    np.testing.assert_array_equal(found[kept], truth[kept])
+    assert found[160] == truth[41] and found[161] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda bars: bars.drop(columns="preclose"), "there is no preclose.*name it in `columns`"),
+        (lambda bars: bars.assign(factor=1.0), "there is a factor"),
+        (lambda bars: bars.assign(preclose=bars["open"] * 1.01), "differs from the close of the bar before in"),
+        (lambda bars: bars.assign(preclose=bars["preclose"] * 3), "is something else, or prices are adjusted"),
+        (lambda bars: bars.assign(preclose=np.nan), "differs from the close of the bar before in 0 of 0 rows"),
+    ],
+)
+def test_a_preclose_that_makes_no_factor_is_refused(change: Any, words: str, tmp_path: Path) -> None:
+    """With the rule and the option that asked for it."""
+    bars, _ = with_preclose()
+    with pytest.raises(SourceError, match=f"rule factor_from_preclose: .*{words}.*desk\\.factor: null"):
+        parse(save(change(bars), tmp_path / "bars.csv"), factor="from_preclose")
+
+
+def test_a_preclose_without_a_factor_offers_to_make_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only where nothing says what the factor is."""
+    bars, _ = with_preclose()
+    path = save(bars, tmp_path / "bars.csv")
+    assert (parse(path).frame[FACTOR] == 1).all()
+    assert "or make it of preclose: set data.sources.desk.factor: from_preclose" in caplog.text
+    caplog.clear()
+    parse(path, factor="from_preclose")
+    assert "no factor" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -88,9 +88,9 @@ TAMPERINGS: dict[str, tuple[type[Exception], str, Callable[[Path, Path], object]
     "a missing file": (DigestMismatchError, r"model\.pkl: content is not", lambda f, m: (f / "model.pkl").unlink()),
     "one more file": (DigestMismatchError, "'a.py' is not in model.json", lambda f, m: (f / "a.py").write_text("")),
     "a hidden file": (DigestMismatchError, "'.a' is not in model.json", lambda f, m: (f / ".a").write_text("")),
-    "a folder": (DigestMismatchError, "'a' is no plain file", lambda f, m: (f / "a").mkdir()),
-    "a link": (DigestMismatchError, r"'model\.pkl' is no plain file", link_a_file),
-    "a pipe": (DigestMismatchError, "'a' is no plain file", lambda f, m: os.mkfifo(f / "a")),
+    "a folder": (DigestMismatchError, "'a' is not a regular file", lambda f, m: (f / "a").mkdir()),
+    "a link": (DigestMismatchError, r"'model\.pkl' is not a regular file", link_a_file),
+    "a pipe": (DigestMismatchError, "'a' is not a regular file", lambda f, m: os.mkfifo(f / "a")),
 }
 
 

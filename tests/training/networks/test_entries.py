@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 import pytest
 import torch
 
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.modeling.networks.informer import InformerConfig
 from mlops_tasks.modeling.networks.layers import parameter_count
 from mlops_tasks.modeling.networks.mlp import MLPConfig

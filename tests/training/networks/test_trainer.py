@@ -19,8 +19,8 @@ from mlops_tasks.config import PROJECT
 from mlops_tasks.errors import ConfigError, TrainingError
 from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
 from mlops_tasks.modeling.metrics import DailyCorrelation
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
 from mlops_tasks.modeling.model_zoo.network import Architecture, NetworkFamily
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.modeling.networks.trainer import (
     TrainerConfig,
     Training,

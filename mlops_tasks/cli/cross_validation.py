@@ -1,10 +1,10 @@
 """`alphaops models validate`: a model of the zoo, trained and tested on many splits of the calendar."""
 
 import argparse
-import json
 from typing import Any
 
-from mlops_tasks.cli_json import json_object
+from mlops_tasks.cli.answers import progress, tell
+from mlops_tasks.cli.json_input import json_object
 from mlops_tasks.config import load_settings
 
 
@@ -30,19 +30,12 @@ def _validate(arguments: argparse.Namespace) -> int:
     from mlops_tasks.experiments.cross_validation_report import MARKDOWN, REPORT
     from mlops_tasks.files import read_json
 
-    def say(line: str) -> None:
-        if not arguments.json:
-            print(line, flush=True)
-
     names = ("groups", "test_groups", "train_days", "test_days", "valid_days", "embargo_days")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     splits = split_request(walk_forward=arguments.walk_forward, expanding=not arguments.rolling, **given)
     text = arguments.hyperparameters
     overrides = None if text is None else json_object("--hyperparameters", text)
     request = ValidationRequest(arguments.model, splits, arguments.seeds, overrides)
-    folder = validate_model(load_settings(), request, say)
-    if arguments.json:
-        print(json.dumps(read_json(folder / REPORT) | {"path": str(folder)}, sort_keys=True))
-    else:
-        print(f"\n{(folder / MARKDOWN).read_text()}\n{folder}")
-    return 0
+    folder = validate_model(load_settings(), request, progress(arguments))
+    info = read_json(folder / REPORT) | {"path": str(folder)}
+    return tell(arguments, info, f"\n{(folder / MARKDOWN).read_text()}\n{folder}")

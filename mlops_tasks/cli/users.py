@@ -1,9 +1,9 @@
 """The command line of people's accounts in Airflow: `alphaops users ...`."""
 
 import argparse
-import json
 from typing import Any
 
+from mlops_tasks.cli.answers import tell
 from mlops_tasks.config import load_settings
 from mlops_tasks.roles import Role
 
@@ -39,8 +39,7 @@ def _users(arguments: argparse.Namespace) -> int:
         accounts = desk.listed()
         lines = [f"{account.name:<32} {account.role}" for account in accounts]
         rows = [{"name": account.name, "role": account.role} for account in accounts]
-        print(json.dumps(rows, sort_keys=True) if arguments.json else "\n".join(lines))
-        return 0
+        return tell(arguments, rows, "\n".join(lines))
     answer = {"action": action, "name": name}
     if action == "remove":
         desk.remove(arguments.name)
@@ -53,5 +52,4 @@ def _users(arguments: argparse.Namespace) -> int:
         password = desk.add(arguments.name, Role(arguments.role)) if new else desk.reset_password(arguments.name)
         answer["password"] = password
         said = f"{password}\nthe password of {name}; it is shown this once"
-    print(json.dumps(answer, sort_keys=True) if arguments.json else said, flush=True)
-    return 0
+    return tell(arguments, answer, said)

@@ -2,12 +2,18 @@
 
 import argparse
 import getpass
-import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from mlops_tasks.cli.answers import tell
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError, StoreError
+
+if TYPE_CHECKING:
+    from mlops_tasks.state.alerts.episodes import Episode, Key
+    from mlops_tasks.state.tables import AlertEvent, AlertSilence
 
 SHOWN = 20
 """Past episodes' events of a list."""
@@ -53,36 +59,39 @@ def _list(arguments: argparse.Namespace) -> int:
 
     settings = load_settings()
     episodes, silent, events = open_episodes(settings), silences(settings), newest_events(settings, SHOWN)
-    if arguments.json:
-        rows = [
-            {
-                "kind": each.key.kind,
-                "subject": each.key.subject,
-                "severity": each.severity,
-                "opened": each.opened.isoformat(timespec="seconds") if each.opened else None,
-                "acknowledged_by": each.acknowledged_by,
-                "message": each.message,
-            }
-            for each in episodes
-        ]
-        quiet = [
-            {"kind": kind, "subject": subject, "until": row.until.isoformat(), "by": row.by, "reason": row.reason}
-            for (kind, subject), row in silent.items()
-        ]
-        print(json.dumps({"open": rows, "silenced": quiet}, sort_keys=True))
-        return 0
+    rows = [
+        {
+            "kind": each.key.kind,
+            "subject": each.key.subject,
+            "severity": each.severity,
+            "opened": each.opened.isoformat(timespec="seconds") if each.opened else None,
+            "acknowledged_by": each.acknowledged_by,
+            "message": each.message,
+        }
+        for each in episodes
+    ]
+    quiet = [
+        {"kind": kind, "subject": subject, "until": row.until.isoformat(), "by": row.by, "reason": row.reason}
+        for (kind, subject), row in silent.items()
+    ]
+    return tell(arguments, {"open": rows, "silenced": quiet}, partial(_listed, episodes, silent, events))
+
+
+def _listed(
+    episodes: "Sequence[Episode]", silent: "Mapping[Key, AlertSilence]", events: "Sequence[AlertEvent]"
+) -> Iterator[str]:
     if not episodes:
-        print("nothing is open")
+        yield "nothing is open"
     for each in episodes:
         whose = f", {each.acknowledged_by} takes care of it" if each.acknowledged_by else ""
-        since = f"since {each.opened:%Y-%m-%d %H:%M} UTC"
-        print(f"{each.severity:<9}{each.key.kind} {each.key.subject!r}, {since}{whose}\n         {each.message}")
+        yield f"{each.severity:<9}{each.key.kind} {each.key.subject!r}, since {each.opened:%Y-%m-%d %H:%M} UTC{whose}"
+        yield f"         {each.message}"
     for key, row in silent.items():
-        print(f"silenced {key.kind} {key.subject!r} until {row.until:%Y-%m-%d %H:%M} UTC, {row.by}: {row.reason}")
-    print("\nlast events:" if events else "")
+        yield f"silenced {key.kind} {key.subject!r} until {row.until:%Y-%m-%d %H:%M} UTC, {row.by}: {row.reason}"
+    if events:
+        yield "\nlast events:"
     for event in events:
-        print(f"{event.at:%Y-%m-%d %H:%M:%S} {event.step:<13}{event.kind} {event.subject!r} {event.by}".rstrip())
-    return 0
+        yield f"{event.at:%Y-%m-%d %H:%M:%S} {event.step:<13}{event.kind} {event.subject!r} {event.by}".rstrip()
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -110,14 +119,13 @@ def _show(arguments: argparse.Namespace) -> int:
         )
     if not rows:
         raise StoreError(f"{key.kind} {key.subject!r}: there was no such alert; see `alphaops alerts list`")
-    if arguments.json:
-        print(json.dumps(rows, sort_keys=True))
-        return 0
-    for row in rows:
-        who = f", {row['by']}" if row["by"] else ""
-        sinks = ", ".join(f"{name} {outcome}" for name, outcome in row["sinks"].items()) or "no sink"
-        print(f"{row['at']} episode {row['episode']} {row['step']}{who} ({sinks}): {row['message']}")
-    return 0
+    return tell(arguments, rows, [_event_text(row) for row in rows])
+
+
+def _event_text(row: Mapping[str, Any]) -> str:
+    who = f", {row['by']}" if row["by"] else ""
+    sinks = ", ".join(f"{name} {outcome}" for name, outcome in row["sinks"].items()) or "no sink"
+    return f"{row['at']} episode {row['episode']} {row['step']}{who} ({sinks}): {row['message']}"
 
 
 def _handle(arguments: argparse.Namespace) -> int:
@@ -128,8 +136,7 @@ def _handle(arguments: argparse.Namespace) -> int:
     act = handling.acknowledge if arguments.action == "acknowledge" else handling.resolve
     event = act(settings, key, getpass.getuser())
     said = {"kind": key.kind, "subject": key.subject, "step": event.step, "by": event.by}
-    print(json.dumps(said, sort_keys=True) if arguments.json else f"{key.kind} {key.subject!r} is {event.step}")
-    return 0
+    return tell(arguments, said, f"{key.kind} {key.subject!r} is {event.step}")
 
 
 def _silence(arguments: argparse.Namespace) -> int:
@@ -141,16 +148,14 @@ def _silence(arguments: argparse.Namespace) -> int:
     row = be_silent(load_settings(), key, lasting, getpass.getuser(), arguments.reason)
     until = row.until.isoformat(timespec="seconds")
     said = {"kind": key.kind, "subject": key.subject, "until": until}
-    print(json.dumps(said, sort_keys=True) if arguments.json else f"nobody is told of {key.kind} until {until}")
-    return 0
+    return tell(arguments, said, f"nobody is told of {key.kind} until {until}")
 
 
 def _test(arguments: argparse.Namespace) -> int:
     from mlops_tasks.state.alerts.delivery import try_sink
 
     try_sink(load_settings(), arguments.sink, getpass.getuser())
-    print(json.dumps({"told": arguments.sink}) if arguments.json else f"{arguments.sink} has told it")
-    return 0
+    return tell(arguments, {"told": arguments.sink}, f"{arguments.sink} has told it")
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -167,5 +172,4 @@ def _check(arguments: argparse.Namespace) -> int:
     if is_owing(settings):
         raise MlopsError("not everybody could be told; the log above says why, and the next check tries again")
     count = len(open_episodes(settings))
-    print(json.dumps({"open": count}) if arguments.json else f"{count} alerts are open, and everybody was told")
-    return 0
+    return tell(arguments, {"open": count}, f"{count} alerts are open, and everybody was told")

@@ -14,11 +14,11 @@ from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.configuration import resolve_config
-from mlops_tasks.modeling.model_zoo.catalogue import model_zoo, read_zoo, zoo_entry
 from mlops_tasks.modeling.model_zoo.description import describe_zoo, memory_estimate
 from mlops_tasks.modeling.model_zoo.families import FAMILIES
 from mlops_tasks.modeling.model_zoo.family import find_family
 from mlops_tasks.modeling.model_zoo.schema import allowed, check_schema, check_value
+from mlops_tasks.modeling.model_zoo.zoo import model_zoo, read_zoo, zoo_entry
 from mlops_tasks.tuning.study import study_config
 
 FOREST = """
@@ -150,7 +150,7 @@ def test_your_own_models_are_trained_tuned_and_described_as_the_shipped_ones(tmp
 
 
 BROKEN = {
-    "a reserved name": (FOREST.replace("forest:", "auto:"), "auto", "no name of a model"),
+    "a reserved name": (FOREST.replace("forest:", "auto:"), "auto", "not a valid model name"),
     "an unknown family": (FOREST.replace("sklearn\n", "sklaern\n", 1), "forest", "family: unknown family .*sklearn"),
     "an unknown key": (FOREST + "  colour: red\n", "forest", "colour: unknown key; known: .*class_path"),
     "a key twice": (FOREST + "  family: sklearn\n", "forest", "family is there twice"),

@@ -1,7 +1,6 @@
-"""The command line: what a person or a script does without a DAG."""
+"""Every verb of the command line, and those of data, services and stages themselves."""
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -10,14 +9,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from mlops_tasks.cli_alerts import add_alerts_verb
-from mlops_tasks.cli_features import add_features_verb
-from mlops_tasks.cli_json import stage_arguments
-from mlops_tasks.cli_models import add_models_verb, add_serving_verbs
-from mlops_tasks.cli_rollback import add_rollback_verb
-from mlops_tasks.cli_training import add_training_verb
-from mlops_tasks.cli_tuning import add_tune_verb
-from mlops_tasks.cli_users import add_users_verb
+from mlops_tasks.cli.alerts import add_alerts_verb
+from mlops_tasks.cli.answers import print_json, tell
+from mlops_tasks.cli.features import add_features_verb
+from mlops_tasks.cli.json_input import stage_arguments
+from mlops_tasks.cli.models import add_models_verb, add_serving_verbs
+from mlops_tasks.cli.rollback import add_rollback_verb
+from mlops_tasks.cli.training import add_training_verb
+from mlops_tasks.cli.tuning import add_tune_verb
+from mlops_tasks.cli.users import add_users_verb
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.files import full_disk_named, write_json
@@ -60,7 +60,9 @@ def _reach_services() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="alphaops", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="alphaops", description="The command line: what a person or a script does without a DAG."
+    )
     verbs = parser.add_subparsers(required=True, metavar="verb", dest="verb")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="for machines")
@@ -139,8 +141,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from mlops_tasks.status import render_status, status_info
 
     settings = load_settings()
-    print(json.dumps(status_info(settings), sort_keys=True) if arguments.json else render_status(settings))
-    return OK
+    return tell(arguments, lambda: status_info(settings), lambda: render_status(settings))
 
 
 def _score(arguments: argparse.Namespace) -> int:
@@ -148,23 +149,18 @@ def _score(arguments: argparse.Namespace) -> int:
 
     with ScoringClient(load_settings()) as client:
         answer = client.score(arguments.instruments or None, arguments.date)
-    if arguments.json:
-        print(json.dumps(answer, sort_keys=True))
-    else:
-        print(f"{answer['date']}, model version {answer['model_version']}")
-        for row in sorted(answer["scores"], key=lambda row: -row["score"]):
-            print(f"{row['instrument']:<16}{row['score']:+.6f}")
-        for name in answer["missing"]:
-            print(f"{name:<16}no bar on that day")
-    return OK
+    ranked = sorted(answer["scores"], key=lambda row: -row["score"])
+    lines = [f"{answer['date']}, model version {answer['model_version']}"]
+    lines += [f"{row['instrument']:<16}{row['score']:+.6f}" for row in ranked]
+    lines += [f"{name:<16}no bar on that day" for name in answer["missing"]]
+    return tell(arguments, answer, lines)
 
 
 def _quarantine(arguments: argparse.Namespace) -> int:
     from mlops_tasks.data.quarantine import quarantine_info, render_quarantine
 
     info = quarantine_info(load_settings())
-    print(json.dumps(info, sort_keys=True) if arguments.json else render_quarantine(info))
-    return OK
+    return tell(arguments, info, lambda: render_quarantine(info))
 
 
 def _release(arguments: argparse.Namespace) -> int:
@@ -180,16 +176,14 @@ def _release(arguments: argparse.Namespace) -> int:
         reason=arguments.reason,
     )
     said = f"{made.instrument} {made.date} passes rule {made.rule} from the next sync on: {made.reason}"
-    print(json.dumps(asdict(made), sort_keys=True) if arguments.json else said)
-    return OK
+    return tell(arguments, asdict(made), said)
 
 
 def _vintages(arguments: argparse.Namespace) -> int:
     from mlops_tasks.data.inspection import list_vintages, render_vintages
 
     found = list_vintages(load_settings())
-    print(json.dumps(found, sort_keys=True) if arguments.json else render_vintages(found))
-    return OK
+    return tell(arguments, found, lambda: render_vintages(found))
 
 
 def _diff(arguments: argparse.Namespace) -> int:
@@ -197,8 +191,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 
     settings = load_settings()
     found = difference(settings, arguments.old, arguments.new)
-    print(json.dumps(found.summary(), sort_keys=True) if arguments.json else render_difference(settings, found))
-    return OK
+    return tell(arguments, found.summary, lambda: render_difference(settings, found))
 
 
 def _approve(arguments: argparse.Namespace) -> int:
@@ -206,8 +199,7 @@ def _approve(arguments: argparse.Namespace) -> int:
 
     approval = approve(load_settings(), arguments.data_version, arguments.reason)
     said = f"{approval.new} may follow {approval.old}; run sync_market_data again to bring it into use"
-    print(json.dumps(asdict(approval), sort_keys=True) if arguments.json else said)
-    return OK
+    return tell(arguments, asdict(approval), said)
 
 
 def _checkout(arguments: argparse.Namespace) -> int:
@@ -215,8 +207,7 @@ def _checkout(arguments: argparse.Namespace) -> int:
 
     vintage = checkout_vintage(load_settings(), arguments.data_version)
     found = {"data_version": vintage.data_version, "path": str(vintage.path), "rows": vintage.rows}
-    print(json.dumps(found, sort_keys=True) if arguments.json else f"{vintage.path}: {vintage.rows:,} bars")
-    return OK
+    return tell(arguments, found, f"{vintage.path}: {vintage.rows:,} bars")
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -225,15 +216,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from mlops_tasks.stack.doctor import check
 
     findings = check(load_settings())
-    if arguments.json:
-        print(json.dumps([finding.info() for finding in findings], sort_keys=True))
-    else:
-        for finding in findings:
-            print(
-                f"{finding.state:<8} {finding.name}: {finding.detail}"
-                + (f"; {finding.remedy}" if finding.remedy else "")
-            )
-    return FAILED if any(finding.state == "error" for finding in findings) else OK
+    lines = [
+        f"{finding.state:<8} {finding.name}: {finding.detail}" + (f"; {finding.remedy}" if finding.remedy else "")
+        for finding in findings
+    ]
+    status = FAILED if any(finding.state == "error" for finding in findings) else OK
+    return tell(arguments, [finding.info() for finding in findings], lines, status)
 
 
 def _propose(arguments: argparse.Namespace) -> int:
@@ -241,8 +229,7 @@ def _propose(arguments: argparse.Namespace) -> int:
 
     found = propose(load_settings(), arguments.source)
     content = asdict(found) | {"settings": found.snippet()}
-    print(json.dumps(content, sort_keys=True) if arguments.json else found.render())
-    return FAILED if found.failed or not found.read["instruments"] else OK
+    return tell(arguments, content, found.render, FAILED if found.failed or not found.read["instruments"] else OK)
 
 
 def _compile(arguments: argparse.Namespace) -> int:
@@ -278,4 +265,4 @@ def _run_stage(arguments: argparse.Namespace) -> None:
     if arguments.result:
         write_json(arguments.result, result)
     else:
-        print(json.dumps(result, sort_keys=True))
+        print_json(result)

@@ -1,11 +1,11 @@
 """The command line of models: `alphaops models ...`, `approve-model`, `withdraw-model` and `deploy`."""
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlops_tasks.cli_cross_validation import add_validate_verb
+from mlops_tasks.cli.answers import progress, tell
+from mlops_tasks.cli.cross_validation import add_validate_verb
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import ConfigError
 
@@ -64,23 +64,17 @@ def _list(arguments: argparse.Namespace) -> int:
     found = describe_zoo(load_settings())
     for model in found:
         model["memory_bytes"] = None if model["error"] else _memory(arguments, model["name"])
-    if arguments.json:
-        print(json.dumps(found, sort_keys=True))
-        return 0
-    for model in found:
-        said = model["error"] or f"{model['description']}{_memory_text(model)}"
-        print(f"{model['name']:<16}{'(own) ' if model['own'] else ''}{said}")
-    return 1 if any(model["error"] for model in found) else 0
+    wrong = any(model["error"] for model in found)
+    return tell(arguments, found, map(_line, found), 1 if wrong and not arguments.json else 0)
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.modeling.model_zoo.catalogue import zoo_entry
     from mlops_tasks.modeling.model_zoo.description import describe_model
+    from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 
     model = describe_model(zoo_entry(arguments.model, load_settings()))
     model |= {"name": arguments.model, "memory_bytes": _memory(arguments, arguments.model)}
-    print(json.dumps(model, sort_keys=True) if arguments.json else "\n".join(_lines(model)))
-    return 0
+    return tell(arguments, model, _lines(model))
 
 
 def _memory(arguments: argparse.Namespace, model: str) -> int | None:
@@ -96,6 +90,11 @@ def _memory(arguments: argparse.Namespace, model: str) -> int | None:
 
 def _memory_text(model: Mapping[str, Any]) -> str:
     return "" if model["memory_bytes"] is None else f" Needs about {model['memory_bytes'] / 1e6:,.0f} MB."
+
+
+def _line(model: Mapping[str, Any]) -> str:
+    said = model["error"] or f"{model['description']}{_memory_text(model)}"
+    return f"{model['name']:<16}{'(own) ' if model['own'] else ''}{said}"
 
 
 def _lines(model: Mapping[str, Any]) -> Iterator[str]:
@@ -120,19 +119,14 @@ def _lines(model: Mapping[str, Any]) -> Iterator[str]:
 def _table(arguments: argparse.Namespace) -> int:
     from mlops_tasks.experiments.model_table import MARKDOWN, TABLE, TableRequest, make_model_table
     from mlops_tasks.files import read_json
-    from mlops_tasks.modeling.model_zoo.catalogue import model_zoo
-
-    def say(line: str) -> None:
-        if not arguments.json:
-            print(line, flush=True)
+    from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 
     models = tuple(arguments.models.split(",") if arguments.models else model_zoo(load_settings()))
-    folder = make_model_table(load_settings(), TableRequest(models, arguments.seeds, arguments.peers), say)
-    if arguments.json:
-        print(json.dumps(read_json(folder / TABLE) | {"path": str(folder)}, sort_keys=True))
-    else:
-        print(f"\n{(folder / MARKDOWN).read_text()}\n{folder}")
-    return 0
+    folder = make_model_table(
+        load_settings(), TableRequest(models, arguments.seeds, arguments.peers), progress(arguments)
+    )
+    info = read_json(folder / TABLE) | {"path": str(folder)}
+    return tell(arguments, info, f"\n{(folder / MARKDOWN).read_text()}\n{folder}")
 
 
 def _approve_model(arguments: argparse.Namespace) -> int:
@@ -142,8 +136,7 @@ def _approve_model(arguments: argparse.Namespace) -> int:
     names = ("training_key", "artefact_digest", "approved_by", "reason", "certificate")
     found = {"version": arguments.version, **{name: getattr(row, name) for name in names}}
     said = f"version {arguments.version} may serve; `deploy {arguments.version}` puts it in service"
-    print(json.dumps(found, sort_keys=True) if arguments.json else said)
-    return 0
+    return tell(arguments, found, said)
 
 
 def _withdraw_model(arguments: argparse.Namespace) -> int:
@@ -153,13 +146,11 @@ def _withdraw_model(arguments: argparse.Namespace) -> int:
     names = ("training_key", "artefact_digest", "revoked_by", "reason")
     found = {"version": arguments.version, **{name: getattr(row, name) for name in names}}
     said = f"version {arguments.version} may not serve any more, and the gate does not promote it again"
-    print(json.dumps(found, sort_keys=True) if arguments.json else said)
-    return 0
+    return tell(arguments, found, said)
 
 
 def _deploy(arguments: argparse.Namespace) -> int:
     from mlops_tasks.serving.deployment import deploy_blue_green
 
     result = deploy_blue_green(load_settings(), arguments.version)
-    print(json.dumps(result, sort_keys=True) if arguments.json else f"version {arguments.version} serves")
-    return 0
+    return tell(arguments, result, f"version {arguments.version} serves")

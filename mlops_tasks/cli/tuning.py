@@ -2,8 +2,10 @@
 
 import argparse
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlops_tasks.cli.answers import progress, tell
 from mlops_tasks.config import load_settings
 from mlops_tasks.tuning.study import AUTO, OBJECTIVES, PRUNERS, SAMPLERS
 
@@ -47,14 +49,12 @@ def _run(arguments: argparse.Namespace) -> int:
     form = {name: getattr(arguments, name) for name in names}
     objectives = arguments.objectives.split(",") if arguments.objectives else None
     asked = plan_search_task(model=arguments.model, objectives=objectives, **form)
-    plan = asked["plan"]
+    plan, search = asked["plan"], asked["search"]
     features = compute_features_task(data_version=plan["data_version"], feature_set=plan["feature_set"])
-    given = {"plan": plan, "features": features}
-    choice = choose_algorithm_task(**given, search=asked["search"])
-    study = create_study_task(**given, search=asked["search"], choice=choice)["study"]
-    if not arguments.json:
-        print(f"study {study}", flush=True)
-    run_worker_task(**given, study=study, worker=0)
+    choice = choose_algorithm_task(plan=plan, features=features, search=search)
+    study = create_study_task(plan=plan, features=features, search=search, choice=choice)["study"]
+    progress(arguments)(f"study {study}")
+    run_worker_task(plan=plan, features=features, study=study, worker=0)
     return _answer(arguments, finish_study_task(plan=plan, study=study)["study"])
 
 
@@ -62,14 +62,13 @@ def _list(arguments: argparse.Namespace) -> int:
     from mlops_tasks.tuning.report import list_studies
 
     found = list_studies(load_settings())
-    if arguments.json:
-        print(json.dumps(found, sort_keys=True))
-        return 0
-    for each in found:
-        best = "none complete" if each["best"] is None else ", ".join(f"{value:.5f}" for value in each["best"])
-        objectives = ", ".join(each["objectives"])
-        print(f"{each['study']:<32}{each['trials']:>5} of {each['budget']:<5} {objectives}: {best}")
-    return 0
+    return tell(arguments, found, map(_line, found))
+
+
+def _line(study: Mapping[str, Any]) -> str:
+    best = "none complete" if study["best"] is None else ", ".join(f"{value:.5f}" for value in study["best"])
+    objectives = ", ".join(study["objectives"])
+    return f"{study['study']:<32}{study['trials']:>5} of {study['budget']:<5} {objectives}: {best}"
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -81,14 +80,14 @@ def _answer(arguments: argparse.Namespace, study: str) -> int:
     from mlops_tasks.tuning.report import study_report
 
     report = study_report(HyperparameterOptimizer.load(load_settings(), study))
-    if arguments.json:
-        print(json.dumps(report, sort_keys=True))
-        return 0
+    return tell(arguments, report, _lines(report))
+
+
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     for trial in report["trials"]:
         values = ", ".join(f"{value:.5f}" for value in trial["values"])
         mark = "*" if trial["number"] in report["front"] else " "
-        print(f"{mark} {trial['number']:>4} {trial['state']:<9}{values or trial['reason'] or ''}")
-    print(f"best: trial {report['best']}, {json.dumps(report['hyperparameters'])}")
+        yield f"{mark} {trial['number']:>4} {trial['state']:<9}{values or trial['reason'] or ''}"
+    yield f"best: trial {report['best']}, {json.dumps(report['hyperparameters'])}"
     for name, share in report["importance"].items():
-        print(f"  {share:>6.1%} {name}")
-    return 0
+        yield f"  {share:>6.1%} {name}"

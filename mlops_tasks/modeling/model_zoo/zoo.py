@@ -208,7 +208,9 @@ def _entry(file: EntryFile, name: str) -> ModelEntry:
     """An entry, checked but for what its class says."""
     path = f"{file.path}: {name}"
     if not _NAME.fullmatch(name) or name in _RESERVED:
-        raise ConfigError(f"{path}: no name of a model; use letters, digits, _ and -, and not {', '.join(_RESERVED)}")
+        raise ConfigError(
+            f"{path}: not a valid model name; use letters, digits, _ and -, and none of {', '.join(_RESERVED)}"
+        )
     try:
         entry = ModelEntry.model_validate(file.content(name))
     except ValidationError as error:

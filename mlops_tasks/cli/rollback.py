@@ -2,10 +2,10 @@
 
 import argparse
 import getpass
-import json
 import sys
 from typing import Any
 
+from mlops_tasks.cli.answers import tell
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import ConfigError
 
@@ -34,8 +34,7 @@ def _rollback(arguments: argparse.Namespace) -> int:
     said = f"version {result['version']} serves" + (
         f"; version {rejected} will not be promoted again" if rejected else ""
     )
-    print(json.dumps(result, sort_keys=True) if arguments.json else said)
-    return 0
+    return tell(arguments, result, said)
 
 
 def _confirmed(version: int | None) -> bool:

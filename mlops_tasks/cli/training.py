@@ -2,13 +2,13 @@
 
 import argparse
 import getpass
-import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from mlops_tasks.cli.answers import print_json, tell
 from mlops_tasks.config import load_settings
 
 if TYPE_CHECKING:
@@ -60,11 +60,8 @@ def _list(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     end_lost_runs(settings)
     found = runs(settings, arguments.limit)
-    if arguments.json:
-        print(json.dumps([run.to_json() for run in found], sort_keys=True))
-        return 0
-    print(render_runs(found) if found else "no training run yet")
-    return 0
+    said = render_runs(found) if found else "no training run yet"
+    return tell(arguments, [run.to_json() for run in found], said)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -76,13 +73,8 @@ def _show(arguments: argparse.Namespace) -> int:
     end_lost_runs(settings)
     progress = run_progress(settings, arguments.run)
     events = training_events(settings, arguments.run, arguments.after)
-    if arguments.json:
-        print(json.dumps({**progress.to_json(), "events": [event_json(event) for event in events]}, sort_keys=True))
-        return 0
-    print(render_run(progress))
-    for event in events:
-        print(render_event(event))
-    return 0
+    info = {**progress.to_json(), "events": [event_json(event) for event in events]}
+    return tell(arguments, info, [render_run(progress), *map(render_event, events)])
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -96,7 +88,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     for event in follow(settings, arguments.run, arguments.after):
         kind = event.kind
         if arguments.json:
-            print(json.dumps(event_json(event), sort_keys=True), flush=True)
+            print_json(event_json(event))
         elif live and kind in ("iteration", "resources", "checkpoint"):
             if kind == "iteration":
                 print(f"{_CLEAR}{render_progress(event.payload)[: _width()]}", end="", flush=True)
@@ -109,8 +101,7 @@ def _queue(arguments: argparse.Namespace) -> int:
     from mlops_tasks.machine.admission import queue_info
 
     info = queue_info(load_settings())
-    print(json.dumps(info, sort_keys=True) if arguments.json else render_queue(info))
-    return 0
+    return tell(arguments, info, lambda: render_queue(info))
 
 
 def _command(arguments: argparse.Namespace) -> int:
@@ -123,8 +114,7 @@ def _command(arguments: argparse.Namespace) -> int:
     command_run(settings, arguments.run, arguments.action, asked_by)
     answer = {"run_id": arguments.run, "command": arguments.action, "asked_by": asked_by}
     said = f"{arguments.run}: {arguments.action} asked; `training watch {arguments.run}` shows what follows"
-    print(json.dumps(answer, sort_keys=True) if arguments.json else said)
-    return 0
+    return tell(arguments, answer, said)
 
 
 def event_json(event: "TrainingEvent") -> dict[str, Any]:

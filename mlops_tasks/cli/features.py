@@ -1,11 +1,11 @@
 """The command line of the feature store: `alphaops features ...`."""
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from mlops_tasks.cli.answers import tell
 from mlops_tasks.config import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _compute(arguments: argparse.Namespace) -> int:
         f"{version.feature_version}: {version.rows:,} rows of {version.feature_set} over {vintage.data_version}, "
         f"{version.computed_rows:,} of them computed now"
     )
-    return _answer(arguments, info, said)
+    return tell(arguments, info, said)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -83,21 +83,21 @@ def _list(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     found, in_use = FeatureCatalogue(settings).versions(arguments.feature_set), current_version(settings)
     info = [each.to_json() | {"in_use": in_use in each.data_versions} for each in found]
-    return _answer(arguments, info, _render_list(found, in_use))
+    return tell(arguments, info, _render_list(found, in_use))
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from mlops_tasks.features.catalogue import FeatureCatalogue
 
     info = FeatureCatalogue(load_settings()).info(arguments.version)
-    return _answer(arguments, info.to_json(), "\n".join(_lines_of_version(info)))
+    return tell(arguments, info.to_json(), "\n".join(_lines_of_version(info)))
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     from mlops_tasks.features.catalogue import FeatureCatalogue
 
     found = FeatureCatalogue(load_settings()).compare(arguments.old, arguments.new)
-    return _answer(arguments, found.to_json(), "\n".join(_lines_of_comparison(found)))
+    return tell(arguments, found.to_json(), "\n".join(_lines_of_comparison(found)))
 
 
 def _delete(arguments: argparse.Namespace) -> int:
@@ -105,7 +105,7 @@ def _delete(arguments: argparse.Namespace) -> int:
 
     settings = load_settings()
     done = FeatureCatalogue(settings).delete(arguments.version, _needed(settings))
-    return _answer(arguments, done, f"{done['feature_version']} is removed, {done['removed_files']} files")
+    return tell(arguments, done, f"{done['feature_version']} is removed, {done['removed_files']} files")
 
 
 def _collect(arguments: argparse.Namespace) -> int:
@@ -113,18 +113,13 @@ def _collect(arguments: argparse.Namespace) -> int:
 
     settings = load_settings()
     done = collect_garbage(settings, _needed(settings), dry_run=arguments.dry_run)
-    return _answer(arguments, done.to_json(), "\n".join(_lines_of_collection(done)))
+    return tell(arguments, done.to_json(), "\n".join(_lines_of_collection(done)))
 
 
 def _needed(settings: Settings) -> Mapping[str, tuple[str, ...]]:
     from mlops_tasks.registry.features_in_use import needed_feature_versions
 
     return needed_feature_versions(settings)
-
-
-def _answer(arguments: argparse.Namespace, info: Any, text: str) -> int:
-    print(json.dumps(info, sort_keys=True) if arguments.json else text)
-    return 0
 
 
 def _render_list(versions: Sequence["FeatureVersionInfo"], in_use: str | None) -> str:

@@ -1,0 +1,43 @@
+"""How a verb's result is printed: as JSON for machines, as text for people."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Text = str | Iterable[str]
+"""A text, or its lines."""
+
+
+def tell(arguments: argparse.Namespace, info: Any, text: Text | Callable[[], Text], status: int = 0) -> int:
+    """Print a result in the form that `--json` asks for, or not; returns the verb's exit status.
+
+    Parameters
+    ----------
+    info
+        What JSON can hold, or a function that makes it.
+    text
+        The same for people, or a function that makes it. What is not asked for is not made.
+    """
+    if arguments.json:
+        print_json(info() if callable(info) else info)
+        return status
+    said = text() if callable(text) else text
+    for line in [said] if isinstance(said, str) else said:
+        print(line, flush=True)
+    return status
+
+
+def print_json(content: Any) -> None:
+    """One line, keys in order."""
+    print(json.dumps(content, sort_keys=True), flush=True)
+
+
+def progress(arguments: argparse.Namespace) -> Callable[[str], None]:
+    """What prints a line at once, for people alone."""
+
+    def say(line: str) -> None:
+        if not arguments.json:
+            print(line, flush=True)
+
+    return say

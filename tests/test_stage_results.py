@@ -1,0 +1,45 @@
+"""A stage that returns something else than it says fails, and says what."""
+
+from typing import Any
+
+import pytest
+
+from mlops_tasks.config import GateSettings
+from mlops_tasks.errors import LastingStageError
+from mlops_tasks.evaluation.gate import GateDecision
+from mlops_tasks.stage_results import Compared, DriftFound, Judged, Plan, Skipped, Worked, check_result, keys_of
+from mlops_tasks.states import Outcome
+from mlops_tasks.training.plan import RunPlan
+
+FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "a missing key": (Worked, {"worker": 1}, "finished is missing"),
+    "a key that is not declared": (Worked, {"worker": 1, "finished": 2, "done": 2}, "done is not declared"),
+    "another type": (Worked, {"worker": 1, "finished": "2"}, "finished: Input should be a valid integer"),
+    "another type inside": (
+        Skipped | Worked,
+        {"skipped": ["no champion"]},
+        "skipped: Input should be a valid string; or finished is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_another_result_is_refused(fault: str) -> None:
+    """By its first fault; of a union, by the first fault against each."""
+    declared, content, said = FAULTS[fault]
+    with pytest.raises(LastingStageError, match=f"a.stage: it has returned something else than .*{said}"):
+        check_result("a.stage", declared, content)
+
+
+def test_what_is_declared_passes() -> None:
+    """Whole numbers where numbers are; keys that may be missing; either of a union."""
+    check_result("a.stage", Worked, {"worker": 1, "finished": 2})
+    check_result("a.stage", Skipped | Worked, {"skipped": "no champion", "delivered": "nothing yet"})
+
+
+def test_types_name_what_is_made() -> None:
+    """A plan's fields, and a decision's."""
+    assert keys_of(Plan) == set(RunPlan.model_fields)
+    decision = GateDecision(Outcome.KEEP, "rule", ("reason",), policy=GateSettings().model_dump(mode="json"))
+    assert set(decision.to_json()) < keys_of(Judged)
+    assert {"path", "verdict", "skipped"} < keys_of(DriftFound | Skipped) and "delivered" in keys_of(Compared)
