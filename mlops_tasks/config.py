@@ -341,17 +341,77 @@ class SyntheticSettings(Section):
     """Population correlation of the planted signal with the return that it foretells."""
 
 
+Address = Annotated[str, Field(pattern=r"^[^@\s<>,;]+@[^@\s<>,;]+$")]
+"""Of a mailbox, without a name beside it."""
+
+
+class EmailSettings(Section):
+    """A mail server, and who is written to. The password is a secret of its own (docs/alerts.md)."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(587, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    """`starttls`: encrypted from the second command on; `tls`: from the first byte (port 465); `none`: not at all, and
+    then without a user."""
+    ca_file: Path | None = None
+    """Certificates that the server's is checked against; none: the system's."""
+    user: str | None = None
+    """Who logs in; none: nobody does."""
+    sender: Address
+    to: tuple[Address, ...] = Field(min_length=1)
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _parse_addresses(cls, value: object) -> object:
+        return _addresses(value)
+
+    @model_validator(mode="after")
+    def _no_open_password(self) -> Self:
+        if self.security == "none" and self.user is not None:
+            raise ValueError("a user's password would go over the wire as it is; use security: starttls or tls")
+        return self
+
+
 class AlertSettings(Section):
-    """Who is told when something needs a person, and how long a delay may last before it does."""
+    """Who is told when something needs a person, and how long a delay may last before it does.
+
+    Which alerts there are, how grave each is and whom it is told is in include/config/alerts.yaml and
+    `<home>/alerts.yaml`.
+    """
 
     webhook_url: SecretStr | None = None
     """Address that is sent each alert as JSON (`text`, `kind`, `subject`, `message`), e.g. of a chat channel. It may
     hold a token: set it in the environment (MLOPS_ALERTS__WEBHOOK_URL)."""
+    email: EmailSettings | None = None
+    """A mail server that is written to directly."""
+    airflow_connection: str | None = Field(None, pattern=r"^[\w.-]+$")
+    """Id of Airflow's own connection to a mail server (`smtp_default`), through which its provider writes."""
+    airflow_to: tuple[Address, ...] = ()
+    """Whom it writes to."""
+    interval_s: float = Field(30.0, gt=0)
+    """How often the scoring service looks what is wrong and what is still to be told."""
     timeout_s: float = Field(10.0, gt=0)
+    """How long a receiver may take for an answer."""
     stale_after_s: float = Field(3600, ge=0)
     """How long the scoring service may have no champion, or data that end before those of the vintage in use."""
     scores_due_s: float = Field(14_400, ge=0)
     """How long the champion's scores of the newest date may take from the publication of its vintage on."""
+
+    @field_validator("airflow_to", mode="before")
+    @classmethod
+    def _parse_addresses(cls, value: object) -> object:
+        return _addresses(value)
+
+    @model_validator(mode="after")
+    def _somebody_is_written_to(self) -> Self:
+        if self.airflow_connection is not None and not self.airflow_to:
+            raise ValueError("airflow_connection needs airflow_to: whom it writes to")
+        return self
+
+
+def _addresses(value: object) -> object:
+    """A list that is one text in the environment."""
+    return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
 
 class FeatureSettings(Section):

@@ -11,6 +11,7 @@ def tell_failed_run(context: Context) -> None:
     # Imported here: a DAG file is parsed all the time, and its runs seldom fail.
     from mlops_tasks.config import load_settings
     from mlops_tasks.state.alerts import raise_daily_alert
+    from mlops_tasks.state.alerts.delivery import finish
 
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
     last = context.get("ti")
@@ -18,4 +19,6 @@ def tell_failed_run(context: Context) -> None:
     message = (
         f"run {run_id} of {dag_id} failed ({context.get('reason')}{where}); its log in Airflow ends with the remedy"
     )
-    raise_daily_alert(load_settings(), kind="run_failed", cause=f"{dag_id} {run_id}", message=message)
+    settings = load_settings()
+    raise_daily_alert(settings, kind="run_failed", cause=f"{dag_id} {run_id}", message=message)
+    finish(settings.alerts.timeout_s)  # Airflow kills the process that called this as soon as it returns

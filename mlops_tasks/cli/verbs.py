@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from mlops_tasks.cli.alerts import add_alerts_verb
 from mlops_tasks.cli.answers import print_json, tell
 from mlops_tasks.cli.features import add_features_verb
 from mlops_tasks.cli.json_input import stage_arguments
@@ -24,7 +25,7 @@ from mlops_tasks.process import hold_leash, stage_function
 from mlops_tasks.stage_output import RecordFormatter, StageFailure
 
 OK, FAILED = 0, 1
-WITHOUT_SERVICES = ("run", "compile", "doctor", "features", "vintages", "diff", "quarantine", "training")
+WITHOUT_SERVICES = ("run", "compile", "doctor", "features", "vintages", "diff", "quarantine", "training", "alerts")
 """Verbs that need neither MLflow nor a login; a stage is given what it names."""
 TALKATIVE = ("alembic", "great_expectations")
 """Libraries whose hundreds of lines would bury a stage's own in the task's log."""
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add_models_verb(verbs, shared)
     add_serving_verbs(verbs, shared)
     add_users_verb(verbs, shared)
+    add_alerts_verb(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.add_argument("--source", metavar="PATH", help="propose the settings for a file or a folder of bars")

@@ -6,11 +6,11 @@ day, closed at the midnight (UTC) that ends it.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,11 @@ def last_closed_session(name: str, at: datetime, delay: timedelta) -> date:
     newest = np.searchsorted(recent.closes, np.datetime64(moment, "us"), "right") - 1
     day: date = recent.sessions[newest].item()
     return day
+
+
+def last_session_of(name: str) -> Callable[[datetime, timedelta], date]:
+    """`last_closed_session` of one calendar."""
+    return partial(last_closed_session, name)
 
 
 @dataclass(frozen=True)

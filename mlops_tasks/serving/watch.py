@@ -1,19 +1,16 @@
 """What is wrong with the service and its scores for longer than it may be, told to the people on call."""
 
-import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from mlops_tasks.config import AlertSettings, Settings
+from mlops_tasks.data.calendars import last_session_of
 from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.state.alerts import raise_daily_alert
+from mlops_tasks.state.alerts.episodes import Key, Observation, Standing
+from mlops_tasks.state.alerts.watching import SERVICE_KINDS, look
 from mlops_tasks.state.history import latest_score_batch
-
-log = logging.getLogger(__name__)
-
-LOOK_EVERY_S = 30.0
+from mlops_tasks.state.tables import now
 
 
 @dataclass(frozen=True)
@@ -60,31 +57,32 @@ def complaints(view: View, limits: AlertSettings) -> list[Complaint]:
     return found
 
 
+def kinds_judged(view: View) -> frozenset[str]:
+    """Of which kinds a look can tell whether there is something to complain of."""
+    return frozenset(SERVICE_KINDS[:1] if view.champion is None or view.vintage is None else SERVICE_KINDS)
+
+
 class Watch:
-    """Remembers since when something is wrong, in one process."""
+    """Looks every `alerts.interval_s` seconds; what it has seen before is in the state database."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._since: dict[tuple[str, str], float] = {}
         self._next = 0.0
 
     def is_due(self) -> bool:
         """Whether it is time for another look."""
         due = time.monotonic() >= self._next
         if due:
-            self._next = time.monotonic() + LOOK_EVERY_S
+            self._next = time.monotonic() + self.settings.alerts.interval_s
         return due
 
     def look(self, view: View) -> None:
-        """Tell what has lasted for too long, once a cause and day; what is over is forgotten."""
-        found = complaints(view, self.settings.alerts)
-        now = time.monotonic()
-        self._since = {(each.kind, each.cause): self._since.get((each.kind, each.cause), now) for each in found}
-        for each in self._lasting(found, now):
-            raise_daily_alert(self.settings, kind=each.kind, cause=each.cause, message=each.message)
-
-    def _lasting(self, found: Sequence[Complaint], now: float) -> list[Complaint]:
-        return [each for each in found if now - self._since[each.kind, each.cause] >= each.limit_s]
+        """Tell what has lasted for too long and what the rules find, once an episode, and what is over."""
+        seen = [
+            Observation(Key(each.kind, each.cause), Standing.BREACHED, each.message, timedelta(seconds=each.limit_s))
+            for each in complaints(view, self.settings.alerts)
+        ]
+        look(self.settings, seen, kinds_judged(view), now(), last_session_of(self.settings.calendar.schedule))
 
 
 def is_scored(settings: Settings, day: date) -> bool:

@@ -58,6 +58,7 @@ def check(settings: Settings) -> list[Finding]:
         _feature_sets(settings),
         _models(settings),
         _calendars(settings),
+        _alert_rules(settings),
         *_ports(settings),
         *_services(settings),
     ]
@@ -212,6 +213,19 @@ def _calendars(settings: Settings) -> Finding:
                 remedy = f"set {key} to XNYS, XSHG, 24/7 or another name of exchange_calendars"
                 return Finding("calendars", "error", f"{key}: there is no calendar {excerpt(name)}", remedy)
     return Finding("calendars", "ok", ", ".join(f"{key} {name}" for key, name in named.items()))
+
+
+def _alert_rules(settings: Settings) -> Finding:
+    """Whether they can be read, and whether anybody is told."""
+    from mlops_tasks.state.alerts.rules import configured_sinks, read_rules
+
+    try:
+        rules = read_rules(settings)
+    except ConfigError as error:
+        return Finding("alert rules", "error", str(error), "docs/alerts.md says what each key means")
+    sinks = configured_sinks(settings)
+    said = f"{len(rules)} rules, told by {', '.join(sinks) or 'the log and `alphaops status` alone'}"
+    return Finding("alert rules", "ok", said)
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from mlops_tasks.errors import StoreError
 from mlops_tasks.files import digest_of
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.tables import (
-    Alert,
+    AlertEvent,
     Base,
     DeliveredGain,
     Deployment,
@@ -80,11 +80,6 @@ def record_seed_noise(settings: Settings, row: SeedNoise) -> bool:
     return record_row(settings, row)
 
 
-def record_alert(settings: Settings, row: Alert) -> bool:
-    """Add an alert; False when an equal one is there."""
-    return record_row(settings, row)
-
-
 def latest_gate_decision(settings: Settings, training_key: str | None = None) -> GateDecision | None:
     """The newest decision, of one challenger where `training_key` is given."""
     return _latest(settings, GateDecision, training_key=training_key)
@@ -140,20 +135,11 @@ def publication_at(settings: Settings, moment: datetime) -> Publication | None:
         return active.scalars(query).first()
 
 
-def newest_alerts(settings: Settings, limit: int) -> list[Alert]:
-    """The last alerts, the newest first."""
+def newest_alerts(settings: Settings, limit: int) -> list[AlertEvent]:
+    """The last alerts that were new to people, the newest first."""
+    query = select(AlertEvent).where(AlertEvent.step.in_(("opened", "updated")))
     with reading(settings) as active:
-        return list(active.scalars(select(Alert).order_by(Alert.id.desc()).limit(limit)))
-
-
-def find_alert(settings: Settings, row: Alert) -> Alert | None:
-    """The recorded alert that is equal to `row`, if there is one."""
-    return _latest(settings, Alert, kind=row.kind, subject=row.subject, content_digest=content_digest(row))
-
-
-def has_alert(settings: Settings, row: Alert) -> bool:
-    """Whether an alert of the same kind and subject is recorded, whatever it says."""
-    return _latest(settings, Alert, kind=row.kind, subject=row.subject) is not None
+        return list(active.scalars(query.order_by(AlertEvent.id.desc()).limit(limit)))
 
 
 def content_digest(row: Base) -> str:

@@ -209,17 +209,66 @@ class Publication(Base):
     at: Mapped[datetime] = mapped_column(default_factory=now, index=True)
 
 
-class Alert(Base):
-    """Something that a person has to know: a rejected vintage, a failed run, an undone deployment."""
+class AlertEvent(Base):
+    """One step of an alert's episode. Sequence numbers of a kind and subject: 1, 2, 3, ..."""
 
-    __tablename__ = "alert"
-    __table_args__ = (UniqueConstraint("kind", "subject", "content_digest"),)
+    __tablename__ = "alert_event"
+    __table_args__ = (
+        UniqueConstraint("kind", "subject", "sequence"),
+        UniqueConstraint("token", name="uq_alert_event_token"),
+    )
 
-    kind: Mapped[str] = mapped_column(index=True)
-    """What happened, verb and object in the past: `vintage_rejected`, `history_restated`."""
+    kind: Mapped[str]
+    """What happened, verb and object in the past (`vintage_rejected`), or the name of a rule."""
     subject: Mapped[str]
     """The identity of what it happened to: a staging, a data version."""
+    sequence: Mapped[int]
+    episode: Mapped[int]
+    """Among the episodes of this kind and subject, from 1."""
+    step: Mapped[str]
+    """One of `state.alerts.episodes.Step`."""
+    severity: Mapped[str]
     message: Mapped[str] = mapped_column(Text)
+    tell: Mapped[bool]
+    """Whether people are told of this step."""
+    token: Mapped[str] = mapped_column(String(32))
+    """What a receiver knows a repetition by."""
+    sinks: Mapped[str] = mapped_column(default="")
+    """Names of those that have to tell it, with blanks between."""
+    by: Mapped[str] = mapped_column(default="")
+    """Who did it, where a person did."""
+    at: Mapped[datetime] = mapped_column(default_factory=now, index=True)
+
+
+class AlertDelivery(Base):
+    """What became of one attempt to tell a step by one sink: claimed before, told or failed after."""
+
+    __tablename__ = "alert_delivery"
+    __table_args__ = (UniqueConstraint("event_id", "sink", "attempt", "outcome"),)
+
+    event_id: Mapped[int]
+    sink: Mapped[str]
+    attempt: Mapped[int]
+    """From 1."""
+    outcome: Mapped[str]
+    """`claimed`, `told` or `failed`."""
+    error: Mapped[str] = mapped_column(default="")
+    """Kind of the error, without what it says: that may hold a password."""
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class AlertSilence(Base):
+    """Nobody is told of a kind, or of one subject of it, until then. The newest row counts."""
+
+    __tablename__ = "alert_silence"
+
+    kind: Mapped[str]
+    subject: Mapped[str]
+    """Empty: all subjects of the kind."""
+    until: Mapped[datetime]
+    by: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
 class TrainingRun(Base):
@@ -329,7 +378,9 @@ TABLES: tuple[type[Base], ...] = (
     ModelComparison,
     DeliveredGain,
     Publication,
-    Alert,
+    AlertEvent,
+    AlertDelivery,
+    AlertSilence,
     TrainingRun,
     TrainingEvent,
     TrainingCommand,

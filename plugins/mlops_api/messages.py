@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
+from mlops_tasks.state.alerts.episodes import Episode
 from mlops_tasks.state.tables import TrainingEvent
 from mlops_tasks.training.events import RunProgress
 
@@ -158,3 +159,74 @@ class CommandAccepted(BaseModel):
     run_id: str
     command: Command
     asked_by: str
+
+
+class Alert(BaseModel):
+    """An alert that is open."""
+
+    kind: str
+    subject: str
+    severity: Literal["info", "warning", "critical"]
+    message: str
+    opened: datetime
+    acknowledged_by: str = Field(description="Who takes care of it; empty: nobody yet.")
+
+    @classmethod
+    def of(cls, episode: Episode) -> Self:
+        """From the library's own."""
+        kind, subject = episode.key
+        return cls(
+            kind=kind,
+            subject=subject,
+            severity=episode.severity.value,
+            message=episode.message,
+            opened=episode.opened or episode.noticed,
+            acknowledged_by=episode.acknowledged_by,
+        )
+
+
+class AlertNamed(BaseModel):
+    """Which alert."""
+
+    kind: str = Field(max_length=200)
+    subject: str = Field(max_length=2000)
+
+
+class SilenceAsked(BaseModel):
+    """What nobody is to be told of, and for how long."""
+
+    kind: str = Field(min_length=1, max_length=200)
+    subject: str = Field("", max_length=2000, description="Empty: the whole kind.")
+    hours: float = Field(ge=0, le=2160)
+    reason: str = Field(min_length=1, max_length=2000, pattern=r"\S")
+
+
+class Silenced(BaseModel):
+    """A silence."""
+
+    kind: str
+    subject: str
+    until: datetime
+    by: str
+    reason: str
+
+
+class AlertList(BaseModel):
+    """Alerts that are open, the newest first, and silences that last."""
+
+    open: list[Alert]
+    silenced: list[Silenced]
+
+
+class AlertEvent(BaseModel):
+    """A step of an alert."""
+
+    id: int
+    kind: str
+    subject: str
+    episode: int
+    step: str
+    severity: str
+    message: str
+    by: str
+    at: datetime

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from mlops_api.messages import Problem
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.errors import MlopsError
+from mlops_tasks.state.alerts.handling import NoEpisodeError
 from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.state.training_runs import RunEndedError, find_training_run
 
@@ -39,9 +40,9 @@ def known_run(run_id: str) -> TrainingRun:
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Make errors of the library into clean answers: 409 for an ended run, else 503 with the error's own remedy."""
+    """Make errors of the library into clean answers: 409 for what is over, else 503 with the error's own remedy."""
 
     @app.exception_handler(MlopsError)
     def answer(request: Request, error: MlopsError) -> JSONResponse:
-        status = 409 if isinstance(error, RunEndedError) else 503
+        status = 409 if isinstance(error, RunEndedError | NoEpisodeError) else 503
         return JSONResponse({"detail": str(error)}, status, HEADERS)

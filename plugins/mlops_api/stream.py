@@ -1,9 +1,11 @@
-"""The live event stream of a run."""
+"""The live event streams: of a run, and of all alerts."""
 
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, WebSocket
@@ -12,13 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocketDisconnect
 
-from mlops_api.broadcast import Broadcaster, Feed
+from mlops_api.alert_feed import AlertFeed
+from mlops_api.broadcast import Broadcaster, Message
 from mlops_api.service import settings
 from mlops_api.stream_limits import ADMISSION_S, StreamLimits, TooManyStreamsError
 from mlops_tasks.errors import MlopsError
 
 log = logging.getLogger(__name__)
-router = APIRouter(prefix="/training/runs")
+router = APIRouter()
 
 CLOSE_S = 10.0
 """How long the other side may take to close, too."""
@@ -42,25 +45,44 @@ TOO_QUIET = Ending(1013, "nothing has happened for a long time; connect again")
 
 
 broadcaster = Broadcaster(settings)
+alert_feed = AlertFeed(settings)
 limits = StreamLimits(lambda: settings().streams)
 
 
-@router.websocket("/{run_id}/stream")
-async def stream_events(websocket: WebSocket, run_id: str, after: Annotated[int, Query(ge=0)] = 0) -> None:
+After = Annotated[int, Query(ge=0)]
+
+
+@router.websocket("/training/runs/{run_id}/stream")
+async def stream_events(websocket: WebSocket, run_id: str, after: After = 0) -> None:
     """Each event with a number above `after` as one JSON message, in order, up to the terminal one; then code 1000."""
-    try:
-        async with limits.place(websocket), broadcaster.follow(run_id) as feed:
-            if feed is None:
-                detail = f"there is no training run {run_id!r}; GET training/runs lists them"
-                await websocket.send_denial_response(JSONResponse({"detail": detail}, 404))
-                return
+    async with _answered(websocket, run_id), limits.place(websocket), broadcaster.follow(run_id) as feed:
+        if feed is None:
+            detail = f"there is no training run {run_id!r}; GET training/runs lists them"
+            await websocket.send_denial_response(JSONResponse({"detail": detail}, 404))
+            return
+        await websocket.accept()
+        await _close(websocket, await Stream(websocket, partial(broadcaster.messages, feed), after).run())
+
+
+@router.websocket("/alerts/stream")
+async def stream_alerts(websocket: WebSocket, after: After = 0) -> None:
+    """Each event of alerts with an id above `after` as one JSON message, in order, as it is recorded."""
+    async with _answered(websocket, "alerts"), limits.place(websocket):
+        with alert_feed.follow():
             await websocket.accept()
-            await _close(websocket, await Stream(websocket, feed, after).run())
+            await _close(websocket, await Stream(websocket, alert_feed.messages, after).run())
+
+
+@contextlib.asynccontextmanager
+async def _answered(websocket: WebSocket, what: str) -> AsyncIterator[None]:
+    """Make what a stream is refused for into an answer."""
+    try:
+        yield
     except TooManyStreamsError as error:
         answer = JSONResponse({"detail": str(error)}, error.status, {"Retry-After": str(RETRY_AFTER_S)})
         await websocket.send_denial_response(answer)
     except (MlopsError, SQLAlchemyError) as error:
-        log.warning("a stream of %s was refused: %s", run_id, error)
+        log.warning("a stream of %s was refused: %s", what, error)
         detail = "the state database does not answer; ask again later"
         await websocket.send_denial_response(JSONResponse({"detail": detail}, 503))
 
@@ -70,7 +92,8 @@ class Stream:
     """One open WebSocket, and the number of the newest event that it was sent."""
 
     websocket: WebSocket
-    feed: Feed
+    messages: Callable[[int], AsyncIterator[Message]]
+    """From the number of an event to those above it, as they come."""
     sent: int
 
     async def run(self) -> Ending:
@@ -87,7 +110,7 @@ class Stream:
     async def _send(self) -> Ending:
         limit = settings().streams.send_timeout_s
         try:
-            async for message in broadcaster.messages(self.feed, self.sent):
+            async for message in self.messages(self.sent):
                 # The server keeps 64 KiB for a reader and then waits for it to take some.
                 async with asyncio.timeout(limit):
                     await self.websocket.send_text(message.text)

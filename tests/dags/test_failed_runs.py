@@ -14,7 +14,8 @@ import pytest
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.state.history import newest_alerts
 from tests.dags.test_dags import DAG_FILES
-from tests.state.test_alerts import Channel, channel
+from tests.state.alerts.conftest import channel
+from tests.state.alerts.receivers import Channel
 
 __all__ = ["channel"]
 

@@ -19,7 +19,7 @@ from tests.security.example_stages import PRINT_NAMES
 NAMES = "tests.security.example_stages:names"
 REGISTRY = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
 STATE = {"MLOPS_STATE_URL", "PGPASSWORD"}
-ALERTS = {*STATE, "MLOPS_ALERTS__WEBHOOK_URL", "HTTPS_PROXY"}
+ALERTS = {*STATE, "MLOPS_ALERTS__WEBHOOK_URL", "ALERTS_SMTP_PASSWORD", "HTTPS_PROXY"}
 
 STUDIES = {*STATE, "MLOPS_TUNING__STORAGE_URL"}
 JUDGING = {*REGISTRY, *STATE}
@@ -71,6 +71,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str
         "MLOPS_STATE_URL": "postgresql+psycopg2://desk:s3cret@127.0.0.1/state",
         "MLOPS_TUNING__STORAGE_URL": "postgresql+psycopg2://127.0.0.1/x?user=desk&password=s3cret",
         "MLOPS_ALERTS__WEBHOOK_URL": "http://127.0.0.1:1/T0KEN",
+        "ALERTS_SMTP_PASSWORD": "s3cret",
         "MLOPS_SIGNING_KEY": "s3cret",
         "BARS_DSN": "host=127.0.0.1 password=s3cret",
         "DESK_LOGIN": "host=127.0.0.1 password=s3cret",

@@ -16,7 +16,6 @@ from mlops_tasks.errors import ConfigError, StoreError
 from mlops_tasks.state import history
 from mlops_tasks.state.database import engine, newest_revision, reading, session, upgrade
 from mlops_tasks.state.tables import (
-    Alert,
     Base,
     DeliveredGain,
     Deployment,
@@ -72,17 +71,16 @@ def _rows() -> list[tuple[object, Base]]:
             ),
         ),
         (history.record_publication, Publication(data_version="d1")),
-        (history.record_alert, Alert(kind="vintage_rejected", subject="s1", message="two prices are negative")),
     ]
 
 
 def test_recording_twice_leaves_one_row(settings: Settings) -> None:
     """Each fact is written once, however often it is recorded."""
-    assert [record(settings, row) for record, row in _rows()] == [True] * 8
-    assert [record(settings, row) for record, row in _rows()] == [False] * 8
+    assert [record(settings, row) for record, row in _rows()] == [True] * 7
+    assert [record(settings, row) for record, row in _rows()] == [False] * 7
     tables = [type(row) for _, row in _rows()]
     with reading(settings) as active:
-        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in tables] == [1] * 8
+        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in tables] == [1] * 7
 
 
 def test_latest_returns_the_newest_row_as_recorded(settings: Settings) -> None:

@@ -1,0 +1,246 @@
+"""What is to be told, to whom, and what came of it: an outbox in the state database.
+
+Each step that people are told of names its sinks. An attempt is claimed before and confirmed after, both in the
+database, so that of all processes one tells, and what a killed one has left is told by another; a repetition bears the
+same token. A sink tells in a thread of its own: one that fails or hangs delays nobody else.
+"""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import ConfigError
+from mlops_tasks.state.alerts.journal import TOLD
+from mlops_tasks.state.alerts.rules import configured_sinks
+from mlops_tasks.state.alerts.sinks import Notice, Sink, SinkError, make_sink
+from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.history import content_digest, lock_table
+from mlops_tasks.state.tables import AlertDelivery, AlertEvent, now
+
+log = logging.getLogger(__name__)
+
+CLAIMED, FAILED = "claimed", "failed"
+KEEP_TRYING = timedelta(days=7)
+"""What nobody could be told for so long is given up."""
+_FIRST_PAUSE_S = 1.0
+"""After a failure; each further one is twice as long, up to half an interval."""
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A step that a sink has not told yet."""
+
+    event: AlertEvent
+    attempts: int
+    """So far."""
+    due: datetime
+    """When the next one may begin."""
+
+
+def owed(active: Session, settings: Settings, sink: str, limit_s: float, moment: datetime) -> list[Owed]:
+    """What a sink has to tell, in order."""
+    recent = select(AlertEvent).where(AlertEvent.at > moment - KEEP_TRYING, AlertEvent.sinks != "")
+    events = [event for event in active.scalars(recent.order_by(AlertEvent.id)) if sink in event.sinks.split()]
+    if not events:
+        return []
+    tries: dict[int, list[AlertDelivery]] = {event.id: [] for event in events}
+    query = select(AlertDelivery).where(AlertDelivery.sink == sink, AlertDelivery.event_id >= events[0].id)
+    for row in active.scalars(query.order_by(AlertDelivery.id)):
+        tries.get(row.event_id, []).append(row)
+    return [
+        Owed(event, max((row.attempt for row in tries[event.id]), default=0), _due(settings, tries[event.id], limit_s))
+        for event in events
+        if not any(row.outcome == TOLD for row in tries[event.id])
+    ]
+
+
+def _due(settings: Settings, tries: Sequence[AlertDelivery], limit_s: float) -> datetime:
+    """When the next attempt may begin: a claim without an outcome lasts for as long as telling may."""
+    if not tries:
+        return datetime.min.replace(tzinfo=UTC)
+    newest = tries[-1]
+    if newest.outcome == CLAIMED:
+        return newest.at + timedelta(seconds=limit_s)
+    pause = min(_FIRST_PAUSE_S * 2 ** min(newest.attempt - 1, 20), settings.alerts.interval_s / 2)
+    return newest.at + timedelta(seconds=pause)
+
+
+def tell_owed(settings: Settings, name: str, sink: Sink) -> None:
+    """Tell by one sink all that is due, in order; the first failure ends it until the next time."""
+    while True:
+        claim = _claim(settings, name, sink)
+        if claim is None:
+            return
+        event, attempt = claim
+        if (event.token, name) not in _sent:
+            try:
+                sink.tell(Notice.of(event))
+            except SinkError as error:
+                log.warning("%s did not tell %s %s: %s", name, event.kind, event.subject, error)
+                _write(settings, _row(event, name, attempt, FAILED, str(error).partition(";")[0]))
+                return
+            _sent[event.token, name] = None
+        _write(settings, _row(event, name, attempt, TOLD))
+        _sent.pop((event.token, name), None)
+
+
+_sent: dict[tuple[str, str], None] = {}
+"""Token and sink of what this process has told and could not write down."""
+
+
+def _claim(settings: Settings, name: str, sink: Sink) -> tuple[AlertEvent, int] | None:
+    """The first step that a sink may tell now, and the number of the attempt; it is claimed then."""
+    moment = now()
+    with session(settings) as active:
+        lock_table(active, AlertDelivery.__tablename__)
+        left = owed(active, settings, name, sink.limit_s, moment)
+        if not left or left[0].due > moment:
+            return None
+        first = left[0]
+        active.add(_row(first.event, name, first.attempts + 1, CLAIMED))
+    return first.event, first.attempts + 1
+
+
+def _write(settings: Settings, row: AlertDelivery) -> None:
+    with session(settings) as active:
+        active.add(row)
+
+
+def _row(event: AlertEvent, sink: str, attempt: int, outcome: str, error: str = "") -> AlertDelivery:
+    row = AlertDelivery(event_id=event.id, sink=sink, attempt=attempt, outcome=outcome, error=error[:200], at=now())
+    row.content_digest = content_digest(row)
+    return row
+
+
+_guard = threading.Lock()
+_working: dict[tuple[str, str], "_Worker"] = {}
+"""Home and sink to the thread that tells by it."""
+
+
+class _Worker(threading.Thread):
+    """Tells by one sink until nothing more is due."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        super().__init__(name=f"alerts by {name}", daemon=True)
+        self.settings, self.sink = settings, name
+        self.asked = True
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return str(self.settings.home), self.sink
+
+    def run(self) -> None:
+        while self._goes_on():
+            try:
+                tell_owed(self.settings, self.sink, make_sink(self.settings, self.sink))
+            except Exception as error:  # whatever it is, it is tried again at the next look
+                log.warning("alerts were not told by %s: %s: %s", self.sink, type(error).__name__, error)
+
+    def _goes_on(self) -> bool:
+        with _guard:
+            if not self.asked:
+                _working.pop(self.key, None)
+                return False
+            self.asked = False
+        return True
+
+
+def deliver(settings: Settings) -> None:
+    """Have all that is owed told, in the background; a sink that is at work looks once more when it is done."""
+    for name in configured_sinks(settings):
+        with _guard:
+            worker = _working.get((str(settings.home), name))
+            if worker is not None and worker.is_alive():
+                worker.asked = True
+                continue
+            worker = _working[str(settings.home), name] = _Worker(settings, name)
+            worker.start()
+
+
+def is_owing(settings: Settings) -> bool:
+    """Whether something is left to tell by a configured sink."""
+    with reading(settings) as active:
+        return any(owed(active, settings, name, 0.0, now()) for name in configured_sinks(settings))
+
+
+def deliveries(settings: Settings, event: AlertEvent) -> list[AlertDelivery]:
+    """What became of an event's attempts, in order."""
+    query = select(AlertDelivery).where(AlertDelivery.event_id == event.id).order_by(AlertDelivery.id)
+    with reading(settings) as active:
+        return list(active.scalars(query))
+
+
+def finish(within_s: float | None = None) -> bool:
+    """Wait for what this process is telling; False when it takes longer."""
+    ends = None if within_s is None else time.monotonic() + within_s
+    workers = list(_working.values())
+    for worker in workers:
+        worker.join(None if ends is None else max(0.0, ends - time.monotonic()))
+    return not any(worker.is_alive() for worker in workers)
+
+
+def tell_now(settings: Settings, notice: Notice) -> tuple[str, ...]:
+    """Tell by all configured sinks at once, without the database; return the names of those that did in time."""
+    told: list[str] = []
+
+    def tell(name: str, sink: Sink) -> None:
+        try:
+            sink.tell(notice)
+        except SinkError as error:
+            log.warning("%s did not tell %s %s: %s", name, notice.kind, notice.subject, error)
+        else:
+            told.append(name)
+
+    sinks: Mapping[str, Sink] = {name: make_sink(settings, name) for name in configured_sinks(settings)}
+    threads = [threading.Thread(target=tell, args=each, daemon=True) for each in sinks.items()]
+    for thread in threads:
+        thread.start()
+    ends = time.monotonic() + 3 * settings.alerts.timeout_s
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
+    return tuple(told)
+
+
+def try_sink(settings: Settings, name: str, by: str) -> None:
+    """Tell people that this is a test.
+
+    Raises
+    ------
+    ConfigError
+        There is no such sink, or it did not tell.
+    """
+    notice = Notice(uuid4().hex, "test", "alerts", 1, "opened", "info", f"a test of this sink, by {by}", now())
+    try:
+        make_sink(settings, name).tell(notice)
+    except SinkError as error:
+        raise ConfigError(f"{name} did not tell: {error}") from None
+
+
+def _finish_at_exit() -> None:
+    if not finish(_AT_EXIT_S):
+        log.warning("alerts are left to be told; the scoring service, or `alphaops alerts check`, tells them")
+
+
+_AT_EXIT_S = 20.0
+"""How long a process that ends waits for its sinks."""
+
+
+def _begin_anew() -> None:
+    """A child has none of its parent's threads, and a lock that one of them may have held."""
+    global _guard  # noqa: PLW0603
+    _guard = threading.Lock()
+    _working.clear()
+
+
+atexit.register(_finish_at_exit)
+os.register_at_fork(after_in_child=_begin_anew)

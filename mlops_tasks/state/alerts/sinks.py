@@ -1,0 +1,250 @@
+"""By which people are told: a webhook, e-mail. Each tells one notice, or raises `SinkError`."""
+
+import hashlib
+import os
+import smtplib
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Protocol
+
+import httpx
+
+from mlops_tasks.config import EmailSettings, Settings
+from mlops_tasks.errors import ConfigError, MlopsError
+from mlops_tasks.secret_files import SecretSource
+from mlops_tasks.state.alerts.episodes import Step
+from mlops_tasks.state.alerts.rules import configured_sinks
+from mlops_tasks.state.tables import AlertEvent
+
+PASSWORD = SecretSource("mail server's password", "ALERTS_SMTP_PASSWORD", "smtp_password")
+_TOLD_AS: Mapping[str, str] = {
+    Step.RESOLVED: "over: ",
+    Step.REMINDED: "still: ",
+    Step.ESCALATED: "nobody has acknowledged: ",
+}
+
+
+class SinkError(MlopsError, RuntimeError):
+    """A receiver was not told. The message holds no address, and nothing that the receiver has said."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A step of an episode, as it is told."""
+
+    token: str
+    """The same for each repetition."""
+    kind: str
+    subject: str
+    episode: int
+    step: str
+    severity: str
+    message: str
+    at: datetime
+
+    @classmethod
+    def of(cls, event: AlertEvent) -> "Notice":
+        """From a row."""
+        return cls(
+            event.token, event.kind, event.subject, event.episode, event.step, event.severity, event.message, event.at
+        )
+
+    @property
+    def title(self) -> str:
+        """Kind and subject on one line."""
+        return " ".join(f"{_TOLD_AS.get(self.step, '')}{self.kind} {self.subject}".split())
+
+    @property
+    def text(self) -> str:
+        """All of it in words."""
+        return f"{_TOLD_AS.get(self.step, '')}{self.kind} {self.subject}: {self.message}"
+
+    @property
+    def thread(self) -> str:
+        """The same for all notices of an episode."""
+        return hashlib.sha256(f"{self.kind}\n{self.subject}\n{self.episode}".encode()).hexdigest()[:32]
+
+
+class Sink(Protocol):
+    """Tells people."""
+
+    @property
+    def limit_s(self) -> float:
+        """How long telling takes at most; whoever has not said by then what came of it was killed."""
+        ...
+
+    def tell(self, notice: Notice) -> None:
+        """Return once the receiver has it.
+
+        A repetition bears the same token, so that the receiver, or who reads, can know it by that.
+
+        Raises
+        ------
+        SinkError
+            The receiver did not take it.
+        """
+        ...
+
+
+def make_sink(settings: Settings, name: str) -> Sink:
+    """The sink of a name.
+
+    Raises
+    ------
+    ConfigError
+        It is not configured.
+    """
+    alerts = settings.alerts
+    if name == "webhook" and alerts.webhook_url is not None:
+        return Webhook(alerts.webhook_url.get_secret_value(), alerts.timeout_s)
+    if name == "email" and alerts.email is not None:
+        return Email(settings, alerts.email)
+    if name == "airflow_email" and alerts.airflow_connection is not None:
+        return AirflowEmail(settings, alerts.airflow_connection)
+    there = ", ".join(configured_sinks(settings)) or "none; docs/alerts.md says how"
+    raise ConfigError(f"sink {name!r} is not configured; configured: {there}")
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """An address that takes a JSON POST, such as a chat channel's."""
+
+    url: str
+    timeout_s: float
+
+    @property
+    def limit_s(self) -> float:
+        """To connect, to send, to be answered."""
+        return 3 * self.timeout_s
+
+    def tell(self, notice: Notice) -> None:
+        """The token is the header `Idempotency-Key`, and `id` of the body."""
+        body = {
+            "text": notice.text,
+            "kind": notice.kind,
+            "subject": notice.subject,
+            "message": notice.message,
+            "severity": notice.severity,
+            "step": notice.step,
+            "episode": notice.thread,
+            "id": notice.token,
+            "at": notice.at.isoformat(timespec="seconds"),
+        }
+        headers = {"Idempotency-Key": notice.token}
+        try:
+            # Only the status counts: an answer's body, which may have no end, is not read.
+            with httpx.stream("POST", self.url, json=body, headers=headers, timeout=self.timeout_s) as answer:
+                answer.raise_for_status()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            # The address may hold a token, and httpx puts it into its messages: only the kind of error is shown.
+            status = f" {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else ""
+            raise SinkError(f"{type(error).__name__}{status}; correct alerts.webhook_url") from None
+
+
+@dataclass(frozen=True)
+class Email:
+    """A mail server, spoken to directly."""
+
+    settings: Settings
+    server: EmailSettings
+
+    @property
+    def limit_s(self) -> float:
+        """Each of a dozen commands may take its time, and seldom more than one does."""
+        return 3 * self.settings.alerts.timeout_s
+
+    def tell(self, notice: Notice) -> None:
+        """The token is the Message-ID; the notices of an episode are one thread."""
+        message = mail_of(notice, self.server.sender, self.server.to)
+        try:
+            password = None if self.server.user is None else PASSWORD.read(self.settings)
+            with self._connected() as smtp:
+                if self.server.user is not None and password is not None:
+                    smtp.login(self.server.user, password)
+                refused = smtp.send_message(message)
+        except (OSError, smtplib.SMTPException, ConfigError) as error:
+            raise SinkError(f"{_shown(error)}; correct alerts.email") from None
+        if refused:
+            raise SinkError(f"{len(refused)} of {len(self.server.to)} addresses were refused; correct alerts.email.to")
+
+    def _connected(self) -> smtplib.SMTP:
+        server, timeout = self.server, self.settings.alerts.timeout_s
+        if server.security == "none":
+            return smtplib.SMTP(server.host, server.port, timeout=timeout)
+        context = ssl.create_default_context(cafile=server.ca_file)
+        if server.security == "tls":
+            return smtplib.SMTP_SSL(server.host, server.port, timeout=timeout, context=context)
+        smtp = smtplib.SMTP(server.host, server.port, timeout=timeout)
+        try:
+            smtp.starttls(context=context)
+        except BaseException:
+            smtp.close()
+            raise
+        return smtp
+
+
+def mail_of(notice: Notice, sender: str, to: tuple[str, ...]) -> EmailMessage:
+    """A notice as a letter."""
+    domain = sender.rpartition("@")[2]
+    message = EmailMessage()
+    message["From"], message["To"] = sender, ", ".join(to)
+    message["Subject"] = f"[AlphaOps {notice.severity}] {notice.title}"[:200]
+    message["Date"] = format_datetime(notice.at)
+    message["Message-ID"] = f"<{notice.token}@{domain}>"
+    message["References"] = f"<{notice.thread}@{domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(
+        f"{notice.text}\n\n{notice.severity}, {notice.at:%Y-%m-%d %H:%M:%S} UTC, episode {notice.episode}\n"
+        "`alphaops alerts list` shows what is open, docs/operations.md what each alert asks for.\n"
+    )
+    return message
+
+
+def _shown(error: Exception) -> str:
+    """The kind of an error; a server's words may quote what it was sent."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    code = getattr(error, "smtp_code", None)
+    return f"{type(error).__name__} {code}" if isinstance(code, int) else type(error).__name__
+
+
+@dataclass(frozen=True)
+class AirflowEmail:
+    """Airflow's own connection to a mail server, by its SMTP provider.
+
+    A process of its own writes the letter: Airflow is known to the operators only, and takes seconds to import.
+    """
+
+    settings: Settings
+    connection: str
+
+    @property
+    def limit_s(self) -> float:
+        """Most of it is Airflow's start."""
+        return 60 + self.settings.alerts.timeout_s
+
+    def tell(self, notice: Notice) -> None:
+        """The token is the Message-ID, as with `Email`."""
+        alerts = self.settings.alerts
+        mail = [sys.executable, "-m", "mlops_tasks.operators.mail", self.connection]
+        if (self.settings.run_dir / "stack.json").is_file():  # only there does this process lack Airflow's environment
+            mail = [sys.executable, "-m", "mlops_tasks.stack", "run", "--", *mail]
+        try:
+            done = subprocess.run(
+                mail,
+                input=mail_of(notice, "alphaops@localhost", alerts.airflow_to).as_bytes(),
+                env={**os.environ, "MLOPS_HOME": str(self.settings.home)},
+                capture_output=True,
+                timeout=self.limit_s,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SinkError(f"{type(error).__name__}; see alerts.airflow_connection") from None
+        if done.returncode:
+            raise SinkError(f"Airflow's provider failed, status {done.returncode}; see alerts.airflow_connection")

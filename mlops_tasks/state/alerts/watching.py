@@ -1,0 +1,81 @@
+"""A look at all that is watched, taken every interval by whoever is alive: what it opens, ends and escalates."""
+
+import logging
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import ConfigError
+from mlops_tasks.state.alerts.delivery import deliver, is_owing
+from mlops_tasks.state.alerts.episodes import Episode, Key, Observation, Standing, observed, overdue
+from mlops_tasks.state.alerts.journal import Decision, advance, running_episodes
+from mlops_tasks.state.alerts.rules import LastSession, SignalRule, evaluate, read_rules, rule_of
+from mlops_tasks.state.alerts.signals import read_signals
+
+log = logging.getLogger(__name__)
+
+SERVICE_KINDS = ("champion_missing", "service_stale", "scores_late")
+"""What the scoring service alone can see; such an episode ends when it says so, or a person."""
+
+
+def look(
+    settings: Settings, seen: Sequence[Observation], kinds: Collection[str], now: datetime, last_session: LastSession
+) -> None:
+    """Judge the rules, take what the caller has seen, and let each episode take the step that is due.
+
+    A look at which nothing changes only reads. What is to be told is told in the background.
+
+    Parameters
+    ----------
+    seen
+        What the caller itself watches and has found.
+    kinds
+        Kinds that `seen` speaks of: episodes of theirs that it does not name are over.
+
+    Raises
+    ------
+    StoreError
+        The state database does not answer.
+    """
+    found = {each.key: each for each in (*seen, *judged(settings, now, last_session))}
+    running = running_episodes(settings)
+    watched = {*SERVICE_KINDS, *kinds, *(key.kind for key in found)}
+    for key in running:
+        if key.kind in kinds and key not in found:
+            found[key] = Observation(key, Standing.CALM, "")
+    for key, observation in found.items():
+        _take(settings, key, running.get(key), _after_look(settings, observation, now), now)
+    for key, episode in running_episodes(settings).items():
+        _take(settings, key, episode, _after_time(settings, key, key.kind in watched, now), now)
+    if is_owing(settings):
+        deliver(settings)
+
+
+def judged(settings: Settings, now: datetime, last_session: LastSession) -> list[Observation]:
+    """What the rules say now; nothing while they are wrong, which the log tells."""
+    try:
+        rules = read_rules(settings)
+    except ConfigError as error:
+        log.error("no rule of alerts is looked at: %s", error)
+        return []
+    names = {rule.signal for rule in rules.values() if isinstance(rule, SignalRule) and rule.enabled}
+    return evaluate(rules, read_signals(settings, names, now), now, last_session)
+
+
+def _after_look(settings: Settings, seen: Observation, now: datetime) -> Decision:
+    severity = rule_of(settings, seen.key.kind).severity
+    return lambda episode, silenced: observed(episode, seen, severity, silenced, now)
+
+
+def _after_time(settings: Settings, key: Key, watched: bool, now: datetime) -> Decision:
+    policy = rule_of(settings, key.kind).policy
+    return lambda episode, silenced: overdue(episode, policy, watched, silenced, now)
+
+
+def _take(settings: Settings, key: Key, episode: Episode | None, decide: Decision, now: datetime) -> None:
+    # Where nothing is to be done as far as is known, nobody waits for the table's lock.
+    if decide(episode, False) is None:
+        return
+    event = advance(settings, key, decide, now)
+    if event is not None and event.tell:
+        log.error("alert %s, %s, %s: %s", event.step, key.kind, key.subject, event.message)
