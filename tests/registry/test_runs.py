@@ -63,7 +63,9 @@ def test_the_logged_model_has_a_signature_metrics_and_no_pickle(settings: Settin
     assert {"model.json", "model.txt", "processors.json", "MLmodel"} <= {p.name for p in paths}
 
 
-@pytest.mark.parametrize(("family", "needed"), [("lightgbm", "lightgbm"), ("linear", "scikit-learn"), ("network", "torch")])
+@pytest.mark.parametrize(
+    ("family", "needed"), [("lightgbm", "lightgbm"), ("linear", "scikit-learn"), ("network", "torch")]
+)
 def test_the_logged_model_names_what_reads_it(settings: Settings, family: str, needed: str) -> None:
     """Its requirements are those of its family, in versions that an index has: without the build of this machine."""
     spec = Spec(model=family, window=5 if family == "network" else 1)
