@@ -22,7 +22,7 @@ from typing import Any
 
 from mlops_tasks import stage_results as results
 from mlops_tasks.config import PostgresqlSource, Settings, load_settings
-from mlops_tasks.errors import StageError, StageTimeoutError
+from mlops_tasks.errors import ConfigError, StageError, StageTimeoutError, hint
 from mlops_tasks.secret_variables import without_secrets
 from mlops_tasks.stage_output import StageFailure, StageLine
 from mlops_tasks.stage_process import StageProcess, end_group, start_process
@@ -205,7 +205,15 @@ def stage_environment(stage: str, settings: Settings) -> dict[str, str]:
 
     A user's own `module:function` is given what `stage_secrets` of the settings says; none is given what this process
     does not have.
+
+    Raises
+    ------
+    ConfigError
+        `stage_secrets` names a stage that there is not.
     """
+    for name in settings.stage_secrets:
+        if name not in STAGES and ":" not in name:
+            raise ConfigError(f"stage_secrets.{name}: there is no such stage; {hint(name, STAGES)}")
     sources = [each.dsn_variable for each in settings.data.sources.values() if isinstance(each, PostgresqlSource)]
     known = _known(stage)
     given = (*known.secrets, *settings.stage_secrets.get(stage, ()), *(sources if known.reads_sources else ()))

@@ -136,6 +136,14 @@ def test_the_settings_can_give_a_stage_more(secrets: set[str]) -> None:
     assert not secrets.intersection(run_stage(outer, {}, time_limit_s=60)["own"])
 
 
+def test_secrets_for_a_stage_that_there_is_not_are_refused(secrets: set[str]) -> None:
+    """A mistyped or renamed stage would be started without them, and fail far from the reason."""
+    with (load_settings().home / "settings.yaml").open("a") as file:
+        file.write(yaml.safe_dump({"stage_secrets": {"registry.prune_feature": ["VENDOR_API_KEY"]}}))
+    with pytest.raises(ConfigError, match=r"stage_secrets\.registry\.prune_feature: .* registry\.prune_features"):
+        run_stage(NAMES, {}, time_limit_s=60)
+
+
 def test_a_database_that_is_withheld_is_not_replaced_by_another(secrets: set[str]) -> None:
     """A stage that is not given the state database's address fails when it reaches for it; no new file appears."""
     with pytest.raises(StageError, match=r"ConfigError: state_url: withheld from this stage: MLOPS_STATE_URL"):

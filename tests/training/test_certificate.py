@@ -232,6 +232,21 @@ def test_a_training_records_its_certificate_and_stays_the_same(
     assert certificate_of(market.settings, "never trained") is None
 
 
+def test_a_training_is_certified_whichever_half_comes_first(
+    market: Market, plan: RunPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The learning data may be certified while the model is trained; until then nothing certifies the model."""
+    monkeypatch.setenv("MLOPS_HOME", str(market.settings.home))
+    alone = plan.model_copy(update={"models": ("linear",), "seed": plan.seed + 1})
+    form = {"plan": alone.to_json(), "features": {"feature_version": market.feature_version}}
+    trained = stage_function("training.train")(**form, model="linear")
+    assert certificate_of(market.settings, trained["training_key"]) is None
+    certificate = stage_function("training.certify")(**form)
+    found = certificate_of(market.settings, trained["training_key"])
+    assert found is not None and found.passed and found.key == certificate["key"]
+    assert found.artefact == artefact_digest(market.settings.home / trained["path"] / "model")
+
+
 def test_a_certificate_of_no_check_has_not_passed(market: Market, plan: RunPlan) -> None:
     """Nothing checked is nothing proven."""
     certificate = certify(market.settings, plan, market.feature_version)
