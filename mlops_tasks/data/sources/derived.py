@@ -173,8 +173,8 @@ def preclose_factor(frame: pd.DataFrame, named: SettingsNamed) -> Any:
     _tell_actions(named.source, len(action), len(np.unique(codes[bars[action]])), count / _ROWS_A_YEAR)
     if len(action) < len(places):
         log.warning(
-            "%s: %s differences between preclose and the close before are not taken for actions: %s with a close "
-            "before, %s with a preclose that seems wrong, and %s after sessions without a row",
+            "%s: preclose and the close before differ in %s rows without an action: in %s the close before seems "
+            "wrong, in %s preclose does, and %s come after sessions without a row",
             *(named.source, len(places) - len(action), int((wrong_close & ~over_gap).sum())),
             *(int((wrong_preclose & ~wrong_close & ~over_gap).sum()), int(over_gap.sum())),
         )
