@@ -141,14 +141,15 @@ FEW = 5
 """Names that a message lists before it only counts the others."""
 
 
-def first_few(names: Iterable[str], few: int = FEW) -> str:
+def first_few(names: Iterable[str], few: int = FEW, *, of: int | None = None) -> str:
     """The first few names of a list, as a message tells them: `A, B, C, D, E and 12 more`.
 
+    `of` says how many names there are where the list holds only the first ones.
     Names that come from outside go through `excerpt` first: `first_few(map(excerpt, names))`.
     """
     listed = list(names)
-    more = f" and {len(listed) - few} more" if len(listed) > few else ""
-    return ", ".join(listed[:few]) + more
+    more = (len(listed) if of is None else of) - len(listed[:few])
+    return ", ".join(listed[:few]) + (f" and {more} more" if more > 0 else "")
 
 
 def hint(given: str, known: Iterable[str]) -> str:

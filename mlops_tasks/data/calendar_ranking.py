@@ -59,6 +59,14 @@ def ranked(has_row: Booleans, days: Any) -> list[str]:
     return sorted((name for name in names if votes[name]), key=lambda name: -votes[name])
 
 
+def unranked() -> list[str]:
+    """The library's calendars that the table lacks: they cannot be computed for its years, or came with an upgrade."""
+    import exchange_calendars
+
+    names, _ = known_sessions()
+    return sorted({*exchange_calendars.get_calendar_names(include_aliases=False)} - {*names})
+
+
 @lru_cache(maxsize=1)
 def known_sessions() -> tuple[list[str], Booleans]:
     """Names, and (calendars, days from `FIRST` to `LAST`) whether each day is a session as far as the table knows."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_tasks.data.calendar_ranking import ranked
+from mlops_tasks.data.calendar_ranking import ranked, unranked
 from mlops_tasks.data.ticker_suffixes import spoken_calendar
 from mlops_tasks.errors import ConfigError, excerpt
 
@@ -146,9 +146,9 @@ def followed_calendars(
 
     1. the calendar that the name's spelling speaks for, if no exchange of `EXCHANGES` has fewer days off-session;
     2. `EXCHANGES`, and what others of the panel follow;
-    3. those of exchange_calendars that fit best, and each a day early (stamps in UTC of the local midnight), for
+    3. those of exchange_calendars, best first, and each a day early (stamps in UTC of the local midnight), for
        instruments with `_ENOUGH_DAYS` or more whose days are off-session too often, if they are `_SEARCHED_SHARE` of
-       all.
+       all; until `_MOST_IN_VAIN` in a row explain no more of them.
 
     An instrument with few days or many gaps goes with a calendar that others follow without them, unless its own days
     speak against it. One without a day gets the first.
@@ -212,8 +212,8 @@ _STRANGE_SHARE, _STRANGE_DAYS = 0.005, 2
 """Days off-session beyond both are too many for the calendar to be the right one."""
 _SEARCHED_SHARE = 0.02
 """Of all instruments: so many have to be unexplained before other calendars are computed."""
-_RANKED, _MOST_SEARCHED = 200, 8
-"""Unexplained instruments that calendars are held against, and calendars that are computed for them."""
+_RANKED, _MOST_IN_VAIN = 200, 8
+"""Unexplained instruments that calendars are held against, and calendars in a row that may explain nobody more."""
 _GAPS_SHARE = 0.1
 """An instrument that lacks more of its sessions says little about its calendar."""
 
@@ -338,9 +338,10 @@ def _unexplained(fit: _Fit, chosen: Integers) -> Booleans:
 def _search(fit: _Fit, unknown: Booleans) -> Integers:
     """The candidate of each unknown instrument among all calendars, until one explains each of them.
 
-    Those that `calendar_ranking` finds best are computed, `_MOST_SEARCHED` at most. Where the unknown are fewer than
-    `_SEARCHED_SHARE` of all, calendars that were looked at before are read early, and no other is computed: the rows of
-    a few are rather wrong than of a market of their own.
+    Those that `calendar_ranking` finds best are computed, and after them those that its table lacks, until
+    `_MOST_IN_VAIN` in a row explain nobody more. Where the unknown are fewer than `_SEARCHED_SHARE` of all, calendars
+    that were looked at before are read early, and no other is computed: the rows of a few are rather wrong than of a
+    market of their own.
     """
     before = [name for name, _ in fit.candidates]
     without_holidays = [fit.add(ALWAYS), fit.add(WEEKDAYS)]
@@ -349,10 +350,12 @@ def _search(fit: _Fit, unknown: Booleans) -> Integers:
         days = (np.flatnonzero(fit.seen) + fit.lowest).astype("datetime64[D]")
         places = np.flatnonzero(unknown)
         some = places[:: -(-len(places) // _RANKED)]
-        others = (ranked(fit.has_row[some], days) or list(WIDELY_TRADED))[:_MOST_SEARCHED]
+        others = [*(ranked(fit.has_row[some], days) or WIDELY_TRADED), *unranked()]
+    explained = in_vain = 0
     for name in dict.fromkeys([*before, *others]):
         if name in (ALWAYS, WEEKDAYS):
             continue
+        in_vain += name not in before
         try:
             fit.add(name)
             fit.add(name, early=1)
@@ -363,7 +366,10 @@ def _search(fit: _Fit, unknown: Booleans) -> Integers:
         best = _or_without_holidays(fit, fit.best(columns), without_holidays)
         exact = fit.is_exact(best)
         joined = ~fit.often_strange(best) & np.isin(best, np.setdiff1d(best[unknown & exact], without_holidays))
-        if (exact | joined)[unknown].all():
+        count = int(np.count_nonzero((exact | joined)[unknown]))
+        if count > explained:
+            explained, in_vain = count, 0
+        if explained == np.count_nonzero(unknown) or in_vain >= _MOST_IN_VAIN:
             break
     return best
 

@@ -222,7 +222,7 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
 
 
 def usual_spikes(bars: Bars, spike: NDArray[np.float32], parameters: Mapping[str, Any]) -> Positions:
-    """Rows whose spike is none: the close before and the open after do not agree as they usually do, within
+    """Rows whose spike is an ordinary move: the close before and the open after do not agree as they usually do, within
     `spike_agreement` or two and a half usual days (beside a bar in another unit any move will do), or the bar lies
     within `spike_deviations` usual days (which one in another unit never does), or within twice the market's move."""
     rows = np.flatnonzero(spike > 0)

@@ -174,10 +174,8 @@ def _calendar_changes(parts: Sequence[Part], first: np.datetime64, last: np.date
 
 def _universe_info(universe: pd.DataFrame) -> dict[str, Any]:
     counts = universe["class"].value_counts()
-    return {str(kind): int(count) for kind, count in counts.items()} | {
-        "first": _listed(list(dict.fromkeys(map(str, universe[INSTRUMENT]))))["first"],
-        "spells": len(universe),
-    }
+    names = list(dict.fromkeys(map(str, universe[INSTRUMENT])))
+    return {str(kind): int(count) for kind, count in counts.items()} | _listed(names) | {"spells": len(universe)}
 
 
 def _day(moment: Any) -> str:

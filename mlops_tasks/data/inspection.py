@@ -15,7 +15,7 @@ from mlops_tasks.data.snapshots import checkout_vintage, pointer_path
 from mlops_tasks.data.sources import read_source
 from mlops_tasks.data.vintage_files import MANIFEST
 from mlops_tasks.data.vintages import canonical_bars, current_version, is_complete, vintage_path
-from mlops_tasks.errors import SourceError, StoreError
+from mlops_tasks.errors import SourceError, StoreError, first_few
 from mlops_tasks.files import read_json
 
 _SHOWN = ("rows", "instruments", "first_date", "last_date", "source")
@@ -166,4 +166,4 @@ def _change_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _some(info: Mapping[str, Any]) -> str:
-    return ", ".join(info["first"]) + (", ..." if info["count"] > len(info["first"]) else "")
+    return first_few(info["first"], len(info["first"]), of=info["count"])

@@ -10,6 +10,7 @@ from typing import Any
 from mlops_tasks.columns import BAR_FIELDS
 from mlops_tasks.config import Decision, VintagePolicySettings
 from mlops_tasks.data.changes import ADDED, HISTORY, READJUSTED, REFACTORED, REMOVED, ROUNDED, SCALED
+from mlops_tasks.errors import first_few
 
 SCALE_TOLERANCE = 0.25
 """How near to a whole number the median log10 of new over old values is where the units changed."""
@@ -208,7 +209,7 @@ def _coverage(summary: Summary, policy: VintagePolicySettings) -> Iterator[Reaso
             "block",
             f"on {lowest['date']} only {lowest['share']:.1%} of the {lowest['expected']} instruments that traded on "
             f"{summary['old_last_date']} have a bar ({policy.min_coverage:.1%} needed): {lowest['missing']} are "
-            f"missing, first {', '.join(lowest['first'][:5])}; wait for the source, or lower "
+            f"missing ({first_few(lowest['first'], of=lowest['missing'])}); wait for the source, or lower "
             "vintage_policy.min_coverage",
         )
 
@@ -230,7 +231,7 @@ def _universe(summary: Summary, policy: VintagePolicySettings) -> Iterator[Reaso
         yield Reason(
             "universe_changes",
             policy.universe_changes,
-            f"{info['spells']} membership spells of the past changed, of {', '.join(info['first'][:5])}; "
+            f"{info['spells']} membership spells of the past changed, of {_some(info)}; "
             "check the membership file, or set vintage_policy.universe_changes",
         )
 
@@ -273,13 +274,14 @@ def _of_instruments(info: Mapping[str, Any], summary: Summary) -> float:
 def _cells(info: Mapping[str, Any]) -> str:
     fields = ", ".join(f"{name} {info['fields'][name]}" for name in BAR_FIELDS if name in info["fields"])
     return (
-        f"{info['rows']} rows of {info['instruments']} instruments ({', '.join(info['first'][:5])}"
-        f"{', ...' if info['instruments'] > 5 else ''}), {info['first_date']} to {info['last_date']}, cells: {fields}"
+        f"{info['rows']} rows of {info['instruments']} instruments "
+        f"({first_few(info['first'], of=info['instruments'])}), {info['first_date']} to {info['last_date']}, "
+        f"cells: {fields}"
     )
 
 
 def _some(info: Mapping[str, Any]) -> str:
-    return ", ".join(info["first"][:5]) + (", ..." if info["count"] > 5 else "")
+    return first_few(info["first"], of=info["count"])
 
 
 def _largest(summary: Summary) -> str:

@@ -25,7 +25,7 @@ from mlops_tasks.data.expectations import (
 from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY, VALUES
 from mlops_tasks.data.sources.parsed import SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.data.staging import DOCS_FOLDER, REPORT_FILE, ROWS_FILE, WARNINGS_FILE
-from mlops_tasks.errors import StoreError
+from mlops_tasks.errors import StoreError, first_few
 from mlops_tasks.files import folder_lock, read_json
 
 SHOWN = 5
@@ -150,11 +150,11 @@ def _only_one(rule: str, found: pd.DataFrame, name: str, whole: bool) -> dict[An
     """The finding that is meant; StoreError where it may be several."""
     names, dates = sorted(set(found[name])), sorted({str(_iso(moment)) for moment in found[EVIDENCE_DATE]})
     if len(names) > 1:
-        raise StoreError(f"rule {rule} is broken by {', '.join(names[:SHOWN])}; say which with --{name}")
+        raise StoreError(f"rule {rule} is broken by {first_few(names)}; say which with --{name}")
     if len(dates) > 1:
-        raise StoreError(f"rule {rule} is broken by {names[0]} on {', '.join(dates[:SHOWN])}; say which with --date")
+        raise StoreError(f"rule {rule} is broken by {names[0]} on {first_few(dates)}; say which with --date")
     if not whole and found[VALUES].nunique() > 1:
-        rows = ", ".join(str(number) for number in found[SOURCE_ROW][:SHOWN])
+        rows = first_few(str(number) for number in found[SOURCE_ROW])
         raise StoreError(f"rule {rule} is broken by {names[0]} on {dates[0]} in rows {rows}; say which with --row")
     row: dict[Any, Any] = found.iloc[0].to_dict()
     return row

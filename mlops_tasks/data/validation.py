@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENGINE = 2
+ENGINE = 3
 """Part of every rules digest: a change of what is measured concludes anew."""
 
 SHOWN_FAILURES = 3

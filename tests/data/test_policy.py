@@ -113,7 +113,7 @@ def test_a_half_delivered_day_is_blocked() -> None:
     found = verdict(past, whole[~absent].reset_index(drop=True))
     assert rules(found) == {"coverage": "block"}
     assert "on 2020-01-27 only 60.0% of the 20 instruments that traded on 2020-01-23" in found.reasons[0].message
-    assert "8 are missing, first S12, S13" in found.reasons[0].message
+    assert "8 are missing (S12, S13, S14, S15, S16 and 3 more); wait" in found.reasons[0].message
 
 
 @pytest.mark.parametrize(("field", "ratio"), [("volume", 0.01), ("close", 100.0)])

@@ -117,11 +117,11 @@ def test_what_cannot_be_released_is_said(
 
 
 def test_several_rows_need_a_date(settings: Settings, tmp_path: Path) -> None:
-    """Where a rule holds two rows of an instrument, the error lists their dates."""
-    bars = make_bars(days=DAYS, instruments=4)
-    bars.loc[[50, 80], "Open"] = None
+    """Where a rule holds rows of an instrument, the error lists the first of their dates and counts the others."""
+    bars = make_bars(days=DAYS, instruments=8)
+    bars.loc[50:57, "Open"] = None
     validated(save(bars, tmp_path / "bars.parquet"))
-    with pytest.raises(StoreError, match=f"{bars['Date'][50]}, {bars['Date'][80]}; say which with --date"):
+    with pytest.raises(StoreError, match=f"{', '.join(bars['Date'][50:55])} and 3 more; say which with --date"):
         release(settings, rule="open_present", instrument="S00", day=None, reason="halted")
 
 

@@ -1,5 +1,7 @@
 """The rules: each planted defect is found by its rule, counts hold, and they mean what Great Expectations means."""
 
+import ast
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, INSTRUMENT, PRICES, VOLUME, VWAP
 from mlops_tasks.config import SyntheticSettings
+from mlops_tasks.data import validation
 from mlops_tasks.data.calendars import sessions
 from mlops_tasks.data.data_docs import run_suite
 from mlops_tasks.data.expectations import SUITES_FOLDER, Suite, load_suites
@@ -523,3 +526,27 @@ def test_a_conclusion_has_the_name_of_all_it_depends_on() -> None:
     ]
     assert len({rules.digest() for rules in [RULES, *others]}) == 5
     assert replace(RULES).digest() == RULES.digest()
+
+
+MEASURING = ("calendar_ranking", "calendars", "corporate_actions", "measure_kernels", "measures")
+"""Modules of which any change of code may change a conclusion."""
+MEASURED_BY_ENGINE = (3, "f18cd02a6c84a9b0")
+
+
+class _WithoutWords(ast.NodeTransformer):
+    """Code without docstrings, and without the texts that stand below constants."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+
+def test_a_change_of_what_is_measured_raises_the_engine() -> None:
+    """Or it is known to change nothing: comments and docstrings do not count."""
+    texts = [(Path(validation.__file__).parent / f"{name}.py").read_text() for name in MEASURING]
+    code = "".join(ast.dump(_WithoutWords().visit(ast.parse(text))) for text in texts)
+    digest = hashlib.sha256(code.encode()).hexdigest()[:16]
+    assert (validation.ENGINE, digest) == MEASURED_BY_ENGINE, (
+        f"the code of {', '.join(MEASURING)} has changed: if any conclusion may change with it, raise ENGINE in "
+        f"mlops_tasks/data/validation.py, or what was concluded before stays; then put ({validation.ENGINE} or the new "
+        f'engine, "{digest}") into MEASURED_BY_ENGINE here'
+    )

@@ -5,6 +5,7 @@ A bad cell never raises: a column of a million rows with one typing error must n
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -23,9 +24,13 @@ from mlops_tasks.errors import excerpt
 BadCells = dict[int, str]
 """Row position to the message about its cell."""
 
-_DASHES = ("-", "--", "---", "\u2013", "\u2014")
+_DASHES = ("-", "--", "---", "\u2013", "\u2014", "\u2014\u2014", "\u2015", "\u2212", "\uff0d")
 NULL_WORDS = ("", "nan", "na", "n/a", "n.a.", "#n/a", "#n/a n/a", "#na", "null", "none", "nat", *_DASHES, ".")
 """What stands for a missing cell, in any case."""
+WRITTEN_NULLS = tuple(
+    sorted({form(word) for word in NULL_WORDS for form in (str, str.upper, str.capitalize, str.title)} | {"NaN", "NaT"})
+)
+"""The same as they are usually written, for a reader that tells capitals apart."""
 _ISO_DAY = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]\d{1,2}:\d{2}.*)?")
 _COMPACT_DAY = re.compile(r"(\d{4})(\d{2})(\d{2})(?:([01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?)?(?:\.0*)?")
 _EPOCH = re.compile(r"(-?\d{1,20})(?:\.0*)?")
@@ -88,8 +93,8 @@ PLAIN = CellForms()
 
 @dataclass(frozen=True)
 class ParsedColumn:
-    """Values of one column (length n) and its bad cells; a bad cell's value is missing. `words` counts the cells of
-    numbers that are missing by a word or sign, and not by being empty."""
+    """Values of one column (length n) and its bad cells; a bad cell's value is missing. `words` counts the cells that
+    are missing by a word or sign, and not by being empty."""
 
     values: Any
     bad: BadCells
@@ -117,7 +122,7 @@ def parse_numbers(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) 
         nulls: dict[str, int] = {}
     else:
         words = _words(column)
-        nulls = _null_words(column, words)
+        nulls = count_words(column.filter(words.is_null()).cast(pa.string()))
         values, bad = _numbers_of_text(name, words, forms)
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
@@ -145,13 +150,15 @@ def parse_days(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) -> 
     plain = forms.date_format is None and forms.epoch_unit is None
     days = _iso_days(found.words) if plain else None
     bad: BadCells = {}
+    words: dict[str, int] = {}
     if days is None:
+        words = found.null_words()
         parsed = _days_of(found.texts, forms)
         days = np.array([np.datetime64("NaT") if d is None else np.datetime64(d) for d in parsed], "datetime64[D]")
         wrong = [i for i, day in enumerate(parsed) if day is None and found.texts[i] is not None]
         bad = found.complaints(wrong, lambda text: f"{name}={excerpt(text)} is not a date{_day_hint(text, forms)}")
     known = np.append(days, np.datetime64("NaT")).astype("datetime64[ns]")
-    return ParsedColumn(known[found.codes], bad)
+    return ParsedColumn(known[found.codes], bad, words)
 
 
 def parse_instruments(name: str, column: pa.ChunkedArray) -> ParsedNames:
@@ -164,6 +171,13 @@ def parse_instruments(name: str, column: pa.ChunkedArray) -> ParsedNames:
     codes = np.array([places[t] if ok else -1 for t, ok in zip(found.texts, good, strict=True)] + [-1], np.int32)
     bad = found.complaints(wrong, lambda text: f"{name}={excerpt(text)} {_NO_INSTRUMENT}")
     return ParsedNames([str(text) for text in places], codes[found.codes], bad)
+
+
+def count_words(column: pa.ChunkedArray) -> dict[str, int]:
+    """How many cells of text hold each word, as it is written; empty ones do not count."""
+    texts = pc.utf8_trim_whitespace(column)
+    counts = zip(*pc.value_counts(texts.drop_null()).flatten(), strict=True) if len(texts) else ()
+    return {word.as_py(): count.as_py() for word, count in counts if word.as_py()}
 
 
 def is_instrument(text: str) -> bool:
@@ -203,6 +217,14 @@ class _Distinct:
         return [
             None if text is None or (len(text) <= longest and text.lower() in self.nulls) else text for text in stripped
         ]
+
+    def null_words(self) -> dict[str, int]:
+        """How many cells are missing by each word, as it is written."""
+        words = Counter[str]()
+        for code, text in enumerate(self.texts):
+            if text is None and (word := str(self.words[code].as_py() or "").strip()):
+                words[word] += int(np.count_nonzero(self.codes == code))
+        return dict(words)
 
     def complaints(self, wrong: Sequence[int], complaint: Callable[[str], str]) -> BadCells:
         """The message of each row whose text is one of these."""
@@ -385,13 +407,6 @@ def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
     words = pc.utf8_trim_whitespace(column.cast(pa.string()))
     nulls = pc.is_in(pc.utf8_lower(words), value_set=pa.array(NULL_WORDS))
     return pc.if_else(nulls, pa.scalar(None, pa.string()), words)
-
-
-def _null_words(column: pa.ChunkedArray, words: pa.ChunkedArray) -> dict[str, int]:
-    """How many cells are missing by each word, as it is written."""
-    texts = pc.utf8_trim_whitespace(column.filter(words.is_null()).cast(pa.string()))
-    counts = zip(*pc.value_counts(texts.drop_null()).flatten(), strict=True) if len(texts) else ()
-    return {word.as_py(): count.as_py() for word, count in counts if word.as_py()}
 
 
 def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:

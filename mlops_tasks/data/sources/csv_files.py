@@ -8,6 +8,7 @@ import codecs
 import csv as lines_of_text
 import gzip
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,7 +22,7 @@ from pyarrow import csv
 
 from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT, OPEN
 from mlops_tasks.config import TableSource
-from mlops_tasks.data.sources.cells import CellForms, is_instrument
+from mlops_tasks.data.sources.cells import WRITTEN_NULLS, CellForms, count_words, is_instrument
 from mlops_tasks.data.sources.column_names import REQUIRED, ColumnNames, map_columns
 from mlops_tasks.data.sources.settings_named import SettingsNamed
 from mlops_tasks.data.sources.tables import NUMBERS, TablePart, parse_table
@@ -295,6 +296,7 @@ class _Rows:
         self._names_width = len(_stripped(header.names))
         self._width = self._row_width()
         self._forms = cell_forms(spec)
+        self._words: dict[str, dict[str, int]] = {}
 
     def parts(self, origin: str, blocks: Sequence[_Block]) -> list[TablePart]:
         """The bars of each block; rows that do not fit the header are the first one's."""
@@ -312,7 +314,8 @@ class _Rows:
                 self._forms,
                 instrument=block.instrument,
             )
-            part = replace(part, rows=numbers, whole=self._body.endswith((b"\n", b"\r")))
+            words = sum((Counter(self._words.get(column, {})) for column in columns), Counter(part.words))
+            part = replace(part, rows=numbers, whole=self._body.endswith((b"\n", b"\r")), words=words)
             part = part if order is None else part.take(order)
             part = self._without_blank(part, wide=self._header.tickers is not None)
             made.append(self._with_cut_end(part, block, table, numbers) if block is blocks[0] else part)
@@ -336,20 +339,32 @@ class _Rows:
     def _fitting(self, blocks: Sequence[_Block]) -> tuple[pa.Table, Any, dict[int, str]]:
         """The rows that have as many fields as the header, with their numbers; and what is wrong with the others.
 
-        Days and names are text; numbers, too, unless every cell of a file that should be one is a number or empty.
+        Days and names are text; numbers, too, unless every cell of a file that should be one is a number, empty or a
+        null word; these words are counted in `self._words`.
         """
+        text = pa.dictionary(pa.int32(), pa.string())
+        places = {str(place): standard in NUMBERS for block in blocks for standard, place in block.places.items()}
         if self._spec.thousands is None:
             try:
-                found = self._fitting_as(blocks, pa.float64())
+                found = self._fitting_as({name: pa.float64() if number else text for name, number in places.items()})
                 if not any(pa.types.is_floating(column.type) and _has_nan(column) for column in found[0].columns):
+                    self._words = self._null_words(found[0])
                     return found
             except pa.ArrowInvalid:
                 pass
-        return self._fitting_as(blocks, pa.string())
+        return self._fitting_as({name: pa.string() if number else text for name, number in places.items()})
 
-    def _fitting_as(self, blocks: Sequence[_Block], number: pa.DataType) -> tuple[pa.Table, Any, dict[int, str]]:
+    def _null_words(self, table: pa.Table) -> dict[str, dict[str, int]]:
+        """Of each column of numbers that lacks some how many cells are missing by each word, which takes its text."""
+        lacking = [name for name in table.column_names if table[name].null_count]
+        if not lacking:
+            return {}
+        texts, _, _ = self._fitting_as(dict.fromkeys(lacking, pa.string()))
+        return {name: count_words(texts[name].filter(table[name].is_null())) for name in lacking}
+
+    def _fitting_as(self, kinds: Mapping[str, pa.DataType]) -> tuple[pa.Table, Any, dict[int, str]]:
         misfits: list[Any] = []
-        table = self._read_as(self._body, blocks, misfits, number)
+        table = self._read_as(self._body, misfits, kinds)
         total = table.num_rows + len(misfits)
         numbers = np.arange(1, total + 1)
         if not misfits:
@@ -365,23 +380,18 @@ class _Rows:
             else:
                 mended[row.number] = text
         if mended:
-            more = self._read_as("\n".join(mended.values()).encode(), blocks, [], number)
+            more = self._read_as("\n".join(mended.values()).encode(), [], kinds)
             table = pa.concat_tables([table, more])
             numbers = np.concatenate([numbers, list(mended)])
         return table, numbers, bad
 
-    def _read_as(self, body: bytes, blocks: Sequence[_Block], misfits: list[Any], number: pa.DataType) -> pa.Table:
+    def _read_as(self, body: bytes, misfits: list[Any], kinds: Mapping[str, pa.DataType]) -> pa.Table:
         def keep(row: Any) -> str:
             misfits.append(row)
             return "skip"
 
-        types = {
-            str(place): number if standard in NUMBERS else pa.dictionary(pa.int32(), pa.string())
-            for block in blocks
-            for standard, place in block.places.items()
-        }
         if _NO_ROW.fullmatch(body):
-            return pa.table({name: pa.array([], kind) for name, kind in types.items()})
+            return pa.table({name: pa.array([], kind) for name, kind in kinds.items()})
         return csv.read_csv(
             pa.BufferReader(body),
             read_options=csv.ReadOptions(
@@ -397,9 +407,9 @@ class _Rows:
                 invalid_row_handler=keep,
             ),
             convert_options=csv.ConvertOptions(
-                include_columns=list(types),
-                column_types=types,
-                null_values=[""],
+                include_columns=list(kinds),
+                column_types=kinds,
+                null_values=WRITTEN_NULLS,
                 strings_can_be_null=False,
                 decimal_point=self._forms.decimal,
                 check_utf8=False,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, PRECLOSE, PRICES, VOLUME, VWAP
+from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRECLOSE, PRICES, VOLUME, VWAP
 from mlops_tasks.config import ColumnsOfSource, Settings
 from mlops_tasks.data.calendars import AUTO
 from mlops_tasks.data.sources.column_names import ADJUSTED_CLOSE, AMOUNT
@@ -24,8 +24,15 @@ VWAP_TOLERANCE = 1e-3
 LEAST_FITTING_SHARE = 0.95
 """Of the bars with an amount: those of which amount / volume must lie between low and high in one unit."""
 SHARES_PER_LOT = 100
-MOST_ACTIONS = 0.1
-"""Of the rows with a preclose: those that an action may explain; a share has some a year."""
+MOST_ACTIONS = 0.02
+"""Largest share of rows that may be corporate actions; a stock has a few a year."""
+USUAL_ACTIONS = 3
+"""Of an instrument in a year: more of them are a warning."""
+TELLING_YEARS = 5
+"""Instrument-years in which some action is to be expected."""
+LARGE_STEP, SMALL_PART = 0.2, 0.25
+"""Log of a step that is held against the moves around it, and the part of it by which they may differ from it."""
+_ROWS_A_YEAR = 244
 _POWERS = tuple(range(-6, 7))
 """Units that are tried: powers of ten between the amount's and the price's times the volume's."""
 _SAME = 1e-9
@@ -41,12 +48,18 @@ def derive_fields(frame: pd.DataFrame, settings: Settings, name: str, spec: Colu
     ------
     SourceError
         There is an adjusted close beside prices without a factor, and nobody has said what it is for; or the factor is
-        to be made of a preclose that is not there, or is something else.
+        to be made of a preclose that is not there, or is something else, or of prices that are adjusted.
     """
     adjusted, prices = spec.adjusted or settings.data.adjusted, spec.prices or settings.data.prices
     missing = frame[[FACTOR, VWAP]].isna().all()
     named = SettingsNamed(name, name in settings.data.sources)
     if spec.factor is not None:
+        if spec.prices == "adjusted":
+            raise SourceError(
+                f"{name}: rule factor_from_preclose: `prices: adjusted` says that the prices are adjusted already, and "
+                f"a factor of preclose needs them as they were paid; {named.to('prices', 'raw')}, or "
+                f"{named.to('factor', 'null')}"
+            )
         factor = preclose_factor(frame, named)
         frame, prices, missing[FACTOR] = frame.assign(**{FACTOR: factor}), "raw", False
     elif ADJUSTED_CLOSE in frame and missing[FACTOR]:
@@ -107,8 +120,9 @@ def adjusted_factor(frame: pd.DataFrame, choice: str | None, name: str, *, named
             f"one, dividends and splits stay in the returns; set {where} to `factor` (adjusted / close is the factor, "
             "and the prices are as they were paid) or to `ignore`"
         )
+    codes, _ = pd.factorize(frame[INSTRUMENT])
     with np.errstate(divide="ignore", invalid="ignore"):
-        bound = ratio * (_rounding(close) / close + _rounding(adjusted) / adjusted)
+        bound = ratio * (_rounding(close, codes) / close + _rounding(adjusted, codes) / adjusted)
     return _levels_of(frame, ratio, bound)
 
 
@@ -117,7 +131,8 @@ def preclose_factor(frame: pd.DataFrame, named: SettingsNamed) -> Any:
     before over `preclose` with each action.
 
     A difference of at most half a unit of preclose's last decimal is rounding, no action. Rows without a close or
-    preclose have no action of their own: that of a day without a trade comes with the next one.
+    preclose have no action of their own: that of a day without a trade comes with the next one. A step that a wrong
+    number or a missing row explains as well is none, as it would stay in all later factors; see `_doubts`.
 
     Raises
     ------
@@ -141,22 +156,93 @@ def preclose_factor(frame: pd.DataFrame, named: SettingsNamed) -> Any:
     bars, begins = bars[another], begins[another]
     known, last = before[bars[1:]], close[bars[:-1]]
     told = ~begins[1:] & (known > 0)
-    action = told & (np.abs(known - last) > 1.01 * _rounding(before)[bars[1:]])
-    if not told.any() or action.sum() > max(3, MOST_ACTIONS * told.sum()):
+    places = np.flatnonzero(told & (np.abs(known - last) > 1.01 * _rounding(before, codes)[bars[1:]]))
+    over_gap = _over_gaps(codes, days, order, bars[before[bars] > 0], (bars[places], bars[places + 1]))
+    differing, count = int((~over_gap).sum()), int(told.sum())
+    if not count or differing > max(3, MOST_ACTIONS * count):
         raise SourceError(
             f"{named.source}: rule factor_from_preclose: preclose differs from the close of the bar before in "
-            f"{int(action.sum())} of {int(told.sum())} rows, so that it is something else, or prices are adjusted; "
-            f"{remedy}"
+            f"{differing} of {count} rows, so that it is something else, or prices are adjusted; {remedy}"
         )
+    wrong_close, wrong_preclose = _doubts(frame, bars, begins, places)
+    action = places[~(over_gap | wrong_close | wrong_preclose)]
     steps = np.ones(len(frame))
-    steps[bars[1:][action]] = last[action] / known[action]
+    steps[bars[action + 1]] = last[action] / known[action]
     factor = np.ones(len(frame))
     factor[order] = pd.Series(steps[order]).groupby(codes[order]).cumprod().to_numpy()
-    log.info(
-        "%s: the factor is made of preclose: %s actions in %s instruments; a day whose row is missing looks like one",
-        *(named.source, int(action.sum()), len(np.unique(codes[bars[1:][action]]))),
-    )
+    _tell_actions(named.source, len(action), len(np.unique(codes[bars[action]])), count / _ROWS_A_YEAR)
+    if len(action) < len(places):
+        log.warning(
+            "%s: preclose and the close before differ in %s rows without an action: in %s the close before seems "
+            "wrong, in %s preclose does, and %s come after sessions without a row",
+            *(named.source, len(places) - len(action), int((wrong_close & ~over_gap).sum())),
+            *(int((wrong_preclose & ~wrong_close & ~over_gap).sum()), int(over_gap.sum())),
+        )
     return factor
+
+
+def _tell_actions(name: str, actions: int, instruments: int, years: float) -> None:
+    """Say how many actions preclose shows; none in years, or very many, are likely something else."""
+    if not actions and years > TELLING_YEARS:
+        log.warning(
+            "%s has no factor: preclose shows no action in %.0f instrument-years, as where it is only the close before "
+            "or adjusted like the prices; they count as unadjusted, so that a split is a fall",
+            *(name, years),
+        )
+        return
+    level = logging.WARNING if actions > max(3, USUAL_ACTIONS * years) else logging.INFO
+    log.log(
+        level,
+        "%s: preclose shows %s actions in %s instruments, of which the factor is made",
+        *(name, actions, instruments),
+    )
+
+
+def _doubts(frame: pd.DataFrame, bars: Any, begins: Any, places: Any) -> tuple[Any, Any]:
+    """Two (m,) bool of the steps from `bars[places]` to the bars after them: the close before seems wrong, as it lies
+    outside its own range or the step only takes back a jump of that day; preclose seems wrong, as the open does not
+    follow it. Only steps above `LARGE_STEP` (log) are held against jumps and opens."""
+    prior, at = bars[places], bars[places + 1]
+    opened, high, low, close, before = (frame[each].to_numpy() for each in (OPEN, HIGH, LOW, CLOSE, PRECLOSE))
+    last, known = close[prior], before[at]
+    outside = (last < low[prior] * (1 - VWAP_TOLERANCE)) | (last > high[prior] * (1 + VWAP_TOLERANCE))
+    outside &= low[prior] > 0  # a range that is not there says nothing
+    earlier = np.where(begins[places], np.nan, close[bars[places - 1]])
+    earlier = np.where(before[prior] > 0, before[prior], earlier)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.log(last / known)
+        undone = np.abs(np.log(known / earlier)) < SMALL_PART * np.abs(step)
+        unfollowed = np.abs(np.log(opened[at] / last)) < SMALL_PART * np.abs(step)
+    large = np.abs(step) > LARGE_STEP
+    return outside | (large & undone), large & unfollowed
+
+
+def _over_gaps(codes: Any, days: Any, order: Any, traded: Any, steps: tuple[Any, Any]) -> Any:
+    """(m,) bool: between the two rows of a step, which are of one instrument, lies a session of which it has no row.
+
+    A session is a day on which most of the instruments trade that do so on both days; `traded` are the rows that show
+    it, `order` all rows sorted by instrument and day.
+    """
+    prior, at = steps
+    found = np.zeros(len(at), dtype=bool)
+    if not (days[at] - days[prior] > np.timedelta64(1, "D")).any():
+        return found
+    dates = np.unique(days[order])
+    trades = np.zeros((codes.max() + 1, len(dates)), dtype=bool)
+    trades[codes[traded], np.searchsorted(dates, days[traded])] = True
+    rank = np.empty(len(codes), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    spans = zip(np.searchsorted(dates, days[prior]).tolist(), np.searchsorted(dates, days[at]).tolist(), strict=True)
+    for place, (first, last) in enumerate(spans):
+        if last - first < 2:
+            continue
+        peers = trades[:, first] & trades[:, last]
+        peers[codes[at[place]]] = False
+        if peers.any():
+            sessions = dates[first + 1 : last][trades[peers, first + 1 : last].mean(axis=0) > 0.5]
+            own = days[order[rank[prior[place]] : rank[at[place]]]]
+            found[place] = not np.isin(sessions, own).all()
+    return found
 
 
 def levels(ratio: Any, bound: Any, begins: Any) -> Any:
@@ -240,11 +326,16 @@ def _levels_of(frame: pd.DataFrame, ratio: Any, bound: Any) -> Any:
     return made
 
 
-def _rounding(values: Any) -> Any:
-    """(n,) how far a number may lie from the one that was rounded: half a unit of the last decimal that occurs."""
-    known = values[np.isfinite(values)][:10_000]
+def _rounding(values: Any, codes: Any) -> Any:
+    """(n,) how far a number may lie from the one that was rounded: half a unit of the last decimal that occurs among
+    those of its instrument."""
+    half = np.zeros(codes.max(initial=-1) + 2)
+    open_rows = np.flatnonzero(np.isfinite(values))
     for decimals in range(_MOST_DECIMALS):
-        scaled = known * 10.0**decimals
-        if (np.abs(scaled - np.rint(scaled)) <= np.abs(scaled) * _FLOAT32 + 1e-6).all():
-            return np.maximum(0.5 * 10.0**-decimals, np.abs(values) * _FLOAT32)
-    return np.abs(values) * _FLOAT32
+        scaled = values[open_rows] * 10.0**decimals
+        more = np.abs(scaled - np.rint(scaled)) > np.abs(scaled) * _FLOAT32 + 1e-6
+        finer = np.zeros(len(half), dtype=bool)
+        finer[codes[open_rows[more]]] = True
+        half[codes[open_rows]] = np.where(finer[codes[open_rows]], 0, 0.5 * 10.0**-decimals)
+        open_rows = open_rows[finer[codes[open_rows]]]
+    return np.maximum(half[codes], np.abs(values) * _FLOAT32)

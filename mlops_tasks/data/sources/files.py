@@ -25,7 +25,7 @@ from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.data.sources.settings_named import SettingsNamed
 from mlops_tasks.data.sources.tables import TablePart, assemble, not_empty, parse_table
 from mlops_tasks.data.sources.unreadable import reason_of
-from mlops_tasks.errors import SourceError, SourceNotFoundError, SourceUnavailableError, excerpt
+from mlops_tasks.errors import SourceError, SourceNotFoundError, SourceUnavailableError, excerpt, first_few
 from mlops_tasks.files import digest_of_open_file
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ SUFFIXES = (".parquet", ".pq", *CSV_SUFFIXES)
 """In any case."""
 
 _NAMED_FILES = 20
-_SHOWN_WORDS = 5
 
 
 class FileSource:
@@ -95,11 +94,14 @@ class FileSource:
             )
 
     def _tell_words(self, parts: Sequence[TablePart]) -> None:
-        """Say how many cells of numbers hold a word or a dash in place of a value."""
+        """Say how many cells hold a word or a dash in place of a number or date."""
         words: Counter[str] = sum((Counter(part.words) for part in parts), Counter())
         if words:
-            shown = ", ".join(f"{word} ({count})" for word, count in words.most_common(_SHOWN_WORDS))
-            log.warning("%s: cells that count as missing, as empty ones do: %s: %s", self.name, words.total(), shown)
+            told = [f"{word} ({count})" for word, count in words.most_common()]
+            log.warning(
+                "%s: %s cells hold a word or dash instead of a number or date and count as missing: %s",
+                *(self.name, words.total(), first_few(told)),
+            )
 
     def _read_file(self, path: Path) -> tuple[list[TablePart], RawFile]:
         instrument = self._instrument_of(path)

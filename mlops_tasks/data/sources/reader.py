@@ -10,7 +10,7 @@ from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.sources.base import BarSource
 from mlops_tasks.data.sources.membership import read_universe
 from mlops_tasks.data.sources.parsed import ParsedBars
-from mlops_tasks.errors import SourceError, excerpt
+from mlops_tasks.errors import SourceError, excerpt, first_few
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +106,9 @@ def _check_members(universe: str, members: Sequence[str], source: str, known: Co
             "the source has them, or correct data.universe (UNIVERSE)"
         )
     if unknown:
-        shown = ", ".join(unknown[:_NAMED]) + (f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else "")
         log.warning(
-            "%s: %s of %s instruments have no bars in %s: %s", universe, len(unknown), len(members), source, shown
+            "%s: %s of %s instruments have no bars in %s: %s",
+            *(universe, len(unknown), len(members), source, first_few(unknown, _NAMED)),
         )
 
 

@@ -114,14 +114,14 @@ def parse_table(
         Of all rows, where the table has no column for it.
     """
     days = parse_days(labels[DATETIME], table[DATETIME], forms)
-    bad = [days.bad]
+    bad, words = [days.bad], Counter(days.words)
     if instrument is None:
         found = parse_instruments(labels[INSTRUMENT], table[INSTRUMENT])
         names, codes = found.names, found.codes
         bad.append(found.bad)
     else:
         names, codes = [instrument], np.zeros(table.num_rows, dtype=np.int32)
-    numbers, words = {}, Counter[str]()
+    numbers = {}
     for name in NUMBERS:
         if name in labels:
             parsed = parse_numbers(labels[name], table[name], forms)

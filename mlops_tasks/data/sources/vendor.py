@@ -22,7 +22,7 @@ from mlops_tasks.data.sources.cells import is_instrument
 from mlops_tasks.data.sources.download import Download, Downloaded, Pace, UnavailableError, read_downloaded
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW, ParsedBars, RawFile
 from mlops_tasks.data.sources.unreadable import reason_of
-from mlops_tasks.errors import SourceError, SourceNotFoundError, SourceUnavailableError
+from mlops_tasks.errors import SourceError, SourceNotFoundError, SourceUnavailableError, first_few
 from mlops_tasks.files import digest_of, digest_of_file, folder_lock
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ _FORMAT = 1
 """Counts up when the meaning of a kept frame changes, so that older ones are not taken for it."""
 A_SHARE = re.compile(r"(SH|SZ|BJ)(\d{6})")
 """Shares and indices of Shanghai, Shenzhen and Beijing, as this project spells them."""
-_NAMED_IN_ERROR = 5
 
 
 class VendorBars(ABC):
@@ -201,11 +200,10 @@ class VendorBars(ABC):
         limit = self.limits.max_failed_share
         if done.files and len(done.failed) <= limit * asked:
             return
-        named = [f"{name} ({reason})" for name, reason in list(done.failed.items())[:_NAMED_IN_ERROR]]
-        more = len(done.failed) - len(named)
+        named = first_few(f"{name} ({reason})" for name, reason in done.failed.items())
         raise SourceUnavailableError(
             f"{self.name}: rule max_failed_share: {len(done.failed)} of {asked} instruments could not be fetched, "
-            f"{limit:.1%} may fail: {'; '.join(named)}{f'; and {more} more' if more else ''}"
+            f"{limit:.1%} may fail: {named}"
             + (f"; {done.not_asked} were not asked for any more" if done.not_asked else "")
             + f". The {len(done.files)} that were fetched are kept: run the sync again, or correct "
             f"data.sources.{self.name}.instruments or raise data.sources.{self.name}.download.max_failed_share"

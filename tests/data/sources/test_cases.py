@@ -519,6 +519,8 @@ def test_numbers_keep_to_their_writing(
     [
         (("-", "-", "--"), "3: - (2), -- (1)"),
         (("\u2013", "\u2014", " - "), "3: "),
+        (("\u2014\u2014", "\uff0d", "\u2015"), "3: \u2014\u2014 (1), \uff0d (1), \u2015 (1)"),
+        (("\u2212", "NAN", "Null"), "3: \u2212 (1), NAN (1), Null (1)"),
         (("N/A", "null", "#N/A"), "3: N/A (1), null (1), #N/A (1)"),
         (("nan", "NaN", "None"), "3: nan (1), NaN (1), None (1)"),
         (('"-"', "n.a.", "."), "3: - (1), n.a. (1), . (1)"),
@@ -544,7 +546,8 @@ def test_a_dash_or_word_in_place_of_a_value_is_a_missing_one(
     assert bars[LOW][1] == 10.5
     said = [each.getMessage() for each in caplog.records if "count as missing" in each.getMessage()]
     assert len(said) == 1
-    assert f"as empty ones do: {told}" in said[0]
+    count, _, shown = told.partition(": ")
+    assert f"{count} cells hold a word or dash instead of a number or date and count as missing: {shown}" in said[0]
 
 
 @pytest.mark.parametrize("cell", ["1O.5", "l0", "-10-", "- 10", "10-", "N/A10", "..", "----", "null1", "10 -"])
@@ -842,7 +845,7 @@ def test_the_close_before_is_carried_where_it_is_there(name: str, prices: str, t
     assert staging_id(without) != staging_id(ParsedBars(parsed.frame, parsed.source))
 
 
-def with_preclose(decimals: int = 2, days: int = 80) -> tuple[pd.DataFrame, dict[int, tuple[float, float]]]:
+def with_preclose(decimals: int = 2, days: int = 120) -> tuple[pd.DataFrame, dict[int, tuple[float, float]]]:
     """Raw bars of two instruments with the exchange's preclose, and the first one's actions: day to shares for one
     and money a share."""
     actions = {20: (2.0, 0.0), 41: (1.0, 0.5), 60: (1.3, 0.25), 70: (0.1, 0.0)}
@@ -870,13 +873,13 @@ def test_a_factor_is_made_of_preclose(decimals: int, shuffled: bool, tmp_path: P
     close, before = bars["close"].to_numpy(), bars["preclose"].to_numpy()
     truth, exact = np.ones(len(bars)), np.ones(len(bars))
     for day, (shares, paid) in actions.items():
-        truth[day:80] *= close[day - 1] / before[day]
-        exact[day:80] *= shares / (1 - paid / close[day - 1])
+        truth[day:120] *= close[day - 1] / before[day]
+        exact[day:120] *= shares / (1 - paid / close[day - 1])
     np.testing.assert_array_equal(frame[FACTOR], truth)
     np.testing.assert_allclose(frame[FACTOR], exact, rtol=2.0 * 10.0**-decimals)
     np.testing.assert_array_equal(frame[CLOSE], close)
     adjusted = (frame[CLOSE] * frame[FACTOR]).to_numpy()
-    np.testing.assert_allclose(adjusted[1:80] / adjusted[:79], close[1:80] / before[1:80], rtol=1e-12)
+    np.testing.assert_allclose(adjusted[1:120] / adjusted[:119], close[1:120] / before[1:120], rtol=1e-12)
 
 
 def test_what_rounding_does_to_preclose_is_no_action(tmp_path: Path) -> None:
@@ -904,11 +907,11 @@ def test_days_without_a_trade_keep_their_action_for_the_next_one(tmp_path: Path)
     holes.loc[60, ["open", "high", "low", "close"]] = 0.0
     holes.loc[61, "preclose"] = bars["preclose"][60]
     holes.loc[[5, 0], "preclose"] = [np.nan, 0.0]
-    holes = pd.concat([holes, holes.iloc[[41, 90]]], ignore_index=True)
+    holes = pd.concat([holes, holes.iloc[[41, 130]]], ignore_index=True)
     found = parse(save(holes, tmp_path / "holes.csv"), factor="from_preclose").frame[FACTOR].to_numpy()
-    kept = np.setdiff1d(np.arange(160), [20, 60])
+    kept = np.setdiff1d(np.arange(240), [20, 60])
     np.testing.assert_array_equal(found[kept], truth[kept])
-    assert found[160] == truth[41] and found[161] == 1
+    assert found[240] == truth[41] and found[241] == 1
 
 
 @pytest.mark.parametrize(
@@ -926,6 +929,97 @@ def test_a_preclose_that_makes_no_factor_is_refused(change: Any, words: str, tmp
     bars, _ = with_preclose()
     with pytest.raises(SourceError, match=f"rule factor_from_preclose: .*{words}.*desk\\.factor: null"):
         parse(save(change(bars), tmp_path / "bars.csv"), factor="from_preclose")
+
+
+def factor_told(bars: pd.DataFrame, folder: Path, **options: Any) -> Any:
+    """The factor that is made of preclose, in the order of the rows."""
+    return parse(save(bars, folder / "bars.csv"), factor="from_preclose", **options).frame[FACTOR].to_numpy()
+
+
+@pytest.mark.parametrize(
+    ("place", "columns", "scale"),
+    [
+        (100, [*PRICES], 1.6),
+        (100, [*PRICES], 0.5),
+        (100, ["close"], 1.05),
+        (200, ["close"], 1.05),
+        (100, ["preclose"], 0.5),
+        (100, ["preclose"], 10.0),
+    ],
+)
+def test_a_wrong_number_is_no_action(
+    place: int, columns: list[str], scale: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a jump that the next preclose takes back, nor a close outside its range, nor a preclose that the open
+    does not follow changes a factor; how many there are is told."""
+    bars, _ = with_preclose(days=200)
+    truth = factor_told(bars, tmp_path)
+    assert "without an action" not in caplog.text
+    bars.loc[place, columns] *= scale
+    np.testing.assert_array_equal(factor_told(bars, tmp_path), truth)
+    wrong = (0, 1) if columns == ["preclose"] else (1, 0)
+    said = (
+        "differ in 1 rows without an action: in {} the close before seems wrong, in {} preclose does, and 0 come after"
+    )
+    assert said.format(*wrong) in caplog.text
+
+
+def test_a_row_that_is_missing_is_no_action(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not where the other instrument traded on the day; a day that nobody traded on is no gap."""
+    bars, _ = with_preclose(days=200)
+    truth = factor_told(bars, tmp_path)
+    without = bars.drop(index=[110])
+    np.testing.assert_array_equal(factor_told(without, tmp_path), np.delete(truth, 110))
+    assert (
+        "in 0 the close before seems wrong, in 0 preclose does, and 1 come after sessions without a row" in caplog.text
+    )
+    caplog.clear()
+    holiday = factor_told(bars.drop(index=[19, 219]), tmp_path)
+    assert holiday[19] == pytest.approx(bars["close"][18] / bars["preclose"][20])
+    assert "without an action" not in caplog.text
+
+
+@pytest.mark.parametrize(("every", "said"), [(0, "has no factor"), (70, "preclose shows"), (400, None)])
+def test_a_number_of_actions_that_is_not_usual_is_told(
+    every: int, said: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None in twelve years, as of a shifted close, is a warning; so are more than three a year, and not one in two."""
+    days = pd.bdate_range("2010-01-04", periods=3000)
+    close = np.round(np.linspace(20, 30, len(days)), 2)
+    before = np.concatenate([[20.0], close[:-1]])
+    if every:
+        before[every::every] -= 0.5
+    bars = pd.DataFrame({"date": days, "instrument": "A", "volume": 1.0, "preclose": before.round(2)})
+    made = factor_told(bars.assign(**dict.fromkeys(PRICES, close)), tmp_path)
+    assert len(np.unique(made)) == (len(range(every, 3000, every)) + 1 if every else 1)
+    told = [
+        each.getMessage() for each in caplog.records if each.levelname == "WARNING" and "preclose" in each.getMessage()
+    ]
+    assert len(told) == (said is not None)
+    assert said is None or said in told[0]
+
+
+def test_a_factor_of_preclose_needs_raw_prices(tmp_path: Path) -> None:
+    """A source that says that its prices are adjusted is refused, with both remedies."""
+    bars, _ = with_preclose()
+    with pytest.raises(
+        SourceError, match=r"rule factor_from_preclose: .*desk\.prices: raw, or set .*desk\.factor: null"
+    ):
+        factor_told(bars, tmp_path, prices="adjusted")
+
+
+def test_decimals_are_those_of_each_instrument(tmp_path: Path) -> None:
+    """Prices in whole yen beside prices in mills: what rounding does to the former is no action."""
+    rng = np.random.default_rng(1)
+    days = pd.bdate_range("2020-01-01", periods=300)
+    parts = []
+    for name, level, decimals in (("Y", 3000.0, 0), ("D", 3.0, 3)):
+        close = np.round(level * np.exp(np.cumsum(rng.normal(0, 0.01, 300))), decimals + 1)
+        before = np.round(np.concatenate([[level], close[:-1]]), decimals)
+        part = pd.DataFrame({"date": days, "instrument": name, "volume": 1.0, "preclose": before})
+        parts.append(part.assign(**dict.fromkeys(PRICES, close)))
+    for ordered in (parts, parts[::-1]):
+        assert (factor_told(pd.concat(ordered), tmp_path) == 1).all()
 
 
 def test_a_preclose_without_a_factor_offers_to_make_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -1015,3 +1109,30 @@ def test_what_a_csv_writer_wrote_is_read_back(separator: str, end: str, quoting:
     for name in (*PRICES, VOLUME):
         truth = [np.nan if record[name] == "" else float(record[name]) for record in records]
         np.testing.assert_array_equal(good[name], truth)
+
+
+def test_words_of_dates_are_counted_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Beside those of numbers; without a date, the row is a bad one by its key."""
+    bars = frame_of(tmp_path, [*GOOD, "-,T002,20,22,19,-,700", "N/A,T002,20,22,19,21,700", ",T002,20,22,19,21,700"])
+    assert bars[DATETIME].isna().tolist() == [False] * 3 + [True] * 3
+    assert "3 cells hold a word or dash instead of a number or date and count as missing: - (2), N/A (1)" in caplog.text
+
+
+@pytest.mark.parametrize("word", ["", "NA", "\u2014", "nAn", " NA"])
+def test_null_words_change_no_other_value(word: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whichever way the file is read: rows with fields too many and too few included, and each word is counted once."""
+    rng = np.random.default_rng(0)
+    values = rng.uniform(1, 100, (50, 5)).round(3)
+    cells = values.astype(str)
+    cells[3:30, 1] = cells[7:9, 4] = word
+    lines = [f"2023-01-03,T{i:03d},{','.join(row)}{',' * (i == 20)}" for i, row in enumerate(cells)]
+    lines.insert(10, "2023-01-03,T")
+    found = frame_of(tmp_path, lines)
+    expected = values.copy()
+    expected[3:30, 1] = expected[7:9, 4] = np.nan
+    np.testing.assert_array_equal(found.drop(index=10)[[*PRICES, VOLUME]], expected)
+    assert list(errors_of(found)) == [11]
+    assert (
+        f"29 cells hold a word or dash instead of a number or date and count as missing: {word.strip()} (29)"
+        in caplog.text
+    ) == bool(word)
