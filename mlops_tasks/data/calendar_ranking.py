@@ -3,15 +3,12 @@
 exchange_calendars takes a tenth of a second for a calendar, and ten for all of them.
 `include/calendars/exceptions.json` says of each on which days from 1990 to 2027 it differs from Monday to Friday, so
 that all can be held against given days at once. It only says which calendars are computed then: what is wrong or
-missing in it costs time.
-`python -m mlops_tasks.data.calendar_ranking` makes it anew.
+missing in it costs time. `calendar_table.py` makes it.
 """
 
 import json
-from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,33 +72,3 @@ def known_sessions() -> tuple[list[str], Booleans]:
     for place, steps in enumerate(table.values()):
         marks[place, list(accumulate(steps))] ^= True
     return list(table), marks
-
-
-def exceptions() -> Iterator[tuple[str, list[int]]]:
-    """Of each calendar that can be computed the days that differ from Monday to Friday, as steps between them."""
-    import exchange_calendars
-
-    from mlops_tasks.data.calendars import ALWAYS, WEEKDAYS, WIDELY_TRADED, sessions
-    from mlops_tasks.errors import ConfigError
-
-    usual = np.is_busday(np.arange(FIRST, LAST + 1))
-    everywhere = exchange_calendars.get_calendar_names(include_aliases=False)
-    for name in dict.fromkeys([*WIDELY_TRADED, *everywhere]):
-        if name in (ALWAYS, WEEKDAYS):
-            continue
-        try:
-            marks = np.zeros(len(usual), dtype=bool)
-            marks[(sessions(name, FIRST, LAST) - FIRST).astype(np.int64)] = True
-        except ConfigError:
-            continue
-        yield name, np.diff(np.flatnonzero(marks != usual), prepend=0).tolist()
-
-
-def write_table(path: Path = TABLE) -> None:
-    """Make the table of exchange_calendars as it is installed."""
-    lines = [f"{json.dumps(name)}: {json.dumps(steps, separators=(',', ':'))}" for name, steps in exceptions()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-
-
-if __name__ == "__main__":
-    write_table()
