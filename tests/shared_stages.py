@@ -10,9 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks import process
+from mlops_tasks.config import PROJECT
+from mlops_tasks.stage_process import StageProcess
 
 SOCKET = "TESTS_STAGE_SOCKET"
 """Environment variable with the server's socket, by which the workers of a run find it."""
@@ -38,12 +41,12 @@ def start_shared_server() -> None:
 
 
 def use_shared_server() -> None:
-    """In a worker: homes without a stage server have the shared one."""
-    own = Settings.stage_socket.fget
+    """In a worker: stages of homes without a stage server are forked by the shared one."""
     shared = Path(os.environ.pop(SOCKET))
+    start = process.start_process
 
-    def socket_of(settings: Settings) -> Path:
-        path: Path = own(settings)
-        return path if path.exists() else shared
+    def start_process(words: Sequence[str], environment: Mapping[str, str], server: Path | None) -> StageProcess:
+        own = server is not None and server.exists()
+        return start(words, environment, server if own else shared)
 
-    Settings.stage_socket = property(socket_of)  # type: ignore[method-assign]
+    process.start_process = start_process
