@@ -8,6 +8,7 @@ import pytest
 
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.configuration import resolve_config
+from mlops_tasks.modeling.model_zoo.family import find_family
 from mlops_tasks.modeling.model_zoo.zoo import ModelEntry, model_zoo
 from mlops_tasks.tuning.selector import Constraints, select_algorithm
 from tests.tuning.profiles import profile_of
@@ -75,9 +76,14 @@ def test_the_first_hyperparameters_are_valid_and_the_reasons_have_numbers():
 def test_models_that_do_not_fit_are_refused_with_the_numbers():
     """Between the two estimates one model remains; below both there is none, and the error says what to do."""
     profile = dataclasses.replace(profile_of("noise"), rows=1_000_000, features=158)
-    found = select_algorithm(profile, ZOO, Constraints(memory_bytes=2_500_000_000))
-    assert set(found.refused) | {choice.model for choice in found.ranking} == set(ZOO)
-    assert "GB are allowed" in found.refused["linear"]
+    needs = {
+        name: find_family(ZOO[name].family).memory_bytes(ZOO[name].defaults(), profile.rows, profile.features)
+        for name in ("lightgbm", "linear")
+    }
+    heavier = max(needs, key=needs.__getitem__)
+    found = select_algorithm(profile, ZOO, Constraints(memory_bytes=sum(needs.values()) // 2))
+    assert [choice.model for choice in found.ranking] == [name for name in needs if name != heavier]
+    assert list(found.refused) == [heavier] and "GB are allowed" in found.refused[heavier]
     with pytest.raises(ConfigError, match="raise the memory limit"):
         select_algorithm(profile, ZOO, Constraints(memory_bytes=1))
 
