@@ -37,7 +37,7 @@ _REGISTRY = (
     *("MLOPS_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
     "MLFLOW_TRACKING_TOKEN",
 )
-_SERVING = (*_STATE, *_REGISTRY, "MLOPS_SCORING_TOKEN")
+_SERVING = (*_ALERTS, *_REGISTRY, "MLOPS_SCORING_TOKEN")
 _SIGNING = ("MLOPS_SIGNING_KEY",)
 
 
@@ -99,7 +99,7 @@ STAGES: Mapping[str, Stage] = {
     "serving.deploy": Stage("mlops_tasks.serving.tasks:deploy_model_task", results.Deployed, _SERVING),
     "serving.score_newest_date": Stage("mlops_tasks.serving.tasks:score_newest_date_task", results.Scored, _SERVING),
     "monitoring.check_drift": Stage(
-        "mlops_tasks.monitoring.tasks:check_drift_task", results.DriftFound | results.Skipped, (*_STATE, *_REGISTRY)
+        "mlops_tasks.monitoring.tasks:check_drift_task", results.DriftFound | results.Skipped, (*_ALERTS, *_REGISTRY)
     ),
     "experiments.compare_models": Stage(
         "mlops_tasks.experiments.tasks:compare_models_task", results.Compared | results.Skipped, (*_STATE, *_REGISTRY)

@@ -45,12 +45,12 @@ def test_an_alert_from_its_list_to_its_end(home: Path, capsys: pytest.CaptureFix
 
 
 def test_silences_and_checks(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A silence has a reason and an end; a check judges the rules, and without sinks nobody is owed anything."""
+    """A silence has a reason and an end; a check without a sink says that it tells nobody."""
     assert "needs a reason" in said(capsys, "silence", "run_failed", "--hours", "1", "--reason", " ", status=1)
     assert "90 days at most" in said(capsys, "silence", "run_failed", "--hours", "9999", "--reason", "x", status=1)
     assert "nobody is told" in said(capsys, "silence", "run_failed", "--hours", "2", "--reason", "the vendor moves")
     assert "the vendor moves" in said(capsys, "list")
     said(capsys, "silence", "run_failed", "--hours", "0", "--reason", "done")
     assert json.loads(said(capsys, "list", "--json"))["silenced"] == []
-    assert "3 alerts are open" in said(capsys, "check")
+    assert "no sink is configured in this environment" in said(capsys, "check", status=1)
     assert "not configured; configured: none" in said(capsys, "test", "webhook", status=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_tasks.cli.answers import tell
 from mlops_tasks.config import load_settings
-from mlops_tasks.errors import MlopsError, StoreError
+from mlops_tasks.errors import ConfigError, MlopsError, StoreError
 
 if TYPE_CHECKING:
     from mlops_tasks.state.alerts.episodes import Episode, Key
@@ -99,6 +99,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from mlops_tasks.state.alerts.episodes import Key
     from mlops_tasks.state.alerts.handling import open_key
     from mlops_tasks.state.alerts.journal import events_of
+    from mlops_tasks.state.alerts.rules import configured_sinks
 
     settings = load_settings()
     given = arguments.subject
@@ -106,7 +107,7 @@ def _show(arguments: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     for event in events_of(settings, key):
         told = {row.sink: row.outcome for row in deliveries(settings, event)}
-        due = dict.fromkeys(event.sinks.split(), "owed")
+        due = {name: "owed" for name in configured_sinks(settings) if name in event.sinks.split()}
         rows.append(
             {
                 "at": event.at.isoformat(timespec="seconds"),
@@ -162,13 +163,16 @@ def _check(arguments: argparse.Namespace) -> int:
     from mlops_tasks.data.calendars import last_session_of
     from mlops_tasks.state.alerts.delivery import finish, is_owing
     from mlops_tasks.state.alerts.handling import open_episodes
+    from mlops_tasks.state.alerts.rules import configured_sinks
     from mlops_tasks.state.alerts.watching import look
     from mlops_tasks.state.tables import now
 
     settings = load_settings()
+    if not configured_sinks(settings):
+        raise ConfigError("no sink is configured in this environment, so nobody would be told; docs/alerts.md says how")
     # What only the scoring service can see is left as it is: nothing is watched here but the rules.
     look(settings, [], (), now(), last_session_of(settings.calendar.schedule))
-    finish()
+    finish(60 + 3 * settings.alerts.timeout_s)
     if is_owing(settings):
         raise MlopsError("not everybody could be told; the log above says why, and the next check tries again")
     count = len(open_episodes(settings))

@@ -50,10 +50,10 @@ def complaints(view: View, limits: AlertSettings) -> list[Complaint]:
     found = []
     if view.served is None or view.served < view.vintage:
         told = f"the service has data up to {view.served}, the vintage in use up to {view.vintage}: {view.error}"
-        found.append(Complaint("service_stale", f"data of {view.vintage}", told, limits.stale_after_s))
+        found.append(Complaint("service_stale", "the scoring service", told, limits.stale_after_s))
     if not view.scored:
         told = f"the champion's scores of {view.vintage} are not there; see the newest run of daily_retraining"
-        found.append(Complaint("scores_late", f"scores of {view.vintage}", told, limits.scores_due_s))
+        found.append(Complaint("scores_late", "the champion's scores", told, limits.scores_due_s))
     return found
 
 

@@ -251,7 +251,7 @@ class AlertDelivery(Base):
     attempt: Mapped[int]
     """From 1."""
     outcome: Mapped[str]
-    """`claimed`, `told` or `failed`."""
+    """`claimed`, `told`, `failed`, or `refused`: the receiver answered, and did not take it."""
     error: Mapped[str] = mapped_column(default="")
     """Kind of the error, without what it says: that may hold a password."""
     at: Mapped[datetime] = mapped_column(default_factory=now)

@@ -7,7 +7,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Query
 
 from mlops_api.access import COMMAND, SEE
-from mlops_api.messages import Alert, AlertEvent, AlertList, AlertNamed, Problem, SilenceAsked, Silenced
+from mlops_api.messages import Alert, AlertEvent, AlertEventPage, AlertList, AlertNamed, Problem, SilenceAsked, Silenced
 from mlops_api.service import Answers, settings
 from mlops_tasks.state.alerts.episodes import Key
 from mlops_tasks.state.alerts.handling import acknowledge, be_silent, open_episodes, resolve
@@ -31,9 +31,11 @@ def list_alerts() -> AlertList:
 
 
 @router.get("/events", dependencies=SEE)
-def list_events(after: After = 0, limit: Limit = 100) -> list[AlertEvent]:
+def list_events(after: After = 0, limit: Limit = 100) -> AlertEventPage:
     """What happened to alerts from any id on, in order; for those who follow it."""
-    return [AlertEvent.model_validate(row, from_attributes=True) for row in events_after(settings(), after, limit)]
+    rows = events_after(settings(), after, limit)
+    events = [AlertEvent.model_validate(row, from_attributes=True) for row in rows]
+    return AlertEventPage(events=events, next_after=rows[-1].id if rows else after)
 
 
 @router.post("/acknowledge", dependencies=COMMAND, responses=NOT_OPEN)

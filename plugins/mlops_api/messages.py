@@ -230,3 +230,10 @@ class AlertEvent(BaseModel):
     message: str
     by: str
     at: datetime
+
+
+class AlertEventPage(BaseModel):
+    """Steps of alerts in order; the next page begins after `next_after`."""
+
+    events: list[AlertEvent]
+    next_after: int

@@ -40,7 +40,8 @@ def test_an_alert_is_seen_followed_acknowledged_silenced_and_ended(airflow: Airf
         assert admin.post(f"{ALERTS}/resolve", json=LEAK).status_code == 409
         assert viewer.get(ALERTS).json()["open"] == []
         later = viewer.get(f"{ALERTS}/events", params={"after": first["id"]}).json()
-        assert [event["step"] for event in later] == ["acknowledged", "resolved"]
+        assert [event["step"] for event in later["events"]] == ["acknowledged", "resolved"]
+        assert later["next_after"] == later["events"][-1]["id"]
     assert [event.by for event in events_of(airflow.settings, Key(**LEAK))] == ["", "admin", "admin"]
 
 

@@ -23,7 +23,7 @@ ALERTS = {*STATE, "MLOPS_ALERTS__WEBHOOK_URL", "ALERTS_SMTP_PASSWORD", "HTTPS_PR
 
 STUDIES = {*STATE, "MLOPS_TUNING__STORAGE_URL"}
 JUDGING = {*REGISTRY, *STATE}
-SERVING = {*JUDGING, "MLOPS_SCORING_TOKEN"}
+SERVING = {*JUDGING, *ALERTS, "MLOPS_SCORING_TOKEN"}
 
 NEEDED = {
     "data.read_source": {*ALERTS, "BARS_DSN", "DESK_LOGIN"},
@@ -41,7 +41,7 @@ NEEDED = {
     "registry.register_challenger": REGISTRY,
     "registry.prune_features": REGISTRY,
     "registry.gate_challenger": JUDGING,
-    "monitoring.check_drift": JUDGING,
+    "monitoring.check_drift": JUDGING | ALERTS,
     "experiments.compare_models": JUDGING,
     "serving.deploy": SERVING,
     "serving.score_newest_date": SERVING,

@@ -80,6 +80,7 @@ def test_the_service_tells_of_itself(operation: Operation, impatient: RunningSer
     client.refresh()
     assert kinds(settings) == ["champion_missing", "scores_late"]
     score_newest_date_task(data_version=operation.vintage.data_version)
+    client.refresh()
     pointers = settings.features_dir / "by_vintage"
     pointers.rename(pointers.with_name("hidden"))
     vintage, _ = publish_vintage(settings, DAYS.append(DAYS[-1:] + (DAYS[-1] - DAYS[-2])))

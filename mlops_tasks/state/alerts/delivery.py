@@ -29,7 +29,9 @@ from mlops_tasks.state.tables import AlertDelivery, AlertEvent, now
 
 log = logging.getLogger(__name__)
 
-CLAIMED, FAILED = "claimed", "failed"
+CLAIMED, FAILED, REFUSED = "claimed", "failed", "refused"
+MOST_REFUSALS = 5
+"""After so many a notice that the receiver does not take is given up, and keeps the others from it no longer."""
 KEEP_TRYING = timedelta(days=7)
 """What nobody could be told for so long is given up."""
 _FIRST_PAUSE_S = 1.0
@@ -61,6 +63,7 @@ def owed(active: Session, settings: Settings, sink: str, limit_s: float, moment:
         Owed(event, max((row.attempt for row in tries[event.id]), default=0), _due(settings, tries[event.id], limit_s))
         for event in events
         if not any(row.outcome == TOLD for row in tries[event.id])
+        and sum(row.outcome == REFUSED for row in tries[event.id]) < MOST_REFUSALS
     ]
 
 
@@ -68,7 +71,7 @@ def _due(settings: Settings, tries: Sequence[AlertDelivery], limit_s: float) -> 
     """When the next attempt may begin: a claim without an outcome lasts for as long as telling may."""
     if not tries:
         return datetime.min.replace(tzinfo=UTC)
-    newest = tries[-1]
+    newest = max(tries, key=lambda row: (row.attempt, row.id))
     if newest.outcome == CLAIMED:
         return newest.at + timedelta(seconds=limit_s)
     pause = min(_FIRST_PAUSE_S * 2 ** min(newest.attempt - 1, 20), settings.alerts.interval_s / 2)
@@ -85,9 +88,12 @@ def tell_owed(settings: Settings, name: str, sink: Sink) -> None:
         if (event.token, name) not in _sent:
             try:
                 sink.tell(Notice.of(event))
-            except SinkError as error:
-                log.warning("%s did not tell %s %s: %s", name, event.kind, event.subject, error)
-                _write(settings, _row(event, name, attempt, FAILED, str(error).partition(";")[0]))
+            except Exception as error:
+                told = str(error) if isinstance(error, SinkError) else type(error).__name__
+                log.warning("%s did not tell %s %s: %s", name, event.kind, event.subject, told)
+                is_refusal = not isinstance(error, SinkError) or error.is_refusal
+                outcome = REFUSED if is_refusal else FAILED
+                _write(settings, _row(event, name, attempt, outcome, told.partition(";")[0]))
                 return
             _sent[event.token, name] = None
         _write(settings, _row(event, name, attempt, TOLD))
@@ -144,7 +150,7 @@ class _Worker(threading.Thread):
             try:
                 tell_owed(self.settings, self.sink, make_sink(self.settings, self.sink))
             except Exception as error:  # whatever it is, it is tried again at the next look
-                log.warning("alerts were not told by %s: %s: %s", self.sink, type(error).__name__, error)
+                log.warning("alerts were not told by %s: %s", self.sink, type(error).__name__)
 
     def _goes_on(self) -> bool:
         with _guard:
@@ -196,8 +202,9 @@ def tell_now(settings: Settings, notice: Notice) -> tuple[str, ...]:
     def tell(name: str, sink: Sink) -> None:
         try:
             sink.tell(notice)
-        except SinkError as error:
-            log.warning("%s did not tell %s %s: %s", name, notice.kind, notice.subject, error)
+        except Exception as error:
+            said = str(error) if isinstance(error, SinkError) else type(error).__name__
+            log.warning("%s did not tell %s %s: %s", name, notice.kind, notice.subject, said)
         else:
             told.append(name)
 

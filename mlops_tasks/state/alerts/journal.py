@@ -39,7 +39,7 @@ def advance(
         if change is None:
             return None
         row = _row(key, episode, change, token or uuid4().hex, at)
-        row.sinks = " ".join(sinks_of(settings, rule_of(settings, key.kind), change.step)) if change.tell else ""
+        row.sinks = " ".join(sinks_of(rule_of(settings, key.kind), change.step)) if change.tell else ""
         row.content_digest = content_digest(row)
         active.add(row)
         active.flush()

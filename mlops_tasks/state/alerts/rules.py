@@ -266,12 +266,16 @@ def rule_of(settings: Settings, kind: str) -> Rule:
         return Told()
 
 
-def sinks_of(settings: Settings, rule: Rule, step: Step) -> list[str]:
-    """Names of those that tell a step: the rule's among those that are configured; of a disabled one none."""
+def sinks_of(rule: Rule, step: Step) -> list[str]:
+    """Names of those that tell a step, as the rule says; of a disabled one none.
+
+    Whether they are configured is for those to say who tell: another process may have been given an address that this
+    one has not.
+    """
     if not rule.enabled:
         return []
     chosen = rule.escalate_to if step is Step.ESCALATED else rule.sinks
-    return [name for name in configured_sinks(settings) if chosen is None or name in chosen]
+    return [name for name in SINKS if chosen is None or name in chosen]
 
 
 def configured_sinks(settings: Settings) -> list[str]:

@@ -1,6 +1,7 @@
 """By which people are told: a webhook, e-mail. Each tells one notice, or raises `SinkError`."""
 
 import hashlib
+import logging
 import os
 import smtplib
 import ssl
@@ -22,6 +23,12 @@ from mlops_tasks.state.alerts.episodes import Step
 from mlops_tasks.state.alerts.rules import configured_sinks
 from mlops_tasks.state.tables import AlertEvent
 
+log = logging.getLogger(__name__)
+for _each in ("httpx", "httpcore"):
+    logging.getLogger(_each).setLevel(logging.WARNING)  # they log whole addresses, which may hold a token
+
+LONGEST = 1500
+"""Characters of a message that are told; `alphaops alerts show` has all of it."""
 PASSWORD = SecretSource("mail server's password", "ALERTS_SMTP_PASSWORD", "smtp_password")
 _TOLD_AS: Mapping[str, str] = {
     Step.RESOLVED: "over: ",
@@ -31,7 +38,14 @@ _TOLD_AS: Mapping[str, str] = {
 
 
 class SinkError(MlopsError, RuntimeError):
-    """A receiver was not told. The message holds no address, and nothing that the receiver has said."""
+    """A receiver was not told. The message holds no address, and nothing that the receiver has said.
+
+    `is_refusal`: it answered, and does not take this notice, as one that is too long; others it may take.
+    """
+
+    def __init__(self, message: str, *, is_refusal: bool = False) -> None:
+        super().__init__(message)
+        self.is_refusal = is_refusal
 
 
 @dataclass(frozen=True)
@@ -50,10 +64,11 @@ class Notice:
 
     @classmethod
     def of(cls, event: AlertEvent) -> "Notice":
-        """From a row."""
-        return cls(
-            event.token, event.kind, event.subject, event.episode, event.step, event.severity, event.message, event.at
-        )
+        """From a row; a long message is cut."""
+        message = event.message
+        if len(message) > LONGEST:
+            message = f"{message[:LONGEST]} ... (all of it: alphaops alerts show)"
+        return cls(event.token, event.kind, event.subject, event.episode, event.step, event.severity, message, event.at)
 
     @property
     def title(self) -> str:
@@ -111,6 +126,10 @@ def make_sink(settings: Settings, name: str) -> Sink:
     raise ConfigError(f"sink {name!r} is not configured; configured: {there}")
 
 
+_REFUSALS = (400, 413, 422)
+"""Statuses that are about what was sent, not about who sends or when."""
+
+
 @dataclass(frozen=True)
 class Webhook:
     """An address that takes a JSON POST, such as a chat channel's."""
@@ -143,8 +162,12 @@ class Webhook:
                 answer.raise_for_status()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             # The address may hold a token, and httpx puts it into its messages: only the kind of error is shown.
-            status = f" {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else ""
-            raise SinkError(f"{type(error).__name__}{status}; correct alerts.webhook_url") from None
+            code = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
+            told = f"{type(error).__name__}{f' {code}' if code else ''}; correct alerts.webhook_url"
+            raise SinkError(told, is_refusal=code in _REFUSALS) from None
+
+
+_SMTP_FOR_GOOD = 500
 
 
 @dataclass(frozen=True)
@@ -162,16 +185,19 @@ class Email:
     def tell(self, notice: Notice) -> None:
         """The token is the Message-ID; the notices of an episode are one thread."""
         message = mail_of(notice, self.server.sender, self.server.to)
+        refused = None
         try:
             password = None if self.server.user is None else PASSWORD.read(self.settings)
             with self._connected() as smtp:
                 if self.server.user is not None and password is not None:
                     smtp.login(self.server.user, password)
                 refused = smtp.send_message(message)
-        except (OSError, smtplib.SMTPException, ConfigError) as error:
-            raise SinkError(f"{_shown(error)}; correct alerts.email") from None
-        if refused:
-            raise SinkError(f"{len(refused)} of {len(self.server.to)} addresses were refused; correct alerts.email.to")
+        except (OSError, smtplib.SMTPException, ConfigError, ValueError) as error:
+            if refused is None:  # else the server has the letter, and has only not said goodbye
+                is_refusal = isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= _SMTP_FOR_GOOD
+                raise SinkError(f"{_shown(error)}; correct alerts.email", is_refusal=is_refusal) from None
+        if refused:  # the others have it
+            log.warning("%d of %d addresses were refused; correct alerts.email.to", len(refused), len(self.server.to))
 
     def _connected(self) -> smtplib.SMTP:
         server, timeout = self.server, self.settings.alerts.timeout_s

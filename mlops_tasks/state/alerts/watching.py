@@ -4,8 +4,10 @@ import logging
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import ConfigError
+from mlops_tasks.errors import ConfigError, StoreError
 from mlops_tasks.state.alerts.delivery import deliver, is_owing
 from mlops_tasks.state.alerts.episodes import Episode, Key, Observation, Standing, observed, overdue
 from mlops_tasks.state.alerts.journal import Decision, advance, running_episodes
@@ -14,6 +16,7 @@ from mlops_tasks.state.alerts.signals import read_signals
 
 log = logging.getLogger(__name__)
 
+RULES_WRONG = Key("rules_wrong", "the rules of alerts")
 SERVICE_KINDS = ("champion_missing", "service_stale", "scores_late")
 """What the scoring service alone can see; such an episode ends when it says so, or a person."""
 
@@ -40,6 +43,8 @@ def look(
     found = {each.key: each for each in (*seen, *judged(settings, now, last_session))}
     running = running_episodes(settings)
     watched = {*SERVICE_KINDS, *kinds, *(key.kind for key in found)}
+    if found[RULES_WRONG].standing is not Standing.CALM:  # what the rules watch is not known: it stays as it is
+        watched |= {key.kind for key in running}
     for key in running:
         if key.kind in kinds and key not in found:
             found[key] = Observation(key, Standing.CALM, "")
@@ -52,14 +57,18 @@ def look(
 
 
 def judged(settings: Settings, now: datetime, last_session: LastSession) -> list[Observation]:
-    """What the rules say now; nothing while they are wrong, which the log tells."""
+    """What the rules say now, and whether they can be judged at all: if not, that is what is wrong."""
     try:
         rules = read_rules(settings)
-    except ConfigError as error:
-        log.error("no rule of alerts is looked at: %s", error)
-        return []
-    names = {rule.signal for rule in rules.values() if isinstance(rule, SignalRule) and rule.enabled}
-    return evaluate(rules, read_signals(settings, names, now), now, last_session)
+        names = {rule.signal for rule in rules.values() if isinstance(rule, SignalRule) and rule.enabled}
+        found = evaluate(rules, read_signals(settings, names, now), now, last_session)
+    except (StoreError, SQLAlchemyError):  # the database is away, and nothing is known
+        raise
+    except Exception as error:
+        told = str(error) if isinstance(error, ConfigError) else type(error).__name__
+        log.error("no rule of alerts is looked at: %s", told)
+        return [Observation(RULES_WRONG, Standing.BREACHED, f"no rule of alerts is looked at: {told}")]
+    return [*found, Observation(RULES_WRONG, Standing.CALM, "")]
 
 
 def _after_look(settings: Settings, seen: Observation, now: datetime) -> Decision:

@@ -66,6 +66,9 @@ class Mailbox:
     login: tuple[str, str] | None = None
     answers: list[str] = field(default_factory=list)
     """Answers to the next letters; 250 when they are used up."""
+    strangers: set[str] = field(default_factory=set)
+    """Recipients that it does not know."""
+    farewell: str = "221 bye"
     letters: list[EmailMessage] = field(default_factory=list)
     recipients: list[list[str]] = field(default_factory=list)
     encrypted: list[bool] = field(default_factory=list)
@@ -128,12 +131,14 @@ class _Dialogue(socketserver.StreamRequestHandler):
                 case "MAIL":
                     self._say("250 ok" if self.logged_in or box.login is None else "530 log in first")
                 case "RCPT":
-                    recipients.append(rest.partition("<")[2].partition(">")[0])
-                    self._say("250 ok")
+                    recipient = rest.partition("<")[2].partition(">")[0]
+                    known = recipient not in box.strangers
+                    recipients += [recipient] if known else []
+                    self._say("250 ok" if known else "550 no such person")
                 case "DATA":
                     self._take(recipients)
                 case "QUIT":
-                    self._say("221 bye")
+                    self._say(box.farewell)
                     return
                 case _:
                     self._say("250 ok")

@@ -151,3 +151,28 @@ def test_a_test_reaches_people(tmp_path: Path, channel: Channel) -> None:
     try_sink(settings, "webhook", "ann")
     assert [(sent["kind"], sent["message"]) for sent in channel.received] == [("test", "a test of this sink, by ann")]
     assert newest_alerts(settings, 1) == []
+
+
+def test_what_a_receiver_does_not_take_keeps_nothing_else_back(
+    tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up after five refusals; a receiver that is away for longer misses nothing."""
+    monkeypatch.setattr(delivery, "_FIRST_PAUSE_S", 0.0)
+    settings = settings_of(tmp_path, channel)
+    channel.answers = [503] * 7 + [413] * 5
+    for subject in ("too long", "s2"):
+        raise_alert(settings, **(REJECTED | {"subject": subject}))
+        assert finish(10)
+    for _ in range(12):
+        deliver(settings)
+        assert finish(10)
+    assert [sent["subject"] for sent in channel.received] == ["s2"] and not is_owing(settings)
+    assert [outcome for _, _, outcome in tries(settings)].count("refused") == 5
+
+
+def test_a_process_without_a_sink_leaves_it_to_those_that_have_one(tmp_path: Path, channel: Channel) -> None:
+    """As a person's shell, which lacks the variable with the address."""
+    raise_alert(Settings(home=tmp_path), **REJECTED)
+    assert channel.received == []
+    deliver(settings_of(tmp_path, channel))
+    assert finish(10) and [sent["subject"] for sent in channel.received] == ["s1"]

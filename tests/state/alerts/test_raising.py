@@ -1,5 +1,6 @@
 """What is raised is an episode, told in the background, once."""
 
+import logging
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -62,6 +63,7 @@ def test_a_deaf_webhook_costs_no_alert_no_time_and_no_secret(
     tmp_path: Path, channel: Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A refused call is logged without its address, and the alert is recorded all the same, without waiting."""
+    caplog.set_level(logging.DEBUG)
     channel.answers, channel.before = [503], lambda: time.sleep(0.5)
     deaf = settings_with(tmp_path, channel.url)
     newest_alerts(deaf, 1)  # makes the database

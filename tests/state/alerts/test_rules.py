@@ -7,9 +7,8 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from pydantic import SecretStr
 
-from mlops_tasks.config import AlertSettings, Settings
+from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.state.alerts.episodes import Severity, Standing, Step
 from mlops_tasks.state.alerts.rules import (
@@ -92,15 +91,14 @@ def test_a_file_of_ones_own_adds_and_overrides(tmp_path: Path) -> None:
     mine = {"type": "threshold", "signal": "drift_columns", "above": 3}
     off = {"type": "absence", "signal": "scores", "after_close_min": 720, "enabled": False}
     settings = own(tmp_path, mine=mine, scores_overdue=off, leak_found={"type": "told", "sinks": []})
-    settings = settings.model_copy(update={"alerts": AlertSettings(webhook_url=SecretStr("http://x"))})
     rules = read_rules(settings)
     assert "fewer_instruments" in rules and rules["leak_found"].severity is Severity.WARNING
     found = evaluate(rules, {"drift_columns": samples(5), "scores": samples(1)}, NOON, last_session)
     assert [(each.key.kind, each.standing) for each in found] == [("mine", B)]
-    assert sinks_of(settings, rules["mine"], Step.OPENED) == ["webhook"]
-    assert sinks_of(settings, rules["leak_found"], Step.OPENED) == []
-    assert sinks_of(settings, rules["leak_found"], Step.ESCALATED) == ["webhook"]
-    assert sinks_of(settings, rules["scores_overdue"], Step.OPENED) == []
+    assert sinks_of(rules["mine"], Step.OPENED) == ["webhook", "email", "airflow_email"]
+    assert sinks_of(rules["leak_found"], Step.OPENED) == []
+    assert sinks_of(rules["leak_found"], Step.ESCALATED) == ["webhook", "email", "airflow_email"]
+    assert sinks_of(rules["scores_overdue"], Step.OPENED) == []
 
 
 THRESHOLD = {"type": "threshold", "signal": "drift_columns", "above": 3, "resolve_at": 1}

@@ -14,6 +14,7 @@ from pydantic import SecretStr, ValidationError
 from mlops_tasks.config import AlertSettings, EmailSettings, Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.state.alerts.sinks import Notice, SinkError, make_sink
+from mlops_tasks.state.tables import AlertEvent
 from tests.state.alerts.receivers import Channel, Mailbox, certificate, channel_open, mail_server
 
 NOTICE = Notice(
@@ -167,6 +168,14 @@ class TestEmailWithStartTls(_Email):
                 make_sink(settings, "email").tell(NOTICE)
             assert box.letters == []
 
+    def test_a_password_that_cannot_be_sent_is_not_repeated(self, tmp_path: Path) -> None:
+        """Not even the character that is to blame."""
+        with self.receiver(tmp_path) as box:
+            settings = self.settings(tmp_path, box)
+            (tmp_path / "secrets" / "smtp_password").write_text("s3crét")
+            with pytest.raises(SinkError, match=r"UnicodeEncodeError; correct alerts\.email$"):
+                make_sink(settings, "email").tell(NOTICE)
+
     def test_a_server_with_another_certificate_is_told_nothing(self, tmp_path: Path) -> None:
         """Neither letter nor password."""
         with self.receiver(tmp_path) as box:
@@ -180,6 +189,41 @@ class TestEmailWithStartTls(_Email):
 class TestEmailWithTls(_Email):
     security = "tls"
     login = ("desk", "s3cret")
+
+
+def test_who_is_left_gets_the_letter_once(tmp_path: Path, mailbox: Mailbox, caplog: pytest.LogCaptureFixture) -> None:
+    """A colleague who has left costs the others nothing, nor does a server that does not say goodbye."""
+    given = {"host": "127.0.0.1", "port": mailbox.port, "security": "none", "sender": "a@b", "to": "c@d,gone@d"}
+    settings = Settings(home=tmp_path, alerts=AlertSettings(email=EmailSettings.model_validate(given)))
+    mailbox.strangers, mailbox.farewell = {"gone@d"}, "421 no"
+    make_sink(settings, "email").tell(NOTICE)
+    assert mailbox.recipients == [["c@d"]]
+    assert "1 of 2 addresses were refused" in caplog.text
+    mailbox.strangers, mailbox.farewell = {"c@d", "gone@d"}, "221 bye"
+    with pytest.raises(SinkError, match="SMTPRecipientsRefused"):
+        make_sink(settings, "email").tell(NOTICE)
+    mailbox.strangers, mailbox.answers = set(), ["552 too long", "451 later"]
+    for is_refusal in (True, False):
+        with pytest.raises(SinkError) as caught:
+            make_sink(settings, "email").tell(NOTICE)
+        assert caught.value.is_refusal == is_refusal
+    assert len(mailbox.letters) == 1
+
+
+def test_a_long_message_is_cut_and_kept() -> None:
+    """A receiver that takes so much and no more would refuse it."""
+    event = AlertEvent(
+        kind="k",
+        subject="s",
+        sequence=1,
+        episode=1,
+        step="opened",
+        severity="info",
+        message="x" * 9000,
+        tell=True,
+        token="t",
+    )
+    assert len(Notice.of(event).message) < 1600 and len(event.message) == 9000
 
 
 def test_a_password_does_not_go_over_an_open_wire() -> None:

@@ -114,11 +114,19 @@ def test_a_key_has_one_open_episode_whoever_writes(settings: Settings, channel: 
 def test_wrong_rules_stop_no_other_alert(
     settings: Settings, channel: Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says what is wrong with them at each look."""
-    (settings.home / "alerts.yaml").write_text("mine: {type: guess}\n")
-    look(settings, [Observation(Key("k", "s"), Standing.BREACHED, "m")], ("k",), datetime.now(UTC), new_york)
-    assert finish(10) and [sent["kind"] for sent in channel.received] == ["k"]
+    """They are an alert themselves, until they are right; what the rules watched stays open meanwhile."""
+    own, moment = settings.home / "alerts.yaml", datetime.now(UTC)
+    seen = [Observation(Key("k", "s"), Standing.BREACHED, "m"), Observation(Key("mine", "x"), Standing.BREACHED, "m")]
+    look(settings, seen, (), moment, new_york)
+    own.write_text("mine: {type: guess}\n")
+    look(settings, [], (), moment + timedelta(hours=49), new_york)
+    assert finish(10)
+    assert sorted(sent["kind"] for sent in channel.received) == ["k", "mine", "rules_wrong"]
+    assert {key.kind for key in running_episodes(settings)} == {"k", "mine", "rules_wrong"}
     assert "no rule of alerts is looked at" in caplog.text and "mine" in caplog.text
+    own.unlink()
+    look(settings, [], (), moment + timedelta(hours=49.1), new_york)
+    assert finish(10) and {key.kind for key in running_episodes(settings)} == set()
 
 
 def test_alerts_of_an_older_database_are_kept(settings: Settings, channel: Channel) -> None:
