@@ -44,7 +44,8 @@ class LearningSource:
         try:
             return str(read_json(self._record)["digest"])
         except (OSError, ValueError, KeyError, TypeError):  # not known yet, or damaged
-            return self._note()
+            write_json(self._record, {"digest": self._computed})
+            return self._computed
 
     def check(self) -> None:
         """Check that the data are what the digest says; they are loaded for it.
@@ -54,23 +55,18 @@ class LearningSource:
         TrainingError
             They are not: what was kept is forgotten.
         """
-        known = self.digest
-        if self._note() != known:
+        if self._computed != self.digest:
+            write_json(self._record, {"digest": self._computed})
             raise TrainingError(
                 f"{self._record}: the learning data have another digest than was kept for them; the file is corrected, "
                 "train again, and see what has changed it or the features"
             )
 
-    def _note(self) -> str:
-        digest = self._computed
-        write_json(self._record, {"digest": digest})
-        return digest
-
     @cached_property
     def _computed(self) -> str:
         return self.loaded.digest()
 
-    @property
+    @cached_property
     def _record(self) -> Path:
         segments = {name: [str(day) for day in days] for name, days in self.spec.segments.items()}
         subject = {**asdict(self.spec), "segments": segments, "window": self.window, "code": certified_code()}

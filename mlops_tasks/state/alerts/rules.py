@@ -4,6 +4,7 @@ They are entries of include/config/alerts.yaml and of `<home>/alerts.yaml`, by n
 place of the shipped one as a whole. A rule is judged from signals (`signals.py`) and the time alone.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -82,9 +83,9 @@ class SignalRule(Rule):
     for_min: float = Field(0, ge=0)
     """How long a breach has to last before people are told."""
 
+    @abstractmethod
     def judge(self, samples: Sequence[Sample], now: datetime, last_session: LastSession) -> tuple[Standing, str]:
         """Where samples, the oldest first, stand, and what is to be said of it."""
-        raise NotImplementedError
 
 
 class Threshold(SignalRule):
