@@ -3,8 +3,8 @@
 A kernel states the types of its arguments where it is defined, so all of them can be compiled before anybody calls
 them: `alphaops compile`, which `make env` and `make up` run. The cache lies in the environment (or where
 `NUMBA_CACHE_DIR` says; in the user's cache folder where that is not writable, or writable by all), in a folder that is
-named by the code of all kernels, the version of the compiler and the processor. What is missing there is compiled at
-its first call.
+named by the code of all kernels and their modules, the version of the compiler and the processor. What is missing there
+is compiled at its first call.
 """
 
 import fcntl
@@ -148,10 +148,11 @@ def cache_folder() -> Path:
 
 
 def _code_digest() -> str:
-    """Of the source of all kernels and the versions of what compiles it."""
+    """Of the source of all kernels, the modules that hold it and the versions of what compiles it."""
     root = Path(__file__).parent.parent
     digest = hashlib.sha256(f"{platform.python_version()} {version('numba')} {version('llvmlite')}".encode())
     for module in MODULES:
+        digest.update(module.encode())  # the files in the cache are named by it
         digest.update((root / module.replace(".", "/")).with_suffix(".py").read_bytes())
     return digest.hexdigest()[:16]
 

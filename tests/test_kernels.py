@@ -61,6 +61,16 @@ def test_the_cache_is_named_by_code_and_processor(monkeypatch: pytest.MonkeyPatc
     assert (other.parent, other.name != folder.name) == (folder.parent, True)
 
 
+def test_a_moved_module_is_compiled_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is compiled is kept under the name of its module: the same code in another one is another folder."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"the same code")
+    monkeypatch.setattr(kernels, "MODULES", ("mlops_tasks.data.kernels",))
+    folder = kernels.cache_folder.__wrapped__()
+    monkeypatch.setattr(kernels, "MODULES", ("mlops_tasks.data.validation.kernels",))
+    assert kernels.cache_folder.__wrapped__() != folder
+
+
 def test_a_folder_that_cannot_be_written_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An environment that belongs to somebody else leaves the cache to the user's own folder."""
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
