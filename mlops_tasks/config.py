@@ -298,7 +298,7 @@ Decision = Literal["accept", "warn", "block"]
 
 
 class VintagePolicySettings(Section):
-    """What a change of history between two vintages leads to; `data/policy.py` says how each is judged.
+    """What a change of history between two vintages leads to; `data/revisions/policy.py` says how each is judged.
 
     A change beyond a limit blocks the vintage, a smaller one warns, unless the limit says otherwise.
     """
@@ -543,8 +543,8 @@ class PortfolioSettings(Section):
     account: float = Field(1e8, gt=0)
     limit_threshold: Literal["market"] | Annotated[float, Field(gt=0)] | None = "market"
     """No buying at a daily move of this or more, no selling at minus this or less. `market`: what the exchange of each
-    instrument's calendar has (data/price_limits.py: 9.5% or the board's own for A-shares, none in New York); a number:
-    that for all (0.095); none: every close can be traded."""
+    instrument's calendar has (data/exchanges/price_limits.py: 9.5% or the board's own for A-shares, none in New York);
+    a number: that for all (0.095); none: every close can be traded."""
     delisting_return: float = Field(-0.3, ge=-1)
     """What is lost, or won, on the last close of a held instrument whose bars end before the vintage does; paid out the
     market day after. -0.3: the mean of delistings for bad performance in New York (Shumway, The Delisting Bias in CRSP

@@ -31,7 +31,7 @@ from mlops_tasks.private import is_foreign, mode_of
 MODULES = (
     "mlops_tasks.features.kernels",
     "mlops_tasks.features.indicators.kernels",
-    "mlops_tasks.data.measure_kernels",
+    "mlops_tasks.data.validation.measure_kernels",
     "mlops_tasks.modeling.metrics",
 )
 """Where kernels are defined, those that take longest to compile first."""

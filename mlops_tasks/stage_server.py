@@ -42,7 +42,8 @@ PRELOADED = (
     *("sqlalchemy", "alembic.command", "exchange_calendars", "great_expectations", "matplotlib.figure"),
     *("lightgbm", "xgboost", "sklearn.linear_model", "torch", "optuna", "mlflow", "mlflow.pyfunc"),
     *("qlib", "qlib.data", "qlib.backtest", "mlops_tasks.cli", "mlops_tasks.modeling.metrics"),
-    *("mlops_tasks.features.kernels", "mlops_tasks.features.indicators.kernels", "mlops_tasks.data.measure_kernels"),
+    *("mlops_tasks.features.kernels", "mlops_tasks.features.indicators.kernels"),
+    "mlops_tasks.data.validation.measure_kernels",
 )
 """What stages import while they work, beside the modules of their functions."""
 _FORK_SAFE = ("jemalloc_bg_thd",)

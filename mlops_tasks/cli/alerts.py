@@ -160,7 +160,7 @@ def _test(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.data.calendars import last_session_of
+    from mlops_tasks.data.exchanges.calendars import last_session_of
     from mlops_tasks.state.alerts.delivery import finish, is_owing
     from mlops_tasks.state.alerts.handling import open_episodes
     from mlops_tasks.state.alerts.rules import configured_sinks

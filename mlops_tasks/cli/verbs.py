@@ -157,14 +157,14 @@ def _score(arguments: argparse.Namespace) -> int:
 
 
 def _quarantine(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.data.quarantine import quarantine_info, render_quarantine
+    from mlops_tasks.data.validation.quarantine import quarantine_info, render_quarantine
 
     info = quarantine_info(load_settings())
     return tell(arguments, info, lambda: render_quarantine(info))
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.data.quarantine import release
+    from mlops_tasks.data.validation.quarantine import release
 
     made = release(
         load_settings(),
@@ -195,7 +195,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _approve(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.data.approvals import approve
+    from mlops_tasks.data.revisions.approvals import approve
 
     approval = approve(load_settings(), arguments.data_version, arguments.reason)
     said = f"{approval.new} may follow {approval.old}; run sync_market_data again to bring it into use"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mlops_tasks.config import Settings
-from mlops_tasks.data.diff import VintageDiff, diff_vintages
+from mlops_tasks.data.revisions.diff import VintageDiff, diff_vintages
 from mlops_tasks.data.snapshots import checkout_vintage
 from mlops_tasks.data.vintages import Vintage, current_vintage, load_vintage
 from mlops_tasks.errors import ConfigError, StoreError

@@ -9,8 +9,8 @@ import pandas as pd
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import SYNTHETIC, Settings
-from mlops_tasks.data.diff import VintageDiff, diff_bars, diff_vintages
-from mlops_tasks.data.policy import judge
+from mlops_tasks.data.revisions.diff import VintageDiff, diff_bars, diff_vintages
+from mlops_tasks.data.revisions.policy import judge
 from mlops_tasks.data.snapshots import checkout_vintage, pointer_path
 from mlops_tasks.data.sources import read_source
 from mlops_tasks.data.vintage_files import MANIFEST

@@ -9,16 +9,16 @@ from dataclasses import replace
 from typing import cast
 
 from mlops_tasks.config import Settings, load_settings
-from mlops_tasks.data import staging as store
-from mlops_tasks.data.acceptance import Acceptance, assess
-from mlops_tasks.data.approvals import approve, find_approval
 from mlops_tasks.data.callbacks import tell_callbacks
-from mlops_tasks.data.data_docs import evidence_of, render_index, render_suites
-from mlops_tasks.data.expectations import load_suites
-from mlops_tasks.data.qlib_store import ensure_store, prune_stores, write_qlib_store
+from mlops_tasks.data.qlib.store import ensure_store, prune_stores, write_qlib_store
+from mlops_tasks.data.revisions.acceptance import Acceptance, assess
+from mlops_tasks.data.revisions.approvals import approve, find_approval
 from mlops_tasks.data.snapshots import checkout_vintage, is_kept, pin_vintage
 from mlops_tasks.data.sources import ParsedBars, read_source
-from mlops_tasks.data.validation import Rules, Validation, check_vintage, load_rules, validate
+from mlops_tasks.data.validation import staging as store
+from mlops_tasks.data.validation.data_docs import evidence_of, render_index, render_suites
+from mlops_tasks.data.validation.expectations import load_suites
+from mlops_tasks.data.validation.rules import Rules, Validation, check_vintage, load_rules, validate
 from mlops_tasks.data.vintages import canonical_bars, current_version, load_vintage, publish, write_vintage
 from mlops_tasks.errors import StoreError, VintageRejectedError, excerpt
 from mlops_tasks.files import folder_lock

@@ -11,7 +11,8 @@ from mlops_tasks.files import digest_of, digest_of_file
 _CODE = (
     *(f"evaluation/{name}.py" for name in ("ic", "portfolio", "qlib_market", "report", "significance")),
     "training_folder.py",
-    *("data/price_limits.py", "data/calendars.py", "data/ticker_suffixes.py", "plots/evaluation.py", "plots/figure.py"),
+    *(f"data/exchanges/{name}.py" for name in ("price_limits", "calendars", "ticker_suffixes")),
+    *("plots/evaluation.py", "plots/figure.py"),
 )
 """The files of this package that lead from predictions to an evaluation's files."""
 

@@ -21,8 +21,8 @@ import pandas as pd
 
 from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT
 from mlops_tasks.config import PortfolioSettings, Settings
-from mlops_tasks.data.price_limits import Limits, calendars_of, price_limits
-from mlops_tasks.data.qlib_store import init_qlib
+from mlops_tasks.data.exchanges.price_limits import Limits, calendars_of, price_limits
+from mlops_tasks.data.qlib.store import init_qlib
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import finite_or_none

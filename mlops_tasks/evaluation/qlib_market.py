@@ -14,7 +14,7 @@ from qlib.contrib.strategy import TopkDropoutStrategy
 
 from mlops_tasks.columns import CLOSE
 from mlops_tasks.config import PortfolioSettings
-from mlops_tasks.data.price_limits import Limits
+from mlops_tasks.data.exchanges.price_limits import Limits
 
 
 class LimitedExchange(Exchange):

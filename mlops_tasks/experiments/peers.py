@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlops_tasks.columns import LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings, load_settings
-from mlops_tasks.data.qlib_store import init_qlib
+from mlops_tasks.data.qlib.store import init_qlib
 from mlops_tasks.evaluation.report import evaluate, is_current, write_evaluation
 from mlops_tasks.files import digest_of, new_folder, retire_folder
 from mlops_tasks.modeling.configuration import TrainingConfig

@@ -56,7 +56,7 @@ class SessionTimetable(Timetable):
         """Raise AirflowTimetableInvalid unless the calendar is known; Airflow shows it as the DAG's import error."""
         if self.calendar in _USUAL:
             return
-        from mlops_tasks.data.calendars import check_calendar
+        from mlops_tasks.data.exchanges.calendars import check_calendar
 
         try:
             check_calendar(self.calendar)
@@ -98,7 +98,7 @@ class SessionTimetable(Timetable):
         """The run that lies `step` places from where `moment` would be inserted among all runs."""
         import numpy as np
 
-        from mlops_tasks.data.calendars import schedule
+        from mlops_tasks.data.exchanges.calendars import schedule
 
         at = moment.in_timezone("UTC").naive()
         runs = schedule(self.calendar, at - _WINDOW, at + _WINDOW).closes + np.timedelta64(

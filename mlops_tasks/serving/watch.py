@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from mlops_tasks.config import AlertSettings, Settings
-from mlops_tasks.data.calendars import last_session_of
+from mlops_tasks.data.exchanges.calendars import last_session_of
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.state.alerts.episodes import Key, Observation, Standing
 from mlops_tasks.state.alerts.watching import SERVICE_KINDS, look

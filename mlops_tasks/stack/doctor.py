@@ -13,7 +13,7 @@ from typing import Any, Literal
 import psutil
 
 from mlops_tasks.config import PROJECT, SYNTHETIC, PostgresqlSource, Settings, SourceSpec, TableSource
-from mlops_tasks.data.calendars import AUTO, check_calendar
+from mlops_tasks.data.exchanges.calendars import AUTO, check_calendar
 from mlops_tasks.data.vintages import current_version, load_vintage
 from mlops_tasks.errors import ConfigError, StackError, StoreError, excerpt, hint
 from mlops_tasks.features.sets import check_feature_sets, feature_set_names

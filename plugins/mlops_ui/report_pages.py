@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 
 from mlops_api.access import SEE
 from mlops_api.service import settings
-from mlops_tasks.data.quarantine_pages import quarantine_page
+from mlops_tasks.data.validation.quarantine_pages import quarantine_page
 from mlops_tasks.errors import StoreError
 from mlops_tasks.experiments.table_columns import table_cells
 from mlops_tasks.reports import (

@@ -48,7 +48,7 @@ def run() -> dict:
 def both_sides(module: str, warm_up: str) -> tuple[dict, dict, dict, dict]:
     """Results of the warm-up, of ours and of the peer on the same bars, and how far apart the last two are."""
     from mlops_tasks.config import Settings
-    from mlops_tasks.data.qlib_store import write_qlib_store
+    from mlops_tasks.data.qlib.store import write_qlib_store
 
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

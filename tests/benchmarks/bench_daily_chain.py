@@ -133,7 +133,7 @@ def lightgbm_metrics(home: Path) -> dict:
 
 def run_peer(operation: Operation) -> dict:
     """Qlib's own workflow in a process of its own."""
-    from mlops_tasks.data.qlib_store import qlib_store_path
+    from mlops_tasks.data.qlib.store import qlib_store_path
     from mlops_tasks.data.vintages import current_vintage
     from mlops_tasks.evaluation.portfolio import universe_returns
 

@@ -50,7 +50,7 @@ def make_market(home: Path, instruments: str, days: str) -> dict:
     import pandas as pd
 
     from mlops_tasks.config import Settings
-    from mlops_tasks.data.diff import diff_vintages
+    from mlops_tasks.data.revisions.diff import diff_vintages
     from mlops_tasks.data.vintages import publish, write_vintage
 
     random, shape = np.random.default_rng(0), (int(instruments), int(days))
@@ -101,7 +101,7 @@ def write_store(home: Path, data_version: str) -> dict:
     import resource
 
     from mlops_tasks.config import Settings
-    from mlops_tasks.data.qlib_store import write_qlib_store
+    from mlops_tasks.data.qlib.store import write_qlib_store
     from mlops_tasks.data.vintages import load_vintage
 
     vintage = load_vintage(Settings(home=home), data_version)

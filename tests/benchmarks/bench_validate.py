@@ -54,7 +54,7 @@ def run() -> dict:
 
 def make_bars(home: Path) -> None:
     """Random walks on real sessions with defects planted in some thousand rows, a column a file."""
-    from mlops_tasks.data.calendars import sessions
+    from mlops_tasks.data.exchanges.calendars import sessions
 
     random, shape = np.random.default_rng(0), (INSTRUMENTS, DAYS)
     rows = INSTRUMENTS * DAYS
@@ -108,8 +108,8 @@ def compile_kernels(home: Path) -> dict:
 
 def conclude(frame):
     """The validation with its quarantine written out in memory, part after part."""
-    from mlops_tasks.data.expectations import load_suites
-    from mlops_tasks.data.validation import Rules, validate
+    from mlops_tasks.data.validation.expectations import load_suites
+    from mlops_tasks.data.validation.rules import Rules, validate
 
     validation = validate(frame, Rules(load_suites()))
     kept = sum(len(part) for part in validation.failures())
@@ -125,7 +125,7 @@ def measure_ours(home: Path) -> dict:
     validation = conclude(frame)
     seconds = time.perf_counter() - started
     peak = peak_mb()
-    from mlops_tasks.data.expectations import load_suites
+    from mlops_tasks.data.validation.expectations import load_suites
 
     suites = load_suites()
     found = {expectation.rule.rule: np.empty(0, np.int64) for expectation in suites.bars.expectations}
@@ -137,8 +137,8 @@ def measure_ours(home: Path) -> dict:
 
 def derive_columns(home: Path) -> dict:
     """The measured columns, for the peer."""
-    from mlops_tasks.data.expectations import load_suites
-    from mlops_tasks.data.measures import measure
+    from mlops_tasks.data.validation.expectations import load_suites
+    from mlops_tasks.data.validation.measures import measure
 
     frame = load_frame(home)
     rows = measure(frame, "auto", load_suites().measures).rows
@@ -149,8 +149,8 @@ def derive_columns(home: Path) -> dict:
 
 def measure_peer(home: Path) -> dict:
     """Great Expectations on the whole frame, in the form that names the failing rows."""
-    from mlops_tasks.data.data_docs import run_suite
-    from mlops_tasks.data.expectations import load_suites
+    from mlops_tasks.data.validation.data_docs import run_suite
+    from mlops_tasks.data.validation.expectations import load_suites
 
     frame = load_frame(home)
     for path in home.glob("measured_*.npy"):

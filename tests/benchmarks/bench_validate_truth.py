@@ -20,8 +20,8 @@ ASKED = 0.98
 
 def run() -> dict:
     """Make the market, judge it, print both tables."""
-    from mlops_tasks.data.expectations import load_suites
-    from mlops_tasks.data.validation import Rules, validate
+    from mlops_tasks.data.validation.expectations import load_suites
+    from mlops_tasks.data.validation.rules import Rules, validate
     from tests.data.planted_market import make_market
     from tests.data.planted_truth import judge, render
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlops_tasks.config import Settings
-from mlops_tasks.data.qlib_store import remember_store
+from mlops_tasks.data.qlib.store import remember_store
 from tests.data.disk_changes import changes_of
 from tests.data.market import sync, tree
 
@@ -80,8 +80,8 @@ def in_use(home: Path) -> dict[str, bytes]:
 def main(root: Path, points: int, *sources: str) -> None:
     """Sync all sources calmly and count the last one's changes, then kill and repeat that one at `points` of them."""
     warm_up(root / "warm", *sources)
-    logging.getLogger("mlops_tasks.data.qlib_store").addHandler(logging.StreamHandler())
-    logging.getLogger("mlops_tasks.data.qlib_store").setLevel(logging.INFO)
+    logging.getLogger("mlops_tasks.data.qlib.store").addHandler(logging.StreamHandler())
+    logging.getLogger("mlops_tasks.data.qlib.store").setLevel(logging.INFO)
     before, calm, last = root / "before", root / "calm", sources[-1]
     for source in sources[:-1]:
         assert in_fork(lambda: run_sync(before, source, kill_at=-1)) == 0  # noqa: B023  the fork runs at once

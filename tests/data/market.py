@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, FACTOR, INSTRUMENT, VOLUME, VWAP
-from mlops_tasks.data.calendars import sessions
+from mlops_tasks.data.exchanges.calendars import sessions
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.data.tasks import (
     compare_vintages_task,

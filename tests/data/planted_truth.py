@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
-from mlops_tasks.data.calendars import CALENDAR
-from mlops_tasks.data.validation import Validation, taken_rows
+from mlops_tasks.data.exchanges.calendars import CALENDAR
+from mlops_tasks.data.validation.rules import Validation, taken_rows
 from tests.data.planted_market import Market
 
 NAMING = ("possible_action", "factor_unmatched")

@@ -10,8 +10,8 @@ import pytest
 
 from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
-from mlops_tasks.data.approvals import approvals, approve, find_approval
-from mlops_tasks.data.diff import read_diff
+from mlops_tasks.data.revisions.approvals import approvals, approve, find_approval
+from mlops_tasks.data.revisions.diff import read_diff
 from mlops_tasks.data.snapshots import pointer_path
 from mlops_tasks.data.tasks import (
     compare_vintages_task,
@@ -217,7 +217,7 @@ def test_a_comparison_killed_anywhere_is_made_by_the_next(settings: Settings, tm
 
 KILLED_AT_EACH_WRITE = """
 import os, signal, sys
-import mlops_tasks.data.diff, mlops_tasks.plots.vintage_diff
+import mlops_tasks.data.revisions.diff, mlops_tasks.plots.vintage_diff
 from mlops_tasks.data.tasks import compare_vintages_task
 
 def watch(event, arguments):

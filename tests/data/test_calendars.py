@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_tasks.data import calendars
-from mlops_tasks.data.calendar_ranking import FIRST, LAST, known_sessions, unranked
-from mlops_tasks.data.calendars import (
+from mlops_tasks.data.exchanges import calendars
+from mlops_tasks.data.exchanges.calendar_ranking import FIRST, LAST, known_sessions, unranked
+from mlops_tasks.data.exchanges.calendars import (
     ALWAYS,
     WEEKDAYS,
     check_calendar,
@@ -21,7 +21,7 @@ from mlops_tasks.data.calendars import (
     schedule,
     sessions,
 )
-from mlops_tasks.data.ticker_suffixes import SUFFIXES, spoken_calendar
+from mlops_tasks.data.exchanges.ticker_suffixes import SUFFIXES, spoken_calendar
 from mlops_tasks.errors import ConfigError
 
 

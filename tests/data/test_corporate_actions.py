@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRICES, VOLUME
-from mlops_tasks.data.calendars import sessions
-from mlops_tasks.data.expectations import load_suites
-from mlops_tasks.data.validation import Rules, Validation, validate
+from mlops_tasks.data.exchanges.calendars import sessions
+from mlops_tasks.data.validation.expectations import load_suites
+from mlops_tasks.data.validation.rules import Rules, Validation, validate
 from tests.data.market import parsed_frame
 from tests.data.planted_market import make_market
 from tests.data.planted_truth import judge, render

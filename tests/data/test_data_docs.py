@@ -12,11 +12,18 @@ import pytest
 
 from mlops_tasks.columns import CLOSE, INSTRUMENT, PRICES, VOLUME
 from mlops_tasks.config import Settings
-from mlops_tasks.data.data_docs import EVIDENCE, SAMPLE, evidence_of, evidence_rows, render_index, render_suites
-from mlops_tasks.data.expectations import load_suites
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE
 from mlops_tasks.data.tasks import read_source_task, render_docs_task, validate_bars_task
-from mlops_tasks.data.validation import Rules, validate
+from mlops_tasks.data.validation.data_docs import (
+    EVIDENCE,
+    SAMPLE,
+    evidence_of,
+    evidence_rows,
+    render_index,
+    render_suites,
+)
+from mlops_tasks.data.validation.expectations import load_suites
+from mlops_tasks.data.validation.rules import Rules, validate
 from mlops_tasks.errors import VintageRejectedError
 from tests.data.market import make_bars, parsed_frame, save
 

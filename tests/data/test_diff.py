@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT, PRICES, VOLUME, VWAP
 from mlops_tasks.config import Settings
-from mlops_tasks.data.diff import (
+from mlops_tasks.data.revisions.diff import (
     CHANGES_FILE,
     PLOT_FILE,
     VintageDiff,

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, INSTRUMENT, PRICES, VOLUME
-from mlops_tasks.data.calendars import sessions
-from mlops_tasks.data.expectations import load_suites
-from mlops_tasks.data.measures import Measures, measure
+from mlops_tasks.data.exchanges.calendars import sessions
+from mlops_tasks.data.validation.expectations import load_suites
+from mlops_tasks.data.validation.measures import Measures, measure
 from tests.data.market import make_bars, parsed_frame
 
 PARAMETERS = load_suites().measures

@@ -9,8 +9,8 @@ import pytest
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, INSTRUMENT, PRICES, VOLUME
 from mlops_tasks.config import DataSettings, Settings, VintagePolicySettings
-from mlops_tasks.data.diff import VintageDiff, diff_bars
-from mlops_tasks.data.policy import judge
+from mlops_tasks.data.revisions.diff import VintageDiff, diff_bars
+from mlops_tasks.data.revisions.policy import judge
 from mlops_tasks.data.sources import read_source
 from mlops_tasks.data.vintages import canonical_bars
 from tests.benchmarks.panels import PANELS

@@ -10,10 +10,10 @@ import pytest
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, PRICES
 from mlops_tasks.config import DataSettings, Settings
-from mlops_tasks.data.expectations import load_suites
-from mlops_tasks.data.measures import measure
 from mlops_tasks.data.sources import read_source
-from mlops_tasks.data.validation import Rules, Validation, check_vintage, validate
+from mlops_tasks.data.validation.expectations import load_suites
+from mlops_tasks.data.validation.measures import measure
+from mlops_tasks.data.validation.rules import Rules, Validation, check_vintage, validate
 from mlops_tasks.errors import VintageRejectedError
 from tests.benchmarks.panels import PANELS
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_tasks.data.calendars import infer_calendars, sessions
+from mlops_tasks.data.exchanges.calendars import infer_calendars, sessions
 from tests.benchmarks.panels import PANELS
 
 

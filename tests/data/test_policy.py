@@ -8,8 +8,8 @@ import pytest
 
 from mlops_tasks.columns import CLOSE, DATETIME, INSTRUMENT, PRICES
 from mlops_tasks.config import VintagePolicySettings
-from mlops_tasks.data.diff import diff_bars
-from mlops_tasks.data.policy import Verdict, judge
+from mlops_tasks.data.revisions.diff import diff_bars
+from mlops_tasks.data.revisions.policy import Verdict, judge
 from mlops_tasks.data.vintages import canonical_bars
 from tests.data.test_diff import LAST, changed, market, times
 

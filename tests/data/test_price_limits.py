@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from mlops_tasks.config import Settings
-from mlops_tasks.data.calendars import sessions
-from mlops_tasks.data.price_limits import calendars_of, price_limits
+from mlops_tasks.data.exchanges.calendars import sessions
+from mlops_tasks.data.exchanges.price_limits import calendars_of, price_limits
 from mlops_tasks.data.vintages import canonical_bars, write_vintage
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT, VOLUME, VWAP
 from mlops_tasks.config import Settings
-from mlops_tasks.data.diff import diff_vintages
-from mlops_tasks.data.qlib_files import feature_folder
-from mlops_tasks.data.qlib_store import init_qlib, prune_stores, qlib_store_path, remember_store, write_qlib_store
+from mlops_tasks.data.qlib.files import feature_folder
+from mlops_tasks.data.qlib.store import init_qlib, prune_stores, qlib_store_path, remember_store, write_qlib_store
+from mlops_tasks.data.revisions.diff import diff_vintages
 from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, vintage_path, write_vintage
 from mlops_tasks.errors import StoreError
 from tests.data.market import tree
@@ -75,7 +75,7 @@ def test_a_store_of_an_older_layout_is_written_anew(tmp_path: Path, monkeypatch:
     """A store that was right before its layout changed is neither read nor added to."""
     settings = Settings(home=tmp_path / "home")
     with monkeypatch.context() as before:
-        before.setattr("mlops_tasks.data.qlib_store.LAYOUT", 1)
+        before.setattr("mlops_tasks.data.qlib.store.LAYOUT", 1)
         first, second, third = three_days(settings)
         for vintage in (first, second):
             store = qlib_store_path(settings, vintage.data_version)
@@ -185,7 +185,7 @@ def test_a_store_that_is_read_is_neither_recycled_nor_removed(tmp_path: Path) ->
     before = tree(store)
     code = (
         "from pathlib import Path; from mlops_tasks.config import Settings; "
-        "from mlops_tasks.data.qlib_store import init_qlib; "
+        "from mlops_tasks.data.qlib.store import init_qlib; "
         f"init_qlib(Settings(home=Path({str(settings.home)!r})), {first.data_version!r}); print('reads'); input()"
     )
     reader = subprocess.Popen([sys.executable, "-uc", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -224,7 +224,7 @@ def test_qlibs_recorder_writes_below_home(tmp_path: Path) -> None:
     write_qlib_store(settings, vintage)
     code = (
         "from pathlib import Path; from mlops_tasks.config import Settings; "
-        "from mlops_tasks.data.qlib_store import init_qlib; "
+        "from mlops_tasks.data.qlib.store import init_qlib; "
         f"init_qlib(Settings(home=Path({str(settings.home)!r})), {vintage.data_version!r}); "
         "from qlib.config import C; "
         "print(C.exp_manager['kwargs']['uri'], C.trade_unit, C.limit_threshold, C.deal_price)"

@@ -10,10 +10,10 @@ import pytest
 
 from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
-from mlops_tasks.data.quarantine import quarantine_info, release
-from mlops_tasks.data.releases import load_releases, releases_path
 from mlops_tasks.data.tasks import read_source_task, validate_bars_task
-from mlops_tasks.data.validation import load_rules
+from mlops_tasks.data.validation.quarantine import quarantine_info, release
+from mlops_tasks.data.validation.releases import load_releases, releases_path
+from mlops_tasks.data.validation.rules import load_rules
 from mlops_tasks.errors import StoreError
 from mlops_tasks.state.history import newest_alerts
 from tests.data.market import make_bars, save, sync

@@ -14,12 +14,12 @@ import pytest
 from mlops_tasks.cli import main
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, INSTRUMENT, PRICES, VOLUME
 from mlops_tasks.config import Settings
-from mlops_tasks.data.calendars import sessions
-from mlops_tasks.data.expectations import load_suites
-from mlops_tasks.data.quarantine import quarantine_info, render_quarantine
-from mlops_tasks.data.releases import load_releases
+from mlops_tasks.data.exchanges.calendars import sessions
 from mlops_tasks.data.tasks import read_source_task, validate_bars_task
-from mlops_tasks.data.validation import Rules, Validation, check_vintage, validate
+from mlops_tasks.data.validation.expectations import load_suites
+from mlops_tasks.data.validation.quarantine import quarantine_info, render_quarantine
+from mlops_tasks.data.validation.releases import load_releases
+from mlops_tasks.data.validation.rules import Rules, Validation, check_vintage, validate
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.errors import StoreError, VintageRejectedError
 from tests.data.market import make_bars, parsed_frame, save, sync
@@ -610,7 +610,7 @@ def test_the_list_of_the_quarantine_says_how_to_release(settings: Settings, tmp_
     assert main(command_of(shown, "open_present")) == 0
     assert "--rule datetime_present" not in shown
     with pytest.raises(StoreError, match="a bar without a date has no place in a vintage"):
-        from mlops_tasks.data.quarantine import release
+        from mlops_tasks.data.validation.quarantine import release
 
         release(settings, rule="datetime_present", instrument="S00", day=None, reason="why not")
 

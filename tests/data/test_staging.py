@@ -7,7 +7,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.sources import read_source
-from mlops_tasks.data.staging import quarantine_path, read_staging, staging_id, write_staging
+from mlops_tasks.data.validation.staging import quarantine_path, read_staging, staging_id, write_staging
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.files import digest_of_file, read_json
 from tests.data.market import make_bars, save, sync

@@ -14,7 +14,7 @@ from dvc_objects.fs.utils import tmp_fname
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data import tasks
-from mlops_tasks.data.qlib_store import write_qlib_store
+from mlops_tasks.data.qlib.store import write_qlib_store
 from mlops_tasks.data.snapshots import checkout_vintage, pointer_path
 from mlops_tasks.data.tasks import (
     publish_vintage_task,
@@ -22,7 +22,7 @@ from mlops_tasks.data.tasks import (
     validate_bars_task,
     version_snapshot_task,
 )
-from mlops_tasks.data.validation import Validation, validate
+from mlops_tasks.data.validation.rules import Validation, validate
 from mlops_tasks.data.vintages import current_version, current_vintage, load_vintage, vintage_path
 from mlops_tasks.errors import StageError, StoreError
 from mlops_tasks.process import run_stage

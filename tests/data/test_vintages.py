@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT, VOLUME
 from mlops_tasks.config import DataSettings, Settings
-from mlops_tasks.data.qlib_data_provider import QlibDataProvider
+from mlops_tasks.data.qlib.data_provider import QlibDataProvider
 from mlops_tasks.data.sources import read_source
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import (

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from mlops_tasks.config import GateSettings
-from mlops_tasks.data.calendars import sessions
+from mlops_tasks.data.exchanges.calendars import sessions
 from mlops_tasks.evaluation.gate import BOOTSTRAP, REFRESH, SUPERIORITY, CandidateEvidence, Champion, should_promote
 from mlops_tasks.evaluation.looks import YEAR_DAYS, Look, MarketDays, Subject, Wait, plan_look
 from mlops_tasks.training.plan import rolling_segments

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.config import Settings
-from mlops_tasks.data.qlib_store import write_qlib_store
+from mlops_tasks.data.qlib.store import write_qlib_store
 from mlops_tasks.data.vintages import Vintage, canonical_bars, write_vintage
 from mlops_tasks.features.labels import forward_return
 from mlops_tasks.training_folder import TrainingFolder, TrainingManifest

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, FACTOR, HIGH, INSTRUMENT, LOW, VWAP
 from mlops_tasks.config import DataSettings, Settings
-from mlops_tasks.data.qlib_store import init_qlib
+from mlops_tasks.data.qlib.store import init_qlib
 from mlops_tasks.data.sources import read_source
 from mlops_tasks.data.vintages import Vintage, canonical_bars
 from mlops_tasks.features.engine import evaluate, plan_computation

@@ -18,7 +18,7 @@ from qlib.data.dataset.loader import StaticDataLoader
 from qlib.utils import init_instance_by_config
 
 from mlops_tasks.config import Settings
-from mlops_tasks.data.qlib_store import init_qlib, write_qlib_store
+from mlops_tasks.data.qlib.store import init_qlib, write_qlib_store
 from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.features.alpha158 import alpha158

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlops_tasks.config import PROJECT
-from mlops_tasks.data.calendars import last_closed_session, schedule
+from mlops_tasks.data.exchanges.calendars import last_closed_session, schedule
 
 Ask = Callable[..., Any]
 

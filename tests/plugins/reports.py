@@ -8,11 +8,11 @@ import pandas as pd
 
 from mlops_tasks.columns import INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data.data_docs import evidence_of, render_index, render_suites
-from mlops_tasks.data.expectations import load_suites
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE
-from mlops_tasks.data.staging import Report, write_quarantine
-from mlops_tasks.data.validation import Rules, validate
+from mlops_tasks.data.validation.data_docs import evidence_of, render_index, render_suites
+from mlops_tasks.data.validation.expectations import load_suites
+from mlops_tasks.data.validation.rules import Rules, validate
+from mlops_tasks.data.validation.staging import Report, write_quarantine
 from mlops_tasks.files import write_json
 from mlops_tasks.plots.comparison import comparison_info, plot_comparison
 from mlops_tasks.plots.figure import write_png

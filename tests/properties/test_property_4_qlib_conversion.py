@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT, KEY, VWAP
 from mlops_tasks.config import DataSettings, Settings
-from mlops_tasks.data.diff import diff_vintages
-from mlops_tasks.data.qlib_data_provider import QlibDataProvider
-from mlops_tasks.data.qlib_store import init_qlib, prune_stores, qlib_store_path, write_qlib_store
+from mlops_tasks.data.qlib.data_provider import QlibDataProvider
+from mlops_tasks.data.qlib.store import init_qlib, prune_stores, qlib_store_path, write_qlib_store
+from mlops_tasks.data.revisions.diff import diff_vintages
 from mlops_tasks.data.sources import read_source
-from mlops_tasks.data.validation import load_rules, validate
+from mlops_tasks.data.validation.rules import load_rules, validate
 from mlops_tasks.data.vintages import Vintage, canonical_bars, current_version, publish
 from tests.data.market import make_bars, save, tree
 from tests.properties.markets import DAYS, cells, markets, restated, written

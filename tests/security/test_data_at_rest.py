@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlops_tasks.config import Settings
-from mlops_tasks.data.qlib_store import ensure_store, prune_stores
+from mlops_tasks.data.qlib.store import ensure_store, prune_stores
 from mlops_tasks.data.snapshots import checkout_vintage, pin_vintage, pointer_path
 from mlops_tasks.data.vintages import Vintage, current_version, load_vintage, publish, write_vintage
 from mlops_tasks.errors import DamagedFileError, StoreError

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mlops_tasks.config import PROJECT
-from mlops_tasks.data.approvals import find_approval
 from mlops_tasks.data.inspection import difference
+from mlops_tasks.data.revisions.approvals import find_approval
 from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.tasks import compare_vintages_task, read_source_task, validate_bars_task, write_qlib_store_task
 from mlops_tasks.errors import SourceError, StoreError

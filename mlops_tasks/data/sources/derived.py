@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRECLOSE, PRICES, VOLUME, VWAP
 from mlops_tasks.config import ColumnsOfSource, Settings
-from mlops_tasks.data.calendars import AUTO
+from mlops_tasks.data.exchanges.calendars import AUTO
 from mlops_tasks.data.sources.column_names import ADJUSTED_CLOSE, AMOUNT
 from mlops_tasks.data.sources.parsed import columns_of
 from mlops_tasks.data.sources.settings_named import SettingsNamed

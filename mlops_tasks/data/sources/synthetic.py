@@ -32,7 +32,7 @@ import pandas as pd
 
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, VOLUME, VWAP
 from mlops_tasks.config import SyntheticSettings
-from mlops_tasks.data.calendars import sessions
+from mlops_tasks.data.exchanges.calendars import sessions
 from mlops_tasks.data.sources.parsed import (
     PARSE_ERROR,
     PARSED_COLUMNS,

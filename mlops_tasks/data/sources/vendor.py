@@ -16,7 +16,7 @@ import pandas as pd
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import DownloadSettings, Settings, VendorSource
-from mlops_tasks.data.calendars import last_closed_session
+from mlops_tasks.data.exchanges.calendars import last_closed_session
 from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.sources.cells import is_instrument
 from mlops_tasks.data.sources.download import Download, Downloaded, Pace, UnavailableError, read_downloaded

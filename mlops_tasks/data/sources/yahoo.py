@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, FACTOR, PRICES, VOLUME
-from mlops_tasks.data.calendars import ALWAYS
+from mlops_tasks.data.exchanges.calendars import ALWAYS
 from mlops_tasks.data.sources.download import Pace, TransientError, UnavailableError, check_answer
 from mlops_tasks.data.sources.vendor import A_SHARE, VendorBars
 

@@ -34,7 +34,7 @@ SIGNALS: Mapping[str, str] = {
 """What a rule can look at, and what it is."""
 
 LastSession = Callable[[datetime, timedelta], date]
-"""From a moment and a delay to the newest session that closed at least so long before (`data.calendars`)."""
+"""From a moment and a delay to the newest session that closed at least so long before (`data.exchanges.calendars`)."""
 
 Sink = Literal["webhook", "email", "airflow_email"]
 Signal = Literal["scores", "scored_instruments", "vintages", "drift_columns", "failed_runs", "failed_deployments"]

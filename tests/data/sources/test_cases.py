@@ -28,7 +28,7 @@ from mlops_tasks.columns import (
 from mlops_tasks.config import DataSettings, Settings, TableSource
 from mlops_tasks.data.sources import ParsedBars, read_source
 from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
-from mlops_tasks.data.staging import read_staging, staging_id, write_staging
+from mlops_tasks.data.validation.staging import read_staging, staging_id, write_staging
 from mlops_tasks.errors import ConfigError, SourceError
 from tests.data.market import make_bars, save
 

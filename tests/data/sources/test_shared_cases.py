@@ -9,10 +9,10 @@ import pytest
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, INSTRUMENT
 from mlops_tasks.config import DataSettings, Settings, TableSource
-from mlops_tasks.data.expectations import load_suites
 from mlops_tasks.data.sources import ParsedBars, read_source
 from mlops_tasks.data.sources.membership import LAST_DATE
-from mlops_tasks.data.validation import Rules, validate
+from mlops_tasks.data.validation.expectations import load_suites
+from mlops_tasks.data.validation.rules import Rules, validate
 from mlops_tasks.errors import SourceError
 from tests.benchmarks.panels import PANELS
 

@@ -9,10 +9,10 @@ from scipy.stats import rankdata
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRICES, VOLUME, VWAP
 from mlops_tasks.config import Settings, SyntheticSettings
-from mlops_tasks.data.expectations import load_suites
 from mlops_tasks.data.sources import BarSource, open_source
 from mlops_tasks.data.sources.synthetic import SIGNAL_LAG, simulate, synthetic_bars, trading_sessions
-from mlops_tasks.data.validation import Rules, validate
+from mlops_tasks.data.validation.expectations import load_suites
+from mlops_tasks.data.validation.rules import Rules, validate
 from tests.data.sources.contract import BarSourceContract
 
 

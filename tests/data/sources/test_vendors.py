@@ -17,7 +17,7 @@ import pytest
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRICES, VOLUME, VWAP
 from mlops_tasks.config import CalendarSettings, DataSettings, DownloadSettings, Settings, VendorSource
-from mlops_tasks.data.calendars import check_calendar
+from mlops_tasks.data.exchanges.calendars import check_calendar
 from mlops_tasks.data.sources import BarSource, ParsedBars, read_source
 from mlops_tasks.data.sources.akshare import AkshareSource
 from mlops_tasks.data.sources.baostock import BaostockSource

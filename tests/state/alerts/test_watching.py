@@ -12,7 +12,7 @@ from alembic import command
 from pydantic import SecretStr
 
 from mlops_tasks.config import AlertSettings, Settings
-from mlops_tasks.data.calendars import last_closed_session
+from mlops_tasks.data.exchanges.calendars import last_closed_session
 from mlops_tasks.state import database
 from mlops_tasks.state.alerts import delivery, raise_alert
 from mlops_tasks.state.alerts.delivery import finish

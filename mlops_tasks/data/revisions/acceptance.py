@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlops_tasks.config import Decision, Settings
-from mlops_tasks.data.approvals import Approval, find_approval
-from mlops_tasks.data.diff import diff_path, diff_vintages, read_diff
-from mlops_tasks.data.policy import Reason, Verdict, judge
+from mlops_tasks.data.revisions.approvals import Approval, find_approval
+from mlops_tasks.data.revisions.diff import diff_path, diff_vintages, read_diff
+from mlops_tasks.data.revisions.policy import Reason, Verdict, judge
 from mlops_tasks.data.snapshots import checkout_vintage
 from mlops_tasks.data.vintages import current_version
 from mlops_tasks.errors import StoreError

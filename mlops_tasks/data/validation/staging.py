@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data.data_docs import Evidence
-from mlops_tasks.data.expectations import DROPPED, VINTAGE, WARNING
 from mlops_tasks.data.sources import ParsedBars, RawFile
 from mlops_tasks.data.sources.membership import format_membership, read_membership
 from mlops_tasks.data.sources.parsed import OPTIONAL_COLUMNS, PARSE_ERROR, SOURCE_FILE, columns_of
-from mlops_tasks.data.validation import Validation
+from mlops_tasks.data.validation.data_docs import Evidence
+from mlops_tasks.data.validation.expectations import DROPPED, VINTAGE, WARNING
+from mlops_tasks.data.validation.rules import Validation
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import new_folder, plain_name, read_json, write_json, write_text
 

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
-from mlops_tasks.data.expectations import BARS, INSTRUMENTS, SESSIONS, Positions, Suite, Suites
-from mlops_tasks.data.validation import Broken, Rules, Validation
+from mlops_tasks.data.validation.expectations import BARS, INSTRUMENTS, SESSIONS, Positions, Suite, Suites
+from mlops_tasks.data.validation.rules import Broken, Rules, Validation
 from mlops_tasks.lean_imports import import_json_schema
 
 EVIDENCE = 200

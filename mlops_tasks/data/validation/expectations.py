@@ -81,7 +81,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Suite:
-    """Expectations about one frame. `measures` are the parameters of what is measured for it (`data/measures.py`)."""
+    """Expectations about one frame. `measures` are the parameters of what is measured for it (`measures.py`)."""
 
     name: str
     expectations: tuple[Expectation, ...]

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
-from mlops_tasks.data.calendars import instrument_calendars
+from mlops_tasks.data.exchanges.calendars import instrument_calendars
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Limits = Callable[[pd.MultiIndex], Floats]

@@ -20,11 +20,11 @@ from pandas.api.types import union_categoricals
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data.appended import appended_info
-from mlops_tasks.data.calendars import AUTO
-from mlops_tasks.data.changes import ADDED, CLASSES, REMOVED, changes_frame, classify
-from mlops_tasks.data.comparison import Part, Rows, cells_of, compare_part, no_cells, no_jumps
-from mlops_tasks.data.diff_summary import Ends, Frames, summarise
+from mlops_tasks.data.exchanges.calendars import AUTO
+from mlops_tasks.data.revisions.appended import appended_info
+from mlops_tasks.data.revisions.changes import ADDED, CLASSES, REMOVED, changes_frame, classify
+from mlops_tasks.data.revisions.comparison import Part, Rows, cells_of, compare_part, no_cells, no_jumps
+from mlops_tasks.data.revisions.diff_summary import Ends, Frames, summarise
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import Vintage, day_numbers, load_vintage, own_spans
 from mlops_tasks.files import folder_lock, new_folder, plain_name, read_json, write_json
@@ -52,7 +52,7 @@ class VintageDiff:
     ----------
     changes
         A line for each changed cell of the past, sorted by instrument, date and field: instrument, field, date, old,
-        new, relative_change (NaN where there is none) and class (`mlops_tasks.data.changes.CLASSES`). A row that was
+        new, relative_change (NaN where there is none) and class (`revisions.changes.CLASSES`). A row that was
         added or removed has a line for each of its values. Rows after the old last date are not listed.
     universe
         Membership spells up to the old last date that differ: instrument, old_first_date, old_last_date,

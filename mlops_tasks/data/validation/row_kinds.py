@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT, PRICES, VOLUME
-from mlops_tasks.data import measure_kernels as kernels
 from mlops_tasks.data.sources.parsed import PARSE_ERROR
+from mlops_tasks.data.validation import measure_kernels as kernels
 
 FAR_DAYS = 40
 """No exchange stays closed so long, wars aside."""

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
-from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY
 from mlops_tasks.data.sources.parsed import SOURCE_FILE, SOURCE_ROW
+from mlops_tasks.data.validation.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY
 from mlops_tasks.errors import StoreError
 
 PAGE_ROWS = 100

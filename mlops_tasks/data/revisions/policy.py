@@ -9,7 +9,7 @@ from typing import Any
 
 from mlops_tasks.columns import BAR_FIELDS
 from mlops_tasks.config import Decision, VintagePolicySettings
-from mlops_tasks.data.changes import ADDED, HISTORY, READJUSTED, REFACTORED, REMOVED, ROUNDED, SCALED
+from mlops_tasks.data.revisions.changes import ADDED, HISTORY, READJUSTED, REFACTORED, REMOVED, ROUNDED, SCALED
 from mlops_tasks.errors import first_few
 
 SCALE_TOLERANCE = 0.25

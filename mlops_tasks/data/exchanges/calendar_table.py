@@ -1,4 +1,7 @@
-"""Makes the table of calendars: `python -m mlops_tasks.data.calendar_table`, after an upgrade of exchange_calendars."""
+"""Makes the table of calendars, after an upgrade of exchange_calendars.
+
+`python -m mlops_tasks.data.exchanges.calendar_table`
+"""
 
 import json
 from collections.abc import Iterator
@@ -6,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlops_tasks.data.calendar_ranking import FIRST, LAST, TABLE
-from mlops_tasks.data.calendars import ALWAYS, WEEKDAYS, WIDELY_TRADED, sessions
+from mlops_tasks.data.exchanges.calendar_ranking import FIRST, LAST, TABLE
+from mlops_tasks.data.exchanges.calendars import ALWAYS, WEEKDAYS, WIDELY_TRADED, sessions
 from mlops_tasks.errors import ConfigError
 
 

@@ -22,8 +22,9 @@ import pyarrow as pa
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data.calendars import AUTO, CALENDAR
-from mlops_tasks.data.expectations import (
+from mlops_tasks.data.exchanges.calendars import AUTO, CALENDAR
+from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
+from mlops_tasks.data.validation.expectations import (
     DROPPED,
     HISTORY,
     INSTRUMENT_WHOLE,
@@ -36,8 +37,16 @@ from mlops_tasks.data.expectations import (
     Suites,
     load_suites,
 )
-from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, POSITION, REASON, REMEDY, RULE, SEVERITY, VALUES
-from mlops_tasks.data.releases import (
+from mlops_tasks.data.validation.quarantine_columns import (
+    EVIDENCE_DATE,
+    POSITION,
+    REASON,
+    REMEDY,
+    RULE,
+    SEVERITY,
+    VALUES,
+)
+from mlops_tasks.data.validation.releases import (
     Release,
     covers_instrument,
     covers_row,
@@ -46,12 +55,11 @@ from mlops_tasks.data.releases import (
     release_command,
     row_digest,
 )
-from mlops_tasks.data.sources.parsed import PARSE_ERROR, PARSED_COLUMNS, SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.errors import VintageRejectedError
 from mlops_tasks.files import digest_of
 
 if TYPE_CHECKING:
-    from mlops_tasks.data.measures import Measures
+    from mlops_tasks.data.validation.measures import Measures
 
 log = logging.getLogger(__name__)
 
@@ -320,7 +328,7 @@ def validate(frame: pd.DataFrame, rules: Rules) -> Validation:
     ConfigError
         The calendar is unknown.
     """
-    from mlops_tasks.data.measures import measure  # with it the compiled kernels, and their compiler
+    from mlops_tasks.data.validation.measures import measure  # with it the compiled kernels, and their compiler
 
     suites = rules.suites
     if frame.empty:

@@ -1,6 +1,6 @@
 """Qlib's binary stores, derived from vintages, and the project's only `qlib.init`.
 
-`data/qlib/<data_version>/` is laid out as `data/qlib_files.py` says. Prices are adjusted and volume is divided by the
+`data/qlib/<data_version>/` is laid out as `data/qlib/files.py` says. Prices are adjusted and volume is divided by the
 factor, Qlib's convention.
 
 A day costs a day: where history did not change, the store of the version before the one in use is moved aside and the
@@ -23,8 +23,8 @@ from typing import IO
 import pandas as pd
 
 from mlops_tasks.config import Settings
-from mlops_tasks.data.diff import read_diff
-from mlops_tasks.data.qlib_files import CALENDAR_FILE, LAYOUT, UNIVERSE_FILE, add_bars, has_vwap, stores_vwap
+from mlops_tasks.data.qlib.files import CALENDAR_FILE, LAYOUT, UNIVERSE_FILE, add_bars, has_vwap, stores_vwap
+from mlops_tasks.data.revisions.diff import read_diff
 from mlops_tasks.data.vintages import Vintage, current_version, is_complete, load_vintage, vintage_path
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import folder_lock, new_folder, plain_name
@@ -112,7 +112,7 @@ def init_qlib(settings: Settings, data_version: str, *, kernels: int = 1) -> Pat
             "kwargs": {
                 "backend": {
                     "class": "NameKeepingInstrumentStorage",
-                    "module_path": "mlops_tasks.data.qlib_instruments",
+                    "module_path": "mlops_tasks.data.qlib.instruments",
                 }
             },
         },

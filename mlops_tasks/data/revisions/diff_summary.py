@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import INSTRUMENT, PRICES, VOLUME
-from mlops_tasks.data.appended import SHOWN
-from mlops_tasks.data.changes import ADDED, CLASSES, HISTORY, REMOVED, RESTATED
-from mlops_tasks.data.comparison import Integers, Part
+from mlops_tasks.data.revisions.appended import SHOWN
+from mlops_tasks.data.revisions.changes import ADDED, CLASSES, HISTORY, REMOVED, RESTATED
+from mlops_tasks.data.revisions.comparison import Integers, Part
 from mlops_tasks.files import finite_or_none
 
 SHARED_SHARE, SHARED_CELLS = 0.9, 20

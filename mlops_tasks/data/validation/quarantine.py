@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
-from mlops_tasks.data import releases
-from mlops_tasks.data.calendars import CALENDAR
-from mlops_tasks.data.expectations import (
+from mlops_tasks.data.exchanges.calendars import CALENDAR
+from mlops_tasks.data.sources.parsed import SOURCE_FILE, SOURCE_ROW
+from mlops_tasks.data.validation import releases
+from mlops_tasks.data.validation.expectations import (
     DROPPED,
     HISTORY,
     INSTRUMENT_WHOLE,
@@ -22,9 +23,8 @@ from mlops_tasks.data.expectations import (
     Rule,
     load_suites,
 )
-from mlops_tasks.data.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY, VALUES
-from mlops_tasks.data.sources.parsed import SOURCE_FILE, SOURCE_ROW
-from mlops_tasks.data.staging import DOCS_FOLDER, REPORT_FILE, ROWS_FILE, WARNINGS_FILE
+from mlops_tasks.data.validation.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY, VALUES
+from mlops_tasks.data.validation.staging import DOCS_FOLDER, REPORT_FILE, ROWS_FILE, WARNINGS_FILE
 from mlops_tasks.errors import StoreError, first_few
 from mlops_tasks.files import folder_lock, read_json
 

@@ -16,21 +16,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, OPEN, PRECLOSE, PRICES, VOLUME
-from mlops_tasks.data import calendars
-from mlops_tasks.data import measure_kernels as kernels
-from mlops_tasks.data.calendars import CALENDAR
-from mlops_tasks.data.corporate_actions import Actions, Bars, find_actions, usual_spikes
-from mlops_tasks.data.price_limits import A_SHARES, price_limits
-from mlops_tasks.data.row_kinds import field, kinds_of, read_only, repeats_and_rivals, stray_days
-from mlops_tasks.data.session_measures import (
+from mlops_tasks.data.exchanges import calendars
+from mlops_tasks.data.exchanges.calendars import CALENDAR
+from mlops_tasks.data.exchanges.price_limits import A_SHARES, price_limits
+from mlops_tasks.data.exchanges.ticker_suffixes import spoken_calendar
+from mlops_tasks.data.sources.parsed import PARSE_ERROR
+from mlops_tasks.data.validation import measure_kernels as kernels
+from mlops_tasks.data.validation.corporate_actions import Actions, Bars, find_actions, usual_spikes
+from mlops_tasks.data.validation.row_kinds import field, kinds_of, read_only, repeats_and_rivals, stray_days
+from mlops_tasks.data.validation.session_measures import (
     common_moves,
     mark_scales,
     missing_shares,
     newest_sessions,
     past_and_newest,
 )
-from mlops_tasks.data.sources.parsed import PARSE_ERROR
-from mlops_tasks.data.ticker_suffixes import spoken_calendar
 
 _DAY_NS = 86_400_000_000_000
 _UNLIMITED = re.compile(r"(?i)(?<!\d)1[12]\d{4}(?!\d)|^sh\.?000\d{3}|^000\d{3}\.(?:sh|ss)|(?<!\d)399\d{3}(?!\d)")

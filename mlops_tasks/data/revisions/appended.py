@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import CLOSE, VOLUME
-from mlops_tasks.data.calendars import instrument_calendars, sessions
-from mlops_tasks.data.comparison import Booleans, Integers, Rows, common_places
+from mlops_tasks.data.exchanges.calendars import instrument_calendars, sessions
+from mlops_tasks.data.revisions.comparison import Booleans, Integers, Rows, common_places
 
 MIN_INSTRUMENTS = 10
 """A median of fewer instruments says nothing about units."""

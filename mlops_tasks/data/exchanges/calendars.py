@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mlops_tasks.data.calendar_ranking import ranked, unranked
-from mlops_tasks.data.ticker_suffixes import spoken_calendar
+from mlops_tasks.data.exchanges.calendar_ranking import ranked, unranked
+from mlops_tasks.data.exchanges.ticker_suffixes import spoken_calendar
 from mlops_tasks.errors import ConfigError, excerpt
 
 log = logging.getLogger(__name__)

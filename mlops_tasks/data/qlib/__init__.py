@@ -1,0 +1,1 @@
+"""The layout that Qlib reads, derived from vintages."""
