@@ -76,12 +76,12 @@ STAGES: Mapping[str, Stage] = {
     "data.write_qlib_store": Stage("mlops_tasks.data.tasks:write_qlib_store_task", results.WrittenStore),
     "data.publish_vintage": Stage("mlops_tasks.data.tasks:publish_vintage_task", results.Published, _ALERTS),
     "features.compute": Stage("mlops_tasks.features.tasks:compute_features_task", results.Features),
-    "training.plan": Stage("mlops_tasks.training.tasks:plan_run_task", results.Plan),
+    "training.plan": Stage("mlops_tasks.training.tasks:plan_run_task", results.PlannedRun),
     "training.certify": Stage("mlops_tasks.training.tasks:certify_learning_data_task", results.Certified, _ALERTS),
     "training.train": Stage("mlops_tasks.training.tasks:train_model_task", results.Trained, (*_ALERTS, *_SIGNING)),
     "tuning.plan": Stage("mlops_tasks.tuning.tasks:plan_search_task", results.SearchPlan),
-    "tuning.choose_algorithm": Stage("mlops_tasks.tuning.tasks:choose_algorithm_task", results.Choice, _STATE),
-    "tuning.create_study": Stage("mlops_tasks.tuning.tasks:create_study_task", results.Study, _STUDIES),
+    "tuning.choose_algorithm": Stage("mlops_tasks.tuning.tasks:choose_algorithm_task", results.ChosenAlgorithm, _STATE),
+    "tuning.create_study": Stage("mlops_tasks.tuning.tasks:create_study_task", results.CreatedStudy, _STUDIES),
     "tuning.run_worker": Stage("mlops_tasks.tuning.tasks:run_worker_task", results.Worked, _STUDIES),
     "tuning.finish_study": Stage("mlops_tasks.tuning.tasks:finish_study_task", results.FinishedStudy, _STUDIES),
     "evaluation.evaluate": Stage("mlops_tasks.evaluation.tasks:evaluate_model_task", results.Evaluated),
@@ -96,8 +96,10 @@ STAGES: Mapping[str, Stage] = {
     "registry.prune_features": Stage(
         "mlops_tasks.registry.tasks:prune_features_task", results.PrunedFeatures, _REGISTRY
     ),
-    "serving.deploy": Stage("mlops_tasks.serving.tasks:deploy_model_task", results.Deployed, _SERVING),
-    "serving.score_newest_date": Stage("mlops_tasks.serving.tasks:score_newest_date_task", results.Scored, _SERVING),
+    "serving.deploy": Stage("mlops_tasks.serving.tasks:deploy_model_task", results.DeployedModel, _SERVING),
+    "serving.score_newest_date": Stage(
+        "mlops_tasks.serving.tasks:score_newest_date_task", results.ScoredDate, _SERVING
+    ),
     "monitoring.check_drift": Stage(
         "mlops_tasks.monitoring.tasks:check_drift_task", results.DriftFound | results.Skipped, (*_ALERTS, *_REGISTRY)
     ),
@@ -110,7 +112,7 @@ STAGES: Mapping[str, Stage] = {
 INNER_STAGES: Mapping[str, Stage] = {
     stage.function: stage
     for stage in (
-        Stage("mlops_tasks.training.fit:fit_stage", results.Fitted, _SIGNING),  # it signs what it has trained
+        Stage("mlops_tasks.training.fit:fit_stage", results.FinishedFit, _SIGNING),  # it signs what it has trained
         Stage("mlops_tasks.experiments.cross_validation:cross_validate_task", secrets=_STATE),
     )
 }

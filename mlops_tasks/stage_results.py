@@ -93,7 +93,7 @@ class Features(TypedDict):
     columns: int
 
 
-class Plan(TypedDict):
+class PlannedRun(TypedDict):
     """Of `training.plan`: a `RunPlan` as JSON."""
 
     data_version: str
@@ -124,7 +124,7 @@ class Certified(TypedDict):
     cuts: list[str]
 
 
-class Fit(TypedDict):
+class FitVerdict(TypedDict):
     """The verdict on a training, as metrics.json has it."""
 
     verdict: str
@@ -153,10 +153,10 @@ class Trained(TypedDict):
     read_mb: NotRequired[float]
     written_mb: NotRequired[float]
     run_id: NotRequired[str]
-    fit: NotRequired[Fit]
+    fit: NotRequired[FitVerdict]
 
 
-class Fitted(TypedDict):
+class FinishedFit(TypedDict):
     """Of the process of a training: its final state, with the payload of the event that ended it."""
 
     state: str
@@ -170,13 +170,13 @@ class Fitted(TypedDict):
 class SearchPlan(TypedDict):
     """Of `tuning.plan`."""
 
-    plan: Plan
+    plan: PlannedRun
     search: dict[str, Any]
     data_version: str
     feature_set: str
 
 
-class Choice(TypedDict):
+class ChosenAlgorithm(TypedDict):
     """Of `tuning.choose_algorithm`."""
 
     model: str
@@ -185,7 +185,7 @@ class Choice(TypedDict):
     reasons: list[str]
 
 
-class Study(TypedDict):
+class CreatedStudy(TypedDict):
     """Of `tuning.create_study`."""
 
     study: str
@@ -203,7 +203,7 @@ class Worked(TypedDict):
 class FinishedStudy(TypedDict):
     """Of `tuning.finish_study`."""
 
-    plan: Plan
+    plan: PlannedRun
     study: str
     model: str
     best: int
@@ -295,7 +295,7 @@ class ServiceProbe(TypedDict):
     max_abs_diff: float
 
 
-class Deployed(TypedDict):
+class DeployedModel(TypedDict):
     """Of `serving.deploy`, and of a rollback, which names the version that it took out of service."""
 
     deployed: bool
@@ -309,7 +309,7 @@ class Deployed(TypedDict):
     """Why nothing was deployed."""
 
 
-class Scored(TypedDict):
+class ScoredDate(TypedDict):
     """Of `serving.score_newest_date`."""
 
     date: str

@@ -11,7 +11,7 @@ from mlops_tasks.stage_results import (
     Compared,
     DriftFound,
     Judged,
-    Plan,
+    PlannedRun,
     ServiceProbe,
     Skipped,
     Worked,
@@ -50,7 +50,7 @@ def test_what_is_declared_passes() -> None:
 
 def test_types_name_what_is_made() -> None:
     """A plan's fields, and a decision's."""
-    assert keys_of(Plan) == set(RunPlan.model_fields)
+    assert keys_of(PlannedRun) == set(RunPlan.model_fields)
     decision = GateDecision(Outcome.KEEP, "rule", ("reason",), policy=GateSettings().model_dump(mode="json"))
     assert set(decision.to_json()) < keys_of(Judged)
     assert {"path", "verdict", "skipped"} < keys_of(DriftFound | Skipped) and "delivered" in keys_of(Compared)

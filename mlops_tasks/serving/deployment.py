@@ -25,7 +25,7 @@ from mlops_tasks.serving.reconciliation import (
     reconcile,
     still_approved,
 )
-from mlops_tasks.stage_results import Deployed, ServiceProbe
+from mlops_tasks.stage_results import DeployedModel, ServiceProbe
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.approvals import record_revocation
 from mlops_tasks.state.deployments import settle_attempt
@@ -40,7 +40,7 @@ WAIT_S = 10.0
 """For a reconciliation, which holds the lease for a moment; a deployment takes longer, and is not waited for."""
 
 
-def deploy_blue_green(settings: Settings, version: int, digest: str | None = None) -> Deployed:
+def deploy_blue_green(settings: Settings, version: int, digest: str | None = None) -> DeployedModel:
     """Make a registered version the champion in service.
 
     May be repeated, also after a kill at any point: it ends in the same state. A version that serves already is
@@ -61,7 +61,7 @@ def deploy_blue_green(settings: Settings, version: int, digest: str | None = Non
     return _Deployment(settings, version, digest).run()
 
 
-def roll_back(settings: Settings, version: int | None = None, reason: str = "") -> Deployed:
+def roll_back(settings: Settings, version: int | None = None, reason: str = "") -> DeployedModel:
     """Put the last champion that may still serve, or the given version, in service, and withdraw the present one.
 
     The withdrawal is part of the deployment: where that is undone, the present one stays champion and is not withdrawn.
@@ -127,7 +127,7 @@ class _Deployment:
     reason: str = ""
     """Why a person wants it; kept with the step that ends it well, and with a withdrawal."""
 
-    def run(self) -> Deployed:
+    def run(self) -> DeployedModel:
         """Do it, alone; the result is the stage's."""
         with ExitStack() as held:
             try:

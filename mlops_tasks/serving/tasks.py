@@ -7,13 +7,13 @@ from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.serving.deployment import deploy_blue_green
 from mlops_tasks.serving.score_files import score_challenger, score_champion
-from mlops_tasks.stage_results import Deployed, Judged, Scored
+from mlops_tasks.stage_results import DeployedModel, Judged, ScoredDate
 from mlops_tasks.states import Outcome, Strategy
 
 log = logging.getLogger(__name__)
 
 
-def deploy_model_task(*, gate: Judged, strategy: str) -> Deployed:
+def deploy_model_task(*, gate: Judged, strategy: str) -> DeployedModel:
     """Deploy what the gate promoted; a kept or rejected challenger, or a shadow run, changes nothing."""
     if strategy not in [*Strategy]:
         raise ConfigError(f"unknown deployment strategy {strategy!r}; use {' or '.join(Strategy)}")
@@ -28,7 +28,7 @@ def deploy_model_task(*, gate: Judged, strategy: str) -> Deployed:
     return {**deploy_blue_green(load_settings(), gate["version"], gate["digest"]), "strategy": strategy}
 
 
-def score_newest_date_task(*, data_version: str) -> Scored:
+def score_newest_date_task(*, data_version: str) -> ScoredDate:
     """Score the universe's members of the newest date: the champion through the service, the challenger here.
 
     Each on the features of its own set. `instruments` is how many were scored.

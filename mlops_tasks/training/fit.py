@@ -18,7 +18,7 @@ from mlops_tasks.modeling.prediction import predict_segments
 from mlops_tasks.modeling.seal import verified_manifest
 from mlops_tasks.modeling.session import Links, TrainingSession
 from mlops_tasks.signing import SigningKey, VerifyingKeys
-from mlops_tasks.stage_results import Fitted
+from mlops_tasks.stage_results import FinishedFit
 from mlops_tasks.states import RunState
 from mlops_tasks.training.checks import check_columns
 from mlops_tasks.training.control import FileControl
@@ -47,7 +47,7 @@ class FoundTraining:
     """Whether it was there already."""
 
 
-def fit_stage(*, folder: str) -> Fitted:
+def fit_stage(*, folder: str) -> FinishedFit:
     """Train what the request in a run's folder asks for.
 
     Returns

@@ -15,7 +15,7 @@ from mlops_tasks.modeling.configuration import TrainingConfig, resolve_config
 from mlops_tasks.modeling.learning_spec import LearningSpec
 from mlops_tasks.modeling.model_zoo.overrides import checked_overrides, named_entry
 from mlops_tasks.modeling.model_zoo.schema import check_value
-from mlops_tasks.stage_results import Plan
+from mlops_tasks.stage_results import PlannedRun
 from mlops_tasks.states import Strategy
 from mlops_tasks.training.checks import MIN_SEGMENT_DAYS, check_dates
 
@@ -64,9 +64,9 @@ class RunPlan(Section):
         check_segments(self.segments["train"], self.segments["valid"], self.segments["test"])
         return self
 
-    def to_json(self) -> Plan:
+    def to_json(self) -> PlannedRun:
         """As stages exchange it."""
-        return cast("Plan", self.model_dump(mode="json"))
+        return cast("PlannedRun", self.model_dump(mode="json"))
 
     def learning_spec(self, feature_version: str) -> LearningSpec:
         """What this plan's models learn from, with features of this version of its set."""

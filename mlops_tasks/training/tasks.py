@@ -7,14 +7,14 @@ from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import LeakError, MlopsError
 from mlops_tasks.machine.queue_state import DAILY
-from mlops_tasks.stage_results import Certified, Features, Plan, Trained
+from mlops_tasks.stage_results import Certified, Features, PlannedRun, Trained
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training_folder import TrainingFolder
 
 log = logging.getLogger(__name__)
 
 
-def plan_run_task(**form: Any) -> Plan:
+def plan_run_task(**form: Any) -> PlannedRun:
     """Resolve the trigger form and the vintage in use into a plan; keys of the form as in `make_plan`.
 
     Columns from which nothing can be learned are told by what is stored of the features, if there are any: over whole
@@ -51,7 +51,7 @@ def column_warnings(settings: Settings, plan: RunPlan) -> list[str]:
     return ColumnHealth.of_statistics(columns).warnings(f"the years {first.year} to {last.year}, all instruments{of}")
 
 
-def certify_learning_data_task(*, plan: Plan, features: Features) -> Certified:
+def certify_learning_data_task(*, plan: PlannedRun, features: Features) -> Certified:
     """Certify that a plan's models will learn and see nothing of later days; a second call finds the certificate.
 
     Returns
@@ -88,7 +88,7 @@ def certify_learning_data_task(*, plan: Plan, features: Features) -> Certified:
 
 def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the form says of the machine
     *,
-    plan: Plan,
+    plan: PlannedRun,
     features: Features,
     model: str,
     certificate: Certified | None = None,

@@ -13,7 +13,15 @@ from mlops_tasks.machine.queue_state import TUNING
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.dataset import LearningData, load_learning_data
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
-from mlops_tasks.stage_results import Choice, Features, FinishedStudy, Plan, SearchPlan, Study, Worked
+from mlops_tasks.stage_results import (
+    ChosenAlgorithm,
+    CreatedStudy,
+    Features,
+    FinishedStudy,
+    PlannedRun,
+    SearchPlan,
+    Worked,
+)
 from mlops_tasks.training.checks import check_learning_data
 from mlops_tasks.training.memory_need import memory_need
 from mlops_tasks.training.plan import RunPlan, make_plan
@@ -60,7 +68,7 @@ def plan_search_task(*, model: str, **form: Any) -> SearchPlan:
     }
 
 
-def choose_algorithm_task(*, plan: Plan, features: Features, search: dict[str, Any]) -> Choice:
+def choose_algorithm_task(*, plan: PlannedRun, features: Features, search: dict[str, Any]) -> ChosenAlgorithm:
     """The model to search, from the training segment's profile where the plan leaves a choice.
 
     Returns
@@ -96,7 +104,9 @@ def choose_algorithm_task(*, plan: Plan, features: Features, search: dict[str, A
     }
 
 
-def create_study_task(*, plan: Plan, features: Features, search: dict[str, Any], choice: Choice) -> Study:
+def create_study_task(
+    *, plan: PlannedRun, features: Features, search: dict[str, Any], choice: ChosenAlgorithm
+) -> CreatedStudy:
     """Create the study, or find the same one; returns its name, whether it was there, and a number for each worker."""
     settings = load_settings()
     fixed = {**choice["fixed"], **search.get("fixed", {})}
@@ -111,7 +121,7 @@ def create_study_task(*, plan: Plan, features: Features, search: dict[str, Any],
 
 
 def run_worker_task(  # noqa: PLR0913 - as `train_model_task`
-    *, plan: Plan, features: Features, study: str, worker: int, owner: str = TUNING, priority: int = 0
+    *, plan: PlannedRun, features: Features, study: str, worker: int, owner: str = TUNING, priority: int = 0
 ) -> Worked:
     """Take trials until the study's budget is spent; returns how many this worker finished."""
     settings = load_settings()
@@ -123,7 +133,7 @@ def run_worker_task(  # noqa: PLR0913 - as `train_model_task`
     return {"worker": worker, "finished": finished}
 
 
-def finish_study_task(*, plan: Plan, study: str) -> FinishedStudy:
+def finish_study_task(*, plan: PlannedRun, study: str) -> FinishedStudy:
     """Record all trials, write the report, and make the plan of the best trial.
 
     Returns
@@ -175,7 +185,7 @@ def _possible(settings: Settings, search: Mapping[str, Any], models: Sequence[st
     return possible
 
 
-def _subject(plan: Plan, features: Features) -> Subject:
+def _subject(plan: PlannedRun, features: Features) -> Subject:
     return Subject(plan["data_version"], features["feature_version"], plan["horizon"], plan["segments"])
 
 
