@@ -27,7 +27,7 @@ def framed(settings: Settings, page: str, *parts: str) -> str:
 
 
 def report_link(settings: Settings, kind: str, name: str) -> str:
-    """The page of a report (`reports.Kind` and its name)."""
+    """The page of a report (`reports.ReportKind` and its name)."""
     return framed(settings, "reports", kind, name)
 
 

@@ -18,7 +18,7 @@ from mlops_tasks.errors import StoreError, excerpt
 from mlops_tasks.files import plain_name, read_json
 
 
-class Kind(StrEnum):
+class ReportKind(StrEnum):
     """Kinds of reports, by the names that addresses have."""
 
     DRIFT = "drift"
@@ -61,33 +61,33 @@ JSON, PNG, HTML, MARKDOWN = "application/json", "image/png", "text/html", "text/
 PARQUET = "application/vnd.apache.parquet"
 _QUARANTINE = "data/quarantine"
 
-LAYOUTS: Mapping[Kind, Layout] = {
-    Kind.DRIFT: Layout(
+LAYOUTS: Mapping[ReportKind, Layout] = {
+    ReportKind.DRIFT: Layout(
         "Drift",
         "reports/drift",
         "report.json",
         {"report.json": JSON, "drift.png": PNG, "drift.parquet": PARQUET},
     ),
-    Kind.COMPARISON: Layout(
+    ReportKind.COMPARISON: Layout(
         "Comparison of champion and challenger",
         "reports/comparison",
         "report.json",
         {"report.json": JSON, "comparison.png": PNG, "daily.parquet": PARQUET},
     ),
-    Kind.MODEL_TABLE: Layout(
+    ReportKind.MODEL_TABLE: Layout(
         "Table of models",
         "reports/model_table",
         "table.json",
         {"table.json": JSON, "table.md": MARKDOWN, "table.png": PNG},
     ),
-    Kind.DATA_DOCS: Layout(
+    ReportKind.DATA_DOCS: Layout(
         "Data docs",
         _QUARANTINE,
         "report.json",
         {name: HTML for name in ("index.html", "bars.html", "instruments.html", "sessions.html")},
         inner="docs",
     ),
-    Kind.QUARANTINE: Layout(
+    ReportKind.QUARANTINE: Layout(
         "Quarantine",
         _QUARANTINE,
         "report.json",
@@ -100,7 +100,7 @@ LAYOUTS: Mapping[Kind, Layout] = {
 class Report:
     """A report."""
 
-    kind: Kind
+    kind: ReportKind
     name: str
     folder: Path
     made_at: datetime
@@ -155,7 +155,7 @@ class Report:
         return self.folder / self.layout.inner / name
 
 
-def newest_reports(settings: Settings, kind: Kind, limit: int) -> list[Report]:
+def newest_reports(settings: Settings, kind: ReportKind, limit: int) -> list[Report]:
     """The last reports of a kind, the newest first."""
     layout = LAYOUTS[kind]
     base = settings.home / layout.folder
@@ -181,7 +181,7 @@ def find_report(settings: Settings, kind: str, name: str) -> Report:
     """
     if kind not in LAYOUTS:
         raise NoReportError(f"{excerpt(kind)} is no kind of report; there are {', '.join(LAYOUTS)}")
-    layout = LAYOUTS[Kind(kind)]
+    layout = LAYOUTS[ReportKind(kind)]
     base = settings.home / layout.folder
     try:
         folder = base / plain_name(name, "name of a report")
@@ -192,12 +192,12 @@ def find_report(settings: Settings, kind: str, name: str) -> Report:
         raise NoReportError(
             f"there is no report {excerpt(name)} of {layout.title.lower()}; the list has those that are"
         )
-    return Report(Kind(kind), name, folder, datetime.fromtimestamp(made / 1e9, UTC))
+    return Report(ReportKind(kind), name, folder, datetime.fromtimestamp(made / 1e9, UTC))
 
 
 def validation_of(settings: Settings, data_version: str) -> Report | None:
     """The newest validation that a vintage came from; None where it is not kept."""
-    found = newest_reports(settings, Kind.QUARANTINE, limit=sys.maxsize)
+    found = newest_reports(settings, ReportKind.QUARANTINE, limit=sys.maxsize)
     return next((report for report in found if report.content["data_version"] == data_version), None)
 
 
@@ -233,10 +233,10 @@ def verdict_of(report: Mapping[str, Any]) -> str:
     return "rejected" if report["rejected"] else "accepted"
 
 
-_SAID: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
-    Kind.DRIFT: _said_of_drift,
-    Kind.COMPARISON: lambda report: str(report["conclusion"]),
-    Kind.MODEL_TABLE: _said_of_table,
-    Kind.DATA_DOCS: _said_of_validation,
-    Kind.QUARANTINE: _said_of_validation,
+_SAID: Mapping[ReportKind, Callable[[Mapping[str, Any]], str]] = {
+    ReportKind.DRIFT: _said_of_drift,
+    ReportKind.COMPARISON: lambda report: str(report["conclusion"]),
+    ReportKind.MODEL_TABLE: _said_of_table,
+    ReportKind.DATA_DOCS: _said_of_validation,
+    ReportKind.QUARANTINE: _said_of_validation,
 }

@@ -15,7 +15,7 @@ from mlops_tasks.links import framed, report_link
 from mlops_tasks.registry.approvals import standing_of
 from mlops_tasks.registry.client import CHALLENGER
 from mlops_tasks.registry.models import claim_of, get_alias_version
-from mlops_tasks.reports import Kind, validation_of
+from mlops_tasks.reports import ReportKind, validation_of
 from mlops_tasks.serving.reconciliation import named, reconcile
 from mlops_tasks.state.deployments import last_step
 from mlops_tasks.state.history import (
@@ -60,8 +60,8 @@ def status_info(settings: Settings) -> dict[str, Any]:
         "challenger": challenger,
         "deployment": _fields(latest_deployment(settings), "model_version", "strategy", "state", "reason"),
         "delivered": _delivered(settings),
-        "drift": _linked(settings, Kind.DRIFT, _drift(settings)),
-        "comparison": _linked(settings, Kind.COMPARISON, _comparison(settings)),
+        "drift": _linked(settings, ReportKind.DRIFT, _drift(settings)),
+        "comparison": _linked(settings, ReportKind.COMPARISON, _comparison(settings)),
         "validation": _validation(settings, vintage.data_version),
         "pages": {"reports": framed(settings, "reports"), "training": framed(settings, "training")},
     }
@@ -158,7 +158,7 @@ def _comparison(settings: Settings) -> dict[str, Any] | None:
     return None if row is None or found is None else {**found, "path": row.result["path"]}
 
 
-def _linked(settings: Settings, kind: Kind, found: dict[str, Any] | None) -> dict[str, Any] | None:
+def _linked(settings: Settings, kind: ReportKind, found: dict[str, Any] | None) -> dict[str, Any] | None:
     """A report with the address of its page."""
     return None if found is None else {**found, "page": report_link(settings, kind, Path(found["path"]).name)}
 
@@ -168,7 +168,7 @@ def _validation(settings: Settings, data_version: str) -> dict[str, Any] | None:
     found = validation_of(settings, data_version)
     if found is None:
         return None
-    return {"said": found.said, "page": report_link(settings, Kind.DATA_DOCS, found.name)}
+    return {"said": found.said, "page": report_link(settings, ReportKind.DATA_DOCS, found.name)}
 
 
 def _delivered(settings: Settings) -> dict[str, Any] | None:

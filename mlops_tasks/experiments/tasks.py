@@ -19,7 +19,7 @@ from mlops_tasks.registry.approvals import load_champion, load_recorded
 from mlops_tasks.registry.client import CHALLENGER
 from mlops_tasks.registry.models import LoadedModel, load_alias, load_version
 from mlops_tasks.registry.report_artifacts import log_report
-from mlops_tasks.reports import Kind
+from mlops_tasks.reports import ReportKind
 from mlops_tasks.stage_results import Compared, Judged, Skipped
 from mlops_tasks.state.history import record_model_comparison
 from mlops_tasks.state.tables import ModelComparison
@@ -78,7 +78,7 @@ def _compare_models(settings: Settings, data_version: str, gate: Judged | None) 
             write_comparison(folder, contest, compare(daily), data_version)
     report: Compared = read_json(target / REPORT) | {"path": settings.relative(target)}
     _record(settings, contest, report)
-    log_report(settings, challenger.version, Kind.COMPARISON, target.name)
+    log_report(settings, challenger.version, ReportKind.COMPARISON, target.name)
     return report
 
 

@@ -16,7 +16,7 @@ from mlops_tasks.columns import BAR_FIELDS
 from mlops_tasks.errors import ConfigError, hint
 
 
-class Kind(Enum):
+class OperatorKind(Enum):
     """What the arguments of an operator are."""
 
     ELEMENT = "series"
@@ -29,13 +29,13 @@ class Operator:
     """Signature of an operator: how many series it takes and what follows them."""
 
     series: int
-    kind: Kind = Kind.ELEMENT
+    kind: OperatorKind = OperatorKind.ELEMENT
     least_window: int = 1
 
     @property
     def arity(self) -> int:
         """Number of arguments in the text."""
-        return self.series + {Kind.ELEMENT: 0, Kind.WINDOW: 1, Kind.QUANTILE: 2}[self.kind]
+        return self.series + {OperatorKind.ELEMENT: 0, OperatorKind.WINDOW: 1, OperatorKind.QUANTILE: 2}[self.kind]
 
 
 _UNARY = ("Abs", "Sign", "Log", "Not")
@@ -65,12 +65,12 @@ OPERATORS: dict[str, Operator] = {
     **{name: Operator(1) for name in _UNARY},
     **{name: Operator(2) for name in _PAIR},
     "If": Operator(3),
-    **{name: Operator(1, Kind.WINDOW) for name in _WINDOW},
-    "Skew": Operator(1, Kind.WINDOW, least_window=3),
-    "Kurt": Operator(1, Kind.WINDOW, least_window=4),
-    "Quantile": Operator(1, Kind.QUANTILE),
-    "Corr": Operator(2, Kind.WINDOW),
-    "Cov": Operator(2, Kind.WINDOW),
+    **{name: Operator(1, OperatorKind.WINDOW) for name in _WINDOW},
+    "Skew": Operator(1, OperatorKind.WINDOW, least_window=3),
+    "Kurt": Operator(1, OperatorKind.WINDOW, least_window=4),
+    "Quantile": Operator(1, OperatorKind.QUANTILE),
+    "Corr": Operator(2, OperatorKind.WINDOW),
+    "Cov": Operator(2, OperatorKind.WINDOW),
 }
 """Operators by Qlib's names. `Greater` and `Less` are the elementwise maximum and minimum, as in Qlib."""
 
@@ -269,7 +269,7 @@ def _dependencies(node: Node) -> dict[str | None, dict[str, float]]:
 
 def _reach(node: Node) -> float:
     """Rows before the current one that an operator itself reads."""
-    if node.op not in OPERATORS or OPERATORS[node.op].kind is Kind.ELEMENT:
+    if node.op not in OPERATORS or OPERATORS[node.op].kind is OperatorKind.ELEMENT:
         return 0.0
     if node.window == 0 or node.op == "EMA":
         return inf
@@ -402,7 +402,7 @@ class _Parser:
             return Node(name, (self.series(tree.args[0], name),), (), self.column(tree))
         if name in REWRITTEN:
             return self.rewritten(name, tree)
-        if OPERATORS[name].kind is not Kind.ELEMENT:
+        if OPERATORS[name].kind is not OperatorKind.ELEMENT:
             return self.windowed(name, tree.args, tree)
         node = self.apply(name, tuple(tree.args), tree)
         if not isinstance(node, Node):
@@ -434,7 +434,7 @@ class _Parser:
         operator = OPERATORS[name]
         args = tuple(self.series(part, name) for part in parts[: operator.series])
         window = self.window(name, parts[operator.series])
-        level = (self.level(parts[-1]),) if operator.kind is Kind.QUANTILE else ()
+        level = (self.level(parts[-1]),) if operator.kind is OperatorKind.QUANTILE else ()
         return self.node(name, args, (window, *level), tree)
 
     def series(self, tree: ast.expr, name: str) -> Node:

@@ -8,7 +8,7 @@ from mlops_tasks.files import new_folder, read_json
 from mlops_tasks.monitoring.report import REPORT, drift_input, drift_message, write_drift_report
 from mlops_tasks.registry.approvals import load_champion
 from mlops_tasks.registry.report_artifacts import log_report
-from mlops_tasks.reports import Kind
+from mlops_tasks.reports import ReportKind
 from mlops_tasks.stage_results import DriftFound, Skipped
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.history import record_drift_report
@@ -54,7 +54,7 @@ def check_drift_task(*, data_version: str) -> DriftFound | Skipped:
         path=report["path"],
     )
     record_drift_report(settings, row)
-    log_report(settings, champion.version, Kind.DRIFT, target.name)
+    log_report(settings, champion.version, ReportKind.DRIFT, target.name)
     told = (
         f"drift on {day}: {report['verdict']}; {row.n_alert} columns beyond the limit, {row.n_warn} near it, of "
         f"{report['columns']}"

@@ -11,7 +11,7 @@ from mlops_tasks.dag_run import DagRun
 from mlops_tasks.links import RUNS_VIEW, dag_run_path, report_link, training_link
 from mlops_tasks.registry.client import quoted
 from mlops_tasks.registry.training_record import TrainingRecord
-from mlops_tasks.reports import Kind, validation_of
+from mlops_tasks.reports import validation_of
 
 DAG_TAG, DAG_RUN_TAG = "airflow_dag_id", "airflow_run_id"
 COLUMNS = (

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlops_tasks.config import Settings
 from mlops_tasks.registry.client import connect, registry_errors
 from mlops_tasks.registry.models import get_run_id
-from mlops_tasks.reports import Kind, find_report, validation_of
+from mlops_tasks.reports import ReportKind, find_report, validation_of
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ LARGEST_FILE = 10_000_000
 
 
 @registry_errors
-def log_report(settings: Settings, version: int, kind: Kind, name: str) -> None:
+def log_report(settings: Settings, version: int, kind: ReportKind, name: str) -> None:
     """Log a report about a registered version to the version's run; a second time changes nothing.
 
     Raises
@@ -35,11 +35,11 @@ def log_validation(client: MlflowClient, run_id: str, settings: Settings, data_v
     """Log data docs and quarantine of a vintage to the run of a training on it; nothing where they are not kept."""
     validation = validation_of(settings, data_version)
     if validation is not None:
-        for kind in (Kind.DATA_DOCS, Kind.QUARANTINE):
+        for kind in (ReportKind.DATA_DOCS, ReportKind.QUARANTINE):
             _log_files(client, run_id, settings, kind, validation.name)
 
 
-def _log_files(client: MlflowClient, run_id: str, settings: Settings, kind: Kind, name: str) -> None:
+def _log_files(client: MlflowClient, run_id: str, settings: Settings, kind: ReportKind, name: str) -> None:
     report, folder = find_report(settings, kind, name), f"{FOLDER}/{kind}/{name}"
     there = {each.path: each.file_size for each in client.list_artifacts(run_id, folder)}
     for file in report.files:

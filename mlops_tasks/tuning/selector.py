@@ -33,9 +33,9 @@ from mlops_tasks.tuning.data_profile import (
     Skill,
 )
 
-Kind = Literal["linear", "trees", "network", "window_network", "other"]
+FamilyKind = Literal["linear", "trees", "network", "window_network", "other"]
 
-COMPLEXITY: Mapping[Kind, int] = {"linear": 0, "trees": 1, "network": 2, "window_network": 3, "other": 4}
+COMPLEXITY: Mapping[FamilyKind, int] = {"linear": 0, "trees": 1, "network": 2, "window_network": 3, "other": 4}
 """What goes first between models that are expected to do equally well; `other` has no landmark and no estimate."""
 FEW_FEATURES = 20
 
@@ -51,11 +51,11 @@ class Constraints:
 
 
 @dataclass(frozen=True)
-class Choice:
+class RankedModel:
     """One model in the ranking."""
 
     model: str
-    kind: Kind
+    kind: FamilyKind
     expected_rank_ic: float | None
     """None: no landmark is like it."""
     hyperparameters: Mapping[str, Any]
@@ -69,7 +69,7 @@ class Recommendation:
 
     skill_found: bool
     summary: str
-    ranking: tuple[Choice, ...]
+    ranking: tuple[RankedModel, ...]
     refused: Mapping[str, str]
     """Models that do not fit, with the numbers."""
 
@@ -110,7 +110,7 @@ def select_algorithm(
     return Recommendation(found, _summary(best, profile, found), ranking, refused)
 
 
-def kind_of(entry: ModelEntry) -> Kind:
+def kind_of(entry: ModelEntry) -> FamilyKind:
     """What a model can see, from its entry."""
     if entry.family == "linear":
         return "linear"
@@ -122,14 +122,14 @@ def kind_of(entry: ModelEntry) -> Kind:
     return "other"
 
 
-def _choice(name: str, entry: ModelEntry, profile: DataProfile, constraints: Constraints) -> Choice:
+def _choice(name: str, entry: ModelEntry, profile: DataProfile, constraints: Constraints) -> RankedModel:
     kind = kind_of(entry)
     expected, reason = _expected(kind, profile, constraints)
     first = {key: value for key, value in _first(kind, profile).items() if _allowed(entry, key, value)}
-    return Choice(name, kind, expected, first, (reason, *_advice(first, profile)))
+    return RankedModel(name, kind, expected, first, (reason, *_advice(first, profile)))
 
 
-def _expected(kind: Kind, profile: DataProfile, constraints: Constraints) -> tuple[float | None, str]:
+def _expected(kind: FamilyKind, profile: DataProfile, constraints: Constraints) -> tuple[float | None, str]:
     linear, trees = profile.landmarks[LINEAR], profile.landmarks[TREES]
     gain = profile.nonlinearity_gain
     if kind == "linear":
@@ -152,7 +152,7 @@ def _expected(kind: Kind, profile: DataProfile, constraints: Constraints) -> tup
     return None, "no quick learner is like it: its skill shows in training only"
 
 
-def _first(kind: Kind, profile: DataProfile) -> dict[str, Any]:
+def _first(kind: FamilyKind, profile: DataProfile) -> dict[str, Any]:
     """Hyper-parameters to begin with, by name in the zoo."""
     if kind == "linear":
         # Qlib's ridge is scikit-learn's: its penalty is that of the sum over rows, not of the mean.
@@ -199,13 +199,13 @@ def _allowed(entry: ModelEntry, key: str, value: Any) -> bool:
     return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
 
 
-def _memory(entry: ModelEntry, choice: Choice, profile: DataProfile) -> int:
+def _memory(entry: ModelEntry, choice: RankedModel, profile: DataProfile) -> int:
     hyperparameters = {**entry.defaults(), **choice.hyperparameters}
     return find_family(entry.family).memory_bytes(hyperparameters, profile.rows, profile.features)
 
 
-def _ranked(choices: list[Choice], standard_error: float, found: bool) -> list[Choice]:
-    def simplicity(choice: Choice) -> int:
+def _ranked(choices: list[RankedModel], standard_error: float, found: bool) -> list[RankedModel]:
+    def simplicity(choice: RankedModel) -> int:
         return COMPLEXITY[choice.kind]
 
     if not found:

@@ -19,9 +19,9 @@ from mlops_tasks.reports import (
     HTML,
     LAYOUTS,
     PNG,
-    Kind,
     NoReportError,
     Report,
+    ReportKind,
     find_report,
     newest_reports,
     verdict_of,
@@ -32,12 +32,12 @@ router = APIRouter(prefix="/reports", dependencies=SEE, default_response_class=H
 
 SHOWN = 30
 """Reports of each kind in the list."""
-MADE_BY: Mapping[Kind, str] = {
-    Kind.DRIFT: "the task check_drift of daily_retraining makes one a day, once there is a champion",
-    Kind.COMPARISON: "the task compare_models of daily_retraining makes one once two models can be compared",
-    Kind.MODEL_TABLE: "alphaops models table makes one",
-    Kind.DATA_DOCS: "the tasks validate_bars and render_docs of sync_market_data make them",
-    Kind.QUARANTINE: "the task validate_bars of sync_market_data makes it",
+MADE_BY: Mapping[ReportKind, str] = {
+    ReportKind.DRIFT: "the task check_drift of daily_retraining makes one a day, once there is a champion",
+    ReportKind.COMPARISON: "the task compare_models of daily_retraining makes one once two models can be compared",
+    ReportKind.MODEL_TABLE: "alphaops models table makes one",
+    ReportKind.DATA_DOCS: "the tasks validate_bars and render_docs of sync_market_data make them",
+    ReportKind.QUARANTINE: "the task validate_bars of sync_market_data makes it",
 }
 COUNTED = {
     "rules": "rows quarantined",
@@ -117,10 +117,10 @@ def _quarantine(report: Report, content: Mapping[str, Any], page: str) -> dict[s
     return {"verdict": verdict_of(content), "page": shown, "rules": rules}
 
 
-_MORE: Mapping[Kind, Callable[[Report, Mapping[str, Any], str], dict[str, Any]]] = {
-    Kind.DRIFT: _nothing_more,
-    Kind.COMPARISON: _nothing_more,
-    Kind.MODEL_TABLE: _table,
-    Kind.DATA_DOCS: _docs,
-    Kind.QUARANTINE: _quarantine,
+_MORE: Mapping[ReportKind, Callable[[Report, Mapping[str, Any], str], dict[str, Any]]] = {
+    ReportKind.DRIFT: _nothing_more,
+    ReportKind.COMPARISON: _nothing_more,
+    ReportKind.MODEL_TABLE: _table,
+    ReportKind.DATA_DOCS: _docs,
+    ReportKind.QUARANTINE: _quarantine,
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_tasks.features.expressions import FIELD, FOREIGN, OPERATORS, Kind, Node
+from mlops_tasks.features.expressions import FIELD, FOREIGN, OPERATORS, Node, OperatorKind
 from mlops_tasks.features.panel import Panel
 
 Array = NDArray[np.float64]
@@ -92,7 +92,7 @@ class Reference:
         return out
 
     def _operator(self, node: Node, instrument: str, begin: int, end: int) -> Array:
-        if OPERATORS[node.op].kind is Kind.ELEMENT:
+        if OPERATORS[node.op].kind is OperatorKind.ELEMENT:
             args = [self._values(arg, instrument, begin, end) for arg in node.args]
             return self._rounded(node, np.asarray(ELEMENT[node.op](*args), float), 0.0)
         if node.op in {"Ref", "Delta"}:

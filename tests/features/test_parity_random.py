@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, LOW, OPEN, VOLUME, VWAP
 from mlops_tasks.data.vintages import canonical_bars
 from mlops_tasks.features.engine import evaluate, plan_computation
-from mlops_tasks.features.expressions import OPERATORS, ROLLING, Kind, Node, parse
+from mlops_tasks.features.expressions import OPERATORS, ROLLING, Node, OperatorKind, parse
 from mlops_tasks.features.panel import Panel, build_panel
 from tests.features.brute_force import Reference
 from tests.features.parity import NOTHING, RELATIVE, market_of
@@ -62,7 +62,7 @@ def _bars(random: np.random.Generator, mood: str, days: int) -> pd.DataFrame:
     return bars
 
 
-SINGLE = {name: each for name, each in OPERATORS.items() if each.kind is Kind.WINDOW and each.series == 1}
+SINGLE = {name: each for name, each in OPERATORS.items() if each.kind is OperatorKind.WINDOW and each.series == 1}
 CONDITIONS = (
     *(f"{name}(<x>, <y>)" for name in ("Gt", "Ge", "Lt", "Le", "Eq", "Ne")),
     *("And(<c>, <c>)", "Or(<c>, <c>)", "Not(<c>)"),

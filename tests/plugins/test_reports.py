@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from mlops_tasks.reports import Kind, find_report
+from mlops_tasks.reports import ReportKind, find_report
 from tests.plugins.api_server import Airflow
 from tests.plugins.conftest import PATIENCE_MS
 from tests.plugins.reports import BROKEN_ROWS, STAGING, Reports
@@ -151,6 +151,6 @@ def test_a_home_without_reports_says_how_to_get_them(tmp_path: Path) -> None:
     from mlops_tasks.reports import NoReportError, newest_reports
 
     settings = Settings(home=tmp_path)
-    assert [newest_reports(settings, kind, 5) for kind in Kind] == [[]] * 5
+    assert [newest_reports(settings, kind, 5) for kind in ReportKind] == [[]] * 5
     with pytest.raises(NoReportError, match="there are drift, comparison"):
         find_report(settings, "none", "x")
