@@ -30,7 +30,7 @@ LookKind = Literal["gain", "skill"]
 
 
 @dataclass(frozen=True)
-class Subject:
+class LookSubject:
     """What a look examines."""
 
     training_key: str
@@ -44,7 +44,7 @@ class Subject:
 class Look:
     """One comparison that was planned."""
 
-    subject: Subject
+    subject: LookSubject
     kind: LookKind
     """`gain` over a champion, or `skill` of a model that has none to beat."""
     number: int
@@ -76,7 +76,7 @@ class Look:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_json`."""
-        subject = Subject(**{**values["subject"], "day": date.fromisoformat(values["subject"]["day"])})
+        subject = LookSubject(**{**values["subject"], "day": date.fromisoformat(values["subject"]["day"])})
         return cls(**{**values, "subject": subject, "year_began": date.fromisoformat(values["year_began"])})
 
 
@@ -128,7 +128,7 @@ class MarketDays:
 
 
 def plan_look(
-    subject: Subject, kind: LookKind, past: Sequence[Look], market: MarketDays, policy: GateSettings
+    subject: LookSubject, kind: LookKind, past: Sequence[Look], market: MarketDays, policy: GateSettings
 ) -> Look | Wait:
     """Whether a subject may be looked at, and at which level.
 
@@ -160,7 +160,7 @@ def plan_look(
 
 
 def _days_to_wait(
-    subject: Subject, past: Sequence[Look], market: MarketDays, policy: GateSettings, spent: float
+    subject: LookSubject, past: Sequence[Look], market: MarketDays, policy: GateSettings, spent: float
 ) -> int:
     """Market days until the next look; 0: today. `spent` is what the year would have spent with a look today."""
     if not past:
@@ -176,7 +176,7 @@ def planned_looks(policy: GateSettings) -> int:
     return max(1, -(-YEAR_DAYS // policy.look_every_days))
 
 
-def _year_of(subject: Subject, past: Sequence[Look], market: MarketDays) -> list[Look]:
+def _year_of(subject: LookSubject, past: Sequence[Look], market: MarketDays) -> list[Look]:
     """The looks taken in the year of the subject's day."""
     if not past:
         return []

@@ -57,7 +57,7 @@ class OverfittingConfig(Section):
 
 
 @dataclass(frozen=True)
-class Finding:
+class OverfittingFinding:
     """The judgement of a training after an iteration, with its reasons; unknown numbers are NaN."""
 
     state: State
@@ -145,12 +145,12 @@ class OverfittingDetector:
         return self.state != before and "overfitting" in (self.state, before)
 
     @property
-    def finding(self) -> Finding | None:
+    def finding(self) -> OverfittingFinding | None:
         """After the newest iteration that had the validation metric; None before there is one."""
         if not self._iterations:
             return None
         full = len(self._iterations) == self.window
-        return Finding(
+        return OverfittingFinding(
             state=self.state,
             metric=self.config.metric,
             iteration=self._iterations[-1],

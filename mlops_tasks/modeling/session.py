@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypedDict
 from mlops_tasks.errors import TrainingError
 from mlops_tasks.files import finite_or_none
 from mlops_tasks.modeling.configuration import TrainingConfig
-from mlops_tasks.modeling.stopping import Conclusion, StoppingMonitor, Verdict
+from mlops_tasks.modeling.stopping import Conclusion, IterationVerdict, StoppingMonitor
 from mlops_tasks.modeling.working_time import WorkingTime
 from mlops_tasks.training_folder import Curves
 
@@ -137,7 +137,7 @@ class TrainingSession:
         log.warning("%s: %s", self.config.model, explanation)
         self._links.events("warning", {"explanation": explanation})
 
-    def iteration(self, done: int, metrics: Mapping[str, float]) -> Verdict:
+    def iteration(self, done: int, metrics: Mapping[str, float]) -> IterationVerdict:
         """Report a finished iteration; names of metrics are `<segment>.<metric>`.
 
         Raises
@@ -253,7 +253,7 @@ class TrainingSession:
         lap = self._clock.lap_seconds
         return None if lap is None or iterations is None else round(lap * iterations, 1)
 
-    def _decide(self, done: int, verdict: Verdict) -> None:
+    def _decide(self, done: int, verdict: IterationVerdict) -> None:
         if verdict.changed:
             self._note_overfitting()
         if verdict.stop:

@@ -29,7 +29,7 @@ class StoppingConfig(Section):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class IterationVerdict:
     """The consequences of one iteration's metrics."""
 
     is_best: bool
@@ -76,7 +76,7 @@ class StoppingMonitor:
         self.detector = OverfittingDetector(config.overfitting, config.patience)
         self._best_metrics: Mapping[str, float] = {}
 
-    def update(self, iteration: int, metrics: Mapping[str, float]) -> Verdict:
+    def update(self, iteration: int, metrics: Mapping[str, float]) -> IterationVerdict:
         """Judge an iteration (from 1) by its metrics.
 
         Where `valid.<metric>` is missing or not a number, as when it was not computed, the iteration cannot be the
@@ -89,7 +89,7 @@ class StoppingMonitor:
         if not reason and self.detector.state == "overfitting" and self.config.overfitting.action == "stop":
             reason = f"it overfits: {self.explanation}"
         self.stopped = reason
-        return Verdict(is_best, bool(reason), reason, changed)
+        return IterationVerdict(is_best, bool(reason), reason, changed)
 
     def best_json(self) -> BestIteration | None:
         """The best iteration so far with its value, plain JSON; None before there is one."""

@@ -20,7 +20,7 @@ from mlops_tasks.evaluation.gate import (
     evidence,
     should_promote,
 )
-from mlops_tasks.evaluation.looks import Look, MarketDays, Subject, Wait, plan_look
+from mlops_tasks.evaluation.looks import Look, LookSubject, MarketDays, Wait, plan_look
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.process import RUN_NOTE
@@ -133,7 +133,7 @@ def _decide(
     )
     vintage = load_vintage(settings, challenger.artefact.manifest["data_version"])
     market = MarketDays(vintage.calendar())
-    subject = Subject(key, date.fromisoformat(vintage.last_date), 0 if champion is None else champion.version)
+    subject = LookSubject(key, date.fromisoformat(vintage.last_date), 0 if champion is None else champion.version)
     look = look_of(settings, subject, champion, market)
     if champion is None:
         return GateResult(challenger, None, should_promote(ours, None, settings.gate, look))
@@ -182,7 +182,7 @@ def reign_of(settings: Settings, model: LoadedModel) -> Reign:
     )
 
 
-def look_of(settings: Settings, subject: Subject, champion: LoadedModel | None, market: MarketDays) -> Look | Wait:
+def look_of(settings: Settings, subject: LookSubject, champion: LoadedModel | None, market: MarketDays) -> Look | Wait:
     """Whether a challenger may be compared with the champion on a day of its market, by the looks that were taken."""
     taken = [Look.from_json(row.decision["look"]) for row in gate_decisions(settings) if row.decision.get("look")]
     past = list({(look.subject, look.kind): look for look in taken}.values())

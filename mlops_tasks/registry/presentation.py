@@ -11,7 +11,7 @@ from mlops_tasks.dag_run import DagRun
 from mlops_tasks.links import RUNS_VIEW, dag_run_path, report_link, training_link
 from mlops_tasks.registry.client import quoted
 from mlops_tasks.registry.training_record import TrainingRecord
-from mlops_tasks.reports import validation_of
+from mlops_tasks.reports import ReportKind, validation_of
 
 DAG_TAG, DAG_RUN_TAG = "airflow_dag_id", "airflow_run_id"
 COLUMNS = (
@@ -66,7 +66,7 @@ def origin_tags(settings: Settings, record: TrainingRecord) -> dict[str, str]:
     if record.run_id is not None:
         links.append(f"[training]({training_link(settings, record.run_id)})")
     if validation is not None:
-        links.append(f"[data docs]({report_link(settings, Kind.DATA_DOCS, validation.name)})")
+        links.append(f"[data docs]({report_link(settings, ReportKind.DATA_DOCS, validation.name)})")
     return {**tags, MLFLOW_RUN_NOTE: " · ".join(links)} if links else tags
 
 

@@ -29,7 +29,7 @@ from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 from mlops_tasks.modeling.seal import artefact_digest
 from mlops_tasks.training.checks import check_columns
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
-from mlops_tasks.training.leaks.checks import Check, Processing, Trial
+from mlops_tasks.training.leaks.checks import Check, CheckedPipeline, Processing
 from mlops_tasks.training.leaks.known import cut_days
 from mlops_tasks.training.leaks.pipeline import production
 from mlops_tasks.training.leaks.scores import check_scores
@@ -43,7 +43,7 @@ CERTIFICATE_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Subject:
+class CertificateSubject:
     """What a certificate is about; its digest is the certificate's key.
 
     Attributes
@@ -96,7 +96,7 @@ class Subject:
 class Certificate:
     """What was checked, and the outcome."""
 
-    subject: Subject
+    subject: CertificateSubject
     checks: tuple[dict[str, Any], ...]
     created: str
     """Time of creation, UTC, ISO 8601."""
@@ -137,7 +137,9 @@ class Certificate:
             subject[name] = tuple(subject[name])
         names = ("created", "duration_s", "artefact", "columns")
         rest = {name: content[name] for name in names if name in content}
-        return cls(Subject(**subject), tuple(content["checks"]), unproven=tuple(content.get("unproven", ())), **rest)
+        return cls(
+            CertificateSubject(**subject), tuple(content["checks"]), unproven=tuple(content.get("unproven", ())), **rest
+        )
 
 
 def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certificate:
@@ -165,7 +167,7 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     spec = plan.learning_spec(feature_version)
     pipeline = production(settings, spec, definition)
     processing = Processing(subject.feature_processors, subject.label_processors)
-    trial = Trial(pipeline, vintage, spec, processing, subject.cut_days)
+    trial = CheckedPipeline(pipeline, vintage, spec, processing, subject.cut_days)
     health = ColumnHealth.of(trial.data.learned_features(), list(trial.data.features.columns))
     for said in health.warnings():
         log.warning("%s", said)
@@ -202,7 +204,7 @@ def _check_columns_of(plan: RunPlan, settings: Settings, health: ColumnHealth) -
         raise refused[0]
 
 
-def subject_of(settings: Settings, plan: RunPlan, feature_version: str) -> Subject:
+def subject_of(settings: Settings, plan: RunPlan, feature_version: str) -> CertificateSubject:
     """What a plan's certificate is about.
 
     Raises
@@ -214,7 +216,7 @@ def subject_of(settings: Settings, plan: RunPlan, feature_version: str) -> Subje
     definition = FeatureStore(settings).definition(feature_version)
     entries = [zoo_entry(model, settings) for model in plan.models]
     cuts = cut_days(plan.learning_spec(feature_version), vintage.calendar(), settings.certificate.cuts)
-    return Subject(
+    return CertificateSubject(
         data_version=plan.data_version,
         feature_version=feature_version,
         feature_set=plan.feature_set,
@@ -241,7 +243,7 @@ def find_certificate(settings: Settings, key: str) -> Certificate | None:
     return Certificate.from_json(read_json(path)) if path.is_file() else None
 
 
-def certificate_subject(settings: Settings, key: str) -> Subject:
+def certificate_subject(settings: Settings, key: str) -> CertificateSubject:
     """What a stored certificate is about.
 
     Raises
@@ -259,7 +261,7 @@ def certificate_subject(settings: Settings, key: str) -> Subject:
     return found.subject
 
 
-def certify_model(settings: Settings, training: TrainingFolder, subject: Subject) -> None:
+def certify_model(settings: Settings, training: TrainingFolder, subject: CertificateSubject) -> None:
     """Check the scores of a trained model, once, and note in its folder which certificate speaks of its data.
 
     What was noted first stays while that certificate has passed and the code is the same.

@@ -66,7 +66,7 @@ OUTCOMES = {
 
 
 @dataclass(frozen=True)
-class Subject:
+class StudySubject:
     """What a study is about: a vintage, its features and a horizon, on given train and validation days."""
 
     data_version: str
@@ -94,7 +94,7 @@ class HyperparameterOptimizer:
     whoever takes a trial next; both together count once.
     """
 
-    def __init__(self, settings: Settings, config: StudyConfig, subject: Subject) -> None:
+    def __init__(self, settings: Settings, config: StudyConfig, subject: StudySubject) -> None:
         self.settings = settings
         self.config = config
         self.subject = subject
@@ -120,7 +120,7 @@ class HyperparameterOptimizer:
         """
         try:
             study = optuna.load_study(study_name=name, storage=study_store(settings).storage())
-            asked, subject = study.user_attrs[CONFIG], Subject(**study.user_attrs[SUBJECT])
+            asked, subject = study.user_attrs[CONFIG], StudySubject(**study.user_attrs[SUBJECT])
         except KeyError:
             raise StoreError(f"no study {name}; `alphaops tune list` has them") from None
         found = cls(settings, study_config(settings, asked), subject)

@@ -27,7 +27,7 @@ from mlops_tasks.training.memory_need import memory_need
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.run_folder import FitRequest
 from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
-from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
+from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, StudySubject
 from mlops_tasks.tuning.selector import Constraints, select_algorithm
 from mlops_tasks.tuning.study import AUTO, StudyConfig, searched, study_config
 from mlops_tasks.tuning.trial import without_test
@@ -185,8 +185,8 @@ def _possible(settings: Settings, search: Mapping[str, Any], models: Sequence[st
     return possible
 
 
-def _subject(plan: PlannedRun, features: Features) -> Subject:
-    return Subject(plan["data_version"], features["feature_version"], plan["horizon"], plan["segments"])
+def _subject(plan: PlannedRun, features: Features) -> StudySubject:
+    return StudySubject(plan["data_version"], features["feature_version"], plan["horizon"], plan["segments"])
 
 
 def _data(  # noqa: PLR0913 - what to load, and who works on it

@@ -29,7 +29,7 @@ from scipy.signal import lfilter
 from mlops_tasks.config import GateSettings
 from mlops_tasks.data.exchanges.calendars import sessions
 from mlops_tasks.evaluation.gate import BOOTSTRAP, REFRESH, SUPERIORITY, CandidateEvidence, Champion, should_promote
-from mlops_tasks.evaluation.looks import YEAR_DAYS, Look, MarketDays, Subject, Wait, plan_look
+from mlops_tasks.evaluation.looks import YEAR_DAYS, Look, LookSubject, MarketDays, Wait, plan_look
 from mlops_tasks.training.plan import rolling_segments
 from tests.evaluation.newey_west import newey_west_mean
 
@@ -133,7 +133,7 @@ def gated(year: Year, policy: GateSettings = POLICY) -> Outcome:
     serving, anchor, since, rules = 0, 0, _day(year, 0), list[str]()
     for training in range(1, YEAR_DAYS + 1):
         day = _day(year, training)
-        look = plan_look(Subject(str(training), day, serving + 1), "gain", past, market, policy)
+        look = plan_look(LookSubject(str(training), day, serving + 1), "gain", past, market, policy)
         if isinstance(look, Wait):
             continue
         champion = Champion(str(serving), _evidence(year, anchor, training), age_days=market.between(since, day))
@@ -164,7 +164,7 @@ def proofs(year: Year, policy: GateSettings = POLICY, level: float | None = None
     """The numbers of a year's looks at which a training is taken for skilled; `level` in place of the looks' own."""
     market, past, found = MarketDays(year.calendar.days), list[Look](), []
     for training in range(1, YEAR_DAYS + 1):
-        look = plan_look(Subject(str(training), _day(year, training), 1), "skill", past, market, policy)
+        look = plan_look(LookSubject(str(training), _day(year, training), 1), "skill", past, market, policy)
         if isinstance(look, Wait):
             continue
         past.append(look)

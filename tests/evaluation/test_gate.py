@@ -20,7 +20,7 @@ from mlops_tasks.evaluation.gate import (
     evidence,
 )
 from mlops_tasks.evaluation.gate import should_promote as decide
-from mlops_tasks.evaluation.looks import Look, Subject, Wait
+from mlops_tasks.evaluation.looks import Look, LookSubject, Wait
 from mlops_tasks.evaluation.seed_noise import seed_band
 from mlops_tasks.evaluation.significance import cosine_mean
 from tests.evaluation.searches import Search, best_of
@@ -28,7 +28,7 @@ from tests.evaluation.searches import Search, best_of
 DAYS = pd.bdate_range("2023-01-02", periods=400, name="datetime")
 POLICY = GateSettings()
 TODAY = date(2024, 7, 12)
-FIRST = Look(Subject("new", TODAY, 1), "gain", 1, 12, 0.05 / 12, 0.05 / 12, 0.05 * 11 / 12, TODAY)
+FIRST = Look(LookSubject("new", TODAY, 1), "gain", 1, 12, 0.05 / 12, 0.05 / 12, 0.05 * 11 / 12, TODAY)
 WIDE = replace(FIRST, level=0.1)
 SKILL = replace(FIRST, kind="skill")
 WAIT = Wait(date(2024, 7, 1), 12, date(2024, 7, 30), 0.0125, 0.0375)

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_tasks.config import GateSettings
-from mlops_tasks.evaluation.looks import YEAR_DAYS, Look, MarketDays, Subject, Wait, plan_look
+from mlops_tasks.evaluation.looks import YEAR_DAYS, Look, LookSubject, MarketDays, Wait, plan_look
 
 CALENDAR = pd.bdate_range("2020-01-01", periods=1500)
 MARKET = MarketDays(CALENDAR)
 POLICY = GateSettings()
 
 
-def subject(day: int, key: str | None = None, champion: int = 1) -> Subject:
+def subject(day: int, key: str | None = None, champion: int = 1) -> LookSubject:
     """Of a day's training, by position in the calendar."""
-    return Subject(key or f"t{day}", CALENDAR[day].date(), champion)
+    return LookSubject(key or f"t{day}", CALENDAR[day].date(), champion)
 
 
 def looks_on(days: list[int], policy: GateSettings = POLICY) -> list[Look]:

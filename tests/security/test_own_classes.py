@@ -15,7 +15,7 @@ from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.cross_validation import cross_validate
 from mlops_tasks.modeling.fitting import Prepared
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
-from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
+from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, StudySubject
 from mlops_tasks.tuning.study import study_config
 from mlops_tasks.tuning.trial import fit_and_score
 from tests.planted import Planted, Shape, plant
@@ -93,7 +93,7 @@ def study(planted: Planted, settings: Settings) -> Iterator[Callable[[str, str],
         assert "mine" in model_zoo(settings)
         form = {"model": "mine", "trials": 1, "startup_trials": 2, "pruner": "median", "topk": 5}
         asked = study_config(settings, form)
-        return HyperparameterOptimizer(settings, asked, Subject("v1", "f1", 1, planted.data.segments))
+        return HyperparameterOptimizer(settings, asked, StudySubject("v1", "f1", 1, planted.data.segments))
 
     yield made
     assert not list(settings.home.rglob("*.skops"))

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mlops_tasks.modeling.stopping import Verdict
+from mlops_tasks.modeling.stopping import IterationVerdict
 
 
 class OneDay(torch.nn.Module):
@@ -79,7 +79,7 @@ class Hoarder(RegressorMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "Hoarder":
         """Keep it."""
-        self.kept_ = Verdict(is_best=True, stop=False)
+        self.kept_ = IterationVerdict(is_best=True, stop=False)
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from mlops_tasks.modeling.seal import seal
 from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.modeling.windows import IntArray, PanelWindows
 from mlops_tasks.signing import SigningKey
-from mlops_tasks.training.certificate import Certificate, Subject, certificate_of, certify, certify_model
+from mlops_tasks.training.certificate import Certificate, CertificateSubject, certificate_of, certify, certify_model
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training_folder import TrainingFolder
@@ -111,7 +111,7 @@ def test_an_own_network_does_not_reach_the_store_while_it_scores(narrow: Market)
 # Windows, which are built when a model scores.
 
 
-def fabricated(market: Market, window: int) -> tuple[TrainingFolder, Subject]:
+def fabricated(market: Market, window: int) -> tuple[TrainingFolder, CertificateSubject]:
     """A recurrent network over a market's features, its predictions, and what the first half's certificate is about."""
     features = FeatureStore(market.settings).load(market.feature_version)
     label = pd.Series(np.zeros(len(features)), features.index, name="label")

@@ -16,7 +16,7 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.dataset import LearningData, fit_processors
 from mlops_tasks.modeling.learning_spec import LearningSpec
 from mlops_tasks.modeling.processors import FittedProcessors
-from mlops_tasks.training.leaks.checks import Check, Processing, Trial
+from mlops_tasks.training.leaks.checks import Check, CheckedPipeline, Processing
 from mlops_tasks.training.leaks.comparison import Leak
 from mlops_tasks.training.leaks.known import cut_days, known_on
 from mlops_tasks.training.leaks.pipeline import FeatureReader, Pipeline, learned_labels, production, seen_features
@@ -50,7 +50,9 @@ class Market:
 
     def check(self, pipeline: Pipeline | None = None, processing: Processing = PROCESSING) -> list[Check]:
         """All checks of a pipeline."""
-        return list(Trial(pipeline or self.pipeline, self.vintage, self.spec, processing, self.cuts).find_leaks())
+        return list(
+            CheckedPipeline(pipeline or self.pipeline, self.vintage, self.spec, processing, self.cuts).find_leaks()
+        )
 
     def planted(self, leak: Callable[[pd.DataFrame, Vintage], pd.DataFrame]) -> Pipeline:
         """The pipeline with its features changed by a function of all of them and the vintage, in the store too."""
@@ -115,7 +117,7 @@ def test_factors_across_the_members_of_a_day_pass(market: Market) -> None:
         version = FeatureStore(market.settings).compute(market.vintage, definition).feature_version
         spec = market.plan.learning_spec(version)
         pipeline = production(market.settings, spec, definition)
-        return list(Trial(pipeline, market.vintage, spec, PROCESSING, market.cuts).find_leaks())
+        return list(CheckedPipeline(pipeline, market.vintage, spec, PROCESSING, market.cuts).find_leaks())
 
     assert failed(checked(across)) == []
     (levels,) = {check.name for check in failed(checked({**across, "LEVEL": "CSRank($close)"}))}

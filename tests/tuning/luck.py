@@ -25,7 +25,7 @@ from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.modeling.fitting import Prepared
 from mlops_tasks.state.trials import daily_rank_ics, trials_of
-from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
+from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, StudySubject
 from mlops_tasks.tuning.study import StudyConfig
 from mlops_tasks.tuning.trial import fit_and_score
 from tests.planted import Planted
@@ -93,7 +93,9 @@ class Market:
         """A finished study by TPE; its first trial is the zoo's defaults."""
         first = () if self.first is None else (self.first,)
         config = StudyConfig(model=self.model, trials=trials, seed=seed, fixed=ROUNDS, first=first, pruner="none")
-        found = HyperparameterOptimizer(self.settings, config, Subject("v", "f", HORIZON, self.planted.data.segments))
+        found = HyperparameterOptimizer(
+            self.settings, config, StudySubject("v", "f", HORIZON, self.planted.data.segments)
+        )
         found.run(self.planted.data)
         return found
 
@@ -108,7 +110,7 @@ class Market:
     def search_passes(self, study: HyperparameterOptimizer, chosen: Scored) -> bool:
         """Whether the gate's checks of a search let its best trial pass, whatever becomes of it on the test days."""
         ours = replace(self._evidence("tuned", chosen), studies=(study.name,), search=_search(study, chosen))
-        subject, market = looks.Subject("tuned", date(2024, 1, 2), 1), looks.MarketDays([])
+        subject, market = looks.LookSubject("tuned", date(2024, 1, 2), 1), looks.MarketDays([])
         look = looks.plan_look(subject, "skill", [], market, GateSettings())
         return should_promote(ours, None, GateSettings(), look).rule not in SEARCH_RULES
 
@@ -117,7 +119,7 @@ class Market:
         validation result at face value does, at the gate's own level."""
         ours = replace(self._evidence("tuned", chosen), studies=(study.name,), search=_search(study, chosen))
         policy = GateSettings(looks="daily")
-        subject, market = looks.Subject("tuned", date(2024, 1, 2), 1), looks.MarketDays([])
+        subject, market = looks.LookSubject("tuned", date(2024, 1, 2), 1), looks.MarketDays([])
         skill, gain = (looks.plan_look(subject, kind, [], market, policy) for kind in ("skill", "gain"))
         against = Champion("champion", self._evidence("champion", champion), age_days=0)
         first = should_promote(ours, None, policy, skill).rule == BOOTSTRAP

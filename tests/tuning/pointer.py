@@ -23,7 +23,7 @@ from mlops_tasks.modeling.model_zoo import zoo as entries
 from mlops_tasks.modeling.model_zoo.family import FAMILIES, FitResult
 from mlops_tasks.modeling.problem import LearningProblem
 from mlops_tasks.modeling.session import TrainingSession
-from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, Subject
+from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, StudySubject
 from mlops_tasks.tuning.study import StudyConfig
 from tests.planted import Planted, Shape, plant
 
@@ -113,7 +113,7 @@ def planted(seed: int = 1) -> Planted:
 
 def optimizer(settings: Settings, config: Mapping[str, Any]) -> HyperparameterOptimizer:
     """A study of this model on `planted()`."""
-    subject = Subject("v1", "f1", 1, planted().data.segments)
+    subject = StudySubject("v1", "f1", 1, planted().data.segments)
     return HyperparameterOptimizer(settings, StudyConfig(model=NAME, **config), subject)
 
 

@@ -31,7 +31,7 @@ from mlops_tasks.tuning.optimizer import (
     WAITED,
     WORKER,
     HyperparameterOptimizer,
-    Subject,
+    StudySubject,
     seconds_of,
 )
 from mlops_tasks.tuning.report import list_studies
@@ -152,7 +152,7 @@ def test_the_search_never_sees_the_test_segment(tmp_path):
     config = StudyConfig(model="lightgbm", trials=3, fixed={"num_boost_round": 20, "lambda_l1": 0, "lambda_l2": 1})
     results = []
     for name, data in (("a", made.data), ("b", other)):
-        found = HyperparameterOptimizer(settings_of(tmp_path / name), config, Subject("v", "f", 1, data.segments))
+        found = HyperparameterOptimizer(settings_of(tmp_path / name), config, StudySubject("v", "f", 1, data.segments))
         found.run(data)
         results.append(daily(found))
         last = without_test(data).features.index[-1][0].date()
