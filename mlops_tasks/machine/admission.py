@@ -23,7 +23,7 @@ from mlops_tasks.machine.memory_limits import available_mb
 from mlops_tasks.machine.memory_need import MemoryNeed
 from mlops_tasks.machine.queue_state import Capacity, QueueState, Request
 from mlops_tasks.machine.resources import usage_of_tree
-from mlops_tasks.state.resource_requests import ASKED, GRANTED, RELEASED, WORKS, Step, change_queue, newest_queue
+from mlops_tasks.state.resource_requests import ASKED, GRANTED, RELEASED, WORKS, RequestStep, change_queue, newest_queue
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ WORKER, INHERITED_MB = "worker", "inherited_mb"
 ALONE_S = 300.0
 """How long a request waits for memory that no training holds."""
 
-Change = Callable[[QueueState, float], tuple[QueueState, Sequence[Step]]]
+QueueChange = Callable[[QueueState, float], tuple[QueueState, Sequence[RequestStep]]]
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ class Admission:
         self._asked, self._need = True, need
         details = {"need": need.to_json(), "slots": request.slots, "priority": request.priority}
 
-        def join(state: QueueState, at: float) -> tuple[QueueState, Sequence[Step]]:
+        def join(state: QueueState, at: float) -> tuple[QueueState, Sequence[RequestStep]]:
             if _has(state, self.request_id):  # a commit of which the answer was lost
                 return state, ()
-            return state.ask(request, at), (Step(ASKED, self.request_id, self.owner, details),)
+            return state.ask(request, at), (RequestStep(ASKED, self.request_id, self.owner, details),)
 
         return _place(self.settings, _change(self.settings, join), self.request_id)
 
@@ -166,12 +166,12 @@ class Admission:
         While the database does not answer, the memory counts as another program's, and others wait the longer.
         """
 
-        def note(state: QueueState, at: float) -> tuple[QueueState, Sequence[Step]]:
+        def note(state: QueueState, at: float) -> tuple[QueueState, Sequence[RequestStep]]:
             holder = next((each.request.holder for each in state.running if each.request.request_id == name), None)
             if holder is None:
                 return state, ()
             worker = {WORKER: pid, INHERITED_MB: inherited_mb}
-            return state.held_by(name, {**holder, **worker}), (Step(WORKS, name, self.owner, worker),)
+            return state.held_by(name, {**holder, **worker}), (RequestStep(WORKS, name, self.owner, worker),)
 
         name = self.request_id
         try:
@@ -184,10 +184,10 @@ class Admission:
         if not self._asked:
             return
 
-        def leave(state: QueueState, at: float) -> tuple[QueueState, Sequence[Step]]:
+        def leave(state: QueueState, at: float) -> tuple[QueueState, Sequence[RequestStep]]:
             if not _has(state, self.request_id):
                 return state, ()
-            return state.release(self.request_id, at), (Step(RELEASED, self.request_id, self.owner),)
+            return state.release(self.request_id, at), (RequestStep(RELEASED, self.request_id, self.owner),)
 
         _change(self.settings, leave)
         self._asked = False
@@ -271,18 +271,18 @@ def _state(queue: Mapping[str, Any] | None) -> QueueState:
     return QueueState() if queue is None else QueueState.from_json(queue)
 
 
-def _change(settings: Settings, change: Change) -> QueueState:
+def _change(settings: Settings, change: QueueChange) -> QueueState:
     """Apply a change, release what lost processes held, and grant what is to start then."""
 
-    def decide(queue: Mapping[str, Any] | None) -> tuple[Sequence[Step], Mapping[str, Any]]:
+    def decide(queue: Mapping[str, Any] | None) -> tuple[Sequence[RequestStep], Mapping[str, Any]]:
         at = time.time()
         state, steps = change(_state(queue), at)
         lost = _lost(state)
         for request in lost:
             state = state.release(request.request_id, at)
         state, started = POLICY.settle(state, machine_capacity(settings, state), at)
-        freed = [Step(RELEASED, each.request_id, each.owner, {"lost": True}) for each in lost]
-        granted = [Step(GRANTED, each.request_id, each.owner) for each in started]
+        freed = [RequestStep(RELEASED, each.request_id, each.owner, {"lost": True}) for each in lost]
+        granted = [RequestStep(GRANTED, each.request_id, each.owner) for each in started]
         return [*steps, *freed, *granted], state.to_json()
 
     return _state(change_queue(settings, this_host(), decide))

@@ -18,7 +18,7 @@ served and still may.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mlops_tasks.state.deployments import Step
+from mlops_tasks.state.deployments import DeploymentStep
 from mlops_tasks.states import DeploymentState
 
 
@@ -36,7 +36,7 @@ class Action(StrEnum):
 class Situation:
     """What is recorded and found."""
 
-    last: Step | None
+    last: DeploymentStep | None
     alias: int | None
     running: bool
     """Whether a deployment that lives holds the lease."""

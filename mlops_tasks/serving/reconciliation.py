@@ -11,7 +11,7 @@ from mlops_tasks.registry.models import get_alias_version, tags_of_versions
 from mlops_tasks.serving.champion import Action, Decision, Situation, decide
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.approvals import approved_artefacts
-from mlops_tasks.state.deployments import Deployed, Step, last_step, settle_attempt, versions_that_served
+from mlops_tasks.state.deployments import Deployed, DeploymentStep, last_step, settle_attempt, versions_that_served
 from mlops_tasks.state.history import record_deployment
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import Deployment
@@ -77,7 +77,7 @@ def _look(settings: Settings, row: Deployment | None, *, running: bool = False) 
     alias = get_alias_version(settings, CHAMPION)
     if row is None:
         return Situation(None, alias, running)
-    last = Step.of(row)
+    last = DeploymentStep.of(row)
     found = Situation(last, alias, running)
     return found if found.is_settled else replace(found, ways_back=_ways_back(settings, last.champion))
 

@@ -15,7 +15,7 @@ from mlops_tasks.states import DeploymentState
 
 
 @dataclass(frozen=True)
-class Step:
+class DeploymentStep:
     """The last step that counts (`last_step`)."""
 
     state: str
@@ -24,7 +24,7 @@ class Step:
     """Champion before a start, and after a way back; None: there was none."""
 
     @classmethod
-    def of(cls, row: Deployment) -> "Step":
+    def of(cls, row: Deployment) -> "DeploymentStep":
         """As a row says."""
         return cls(row.state, row.model_version, row.proven_version)
 
@@ -53,7 +53,7 @@ def last_step(settings: Settings) -> Deployment | None:
 def recorded_champion(settings: Settings) -> int | None:
     """The version that was proven last and not replaced since; None before the first."""
     row = last_step(settings)
-    return None if row is None else Step.of(row).champion
+    return None if row is None else DeploymentStep.of(row).champion
 
 
 def deployed_as(

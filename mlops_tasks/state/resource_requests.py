@@ -22,7 +22,7 @@ Queue = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Step:
+class RequestStep:
     """What happened to a request."""
 
     kind: str
@@ -39,7 +39,7 @@ def newest_queue(settings: Settings, host: str) -> Queue | None:
 
 
 def change_queue(
-    settings: Settings, host: str, decide: Callable[[Queue | None], tuple[Sequence[Step], Queue]]
+    settings: Settings, host: str, decide: Callable[[Queue | None], tuple[Sequence[RequestStep], Queue]]
 ) -> Queue | None:
     """Let `decide` see the queue and say what happens; it is recorded in the same transaction, which has no rival.
 

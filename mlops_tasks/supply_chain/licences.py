@@ -28,7 +28,7 @@ _WORDS = re.compile(r"\s+(?:AND|OR)\s+|[()]")
 
 
 @dataclass(frozen=True)
-class Policy:
+class LicencePolicy:
     """What licences.yaml says."""
 
     permissive: frozenset[str]
@@ -38,7 +38,7 @@ class Policy:
     forbidden: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: Path = ROOT / "include" / "supply_chain" / "licences.yaml") -> "Policy":
+    def read(cls, path: Path = ROOT / "include" / "supply_chain" / "licences.yaml") -> "LicencePolicy":
         """From the file."""
         content: dict[str, Any] = yaml.safe_load(path.read_text())
         return cls(
@@ -62,7 +62,7 @@ class Policy:
         return f"{name}: {unknown} is not permissive; say below `accepted` why it can be used, or use another package"
 
 
-def licence_of(metadata: PackageMetadata, policy: Policy) -> str:
+def licence_of(metadata: PackageMetadata, policy: LicencePolicy) -> str:
     """In SPDX, from the expression, the classifiers or the text of the metadata, in this order; empty for none."""
     name = normalised(metadata["Name"])
     if name in policy.stated:
@@ -78,7 +78,7 @@ def licence_of(metadata: PackageMetadata, policy: Policy) -> str:
     return policy.spellings.get(lines[0], lines[0]) if lines else ""
 
 
-def installed(policy: Policy) -> list[tuple[str, str, str]]:
+def installed(policy: LicencePolicy) -> list[tuple[str, str, str]]:
     """Name, public version and licence of every installed package, by name."""
     rows: dict[str, tuple[str, str, str]] = {}
     for each in distributions():
@@ -87,7 +87,7 @@ def installed(policy: Policy) -> list[tuple[str, str, str]]:
     return sorted(row for row in rows.values() if row[0] not in NOT_LOCKED)
 
 
-def page(policy: Policy) -> str:
+def page(policy: LicencePolicy) -> str:
     """The text of docs/licences.md."""
     rows = [
         f"| {name} | {version} | {licence} | {policy.accepted.get(name, '')} |"
@@ -98,7 +98,7 @@ def page(policy: Policy) -> str:
 
 def main() -> int:
     """Write the page; 1 with every objection when there is one."""
-    policy = Policy.read()
+    policy = LicencePolicy.read()
     objections = [policy.objection(name, licence) for name, _, licence in installed(policy)]
     sys.stderr.write("".join(f"{objection}\n" for objection in objections if objection))
     PAGE.write_text(page(policy))

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 from mlops_tasks.config import PROJECT
 from mlops_tasks.supply_chain.install import cpu_build, cuda_build
-from mlops_tasks.supply_chain.licences import PAGE, Policy, installed, licence_of, page
+from mlops_tasks.supply_chain.licences import PAGE, LicencePolicy, installed, licence_of, page
 from mlops_tasks.supply_chain.requirements import CUDA_LOCK, LOCK, NOT_LOCKED, Pin, normalised, read_lock, read_wheels
 
 UV = f", Path({str(Path(sys.executable).with_name('uv'))!r})"
@@ -190,7 +190,7 @@ def test_no_cpu_build_of_torch_is_said_before_anything_is_installed(sandbox: San
 
 def test_every_licence_was_looked_at() -> None:
     """No package of another licence than those of licences.yaml, and the page lists them as they are installed."""
-    policy = Policy.read()
+    policy = LicencePolicy.read()
     rows = installed(policy)
     assert [text for text in (policy.objection(name, licence) for name, _, licence in rows) if text] == []
     assert page(policy) == PAGE.read_text(), "make licences"
@@ -213,7 +213,7 @@ def test_every_licence_was_looked_at() -> None:
 )
 def test_a_licence_that_nobody_looked_at_is_an_error(licence: str, said: str) -> None:
     """Also where it is one of several; those that are never accepted cannot be named as exceptions."""
-    policy = Policy.read()
+    policy = LicencePolicy.read()
     metadata = Message()
     metadata["Name"], metadata["License"] = "newcomer", licence
     assert said in policy.objection("newcomer", licence_of(metadata, policy))  # type: ignore[arg-type]

@@ -5,12 +5,12 @@ from itertools import permutations, product
 import pytest
 
 from mlops_tasks.serving.champion import Action, Decision, Situation, decide
-from mlops_tasks.state.deployments import Step
+from mlops_tasks.state.deployments import DeploymentStep
 from mlops_tasks.states import DeploymentState
 
 VERSIONS = (None, 1, 2, 3)
 LASTS = [None] + [
-    Step(state, version, proven)
+    DeploymentStep(state, version, proven)
     for state, version, proven in product(
         (DeploymentState.STARTED, DeploymentState.SERVING, DeploymentState.ROLLED_BACK, DeploymentState.RESTORED),
         (1, 2, 3),
@@ -26,9 +26,9 @@ def done(found: Situation, decision: Decision) -> Situation:
     last = found.last
     if decision.action is Action.UNDO:
         assert last is not None
-        last = Step(DeploymentState.ROLLED_BACK, last.version, decision.champion)
+        last = DeploymentStep(DeploymentState.ROLLED_BACK, last.version, decision.champion)
     elif decision.action is Action.RESTORE:
-        last = Step(DeploymentState.RESTORED, decision.champion or 9, decision.champion)
+        last = DeploymentStep(DeploymentState.RESTORED, decision.champion or 9, decision.champion)
     else:
         return found
     return Situation(last, decision.champion, running=False, ways_back=found.ways_back)
@@ -79,23 +79,23 @@ def test_before_the_first_deployment_the_alias_is_left(alias: int | None) -> Non
 @pytest.mark.parametrize(
     ("last", "alias", "running", "ways_back", "expected"),
     [
-        (Step(DeploymentState.STARTED, 2, 1), 2, True, (1,), Decision(Action.WAIT, 2)),
-        (Step(DeploymentState.STARTED, 2, 1), 3, True, (1,), Decision(Action.WAIT, 1)),
-        (Step(DeploymentState.STARTED, 2, 1), 2, False, (1,), Decision(Action.UNDO, 1)),
-        (Step(DeploymentState.STARTED, 2, 1), 1, False, (1,), Decision(Action.UNDO, 1)),
-        (Step(DeploymentState.STARTED, 1, None), 1, False, (), Decision(Action.UNDO, None)),
-        (Step(DeploymentState.STARTED, 3, 2), 3, False, (1,), Decision(Action.UNDO, 1)),
-        (Step(DeploymentState.SERVING, 2, 1), 2, False, (), Decision(Action.KEEP, 2)),
-        (Step(DeploymentState.SERVING, 2, 1), 3, False, (2, 1), Decision(Action.RESTORE, 2)),
-        (Step(DeploymentState.SERVING, 2, 1), None, False, (2, 1), Decision(Action.RESTORE, 2)),
-        (Step(DeploymentState.SERVING, 2, 1), None, False, (1,), Decision(Action.RESTORE, 1)),
-        (Step(DeploymentState.ROLLED_BACK, 2, 1), 1, False, (), Decision(Action.KEEP, 1)),
-        (Step(DeploymentState.ROLLED_BACK, 2, 1), 2, True, (1,), Decision(Action.RESTORE, 1)),
-        (Step(DeploymentState.ROLLED_BACK, 1, None), None, False, (), Decision(Action.KEEP, None)),
+        (DeploymentStep(DeploymentState.STARTED, 2, 1), 2, True, (1,), Decision(Action.WAIT, 2)),
+        (DeploymentStep(DeploymentState.STARTED, 2, 1), 3, True, (1,), Decision(Action.WAIT, 1)),
+        (DeploymentStep(DeploymentState.STARTED, 2, 1), 2, False, (1,), Decision(Action.UNDO, 1)),
+        (DeploymentStep(DeploymentState.STARTED, 2, 1), 1, False, (1,), Decision(Action.UNDO, 1)),
+        (DeploymentStep(DeploymentState.STARTED, 1, None), 1, False, (), Decision(Action.UNDO, None)),
+        (DeploymentStep(DeploymentState.STARTED, 3, 2), 3, False, (1,), Decision(Action.UNDO, 1)),
+        (DeploymentStep(DeploymentState.SERVING, 2, 1), 2, False, (), Decision(Action.KEEP, 2)),
+        (DeploymentStep(DeploymentState.SERVING, 2, 1), 3, False, (2, 1), Decision(Action.RESTORE, 2)),
+        (DeploymentStep(DeploymentState.SERVING, 2, 1), None, False, (2, 1), Decision(Action.RESTORE, 2)),
+        (DeploymentStep(DeploymentState.SERVING, 2, 1), None, False, (1,), Decision(Action.RESTORE, 1)),
+        (DeploymentStep(DeploymentState.ROLLED_BACK, 2, 1), 1, False, (), Decision(Action.KEEP, 1)),
+        (DeploymentStep(DeploymentState.ROLLED_BACK, 2, 1), 2, True, (1,), Decision(Action.RESTORE, 1)),
+        (DeploymentStep(DeploymentState.ROLLED_BACK, 1, None), None, False, (), Decision(Action.KEEP, None)),
     ],
 )
 def test_known_situations(
-    last: Step, alias: int | None, running: bool, ways_back: tuple[int, ...], expected: Decision
+    last: DeploymentStep, alias: int | None, running: bool, ways_back: tuple[int, ...], expected: Decision
 ) -> None:
     """As the table says: what a killed, failed, undone or finished deployment, or a hand on the alias, leads to."""
     assert decide(Situation(last, alias, running, ways_back)) == expected

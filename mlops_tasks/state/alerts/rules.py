@@ -48,7 +48,7 @@ class Sample:
     value: float
 
 
-class Rule(Section):
+class AlertRule(Section):
     """What all rules have."""
 
     severity: Severity = Severity.WARNING
@@ -70,13 +70,13 @@ class Rule(Section):
         return Policy(self.severity, None if minutes is None else timedelta(minutes=minutes))
 
 
-class Told(Rule):
+class Told(AlertRule):
     """Of a kind of alert that the code raises: how grave it is, and who is told."""
 
     type: Literal["told"] = "told"
 
 
-class SignalRule(Rule):
+class SignalRule(AlertRule):
     """A rule that looks at a signal."""
 
     signal: Signal
@@ -88,7 +88,7 @@ class SignalRule(Rule):
         """Where samples, the oldest first, stand, and what is to be said of it."""
 
 
-class Threshold(SignalRule):
+class ThresholdRule(SignalRule):
     """The newest value is above, or below, a limit."""
 
     type: Literal["threshold"]
@@ -121,7 +121,7 @@ class Threshold(SignalRule):
         return _standing(sign * value > sign * limit, sign * value <= sign * calm_at), said
 
 
-class Change(SignalRule):
+class ChangeRule(SignalRule):
     """The newest value differs from the median of those before it by a share of that."""
 
     type: Literal["change"]
@@ -155,7 +155,7 @@ class Change(SignalRule):
         return _standing(share > limit, share <= calm_at), said
 
 
-class Absence(SignalRule):
+class AbsenceRule(SignalRule):
     """There is no new value: within some minutes, or of the newest session that is over for long enough."""
 
     type: Literal["absence"]
@@ -186,7 +186,7 @@ class Absence(SignalRule):
         return _standing(there < due, there >= due), f"{said}; the newest are of {there}"
 
 
-class Rate(SignalRule):
+class RateRule(SignalRule):
     """The values of the last minutes add up to a limit or more."""
 
     type: Literal["rate"]
@@ -214,7 +214,7 @@ def _standing(breached: bool, calm: bool) -> Standing:
     return Standing.BREACHED if breached else Standing.CALM if calm else Standing.BETWEEN
 
 
-AnyRule = Annotated[Told | Threshold | Change | Absence | Rate, Field(discriminator="type")]
+AnyRule = Annotated[Told | ThresholdRule | ChangeRule | AbsenceRule | RateRule, Field(discriminator="type")]
 _ADAPTER: TypeAdapter[AnyRule] = TypeAdapter(AnyRule)
 _SHIPPED = PROJECT / "include" / "config" / FILE
 
@@ -255,7 +255,7 @@ def _fault(error: Any) -> str:
     return f"{where}: {said}" if where else said
 
 
-def rule_of(settings: Settings, kind: str) -> Rule:
+def rule_of(settings: Settings, kind: str) -> AlertRule:
     """The rule of a kind of alert; where there is none, a warning that all are told.
 
     What is wrong with the rules is told by those who look at them (`alphaops doctor`, the scoring service's log): an
@@ -267,7 +267,7 @@ def rule_of(settings: Settings, kind: str) -> Rule:
         return Told()
 
 
-def sinks_of(rule: Rule, step: Step) -> list[str]:
+def sinks_of(rule: AlertRule, step: Step) -> list[str]:
     """Names of those that tell a step, as the rule says; of a disabled one none.
 
     Whether they are configured is for those to say who tell: another process may have been given an address that this
