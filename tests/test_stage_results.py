@@ -6,7 +6,7 @@ import pytest
 
 from mlops_tasks.config import GateSettings
 from mlops_tasks.errors import LastingStageError
-from mlops_tasks.evaluation.gate import GateDecision
+from mlops_tasks.evaluation.gate import GateVerdict
 from mlops_tasks.stage_results import (
     Compared,
     DriftFound,
@@ -51,6 +51,6 @@ def test_what_is_declared_passes() -> None:
 def test_types_name_what_is_made() -> None:
     """A plan's fields, and a decision's."""
     assert keys_of(PlannedRun) == set(RunPlan.model_fields)
-    decision = GateDecision(Outcome.KEEP, "rule", ("reason",), policy=GateSettings().model_dump(mode="json"))
+    decision = GateVerdict(Outcome.KEEP, "rule", ("reason",), policy=GateSettings().model_dump(mode="json"))
     assert set(decision.to_json()) < keys_of(Judged)
     assert {"path", "verdict", "skipped"} < keys_of(DriftFound | Skipped) and "delivered" in keys_of(Compared)

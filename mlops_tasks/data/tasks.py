@@ -244,7 +244,7 @@ def _is_concluded(settings: Settings, staging: str) -> bool:
     return report is not None and bool(report.data_version) and is_kept(settings, report.data_version)
 
 
-def _validation_report(settings: Settings, staging: str) -> store.Report:
+def _validation_report(settings: Settings, staging: str) -> store.ValidationReport:
     """The conclusion about these rows, made now unless it is there.
 
     Another sync of the same content may conclude, publish and clean up whenever the lock is free, so each step looks
@@ -268,7 +268,9 @@ def _validation_report(settings: Settings, staging: str) -> store.Report:
         return report or concluded
 
 
-def _conclude(settings: Settings, parsed: ParsedBars, staging: str, judged: tuple[Rules, Validation]) -> store.Report:
+def _conclude(
+    settings: Settings, parsed: ParsedBars, staging: str, judged: tuple[Rules, Validation]
+) -> store.ValidationReport:
     rejected = ""
     rules, validation = judged
     quarantine = store.quarantine_path(settings, staging)
@@ -276,7 +278,7 @@ def _conclude(settings: Settings, parsed: ParsedBars, staging: str, judged: tupl
         check_vintage(validation, rules, quarantine)
     except VintageRejectedError as error:
         rejected = str(error)
-    return store.Report(
+    return store.ValidationReport(
         staging=staging,
         source=parsed.source,
         rules_digest=rules.digest(),

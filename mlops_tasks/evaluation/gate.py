@@ -95,7 +95,7 @@ class Champion:
 
 
 @dataclass(frozen=True)
-class GateDecision:
+class GateVerdict:
     """What was decided, by which rule, and the numbers behind it."""
 
     decision: Outcome
@@ -167,7 +167,7 @@ def evidence(training_key: str, score: pd.Series, label: pd.Series) -> Candidate
 
 def should_promote(
     challenger: CandidateEvidence, champion: Champion | None, policy: GateSettings, look: Look | Wait
-) -> GateDecision:
+) -> GateVerdict:
     """Decide whether `challenger` replaces `champion`; see the module's rules.
 
     Parameters
@@ -188,7 +188,7 @@ def should_promote(
 
 def _decide(
     challenger: CandidateEvidence, champion: Champion | None, policy: GateSettings, look: Look | Wait
-) -> GateDecision:
+) -> GateVerdict:
     failed = _failed_sanity_check(challenger, policy)
     if failed is not None:
         return failed
@@ -196,7 +196,7 @@ def _decide(
     reasons: tuple[str, ...]
     if champion is not None and challenger.training_key in _own_trainings(champion):
         reasons = (f"the challenger is the champion's own training {challenger.training_key}",)
-        return GateDecision(Outcome.KEEP, "unchanged", reasons, gain=0.0, n_days=n_days)
+        return GateVerdict(Outcome.KEEP, "unchanged", reasons, gain=0.0, n_days=n_days)
     if challenger.studies:
         lucky = _failed_search(challenger, policy)
         if lucky is not None:
@@ -208,13 +208,13 @@ def _decide(
     return _challenge(challenger, champion, policy, look)
 
 
-def _challenge(challenger: CandidateEvidence, champion: Champion, policy: GateSettings, look: Look) -> GateDecision:
+def _challenge(challenger: CandidateEvidence, champion: Champion, policy: GateSettings, look: Look) -> GateVerdict:
     if champion.anchor is None:
         raise ValueError("a look at a gain needs the rank ICs of the model that is to be beaten")
     difference = paired_difference(challenger.rank_ic, champion.anchor.rank_ic)
     if len(difference) < max(2, policy.min_test_days):
         reasons = (f"both models have a rank IC on {len(difference)} days only, {policy.min_test_days} are needed",)
-        return GateDecision(
+        return GateVerdict(
             Outcome.KEEP, "not_comparable", reasons, n_days=len(difference), champion_age_days=champion.age_days
         )
     noise = [each.seed_noise for each in (challenger, champion.anchor) if each.seed_noise is not None]
@@ -225,8 +225,8 @@ def _own_trainings(champion: Champion) -> set[str]:
     return {champion.training_key} | ({champion.anchor.training_key} if champion.anchor is not None else set())
 
 
-def _waiting(wait: Wait, n_days: int) -> GateDecision:
-    return GateDecision(Outcome.KEEP, BETWEEN_LOOKS, (wait.said(),), n_days=n_days, wait=wait)
+def _waiting(wait: Wait, n_days: int) -> GateVerdict:
+    return GateVerdict(Outcome.KEEP, BETWEEN_LOOKS, (wait.said(),), n_days=n_days, wait=wait)
 
 
 def paired_difference(challenger: pd.Series, champion: pd.Series) -> pd.Series:
@@ -234,7 +234,7 @@ def paired_difference(challenger: pd.Series, champion: pd.Series) -> pd.Series:
     return (challenger - champion).dropna().sort_index()
 
 
-def _failed_sanity_check(challenger: CandidateEvidence, policy: GateSettings) -> GateDecision | None:
+def _failed_sanity_check(challenger: CandidateEvidence, policy: GateSettings) -> GateVerdict | None:
     n_days = int(challenger.rank_ic.notna().sum())
     checks = {
         "leak_certificate": (challenger.uncertified is None, challenger.uncertified or ""),
@@ -257,14 +257,14 @@ def _failed_sanity_check(challenger: CandidateEvidence, policy: GateSettings) ->
     return _first_failed(checks, n_days)
 
 
-def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateDecision | None:
+def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateVerdict | None:
     n_days, search = int(challenger.rank_ic.notna().sum()), challenger.search
     if search is None:
         reason = (
             f"the challenger was chosen by study {', '.join(challenger.studies)}, of which no trial with rank ICs on "
             "its validation days is recorded; run the stage tuning.finish_study, which records a study's trials"
         )
-        return GateDecision(Outcome.REJECT, "unknown_trials", (reason,), n_days=n_days)
+        return GateVerdict(Outcome.REJECT, "unknown_trials", (reason,), n_days=n_days)
     deflated, limit = search.deflated, policy.max_overfitting_probability
     below = {"the median": search.overfitting_probability, "zero": search.loss_probability}
     known = {name: probability for name, probability in below.items() if probability is not None}
@@ -286,22 +286,22 @@ def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateD
     return _first_failed(checks, n_days)
 
 
-def _first_failed(checks: Mapping[str, tuple[bool, str]], n_days: int) -> GateDecision | None:
+def _first_failed(checks: Mapping[str, tuple[bool, str]], n_days: int) -> GateVerdict | None:
     # Written as "not passed", so that a NaN fails.
     failed = {rule: reason for rule, (passed, reason) in checks.items() if not passed}
     if not failed:
         return None
-    return GateDecision(Outcome.REJECT, next(iter(failed)), tuple(failed.values()), n_days=n_days)
+    return GateVerdict(Outcome.REJECT, next(iter(failed)), tuple(failed.values()), n_days=n_days)
 
 
-def _bootstrap(challenger: CandidateEvidence, serves: bool, policy: GateSettings, look: Look | Wait) -> GateDecision:
+def _bootstrap(challenger: CandidateEvidence, serves: bool, policy: GateSettings, look: Look | Wait) -> GateVerdict:
     """`serves`: whether a provisional model is in service."""
     test_days = challenger.rank_ic.dropna()
     test, n_days = cosine_mean(test_days), len(test_days)
     below = 1 - test.p_one_sided
     if test.mean < 0 and below <= policy.alpha:
         reason = f"mean daily rank IC {test.mean:+.5f} is below zero: one-sided p {below:.4f} against {policy.alpha}"
-        return GateDecision(Outcome.REJECT, "negative_skill", (reason,), p_value=test.p_one_sided, n_days=n_days)
+        return GateVerdict(Outcome.REJECT, "negative_skill", (reason,), p_value=test.p_one_sided, n_days=n_days)
     if serves and isinstance(look, Wait):
         return _waiting(look, n_days)
     enough = n_days >= policy.min_skill_days
@@ -315,7 +315,7 @@ def _bootstrap(challenger: CandidateEvidence, serves: bool, policy: GateSettings
     reasons = ["there is no champion to be compared with", sane, level, look.said()]
     if not proven:
         reasons.append("it may serve, and is provisional: nothing shows that its scores are better than chance")
-    return GateDecision(
+    return GateVerdict(
         decision=Outcome.PROMOTE,
         rule=BOOTSTRAP if proven else PROVISIONAL,
         reasons=tuple(reasons),
@@ -328,7 +328,7 @@ def _bootstrap(challenger: CandidateEvidence, serves: bool, policy: GateSettings
 
 def _compare(
     plain: MeanTest, noise: Sequence[SeedBand], age: int | None, policy: GateSettings, look: Look
-) -> GateDecision:
+) -> GateVerdict:
     parts = [(band.variance, band.degrees_of_freedom) for band in noise]
     test, lower = plain.widened(parts), plain.lower_bound(look.level)
     gain = f"mean daily rank IC changes by {test.mean:+.5f} over {test.n} days"
@@ -352,7 +352,7 @@ def _compare(
         outcome, rule, reasons = Outcome.PROMOTE, REFRESH, (gain, ages, bound)
     else:
         outcome, rule, reasons = Outcome.KEEP, "no_proven_gain", (gain, level, ages, bound)
-    return GateDecision(
+    return GateVerdict(
         decision=outcome,
         rule=rule,
         reasons=(*reasons, look.said()),

@@ -31,7 +31,7 @@ _PIECE_VALUES = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
-class Base:
+class BaseFeatures:
     """Stored features of the same definition over another vintage.
 
     Attributes
@@ -174,7 +174,7 @@ class Computation:
             identity["members"] = self._members(days)
         return Partition(year, digest_of(identity), int(years[str(year)]["rows"]))
 
-    def features(self, year: int, bases: Iterable[Base] = ()) -> YearFeatures:
+    def features(self, year: int, bases: Iterable[BaseFeatures] = ()) -> YearFeatures:
         """The features of a year; what the first base that is of use has of them is not computed."""
         for base in bases:
             if year in base.files:
@@ -187,7 +187,7 @@ class Computation:
         return YearFeatures(self.definition, grid, self._first_row(grid, year))
 
     def pieces(
-        self, years: Iterable[int], bases: Sequence[Base] = ()
+        self, years: Iterable[int], bases: Sequence[BaseFeatures] = ()
     ) -> Iterator[tuple[YearFeatures, NDArray[np.float32]]]:
         """The values of some years, piece by piece; the next one is computed while the caller works on one."""
         upcoming = (
@@ -199,7 +199,7 @@ class Computation:
                 future = pool.submit(next, upcoming, None)
                 yield piece
 
-    def _from_base(self, year: int, base: Base) -> YearFeatures:
+    def _from_base(self, year: int, base: BaseFeatures) -> YearFeatures:
         windows = [self._window(bars, year) for bars in (base.bars, self.bars)]
         first, last = int(min(days[0] for days in windows)), int(max(days[-1] for days in windows))
         names = self.bars.names

@@ -31,7 +31,7 @@ from mlops_tasks.files import digest_of, folder_lock, new_folder, plain_name, re
 from mlops_tasks.verified import verified_files
 
 if TYPE_CHECKING:
-    from mlops_tasks.features.computation import Base
+    from mlops_tasks.features.computation import BaseFeatures
 
 log = logging.getLogger(__name__)
 
@@ -400,9 +400,9 @@ class FeatureStore:
         self._write_manifest(version, definition, vintage)
         return version
 
-    def _bases(self, vintage: Vintage, definition: FeatureSet) -> "list[Base]":
+    def _bases(self, vintage: Vintage, definition: FeatureSet) -> "list[BaseFeatures]":
         """Stored features of this definition over other vintages, those first that share most years with this one."""
-        from mlops_tasks.features.computation import Base
+        from mlops_tasks.features.computation import BaseFeatures
 
         found, years = [], vintage.manifest["years"]
         for pointer in self.root.glob(f"{POINTERS}/*.{definition.digest}.json"):
@@ -414,7 +414,7 @@ class FeatureStore:
                 continue
             shared = sum(other.manifest["years"].get(year) == content for year, content in years.items())
             files = {each.year: self._file(each) for each in version.partitions}
-            found.append((shared, pointer.stat().st_mtime_ns, Base(other, files)))
+            found.append((shared, pointer.stat().st_mtime_ns, BaseFeatures(other, files)))
         return [base for *_, base in sorted(found, key=itemgetter(0, 1), reverse=True)]
 
     def _write_manifest(self, version: FeatureVersion, definition: FeatureSet, vintage: Vintage) -> None:

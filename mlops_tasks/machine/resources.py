@@ -17,14 +17,14 @@ GPU_EVERY_S = 30.0
 
 
 @dataclass
-class Origin:
+class ProcessOrigin:
     """Where this process comes from."""
 
     inherited_mb: float = 0.0
     """What it shares with the process that it was forked from: no use of its own."""
 
 
-_origin = Origin()
+_origin = ProcessOrigin()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mlops_tasks.evaluation.gate import (
     REFRESH,
     CandidateEvidence,
     Champion,
-    GateDecision,
+    GateVerdict,
     evidence,
     should_promote,
 )
@@ -38,7 +38,7 @@ from mlops_tasks.registry.trial_evidence import fit_warning_of, search_evidence_
 from mlops_tasks.stage_results import Judged
 from mlops_tasks.state.approvals import standing_approval
 from mlops_tasks.state.history import gate_decisions, record_gate_decision
-from mlops_tasks.state.tables import GateDecision as GateDecisionRow
+from mlops_tasks.state.tables import GateDecision
 from mlops_tasks.state.trials import studies_of
 from mlops_tasks.states import Basis, Outcome
 from mlops_tasks.training.certificate import Certificate, certificate_of
@@ -55,7 +55,7 @@ class GateResult:
 
     challenger: LoadedModel
     champion: LoadedModel | None
-    decision: GateDecision
+    decision: GateVerdict
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> Judged:
@@ -107,7 +107,7 @@ def gate(settings: Settings, version: int) -> GateResult:
     certificate = certificate_of(settings, challenger.training_key)
     if is_withdrawn(settings, challenger):
         reason = f"version {version} was taken out of service by hand; the same training is not promoted again"
-        result = GateResult(challenger, champion, GateDecision(Outcome.KEEP, WITHDRAWN, (reason,)))
+        result = GateResult(challenger, champion, GateVerdict(Outcome.KEEP, WITHDRAWN, (reason,)))
     else:
         result = _decide(settings, challenger, champion, why_uncertified(challenger, certificate))
         result = replace(result, notes=(*unproven_of(certificate), *result.notes))
@@ -149,7 +149,7 @@ def _decide(
         anchor, theirs, notes = _anchor_evidence(settings, (champion, reign.anchor), vintage, test[LABEL])
     except RegistryError as error:
         reason = f"the champion cannot be scored on these dates: {error}"
-        return GateResult(challenger, champion, GateDecision(Outcome.KEEP, "not_comparable", (reason,)))
+        return GateResult(challenger, champion, GateVerdict(Outcome.KEEP, "not_comparable", (reason,)))
     decision = should_promote(ours, replace(serving, anchor=theirs), settings.gate, look)
     return GateResult(challenger, champion, replace(decision, anchor_version=anchor.version), notes)
 
@@ -162,7 +162,7 @@ class Reign:
     """The version that its challengers are compared with: itself, or what it refreshed."""
     since: date | None = None
     """Newest day of the bars with which the gate promoted it; None: the gate did not."""
-    promotion: GateDecisionRow | None = None
+    promotion: GateDecision | None = None
 
 
 def reign_of(settings: Settings, model: LoadedModel) -> Reign:
@@ -258,7 +258,7 @@ def _record(settings: Settings, result: GateResult, certificate: Certificate | N
         return  # nothing was decided; its tags and the history tell how it became champion
     record_gate_decision(
         settings,
-        GateDecisionRow(
+        GateDecision(
             training_key=result.challenger.training_key,
             decision={**result.decision.to_json(), "reasons": content["reasons"]},
             champion_version=content["champion_version"],

@@ -69,7 +69,7 @@ class GateDecision(Base):
 
     training_key: Mapped[str]
     decision: Mapped[dict[str, Any]]
-    """`GateDecision.to_json()` of `evaluation/gate.py`."""
+    """`GateVerdict.to_json()` of `evaluation/gate.py`."""
     champion_version: Mapped[int | None] = mapped_column(default=None)
     model_name: Mapped[str] = mapped_column(default="")
     data_version: Mapped[str] = mapped_column(default="")

@@ -16,7 +16,7 @@ from mlops_tasks.evaluation.backtest_overfitting import search_evidence
 from mlops_tasks.evaluation.gate import (
     CandidateEvidence,
     Champion,
-    GateDecision,
+    GateVerdict,
     evidence,
 )
 from mlops_tasks.evaluation.gate import should_promote as decide
@@ -40,7 +40,7 @@ def should_promote(
     policy: GateSettings = POLICY,
     look: Look | Wait | None = None,
     age: int | None = 0,
-) -> GateDecision:
+) -> GateVerdict:
     """The decision against a champion that is its own anchor, on a year's first look where none is given."""
     if champion is None:
         return decide(challenger, None, policy, look or SKILL)
@@ -207,7 +207,7 @@ def test_evidence_counts_uncovered_rows_and_constant_days() -> None:
     assert evidence("k", score[:0], label).constant_days_share == 1.0
 
 
-def searched(search: Search, seed: int, champion: CandidateEvidence | None = None) -> GateDecision:
+def searched(search: Search, seed: int, champion: CandidateEvidence | None = None) -> GateVerdict:
     """The gate on the trial that was best on validation, its test days drawn with the skill that it truly has."""
     trials = search.draw(seed)
     best = int(trials.mean().to_numpy().argmax())

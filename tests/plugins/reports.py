@@ -12,7 +12,7 @@ from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE
 from mlops_tasks.data.validation.data_docs import evidence_of, render_index, render_suites
 from mlops_tasks.data.validation.expectations import load_suites
 from mlops_tasks.data.validation.rules import Rules, validate
-from mlops_tasks.data.validation.staging import Report, write_quarantine
+from mlops_tasks.data.validation.staging import ValidationReport, write_quarantine
 from mlops_tasks.files import write_json
 from mlops_tasks.plots.comparison import comparison_info, plot_comparison
 from mlops_tasks.plots.figure import write_png
@@ -96,7 +96,7 @@ def _write_validation(settings: Settings) -> None:
     frame.loc[7, PARSE_ERROR] = f"Close='{EVIL}' is not a number"
     rules = Rules(load_suites())
     validation = validate(frame, rules)
-    report = Report(
+    report = ValidationReport(
         staging=STAGING,
         source=f"{EVIL}.csv",
         rules_digest=rules.digest(),

@@ -58,7 +58,7 @@ UNFINISHED = (
 
 
 @dataclass(frozen=True)
-class Report:
+class ValidationReport:
     """The conclusion of a validation. `received == accepted + quarantined`; `data_version` is empty until known."""
 
     staging: str
@@ -162,18 +162,18 @@ def accepted_rows(settings: Settings, staging: str) -> tuple[ParsedBars, Any]:
     return parsed, accepted
 
 
-def find_report(settings: Settings, staging: str, rules: str) -> Report | None:
+def find_report(settings: Settings, staging: str, rules: str) -> ValidationReport | None:
     """The conclusion about these rows under these rules, if there is one."""
     path = quarantine_path(settings, staging) / REPORT_FILE
     if not path.is_file():
         return None
-    report = Report(**read_json(path))
+    report = ValidationReport(**read_json(path))
     return report if report.rules_digest == rules else None
 
 
 def write_quarantine(
     settings: Settings,
-    report: Report,
+    report: ValidationReport,
     validation: Validation,
     docs: Mapping[str, str],
     evidence: Sequence[Evidence] = (),
@@ -241,7 +241,7 @@ def add_docs(settings: Settings, staging: str, evidence: Sequence[Evidence], pag
     return True
 
 
-def write_report(settings: Settings, report: Report) -> None:
+def write_report(settings: Settings, report: ValidationReport) -> None:
     """Replace the report in one step."""
     write_json(quarantine_path(settings, report.staging) / REPORT_FILE, asdict(report))
 
@@ -253,7 +253,7 @@ def clean_staging(settings: Settings, data_version: str) -> None:
     """
     for folder in settings.data_dir.glob("staging/[!.]*"):
         path = quarantine_path(settings, folder.name) / REPORT_FILE
-        report = Report(**read_json(path)) if path.is_file() else None
+        report = ValidationReport(**read_json(path)) if path.is_file() else None
         if report is not None and (report.rejected or report.data_version == data_version):
             shutil.rmtree(folder)
             log.info("staging %s is removed", folder.name)
