@@ -23,7 +23,7 @@ from typing import Annotated, TypeAlias, get_args, get_type_hints
 from mlops_tasks.features.indicators.graph import (
     BAR,
     Bar,
-    Node,
+    SeriesNode,
     absolute,
     absolute_deviation,
     adaptive_mean,
@@ -60,7 +60,7 @@ from mlops_tasks.features.indicators.graph import (
 )
 
 Value: TypeAlias = int | float | bool
-Outputs: TypeAlias = Mapping[str, Node]
+Outputs: TypeAlias = Mapping[str, SeriesNode]
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,15 @@ def _indicator(build: Callable[..., Outputs]) -> Callable[..., Outputs]:
     return build
 
 
-def _one(node: Node) -> Outputs:
+def _one(node: SeriesNode) -> Outputs:
     return {"": node}
 
 
-def _typical_price(bar: Bar) -> Node:
+def _typical_price(bar: Bar) -> SeriesNode:
     return (bar.high + bar.low + bar.close) / 3.0
 
 
-def _percent_change(x: Node, bars: int) -> Node:
+def _percent_change(x: SeriesNode, bars: int) -> SeriesNode:
     return (x - lag(x, bars)) / lag(x, bars)
 
 
@@ -147,42 +147,42 @@ def _centre_of_mass(window: int) -> float:
     return (1.0 - 1.0 / window) / (1.0 / window)
 
 
-def _relative_strength(close: Node, window: int) -> Node:
+def _relative_strength(close: SeriesNode, window: int) -> SeriesNode:
     moves, com = change(close), _centre_of_mass(window)
     up, down = (ewm(coalesce(greater(side, 0.0), 0.0), com, window) for side in (moves, -moves))
     return 100.0 - 100.0 / (1.0 + divide(up, down, empty=float("inf")))
 
 
-def _position(x: Node, low: Node, high: Node) -> Node:
+def _position(x: SeriesNode, low: SeriesNode, high: SeriesNode) -> SeriesNode:
     """Where x lies between two bounds: 0 at the low, 1 at the high; NaN where they are equal."""
     return (x - low) / (high - low)
 
 
-def _stochastic(bar: Bar, window: int) -> Node:
+def _stochastic(bar: Bar, window: int) -> SeriesNode:
     return 100.0 * (bar.close - lowest(bar.low, window)) / (highest(bar.high, window) - lowest(bar.low, window))
 
 
-def _midpoint(bar: Bar, window: int) -> Node:
+def _midpoint(bar: Bar, window: int) -> SeriesNode:
     return 0.5 * (highest(bar.high, window) + lowest(bar.low, window))
 
 
-def _bands(x: Node, low: Node, mid: Node, high: Node) -> Outputs:
+def _bands(x: SeriesNode, low: SeriesNode, mid: SeriesNode, high: SeriesNode) -> Outputs:
     """Bands with their width in percent of `mid` and the position of x between them."""
     width, percent = (high - low) / mid * 100.0, _position(x, low, high)
     return {"mid": mid, "high": high, "low": low, "width": width, "percent": percent}
 
 
-def _oscillator(line: Node, window_sign: int) -> Outputs:
+def _oscillator(line: SeriesNode, window_sign: int) -> Outputs:
     signal = exponential_mean(line, window_sign)
     return {"": line, "signal": signal, "histogram": line - signal}
 
 
-def _percentage_oscillator(x: Node, window_slow: int, window_fast: int, window_sign: int) -> Outputs:
+def _percentage_oscillator(x: SeriesNode, window_slow: int, window_fast: int, window_sign: int) -> Outputs:
     fast, slow = exponential_mean(x, window_fast), exponential_mean(x, window_slow)
     return _oscillator((fast - slow) / slow * 100.0, window_sign)
 
 
-def _close_location(bar: Bar) -> Node:
+def _close_location(bar: Bar) -> SeriesNode:
     """-1 (close at the low) to 1 (at the high); 0 for a bar without a range or with a missing price."""
     return coalesce(divide((bar.close - bar.low) - (bar.high - bar.close), bar.high - bar.low, empty=0.0), 0.0)
 
@@ -539,7 +539,7 @@ def stc(  # noqa: PLR0913, PLR0917 - the indicator has these five
 ) -> Outputs:
     """Schaff trend cycle (1999), 0 to 100: stochastic of the smoothed stochastic of the MACD."""
 
-    def place(x: Node) -> Node:
+    def place(x: SeriesNode) -> SeriesNode:
         return 100.0 * (x - lowest(x, cycle)) / (highest(x, cycle) - lowest(x, cycle))
 
     line = exponential_mean(bar.close, window_fast) - exponential_mean(bar.close, window_slow)

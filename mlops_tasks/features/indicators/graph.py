@@ -31,7 +31,7 @@ INITIAL_STATE: dict[Op, tuple[float, ...]] = {
 
 
 @dataclass(frozen=True)
-class Node:
+class SeriesNode:
     """A series: an operation on others.
 
     Attributes
@@ -43,7 +43,7 @@ class Node:
     """
 
     op: Op
-    inputs: tuple["Node", ...] = ()
+    inputs: tuple["SeriesNode", ...] = ()
     window: int = 0
     constants: tuple[float, ...] = ()
     field: str = ""
@@ -56,31 +56,31 @@ class Node:
         """Kept, for it runs through all that the series is made of."""
         return hash((self.op, self.inputs, self.window, self.constants, self.field))
 
-    def __add__(self, other: "Node | float") -> "Node":
-        return Node(Op.ADD, (self, _node(other)))
+    def __add__(self, other: "SeriesNode | float") -> "SeriesNode":
+        return SeriesNode(Op.ADD, (self, _node(other)))
 
-    def __sub__(self, other: "Node | float") -> "Node":
-        return Node(Op.SUBTRACT, (self, _node(other)))
+    def __sub__(self, other: "SeriesNode | float") -> "SeriesNode":
+        return SeriesNode(Op.SUBTRACT, (self, _node(other)))
 
-    def __mul__(self, other: "Node | float") -> "Node":
-        return Node(Op.MULTIPLY, (self, _node(other)))
+    def __mul__(self, other: "SeriesNode | float") -> "SeriesNode":
+        return SeriesNode(Op.MULTIPLY, (self, _node(other)))
 
-    def __truediv__(self, other: "Node | float") -> "Node":
+    def __truediv__(self, other: "SeriesNode | float") -> "SeriesNode":
         return divide(self, other)
 
-    def __radd__(self, other: float) -> "Node":
-        return Node(Op.ADD, (_node(other), self))
+    def __radd__(self, other: float) -> "SeriesNode":
+        return SeriesNode(Op.ADD, (_node(other), self))
 
-    def __rsub__(self, other: float) -> "Node":
-        return Node(Op.SUBTRACT, (_node(other), self))
+    def __rsub__(self, other: float) -> "SeriesNode":
+        return SeriesNode(Op.SUBTRACT, (_node(other), self))
 
-    def __rmul__(self, other: float) -> "Node":
-        return Node(Op.MULTIPLY, (_node(other), self))
+    def __rmul__(self, other: float) -> "SeriesNode":
+        return SeriesNode(Op.MULTIPLY, (_node(other), self))
 
-    def __rtruediv__(self, other: float) -> "Node":
+    def __rtruediv__(self, other: float) -> "SeriesNode":
         return divide(_node(other), self)
 
-    def __neg__(self) -> "Node":
+    def __neg__(self) -> "SeriesNode":
         return -1.0 * self
 
     @property
@@ -94,21 +94,21 @@ class Node:
 class Bar(NamedTuple):
     """The fields of a bar, as series."""
 
-    open: Node
-    high: Node
-    low: Node
-    close: Node
-    volume: Node
+    open: SeriesNode
+    high: SeriesNode
+    low: SeriesNode
+    close: SeriesNode
+    volume: SeriesNode
 
 
-BAR = Bar(*(Node(Op.FIELD, field=name) for name in (OPEN, HIGH, LOW, CLOSE, VOLUME)))
+BAR = Bar(*(SeriesNode(Op.FIELD, field=name) for name in (OPEN, HIGH, LOW, CLOSE, VOLUME)))
 
 
-def walk(roots: Iterable[Node]) -> Iterator[Node]:
+def walk(roots: Iterable[SeriesNode]) -> Iterator[SeriesNode]:
     """All distinct nodes, each after its inputs."""
-    done: set[Node] = set()
+    done: set[SeriesNode] = set()
 
-    def visit(node: Node) -> Iterator[Node]:
+    def visit(node: SeriesNode) -> Iterator[SeriesNode]:
         if node not in done:
             for part in node.inputs:
                 yield from visit(part)
@@ -119,12 +119,12 @@ def walk(roots: Iterable[Node]) -> Iterator[Node]:
         yield from visit(root)
 
 
-def fields_of(roots: Iterable[Node]) -> tuple[str, ...]:
+def fields_of(roots: Iterable[SeriesNode]) -> tuple[str, ...]:
     """Fields of the bar that the nodes are made of."""
     return tuple(node.field for node in walk(roots) if node.op == Op.FIELD)
 
 
-def lookback(node: Node) -> int | None:
+def lookback(node: SeriesNode) -> int | None:
     """Earlier bars that a value depends on; None where every one since the first matters."""
     if node.op in INITIAL_STATE:
         return None
@@ -137,174 +137,175 @@ def lookback(node: Node) -> int | None:
     return deepest
 
 
-def _node(value: Node | float) -> Node:
-    return value if isinstance(value, Node) else Node(Op.LITERAL, constants=(float(value),))
+def _node(value: SeriesNode | float) -> SeriesNode:
+    return value if isinstance(value, SeriesNode) else SeriesNode(Op.LITERAL, constants=(float(value),))
 
 
-def divide(x: Node, y: Node | float, empty: float = math.nan) -> Node:
+def divide(x: SeriesNode, y: SeriesNode | float, empty: float = math.nan) -> SeriesNode:
     """x / y; `empty` where y is zero."""
-    return Node(Op.DIVIDE, (x, _node(y)), constants=(empty,))
+    return SeriesNode(Op.DIVIDE, (x, _node(y)), constants=(empty,))
 
 
-def absolute(x: Node) -> Node:
+def absolute(x: SeriesNode) -> SeriesNode:
     """|x|."""
-    return Node(Op.ABSOLUTE, (x,))
+    return SeriesNode(Op.ABSOLUTE, (x,))
 
 
-def root(x: Node) -> Node:
+def root(x: SeriesNode) -> SeriesNode:
     """Square root; NaN below zero."""
-    return Node(Op.ROOT, (x,))
+    return SeriesNode(Op.ROOT, (x,))
 
 
-def log(x: Node) -> Node:
+def log(x: SeriesNode) -> SeriesNode:
     """Natural logarithm; NaN at and below zero."""
-    return Node(Op.LOG, (x,))
+    return SeriesNode(Op.LOG, (x,))
 
 
-def greater(x: Node, y: Node | float) -> Node:
+def greater(x: SeriesNode, y: SeriesNode | float) -> SeriesNode:
     """The greater of two."""
-    return Node(Op.GREATER, (x, _node(y)))
+    return SeriesNode(Op.GREATER, (x, _node(y)))
 
 
-def less(x: Node, y: Node | float) -> Node:
+def less(x: SeriesNode, y: SeriesNode | float) -> SeriesNode:
     """The lesser of two."""
-    return Node(Op.LESS, (x, _node(y)))
+    return SeriesNode(Op.LESS, (x, _node(y)))
 
 
-def coalesce(x: Node, y: Node | float) -> Node:
+def coalesce(x: SeriesNode, y: SeriesNode | float) -> SeriesNode:
     """x, or y where x is NaN."""
-    return Node(Op.COALESCE, (x, _node(y)))
+    return SeriesNode(Op.COALESCE, (x, _node(y)))
 
 
-def where_positive(condition: Node, x: Node | float, y: Node | float) -> Node:
+def where_positive(condition: SeriesNode, x: SeriesNode | float, y: SeriesNode | float) -> SeriesNode:
     """x where `condition` is above zero, else y; NaN where it is NaN."""
-    return Node(Op.SELECT, (condition, _node(x), _node(y)))
+    return SeriesNode(Op.SELECT, (condition, _node(x), _node(y)))
 
 
-def true_range(high: Node, low: Node, previous_close: Node) -> Node:
+def true_range(high: SeriesNode, low: SeriesNode, previous_close: SeriesNode) -> SeriesNode:
     """Greatest of high - low and the distances of both to the previous close, NaN ones left out (Wilder 1978)."""
-    return Node(Op.TRUE_RANGE, (high, low, previous_close))
+    return SeriesNode(Op.TRUE_RANGE, (high, low, previous_close))
 
 
-def lag(x: Node, bars: int = 1) -> Node:
+def lag(x: SeriesNode, bars: int = 1) -> SeriesNode:
     """The value of `bars` bars ago."""
-    return Node(Op.LAG, (x,), bars) if bars else x
+    return SeriesNode(Op.LAG, (x,), bars) if bars else x
 
 
-def change(x: Node) -> Node:
+def change(x: SeriesNode) -> SeriesNode:
     """Difference to the previous bar."""
     return x - lag(x)
 
 
-def rolling_sum(x: Node, window: int) -> Node:
+def rolling_sum(x: SeriesNode, window: int) -> SeriesNode:
     """Sum of the last `window` values, each time afresh from the newest to the oldest."""
-    return Node(Op.SUM, (x,), window)
+    return SeriesNode(Op.SUM, (x,), window)
 
 
-def mean(x: Node, window: int) -> Node:
+def mean(x: SeriesNode, window: int) -> SeriesNode:
     """Mean of the last `window` values, taken about the newest: exact where all are equal."""
-    return Node(Op.MEAN, (x,), window)
+    return SeriesNode(Op.MEAN, (x,), window)
 
 
-def mean_known(x: Node, window: int) -> Node:
+def mean_known(x: SeriesNode, window: int) -> SeriesNode:
     """Mean of those of the last `window` values that are not NaN."""
-    return Node(Op.MEAN_KNOWN, (x,), window)
+    return SeriesNode(Op.MEAN_KNOWN, (x,), window)
 
 
-def highest(x: Node, window: int) -> Node:
+def highest(x: SeriesNode, window: int) -> SeriesNode:
     """Largest of the last `window` values."""
-    return Node(Op.EXTREME, (x,), window, _HIGH)
+    return SeriesNode(Op.EXTREME, (x,), window, _HIGH)
 
 
-def lowest(x: Node, window: int) -> Node:
+def lowest(x: SeriesNode, window: int) -> SeriesNode:
     """Smallest of the last `window` values."""
-    return Node(Op.EXTREME, (x,), window, _LOW)
+    return SeriesNode(Op.EXTREME, (x,), window, _LOW)
 
 
-def highest_known(x: Node, window: int) -> Node:
+def highest_known(x: SeriesNode, window: int) -> SeriesNode:
     """Largest of those of the last `window` values that are not NaN."""
-    return Node(Op.EXTREME_KNOWN, (x,), window, _HIGH)
+    return SeriesNode(Op.EXTREME_KNOWN, (x,), window, _HIGH)
 
 
-def lowest_known(x: Node, window: int) -> Node:
+def lowest_known(x: SeriesNode, window: int) -> SeriesNode:
     """Smallest of those of the last `window` values that are not NaN."""
-    return Node(Op.EXTREME_KNOWN, (x,), window, _LOW)
+    return SeriesNode(Op.EXTREME_KNOWN, (x,), window, _LOW)
 
 
-def first_highest(x: Node, window: int) -> Node:
+def first_highest(x: SeriesNode, window: int) -> SeriesNode:
     """Place of the largest of the last `window` values, 0 the oldest; the oldest of equal ones."""
-    return Node(Op.FIRST_EXTREME, (x,), window, _HIGH)
+    return SeriesNode(Op.FIRST_EXTREME, (x,), window, _HIGH)
 
 
-def first_lowest(x: Node, window: int) -> Node:
+def first_lowest(x: SeriesNode, window: int) -> SeriesNode:
     """Place of the smallest of the last `window` values, 0 the oldest; the oldest of equal ones."""
-    return Node(Op.FIRST_EXTREME, (x,), window, _LOW)
+    return SeriesNode(Op.FIRST_EXTREME, (x,), window, _LOW)
 
 
-def weighted_mean(x: Node, window: int) -> Node:
+def weighted_mean(x: SeriesNode, window: int) -> SeriesNode:
     """Mean of the last `window` values with weights 1 (oldest) to `window` (newest)."""
-    return Node(Op.WEIGHTED_MEAN, (x,), window)
+    return SeriesNode(Op.WEIGHTED_MEAN, (x,), window)
 
 
-def absolute_deviation(x: Node, window: int) -> Node:
+def absolute_deviation(x: SeriesNode, window: int) -> SeriesNode:
     """Mean distance of the last `window` values to their mean."""
-    return Node(Op.ABSOLUTE_DEVIATION, (x, mean(x, window)), window)
+    return SeriesNode(Op.ABSOLUTE_DEVIATION, (x, mean(x, window)), window)
 
 
-def standard_deviation(x: Node, window: int) -> Node:
+def standard_deviation(x: SeriesNode, window: int) -> SeriesNode:
     """Standard deviation of the last `window` values (divisor `window`)."""
-    return Node(Op.STANDARD_DEVIATION, (x, mean(x, window)), window)
+    return SeriesNode(Op.STANDARD_DEVIATION, (x, mean(x, window)), window)
 
 
-def ewm(x: Node, com: float, least: int) -> Node:
+def ewm(x: SeriesNode, com: float, least: int) -> SeriesNode:
     """pandas' `ewm(com, adjust=False, min_periods=least).mean()`: x weighs 1 / (1 + com).
 
     Starts with the first value; a NaN keeps the mean and makes the next value weigh more; NaN before `least` values.
     """
-    return Node(Op.EWM, (x,), constants=(1.0 / (1.0 + com), float(least)))
+    return SeriesNode(Op.EWM, (x,), constants=(1.0 / (1.0 + com), float(least)))
 
 
-def exponential_mean(x: Node, window: int) -> Node:
+def exponential_mean(x: SeriesNode, window: int) -> SeriesNode:
     """Exponential mean of span `window`: x weighs 2 / (window + 1); NaN before `window` values."""
     return ewm(x, (window - 1) / 2.0, window)
 
 
-def wilder_mean(x: Node, window: int) -> Node:
+def wilder_mean(x: SeriesNode, window: int) -> SeriesNode:
     """Wilder's mean: that of the first `window` values, then (mean * (window - 1) + x) / window; passes over NaN."""
-    return Node(Op.WILDER_MEAN, (x,), window)
+    return SeriesNode(Op.WILDER_MEAN, (x,), window)
 
 
-def wilder_sum(x: Node, window: int) -> Node:
+def wilder_sum(x: SeriesNode, window: int) -> SeriesNode:
     """Wilder's sum: that of the first `window` values, then sum - sum / window + x; passes over NaN."""
-    return Node(Op.WILDER_SUM, (x,), window)
+    return SeriesNode(Op.WILDER_SUM, (x,), window)
 
 
-def total(x: Node) -> Node:
+def total(x: SeriesNode) -> SeriesNode:
     """Sum since the first bar; passes over NaN."""
-    return Node(Op.TOTAL, (x,))
+    return SeriesNode(Op.TOTAL, (x,))
 
 
-def product(x: Node) -> Node:
+def product(x: SeriesNode) -> SeriesNode:
     """Product since the first bar; passes over NaN."""
-    return Node(Op.PRODUCT, (x,))
+    return SeriesNode(Op.PRODUCT, (x,))
 
 
-def first(x: Node) -> Node:
+def first(x: SeriesNode) -> SeriesNode:
     """The first value that is not NaN, from there on."""
-    return Node(Op.FIRST, (x,))
+    return SeriesNode(Op.FIRST, (x,))
 
 
-def adaptive_mean(x: Node, speed: Node, window: int) -> Node:
+def adaptive_mean(x: SeriesNode, speed: SeriesNode, window: int) -> SeriesNode:
     """Begins as the `window`-th value, then moves by `speed` times its distance to x; passes over NaN."""
-    return Node(Op.KAMA, (x, speed), window)
+    return SeriesNode(Op.KAMA, (x, speed), window)
 
 
-def stop_and_reverse(bar: Bar, step: float, max_step: float) -> tuple[Node, Node]:
+def stop_and_reverse(bar: Bar, step: float, max_step: float) -> tuple[SeriesNode, SeriesNode]:
     """Wilder's parabolic stop, and its trend: 1 up, -1 down, 0 on the first two bars.
 
     A bar that lacks a price has no stop and leaves the trend.
     """
     stop, trend = (
-        Node(Op.PSAR, (bar.high, bar.low, bar.close), constants=(step, max_step, wants_stop)) for wants_stop in (1, 0)
+        SeriesNode(Op.PSAR, (bar.high, bar.low, bar.close), constants=(step, max_step, wants_stop))
+        for wants_stop in (1, 0)
     )
     return stop, trend

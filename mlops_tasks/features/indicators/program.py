@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlops_tasks.features.indicators.graph import INITIAL_STATE, Node, walk
+from mlops_tasks.features.indicators.graph import INITIAL_STATE, SeriesNode, walk
 from mlops_tasks.features.indicators.kernels import Op, Tape
 from mlops_tasks.features.kernels import FloatArray
 
 
 @dataclass(frozen=True)
-class Program:
+class IndicatorProgram:
     """Series made ready to run.
 
     Attributes
@@ -30,7 +30,7 @@ class Program:
     initial_state: FloatArray
 
 
-def make_program(outputs: Mapping[str, Node]) -> Program:
+def make_program(outputs: Mapping[str, SeriesNode]) -> IndicatorProgram:
     """Lay out the series that `outputs` are made of."""
     nodes = sorted(walk(outputs.values()), key=lambda node: node.op != Op.FIELD)
     rows = {node: row for row, node in enumerate(nodes)}
@@ -54,12 +54,12 @@ def make_program(outputs: Mapping[str, Node]) -> Program:
         outputs=np.array([rows[node] for node in outputs.values()], np.int64),
     )
     fields = tuple(node.field for node in nodes if node.op == Op.FIELD)
-    return Program(tuple(outputs), fields, tape, np.array(state, np.float64))
+    return IndicatorProgram(tuple(outputs), fields, tape, np.array(state, np.float64))
 
 
-def _earlier_bars(nodes: list[Node]) -> dict[Node, int]:
+def _earlier_bars(nodes: list[SeriesNode]) -> dict[SeriesNode, int]:
     """How many earlier bars of a series its windows and lags reach back to."""
-    bars: dict[Node, int] = {}
+    bars: dict[SeriesNode, int] = {}
     for node in nodes:
         if node.history:
             series = node.inputs[0]

@@ -12,7 +12,7 @@ from mlops_tasks.config import PROJECT
 from mlops_tasks.entry_files import yaml_fault
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.features.indicators.definitions import CATALOGUE, Definition, Parameter, Value
-from mlops_tasks.features.indicators.graph import BAR, Node, fields_of, lookback
+from mlops_tasks.features.indicators.graph import BAR, SeriesNode, fields_of, lookback
 
 INDICATORS_FILE = PROJECT / "include" / "config" / "indicators.yaml"
 
@@ -37,7 +37,7 @@ class IndicatorSpec:
     columns: tuple[str, ...]
 
     @cached_property
-    def nodes(self) -> Mapping[str, Node]:
+    def nodes(self) -> Mapping[str, SeriesNode]:
         """Wanted column to series."""
         outputs = CATALOGUE[self.indicator].build(BAR, **self.parameters)
         columns = dict(zip(all_columns(self.name, self.indicator), outputs.values(), strict=True))

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.errors import SourceError, StoreError
 from mlops_tasks.features.indicators.kernels import run
-from mlops_tasks.features.indicators.program import Program, make_program
+from mlops_tasks.features.indicators.program import IndicatorProgram, make_program
 from mlops_tasks.features.indicators.specs import IndicatorSpec, parse_indicators
 from mlops_tasks.features.kernels import FloatArray, IntArray, scatter
 from mlops_tasks.features.panel import Panel
@@ -279,7 +279,7 @@ def _lay_out(bars: pd.DataFrame, fields: Sequence[str]) -> _Layout:
 
 
 def _run(
-    program: Program, bars: _Bars, states: FloatArray, results: NDArray[np.floating[Any]], threads: int | None
+    program: IndicatorProgram, bars: _Bars, states: FloatArray, results: NDArray[np.floating[Any]], threads: int | None
 ) -> None:
     """Fill `results` (columns, places), and take the states (instruments, places of a state) to the last bars."""
     workers = threads or len(os.sched_getaffinity(0))
