@@ -1,9 +1,9 @@
-"""Who may do what: who may see runs of `daily_retraining` sees trainings, who may edit runs of `tune_models` commands
-them. Which roles those are is in `mlops_tasks/roles.py`.
+"""Who may do what: users who may see runs of `daily_retraining` see trainings, and users who may edit runs of
+`tune_models` control them. `mlops_tasks/roles.py` says which roles those are.
 
 Airflow's own dependencies decide. They take a bearer token or the cookie of Airflow's pages. A browser sends that
-cookie with whatever page asks, so what it lets a page do, beyond reading an answer that the browser keeps from foreign
-pages anyway, needs our own Origin.
+cookie whichever page asks. Whatever the cookie permits, beyond reading an answer that the browser withholds from
+foreign pages anyway, therefore requires our own Origin.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _may_command = requires_access_dag("PUT", DagAccessEntity.RUN, SEARCH_DAG)
 
 
 def refuse_foreign_page(connection: HTTPConnection) -> None:
-    """Refuse what rests on the cookie and does not come from a page of this server.
+    """Refuse a request that rests on the cookie and does not come from a page of this server.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def may_command(user: GetUserDep) -> bool:
 
 
 def refuse_foreign_stream(websocket: WebSocket) -> None:
-    """As `refuse_foreign_page`, of a WebSocket: 1008."""
+    """The same as `refuse_foreign_page`, for a WebSocket: code 1008."""
     with _as_policy_violation():
         refuse_foreign_page(websocket)
 
@@ -82,7 +82,7 @@ def _as_policy_violation() -> Iterator[None]:
 
 
 def token_of(connection: HTTPConnection) -> str | None:
-    """The bearer token, or else that of the cookie."""
+    """The bearer token, or else the one in the cookie."""
     return _bearer(connection) or connection.cookies.get(COOKIE_NAME_JWT_TOKEN)
 
 
@@ -92,6 +92,6 @@ def _bearer(connection: HTTPConnection) -> str | None:
 
 
 SEE = (Depends(_may_see),)
-"""Of routes that only show."""
+"""For routes that only show something."""
 COMMAND = (Depends(refuse_foreign_page), Depends(_may_command))
-"""Of routes that change the course of a run."""
+"""For routes that change the course of a run."""

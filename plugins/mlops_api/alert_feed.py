@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class AlertFeed:
-    """The events of all alerts; to be used on one event loop. Their ids are in the order in which they are recorded."""
+    """The events of all alerts, for use on one event loop. Ids ascend in the order in which events are recorded."""
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         self.settings = settings
@@ -30,11 +30,11 @@ class AlertFeed:
         self._followers = 0
         self._poller: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
-        """Set, and replaced, when there is a new event."""
+        """Set and replaced when there is a new event."""
 
     @contextmanager
     def follow(self) -> Iterator[None]:
-        """Somebody listens while the block runs."""
+        """Count a listener while the block runs."""
         self._followers += 1
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll())
@@ -44,12 +44,12 @@ class AlertFeed:
             self._followers -= 1
 
     async def messages(self, after: int) -> AsyncIterator[Message]:
-        """Events above an id, as they come; it has no end.
+        """Events above an id, as they come, without end.
 
         Raises
         ------
         StoreError, SQLAlchemyError
-            Events were to be read, and the database does not answer.
+            The database does not answer when events are to be read.
         """
         while True:
             news = self._news
@@ -66,14 +66,14 @@ class AlertFeed:
         return [Message(event.id, False, event.model_dump_json()) for event in read]
 
     async def _poll(self) -> None:
-        """Look whether there is a new event, until nobody listens."""
+        """Look for new events until nobody listens any more."""
         head, complained = None, False
         try:
             while self._followers:
                 try:
                     newest = await self._read(self._head)
                 except Exception as error:
-                    # All streams hang on this one task: whatever is wrong with the database, it is asked again.
+                    # All streams depend on this one task: whatever is wrong with the database, it is asked again.
                     if not complained:
                         log.warning("new events of alerts cannot be read: %s: %s", type(error).__name__, error)
                     complained = True

@@ -15,7 +15,7 @@ from mlops_tasks.state.alerts.journal import events_after, silences
 
 router = APIRouter(prefix="/alerts", tags=["alerts"])
 
-NOT_OPEN: Answers = {409: {"model": Problem, "description": "It is not open, or acknowledged already."}}
+NOT_OPEN: Answers = {409: {"model": Problem, "description": "It is not open, or it is acknowledged already."}}
 
 After = Annotated[int, Query(ge=0, description="Only events with larger ids.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -23,7 +23,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 @router.get("", dependencies=SEE)
 def list_alerts() -> AlertList:
-    """Alerts that are open, the newest first, and silences that last."""
+    """Open alerts, the newest first, and silences in force."""
     return AlertList(
         open=[Alert.of(episode) for episode in open_episodes(settings())],
         silenced=[Silenced.model_validate(row, from_attributes=True) for row in silences(settings()).values()],
@@ -32,7 +32,7 @@ def list_alerts() -> AlertList:
 
 @router.get("/events", dependencies=SEE)
 def list_events(after: After = 0, limit: Limit = 100) -> AlertEventPage:
-    """What happened to alerts from any id on, in order; for those who follow it."""
+    """The events of alerts after an id, in order, for clients that follow them."""
     rows = events_after(settings(), after, limit)
     events = [AlertEvent.model_validate(row, from_attributes=True) for row in rows]
     return AlertEventPage(events=events, next_after=rows[-1].id if rows else after)
@@ -40,21 +40,21 @@ def list_events(after: After = 0, limit: Limit = 100) -> AlertEventPage:
 
 @router.post("/acknowledge", dependencies=COMMAND, responses=NOT_OPEN)
 def acknowledge_alert(named: AlertNamed, user: GetUserDep) -> AlertEvent:
-    """Take care of an alert, under the user's name."""
+    """Acknowledge an alert, under the user's name."""
     event = acknowledge(settings(), Key(named.kind, named.subject), user.get_name())
     return AlertEvent.model_validate(event, from_attributes=True)
 
 
 @router.post("/resolve", dependencies=COMMAND, responses=NOT_OPEN)
 def resolve_alert(named: AlertNamed, user: GetUserDep) -> AlertEvent:
-    """Say that an alert is over, under the user's name."""
+    """Resolve an alert, under the user's name."""
     event = resolve(settings(), Key(named.kind, named.subject), user.get_name())
     return AlertEvent.model_validate(event, from_attributes=True)
 
 
 @router.post("/silence", dependencies=COMMAND)
 def silence_alert(asked: SilenceAsked, user: GetUserDep) -> Silenced:
-    """Tell nobody of an alert, or of a whole kind, for some hours; 0 ends a silence."""
+    """Silence an alert, or a whole kind, for some hours. 0 ends a silence."""
     key, lasting = Key(asked.kind, asked.subject), timedelta(hours=asked.hours)
     row = be_silent(settings(), key, lasting, user.get_name(), asked.reason)
     return Silenced.model_validate(row, from_attributes=True)

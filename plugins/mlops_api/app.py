@@ -11,8 +11,8 @@ from mlops_api.service import HEADERS, REFUSED, answer_errors
 
 
 def create_app() -> FastAPI:
-    """A new app; Airflow mounts it."""
-    # FastAPI's own document and its pages would answer everybody, and the pages load scripts from elsewhere.
+    """Make the app, which Airflow mounts."""
+    # FastAPI's own document and pages would be open to everybody, and the pages load scripts from elsewhere.
     app = FastAPI(title="AlphaOps", version="1", docs_url=None, redoc_url=None, openapi_url=None, responses=REFUSED)
     app.include_router(models.router)
     app.include_router(forms.router)

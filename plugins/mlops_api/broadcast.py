@@ -1,7 +1,7 @@
 """New training events for all streams of this process: one reader asks the database, and what it finds goes to all.
 
-A stream holds no events of its own, only the number of its newest one. A run's newest events are kept once for all who
-follow it; who is further behind is given older ones from the database, page by page, by the same reader.
+A stream holds no events of its own, only the number of its newest one. A run's newest events are kept once for all
+streams that follow it. A stream that is further behind gets older events from the database, page by page.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from mlops_tasks.training.events import read_events
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-"""As often as events are carried over to the database."""
+"""As often as events are copied to the database."""
 PAGE = 500
 KEPT = 500
-"""Newest events of a run, for those who follow it."""
+"""Newest events of a run that are kept for the streams that follow it."""
 
 Result = TypeVar("Result")
 
@@ -53,15 +53,15 @@ class Feed:
     head: int
     """Number of the newest event that was found."""
     ended: bool
-    """That event is the terminal one."""
+    """Whether that event is the terminal one."""
     recent: deque[Message] = field(default_factory=lambda: deque(maxlen=KEPT))
     """Events up to `head`, without gaps."""
     followers: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set, and replaced, with each new event."""
+    """Set and replaced with each new event."""
 
     def add(self, message: Message) -> None:
-        """Take the next event; one that is known is left out."""
+        """Take the next event. A known one is left out."""
         if message.sequence <= self.head:
             return
         self.recent.append(message)
@@ -70,7 +70,7 @@ class Feed:
         self.news = asyncio.Event()
 
     def after(self, sequence: int) -> list[Message] | None:
-        """Events above a number; None where older ones than those at hand are among them."""
+        """Events above a number. None where some of them are older than those at hand."""
         if sequence >= self.head:
             return []
         if not self.recent or self.recent[0].sequence > sequence + 1:
@@ -79,7 +79,7 @@ class Feed:
 
 
 class Broadcaster:
-    """All feeds of a process; to be used on one event loop."""
+    """All feeds of a process, for use on one event loop."""
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         self.settings = settings
@@ -88,11 +88,11 @@ class Broadcaster:
         self._poller: asyncio.Task[None] | None = None
         self._complained = False
         self._one_opens = asyncio.Lock()
-        """The first of many streams of a run asks the database, the others find its feed."""
+        """Held while a feed is looked up: the first stream of a run asks the database, and the others find its feed."""
 
     @asynccontextmanager
     async def follow(self, run_id: str) -> AsyncIterator[Feed | None]:
-        """A run's feed, while the block runs; None when there is no such run."""
+        """A run's feed while the block runs. None when there is no such run."""
         async with self._one_opens:
             feed = self.feeds.get(run_id) or await self._open(run_id)
         if feed is None:
@@ -114,7 +114,7 @@ class Broadcaster:
         Raises
         ------
         StoreError, SQLAlchemyError
-            Older events were to be read, and the database does not answer.
+            The database does not answer when older events are to be read.
         """
         while True:
             news, found = feed.news, feed.after(after)
@@ -146,7 +146,7 @@ class Broadcaster:
         return [Message.of(event) for event in read_events(self.settings(), run_id, after, PAGE)]
 
     async def _poll(self) -> None:
-        """Look for new events of all runs that are followed, in one query, until none is."""
+        """Look for new events of all followed runs, in one query, until no run is followed."""
         try:
             while self.feeds:
                 wanted = {run_id: feed.head for run_id, feed in self.feeds.items() if not feed.ended}
@@ -163,7 +163,7 @@ class Broadcaster:
         try:
             found = await self._read(partial(self._new_events, wanted))
         except Exception as error:
-            # All streams hang on this one task: whatever is wrong with the database, it is asked again a little later.
+            # All streams depend on this one task: whatever is wrong with the database, it is asked again soon.
             if not self._complained:
                 log.warning("new training events cannot be read: %s: %s", type(error).__name__, error)
             self._complained = True

@@ -1,4 +1,4 @@
-"""What a form asks for, checked before a run is made: Airflow itself looks at the types of its fields only."""
+"""Checks what a form asks for before a run is made. Airflow itself checks only the types of its fields."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ WRONG: dict[int | str, dict[str, Any]] = {
 
 @router.post("", responses=WRONG)
 def check_overrides(given: OverridesText) -> Overrides:
-    """Read and check what a form overrides of the models, as `plan_run` will; nothing is kept."""
+    """Parse and check the overrides of models in a form, as `plan_run` will. Nothing is stored."""
     try:
         return Overrides.model_validate(checked_overrides(settings(), given.model_dump()))
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""An app that is made when it is first asked: Airflow loads plugins in every process, only its API server serves."""
+"""An app that is made at its first request: Airflow loads plugins in every process, but only its API server serves."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""What the API answers; its OpenAPI document is made from these."""
+"""The answers of the API, from which its OpenAPI document is made."""
 
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -24,7 +24,7 @@ class HyperParameter(BaseModel):
     default: Any
     values: str
     advanced: bool
-    searched: str = Field(description="What a search varies, in words; empty for none.")
+    searched: str = Field(description="What a search varies, in words. Empty where it varies nothing.")
 
 
 class ModelSummary(BaseModel):
@@ -34,8 +34,8 @@ class ModelSummary(BaseModel):
     family: str
     description: str
     recommended_for: list[str]
-    own: bool = Field(description="From your models.yaml in MLOPS_HOME.")
-    window: int = Field(description="Trading days that it sees by default.")
+    own: bool = Field(description="Whether it is from your models.yaml in MLOPS_HOME.")
+    window: int = Field(description="Number of trading days that it sees by default.")
 
 
 class WrongModel(BaseModel):
@@ -61,24 +61,24 @@ class MemoryEstimate(BaseModel):
 
 
 class ModelDetail(ModelSummary):
-    """A model with all that a form needs."""
+    """A model with everything that a form needs."""
 
     json_schema: dict[str, Any] = Field(description="JSON Schema (2020-12) of an object of its hyper-parameters.")
     defaults: dict[str, Any]
-    advanced: list[str] = Field(description="Hyper-parameters that are good as they are for most.")
+    advanced: list[str] = Field(description="Hyper-parameters whose defaults suit most users.")
     hyperparameters: list[HyperParameter]
-    memory: MemoryEstimate | None = Field(description="When rows and features are given.")
+    memory: MemoryEstimate | None = Field(description="Only when rows and features are given.")
 
 
 class OverridesText(BaseModel):
-    """Fields of a form: `model.name=value` a line."""
+    """Fields of a form, one `model.name=value` per line."""
 
     hyperparameters: str = Field("", max_length=100_000)
     stopping: str = Field("", max_length=100_000)
 
 
 class Overrides(BaseModel):
-    """The same, read: model to name to value."""
+    """The same, parsed: model to name to value."""
 
     hyperparameters: dict[str, dict[str, Any]]
     stopping: dict[str, dict[str, Any]]
@@ -105,14 +105,14 @@ class Run(BaseModel):
     state: State
     stage: str
     iteration: int
-    total: int = Field(description="Iterations at most; 0 while unknown.")
+    total: int = Field(description="Greatest number of iterations. 0 while unknown.")
     percent: float
     eta_s: float | None = Field(description="Seconds left at most.")
-    eta_stop_s: float | None = Field(description="Seconds until early stopping, if validation gets no better.")
-    best: Best | None = Field(description="The iteration that would be kept, or is.")
+    eta_stop_s: float | None = Field(description="Seconds until early stopping, if validation does not improve.")
+    best: Best | None = Field(description="The iteration that is kept, or would be now.")
     metrics: dict[str, float | None] = Field(description="<segment>.<metric> of the newest iteration.")
     sequence: int = Field(description="Of the newest event.")
-    ending: dict[str, Any] = Field(description="Payload of the terminal event; empty while the run is open.")
+    ending: dict[str, Any] = Field(description="Payload of the terminal event. Empty while the run is open.")
 
     @classmethod
     def of(cls, progress: RunProgress) -> Self:
@@ -121,18 +121,18 @@ class Run(BaseModel):
 
 
 class RunList(BaseModel):
-    """The last runs, the newest first."""
+    """The latest runs, the newest first."""
 
     runs: list[Run]
 
 
 class Event(BaseModel):
-    """One step of a run; docs/training.md lists the kinds and what their payloads say."""
+    """One step of a run. docs/training.md lists the kinds and their payloads."""
 
     run_id: str
     sequence: int
     kind: str
-    terminal: bool = Field(description="The last event of its run.")
+    terminal: bool = Field(description="Whether it is the last event of its run.")
     at: datetime
     payload: dict[str, Any]
 
@@ -143,18 +143,18 @@ class Event(BaseModel):
 
 
 class EventPage(BaseModel):
-    """Events in order, without gaps; the next page begins after `next_after`."""
+    """Events in order, without gaps. The next page begins after `next_after`."""
 
     events: list[Event]
     next_after: int
-    ended: bool = Field(description="The terminal event is among these or before: nothing follows.")
+    ended: bool = Field(description="The terminal event is among these or before them: nothing follows.")
 
 
 Command = Literal["pause", "resume", "cancel"]
 
 
 class CommandAccepted(BaseModel):
-    """A command was recorded; it takes effect at the end of the iteration under way."""
+    """A command was recorded. It takes effect at the end of the current iteration."""
 
     run_id: str
     command: Command
@@ -162,14 +162,14 @@ class CommandAccepted(BaseModel):
 
 
 class Alert(BaseModel):
-    """An alert that is open."""
+    """An open alert."""
 
     kind: str
     subject: str
     severity: Literal["info", "warning", "critical"]
     message: str
     opened: datetime
-    acknowledged_by: str = Field(description="Who takes care of it; empty: nobody yet.")
+    acknowledged_by: str = Field(description="Who takes care of it. Empty: nobody yet.")
 
     @classmethod
     def of(cls, episode: Episode) -> Self:
@@ -193,7 +193,7 @@ class AlertNamed(BaseModel):
 
 
 class SilenceAsked(BaseModel):
-    """What nobody is to be told of, and for how long."""
+    """What to silence, and for how long."""
 
     kind: str = Field(min_length=1, max_length=200)
     subject: str = Field("", max_length=2000, description="Empty: the whole kind.")
@@ -212,7 +212,7 @@ class Silenced(BaseModel):
 
 
 class AlertList(BaseModel):
-    """Alerts that are open, the newest first, and silences that last."""
+    """Open alerts, the newest first, and silences in force."""
 
     open: list[Alert]
     silenced: list[Silenced]
@@ -233,7 +233,7 @@ class AlertEvent(BaseModel):
 
 
 class AlertEventPage(BaseModel):
-    """Steps of alerts in order; the next page begins after `next_after`."""
+    """Steps of alerts in order. The next page begins after `next_after`."""
 
     events: list[AlertEvent]
     next_after: int

@@ -15,13 +15,13 @@ from mlops_tasks.modeling.model_zoo.schema import allowed
 
 router = APIRouter(prefix="/models", tags=["models"], dependencies=SEE)
 
-Rows = Annotated[int | None, Query(ge=1, le=10**10, description="Rows with a label, of train and valid.")]
+Rows = Annotated[int | None, Query(ge=1, le=10**10, description="Rows with a label, in train and valid together.")]
 Features = Annotated[int | None, Query(ge=1, le=10**6, description="Columns of the feature set.")]
 
 
 @router.get("")
 def list_models() -> ModelList:
-    """The models that can be trained, and entries of your models.yaml that cannot."""
+    """The models that can be trained, and the entries of your models.yaml that cannot."""
     described = describe_zoo(settings())
     return ModelList(
         models=[ModelSummary.model_validate(model) for model in described if model["error"] is None],
@@ -31,7 +31,7 @@ def list_models() -> ModelList:
 
 @router.get("/{name}", responses={**NO_SUCH, 409: {"model": Problem, "description": "Its entry is wrong."}})
 def show_model(name: str, rows: Rows = None, features: Features = None) -> ModelDetail:
-    """A model's description, its hyper-parameters, and what memory a training on so many rows and features takes."""
+    """A model's description, its hyper-parameters, and the memory that a training of this size takes."""
     model = find_model(name)
     memory = estimate_memory(model, rows, features) if rows is not None and features is not None else None
     fields = hyperparameters(model)
@@ -46,7 +46,7 @@ def show_model(name: str, rows: Rows = None, features: Features = None) -> Model
 
 
 def find_model(name: str) -> dict[str, Any]:
-    """What `describe_zoo` says of one model; 404 when there is none, 409 when its entry is wrong."""
+    """What `describe_zoo` says of one model. 404 when there is none, 409 when its entry is wrong."""
     known = {model["name"]: model for model in describe_zoo(settings())}
     if name not in known:
         raise HTTPException(404, f"unknown model {name!r}; there are {', '.join(known)}")
@@ -56,7 +56,7 @@ def find_model(name: str) -> dict[str, Any]:
 
 
 def estimate_memory(model: Mapping[str, Any], rows: int, features: int) -> MemoryEstimate:
-    """A model's memory; 409 when its class cannot be asked."""
+    """A model's memory. 409 when its class cannot be asked."""
     name = model["name"]
     estimates = family_estimates(settings(), model["family"], rows, features)
     if name not in estimates.memory_bytes:
@@ -65,7 +65,7 @@ def estimate_memory(model: Mapping[str, Any], rows: int, features: int) -> Memor
 
 
 def hyperparameters(model: Mapping[str, Any]) -> list[HyperParameter]:
-    """Those of a model as `describe_model` has them, in the order of the form."""
+    """The hyper-parameters of a model as `describe_model` has them, in the order of the form."""
     return [
         HyperParameter.model_validate({**field, "values": allowed(field), "searched": searched_text(field)})
         for field in model["hyperparameters"]

@@ -1,4 +1,4 @@
-"""What the routes share: the settings, and which answer an error of the library is."""
+"""What the routes share: the settings, and the answer to each error of the library."""
 
 from functools import cache
 from typing import Any
@@ -16,23 +16,23 @@ from mlops_tasks.state.training_runs import RunEndedError, find_training_run
 Answers = dict[int | str, dict[str, Any]]
 """Of an OpenAPI document: status to what is said about it."""
 
-NO_SUCH: Answers = {404: {"model": Problem, "description": "There is none of this name."}}
+NO_SUCH: Answers = {404: {"model": Problem, "description": "There is none with this name."}}
 ENDED: Answers = {409: {"model": Problem, "description": "The run has ended."}}
 
 REFUSED: Answers = {code: {"model": Problem, "description": "Not signed in, or not allowed."} for code in (401, 403)}
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-"""Of every answer."""
+"""Sent with every answer."""
 
 
 @cache
 def settings() -> Settings:
-    """Read once per process; a restart reads them anew, as everywhere in the stack."""
+    """Read once per process. A restart reads them anew, as everywhere in the stack."""
     return load_settings()
 
 
 def known_run(run_id: str) -> TrainingRun:
-    """The run of a path; 404 when there is none."""
+    """The run that a path names. 404 when there is none."""
     run = find_training_run(settings(), run_id)
     if run is None:
         raise HTTPException(404, f"there is no training run {run_id!r}; GET training/runs lists them")
@@ -40,7 +40,7 @@ def known_run(run_id: str) -> TrainingRun:
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Make errors of the library into clean answers: 409 for what is over, else 503 with the error's own remedy."""
+    """Turn errors of the library into clean answers: 409 for what is over, else 503 with the error's own remedy."""
 
     @app.exception_handler(MlopsError)
     def answer(request: Request, error: MlopsError) -> JSONResponse:

@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 router = APIRouter()
 
 CLOSE_S = 10.0
-"""How long the other side may take to close, too."""
+"""How long the other side may take to close as well."""
 RETRY_AFTER_S = 30
 
 
 class Ending(NamedTuple):
-    """Why a stream is closed: the WebSocket's code, and words."""
+    """Why a stream is closed: the WebSocket's code, and the reason in words."""
 
     code: int
     reason: str
@@ -54,7 +54,7 @@ After = Annotated[int, Query(ge=0)]
 
 @router.websocket("/training/runs/{run_id}/stream")
 async def stream_events(websocket: WebSocket, run_id: str, after: After = 0) -> None:
-    """Each event with a number above `after` as one JSON message, in order, up to the terminal one; then code 1000."""
+    """Send each event numbered above `after` as a JSON message, in order, up to the terminal one. Then code 1000."""
     async with _answered(websocket, run_id), limits.place(websocket), broadcaster.follow(run_id) as feed:
         if feed is None:
             detail = f"there is no training run {run_id!r}; GET training/runs lists them"
@@ -66,7 +66,7 @@ async def stream_events(websocket: WebSocket, run_id: str, after: After = 0) -> 
 
 @router.websocket("/alerts/stream")
 async def stream_alerts(websocket: WebSocket, after: After = 0) -> None:
-    """Each event of alerts with an id above `after` as one JSON message, in order, as it is recorded."""
+    """Send each event of alerts with an id above `after` as a JSON message, in order, as it is recorded."""
     async with _answered(websocket, "alerts"), limits.place(websocket):
         with alert_feed.follow():
             await websocket.accept()
@@ -75,7 +75,7 @@ async def stream_alerts(websocket: WebSocket, after: After = 0) -> None:
 
 @contextlib.asynccontextmanager
 async def _answered(websocket: WebSocket, what: str) -> AsyncIterator[None]:
-    """Make what a stream is refused for into an answer."""
+    """Turn the reason why a stream is refused into an answer."""
     try:
         yield
     except TooManyStreamsError as error:
@@ -89,7 +89,7 @@ async def _answered(websocket: WebSocket, what: str) -> AsyncIterator[None]:
 
 @dataclass
 class Stream:
-    """One open WebSocket, and the number of the newest event that it was sent."""
+    """An open WebSocket, and the number of the newest event that was sent on it."""
 
     websocket: WebSocket
     messages: Callable[[int], AsyncIterator[Message]]
@@ -129,7 +129,7 @@ class Stream:
         return GONE if message["type"] == "websocket.disconnect" else SAYS_SOMETHING
 
     async def _watch(self) -> Ending:
-        """Look at the user's token and at the clock now and then."""
+        """Check the user's token and the clock from time to time."""
         most, clock = settings().streams, asyncio.get_running_loop().time
         began = looked = happened = clock()
         seen = self.sent
@@ -151,7 +151,7 @@ class Stream:
 
 
 async def _close(websocket: WebSocket, ending: Ending) -> None:
-    """Say why, and see to it that the connection ends, also where nobody reads what is said."""
+    """Say why, and make sure that the connection ends even if nobody reads the reason."""
     asyncio.get_running_loop().call_later(CLOSE_S, cut, websocket)
     if ending is TOO_SLOW:
         cut(websocket)
@@ -163,10 +163,10 @@ async def _close(websocket: WebSocket, ending: Ending) -> None:
 
 
 def cut(websocket: WebSocket) -> None:
-    """End a connection with all that waits to be read from it.
+    """End a connection, with everything that waits to be read from it.
 
-    ASGI has no word for it: closing waits until everything was taken, for ever if need be. Uvicorn's protocol, whose
-    method `receive` is, has the transport; another server is left to its own time limits.
+    ASGI has no message for it: closing waits until everything has been taken, for ever if need be. Uvicorn's protocol,
+    of which `receive` is a method, has the transport. Another server is left to its own time limits.
     """
     transport = getattr(getattr(websocket._receive, "__self__", None), "transport", None)
     if transport is not None:

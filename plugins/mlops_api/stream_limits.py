@@ -1,7 +1,7 @@
-"""How many streams this process has open, in all and of each user, and who may have one.
+"""How many streams this process has open, in all and for each user, and who may have one.
 
-The limits are looked at before the database is asked for anything. That a token is good is remembered for a minute, so
-that many streams of one user cost one look at it, and each stream looks again when the minute is over.
+The limits are checked before the database is asked for anything. A valid token is remembered for a minute: many
+streams of one user cost one check, and each stream checks again when the minute is over.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from mlops_api.access import refuse_foreign_stream, token_of, user_who_may_see
 from mlops_tasks.config import StreamSettings
 
 ADMISSION_S = 60.0
-"""How long a stream may go on before its token is looked at again."""
+"""How long a stream may go on before its token is checked again."""
 REMEMBERED = 1024
 
 
 class TooManyStreamsError(Exception):
-    """One stream more than a limit allows; `status` is HTTP's."""
+    """One stream more than a limit allows. `status` is the HTTP status."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -30,7 +30,7 @@ class TooManyStreamsError(Exception):
 
 
 class StreamLimits:
-    """The streams of a process; to be used on one event loop."""
+    """The streams of a process, for use on one event loop."""
 
     def __init__(self, limits: Callable[[], StreamSettings]) -> None:
         self.limits = limits
@@ -46,12 +46,12 @@ class StreamLimits:
         Raises
         ------
         TooManyStreamsError
-            503: there are as many streams as allowed; 429: as many of this user.
+            503: there are as many streams as allowed in all. 429: this user has as many as allowed.
         WebSocketException
             1008: from a foreign page, without a valid token, or of a user who may not see runs.
         """
         if self._open >= self.limits().total:
-            raise TooManyStreamsError(503, f"{self._open} streams are open; ask for events instead, or later again")
+            raise TooManyStreamsError(503, f"{self._open} streams are open; ask for events instead, or try again later")
         self._open += 1
         try:
             with self._users_place(await self.admit(websocket)):
@@ -73,7 +73,7 @@ class StreamLimits:
             self._of_user += Counter()  # without those who have none
 
     async def admit(self, websocket: WebSocket) -> str:
-        """The id of the user, who may see runs. Errors as `place`."""
+        """The id of the user, who may see runs. Raises the same errors as `place`."""
         refuse_foreign_stream(websocket)
         token = token_of(websocket)
         key = hashlib.sha256(str(token).encode()).digest()

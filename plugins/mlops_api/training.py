@@ -23,21 +23,21 @@ After = Annotated[int, Query(ge=0, description="Only events with larger sequence
 
 @router.get("", dependencies=SEE)
 def list_runs(limit: Limit = 20) -> RunList:
-    """The last runs, the newest first. Runs that were lost with their processes get their terminal events before."""
+    """The latest runs, the newest first. Runs that were lost with their processes first get their terminal events."""
     end_lost_runs(settings())
     return RunList(runs=[Run.of(progress) for progress in runs(settings(), limit)])
 
 
 @router.get("/{run_id}", dependencies=(*SEE, Depends(known_run)), responses=NO_SUCH)
 def show_run(run_id: str) -> Run:
-    """One run, as its newest events show it; a lost one gets its terminal event before."""
+    """One run, as its newest events show it. A lost one first gets its terminal event."""
     end_lost_runs(settings())
     return Run.of(run_progress(settings(), run_id))
 
 
 @router.get("/{run_id}/events", dependencies=(*SEE, Depends(known_run)), responses=NO_SUCH)
 def list_events(run_id: str, after: After = 0, limit: PageSize = 1000) -> EventPage:
-    """Events of a run from any sequence number on."""
+    """Events of a run after any sequence number."""
     events = [Event.of(event) for event in read_events(settings(), run_id, after, limit)]
     next_after = events[-1].sequence if events else after
     terminal = newest_training_event(settings(), run_id, TERMINAL)
@@ -53,7 +53,7 @@ def list_events(run_id: str, after: After = 0, limit: PageSize = 1000) -> EventP
     responses={**NO_SUCH, **ENDED},
 )
 def command(run_id: str, command: Command, user: GetUserDep) -> CommandAccepted:
-    """Pause, resume or cancel a run; recorded under the user's name."""
+    """Pause, resume or cancel a run, under the user's name."""
     asked_by = user.get_name()
     command_run(settings(), run_id, command, asked_by)
     return CommandAccepted(run_id=run_id, command=command, asked_by=asked_by)

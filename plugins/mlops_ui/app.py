@@ -31,7 +31,7 @@ POLICY = "; ".join(
         "base-uri 'none'",
     ]
 )
-"""Nothing is loaded from elsewhere, no script or style stands in a page, and no foreign page frames one."""
+"""Nothing is loaded from elsewhere, no page has inline scripts or styles, and no foreign page may frame one."""
 
 TITLES = {
     401: ("You are not signed in", "Sign in to Airflow and reload this page."),
@@ -44,7 +44,7 @@ OTHER = ("That did not work", "Go back and try again.")
 
 
 def create_app() -> FastAPI:
-    """A new app; Airflow mounts it."""
+    """Make the app, which Airflow mounts."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     for router in (pages.router, report_pages.router, mlflow_pages.router):
         app.include_router(router)
@@ -68,11 +68,11 @@ def create_app() -> FastAPI:
 
 
 def show_errors(app: FastAPI) -> None:
-    """Make every error a page of ours, with what to do."""
+    """Turn every error into a page of ours that says what to do."""
 
     @app.exception_handler(StarletteHTTPException)
     def refused(request: Request, error: StarletteHTTPException) -> HTMLResponse:
-        detail = f"{request.url.path} is none of these pages." if error.detail == "Not Found" else str(error.detail)
+        detail = f"{request.url.path} is not one of these pages." if error.detail == "Not Found" else str(error.detail)
         return _error_page(request, error.status_code, detail)
 
     @app.exception_handler(RequestValidationError)

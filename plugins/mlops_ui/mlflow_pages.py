@@ -1,4 +1,4 @@
-"""Ways to MLflow's own pages: it names experiments and runs by ids that it has to be asked for."""
+"""Redirects to MLflow's own pages, since only MLflow knows the ids of its experiments and runs."""
 
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
@@ -12,7 +12,7 @@ router = APIRouter(prefix="/mlflow", dependencies=SEE)
 
 @router.get("")
 def runs() -> RedirectResponse:
-    """The runs of the daily retraining, in the view whose columns matter."""
+    """The runs of the daily retraining, in a view with the columns that matter."""
     return RedirectResponse(runs_page(settings()))
 
 

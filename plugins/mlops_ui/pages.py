@@ -1,4 +1,4 @@
-"""The pages of models and trainings: what is shown comes from the library, as for the API."""
+"""The pages of models and trainings. What they show comes from the library, as in the API."""
 
 from typing import Annotated
 
@@ -18,9 +18,9 @@ from mlops_ui.rendering import render
 router = APIRouter(dependencies=SEE, default_response_class=HTMLResponse)
 
 SHOWN = 50
-"""Runs of the list."""
+"""Number of runs in the list."""
 ROWS, FEATURES = 500_000, 158
-"""Of the memory estimate that is shown first: some 500 names over four years, Alpha158."""
+"""Rows and features of the memory estimate that is shown first: some 500 names over four years, Alpha158."""
 
 
 @router.get("/models")
@@ -38,7 +38,7 @@ def show_models(
 
 @router.get("/training")
 def show_runs(request: Request) -> str:
-    """The last runs."""
+    """The latest runs."""
     end_lost_runs(settings())
     return render(request, "training.html", runs=runs(settings(), SHOWN))
 

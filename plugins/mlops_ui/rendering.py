@@ -1,4 +1,4 @@
-"""How pages are made of templates: filters, and the paths that their links begin with."""
+"""How pages are made from templates: filters, and the paths that their links begin with."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +37,7 @@ templates.globals.update(dag_run_path=dag_run_path)
 
 
 def render(request: Request, template: str, **content: Any) -> str:
-    """A page; its links begin at the paths that Airflow is served at."""
+    """A page whose links begin with the paths that Airflow is served at."""
     root = request.scope["root_path"]
     paths = {"root": root, "api": root.removesuffix("/ui") + "/v1", "airflow": root.removesuffix("/mlops/ui")}
     return templates.get_template(template).render(**paths, **content)

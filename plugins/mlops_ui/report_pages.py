@@ -1,6 +1,6 @@
 """The pages of reports below `/mlops/ui/reports`, and the files that they show.
 
-Whatever lies in a report is a guest here: its texts are escaped, its HTML pages are shown in a sandbox without scripts
+The content of a report is not trusted: its texts are escaped, its HTML pages are shown in a sandbox without scripts
 and with a policy that lets them load nothing, and everything else is a picture or a download.
 """
 
@@ -31,9 +31,9 @@ from mlops_ui.rendering import render
 router = APIRouter(prefix="/reports", dependencies=SEE, default_response_class=HTMLResponse)
 
 SHOWN = 30
-"""Reports of each kind in the list."""
+"""Number of reports of each kind in the list."""
 MADE_BY: Mapping[ReportKind, str] = {
-    ReportKind.DRIFT: "the task check_drift of daily_retraining makes one a day, once there is a champion",
+    ReportKind.DRIFT: "the task check_drift of daily_retraining makes one every day, once there is a champion",
     ReportKind.COMPARISON: "the task compare_models of daily_retraining makes one once two models can be compared",
     ReportKind.MODEL_TABLE: "alphaops models table makes one",
     ReportKind.DATA_DOCS: "the tasks validate_bars and render_docs of sync_market_data make them",
@@ -45,7 +45,7 @@ COUNTED = {
     "warnings": "warns",
     "released": "released by hand",
 }
-"""Counts of a validation's report to what follows from a rule."""
+"""A count in a validation's report to the consequence that it counts."""
 GUEST_POLICY = "; ".join(
     [
         "sandbox allow-same-origin",
@@ -57,8 +57,8 @@ GUEST_POLICY = "; ".join(
         "base-uri 'none'",
     ]
 )
-"""Of a report's own files: no script, no form, no window, nothing that is loaded. They keep this server's origin,
-without which a browser would not send its cookie for the link from one page of the data docs to the next."""
+"""For a report's own files: no scripts, forms, windows or loaded resources. They keep this server's origin, without
+which a browser would not send its cookie for the link from one page of the data docs to the next."""
 
 
 @router.get("")
@@ -73,7 +73,7 @@ def list_reports(request: Request) -> str:
 
 @router.get("/{kind}/{name}")
 def show_report(request: Request, kind: str, name: str, page: Annotated[str, Query(max_length=40)] = "") -> str:
-    """One report; `page` is the number of a page of the quarantine, or the name of one of the data docs."""
+    """One report. `page` is the number of a page of the quarantine, or the name of a page of the data docs."""
     report = find_report(settings(), kind, name)
     content = report.content
     more = _MORE[report.kind](report, content, page)
@@ -82,7 +82,7 @@ def show_report(request: Request, kind: str, name: str, page: Annotated[str, Que
 
 @router.get("/{kind}/{name}/files/{file}")
 def show_file(kind: str, name: str, file: str) -> FileResponse:
-    """A file of a report."""
+    """One file of a report."""
     report = find_report(settings(), kind, name)
     path, media_type = report.file(file), report.layout.files[file]
     disposition = "inline" if media_type in (HTML, PNG) else "attachment"
