@@ -1,5 +1,5 @@
 // A line chart in SVG: one line for each segment (train, valid, test) over the iterations, the best iteration marked.
-// It is drawn in the pixels that it has, so that its words keep their size on a narrow screen.
+// It is drawn at its size in pixels, so that its text keeps its size on a narrow screen.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -59,7 +59,7 @@ class Chart {
   add(segment, iteration, value) {
     if (!this.lines.has(segment)) this.lines.set(segment, []);
     const line = this.lines.get(segment);
-    // A run that went on from a checkpoint begins there.
+    // A run that was resumed from a checkpoint begins there.
     if (line.length === 0 || line.at(-1)[0] < iteration) line.push([iteration, value]);
   }
 

@@ -1,5 +1,5 @@
 // Links out of these pages (data-outside). Airflow shows the pages in a frame that may neither open windows nor leave
-// its place, so there the link is followed by Airflow's own page, which has the same origin.
+// its place, so there Airflow's own page, which has the same origin, opens the link.
 "use strict";
 
 document.addEventListener("click", (event) => {

@@ -1,4 +1,4 @@
-// Fills in the memory estimates: the families are asked when somebody looks, which takes some seconds the first time.
+// Fills in the memory estimates. They are computed when somebody opens the page, which takes some seconds at first.
 "use strict";
 
 async function estimate(place) {

@@ -1,4 +1,4 @@
-// Shows the newest of what the server renders: each element with data-live="<milliseconds>" is replaced by itself, as it
+// Keeps what the server renders up to date: each element with data-live="<milliseconds>" is replaced by itself, as it
 // is in the page now. One that has data-ended does not change any more.
 "use strict";
 

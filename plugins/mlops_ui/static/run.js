@@ -1,5 +1,5 @@
-// A run's page: curves and events as they come. Over a WebSocket; when that breaks, what is missing is asked for, and
-// the next one is tried a little later. Sequence numbers see to it that every event is shown once.
+// A run's page: curves and events as they come, over a WebSocket. When it breaks, the missing events are fetched, and
+// it is opened again a little later. Sequence numbers make sure that every event is shown once.
 "use strict";
 
 const PAUSE_MS = 3000;
@@ -93,7 +93,7 @@ async function command(button, line) {
   }
   const answer = await fetch(`${line.dataset.url}/${button.dataset.command}`, { method: "POST" });
   const said = await answer.json();
-  line.querySelector("output").textContent = answer.ok ? `${said.command} asked; it takes effect after this iteration` : said.detail;
+  line.querySelector("output").textContent = answer.ok ? `${said.command} requested; it takes effect after this iteration` : said.detail;
 }
 
 const line = document.getElementById("commands");

@@ -1,4 +1,4 @@
-// Airflow's own choice of colours: it keeps it where its pages, of which this one is a part, can read it.
+// Follows Airflow's choice of colours, which it stores where its pages, and so this one, can read it.
 "use strict";
 
 function chooseTheme() {
