@@ -36,7 +36,7 @@ def test_an_alert_from_its_list_to_its_end(home: Path, capsys: pytest.CaptureFix
     assert "several are open; give the subject" in said(capsys, "acknowledge", "run_failed", status=1)
     assert "leak_found 'f1' is acknowledged" in said(capsys, "acknowledge", "leak_found")
     assert "acknowledged already" in said(capsys, "acknowledge", "leak_found", status=1)
-    assert f"{getpass.getuser()} takes care of it" in said(capsys, "list")
+    assert f"{getpass.getuser()} is taking care of it" in said(capsys, "list")
     assert json.loads(said(capsys, "resolve", "run_failed", "sync r1", "--json"))["step"] == "resolved"
     assert "no such alert is open" in said(capsys, "resolve", "run_failed", "sync r1", status=1)
     shown = json.loads(said(capsys, "show", "run_failed", "sync r1", "--json"))

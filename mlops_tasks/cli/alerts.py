@@ -16,40 +16,40 @@ if TYPE_CHECKING:
     from mlops_tasks.state.tables import AlertEvent, AlertSilence
 
 SHOWN = 20
-"""Past episodes' events of a list."""
+"""Number of past events in a list."""
 
 
 def add_alerts_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verb `alerts` with its own verbs; `shared` has the options that all of them take."""
-    alerts = verbs.add_parser("alerts", help="what needs a person, and who takes care of it (docs/alerts.md)")
+    alerts = verbs.add_parser("alerts", help="what needs a person, and who is taking care of it (docs/alerts.md)")
     own = alerts.add_subparsers(required=True, metavar="action", dest="action")
 
-    listed = own.add_parser("list", parents=[shared], help="what is open, what is silenced, what happened last")
+    listed = own.add_parser("list", parents=[shared], help="open alerts, silences, and the latest events")
     listed.set_defaults(verb_function=_list)
 
-    shown = own.add_parser("show", parents=[shared], help="all that happened to one alert, and who was told")
+    shown = own.add_parser("show", parents=[shared], help="the history of one alert, and who was told")
     shown.add_argument("kind")
     shown.add_argument("subject", nargs="?", default="", help="not needed where one alone is open")
     shown.set_defaults(verb_function=_show)
 
-    for action, text in (("acknowledge", "say that you take care of it"), ("resolve", "say that it is over")):
+    for action, text in (("acknowledge", "say that you are taking care of it"), ("resolve", "say that it is over")):
         parser = own.add_parser(action, parents=[shared], help=text)
         parser.add_argument("kind")
         parser.add_argument("subject", nargs="?", default="", help="not needed where one alone is open")
         parser.set_defaults(verb_function=_handle)
 
-    silence = own.add_parser("silence", parents=[shared], help="tell nobody of it for a while")
+    silence = own.add_parser("silence", parents=[shared], help="silence it for a while")
     silence.add_argument("kind")
     silence.add_argument("subject", nargs="?", default="", help="none: the whole kind")
     silence.add_argument("--hours", type=float, required=True, help="0: end a silence")
     silence.add_argument("--reason", required=True, help="kept with your name")
     silence.set_defaults(verb_function=_silence)
 
-    test = own.add_parser("test", parents=[shared], help="send a test by a sink: webhook, email, airflow_email")
+    test = own.add_parser("test", parents=[shared], help="send a test message: webhook, email or airflow_email")
     test.add_argument("sink")
     test.set_defaults(verb_function=_test)
 
-    check = own.add_parser("check", parents=[shared], help="judge the rules now, tell what is owed, and end; for cron")
+    check = own.add_parser("check", parents=[shared], help="evaluate the rules, send what is due, and exit; for cron")
     check.set_defaults(verb_function=_check)
 
 
@@ -83,7 +83,7 @@ def _listed(
     if not episodes:
         yield "nothing is open"
     for each in episodes:
-        whose = f", {each.acknowledged_by} takes care of it" if each.acknowledged_by else ""
+        whose = f", {each.acknowledged_by} is taking care of it" if each.acknowledged_by else ""
         yield f"{each.severity:<9}{each.key.kind} {each.key.subject!r}, since {each.opened:%Y-%m-%d %H:%M} UTC{whose}"
         yield f"         {each.message}"
     for key, row in silent.items():
@@ -169,8 +169,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
     settings = load_settings()
     if not configured_sinks(settings):
-        raise ConfigError("no sink is configured in this environment, so nobody would be told; docs/alerts.md says how")
-    # What only the scoring service can see is left as it is: nothing is watched here but the rules.
+        raise ConfigError("no sink is configured in this environment, so nobody would be told; see docs/alerts.md")
+    # Alerts that only the scoring service can judge are left as they are: only the rules are evaluated here.
     look(settings, [], (), now(), last_session_of(settings.calendar.schedule))
     finish(60 + 3 * settings.alerts.timeout_s)
     if is_owing(settings):

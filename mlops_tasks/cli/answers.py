@@ -10,14 +10,14 @@ Text = str | Iterable[str]
 
 
 def tell(arguments: argparse.Namespace, info: Any, text: Text | Callable[[], Text], status: int = 0) -> int:
-    """Print a result in the form that `--json` asks for, or not; returns the verb's exit status.
+    """Print a result as JSON with `--json`, as text without; return the verb's exit status.
 
     Parameters
     ----------
     info
-        What JSON can hold, or a function that makes it.
+        A value that JSON can hold, or a function that makes it.
     text
-        The same for people, or a function that makes it. What is not asked for is not made.
+        The same for people, or a function that makes it. Only the requested form is made.
     """
     if arguments.json:
         print_json(info() if callable(info) else info)
@@ -34,7 +34,7 @@ def print_json(content: Any) -> None:
 
 
 def progress(arguments: argparse.Namespace) -> Callable[[str], None]:
-    """What prints a line at once, for people alone."""
+    """A function that prints a line at once, for people only."""
 
     def say(line: str) -> None:
         if not arguments.json:

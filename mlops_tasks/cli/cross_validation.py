@@ -12,15 +12,17 @@ def add_validate_verb(own: Any, shared: argparse.ArgumentParser) -> None:
     """Add `validate` to the verbs of `models`."""
     verb = own.add_parser("validate", parents=[shared], help="train and test a model on many purged splits of the days")
     verb.add_argument("model")
-    verb.add_argument("--groups", type=int, help="blocks of days; each choice of --test-groups of them is tested once")
+    verb.add_argument("--groups", type=int, help="blocks of days; each --test-groups of them are tested once")
     verb.add_argument("--test-groups", type=int)
-    verb.add_argument("--walk-forward", action="store_true", help="train on the past only, step through time")
-    verb.add_argument("--train-days", type=int, help="walk-forward: before the first test")
-    verb.add_argument("--test-days", type=int, help="walk-forward: of each step")
-    verb.add_argument("--rolling", action="store_true", help="walk-forward: always --train-days, not all the past")
-    verb.add_argument("--valid-days", type=int, help="for early stopping")
-    verb.add_argument("--embargo-days", type=int, help="left out between learning and test, beyond the labels' span")
-    verb.add_argument("--seeds", type=int, default=3, help="trainings of each split, from training.seed on")
+    verb.add_argument("--walk-forward", action="store_true", help="train on the past only, and step through time")
+    verb.add_argument("--train-days", type=int, help="walk-forward: days before the first test")
+    verb.add_argument("--test-days", type=int, help="walk-forward: days of each step")
+    verb.add_argument(
+        "--rolling", action="store_true", help="walk-forward: train on --train-days, not on the whole past"
+    )
+    verb.add_argument("--valid-days", type=int, help="days for early stopping")
+    verb.add_argument("--embargo-days", type=int, help="days left out before a test, beyond the span of the labels")
+    verb.add_argument("--seeds", type=int, default=3, help="trainings per split, with seeds from training.seed on")
     verb.add_argument("--hyperparameters", help="overrides, as a JSON object")
     verb.set_defaults(verb_function=_validate)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlops_tasks.features.garbage import Collected
 
 _SHOWN = 20
-"""Columns of a comparison that are listed."""
+"""Number of columns that a comparison lists."""
 
 
 def add_features_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_features_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     listed.add_argument("--set", dest="feature_set", help="only those of this set")
     listed.set_defaults(verb_function=_list)
 
-    shown = own.add_parser("show", parents=[shared], help="one version: definition, extent, statistics of its columns")
+    shown = own.add_parser("show", parents=[shared], help="one version: its definition, extent and column statistics")
     shown.add_argument("version")
     shown.set_defaults(verb_function=_show)
 
@@ -44,7 +44,7 @@ def add_features_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     deleted.set_defaults(verb_function=_delete)
 
     collected = own.add_parser("collect-garbage", parents=[shared], help="remove all versions that nothing needs")
-    collected.add_argument("--dry-run", action="store_true", help="only say what would go")
+    collected.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     collected.set_defaults(verb_function=_collect)
 
 
@@ -186,7 +186,7 @@ def _lines_of_comparison(found: "VersionComparison") -> Iterator[str]:
 
 def _lines_of_collection(done: "Collected") -> Iterator[str]:
     for name in done.removed:
-        yield f"{name}  {'would go' if done.dry_run else 'removed'}"
+        yield f"{name}  {'would be removed' if done.dry_run else 'removed'}"
     for name, reason in done.kept.items():
         yield f"{name}  stays: {reason}"
     yield f"{done.files} files, {done.bytes_freed:,} bytes {'would be freed' if done.dry_run else 'freed'}"

@@ -1,4 +1,4 @@
-"""JSON that is given at the command line."""
+"""JSON given at the command line."""
 
 import inspect
 import json
@@ -9,12 +9,12 @@ from mlops_tasks.errors import ConfigError
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:
-    """The object that an option gives.
+    """The object given by an option.
 
     Raises
     ------
     ConfigError
-        It is none; names the line and the column.
+        It is not an object. Names the line and the column.
     """
     remedy = """give one object in single quotes, such as '{"name": "value"}'"""
     try:
@@ -36,7 +36,7 @@ def stage_arguments(function: Callable[..., Any], stage: str, text: str) -> dict
     Raises
     ------
     ConfigError
-        They are no JSON object, or not what the stage takes.
+        They are not a JSON object, or not what the stage takes.
     """
     given = json_object("run --arguments", text)
     signature = inspect.signature(function)

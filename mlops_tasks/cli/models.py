@@ -19,16 +19,14 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     _add_size(listed)
     listed.set_defaults(verb_function=_list)
 
-    shown = own.add_parser(
-        "show", parents=[shared], help="one model: what it is, when to take it, its hyper-parameters"
-    )
+    shown = own.add_parser("show", parents=[shared], help="one model: what it is, when to use it, its hyper-parameters")
     shown.add_argument("model")
     _add_size(shown)
     shown.set_defaults(verb_function=_show)
 
     table = own.add_parser("table", parents=[shared], help="train models with several seeds, and measure them")
-    table.add_argument("--models", help="names, with commas between them; none: the whole zoo")
-    table.add_argument("--seeds", type=int, default=3, help="trainings of each model, from training.seed on")
+    table.add_argument("--models", help="names, separated by commas; none: the whole zoo")
+    table.add_argument("--seeds", type=int, default=3, help="trainings per model, with seeds from training.seed on")
     table.add_argument("--peers", action="store_true", help="train Qlib's own classes on the same data too")
     table.set_defaults(verb_function=_table)
     add_validate_verb(own, shared)
@@ -36,25 +34,25 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
 
 def add_serving_verbs(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verbs `approve-model`, `withdraw-model` and `deploy`."""
-    said = "let a version serve that the gate has not promoted"
+    said = "allow a version to serve that the gate has not promoted"
     approve = verbs.add_parser("approve-model", parents=[shared], help=said)
     approve.add_argument("version", type=int)
     approve.add_argument("--reason", required=True, help="why it may; kept with your name")
     approve.set_defaults(verb_function=_approve_model)
 
-    said = "let a version serve no longer; the champion is withdrawn by `rollback`"
+    said = "forbid a version to serve; withdraw the champion with `rollback`"
     withdraw = verbs.add_parser("withdraw-model", parents=[shared], help=said)
     withdraw.add_argument("version", type=int)
     withdraw.add_argument("--reason", required=True, help="why it may not; kept with your name")
     withdraw.set_defaults(verb_function=_withdraw_model)
 
-    deploy = verbs.add_parser("deploy", parents=[shared], help="make a version that may serve the champion")
+    deploy = verbs.add_parser("deploy", parents=[shared], help="make a version champion, if it may serve")
     deploy.add_argument("version", type=int)
     deploy.set_defaults(verb_function=_deploy)
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rows", type=int, help="with --features: estimate the memory of a training on so many rows")
+    parser.add_argument("--rows", type=int, help="with --features: estimate the memory for training on so many rows")
     parser.add_argument("--features", type=int, help="columns")
 
 
@@ -145,7 +143,7 @@ def _withdraw_model(arguments: argparse.Namespace) -> int:
     row = withdraw_model(load_settings(), arguments.version, arguments.reason)
     names = ("training_key", "artefact_digest", "revoked_by", "reason")
     found = {"version": arguments.version, **{name: getattr(row, name) for name in names}}
-    said = f"version {arguments.version} may not serve any more, and the gate does not promote it again"
+    said = f"version {arguments.version} may no longer serve, and the gate does not promote it again"
     return tell(arguments, found, said)
 
 

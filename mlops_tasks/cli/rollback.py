@@ -1,4 +1,4 @@
-"""The command line's `rollback`: it asks why, and whether to go on."""
+"""The command line's `rollback`: it asks for the reason and for confirmation."""
 
 import argparse
 import getpass
@@ -13,9 +13,9 @@ from mlops_tasks.errors import ConfigError
 def add_rollback_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verb `rollback`; `shared` has the options that all verbs take."""
     rollback = verbs.add_parser("rollback", parents=[shared], help="put the champion's predecessor back in service")
-    rollback.add_argument("--version", type=int, help="this version instead")
-    rollback.add_argument("--reason", help="why; kept with your name (asked for where there is a terminal)")
-    rollback.add_argument("--yes", action="store_true", help="do not ask whether to go on")
+    rollback.add_argument("--version", type=int, help="put this version in service instead")
+    rollback.add_argument("--reason", help="why; kept with your name (asked for at a terminal)")
+    rollback.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     rollback.set_defaults(verb_function=_rollback)
 
 
@@ -38,7 +38,7 @@ def _rollback(arguments: argparse.Namespace) -> int:
 
 
 def _confirmed(version: int | None) -> bool:
-    """Whether a person wants it, once told what it does. ConfigError where there is no terminal to ask at."""
+    """Whether a person confirms it, once told what it does. ConfigError where there is no terminal to ask at."""
     target = "The champion before it" if version is None else f"Version {version}"
     said = f"{target} takes the champion's place in service, and the champion will not be promoted again. Go on? [y/N] "
     return _ask(said, "--yes").strip().lower() in ("y", "yes")

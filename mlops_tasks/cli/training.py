@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from mlops_tasks.training.events import RunProgress
 
 _BAR = 24
-"""Characters of the progress bar."""
+"""Width of the progress bar, in characters."""
 _CLEAR = "\r\x1b[K"
-"""What removes the line of a terminal."""
+"""The sequence that clears a line of a terminal."""
 
 
 def add_training_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_training_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     training = verbs.add_parser("training", help="list, watch, queue, pause, resume and cancel training runs")
     own = training.add_subparsers(required=True, metavar="action", dest="action")
 
-    listed = own.add_parser("list", parents=[shared], help="the last runs, the newest first")
+    listed = own.add_parser("list", parents=[shared], help="the latest runs, the newest first")
     listed.add_argument("--limit", type=int, default=20)
     listed.set_defaults(verb_function=_list)
 
@@ -40,12 +40,12 @@ def add_training_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     watched.add_argument("--after", type=int, default=0, help="only events with larger sequence numbers")
     watched.set_defaults(verb_function=_watch)
 
-    queue = own.add_parser("queue", parents=[shared], help="what runs and waits on this machine, and whose turn it is")
+    queue = own.add_parser("queue", parents=[shared], help="what runs and what waits on this machine, and who is next")
     queue.set_defaults(verb_function=_queue)
 
     for command, meaning in (
         ("pause", "write a checkpoint and wait"),
-        ("resume", "go on after a pause"),
+        ("resume", "resume after a pause"),
         ("cancel", "end it; its newest checkpoint stays for the next attempt"),
     ):
         asked = own.add_parser(command, parents=[shared], help=meaning)
@@ -113,7 +113,7 @@ def _command(arguments: argparse.Namespace) -> int:
     asked_by = getpass.getuser()
     command_run(settings, arguments.run, arguments.action, asked_by)
     answer = {"run_id": arguments.run, "command": arguments.action, "asked_by": asked_by}
-    said = f"{arguments.run}: {arguments.action} asked; `training watch {arguments.run}` shows what follows"
+    said = f"{arguments.run}: {arguments.action} requested; `training watch {arguments.run}` shows what follows"
     return tell(arguments, answer, said)
 
 
@@ -130,14 +130,14 @@ def event_json(event: "TrainingEvent") -> dict[str, Any]:
 
 
 def render_runs(runs: Sequence["RunProgress"]) -> str:
-    """Runs as a table with a heading: when (UTC), who asked, what was reached, and how it stands."""
+    """Runs as a table with a heading: time (UTC), owner, best iteration and state."""
     head = (f"{'started (UTC)':<17}", f"{'owner':<10}", f"{'best iteration':<32}", f"{'run':<36} {'state':<9}")
     lines = [f"{run.at:%Y-%m-%d %H:%M}  {run.owner:<10} {_best(run):<32} {render_run(run)}".rstrip() for run in runs]
     return "\n".join([" ".join(head).rstrip(), *lines])
 
 
 def _best(run: "RunProgress") -> str:
-    """The iteration that is, or would be, kept, with its metric."""
+    """The iteration that is kept, or would be now, with its metric."""
     if run.best is None:
         return "-"
     value = run.best["value"]
@@ -151,7 +151,7 @@ def render_run(run: "RunProgress") -> str:
         about.append(f"{run.stage}: {render_progress(run.to_json())}" if run.iteration else run.stage)
     elif run.state == "finished":
         about.append(f"training {run.ending['training_key']} in {run.ending['seconds']:.1f} s")
-        about += ["(it was there already)"] if run.ending["reused"] else []
+        about += ["(found already trained)"] if run.ending["reused"] else []
     elif run.ending:
         about.append(run.ending.get("reason") or f"by {run.ending.get('asked_by')}")
     return " ".join(about)
@@ -186,7 +186,7 @@ def render_event(event: "TrainingEvent") -> str:
 
 
 def render_progress(payload: Mapping[str, Any]) -> str:
-    """An iteration as a bar, with its metrics and the time that is left at most."""
+    """An iteration as a bar, with its metrics and the time left."""
     done, total = payload["iteration"], payload["total"]
     filled = round(_BAR * done / total) if total else 0
     bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] " if total else ""
@@ -194,7 +194,7 @@ def render_progress(payload: Mapping[str, Any]) -> str:
 
 
 def _left(payload: Mapping[str, Any]) -> str:
-    """The time that is left: until early stopping ends it, and at most."""
+    """The time left: until early stopping ends it, and at most."""
     most, stop = payload.get("eta_s"), payload.get("eta_stop_s")
     said = [] if stop is None or stop == most else [f"{_clock(stop)} left unless validation improves"]
     said += [] if most is None else [f"{_clock(most)} left at most"]

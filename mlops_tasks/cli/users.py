@@ -8,10 +8,10 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.roles import Role
 
 _ACTIONS = {
-    "add": "a new account; shows its password, once",
+    "add": "add an account; shows its password once",
     "remove": "lock an account for good",
     "role": "give an account another role",
-    "password": "give an account a new password; shows it, once",
+    "password": "give an account a new password; shows it once",
 }
 
 
@@ -51,5 +51,5 @@ def _users(arguments: argparse.Namespace) -> int:
         new = action == "add"
         password = desk.add(arguments.name, Role(arguments.role)) if new else desk.reset_password(arguments.name)
         answer["password"] = password
-        said = f"{password}\nthe password of {name}; it is shown this once"
+        said = f"{password}\nthe password of {name}, shown only once"
     return tell(arguments, answer, said)

@@ -26,7 +26,7 @@ from mlops_tasks.stage_output import RecordFormatter, StageFailure
 
 OK, FAILED = 0, 1
 WITHOUT_SERVICES = ("run", "compile", "doctor", "features", "vintages", "diff", "quarantine", "training", "alerts")
-"""Verbs that need neither MLflow nor a login; a stage is given what it names."""
+"""Verbs that need neither MLflow nor a login. A stage gets what it names."""
 TALKATIVE = ("alembic", "great_expectations")
 """Libraries whose hundreds of lines would bury a stage's own in the task's log."""
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     level = logging.INFO if arguments.verb == "run" else logging.WARNING
     handler = logging.StreamHandler(sys.stdout)
-    if arguments.verb == "run" and arguments.leash:  # who holds the leash reads the records
+    if arguments.verb == "run" and arguments.leash:  # the process that holds the leash reads the records
         handler.setFormatter(RecordFormatter())
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith(TALKATIVE))
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[handler])
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _reach_services() -> None:
     settings = load_settings()
-    if (settings.run_dir / "stack.json").is_file():  # else there was never a stack, and nothing is imported for it
+    if (settings.run_dir / "stack.json").is_file():  # otherwise there was never a stack, and nothing is imported for it
         from mlops_tasks.stack.reach import reach_services
 
         reach_services(settings)
@@ -70,14 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     status = verbs.add_parser("status", parents=[shared], help="vintage, candidates, gate, deployment, scores, drift")
     status.set_defaults(verb_function=_status)
 
-    score = verbs.add_parser("score", parents=[shared], help="ask the scoring service, best first")
+    score = verbs.add_parser("score", parents=[shared], help="ask the scoring service; best instruments first")
     score.add_argument("instruments", nargs="*", help="none: all")
     score.add_argument("--date", type=date.fromisoformat, help="none: the newest")
     score.set_defaults(verb_function=_score)
 
     add_rollback_verb(verbs, shared)
 
-    quarantine = verbs.add_parser("quarantine", parents=[shared], help="what the newest validation kept back, and why")
+    quarantine = verbs.add_parser("quarantine", parents=[shared], help="the rows in quarantine, with their reasons")
     quarantine.set_defaults(verb_function=_quarantine)
 
     _add_release_verb(verbs, shared)
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("new", help="data version, or source of bars")
     diff.set_defaults(verb_function=_diff)
 
-    approve = verbs.add_parser("approve", parents=[shared], help="let a vintage that the policy blocked come into use")
+    approve = verbs.add_parser("approve", parents=[shared], help="let a vintage that the policy blocks come into use")
     approve.add_argument("data_version")
     approve.add_argument("--reason", required=True, help="why its changes are right; kept with your name")
     approve.set_defaults(verb_function=_approve)
@@ -111,14 +111,14 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--source", metavar="PATH", help="propose the settings for a file or a folder of bars")
     doctor.set_defaults(verb_function=_doctor)
 
-    compile_verb = verbs.add_parser("compile", help="compile the kernels for this processor; what `make env` does last")
+    compile_verb = verbs.add_parser("compile", help="compile the kernels for this processor; `make env` does this last")
     compile_verb.set_defaults(verb_function=_compile)
 
-    run = verbs.add_parser("run", help="run one stage of the chain; what the DAGs' tasks start")
+    run = verbs.add_parser("run", help="run one stage of the chain; the DAGs' tasks start this")
     run.add_argument("stage")
     run.add_argument("--arguments", default="{}", help="keyword arguments as a JSON object")
     run.add_argument("--result", type=Path, help="write the result here instead of printing it")
-    leash = "for a parent, with --result: end when standard input closes, log in JSON"
+    leash = "for a parent process, with --result: end when standard input closes, and log in JSON"
     run.add_argument("--leash", action="store_true", help=leash)
     run.set_defaults(verb_function=_run)
     return parser
@@ -128,11 +128,13 @@ def _add_release_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     release = verbs.add_parser("release", parents=[shared], help="let a row, an instrument or a session through a rule")
     release.add_argument("--rule", required=True)
     release.add_argument("--instrument", help="for a rule about rows or instruments")
-    release.add_argument("--calendar", help="for a rule about sessions; not needed where there is one")
+    release.add_argument("--calendar", help="for a rule about sessions; not needed where there is only one")
     release.add_argument(
-        "--date", type=date.fromisoformat, help="the row's or session's; for an instrument: evidence up to then"
+        "--date",
+        type=date.fromisoformat,
+        help="of the row or session; for an instrument, of its newest evidence",
     )
-    release.add_argument("--row", type=int, help="row of the source, where several have one instrument and date")
+    release.add_argument("--row", type=int, help="row of the source, where several have the same instrument and date")
     release.add_argument("--reason", required=True, help="why it is right; kept with your name")
     release.set_defaults(verb_function=_release)
 
@@ -261,7 +263,7 @@ def _run_stage(arguments: argparse.Namespace) -> None:
         function = stage_function(arguments.stage)
         log.info("%s begins", arguments.stage)
         result = function(**stage_arguments(function, arguments.stage, arguments.arguments))
-    log.info("%s is done after %.1f s", arguments.stage, time.monotonic() - started)
+    log.info("%s finished in %.1f s", arguments.stage, time.monotonic() - started)
     if arguments.result:
         write_json(arguments.result, result)
     else:

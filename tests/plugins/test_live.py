@@ -120,7 +120,7 @@ def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs,
     assert frame.locator("figure").nth(1).locator("path.valid").get_attribute("d").count("M") == 2, "an undefined IC"
 
     frame.get_by_role("button", name="Pause").click()
-    expect(frame.locator("#commands output")).to_contain_text("pause asked")
+    expect(frame.locator("#commands output")).to_contain_text("pause requested")
     assert [row.asked_by for row in training_commands(airflow.settings, run.run_id)] == ["admin"]
 
     run.add(("paused", {"iteration": 10}))
