@@ -1,6 +1,6 @@
 """The bars of one calendar year in a parquet file: how they are written, read, ordered and digested.
 
-A digest is of the bars themselves, not of the file's bytes: row order, row groups and compression are no part of it.
+A digest covers the bars themselves, not the bytes of the file: row order, row groups and compression do not matter.
 """
 
 import hashlib
@@ -42,9 +42,9 @@ class YearOfBars:
         return f"bars {self.year} {self.digest} {self.rows} {self.first or '*'} {self.last or '*'}"
 
     def lies_in(self, path: Path) -> bool:
-        """Whether a file holds these bars and no others, and says of its row groups what is true.
+        """Whether a file holds exactly these bars, and its row groups describe themselves correctly.
 
-        All of it is read, without the shortcut that filters take by the days that a row group claims to hold.
+        The whole file is read, without the shortcut by which filters trust the days that a row group claims to hold.
         """
         file = pq.ParquetFile(path, read_dictionary=[INSTRUMENT])
         table = file.read([DATETIME, INSTRUMENT, *BAR_FIELDS])
@@ -69,9 +69,9 @@ def digest_years(bars: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def write_bars(folder: Path, bars: pd.DataFrame) -> None:
-    """One file a year, day after day, so that a few days are read without the rest of their year.
+    """One file per year, day after day, so that a few days can be read without the rest of their year.
 
-    Bytes depend on the bars alone, so that unchanged years share storage.
+    The bytes depend on the bars alone, so unchanged years share storage.
     """
     folder.mkdir()
     years = bars[DATETIME].dt.year.to_numpy()
@@ -119,7 +119,7 @@ def _digest_bars(bars: pd.DataFrame) -> str:
 
 
 def _groups_are_true(file: pq.ParquetFile, days: Any) -> bool:
-    """Whether the first and last day of each row group are those that it claims, by which days are looked for."""
+    """Whether the first and last day of each row group are those that it claims, which filters rely on."""
     begin = 0
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)

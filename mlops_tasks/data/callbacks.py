@@ -1,10 +1,10 @@
-"""Callbacks on a finished sync: functions that are told of each data version that comes into use.
+"""Callbacks on a finished sync: functions that are called with each data version that comes into use.
 
 `data.on_sync` in the settings names functions (`module:function`) that are called by whichever process publishes;
-`on_finished_sync` registers one in the process that runs the sync itself. Each is called after the version came into
-use, one after the other, once for each version: `data/callbacks/delivered.json` says which one each took last. A
-function that fails is told again by the next sync, of what is in use by then, until it succeeds; one that was killed
-before that was noted is told once more, so a callback takes the same version twice without harm.
+`on_finished_sync` registers one in the process that runs the sync itself. They are called one after the other, after
+the version came into use, and once for each version: `data/callbacks/delivered.json` says which version each took last.
+A function that fails is called again by the next sync, with the version in use by then, until it succeeds. One that was
+killed before its success was recorded is called once more, so a callback must be able to take a version twice.
 """
 
 import logging
@@ -33,8 +33,8 @@ class FinishedSync:
     Attributes
     ----------
     previous_version
-        The version that this callback took last, which is older than the last one in use where it failed in between;
-        None: it takes its first one.
+        The version that this callback took last. It is older than the version last in use if the callback failed in
+        between. None: this is its first one.
     """
 
     data_version: str
@@ -47,7 +47,7 @@ class FinishedSync:
         return load_vintage(self.settings, self.data_version)
 
     def difference(self) -> VintageDiff | None:
-        """What changed since the previous version, compared now unless it was before; None for the first one.
+        """What changed since the previous version, compared now if it was not before. None for the first one.
 
         Raises
         ------
@@ -69,21 +69,21 @@ _telling: ContextVar[frozenset[Path]] = ContextVar("_telling", default=frozenset
 
 
 def on_finished_sync(function: F) -> F:
-    """Register a function of this process, as a decorator or by a call; it comes after those of the settings.
+    """Register a function of this process, as a decorator or by a call. It is called after those of the settings.
 
-    It is known by its module and name: one that is defined again under the same name takes the former one's place.
+    It is known by its module and name: a function that is defined again under the same name replaces the former one.
 
     Raises
     ------
     ConfigError
-        It has no name that lasts: a lambda, a partial.
+        It has no lasting name: a lambda or a partial.
     """
     _registered[_name(function)] = function
     return function
 
 
 def forget(function: Callback) -> None:
-    """Take a registration back; harmless when there is none."""
+    """Undo a registration. Harmless when there is none."""
     _registered.pop(_name(function), None)
 
 
@@ -136,7 +136,7 @@ def _name(function: Callback) -> str:
 
 @contextmanager
 def _one_at_a_time(settings: Settings) -> Iterator[Path]:
-    """Hold the callbacks' folder, so that two syncs do not call one function at once."""
+    """Lock the callbacks' folder, so that two syncs do not call one function at the same time."""
     homes = _telling.get()
     if settings.home in homes:
         raise StoreError(

@@ -1,10 +1,10 @@
-"""Where DVC keeps what: all of it below the data folder, its owner's alone.
+"""Where DVC keeps its files: all of them below the data folder, which belongs to its owner alone.
 
-Left to itself DVC shares a "site" folder with all users of the machine, gives it to everybody to write, and keeps
-caches in it whose values it unpickles and whose paths it removes (`diskcache`). It is given a private one that is empty
-at each call: what it holds is worth nothing to us, and nothing that lay there is ever read. Configuration of the
-machine or the user could lead the cache elsewhere, so none is read. DVC's command line, which alone reports usage and
-looks for updates, is never run, and both are off in its configuration too.
+By default DVC shares a "site" folder with all users of the machine, makes it writable for everybody, and keeps caches
+in it, whose values it unpickles and whose paths it removes (`diskcache`). Here it gets a private one, which is empty at
+each call: its content is worth nothing to us, and nothing that lay there is ever read. Configuration of the machine or
+the user could move the cache elsewhere, so none is read. Only DVC's command line reports usage and looks for updates.
+It is never run, and both are off in the configuration too.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _VARIABLES = ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_
 
 @contextmanager
 def own_places(root: Path) -> Iterator[Path]:
-    """Make the DVC repository in `root` ready; as long as the block lasts DVC knows no other places.
+    """Prepare the DVC repository in `root`. While the block lasts, DVC uses no other places.
 
     The caller holds the data folder's lock.
 
@@ -68,7 +68,7 @@ def own_places(root: Path) -> Iterator[Path]:
 
 
 def remove_damaged(cache: Path, pointer: Path) -> None:
-    """Remove from DVC's cache each object of a pointer's that is not what its name, an MD5, says."""
+    """Remove from DVC's cache each object of a pointer whose content does not match its name, an MD5."""
     listing = _object(cache, yaml.safe_load(pointer.read_text())["outs"][0]["md5"])
     names = [entry["md5"] for entry in read_json(listing)] if _is_true(listing) else []
     for path in (listing, *(_object(cache, name) for name in names)):
@@ -77,14 +77,14 @@ def remove_damaged(cache: Path, pointer: Path) -> None:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what a call of DVC's that was killed left half written, or half linked, beside its place."""
+    """Remove what a killed call of DVC left half written or half linked beside its place."""
     for path in folder.rglob("*.tmp"):
         if _UNFINISHED.search(path.name) and not path.is_dir():
             path.unlink()
 
 
 def _configure(config: Path, site: Path) -> None:
-    """Say in DVC's own file where the site folder is, for those who run `dvc` there by hand; the rest stays."""
+    """Record in DVC's own file where the site folder is, for those who run `dvc` there by hand. The rest stays."""
     before = config.read_text() if config.is_file() else ""
     lines = [line for line in (before or _CONFIG).splitlines() if not line.strip().startswith(_SITE)]
     place = lines.index("[core]") if "[core]" in lines else len(lines)

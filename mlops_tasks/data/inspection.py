@@ -1,4 +1,4 @@
-"""What a person asks about vintages at the command line: which there are, and what differs between two of them."""
+"""What the command line shows of vintages: which exist, and what differs between two of them."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ def list_vintages(settings: Settings) -> list[dict[str, Any]]:
     """Every vintage that is on disk or in DVC, the oldest first.
 
     Each with data_version, in_use, on_disk, created (ISO time, UTC), rows, instruments, first_date, last_date and
-    source; the last five are None where the folder is gone (`checkout` brings it back).
+    source. The last five are None where the folder is gone (`checkout` restores it).
     """
     folder = settings.data_dir / "vintages"
     versions = {path.name.removesuffix(".dvc") for path in folder.glob("[!.]*") if path.suffix in ("", ".dvc")}
@@ -66,8 +66,8 @@ def render_vintages(vintages: list[dict[str, Any]]) -> str:
 def difference(settings: Settings, old: str, new: str) -> VintageDiff:
     """The difference of two data versions, files, folders or named sources of bars.
 
-    Sources are read as they are, not validated: a row without instrument or date is left out, and of rows with one
-    key the first counts.
+    Sources are read as they are, without validation: a row without instrument or date is left out, and of rows with
+    the same key the first counts.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def _bars(settings: Settings, text: str) -> pd.DataFrame:
         raise StoreError(
             f"{text}: no such data version, source, file or folder; `alphaops vintages` lists the versions"
         )
-    # Who stands at the shell chooses the source, as with `make up`.
+    # Whoever has a shell chooses the source, as with `make up`.
     chosen = settings.model_copy(update={"data": settings.data.model_copy(update={"source": text})})
     frame = read_source(chosen, text, None).frame
     keyed = frame[frame[INSTRUMENT].notna() & frame[DATETIME].notna()].drop_duplicates([INSTRUMENT, DATETIME])

@@ -1,6 +1,6 @@
 """DVC keeps every vintage: the data folder is a DVC repository without source control.
 
-A vintage folder is added to the cache and linked from it, so that the years that two vintages share are stored once;
+A vintage folder is added to the cache and linked from it, so that years shared by two vintages are stored once.
 `data/vintages/<data_version>.dvc` is the pointer.
 """
 
@@ -27,7 +27,7 @@ def pointer_path(settings: Settings, data_version: str) -> Path:
 
 
 def pin_vintage(settings: Settings, data_version: str) -> None:
-    """Add a vintage to DVC's cache and write its pointer; the pointer is written last, so it stands for a finished pin.
+    """Add a vintage to DVC's cache, and write its pointer last: it shows that the pin is complete.
 
     The caller holds the data folder's lock.
     """
@@ -39,9 +39,9 @@ def pin_vintage(settings: Settings, data_version: str) -> None:
 
 
 def is_kept(settings: Settings, data_version: str) -> bool:
-    """Whether a vintage is pinned, and whole or restored to be so. The caller holds the data folder's lock.
+    """Whether a vintage is pinned and complete, after restoring it if need be. The caller holds the data folder's lock.
 
-    Where it cannot be restored, what is damaged of it in DVC's cache is gone afterwards: the next pin stores it anew.
+    If it cannot be restored, its damaged parts are removed from DVC's cache, and the next pin stores it anew.
     """
     if not pointer_path(settings, data_version).is_file():
         return False
@@ -54,12 +54,12 @@ def is_kept(settings: Settings, data_version: str) -> bool:
 
 
 def checkout_vintage(settings: Settings, data_version: str) -> Vintage:
-    """A vintage every file of which is what was written, restored from DVC's cache where it is gone or damaged.
+    """A vintage with every file as it was written, restored from DVC's cache where files are missing or damaged.
 
     Raises
     ------
     StoreError
-        DVC has no such vintage either, or only a damaged one; nothing of it is left to be read.
+        DVC has no such vintage either, or only a damaged one, of which nothing is left to be read.
     """
     with folder_lock(settings.data_dir):
         return _restored(settings, data_version)

@@ -1,7 +1,7 @@
 """The stages of a sync: read, validate, version, compare, write Qlib's store, publish.
 
-Each is idempotent and may be killed at any point: what it writes bears its identity as a name and appears in one
-step, so the next try finds it complete or makes it. Only the last stage brings a vintage into use.
+Each is idempotent and may be killed at any point: what it writes is named by its identity and appears in one step, so
+the next try finds it complete or makes it. Only the last stage brings a vintage into use.
 """
 
 import logging
@@ -36,14 +36,14 @@ log = logging.getLogger(__name__)
 
 
 def raise_alert(settings: Settings, *, kind: str, subject: str, message: str) -> None:
-    """As `state.alerts.raise_alert`; the stages that have nothing to tell do without the database's libraries."""
+    """`state.alerts.raise_alert`, imported here so that stages without an alert do without the database's libraries."""
     from mlops_tasks.state import alerts
 
     alerts.raise_alert(settings, kind=kind, subject=subject, message=message)
 
 
 def read_source_task(*, source: str | None = None, universe: str | None = None) -> ReadSource:
-    """Parse a source (None: the settings') into staging; a rerun on the same content finds it there."""
+    """Parse a source (None: that of the settings) into staging. A rerun on the same content finds it there."""
     settings = load_settings()
     chosen = source or settings.data.source
     parsed = read_source(settings, chosen, universe or settings.data.universe)
@@ -65,7 +65,7 @@ def validate_bars_task(*, staging: str) -> Validated:
     Raises
     ------
     VintageRejectedError
-        The rows cannot become a vintage; the quarantine is written all the same, and the last good one stays in use.
+        The rows cannot become a vintage. The quarantine is written all the same, and the last good one stays in use.
     """
     settings = load_settings()
     report = _validation_report(settings, staging)
@@ -88,7 +88,7 @@ def validate_bars_task(*, staging: str) -> Validated:
 
 
 def render_docs_task(*, staging: str) -> RenderedDocs:
-    """Render Great Expectations' pages of a conclusion, good or bad, into its data docs (none if the settings say so).
+    """Render Great Expectations' pages of a conclusion, good or bad, into its data docs (if the settings ask for them).
 
     Raises
     ------
@@ -148,13 +148,13 @@ def compare_vintages_task(
 ) -> ComparedVintages:
     """Compare a vintage with the one in use, and judge what changed; `diff` is the diff's folder relative to home.
 
-    `approve_version` is what a person approves with the trigger form: it counts if it is the very version that the sync
-    has made.
+    `approve_version` is what a person approves in the trigger form. It counts only if it is the very version that the
+    sync has made.
 
     Raises
     ------
     VintageRejectedError
-        The policy blocks the change and nobody approved it; the one in use stays, the diff is kept.
+        The policy blocks the change and nobody approved it. The vintage in use stays, and the diff is kept.
     StoreError
         It is approved without a reason.
     """
@@ -178,9 +178,9 @@ def write_qlib_store_task(*, data_version: str) -> WrittenStore:
 def publish_vintage_task(*, data_version: str) -> Published:
     """Bring a vintage into use in one step, and remove what its sync left in staging and older Qlib stores.
 
-    Then the callbacks are called (`data/callbacks.py`); one that fails undoes nothing and does not fail the stage.
-    Another sync may have recycled this one's Qlib store before it was in use, or may have brought another vintage
-    into use than the one that this was compared with, so both are made sure of here.
+    Then the callbacks are called (`data/callbacks.py`). One that fails undoes nothing and does not fail the stage.
+    Another sync may have recycled this one's Qlib store before it was in use, or may have brought another vintage into
+    use than the one that this was compared with, so both are checked here.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def _acceptable(settings: Settings, data_version: str) -> Acceptance:
 
 
 def _publish_after(settings: Settings, found: Acceptance) -> bool | None:
-    """Publish a vintage; None, and nothing is done, where another one is in use than the one it was compared with."""
+    """Publish a vintage. If another one is in use than the one it was compared with, do nothing and return None."""
     from mlops_tasks.state.history import record_publication
     from mlops_tasks.state.tables import Publication
 
@@ -245,7 +245,7 @@ def _is_concluded(settings: Settings, staging: str) -> bool:
 
 
 def _validation_report(settings: Settings, staging: str) -> store.ValidationReport:
-    """The conclusion about these rows, made now unless it is there.
+    """The conclusion about these rows, made now if it does not exist yet.
 
     Another sync of the same content may conclude, publish and clean up whenever the lock is free, so each step looks
     for its conclusion first.

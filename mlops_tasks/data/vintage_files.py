@@ -1,9 +1,9 @@
-"""The files of a vintage, none of which is read before it was found to be what its data version stands for.
+"""The files of a vintage, none of which is read before it was verified against the data version.
 
 The name of a vintage's folder is its data version, the digest of the digests of its bars, year by year, and of its
-membership. So the name vouches for the manifest's digests, and these for the files; nothing else has to be trusted, and
-a vintage that was written before file digests were recorded is verified as well. New manifests record SHA-256 of each
-file and of themselves besides: any other byte is refused, not only another bar.
+membership. So the name vouches for the manifest's digests, and these for the files. Nothing else has to be trusted, and
+a vintage that was written before file digests were recorded is verified as well. New manifests also record the SHA-256
+of each file and of themselves: any changed byte is refused, not only a changed bar.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from mlops_tasks.files import digest_of, digest_of_file, read_json
 from mlops_tasks.verified import VerifiedFiles
 
 LAYOUT = 1
-"""Part of every data version: a change of what the digest covers is a new version."""
+"""Part of every data version: a change of what the digest covers gives new versions."""
 
 MANIFEST = "manifest.json"
 UNIVERSE = "universe.txt"
@@ -46,7 +46,7 @@ def seal(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class VintageFiles:
-    """Paths to the files of one vintage, each verified, once while it does not change.
+    """Paths to the files of one vintage, each verified once, and again when it changes.
 
     Every method raises DamagedFileError where a file is not what was written.
     """
@@ -89,7 +89,7 @@ class VintageFiles:
         return self._verified(path, names, lambda: path.read_text().splitlines() == self._names())
 
     def verify(self) -> None:
-        """Look at every file."""
+        """Verify every file."""
         self.universe()
         for year in self._years:
             self.bars(year)
@@ -121,7 +121,7 @@ class VintageFiles:
         return sorted(found)
 
     def _wrong_manifest(self) -> str:
-        """What is wrong with the manifest; empty where nothing is."""
+        """What is wrong with the manifest. Empty where nothing is."""
         whole = {name: value for name, value in self.manifest.items() if name != _SEAL}
         years = self.manifest["years"]
         if version_of(years, self.manifest["universe_digest"]) != self.data_version:

@@ -1,7 +1,7 @@
 """Vintages: immutable, content-addressed snapshots of raw bars and membership.
 
-`data/vintages/<data_version>/` is written beside and renamed, pinned in DVC (`data/vintages/<data_version>.dvc`), and
-comes into use in one step, when `data/current.json` is replaced.
+`data/vintages/<data_version>/` is written under another name and renamed, pinned in DVC
+(`data/vintages/<data_version>.dvc`), and comes into use in one step, when `data/current.json` is replaced.
 """
 
 import hashlib
@@ -42,9 +42,9 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class Vintage:
-    """One data version on disk; reading is lazy and always of raw prices unless a method says otherwise.
+    """One data version on disk. Reading is lazy, and gives raw prices unless a method says otherwise.
 
-    Every method raises DamagedFileError where a file that it reads is not what was written: it reads none before.
+    Every method raises DamagedFileError where a file is not what was written, before reading any of it.
     """
 
     data_version: str
@@ -87,7 +87,7 @@ class Vintage:
     def adjusted_bars(
         self, start: Day | None = None, end: Day | None = None, fields: Sequence[str] = BAR_FIELDS
     ) -> pd.DataFrame:
-        """As `bars` in Qlib's convention: open, high, low, close, vwap times factor; volume divided by factor."""
+        """`bars` in Qlib's convention: open, high, low, close, vwap times factor; volume divided by factor."""
         bars = self.bars(tuple(dict.fromkeys((*fields, FACTOR))), start, end)
         scaled = {name: adjusted(name, bars[name], bars[FACTOR]) for name in fields}
         return bars.assign(**scaled)[[DATETIME, INSTRUMENT, *fields]]
@@ -175,7 +175,7 @@ def own_spans(bars: pd.DataFrame) -> pd.DataFrame:
 def write_vintage(
     settings: Settings, bars: pd.DataFrame, universe: pd.DataFrame | None, provenance: dict[str, Any]
 ) -> Vintage:
-    """Write a vintage of canonical bars, or find it there, and return it; it is not in use yet.
+    """Write a vintage of canonical bars, or find it there, and return it. It is not in use yet.
 
     `provenance` (source, received, quarantined) is noted in the manifest and is no part of the version. The caller
     holds the data folder's lock.
@@ -212,7 +212,7 @@ def vintage_path(settings: Settings, data_version: str) -> Path:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether every file of a vintage is there: an interrupted checkout or link leaves a part of them."""
+    """Whether every file of a vintage is there: an interrupted checkout or link leaves only some of them."""
     try:
         years = [*read_json(path / MANIFEST)["years"]]
     except (OSError, ValueError, KeyError, TypeError):
@@ -222,7 +222,7 @@ def is_complete(path: Path) -> bool:
 
 
 def is_whole(settings: Settings, data_version: str) -> bool:
-    """Whether a vintage is on disk as it was written; every file that was not looked at since it changed is read."""
+    """Whether a vintage is on disk as it was written. Every file that changed since it was last verified is read."""
     try:
         load_vintage(settings, data_version).files.verify()
     except DamagedFileError as error:
@@ -313,5 +313,5 @@ def day_numbers(days: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def row_keys(codes: Any, days: Any) -> Any:
-    """One sortable integer a pair (instrument code, day number)."""
+    """One sortable integer per pair (instrument code, day number)."""
     return np.asarray(codes, dtype=np.int64) * (1 << 32) + np.asarray(days, dtype=np.int64)

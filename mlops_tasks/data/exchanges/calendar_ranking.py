@@ -1,9 +1,9 @@
 """Which calendars are worth computing for days that follow an unknown one.
 
 exchange_calendars takes a tenth of a second for a calendar, and ten for all of them.
-`include/calendars/exceptions.json` says of each on which days from 1990 to 2027 it differs from Monday to Friday, so
-that all can be held against given days at once. It only says which calendars are computed then: what is wrong or
-missing in it costs time. `calendar_table.py` makes it.
+`include/calendars/exceptions.json` lists for each the days from 1990 to 2027 on which it differs from Monday to Friday,
+so that all can be compared with given days at once. It only decides which calendars are then computed: an error or a
+gap in it costs time and nothing else. `calendar_table.py` makes it.
 """
 
 import json

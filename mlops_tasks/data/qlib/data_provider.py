@@ -11,10 +11,10 @@ from mlops_tasks.data.vintages import Day, Vintage
 
 
 class QlibDataProvider:
-    """Frames of one vintage: index (datetime, instrument), sorted and unique, one float64 column a field.
+    """Frames of one vintage: index (datetime, instrument), sorted and unique, one float64 column per field.
 
-    Only the fields and days that are asked for are read. The fields are those of `BAR_FIELDS`; both days are included;
-    a pair without a bar (suspended, not listed) is no row. Rounded to float32, `adjusted` is what Qlib reads from the
+    Only the requested fields and days are read. The fields are those of `BAR_FIELDS`. Both days are included. A pair
+    without a bar (suspended, not listed) has no row. Rounded to float32, `adjusted` is what Qlib reads from the
     vintage's store under the same names with a `$` before them.
     """
 

@@ -1,14 +1,14 @@
 """Qlib's binary layout, and how bars are added to it.
 
 calendars/day.txt, instruments/all.txt and features/<instrument>/<field>.day.bin. A `.bin` file is float32
-little-endian: the start index in the calendar, then one value a calendar day from the instrument's first bar to its
+little-endian: the start index in the calendar, then one value per calendar day from the instrument's first bar to its
 last, NaN where there is no bar.
 
-`change` is what price limits are about: close / close of the instrument's bar before - 1, of the closes as they are
-stored; NaN for an instrument's first bar. Days without a bar between the two count as none.
+`change` serves price limits: close / previous close of the instrument - 1, from the closes as they are stored. It is
+NaN for an instrument's first bar. Days without a bar in between do not count.
 
-Writing a store and appending to one are the same: bars that are later than all that is there (at first nothing) are
-added at the end of each file. So a store that grew day by day equals, byte for byte, one written at once.
+Writing a store and appending to one are the same: bars later than everything there (at first nothing) are added at the
+end of each file. So a store that grew day by day equals one written at once, byte for byte.
 """
 
 import os
@@ -26,7 +26,7 @@ from mlops_tasks.columns import BAR_FIELDS, CHANGE, CLOSE, DATETIME, INSTRUMENT,
 from mlops_tasks.errors import StoreError
 
 LAYOUT = 2
-"""Number of this layout: another one wherever the same bars give other files. Stores of another layout are not used."""
+"""Number of this layout. It changes whenever the same bars give other files. Stores of another layout are not used."""
 CALENDAR_FILE = "calendars/day.txt"
 ALL_FILE = "instruments/all.txt"
 UNIVERSE_FILE = "instruments/universe.txt"
@@ -76,8 +76,8 @@ def stores_vwap(folder: Path) -> bool:
 def add_bars(folder: Path, bars: pd.DataFrame) -> None:
     """Add bars to the store in `folder`, or begin one in an empty folder.
 
-    `bars` are adjusted, sorted by instrument and datetime, all later than the store's calendar. An error leaves the
-    store torn: the caller works on a folder that nobody sees yet.
+    `bars` are adjusted, sorted by instrument and datetime, and all later than the store's calendar. An error leaves the
+    store incomplete, so the caller works on a folder that nobody sees yet.
 
     Raises
     ------

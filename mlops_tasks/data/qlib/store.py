@@ -3,10 +3,10 @@
 `data/qlib/<data_version>/` is laid out as `data/qlib/files.py` says. Prices are adjusted and volume is divided by the
 factor, Qlib's convention.
 
-A day costs a day: where history did not change, the store of the version before the one in use is moved aside and the
-new days are added to its files, so that the one in use is never touched. A killed writer leaves a hidden folder and no
-more; a store that is missing, has another layout, or was touched by anybody else, is written anew from its vintage, so
-stores may be removed at any time. Who reads through `init_qlib` holds a shared lock on its store, and such a store is
+A new day costs only a day's work: where history did not change, the store of the version before the one in use is moved
+aside and the new days are added to its files, so the one in use is never touched. A killed writer leaves only a hidden
+folder. A store that is missing, has another layout, or was touched by anybody else is written anew from its vintage, so
+stores may be removed at any time. A reader that uses `init_qlib` holds a shared lock on its store, and such a store is
 neither recycled nor removed.
 """
 
@@ -33,7 +33,7 @@ from mlops_tasks.verified import verified_files
 log = logging.getLogger(__name__)
 
 _reading: list[IO[str]] = []
-"""The locked file of the store that this process's Qlib reads: Qlib is one for the process, and so is this."""
+"""The locked file of the store that this process's Qlib reads. Qlib is a global of the process, and so is this."""
 
 
 def qlib_store_path(settings: Settings, data_version: str) -> Path:
@@ -48,7 +48,7 @@ def write_qlib_store(settings: Settings, vintage: Vintage) -> Path:
 
 
 def ensure_store(settings: Settings, vintage: Vintage) -> Path:
-    """As `write_qlib_store`, for a caller that holds the data folder's lock."""
+    """The same as `write_qlib_store`, for a caller that holds the data folder's lock."""
     target = qlib_store_path(settings, vintage.data_version)
     if _is_untouched(settings, target):
         return target
@@ -59,12 +59,12 @@ def ensure_store(settings: Settings, vintage: Vintage) -> Path:
 
 
 def remember_store(settings: Settings, store: Path) -> None:
-    """Take a store, as it lies there, for what its vintage gives; the next change to any of its files will be seen."""
+    """Record that a store, as it is now, is what its vintage gives. Any later change to its files will be detected."""
     verified_files(settings.home).note(_stamp(store), _fact(store))
 
 
 def prune_stores(settings: Settings) -> None:
-    """Remove all stores but that in use and the one written last before it, where nobody reads them.
+    """Remove all stores that nobody reads, except the one in use and the one written last before it.
 
     The caller holds the data folder's lock.
     """
@@ -132,7 +132,7 @@ def _stores(settings: Settings) -> list[Path]:
 
 
 def _is_untouched(settings: Settings, store: Path) -> bool:
-    """Whether no file of a store has changed since it was written; without reading any: a store is derived."""
+    """Whether no file of a store has changed since it was written, by its status alone: a store is derived."""
     return store.is_dir() and verified_files(settings.home).knows(_stamp(store), _fact(store))
 
 
@@ -154,7 +154,7 @@ def _stamp(store: Path) -> str:
 
 
 def _write_store(target: Path, vintage: Vintage) -> None:
-    """Write a store; one that is there, but was touched since it was written, makes way at the end."""
+    """Write a store. An existing one that was touched since it was written is replaced at the end."""
     with new_folder(target) as folder:
         add_bars(folder, vintage.adjusted_bars())
         _write_universe(folder, vintage)
@@ -174,9 +174,9 @@ def _recycled(settings: Settings, target: Path, vintage: Vintage) -> bool:
 
 
 def _added_bars(settings: Settings, store: Path, vintage: Vintage) -> pd.DataFrame | None:
-    """The adjusted bars that a vintage has and `store` has not; None if the store cannot become the vintage's.
+    """The adjusted bars that a vintage has and `store` lacks. None if the store cannot become the vintage's.
 
-    It cannot where it is in use, where no recorded diffs say that all else is the same, and where it lacks a field.
+    It cannot if it is in use, if no recorded diffs say that everything else is the same, or if it lacks a field.
     """
     current = current_version(settings)
     if store.name == current or not is_complete(vintage_path(settings, store.name)):
@@ -195,13 +195,13 @@ def _added_bars(settings: Settings, store: Path, vintage: Vintage) -> pd.DataFra
 
 
 def _appended_from(settings: Settings, old: str, new: str) -> str | None:
-    """The first day that a vintage adds to another; None unless a recorded diff says that it adds days and no more."""
+    """The first day that a vintage adds to another. None unless a recorded diff says that it only adds days."""
     diff = read_diff(settings, old, new)
     return diff["appended_from"] if diff is not None and diff["append_only"] else None
 
 
 def _recycle(store: Path, target: Path, vintage: Vintage, added: pd.DataFrame) -> bool:
-    """Make a store that nobody reads the vintage's; False if somebody does, or if it turns out to be torn."""
+    """Turn a store that nobody reads into the vintage's. False if somebody reads it, or if it is incomplete."""
     with _alone(store) as alone:
         if not alone:
             return False
@@ -225,7 +225,7 @@ def _write_universe(folder: Path, vintage: Vintage) -> None:
 
 
 def _hold(settings: Settings, vintage: Vintage) -> Path:
-    """Lock a vintage's store for reading; writers recycle under the data folder's lock, so it cannot move meanwhile."""
+    """Lock a vintage's store for reading. Writers recycle under the data folder's lock, so it cannot move meanwhile."""
     with folder_lock(settings.data_dir):
         path = ensure_store(settings, vintage)
         file = (path / CALENDAR_FILE).open()
@@ -238,7 +238,7 @@ def _hold(settings: Settings, vintage: Vintage) -> Path:
 
 @contextmanager
 def _alone(store: Path) -> Iterator[bool]:
-    """Whether nobody reads a store through `init_qlib`; as long as the block lasts nobody will."""
+    """Whether nobody reads a store through `init_qlib`. While the block lasts, nobody can begin to."""
     with (store / CALENDAR_FILE).open("r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

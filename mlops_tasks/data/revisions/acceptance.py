@@ -31,12 +31,12 @@ class Acceptance:
 
     @property
     def decision(self) -> Decision:
-        """The verdict, or `warn` where a person approved what it blocks."""
+        """The decision of the verdict, or `warn` where a person approved what it blocks."""
         return "warn" if self.approval and self.verdict.decision == "block" else self.verdict.decision
 
     @property
     def text(self) -> str:
-        """What to tell a person."""
+        """The message for a person."""
         head = f"vintage {self.data_version} against {self.old}, which is in use:\n  "
         tail = "" if self.approval is None else f"\n  approved by {self.approval.by}: {self.approval.reason}"
         return head + self.verdict.text(self.data_version) + tail
@@ -55,7 +55,7 @@ class Acceptance:
 
 
 def assess(settings: Settings, data_version: str) -> Acceptance:
-    """Judge a vintage against the one in use; the diff is made once and kept, the policy is asked every time.
+    """Judge a vintage against the one in use. The diff is made once and kept, while the policy is applied every time.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""The days that a vintage adds, against the last day of the one before: who is missing, are the units the same.
+"""The days that a vintage adds, compared with the last day of the one before: missing instruments, and changed units.
 
-Whoever traded on the old last day is expected on each added day that is a session of its calendar.
+Every instrument that traded on the old last day is expected on each added day that is a session of its calendar.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from mlops_tasks.data.revisions.comparison import Booleans, Integers, Rows, comm
 MIN_INSTRUMENTS = 10
 """A median of fewer instruments says nothing about units."""
 SHOWN = 10
-"""Names and days that a summary lists."""
+"""Number of names and days that a summary lists."""
 
 
 def appended_info(

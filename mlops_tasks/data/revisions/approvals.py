@@ -29,12 +29,12 @@ class Approval:
 
 
 def approve(settings: Settings, data_version: str, reason: str, by: str | None = None) -> Approval:
-    """Let a vintage follow the one in use; the next sync of it passes.
+    """Let a vintage follow the one in use. Its next sync then passes.
 
     Parameters
     ----------
     data_version
-        On disk; not yet in use.
+        It is on disk and not yet in use.
     reason
         Why; not empty.
     by

@@ -28,16 +28,16 @@ CLASSES = {
 """Class of a cell to what it means; rows after the old last day are `appended` and not listed."""
 
 HISTORY = (RESTATED, FILLED, EMPTIED)
-"""Classes that neither units nor a re-adjustment explain: history is another."""
+"""Classes that neither units nor a re-adjustment explain: history itself changed."""
 
 ROUNDING = 1e-6
 """Relative. Dividing an adjusted float32 price by its factor gives back the raw one to about 1e-7."""
 SPREAD = 5e-3
 """Largest spread of a constant ratio, relative: prices are rounded to cents, before and after a re-adjustment."""
 SCATTER_SHARE = 0.5
-"""And no more than this share of the move itself, or noise would pass for a ratio."""
+"""It is also at most this share of the move itself, or noise would pass for a ratio."""
 MIN_ROWS = 20
-"""Fewer rows than these are no stretch of prices, unless they are all that there are."""
+"""Fewer rows than this are not a stretch of prices, unless there are no others."""
 
 _NUMBER = {name: number for number, name in enumerate(BAR_FIELDS)}
 _PRICES = [_NUMBER[name] for name in PRICES]
@@ -79,7 +79,7 @@ def classify(cells: pd.DataFrame, common: NDArray[np.int64]) -> pd.Categorical:
 
 
 def changes_frame(cells: pd.DataFrame, kinds: pd.Categorical, names: pd.Index) -> pd.DataFrame:
-    """Cells with names for numbers, sorted by instrument, date and field; `VintageDiff` says which columns."""
+    """Cells with names in place of numbers, sorted by instrument, date and field. `VintageDiff` lists the columns."""
     order = np.lexsort((cells["field"], cells["day"], cells["code"]))
     code, day, field, old, new = (cells[name].to_numpy()[order] for name in ("code", "day", "field", "old", "new"))
     return pd.DataFrame(

@@ -1,7 +1,7 @@
-"""Two sets of canonical bars, aligned: which rows they share, which cells differ, what came and what went.
+"""Two sets of canonical bars, aligned: shared rows, cells that differ, rows added and rows removed.
 
 Parts (years) are compared one after the other, so that only what differs is held in memory. Instruments are numbers
-(places in `Comparison.names`), days are days since 1970. NaN equals NaN, -0.0 equals 0.0, nothing else is forgiven.
+(places in a sorted list of names), days are days since 1970. NaN equals NaN and -0.0 equals 0.0. Nothing else is equal.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Booleans = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rows:
-    """Canonical bars with numbers for names: arrays of one length, sorted by instrument and day, keys unique."""
+    """Canonical bars, instruments as numbers: arrays of one length, sorted by instrument and day, keys unique."""
 
     codes: Integers
     days: Integers
@@ -40,7 +40,7 @@ class Rows:
 
     @property
     def keys(self) -> Integers:
-        """One ascending integer a row."""
+        """One ascending integer per row."""
         return row_keys(self.codes, self.days)
 
     def at(self, rows: Any) -> "Rows":

@@ -1,4 +1,4 @@
-"""What changed between two vintages: instrument, field, date, old, new, relative change, and the sum of it.
+"""What changed between two vintages: instrument, field, date, old, new and relative change, and a summary.
 
 `data/diffs/<old>_<new>/` holds changes.parquet (a line for each changed cell), universe.parquet, jumps.parquet,
 summary.json and, where anything changed, changes.png. Years with equal digests are skipped, so the usual daily diff
@@ -99,7 +99,7 @@ def diff_bars(
 
 
 def diff_vintages(settings: Settings, old_version: str, new_version: str) -> VintageDiff:
-    """The difference of two vintages, made and kept now unless it is there.
+    """The difference of two vintages, made and stored now if it does not exist yet.
 
     Raises
     ------
@@ -165,7 +165,7 @@ class _Side:
 
     names: list[str]
     years: Mapping[str, Any]
-    """Year to what says whether its bars are equal."""
+    """Year to what tells whether its bars are equal."""
     rows: int
     span: tuple[np.datetime64, np.datetime64]
     spells: pd.DataFrame

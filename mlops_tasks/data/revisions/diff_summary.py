@@ -1,4 +1,4 @@
-"""The sum of a vintage diff as plain JSON: what the policy judges and the command line prints."""
+"""The summary of a vintage diff as plain JSON, which the policy judges and the command line prints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The severest of all reasons, and the reasons, the severest first."""
+    """The severest decision of all reasons, and the reasons, the severest first."""
 
     decision: Decision
     reasons: tuple[Reason, ...]
@@ -43,7 +43,7 @@ class Verdict:
         return cls(ordered[0].decision if ordered else "accept", tuple(ordered))
 
     def text(self, data_version: str) -> str:
-        """All reasons that ask for attention, and how to let the vintage pass when they are right."""
+        """All reasons that need attention, and how to let the vintage pass if the changes are right."""
         told = [reason for reason in self.reasons if reason.decision != "accept"]
         lines = [f"{reason.decision} by rule {reason.rule}: {reason.message}" for reason in told]
         if self.decision == "block":
@@ -110,7 +110,7 @@ def _readjusted(summary: Summary, policy: VintagePolicySettings) -> Iterator[Rea
 def _refactored(summary: Summary, policy: VintagePolicySettings) -> Iterator[Reason]:
     info = summary["changes"][REFACTORED]
     yield from _instrument_share(
-        "refactored_instruments", info, summary, policy.max_refactored_instruments_share, "factors changed at will"
+        "refactored_instruments", info, summary, policy.max_refactored_instruments_share, "factors changed irregularly"
     )
 
 

@@ -1,4 +1,4 @@
-"""A-shares through akshare: bars of Eastmoney, adjustment factors of Sina."""
+"""A-shares through akshare: bars from Eastmoney, adjustment factors from Sina."""
 
 import json
 import re

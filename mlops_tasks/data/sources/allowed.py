@@ -1,9 +1,9 @@
-"""Which files may be read as bars or as names: the one policy for all that a form, an API or a setting gives.
+"""Which files may be read as bars or as names: the one policy for every path that a form, an API or a setting gives.
 
-Allowed are what the settings name, and what lies below the folders that they allow; links are followed first, so that
-it is the file itself that must lie there. Whoever wrote the name, /proc, /sys, /dev and the secrets are not read, and
-of the operation's own home only what the settings name. A file is judged before it is opened and once more when it is
-open, so that nothing can be put into its place in between.
+Allowed are the files that the settings name, and those below the folders that they allow. Links are followed first, so
+the file itself must lie there. Whoever gave the name, /proc, /sys, /dev and the secrets are not read, and in the
+operation's own home only what the settings name. A file is judged before it is opened and again when it is open, so
+that it cannot be replaced in between.
 """
 
 import os
@@ -19,9 +19,9 @@ from mlops_tasks.config import SYNTHETIC, Settings, TableSource, VendorSource
 from mlops_tasks.errors import SourceError, SourceUnavailableError, excerpt
 
 NEVER = tuple(map(Path, ("/proc", "/sys", "/dev")))
-"""No data, but windows into processes and the machine."""
+"""These hold no data, but are windows into processes and the machine."""
 _SHOWN = 200
-"""Characters of a refused path that its message quotes."""
+"""Number of characters of a refused path that the message quotes."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class AllowedFiles:
     Attributes
     ----------
     roots
-        Files and folders, without links; a folder stands for all below it but hidden files and folders.
+        Files and folders, without links. A folder stands for everything below it, except hidden files and folders.
     home, secrets
         The operation's own state, without links.
     """
@@ -56,7 +56,7 @@ class AllowedFiles:
         Raises
         ------
         SourceError
-            It leads to what is not allowed, whether there is anything or not.
+            It leads to something that is not allowed, whether it exists or not.
         """
         text = str(path)
         try:
@@ -84,7 +84,7 @@ class AllowedFiles:
         """
         real = self.check(path)
         _refuse_special(real, os.lstat(real))
-        # A pipe that took the file's place since would keep a plain open waiting, and a link would lead elsewhere.
+        # A pipe that has replaced the file would block a plain open, and a link would lead elsewhere.
         handle = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
             _refuse_special(real, os.fstat(handle))

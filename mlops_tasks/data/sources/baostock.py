@@ -25,7 +25,7 @@ _FIRST_EX_DAY = "1990-01-01"
 
 _OK = "0"
 _WRONG_REQUEST = "10004"
-"""How the numbers of baostock's errors begin that are about what was asked for."""
+"""How the numbers of those of baostock's errors begin that concern the request itself."""
 _REFUSED = ("10001004", "10001006", "10001007", "10001011")
 """Client too old, no permission, not activated, blacklisted: no request will succeed."""
 
@@ -37,7 +37,7 @@ class BaostockSource(VendorBars):
     listing, a step on each ex-day, and history does not change when a new dividend comes. Suspended days, which
     baostock reports as flat rows (`tradestatus` 0), are left out: nothing was traded.
 
-    Its client is one connection for the process, so instruments are asked for one after the other.
+    Its client is one connection per process, so instruments are requested one after the other.
     """
 
     package = "baostock"
@@ -113,7 +113,7 @@ def _check(answer: Any) -> None:
 
 
 class _Connection:
-    """The client's socket with a time limit, whose end is an error: the client would wait for it for ever."""
+    """The client's socket with a time limit, after which it raises an error: the client would wait for ever."""
 
     timeout_s = 30.0
 

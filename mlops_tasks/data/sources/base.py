@@ -1,4 +1,4 @@
-"""What every source of bars is: a name, and one reading of all its rows."""
+"""The interface of every source of bars: a name, and one reading of all its rows."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from mlops_tasks.data.sources.parsed import ParsedBars
 
 
 class BarSource(Protocol):
-    """A place that bars come from; `tests/data/sources/contract.py` holds what every implementation keeps.
+    """A place that bars come from. `tests/data/sources/contract.py` states what every implementation guarantees.
 
     A reading returns every row, good or bad, with raw prices (adjusted = raw * factor), and says where each row came
     from; two readings of unchanged content are equal. Nothing is filtered: validation decides what is a bar.
@@ -14,7 +14,7 @@ class BarSource(Protocol):
 
     @property
     def name(self) -> str:
-        """What names the source in logs, reports and manifests: a path, a name of `data.sources`; never a secret."""
+        """The name of the source in logs, reports and manifests: a path or a name of `data.sources`, never a secret."""
 
     def read(self) -> ParsedBars:
         """Read everything.

@@ -1,6 +1,6 @@
 """Vendor column names: which column of a table is which, and what a message says where one is missing.
 
-No message has a name of the table that is none of the accepted ones: while the required ones are missing it may be
+No message quotes a name of the table that is not an accepted one: while required columns are missing, the table may be
 anything.
 """
 
@@ -42,7 +42,7 @@ class ColumnNames:
     own: Mapping[str, str] = field(default_factory=dict)
 
     def knows(self, name: str) -> bool:
-        """Whether a table's column may be one of these."""
+        """Whether a table's column has one of these names."""
         return _folded(name) in self._folded()
 
     def _folded(self) -> set[str]:
@@ -50,7 +50,7 @@ class ColumnNames:
 
 
 class MissingColumnError(SourceError):
-    """Required columns are missing: the table is perhaps no table of bars, or its header is not read as it is meant."""
+    """Required columns are missing: perhaps this is not a table of bars, or its header is not read as it is meant."""
 
     def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -80,12 +80,12 @@ def load_aliases(path: Path = ALIASES_FILE) -> Mapping[str, Sequence[str]]:
 def named_columns(source: str, columns: Mapping[str, str]) -> ColumnNames:
     """The aliases, with those of the columns that a source names itself replaced by that name.
 
-    A name that the source gives one column is none of another's any more.
+    A name that the source gives to one column no longer counts for another.
 
     Raises
     ------
     ConfigError
-        A key is no standard name, or two have the same column.
+        A key is not a standard name, or two have the same column.
     """
     aliases = load_aliases()
     for standard in columns:
@@ -111,7 +111,7 @@ def map_columns(
 ) -> dict[str, str]:
     """Standard name to the table's column name.
 
-    A name is looked for as it is written; then without regard to case and to blanks around it, where that leaves one
+    A name is looked up as it is written, and then without regard to case and surrounding blanks if that leaves one
     column. `remedies` of the missing ones are what a message offers before
     the usual ones.
 
@@ -120,7 +120,7 @@ def map_columns(
     MissingColumnError
         A required column is missing, or one that the source names itself.
     SourceError
-        Two columns are meant by one name, or one by two.
+        One name stands for two columns, or two for one.
     """
     found: dict[str, str] = {}
     alike: dict[str, list[str]] = {}

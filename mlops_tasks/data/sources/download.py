@@ -1,7 +1,7 @@
-"""One frame an instrument from the network: bounded, paced, retried, resumable.
+"""One frame per instrument from the network: bounded, paced, retried, resumable.
 
-Knows nothing of bars or vendors: it is given a function that fetches one instrument, and keeps each finished
-instrument as a parquet file, so that an interrupted download goes on where it stopped.
+This knows nothing of bars or vendors: it is given a function that fetches one instrument, and keeps each finished
+instrument as a parquet file, so that an interrupted download resumes where it stopped.
 """
 
 import logging
@@ -32,7 +32,7 @@ _NO_SUCH_THING = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPRO
 
 
 class TransientError(MlopsError, ConnectionError):
-    """The vendor did not answer as it should; asking again may help, after `retry_after_s` if the vendor said so."""
+    """The vendor did not answer as it should. A retry may help, after `retry_after_s` if the vendor said so."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class TransientError(MlopsError, ConnectionError):
 
 
 class UnavailableError(MlopsError, LookupError):
-    """The vendor has nothing for this instrument; asking again does not help."""
+    """The vendor has nothing for this instrument. A retry does not help."""
 
 
 class StoppedError(MlopsError, RuntimeError):
@@ -48,7 +48,7 @@ class StoppedError(MlopsError, RuntimeError):
 
 
 def check_answer(status: int, reason: str, retry_after: str | None) -> None:
-    """Raise for an HTTP status that says that there is nothing, or nothing now; others are left to the caller.
+    """Raise for an HTTP status that says that there is nothing, or nothing now. Others are left to the caller.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def check_answer(status: int, reason: str, retry_after: str | None) -> None:
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Seconds to wait; None where the header is missing or neither a number of seconds nor a date."""
+    """Seconds to wait. None where the header is missing, or is neither a number of seconds nor a date."""
     if value is None:
         return None
     if value.strip().isdigit():
@@ -75,7 +75,7 @@ def parse_retry_after(value: str | None) -> float | None:
 
 
 class Pace:
-    """When the next request may leave: at most `requests_per_s`, none in a pause that the vendor asked for."""
+    """When the next request may be sent: at most `requests_per_s`, and none in a pause that the vendor asked for."""
 
     def __init__(self, requests_per_s: float) -> None:
         self._interval_s = 1 / requests_per_s
@@ -84,7 +84,7 @@ class Pace:
         self._stopped = threading.Event()
 
     def wait(self) -> None:
-        """Return when a request may leave.
+        """Wait until a request may be sent.
 
         Raises
         ------
@@ -95,12 +95,12 @@ class Pace:
             self.sleep(pause_s)
 
     def hold(self, seconds: float) -> None:
-        """Let no request leave for so long, of any instrument."""
+        """Send no request for any instrument for so long."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 
     def sleep(self, seconds: float) -> None:
-        """Wait; raises StoppedError as soon as the download is ended."""
+        """Wait. Raises StoppedError as soon as the download is ended."""
         if self._stopped.wait(seconds):
             raise StoppedError("the download was ended")
 
@@ -109,7 +109,7 @@ class Pace:
         self._stopped.set()
 
     def _claim(self) -> float:
-        """Take the next departure and return 0, or return how long it is until then."""
+        """Take the next slot and return 0, or return the seconds until it."""
         if self._stopped.is_set():
             raise StoppedError("the download was ended")
         with self._lock:
@@ -122,7 +122,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What is there after a download: the file of each fetched instrument, and why the others are missing."""
+    """The result of a download: the file of each fetched instrument, and why the others are missing."""
 
     files: dict[str, Path]
     failed: dict[str, str]
@@ -134,8 +134,8 @@ class Downloaded:
 class Download:
     """How instruments are fetched into `folder`, one parquet file each.
 
-    `fetch` returns the frame of one instrument, calling `pace.wait` before each request; every error but an
-    `UnavailableError` or another `MlopsError` is tried again. Those of the second kind end the download.
+    `fetch` returns the frame of one instrument, calling `pace.wait` before each request; every error except
+    an `UnavailableError` or another `MlopsError` is retried. The latter end the download.
     """
 
     label: str
@@ -147,13 +147,13 @@ class Download:
     def run(self, instruments: Sequence[str]) -> Downloaded:
         """Fetch what is not in the folder yet.
 
-        Ends early once more instruments than allowed have failed although they were tried again: then the vendor is
-        down, not the instrument missing.
+        Ends early once more instruments than allowed have failed in spite of retries: then the vendor is down, not the
+        instrument missing.
 
         Raises
         ------
         MlopsError
-            What `fetch` raised for the whole source, or StoreError: a file could not be written.
+            Raised by `fetch` for the whole source. A StoreError if a file could not be written.
         """
         files = {name: self.folder / f"{quote(name, safe='')}.parquet" for name in instruments}
         missing = [name for name, path in files.items() if not path.is_file()]
@@ -164,7 +164,7 @@ class Download:
         return Downloaded(fetched, dict(sorted(progress.failed.items())), not_asked)
 
     def _fetch_all(self, files: dict[str, Path], progress: "_Progress") -> int:
-        """Number of instruments that were not asked for."""
+        """Number of instruments that were not requested."""
         self.folder.mkdir(parents=True, exist_ok=True)
         waiting: queue.SimpleQueue[tuple[str, Path]] = queue.SimpleQueue()
         outcomes: queue.SimpleQueue[tuple[str, int | Exception]] = queue.SimpleQueue()
@@ -264,7 +264,7 @@ class _Progress:
 def _next_outcome(
     outcomes: "queue.SimpleQueue[tuple[str, int | Exception]]", progress: _Progress
 ) -> tuple[str, int | Exception]:
-    """Wait for the next finished instrument; say every few seconds how far the download is."""
+    """Wait for the next finished instrument, and report progress every few seconds."""
     while True:
         try:
             return outcomes.get(timeout=max(0.0, progress.next_log - time.monotonic()))
@@ -278,12 +278,12 @@ def _ends_all(error: Exception) -> bool:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether asking again may help: always, unless one of our own errors says that it does not."""
+    """Whether a retry may help: always, unless one of our own errors says otherwise."""
     return isinstance(error, TransientError) or not isinstance(error, MlopsError)
 
 
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Whole or not at all."""
+    """Write a file completely or not at all."""
     try:
         with new_file(path) as beside:
             frame.to_parquet(beside, index=False)

@@ -84,7 +84,7 @@ class FileSource:
         return ParsedBars(bars, self.name, raw=tuple(raw for _, raw in readings))
 
     def _tell_open_ends(self, parts: Sequence[TablePart]) -> None:
-        """Say that files may have been cut in their last field, which no other sign shows."""
+        """Warn that files may have been cut in their last field, which nothing else shows."""
         cut = list(dict.fromkeys(part.origin for part in parts if not part.whole))
         if cut:
             log.warning(
@@ -94,7 +94,7 @@ class FileSource:
             )
 
     def _tell_words(self, parts: Sequence[TablePart]) -> None:
-        """Say how many cells hold a word or a dash in place of a number or date."""
+        """Log how many cells hold a word or a dash in place of a number or date."""
         words: Counter[str] = sum((Counter(part.words) for part in parts), Counter())
         if words:
             told = [f"{word} ({count})" for word, count in words.most_common()]
@@ -140,12 +140,12 @@ class FileSource:
         return found
 
     def _instrument_of(self, path: Path) -> str | None:
-        """The instrument that the file's name says, where that is asked for.
+        """The instrument that the file's name gives, where the source takes it from there.
 
         Raises
         ------
         SourceError
-            It says none.
+            It gives none.
         """
         if self._spec.instrument_from != "file_name":
             return None
@@ -164,7 +164,7 @@ class FileSource:
     def _without_bars(
         self, root: Path, error: MissingColumnError, files: Sequence[Path], count: int
     ) -> MissingColumnError:
-        """The error of the first of these files, with how many are like it and how to leave out those without bars."""
+        """The error of the first of these files, with how many are similar and how to leave out those without bars."""
         if root.is_file():
             return error
         found = {files[0]: error.missing, **dict(self._lacking(files[1:]))}
@@ -190,11 +190,11 @@ class FileSource:
             except MissingColumnError as error:
                 yield path, error.missing
             except SourceError:
-                continue  # another fault, told once this one is mended
+                continue  # another fault, reported once this one is fixed
 
 
 class _Opened:
-    """An allowed file as a context; what the system or a reader says of it becomes a `SourceError`."""
+    """An allowed file as a context. Errors of the system or a reader become a `SourceError`."""
 
     def __init__(self, allowed: AllowedFiles, path: Path) -> None:
         self._path, self._context = path, allowed.open(path)
@@ -216,7 +216,7 @@ class _Opened:
 
 
 def _check_keys(frame: pd.DataFrame) -> None:
-    """Raise where no row can be told apart from others: the files are read in another way than they are written."""
+    """Raise where no row has a key: the files are read in another way than they are written."""
     if (frame[INSTRUMENT].notna() & frame[DATETIME].notna()).any():
         return
     wrong = frame[frame[PARSE_ERROR].notna()]
@@ -230,7 +230,7 @@ def _check_keys(frame: pd.DataFrame) -> None:
 
 
 def source_files(source: Path, exclude: Sequence[str] = ()) -> list[Path]:
-    """The files of a source, sorted by path; hidden ones, other kinds and those that `exclude` names are left out.
+    """The files of a source, sorted by path, without hidden ones, other kinds and those that `exclude` names.
 
     Raises
     ------

@@ -25,13 +25,13 @@ OPEN_END = date(LAST_YEAR, 12, 31)
 """The last day of a spell that has no end: still a member."""
 
 _REMEDY = (
-    "write one line a membership spell: instrument, first day, last day, tab separated; days as YYYY-MM-DD (another "
+    "write one line per membership spell: instrument, first day, last day, tab separated; days as YYYY-MM-DD (another "
     "form is named by data.universe_date_format), the last one empty while it is a member"
 )
 
 
 def read_universe(allowed: AllowedFiles, universe: str, date_format: str | None = None) -> pd.DataFrame:
-    """The spells of a file that a setting or a form names; as `read_membership`, its days in another form.
+    """The spells of a file that a setting or a form names. Like `read_membership`, but with days in any form.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def read_membership(path: Path) -> pd.DataFrame:
     Raises
     ------
     SourceNotFoundError, SourceError
-        The file is missing, empty, or a line is no spell; names the line.
+        The file is missing or empty, or a line is not a spell. Names the line.
     """
     with _errors_named(path):
         return _parse(path, path.read_bytes())
@@ -90,7 +90,7 @@ def canonical_membership(spells: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_membership(spells: pd.DataFrame) -> str:
-    """The file's text, one spell a line."""
+    """The file's text, one spell per line."""
     first, last = (spells[name].dt.strftime("%Y-%m-%d") for name in (FIRST_DATE, LAST_DATE))
     return "".join(f"{name}\t{a}\t{b}\n" for name, a, b in zip(spells[INSTRUMENT], first, last, strict=True))
 

@@ -1,4 +1,4 @@
-"""What a source hands on: every row it holds, each with where it came from and what of it could not be parsed."""
+"""The result of reading a source: every row, each with where it came from and what could not be parsed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ OPTIONAL_COLUMNS = (PRECLOSE,)
 
 @dataclass(frozen=True)
 class RawFile:
-    """One thing that was read: a file, or what a database or vendor answered."""
+    """One thing that was read: a file, or the answer of a database or vendor."""
 
     name: str
     """Its path, or the table or address it came from (never a password)."""

@@ -15,14 +15,14 @@ from mlops_tasks.errors import SourceError, excerpt, first_few
 log = logging.getLogger(__name__)
 
 _NAMED = 20
-"""Unknown members that a message lists."""
+"""Number of unknown members that a message lists."""
 
 
 def open_source(settings: Settings, source: str, members: Sequence[str] = ()) -> BarSource:
     """The source of that name: `synthetic`, one of `data.sources`, else a file or folder of that path.
 
-    Nothing is read yet. What only one kind of source needs is imported here, for that kind. A vendor whose settings
-    name no instruments is asked for `members`.
+    Nothing is read yet. Whatever only one kind of source needs is imported here, for that kind. From a vendor whose
+    settings name no instruments, `members` are requested.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def read_source(settings: Settings, source: str, universe: str | None) -> Parsed
 
 
 def _tell_cut_digits(source: str, names: Sequence[str]) -> None:
-    """Say that names look like numbers whose leading zeros are lost: 000001 read as 1."""
+    """Warn that names look like numbers that have lost their leading zeros: 000001 read as 1."""
     lengths = {len(name): name for name in names if name.isdigit()}
     if len(lengths) > 1:
         shortest, longest = lengths[min(lengths)], lengths[max(lengths)]

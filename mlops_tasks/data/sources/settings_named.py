@@ -1,4 +1,4 @@
-"""How a message names the settings of a source that would help."""
+"""How messages name the settings of a source that would help."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from mlops_tasks.columns import INSTRUMENT
 
 @dataclass(frozen=True)
 class SettingsNamed:
-    """The settings of one source: those of its entry in `data.sources`, or of one that a path does not have yet."""
+    """The settings of one source: of its entry in `data.sources`, or of the entry that a path does not have yet."""
 
     source: str
     named: bool
 
     def to(self, option: str, *values: object) -> str:
-        """What to set an option to; one of several values."""
+        """Advice to set an option to one of several values."""
         *others, last = [as_yaml(value) for value in values]
         value = f"{', '.join(others)} or {last}" if others else last
         if self.named:
@@ -24,7 +24,7 @@ class SettingsNamed:
     def instrument_remedies(self, missing: Sequence[str]) -> Iterator[str]:
         """What to do where the table has all columns of bars but the instrument's."""
         if list(missing) == [INSTRUMENT]:
-            yield f"if each file holds one instrument and bears its name, {self.to('instrument_from', 'file_name')}"
+            yield f"if each file holds one instrument and is named after it, {self.to('instrument_from', 'file_name')}"
 
 
 def as_yaml(value: object) -> str:

@@ -36,9 +36,9 @@ class TablePart:
     errors
         Position to what could not be read there.
     whole
-        Whether the table's end shows that it is all of it, as a line end does.
+        Whether the end of the table shows that it is complete, as a line end does.
     words
-        How many cells are missing by each word for that, such as a dash.
+        Number of cells that are missing by each word that says so, such as a dash.
     """
 
     origin: str
@@ -70,7 +70,7 @@ class TablePart:
         )
 
     def with_bad_rows(self, bad: Mapping[int, str]) -> Self:
-        """With rows of which nothing can be read, by their number in the table, at their place."""
+        """With unreadable rows, given by their number in the table, in their place."""
         count, more = len(self), len(bad)
         whole = type(self)(
             self.origin,

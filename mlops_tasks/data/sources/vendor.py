@@ -1,4 +1,4 @@
-"""What all vendors share: which instruments are asked for, up to which day, and what becomes of the answers."""
+"""What all vendors share: which instruments are requested, up to which day, and what becomes of the answers."""
 
 import importlib
 import logging
@@ -28,7 +28,7 @@ from mlops_tasks.files import digest_of, digest_of_file, folder_lock
 log = logging.getLogger(__name__)
 
 _FORMAT = 1
-"""Counts up when the meaning of a kept frame changes, so that older ones are not taken for it."""
+"""Raised when the meaning of a kept frame changes, so that older ones are not reused."""
 A_SHARE = re.compile(r"(SH|SZ|BJ)(\d{6})")
 """Shares and indices of Shanghai, Shenzhen and Beijing, as this project spells them."""
 
@@ -38,9 +38,9 @@ class VendorBars(ABC):
 
     Bars end with the last closed session of `calendar.schedule`, and with that of the instrument's own exchange: the
     unfinished bar of a session under way never enters. What was fetched is kept below
-    `data/downloads/<source>/<digest of query and end date>/`, so an interrupted reading goes on where it stopped and a
-    repeated one asks for nothing; remove that folder to ask again. Folders of earlier days go when a newer one is
-    complete.
+    `data/downloads/<source>/<digest of query and end date>/`, so an interrupted reading resumes where it stopped and a
+    repeated one requests nothing. Remove that folder to request everything again. Folders of earlier days are removed
+    when a newer one is complete.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class VendorBars(ABC):
 
     @property
     def limits(self) -> DownloadSettings:
-        """How the vendor may be asked."""
+        """The limits for requests to the vendor."""
         return self.spec.download
 
     @abstractmethod
@@ -84,7 +84,7 @@ class VendorBars(ABC):
         """
 
     def close(self) -> None:
-        """Take leave of the vendor after a download that was not interrupted."""
+        """End the vendor's session after a download that was not interrupted."""
         return
 
     def calendar_of(self, instrument: str) -> str:
@@ -118,12 +118,12 @@ class VendorBars(ABC):
 
     @cached_property
     def at(self) -> datetime:
-        """The moment that bars are asked for."""
+        """The moment for which bars are requested."""
         return self._at or datetime.now(UTC)
 
     @cached_property
     def end(self) -> date:
-        """The last day that is asked for."""
+        """The last day that is requested."""
         return self._last_closed(self.settings.calendar.schedule)
 
     def instruments(self) -> list[str]:
@@ -139,7 +139,7 @@ class VendorBars(ABC):
         if not names:
             raise SourceError(
                 f"{self.name}: rule instruments_given: no instrument to ask for; set "
-                f"data.sources.{self.name}.instruments (a list, or a file with one name a line) or data.universe"
+                f"data.sources.{self.name}.instruments (a list, or a file with one name per line) or data.universe"
             )
         return list(dict.fromkeys(names))
 
@@ -159,12 +159,14 @@ class VendorBars(ABC):
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise SourceError(
-                f"{path}: rule readable_file: {reason_of(error)}; write one instrument a line, in UTF-8"
+                f"{path}: rule readable_file: {reason_of(error)}; write one instrument per line, in UTF-8"
             ) from None
         names = {number: re.split(r"[\s,]", line.strip())[0] for number, line in enumerate(lines, 1) if line.strip()}
         for number, name in names.items():
             if not is_instrument(name):
-                raise SourceError(f"{path}, line {number}: rule instruments_named: no name begins it; write one a line")
+                raise SourceError(
+                    f"{path}, line {number}: rule instruments_named: no name begins it; write one per line"
+                )
         return list(names.values())
 
     def _check_package(self) -> None:
@@ -185,7 +187,7 @@ class VendorBars(ABC):
         return done
 
     def _fetch_closed(self, instrument: str) -> pd.DataFrame:
-        """Bars of closed sessions within the days asked for."""
+        """Bars of closed sessions within the requested days."""
         frame = self.fetch(instrument).reindex(columns=[DATETIME, *BAR_FIELDS])
         first, last = self.spec.start, min(self.end, self._last_closed(self.calendar_of(instrument)))
         inside = frame[DATETIME].between(pd.Timestamp(first), pd.Timestamp(last))

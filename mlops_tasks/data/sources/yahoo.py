@@ -49,8 +49,8 @@ def yahoo_symbol(instrument: str) -> str:
 class YahooSource(VendorBars):
     """Daily bars of Yahoo Finance.
 
-    Yahoo divides prices by later splits (and multiplies volume), and beside that gives a close that dividends are
-    taken out of. Splits are undone with Yahoo's split events, so prices and volume are those of the day. The factor is
+    Yahoo divides prices by later splits (and multiplies volume), and also gives a close from which dividends are
+    removed. Splits are undone with Yahoo's split events, so prices and volume are those of the day. The factor is
     Yahoo's adjusted close / raw close: 1 at the newest bar, lower before dividends and splits. Each new dividend or
     split re-bases the whole history of factors, which a vintage diff shows as re-adjusted factors.
 
@@ -80,7 +80,7 @@ class YahooSource(VendorBars):
         symbol = yahoo_symbol(instrument)
         ticker = yfinance.Ticker(symbol, session=self._session)
         try:
-            # Up to now, beyond the last bar that is kept: a split since then is already in Yahoo's prices.
+            # Up to now, beyond the last bar kept: a later split is already in Yahoo's prices.
             table = ticker.history(
                 start=self.spec.start.isoformat(), interval="1d", auto_adjust=False, timeout=self.limits.timeout_s
             )

@@ -24,21 +24,21 @@ from mlops_tasks.data.validation.rules import Broken, Rules, Validation
 from mlops_tasks.lean_imports import import_json_schema
 
 EVIDENCE = 200
-"""Rows of each broken rule that Great Expectations is given."""
+"""Number of rows of each broken rule that Great Expectations is given."""
 SAMPLE = 1000
-"""Rows taken evenly from the whole frame in addition."""
+"""Number of further rows, taken evenly from the whole frame."""
 SHOWN = 20
-"""Values of each broken rule on the page."""
+"""Number of values of each broken rule on the page."""
 
 _REMOTE = re.compile(
     r"<script\b.*?</script>|<(?:link|img)\b[^>]*\b(?:href|src)=\"https?:[^>]*>|<p>[^<]*<a href=\"https?:.*?</p>",
     re.DOTALL,
 )
-"""What of Great Expectations' page would be loaded from elsewhere, run, or advertise."""
+"""The parts of Great Expectations' page that would load something from elsewhere, run scripts, or advertise."""
 _LINK = re.compile(r"href=\"\.\./[^\"]*\"")
-"""Its links into a site that is not there."""
+"""Its links into a site that does not exist."""
 _STATUS = re.compile(r"<span class=\"h6\"\s*>Status:</span>\s*<i [^>]*></i>\s*(?:Failed|Succeeded)")
-"""Great Expectations' own verdict: for it a page has failed with the first rule that warns, of a vintage in use too."""
+"""Great Expectations' own verdict: it calls a page failed as soon as one rule warns, even for a vintage in use."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HEAD = """
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -66,16 +66,16 @@ class Evidence:
     count: int
     broken: Mapping[str, int]
     verdict: str
-    """What was concluded of the vintage, as HTML."""
+    """The conclusion about the vintage, as HTML."""
 
     @property
     def page(self) -> str:
-        """Name of the page that is made of it."""
+        """Name of the page that is made from it."""
         return f"{self.suite}.html"
 
 
 def evidence_of(validation: Validation, rules: Rules, *, rejected: str) -> list[Evidence]:
-    """The evidence of each suite; `rejected` is the message that rejected the vintage, empty when it was not."""
+    """The evidence of each suite. `rejected` is the message that rejected the vintage, empty when it was accepted."""
     measures = validation.measures
     frames = {BARS: measures.rows, INSTRUMENTS: measures.instruments, SESSIONS: measures.sessions}
     broken = {BARS: validation.bars, INSTRUMENTS: validation.instruments, SESSIONS: validation.sessions}
@@ -113,7 +113,7 @@ def evidence_rows(count: int, broken: Iterable[Positions]) -> Positions:
 
 
 def _verdict(validation: Validation, rejected: str) -> str:
-    """What was concluded of the vintage, as HTML: the same on every page."""
+    """The conclusion about the vintage, as HTML, the same on every page."""
     state = "rejected" if rejected else "accepted"
     kept = (
         f", {validation.quarantined:,} of {validation.received:,} rows in quarantine" if validation.quarantined else ""

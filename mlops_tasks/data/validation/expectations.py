@@ -1,8 +1,8 @@
 """The suites of `include/expectations/` and which rows break them.
 
 A suite is data, in Great Expectations' own form. Its expectations are evaluated here, on whole columns: Great
-Expectations copies the frame for each of them. What an expectation means is what it means there, and the tests hold
-both against each other; any type or keyword that is not known here is refused, never passed over.
+Expectations copies the frame for each of them. An expectation means the same as there, and the tests compare
+the two. Any type or keyword that is not known here is refused, never ignored.
 """
 
 import json
@@ -46,7 +46,7 @@ class Rule:
 
     rule: str
     severity: str
-    """`dropped`: the row is left out and is no bad one; `row`: it is quarantined; `instrument`: all its rows are,
+    """`dropped`: the row is left out, but is not a bad one; `row`: it is quarantined; `instrument`: all its rows are,
     `history`: those before the date of the evidence;
     `vintage`: it is rejected; `warning`: rows stay."""
     says: str
@@ -71,11 +71,11 @@ class Expectation:
         return np.flatnonzero(evaluate(frame, self.kwargs))
 
     def columns(self) -> list[str]:
-        """The columns that it looks at."""
+        """The columns that it reads."""
         return [self.kwargs[key] for key in ("column", "column_A", "column_B") if key in self.kwargs]
 
     def configuration(self) -> dict[str, Any]:
-        """As Great Expectations takes it."""
+        """The form that Great Expectations takes."""
         return {"type": self.type, "kwargs": dict(self.kwargs), "meta": {"rule": self.rule.rule}}
 
 
@@ -90,7 +90,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class Suites:
-    """The rules about bars (one row a bar), instruments and sessions (one row each). `content` is the files' own."""
+    """The rules about bars (one row per bar), instruments and sessions (one row each). `content` is the files' own."""
 
     bars: Suite
     instruments: Suite
@@ -214,4 +214,4 @@ _TYPES: Mapping[str, tuple[_Evaluate, Mapping[str, Any]]] = {
         {"column_A": None, "column_B": None, "or_equal": None, "ignore_row_if": "either_value_is_missing"},
     ),
 }
-"""Type to its evaluation and the keywords known for it; None: any value, else this one."""
+"""Type to its evaluation and the keywords known for it: None stands for any value, anything else for itself."""

@@ -1,4 +1,4 @@
-"""What lies in quarantine, and how a person lets it out."""
+"""What is in quarantine, and how a person releases it."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -29,7 +29,7 @@ from mlops_tasks.errors import StoreError, first_few
 from mlops_tasks.files import folder_lock, read_json
 
 SHOWN = 5
-"""Rows of each rule that are listed."""
+"""Number of rows of each rule that are listed."""
 
 
 def newest_quarantine(settings: Settings) -> Path:
@@ -73,7 +73,7 @@ def quarantine_info(settings: Settings) -> dict[str, Any]:
 
 
 def render_quarantine(info: Mapping[str, Any]) -> str:
-    """The same for a reader."""
+    """The same as text for a terminal."""
     report = info["report"]
     lines = [
         f"{report['source']}: received {report['received']}, accepted {report['accepted']}, "
@@ -109,18 +109,18 @@ def release(  # noqa: PLR0913 - what of several findings is meant
     instrument
         What a rule about rows or instruments names.
     day
-        The row's or the session's date (not needed where there is one only); or the last date whose evidence against
-        the instrument is covered (None: that of the present one).
+        The date of the row or session (not needed where there is only one), or the last date whose evidence against
+        the instrument is covered (None: that of the present evidence).
     calendar
-        The session's (not needed where there is one only).
+        The calendar of the session (not needed where there is only one).
     source_row
-        Which of several rows of one day.
+        Which of several rows of one day is meant.
 
     Raises
     ------
     StoreError
-        The rule is unknown, or nothing can be released from it; nothing such was found in the newest conclusion, or
-        several were; no reason.
+        The rule is unknown, or nothing can be released from it. The newest conclusion has no such finding, or several.
+        No reason is given.
     """
     suite, meaning = _releasable(rule)
     with folder_lock(settings.data_dir):
@@ -147,7 +147,7 @@ def release(  # noqa: PLR0913 - what of several findings is meant
 
 
 def _only_one(rule: str, found: pd.DataFrame, name: str, whole: bool) -> dict[Any, Any]:
-    """The finding that is meant; StoreError where it may be several."""
+    """The finding that is meant. StoreError where several may be."""
     names, dates = sorted(set(found[name])), sorted({str(_iso(moment)) for moment in found[EVIDENCE_DATE]})
     if len(names) > 1:
         raise StoreError(f"rule {rule} is broken by {first_few(names)}; say which with --{name}")

@@ -1,4 +1,4 @@
-"""The quarantined rows of a validation, a page at a time, whatever their number."""
+"""The quarantined rows of a validation, one page at a time, however many there are."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from mlops_tasks.errors import StoreError
 
 PAGE_ROWS = 100
 LONGEST_CELL = 300
-"""Characters of a cell that are shown."""
+"""Number of characters of a cell that are shown."""
 
 _READ = (INSTRUMENT, DATETIME, EVIDENCE_DATE, RULE, SEVERITY, REASON, REMEDY, SOURCE_FILE, SOURCE_ROW)
 
@@ -31,7 +31,7 @@ class QuarantinePage:
 
 
 def quarantine_page(rows_file: Path, number: int) -> QuarantinePage:
-    """Read one page of `rows.parquet`; what lies before it is skipped without being held in memory.
+    """Read one page of `rows.parquet`. Earlier rows are skipped without being held in memory.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a person let through a rule: one file each in `data/releases/`, never changed and never removed.
+"""What a person has let through a rule: one file each in `data/releases/`, never changed and never removed.
 
 A release is bound to what it was given for, not to the sync: a rule, an instrument and a date, with the digest of the
 row's values, so that a row that changes afterwards is judged anew; for a rule about a whole instrument, all its
@@ -33,7 +33,7 @@ class Release:
 
     rule: str
     instrument: str
-    """For a rule about a session its calendar."""
+    """The calendar of the session, for a rule about sessions."""
     date: str
     """The row's or the session's date; for a rule about the instrument the last date whose evidence is covered. ISO."""
     values: str
@@ -44,12 +44,12 @@ class Release:
 
     @property
     def identity(self) -> str:
-        """Digest of what is let through; who, why and when do not count."""
+        """Digest of what is let through. Who, why and when are not part of it."""
         return digest_of([self.rule, self.instrument, self.date, self.values])
 
 
 def row_digest(row: Mapping[str, Any]) -> str:
-    """Digest of a bar's fields; all NaN are one."""
+    """Digest of a bar's fields. All NaNs count as equal."""
     values = np.array([row[name] for name in BAR_FIELDS], dtype="<f8")
     values[np.isnan(values)] = np.nan
     return hashlib.sha256(values.tobytes()).hexdigest()[:16]
@@ -66,7 +66,7 @@ def load_releases(settings: Settings) -> tuple[Release, ...]:
 
 
 def write_release(settings: Settings, release: Release) -> Release:
-    """Keep a release, or find the one that lets the same through and return that."""
+    """Store a release and return it, or return an existing one that lets the same through."""
     path = releases_path(settings) / f"{release.identity}.json"
     if path.is_file():
         return Release(**read_json(path))

@@ -1,7 +1,7 @@
-"""Which rows of a source are no bars to begin with: rows without a trade, exact repeats, dates far from all others.
+"""Which rows of a source are not bars to begin with: rows without a trade, exact repeats, dates far from all others.
 
-They have no part in what is measured of others: they open no session, are no neighbour, and stretch no instrument's
-life.
+They do not affect what is measured of other rows: they open no session, are no neighbour, and do not extend an
+instrument's life.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ def field(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
 
 
 def read_only(values: NDArray[Any]) -> NDArray[Any]:
-    """Contiguous and read only: the one form that the kernels are compiled for."""
+    """Contiguous and read-only: the one form that the kernels are compiled for."""
     view = np.ascontiguousarray(values).view()
     view.flags.writeable = False
     return view

@@ -1,9 +1,9 @@
 """What a sync is working on, and what it concluded.
 
-`data/staging/<staging>/` holds the parsed rows; it is removed when its vintage is published.
-`data/quarantine/<staging>/` holds rows.parquet, warnings.parquet, the data docs with their evidence, and report.json
-for good, so that a later sync of the same content under the same rules finds its conclusion there and does not repeat
-the work.
+`data/staging/<staging>/` holds the parsed rows. It is removed when its vintage is published.
+`data/quarantine/<staging>/` permanently holds rows.parquet, warnings.parquet, the data docs with their evidence, and
+report.json, so that a later sync of the same content under the same rules finds its conclusion there and does not
+repeat the work.
 """
 
 import hashlib
@@ -114,7 +114,7 @@ def quarantine_path(settings: Settings, staging: str) -> Path:
 
 
 def write_staging(settings: Settings, parsed: ParsedBars) -> str:
-    """Keep the parsed rows under their digest, or find them there; return it. The caller holds the data lock."""
+    """Store the parsed rows under their digest, or find them there; return it. The caller holds the data lock."""
     staging = staging_id(parsed)
     target = staging_path(settings, staging)
     if not target.is_dir():
@@ -138,7 +138,7 @@ def read_staging(settings: Settings, staging: str) -> ParsedBars:
     Raises
     ------
     StoreError
-        They are not there (any more).
+        They are not there, or no longer there.
     """
     folder = staging_path(settings, staging)
     if not (folder / META_FILE).is_file():
@@ -229,7 +229,7 @@ def has_docs(settings: Settings, staging: str, evidence: Sequence[Evidence]) -> 
 
 
 def add_docs(settings: Settings, staging: str, evidence: Sequence[Evidence], pages: Mapping[str, str]) -> bool:
-    """Add pages to a conclusion's data docs; whether it is still the one that the evidence is of.
+    """Add pages to a conclusion's data docs. Return whether it is still the conclusion that the evidence belongs to.
 
     The caller holds the data folder's lock.
     """
@@ -247,7 +247,7 @@ def write_report(settings: Settings, report: ValidationReport) -> None:
 
 
 def clean_staging(settings: Settings, data_version: str) -> None:
-    """Remove the staging of this vintage and of rejected ones, and what killed writers left half-written.
+    """Remove the staging of this vintage and of rejected ones, and what killed writers left half written.
 
     The caller holds the data folder's lock, so that nobody else is writing there now.
     """
