@@ -27,8 +27,6 @@ ALSO_FREE = {
     "modeling/networks/trainer.py:split": "hyper-parameters",
     "registry/training_record.py:flatten": "any nested mapping",
     "modeling/configuration.py:resolve_config": "what an entry's user overrides of its hyper-parameters",
-    "registry/cross_validation_run.py:log_cross_validation": "a report of a room that is above the registry",
-    "registry/model_table_run.py:log_model_table": "a report of a room that is above the registry",
 }
 
 

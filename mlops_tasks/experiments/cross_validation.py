@@ -17,7 +17,7 @@ from mlops_tasks.config import Section, Settings, load_settings
 from mlops_tasks.data.vintages import current_vintage, load_vintage
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.evaluation.splits import CombinatorialPurged, Gap, WalkForward
-from mlops_tasks.experiments.cross_validation_report import REPORT, fold_file, write_report
+from mlops_tasks.experiments.cross_validation_report import fold_file, run_of, write_report
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, folder_lock, read_json, write_json
 from mlops_tasks.machine.admission import Admission
@@ -146,7 +146,7 @@ def validate_model(settings: Settings, request: ValidationRequest, say: Callable
             limit = settings.training.time_limit_s * len(missing) + settings.training.wait_limit_s
             run_stage(STAGE, {"folder": str(folder)}, time_limit_s=limit, on_line=lambda line: _tell(line, say))
         write_report(folder, {"name": name, **content}, splitter, calendar)
-        log_cross_validation(settings, folder, read_json(folder / REPORT))
+        log_cross_validation(settings, run_of(folder))
     return folder
 
 

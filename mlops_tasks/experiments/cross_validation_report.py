@@ -14,9 +14,11 @@ from mlops_tasks.evaluation.fold_inference import inflated, variance_inflation
 from mlops_tasks.evaluation.seed_noise import seed_band
 from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.evaluation.splits import CombinatorialPurged, Split, WalkForward, backtest_paths
-from mlops_tasks.files import finite_or_none, read_json, write_json, write_text
+from mlops_tasks.files import digest_of, finite_or_none, read_json, write_json, write_text
 from mlops_tasks.plots.cross_validation import BacktestPath, CrossValidationInfo, plot_cross_validation
 from mlops_tasks.plots.figure import shown, write_png
+from mlops_tasks.registry.cross_validation_run import CrossValidationRun, PathMetrics
+from mlops_tasks.registry.training_record import finite, flatten
 
 Floats = NDArray[np.float64]
 
@@ -99,6 +101,25 @@ def write_report(
     write_json(folder / REPORT, report)
     write_text(folder / MARKDOWN, markdown(report))
     write_png(plot_cross_validation(info_of(report, backtests)), folder / PLOT)
+
+
+def run_of(folder: Path) -> CrossValidationRun:
+    """What MLflow keeps of a written report."""
+    report = read_json(folder / REPORT)
+    named = ("model", "seeds", "splits", "horizon", "data_version", "feature_version", "feature_set", "config")
+    groups = {name: report[name] for name in ("rank_ic", "between_paths", "between_seeds")}
+    numbers = {**dict(flatten(groups)), "rank_icir": report["rank_icir"]}
+    numbers |= {f"trainings_{verdict}": count for verdict, count in report["verdicts"].items()}
+    return CrossValidationRun(
+        name=report["name"],
+        digest=digest_of(report),
+        model=report["model"],
+        data_version=report["data_version"],
+        parameters={name: str(value) for name, value in flatten({name: report[name] for name in named})},
+        metrics=finite(numbers),
+        paths=[PathMetrics(each["mean"], each["rank_icir"], each["standard_deviation"]) for each in report["paths"]],
+        files=sorted(folder.glob("report.*")),
+    )
 
 
 def summary(backtests: Backtests, seeds: Sequence[int]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.plots.figure import shown, write_png
 from mlops_tasks.plots.model_table import ModelTableInfo, SeedPoints, plot_model_table
 from mlops_tasks.process import run_stage
-from mlops_tasks.registry.model_table_run import log_model_table
+from mlops_tasks.registry.model_table_run import ModelTableRun, log_model_table
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.training_record import finite
 from mlops_tasks.state.history import record_seed_noise
@@ -141,9 +141,24 @@ def make_model_table(settings: Settings, request: TableRequest, say: Callable[[s
     for row in rows:
         if not row.is_peer and len(row.results) > 1:
             _record_seed_noise(settings, row, vintage.data_version)
-    run_ids = [run_id for row in rows for run_id in row.run_ids.values()]
-    log_model_table(settings, content, [folder / each for each in (TABLE, MARKDOWN, PLOT)], run_ids)
+    table = ModelTableRun(
+        name=name,
+        digest=digest_of(content),
+        data_version=vintage.data_version,
+        metrics=_band_metrics(rows),
+        files=[folder / each for each in (TABLE, MARKDOWN, PLOT)],
+        trainings=[run_id for row in rows for run_id in row.run_ids.values()],
+    )
+    log_model_table(settings, table)
     return folder
+
+
+def _band_metrics(rows: Sequence[Row]) -> dict[str, float]:
+    """Mean and standard deviation over the seeds of each row's metrics, by the names that MLflow shows."""
+    bands = {f"{row.name}.{column.metric}": band_json(row.values(column.metric)) for row in rows for column in COLUMNS}
+    shorts = {"mean": "mean", "sd": "standard_deviation"}
+    numbers = {f"{name}.{short}": band[long] for name, band in bands.items() if band for short, long in shorts.items()}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def band_json(values: Sequence[float]) -> dict[str, Any] | None:
