@@ -294,7 +294,7 @@ class CalendarSettings(Section):
     """How long after a session's close its bars are taken to be complete, in minutes."""
 
 
-Decision = Literal["accept", "warn", "block"]
+VintageDecision = Literal["accept", "warn", "block"]
 
 
 class VintagePolicySettings(Section):
@@ -321,11 +321,11 @@ class VintagePolicySettings(Section):
     """Instruments that are gone, of all instruments of the vintage before."""
     min_coverage: float = Field(0.9, ge=0, le=1)
     """Least share of the instruments of the old last day that have a bar on a new day, where it is their session."""
-    earlier_end: Decision = "block"
+    earlier_end: VintageDecision = "block"
     """The last date goes back."""
-    calendar_changes: Decision = "block"
+    calendar_changes: VintageDecision = "block"
     """A day of the past became a trading day, or is none any more."""
-    universe_changes: Decision = "warn"
+    universe_changes: VintageDecision = "warn"
     """Membership of the past changed."""
 
 

@@ -25,7 +25,7 @@ from mlops_tasks.config import Section
 from mlops_tasks.files import finite_or_none
 
 Metric = Literal["loss", "ic", "rank_ic"]
-State = Literal["unknown", "learning", "healthy", "overfitting"]
+FitState = Literal["unknown", "learning", "healthy", "overfitting"]
 """`learning`: validation improves."""
 
 
@@ -60,7 +60,7 @@ class OverfittingConfig(Section):
 class OverfittingFinding:
     """The judgement of a training after an iteration, with its reasons; unknown numbers are NaN."""
 
-    state: State
+    state: FitState
     metric: Metric
     iteration: int
     since: int
@@ -111,7 +111,7 @@ class OverfittingDetector:
     def __init__(self, config: OverfittingConfig, patience: int) -> None:
         self.config = config
         self.window = config.window or min(20, max(5, patience))
-        self.state: State = "unknown"
+        self.state: FitState = "unknown"
         self.train_improved = False
         """Whether the train metric was ever better than at first."""
         self._since = 0
@@ -181,7 +181,7 @@ class OverfittingDetector:
         size = max(abs(train), abs(valid))
         return self._sense * (train - valid) / size if size else 0.0
 
-    def _judge(self) -> State:
+    def _judge(self) -> FitState:
         if len(self._iterations) < self.window:
             return "unknown"
         improves, widens = self._sense * self._valids.z >= TREND_Z, self._gaps.z
@@ -194,7 +194,7 @@ class OverfittingDetector:
         too_wide = self._gaps.values[-1] >= self.config.gap
         return "overfitting" if too_wide and widens >= TREND_Z else "healthy"
 
-    def _judge_again(self, improves: bool) -> State:
+    def _judge_again(self, improves: bool) -> FitState:
         """The overfitting state ends with a new best validation metric, or when no gap in the window is too wide."""
         if improves and self._best_at >= self._iterations[0]:
             return "learning"

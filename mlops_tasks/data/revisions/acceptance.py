@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_tasks.config import Decision, Settings
+from mlops_tasks.config import Settings, VintageDecision
 from mlops_tasks.data.revisions.approvals import Approval, find_approval
 from mlops_tasks.data.revisions.diff import diff_path, diff_vintages, read_diff
 from mlops_tasks.data.revisions.policy import Reason, Verdict, judge
@@ -30,7 +30,7 @@ class Acceptance:
     """The diff's folder, relative to home."""
 
     @property
-    def decision(self) -> Decision:
+    def decision(self) -> VintageDecision:
         """The decision of the verdict, or `warn` where a person approved what it blocks."""
         return "warn" if self.approval and self.verdict.decision == "block" else self.verdict.decision
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlops_tasks.columns import BAR_FIELDS
-from mlops_tasks.config import Decision, VintagePolicySettings
+from mlops_tasks.config import VintageDecision, VintagePolicySettings
 from mlops_tasks.data.revisions.changes import ADDED, HISTORY, READJUSTED, REFACTORED, REMOVED, ROUNDED, SCALED
 from mlops_tasks.errors import first_few
 
 SCALE_TOLERANCE = 0.25
 """How near to a whole number the median log10 of new over old values is where the units changed."""
 
-_SEVERITY: Mapping[Decision, int] = {"accept": 0, "warn": 1, "block": 2}
+_SEVERITY: Mapping[VintageDecision, int] = {"accept": 0, "warn": 1, "block": 2}
 
 Summary = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ class Reason:
     """One rule's finding; the message names counts, the first instruments and dates, the limit and the remedy."""
 
     rule: str
-    decision: Decision
+    decision: VintageDecision
     message: str
 
 
@@ -33,7 +33,7 @@ class Reason:
 class Verdict:
     """The severest decision of all reasons, and the reasons, the severest first."""
 
-    decision: Decision
+    decision: VintageDecision
     reasons: tuple[Reason, ...]
 
     @classmethod

@@ -17,12 +17,12 @@ from mlops_tasks.state.tables import AlertDelivery, AlertEvent, AlertSilence, no
 TOLD = "told"
 """Outcome of a delivery."""
 
-Decision = Callable[[Episode | None, bool], Change | None]
+Decide = Callable[[Episode | None, bool], Change | None]
 """From a key's newest episode, and whether it is silenced, to the step that it takes, if any."""
 
 
 def advance(
-    settings: Settings, key: Key, decide: Decision, at: datetime, told: tuple[str, Sequence[str]] = ("", ())
+    settings: Settings, key: Key, decide: Decide, at: datetime, told: tuple[str, Sequence[str]] = ("", ())
 ) -> AlertEvent | None:
     """Let a key's episode take a step, of all writers one after the other; return what was written.
 

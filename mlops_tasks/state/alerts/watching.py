@@ -10,7 +10,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError, StoreError
 from mlops_tasks.state.alerts.delivery import deliver, is_owing
 from mlops_tasks.state.alerts.episodes import Episode, Key, Observation, Standing, observed, overdue
-from mlops_tasks.state.alerts.journal import Decision, advance, running_episodes
+from mlops_tasks.state.alerts.journal import Decide, advance, running_episodes
 from mlops_tasks.state.alerts.rules import LastSession, SignalRule, evaluate, read_rules, rule_of
 from mlops_tasks.state.alerts.signals import read_signals
 
@@ -71,17 +71,17 @@ def judged(settings: Settings, now: datetime, last_session: LastSession) -> list
     return [*found, Observation(RULES_WRONG, Standing.CALM, "")]
 
 
-def _after_look(settings: Settings, seen: Observation, now: datetime) -> Decision:
+def _after_look(settings: Settings, seen: Observation, now: datetime) -> Decide:
     severity = rule_of(settings, seen.key.kind).severity
     return lambda episode, silenced: observed(episode, seen, severity, silenced, now)
 
 
-def _after_time(settings: Settings, key: Key, watched: bool, now: datetime) -> Decision:
+def _after_time(settings: Settings, key: Key, watched: bool, now: datetime) -> Decide:
     policy = rule_of(settings, key.kind).policy
     return lambda episode, silenced: overdue(episode, policy, watched, silenced, now)
 
 
-def _take(settings: Settings, key: Key, episode: Episode | None, decide: Decision, now: datetime) -> None:
+def _take(settings: Settings, key: Key, episode: Episode | None, decide: Decide, now: datetime) -> None:
     # Where nothing is to be done as far as is known, nobody waits for the table's lock.
     if decide(episode, False) is None:
         return
