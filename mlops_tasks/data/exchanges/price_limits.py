@@ -1,8 +1,8 @@
 """How far a close may move in a day before its exchange stops the trade, by calendar, board and day.
 
-Limits are half a point of a percent below the exchange's own: a limit price is rounded to the tick, so that a share of
-a low price stops below its nominal 10%. They are of closes that are adjusted, as exchanges take the previous close
-without the dividend or split of the day.
+Limits are half a percentage point below the exchange's own: a limit price is rounded to the tick, so that a share with
+a low price stops below its nominal 10%. They apply to adjusted closes, since exchanges take the previous close without
+the dividend or split of the day.
 
 | calendar | board | codes | limit |
 | --- | --- | --- | --- |

@@ -1,4 +1,4 @@
-"""Which calendar a ticker's spelling speaks for: one table of the suffixes and prefixes that vendors write."""
+"""Which calendar a ticker's spelling suggests: one table of the suffixes and prefixes that vendors write."""
 
 import re
 from collections.abc import Mapping

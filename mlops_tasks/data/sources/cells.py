@@ -1,4 +1,4 @@
-"""Cells to values: numbers, days and instrument names, with the text of each cell that is none.
+"""Cells to values: numbers, days and instrument names, with the text of each cell that is not one.
 
 A bad cell never raises: a column of a million rows with one typing error must name that row, not stop at it.
 """
@@ -26,16 +26,16 @@ BadCells = dict[int, str]
 
 _DASHES = ("-", "--", "---", "\u2013", "\u2014", "\u2014\u2014", "\u2015", "\u2212", "\uff0d")
 NULL_WORDS = ("", "nan", "na", "n/a", "n.a.", "#n/a", "#n/a n/a", "#na", "null", "none", "nat", *_DASHES, ".")
-"""What stands for a missing cell, in any case."""
+"""Words for a missing cell, in any case."""
 WRITTEN_NULLS = tuple(
     sorted({form(word) for word in NULL_WORDS for form in (str, str.upper, str.capitalize, str.title)} | {"NaN", "NaT"})
 )
-"""The same as they are usually written, for a reader that tells capitals apart."""
+"""The same as they are usually written, for a reader that distinguishes case."""
 _ISO_DAY = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]\d{1,2}:\d{2}.*)?")
 _COMPACT_DAY = re.compile(r"(\d{4})(\d{2})(\d{2})(?:([01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?)?(?:\.0*)?")
 _EPOCH = re.compile(r"(-?\d{1,20})(?:\.0*)?")
 _EPOCH_DIGITS = 9
-"""A whole number of fewer digits is no epoch by itself: 20200131 is a date."""
+"""A whole number with fewer digits is not taken for an epoch: 20200131 is a date."""
 _UNITS_PER_DAY: dict[EpochUnit, int] = {
     "seconds": 86_400,
     "milliseconds": 86_400_000,
@@ -50,7 +50,7 @@ _NO_INSTRUMENT = (
     f"{_LONGEST_NAME} characters, which no instrument may"
 )
 _GROUPED_NUMBER = re.compile(r"[+-]?\d[\d.,' _\u00a0\u202f]*")
-"""What looks like a number in the writing of some other country."""
+"""Text that looks like a number as another country writes it."""
 
 _ZONED = re.compile(r"\d{2}:\d{2}.*(?:Z|[+-]\d{2}:?(?:\d{2})?)$")
 _1970 = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,8 +69,8 @@ class CellForms:
     epoch_unit
         What whole numbers count since 1970; None: recognised by their size.
     timezone
-        Whose day a moment belongs to, where it is a number since 1970 or says its own zone; None: UTC's for a number,
-        that of the zone that it says for others.
+        The zone whose day a moment belongs to, where it is a number since 1970 or names its own zone. None: UTC for a
+        number, the named zone for others.
     options
         Whether the source has settings for all this, which a message may name.
     """
@@ -93,8 +93,8 @@ PLAIN = CellForms()
 
 @dataclass(frozen=True)
 class ParsedColumn:
-    """Values of one column (length n) and its bad cells; a bad cell's value is missing. `words` counts the cells that
-    are missing by a word or sign, and not by being empty."""
+    """Values of one column (length n) and its bad cells. The value of a bad cell is missing. `words` counts the cells
+    that are missing because of a word or sign, and not because they are empty."""
 
     values: Any
     bad: BadCells
@@ -137,7 +137,7 @@ def parse_days(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) -> 
     Text must be year first (2018-02-07, 2018/02/07, 20180207, with or without a time of day), or as `date_format`
     says. Whole numbers are read as 20180207; of nine digits and more as seconds, milliseconds, microseconds or
     nanoseconds since 1970 in UTC, in the one unit that the size of most of the column's numbers shows. A time zone is
-    dropped, as a bar belongs to the local day, unless `timezone` says whose day is meant.
+    dropped, since a bar belongs to the local day, unless `timezone` says which zone's day is meant.
     """
     kind = column.type
     if pa.types.is_timestamp(kind):
@@ -203,7 +203,7 @@ def day_of(text: str, last_year: int = LAST_YEAR) -> date | None:
 
 @dataclass(frozen=True)
 class _Distinct:
-    """The different words of a column as they stand there; `codes` has len(words) for null."""
+    """The distinct words of a column as they are written. `codes` has len(words) for null."""
 
     words: pa.Array
     codes: np.ndarray[Any, np.dtype[np.int64]]
@@ -247,7 +247,7 @@ def _distinct(column: pa.ChunkedArray, nulls: Sequence[str] = NULL_WORDS) -> _Di
 
 
 def _whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Floats that are whole numbers as such: their text would have an exponent."""
+    """Floats that are whole numbers, as integers: their text would have an exponent."""
     if not pa.types.is_floating(column.type):
         return column
     try:
@@ -274,7 +274,7 @@ def _days_of(texts: Sequence[str | None], forms: CellForms) -> list[date | None]
 
 
 def day_in_form(text: str, form: str, last_year: int = LAST_YEAR) -> date | None:
-    """The day of a text in a form of `datetime.strptime`; None where it is none, or out of the plausible years."""
+    """The day of a text in a form of `datetime.strptime`. None where it is not a day, or not in a plausible year."""
     try:
         day = datetime.strptime(text, form).date()
     except ValueError:
@@ -296,7 +296,7 @@ def _day_or_moment(text: str, unit: EpochUnit | None, forms: CellForms) -> date 
 
 
 def _day_in_zone(text: str, timezone: str | None) -> date | None:
-    """As `day_of`; of a moment that says its own zone the day in another one."""
+    """The same as `day_of`, but for a moment that names its own zone the day in another one."""
     day = day_of(text)
     if day is None or timezone is None or not _ZONED.search(text):
         return day
@@ -308,7 +308,7 @@ def _day_in_zone(text: str, timezone: str | None) -> date | None:
 
 
 def _epoch_unit(texts: Sequence[str | None]) -> EpochUnit | None:
-    """What whole numbers of a column count since 1970; None where they are dates such as 20200131, or none."""
+    """The unit in which whole numbers of a column count since 1970. None where they are dates (20200131) or neither."""
     numbers = [abs(int(match[1])) for text in texts if text is not None and (match := _EPOCH.fullmatch(text))]
     if not numbers:
         return None
@@ -320,7 +320,7 @@ def _epoch_unit(texts: Sequence[str | None]) -> EpochUnit | None:
 
 
 def _day_hint(text: str, forms: CellForms) -> str:
-    """What is expected, and the option that says otherwise."""
+    """The expected form, and the option for another one."""
     if forms.date_format is not None:
         return f" in the form {forms.date_format} of the source's `date_format`"
     if forms.epoch_unit is not None:
@@ -328,8 +328,8 @@ def _day_hint(text: str, forms: CellForms) -> str:
     if not forms.options:
         return " (YYYY-MM-DD)"
     if _EPOCH.fullmatch(text):
-        return " (YYYY-MM-DD; what numbers count since 1970 says the source's `epoch_unit`)"
-    return " (YYYY-MM-DD; another form says the source's `date_format`, such as %d/%m/%Y)"
+        return " (YYYY-MM-DD; set the source's `epoch_unit` for numbers that count since 1970)"
+    return " (YYYY-MM-DD; set the source's `date_format` for another form, such as %d/%m/%Y)"
 
 
 def _numbers_of_text(name: str, words: pa.ChunkedArray, forms: CellForms) -> tuple[Any, BadCells]:
@@ -340,7 +340,7 @@ def _numbers_of_text(name: str, words: pa.ChunkedArray, forms: CellForms) -> tup
 
 
 def _written_numbers(name: str, words: pa.ChunkedArray, forms: CellForms) -> tuple[Any, BadCells]:
-    """Numbers in a source's own writing; what does not keep to it is bad."""
+    """Numbers as a source writes them. Whatever is written otherwise is bad."""
     fitting = pc.fill_null(pc.match_substring_regex(words, number_pattern(forms)), False)
     plain = words if forms.thousands is None else pc.replace_substring(words, forms.thousands, "")
     plain = plain if forms.decimal == "." else pc.replace_substring(plain, forms.decimal, ".")
@@ -357,7 +357,7 @@ def _written_numbers(name: str, words: pa.ChunkedArray, forms: CellForms) -> tup
 
 
 def number_pattern(forms: CellForms) -> str:
-    """A regular expression of the numbers that are written so."""
+    """A regular expression for numbers written like that."""
     point = re.escape(forms.decimal)
     whole = r"\d+"
     if forms.thousands is not None:
@@ -367,7 +367,7 @@ def number_pattern(forms: CellForms) -> str:
 
 def _number_hint(text: str, forms: CellForms) -> str:
     if forms.options and _GROUPED_NUMBER.fullmatch(text):
-        return " (how numbers are written say the source's `decimal` and `thousands`)"
+        return " (the source's `decimal` and `thousands` say how numbers are written)"
     return ""
 
 

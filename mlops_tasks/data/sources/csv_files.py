@@ -1,7 +1,7 @@
 """CSV files to parsed rows: encodings, headers of one or several lines, and rows whose fields do not fit the header.
 
-A row is what stands between two line ends that are not within quotes; the numbers of rows count from the line after
-the header, blank lines included.
+A row is the text between two line ends that are not within quotes. Rows are numbered from the line after the header,
+blank lines included.
 """
 
 import codecs
@@ -30,15 +30,15 @@ from mlops_tasks.errors import SourceError, excerpt
 
 SEPARATORS = (",", ";", "\t", "|")
 ENCODINGS = ("utf-16", "gb18030", "cp1252")
-"""What is offered in place of UTF-8."""
+"""The encodings that are proposed in place of UTF-8."""
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 _NO_ROW = re.compile(rb"[\r\n]*")
 _UTF8 = ("utf-8", "utf-8-sig", "ascii")
 MOST_HEADER_ROWS = 6
-"""Lines that are looked at for a header of several."""
+"""Number of lines that are searched for a header of several lines."""
 _LONGEST_ROW = 1 << 16
-"""Bytes of a row at the beginning after which a quote that is not closed is taken for one that never will be."""
+"""Number of bytes of a first row after which an open quote is taken for one that is never closed."""
 _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 20, 1 << 26
 _GROUP, _FIRST_GROUP = re.compile(r"\d{3}(\.\d+)?"), re.compile(r"[+-]?\d{1,3}")
 
@@ -94,7 +94,7 @@ class CsvFile:
     instrument: str | None = None
 
     def read(self, content: bytes) -> list[TablePart]:
-        """All rows of the file's bytes, in order; of one whose header names several instruments, one part each.
+        """All rows of the file's bytes, in order. If the header names several instruments, one part for each.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class CsvFile:
         return _Rows(text, header, self.spec).parts(str(self.path), blocks)
 
     def check_header(self, content: bytes) -> None:
-        """As `read`, of the header alone."""
+        """The same as `read`, for the header alone."""
         text = self._decoded(content)
         list(self._blocks(self._header(text), text))
 
@@ -264,7 +264,7 @@ def _folded(names: Sequence[str]) -> set[str]:
 
 
 def one_name_each(rows: Sequence[Sequence[str]], names: ColumnNames) -> tuple[str, ...]:
-    """One name a column: that of a line that names it alone, else the first accepted one, else all of them."""
+    """One name per column: that of a line that names it alone, else the first accepted one, else all of them."""
     if len(rows) == 1:
         return tuple(rows[0])
     width = max(map(len, rows))
@@ -466,7 +466,7 @@ class _Rows:
         return next((pair for pair in pairs if pair.partition(self._separator)[2].startswith("0")), pairs[-1])
 
     def _close_quotes(self) -> dict[int, str]:
-        """Blank the lines with a quote that is not closed, as it would swallow those after it; what is wrong there."""
+        """Blank the lines with an open quote, since it would swallow those after it. Return what is wrong there."""
         lines = [match[0] for match in _LINE.finditer(self._body) if match[0]]
         opens = re.compile(rb'(?:^|%b)"' % re.escape(self._separator.encode()))  # within a field it is a mere character
         bad = {}

@@ -1,4 +1,4 @@
-"""What columns make of one another: raw prices, a factor from an adjusted close, vwap from the money traded."""
+"""Columns derived from others: raw prices, a factor from an adjusted close, vwap from the money traded."""
 
 import logging
 from collections.abc import Iterator
@@ -20,21 +20,21 @@ log = logging.getLogger(__name__)
 Prices = Literal["adjusted", "raw"]
 
 VWAP_TOLERANCE = 1e-3
-"""Of a price: how far outside low to high a rounded vwap may lie."""
+"""Share of a price by which a rounded vwap may lie outside low to high."""
 LEAST_FITTING_SHARE = 0.95
-"""Of the bars with an amount: those of which amount / volume must lie between low and high in one unit."""
+"""Share of the bars with an amount for which amount / volume must lie between low and high in one unit."""
 SHARES_PER_LOT = 100
 MOST_ACTIONS = 0.02
 """Largest share of rows that may be corporate actions; a stock has a few a year."""
 USUAL_ACTIONS = 3
-"""Of an instrument in a year: more of them are a warning."""
+"""Number of actions per instrument and year above which there is a warning."""
 TELLING_YEARS = 5
 """Instrument-years in which some action is to be expected."""
 LARGE_STEP, SMALL_PART = 0.2, 0.25
 """Log of a step that is held against the moves around it, and the part of it by which they may differ from it."""
 _ROWS_A_YEAR = 244
 _POWERS = tuple(range(-6, 7))
-"""Units that are tried: powers of ten between the amount's and the price's times the volume's."""
+"""Units that are tried: powers of ten between the unit of the amount and that of price times volume."""
 _SAME = 1e-9
 _MOST_DECIMALS = 8
 _FLOAT32 = 6e-8
@@ -47,8 +47,8 @@ def derive_fields(frame: pd.DataFrame, settings: Settings, name: str, spec: Colu
     Raises
     ------
     SourceError
-        There is an adjusted close beside prices without a factor, and nobody has said what it is for; or the factor is
-        to be made of a preclose that is not there, or is something else, or of prices that are adjusted.
+        There is an adjusted close beside prices without a factor, and nobody has said what it is for. Or the factor is
+        to be made from a preclose that is missing or is something else, or from prices that are adjusted.
     """
     adjusted, prices = spec.adjusted or settings.data.adjusted, spec.prices or settings.data.prices
     missing = frame[[FACTOR, VWAP]].isna().all()
@@ -98,7 +98,7 @@ def to_raw(frame: pd.DataFrame, prices: Prices) -> pd.DataFrame:
 
 
 def adjusted_factor(frame: pd.DataFrame, choice: str | None, name: str, *, named: bool) -> Any:
-    """(n,) adjusted / close with what rounding does to it taken out, or None where it is to be ignored or says nothing.
+    """(n,) adjusted / close with the effect of rounding removed, or None where it is to be ignored or says nothing.
 
     NaN where one of the two is missing or not above zero.
 
@@ -130,9 +130,9 @@ def preclose_factor(frame: pd.DataFrame, named: SettingsNamed) -> Any:
     """(n,) the factor that the exchange's own adjustments make: 1 on an instrument's first day, and times the close
     before over `preclose` with each action.
 
-    A difference of at most half a unit of preclose's last decimal is rounding, no action. Rows without a close or
-    preclose have no action of their own: that of a day without a trade comes with the next one. A step that a wrong
-    number or a missing row explains as well is none, as it would stay in all later factors; see `_doubts`.
+    A difference of at most half a unit of preclose's last decimal is rounding, and not an action. Rows without a close
+    or preclose have no action of their own: that of a day without a trade takes effect with the next one. A step that a wrong
+    number or a missing row may explain as well is ignored, since it would stay in all later factors. See `_doubts`.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def preclose_factor(frame: pd.DataFrame, named: SettingsNamed) -> Any:
 
 
 def _tell_actions(name: str, actions: int, instruments: int, years: float) -> None:
-    """Say how many actions preclose shows; none in years, or very many, are likely something else."""
+    """Log how many actions preclose shows. None in years, or very many, suggest that it is something else."""
     if not actions and years > TELLING_YEARS:
         log.warning(
             "%s has no factor: preclose shows no action in %.0f instrument-years, as where it is only the close before "
@@ -218,7 +218,7 @@ def _doubts(frame: pd.DataFrame, bars: Any, begins: Any, places: Any) -> tuple[A
 
 
 def _over_gaps(codes: Any, days: Any, order: Any, traded: Any, steps: tuple[Any, Any]) -> Any:
-    """(m,) bool: between the two rows of a step, which are of one instrument, lies a session of which it has no row.
+    """(m,) bool: whether the instrument lacks the row of a session between the two rows of a step.
 
     A session is a day on which most of the instruments trade that do so on both days; `traded` are the rows that show
     it, `order` all rows sorted by instrument and day.
@@ -293,7 +293,7 @@ def traded_price(frame: pd.DataFrame, name: str) -> Any:
 
 
 def _tell_unit(name: str, unit: int) -> None:
-    """Say how vwap was made; a volume that seems to be in lots is one in which turnover is a hundredth."""
+    """Log how vwap was made. A volume seems to be in lots if turnover is a hundredth of what it should be."""
     if unit in (-2, 1):
         log.warning(
             "%s: vwap is amount / volume times %g, which looks like a volume in lots of %s shares: the volume is taken "
@@ -305,7 +305,7 @@ def _tell_unit(name: str, unit: int) -> None:
 
 
 def _absent(missing: Any, settings: Settings, preclose: SettingsNamed | None) -> Iterator[str]:
-    """What is not there, with what that means; `preclose` names the settings of a source that has one."""
+    """The missing columns, with what that means. `preclose` names the settings of a source that has one."""
     if missing[FACTOR]:
         made = f", or make it of preclose: {preclose.to('factor', 'from_preclose')}" if preclose else ""
         yield f"factor: its prices count as unadjusted, so that a split is a fall (`columns`: factor{made})"

@@ -4,7 +4,7 @@ The whole reading is one read-only transaction on one snapshot. Rows come as tex
 datetime and the other columns that are read, so that row numbers, order and digest do not depend on how the server
 stores them; row n is found again by `ORDER BY instrument::text COLLATE "C", datetime OFFSET n - 1 LIMIT 1`.
 
-A `timestamptz` is read as its day in UTC; where another zone is meant, `query` says so
+A `timestamptz` is read as its day in UTC. For another zone, say so in `query`
 (`day AT TIME ZONE 'America/New_York' AS day`).
 """
 
@@ -45,7 +45,7 @@ _REFUSALS = (
     "server does not support SSL",
     "does not exist",
 )
-"""What a failed connection may be said to be: its whole message could hold parts of a mistyped password."""
+"""The parts of a failed connection's message that may be shown: the whole could hold parts of a mistyped password."""
 
 
 _ABOUT_VALUES = ("22", "23", "P0")
@@ -78,9 +78,9 @@ class DatabaseSource:
         Raises
         ------
         ConfigError
-            The connection string is not set, or is none.
+            The connection string is not set, or is not one.
         SourceNotFoundError, SourceError
-            The server refuses us, the table or a column is not there, or there are no rows.
+            The server refuses us, the table or a column does not exist, or there are no rows.
         """
         with self._transaction() as connection, tempfile.TemporaryFile() as copied:
             names = map_columns(self._origin, _column_names(connection, self._relation()), self._names)
@@ -98,7 +98,7 @@ class DatabaseSource:
         return ParsedBars(bars, self.name, raw=(RawFile(self._origin, digest, len(frame)),))
 
     def _relation(self) -> "Composable":
-        """What stands after FROM."""
+        """The text after FROM."""
         from psycopg2 import sql
 
         if self._spec.table is not None:
@@ -125,7 +125,7 @@ class DatabaseSource:
 
     @contextmanager
     def _transaction(self) -> "Iterator[extensions.connection]":
-        """A read-only transaction on one snapshot, its errors named; it is rolled back, for it changes nothing."""
+        """A read-only transaction on one snapshot, its errors named. It is rolled back, since it changes nothing."""
         import psycopg2
         from psycopg2 import errors
 
@@ -198,7 +198,7 @@ def _copy(connection: "extensions.connection", statement: "Composable", into: IO
 
 
 class _Digesting:
-    """A file to write to that digests what goes through it."""
+    """A file to write to, which digests what goes through it."""
 
     def __init__(self, into: IO[bytes]) -> None:
         self.digest = hashlib.sha256()
@@ -228,9 +228,9 @@ def _read_copied(copied: IO[bytes], columns: Sequence[str]) -> pa.Table:
 
 
 def _said(error: Any) -> str:
-    """The server's own words, in one line; they speak of the statement, never of the connection string.
+    """The server's own words, in one line. They concern the statement, never the connection string.
 
-    Those about a value quote it, and a function's own may hold anything: of these the kind of error is said.
+    Errors about a value quote it, and a function's own may hold anything: of these only the kind is reported.
     """
     if error.pgcode and error.pgcode.startswith(_ABOUT_VALUES):
         return f"{type(error).__name__} ({error.pgcode})"

@@ -1,4 +1,4 @@
-"""What settings a file or a folder of bars needs: looked at as `alphaops doctor --source` does, and tried."""
+"""Which settings a file or a folder of bars needs: found from the files and tried, for `alphaops doctor --source`."""
 
 import csv
 import gzip
@@ -34,7 +34,7 @@ from mlops_tasks.errors import MlopsError, SourceError
 _HEAD_BYTES = 1 << 16
 """Of each file that are looked at."""
 _LOOKED_AT = 200
-"""Files of a folder whose cells are looked at; the headers of all are."""
+"""Number of files of a folder whose cells are examined. All headers are."""
 _WRITINGS: tuple[tuple[str, str | None], ...] = (
     (".", ","), (",", None), (",", "."), (".", "'"), (".", "\u2019"), (",", " "), (",", "\u00a0"), (",", "\u202f"),
     (".", " "), (".", "\u00a0"), (".", "\u202f"), (",", "'"), (".", "_"),
@@ -56,14 +56,14 @@ _YEARLY = re.compile(r"(.+)[-_. ](?:19|20)\d\d")
 
 @dataclass(frozen=True)
 class Proposal:
-    """What was seen, and the settings that follow.
+    """What was found, and the settings that follow from it.
 
     Attributes
     ----------
     name, options
         A name for `data.sources`, and its entry.
     seen
-        What speaks for the options, a sentence each.
+        The evidence for the options, a sentence each.
     failed
         Why the source cannot be read with them; empty where it can.
     """
@@ -108,12 +108,12 @@ class _Look:
 
     @property
     def form(self) -> tuple[str, str, int | None]:
-        """What must be the same of all files of a source."""
+        """What all files of a source must have in common."""
         return self.encoding, self.separator, self.header_rows
 
     @property
     def has_bars(self) -> bool:
-        """Whether no column of bars is missing, but perhaps the instrument's."""
+        """Whether no column of bars is missing, except perhaps the instrument's."""
         return set(self.lacking) <= {INSTRUMENT}
 
 
@@ -127,7 +127,7 @@ def propose(settings: Settings, source: str) -> Proposal:
     """
     spec = settings.data.sources.get(source)
     path = spec.path if isinstance(spec, TableSource) else source
-    # Who stands at the shell chooses the source, as with `make up`.
+    # Whoever has a shell chooses the source, as with `make up`.
     allowed = AllowedFiles.of(settings.model_copy(update={"data": settings.data.model_copy(update={"source": path})}))
     root = allowed.check(path)
     names = named_columns(source, spec.columns if isinstance(spec, TableSource) else {})
@@ -202,7 +202,7 @@ def _whole_lines(head: bytes, encoding: str) -> bytes:
 
 
 def _layout(root: Path, looks: Sequence[_Look], bars: Sequence[_Look], options: dict[str, Any]) -> Iterator[str]:
-    """Which files are read, how they are taken apart, and where the instrument stands."""
+    """Which files are read, how they are parsed, and where the instrument is."""
     texts = [look for look in bars if is_csv(look.path)]
     form = Counter(look.form for look in texts).most_common(1)[0][0] if texts else ("utf-8", ",", None)
     encoding, separator, header_rows = form
@@ -230,7 +230,7 @@ def _layout(root: Path, looks: Sequence[_Look], bars: Sequence[_Look], options: 
 
 
 def _pattern(stems: Sequence[str]) -> str | None:
-    """A pattern for what the names of several files have around the instrument; None where that is nothing."""
+    """A pattern for the text around the instrument in the names of several files. None where there is none."""
     if all(_YEARLY.fullmatch(stem) for stem in stems):
         return _YEARLY.pattern
     if len(set(stems)) == 1:
@@ -298,7 +298,7 @@ def _known(texts: Sequence[str]) -> list[str]:
 
 
 def _number_writing(texts: Sequence[str]) -> tuple[str, str | None] | None:
-    """Decimal sign and separator of thousands with which most texts are numbers; None where 1234.5 is."""
+    """Decimal sign and separator of thousands with which most texts are numbers. None for 1234.5."""
     plain = _fitting(texts, (".", None))
     best = max(_WRITINGS, key=lambda writing: _fitting(texts, writing))
     return best if _fitting(texts, best) > plain else None
@@ -310,9 +310,9 @@ def _fitting(texts: Sequence[str], writing: tuple[str, str | None]) -> int:
 
 
 def _date_form(columns: Sequence[Sequence[str]]) -> str | None:
-    """The form in which most texts are dates; None where they are year first, or in none.
+    """The form in which most texts are dates. None where they are year first, or fit no form.
 
-    Of two that fit, as 02/01/2023 does, the one in which the days of a file lie closest to one another.
+    If two fit, as with 02/01/2023, it is the one in which the days of a file lie closest together.
     """
     texts = [text for column in columns for text in column]
     if not texts or not parse_days("", pa.chunked_array([pa.array(texts, pa.string())])).bad:
@@ -338,7 +338,7 @@ def _name_of(root: Path, settings: Settings) -> str:
 
 
 def _tried(settings: Settings, name: str, options: Mapping[str, Any], seen: Sequence[str], files: int) -> Proposal:
-    """The proposal with what reading it gives."""
+    """The proposal with the result of reading the source by it."""
     sources = settings.data.sources | {name: TableSource.model_validate(options)}
     data = settings.data.model_copy(update={"source": name, "sources": sources})
     try:

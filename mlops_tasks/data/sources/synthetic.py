@@ -45,7 +45,7 @@ from mlops_tasks.data.sources.parsed import (
 SIGNAL_DAYS = 5
 SIGNAL_LAG = 2
 TREND = 0.0010
-"""Size of the common factor's drift a session, in log return."""
+"""Size of the common factor's drift per session, in log return."""
 
 _TRAITS = 2**40
 """A stream number that no session has."""
@@ -55,7 +55,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class _Traits:
-    """What an instrument keeps for life; arrays of length `instruments`."""
+    """The constants of each instrument. Arrays of length `instruments`."""
 
     beta: Array
     sigma: Array
