@@ -26,7 +26,7 @@ from mlops_tasks.stage_output import RecordFormatter, StageFailure
 
 OK, FAILED = 0, 1
 WITHOUT_SERVICES = ("run", "compile", "doctor", "features", "vintages", "diff", "quarantine", "training", "alerts")
-"""Verbs that need neither MLflow nor a login. A stage gets what it names."""
+"""Verbs that need neither MLflow nor a login; a stage is given what it names."""
 TALKATIVE = ("alembic", "great_expectations")
 """Libraries whose hundreds of lines would bury a stage's own in the task's log."""
 

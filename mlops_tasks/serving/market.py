@@ -23,7 +23,7 @@ class UnknownDateError(StoreError):
 
 
 @dataclass(frozen=True)
-class ServedMarket:
+class Market:
     """Which data are served."""
 
     vintage: Vintage
@@ -57,9 +57,9 @@ class MarketView:
         self.store = FeatureStore(settings)
         self.error: str | None = None
         self._sets: dict[str, FeatureSet] = {}
-        self._markets: dict[str, ServedMarket] = {}
+        self._markets: dict[str, Market] = {}
 
-    def market(self, model: LoadedModel) -> ServedMarket | None:
+    def market(self, model: LoadedModel) -> Market | None:
         """The data that a model is served on; None while there are none."""
         definition = self._sets.get(model.digest)
         return None if definition is None else self._markets.get(definition.digest)
@@ -93,7 +93,7 @@ class MarketView:
             )
         newest = date.fromisoformat(vintage.last_date)
         days = frozenset(vintage.calendar().date)
-        self._markets[definition.digest] = ServedMarket(vintage, feature_version, newest, days)
+        self._markets[definition.digest] = Market(vintage, feature_version, newest, days)
         log.info(
             "serving vintage %s up to %s, features %s of %s",
             vintage.data_version,
@@ -102,7 +102,7 @@ class MarketView:
             definition.name,
         )
 
-    def score(self, model: LoadedModel, market: ServedMarket, wanted: date) -> pd.Series:
+    def score(self, model: LoadedModel, market: Market, wanted: date) -> pd.Series:
         """Scores of all instruments that have a bar on a day, index instrument, sorted.
 
         Raises

@@ -17,7 +17,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import MlopsError, StoreError, excerpt, first_few
 from mlops_tasks.serving.day_scores import DayKey, DayScores
-from mlops_tasks.serving.market import MarketView, ServedMarket
+from mlops_tasks.serving.market import Market, MarketView
 from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.reading import FeaturesGiven
 from mlops_tasks.serving.slots import ModelSlots, Slot
@@ -39,7 +39,7 @@ class DayPlan:
     """Which model scores which day of which data."""
 
     slot: Slot
-    market: ServedMarket
+    market: Market
     date: date
 
     @property

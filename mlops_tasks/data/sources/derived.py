@@ -131,8 +131,8 @@ def preclose_factor(frame: pd.DataFrame, named: SettingsNamed) -> Any:
     before over `preclose` with each action.
 
     A difference of at most half a unit of preclose's last decimal is rounding, and not an action. Rows without a close
-    or preclose have no action of their own: that of a day without a trade takes effect with the next one. A step that a wrong
-    number or a missing row may explain as well is ignored, since it would stay in all later factors. See `_doubts`.
+    or preclose have no action of their own: that of a day without a trade takes effect with the next one. A step that a
+    wrong number or a missing row may explain as well is ignored: it would stay in all later factors. See `_doubts`.
 
     Raises
     ------

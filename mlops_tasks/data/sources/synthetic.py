@@ -79,7 +79,7 @@ class _Draws:
 
 
 @dataclass(frozen=True)
-class Market:
+class PlantedMarket:
     """The market and what is planted in it.
 
     `fields` maps each of `BAR_FIELDS` to (days, instruments), NaN where there is no bar; `signal` has that shape and no
@@ -135,7 +135,7 @@ def trading_sessions(parameters: SyntheticSettings) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(days.astype("datetime64[ns]"))
 
 
-def simulate(parameters: SyntheticSettings) -> Market:
+def simulate(parameters: SyntheticSettings) -> PlantedMarket:
     """The whole market, session by session."""
     traits = _traits(parameters)
     shape = (parameters.days, parameters.instruments)
@@ -169,7 +169,7 @@ def simulate(parameters: SyntheticSettings) -> Market:
             fields[name][t] = np.where(trades, values, np.nan)
         fields[VOLUME][t] = np.where(trades, np.round(np.exp(log_volume[t]) * factor), np.nan)
         signal[t] = _signal(returns, log_volume, t)
-    return Market(fields, signal, trend)
+    return PlantedMarket(fields, signal, trend)
 
 
 def _traits(parameters: SyntheticSettings) -> _Traits:
