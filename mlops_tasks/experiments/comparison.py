@@ -51,7 +51,7 @@ class Contest:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """Daily rank ICs of both models, and the test of their difference (challenger minus champion)."""
 
     daily: pd.DataFrame
@@ -108,9 +108,9 @@ def paired_rank_ic(settings: Settings, contest: Contest, after: pd.Timestamp | N
     return pd.DataFrame(series).loc[difference.index].assign(difference=difference)
 
 
-def compare(daily: pd.DataFrame) -> Comparison:
+def compare(daily: pd.DataFrame) -> PairedComparison:
     """Test the mean daily difference; `daily` as from `paired_rank_ic`, two days at least."""
-    return Comparison(daily, cosine_mean(daily["difference"]))
+    return PairedComparison(daily, cosine_mean(daily["difference"]))
 
 
 def conclusion(test: MeanTest) -> str:
@@ -123,7 +123,7 @@ def conclusion(test: MeanTest) -> str:
     return f"no difference can be told from luck ({span})"
 
 
-def write_comparison(folder: Path, contest: Contest, comparison: Comparison, data_version: str) -> None:
+def write_comparison(folder: Path, contest: Contest, comparison: PairedComparison, data_version: str) -> None:
     """Write report.json, daily.parquet and comparison.png into `folder`."""
     champion, challenger = contest.champion.version, contest.challenger.version
     title = f"Rank IC, challenger (version {challenger}) minus champion (version {champion})"

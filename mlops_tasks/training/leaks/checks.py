@@ -15,7 +15,7 @@ from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.modeling.dataset import LEARNING_SEGMENTS, LearningData
 from mlops_tasks.modeling.learning_spec import LearningSpec
 from mlops_tasks.modeling.processors import FittedProcessors
-from mlops_tasks.training.leaks.comparison import Difference, Leak, LeakComparison, fingerprint
+from mlops_tasks.training.leaks.comparison import Comparison, Difference, Leak, fingerprint
 from mlops_tasks.training.leaks.known import known_on, last_labelled_day, rescaled_on
 from mlops_tasks.training.leaks.pipeline import Pipeline
 
@@ -154,7 +154,7 @@ class CheckedPipeline:
         """Universe and features of all rows up to a cut, span after span."""
         known, days = known_on(self.vintage, day), self._known_days(day)
         computed = self.pipeline.features(known)
-        universe, features = LeakComparison(), LeakComparison()
+        universe, features = Comparison(), Comparison()
         for first, last in _spans(days, known.rows * len(self.data.features.columns)):
             stored = self.pipeline.stored(first, last)
             features.add(stored, computed(first, last))
@@ -165,14 +165,14 @@ class CheckedPipeline:
 
     def check_labels(self, day: pd.Timestamp) -> Check:
         """Labels whose closes are known at a cut, and that there are no others."""
-        found = LeakComparison()
+        found = Comparison()
         label = self.pipeline.label(known_on(self.vintage, day))
         found.add(self._known_label(day).to_frame(LABEL), label.to_frame(LABEL))
         return check_of(LABELS, day, found, Leak.LABEL_REACH)
 
     def check_levels(self) -> Check:
         """Features of the last days up to the first cut, and again with each instrument in units of its own."""
-        day, found = self.cuts[0], LeakComparison()
+        day, found = self.cuts[0], Comparison()
         first = self._known_days(day)[-LEVEL_DAYS:][0]
         vintages = known_on(self.vintage, day), rescaled_on(self.vintage, day)
         computed, again = (self.pipeline.features(vintage)(first, day) for vintage in vintages)
@@ -181,7 +181,7 @@ class CheckedPipeline:
 
     def check_purging(self) -> Check:
         """No label of train or valid needs a close after its segment."""
-        found = LeakComparison()
+        found = Comparison()
         for name in LEARNING_SEGMENTS:
             label = self.data.label.iloc[self.data.rows(name)]
             last = last_labelled_day(self.calendar, pd.Timestamp(self.data.segments[name][1]), self.spec.horizon)
@@ -191,14 +191,14 @@ class CheckedPipeline:
 
     def check_processors(self, names: Sequence[str], fitted: FittedProcessors) -> Check:
         """Fitted numbers at the first cut: what is the same there needs none of the later days."""
-        found, day = LeakComparison(), self.cuts[0]
+        found, day = Comparison(), self.cuts[0]
         again = self.pipeline.fit(self.known[day], names)
         found.add(*(_parameters(each, self.data.features.columns, day) for each in (fitted, again)))
         return check_of(PROCESSORS, day, found, Leak.FULL_SAMPLE, _subject(names))
 
     def check_inference(self, names: Sequence[str], fitted: FittedProcessors) -> Iterator[Check]:
         """What a model is given to predict, with other labels and at each cut."""
-        independent, at_cut = LeakComparison(), {day: LeakComparison() for day in self.cuts}
+        independent, at_cut = Comparison(), {day: Comparison() for day in self.cuts}
         noise = np.random.default_rng(0).standard_normal(len(self.data.label))
         other = replace(self.data, label=pd.Series(noise, self.data.label.index, name=LABEL))
         for rows in self._slices():
@@ -217,7 +217,7 @@ class CheckedPipeline:
         """The rows and labels that a model learns from, as far as they are known at a cut of train or valid."""
         whole = self.pipeline.learned(self.data, label_processor)
         for day in self.cuts[: len(LEARNING_SEGMENTS)]:
-            found = LeakComparison()
+            found = Comparison()
             last = last_labelled_day(self.calendar, day, self.spec.horizon)
             found.add(
                 whole[whole.index.get_level_values(DATETIME) <= last],
@@ -259,9 +259,7 @@ def _levels(features: pd.DataFrame, rescaled: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=features.index)
 
 
-def check_of(
-    name: str, day: pd.Timestamp | None, found: LeakComparison, leak: Leak, subject: str | None = None
-) -> Check:
+def check_of(name: str, day: pd.Timestamp | None, found: Comparison, leak: Leak, subject: str | None = None) -> Check:
     """What a comparison has found; `leak` is what a difference looks like."""
     return Check(
         name=name,

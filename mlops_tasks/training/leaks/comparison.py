@@ -112,7 +112,7 @@ class First:
 
 
 @dataclass
-class LeakComparison:
+class Comparison:
     """Gathers what was compared. Parts come in the order of their days.
 
     Attributes

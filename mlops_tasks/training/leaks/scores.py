@@ -19,7 +19,7 @@ from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.process import environment_of
 from mlops_tasks.training.leaks.checks import SCORES, Check, check_of
-from mlops_tasks.training.leaks.comparison import Leak, LeakComparison
+from mlops_tasks.training.leaks.comparison import Comparison, Leak
 from mlops_tasks.training.leaks.known import known_on
 from mlops_tasks.training_folder import TrainingFolder
 
@@ -56,7 +56,7 @@ def check_scores(settings: Settings, training: TrainingFolder, cuts: Sequence[pd
     for day in (each for each in cuts if each in days):
         place = int(days.get_loc(day))
         first = days[max(0, place - SCORED_DAYS + 1)]
-        found = LeakComparison()
+        found = Comparison()
         with _home_until(day, vintage, definition, _history(vintage, definition, first, artefact.window)) as source:
             again = artefact.score(source.rows(first, day, artefact.window))
         found.add(recorded.loc[first:day], _scores(again))
