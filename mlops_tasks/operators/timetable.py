@@ -1,4 +1,4 @@
-"""A schedule that follows an exchange: one run a session, when its bars can be there."""
+"""A schedule that follows an exchange: one run per session, when its bars can be available."""
 
 from datetime import timedelta
 from typing import Any, Literal
