@@ -106,34 +106,56 @@ def test_what_json_cannot_carry_becomes_none(value):
     assert finite_or_none(np.float64(1.5)) == 1.5
 
 
+WATCHED = """
+import ctypes, os, sys
+from pathlib import Path
+from mlops_tasks import files
+done, place = [], Path(sys.argv[1])
+fsync, library = os.fsync, ctypes.CDLL(None)
+def noted(handle):
+    done.append("sync " + Path(f"/proc/self/fd/{handle}").readlink().name.split(".")[-1]), fsync(handle)
+os.fsync = noted
+class Library:
+    def __init__(self, *_, **__): pass
+    def __getattribute__(self, name):
+        return lambda handle: (done.append("all"), library.syncfs(handle))[1]
+ctypes.CDLL = Library
+def watch(event, given):
+    if event == "os.rename": done.append("rename " + Path(given[1]).name)
+sys.addaudithook(watch)
+"""
+"""Notes the system calls of a process of its own."""
+
+
+def watched(code, *arguments):
+    """What a process brings to the disk, and renames, while it runs some code; `place` is its first argument."""
+    command = [sys.executable, "-c", f"{WATCHED}{code}\nprint(*done, sep='\\n')", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 @pytest.mark.parametrize("count", [3, 200])
 def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, count):
-    """Each file and folder is brought to the disk, one by one or all at once, then renamed, then the name is; in a
-    process of its own whose system calls are recorded."""
+    """Each file and folder is brought to the disk, one by one or all at once, then renamed, then the name is."""
     code = (
-        "import ctypes, os, sys\n"
-        "from pathlib import Path\n"
-        "from mlops_tasks import files\n"
-        "done = []\n"
-        "fsync, library = os.fsync, ctypes.CDLL(None)\n"
-        "def noted(handle):\n"
-        "    done.append('sync ' + Path(f'/proc/self/fd/{handle}').readlink().name.split('.')[-1]), fsync(handle)\n"
-        "os.fsync = noted\n"
-        "class Library:\n"
-        "    def __init__(self, *_, **__): pass\n"
-        "    def __getattribute__(self, name):\n"
-        "        return lambda handle: (done.append('all'), library.syncfs(handle))[1]\n"
-        "ctypes.CDLL = Library\n"
-        "def watch(event, given):\n"
-        "    if event == 'os.rename': done.append('rename ' + Path(given[1]).name)\n"
-        "sys.addaudithook(watch)\n"
-        "with files.new_folder(Path(sys.argv[1], 'target')) as folder:\n"
+        "with files.new_folder(place / 'target') as folder:\n"
         "    (folder / 'sub').mkdir()\n"
-        "    for n in range(int(sys.argv[2])): (folder / 'sub' / f'f{n}').write_text('x')\n"
-        "print(*done, sep='\\n')\n"
+        "    for n in range(int(sys.argv[2])): (folder / 'sub' / f'f{n}').write_text('x')"
     )
-    command = [sys.executable, "-c", code, str(tmp_path), str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    done = watched(code, tmp_path, count)
     assert done[-2:] == ["rename target", f"sync {tmp_path.name}"]
     brought = {"sync sub", *(f"sync f{n}" for n in range(count))}
     assert (brought <= set(done[:-2])) if count == 3 else ("all" in done[:-2])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "files.write_text(place / 'target', 'x')",
+        "with files.new_file(place / 'target') as beside: beside.write_text('x')",
+    ],
+)
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, code):
+    """Its content first, then its name in the folder."""
+    content, *named = watched(code, tmp_path)
+    assert content.startswith("sync ") and content != f"sync {tmp_path.name}"
+    assert named == ["rename target", f"sync {tmp_path.name}"]

@@ -74,6 +74,9 @@ def given(task):
         for name, value in [*zip(names, task.op_args), *task.op_kwargs.items()]:
             yield from ([name, *each] for each in references(value))
 
+def is_mapped(task):
+    return task.is_mapped or task.get_closest_mapped_task_group() is not None
+
 def subscripts(task):
     tree = ast.parse(textwrap.dedent(inspect.getsource(task.python_callable)))
     for node in ast.walk(tree):
@@ -93,6 +96,7 @@ def shown(dag):
         "tasks": {task.task_id: [of(task, "stage"), task.retries] for task in dag.tasks},
         "pools": {task.task_id: of(task, "pool") for task in dag.tasks},
         "limits": {task.task_id: of(task, "time_limit_s") for task in dag.tasks},
+        "mapped": {task.task_id: of(task, "map_index_template") for task in dag.tasks if is_mapped(task)},
         "given": {task.task_id: list(given(task)) for task in dag.tasks},
         "subscripts": {task.task_id: list(subscripts(task)) for task in dag.tasks if not of(task, "stage")},
         "edges": sorted([task.task_id, later] for task in dag.tasks for later in task.downstream_task_ids),
@@ -367,6 +371,13 @@ def test_only_a_changed_vintage_starts_a_retraining(parsed, answered):
     assert parsed["dags"]["sync_market_data"]["assets"] == []
     news = [[{"data_version": version, "last_date": "2024-06-03"}] for version in ("v1", "v2", "v1")]
     assert answered["emitted"] == [news[0], "skipped", news[1], "skipped", news[2]]
+
+
+def test_mapped_tasks_bear_the_names_of_what_they_are_about(parsed):
+    """A model's, or a worker's number, in place of a number that says nothing."""
+    built = {f"build_model.{task}": "{{ task.subject }}" for task in ("train_model", "evaluate_model", "log_run")}
+    assert parsed["dags"]["daily_retraining"]["mapped"] == built
+    assert parsed["dags"]["tune_models"]["mapped"] == {"run_worker": "worker {{ task.arguments.worker }}"}
 
 
 def test_who_trains_waits_in_the_queue_of_the_machine_and_not_for_a_heavy_task(parsed):

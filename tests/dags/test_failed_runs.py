@@ -20,7 +20,7 @@ from tests.state.alerts.receivers import Channel
 __all__ = ["channel"]
 
 CALL = """
-import json, sys
+import json, os, sys
 import structlog
 from airflow.callbacks.callback_requests import DagCallbackRequest
 from airflow.dag_processing.dagbag import DagBag
@@ -30,6 +30,9 @@ bag = DagBag(sys.argv[1])
 requests = [DagCallbackRequest.model_validate(each) for each in json.loads(sys.argv[2])]
 for _ in range(2):
     _execute_callbacks(bag, requests, structlog.get_logger())
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(0)  # as the manager ends the process: nothing that waits for its end is done
 """
 
 

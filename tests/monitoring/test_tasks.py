@@ -13,7 +13,7 @@ from mlops_tasks.monitoring import report as drift_report
 from mlops_tasks.monitoring.tasks import check_drift_task
 from mlops_tasks.registry.client import connect
 from mlops_tasks.registry.models import get_run_id
-from mlops_tasks.state.history import latest_drift_report
+from mlops_tasks.state.history import latest_drift_report, newest_alerts
 from tests.operation import OWN_ROC, define_own_set, make_champion
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec
@@ -62,8 +62,9 @@ def test_the_report_is_written_and_recorded_once(operation: Operation, champion:
 def test_drift_that_alerts_is_a_warning_with_its_columns(
     operation: Operation, champion: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In the task's log, each time that the task runs; a quiet day is one of the log's plain lines."""
-    place = operation.settings.home / str(check(operation)["path"]) / "report.json"
+    """In the task's log, each time that the task runs, and once as an alert; a quiet day is a plain line of the log."""
+    first = check(operation)
+    place = operation.settings.home / str(first["path"]) / "report.json"
     column = {"statistic": "level", "days": 1, "exceedance": 2.5, "rows_outside": 0.3, "column": "VSTD30"}
     found = {
         "n_alert": 2,
@@ -80,6 +81,9 @@ def test_drift_that_alerts_is_a_warning_with_its_columns(
             (told,) = [record for record in caplog.records if record.name == "mlops_tasks.monitoring.tasks"]
             assert told.levelno == level
             assert all((name in told.getMessage()) == bool(changed["n_alert"]) for name in ("VSTD30", "ROC5"))
+    (alert,) = newest_alerts(operation.settings, 10)
+    assert (alert.kind, alert.subject) == ("drift_found", f"version {champion}")
+    assert alert.message.startswith(f"{first['n_alert']} columns drift on {DAYS[-1].date()}")
 
 
 def test_the_reference_is_cached_by_training(

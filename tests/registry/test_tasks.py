@@ -10,6 +10,7 @@ from mlops_tasks.errors import RegistryError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.process import RUN_NOTE
 from mlops_tasks.registry.approvals import approve_model, candidate_permit, revocation_by_person, standing_of
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION, MODEL_NAME, connect
 from mlops_tasks.registry.gating import reign_of
@@ -163,6 +164,8 @@ def test_a_better_model_is_promoted_and_a_repeated_gate_agrees(operation: Operat
     assert (decision["decision"], decision["rule"]) == ("promote", "superiority")
     assert decision["champion_version"] == noise_champion
     assert decision["gain"] > 0.1
+    said = f"version {version} (lightgbm) is promoted by rule superiority: "
+    assert decision[RUN_NOTE].startswith(said) and decision["reasons"][0] in decision[RUN_NOTE]  # type: ignore[literal-required]
     assert gate_challenger_task(challenger={"version": version}) == decision
 
 

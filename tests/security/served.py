@@ -3,9 +3,10 @@
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,11 +18,12 @@ from tests.registry.conftest import Operation, new_home, new_operation
 from tests.registry.trainings import Spec
 from tests.serving.conftest import RunningService
 
-LIMITS = {
+LIMITS: Mapping[str, Any] = {
     "poll_s": 0.5,
     "max_body_mb": 1.0,
     "max_rows": 50,
     "max_names": 60_000,
+    "requests_at_once": 3,
     "large_at_once": 2,
     "cold_dates_at_once": 2,
     "dates_kept": 4,

@@ -60,6 +60,7 @@ def test_the_setting_alone_chooses_the_manager(settings: Settings, monkeypatch: 
         chosen = Settings(home=settings.home, stack=StackSettings.model_validate({"login": login}))
         environ = airflow_environment(chosen, ensure_credentials(chosen))
         assert environ["AIRFLOW__CORE__AUTH_MANAGER"].endswith(f".{manager}")
+    assert environ["AIRFLOW__FAB__SESSION_MAX_LIFETIME_MINUTES"] == "720", "Airflow's default ends no session in use"
 
 
 def test_only_the_admin_gets_at_secrets_and_accounts() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from mlops_tasks.cli import main
 from mlops_tasks.config import PROJECT, Settings
@@ -136,6 +138,34 @@ def test_of_two_deployments_at_once_one_ends_after_the_other(
     champion = get_alias_version(settings, CHAMPION)
     assert history(settings)[-1] == (champion, "serving")
     assert client.refresh()["model_version"] == champion
+
+
+def test_a_way_back_that_fails_is_told(
+    operation: Operation,
+    service: RunningService,
+    client: ScoringClient,
+    versions: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MLflow takes no more once the alias was moved: both alerts say so, and the first look that it takes mends it."""
+    (first, second), settings = versions, operation.settings
+    honest, move, moved = service.scoring._score_day, MlflowClient.set_registered_model_alias, list[str]()
+
+    def move_once(self: MlflowClient, name: str, alias: str, version: str) -> None:
+        if moved:
+            raise MlflowException("the database is read-only")
+        moved.append(version)
+        move(self, name, alias, version)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_alias", move_once)
+        patch.setattr(service.scoring, "_score_day", lambda plan: honest(plan) + 1e-6)
+        with pytest.raises(DeploymentError, match=r"failed \(.*differ by.*\), and so did the way back \(.*read-only"):
+            deploy_blue_green(settings, second)
+        assert get_alias_version(settings, CHAMPION) == second
+    assert kinds(settings)[:2] == ["champion_not_restored", "deployment_failed"]
+    assert client.refresh()["model_version"] == get_alias_version(settings, CHAMPION) == first
+    assert kinds(settings)[2:] == ["deployment_undone"]
 
 
 @pytest.mark.parametrize("look", ["service", "status"])

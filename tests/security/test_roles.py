@@ -1,11 +1,14 @@
 """The table of roles, tried against a real Airflow with an account for each role."""
 
+import dataclasses
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +17,11 @@ import pytest
 
 from mlops_tasks.cli import main
 from mlops_tasks.config import PROJECT, Settings, StackSettings
-from mlops_tasks.roles import RIGHTS, Right, Role
+from mlops_tasks.roles import RIGHTS, Right, Role, permissions
+from mlops_tasks.stack.console import Progress
 from mlops_tasks.stack.credentials import read_credentials
 from mlops_tasks.stack.environment import full_environment
+from mlops_tasks.stack.up import migrate_databases
 from mlops_tasks.stack.users import Account, Desk
 from tests.commands import commands_of
 from tests.operation import free_ports
@@ -203,17 +208,64 @@ def test_guesses_of_a_password_are_slowed_down(airflow: Airflow) -> None:
     assert statuses[-1] == 429, statuses
 
 
-def test_a_second_start_removes_no_account(airflow: Airflow, order: Callable[..., dict[str, Any]]) -> None:
+def test_a_second_start_removes_no_account(
+    airflow: Airflow, order: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What `make up` does to accounts leaves those of others, with their roles and passwords."""
     assert "error" not in order("add", name="ann", role="trader", password="ann")
     before = order("list")["accounts"]
-    prepared = order("prepare", name="admin", password="admin")
-    assert prepared["accounts"] == before
+    prepared = []
+
+    def send(desk: Desk, verb: str, name: str = "", **more: str) -> list[Account]:
+        prepared.append((verb, name))
+        return [Account(**row) for row in order(verb, name=name, **more)["accounts"]]
+
+    monkeypatch.setattr(Desk, "_order", send)
+    made = read_credentials(airflow.settings)
+    migrate_databases(airflow.settings, dataclasses.replace(made, airflow_password="admin"), Progress())
+    assert prepared == [("prepare", "admin")]
+    assert order("list")["accounts"] == before
     assert {"name": "ann", "role": "trader"} in before
     assert {"name": "admin", "role": "admin"} in before
     with airflow.client("ann") as ann:
         assert ann.get("/api/v2/dags").status_code == 200
         assert ann.get("/api/v2/connections").status_code == 403
+
+
+def test_a_start_takes_back_what_the_table_does_not_give(
+    airflow: Airflow, order: Callable[..., dict[str, Any]]
+) -> None:
+    """A permission that a role was given by hand, or by an older table, is gone, and one that it lacks is back."""
+
+    def held(role: Role) -> set[tuple[str, str]]:
+        return {(action, resource) for action, resource in _rows(airflow, HELD, role.value)}
+
+    assert _rows(airflow, GIVE, "viewer", "can_read", "Connections") == []
+    assert _rows(airflow, TAKE, "trader", "can_edit", "HITL Detail") == []
+    assert ("can_read", "Connections") in held(Role.VIEWER) and ("can_edit", "HITL Detail") not in held(Role.TRADER)
+    order("prepare", name="admin", password="admin")
+    for role in set(Role) - {Role.ADMIN}:
+        assert held(role) == permissions(role)
+
+
+_PERMISSION = (
+    "SELECT {column} FROM ab_permission_view pv JOIN ab_permission p ON p.id = pv.permission_id "
+    "JOIN ab_view_menu v ON v.id = pv.view_menu_id"
+)
+HELD = (
+    f"{_PERMISSION.format(column='p.name, v.name')} JOIN ab_permission_view_role g ON g.permission_view_id = pv.id "
+    "JOIN ab_role r ON r.id = g.role_id WHERE r.name = ?"
+)
+_NAMED = f"({_PERMISSION.format(column='pv.id')} WHERE p.name = ? AND v.name = ?)"
+_ROLE = "(SELECT id FROM ab_role WHERE name = ?)"
+GIVE = f"INSERT INTO ab_permission_view_role (role_id, permission_view_id) VALUES ({_ROLE}, {_NAMED})"
+TAKE = f"DELETE FROM ab_permission_view_role WHERE role_id = {_ROLE} AND permission_view_id = {_NAMED}"
+
+
+def _rows(airflow: Airflow, statement: str, *values: str) -> list[tuple[Any, ...]]:
+    """What a statement finds in Airflow's database, where it does what it says."""
+    with closing(sqlite3.connect(airflow.settings.home / "airflow" / "airflow.db", timeout=30)) as database, database:
+        return database.execute(statement, values).fetchall()
 
 
 def test_a_removed_account_is_out_whoever_comes_next(airflow: Airflow, order: Callable[..., dict[str, Any]]) -> None:

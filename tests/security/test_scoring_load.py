@@ -11,10 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mlops_tasks.serving.app import REFRESHES_AT_ONCE
 from mlops_tasks.serving.service import DayPlan
 from tests.registry.conftest import migrated_mlflow, vintage_template
 from tests.registry.trainings import DAYS
-from tests.security.served import TOKEN, Served, seconds_until_closed, serve
+from tests.security.served import LIMITS, TOKEN, Served, seconds_until_closed, serve
 
 __all__ = ["migrated_mlflow", "vintage_template"]
 
@@ -101,6 +102,46 @@ def test_only_so_many_large_bodies_are_taken_in_and_small_requests_pass_by(serve
         assert client.post("/v1/score", json={}).status_code == 200
         assert all(seconds_until_closed(each) < LATE_S for each in held)
         assert client.post("/v1/score", content=large).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["features", "refresh"])
+def test_only_so_many_slow_requests_are_under_way_and_the_newest_day_passes_by(
+    served: Served, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Features that are scored, and looks at the champion: one more is told to come again, until one is done."""
+    scoring, go, inside = served.running.scoring, threading.Event(), list[object]()
+    assert scoring.slots.active is not None
+    row = {"instrument": "S", "features": dict.fromkeys(scoring.slots.active.model.artefact.feature_names, 0.5)}
+    path, most, slow, body = {
+        "features": ("/v1/score", LIMITS["requests_at_once"], "score_features", {"rows": [row]}),
+        "refresh": ("/v1/refresh", REFRESHES_AT_ONCE, "refresh", {}),
+    }[kind]
+    honest = getattr(scoring, slow)
+
+    def wait(*given: object) -> object:
+        if threading.current_thread().name != "alias poller":  # the service's own look takes nobody's place
+            inside.append(given)
+            assert go.wait(LATE_S)
+        return honest(*given)
+
+    def ask() -> tuple[int, str | None]:
+        with served.client() as client:
+            answer = client.post(path, json=body)
+            return answer.status_code, answer.headers.get("retry-after")
+
+    monkeypatch.setattr(scoring, slow, wait)
+    name = f'alphaops_busy_total{{kind="{kind}"}}'
+    before = served.metric(name)
+    with ThreadPoolExecutor(most) as pool, served.client() as honest_client:
+        waiting = [pool.submit(ask) for _ in range(most)]
+        while len(inside) < most:
+            time.sleep(0.01)
+        assert ask() == (503, "1")
+        assert honest_client.post("/v1/score", json={}).status_code == 200
+        go.set()
+        assert [future.result() for future in waiting] == [(200, None)] * most
+    assert ask() == (200, None)
+    assert served.metric(name) > before
 
 
 SLOW = {

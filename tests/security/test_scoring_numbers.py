@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,9 +192,27 @@ def test_a_body_that_kills_its_reader_is_refused_and_the_next_one_is_read(served
     readers = [pid for task in children.iterdir() for pid in (task / "children").read_text().split()]
     (reader,) = [pid for pid in readers if b"mlops_tasks.serving.reader" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert b"MLOPS" not in Path(f"/proc/{reader}/environ").read_bytes()
+    limits = Path(f"/proc/{reader}/limits").read_text().splitlines()
+    (memory,) = (line.split()[3] for line in limits if line.startswith("Max address space"))
+    assert int(memory) < 4 * 2**30
     bomb = '{"rows":[{"instrument":"A","features":{' + ",".join(f'"{i}":""' for i in range(110_000)) + "}}]}"
     answer = raw.post("/v1/score", content=bomb[:999_000])
     assert answer.status_code == 422
     os.kill(int(reader), signal.SIGKILL)
     assert raw.post("/v1/score", content=large).status_code in (200, 413)
     assert raw.post("/v1/score", content=large).status_code == 200
+
+
+NEVER_DONE = """
+import time
+from mlops_tasks.serving import reader
+reader.BODY_S, reader.read_request = 1, lambda body, limits: time.sleep(600)
+reader.main(reader.RequestLimits(50, 50))
+"""
+
+
+def test_a_body_that_is_read_for_too_long_ends_its_reader() -> None:
+    """The system ends the process, whatever it is at."""
+    length = struct.pack("<Q", 2)
+    done = subprocess.run([sys.executable, "-c", NEVER_DONE], input=length + b"{}", check=False, timeout=60)
+    assert done.returncode == -signal.SIGALRM

@@ -1,6 +1,8 @@
-"""However many streams follow training runs, one reader asks the database, and no stream holds events of its own."""
+"""However many streams follow training runs, one reader asks the database, no stream holds events of its own or lasts
+for ever, and there are only so many."""
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from sqlalchemy import event
 
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.state.database import engine
+from tests.dags.test_dags import in_airflow
 from tests.plugins.runs import FINISHED, OpenRun, Runs
 
 
@@ -81,12 +84,97 @@ def test_streams_behind_by_any_number_get_every_event_once(broadcast: Any, run: 
         broadcaster = broadcast.Broadcaster(lambda: run.settings)
         starts = (0, 1, 499, 700, 1202, 1203, 5000)
         streams = [asyncio.create_task(collect(broadcaster, run, after)) for after in starts]
-        for number in range(1201, 1204):
+        while (feed := broadcaster.feeds.get(run.run_id)) is None:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(run.iterate, 1201, 1800)
+        while feed.head < run.sequence:
+            await asyncio.sleep(0.01)
+        assert len(feed.recent) == broadcast.KEPT, "a long run takes no more memory than a short one"
+        for number in range(1801, 1803):
             await asyncio.to_thread(run.iterate, number, number)
             await asyncio.sleep(0.3)
         await asyncio.to_thread(run.add, ("cancelled", {}))
         found = await asyncio.gather(*streams)
         assert not broadcaster.feeds, "nothing is kept of a run that nobody follows"
-        assert found == [list(range(after + 1, 1208)) for after in starts]
+        assert found == [list(range(after + 1, 1807)) for after in starts]
 
     asyncio.run(follow())
+
+
+LIMITS = {"total": 2, "idle_s": 0.4, "lifetime_s": 4.0}
+LASTING = """
+import asyncio, json, sys
+from mlops_tasks.config import PROJECT
+sys.path.insert(0, str(PROJECT / "plugins"))
+from mlops_api import stream, stream_limits
+from mlops_api.broadcast import Message
+from starlette.exceptions import WebSocketException
+
+stream.ADMISSION_S = stream_limits.ADMISSION_S = 0.3
+revoked, asked = set(), []
+
+async def user_of(token):
+    asked.append(token)
+    if token in revoked:
+        raise WebSocketException(1008, "the token is not valid any more")
+    return token
+
+stream_limits.user_who_may_see = user_of  # Airflow's own answer
+
+class Silent:
+    def __init__(self, user):
+        self.headers, self.cookies, self.sent = {"authorization": f"Bearer {user}"}, {}, 0
+
+    async def receive(self):
+        await asyncio.Event().wait()
+
+    async def send_text(self, text):
+        self.sent += 1
+
+async def quiet(after):
+    await asyncio.Event().wait()
+    yield
+
+async def busy(after):
+    while True:
+        await asyncio.sleep(0.05)
+        after += 1
+        yield Message(after, False, "")
+
+async def ended(user, messages):
+    async with asyncio.timeout(30):
+        return await stream.Stream(Silent(user), messages, 0).run()
+
+async def places():
+    made = [stream.limits.place(Silent(user)) for user in ("ann", "bob", "eve")]
+    for place in made[:2]:
+        await place.__aenter__()
+    refused = []
+    try:
+        await made[2].__aenter__()
+    except stream_limits.TooManyStreamsError as error:
+        refused = [error.status, str(error)]
+    for place in made[:2]:
+        await place.__aexit__(None, None, None)
+    async with stream.limits.place(Silent("eve")), stream.limits.place(Silent("eve")):
+        return refused
+
+async def main():
+    found = {"places": await places(), "quiet": await ended("ann", quiet), "busy": await ended("ann", busy)}
+    asyncio.get_running_loop().call_later(0.5, revoked.add, "joe")
+    found["revoked"] = await ended("joe", busy)
+    return found
+
+print(json.dumps(asyncio.run(main())))
+"""
+
+
+def test_no_stream_lasts_for_ever_and_there_are_only_so_many(tmp_path: Path) -> None:
+    """One too many is refused whoever asks, until a place is free; a quiet run's stream ends, a busy one's too in the
+    end, and that of a user who may not see any more at the next look."""
+    (tmp_path / "settings.yaml").write_text(json.dumps({"streams": LIMITS}))
+    found = in_airflow(tmp_path, LASTING)
+    assert found["places"] == [503, "2 streams are open; ask for events instead, or later again"]
+    assert found["quiet"] == [1013, "nothing has happened for a long time; connect again"]
+    assert found["busy"] == [1013, "the stream has lasted long enough; connect again"]
+    assert found["revoked"] == [1008, "the token is not valid any more"]

@@ -32,11 +32,15 @@ def by_name(settings: Settings) -> dict[str, Finding]:
 
 
 def test_a_fresh_home_lacks_its_services_only(settings: Settings) -> None:
-    """On a machine that can run the tests, all is well but that nothing runs yet."""
+    """On a machine that can run the tests, all is well but that nothing runs yet, and that root might run it."""
     findings = by_name(settings)
     assert {name for name, finding in findings.items() if finding.state == "error"} == set()
     assert findings["services"].remedy == "make up"
-    assert {"python", "lightgbm", "disk", "clock", "airflow_port"} <= set(findings)
+    looked_at = {"python", "lightgbm", "memory", "disk", "user", "home", "data", "clock", "source", "feature sets"}
+    looked_at |= {"models", "calendars", "alert rules", "airflow_port", "mlflow_port", "scoring_port", "services"}
+    assert set(findings) == looked_at
+    root = os.geteuid() == 0
+    assert (findings["user"].state, "chown" in findings["user"].remedy) == ("warning" if root else "ok", root)
 
 
 def test_every_trouble_has_a_remedy(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,9 @@ def stack(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_taken_port_starts_nothing(settings: Settings) -> None:
-    """The error comes before anything is made."""
+    """The error comes before anything is made; but a home that was open to others is closed at each start."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.chmod(0o755)
     with socket.socket() as held:
         held.bind(("127.0.0.1", settings.stack.scoring_port))
         held.listen()
@@ -29,6 +32,7 @@ def test_a_taken_port_starts_nothing(settings: Settings) -> None:
     assert refused.returncode == 1
     assert f"port {settings.stack.scoring_port}" in refused.stderr
     assert not settings.secrets_dir.exists()
+    assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
 
 
 def test_a_missing_source_starts_nothing(settings: Settings) -> None:
