@@ -20,24 +20,31 @@ from pydantic_core import to_json
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
+from mlops_tasks.serving.arrow_answers import write_arrow
+from mlops_tasks.serving.caller import SCOPE, Caller
 from mlops_tasks.serving.docs_page import add_docs
-from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate
+from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
 from mlops_tasks.serving.guard import Guard
+from mlops_tasks.serving.keys import ScopeError
 from mlops_tasks.serving.market import UnknownDateError
+from mlops_tasks.serving.media_types import ARROW, JSON, is_arrow, wants_arrow
 from mlops_tasks.serving.messages import ScoreRequest
 from mlops_tasks.serving.reader import LARGE_BYTES, RequestReader
 from mlops_tasks.serving.reading import BadRequestError, DayAsked, FeaturesGiven, RequestLimits
-from mlops_tasks.serving.secret import scoring_token
-from mlops_tasks.serving.service import BadFeaturesError, NotReadyError, Scored, ScoringService
+from mlops_tasks.serving.scored import Scored
+from mlops_tasks.serving.service import BadFeaturesError, NotReadyError, ScoringService
+from mlops_tasks.states import Scope
 
 log = logging.getLogger(__name__)
 
-STATUS = {UnknownDateError: 404, BadFeaturesError: 422, NotReadyError: 503, BusyError: 503}
+STATUS = {ScopeError: 403, UnknownDateError: 404, BadFeaturesError: 422, NotReadyError: 503, BusyError: 503}
 _PLACE = "#/components/schemas/{model}"
 SCHEMAS = models_json_schema([(ScoreRequest, "validation")], ref_template=_PLACE)[1]["$defs"]
 NEWEST = {"instruments": None, "date": None}
 _CONTENT = {"schema": {"$ref": _PLACE.format(model=ScoreRequest.__name__)}, "example": NEWEST}
-BODY = {"required": True, "content": {"application/json": _CONTENT}}
+_STREAM = {"schema": {"type": "string", "format": "binary"}}
+BODY = {"required": True, "content": {JSON: _CONTENT, ARROW: _STREAM}}
+ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {ARROW: _STREAM}}}
 REFRESHES_AT_ONCE = 4
 
 Result = TypeVar("Result")
@@ -60,14 +67,16 @@ def create_app(settings: Settings) -> FastAPI:
         poller = threading.Thread(target=_poll, args=(service, stop), name="alias poller", daemon=True)
         poller.start()
         reader.start()
+        service.predictions.start()
         yield
         stop.set()
         service.day_scores.stop()
         reader.stop()
+        service.predictions.stop()
 
     app = FastAPI(title="AlphaOps scoring", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    app.add_middleware(Guard, token=scoring_token(settings), metrics=service.metrics, limits=settings.serving)
+    app.add_middleware(Guard, keys=service.keys, metrics=service.metrics, limits=settings.serving)
     app.add_exception_handler(MlopsError, _answer_error)
     _add_score(app, service, reader)
     _add_state(app, service)
@@ -86,43 +95,54 @@ def _poll(service: ScoringService, stop: threading.Event) -> None:
 
 
 def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> None:
-    features = Gate("features", service.settings.serving.requests_at_once, service.metrics.busy)
+    limits = service.settings.serving
+    features = Gate("features", Places(limits.requests_at_once, limits.key_share), service.metrics.busy)
 
-    async def score_day(asked: DayAsked) -> Scored:
+    async def score_day(asked: DayAsked, caller: Caller) -> Scored:
         if not service.has_data:
             await run_in_threadpool(service.look_for_data)
         plan = service.plan_day(asked.date)
-        scores = service.ask_day(plan)
+        scores = service.ask_day(plan, caller.holder)
         if not scores.done():
             await asyncio.wait([asyncio.wrap_future(scores)])
         return service.choose(plan, scores.result(), asked.instruments)
 
-    def read_and_score(body: bytes) -> DayAsked | Scored:
-        asked = reader.read(body)
+    def read(body: bytes, kind: str, caller: Caller) -> DayAsked | FeaturesGiven:
+        asked = reader.read(body, kind)
+        caller.holder.need(Scope.SCORE if isinstance(asked, DayAsked) else Scope.SCORE_ROWS)
+        return asked
+
+    def read_and_score(body: bytes, kind: str, caller: Caller) -> DayAsked | Scored:
+        asked = read(body, kind, caller)
         return asked if isinstance(asked, DayAsked) else service.score_features(asked)
 
-    async def in_thread(function: Callable[[Any], Result], given: Any) -> Result:
-        with features.passing():
-            return await run_in_threadpool(function, given)
+    async def in_thread(caller: Caller, function: Callable[..., Result], *given: Any) -> Result:
+        with features.passing(caller.holder):
+            return await run_in_threadpool(function, *given)
 
-    @app.post("/v1/score", openapi_extra={"requestBody": BODY})
+    @app.post("/v1/score", openapi_extra={"requestBody": BODY}, responses=ANSWER)
     async def score(request: Request) -> Response:
-        """Scores of instruments on a date, or of given features."""
-        body = await request.body()
-        asked = reader.read(body) if len(body) <= LARGE_BYTES else await in_thread(read_and_score, body)
+        """Scores of instruments on a date, or of given features; as JSON, or both ways as an Arrow stream."""
+        body, caller = await request.body(), request.scope[SCOPE]
+        kind = ARROW if body and is_arrow(request.headers.get("content-type", "")) else JSON
+        small = kind == JSON and len(body) <= LARGE_BYTES
+        asked = read(body, kind, caller) if small else await in_thread(caller, read_and_score, body, kind, caller)
         if isinstance(asked, FeaturesGiven):
-            asked = await in_thread(service.score_features, asked)
-        scored = await score_day(asked) if isinstance(asked, DayAsked) else asked
-        return Response(to_json(scored.to_json()), media_type="application/json")
+            asked = await in_thread(caller, service.score_features, asked)
+        scored = await score_day(asked, caller) if isinstance(asked, DayAsked) else asked
+        answered_as = ARROW if wants_arrow(request.headers.get("accept", "")) else JSON
+        content = write_arrow(scored) if answered_as == ARROW else to_json(scored.to_json())
+        service.predictions.add(scored, caller)
+        return Response(content, media_type=answered_as)
 
 
 def _add_state(app: FastAPI, service: ScoringService) -> None:
-    refreshes = Gate("refresh", REFRESHES_AT_ONCE, service.metrics.busy)
+    refreshes = Gate("refresh", Places(REFRESHES_AT_ONCE, 1.0), service.metrics.busy)
 
     @app.post("/v1/refresh")
-    async def refresh() -> dict[str, Any]:
-        """Look at the champion alias and at the vintage in use, now; returns what /health does."""
-        with refreshes.passing():
+    async def refresh(request: Request) -> dict[str, Any]:
+        """Look at keys, champion alias and vintage in use, now; returns what /health does. Scope: admin."""
+        with refreshes.passing(request.scope[SCOPE].holder):
             await run_in_threadpool(service.refresh)
         return service.health()
 
@@ -131,6 +151,17 @@ def _add_state(app: FastAPI, service: ScoringService) -> None:
         """What is in service; 503 while nothing is."""
         content = service.health()
         return JSONResponse(content, 503 if content["status"] == "no_model" else 200)
+
+    @app.get("/live")
+    async def live() -> dict[str, Any]:
+        """That the process answers, whatever it has: who gets nothing here may start it anew."""
+        return {"status": "alive", "uptime_s": service.uptime_s}
+
+    @app.get("/ready")
+    async def ready() -> JSONResponse:
+        """Whether the newest day's scores are there; 503 while not, with what lacks."""
+        lacking = service.lacking()
+        return JSONResponse({"status": lacking or "ready"}, 503 if lacking else 200)
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from mlops_tasks.serving.app import REFRESHES_AT_ONCE
-from mlops_tasks.serving.service import DayPlan
+from mlops_tasks.serving.scored import DayPlan
 from tests.registry.conftest import migrated_mlflow, vintage_template
 from tests.registry.trainings import DAYS
 from tests.security.served import LIMITS, TOKEN, Served, seconds_until_closed, serve
