@@ -23,6 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlops_tasks.data import measure_kernels as kernels
+from mlops_tasks.data.row_kinds import read_only
+
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 Positions = NDArray[np.int64]
@@ -225,15 +228,11 @@ def usual_spikes(bars: Bars, spike: NDArray[np.float32], parameters: Mapping[str
     """Rows whose spike is an ordinary move: the close before and the open after do not agree as they usually do, within
     `spike_agreement` or two and a half usual days (beside a bar in another unit any move will do), or the bar lies
     within `spike_deviations` usual days (which one in another unit never does), or within twice the market's move."""
-    rows = np.flatnonzero(spike > 0)
-    if not len(rows):
-        return rows
-    places = np.full(len(bars.codes), -1, dtype=np.int64)
-    places[bars.chain] = np.arange(len(bars.chain))
-    rows = rows[(places[rows] > 0) & (places[rows] < len(bars.chain) - 1)]
-    if not len(rows):
-        return rows
-    at = places[rows]
+    at = kernels.find_places(bars.chain, spike > 0)
+    at = at[(at > 0) & (at < len(bars.chain) - 1)]
+    if not len(at):
+        return at
+    rows = bars.chain[at].astype(np.int64)
     before, after = bars.chain[at - 1], bars.chain[at + 1]
     first = np.where(bars.open[after] > 0, bars.open[after], bars.close[after])
     apart = np.log(first * bars.factor[after] / (bars.close[before] * bars.factor[before]))
@@ -257,20 +256,15 @@ def _listed(steps: _Steps, chosen: Booleans, ratio: Floats) -> list[tuple[int, f
 def _candidates(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str, Any]) -> Positions:
     """Positions in the chain of all steps that are looked at: large moves, large changes of the factor, and what
     `preclose` says."""
-    chain = bars.chain
     least = np.where(bars.limited, _SMALLEST_LIMIT, parameters["smallest_action"]).astype(np.float32)
-    far = jump > least[bars.codes] if len(least) else np.zeros(len(jump), dtype=bool)
-    found = far[chain]
-    factors = bars.factor[chain]
-    changed = np.abs(factors[1:] / factors[:-1] - 1) > parameters["smallest_known_action"]
-    found[1:] |= changed
-    if bars.preclose is not None:
-        closes, known = bars.close[chain], bars.preclose[chain]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found[1:] |= np.abs(np.log(known[1:] / closes[:-1])) > parameters["smallest_known_action"]
-    places = np.flatnonzero(found)
-    places = places[places > 0]
-    return places[bars.codes[chain[places]] == bars.codes[chain[places - 1]]]
+    preclose = np.empty(0) if bars.preclose is None else bars.preclose
+    return kernels.find_large_steps(
+        bars.chain,
+        bars.codes,
+        (jump, least),
+        (bars.factor, bars.close, read_only(preclose)),
+        float(parameters["smallest_known_action"]),
+    )
 
 
 def _measure(bars: Bars, places: Positions) -> _Steps:
@@ -541,8 +535,8 @@ def _recycled(bars: Bars, parameters: Mapping[str, Any]) -> list[tuple[int, floa
     """Rows after a long absence whose level, volume and volatility are another company's. Codes of exchanges with
     limits are never given again."""
     chain = bars.chain
-    away = (bars.missing[chain] >= parameters["recycled_gap"]) & ~bars.limited[bars.codes[chain]]
-    places = np.flatnonzero(away)
+    places = kernels.find_places(chain, bars.missing >= parameters["recycled_gap"])
+    places = places[~bars.limited[bars.codes[chain[places]]]]
     if not len(places):
         return []
     offsets = np.arange(-BEFORE, BEFORE)
