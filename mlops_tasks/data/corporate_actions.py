@@ -13,7 +13,8 @@ adds its log likelihood ratio, action over trade:
 - how many other instruments jumped on the day.
 
 Two signs are proofs: a close beyond the exchange's daily limit is no trading move, and a `preclose` (the close before,
-adjusted by the exchange for the action of the day) names the action's ratio. Returns are natural logarithms.
+adjusted by the exchange for the action of the day) names the action's ratio. Where it only takes back what the bar
+before moved against its own `preclose`, the close of that bar is wrong. Returns are natural logarithms.
 """
 
 from collections.abc import Callable, Mapping
@@ -98,6 +99,10 @@ _NO_NEWS = 0.3
 """A market that moves farther and is back at the next open was counted in another unit."""
 _ANOTHER_UNIT = 2.0
 """A bar so far (log) from both neighbours, which agree within `spike_reach`, is in another unit."""
+_SMALL_PART = 0.25
+"""Of a step that `preclose` names: what is left of it where it takes a wrong close back."""
+_DAYS_MOVE = 0.2
+"""No usual day moves farther (log)."""
 _TICK = 0.01
 """Least step of the prices where there are limits."""
 
@@ -128,6 +133,8 @@ class Bars:
     limits: Callable[[Positions], Floats]
     limited: Booleans
     """Of each instrument, whether its exchange has limits."""
+    after_slip: Positions
+    """Rows before which the chain lacks a bar, as its close lies outside its range."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +209,16 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
         return Actions(empty, empty, empty, empty, np.empty(0, dtype=np.int64), _recycled(bars, parameters))
     steps = _measure(bars, places)
     recycled = _recycled(bars, parameters)
-    odds, ratio, by_factor, proved = _judge(bars, steps, parameters)
+    lacking = _lacking(bars, steps)
+    wrong = _wrong_closes(bars, steps, lacking, parameters)
+    named = _by_preclose(bars, steps, np.where(wrong, np.nan, lacking), parameters)
+    odds, ratio, by_factor, proved = _judge(bars, steps, named, parameters)
     new = np.isin(steps.rows, [row for row, _ in recycled])
     unit = _is_unit(steps, odds, parameters)
     odds = np.where(unit, _CERTAIN, odds)
     displaced, ends = _displaced(steps, odds, unit, parameters)
+    displaced = np.concatenate([displaced, steps.at[wrong] - 1])
+    ends |= wrong | np.isin(steps.at, steps.at[wrong] - 1)
     likely = (odds > parameters["possible_action_odds"]) & (_stays(steps) | proved) & ~new & ~ends
     least = np.where(by_factor, parameters["smallest_factor_error"], parameters["smallest_action"])
     certain = likely & (odds > parameters["action_odds"]) & (np.abs(steps.left) > least)
@@ -356,13 +368,14 @@ def _odds(value: Floats, action: tuple[float, float], trade: tuple[float, float]
     return np.nan_to_num(densities[0] - densities[1], nan=0.0)
 
 
-def _judge(bars: Bars, steps: _Steps, parameters: Mapping[str, Any]) -> tuple[Floats, Floats, Booleans, Booleans]:
+def _judge(
+    bars: Bars, steps: _Steps, named: Floats, parameters: Mapping[str, Any]
+) -> tuple[Floats, Floats, Booleans, Booleans]:
     """Log odds that a step is an action or a factor's error, the price ratio of it, whether the factor did it, and
-    whether it is proved."""
+    whether it is proved; `named` is what `preclose` says."""
     split_odds, split_ratio = _split_odds(bars, steps)
     factor_odds = _factor_odds(steps, parameters)
     beyond = _beyond_limit(bars, steps)
-    named = _by_preclose(bars, steps, parameters)
     known = np.isfinite(named)
     split_ratio = np.where(known, np.exp(named), np.where(beyond, np.exp(steps.left), split_ratio))
     split_odds = np.where(_market_moved(bars, steps), -_CERTAIN, split_odds)
@@ -461,6 +474,7 @@ def _beyond_limit(bars: Bars, steps: _Steps) -> Booleans:
     """Whether the close moved farther than the exchange lets it; not after a halt, nor in the first days of a listing,
     when some have no limit."""
     limits = bars.limits(steps.rows) + 0.01
+    limits = np.where(np.isin(steps.rows, bars.after_slip), (1 + limits) ** 2 - 1, limits)
     before = bars.chain[steps.at - 1]
     close, last = bars.close[steps.rows], bars.close[before]
     ratio = close / last * np.exp(steps.change)
@@ -471,19 +485,47 @@ def _beyond_limit(bars: Bars, steps: _Steps) -> Booleans:
     return beyond
 
 
-def _by_preclose(bars: Bars, steps: _Steps, parameters: Mapping[str, Any]) -> Floats:
+def _by_preclose(bars: Bars, steps: _Steps, lacking: Floats, parameters: Mapping[str, Any]) -> Floats:
     """Log ratio of the action that `preclose` names and the factor lacks; NaN where there is none."""
-    unknown = np.full(len(steps.rows), np.nan)
+    least = np.where(
+        np.isin(steps.rows, bars.after_slip),
+        np.maximum(_DAYS_MOVE, 5 * steps.scale),
+        parameters["smallest_known_action"],
+    )
+    apart = np.abs(steps.left - lacking)
+    named = (np.abs(lacking) > least) & (apart < np.maximum(0.25, 5 * steps.scale))
+    return np.where(named & (apart < np.maximum(np.abs(lacking), 0.15)), lacking, np.nan)
+
+
+def _wrong_closes(bars: Bars, steps: _Steps, lacking: Floats, parameters: Mapping[str, Any]) -> Booleans:
+    """Whether `preclose` corrects the close before each step: it differs by enough to cost a history, and only takes
+    back what that bar moved against its own `preclose`, or the close before where it has none. A move that the
+    exchange's limit allows may have been a trade, and an action may have followed."""
     if bars.preclose is None:
-        return unknown
-    before = bars.chain[steps.at - 1]
-    known, last = bars.preclose[steps.rows], bars.close[before]
+        return np.zeros(len(lacking), dtype=bool)
+    before, earlier = bars.chain[steps.at - 1], bars.chain[np.maximum(steps.at - 2, 0)]
+    own = (steps.at > 1) & (bars.codes[earlier] == steps.owners)
     with np.errstate(divide="ignore", invalid="ignore"):
-        lacking = np.log(known / last) + steps.change
-    named = (np.abs(lacking) > parameters["smallest_known_action"]) & (bars.missing[steps.rows] == 0)
-    named &= np.abs(steps.left - lacking) < np.maximum(0.25, 5 * steps.scale)
-    named &= np.abs(steps.left - lacking) < np.maximum(np.abs(lacking), 0.15)
-    return np.where(named & _means_action(bars), lacking, np.nan)
+        last = np.where(own, bars.close[earlier] * bars.factor[earlier] / bars.factor[before], np.nan)
+        last = np.where(bars.preclose[before] > 0, bars.preclose[before], last)
+        moved = np.log(bars.close[before] / last)
+    wrong: Booleans = (np.abs(lacking) > parameters["smallest_action"]) & ~np.isin(steps.rows, bars.after_slip)
+    wrong &= np.abs(moved + lacking) < _SMALL_PART * np.abs(lacking)
+    wrong &= np.abs(steps.left - lacking) < np.maximum(_DAYS_MOVE, 5 * steps.scale)
+    found = np.flatnonzero(wrong)
+    limits = bars.limits(before[found].astype(np.int64))
+    wrong[found] = np.isinf(limits) | (np.abs(np.expm1(moved[found])) > limits + 0.01)
+    return wrong
+
+
+def _lacking(bars: Bars, steps: _Steps) -> Floats:
+    """Log of `preclose` over the close before, less what the factor accounts for; NaN where unknown."""
+    if not _means_action(bars) or bars.preclose is None:
+        return np.full(len(steps.rows), np.nan)
+    before = bars.chain[steps.at - 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lacking = np.log(bars.preclose[steps.rows] / bars.close[before]) + steps.change
+    return np.where(bars.missing[steps.rows] == 0, lacking, np.nan)
 
 
 def _means_action(bars: Bars) -> bool:

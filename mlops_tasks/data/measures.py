@@ -452,8 +452,9 @@ def _actions(
         return found
 
     opened, high, low, close, volume, factor = panel.columns(*PRICES, VOLUME, FACTOR)
+    sane, after_slip = _sane(panel, rows)
     bars = Bars(
-        chain=_sane(panel, rows),
+        chain=sane,
         codes=panel.codes,
         open=opened,
         high=high,
@@ -467,17 +468,20 @@ def _actions(
         market=lambda places: market[sessions[places]],
         limits=limits,
         limited=limited,
+        after_slip=after_slip,
     )
     rows["spike"][usual_spikes(bars, rows["spike"], parameters)] = 0
     return find_actions(bars, rows["jump"], parameters)
 
 
-def _sane(panel: _Panel, rows: Mapping[str, Any]) -> NDArray[np.int32]:
-    """The rows of the chain whose close lies within their range: a slip of the pen is no jump."""
+def _sane(panel: _Panel, rows: Mapping[str, Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The rows of the chain whose close lies within their range, for a slip of the pen is no jump; and the rows after
+    the others."""
     close = panel.column(CLOSE)
     odd = close > rows["high_tolerated"]
     odd |= close < rows["low_tolerated"]
-    return kernels.keep(panel.chain, ~odd)
+    after = kernels.find_places(panel.chain, odd) + 1
+    return kernels.keep(panel.chain, ~odd), panel.chain[after[after < len(panel.chain)]].astype(np.int64)
 
 
 def _action_measures(panel: _Panel, actions: Actions) -> dict[str, Any]:

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENGINE = 3
+ENGINE = 4
 """Part of every rules digest: a change of what is measured concludes anew."""
 
 SHOWN_FAILURES = 3
