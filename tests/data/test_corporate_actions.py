@@ -158,6 +158,84 @@ def test_preclose_names_an_action(bonus: float, rule: str) -> None:
         assert not broken(validate(frame, RULES))
 
 
+def with_preclose(frame: pd.DataFrame) -> pd.DataFrame:
+    """The true close before, as the exchange gives it."""
+    return frame.assign(preclose=frame[CLOSE].shift())
+
+
+WRONG = {
+    "close and high": ({CLOSE: 1.37, HIGH: 1.37}, ["displaced_level"]),
+    "close and low": ({CLOSE: 0.7, LOW: 0.7}, ["displaced_level"]),
+    "close, too high": ({CLOSE: 1.37}, ["close_not_above_high"]),
+    "close, too low": ({CLOSE: 0.7}, ["close_not_below_low"]),
+    "all prices": (dict.fromkeys(PRICES, 1.6), ["price_spike", "displaced_level"]),
+}
+
+
+@pytest.mark.parametrize("shares", [a_shares, lambda: walk(["A"])], ids=["limited", "unlimited"])
+@pytest.mark.parametrize("factor", ["none", "constant", "changes before", "changes after"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_close_that_preclose_corrects_costs_its_row(wrong: str, factor: str, shares: Any) -> None:
+    """The next day's preclose contradicts the close, and the price is back at once: a bad bar, and no action."""
+    frame = with_preclose(shares())
+    if factor == "constant":
+        frame[FACTOR] = 2.5
+    elif factor != "none":
+        at = AT if factor == "changes before" else AT + 1
+        frame = with_preclose(shares())
+        frame.loc[at : DAYS - 1, [*PRICES]] /= 2.0
+        frame.loc[at + 1 : DAYS - 1, "preclose"] /= 2.0
+        frame.loc[at, "preclose"] /= 2.0
+        frame.loc[at : DAYS - 1, FACTOR] = 2.0
+    assert validate(frame, RULES).quarantined == 0
+    changes, rules = WRONG[wrong]
+    for name, ratio in changes.items():
+        frame.loc[AT, name] *= ratio
+    validation = validate(frame, RULES)
+    assert np.flatnonzero(~validation.accepted).tolist() == [AT]
+    assert set(validation.rules) <= set(rules) and not validation.shortened_instruments
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("at", [AT - 1, AT + 1, AT + 2])
+def test_an_action_beside_a_wrong_close_is_found(wrong: str, at: int) -> None:
+    """A split without its factor on the day before, the day after or two days after costs the history before it."""
+    frame = with_preclose(a_shares())
+    frame = scale(frame, 0.5, at)
+    frame.loc[at : DAYS - 1, "preclose"] /= 2.0
+    for name, ratio in WRONG[wrong][0].items():
+        frame.loc[AT, name] *= ratio
+    validation = validate(frame, RULES)
+    assert validation.shortened_instruments == {"SH600123": ["unadjusted_split"]}
+    assert validation.measures.instruments["split_on"][0] == frame[DATETIME][at]
+    assert validation.accepted[at + 3 :].all()
+
+
+def test_an_action_after_a_day_at_the_limit_is_found() -> None:
+    """A rise that the limit of its board allows is no wrong close, though a bonus issue takes it back."""
+    frame = walk(["SZ300123"], 0, "XSHG")
+    frame.loc[AT : DAYS - 1, list(PRICES)] *= 1.2 * frame[CLOSE][AT - 1] / frame[CLOSE][AT]
+    frame.loc[AT, [OPEN, LOW]] = frame[CLOSE][AT - 1]
+    frame = scale(with_preclose(frame), 1 / 1.2, AT + 1)
+    frame.loc[AT + 1 : DAYS - 1, "preclose"] /= 1.2
+    validation = validate(frame, RULES)
+    assert validation.shortened_instruments == {"SZ300123": ["unadjusted_split"]}
+    assert np.flatnonzero(~validation.accepted).tolist() == list(range(AT + 1))
+
+
+def test_two_days_at_the_limit_around_a_slip_are_trade() -> None:
+    """Where the close between is a slip of the pen, two days' moves are held against two limits, and no preclose names
+    an action."""
+    frame = a_shares()
+    frame.loc[AT : DAYS - 1, list(PRICES)] *= 1.097 * frame[CLOSE][AT - 1] / frame[CLOSE][AT]
+    frame.loc[AT + 1 : DAYS - 1, list(PRICES)] *= 1.097 * frame[CLOSE][AT] / frame[CLOSE][AT + 1]
+    frame = with_preclose(frame)
+    assert validate(frame, RULES).quarantined == 0
+    frame.loc[AT, CLOSE] *= 1.4
+    validation = validate(frame, RULES)
+    assert np.flatnonzero(~validation.accepted).tolist() == [AT]
+
+
 def test_a_preclose_that_is_another_thing_proves_nothing() -> None:
     """A column that is not the close before on most days is passed over."""
     frame = a_shares()

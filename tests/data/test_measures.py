@@ -10,6 +10,7 @@ from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, INSTRUMENT, PRICES, VOL
 from mlops_tasks.data.exchanges.calendars import sessions
 from mlops_tasks.data.validation.expectations import load_suites
 from mlops_tasks.data.validation.measures import Measures, measure
+from mlops_tasks.data.validation.row_kinds import number_instruments
 from tests.data.market import make_bars, parsed_frame
 
 PARAMETERS = load_suites().measures
@@ -220,6 +221,30 @@ def test_sessions_are_judged_across_instruments() -> None:
     assert (table["newest"].to_numpy() == (days == days[-1])).all() and table["newest_missing_share"].iloc[-1] == 0
     missing = table["missing_share"].fillna(table["newest_missing_share"])
     assert missing.to_dict() == {day: pytest.approx(2 / 12 if day == days[70] else 0.0) for day in days}
+
+
+@pytest.mark.parametrize("instruments", [11, 12])
+@pytest.mark.parametrize("spread", [0.0, 0.01, 1.0, 20.0])
+def test_medians_of_sessions_are_those_of_numpy(spread: float, instruments: int) -> None:
+    """However near or far from one another the moves of a session's instruments are."""
+    frame = parsed_frame(make_bars(days=DAYS, instruments=instruments))
+    frame[list(PRICES)] = np.exp(np.random.default_rng(0).normal(0, spread, (len(frame), 1))).repeat(4, axis=1)
+    frame[VOLUME] = frame[CLOSE] * 1000
+    table = measured(frame).sessions
+    for name, field in (("price_ratio", CLOSE), ("volume_ratio", VOLUME)):
+        values = frame[field].to_numpy().reshape(instruments, DAYS)
+        medians = np.median((values[:, 1:] / values[:, :-1]).astype(np.float32), axis=0)
+        np.testing.assert_allclose(table[name].iloc[1:], medians, rtol=1e-6)
+
+
+@given(runs=st.lists(st.tuples(st.sampled_from(["A", "BB", "B", None]), st.integers(1, 30)), min_size=1, max_size=20))
+def test_instruments_are_numbered_as_they_appear(runs: list[tuple[str | None, int]]) -> None:
+    """As pandas numbers them, one name after the other or each for itself, in one piece or in several."""
+    names = pd.Series([name for name, count in runs for _ in range(count)], dtype="str")
+    codes, found = pd.factorize(names)
+    for given_names in (names, pd.concat([names.iloc[: len(names) // 3], names.iloc[len(names) // 3 :]])):
+        numbers, spelled = number_instruments(given_names)
+        assert numbers.tolist() == codes.tolist() and spelled == found.tolist()
 
 
 def test_the_newest_session_is_held_against_the_one_before() -> None:

@@ -13,7 +13,8 @@ adds its log likelihood ratio, action over trade:
 - how many other instruments jumped on the day.
 
 Two signs are proofs: a close beyond the exchange's daily limit is no trading move, and a `preclose` (the close before,
-adjusted by the exchange for the action of the day) names the action's ratio. Returns are natural logarithms.
+adjusted by the exchange for the action of the day) names the action's ratio. Where it only takes back what the bar
+before moved against its own `preclose`, the close of that bar is wrong. Returns are natural logarithms.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +23,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlops_tasks.data import measure_kernels as kernels
+from mlops_tasks.data.row_kinds import read_only
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -95,6 +99,10 @@ _NO_NEWS = 0.3
 """A market that moves farther and is back at the next open was counted in another unit."""
 _ANOTHER_UNIT = 2.0
 """A bar so far (log) from both neighbours, which agree within `spike_reach`, is in another unit."""
+_SMALL_PART = 0.25
+"""Of a step that `preclose` names: what is left of it where it takes a wrong close back."""
+_DAYS_MOVE = 0.2
+"""No usual day moves farther (log)."""
 _TICK = 0.01
 """Least step of the prices where there are limits."""
 
@@ -125,6 +133,8 @@ class Bars:
     limits: Callable[[Positions], Floats]
     limited: Booleans
     """Of each instrument, whether its exchange has limits."""
+    after_slip: Positions
+    """Rows before which the chain lacks a bar, as its close lies outside its range."""
 
 
 @dataclass(frozen=True)
@@ -199,11 +209,16 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
         return Actions(empty, empty, empty, empty, np.empty(0, dtype=np.int64), _recycled(bars, parameters))
     steps = _measure(bars, places)
     recycled = _recycled(bars, parameters)
-    odds, ratio, by_factor, proved = _judge(bars, steps, parameters)
+    lacking = _lacking(bars, steps)
+    wrong = _wrong_closes(bars, steps, lacking, parameters)
+    named = _by_preclose(bars, steps, np.where(wrong, np.nan, lacking), parameters)
+    odds, ratio, by_factor, proved = _judge(bars, steps, named, parameters)
     new = np.isin(steps.rows, [row for row, _ in recycled])
     unit = _is_unit(steps, odds, parameters)
     odds = np.where(unit, _CERTAIN, odds)
     displaced, ends = _displaced(steps, odds, unit, parameters)
+    displaced = np.concatenate([displaced, steps.at[wrong] - 1])
+    ends |= wrong | np.isin(steps.at, steps.at[wrong] - 1)
     likely = (odds > parameters["possible_action_odds"]) & (_stays(steps) | proved) & ~new & ~ends
     least = np.where(by_factor, parameters["smallest_factor_error"], parameters["smallest_action"])
     certain = likely & (odds > parameters["action_odds"]) & (np.abs(steps.left) > least)
@@ -225,15 +240,11 @@ def usual_spikes(bars: Bars, spike: NDArray[np.float32], parameters: Mapping[str
     """Rows whose spike is an ordinary move: the close before and the open after do not agree as they usually do, within
     `spike_agreement` or two and a half usual days (beside a bar in another unit any move will do), or the bar lies
     within `spike_deviations` usual days (which one in another unit never does), or within twice the market's move."""
-    rows = np.flatnonzero(spike > 0)
-    if not len(rows):
-        return rows
-    places = np.full(len(bars.codes), -1, dtype=np.int64)
-    places[bars.chain] = np.arange(len(bars.chain))
-    rows = rows[(places[rows] > 0) & (places[rows] < len(bars.chain) - 1)]
-    if not len(rows):
-        return rows
-    at = places[rows]
+    at = kernels.find_places(bars.chain, spike > 0)
+    at = at[(at > 0) & (at < len(bars.chain) - 1)]
+    if not len(at):
+        return at
+    rows = bars.chain[at].astype(np.int64)
     before, after = bars.chain[at - 1], bars.chain[at + 1]
     first = np.where(bars.open[after] > 0, bars.open[after], bars.close[after])
     apart = np.log(first * bars.factor[after] / (bars.close[before] * bars.factor[before]))
@@ -257,20 +268,15 @@ def _listed(steps: _Steps, chosen: Booleans, ratio: Floats) -> list[tuple[int, f
 def _candidates(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str, Any]) -> Positions:
     """Positions in the chain of all steps that are looked at: large moves, large changes of the factor, and what
     `preclose` says."""
-    chain = bars.chain
     least = np.where(bars.limited, _SMALLEST_LIMIT, parameters["smallest_action"]).astype(np.float32)
-    far = jump > least[bars.codes] if len(least) else np.zeros(len(jump), dtype=bool)
-    found = far[chain]
-    factors = bars.factor[chain]
-    changed = np.abs(factors[1:] / factors[:-1] - 1) > parameters["smallest_known_action"]
-    found[1:] |= changed
-    if bars.preclose is not None:
-        closes, known = bars.close[chain], bars.preclose[chain]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found[1:] |= np.abs(np.log(known[1:] / closes[:-1])) > parameters["smallest_known_action"]
-    places = np.flatnonzero(found)
-    places = places[places > 0]
-    return places[bars.codes[chain[places]] == bars.codes[chain[places - 1]]]
+    preclose = np.empty(0) if bars.preclose is None else bars.preclose
+    return kernels.find_large_steps(
+        bars.chain,
+        bars.codes,
+        (jump, least),
+        (bars.factor, bars.close, read_only(preclose)),
+        float(parameters["smallest_known_action"]),
+    )
 
 
 def _measure(bars: Bars, places: Positions) -> _Steps:
@@ -362,13 +368,14 @@ def _odds(value: Floats, action: tuple[float, float], trade: tuple[float, float]
     return np.nan_to_num(densities[0] - densities[1], nan=0.0)
 
 
-def _judge(bars: Bars, steps: _Steps, parameters: Mapping[str, Any]) -> tuple[Floats, Floats, Booleans, Booleans]:
+def _judge(
+    bars: Bars, steps: _Steps, named: Floats, parameters: Mapping[str, Any]
+) -> tuple[Floats, Floats, Booleans, Booleans]:
     """Log odds that a step is an action or a factor's error, the price ratio of it, whether the factor did it, and
-    whether it is proved."""
+    whether it is proved; `named` is what `preclose` says."""
     split_odds, split_ratio = _split_odds(bars, steps)
     factor_odds = _factor_odds(steps, parameters)
     beyond = _beyond_limit(bars, steps)
-    named = _by_preclose(bars, steps, parameters)
     known = np.isfinite(named)
     split_ratio = np.where(known, np.exp(named), np.where(beyond, np.exp(steps.left), split_ratio))
     split_odds = np.where(_market_moved(bars, steps), -_CERTAIN, split_odds)
@@ -467,6 +474,7 @@ def _beyond_limit(bars: Bars, steps: _Steps) -> Booleans:
     """Whether the close moved farther than the exchange lets it; not after a halt, nor in the first days of a listing,
     when some have no limit."""
     limits = bars.limits(steps.rows) + 0.01
+    limits = np.where(np.isin(steps.rows, bars.after_slip), (1 + limits) ** 2 - 1, limits)
     before = bars.chain[steps.at - 1]
     close, last = bars.close[steps.rows], bars.close[before]
     ratio = close / last * np.exp(steps.change)
@@ -477,19 +485,47 @@ def _beyond_limit(bars: Bars, steps: _Steps) -> Booleans:
     return beyond
 
 
-def _by_preclose(bars: Bars, steps: _Steps, parameters: Mapping[str, Any]) -> Floats:
+def _by_preclose(bars: Bars, steps: _Steps, lacking: Floats, parameters: Mapping[str, Any]) -> Floats:
     """Log ratio of the action that `preclose` names and the factor lacks; NaN where there is none."""
-    unknown = np.full(len(steps.rows), np.nan)
+    least = np.where(
+        np.isin(steps.rows, bars.after_slip),
+        np.maximum(_DAYS_MOVE, 5 * steps.scale),
+        parameters["smallest_known_action"],
+    )
+    apart = np.abs(steps.left - lacking)
+    named = (np.abs(lacking) > least) & (apart < np.maximum(0.25, 5 * steps.scale))
+    return np.where(named & (apart < np.maximum(np.abs(lacking), 0.15)), lacking, np.nan)
+
+
+def _wrong_closes(bars: Bars, steps: _Steps, lacking: Floats, parameters: Mapping[str, Any]) -> Booleans:
+    """Whether `preclose` corrects the close before each step: it differs by enough to cost a history, and only takes
+    back what that bar moved against its own `preclose`, or the close before where it has none. A move that the
+    exchange's limit allows may have been a trade, and an action may have followed."""
     if bars.preclose is None:
-        return unknown
-    before = bars.chain[steps.at - 1]
-    known, last = bars.preclose[steps.rows], bars.close[before]
+        return np.zeros(len(lacking), dtype=bool)
+    before, earlier = bars.chain[steps.at - 1], bars.chain[np.maximum(steps.at - 2, 0)]
+    own = (steps.at > 1) & (bars.codes[earlier] == steps.owners)
     with np.errstate(divide="ignore", invalid="ignore"):
-        lacking = np.log(known / last) + steps.change
-    named = (np.abs(lacking) > parameters["smallest_known_action"]) & (bars.missing[steps.rows] == 0)
-    named &= np.abs(steps.left - lacking) < np.maximum(0.25, 5 * steps.scale)
-    named &= np.abs(steps.left - lacking) < np.maximum(np.abs(lacking), 0.15)
-    return np.where(named & _means_action(bars), lacking, np.nan)
+        last = np.where(own, bars.close[earlier] * bars.factor[earlier] / bars.factor[before], np.nan)
+        last = np.where(bars.preclose[before] > 0, bars.preclose[before], last)
+        moved = np.log(bars.close[before] / last)
+    wrong: Booleans = (np.abs(lacking) > parameters["smallest_action"]) & ~np.isin(steps.rows, bars.after_slip)
+    wrong &= np.abs(moved + lacking) < _SMALL_PART * np.abs(lacking)
+    wrong &= np.abs(steps.left - lacking) < np.maximum(_DAYS_MOVE, 5 * steps.scale)
+    found = np.flatnonzero(wrong)
+    limits = bars.limits(before[found].astype(np.int64))
+    wrong[found] = np.isinf(limits) | (np.abs(np.expm1(moved[found])) > limits + 0.01)
+    return wrong
+
+
+def _lacking(bars: Bars, steps: _Steps) -> Floats:
+    """Log of `preclose` over the close before, less what the factor accounts for; NaN where unknown."""
+    if not _means_action(bars) or bars.preclose is None:
+        return np.full(len(steps.rows), np.nan)
+    before = bars.chain[steps.at - 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lacking = np.log(bars.preclose[steps.rows] / bars.close[before]) + steps.change
+    return np.where(bars.missing[steps.rows] == 0, lacking, np.nan)
 
 
 def _means_action(bars: Bars) -> bool:
@@ -541,8 +577,8 @@ def _recycled(bars: Bars, parameters: Mapping[str, Any]) -> list[tuple[int, floa
     """Rows after a long absence whose level, volume and volatility are another company's. Codes of exchanges with
     limits are never given again."""
     chain = bars.chain
-    away = (bars.missing[chain] >= parameters["recycled_gap"]) & ~bars.limited[bars.codes[chain]]
-    places = np.flatnonzero(away)
+    places = kernels.find_places(chain, bars.missing >= parameters["recycled_gap"])
+    places = places[~bars.limited[bars.codes[chain[places]]]]
     if not len(places):
         return []
     offsets = np.arange(-BEFORE, BEFORE)

@@ -1,8 +1,8 @@
 """The suites of `include/expectations/` and which rows break them.
 
-A suite is data, in Great Expectations' own form. Its expectations are evaluated here, on whole columns: Great
-Expectations copies the frame for each of them. An expectation means the same as there, and the tests compare
-the two. Any type or keyword that is not known here is refused, never ignored.
+A suite is data, in Great Expectations' own form. Its expectations are evaluated here, all of them on a part of the rows
+at a time, because Great Expectations copies the frame for each of them. An expectation means the same as there, and the
+tests compare the two. Any type or keyword that is not known here is refused, never ignored.
 """
 
 import json
@@ -36,6 +36,9 @@ SEVERITIES = {
 }
 """What a broken expectation of each suite may lead to."""
 
+_PART = 1 << 16
+"""Rows that are judged by all rules at a time: their columns stay in the processor's cache."""
+
 Positions = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
@@ -67,8 +70,7 @@ class Expectation:
 
     def broken(self, frame: pd.DataFrame) -> Positions:
         """Positions of the rows of `frame` that break it; a missing value breaks no rule but `not_be_null`."""
-        evaluate, _ = _TYPES[self.type]
-        return np.flatnonzero(evaluate(frame, self.kwargs))
+        return broken_rows([self], frame)[0]
 
     def columns(self) -> list[str]:
         """The columns that it reads."""
@@ -165,41 +167,58 @@ def _is_known(known: Mapping[str, Any], key: str, value: object) -> bool:
     return key in known and (known[key] is None or known[key] == value)
 
 
-def _row_count(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
+def broken_rows(expectations: Sequence[Expectation], frame: pd.DataFrame) -> list[Positions]:
+    """Of each expectation the positions of the rows of `frame` that break it."""
+    values = {name: plain_values(frame[name]) for each in expectations for name in each.columns()}
+    judged = [(_TYPES[each.type][0], each.columns(), each.kwargs) for each in expectations]
+    parts: list[list[Positions]] = [[np.empty(0, dtype=np.int64)] for _ in expectations]
+    for begin in range(0, len(frame), _PART):
+        part = {name: column[begin : begin + _PART] for name, column in values.items()}
+        for (evaluate, columns, kwargs), found in zip(judged, parts, strict=True):
+            broken = evaluate([part[name] for name in columns], kwargs)
+            if broken.any():
+                found.append(np.flatnonzero(broken) + begin)
+    return [np.concatenate(found) for found in parts]
+
+
+def plain_values(column: pd.Series) -> Any:
+    """A column without its index: a NumPy array where it is one, else pandas' own array."""
+    return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
+
+
+def _row_count(values: Sequence[Any], kwargs: Mapping[str, Any]) -> Booleans:
     """No row breaks it by itself; `validate` refuses an empty table before any suite is run."""
-    return np.zeros(len(frame), dtype=bool)
+    return np.zeros(0, dtype=bool)
 
 
-def _null(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
-    return ~_is_missing(frame[kwargs["column"]])
+def _null(values: Sequence[Any], kwargs: Mapping[str, Any]) -> Booleans:
+    return ~_not_null(values, kwargs)
 
 
-def _not_null(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
-    return _is_missing(frame[kwargs["column"]])
+def _not_null(values: Sequence[Any], kwargs: Mapping[str, Any]) -> Booleans:
+    column = values[0]
+    is_float = isinstance(column, np.ndarray) and column.dtype.kind == "f"
+    return np.asarray(np.isnan(column) if is_float else pd.isna(column), dtype=bool)
 
 
-def _between(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
-    values = frame[kwargs["column"]].to_numpy()
+def _between(values: Sequence[Any], kwargs: Mapping[str, Any]) -> Booleans:
+    column = values[0]
     low, high = kwargs.get("min_value"), kwargs.get("max_value")
-    broken = np.zeros(len(values), dtype=bool)
+    broken = np.zeros(len(column), dtype=bool)
     if low is not None:
-        broken |= values <= low if kwargs.get("strict_min") else values < low
+        broken |= column <= low if kwargs.get("strict_min") else column < low
     if high is not None:
-        broken |= values >= high if kwargs.get("strict_max") else values > high
+        broken |= column >= high if kwargs.get("strict_max") else column > high
     return broken
 
 
-def _pair_greater(frame: pd.DataFrame, kwargs: Mapping[str, Any]) -> Booleans:
-    greater, less = frame[kwargs["column_A"]].to_numpy(), frame[kwargs["column_B"]].to_numpy()
+def _pair_greater(values: Sequence[Any], kwargs: Mapping[str, Any]) -> Booleans:
+    greater, less = values
     broken: Booleans = greater < less if kwargs.get("or_equal") else greater <= less
     return broken
 
 
-def _is_missing(column: pd.Series) -> Booleans:
-    return np.asarray(column.isna().to_numpy(), dtype=bool)
-
-
-_Evaluate = Callable[[pd.DataFrame, Mapping[str, Any]], Booleans]
+_Evaluate = Callable[[Sequence[Any], Mapping[str, Any]], Booleans]
 
 _TYPES: Mapping[str, tuple[_Evaluate, Mapping[str, Any]]] = {
     "expect_table_row_count_to_be_between": (_row_count, {"min_value": 1}),

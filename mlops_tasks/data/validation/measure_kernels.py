@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from mlops_tasks.kernels import kernel
+from mlops_tasks.kernels import inner, kernel
 
 Floats = NDArray[np.float64]
 SmallFloats = NDArray[np.float32]
@@ -24,7 +24,7 @@ _SESSION_MEASURES = types.Tuple((_I4, _I4, _I4, types.float64[::1], types.float6
 
 _SAME_FACTOR = 1e-6
 """Relative change of the factor below which it is the same."""
-
+_DAY_NS, _NOT_A_TIME = 86_400_000_000_000, -(2**63)
 
 BAR, NO_TRADE, BELOW_ZERO = 0, 1, 2
 """What `classify_rows` says of a row."""
@@ -62,61 +62,140 @@ def find_repeated_keys(order: Integers, codes: Integers, days: Integers) -> Inte
     return order[marked]
 
 
-@kernel(_I4, _I4)
-def is_ordered(codes: Integers, days: Integers) -> bool:
-    """Whether the rows with a key are sorted by code and day already (code -1, or the least day: no key)."""
-    last_code, last_day = -1, 0
+@kernel(_I4, _I4, _INT)
+def order_rows(codes: Integers, days: Integers, count: int) -> Integers:
+    """The rows with a key by code (0..count-1) and day, those of one key as they come (code or day below 0: no key).
+
+    One pass to count the codes and one to place their rows; the days of a code are sorted only where they are not."""
+    begins = np.zeros(count + 1, dtype=np.int64)
     for row in range(len(codes)):
-        if codes[row] < 0 or days[row] < 0:
-            continue
-        if codes[row] < last_code or (codes[row] == last_code and days[row] < last_day):
-            return False
-        last_code, last_day = codes[row], days[row]
-    return True
+        if codes[row] >= 0 and days[row] >= 0:
+            begins[codes[row] + 1] += 1
+    for code in range(count):
+        begins[code + 1] += begins[code]
+    order, ends = np.empty(begins[count], dtype=np.int32), begins[:-1].copy()
+    for row in range(len(codes)):
+        if codes[row] >= 0 and days[row] >= 0:
+            order[ends[codes[row]]] = row
+            ends[codes[row]] += 1
+    for code in range(count):
+        own = order[begins[code] : begins[code + 1]]
+        for k in range(1, len(own)):
+            if days[own[k]] < days[own[k - 1]]:
+                keys = np.empty(len(own), dtype=np.int64)
+                for place in range(len(own)):
+                    keys[place] = np.int64(days[own[place]]) * len(own) + place
+                keys.sort()
+                own[:] = own[keys % len(own)]
+                break
+    return order
+
+
+@kernel(_I4, types.boolean[::1])
+def keep(order: Integers, marked: NDArray[np.bool_]) -> Integers:
+    """The rows of `order` that are marked; `order` itself where all are."""
+    count = 0
+    for row in order:
+        count += marked[row]
+    if count == len(order):
+        return order
+    kept = np.empty(count, dtype=np.int32)
+    count = 0
+    for row in order:
+        if marked[row]:
+            kept[count] = row
+            count += 1
+    return kept
 
 
 @kernel(_I4, _I4, _INT)
-def bucket_order(rows: Integers, keys: Integers, count: int) -> Integers:
-    """`rows` in the order of their keys (0..count-1), stable: one pass to count, one to place."""
+def find_begins(order: Integers, codes: Integers, count: int) -> NDArray[np.int64]:
+    """Where each code 0..count-1 begins in `order`, which is by code, and the length at the end."""
+    begins = np.empty(count + 1, dtype=np.int64)
+    for code in range(count + 1):
+        low, high = 0, len(order)
+        while low < high:
+            middle = (low + high) // 2
+            if codes[order[middle]] < code:
+                low = middle + 1
+            else:
+                high = middle
+        begins[code] = low
+    return begins
+
+
+@kernel(_I4, types.boolean[::1])
+def find_places(order: Integers, marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Positions in `order` of the rows that are marked."""
+    count = 0
+    for row in order:
+        count += marked[row]
+    places = np.empty(count, dtype=np.int64)
+    count = 0
+    for k in range(len(order)):
+        if marked[order[k]]:
+            places[count] = k
+            count += 1
+    return places
+
+
+@kernel(_I4, _I4)
+def look_up(table: Integers, keys: Integers) -> Integers:
+    """The value of each key 0..len(table)-1; -1 of others."""
+    found = np.empty_like(keys)
+    for row in range(len(keys)):
+        found[row] = table[keys[row]] if 0 <= keys[row] < len(table) else -1
+    return found
+
+
+@kernel(_I4, _FIELD, _FIELD, _INT, _I4)
+def count_copies(days: Integers, close: Floats, volume: Floats, count: int, copies: Integers) -> None:
+    """`copies`: rows of the same day (0..count-1) with the same close and the same positive volume.
+
+    The rows are placed by day with a hash of both, so that only what has the same hash is looked up."""
     begins = np.zeros(count + 1, dtype=np.int64)
-    for row in rows:
-        begins[keys[row] + 1] += 1
-    for key in range(count):
-        begins[key + 1] += begins[key]
-    placed = np.empty_like(rows)
-    for row in rows:
-        placed[begins[keys[row]]] = row
-        begins[keys[row]] += 1
-    return placed
-
-
-@kernel(_I4, _I4, _FIELD, _FIELD, _I4)
-def count_copies(order: Integers, days: Integers, close: Floats, volume: Floats, copies: Integers) -> None:
-    """`copies`: rows of the same day with the same close and the same positive volume; `order` is by day."""
-    begin = 0
-    while begin < len(order):
-        end = begin
-        while end < len(order) and days[order[end]] == days[order[begin]]:
-            end += 1
+    for row in range(len(days)):
+        if days[row] >= 0 and volume[row] > 0 and not np.isnan(close[row]):
+            begins[days[row] + 1] += 1
+    for day in range(count):
+        begins[day + 1] += begins[day]
+    rows, hashes = np.empty(begins[count], dtype=np.int32), np.empty(begins[count], dtype=np.int32)
+    ends = begins[:-1].copy()
+    for row in range(len(days)):
+        if days[row] >= 0 and volume[row] > 0 and not np.isnan(close[row]):
+            rows[ends[days[row]]] = row
+            hashes[ends[days[row]]] = _hash_of(close[row], volume[row])
+            ends[days[row]] += 1
+    for day in range(count):
+        begin, end = begins[day], begins[day + 1]
         size = 16
         while size < 2 * (end - begin):
             size *= 2
-        owners, counts = np.full(size, -1, dtype=np.int32), np.zeros(size, dtype=np.int32)
-        slots = np.full(end - begin, -1, dtype=np.int64)
+        owners = np.full(size, -1, dtype=np.int32)
+        twins, firsts, found = np.empty(end - begin, dtype=np.int32), np.empty(end - begin, dtype=np.int32), 0
         for k in range(begin, end):
-            row = order[k]
-            if not volume[row] > 0 or np.isnan(close[row]):
-                continue
-            slot = hash((close[row], volume[row])) & (size - 1)
-            while owners[slot] >= 0 and (close[owners[slot]] != close[row] or volume[owners[slot]] != volume[row]):
+            slot = hashes[k] & (size - 1)
+            while owners[slot] >= 0:
+                row, other = rows[k], rows[owners[slot]]
+                if hashes[k] == hashes[owners[slot]] and close[row] == close[other] and volume[row] == volume[other]:
+                    copies[other] += 1
+                    twins[found], firsts[found] = row, other
+                    found += 1
+                    break
                 slot = (slot + 1) & (size - 1)
-            owners[slot] = row
-            counts[slot] += 1
-            slots[k - begin] = slot
-        for k in range(begin, end):
-            if slots[k - begin] >= 0:
-                copies[order[k]] = counts[slots[k - begin]]
-        begin = end
+            else:
+                owners[slot] = k
+        for place in range(found):
+            copies[twins[place]] = copies[firsts[place]]
+
+
+@inner
+def _hash_of(close: float, volume: float) -> int:
+    """31 bits; the same for 0.0 and -0.0, which are equal."""
+    mixed = np.float64(close + 0.0).view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(32))) + np.float64(volume).view(np.uint64)
+    mixed = mixed * np.uint64(0xC2B2AE3D27D4EB4F)
+    return np.int32((mixed ^ (mixed >> np.uint64(29))) >> np.uint64(33))
 
 
 @kernel(_I4, _I4, types.UniTuple(_FIELD, 3), types.UniTuple(_F4, 3))
@@ -181,16 +260,17 @@ def measure_repeats(
             flat_repeats[row] = min(flat_repeats[before] + 1, 32767)
 
 
-@kernel(types.Array(types.int64, 1, "C", readonly=True), _INT, _INT)
-def number_days(moments: NDArray[np.int64], day: int, missing: int) -> tuple[Integers, int]:
-    """Each moment's day since the earliest (-1 where it is `missing`), and that earliest day; `day` in its unit."""
+@kernel(types.Array(types.int64, 1, "C", readonly=True), types.int8[::1])
+def number_days(moments: NDArray[np.int64], kinds: NDArray[np.int8]) -> tuple[Integers, int]:
+    """The day of each row since the earliest, -1 without a date or a trade, and that earliest day since 1970; of
+    `moments` in nanoseconds and `kinds` as `classify_rows` gives them."""
     days = np.empty(len(moments), dtype=np.int32)
     first = np.int32(2**31 - 1)
     for row in range(len(moments)):
-        if moments[row] == missing:
+        if moments[row] == _NOT_A_TIME or kinds[row] == NO_TRADE:
             days[row] = -(2**31)
         else:
-            days[row] = moments[row] // day
+            days[row] = moments[row] // _DAY_NS
             first = min(first, days[row])
     for row in range(len(days)):
         days[row] = -1 if days[row] == -(2**31) else days[row] - first
@@ -314,14 +394,14 @@ def find_volume_breaks(
 
 @kernel(
     _I4,
-    types.Tuple((_I4, _I4, types.int16[::1])),
+    types.Tuple((_I4, _I4, types.int16[::1], types.int64[::1])),
     types.UniTuple(_FIELD, 3),
     _FLOAT,
     _SESSION_MEASURES,
 )
 def measure_sessions(
     chain: Integers,
-    rows: tuple[Integers, Integers, SmallIntegers],
+    rows: tuple[Integers, Integers, SmallIntegers, NDArray[np.int64]],
     bars: tuple[Floats, Floats, Floats],
     jump: float,
     out: tuple[Integers, Integers, Integers, Floats, Floats],
@@ -329,20 +409,19 @@ def measure_sessions(
     """Across the instruments of each session: how many moved since their bar before, jumped by more than `jump`, and
     repeat that bar; median ratio of adjusted closes and of positive volumes to it (NaN where there is none).
 
-    `rows` = (codes, sessions, repeats), a session is -1 off the calendar; `bars` = (close, volume, factor)."""
-    codes, sessions, repeats = rows
+    `rows` = (codes, sessions, repeats, number of rows of each session), a session is -1 off the calendar; `bars` =
+    (close, volume, factor)."""
+    codes, sessions, repeats, rows_on = rows
     close, volume, factor = bars
     moved, jumped, repeated, price_ratio, volume_ratio = out
     count = len(moved)
     begins = np.zeros(count + 1, dtype=np.int64)
-    for k in range(1, len(chain)):
-        row = chain[k]
-        if sessions[row] >= 0 and codes[row] == codes[chain[k - 1]]:
-            begins[sessions[row] + 1] += 1
     for session in range(count):
-        begins[session + 1] += begins[session]
+        begins[session + 1] = begins[session] + rows_on[session]
     prices, volumes = np.empty(begins[-1], dtype=np.float32), np.empty(begins[-1], dtype=np.float32)
     traded = np.zeros(count, dtype=np.int64)
+    # Only what lies near or beyond the limits needs a logarithm.
+    low, high = np.exp(-jump) * 1.000001, np.exp(jump) * 0.999999
     for k in range(1, len(chain)):
         row, before = chain[k], chain[k - 1]
         session = sessions[row]
@@ -351,7 +430,8 @@ def measure_sessions(
         ratio = close[row] * factor[row] / (close[before] * factor[before])
         prices[begins[session] + moved[session]] = ratio
         moved[session] += 1
-        jumped[session] += abs(np.log(ratio)) > jump
+        if not low < ratio < high:
+            jumped[session] += abs(np.log(ratio)) > jump
         repeated[session] += repeats[row] > 0
         if volume[row] > 0 and volume[before] > 0:
             volumes[begins[session] + traded[session]] = volume[row] / volume[before]
@@ -359,9 +439,45 @@ def measure_sessions(
     for session in range(count):
         price_ratio[session] = volume_ratio[session] = np.nan
         if moved[session]:
-            price_ratio[session] = np.median(prices[begins[session] : begins[session] + moved[session]])
+            price_ratio[session] = _median(prices[begins[session] : begins[session] + moved[session]])
         if traded[session]:
-            volume_ratio[session] = np.median(volumes[begins[session] : begins[session] + traded[session]])
+            volume_ratio[session] = _median(volumes[begins[session] : begins[session] + traded[session]])
+
+
+_BUCKETS, _BUCKET_BITS = 4096, 13
+"""Buckets of neighbouring float32 numbers, each of 2 ** `_BUCKET_BITS` of them: a tenth of a percent wide."""
+_INFINITE = 0x7F800000
+"""The bits of what is infinite; NaN lies beyond or below 0."""
+
+
+@inner
+def _median(values: SmallFloats) -> float:
+    """`np.median`: positive numbers, most of which are near the first, are counted by size, so that only those of the
+    middle are sorted."""
+    numbers = values.view(np.int32)
+    count, lowest = len(values), (numbers[0] >> _BUCKET_BITS) - _BUCKETS // 2
+    sizes, strange = np.zeros(_BUCKETS, dtype=np.int32), False
+    for number in numbers:
+        strange |= not 0 <= number <= _INFINITE
+        sizes[min(max((number >> _BUCKET_BITS) - lowest, 0), _BUCKETS - 1)] += 1
+    below, first = 0, 0
+    while below + sizes[first] <= (count - 1) // 2:
+        below += sizes[first]
+        first += 1
+    through, last = below + sizes[first], first
+    while through <= count // 2:
+        last += 1
+        through += sizes[last]
+    if strange or first == 0 or last == _BUCKETS - 1:
+        return np.median(values)
+    middle = np.empty(through - below, dtype=np.float32)
+    place = 0
+    for k in range(count):
+        if lowest + first <= numbers[k] >> _BUCKET_BITS <= lowest + last:
+            middle[place] = values[k]
+            place += 1
+    middle.sort()
+    return np.median(middle[(count - 1) // 2 - below : count // 2 - below + 1])
 
 
 @kernel(_I4, types.UniTuple(_I4, 2), types.UniTuple(_FIELD, 3), _I4, types.UniTuple(types.float64[::1], 2))
@@ -404,3 +520,34 @@ def measure_common_moves(
             own = moves[begins[place] : ends[place]]
             overnight[place] = np.median(firsts[begins[place] : ends[place]])
             spread[place] = np.median(np.abs(own - np.median(own)))
+
+
+@kernel(_I4, _I4, types.Tuple((_F4, _F4)), types.UniTuple(_FIELD, 3), _FLOAT)
+def find_large_steps(
+    chain: Integers,
+    codes: Integers,
+    jumps: tuple[SmallFloats, SmallFloats],
+    fields: tuple[Floats, Floats, Floats],
+    known: float,
+) -> NDArray[np.int64]:
+    """Positions in the chain of the bars that jump by more than the least of their instrument, or whose factor, or
+    `preclose` over the close before, differs by more than `known` (relative, and logarithm).
+
+    `jumps` = (jump of each row, least of each code); `fields` = (factor, close, preclose), the last may be empty."""
+    jump, least = jumps
+    factor, close, preclose = fields
+    found = np.empty(1024, dtype=np.int64)
+    count = 0
+    for k in range(1, len(chain)):
+        row, before = chain[k], chain[k - 1]
+        if codes[row] != codes[before]:
+            continue
+        large = jump[row] > least[codes[row]] or abs(factor[row] / factor[before] - 1) > known
+        if not large and len(preclose):
+            large = abs(np.log(preclose[row] / close[before])) > known
+        if large:
+            if count == len(found):
+                found = np.concatenate((found, np.empty_like(found)))
+            found[count] = k
+            count += 1
+    return found[:count].copy()

@@ -23,7 +23,14 @@ from mlops_tasks.data.exchanges.ticker_suffixes import spoken_calendar
 from mlops_tasks.data.sources.parsed import PARSE_ERROR
 from mlops_tasks.data.validation import measure_kernels as kernels
 from mlops_tasks.data.validation.corporate_actions import Actions, Bars, find_actions, usual_spikes
-from mlops_tasks.data.validation.row_kinds import field, kinds_of, read_only, repeats_and_rivals, stray_days
+from mlops_tasks.data.validation.row_kinds import (
+    field,
+    kinds_of,
+    number_instruments,
+    read_only,
+    repeats_and_rivals,
+    stray_days,
+)
 from mlops_tasks.data.validation.session_measures import (
     common_moves,
     mark_scales,
@@ -32,7 +39,6 @@ from mlops_tasks.data.validation.session_measures import (
     past_and_newest,
 )
 
-_DAY_NS = 86_400_000_000_000
 _UNLIMITED = re.compile(r"(?i)(?<!\d)1[12]\d{4}(?!\d)|^sh\.?000\d{3}|^000\d{3}\.(?:sh|ss)|(?<!\d)399\d{3}(?!\d)")
 """Convertible bonds and indices of Shanghai and Shenzhen, which have no limit."""
 _BORROWING, _TRADING_SHARE, _BORROWED_SHARE = 5, 0.8, 0.1
@@ -129,29 +135,24 @@ class _Panel:
 
     def __init__(self, frame: pd.DataFrame, calendar: str) -> None:
         self.frame = frame
-        codes, names = pd.factorize(frame[INSTRUMENT])
-        self.codes = codes.astype(np.int32)
-        self.names = [str(name) for name in names]
+        self.codes, self.names = number_instruments(frame[INSTRUMENT])
         self.kinds = kinds_of(frame)
         self.days, self.first_day, self.day_count = self._days()
         self._drop_days_to_come()
         self.stray = self._drop_stray_days()
         self.rows_of = kernels.count_keys(self.codes, len(self.names))
-        self.order = self._order((self.codes >= 0) & (self.days >= 0))
+        self.order = kernels.order_rows(self.codes, self.days, len(self.names))
         self.repeats, self.rivals = self._drop_repeats()
         self.calendar_of, self.utc_dates = self._calendars(calendar)
         self.calendar_names = sorted(set(self.calendar_of))
-        usable = (self.codes >= 0) & (self.days >= 0) & (self.column(CLOSE) > 0) & (self.column(FACTOR) > 0)
+        usable = (self.column(CLOSE) > 0) & (self.column(FACTOR) > 0)
         usable[self.rivals] = False
-        self.chain = self.order if usable.all() else self.order[usable[self.order]]
+        self.chain = kernels.keep(self.order, usable)
 
     def _days(self) -> tuple[NDArray[np.int32], int, int]:
         """Each row's day since the earliest, that day and the number of days; -1: without a date or a trade."""
         moments = self.frame[DATETIME].to_numpy().astype("datetime64[ns]", copy=False)
-        no_trade = self.kinds == kernels.NO_TRADE
-        if no_trade.any():
-            moments = np.where(no_trade, np.datetime64("NaT"), moments)
-        days, first = kernels.number_days(read_only(moments.view(np.int64)), _DAY_NS, np.iinfo(np.int64).min)
+        days, first = kernels.number_days(read_only(moments.view(np.int64)), self.kinds)
         return days, first, int(days.max(initial=-1)) + 1
 
     def _drop_days_to_come(self) -> None:
@@ -205,10 +206,6 @@ class _Panel:
         """Dates of rows with a key; NaT for row -1."""
         return np.where(rows >= 0, self.dates(self.days[rows]), np.datetime64("NaT"))
 
-    def by_day(self) -> NDArray[np.int32]:
-        """The rows with a key in the order of their days."""
-        return kernels.bucket_order(np.flatnonzero(self.days >= 0).astype(np.int32), self.days, self.day_count)
-
     def _calendars(self, calendar: str) -> tuple[list[str], NDArray[np.bool_]]:
         """The calendar of each instrument, and whether its days are a day early: they follow from its days and what
         its name speaks for, so those of equal ones are asked about once."""
@@ -249,13 +246,6 @@ class _Panel:
         off = np.flatnonzero(self.placed[2] == 0)
         off = off[self.column(VOLUME)[off] == 0]
         return off[self._one_price(off)]
-
-    def _order(self, keyed: NDArray[np.bool_]) -> NDArray[np.int32]:
-        rows = np.flatnonzero(keyed).astype(np.int32)
-        if kernels.is_ordered(self.codes, self.days):
-            return rows
-        by_day = kernels.bucket_order(rows, self.days, self.day_count)
-        return kernels.bucket_order(by_day, self.codes, len(self.names))
 
     @cached_property
     def session_tables(self) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
@@ -317,10 +307,12 @@ class _Panel:
         return found
 
     def _is_stale(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each row repeats close and volume of the bar before."""
-        place = np.empty(len(self.codes), dtype=np.int64)
-        place[self.order] = np.arange(len(self.order))
-        before = self.order[np.maximum(place[rows] - 1, 0)]
+        """Whether each row (ascending, with a key) repeats close and volume of the bar before."""
+        marked = np.zeros(len(self.codes), dtype=bool)
+        marked[rows] = True
+        places = kernels.find_places(self.order, marked)
+        places = places[np.argsort(self.order[places])]
+        before = self.order[np.maximum(places - 1, 0)]
         same = (self.codes[before] == self.codes[rows]) & (before != rows)
         for values in self.columns(CLOSE, VOLUME):
             same &= (values[before] == values[rows]) | (np.isnan(values[before]) & np.isnan(values[rows]))
@@ -335,12 +327,15 @@ class _Panel:
     def spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First and last row by day of each instrument, -1 where none has a day."""
         first, last = np.full(len(self.names), -1, dtype=np.int64), np.full(len(self.names), -1, dtype=np.int64)
-        if len(self.order):
-            owners = self.codes[self.order]
-            changes = np.flatnonzero(owners[1:] != owners[:-1]) + 1
-            begins, ends = np.concatenate([[0], changes]), np.concatenate([changes, [len(owners)]]) - 1
-            first[owners[begins]], last[owners[ends]] = self.order[begins], self.order[ends]
+        known = np.diff(self.begins) > 0
+        first[known] = self.order[self.begins[:-1][known]]
+        last[known] = self.order[self.begins[1:][known] - 1]
         return first, last
+
+    @cached_property
+    def begins(self) -> NDArray[np.int64]:
+        """Where each instrument begins in `order`, and its length."""
+        return kernels.find_begins(self.order, self.codes, len(self.names))
 
 
 @dataclass(frozen=True)
@@ -366,7 +361,7 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
     count, chain, codes = len(panel.codes), panel.chain, panel.codes
     tolerance = parameters["price_tolerance"]
     copies, missing = np.ones(count, dtype=np.int32), np.zeros(count, dtype=np.int32)
-    kernels.count_copies(panel.by_day(), panel.days, *panel.columns(CLOSE, VOLUME), copies)
+    kernels.count_copies(panel.days, *panel.columns(CLOSE, VOLUME), panel.day_count, copies)
     moves = {name: np.full(count, np.nan, dtype=np.float32) for name in ("jump", "factor_ratio", "factor_gap")}
     kernels.measure_moves(chain, codes, panel.columns(OPEN, CLOSE, FACTOR), tuple(moves.values()))
     repeats, flat_repeats, idle = (np.zeros(count, dtype=np.int16) for _ in range(3))
@@ -457,8 +452,9 @@ def _actions(
         return found
 
     opened, high, low, close, volume, factor = panel.columns(*PRICES, VOLUME, FACTOR)
+    sane, after_slip = _sane(panel, rows)
     bars = Bars(
-        chain=_sane(panel, float(parameters["price_tolerance"])),
+        chain=sane,
         codes=panel.codes,
         open=opened,
         high=high,
@@ -472,16 +468,20 @@ def _actions(
         market=lambda places: market[sessions[places]],
         limits=limits,
         limited=limited,
+        after_slip=after_slip,
     )
     rows["spike"][usual_spikes(bars, rows["spike"], parameters)] = 0
     return find_actions(bars, rows["jump"], parameters)
 
 
-def _sane(panel: _Panel, tolerance: float) -> NDArray[np.int32]:
-    """The rows of the chain whose close lies within their range: a slip of the pen is no jump."""
-    high, low, close = panel.columns(HIGH, LOW, CLOSE)
-    odd = (close > high * (1 + tolerance)) | (close < low * (1 - tolerance))
-    return panel.chain[~odd[panel.chain]] if odd.any() else panel.chain
+def _sane(panel: _Panel, rows: Mapping[str, Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The rows of the chain whose close lies within their range, for a slip of the pen is no jump; and the rows after
+    the others."""
+    close = panel.column(CLOSE)
+    odd = close > rows["high_tolerated"]
+    odd |= close < rows["low_tolerated"]
+    after = kernels.find_places(panel.chain, odd) + 1
+    return kernels.keep(panel.chain, ~odd), panel.chain[after[after < len(panel.chain)]].astype(np.int64)
 
 
 def _action_measures(panel: _Panel, actions: Actions) -> dict[str, Any]:
@@ -505,7 +505,7 @@ def _instrument_measures(
             INSTRUMENT: pd.array(panel.names, dtype="str"),
             CALENDAR: pd.array(panel.calendar_of, dtype="str"),
             "rows": panel.rows_of,
-            "bars": kernels.count_keys(panel.codes[panel.order], len(panel.names)),
+            "bars": np.diff(panel.begins),
             "case_clash": pd.array(_case_clash(panel), dtype="str"),
             "utc_dates": panel.utc_dates.astype(np.int8),
             **_below_zero(panel),
@@ -555,10 +555,11 @@ def _session_statistics(panel: _Panel, repeats: NDArray[np.int16], jump: float) 
     moved, jumped, repeated = (np.zeros(total, dtype=np.int32) for _ in range(3))
     price_ratio, volume_ratio = (np.full(total, np.nan) for _ in range(2))
     found = (moved, jumped, repeated, price_ratio, volume_ratio)
+    bars = kernels.count_keys(sessions, total)
     kernels.measure_sessions(
-        panel.chain, (panel.codes, sessions, repeats), panel.columns(CLOSE, VOLUME, FACTOR), jump, found
+        panel.chain, (panel.codes, sessions, repeats, bars), panel.columns(CLOSE, VOLUME, FACTOR), jump, found
     )
-    return _SessionStatistics(kernels.count_keys(sessions, total), moved, jumped, repeated, price_ratio, volume_ratio)
+    return _SessionStatistics(bars, moved, jumped, repeated, price_ratio, volume_ratio)
 
 
 def _session_measures(
@@ -604,9 +605,7 @@ def _session_measures(
         count += len(kept)
     empty = pd.DataFrame({CALENDAR: pd.array([], dtype="str"), DATETIME: np.empty(0, "datetime64[s]")})
     found = pd.concat(frames, ignore_index=True) if frames else empty
-    if not total:
-        return found, np.full(len(panel.codes), -1, dtype=np.int32)
-    return found, np.where(sessions >= 0, numbers[sessions], np.int32(-1))
+    return found, kernels.look_up(numbers, sessions)
 
 
 def _common_moves(

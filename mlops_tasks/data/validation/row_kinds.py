@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT, PRICES, VOLUME
@@ -19,6 +21,9 @@ FAR_DAYS = 40
 STRAY_SHARE = 0.001
 """Of all rows: more than these, beyond such a gap, are a part of the history."""
 
+_LOOKED_AT = 10_000
+"""Rows that show whether instruments stand one after the other."""
+
 Integers = NDArray[np.int32]
 Kinds = NDArray[np.int8]
 
@@ -28,6 +33,35 @@ def kinds_of(frame: pd.DataFrame) -> Kinds:
     kinds = np.zeros(len(frame), dtype=np.int8)
     kernels.classify_rows(tuple(field(frame, name) for name in (*PRICES, VOLUME)), kinds)
     return kinds
+
+
+def number_instruments(names: pd.Series) -> tuple[Integers, list[str]]:
+    """The number of each row's instrument in the order in which they appear, -1 where it is missing; and their names.
+
+    A name that stands in many rows in a row is compared with the others once."""
+    lengths = _run_lengths(names)
+    if lengths is None:
+        codes, found = pd.factorize(names)
+        return codes.astype(np.int32), [str(name) for name in found]
+    begins = np.cumsum(lengths) - lengths
+    codes, found = pd.factorize(names.iloc[begins])
+    return np.repeat(codes.astype(np.int32), lengths), [str(name) for name in found]
+
+
+def _run_lengths(names: pd.Series) -> NDArray[np.int64] | None:
+    """Rows of each run of one name; None where names are no text or change so often that it saves nothing."""
+    if not isinstance(names.array, pd.arrays.ArrowStringArray) or not _is_in_runs(names):
+        return None
+    text = pa.array(names.array)
+    chunks = text.chunks if isinstance(text, pa.ChunkedArray) else [text]
+    ends = [pc.run_end_encode(chunk).run_ends.to_numpy() for chunk in chunks if len(chunk)]
+    return np.concatenate([np.diff(each, prepend=0) for each in ends]).astype(np.int64)
+
+
+def _is_in_runs(names: pd.Series) -> bool:
+    """Whether most of the first rows have the name of the row before."""
+    first = names.iloc[:_LOOKED_AT].array
+    return len(first) > 1 and float(np.mean(first[1:] == first[:-1])) > 0.8
 
 
 def field(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:

@@ -35,7 +35,9 @@ from mlops_tasks.data.validation.expectations import (
     Positions,
     Rule,
     Suites,
+    broken_rows,
     load_suites,
+    plain_values,
 )
 from mlops_tasks.data.validation.quarantine_columns import (
     EVIDENCE_DATE,
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENGINE = 3
+ENGINE = 4
 """Part of every rules digest: a change of what is measured concludes anew."""
 
 SHOWN_FAILURES = 3
@@ -292,10 +294,24 @@ class Validation:
         codes = self.measures.codes[rows]
         return evidence.assign(**{CALENDAR: self.measures.instruments[CALENDAR].to_numpy()[codes]})
 
+    @cached_property
+    def _parsed(self) -> dict[str, Any]:
+        return {name: plain_values(self.measures.rows[name]) for name in PARSED_COLUMNS}
+
+    @cached_property
+    def _parsed_schema(self) -> pa.Schema:
+        frame = self.measures.rows[list(PARSED_COLUMNS)].iloc[:0].astype({INSTRUMENT: "str"})
+        return pa.Schema.from_pandas(frame, preserve_index=False)
+
     def _failure_table(self, rows: Positions, rule: Rule, reasons: pa.Array, day: np.datetime64 | None) -> pa.Table:
-        frame = self.measures.rows[list(PARSED_COLUMNS)].iloc[rows].astype({INSTRUMENT: "str"})
-        days = frame[DATETIME].to_numpy() if day is None else np.full(len(rows), day)
-        table = pa.Table.from_pandas(frame, preserve_index=False).append_column(POSITION, pa.array(rows))
+        names, owners = self.measures.instruments[INSTRUMENT].array, self.measures.codes[rows]
+        columns = [
+            names.take(owners, allow_fill=True) if name == INSTRUMENT else values.take(rows)
+            for name, values in self._parsed.items()
+        ]
+        arrays = [pa.array(column, from_pandas=True) for column in columns]
+        days = columns[PARSED_COLUMNS.index(DATETIME)] if day is None else np.full(len(rows), day)
+        table = pa.Table.from_arrays(arrays, schema=self._parsed_schema).append_column(POSITION, pa.array(rows))
         for name, word in ((RULE, rule.rule), (SEVERITY, rule.severity), (REMEDY, _remedy(rule))):
             codes = pa.array(np.zeros(len(rows), dtype=np.int8))
             table = table.append_column(name, pa.DictionaryArray.from_arrays(codes, pa.array([word])))
@@ -412,15 +428,15 @@ class _Judge:
         """In the suite's order; a row that is no bar is judged by no other rule."""
         no_bar = np.zeros(len(self.measures.codes), dtype=bool)
         found: dict[str, Broken] = {}
-        for expectation in sorted(expectations, key=lambda each: each.rule.severity != DROPPED):
-            broken = self._bars(expectation, no_bar)
+        judged = zip(expectations, broken_rows(expectations, self.measures.rows), strict=True)
+        for expectation, positions in sorted(judged, key=lambda each: each[0].rule.severity != DROPPED):
+            broken = self._bars(expectation, positions, no_bar)
             if expectation.rule.severity == DROPPED:
                 no_bar[broken.positions] = True
             found[expectation.rule.rule] = broken
         return [found[expectation.rule.rule] for expectation in expectations]
 
-    def _bars(self, expectation: Expectation, no_bar: Booleans) -> Broken:
-        positions = expectation.broken(self.measures.rows)
+    def _bars(self, expectation: Expectation, positions: Positions, no_bar: Booleans) -> Broken:
         if len(positions):
             positions = positions[~no_bar[positions]]
         names = self._names(expectation)
@@ -474,7 +490,7 @@ def taken_rows(measures: "Measures", instruments: Sequence[Broken]) -> Booleans:
     """(rows,): which rows the broken rules about instruments quarantine: all of theirs, or those before its date."""
     taken = np.zeros(len(measures.codes), dtype=bool)
     days = measures.rows[DATETIME].to_numpy()
-    for broken in _taking(instruments):
+    for broken in _nonempty(_taking(instruments)):
         owners = np.zeros(len(measures.instruments) + 1, dtype=bool)
         owners[broken.positions] = True
         rows = np.flatnonzero(owners[measures.codes])
