@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_tasks.data import measure_kernels as kernels
-from mlops_tasks.data.row_kinds import read_only
+from mlops_tasks.data.validation.row_kinds import read_only
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
