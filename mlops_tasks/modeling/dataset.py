@@ -25,6 +25,8 @@ from mlops_tasks.modeling.windows import history_start
 log = logging.getLogger(__name__)
 
 LEARNING_SEGMENTS = ("train", "valid")
+LABEL_PROCESSORS = "mlops_tasks.modeling.label_processors"
+"""Where Qlib finds them."""
 FEW_DAYS, FEW_ROWS = 12, 20_000
 HASHED_ROWS = 16_384
 """Rows that a digest has copied at once."""
@@ -218,7 +220,7 @@ def qlib_dataset(data: LearningData, processors: FittedProcessors, label_process
         data_loader=StaticDataLoader(frame),
         learn_processors=[
             {"class": "DropnaLabel"},
-            {"class": label_processor, "kwargs": {"fields_group": LABEL}},
+            {"class": label_processor, "module_path": LABEL_PROCESSORS, "kwargs": {"fields_group": LABEL}},
         ],
     )
     return DatasetH(handler, segments={n: tuple(map(pd.Timestamp, data.segments[n])) for n in LEARNING_SEGMENTS})
