@@ -13,8 +13,8 @@ CLIP = 3.0
 MAD_TO_STD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 EPS = 1e-12
-BLOCK = 1 << 16
-"""Rows that are looked through at once."""
+BLOCK_VALUES = 1 << 16
+"""Values that are processed at once: 256 KiB of float32 stay in the processor's cache from one step to the next."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,15 @@ class FittedProcessors:
         """A processed copy, row by row, or the matrix itself if nothing is to do; float32, shape (n, features)."""
         if self.centre is None or self.scale is None:
             return features
-        scaled: FloatArray = np.subtract(features, self.centre.astype(np.float32), order="C")
-        scaled /= self.scale.astype(np.float32)
-        np.clip(scaled, -CLIP, CLIP, out=scaled)
-        for begin in range(0, len(scaled), BLOCK):  # no mask of the whole matrix
-            part = scaled[begin : begin + BLOCK]
-            part[np.isnan(part)] = 0.0
+        centre, scale = self.centre.astype(np.float32), self.scale.astype(np.float32)
+        scaled: FloatArray = np.empty(features.shape, np.result_type(features, centre))
+        rows = max(1, BLOCK_VALUES // max(1, features.shape[1]))
+        for begin in range(0, len(scaled), rows):
+            part = scaled[begin : begin + rows]
+            np.subtract(features[begin : begin + rows], centre, out=part)
+            part /= scale
+            np.clip(part, -CLIP, CLIP, out=part)
+            np.copyto(part, 0.0, where=np.isnan(part))
         return scaled
 
     def to_json(self) -> dict[str, Any]:
@@ -74,9 +77,18 @@ def robust_centre_and_scale(features: FloatArray) -> tuple[FloatArray, FloatArra
         values = features[:, column]
         values = values[~np.isnan(values)]
         if len(values):
-            centre[column] = np.median(values)
-            scale[column] = (np.median(np.abs(values - np.float32(centre[column]))) + EPS) * MAD_TO_STD
+            centre[column] = _median(values)
+            scale[column] = (_median(np.abs(values - np.float32(centre[column]))) + EPS) * MAD_TO_STD
     return centre, scale
+
+
+def _median(values: FloatArray) -> Any:
+    """As `numpy.median`, NaN where a value is, with one selection where that makes three; rearranges the values."""
+    half = len(values) // 2
+    values.partition(half)
+    if np.isnan(values[half:].max()):
+        return np.nan
+    return values[half] if len(values) % 2 else np.mean([values[:half].max(), values[half]], dtype=values.dtype)
 
 
 def _plain(values: FloatArray) -> list[float | None]:
