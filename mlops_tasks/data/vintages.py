@@ -132,7 +132,8 @@ class Vintage:
 
     @cached_property
     def _calendar(self) -> pd.DatetimeIndex:
-        return pd.DatetimeIndex(np.unique(self.bars(fields=())[DATETIME].to_numpy()), name=DATETIME)
+        days = [_runs(table[DATETIME].to_numpy()) for table in self.tables(())]
+        return pd.DatetimeIndex(np.unique(np.concatenate([np.empty(0, "datetime64[ns]"), *days])), name=DATETIME)
 
     def member_days(self, first: Day, last: Day) -> int:
         """Trading days of all members together, both ends included: no fewer than bars of members.
@@ -304,6 +305,11 @@ def publish(settings: Settings, data_version: str) -> bool:
 
 def _between(first: pd.Timestamp, last: pd.Timestamp) -> list[tuple[str, str, Any]]:
     return [(DATETIME, ">=", first.as_unit("ns")), (DATETIME, "<=", last.as_unit("ns"))]
+
+
+def _runs(days: Any) -> Any:
+    """The first of each run of equal days: all of them, in a table that lies day after day."""
+    return days[np.append(True, days[1:] != days[:-1])[: len(days)]]
 
 
 def day_numbers(days: Any) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -16,7 +16,7 @@ from mlops_tasks.modeling.dataset import LEARNING_SEGMENTS, LearningData
 from mlops_tasks.modeling.learning_spec import LearningSpec
 from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.training.leaks.comparison import Comparison, Difference, Leak, fingerprint
-from mlops_tasks.training.leaks.known import known_on, last_labelled_day, rescaled_on
+from mlops_tasks.training.leaks.known import KnownVintage, known_on, last_labelled_day, rescaled
 from mlops_tasks.training.leaks.pipeline import Pipeline
 
 SPAN_VALUES = 1 << 26
@@ -107,8 +107,9 @@ class Trial:
 
     def find_leaks(self) -> Iterator[Check]:
         """Check all parts."""
+        of_rows = self.check_rows()
         for day in self.cuts:
-            yield from self.check_rows(day)
+            yield from of_rows[day]
             yield self.check_labels(day)
         yield self.check_levels()
         yield self.check_purging()
@@ -138,6 +139,11 @@ class Trial:
         return self.pipeline.learning_data(features, self.label, self.spec, self.calendar)
 
     @cached_property
+    def vintages(self) -> dict[pd.Timestamp, KnownVintage]:
+        """The vintage as it was known at each cut."""
+        return {day: known_on(self.vintage, day) for day in self.cuts}
+
+    @cached_property
     def known(self) -> dict[pd.Timestamp, LearningData]:
         """The same with data up to each cut only."""
         return {
@@ -150,23 +156,29 @@ class Trial:
             for day in self.cuts
         }
 
-    def check_rows(self, day: pd.Timestamp) -> Iterator[Check]:
-        """Universe and features of all rows up to a cut, span after span."""
-        known, days = known_on(self.vintage, day), self._known_days(day)
-        computed = self.pipeline.features(known)
-        universe, features = Comparison(), Comparison()
-        for first, last in _spans(days, known.rows * len(self.data.features.columns)):
+    def check_rows(self) -> dict[pd.Timestamp, tuple[Check, Check]]:
+        """Universe and features of all rows up to each cut, span after span, each of which is read once."""
+        computed = {day: self.pipeline.features(known) for day, known in self.vintages.items()}
+        universe, features = ({day: Comparison() for day in self.cuts} for _ in range(2))
+        for first, last in self._spans():
             stored = self.pipeline.stored(first, last)
-            features.add(stored, computed(first, last))
-            masks = (self.pipeline.universe(each, stored.index) for each in (self.vintage, known))
-            universe.add(*(pd.DataFrame({"member": mask}, stored.index, dtype=np.float32) for mask in masks))
-        yield check_of(UNIVERSE, day, universe, Leak.SURVIVORSHIP)
-        yield check_of(FEATURES, day, features, features.guess(days))
+            content = fingerprint(stored)
+            member = self._members(self.vintage, stored.index)
+            for day in (each for each in self.cuts if each >= last):
+                features[day].add(stored, computed[day](first, last), content)
+                universe[day].add(member, self._members(self.vintages[day], stored.index))
+        return {
+            day: (
+                check_of(UNIVERSE, day, universe[day], Leak.SURVIVORSHIP),
+                check_of(FEATURES, day, features[day], features[day].guess(self._known_days(day))),
+            )
+            for day in self.cuts
+        }
 
     def check_labels(self, day: pd.Timestamp) -> Check:
         """Labels whose closes are known at a cut, and that there are no others."""
         found = Comparison()
-        label = self.pipeline.label(known_on(self.vintage, day))
+        label = self.pipeline.label(self.vintages[day])
         found.add(self._known_label(day).to_frame(LABEL), label.to_frame(LABEL))
         return check_of(LABELS, day, found, Leak.LABEL_REACH)
 
@@ -174,7 +186,7 @@ class Trial:
         """Features of the last days up to the first cut, and again with each instrument in units of its own."""
         day, found = self.cuts[0], Comparison()
         first = self._known_days(day)[-LEVEL_DAYS:][0]
-        vintages = known_on(self.vintage, day), rescaled_on(self.vintage, day)
+        vintages = self.vintages[day], rescaled(self.vintages[day])
         computed, again = (self.pipeline.features(vintage)(first, day) for vintage in vintages)
         found.add(computed, _levels(computed, again))
         return check_of(LEVELS, day, found, Leak.LEVEL)
@@ -236,6 +248,19 @@ class Trial:
     def _rows_until(self, day: pd.Timestamp) -> int:
         return int(self.data.features.index.get_level_values(DATETIME).searchsorted(day, "right"))
 
+    def _members(self, vintage: Vintage, index: pd.MultiIndex) -> pd.DataFrame:
+        return pd.DataFrame({"member": self.pipeline.universe(vintage, index)}, index, dtype=np.float32)
+
+    def _spans(self) -> Iterator[tuple[pd.Timestamp, pd.Timestamp]]:
+        """Ranges of days up to the last cut that hold about `SPAN_VALUES` values each, in pieces that end at cuts."""
+        begin, rows = 0, 0
+        for day, known in self.vintages.items():
+            days = self._known_days(day)[begin:]
+            values = (known.rows - rows) * len(self.data.features.columns)
+            for part in np.array_split(np.arange(len(days)), min(len(days), max(1, math.ceil(values / SPAN_VALUES)))):
+                yield days[part[0]], days[part[-1]]
+            begin, rows = begin + len(days), known.rows
+
     def _slices(self) -> Iterator[slice]:
         """Positions of the learning data, in pieces that end at the cuts."""
         width = max(1, SPAN_VALUES // self.data.features.shape[1])
@@ -283,10 +308,3 @@ def _parameters(fitted: FittedProcessors, columns: pd.Index, day: pd.Timestamp) 
 
 def _subject(names: Sequence[str]) -> str:
     return ", ".join(names) or "no processor"
-
-
-def _spans(days: pd.DatetimeIndex, values: int) -> Iterator[tuple[pd.Timestamp, pd.Timestamp]]:
-    """Ranges of days that hold about `SPAN_VALUES` values each."""
-    count = min(len(days), max(1, math.ceil(values / SPAN_VALUES)))
-    for part in np.array_split(np.arange(len(days)), count):
-        yield days[part[0]], days[part[-1]]

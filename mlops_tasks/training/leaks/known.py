@@ -1,6 +1,6 @@
 """A vintage as it was known on a day of its past, and the days on which to look."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 
@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from mlops_tasks.columns import BAR_FIELDS, FACTOR, INSTRUMENT, PRICES, VOLUME, VWAP
+from mlops_tasks.data.bar_files import instrument_codes
 from mlops_tasks.data.sources.membership import FIRST_DATE, LAST_DATE
 from mlops_tasks.data.vintages import Day, Vintage
 from mlops_tasks.modeling.learning_spec import LearningSpec
@@ -37,18 +38,18 @@ class KnownVintage(Vintage):
 
     def instrument_names(self) -> list[str]:
         """Names that have bars up to `last_date`, sorted."""
-        return sorted(self.bars(fields=())[INSTRUMENT].unique())
+        return _names(self.tables(()))
 
 
 def known_on(vintage: Vintage, day: pd.Timestamp) -> KnownVintage:
     """What a vintage would have been after the close of `day`, one of its trading days."""
-    keys = vintage.bars(fields=(), end=day)
+    keys = list(vintage.tables((), end=day))
     years: dict[str, dict[str, str]] = {year: {} for year in vintage.manifest["years"] if int(year) <= day.year}
     return KnownVintage(
         data_version=f"{vintage.data_version}@{day.date()}",
         path=vintage.path,
-        rows=len(keys),
-        instruments=keys[INSTRUMENT].nunique(),
+        rows=sum(map(len, keys)),
+        instruments=len(_names(keys)),
         first_date=vintage.first_date,
         last_date=str(day.date()),
         manifest={**vintage.manifest, "years": years},
@@ -70,7 +71,8 @@ class RescaledVintage(KnownVintage):
         """As `Vintage.tables`, in other units."""
         place = {name: number for number, name in enumerate(Vintage.instrument_names(self))}
         for table in super().tables(fields, start, end):
-            number = np.array([place[name] for name in table.column(INSTRUMENT).to_pylist()], dtype=np.int64)
+            codes, names = instrument_codes(table)
+            number = np.array([place[name] for name in names], dtype=np.int64)[codes]
             raw, factor = 2.0 ** (1 + number % 3), 2.0 ** (1 + number % 2)
             scales = {**dict.fromkeys((*PRICES, VWAP), raw), FACTOR: factor, VOLUME: 1 / raw}
             for name in set(scales) & set(fields):
@@ -79,10 +81,14 @@ class RescaledVintage(KnownVintage):
             yield table
 
 
-def rescaled_on(vintage: Vintage, day: pd.Timestamp) -> RescaledVintage:
-    """`known_on`, each instrument in units of its own."""
-    known = known_on(vintage, day)
+def rescaled(known: KnownVintage) -> RescaledVintage:
+    """A known vintage, each instrument in units of its own."""
     return RescaledVintage(**{field.name: getattr(known, field.name) for field in fields_of(known)})
+
+
+def _names(tables: Iterable[pa.Table]) -> list[str]:
+    """The instruments of tables of bars, sorted."""
+    return sorted(set().union(*(table.unify_dictionaries()[INSTRUMENT].unique().to_pylist() for table in tables)))
 
 
 def cut_days(spec: LearningSpec, calendar: pd.DatetimeIndex, count: int) -> pd.DatetimeIndex:
