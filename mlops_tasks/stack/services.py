@@ -76,7 +76,7 @@ def service_named(name: str, settings: Settings) -> Service:
 
 def configuration_digest(settings: Settings, credentials: Credentials) -> str:
     """Changes when a running stack would have to be restarted to follow the settings."""
-    relevant = ("MLOPS_", "MLFLOW_", "AIRFLOW_", "OMP_")
+    relevant = ("MLOPS_", "MLFLOW_", "AIRFLOW_", "OMP_", "GOMP_")
     content = {
         service.name: {
             "command": service.command,
