@@ -149,7 +149,7 @@ with DAG(
         task_id="compare_models", stage="experiments.compare_models", arguments={**vintage, "gate": gate.output}
     )
     prune = StageOperator(task_id="prune_features", stage="registry.prune_features")
-    deploy >> score >> [drift, compare] >> prune
+    deploy >> [score, drift, compare] >> prune
 
 # After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**FORM, **MACHINE})

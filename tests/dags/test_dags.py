@@ -236,8 +236,9 @@ def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
         ("register_challenger", "gate_challenger"),
         ("gate_challenger", "deploy_model"),
         ("deploy_model", "score_newest_date"),
-        ("score_newest_date", "check_drift"),
-        ("score_newest_date", "compare_models"),
+        ("deploy_model", "check_drift"),
+        ("deploy_model", "compare_models"),
+        ("score_newest_date", "prune_features"),
         ("check_drift", "prune_features"),
         ("compare_models", "prune_features"),
     ]:
