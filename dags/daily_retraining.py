@@ -113,7 +113,6 @@ with DAG(
             task_id="evaluate_model",
             stage="evaluation.evaluate",
             arguments={name: train.output[name] for name in ("training_key", "topk", "n_drop")},
-            pool=HEAVY_POOL,
             **named,
         )
         log_run = StageOperator(

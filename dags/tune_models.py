@@ -182,7 +182,6 @@ with DAG(
         task_id="evaluate_model",
         stage="evaluation.evaluate",
         arguments={name: train.output[name] for name in ("training_key", "topk", "n_drop")},
-        pool=HEAVY_POOL,
     )
     log_run = StageOperator(
         task_id="log_run", stage="registry.log_run", arguments={"training_key": evaluate.output["training_key"]}
