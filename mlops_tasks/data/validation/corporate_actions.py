@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_tasks.data import measure_kernels as kernels
+from mlops_tasks.data.validation import measure_kernels as kernels
 from mlops_tasks.data.validation.row_kinds import read_only
 
 Floats = NDArray[np.float64]

@@ -190,7 +190,7 @@ def count_copies(days: Integers, close: Floats, volume: Floats, count: int, copi
 
 
 @inner
-def _hash_of(close: float, volume: float) -> int:
+def _hash_of(close: float, volume: float) -> np.int32:
     """31 bits; the same for 0.0 and -0.0, which are equal."""
     mixed = np.float64(close + 0.0).view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(32))) + np.float64(volume).view(np.uint64)
@@ -451,7 +451,7 @@ _INFINITE = 0x7F800000
 
 
 @inner
-def _median(values: SmallFloats) -> float:
+def _median(values: SmallFloats) -> np.float32:
     """`np.median`: positive numbers, most of which are near the first, are counted by size, so that only those of the
     middle are sorted."""
     numbers = values.view(np.int32)
