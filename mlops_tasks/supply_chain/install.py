@@ -11,6 +11,7 @@ of pip's time. Where uv cannot, pip does.
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,10 +49,15 @@ def main(arguments: list[str]) -> int:
         say("uv could not install the lock here; pip takes its place, which takes some minutes more")
         if not install(rest):
             return 1
+    tell_foreign(pins)
+    return 0
+
+
+def tell_foreign(pins: Collection[str]) -> None:
+    """Name what is installed in this environment and none of these packages, as after an upgrade of the project."""
     foreign = sorted({normalised(each.metadata["Name"]) for each in distributions()} - set(pins) - NOT_LOCKED)
     if foreign:
         sys.stderr.write(f"installed and not in the lock: {', '.join(foreign)}; remove them, or delete .venv\n")
-    return 0
 
 
 def cpu_build(torch: Pin) -> Pin:

@@ -122,6 +122,16 @@ def test_what_a_package_asks_for_is_not_installed_beside_it(sandbox: Sandbox, by
     assert sandbox.run("import uninvited").returncode != 0
 
 
+def test_what_was_installed_before_and_is_not_in_the_lock_is_named(sandbox: Sandbox) -> None:
+    """With what to do; a package of the lock, and what every environment has, is not."""
+    known, stowaway = (Pin(name, "1.0", (sandbox.offer(name),)) for name in ("known", "stowaway"))
+    assert sandbox.install(known, stowaway).returncode == 0
+    others = ["setuptools", *(f"{kind}_{by}" for kind in ("forged", "greedy") for by in INSTALLERS)]
+    locked = [normalised(name) for name in (*others, "elsewhere", "known")]
+    said = sandbox.run(f"from mlops_tasks.supply_chain.install import *; tell_foreign({locked!r})").stderr
+    assert said == "installed and not in the lock: stowaway; remove them, or delete .venv\n"
+
+
 def test_uv_looks_where_pip_looks(sandbox: Sandbox) -> None:
     """A configured place that is not there is passed over; without uv nothing is installed and pip is asked."""
     pin = Pin("elsewhere", "1.0", (sandbox.offer("elsewhere"),))
