@@ -2,7 +2,7 @@
 
 `python -m tests.plugins.runs_in_airflow` reads a JSON list of `[dag_id, run_id, failing, notes]`: of the DAG's tasks
 `failing` fails, in its first element where it is mapped, the others succeed; `notes` are what tasks leave for the run's
-note. It prints each run's state.
+note, and `PERSON` what a person writes there while it runs. It prints each run's state.
 """
 
 import json
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 MAPPED_OVER = ("list_models", "list_workers")
+PERSON = "a person"
 ELEMENTS = 2
 """Of what these tasks return, over which others are mapped."""
 ROUNDS = 100
@@ -39,6 +40,8 @@ def walk(session: Any, asked: tuple[str, str, str | None, Mapping[str, str]]) ->
         session=session,
     )
     run.dag, run.start_date = dag, datetime.now(UTC)
+    if PERSON in notes:
+        run.note = (notes[PERSON], "ann")
     assert version is not None
     for _ in range(ROUNDS):
         ready, _ = run.update_state(session=session, execute_callbacks=False)

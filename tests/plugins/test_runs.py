@@ -16,6 +16,7 @@ from mlops_tasks.stack.credentials import read_credentials
 from mlops_tasks.stack.doctor import Finding, dag_findings
 from mlops_tasks.stack.environment import full_environment
 from tests.plugins.api_server import Airflow
+from tests.plugins.runs_in_airflow import PERSON
 
 DECISION = "version 1 stays the champion, version 2 (linear) is not promoted by rule no_gain: it gains nothing"
 FAILURE = "build_model.train_model: cancelled: run r was cancelled by admin"
@@ -24,6 +25,7 @@ RUNS: dict[str, tuple[str, str, str | None, dict[str, str]]] = {
     "train fails": ("daily_retraining", "train_fails", "build_model.train_model", {"build_model.train_model": FAILURE}),
     "the last one fails": ("daily_retraining", "last_fails", "prune_features", {"gate_challenger": DECISION}),
     "drift fails": ("daily_retraining", "drift_fails", "check_drift", {}),
+    "a person's note": ("daily_retraining", "noted", None, {"gate_challenger": DECISION, PERSON: "we look into it"}),
     "a search's training fails": ("tune_models", "train_fails", "train_model", {}),
 }
 
@@ -40,17 +42,23 @@ def states(airflow: Airflow) -> dict[str, str]:
 
 def test_a_run_is_green_only_when_all_of_it_is(states: dict[str, str]) -> None:
     """One of two models that failed to train, or any task, the last one too, makes it red."""
-    assert states == {"well": "success", **dict.fromkeys(list(RUNS)[1:], "failed")}
+    assert states == dict.fromkeys(RUNS, "failed") | dict.fromkeys(("well", "a person's note"), "success")
 
 
 @pytest.mark.parametrize(
     ("run", "note"),
-    [("well", DECISION), ("train fails", FAILURE), ("the last one fails", DECISION), ("drift fails", None)],
+    [
+        ("well", DECISION),
+        ("train fails", FAILURE),
+        ("the last one fails", DECISION),
+        ("drift fails", None),
+        ("a person's note", "we look into it"),
+    ],
 )
 def test_a_runs_note_is_what_its_tasks_have_to_say(
     airflow: Airflow, states: dict[str, str], run: str, note: str | None
 ) -> None:
-    """The gate's decision, or why a task failed; a run of which nothing is said has none."""
+    """The gate's decision, or why a task failed; a run of which nothing is said has none, and a person's own stays."""
     dag_id, run_id, *_ = RUNS[run]
     with airflow.client("viewer") as viewer:
         found = viewer.get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}").json()
