@@ -55,6 +55,9 @@ def test_the_champion_stays_the_champion_when_the_gate_keeps_it(kept: Operation)
     assert f"its scores: 20 instruments for {DAY}, {settings.scores_dir / DAY / '1.parquet'}" in lines[told + 1]
     assert lines[told + 2].startswith(f"challenger  version 2, linear, of data up to {DAY}, gate: keep (")
     assert not [line for line in lines if line.startswith("scores ")]
+    kept.register(Spec(key="c" * 16, seed=3))
+    waiting = status_info(settings)["challenger"]
+    assert (waiting["version"], waiting["scores"]) == (3, None), "nobody else's scores are shown for its own"
 
 
 def test_the_result_table_says_who_is_what_and_by_which_figure(kept: Operation) -> None:
