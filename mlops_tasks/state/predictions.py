@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -34,13 +34,15 @@ class PredictionFilter:
     model_version: int | None = None
     instrument: str | None = None
 
-    def of(self, query: "Select[Any]") -> "Select[Any]":
-        """A query for these answers; the instrument is none of the database's business."""
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """For a query; the instrument is none of the database's business."""
+        found = []
         if self.date is not None:
-            query = query.where(Prediction.date == self.date)
+            found.append(Prediction.date == self.date)
         if self.model_version is not None:
-            query = query.where(Prediction.model_version == self.model_version)
-        return query
+            found.append(Prediction.model_version == self.model_version)
+        return found
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,13 @@ def _insert(active: Session, table: type[LogBase], rows: Sequence[LogBase]) -> N
         return
     dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
     insert = dialects[active.get_bind().dialect.name](table.__table__).on_conflict_do_nothing()
-    names = [each.name for each in dataclasses.fields(table) if each.name != "id"]  # type: ignore[arg-type]
+    names = [each.name for each in dataclasses.fields(table) if each.name != "id"]
     active.connection().execute(insert, [{name: getattr(row, name) for name in names} for row in rows])
 
 
 def predictions(settings: Settings, wanted: PredictionFilter, limit: int) -> list[Answered]:
     """The last answers, the newest first; of an instrument those that have its score."""
-    query = wanted.of(select(Prediction)).order_by(Prediction.id.desc())
+    query = select(Prediction).where(*wanted.conditions).order_by(Prediction.id.desc())
     found: list[Answered] = []
     tables: dict[str, _Table] = {}
     with reading(settings) as active:
@@ -112,9 +114,12 @@ def predictions(settings: Settings, wanted: PredictionFilter, limit: int) -> lis
 def prediction_counts(settings: Settings, wanted: PredictionFilter) -> list[PredictionCount]:
     """By day, version, slot, arm and key, the newest day first."""
     by = (Prediction.date, Prediction.model_version, Prediction.slot, Prediction.arm, Prediction.key_name)
-    query = wanted.of(select(*by, func.count(), func.sum(Prediction.instruments))).group_by(*by)
+    query = select(*by, func.count(), func.sum(Prediction.instruments)).where(*wanted.conditions).group_by(*by)
     with reading(settings) as active:
-        found = [PredictionCount(*row[:-1], scores=int(row[-1])) for row in active.execute(query)]
+        found = [
+            PredictionCount(day, version, slot, arm, key, answers, int(scores))
+            for day, version, slot, arm, key, answers, scores in active.execute(query)
+        ]
     return sorted(found, key=lambda each: (each.date or datetime.date.min, each.model_version), reverse=True)
 
 
@@ -132,8 +137,8 @@ def served_scores(settings: Settings, wanted: PredictionFilter) -> pd.DataFrame:
     Answers about given features have no day and are left out.
     """
     columns = (Prediction.date, Prediction.model_version, Prediction.arm, Prediction.data_version)
-    every = select(*columns, Prediction.scores, Prediction.chosen).where(Prediction.date.is_not(None))
-    query = wanted.of(every).distinct()
+    of_days = (Prediction.date.is_not(None), *wanted.conditions)
+    query = select(*columns, Prediction.scores, Prediction.chosen).where(*of_days).distinct()
     chosen: dict[tuple[Any, ...], list[bytes | None]] = {}
     with reading(settings) as active:
         for *key, bits in active.execute(query):
