@@ -630,6 +630,20 @@ class ServingSettings(Section):
     """How long a client may leave an answer unread."""
 
 
+class PredictionSettings(Section):
+    """The log of what the scoring service has answered."""
+
+    kept_days: int = Field(400, ge=2)
+    """How long the state database keeps an answer."""
+    max_disk_mb: float = Field(256.0, ge=16)
+    """What may lie below `<home>/predictions` (10^6 bytes) while the state database takes nothing; what is answered
+    beyond that is not logged, counted and told."""
+    sync_s: float = Field(1.0, gt=0)
+    """How often answers are brought to the disk: so many seconds of them a power failure may cost."""
+    ship_s: float = Field(1.0, gt=0)
+    """How often answers are brought to the state database."""
+
+
 class StreamSettings(Section):
     """Live event streams (WebSockets) of one process of Airflow's API server."""
 
@@ -664,6 +678,7 @@ class Settings(Section):
     gate: GateSettings = GateSettings()
     drift: DriftSettings = DriftSettings()
     serving: ServingSettings = ServingSettings()
+    predictions: PredictionSettings = PredictionSettings()
     stage_secrets: dict[str, tuple[Annotated[str, Field(pattern=r"^\w+$")], ...]] = {}
     """Further environment variables with secrets that a stage's process is given: stage (`data.version_snapshot`), or
     `module:function` of your own, to their names. What else a stage is given stands in `process.STAGES`."""
@@ -716,6 +731,11 @@ class Settings(Section):
     def scores_dir(self) -> Path:
         """Daily score files."""
         return self.home / "scores"
+
+    @cached_property
+    def predictions_dir(self) -> Path:
+        """What the scoring service has answered and the state database does not have yet, a folder a process."""
+        return self.home / "predictions"
 
     @cached_property
     def secrets_dir(self) -> Path:

@@ -23,6 +23,12 @@ class Strategy(StrEnum):
     """It is registered and scored, and never serves."""
 
 
+class Arm(StrEnum):
+    """On which side of a rollout or an experiment a request was answered."""
+
+    CHAMPION = "champion"
+
+
 class RunState(StrEnum):
     """How a training run stands; the last three are also the kinds of the event that ends it."""
 

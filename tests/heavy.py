@@ -70,6 +70,7 @@ FILES = frozenset(
         "state/alerts/test_watching.py",
         "state/test_approvals.py",
         "state/test_lease.py",
+        "state/test_predictions.py",
         "state/test_state.py",
         "state/test_trials.py",
         "test_files.py",

@@ -14,6 +14,7 @@ from mlops_tasks.cli.answers import print_json, tell
 from mlops_tasks.cli.features import add_features_verb
 from mlops_tasks.cli.json_input import stage_arguments
 from mlops_tasks.cli.models import add_models_verb, add_serving_verbs
+from mlops_tasks.cli.predictions import add_predictions_verb
 from mlops_tasks.cli.rollback import add_rollback_verb
 from mlops_tasks.cli.training import add_training_verb
 from mlops_tasks.cli.tuning import add_tune_verb
@@ -25,7 +26,18 @@ from mlops_tasks.process import hold_leash, stage_function
 from mlops_tasks.stage_output import RecordFormatter, StageFailure
 
 OK, FAILED = 0, 1
-WITHOUT_SERVICES = ("run", "compile", "doctor", "features", "vintages", "diff", "quarantine", "training", "alerts")
+WITHOUT_SERVICES = (
+    "run",
+    "compile",
+    "doctor",
+    "features",
+    "vintages",
+    "diff",
+    "quarantine",
+    "training",
+    "alerts",
+    "predictions",
+)
 """Verbs that need neither MLflow nor a login; a stage is given what it names."""
 TALKATIVE = ("alembic", "great_expectations")
 """Libraries whose hundreds of lines would bury a stage's own in the task's log."""
@@ -106,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     add_serving_verbs(verbs, shared)
     add_users_verb(verbs, shared)
     add_alerts_verb(verbs, shared)
+    add_predictions_verb(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.add_argument("--source", metavar="PATH", help="propose the settings for a file or a folder of bars")

@@ -20,6 +20,7 @@ from pydantic_core import to_json
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
+from mlops_tasks.serving.caller import SCOPE
 from mlops_tasks.serving.docs_page import add_docs
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate
 from mlops_tasks.serving.guard import Guard
@@ -27,8 +28,9 @@ from mlops_tasks.serving.market import UnknownDateError
 from mlops_tasks.serving.messages import ScoreRequest
 from mlops_tasks.serving.reader import LARGE_BYTES, RequestReader
 from mlops_tasks.serving.reading import BadRequestError, DayAsked, FeaturesGiven, RequestLimits
+from mlops_tasks.serving.scored import Scored
 from mlops_tasks.serving.secret import scoring_token
-from mlops_tasks.serving.service import BadFeaturesError, NotReadyError, Scored, ScoringService
+from mlops_tasks.serving.service import BadFeaturesError, NotReadyError, ScoringService
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +62,12 @@ def create_app(settings: Settings) -> FastAPI:
         poller = threading.Thread(target=_poll, args=(service, stop), name="alias poller", daemon=True)
         poller.start()
         reader.start()
+        service.predictions.start()
         yield
         stop.set()
         service.day_scores.stop()
         reader.stop()
+        service.predictions.stop()
 
     app = FastAPI(title="AlphaOps scoring", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
@@ -113,7 +117,9 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
         if isinstance(asked, FeaturesGiven):
             asked = await in_thread(service.score_features, asked)
         scored = await score_day(asked) if isinstance(asked, DayAsked) else asked
-        return Response(to_json(scored.to_json()), media_type="application/json")
+        content = to_json(scored.to_json())
+        service.predictions.add(scored, request.scope[SCOPE])
+        return Response(content, media_type="application/json")
 
 
 def _add_state(app: FastAPI, service: ScoringService) -> None:

@@ -11,10 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 
-import pandas as pd
 from prometheus_client import Counter
 
 from mlops_tasks.serving.gates import BusyError
+from mlops_tasks.serving.score_table import ScoreTable
 
 NEWEST_KEPT = 8
 """A model in either slot, on a vintage and the one before, and some to spare."""
@@ -34,7 +34,7 @@ class _Shelf:
 
     def __init__(self, name: str, kept: int) -> None:
         self.kept = kept
-        self.found: OrderedDict[DayKey, Future[pd.Series]] = OrderedDict()
+        self.found: OrderedDict[DayKey, Future[ScoreTable]] = OrderedDict()
         self.thread = ThreadPoolExecutor(1, f"{name} day scores")
 
     @property
@@ -48,7 +48,7 @@ class _Shelf:
 
 
 class DayScores:
-    """Series of scores by day, index instrument; thread-safe."""
+    """Tables of scores by day; thread-safe."""
 
     def __init__(self, kept: int, cold_at_once: int, refused: Counter) -> None:
         self.cold_at_once = cold_at_once
@@ -56,7 +56,7 @@ class DayScores:
         self._refused = refused.labels("cold_date")
         self._lock = threading.Lock()
 
-    def ask(self, key: DayKey, compute: Callable[[], pd.Series], *, newest: bool) -> "Future[pd.Series]":
+    def ask(self, key: DayKey, compute: Callable[[], ScoreTable], *, newest: bool) -> "Future[ScoreTable]":
         """The scores of a day, at once where they are in memory, else as soon as `compute` has them.
 
         Raises
@@ -87,5 +87,5 @@ class DayScores:
             shelf.thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _failed(future: "Future[pd.Series]") -> bool:
+def _failed(future: "Future[ScoreTable]") -> bool:
     return future.done() and (future.cancelled() or future.exception() is not None)

@@ -3,11 +3,11 @@
 import base64
 import hmac
 import json
-import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_tasks.config import ServingSettings
+from mlops_tasks.serving.caller import REQUEST_ID, SCOPE, Caller, request_id
 from mlops_tasks.serving.docs_page import BROWSED
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate
 from mlops_tasks.serving.metrics import ServiceMetrics
@@ -17,6 +17,9 @@ from mlops_tasks.serving.secret import TOKEN
 ROUTES = frozenset({"/v1/score", "/v1/refresh", "/health", "/metrics"})
 _SEND_TOKEN = f"send the header 'Authorization: Bearer <token>'; {TOKEN.where}"
 _SIGN_IN = f"sign in with any name, and the token as password; {TOKEN.where}"
+Headers = dict[bytes, bytes]
+TOKENS_HOLDER = "admin"
+"""What the log of predictions calls who has shown the token."""
 CLIENT_GONE = 499
 """Counted for a request that nobody waits for any more; it is what nginx calls it."""
 
@@ -41,27 +44,30 @@ class Guard:
             await self.app(scope, receive, send)
             return
         route = scope["path"] if scope["path"] in ROUTES else "other"
-        started, status = time.perf_counter(), CLIENT_GONE
+        headers = dict(scope["headers"])
+        caller = Caller(TOKENS_HOLDER, request_id(headers.get(REQUEST_ID)))
+        scope[SCOPE] = caller
+        status = CLIENT_GONE
 
         async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message["headers"], (REQUEST_ID, caller.request_id.encode())]
             await send(message)
 
         try:
-            await self._serve(scope, receive, counted)
+            await self._serve(scope, headers, receive, counted)
         except Exception:
             status = 500
             raise
         finally:
             self.metrics.requests.labels(route, str(status)).inc()
-            self.metrics.latency.labels(route).observe(time.perf_counter() - started)
+            self.metrics.latency.labels(route).observe(caller.seconds)
             if status >= 500:
                 self.metrics.errors.labels(route).inc()
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+    async def _serve(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         length = int(headers.get(b"content-length", b"0"))
         browsed = scope["path"] in BROWSED and scope["method"] in ("GET", "HEAD")
         if not self._is_known(headers.get(b"authorization", b""), browsed):

@@ -60,6 +60,34 @@ class ServiceMetrics:
             ["kind"],
             registry=self.registry,
         )
+        self.predictions_logged = Counter(
+            "alphaops_predictions_logged", "Answers that are in the log of predictions", registry=self.registry
+        )
+        self.predictions_dropped = Counter(
+            "alphaops_predictions_dropped",
+            "Answers that the log of predictions had no room for",
+            registry=self.registry,
+        )
+        self.predictions_shipped = Counter(
+            "alphaops_predictions_shipped",
+            "Logged answers that were brought to the state database, those of ended processes included",
+            registry=self.registry,
+        )
+        self.prediction_backlog = Gauge(
+            "alphaops_prediction_backlog",
+            "Logged answers of this process that the state database does not have yet",
+            registry=self.registry,
+        )
+        self.prediction_disk = Gauge(
+            "alphaops_prediction_disk_bytes",
+            "What the logs of predictions take of the disk, those of other processes included",
+            registry=self.registry,
+        )
+        self.prediction_failures = Counter(
+            "alphaops_prediction_ship_failures",
+            "Times that the state database did not take logged answers",
+            registry=self.registry,
+        )
         self.switches = Gauge("alphaops_model_switches", "Model switches since the start", registry=self.registry)
 
     def set_dates(self, served: date | None, vintage: date | None) -> None:

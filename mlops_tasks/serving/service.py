@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from typing import Any
@@ -16,10 +15,13 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import MlopsError, StoreError, excerpt, first_few
-from mlops_tasks.serving.day_scores import DayKey, DayScores
-from mlops_tasks.serving.market import Market, MarketView
+from mlops_tasks.serving.day_scores import DayScores
+from mlops_tasks.serving.market import MarketView
 from mlops_tasks.serving.metrics import ServiceMetrics
+from mlops_tasks.serving.prediction_log import PredictionLog
 from mlops_tasks.serving.reading import FeaturesGiven
+from mlops_tasks.serving.score_table import ScoreTable
+from mlops_tasks.serving.scored import DayPlan, Scored, choose
 from mlops_tasks.serving.slots import ModelSlots, Slot
 from mlops_tasks.serving.watch import View, Watch, is_scored
 
@@ -34,51 +36,6 @@ class BadFeaturesError(MlopsError, ValueError):
     """Features that the model does not know, or lacks."""
 
 
-@dataclass(frozen=True)
-class DayPlan:
-    """Which model scores which day of which data."""
-
-    slot: Slot
-    market: Market
-    date: date
-
-    @property
-    def newest(self) -> bool:
-        """Whether it is the day that most ask for."""
-        return self.date == self.market.newest_date
-
-    @property
-    def key(self) -> DayKey:
-        """What its scores depend on."""
-        return DayKey(self.slot.model.digest, self.market.feature_version, self.date)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The answer to a scoring request."""
-
-    slot: Slot
-    instruments: Sequence[str]
-    scores: Sequence[float]
-    plan: DayPlan | None = None
-    missing: Sequence[str] = field(default=())
-
-    def to_json(self) -> dict[str, Any]:
-        """As it goes over the wire."""
-        plan = self.plan
-        pairs = zip(self.instruments, self.scores, strict=True)
-        return {
-            "model_version": self.slot.model.version,
-            "training_key": self.slot.model.training_key,
-            "standing": self.slot.model.standing,
-            "date": None if plan is None else plan.date.isoformat(),
-            "data_version": None if plan is None else plan.market.data_version,
-            "feature_version": None if plan is None else plan.market.feature_version,
-            "scores": [{"instrument": instrument, "score": score} for instrument, score in pairs],
-            "missing": list(self.missing),
-        }
-
-
 class ScoringService:
     """One model and one vintage in service; thread-safe."""
 
@@ -87,6 +44,7 @@ class ScoringService:
         self.slots = ModelSlots(settings)
         self.market_view = MarketView(settings)
         self.metrics = ServiceMetrics()
+        self.predictions = PredictionLog(settings, self.metrics)
         self.watch = Watch(settings)
         self.started = time.monotonic()
         self._unscored = ""
@@ -167,7 +125,7 @@ class ScoringService:
             market.check(wanted)
         return DayPlan(slot, market, wanted or market.newest_date)
 
-    def ask_day(self, plan: DayPlan) -> "Future[pd.Series]":
+    def ask_day(self, plan: DayPlan) -> "Future[ScoreTable]":
         """Scores of all instruments of a day, when they are there.
 
         Raises
@@ -175,19 +133,19 @@ class ScoringService:
         BusyError
             They are not in memory, and enough other dates are being loaded.
         """
-        return self.day_scores.ask(plan.key, partial(self._score_day, plan), newest=plan.newest)
+        return self.day_scores.ask(plan.key, partial(self._table_of, plan), newest=plan.newest)
+
+    def _table_of(self, plan: DayPlan) -> ScoreTable:
+        return ScoreTable.of(self._score_day(plan))
 
     def _score_day(self, plan: DayPlan) -> pd.Series:
         return self.market_view.score(plan.slot.model, plan.market, plan.date)
 
-    def choose(self, plan: DayPlan, scores: pd.Series, instruments: Sequence[str] | None) -> Scored:
+    def choose(self, plan: DayPlan, table: ScoreTable, instruments: Sequence[str] | None) -> Scored:
         """The answer about some instruments of a day; None: all that have a bar that day."""
-        asked = scores.index if instruments is None else pd.Index(dict.fromkeys(instruments), dtype=object)
-        found = scores.reindex(asked)
-        known = np.isfinite(found.to_numpy())
-        values = found[known]
-        self.metrics.scored_rows.inc(len(values))
-        return Scored(plan.slot, values.index.to_list(), values.to_list(), plan, asked[~known].to_list())
+        scored = choose(plan, table, instruments)
+        self.metrics.scored_rows.inc(scored.count)
+        return scored
 
     def score_features(self, given: FeaturesGiven) -> Scored:
         """Score given features.
@@ -216,7 +174,7 @@ class ScoringService:
                 "model was trained on?"
             )
         self.metrics.scored_rows.inc(len(values))
-        return Scored(slot, instruments, values.tolist())
+        return Scored(slot, ScoreTable(instruments, values.tolist()).prepared())
 
     def _slot(self) -> Slot:
         slot = self.slots.active
@@ -245,10 +203,11 @@ class ScoringService:
         self.market_view.follow(self._slot().model)
 
     def health(self) -> dict[str, Any]:
-        """What is in service; `status` is ok, degraded (the newest look at alias or vintage failed) or no_model."""
+        """What is in service; `status` is ok, degraded (`errors` says by what) or no_model."""
         slot = self.slots.active
         market = None if slot is None else self.market_view.market(slot.model)
-        errors = [error for error in (self.slots.error, self.market_view.error) if error]
+        log_errors = (self.predictions.error, self.predictions.trouble)
+        errors = [error for error in (self.slots.error, self.market_view.error, *log_errors) if error]
         return {
             "status": "no_model" if slot is None else "degraded" if errors else "ok",
             "errors": errors,

@@ -1,15 +1,21 @@
-"""The tables. Each row is a fact that happened; rows are never changed or removed (triggers refuse it)."""
+"""The tables. Each row is a fact that happened; rows are never changed or removed (triggers refuse it).
+
+What the scoring service has answered is never changed either, and goes after `predictions.kept_days`.
+"""
 
 from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Date,
     DateTime,
     Dialect,
     Float,
     Index,
+    Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -366,6 +372,71 @@ class SeedNoise(Base):
     data_version: Mapped[str]
     result: Mapped[dict[str, Any]]
     """Metric to the value of each seed: `{"test_rank_ic_mean": {"0": 0.031, "1": 0.029}}`."""
+
+
+class LogBase(MappedAsDataclass, DeclarativeBase, kw_only=True):
+    """Root of the tables of a log: many rows a second, told apart by who wrote them, and removed after a time."""
+
+    metadata = Base.metadata
+    type_annotation_map = Base.type_annotation_map
+
+
+_BIG = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Prediction(LogBase):
+    """A request that the scoring service has answered. The same writer's numbers: 1, 2, 3, ..., without a gap."""
+
+    __tablename__ = "prediction"
+    __table_args__ = (
+        UniqueConstraint("writer", "sequence"),
+        Index("ix_prediction_date", "date", "model_version", "arm"),
+    )
+
+    id: Mapped[int] = mapped_column(_BIG, primary_key=True, init=False, repr=False)
+    writer: Mapped[str] = mapped_column(String(16))
+    """The process that answered."""
+    sequence: Mapped[int] = mapped_column(_BIG)
+    at: Mapped[datetime] = mapped_column(index=True)
+    request_id: Mapped[str] = mapped_column(String(64), index=True)
+    """The client's, or the service's own; a client that asks again may give the same."""
+    key_name: Mapped[str] = mapped_column(String(64))
+    """Of the key that the client has shown."""
+    model_version: Mapped[int]
+    training_key: Mapped[str] = mapped_column(String(64))
+    slot: Mapped[str] = mapped_column(String(16))
+    arm: Mapped[str] = mapped_column(String(32))
+    """An `Arm`."""
+    date: Mapped[date | None]
+    """None: the client gave the features."""
+    data_version: Mapped[str] = mapped_column(String(64))
+    feature_version: Mapped[str] = mapped_column(String(64))
+    scores: Mapped[str] = mapped_column(String(32), index=True)
+    """Digest of a `PredictionScores`."""
+    chosen: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Which of its instruments were answered, a bit each, the first is the highest; None: all of them."""
+    instruments: Mapped[int]
+    """How many."""
+    missing: Mapped[int]
+    """How many more were asked for and have no score."""
+    latency_ms: Mapped[float] = mapped_column(Float)
+    """From the request's headers to the answer's."""
+
+
+class PredictionScores(LogBase):
+    """Scores that were answered, once however many requests were answered with them."""
+
+    __tablename__ = "prediction_scores"
+    __table_args__ = (UniqueConstraint("digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, init=False, repr=False)
+    digest: Mapped[str] = mapped_column(String(32))
+    """Of the other columns."""
+    instruments: Mapped[str] = mapped_column(Text)
+    """A JSON list."""
+    scores: Mapped[bytes] = mapped_column(LargeBinary)
+    """A little-endian float64 for each."""
+    recorded_at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
 TABLES: tuple[type[Base], ...] = (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mlops_tasks.serving.service import DayPlan
+from mlops_tasks.serving.scored import DayPlan
 from tests.registry.conftest import migrated_mlflow, vintage_template
 from tests.registry.trainings import DAYS
 from tests.security.served import TOKEN, Served, seconds_until_closed, serve

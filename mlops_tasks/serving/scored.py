@@ -1,0 +1,74 @@
+"""What the service has scored, and how an answer looks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from mlops_tasks.serving.day_scores import DayKey
+from mlops_tasks.serving.market import Market
+from mlops_tasks.serving.score_table import ScoreTable
+from mlops_tasks.serving.slots import Slot
+
+
+@dataclass(frozen=True)
+class DayPlan:
+    """Which model scores which day of which data."""
+
+    slot: Slot
+    market: Market
+    date: date
+
+    @property
+    def newest(self) -> bool:
+        """Whether it is the day that most ask for."""
+        return self.date == self.market.newest_date
+
+    @property
+    def key(self) -> DayKey:
+        """What its scores depend on."""
+        return DayKey(self.slot.model.digest, self.market.feature_version, self.date)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answer to a scoring request: a table, or those of its instruments that were asked for."""
+
+    slot: Slot
+    table: ScoreTable
+    plan: DayPlan | None = None
+    chosen: Sequence[int] | None = None
+    """Positions in the table, in the order of the request; None: all of it."""
+    missing: Sequence[str] = field(default=())
+
+    @property
+    def count(self) -> int:
+        """Of the scores."""
+        return len(self.table.scores if self.chosen is None else self.chosen)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it goes over the wire."""
+        plan, model = self.plan, self.slot.model
+        instruments, scores = self.table.instruments, self.table.scores
+        pairs = zip(instruments, scores, strict=True)
+        if self.chosen is not None:
+            pairs = ((instruments[position], scores[position]) for position in self.chosen)  # type: ignore[assignment]
+        return {
+            "model_version": model.version,
+            "training_key": model.training_key,
+            "standing": model.standing,
+            "date": None if plan is None else plan.date.isoformat(),
+            "data_version": None if plan is None else plan.market.data_version,
+            "feature_version": None if plan is None else plan.market.feature_version,
+            "scores": [{"instrument": instrument, "score": score} for instrument, score in pairs],
+            "missing": list(self.missing),
+        }
+
+
+def choose(plan: DayPlan, table: ScoreTable, instruments: Sequence[str] | None) -> Scored:
+    """The answer about some instruments of a day; None: all that have a bar that day."""
+    if instruments is None:
+        return Scored(plan.slot, table, plan, missing=table.unscored)
+    places = {name: table.positions.get(name) for name in instruments}
+    chosen = [place for place in places.values() if place is not None]
+    return Scored(plan.slot, table, plan, chosen, [name for name, place in places.items() if place is None])

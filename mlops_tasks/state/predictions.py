@@ -1,0 +1,229 @@
+"""The log of what the scoring service has answered: written in batches, read by day, instrument and version."""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
+from mlops_tasks.config import Settings
+from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.history import lock_table
+from mlops_tasks.state.tables import LogBase, Prediction, PredictionScores
+
+REMOVED_AT_ONCE = 5000
+"""Rows of a transaction, so that no other writer waits long."""
+_READ_AT_ONCE = 500
+_LOADS_NONE = {"synchronize_session": False}
+
+
+@dataclass(frozen=True)
+class PredictionFilter:
+    """Which answers; None: any."""
+
+    date: datetime.date | None = None
+    model_version: int | None = None
+    instrument: str | None = None
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """For a query; the instrument is none of the database's business."""
+        found = []
+        if self.date is not None:
+            found.append(Prediction.date == self.date)
+        if self.model_version is not None:
+            found.append(Prediction.model_version == self.model_version)
+        return found
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer, and the score of the instrument that was asked about."""
+
+    prediction: Prediction
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class PredictionCount:
+    """How many answers and scores there are of a kind."""
+
+    date: datetime.date | None
+    model_version: int
+    slot: str
+    arm: str
+    key_name: str
+    answers: int
+    scores: int
+
+
+def record_predictions(
+    settings: Settings, predictions: Sequence[Prediction], scores: Sequence[PredictionScores]
+) -> None:
+    """Add answers and the scores they refer to, in one transaction; what is there already stays as it is.
+
+    Raises
+    ------
+    StoreError
+        The state database does not answer.
+    """
+    with session(settings) as active:
+        _insert(active, PredictionScores, scores)
+        _insert(active, Prediction, predictions)
+
+
+def _insert(active: Session, table: type[LogBase], rows: Sequence[LogBase]) -> None:
+    if not rows:
+        return
+    dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    insert = dialects[active.get_bind().dialect.name](table.__table__).on_conflict_do_nothing()
+    names = [each.name for each in dataclasses.fields(table) if each.name != "id"]
+    active.connection().execute(insert, [{name: getattr(row, name) for name in names} for row in rows])
+
+
+def predictions(settings: Settings, wanted: PredictionFilter, limit: int) -> list[Answered]:
+    """The last answers, the newest first; of an instrument those that have its score."""
+    query = select(Prediction).where(*wanted.conditions).order_by(Prediction.id.desc())
+    found: list[Answered] = []
+    tables: dict[str, _Table] = {}
+    with reading(settings) as active:
+        rows = active.scalars(query.limit(limit) if wanted.instrument is None else query).yield_per(_READ_AT_ONCE)
+        for row in rows:
+            if wanted.instrument is None:
+                found.append(Answered(row))
+                continue
+            if row.scores not in tables:
+                tables |= _tables(active, [row.scores])
+            score = tables[row.scores].score(wanted.instrument, row.chosen)
+            if score is not None:
+                found.append(Answered(row, score))
+            if len(found) == limit:
+                break
+    return found
+
+
+def prediction_counts(settings: Settings, wanted: PredictionFilter) -> list[PredictionCount]:
+    """By day, version, slot, arm and key, the newest day first."""
+    by = (Prediction.date, Prediction.model_version, Prediction.slot, Prediction.arm, Prediction.key_name)
+    query = select(*by, func.count(), func.sum(Prediction.instruments)).where(*wanted.conditions).group_by(*by)
+    with reading(settings) as active:
+        found = [
+            PredictionCount(day, version, slot, arm, key, answers, int(scores))
+            for day, version, slot, arm, key, answers, scores in active.execute(query)
+        ]
+    return sorted(found, key=lambda each: (each.date or datetime.date.min, each.model_version), reverse=True)
+
+
+def lost_predictions(settings: Settings) -> int:
+    """How many numbers are missing among those that a writer has given, from the first that is kept to the last."""
+    span = func.max(Prediction.sequence) - func.min(Prediction.sequence) + 1 - func.count()
+    with reading(settings) as active:
+        return sum(active.scalars(select(span).group_by(Prediction.writer)))
+
+
+def served_scores(settings: Settings, wanted: PredictionFilter) -> pd.DataFrame:
+    """Scores that were answered, each once however often it was: datetime, model_version, arm, data_version,
+    instrument, score.
+
+    Answers about given features have no day and are left out.
+    """
+    columns = (Prediction.date, Prediction.model_version, Prediction.arm, Prediction.data_version)
+    of_days = (Prediction.date.is_not(None), *wanted.conditions)
+    query = select(*columns, Prediction.scores, Prediction.chosen).where(*of_days).distinct()
+    chosen: dict[tuple[Any, ...], list[bytes | None]] = {}
+    with reading(settings) as active:
+        for *key, bits in active.execute(query):
+            chosen.setdefault(tuple(key), []).append(bits)
+        tables = _tables(active, {key[-1] for key in chosen})
+    parts = [tables[key[-1]].frame(key[:-1], bits, wanted.instrument) for key, bits in chosen.items()]
+    order = [DATETIME, "model_version", "arm", "data_version", INSTRUMENT]
+    if not parts:
+        return pd.DataFrame(columns=[*order, SCORE])
+    return pd.concat(parts, ignore_index=True).drop_duplicates().sort_values(order, ignore_index=True)
+
+
+def forget_predictions(settings: Settings, before: datetime.datetime) -> int:
+    """Remove answers that are older, and the scores that no answer refers to any more; returns how many answers."""
+    count = 0
+    while True:
+        with session(settings) as active:
+            old = select(Prediction.id).where(Prediction.at < before).limit(REMOVED_AT_ONCE)
+            removed: Any = active.execute(
+                delete(Prediction).where(Prediction.id.in_(old)), execution_options=_LOADS_NONE
+            )
+        count += removed.rowcount
+        if removed.rowcount < REMOVED_AT_ONCE:
+            break
+    with session(settings) as active:
+        # Nobody adds an answer about scores that are removed at this moment.
+        lock_table(active, PredictionScores.__tablename__)
+        used = select(Prediction.id).where(Prediction.scores == PredictionScores.digest)
+        unused = (PredictionScores.recorded_at < before, ~used.exists())
+        active.execute(delete(PredictionScores).where(*unused), execution_options=_LOADS_NONE)
+    return count
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A row of `PredictionScores`, read."""
+
+    positions: Mapping[str, int]
+    scores: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, row: PredictionScores) -> "_Table":
+        names = json.loads(row.instruments)
+        return cls({name: position for position, name in enumerate(names)}, np.frombuffer(row.scores, "<f8"))
+
+    def score(self, instrument: str, chosen: bytes | None) -> float | None:
+        """None: it was not among those that were answered."""
+        position = self.positions.get(instrument)
+        if position is None or not (chosen is None or chosen[position // 8] & (128 >> position % 8)):
+            return None
+        return float(self.scores[position])
+
+    def frame(self, key: Sequence[Any], chosen: Iterable[bytes | None], instrument: str | None) -> pd.DataFrame:
+        """What any of several choices has, or one instrument of it."""
+        mask = np.zeros(len(self.scores), bool)
+        for bits in chosen:
+            mask |= True if bits is None else _mask(bits, len(mask))
+        names = np.array(list(self.positions), dtype=object)
+        if instrument is not None:
+            mask &= names == instrument
+        date, version, arm, data_version = key
+        values = {INSTRUMENT: names[mask], SCORE: self.scores[mask]}
+        constant = {"model_version": version, "arm": arm, "data_version": data_version}
+        return pd.DataFrame({DATETIME: pd.Timestamp(date), **constant, **values}, index=range(int(mask.sum())))
+
+
+def _mask(bits: bytes, length: int) -> npt.NDArray[np.bool_]:
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=length).astype(bool)
+
+
+def chosen_bits(positions: Sequence[int], length: int) -> bytes:
+    """What `Prediction.chosen` keeps of some positions of so many."""
+    mask = np.zeros(length, bool)
+    mask[list(positions)] = True
+    return np.packbits(mask).tobytes()
+
+
+def _tables(active: Session, digests: Iterable[str]) -> dict[str, _Table]:
+    return {row.digest: _Table.of(row) for part in _parts(list(digests)) for row in _rows(active, part)}
+
+
+def _rows(active: Session, digests: Sequence[str]) -> Iterator[PredictionScores]:
+    yield from active.scalars(select(PredictionScores).where(PredictionScores.digest.in_(digests)))
+
+
+def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(items), _READ_AT_ONCE):
+        yield items[first : first + _READ_AT_ONCE]
