@@ -628,6 +628,10 @@ class ServingSettings(Section):
     """How long a connection may wait for its next request."""
     answer_timeout_s: float = Field(30.0, gt=0)
     """How long a client may leave an answer unread."""
+    key_requests_per_minute: int = Field(600, ge=1)
+    """Of a new key, where nothing else is said; one more is a 429 with Retry-After."""
+    key_share: float = Field(0.5, gt=0, le=1)
+    """Share of the places of `requests_at_once`, `large_at_once` and `cold_dates_at_once` that one key may take."""
 
 
 class PredictionSettings(Section):

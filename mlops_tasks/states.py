@@ -29,6 +29,19 @@ class Arm(StrEnum):
     CHAMPION = "champion"
 
 
+class Scope(StrEnum):
+    """What a key opens of the scoring service."""
+
+    SCORE = "score"
+    """Scores of instruments on a date."""
+    SCORE_ROWS = "score_rows"
+    """Scores of features that the client gives."""
+    READ = "read"
+    """Health, metrics and the documentation."""
+    ADMIN = "admin"
+    """All of that, and what changes the service; no rate and no share limits it."""
+
+
 class RunState(StrEnum):
     """How a training run stands; the last three are also the kinds of the event that ends it."""
 

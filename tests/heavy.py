@@ -71,6 +71,7 @@ FILES = frozenset(
         "state/test_approvals.py",
         "state/test_lease.py",
         "state/test_predictions.py",
+        "state/test_scoring_keys.py",
         "state/test_state.py",
         "state/test_trials.py",
         "test_files.py",

@@ -13,6 +13,7 @@ from mlops_tasks.cli.alerts import add_alerts_verb
 from mlops_tasks.cli.answers import print_json, tell
 from mlops_tasks.cli.features import add_features_verb
 from mlops_tasks.cli.json_input import stage_arguments
+from mlops_tasks.cli.keys import add_keys_verb
 from mlops_tasks.cli.models import add_models_verb, add_serving_verbs
 from mlops_tasks.cli.predictions import add_predictions_verb
 from mlops_tasks.cli.rollback import add_rollback_verb
@@ -37,6 +38,7 @@ WITHOUT_SERVICES = (
     "training",
     "alerts",
     "predictions",
+    "keys",
 )
 """Verbs that need neither MLflow nor a login; a stage is given what it names."""
 TALKATIVE = ("alembic", "great_expectations")
@@ -119,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add_users_verb(verbs, shared)
     add_alerts_verb(verbs, shared)
     add_predictions_verb(verbs, shared)
+    add_keys_verb(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.add_argument("--source", metavar="PATH", help="propose the settings for a file or a folder of bars")

@@ -20,21 +20,22 @@ from pydantic_core import to_json
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
-from mlops_tasks.serving.caller import SCOPE
+from mlops_tasks.serving.caller import SCOPE, Caller
 from mlops_tasks.serving.docs_page import add_docs
-from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate
+from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
 from mlops_tasks.serving.guard import Guard
+from mlops_tasks.serving.keys import ScopeError
 from mlops_tasks.serving.market import UnknownDateError
 from mlops_tasks.serving.messages import ScoreRequest
 from mlops_tasks.serving.reader import LARGE_BYTES, RequestReader
 from mlops_tasks.serving.reading import BadRequestError, DayAsked, FeaturesGiven, RequestLimits
 from mlops_tasks.serving.scored import Scored
-from mlops_tasks.serving.secret import scoring_token
 from mlops_tasks.serving.service import BadFeaturesError, NotReadyError, ScoringService
+from mlops_tasks.states import Scope
 
 log = logging.getLogger(__name__)
 
-STATUS = {UnknownDateError: 404, BadFeaturesError: 422, NotReadyError: 503, BusyError: 503}
+STATUS = {ScopeError: 403, UnknownDateError: 404, BadFeaturesError: 422, NotReadyError: 503, BusyError: 503}
 _PLACE = "#/components/schemas/{model}"
 SCHEMAS = models_json_schema([(ScoreRequest, "validation")], ref_template=_PLACE)[1]["$defs"]
 NEWEST = {"instruments": None, "date": None}
@@ -71,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="AlphaOps scoring", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    app.add_middleware(Guard, token=scoring_token(settings), metrics=service.metrics, limits=settings.serving)
+    app.add_middleware(Guard, keys=service.keys, metrics=service.metrics, limits=settings.serving)
     app.add_exception_handler(MlopsError, _answer_error)
     _add_score(app, service, reader)
     _add_state(app, service)
@@ -90,45 +91,52 @@ def _poll(service: ScoringService, stop: threading.Event) -> None:
 
 
 def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> None:
-    features = Gate("features", service.settings.serving.requests_at_once, service.metrics.busy)
+    limits = service.settings.serving
+    features = Gate("features", Places(limits.requests_at_once, limits.key_share), service.metrics.busy)
 
-    async def score_day(asked: DayAsked) -> Scored:
+    async def score_day(asked: DayAsked, caller: Caller) -> Scored:
         if not service.has_data:
             await run_in_threadpool(service.look_for_data)
         plan = service.plan_day(asked.date)
-        scores = service.ask_day(plan)
+        scores = service.ask_day(plan, caller.holder)
         if not scores.done():
             await asyncio.wait([asyncio.wrap_future(scores)])
         return service.choose(plan, scores.result(), asked.instruments)
 
-    def read_and_score(body: bytes) -> DayAsked | Scored:
+    def read(body: bytes, caller: Caller) -> DayAsked | FeaturesGiven:
         asked = reader.read(body)
+        caller.holder.need(Scope.SCORE if isinstance(asked, DayAsked) else Scope.SCORE_ROWS)
+        return asked
+
+    def read_and_score(body: bytes, caller: Caller) -> DayAsked | Scored:
+        asked = read(body, caller)
         return asked if isinstance(asked, DayAsked) else service.score_features(asked)
 
-    async def in_thread(function: Callable[[Any], Result], given: Any) -> Result:
-        with features.passing():
-            return await run_in_threadpool(function, given)
+    async def in_thread(caller: Caller, function: Callable[..., Result], *given: Any) -> Result:
+        with features.passing(caller.holder):
+            return await run_in_threadpool(function, *given)
 
     @app.post("/v1/score", openapi_extra={"requestBody": BODY})
     async def score(request: Request) -> Response:
         """Scores of instruments on a date, or of given features."""
-        body = await request.body()
-        asked = reader.read(body) if len(body) <= LARGE_BYTES else await in_thread(read_and_score, body)
+        body, caller = await request.body(), request.scope[SCOPE]
+        small = len(body) <= LARGE_BYTES
+        asked = read(body, caller) if small else await in_thread(caller, read_and_score, body, caller)
         if isinstance(asked, FeaturesGiven):
-            asked = await in_thread(service.score_features, asked)
-        scored = await score_day(asked) if isinstance(asked, DayAsked) else asked
+            asked = await in_thread(caller, service.score_features, asked)
+        scored = await score_day(asked, caller) if isinstance(asked, DayAsked) else asked
         content = to_json(scored.to_json())
-        service.predictions.add(scored, request.scope[SCOPE])
+        service.predictions.add(scored, caller)
         return Response(content, media_type="application/json")
 
 
 def _add_state(app: FastAPI, service: ScoringService) -> None:
-    refreshes = Gate("refresh", REFRESHES_AT_ONCE, service.metrics.busy)
+    refreshes = Gate("refresh", Places(REFRESHES_AT_ONCE, 1.0), service.metrics.busy)
 
     @app.post("/v1/refresh")
-    async def refresh() -> dict[str, Any]:
-        """Look at the champion alias and at the vintage in use, now; returns what /health does."""
-        with refreshes.passing():
+    async def refresh(request: Request) -> dict[str, Any]:
+        """Look at keys, champion alias and vintage in use, now; returns what /health does. Scope: admin."""
+        with refreshes.passing(request.scope[SCOPE].holder):
             await run_in_threadpool(service.refresh)
         return service.health()
 

@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from mlops_tasks.serving.keys import Holder
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 REQUEST_ID = b"x-request-id"
 SCOPE = "caller"
@@ -15,7 +17,7 @@ SCOPE = "caller"
 class Caller:
     """Of one request."""
 
-    key_name: str
+    holder: Holder
     request_id: str
     started: float = field(default_factory=time.perf_counter)
 

@@ -13,7 +13,8 @@ from datetime import date
 
 from prometheus_client import Counter
 
-from mlops_tasks.serving.gates import BusyError
+from mlops_tasks.serving.gates import BusyError, Places
+from mlops_tasks.serving.keys import NOBODY, Holder
 from mlops_tasks.serving.score_table import ScoreTable
 
 NEWEST_KEPT = 8
@@ -35,34 +36,38 @@ class _Shelf:
     def __init__(self, name: str, kept: int) -> None:
         self.kept = kept
         self.found: OrderedDict[DayKey, Future[ScoreTable]] = OrderedDict()
+        self.asked_by: dict[DayKey, str] = {}
+        """Who has asked for it first."""
         self.thread = ThreadPoolExecutor(1, f"{name} day scores")
 
-    @property
-    def under_way(self) -> int:
-        return sum(not future.done() for future in self.found.values())
+    def under_way(self) -> list[str]:
+        """By whom what is not there yet was asked for."""
+        return [self.asked_by[key] for key, future in self.found.items() if not future.done()]
 
     def trim(self) -> None:
         done = [key for key, future in self.found.items() if future.done()]
         for key in done[: max(0, len(self.found) - self.kept)]:
-            del self.found[key]
+            del self.found[key], self.asked_by[key]
 
 
 class DayScores:
     """Tables of scores by day; thread-safe."""
 
-    def __init__(self, kept: int, cold_at_once: int, refused: Counter) -> None:
+    def __init__(self, kept: int, cold_at_once: Places, refused: Counter) -> None:
         self.cold_at_once = cold_at_once
         self._newest, self._others = _Shelf("newest", NEWEST_KEPT), _Shelf("cold", kept)
         self._refused = refused.labels("cold_date")
         self._lock = threading.Lock()
 
-    def ask(self, key: DayKey, compute: Callable[[], ScoreTable], *, newest: bool) -> "Future[ScoreTable]":
+    def ask(
+        self, key: DayKey, compute: Callable[[], ScoreTable], *, newest: bool, holder: Holder = NOBODY
+    ) -> "Future[ScoreTable]":
         """The scores of a day, at once where they are in memory, else as soon as `compute` has them.
 
         Raises
         ------
         BusyError
-            They are not in memory, and as many other dates as allowed are being loaded.
+            They are not in memory, and as many other dates as allowed, or of this holder, are being loaded.
         """
         with self._lock:
             for shelf in (self._newest, self._others):
@@ -70,13 +75,16 @@ class DayScores:
                     shelf.found.move_to_end(key)
                     return shelf.found[key]
             shelf = self._newest if newest else self._others
-            if not newest and shelf.under_way >= self.cold_at_once:
+            under_way = shelf.under_way()
+            own, limit = under_way.count(holder.name), self.cold_at_once
+            if not newest and (len(under_way) >= limit.limit or own >= limit.of(holder)):
                 self._refused.inc()
                 raise BusyError(
-                    f"{self.cold_at_once} dates are being loaded already, and {key.date} is not in memory; ask again "
-                    "in a moment"
+                    f"{len(under_way)} dates are being loaded already, {own} of them for this key, and {key.date} is "
+                    "not in memory; ask again in a moment"
                 )
             shelf.found[key] = shelf.thread.submit(compute)
+            shelf.asked_by[key] = holder.name
             shelf.found.move_to_end(key)
             shelf.trim()
             return shelf.found[key]

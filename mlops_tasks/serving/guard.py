@@ -1,51 +1,63 @@
-"""ASGI middleware in front of every route: the bearer token, the size of a body, counts and times."""
+"""ASGI middleware in front of every route: keys and their scopes and rates, the size of a body, counts and times."""
 
 import base64
-import hmac
 import json
+import math
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_tasks.config import ServingSettings
 from mlops_tasks.serving.caller import REQUEST_ID, SCOPE, Caller, request_id
 from mlops_tasks.serving.docs_page import BROWSED
-from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate
+from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
+from mlops_tasks.serving.keys import NOBODY, Holder, KeyRing, Rates, ScopeError
 from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.reader import LARGE_BYTES
 from mlops_tasks.serving.secret import TOKEN
+from mlops_tasks.states import Scope as KeyScope
 
+NEEDED: Mapping[str, tuple[KeyScope, ...]] = {
+    "/v1/score": (KeyScope.SCORE, KeyScope.SCORE_ROWS),
+    "/v1/refresh": (KeyScope.ADMIN,),
+    "/health": (KeyScope.READ,),
+    "/metrics": (KeyScope.READ,),
+    **dict.fromkeys(BROWSED, (KeyScope.READ,)),
+}
+"""Of which scopes a key needs one, by route; which of the two a score needs depends on what is asked."""
 ROUTES = frozenset({"/v1/score", "/v1/refresh", "/health", "/metrics"})
-_SEND_TOKEN = f"send the header 'Authorization: Bearer <token>'; {TOKEN.where}"
-_SIGN_IN = f"sign in with any name, and the token as password; {TOKEN.where}"
-Headers = dict[bytes, bytes]
-TOKENS_HOLDER = "admin"
-"""What the log of predictions calls who has shown the token."""
+"""That metrics name."""
+_SEND_KEY = f"send the header 'Authorization: Bearer <key>': one of alphaops keys add, or the token; {TOKEN.where}"
+_SIGN_IN = f"sign in with any name, and a key or the token as password; {TOKEN.where}"
 CLIENT_GONE = 499
 """Counted for a request that nobody waits for any more; it is what nginx calls it."""
 
+Headers = dict[bytes, bytes]
+
 
 class Guard:
-    """Refuses requests without the token (401) before anything of them is read, and reads bodies up to a limit.
+    """Refuses requests without a valid key (401) before anything of them is read, and reads bodies up to a limit.
 
     What it passes on has its whole body, so a client that sends slowly holds nothing but its connection: a body that
     is large, or of a size that is not said, needs a free place before it is read.
     """
 
-    def __init__(self, app: ASGIApp, token: str, metrics: ServiceMetrics, limits: ServingSettings) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, metrics: ServiceMetrics, limits: ServingSettings) -> None:
         self.app = app
-        self.token = token.encode()
+        self.keys = keys
         self.metrics = metrics
+        self.rates = Rates()
         self.most_bytes = int(limits.max_body_mb * 10**6)
-        self.large = Gate("large", limits.large_at_once, metrics.busy)
+        self.large = Gate("large", Places(limits.large_at_once, limits.key_share), metrics.busy)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        route = scope["path"] if scope["path"] in ROUTES else "other"
         headers = dict(scope["headers"])
-        caller = Caller(TOKENS_HOLDER, request_id(headers.get(REQUEST_ID)))
+        route = scope["path"] if scope["path"] in ROUTES else "other"
+        caller = Caller(self.keys.holder(_shown(scope, headers)) or NOBODY, request_id(headers.get(REQUEST_ID)))
         scope[SCOPE] = caller
         status = CLIENT_GONE
 
@@ -68,27 +80,44 @@ class Guard:
                 self.metrics.errors.labels(route).inc()
 
     async def _serve(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        holder: Holder = scope[SCOPE].holder
+        if holder is NOBODY:
+            await self._refuse_stranger(send, scope, headers)
+            return
+        self.metrics.key_requests.labels(holder.name).inc()
+        wait_s = self.rates.wait_s(holder)
+        if wait_s:
+            self.metrics.limited.labels(holder.name).inc()
+            told = f"the key of {holder.name} may ask {holder.requests_per_minute} times a minute"
+            await refuse(send, 429, told, retry_after_s=math.ceil(wait_s))
+            return
+        try:
+            holder.need(*NEEDED.get(scope["path"], tuple(KeyScope)))
+        except ScopeError as error:
+            await refuse(send, 403, str(error))
+            return
+        await self._admit(headers, scope, receive, send)
+
+    async def _refuse_stranger(self, send: Send, scope: Scope, headers: Headers) -> None:
+        browsed = _is_browsed(scope)
+        if self.keys.is_unknown_yet(_shown(scope, headers)):
+            told = "the keys of clients are not read yet; ask again in a moment"
+            await refuse(send, 503, told, retry_after_s=RETRY_AFTER_S)
+        else:
+            await refuse(send, 401, _SIGN_IN if browsed else _SEND_KEY, challenge="Basic" if browsed else "Bearer")
+
+    async def _admit(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         length = int(headers.get(b"content-length", b"0"))
-        browsed = scope["path"] in BROWSED and scope["method"] in ("GET", "HEAD")
-        if not self._is_known(headers.get(b"authorization", b""), browsed):
-            await refuse(send, 401, _SIGN_IN if browsed else _SEND_TOKEN, challenge="Basic" if browsed else "Bearer")
-        elif length > self.most_bytes:
+        if length > self.most_bytes:
             await self._refuse_size(send)
         elif length > LARGE_BYTES or b"transfer-encoding" in headers:
             try:
-                with self.large.passing():
+                with self.large.passing(scope[SCOPE].holder):
                     await self._pass_on(scope, receive, send)
             except BusyError as error:
-                await refuse(send, 503, str(error))
+                await refuse(send, 503, str(error), retry_after_s=RETRY_AFTER_S)
         else:
             await self._pass_on(scope, receive, send)
-
-    def _is_known(self, authorization: bytes, browsed: bool) -> bool:
-        """Whether the token was sent: as a bearer token, or where people look with a browser as a password."""
-        scheme, _, given = authorization.partition(b" ")
-        if browsed and scheme.lower() == b"basic":
-            scheme, given = b"Bearer", _password(given)
-        return hmac.compare_digest(scheme + b" " + given, b"Bearer " + self.token)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts: list[bytes] = []
@@ -112,6 +141,19 @@ class Guard:
         await refuse(send, 413, f"the body is larger than {self.most_bytes} bytes; send fewer rows at a time")
 
 
+def _is_browsed(scope: Scope) -> bool:
+    """Whether it is a page that people look at with a browser."""
+    return scope["path"] in BROWSED and scope["method"] in ("GET", "HEAD")
+
+
+def _shown(scope: Scope, headers: Headers) -> bytes:
+    """The key that was sent: as a bearer token, or where people look with a browser as a password; empty: none."""
+    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+    if _is_browsed(scope) and scheme.lower() == b"basic":
+        return _password(given)
+    return given if scheme == b"Bearer" else b""
+
+
 def _password(credentials: bytes) -> bytes:
     """Of a header of HTTP basic authentication, whatever the user's name is; empty where there is none."""
     try:
@@ -124,13 +166,15 @@ async def _next(whole: list[Message], receive: Receive) -> Message:
     return whole.pop() if whole else await receive()
 
 
-async def refuse(send: Send, status: int, detail: str, challenge: str = "Bearer") -> None:
+async def refuse(
+    send: Send, status: int, detail: str, *, challenge: str = "Bearer", retry_after_s: int | None = None
+) -> None:
     """Answer without the app; a 401 says by `challenge` how to authenticate."""
     content = json.dumps({"detail": detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     if status == 401:
         headers.append((b"www-authenticate", f'{challenge} realm="AlphaOps scoring"'.encode()))
-    if status == 503:
-        headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
+    if retry_after_s is not None:
+        headers.append((b"retry-after", str(retry_after_s).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

@@ -88,6 +88,15 @@ class ServiceMetrics:
             "Times that the state database did not take logged answers",
             registry=self.registry,
         )
+        self.key_requests = Counter(
+            "alphaops_key_requests", "Requests by the name of the key", ["key"], registry=self.registry
+        )
+        self.limited = Counter(
+            "alphaops_limited",
+            "Requests refused since their key has asked too often",
+            ["key"],
+            registry=self.registry,
+        )
         self.switches = Gauge("alphaops_model_switches", "Model switches since the start", registry=self.registry)
 
     def set_dates(self, served: date | None, vintage: date | None) -> None:

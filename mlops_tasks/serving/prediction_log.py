@@ -197,7 +197,7 @@ def _about(scored: Scored, caller: Caller) -> dict[str, object]:
     return {
         "at": time.time(),
         "request_id": caller.request_id,
-        "key_name": caller.key_name,
+        "key_name": caller.holder.name,
         "model_version": slot.model.version,
         "training_key": slot.model.training_key,
         "slot": slot.name,

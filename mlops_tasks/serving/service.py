@@ -16,12 +16,15 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import MlopsError, StoreError, excerpt, first_few
 from mlops_tasks.serving.day_scores import DayScores
+from mlops_tasks.serving.gates import Places
+from mlops_tasks.serving.keys import NOBODY, Holder, KeyRing
 from mlops_tasks.serving.market import MarketView
 from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.prediction_log import PredictionLog
 from mlops_tasks.serving.reading import FeaturesGiven
 from mlops_tasks.serving.score_table import ScoreTable
 from mlops_tasks.serving.scored import DayPlan, Scored, choose
+from mlops_tasks.serving.secret import scoring_token
 from mlops_tasks.serving.slots import ModelSlots, Slot
 from mlops_tasks.serving.watch import View, Watch, is_scored
 
@@ -40,20 +43,24 @@ class ScoringService:
     """One model and one vintage in service; thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError where there is no token."""
         self.settings = settings
         self.slots = ModelSlots(settings)
         self.market_view = MarketView(settings)
         self.metrics = ServiceMetrics()
+        self.keys = KeyRing(settings, scoring_token(settings))
         self.predictions = PredictionLog(settings, self.metrics)
         self.watch = Watch(settings)
         self.started = time.monotonic()
         self._unscored = ""
         """Why the newest day could not be scored, as it was logged last."""
         serving = settings.serving
-        self.day_scores = DayScores(serving.dates_kept, serving.cold_dates_at_once, self.metrics.busy)
+        cold = Places(serving.cold_dates_at_once, serving.key_share)
+        self.day_scores = DayScores(serving.dates_kept, cold, self.metrics.busy)
 
     def refresh(self) -> None:
-        """Look at the champion alias and at the vintage in use, now."""
+        """Look at the keys, the champion alias and the vintage in use, now."""
+        self.keys.follow()
         self.slots.follow()
         slot = self.slots.active
         if slot is not None:
@@ -125,7 +132,7 @@ class ScoringService:
             market.check(wanted)
         return DayPlan(slot, market, wanted or market.newest_date)
 
-    def ask_day(self, plan: DayPlan) -> "Future[ScoreTable]":
+    def ask_day(self, plan: DayPlan, holder: Holder = NOBODY) -> "Future[ScoreTable]":
         """Scores of all instruments of a day, when they are there.
 
         Raises
@@ -133,7 +140,7 @@ class ScoringService:
         BusyError
             They are not in memory, and enough other dates are being loaded.
         """
-        return self.day_scores.ask(plan.key, partial(self._table_of, plan), newest=plan.newest)
+        return self.day_scores.ask(plan.key, partial(self._table_of, plan), newest=plan.newest, holder=holder)
 
     def _table_of(self, plan: DayPlan) -> ScoreTable:
         return ScoreTable.of(self._score_day(plan))
@@ -206,8 +213,8 @@ class ScoringService:
         """What is in service; `status` is ok, degraded (`errors` says by what) or no_model."""
         slot = self.slots.active
         market = None if slot is None else self.market_view.market(slot.model)
-        log_errors = (self.predictions.error, self.predictions.trouble)
-        errors = [error for error in (self.slots.error, self.market_view.error, *log_errors) if error]
+        parts = (self.slots.error, self.market_view.error, self.keys.error)
+        errors = [error for error in (*parts, self.predictions.error, self.predictions.trouble) if error]
         return {
             "status": "no_model" if slot is None else "degraded" if errors else "ok",
             "errors": errors,

@@ -374,6 +374,39 @@ class SeedNoise(Base):
     """Metric to the value of each seed: `{"test_rank_ic_mean": {"0": 0.031, "1": 0.029}}`."""
 
 
+class ScoringKey(Base):
+    """A key that a client of the scoring service was given. Its secret is kept by nobody here."""
+
+    __tablename__ = "scoring_key"
+    __table_args__ = (UniqueConstraint("key_id"),)
+
+    key_id: Mapped[str] = mapped_column(String(16))
+    """A part of the key that is no secret."""
+    name: Mapped[str] = mapped_column(String(64))
+    """Of the client; two of its keys may be valid at once."""
+    secret_digest: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the secret, which is as long as the digest and was drawn at random: it cannot be guessed."""
+    scopes: Mapped[str]
+    """Each a `Scope`, with blanks between."""
+    requests_per_minute: Mapped[int]
+    expires_at: Mapped[datetime | None]
+    """None: never."""
+    made_by: Mapped[str]
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class ScoringKeyRevocation(Base):
+    """Ends a key, from this moment on and for good."""
+
+    __tablename__ = "scoring_key_revocation"
+    __table_args__ = (UniqueConstraint("key_id"),)
+
+    key_id: Mapped[str] = mapped_column(String(16))
+    revoked_by: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
 class LogBase(MappedAsDataclass, DeclarativeBase, kw_only=True):
     """Root of the tables of a log: many rows a second, told apart by who wrote them, and removed after a time."""
 
@@ -458,4 +491,6 @@ TABLES: tuple[type[Base], ...] = (
     ResourceEvent,
     Trial,
     SeedNoise,
+    ScoringKey,
+    ScoringKeyRevocation,
 )

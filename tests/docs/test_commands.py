@@ -40,6 +40,7 @@ ELSEWHERE = {
     "make status": f"{CHAIN}::test_a_second_run_on_unchanged_bars_changes_nothing",
     "make down": f"{CHAIN}::test_the_end_leaves_nothing_of_ours_and_everything_else",
     "alphaops alerts *": "tests/test_cli_alerts.py::test_an_alert_from_its_list_to_its_end",
+    "alphaops keys *": "tests/test_cli_keys.py::test_a_key_from_its_making_to_its_end",
     "alphaops users *": "tests/security/test_roles.py::test_the_commands_of_the_page_about_users",
     "alphaops withdraw-model*": "tests/security/registry/test_record.py::test_a_model_is_withdrawn_by_hand",
     "alphaops rollback*": "tests/serving/test_deployment.py::test_rollbacks_go_back_step_by_step",

@@ -1,0 +1,126 @@
+"""Who a client of the service is, by the key that it shows, and how often it may ask."""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hmac import compare_digest
+
+from mlops_tasks.config import Settings
+from mlops_tasks.errors import MlopsError
+from mlops_tasks.state.scoring_keys import TOKEN_NAME, ClientKey, client_keys, digest_of_secret, parse_key
+from mlops_tasks.state.tables import now
+from mlops_tasks.states import Scope
+
+log = logging.getLogger(__name__)
+
+BURST_S = 10.0
+"""What a key may ask at once is what it may ask in so long, and one request at least."""
+
+
+class ScopeError(MlopsError, PermissionError):
+    """The key does not open what was asked."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has shown a valid key."""
+
+    name: str
+    scopes: frozenset[Scope]
+    requests_per_minute: int | None = None
+    """None: as often as it likes."""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether every scope is its, and no limit but the service's."""
+        return Scope.ADMIN in self.scopes
+
+    def has(self, *scopes: Scope) -> bool:
+        """Whether one of these is its."""
+        return self.is_admin or not self.scopes.isdisjoint(scopes)
+
+    def need(self, *scopes: Scope) -> None:
+        """Raise ScopeError where none of these is its."""
+        if not self.has(*scopes):
+            raise ScopeError(
+                f"the key of {self.name} does not have the scope {' or '.join(scopes)}; ask for one that has it "
+                "(alphaops keys add)"
+            )
+
+
+NOBODY = Holder("", frozenset())
+
+
+class KeyRing:
+    """The keys that are valid now; the token is one of them.
+
+    While the state database is away those that were read last stay valid, until they expire.
+    """
+
+    def __init__(self, settings: Settings, token: str) -> None:
+        self.settings = settings
+        self.error = ""
+        """Why the newest look at the keys failed."""
+        self._token = token.encode()
+        self._keys: Mapping[str, ClientKey] | None = None
+        """By id; None before they were read for the first time."""
+        self._nobodys = digest_of_secret(secrets.token_urlsafe(32))
+
+    def follow(self) -> None:
+        """Read the keys that there are now."""
+        try:
+            self._keys = {each.key_id: each for each in client_keys(self.settings)}
+        except Exception as error:  # a long-lived process: the keys that it has stay valid
+            message = f"the keys of clients cannot be read: {type(error).__name__}: {error}"
+            if message != self.error:
+                log.warning("%s", message)
+            self.error = message
+        else:
+            self.error = ""
+
+    def is_unknown_yet(self, shown: bytes) -> bool:
+        """Whether it may be a valid key, and nobody can say: none were read since the service has started."""
+        return self._keys is None and parse_key(shown.decode("latin-1")) is not None
+
+    def holder(self, shown: bytes) -> Holder | None:
+        """Whose key it is; None: nobody's, or it is not valid any more."""
+        if compare_digest(shown, self._token):
+            return Holder(TOKEN_NAME, frozenset({Scope.ADMIN}))
+        parsed = parse_key(shown.decode("latin-1"))
+        if parsed is None:
+            return None
+        key_id, secret = parsed
+        key = (self._keys or {}).get(key_id)
+        if key is None:
+            compare_digest(digest_of_secret(secret), self._nobodys)
+            return None
+        if not key.fits(secret) or key.standing(now()) != "valid":
+            return None
+        return Holder(key.name, key.scopes, key.requests_per_minute)
+
+
+class Rates:
+    """How often each holder has asked; used on one event loop only, so it needs no lock.
+
+    A bucket of permits by name, so that a second key of the same client gives it no more of them.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+        """Permits, and when they were counted."""
+
+    def wait_s(self, holder: Holder) -> float:
+        """0: it may ask now, and has; else how long it has to wait."""
+        per_minute = holder.requests_per_minute
+        if per_minute is None or holder.is_admin:
+            return 0.0
+        rate, moment = per_minute / 60, self._clock()
+        most = max(1.0, rate * BURST_S)
+        left, counted = self._buckets.get(holder.name, (most, moment))
+        left = min(most, left + (moment - counted) * rate)
+        allowed = left >= 1
+        self._buckets[holder.name] = (left - allowed, moment)
+        return 0.0 if allowed else (1 - left) / rate
