@@ -628,6 +628,9 @@ class ServingSettings(Section):
     """How long a connection may wait for its next request."""
     answer_timeout_s: float = Field(30.0, gt=0)
     """How long a client may leave an answer unread."""
+    access_log: Literal["none", "errors", "all"] = "errors"
+    """Which requests with a valid key the service's log has, a JSON object each: none, all, or those that were refused
+    or failed."""
     key_requests_per_minute: int = Field(600, ge=1)
     """Of a new key, where nothing else is said; one more is a 429 with Retry-After."""
     key_share: float = Field(0.5, gt=0, le=1)

@@ -6,6 +6,7 @@ import sys
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.private import be_private, open_to_others
+from mlops_tasks.serving.access_log import write_lines_alone
 from mlops_tasks.serving.app import create_app
 from mlops_tasks.serving.server import make_server
 
@@ -16,6 +17,7 @@ def main() -> int:
     """Serve; the exit status is 1 when the service cannot start."""
     be_private()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    write_lines_alone()
     try:
         settings = load_settings()
         if open_to_others(settings.home):

@@ -20,12 +20,14 @@ from pydantic_core import to_json
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
+from mlops_tasks.serving.arrow_answers import write_arrow
 from mlops_tasks.serving.caller import SCOPE, Caller
 from mlops_tasks.serving.docs_page import add_docs
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
 from mlops_tasks.serving.guard import Guard
 from mlops_tasks.serving.keys import ScopeError
 from mlops_tasks.serving.market import UnknownDateError
+from mlops_tasks.serving.media_types import ARROW, JSON, is_arrow, wants_arrow
 from mlops_tasks.serving.messages import ScoreRequest
 from mlops_tasks.serving.reader import LARGE_BYTES, RequestReader
 from mlops_tasks.serving.reading import BadRequestError, DayAsked, FeaturesGiven, RequestLimits
@@ -40,7 +42,9 @@ _PLACE = "#/components/schemas/{model}"
 SCHEMAS = models_json_schema([(ScoreRequest, "validation")], ref_template=_PLACE)[1]["$defs"]
 NEWEST = {"instruments": None, "date": None}
 _CONTENT = {"schema": {"$ref": _PLACE.format(model=ScoreRequest.__name__)}, "example": NEWEST}
-BODY = {"required": True, "content": {"application/json": _CONTENT}}
+_STREAM = {"schema": {"type": "string", "format": "binary"}}
+BODY = {"required": True, "content": {JSON: _CONTENT, ARROW: _STREAM}}
+ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {ARROW: _STREAM}}}
 REFRESHES_AT_ONCE = 4
 
 Result = TypeVar("Result")
@@ -103,31 +107,33 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
             await asyncio.wait([asyncio.wrap_future(scores)])
         return service.choose(plan, scores.result(), asked.instruments)
 
-    def read(body: bytes, caller: Caller) -> DayAsked | FeaturesGiven:
-        asked = reader.read(body)
+    def read(body: bytes, kind: str, caller: Caller) -> DayAsked | FeaturesGiven:
+        asked = reader.read(body, kind)
         caller.holder.need(Scope.SCORE if isinstance(asked, DayAsked) else Scope.SCORE_ROWS)
         return asked
 
-    def read_and_score(body: bytes, caller: Caller) -> DayAsked | Scored:
-        asked = read(body, caller)
+    def read_and_score(body: bytes, kind: str, caller: Caller) -> DayAsked | Scored:
+        asked = read(body, kind, caller)
         return asked if isinstance(asked, DayAsked) else service.score_features(asked)
 
     async def in_thread(caller: Caller, function: Callable[..., Result], *given: Any) -> Result:
         with features.passing(caller.holder):
             return await run_in_threadpool(function, *given)
 
-    @app.post("/v1/score", openapi_extra={"requestBody": BODY})
+    @app.post("/v1/score", openapi_extra={"requestBody": BODY}, responses=ANSWER)
     async def score(request: Request) -> Response:
-        """Scores of instruments on a date, or of given features."""
+        """Scores of instruments on a date, or of given features; as JSON, or both ways as an Arrow stream."""
         body, caller = await request.body(), request.scope[SCOPE]
-        small = len(body) <= LARGE_BYTES
-        asked = read(body, caller) if small else await in_thread(caller, read_and_score, body, caller)
+        kind = ARROW if body and is_arrow(request.headers.get("content-type", "")) else JSON
+        small = kind == JSON and len(body) <= LARGE_BYTES
+        asked = read(body, kind, caller) if small else await in_thread(caller, read_and_score, body, kind, caller)
         if isinstance(asked, FeaturesGiven):
             asked = await in_thread(caller, service.score_features, asked)
         scored = await score_day(asked, caller) if isinstance(asked, DayAsked) else asked
-        content = to_json(scored.to_json())
+        answered_as = ARROW if wants_arrow(request.headers.get("accept", "")) else JSON
+        content = write_arrow(scored) if answered_as == ARROW else to_json(scored.to_json())
         service.predictions.add(scored, caller)
-        return Response(content, media_type="application/json")
+        return Response(content, media_type=answered_as)
 
 
 def _add_state(app: FastAPI, service: ScoringService) -> None:
@@ -145,6 +151,17 @@ def _add_state(app: FastAPI, service: ScoringService) -> None:
         """What is in service; 503 while nothing is."""
         content = service.health()
         return JSONResponse(content, 503 if content["status"] == "no_model" else 200)
+
+    @app.get("/live")
+    async def live() -> dict[str, Any]:
+        """That the process answers, whatever it has: who gets nothing here may start it anew."""
+        return {"status": "alive", "uptime_s": service.uptime_s}
+
+    @app.get("/ready")
+    async def ready() -> JSONResponse:
+        """Whether the newest day's scores are there; 503 while not, with what lacks."""
+        lacking = service.lacking()
+        return JSONResponse({"status": lacking or "ready"}, 503 if lacking else 200)
 
     @app.get("/metrics")
     async def metrics() -> Response:

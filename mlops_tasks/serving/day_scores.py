@@ -89,6 +89,12 @@ class DayScores:
             shelf.trim()
             return shelf.found[key]
 
+    def has(self, key: DayKey) -> bool:
+        """Whether the scores of a day are in memory."""
+        with self._lock:
+            futures = [shelf.found[key] for shelf in (self._newest, self._others) if key in shelf.found]
+        return any(future.done() and not _failed(future) for future in futures)
+
     def stop(self) -> None:
         """End the threads; what they are computing is finished, what waits is not."""
         for shelf in (self._newest, self._others):

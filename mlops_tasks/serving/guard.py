@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_tasks.config import ServingSettings
+from mlops_tasks.serving.access_log import AccessLog
 from mlops_tasks.serving.caller import REQUEST_ID, SCOPE, Caller, request_id
 from mlops_tasks.serving.docs_page import BROWSED
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
@@ -21,11 +22,13 @@ NEEDED: Mapping[str, tuple[KeyScope, ...]] = {
     "/v1/score": (KeyScope.SCORE, KeyScope.SCORE_ROWS),
     "/v1/refresh": (KeyScope.ADMIN,),
     "/health": (KeyScope.READ,),
+    "/live": (KeyScope.READ,),
+    "/ready": (KeyScope.READ,),
     "/metrics": (KeyScope.READ,),
     **dict.fromkeys(BROWSED, (KeyScope.READ,)),
 }
 """Of which scopes a key needs one, by route; which of the two a score needs depends on what is asked."""
-ROUTES = frozenset({"/v1/score", "/v1/refresh", "/health", "/metrics"})
+ROUTES = frozenset({"/v1/score", "/v1/refresh", "/health", "/live", "/ready", "/metrics"})
 """That metrics name."""
 _SEND_KEY = f"send the header 'Authorization: Bearer <key>': one of alphaops keys add, or the token; {TOKEN.where}"
 _SIGN_IN = f"sign in with any name, and a key or the token as password; {TOKEN.where}"
@@ -47,6 +50,7 @@ class Guard:
         self.keys = keys
         self.metrics = metrics
         self.rates = Rates()
+        self.access = AccessLog(limits)
         self.most_bytes = int(limits.max_body_mb * 10**6)
         self.large = Gate("large", Places(limits.large_at_once, limits.key_share), metrics.busy)
 
@@ -78,6 +82,8 @@ class Guard:
             self.metrics.latency.labels(route).observe(caller.seconds)
             if status >= 500:
                 self.metrics.errors.labels(route).inc()
+            if caller.holder is not NOBODY:
+                self.access.tell(scope, status)
 
     async def _serve(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         holder: Holder = scope[SCOPE].holder

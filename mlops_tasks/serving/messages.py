@@ -5,9 +5,11 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MOST_NAME = 64
+"""Characters of an instrument's name."""
 _FIRST = Field(fail_fast=True)
 """Of a list: the first wrong item says enough, where a million could be wrong."""
-Instrument = Annotated[str, Field(min_length=1, max_length=64)]
+Instrument = Annotated[str, Field(min_length=1, max_length=MOST_NAME)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)] | None
 """A finite JSON number, or null for a missing value; no text and no truth value that could be read as one."""
 

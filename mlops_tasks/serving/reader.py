@@ -1,6 +1,7 @@
-"""Large bodies that are not plain are read in a process of their own: a close look at one keeps Python's lock for as
-long as a hundred of the newest day's requests take. The process has no secrets, a limit on its memory and on the time
-of one body; one that makes it die is refused, and the next body gets a new process.
+"""Large bodies that are not plain, and Arrow streams, are read in a process of their own: a close look at one keeps
+Python's lock for as long as a hundred of the newest day's requests take, and Arrow is read by native code. The process
+has no secrets, a limit on its memory and on the time of one body; one that makes it die is refused, and the next body
+gets a new process.
 
 `python -m mlops_tasks.serving.reader <rows> <names>` reads bodies from its input until that ends.
 """
@@ -20,6 +21,8 @@ from typing import IO, Any
 import numpy as np
 from pydantic_core import from_json, to_json
 
+from mlops_tasks.serving.arrow_requests import read_arrow
+from mlops_tasks.serving.media_types import ARROW, JSON
 from mlops_tasks.serving.plain import read_plain
 from mlops_tasks.serving.reading import (
     BadRequestError,
@@ -54,19 +57,22 @@ class RequestReader:
         with self._lock:
             self._running()
 
-    def read(self, body: bytes) -> DayAsked | FeaturesGiven:
-        """What a body asks. Errors as `read_request`."""
+    def read(self, body: bytes, kind: str = JSON) -> DayAsked | FeaturesGiven:
+        """What a body of a media type asks. Errors as `read_request`."""
+        if kind == ARROW:
+            return self._read_beside(body, kind)
         if len(body) <= LARGE_BYTES:
             return read_request(body, self.limits)
         with self._plain_lock:
             plain = read_plain(body, self.limits)
-        return plain or self._read_beside(body)
+        return plain or self._read_beside(body, kind)
 
-    def _read_beside(self, body: bytes) -> DayAsked | FeaturesGiven:
+    def _read_beside(self, body: bytes, kind: str) -> DayAsked | FeaturesGiven:
         with self._lock:
             process = self._running()
             assert process.stdin is not None and process.stdout is not None
             try:
+                _write(process.stdin, kind.encode())
                 _write(process.stdin, body)
                 header, values = from_json(_read(process.stdout)), _read(process.stdout)
             except (OSError, EOFError):
@@ -88,7 +94,12 @@ class RequestReader:
             self._end()
             command = [sys.executable, "-m", __name__, str(self.limits.rows), str(self.limits.names)]
             environ = {name: os.environ[name] for name in _FROM_CALLER if name in os.environ}
-            environ |= {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            # Arrow's own memory pool takes more of the address space than the process may have.
+            environ |= {
+                "OPENBLAS_NUM_THREADS": "1",
+                "ARROW_DEFAULT_MEMORY_POOL": "system",
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            }
             self._process = subprocess.Popen(
                 command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=PIPE_BYTES
             )
@@ -112,9 +123,9 @@ def _asked(header: dict[str, Any], values: bytes) -> DayAsked | FeaturesGiven:
     return FeaturesGiven(header["instruments"], header["names"], matrix)
 
 
-def _answer(body: bytes, limits: RequestLimits) -> tuple[dict[str, Any], bytes]:
+def _answer(body: bytes, kind: str, limits: RequestLimits) -> tuple[dict[str, Any], bytes]:
     try:
-        asked = read_request(body, limits)
+        asked = read_arrow(body, limits) if kind == ARROW else read_request(body, limits)
     except BadRequestError as error:
         return {"problems": error.problems, "status": error.status}, b""
     if isinstance(asked, DayAsked):
@@ -150,11 +161,11 @@ def main(limits: RequestLimits) -> None:
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
-            body = _read(source)
+            kind, body = _read(source).decode(), _read(source)
         except EOFError:
             return
         signal.alarm(BODY_S)  # kills this process, whatever native code it is in
-        header, values = _answer(body, limits)
+        header, values = _answer(body, kind, limits)
         signal.alarm(0)
         _write(sink, to_json(header))
         _write(sink, values)

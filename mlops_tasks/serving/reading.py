@@ -75,16 +75,17 @@ def read_request(body: bytes, limits: RequestLimits) -> DayAsked | FeaturesGiven
         raise BadRequestError(*_readable(error, body)) from None
     _refuse_repeated_names(body, asked)
     if asked.rows is not None:
-        _check_count("rows", len(asked.rows), limits.rows)
+        check_count("rows", len(asked.rows), limits.rows)
         return _of_rows(asked.rows)
     if asked.table is not None:
-        _check_count("table.instruments", len(asked.table.instruments), limits.rows)
+        check_count("table.instruments", len(asked.table.instruments), limits.rows)
         return _of_table(asked.table)
-    _check_count("instruments", len(asked.instruments or ()), limits.names)
+    check_count("instruments", len(asked.instruments or ()), limits.names)
     return DayAsked(asked.instruments, asked.date)
 
 
-def _check_count(field: str, count: int, limit: int) -> None:
+def check_count(field: str, count: int, limit: int) -> None:
+    """Raise BadRequestError where there are more than the limit."""
     if count > limit:
         raise BadRequestError(f"{field}: {count} are more than {limit}; ask in several requests", status=413)
 
@@ -164,6 +165,17 @@ def _given(
 ) -> FeaturesGiven:
     with np.errstate(over="ignore"):
         matrix = np.array(values, dtype=np.float32)
+    return given_matrix(place, instruments, names, matrix)
+
+
+def given_matrix(place: str, instruments: Sequence[str], names: Sequence[str], matrix: Matrix) -> FeaturesGiven:
+    """Features, if each row has a value and none is infinite; `place` names a value in messages by row, column, name.
+
+    Raises
+    ------
+    BadRequestError
+        A row has no value, or a number does not fit into 32 bits.
+    """
     if not np.isfinite(matrix).all():
         _check_values(place, instruments, names, matrix)
     return FeaturesGiven(instruments, names, matrix)

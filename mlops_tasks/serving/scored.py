@@ -46,13 +46,21 @@ class Scored:
         """Of the scores."""
         return len(self.table.scores if self.chosen is None else self.chosen)
 
+    def columns(self) -> tuple[Sequence[str], Sequence[float]]:
+        """Instruments and their scores."""
+        instruments, scores = self.table.instruments, self.table.scores
+        if self.chosen is None:
+            return instruments, scores
+        return [instruments[place] for place in self.chosen], [scores[place] for place in self.chosen]
+
     def to_json(self) -> dict[str, Any]:
         """As it goes over the wire."""
+        pairs = zip(*self.columns(), strict=True)
+        return self.about() | {"scores": [{"instrument": instrument, "score": score} for instrument, score in pairs]}
+
+    def about(self) -> dict[str, Any]:
+        """All of it but the scores."""
         plan, model = self.plan, self.slot.model
-        instruments, scores = self.table.instruments, self.table.scores
-        pairs = zip(instruments, scores, strict=True)
-        if self.chosen is not None:
-            pairs = ((instruments[position], scores[position]) for position in self.chosen)  # type: ignore[assignment]
         return {
             "model_version": model.version,
             "training_key": model.training_key,
@@ -60,7 +68,6 @@ class Scored:
             "date": None if plan is None else plan.date.isoformat(),
             "data_version": None if plan is None else plan.market.data_version,
             "feature_version": None if plan is None else plan.market.feature_version,
-            "scores": [{"instrument": instrument, "score": score} for instrument, score in pairs],
             "missing": list(self.missing),
         }
 

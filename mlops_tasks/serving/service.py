@@ -209,6 +209,23 @@ class ScoringService:
         """Find the data of the model in service, without waiting for the next look at the vintage in use."""
         self.market_view.follow(self._slot().model)
 
+    @property
+    def uptime_s(self) -> float:
+        """Since the start."""
+        return round(time.monotonic() - self.started, 1)
+
+    def lacking(self) -> str:
+        """What the newest day's scores wait for; empty: they are there."""
+        slot = self.slots.active
+        if slot is None:
+            return "no model is in service"
+        market = self.market_view.market(slot.model)
+        if market is None:
+            return "no features are served yet"
+        return (
+            "" if self.day_scores.has(DayPlan(slot, market, market.newest_date).key) else "no scores of the newest day"
+        )
+
     def health(self) -> dict[str, Any]:
         """What is in service; `status` is ok, degraded (`errors` says by what) or no_model."""
         slot = self.slots.active
@@ -225,7 +242,7 @@ class ScoringService:
             "newest_date": None if market is None else market.newest_date.isoformat(),
             "data_version": None if market is None else market.data_version,
             "feature_version": None if market is None else market.feature_version,
-            "uptime_s": round(time.monotonic() - self.started, 1),
+            "uptime_s": self.uptime_s,
         }
 
 

@@ -31,6 +31,8 @@ ROUTES = {
     "score_rows": ("POST", "/v1/score", ROWS, 422),
     "health": ("GET", "/health", None, 200),
     "metrics": ("GET", "/metrics", None, 200),
+    "live": ("GET", "/live", None, 200),
+    "ready": ("GET", "/ready", None, 200),
     "refresh": ("POST", "/v1/refresh", None, 200),
     **{page: ("GET", page, None, 200) for page in BROWSED},
 }
@@ -38,7 +40,7 @@ ROUTES = {
 OPENS = {
     Scope.SCORE: {"score"},
     Scope.SCORE_ROWS: {"score_rows"},
-    Scope.READ: {"health", "metrics", *BROWSED},
+    Scope.READ: {"health", "metrics", "live", "ready", *BROWSED},
     Scope.ADMIN: set(ROUTES),
 }
 

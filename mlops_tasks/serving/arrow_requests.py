@@ -1,0 +1,123 @@
+"""Requests as Apache Arrow streams, for who has many rows: nothing is written as text and read again.
+
+A request's stream has a column `instrument` and one of numbers for each feature; with that column alone it asks for
+these instruments of a day, which the schema's metadata may name (`date`). The library that reads it is native code and
+may take a multiple of the body's memory, so it runs where large bodies are looked at closely (`reader.py`), and nowhere
+else.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+
+from mlops_tasks.columns import INSTRUMENT
+from mlops_tasks.errors import excerpt, first_few
+from mlops_tasks.serving.messages import MOST_NAME
+from mlops_tasks.serving.reading import (
+    MOST_VALUES,
+    BadRequestError,
+    DayAsked,
+    FeaturesGiven,
+    RequestLimits,
+    check_count,
+    given_matrix,
+)
+
+_DATE = b"date"
+
+
+def read_arrow(body: bytes, limits: RequestLimits) -> DayAsked | FeaturesGiven:
+    """What a stream asks.
+
+    Raises
+    ------
+    BadRequestError
+        It is no Arrow stream, has columns of another kind, a number that is none, or more than the limits allow.
+    """
+    try:
+        batch, metadata = _content(body, limits)
+        instruments = _instruments(batch)
+        if batch.num_columns == 1:
+            return DayAsked(instruments, _date(metadata))
+        return _features(batch, instruments, metadata)
+    except (BadRequestError, pa.ArrowMemoryError):
+        raise
+    except (pa.ArrowException, ValueError, OSError) as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BadRequestError(f"the body is no Arrow stream: {excerpt(said)}") from None
+
+
+def _content(body: bytes, limits: RequestLimits) -> tuple[pa.Table, dict[bytes, bytes]]:
+    source = pa.BufferReader(body)
+    with pa.ipc.open_stream(source, options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
+        schema = reader.schema
+        _check_schema(schema)
+        width = len(schema) - 1
+        rows, batches = 0, []
+        for batch in reader:
+            rows += batch.num_rows
+            check_count("rows", rows, limits.rows if width else limits.names)
+            if rows * width > MOST_VALUES:
+                raise BadRequestError(f"the body has more than {MOST_VALUES} values; send fewer rows", status=413)
+            batch.validate(full=True)
+            batches.append(batch)
+    if source.tell() != len(body):
+        raise BadRequestError(f"{len(body) - source.tell()} bytes follow the end of the stream; send one stream")
+    if width and not rows:
+        raise BadRequestError("the stream has no row; send one or more")
+    return pa.Table.from_batches(batches, schema), dict(schema.metadata or {})
+
+
+def _check_schema(schema: pa.Schema) -> None:
+    names = schema.names
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise BadRequestError(f"columns {first_few(map(excerpt, twice))} are given twice; give each once")
+    if INSTRUMENT not in names:
+        raise BadRequestError(f"there is no column {INSTRUMENT!r}; add it, as text")
+    for field in schema:
+        text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        number = pa.types.is_float32(field.type) or pa.types.is_float64(field.type)
+        if not (text if field.name == INSTRUMENT else number):
+            wanted = "string" if field.name == INSTRUMENT else "float or double"
+            raise BadRequestError(f"column {excerpt(field.name)} is {excerpt(str(field.type))}; send it as {wanted}")
+
+
+def _instruments(table: pa.Table) -> list[str]:
+    names: list[str | None] = table.column(INSTRUMENT).to_pylist()
+    for row, name in enumerate(names):
+        if name is None or not 1 <= len(name) <= MOST_NAME:
+            raise BadRequestError(f"row {row}: an instrument has 1 to {MOST_NAME} characters")
+    return names  # type: ignore[return-value]
+
+
+def _date(metadata: dict[bytes, bytes]) -> date | None:
+    _refuse_unknown(metadata, {_DATE})
+    text = metadata.get(_DATE)
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text.decode("ascii"))
+    except ValueError:
+        raise BadRequestError(f"date: {excerpt(repr(text))} in the metadata is no date; e.g. 2018-02-07") from None
+
+
+def _features(table: pa.Table, instruments: Sequence[str], metadata: dict[bytes, bytes]) -> FeaturesGiven:
+    _refuse_unknown(metadata, set())
+    names = [name for name in table.column_names if name != INSTRUMENT]
+    columns = [table.column(name).to_numpy() for name in names]
+    if any(np.isinf(column).any() for column in columns):
+        wrong = next(name for name, column in zip(names, columns, strict=True) if np.isinf(column).any())
+        raise BadRequestError(f"column {excerpt(wrong)}: a value is infinite; send null where there is no value")
+    with np.errstate(over="ignore"):
+        matrix = np.column_stack([column.astype(np.float32) for column in columns])
+    return given_matrix("row {row}, column {name}", instruments, names, matrix)
+
+
+def _refuse_unknown(metadata: dict[bytes, bytes], known: set[bytes]) -> None:
+    # What pandas and R write about their own frames says nothing about the rows.
+    unknown = sorted(name.decode("utf-8", "replace") for name in metadata.keys() - known - {b"pandas", b"r"})
+    if unknown:
+        raise BadRequestError(f"the metadata {first_few(map(excerpt, unknown))} are unknown; leave them out")
