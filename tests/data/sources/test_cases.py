@@ -605,7 +605,7 @@ def test_a_header_that_is_not_understood_names_the_option(case: str, tmp_path: P
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ("03/01/2023", "`date_format`, such as %d/%m/%Y"),
+        ("03/01/2023", "`date_format` for another form, such as %d/%m/%Y"),
         ("3 Jan 2023", "`date_format`"),
         ("1672722000", "not a date"),
         ("12345678901234567890", "`epoch_unit`"),
