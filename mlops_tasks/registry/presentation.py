@@ -4,6 +4,7 @@ import json
 import re
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from mlops_tasks.config import Settings
@@ -43,8 +44,13 @@ def show_columns(client: MlflowClient, experiment: str) -> None:
     """Let the experiment's page open on our kind of work, and hold the view of `COLUMNS`."""
     present = client.get_experiment(experiment).tags
     for name, value in EXPERIMENT_TAGS.items():
-        if present.get(name) != value:
+        if present.get(name) == value:
+            continue
+        try:
             client.set_experiment_tag(experiment, name, value)
+        except MlflowException:  # another task was the first to set it: MLflow inserts a tag that it has not found
+            if client.get_experiment(experiment).tags.get(name) != value:
+                raise
 
 
 def numbered_name(client: MlflowClient, experiment: str, name: str) -> str:

@@ -1,7 +1,9 @@
 """What MLflow's pages show first: names, ways to Airflow and to the reports, columns; in its own UI, too."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -13,7 +15,7 @@ from mlops_tasks.links import MlflowPages
 from mlops_tasks.registry.client import connect, experiment_id
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.mlflow_pages import NoRunError, runs_page, training_page
-from mlops_tasks.registry.presentation import COLUMNS
+from mlops_tasks.registry.presentation import COLUMNS, EXPERIMENT_TAGS, show_columns
 from mlops_tasks.registry.runs import log_run
 from tests.registry.test_server import PASSWORD, server
 from tests.registry.trainings import Spec, make_training
@@ -48,6 +50,21 @@ def test_runs_are_told_apart_and_lead_back_to_airflow(settings: Settings, monkey
     assert f"[data docs]({airflow}/plugin/reports/mlops/ui/reports/data_docs/0123456789abcdef)" in note
     docs = client.list_artifacts(runs[0].info.run_id, "reports/data_docs/0123456789abcdef")
     assert [Path(each.path).name for each in docs] == ["index.html"]
+
+
+def test_tasks_that_log_at_once_do_not_get_in_each_others_way(settings: Settings) -> None:
+    """All of them find a new experiment without its tags, and set them."""
+    client, together = connect(settings), Barrier(8)
+
+    def show(experiment: str) -> None:
+        together.wait()
+        show_columns(client, experiment)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(12):
+            experiment = client.create_experiment(f"new {number}")
+            list(pool.map(show, [experiment] * 8))
+            assert client.get_experiment(experiment).tags.items() >= EXPERIMENT_TAGS.items()
 
 
 def test_mlflow_opens_where_the_models_are_and_shows_what_matters_first(
