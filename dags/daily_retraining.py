@@ -32,7 +32,7 @@ from dag_shared.forms import (
 )
 from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.operators.stage import StageOperator
-from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.states import Strategy
 
 FORM = {
@@ -113,6 +113,7 @@ with DAG(
             task_id="evaluate_model",
             stage="evaluation.evaluate",
             arguments={name: train.output[name] for name in ("training_key", "topk", "n_drop")},
+            pool=EVALUATION_POOL,
             **named,
         )
         log_run = StageOperator(
@@ -148,7 +149,9 @@ with DAG(
         task_id="compare_models", stage="experiments.compare_models", arguments={**vintage, "gate": gate.output}
     )
     prune = StageOperator(task_id="prune_features", stage="registry.prune_features")
-    deploy >> [score, drift, compare] >> prune
+    deploy >> [score, drift]
+    score >> compare  # it holds the feature store's lock for long, and the day's scores wait for nothing
+    [drift, compare] >> prune
 
 # After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**FORM, **MACHINE})

@@ -28,7 +28,7 @@ from dag_shared.forms import (
 )
 from mlops_tasks.machine.queue_state import TUNING
 from mlops_tasks.operators.stage import StageOperator
-from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.tuning.study import AUTO, OBJECTIVES, PRUNERS, SAMPLERS
 
 
@@ -182,6 +182,7 @@ with DAG(
         task_id="evaluate_model",
         stage="evaluation.evaluate",
         arguments={name: train.output[name] for name in ("training_key", "topk", "n_drop")},
+        pool=EVALUATION_POOL,
     )
     log_run = StageOperator(
         task_id="log_run", stage="registry.log_run", arguments={"training_key": evaluate.output["training_key"]}

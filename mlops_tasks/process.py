@@ -118,9 +118,9 @@ INNER_STAGES: Mapping[str, Stage] = {
 }
 """What the library itself starts beside the chain, by its function."""
 
-HEAVY_POOL, TRAINING_POOL = "heavy", "training"
-"""Airflow pools, which `make up` creates (`stack/environment.py`): of the stages that use several cores, and of those
-that train or wait for their turn in the machine's queue (`machine/admission.py`)."""
+HEAVY_POOL, TRAINING_POOL, EVALUATION_POOL = "heavy", "training", "evaluation"
+"""Airflow pools, which `make up` creates (`stack/environment.py`): of the stages that use several cores, of those that
+train or wait for their turn in the machine's queue (`machine/admission.py`), and of the evaluations of many models."""
 
 RUN_NOTE = "run_note"
 """Key of a stage's result, and XCom, of a sentence that the DAG run's note takes over."""

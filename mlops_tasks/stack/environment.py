@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlops_tasks.config import PROJECT, Settings
-from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.signing import PRIVATE
 from mlops_tasks.stack.credentials import ADMIN, Credentials, airflow_users_file, mlflow_auth_file
 
@@ -103,10 +103,11 @@ def pool_slots() -> dict[str, int]:
     """Slots of Airflow's pools on this machine.
 
     A heavy task runs two threads. Trainings are limited by the machine's queue: more of them wait there than can run,
-    so that owners and priorities decide who is next, and not who came first to the pool.
+    so that owners and priorities decide who is next, and not who came first to the pool. Each evaluation keeps a core
+    busy; without a pool, those of many models would take the workers of all other tasks.
     """
     cores = len(os.sched_getaffinity(0))
-    return {HEAVY_POOL: max(1, cores // 2), TRAINING_POOL: max(3, cores)}
+    return {HEAVY_POOL: max(1, cores // 2), TRAINING_POOL: max(3, cores), EVALUATION_POOL: cores}
 
 
 def mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:

@@ -9,7 +9,7 @@ from mlops_tasks.errors import StackError
 from mlops_tasks.kernels import compile_kernels
 from mlops_tasks.links import MlflowPages
 from mlops_tasks.private import make_private
-from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.stack import keeper, overlay, ports
 from mlops_tasks.stack.airflow_api import AirflowApi
 from mlops_tasks.stack.chain import run_chain
@@ -24,6 +24,7 @@ from mlops_tasks.stack.users import Desk
 POOLS = {
     HEAVY_POOL: "tasks that use several cores",
     TRAINING_POOL: "trainings, and those that wait for their turn in the machine's queue",
+    EVALUATION_POOL: "evaluations of models, each on a core",
 }
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from mlops_tasks.config import PROJECT, load_settings
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
-from mlops_tasks.process import HEAVY_POOL, STAGES, TRAINING_POOL, stage_function
+from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, STAGES, TRAINING_POOL, stage_function
 from mlops_tasks.stack.environment import pool_slots
+from mlops_tasks.stack.up import POOLS
 from mlops_tasks.stage_results import keys_of
 from mlops_tasks.tuning.study import OBJECTIVES, SAMPLERS
 
@@ -227,7 +228,8 @@ def test_every_stage_says_what_it_returns():
 
 
 def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
-    """Nothing is logged without a certificate or deployed before the gate, nothing scored before the deployment."""
+    """Nothing is logged without a certificate or deployed before the gate, nothing scored before the deployment;
+    the comparison, which holds the feature store for long, begins when the day's scores are there."""
     edges = {tuple(edge) for edge in parsed["dags"]["daily_retraining"]["edges"]}
     for edge in [
         ("plan_run", "compute_features"),
@@ -241,8 +243,7 @@ def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
         ("gate_challenger", "deploy_model"),
         ("deploy_model", "score_newest_date"),
         ("deploy_model", "check_drift"),
-        ("deploy_model", "compare_models"),
-        ("score_newest_date", "prune_features"),
+        ("score_newest_date", "compare_models"),
         ("check_drift", "prune_features"),
         ("compare_models", "prune_features"),
     ]:
@@ -394,6 +395,17 @@ def test_who_trains_waits_in_the_queue_of_the_machine_and_not_for_a_heavy_task(p
             assert found["limits"][task] > training.time_limit_s + 3600
     slots = pool_slots()
     assert slots[TRAINING_POOL] > slots[HEAVY_POOL] >= 1
+
+
+def test_evaluations_leave_workers_to_other_tasks(parsed):
+    """All of them have a pool of their own, with a core for each; Airflow has a worker for every slot, and others."""
+    for dag in ("daily_retraining", "tune_models"):
+        found = parsed["dags"][dag]
+        evaluates = {task for task, (stage, _) in found["tasks"].items() if stage == "evaluation.evaluate"}
+        assert evaluates
+        assert evaluates == {task for task, pool in found["pools"].items() if pool == EVALUATION_POOL}
+    slots = pool_slots()
+    assert slots[EVALUATION_POOL] == len(os.sched_getaffinity(0)) and slots.keys() == POOLS.keys()
 
 
 def test_a_run_with_an_unknown_key_is_refused(answered):

@@ -168,7 +168,7 @@ WRONG = {
     "close and low": ({CLOSE: 0.7, LOW: 0.7}, ["displaced_level"]),
     "close, too high": ({CLOSE: 1.37}, ["close_not_above_high"]),
     "close, too low": ({CLOSE: 0.7}, ["close_not_below_low"]),
-    "all prices": (dict.fromkeys(PRICES, 1.6), ["price_spike", "displaced_level"]),
+    "all prices": (dict.fromkeys(PRICES, 1.55), ["price_spike", "displaced_level"]),
 }
 
 
@@ -221,6 +221,42 @@ def test_an_action_after_a_day_at_the_limit_is_found() -> None:
     validation = validate(frame, RULES)
     assert validation.shortened_instruments == {"SZ300123": ["unadjusted_split"]}
     assert np.flatnonzero(~validation.accepted).tolist() == list(range(AT + 1))
+
+
+def test_after_a_slip_preclose_names_an_action_from_a_fifth_on() -> None:
+    """The true close between is not known, and a day's own move is no action: a smaller one passes unnamed."""
+    for bonus, broke in ((1.1, False), (1.5, True)):
+        frame = scale(with_preclose(a_shares()), 1 / bonus, AT + 1)
+        frame.loc[AT + 1 : DAYS - 1, "preclose"] /= bonus
+        assert broken(validate(frame, RULES))
+        frame.loc[AT, CLOSE] *= 1.4
+        found = set(broken(validate(frame, RULES))) & {"unadjusted_split", "possible_action"}
+        assert bool(found) is broke
+
+
+def test_a_repeated_preclose_contradicts_no_close_whose_price_stays() -> None:
+    """After a true rise of a fifth the vendor gives the preclose of the day before once more; the price does not come
+    back, so the close was right."""
+    frame = walk(["A"])
+    frame.loc[AT : DAYS - 1, list(PRICES)] *= np.exp(0.18) * frame[CLOSE][AT - 1] / frame[CLOSE][AT]
+    frame.loc[AT + 1 : DAYS - 1, list(PRICES)] *= np.exp(0.01) * frame[CLOSE][AT] / frame[CLOSE][AT + 1]
+    frame = with_preclose(frame)
+    frame.loc[AT + 1, "preclose"] = frame[CLOSE][AT - 1]
+    assert validate(frame, RULES).quarantined == 0
+
+
+@pytest.mark.parametrize(("rise", "ratio"), [(1.45, 1.5), (1.9, 2.0), (0.52, 0.5)])
+def test_an_action_after_its_inverse_move_is_found(rise: float, ratio: float) -> None:
+    """Where no limit says that the move was no trade, a split whose factor is lacking takes it back: no wrong close."""
+    frame = walk(["A"])
+    frame.loc[AT : DAYS - 1, list(PRICES)] *= rise * frame[CLOSE][AT - 1] / frame[CLOSE][AT]
+    frame = scale(with_preclose(frame), 1 / ratio, AT + 1)
+    frame.loc[AT + 1 : DAYS - 1, "preclose"] /= ratio
+    frame["preclose"] = frame["preclose"].round(2)
+    validation = validate(frame, RULES)
+    assert "unadjusted_split" in validation.shortened_instruments["A"]
+    assert validation.measures.instruments["split_on"][0] == frame[DATETIME][AT + 1]
+    assert validation.accepted[AT + 1 :].all()
 
 
 def test_two_days_at_the_limit_around_a_slip_are_trade() -> None:

@@ -532,9 +532,10 @@ def test_a_conclusion_has_the_name_of_all_it_depends_on() -> None:
 MEASURING = (
     *("exchanges/calendar_ranking", "exchanges/calendars"),
     *("validation/corporate_actions", "validation/measure_kernels", "validation/measures"),
+    *("validation/row_kinds", "validation/session_measures", "validation/expectations"),
 )
 """Modules of which any change of code may change a conclusion."""
-MEASURED_BY_ENGINE = (4, "2dc48cd5f2553297")
+MEASURED_BY_ENGINE = (4, "13bf40759d7145d6")
 
 
 class _WithoutWords(ast.NodeTransformer):

@@ -22,7 +22,7 @@ import yaml
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.files import read_json
-from mlops_tasks.process import HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.stack import keeper
 from mlops_tasks.stack.chain import Follower
 from mlops_tasks.stack.console import Progress
@@ -264,7 +264,7 @@ def test_a_second_run_on_unchanged_bars_changes_nothing(calm, first_run):
     assert calm.state() == first_run.state
     assert {state.name: state.pid for state in keeper.service_states(calm.settings)} == before
     api = connect(calm.settings, read_credentials(calm.settings))
-    assert not any(api.ensure_pool(pool, 1, "") for pool in (HEAVY_POOL, TRAINING_POOL))
+    assert not any(api.ensure_pool(pool, 1, "") for pool in (HEAVY_POOL, TRAINING_POOL, EVALUATION_POOL))
 
 
 def test_one_more_day_of_bars_adds_that_day(calm, first_run):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import pandas as pd
@@ -137,6 +138,23 @@ def test_all_rows_and_columns_up_to_each_cut_are_compared(market: Market, honest
 def test_the_same_question_has_the_same_answer(market: Market, honest: list[Check]) -> None:
     """Counts and digests do not depend on the run."""
     assert market.check() == [check for check in honest if check.subject != "CSZScoreNorm"]
+
+
+def test_a_panel_is_held_at_a_time(market: Market, honest: list[Check]) -> None:
+    """That of a cut is given up before the next one's is built."""
+    held: WeakSet[FeatureReader] = WeakSet()
+    built: list[pd.Timestamp] = []
+
+    def features(vintage: Vintage) -> FeatureReader:
+        assert not held
+        read = market.pipeline.features(vintage)
+        held.add(read)
+        built.append(vintage.calendar()[-1])
+        return read
+
+    checks = market.check(replace(market.pipeline, features=features))
+    assert built[:CUTS] == list(market.cuts)
+    assert checks == [check for check in honest if check.subject != "CSZScoreNorm"]
 
 
 def test_small_spans_say_the_same(market: Market, honest: list[Check], monkeypatch: pytest.MonkeyPatch) -> None:

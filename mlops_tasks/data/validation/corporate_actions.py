@@ -499,8 +499,9 @@ def _by_preclose(bars: Bars, steps: _Steps, lacking: Floats, parameters: Mapping
 
 def _wrong_closes(bars: Bars, steps: _Steps, lacking: Floats, parameters: Mapping[str, Any]) -> Booleans:
     """Whether `preclose` corrects the close before each step: it differs by enough to cost a history, and only takes
-    back what that bar moved against its own `preclose`, or the close before where it has none. A move that the
-    exchange's limit allows may have been a trade, and an action may have followed."""
+    back what that bar moved against its own `preclose`, or the close before where it has none, and the price follows.
+    A move that the exchange's limit allows may have been a trade, and an action may have followed; so may it where
+    there is no limit and the step is a ratio of actions to the rounding of prices."""
     if bars.preclose is None:
         return np.zeros(len(lacking), dtype=bool)
     before, earlier = bars.chain[steps.at - 1], bars.chain[np.maximum(steps.at - 2, 0)]
@@ -511,10 +512,13 @@ def _wrong_closes(bars: Bars, steps: _Steps, lacking: Floats, parameters: Mappin
         moved = np.log(bars.close[before] / last)
     wrong: Booleans = (np.abs(lacking) > parameters["smallest_action"]) & ~np.isin(steps.rows, bars.after_slip)
     wrong &= np.abs(moved + lacking) < _SMALL_PART * np.abs(lacking)
-    wrong &= np.abs(steps.left - lacking) < np.maximum(_DAYS_MOVE, 5 * steps.scale)
+    apart = np.abs(steps.left - lacking)
+    wrong &= (apart < np.maximum(_DAYS_MOVE, 5 * steps.scale)) & (apart < 0.5 * np.abs(lacking))
     found = np.flatnonzero(wrong)
     limits = bars.limits(before[found].astype(np.int64))
-    wrong[found] = np.isinf(limits) | (np.abs(np.expm1(moved[found])) > limits + 0.01)
+    off = np.abs(lacking[found][:, None] + np.log(np.array(list(RATIOS)))).min(axis=1)
+    action = off < 0.001 + 0.6 * _TICK / bars.preclose[steps.rows[found]]
+    wrong[found] = np.where(np.isinf(limits), ~action, np.abs(np.expm1(moved[found])) > limits + 0.01)
     return wrong
 
 

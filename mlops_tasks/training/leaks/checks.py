@@ -107,9 +107,8 @@ class CheckedPipeline:
 
     def find_leaks(self) -> Iterator[Check]:
         """Check all parts."""
-        of_rows = self.check_rows()
         for day in self.cuts:
-            yield from of_rows[day]
+            yield from self.check_rows(day)
             yield self.check_labels(day)
         yield self.check_levels()
         yield self.check_purging()
@@ -156,24 +155,30 @@ class CheckedPipeline:
             for day in self.cuts
         }
 
-    def check_rows(self) -> dict[pd.Timestamp, tuple[Check, Check]]:
-        """Universe and features of all rows up to each cut, span after span, each of which is read once."""
-        computed = {day: self.pipeline.features(known) for day, known in self.vintages.items()}
-        universe, features = ({day: Comparison() for day in self.cuts} for _ in range(2))
-        for first, last in self._spans():
-            stored = self.pipeline.stored(first, last)
-            content = fingerprint(stored)
-            member = self._members(self.vintage, stored.index)
-            for day in (each for each in self.cuts if each >= last):
-                features[day].add(stored, computed[day](first, last), content)
-                universe[day].add(member, self._members(self.vintages[day], stored.index))
-        return {
-            day: (
-                check_of(UNIVERSE, day, universe[day], Leak.SURVIVORSHIP),
-                check_of(FEATURES, day, features[day], features[day].guess(self._known_days(day))),
-            )
-            for day in self.cuts
-        }
+    @cached_property
+    def contents(self) -> dict[tuple[pd.Timestamp, pd.Timestamp], str]:
+        """Fingerprints of the stored features of the spans that were compared."""
+        return {}
+
+    def check_rows(self, day: pd.Timestamp) -> tuple[Check, Check]:
+        """Universe and features of all rows up to a cut, span after span.
+
+        A panel of all bars is held while its cut is checked, and no longer: stored rows are read again at each cut.
+        """
+        computed = self.pipeline.features(self.vintages[day])
+        universe, features = Comparison(), Comparison()
+        for span in self._spans():
+            if span[1] > day:
+                break
+            stored = self.pipeline.stored(*span)
+            if span not in self.contents:
+                self.contents[span] = fingerprint(stored)
+            features.add(stored, computed(*span), self.contents[span])
+            universe.add(self._members(self.vintage, stored.index), self._members(self.vintages[day], stored.index))
+        return (
+            check_of(UNIVERSE, day, universe, Leak.SURVIVORSHIP),
+            check_of(FEATURES, day, features, features.guess(self._known_days(day))),
+        )
 
     def check_labels(self, day: pd.Timestamp) -> Check:
         """Labels whose closes are known at a cut, and that there are no others."""
