@@ -64,8 +64,10 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
-        poller = threading.Thread(target=_poll, args=(service, stop), name="alias poller", daemon=True)
-        poller.start()
+        # Keys are looked at beside: a revoked one must not stay valid for as long as a model takes to load.
+        for look in (service.keys.follow, service.follow):
+            looks = (look, settings.serving.poll_s, stop)
+            threading.Thread(target=_poll, args=looks, name="poller", daemon=True).start()
         reader.start()
         service.predictions.start()
         yield
@@ -84,14 +86,14 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _poll(service: ScoringService, stop: threading.Event) -> None:
+def _poll(look: Callable[[], None], pause_s: float, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
-            service.refresh()
+            look()
         except Exception:
             # The thread must not end: with it the service would stop following the champion, without a word.
             log.exception("the look at champion and vintage failed")
-        stop.wait(service.settings.serving.poll_s)
+        stop.wait(pause_s)
 
 
 def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> None:

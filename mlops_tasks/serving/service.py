@@ -61,6 +61,10 @@ class ScoringService:
     def refresh(self) -> None:
         """Look at the keys, the champion alias and the vintage in use, now."""
         self.keys.follow()
+        self.follow()
+
+    def follow(self) -> None:
+        """Look at the champion alias and the vintage in use, now."""
         self.slots.follow()
         slot = self.slots.active
         if slot is not None:
