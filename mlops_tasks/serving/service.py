@@ -234,8 +234,8 @@ class ScoringService:
         """What is in service; `status` is ok, degraded (`errors` says by what) or no_model."""
         slot = self.slots.active
         market = None if slot is None else self.market_view.market(slot.model)
-        parts = (self.slots.error, self.market_view.error, self.keys.error)
-        errors = [error for error in (*parts, self.predictions.error, self.predictions.trouble) if error]
+        parts = (self.slots.error, self.market_view.error, self.keys.error, *self.predictions.errors)
+        errors = [error for error in parts if error]
         return {
             "status": "no_model" if slot is None else "degraded" if errors else "ok",
             "errors": errors,

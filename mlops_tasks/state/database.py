@@ -1,6 +1,7 @@
 """Engine, sessions and upgrades of the operational database: SQLite by default, PostgreSQL by `state_url`."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -151,6 +152,15 @@ def _upgrade_lock(settings: Settings) -> Iterator[None]:
         return
     with folder_lock(file.parent):
         yield
+
+
+def database_bytes(settings: Settings) -> int:
+    """What the database takes of the disk. Errors as for `session`."""
+    with reading(settings) as active:
+        if active.get_bind().dialect.name == "postgresql":
+            return int(active.scalars(text("SELECT pg_database_size(current_database())")).one())
+        pages = (active.scalars(text(f"PRAGMA {name}")).one() for name in ("page_count", "page_size"))
+        return math.prod(map(int, pages))
 
 
 def reason_of(error: Exception) -> str:
