@@ -24,7 +24,7 @@ from mlops_tasks.serving.arrow_answers import write_arrow
 from mlops_tasks.serving.caller import SCOPE, Caller
 from mlops_tasks.serving.docs_page import add_docs
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
-from mlops_tasks.serving.guard import Guard
+from mlops_tasks.serving.guard import LIVE, Guard
 from mlops_tasks.serving.keys import ScopeError
 from mlops_tasks.serving.market import UnknownDateError
 from mlops_tasks.serving.media_types import ARROW, JSON, is_arrow, wants_arrow
@@ -154,10 +154,10 @@ def _add_state(app: FastAPI, service: ScoringService) -> None:
         content = service.health()
         return JSONResponse(content, 503 if content["status"] == "no_model" else 200)
 
-    @app.get("/live")
-    async def live() -> dict[str, Any]:
-        """That the process answers, whatever it has: who gets nothing here may start it anew."""
-        return {"status": "alive", "uptime_s": service.uptime_s}
+    @app.get(LIVE, openapi_extra={"security": []})
+    async def live() -> dict[str, str]:
+        """That the process answers, whatever it has: who gets nothing here may start it anew. Wants no key."""
+        return {"status": "alive"}
 
     @app.get("/ready")
     async def ready() -> JSONResponse:
@@ -176,6 +176,6 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": list(error.problems)}, error.status)
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
     if status == 500:
-        log.error("%s: %s", type(error).__name__, error)
+        log.error("request %s: %s: %s", request.scope[SCOPE].request_id, type(error).__name__, error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, BusyError) else None
     return JSONResponse({"detail": str(error)}, status, headers)
