@@ -168,7 +168,8 @@ def failing(*given: object) -> None:
 
 def test_names_of_files_are_owed_until_the_disk_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure is no success the second time."""
-    log, seen = WriteAheadLog(tmp_path, ROOM), []
+    log = WriteAheadLog(tmp_path, ROOM)
+    seen: list[Path] = []
     append(log, b"a")
     with monkeypatch.context() as patch:
         patch.setattr(write_ahead, "sync", failing)
