@@ -642,6 +642,10 @@ class PredictionSettings(Section):
 
     kept_days: int = Field(400, ge=2)
     """How long the state database keeps an answer."""
+    kept_rows_days: int = Field(14, ge=2)
+    """How long it keeps an answer about given features, which has scores of its own; `kept_days` where that is less."""
+    alert_database_gb: float = Field(20.0, gt=0)
+    """Above so many 10^9 bytes of the state database people are told."""
     max_disk_mb: float = Field(256.0, ge=16)
     """What may lie below `<home>/predictions` (10^6 bytes) while the state database takes nothing; what is answered
     beyond that is not logged, counted and told."""

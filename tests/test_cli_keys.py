@@ -22,6 +22,15 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> st
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize("days", ["nan", "inf", "1e10", "99999", "-1e300"])
+def test_a_number_of_days_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], days: str) -> None:
+    """With words about the days; no key is made."""
+    capsys.readouterr()
+    assert main(["keys", "add", "desk-a", f"--days={days}"]) == 1
+    assert "without an end" in "".join(capsys.readouterr())
+    assert "no key but the token" in said(capsys, "list")
+
+
 def test_a_key_from_its_making_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
     """It is shown once; the list has its scopes, its rate and who made it; the second takes the first one's place."""
     assert "no key but the token" in said(capsys, "list")

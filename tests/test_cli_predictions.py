@@ -8,6 +8,7 @@ import pytest
 from mlops_tasks.cli import main
 from mlops_tasks.config import load_settings
 from mlops_tasks.state.predictions import chosen_bits, record_predictions
+from mlops_tasks.state.tables import now
 from tests.state.test_predictions import NAMES, answer, table
 
 
@@ -16,9 +17,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with three answers of two versions; the number of a fourth is missing."""
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
     rows = [
-        answer(1),
-        answer(2, model_version=4, chosen=chosen_bits([5], len(NAMES)), instruments=1),
-        answer(4, date=None, scores="t2", key_name="night batch"),
+        answer(1, at=now()),
+        answer(2, at=now(), model_version=4, chosen=chosen_bits([5], len(NAMES)), instruments=1),
+        answer(4, at=now(), date=None, scores="t2", key_name="night batch"),
     ]
     record_predictions(load_settings(), rows, [table("t1", 0.0), table("t2", 1.0)])
     return tmp_path

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_tasks.cli.answers import tell
 from mlops_tasks.config import load_settings
+from mlops_tasks.errors import ConfigError
 from mlops_tasks.states import Scope
 
 if TYPE_CHECKING:
@@ -48,11 +49,20 @@ def _add(arguments: argparse.Namespace) -> int:
         arguments.name,
         frozenset(scopes),
         settings.serving.key_requests_per_minute if per_minute is None else per_minute,
-        None if arguments.days is None else timedelta(days=arguments.days),
+        None if arguments.days is None else _days(arguments.days),
     )
     key, known = make_key(settings, wanted, getpass.getuser())
     said = f"{key}\nthe key of {known.name}, with the id {known.key_id}; it is shown this once"
     return tell(arguments, {"key": key, **_row(known)}, said)
+
+
+def _days(given: float) -> timedelta:
+    try:
+        return timedelta(days=given)
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"--days {given:g}: give a number of days, or leave it out for a key without an end"
+        ) from None
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -96,4 +96,7 @@ def _counted(found: "Sequence[PredictionCount]", lost: int) -> Iterator[str]:
             f"{each.answers:>8} answers {each.scores:>10} scores"
         )
     if lost:
-        yield f"missing between others of the same process: {lost}; a power failure may have cost them"
+        yield (
+            f"missing between others of the same process: {lost}; they were answered, and the log did not take them "
+            "(see the alert predictions_lost)"
+        )

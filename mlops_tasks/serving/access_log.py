@@ -1,11 +1,15 @@
 """A line for each request with a valid key, a JSON object, in the service's log.
 
-Strangers have none: they could fill a disk with theirs. The line has no query and no body: what was answered is in the
-log of predictions, under the same request id.
+Strangers have none: they could fill a disk with theirs. Nor has a request that came too often (429), and a key has
+`LINES_A_SECOND` at most: a further line says how many more there would have been. A line has no query and no body: what
+was answered is in the log of predictions, under the same request id.
 """
 
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pydantic_core import to_json
@@ -16,6 +20,7 @@ from mlops_tasks.serving.caller import SCOPE, Caller
 
 log = logging.getLogger(__name__)
 
+LINES_A_SECOND = 20
 _MOST_PATH = 200
 """Characters of a path that are told."""
 
@@ -23,17 +28,28 @@ _MOST_PATH = 200
 class AccessLog:
     """Writes the lines that the settings ask for."""
 
-    def __init__(self, settings: ServingSettings) -> None:
+    def __init__(self, settings: ServingSettings, clock: Callable[[], float] = time.time) -> None:
         self.least = {"none": 1000, "errors": 400, "all": 0}[settings.access_log]
         """Status from which on there is a line."""
+        self._clock = clock
+        self._second = 0
+        self._lines: Counter[str] = Counter()
+        """Of this second, by key."""
 
     def tell(self, scope: Scope, status: int) -> None:
         """One request that is over."""
-        if status < self.least:
+        if status < self.least or status == 429:
             return
         caller: Caller = scope[SCOPE]
+        moment = self._clock()
+        if int(moment) != self._second:
+            self._tell_suppressed()
+            self._second = int(moment)
+        self._lines[caller.holder.name] += 1
+        if self._lines[caller.holder.name] > LINES_A_SECOND:
+            return
         line = {
-            "at": datetime.now(UTC),
+            "at": datetime.fromtimestamp(moment, UTC),
             "request_id": caller.request_id,
             "key": caller.holder.name,
             "method": scope["method"],
@@ -42,6 +58,13 @@ class AccessLog:
             "ms": round(caller.seconds * 1000, 3),
         }
         log.info("%s", to_json(line).decode())
+
+    def _tell_suppressed(self) -> None:
+        for name, count in self._lines.items():
+            if count > LINES_A_SECOND:
+                at = datetime.fromtimestamp(self._second, UTC)
+                log.info("%s", to_json({"at": at, "key": name, "suppressed": count - LINES_A_SECOND}).decode())
+        self._lines.clear()
 
 
 def write_lines_alone() -> None:

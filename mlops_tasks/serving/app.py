@@ -24,7 +24,7 @@ from mlops_tasks.serving.arrow_answers import write_arrow
 from mlops_tasks.serving.caller import SCOPE, Caller
 from mlops_tasks.serving.docs_page import add_docs
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
-from mlops_tasks.serving.guard import Guard
+from mlops_tasks.serving.guard import LIVE, Guard
 from mlops_tasks.serving.keys import ScopeError
 from mlops_tasks.serving.market import UnknownDateError
 from mlops_tasks.serving.media_types import ARROW, JSON, is_arrow, wants_arrow
@@ -64,8 +64,10 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
-        poller = threading.Thread(target=_poll, args=(service, stop), name="alias poller", daemon=True)
-        poller.start()
+        # Keys are looked at beside: a revoked one must not stay valid for as long as a model takes to load.
+        for look in (service.keys.follow, service.follow):
+            looks = (look, settings.serving.poll_s, stop)
+            threading.Thread(target=_poll, args=looks, name="poller", daemon=True).start()
         reader.start()
         service.predictions.start()
         yield
@@ -84,14 +86,14 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _poll(service: ScoringService, stop: threading.Event) -> None:
+def _poll(look: Callable[[], None], pause_s: float, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
-            service.refresh()
+            look()
         except Exception:
             # The thread must not end: with it the service would stop following the champion, without a word.
             log.exception("the look at champion and vintage failed")
-        stop.wait(service.settings.serving.poll_s)
+        stop.wait(pause_s)
 
 
 def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> None:
@@ -152,10 +154,10 @@ def _add_state(app: FastAPI, service: ScoringService) -> None:
         content = service.health()
         return JSONResponse(content, 503 if content["status"] == "no_model" else 200)
 
-    @app.get("/live")
-    async def live() -> dict[str, Any]:
-        """That the process answers, whatever it has: who gets nothing here may start it anew."""
-        return {"status": "alive", "uptime_s": service.uptime_s}
+    @app.get(LIVE, openapi_extra={"security": []})
+    async def live() -> dict[str, str]:
+        """That the process answers, whatever it has: who gets nothing here may start it anew. Wants no key."""
+        return {"status": "alive"}
 
     @app.get("/ready")
     async def ready() -> JSONResponse:
@@ -174,6 +176,6 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": list(error.problems)}, error.status)
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
     if status == 500:
-        log.error("%s: %s", type(error).__name__, error)
+        log.error("request %s: %s: %s", request.scope[SCOPE].request_id, type(error).__name__, error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, BusyError) else None
     return JSONResponse({"detail": str(error)}, status, headers)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import math
 from collections.abc import Mapping
 
@@ -18,11 +19,12 @@ from mlops_tasks.serving.reader import LARGE_BYTES
 from mlops_tasks.serving.secret import TOKEN
 from mlops_tasks.states import Scope as KeyScope
 
+log = logging.getLogger(__name__)
+
 NEEDED: Mapping[str, tuple[KeyScope, ...]] = {
     "/v1/score": (KeyScope.SCORE, KeyScope.SCORE_ROWS),
     "/v1/refresh": (KeyScope.ADMIN,),
     "/health": (KeyScope.READ,),
-    "/live": (KeyScope.READ,),
     "/ready": (KeyScope.READ,),
     "/metrics": (KeyScope.READ,),
     **dict.fromkeys(BROWSED, (KeyScope.READ,)),
@@ -32,6 +34,8 @@ ROUTES = frozenset({"/v1/score", "/v1/refresh", "/health", "/live", "/ready", "/
 """That metrics name."""
 _SEND_KEY = f"send the header 'Authorization: Bearer <key>': one of alphaops keys add, or the token; {TOKEN.where}"
 _SIGN_IN = f"sign in with any name, and a key or the token as password; {TOKEN.where}"
+LIVE = "/live"
+"""Opened to everybody: it says one word, the same whatever the service has, so that a watchdog needs no key."""
 CLIENT_GONE = 499
 """Counted for a request that nobody waits for any more; it is what nginx calls it."""
 
@@ -40,6 +44,8 @@ Headers = dict[bytes, bytes]
 
 class Guard:
     """Refuses requests without a valid key (401) before anything of them is read, and reads bodies up to a limit.
+
+    The one exception is `/live`.
 
     What it passes on has its whole body, so a client that sends slowly holds nothing but its connection: a body that
     is large, or of a size that is not said, needs a free place before it is read.
@@ -61,7 +67,9 @@ class Guard:
             return
         headers = dict(scope["headers"])
         route = scope["path"] if scope["path"] in ROUTES else "other"
-        caller = Caller(self.keys.holder(_shown(scope, headers)) or NOBODY, request_id(headers.get(REQUEST_ID)))
+        live = scope["path"] == LIVE and scope["method"] == "GET"
+        holder = None if live else self.keys.holder(_shown(scope, headers))
+        caller = Caller(holder or NOBODY, request_id(headers.get(REQUEST_ID)))
         scope[SCOPE] = caller
         status = CLIENT_GONE
 
@@ -73,10 +81,14 @@ class Guard:
             await send(message)
 
         try:
-            await self._serve(scope, headers, receive, counted)
+            await (self.app(scope, receive, counted) if live else self._serve(scope, headers, receive, counted))
         except Exception:
-            status = 500
-            raise
+            log.exception("request %s failed", caller.request_id)
+            if status != CLIENT_GONE:  # an answer has begun, and cannot be another one any more
+                status = 500
+                raise
+            told = f"the service failed; its log says how, under the request id {caller.request_id}"
+            await refuse(counted, 500, told)
         finally:
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.latency.labels(route).observe(caller.seconds)

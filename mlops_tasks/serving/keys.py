@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from hmac import compare_digest
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
+from mlops_tasks.state.database import reason_of
 from mlops_tasks.state.scoring_keys import TOKEN_NAME, ClientKey, client_keys, digest_of_secret, parse_key
 from mlops_tasks.state.tables import now
 from mlops_tasks.states import Scope
@@ -62,7 +64,11 @@ class KeyRing:
     def __init__(self, settings: Settings, token: str) -> None:
         self.settings = settings
         self.error = ""
-        """Why the newest look at the keys failed."""
+        """That the newest look at the keys failed: for clients too, so it names an error's class alone."""
+        self._told = ""
+        """Why it failed, as it was logged last."""
+        self._looking = threading.Lock()
+        """Of two looks the later one's keys stay."""
         self._token = token.encode()
         self._keys: Mapping[str, ClientKey] | None = None
         """By id; None before they were read for the first time."""
@@ -70,15 +76,17 @@ class KeyRing:
 
     def follow(self) -> None:
         """Read the keys that there are now."""
-        try:
-            self._keys = {each.key_id: each for each in client_keys(self.settings)}
-        except Exception as error:  # a long-lived process: the keys that it has stay valid
-            message = f"the keys of clients cannot be read: {type(error).__name__}: {error}"
-            if message != self.error:
-                log.warning("%s", message)
-            self.error = message
-        else:
-            self.error = ""
+        with self._looking:
+            try:
+                self._keys = {each.key_id: each for each in client_keys(self.settings)}
+            except Exception as error:  # a long-lived process: the keys that it has stay valid
+                reason = reason_of(error)
+                if reason != self._told:
+                    log.warning("the keys of clients cannot be read: %s", reason)
+                self._told = reason
+                self.error = f"the keys of clients cannot be read ({type(error).__name__}); the service's log says more"
+            else:
+                self.error = self._told = ""
 
     def is_unknown_yet(self, shown: bytes) -> bool:
         """Whether it may be a valid key, and nobody can say: none were read since the service has started."""

@@ -68,6 +68,11 @@ class ServiceMetrics:
             "Answers that the log of predictions had no room for",
             registry=self.registry,
         )
+        self.predictions_torn = Counter(
+            "alphaops_predictions_torn",
+            "Files of ended processes' logs of predictions whose end was no record",
+            registry=self.registry,
+        )
         self.predictions_shipped = Counter(
             "alphaops_predictions_shipped",
             "Logged answers that were brought to the state database, those of ended processes included",
@@ -86,6 +91,11 @@ class ServiceMetrics:
         self.prediction_failures = Counter(
             "alphaops_prediction_ship_failures",
             "Times that the state database did not take logged answers",
+            registry=self.registry,
+        )
+        self.state_database = Gauge(
+            "alphaops_state_database_bytes",
+            "What the state database takes of the disk, as it was seen within the last hour",
             registry=self.registry,
         )
         self.key_requests = Counter(

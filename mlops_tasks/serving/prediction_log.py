@@ -5,6 +5,7 @@ What was answered outlives the process. It reaches the disk within `predictions.
 processes have left is brought there by whoever finds it.
 """
 
+import dataclasses
 import json
 import logging
 import struct
@@ -16,11 +17,13 @@ from datetime import UTC, date, datetime, timedelta
 from pydantic_core import to_json
 
 from mlops_tasks.config import Settings
+from mlops_tasks.errors import DamagedFileError, first_few
 from mlops_tasks.serving.caller import Caller
 from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.scored import Scored
-from mlops_tasks.serving.write_ahead import Record, WriteAheadLog, bytes_beside, left_logs
+from mlops_tasks.serving.write_ahead import BAD, LeftLog, Record, WriteAheadLog, bytes_beside, left_logs
 from mlops_tasks.state.alerts.raising import raise_daily_alert
+from mlops_tasks.state.database import database_bytes, reason_of
 from mlops_tasks.state.predictions import chosen_bits, forget_predictions, record_predictions
 from mlops_tasks.state.tables import Prediction, PredictionScores, now
 from mlops_tasks.states import Arm
@@ -34,7 +37,12 @@ LONGEST_PAUSE_S = 30.0
 FORGET_EVERY_S = 3600.0
 LAST_S = 5.0
 """How long the end of the service waits for the state database to take the rest."""
+LAYOUT = 1
+"""Of a record's payload: one above what this code knows is set aside, not guessed at."""
 _LENGTHS = struct.Struct("<III")
+_COLUMNS = frozenset(each.name for each in dataclasses.fields(Prediction))
+_OWN, _DISK, _LEFT = "the log of predictions", "the disk of the log of predictions", "the logs of ended processes"
+"""Causes of the alert."""
 
 
 class PredictionLog:
@@ -46,18 +54,32 @@ class PredictionLog:
         self.error = ""
         """Why answers are not logged at present."""
         self.trouble = ""
-        """Why the state database does not take what is logged."""
+        """That the state database does not take what is logged; clients read it, so it names an error's class alone."""
+        self.unsynced = ""
+        """That the disk has not taken what was logged."""
+        self.aside = ""
+        """That logs of ended processes cannot be read."""
         self._wal = WriteAheadLog(settings.predictions_dir, int(settings.predictions.max_disk_mb * 10**6))
         metrics.prediction_backlog.set_function(lambda: self._wal.backlog)
         self._known: set[str] = set()
         """Digests of the tables that are in the present file."""
         self._file = 0
-        self._untold = ""
+        self._untold: dict[str, str] = {}
+        """What people have to be told, by cause."""
+        self._told = ""
+        """Why the state database takes nothing, as it was logged last."""
+        self._unprepared = ""
+        """Why there is no place for the next file, as it was logged last."""
         self._shrunk: set[str] = set()
         """Ended processes whose files take no more of the disk than they hold."""
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._forgot = -FORGET_EVERY_S
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """All that is wrong with it now."""
+        return tuple(each for each in (self.error, self.unsynced, self.trouble, self.aside) if each)
 
     def start(self) -> None:
         """Begin to bring answers to the disk and to the state database."""
@@ -94,6 +116,7 @@ class PredictionLog:
                 self._wal.append(b"".join((lengths, about, chosen, names, scores)))
                 self._known.add(table.digest)
         except OSError as error:
+            self._wal.skip()
             self._drop(error)
         else:
             self.error = ""
@@ -101,7 +124,9 @@ class PredictionLog:
 
     def _drop(self, error: OSError) -> None:
         self.metrics.predictions_dropped.inc()
-        self.error = self._untold = f"answers are not logged: {error}"
+        self.error = f"answers are not logged: {error}"
+        remedy = "see that the state database answers and that there is room on the disk"
+        self._untold[_OWN] = f"{self.error}; {remedy}"
 
     def _repeat(self, work: Callable[[], bool], pause_s: float) -> None:
         """Until the service ends, and once more then; after a failure with growing pauses."""
@@ -120,45 +145,90 @@ class PredictionLog:
         self.metrics.prediction_disk.set(self._wal.size + self._wal.others_bytes)
         try:
             self._wal.sync()
+        except OSError as error:
+            if not self.unsynced:
+                log.error("the disk does not take the log of predictions: %s", error)
+            self.unsynced = f"a power failure would cost answers that were logged ({type(error).__name__})"
+            self._untold[_DISK] = f"{self.unsynced}: {error}; see to the disk"
+        else:
+            self.unsynced = self.unsynced if self._wal.unsynced else ""
+        try:
             self._wal.prepare()
         except OSError as error:
-            log.warning("the log of predictions: %s", error)
+            if str(error) != self._unprepared:
+                log.warning("there is no place for the next file of the log of predictions: %s", error)
+            self._unprepared = str(error)
+        else:
+            self._unprepared = ""
         return True
 
     def _ship_all(self) -> bool:
         self._tell()
-        fine = self._ship_own() and self._ship_left()
+        try:
+            fine = self._ship_own() and self._ship_left()
+        except Exception as error:
+            self.trouble = _kept(error)
+            raise
+        if fine:
+            self.trouble = self._told = ""
         if fine and time.monotonic() - self._forgot >= FORGET_EVERY_S:
             self._forgot = time.monotonic()
             self._forget()
         return fine
 
     def _tell(self) -> None:
-        """Of answers that are not logged: people are told once a day, and the log with every new reason."""
-        message, self._untold = self._untold, ""
-        if message:
-            told = f"{message}; see that the state database answers and that there is room on the disk"
-            raise_daily_alert(self.settings, kind="predictions_lost", cause="the log of predictions", message=told)
+        """Of answers that are lost or in danger: people are told once a day and cause."""
+        while self._untold:
+            cause, message = self._untold.popitem()
+            raise_daily_alert(self.settings, kind="predictions_lost", cause=cause, message=message)
 
     def _ship_own(self) -> bool:
         while batch := self._wal.waiting(BATCH):
             if not self._record(self._wal.writer, batch):
                 return False
-            self._wal.take(batch[-1])
+            self._wal.take(batch)
         return True
 
     def _ship_left(self) -> bool:
-        with left_logs(self.settings.predictions_dir) as found:
+        fine, root = True, self.settings.predictions_dir
+        with left_logs(root) as found:
             for left in found:
-                if left.writer not in self._shrunk:
-                    left.shrink()
-                    self._shrunk.add(left.writer)
-                for batch in left.batches(BATCH):
-                    if self._stop.is_set() or not self._record(left.writer, batch):
+                try:
+                    if not self._ship_one(left):
                         return False
-                left.remove()
-                log.info("the log of predictions of an ended process, %s, is in the state database", left.writer)
+                except OSError as error:  # of the disk, which may be over soon
+                    reason = f"{left.writer}: {error}"
+                    if reason != self._told:
+                        log.warning("the log of predictions of an ended process, %s", reason)
+                    self._told, self.trouble, fine = reason, _kept(error), False
+                except Exception as error:
+                    self._set_aside(left, error)
+        bad = sorted(folder.name for folder in root.glob(f"*{BAD}"))
+        self.aside = f"logs of ended processes cannot be read, and are kept: {first_few(bad)}" if bad else ""
+        return fine
+
+    def _ship_one(self, left: LeftLog) -> bool:
+        if left.writer not in self._shrunk:
+            torn = left.shrink()
+            self._shrunk.add(left.writer)
+            if torn:
+                self.metrics.predictions_torn.inc(torn)
+                lost = "an answer that was not given any more, or what a power failure has cost"
+                self._untold[_LEFT] = f"{torn} files of {left.writer} had an end that is no record: {lost}"
+        for batch in left.batches(BATCH):
+            if self._stop.is_set() or not self._record(left.writer, batch):
+                return False
+        left.remove()
+        log.info("the log of predictions of an ended process, %s, is in the state database", left.writer)
         return True
+
+    def _set_aside(self, left: LeftLog, error: Exception) -> None:
+        log.error("the log of predictions of an ended process, %s", left.writer, exc_info=error)
+        kept = left.set_aside()
+        self._untold[_LEFT] = (
+            f"a log of an ended process cannot be read ({reason_of(error)}) and is kept in {kept}; take the release "
+            "that wrote it, and name the folder as before, or remove it"
+        )
 
     def _record(self, writer: str, batch: Sequence[Record]) -> bool:
         rows, tables = [], {}
@@ -171,30 +241,47 @@ class PredictionLog:
             record_predictions(self.settings, rows, list(tables.values()))
         except Exception as error:
             self.metrics.prediction_failures.inc()
-            message = f"{type(error).__name__}: {error}"
-            if message != self.trouble:
-                log.warning("the state database does not take what was answered, which is kept: %s", message)
-            self.trouble = message
+            reason = reason_of(error)
+            if reason != self._told:
+                log.warning("the state database does not take what was answered, which is kept: %s", reason)
+            self._told, self.trouble = reason, _kept(error)
             return False
-        self.trouble = ""
         self.metrics.predictions_shipped.inc(len(batch))
         return True
 
     def _forget(self) -> None:
-        before = now() - timedelta(days=self.settings.predictions.kept_days)
+        limits = self.settings.predictions
+        before = now() - timedelta(days=limits.kept_days)
         try:
-            count = forget_predictions(self.settings, before)
+            count = forget_predictions(self.settings, before, now() - timedelta(days=limits.kept_rows_days))
+            size = database_bytes(self.settings)
         except Exception as error:
-            log.warning("old predictions were not removed: %s: %s", type(error).__name__, error)
+            log.warning("old predictions were not removed: %s", reason_of(error))
         else:
             if count:
-                log.info("%d predictions from before %s were removed", count, before.date())
+                log.info("%d predictions that were kept for long enough were removed", count)
+            self.metrics.state_database.set(size)
+            if size > limits.alert_database_gb * 10**9:
+                told = (
+                    f"the state database takes {size / 10**9:.1f} GB of the disk, more than "
+                    "predictions.alert_database_gb; see alphaops predictions counts for whose answers fill it"
+                )
+                raise_daily_alert(self.settings, kind="state_database_large", cause="the state database", message=told)
+
+
+def _kept(error: Exception) -> str:
+    """For people and clients: what an error of the way to the state database means; the log has the rest."""
+    return (
+        f"what was answered is kept and not brought to the state database ({type(error).__name__}); the service's log "
+        "says more"
+    )
 
 
 def _about(scored: Scored, caller: Caller) -> dict[str, object]:
     """What is logged of an answer, scores and choice excepted: columns of `Prediction`."""
     slot, plan = scored.slot, scored.plan
     return {
+        "layout": LAYOUT,
         "at": time.time(),
         "request_id": caller.request_id,
         "key_name": caller.holder.name,
@@ -220,6 +307,9 @@ def _decoded(writer: str, record: Record) -> tuple[Prediction, PredictionScores 
         at += length
     about, chosen, names = parts
     values = json.loads(about)
+    if values.get("layout", LAYOUT) > LAYOUT:
+        raise DamagedFileError(f"record {record.sequence} of {writer} is of a newer release; this one cannot read it")
+    values = {name: value for name, value in values.items() if name in _COLUMNS}
     values["at"] = datetime.fromtimestamp(values["at"], UTC)
     values["date"] = None if values["date"] is None else date.fromisoformat(values["date"])
     row = Prediction(writer=writer, sequence=record.sequence, chosen=chosen or None, **values)

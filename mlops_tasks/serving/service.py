@@ -61,6 +61,10 @@ class ScoringService:
     def refresh(self) -> None:
         """Look at the keys, the champion alias and the vintage in use, now."""
         self.keys.follow()
+        self.follow()
+
+    def follow(self) -> None:
+        """Look at the champion alias and the vintage in use, now."""
         self.slots.follow()
         slot = self.slots.active
         if slot is not None:
@@ -230,8 +234,8 @@ class ScoringService:
         """What is in service; `status` is ok, degraded (`errors` says by what) or no_model."""
         slot = self.slots.active
         market = None if slot is None else self.market_view.market(slot.model)
-        parts = (self.slots.error, self.market_view.error, self.keys.error)
-        errors = [error for error in (*parts, self.predictions.error, self.predictions.trouble) if error]
+        parts = (self.slots.error, self.market_view.error, self.keys.error, *self.predictions.errors)
+        errors = [error for error in parts if error]
         return {
             "status": "no_model" if slot is None else "degraded" if errors else "ok",
             "errors": errors,

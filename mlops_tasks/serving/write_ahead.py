@@ -16,7 +16,7 @@ import shutil
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 SEGMENT_BYTES = 4 << 20
 KEPT_OPEN_S = 86_400.0
 """After so long a file is closed and a new one begun."""
+RETRY_S = 1.0
+"""For so long after a new file was not to be had, `appending` does not try again; `prepare` does."""
+BAD = ".bad"
+"""Suffix of the folder of a log that was set aside."""
 _MAGIC = 0x314C5741
 _HEAD = struct.Struct("<IIQI")
 _NUMBER = struct.Struct("<Q")
@@ -65,6 +69,8 @@ class Segment:
     taken: int = 0
     """Up to where its records are where they belong, and are needed no more."""
     synced: int = 0
+    failed: bool = False
+    """Whether the disk has not taken what it held; nothing more goes into it."""
 
 
 class WriteAheadLog:
@@ -84,11 +90,15 @@ class WriteAheadLog:
         self.writer = uuid4().hex[:16]
         self.folder = root / self.writer
         self.sequence = 0
-        """Number of the last record."""
+        """Number of the last record, or of what was skipped after it."""
         self.others_bytes = 0
         """What other processes' logs take of the disk, as it was seen last."""
-        self._taken = 0
-        """Number of the last record that is needed no more."""
+        self._waiting = 0
+        """How many records are needed still."""
+        self._refusal: OSError | None = None
+        """Why there was no new file."""
+        self._refused = 0.0
+        """When that was."""
         self._begun = 0.0
         self._number = 0
         self._named = 0
@@ -109,7 +119,13 @@ class WriteAheadLog:
     def backlog(self) -> int:
         """How many records are needed still."""
         with self._lock:
-            return self.sequence - self._taken
+            return self._waiting
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether it holds records that are needed still and that the disk has not taken."""
+        with self._lock:
+            return any(each.failed and each.taken < each.end for each in self._segments)
 
     @contextmanager
     def appending(self, size: int) -> Iterator[int]:
@@ -125,7 +141,7 @@ class WriteAheadLog:
         with self._lock:
             whole = _HEAD.size + size
             current = self._segments[-1] if self._segments else None
-            if current is None or current.end + whole > current.size or self._is_old(current):
+            if current is None or current.failed or current.end + whole > current.size or self._is_old(current):
                 self._begin(whole)
             yield self._number
 
@@ -144,7 +160,13 @@ class WriteAheadLog:
             raise LogFullError(f"{segment.path}: the disk took a part of a record")
         segment.end += len(record)
         self.sequence = number
+        self._waiting += 1
         return number
+
+    def skip(self) -> None:
+        """Give a number away: of a record that could not be appended, and is missed thereby."""
+        with self._lock:
+            self.sequence += 1
 
     def _is_old(self, segment: Segment) -> bool:
         return segment.end > 0 and time.monotonic() - self._begun > KEPT_OPEN_S
@@ -154,6 +176,8 @@ class WriteAheadLog:
         if spare is not None and spare.size < least:
             _remove(spare)
             spare = None
+        if spare is None and self._refusal is not None and time.monotonic() < self._refused + RETRY_S:
+            raise LogFullError(str(self._refusal))
         made = spare or self._make(max(least, SEGMENT_BYTES))
         self._number += 1
         made.path = made.path.rename(self.folder / f"{self._number:08d}.wal")
@@ -162,6 +186,15 @@ class WriteAheadLog:
 
     def _make(self, size: int) -> Segment:
         """An empty file that has its place on the disk."""
+        try:
+            made = self._reserve(size)
+        except OSError as error:
+            self._refusal, self._refused = error, time.monotonic()
+            raise
+        self._refusal = None
+        return made
+
+    def _reserve(self, size: int) -> Segment:
         if self.size + self.others_bytes + size > self.most_bytes:
             raise LogFullError(f"{self.root}: {self.most_bytes} bytes (predictions.max_disk_mb) are taken")
         with self._lock:
@@ -197,19 +230,33 @@ class WriteAheadLog:
             _remove(made)
 
     def sync(self) -> None:
-        """Bring to the disk what was appended."""
+        """Bring to the disk what was appended.
+
+        Raises
+        ------
+        OSError
+            The disk does not take it; what is appended from now on goes into a new file.
+        """
         with self._lock:
-            owed = [(each, os.dup(each.handle), each.end) for each in self._segments if each.synced < each.end]
-            named, self._named = self._named, self._number
-        if named < self._number:
+            number = self._number
+        if self._named < number:
             for folder in (self.folder, self.root):
                 sync(folder)
+            self._named = number
+        with self._lock:
+            owed = [(each, os.dup(each.handle), each.end) for each in self._segments if each.synced < each.end]
+        failure: OSError | None = None
         for segment, handle, end in owed:
             try:
                 os.fdatasync(handle)
+            except OSError as error:
+                # The system drops what it could not write, and would call a second try a success.
+                segment.failed, failure = True, error
             finally:
                 os.close(handle)
             segment.synced = end
+        if failure is not None:
+            raise failure
 
     def waiting(self, most: int) -> list[Record]:
         """The oldest records that are needed still, of one file, at most so many.
@@ -232,13 +279,15 @@ class WriteAheadLog:
             raise DamagedFileError(f"{segment.path}: no record begins at byte {first}; what follows it is not read")
         return found
 
-    def take(self, last: Record) -> None:
-        """Records up to this one, which `waiting` gave, are needed no more; files that hold none go."""
+    def take(self, batch: Sequence[Record]) -> None:
+        """These records, which `waiting` gave, are needed no more; files of which none is needed go."""
         with self._lock:
             segment = next(each for each in self._segments if each.taken < each.end)
-            segment.taken, self._taken = last.end, last.sequence
+            segment.taken = batch[-1].end
+            self._waiting -= len(batch)
             while len(self._segments) > 1 and self._segments[0].taken == self._segments[0].end:
                 _remove(self._segments.pop(0))
+                self._refusal = None
 
     def close(self) -> None:
         """End it; a log of which nothing is needed any more goes."""
@@ -276,8 +325,9 @@ class LeftLog:
             finally:
                 os.close(handle)
 
-    def shrink(self) -> None:
-        """Give back what its files took of the disk and do not hold."""
+    def shrink(self) -> int:
+        """Give back what its files took of the disk and do not hold; returns how many had an end that is no record."""
+        torn = 0
         for spare in self.folder.glob(".spare.*"):
             spare.unlink()
         for path in self._files:
@@ -285,6 +335,7 @@ class LeftLog:
                 end = max((each.end for each in records(file.fileno(), 0, path.stat().st_size)), default=0)
                 file.seek(end)
                 if any(file.read()):
+                    torn += 1
                     log.warning(
                         "%s: what follows byte %d is no record: an answer that was not given any more, or what a power "
                         "failure has cost",
@@ -292,6 +343,11 @@ class LeftLog:
                         end,
                     )
                 file.truncate(end)
+        return torn
+
+    def set_aside(self) -> Path:
+        """Keep it for people to look at, under another name, where nobody takes it over."""
+        return self.folder.rename(self.folder.with_suffix(BAD))
 
     def remove(self) -> None:
         """Of the disk."""
@@ -305,7 +361,8 @@ def left_logs(root: Path) -> Iterator[list[LeftLog]]:
     try:
         if root.is_dir():
             with folder_lock(root):
-                held = [(LeftLog(folder), lock) for folder in sorted(root.iterdir()) if (lock := _locked(folder))]
+                folders = sorted(folder for folder in root.iterdir() if folder.suffix != BAD)
+                held = [(LeftLog(folder), lock) for folder in folders if (lock := _locked(folder))]
         yield [log for log, _ in held]
     finally:
         for _, lock in held:
@@ -323,9 +380,10 @@ def bytes_beside(log: WriteAheadLog) -> int:
 
 def _own(root: Path, folder: Path) -> IO[bytes]:
     with folder_lock(root):  # nobody finds the folder before it is locked
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)  # it may be there from a try that got no lock
         lock = _locked(folder, create=True)
-    assert lock is not None, "a new folder has no other owner"
+    if lock is None:
+        raise LogFullError(f"{folder}: another process holds it")
     return lock
 
 

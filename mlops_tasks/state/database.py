@@ -1,6 +1,7 @@
 """Engine, sessions and upgrades of the operational database: SQLite by default, PostgreSQL by `state_url`."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -89,6 +90,8 @@ def newest_revision() -> str:
 def engine(url: str) -> Engine:
     """The engine of a database address, one per process; connections are not kept, so that a fork shares none.
 
+    Its errors name no values of rows.
+
     Raises
     ------
     ConfigError
@@ -101,8 +104,8 @@ def engine(url: str) -> Engine:
         withheld = url if url.startswith("withheld") else "no database address"
         raise ConfigError(f"state_url: {withheld}; e.g. sqlite:///path/state.db") from None
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, poolclass=NullPool)
-    made = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": _BUSY_TIMEOUT_S})
+        return create_engine(parsed, poolclass=NullPool, hide_parameters=True)
+    made = create_engine(parsed, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_S})
     event.listen(made, "connect", _configure_sqlite)
     event.listen(made, "begin", _begin_sqlite)
     return made
@@ -149,6 +152,21 @@ def _upgrade_lock(settings: Settings) -> Iterator[None]:
         return
     with folder_lock(file.parent):
         yield
+
+
+def database_bytes(settings: Settings) -> int:
+    """What the database takes of the disk. Errors as for `session`."""
+    with reading(settings) as active:
+        if active.get_bind().dialect.name == "postgresql":
+            return int(active.scalars(text("SELECT pg_database_size(current_database())")).one())
+        pages = (active.scalars(text(f"PRAGMA {name}")).one() for name in ("page_count", "page_size"))
+        return math.prod(map(int, pages))
+
+
+def reason_of(error: Exception) -> str:
+    """For a log: the class of an error and its first line, the driver's own where there is one."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return ": ".join((type(error).__name__, *lines[:1]))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.history import lock_table
-from mlops_tasks.state.tables import LogBase, Prediction, PredictionScores
+from mlops_tasks.state.tables import LogBase, Prediction, PredictionScores, now
 
 REMOVED_AT_ONCE = 5000
 """Rows of a transaction, so that no other writer waits long."""
@@ -123,11 +123,16 @@ def prediction_counts(settings: Settings, wanted: PredictionFilter) -> list[Pred
     return sorted(found, key=lambda each: (each.date or datetime.date.min, each.model_version), reverse=True)
 
 
-def lost_predictions(settings: Settings) -> int:
-    """How many numbers are missing among those that a writer has given, from the first that is kept to the last."""
+def lost_predictions(settings: Settings, moment: datetime.datetime | None = None) -> int:
+    """How many numbers are missing between others of the same writer: answers that were given and not logged.
+
+    Of the time up to `moment` (now) for which answers of every kind are kept: before it some are removed.
+    """
+    kept_days = min(settings.predictions.kept_rows_days, settings.predictions.kept_days)
+    since = (moment or now()) - datetime.timedelta(days=kept_days)
     span = func.max(Prediction.sequence) - func.min(Prediction.sequence) + 1 - func.count()
     with reading(settings) as active:
-        return sum(active.scalars(select(span).group_by(Prediction.writer)))
+        return sum(active.scalars(select(span).where(Prediction.at >= since).group_by(Prediction.writer)))
 
 
 def served_scores(settings: Settings, wanted: PredictionFilter) -> pd.DataFrame:
@@ -151,18 +156,17 @@ def served_scores(settings: Settings, wanted: PredictionFilter) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).drop_duplicates().sort_values(order, ignore_index=True)
 
 
-def forget_predictions(settings: Settings, before: datetime.datetime) -> int:
-    """Remove answers that are older, and the scores that no answer refers to any more; returns how many answers."""
-    count = 0
-    while True:
-        with session(settings) as active:
-            old = select(Prediction.id).where(Prediction.at < before).limit(REMOVED_AT_ONCE)
-            removed: Any = active.execute(
-                delete(Prediction).where(Prediction.id.in_(old)), execution_options=_LOADS_NONE
-            )
-        count += removed.rowcount
-        if removed.rowcount < REMOVED_AT_ONCE:
-            break
+def forget_predictions(
+    settings: Settings, before: datetime.datetime, rows_before: datetime.datetime | None = None
+) -> int:
+    """Remove answers that are older, and the scores that no answer refers to any more; returns how many answers.
+
+    Answers about given features are removed from before `rows_before` on, where that is later.
+    """
+    count = _remove(settings, Prediction.at < before)
+    if rows_before is not None and rows_before > before:
+        count += _remove(settings, Prediction.at < rows_before, Prediction.date.is_(None))
+        before = rows_before
     with session(settings) as active:
         # Nobody adds an answer about scores that are removed at this moment.
         lock_table(active, PredictionScores.__tablename__)
@@ -170,6 +174,19 @@ def forget_predictions(settings: Settings, before: datetime.datetime) -> int:
         unused = (PredictionScores.recorded_at < before, ~used.exists())
         active.execute(delete(PredictionScores).where(*unused), execution_options=_LOADS_NONE)
     return count
+
+
+def _remove(settings: Settings, *conditions: ColumnElement[bool]) -> int:
+    count = 0
+    while True:
+        with session(settings) as active:
+            old = select(Prediction.id).where(*conditions).limit(REMOVED_AT_ONCE)
+            removed: Any = active.execute(
+                delete(Prediction).where(Prediction.id.in_(old)), execution_options=_LOADS_NONE
+            )
+        count += removed.rowcount
+        if removed.rowcount < REMOVED_AT_ONCE:
+            return count
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ A key is `alphaops_<id>_<secret>`. The secret is shown once, to who makes the ke
 """
 
 import hashlib
+import logging
 import re
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -20,11 +22,15 @@ from mlops_tasks.state.history import content_digest, lock_table
 from mlops_tasks.state.tables import ScoringKey, ScoringKeyRevocation, now
 from mlops_tasks.states import Scope
 
+log = logging.getLogger(__name__)
+
 PREFIX = "alphaops"
 TOKEN_NAME = "admin"  # noqa: S105  (a name)
 """Name of the token that `make up` makes, which is a key with every scope and no row here."""
 VALID_AT_ONCE = 2
 """Keys of one name: one that is in use, and one that takes its place."""
+LONGEST = timedelta(days=36_500)
+"""For which a key may be valid; one that is to last longer has no end."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 
 
@@ -157,13 +163,22 @@ def _known(row: ScoringKey, revoked_at: datetime | None) -> ClientKey:
         key_id=row.key_id,
         name=row.name,
         secret_digest=row.secret_digest,
-        scopes=frozenset(Scope(each) for each in row.scopes.split()),
+        scopes=_scopes(row.key_id, row.scopes),
         requests_per_minute=row.requests_per_minute,
         made_by=row.made_by,
         at=row.at,
         expires_at=row.expires_at,
         revoked_at=revoked_at,
     )
+
+
+@lru_cache(maxsize=1024)  # a service reads the same keys every few seconds, and says once what is wrong with one
+def _scopes(key_id: str, text: str) -> frozenset[Scope]:
+    """Those that are known here; another, of a newer release, opens nothing, and keeps no other key from being read."""
+    names, known = text.split(), set(Scope)
+    if unknown := [each for each in names if each not in known]:
+        log.warning("the key %s has scopes that are unknown here: %s", key_id, first_few(map(excerpt, unknown)))
+    return frozenset(Scope(each) for each in names if each in known)
 
 
 def _check(wanted: KeyRequest) -> None:
@@ -176,5 +191,7 @@ def _check(wanted: KeyRequest) -> None:
         raise ConfigError(f"a key needs a scope: {', '.join(Scope)}")
     if wanted.requests_per_minute < 1:
         raise ConfigError(f"{wanted.requests_per_minute} requests a minute: a key needs one or more")
+    if wanted.valid_for is not None and wanted.valid_for > LONGEST:
+        raise ConfigError(f"a key is valid for {LONGEST.days} days at most; leave the days out for one without an end")
     if wanted.valid_for is not None and wanted.valid_for <= timedelta(0):
         raise ConfigError("a key is valid for more than nothing; leave the days out for one that does not expire")

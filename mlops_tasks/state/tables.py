@@ -418,7 +418,8 @@ _BIG = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Prediction(LogBase):
-    """A request that the scoring service has answered. The same writer's numbers: 1, 2, 3, ..., without a gap."""
+    """A request that the scoring service has answered. The same writer's numbers are 1, 2, 3, ...: one that is missing
+    between others was given to an answer that could not be logged."""
 
     __tablename__ = "prediction"
     __table_args__ = (

@@ -2,6 +2,7 @@
 
 import base64
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,6 @@ ROUTES = {
     "score_rows": ("POST", "/v1/score", ROWS, 422),
     "health": ("GET", "/health", None, 200),
     "metrics": ("GET", "/metrics", None, 200),
-    "live": ("GET", "/live", None, 200),
     "ready": ("GET", "/ready", None, 200),
     "refresh": ("POST", "/v1/refresh", None, 200),
     **{page: ("GET", page, None, 200) for page in BROWSED},
@@ -40,7 +40,7 @@ ROUTES = {
 OPENS = {
     Scope.SCORE: {"score"},
     Scope.SCORE_ROWS: {"score_rows"},
-    Scope.READ: {"health", "metrics", "live", "ready", *BROWSED},
+    Scope.READ: {"health", "metrics", "ready", *BROWSED},
     Scope.ADMIN: set(ROUTES),
 }
 
@@ -129,6 +129,20 @@ def test_what_is_no_valid_key_gets_what_none_gets(served: Served) -> None:
     assert len(texts) == 2
 
 
+def test_whether_the_process_lives_is_told_to_everybody(served: Served) -> None:
+    """One word, the same to each, whatever key is shown; nothing else of that address is open."""
+    address = f"http://127.0.0.1:{served.port}/live"
+    expired, _ = new_key(served, "long-ago", Scope.READ, days=1e-9)
+    slow, _ = new_key(served, "slow", Scope.SCORE, per_minute=1)
+    ring = served.running.scoring.keys
+    known, ring._keys = ring._keys, None
+    for key in ("", "x", expired, slow, slow, slow):
+        answer = httpx.get(address, headers={"Authorization": f"Bearer {key}"} if key else {})
+        assert (answer.status_code, answer.text) == (200, '{"status":"alive"}')
+    ring._keys = known
+    assert httpx.post(address).status_code == httpx.get(f"{address}/").status_code == 401
+
+
 def test_a_revoked_key_is_out_at_the_next_look(served: Served) -> None:
     """Without being told to; a second key of the client stays in."""
     (old, old_id), (new, _) = (new_key(served, "desk", Scope.READ) for _ in range(2))
@@ -137,6 +151,26 @@ def test_a_revoked_key_is_out_at_the_next_look(served: Served) -> None:
         revoke_keys(served.operation.settings, "desk", old_id, "moved", "ann")
         wait_for(lambda: before.get("/health").status_code == 401)
         assert after.get("/health").status_code == 200
+
+
+def test_a_revoked_key_is_out_while_a_model_is_loaded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are looked at beside."""
+    key, key_id = new_key(served, "meanwhile", Scope.READ)
+    go, waits = threading.Event(), threading.Event()
+
+    def load_for_long() -> None:
+        waits.set()
+        go.wait(60)
+
+    with client(served, key) as asking:
+        assert asking.get("/health").status_code == 200
+        monkeypatch.setattr(served.running.scoring.slots, "follow", load_for_long)
+        assert waits.wait(30)
+        try:
+            revoke_keys(served.operation.settings, "meanwhile", key_id, "moved", "ann")
+            wait_for(lambda: asking.get("/health").status_code == 401)
+        finally:
+            go.set()
 
 
 def test_a_key_that_asks_too_often_waits_and_others_do_not(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,9 @@ def test_an_answer_whose_commit_nobody_confirmed_is_there_once(
     assert lost_predictions(settings) == 0
 
 
-def test_what_cannot_be_logged_is_answered_counted_and_told(settings: Settings, operation: Operation) -> None:
+def test_what_cannot_be_logged_is_answered_counted_and_told(
+    settings: Settings, operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a place for the log the service serves on; with one it logs on."""
     settings.predictions_dir.write_text("no folder")
     make_champion(settings, operation.register(Spec(key="a" * 16)))
@@ -171,9 +173,16 @@ def test_what_cannot_be_logged_is_answered_counted_and_told(settings: Settings, 
         assert "answers are not logged" in str(raw.get("/health").json()["errors"])
         wait_for(lambda: "predictions_lost" in {event.kind for event in newest_events(settings, 10)})
         settings.predictions_dir.unlink()
+        wait_for(lambda: any(settings.predictions_dir.glob("*/.spare.*")))
         ask(raw, "logged", {})
         wait_for(lambda: list(logged(settings)) == ["logged"])
         assert raw.get("/health").json()["errors"] == []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", lambda *given: 0)
+            ask(raw, "lost", {})
+        ask(raw, "logged-after", {})
+        wait_for(lambda: "logged-after" in logged(settings))
+        assert lost_predictions(settings) == 1
     running.stop()
 
 

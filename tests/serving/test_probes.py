@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 
 from mlops_tasks.config import ServingSettings, Settings
+from mlops_tasks.serving.access_log import LINES_A_SECOND, AccessLog
+from mlops_tasks.serving.caller import SCOPE, Caller
 from mlops_tasks.serving.client import ScoringClient
+from mlops_tasks.serving.keys import Holder
 from mlops_tasks.serving.scored import DayPlan
 from tests.operation import make_champion
 from tests.registry.conftest import Operation
@@ -39,6 +42,42 @@ class SlowDisk:
         return self._honest(plan)
 
 
+def test_a_key_has_a_few_lines_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    """The rest is counted, by key; what came too often has no line."""
+    moment = 1000.0
+    access = AccessLog(ServingSettings(), lambda: moment)
+
+    def ask(name: str, status: int) -> None:
+        caller = Caller(Holder(name, frozenset()), "r1")
+        access.tell({SCOPE: caller, "method": "GET", "path": "/health"}, status)
+
+    with caplog.at_level(logging.INFO, ACCESS):
+        for _ in range(LINES_A_SECOND + 7):
+            ask("loud", 404)
+            ask("loud", 429)
+        ask("calm", 404)
+        assert len(caplog.records) == LINES_A_SECOND + 1
+        moment += 1
+        ask("calm", 404)
+    lines = [json.loads(record.getMessage()) for record in caplog.records[-2:]]
+    assert (lines[0]["key"], lines[0]["suppressed"], lines[1]["key"]) == ("loud", 7, "calm")
+
+
+def test_a_failure_names_its_request(
+    service: RunningService, raw: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the answer, in its header, and beside the traceback in the log; no word of the error goes out."""
+
+    def fail() -> None:
+        raise RuntimeError("an inner matter")
+
+    monkeypatch.setattr(service.scoring, "health", fail)
+    answer = raw.get("/health", headers={"X-Request-ID": "mine"})
+    assert (answer.status_code, answer.headers["x-request-id"]) == (500, "mine")
+    assert "request id mine" in answer.json()["detail"] and "inner" not in answer.text
+    assert "request mine failed" in caplog.text and "an inner matter" in caplog.text
+
+
 def state(raw: httpx.Client) -> tuple[int, int, str]:
     ready = raw.get("/ready")
     return raw.get("/live").status_code, ready.status_code, ready.json()["status"]
@@ -66,7 +105,8 @@ def test_requests_of_known_clients_are_lines_of_json(
     with caplog.at_level(logging.INFO, ACCESS), ScoringClient(settings) as client:
         raw = client._http
         httpx.get(f"{settings.scoring_url}/live", headers={"Authorization": "Bearer wrong"})
-        raw.get("/live?secret=1")
+        httpx.get(f"{settings.scoring_url}/live")
+        raw.get("/metrics?secret=1")
         raw.get("/nothing")
         raw.post("/v1/score", content=b"{", headers={"X-Request-ID": "mine"})
     running.stop()

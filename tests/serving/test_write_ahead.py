@@ -1,5 +1,6 @@
 """The write-ahead log of a process: what was appended is there, however the process ended."""
 
+import errno
 import os
 import random
 import signal
@@ -36,7 +37,7 @@ def payloads(seed: int, count: int = 200) -> list[bytes]:
 def taken(log: WriteAheadLog, most: int = 7) -> list[Record]:
     found = []
     while batch := log.waiting(most):
-        log.take(batch[-1])
+        log.take(batch)
         found += batch
     return found
 
@@ -53,7 +54,7 @@ def test_records_come_back_once_in_their_order(tmp_path: Path, seed: int) -> Non
         if chance.random() < 0.1:
             log.sync()
             batch = log.waiting(chance.randrange(1, 9))
-            log.take(batch[-1])
+            log.take(batch)
             found += batch
     assert log.backlog == len(given) - len(found) > 0
     found += taken(log)
@@ -142,6 +143,85 @@ def test_a_file_that_somebody_writes_into_is_told(tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match="no record begins at byte 0"):
         log.waiting(10)
     log.close()
+
+
+def test_what_the_disk_did_not_take_is_told_and_gets_no_company(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next record goes into a new file; the log is unsynced until those of the old one are needed no more."""
+    log = WriteAheadLog(tmp_path, ROOM)
+    append(log, b"a")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            log.sync()
+    append(log, b"b")
+    log.sync()
+    assert len(list(log.folder.glob("*.wal"))) == 2 and log.unsynced
+    assert [each.payload for each in taken(log)] == [b"a", b"b"] and not log.unsynced
+    log.close()
+
+
+def failing(*given: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_names_of_files_are_owed_until_the_disk_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure is no success the second time."""
+    log = WriteAheadLog(tmp_path, ROOM)
+    seen: list[Path] = []
+    append(log, b"a")
+    with monkeypatch.context() as patch:
+        patch.setattr(write_ahead, "sync", failing)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output"):
+                log.sync()
+    monkeypatch.setattr(write_ahead, "sync", seen.append)
+    log.sync()
+    log.sync()
+    assert seen == [log.folder, log.root]
+    log.close()
+
+
+def test_without_room_only_the_thread_that_prepares_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers do not wait for a disk that has just said no."""
+    log, tries = WriteAheadLog(tmp_path, ROOM), []
+
+    def full(*given: object) -> None:
+        tries.append(given)
+        failing()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        for _ in range(5):
+            with pytest.raises(OSError, match="Input/output"):
+                append(log, b"a")
+            log.skip()
+        assert len(tries) == 1
+        with pytest.raises(OSError, match="Input/output"):
+            log.prepare()
+        assert len(tries) == 2
+    log.prepare()
+    assert append(log, b"a") == 6 and log.backlog == 1
+    log.close()
+
+
+def test_a_lock_that_was_not_to_be_had_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that the first try left is no hindrance."""
+    monkeypatch.setattr(write_ahead, "RETRY_S", 0.0)
+    log = WriteAheadLog(tmp_path, ROOM)
+    with monkeypatch.context() as patch:
+        patch.setattr(write_ahead, "_locked", failing_lock)
+        with pytest.raises(OSError, match="Input/output"):
+            append(log, b"a")
+    assert append(log, b"a") == 1
+    log.close()
+
+
+def failing_lock(*given: object, **named: object) -> None:
+    failing()
 
 
 DISK = """

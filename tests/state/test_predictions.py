@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from mlops_tasks.config import Settings
-from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.database import database_bytes, reading, session
 from mlops_tasks.state.predictions import (
     PredictionFilter,
     chosen_bits,
@@ -73,9 +73,10 @@ def test_an_answer_that_is_brought_again_is_there_once(settings: Settings) -> No
     assert sorted(found) == [("w1", 1), ("w1", 2), ("w1", 3), ("w2", 3)]
     with reading(settings) as active:
         assert active.scalar(sa.select(sa.func.count()).select_from(PredictionScores)) == 2
-    assert lost_predictions(settings) == 0
+    later = NOON + datetime.timedelta(days=13)
+    assert lost_predictions(settings, later) == 0
     record_predictions(settings, [answer(6)], [])
-    assert lost_predictions(settings) == 2
+    assert lost_predictions(settings, later) == 2
 
 
 def test_answers_are_found_by_day_version_and_instrument(settings: Settings) -> None:
@@ -138,6 +139,19 @@ def test_old_answers_are_removed_with_the_scores_that_nobody_needs(settings: Set
     assert forget_predictions(settings, late) == 1
     with reading(settings) as active:
         assert list(active.scalars(sa.select(PredictionScores.digest))) == []
+
+
+def test_answers_about_given_features_are_kept_for_less_long(settings: Settings) -> None:
+    """With the scores that are theirs alone; what is removed so is no loss."""
+    rows = [answer(1), answer(2, date=None, scores="t2"), answer(3), answer(4, date=None, scores="t2")]
+    record_predictions(settings, rows, [table("t1", 0.0), table("t2", 10.0)])
+    late = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    assert forget_predictions(settings, NOON, late) == 2
+    assert [each.prediction.sequence for each in predictions(settings, ALL, 10)] == [3, 1]
+    with reading(settings) as active:
+        assert list(active.scalars(sa.select(PredictionScores.digest))) == ["t1"]
+    assert lost_predictions(settings, late) == 0
+    assert database_bytes(settings) > 10_000
 
 
 @pytest.mark.parametrize("table_name", ["prediction", "prediction_scores"])

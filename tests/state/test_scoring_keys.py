@@ -1,5 +1,6 @@
 """Keys of the scoring service's clients, on SQLite and on PostgreSQL."""
 
+import secrets
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -82,6 +83,22 @@ def test_what_is_no_key_or_no_name_is_refused(settings: Settings) -> None:
         revoke_keys(settings, "desk", None, "seen", "bob")
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), session(settings) as active:
         active.execute(sa.text("DELETE FROM scoring_key_revocation"))
+
+
+def test_a_scope_of_a_newer_release_opens_nothing_and_hides_no_key(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The key is listed with those that are known here, and can be revoked; the log says it once."""
+    made, newer = make_key(settings, wanted(), "ann")[1], secrets.token_hex(6)
+    with session(settings) as active:
+        columns = [each.name for each in ScoringKey.__table__.columns]
+        changed = {"id": "900", "key_id": f"'{newer}'", "scopes": "'read write_all'"}
+        picked = ", ".join(changed.get(name, name) for name in columns)
+        active.execute(sa.text(f"INSERT INTO scoring_key ({', '.join(columns)}) SELECT {picked} FROM scoring_key"))
+    known = {each.key_id: each.scopes for each in (*client_keys(settings), *client_keys(settings))}
+    assert known == {made.key_id: {Scope.SCORE}, newer: {Scope.READ}}
+    assert caplog.text.count("write_all") == 1
+    assert [each.key_id for each in revoke_keys(settings, "desk", newer, "unknown", "bob")] == [newer]
 
 
 @pytest.mark.parametrize("text", ["", "alphaops", "alphaops_", "alphaops_a_", "alphaops__b", "other_a_b", "a_b_c"])
