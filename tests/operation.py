@@ -2,8 +2,9 @@
 
 import contextlib
 import random
+import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,3 +126,26 @@ def free_ports(count: int) -> list[int]:
             probe.bind(("127.0.0.1", port))
             found += [port] if port not in found else []
     return found
+
+
+@contextlib.contextmanager
+def without_state_database(settings: Settings) -> Iterator[None]:
+    """A file lies where the state database's folder was, and it comes back; whoever looks meanwhile may make a folder."""
+    state, away = settings.home / "state", settings.home / "away"
+    state.rename(away)
+    while True:
+        try:
+            state.write_text("no folder")
+            break
+        except IsADirectoryError:
+            shutil.rmtree(state, ignore_errors=True)
+    try:
+        yield
+    finally:
+        state.unlink()
+        while True:
+            try:
+                away.rename(state)
+                break
+            except OSError:
+                shutil.rmtree(state, ignore_errors=True)

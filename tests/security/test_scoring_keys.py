@@ -18,6 +18,7 @@ from mlops_tasks.serving.keys import Holder, Rates
 from mlops_tasks.state.predictions import PredictionFilter, predictions
 from mlops_tasks.state.scoring_keys import KeyRequest, make_key, revoke_keys
 from mlops_tasks.states import Scope
+from tests.operation import without_state_database
 from tests.registry.conftest import migrated_mlflow, vintage_template
 from tests.registry.trainings import DAYS
 from tests.security.served import Served, serve
@@ -273,19 +274,12 @@ def test_keys_stay_valid_while_the_database_is_away(served: Served) -> None:
     """Those that were read; a service that has read none says that it cannot know."""
     settings = served.operation.settings
     key, _ = new_key(served, "steady", Scope.SCORE, Scope.READ)
-    state, away = settings.home / "state", settings.home / "away"
-    state.rename(away)
-    state.write_text("no folder")
-    try:
-        with client(served, key) as asking:
-            wait_for(lambda: "the keys of clients cannot be read" in str(asking.get("/health").json()["errors"]))
-            assert asking.post("/v1/score", json={}).status_code == 200
-            ring = served.running.scoring.keys
-            known, ring._keys = ring._keys, None
-            answer = asking.get("/health")
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-            assert str(settings.home) not in answer.text
-            ring._keys = known
-    finally:
-        state.unlink()
-        away.rename(state)
+    with without_state_database(settings), client(served, key) as asking:
+        wait_for(lambda: "the keys of clients cannot be read" in str(asking.get("/health").json()["errors"]))
+        assert asking.post("/v1/score", json={}).status_code == 200
+        ring = served.running.scoring.keys
+        known, ring._keys = ring._keys, None
+        answer = asking.get("/health")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert str(settings.home) not in answer.text
+        ring._keys = known

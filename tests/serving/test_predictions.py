@@ -20,7 +20,7 @@ from mlops_tasks.state.alerts.journal import newest_events
 from mlops_tasks.state.predictions import PredictionFilter, lost_predictions, predictions, served_scores
 from mlops_tasks.state.tables import Prediction
 from tests.benchmarks.soak import running_service
-from tests.operation import make_champion
+from tests.operation import make_champion, without_state_database
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
 from tests.serving.conftest import RunningService
@@ -114,16 +114,12 @@ def test_while_the_database_is_away_answers_wait_for_it(settings: Settings, raw:
     """Nothing is refused or lost; the service says what is wrong, and that it is over."""
     ask(raw, "before", {})
     wait_for(lambda: "before" in logged(settings))
-    state, away = settings.home / "state", settings.home / "away"
-    state.rename(away)
-    state.write_text("no folder")
-    for number in range(40):
-        ask(raw, f"meanwhile-{number}", {"instruments": INSTRUMENTS[: number % 5]})
-    wait_for(lambda: metrics_of(raw)["alphaops_prediction_ship_failures_total"] > 0)
-    assert metrics_of(raw)["alphaops_prediction_backlog"] == 40
-    assert raw.get("/health").json()["status"] == "degraded"
-    state.unlink()
-    away.rename(state)
+    with without_state_database(settings):
+        for number in range(40):
+            ask(raw, f"meanwhile-{number}", {"instruments": INSTRUMENTS[: number % 5]})
+        wait_for(lambda: metrics_of(raw)["alphaops_prediction_ship_failures_total"] > 0)
+        assert metrics_of(raw)["alphaops_prediction_backlog"] == 40
+        assert raw.get("/health").json()["status"] == "degraded"
     wait_for(lambda: len(logged(settings)) == 41)
     assert lost_predictions(settings) == 0
     wait_for(lambda: raw.get("/health").json()["status"] == "ok")
