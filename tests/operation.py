@@ -130,7 +130,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def without_state_database(settings: Settings) -> Iterator[None]:
-    """A file lies where the state database's folder was, and it comes back; whoever looks meanwhile may make a folder."""
+    """A file lies where the state database's folder was, whatever whoever looks meanwhile makes; then it comes back."""
     state, away = settings.home / "state", settings.home / "away"
     state.rename(away)
     while True:
