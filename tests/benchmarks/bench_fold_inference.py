@@ -28,14 +28,16 @@ PANELS = {
     "signal 0.001": Panels(snr=0.001),
     "signal 0.01": Panels(snr=0.01),
 }
-COUNT, MARKETS, TRAININGS, SEARCHES = 600, 200, 200, 200
+NOISE_COUNT, SIGNAL_COUNT = 4000, 600
+"""Panels of each kind."""
+MARKETS, TRAININGS, SEARCHES = 200, 200, 200
 TRIALS = 10
 SERIES, DAYS, RHOS = 4000, (60, 120, 252), (0.0, 0.3, 0.7)
 
 
 def run() -> dict:
     """All of it, one after the other."""
-    shares = coverage(COUNT)
+    shares = coverage(NOISE_COUNT, SIGNAL_COUNT)
     noise = np.array([plain_and_aware["noise"] for name, plain_and_aware in shares.items() if name != "walk-forward"])
     plain, aware = 1 - noise.mean(axis=0)
     return {
@@ -76,14 +78,14 @@ def sizes(count: int) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def coverage(count: int) -> dict[str, dict[str, list[float]]]:
+def coverage(noise: int, signal: int) -> dict[str, dict[str, list[float]]]:
     """By splits and panel: coverage of the plain and of the fold-aware 95% interval."""
     from mlops_tasks.evaluation.fold_inference import inflated, variance_inflation
     from mlops_tasks.evaluation.significance import cosine_mean
 
     found: dict[str, dict[str, list[float]]] = {name: {} for name in SPLITTERS}
     for kind, panels in PANELS.items():
-        drawn = [panels.daily(list(SPLITTERS.values()), seed) for seed in range(count)]
+        drawn = [panels.daily(list(SPLITTERS.values()), seed) for seed in range(signal if panels.snr else noise)]
         for (name, splitter), dailies in zip(SPLITTERS.items(), zip(*drawn, strict=True), strict=True):
             inflation = variance_inflation(list(splitter.splits(panels.days)), panels.days)
             plain = [cosine_mean(daily) for daily in dailies]
