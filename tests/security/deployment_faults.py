@@ -95,13 +95,13 @@ class Bench:
         self.service = 0
 
     def _note_looks(self, service: ScoringService) -> None:
-        refresh = service.refresh
+        follow = service.follow
 
         def noted() -> None:
-            refresh()
+            follow()
             self.looked.touch()
 
-        service.refresh = noted  # type: ignore[method-assign]
+        service.follow = noted  # type: ignore[method-assign]
 
     def prepare(self) -> None:
         """Make the service's own home, and the states from which the scenarios begin."""
