@@ -87,7 +87,7 @@ def test_a_kill_after_the_move_and_a_retry_without_a_service(
 ) -> None:
     """The alias names the proven version again, and the history has both attempts."""
     (first, second), settings = versions, operation.settings
-    service.scoring.refresh = lambda: None  # type: ignore[method-assign]  # it answers, and looks at nothing
+    service.scoring.slots.follow = lambda: None  # type: ignore[method-assign]  # it answers, and looks at no alias
     command = [sys.executable, "-c", KILLED_AFTER_THE_MOVE, str(second)]
     assert subprocess.run(command, cwd=PROJECT, check=False).returncode == -signal.SIGKILL
     assert get_alias_version(settings, CHAMPION) == second

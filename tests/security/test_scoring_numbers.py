@@ -213,6 +213,6 @@ reader.main(reader.RequestLimits(50, 50))
 
 def test_a_body_that_is_read_for_too_long_ends_its_reader() -> None:
     """The system ends the process, whatever it is at."""
-    length = struct.pack("<Q", 2)
-    done = subprocess.run([sys.executable, "-c", NEVER_DONE], input=length + b"{}", check=False, timeout=60)
+    sent = b"".join(struct.pack("<Q", len(part)) + part for part in (b"application/json", b"{}"))
+    done = subprocess.run([sys.executable, "-c", NEVER_DONE], input=sent, check=False, timeout=60)
     assert done.returncode == -signal.SIGALRM

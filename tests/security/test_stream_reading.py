@@ -174,7 +174,7 @@ def test_no_stream_lasts_for_ever_and_there_are_only_so_many(tmp_path: Path) -> 
     end, and that of a user who may not see any more at the next look."""
     (tmp_path / "settings.yaml").write_text(json.dumps({"streams": LIMITS}))
     found = in_airflow(tmp_path, LASTING)
-    assert found["places"] == [503, "2 streams are open; ask for events instead, or later again"]
+    assert found["places"] == [503, "2 streams are open; ask for events instead, or try again later"]
     assert found["quiet"] == [1013, "nothing has happened for a long time; connect again"]
     assert found["busy"] == [1013, "the stream has lasted long enough; connect again"]
     assert found["revoked"] == [1008, "the token is not valid any more"]
