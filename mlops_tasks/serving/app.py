@@ -101,9 +101,10 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
     features = Gate("features", Places(limits.requests_at_once, limits.key_share), service.metrics.busy)
 
     async def score_day(asked: DayAsked, caller: Caller) -> Scored:
-        if not service.has_data:
-            await run_in_threadpool(service.look_for_data)
-        plan = service.plan_day(asked.date)
+        slot = service.slot()
+        if not service.has_data(slot):
+            await run_in_threadpool(service.look_for_data, slot)
+        plan = service.plan_day(slot, asked.date)
         scores = service.ask_day(plan, caller.holder)
         if not scores.done():
             await asyncio.wait([asyncio.wrap_future(scores)])

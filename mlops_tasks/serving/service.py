@@ -120,15 +120,14 @@ class ScoringService:
             model = slot.model
             self.metrics.model.labels(str(model.version), model.training_key, slot.name, model.standing).set(1)
 
-    def plan_day(self, wanted: date | None) -> DayPlan:
+    def plan_day(self, slot: Slot, wanted: date | None) -> DayPlan:
         """What scores a day, None being the newest.
 
         Raises
         ------
         NotReadyError, UnknownDateError
-            No champion or no features; no such trading day.
+            No features; no such trading day.
         """
-        slot = self._slot()
         market = self.market_view.market(slot.model)
         if market is None:
             raise NotReadyError(f"no features are served yet: {self.market_view.error}")
@@ -187,7 +186,14 @@ class ScoringService:
         self.metrics.scored_rows.inc(len(values))
         return Scored(slot, ScoreTable(instruments, values.tolist()).prepared())
 
-    def _slot(self) -> Slot:
+    def slot(self) -> Slot:
+        """The model in service: read once a request, since the next moment may have another.
+
+        Raises
+        ------
+        NotReadyError
+            There is no champion.
+        """
         slot = self.slots.active
         if slot is None:
             why = self.slots.error or "no deployment has put one there; run daily_retraining, whose gate promotes one"
@@ -195,7 +201,7 @@ class ScoringService:
         return slot
 
     def _slot_for_rows(self) -> Slot:
-        slot = self._slot()
+        slot = self.slot()
         if slot.model.artefact.window > 1:
             raise BadFeaturesError(
                 f"version {slot.model.version} sees {slot.model.artefact.window} trading days at once, and these are "
@@ -203,15 +209,13 @@ class ScoringService:
             )
         return slot
 
-    @property
-    def has_data(self) -> bool:
-        """Whether the model in service has data, or there is no model; not so when it was switched to a moment ago."""
-        slot = self.slots.active
-        return slot is None or self.market_view.market(slot.model) is not None
+    def has_data(self, slot: Slot) -> bool:
+        """Whether a model has data; it does not when it was switched to a moment ago."""
+        return self.market_view.market(slot.model) is not None
 
-    def look_for_data(self) -> None:
-        """Find the data of the model in service, without waiting for the next look at the vintage in use."""
-        self.market_view.follow(self._slot().model)
+    def look_for_data(self, slot: Slot) -> None:
+        """Find the data of a model, without waiting for the next look at the vintage in use."""
+        self.market_view.follow(slot.model)
 
     @property
     def uptime_s(self) -> float:

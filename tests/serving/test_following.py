@@ -1,5 +1,6 @@
 """The scoring service follows the champion alias and the vintage; a real server, a real registry."""
 
+import itertools
 import shutil
 import threading
 import time
@@ -11,10 +12,11 @@ import pytest
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.models import claim_of, get_alias_version, set_alias
+from mlops_tasks.registry.models import claim_of, get_alias_version, load_version, set_alias
 from mlops_tasks.serving.app import create_app
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.serving.reconciliation import LEASE
+from mlops_tasks.serving.slots import ModelSlots, Slot
 from mlops_tasks.state.history import record_deployment
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import Deployment
@@ -22,7 +24,7 @@ from mlops_tasks.states import DeploymentState
 from tests.operation import make_champion, publish_vintage
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
-from tests.serving.conftest import scores_here
+from tests.serving.conftest import RunningService, scores_here
 
 
 @pytest.fixture
@@ -93,7 +95,9 @@ def test_no_request_fails_during_switches(operation: Operation, champion: int, c
         seen = set()
         with ScoringClient(operation.settings) as mine:
             while not stop.is_set():
-                answer = mine._http.post("/v1/score", json={}).raise_for_status().json()
+                reply = mine._http.post("/v1/score", json={})
+                assert reply.status_code == 200, reply.text
+                answer = reply.json()
                 seen.add(answer["model_version"])
                 assert scores_of(answer).to_dict() == expected[answer["model_version"]]
         return seen
@@ -106,6 +110,26 @@ def test_no_request_fails_during_switches(operation: Operation, champion: int, c
         stop.set()
         seen = set.union(*(a.result() for a in asking))
     assert seen == {champion, other}
+
+
+def test_a_request_is_answered_by_the_model_that_it_has_found(
+    operation: Operation, champion: int, service: RunningService, raw: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A switch between a request's look for its data and its plan, to a model whose data nobody has looked for yet."""
+    raw.post("/v1/refresh")
+    found = service.scoring.slots.active
+    assert found is not None
+    version = operation.register(Spec(key="b" * 16, seed=2))
+    unseen = Slot("green", load_version(operation.settings, version))
+    looks = itertools.chain([found], itertools.repeat(unseen))
+
+    def active(_: ModelSlots) -> Slot:
+        return found if threading.current_thread().name == "poller" else next(looks)
+
+    monkeypatch.setattr(ModelSlots, "active", property(active, lambda _, value: None), raising=False)
+    answers = [raw.post("/v1/score", json={}) for _ in range(2)]
+    assert [each.status_code for each in answers] == [200, 200], answers[0].text
+    assert [each.json()["model_version"] for each in answers] == [champion, version]
 
 
 def test_a_damaged_candidate_leaves_the_old_model_in_service(
