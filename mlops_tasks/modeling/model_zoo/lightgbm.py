@@ -19,6 +19,8 @@ from mlops_tasks.files import write_text
 from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.boosting import RoundMetrics, kept_round
 from mlops_tasks.modeling.model_zoo.family import FitResult, FloatArray, Predictor
+from mlops_tasks.modeling.model_zoo.forest import forest_of, sum_trees
+from mlops_tasks.modeling.model_zoo.forest_kernel import Forest
 from mlops_tasks.modeling.model_zoo.memory import lightgbm_bytes
 from mlops_tasks.modeling.problem import LearningProblem
 from mlops_tasks.modeling.session import Restored, TrainingSession
@@ -210,7 +212,19 @@ class LightGBMPredictor:
         """The loaded booster."""
         return lightgbm.Booster(model_file=str(self.path))
 
+    @cached_property
+    def columns(self) -> int:
+        """That a row has."""
+        return int(self.booster.num_feature())
+
+    @cached_property
+    def forest(self) -> Forest | None:
+        """The trees for the kernel; None where LightGBM itself has to predict."""
+        return forest_of(self.path.read_text())
+
     def predict(self, features: FloatArray) -> FloatArray:
         """Sum of the trees; shape (n,)."""
+        if self.forest is not None and features.dtype == np.float32 and features.shape[1] == self.columns:
+            return sum_trees(self.forest, features)
         scores: FloatArray = np.asarray(self.booster.predict(features, num_threads=self.threads))
         return scores
