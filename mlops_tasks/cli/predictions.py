@@ -93,7 +93,7 @@ def _counted(found: "Sequence[PredictionCount]", lost: int) -> Iterator[str]:
         what = "given features" if each.date is None else str(each.date)
         yield (
             f"{what:<15}version {each.model_version} {each.slot:<6}{each.arm:<10}{each.key_name:<16}"
-            f"{each.answers:>8} answers {each.scores:>10} scores"
+            f"{each.answers:>8} answers {each.scores:>10} scores  p50 {each.p50_ms:.1f} ms, p99 {each.p99_ms:.1f} ms"
         )
     if lost:
         yield (

@@ -135,6 +135,12 @@ def publication_at(settings: Settings, moment: datetime) -> Publication | None:
         return active.scalars(query).first()
 
 
+def publications(settings: Settings) -> list[str]:
+    """The data versions that came into use, the first one first; a later return to one is there again."""
+    with reading(settings) as active:
+        return list(active.scalars(select(Publication.data_version).order_by(Publication.id)))
+
+
 def newest_alerts(settings: Settings, limit: int) -> list[AlertEvent]:
     """The last alerts that were new to people, the newest first."""
     query = select(AlertEvent).where(AlertEvent.step.in_(("opened", "updated")))

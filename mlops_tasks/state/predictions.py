@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, Subquery, case, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -64,6 +64,9 @@ class PredictionCount:
     key_name: str
     answers: int
     scores: int
+    p50_ms: float
+    p99_ms: float
+    """Latencies that half and 99% of the answers did not exceed."""
 
 
 def record_predictions(
@@ -114,13 +117,24 @@ def predictions(settings: Settings, wanted: PredictionFilter, limit: int) -> lis
 def prediction_counts(settings: Settings, wanted: PredictionFilter) -> list[PredictionCount]:
     """By day, version, slot, arm and key, the newest day first."""
     by = (Prediction.date, Prediction.model_version, Prediction.slot, Prediction.arm, Prediction.key_name)
-    query = select(*by, func.count(), func.sum(Prediction.instruments)).where(*wanted.conditions).group_by(*by)
+    place = func.row_number().over(partition_by=by, order_by=Prediction.latency_ms)
+    columns = (*by, Prediction.instruments, Prediction.latency_ms, place.label("place"))
+    ranked = select(*columns, func.count().over(partition_by=by).label("answers")).where(*wanted.conditions).subquery()
+    kind = [ranked.c[column.name] for column in by]
+    percentiles = [_latency_at(ranked, percent) for percent in (50, 99)]
+    query = select(*kind, func.count(), func.sum(ranked.c.instruments), *percentiles).group_by(*kind)
     with reading(settings) as active:
         found = [
-            PredictionCount(day, version, slot, arm, key, answers, int(scores))
-            for day, version, slot, arm, key, answers, scores in active.execute(query)
+            PredictionCount(day, version, slot, arm, key, answers, int(scores), *latencies)
+            for day, version, slot, arm, key, answers, scores, *latencies in active.execute(query)
         ]
     return sorted(found, key=lambda each: (each.date or datetime.date.min, each.model_version), reverse=True)
+
+
+def _latency_at(ranked: Subquery, percent: int) -> ColumnElement[float]:
+    """The smallest that so many percent of a group's answers do not exceed."""
+    wanted = (percent * ranked.c.answers + 99) // 100
+    return func.max(case((ranked.c.place == wanted, ranked.c.latency_ms)))
 
 
 def lost_predictions(settings: Settings, moment: datetime.datetime | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,19 @@ def test_answers_are_found_by_day_version_and_instrument(settings: Settings) -> 
     counts = [(c.date, c.model_version, c.answers, c.scores) for c in prediction_counts(settings, ALL)]
     older = datetime.date(2024, 2, 29)
     assert counts == [(DAY, 4, 1, 11), (DAY, 3, 2, 13), (older, 3, 1, 11), (None, 3, 1, 0)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 99, 100, 101, 250])
+def test_latencies_are_counted_exactly(settings: Settings, count: int) -> None:
+    """By kind: what half and 99% of the answers did not exceed, as numpy's inverted distribution function has it."""
+    chance = random.Random(count)
+    latencies = [round(chance.expovariate(1), 3) for _ in range(count)]
+    rows = [answer(number, latency_ms=each) for number, each in enumerate(latencies, 1)]
+    others = [answer(1000 + number, arm="canary", latency_ms=99.0) for number in range(3)]
+    record_predictions(settings, [*others, *rows], [table("t1", 0.0)])
+    found = {each.arm: (each.answers, each.p50_ms, each.p99_ms) for each in prediction_counts(settings, ALL)}
+    wanted = np.percentile(latencies, [50, 99], method="inverted_cdf").tolist()
+    assert found == {"champion": (count, *wanted), "canary": (3, 99.0, 99.0)}
 
 
 def test_scores_that_were_served_are_a_frame(settings: Settings) -> None:

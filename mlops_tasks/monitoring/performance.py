@@ -1,0 +1,192 @@
+"""How what was answered has turned out: by version and arm, once the label's horizon has passed.
+
+Judged are the scores that the scoring service has given of a day while that was the newest one: nobody knew then what
+came. Labels are those of a vintage, today's as a rule, so that a restated price counts as it is known now. A day is
+mature when its label exists; before, nothing is said about it.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import Vintage, load_vintage
+from mlops_tasks.errors import MlopsError, StoreError, first_few
+from mlops_tasks.evaluation.ic import daily_ic, daily_rank_ic
+from mlops_tasks.evaluation.significance import cosine_mean
+from mlops_tasks.features.labels import forward_return, label_dates
+from mlops_tasks.files import finite_or_none
+from mlops_tasks.registry.models import load_version
+from mlops_tasks.state.history import publications
+from mlops_tasks.state.predictions import PredictionFilter, served_scores
+
+log = logging.getLogger(__name__)
+
+TOP_SHARE = 0.1
+"""Of a day's names, best scores first, that make the top group; one at least."""
+LEAST_DAYS = 20
+"""With fewer days no interval is given."""
+DAILY = ("ic", "rank_ic", "hit_rate", "top_return", "slope")
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What a version has achieved in an arm, over its mature days; None where nothing can be said.
+
+    Attributes
+    ----------
+    horizon
+        Of the version's label, in trading days from the first tradable one, the day after the scored one.
+    pending_days
+        Scored days whose label does not exist yet; they are in none of the other numbers.
+    ic_mean, rank_ic_mean
+        Of the daily correlations with the label.
+    rank_ic_lower, rank_ic_upper
+        95% interval of the mean, robust to memory (`cosine_mean`), of one look; None below 20 days.
+    hit_rate
+        Share of names on the same side of the day's median by score and by label; 0.5 is luck.
+    top_return
+        Mean label of the best tenth less the mean of all names, a day; a return over the horizon.
+    slope
+        Label gained by a unit of score, mean over days; 1 where scores are returns and right.
+    daily
+        By datetime: names, ic, rank_ic, hit_rate, top_return, slope; mature days only.
+    """
+
+    model_version: int
+    arm: str
+    horizon: int
+    pending_days: tuple[date, ...]
+    daily: pd.DataFrame
+    ic_mean: float | None
+    rank_ic_mean: float | None
+    rank_ic_lower: float | None
+    rank_ic_upper: float | None
+    hit_rate: float | None
+    top_return: float | None
+    slope: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, days as text."""
+        numbers = {name: value for name, value in vars(self).items() if name not in ("daily", "pending_days")}
+        pending = [day.isoformat() for day in self.pending_days]
+        return {**numbers, "mature_days": len(self.daily), "pending_days": pending, "daily": _plain(self.daily)}
+
+
+def _plain(daily: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {"date": str(day.date()), "names": int(row.pop("names"))}
+        | {name: finite_or_none(value) for name, value in row.items()}
+        for day, row in zip(daily.index, daily.to_dict("records"), strict=True)
+    ]
+
+
+def performance(settings: Settings, vintage: Vintage) -> list[Performance]:
+    """Of every version and arm that has answered, by the labels of a vintage; the newest version first.
+
+    A version that is not in the registry any more has no known horizon and is left out, with a warning.
+    """
+    live = live_scores(settings, served_scores(settings, PredictionFilter()))
+    found = []
+    for (version, arm), part in live.groupby(["model_version", "arm"], sort=True):
+        horizon = _horizon(settings, int(version))
+        if horizon is not None:
+            scores = part.set_index([DATETIME, INSTRUMENT])[SCORE].sort_index()
+            found.append(arm_performance(int(version), str(arm), scores, vintage, horizon))
+    return sorted(found, key=lambda each: (-each.model_version, each.arm))
+
+
+def live_scores(settings: Settings, served: pd.DataFrame) -> pd.DataFrame:
+    """Of scores that were answered (`served_scores`), those of the newest day of the data that they were made of.
+
+    Where the same day was answered on several vintages, one after the other, the first one in use counts. Answers on
+    vintages that are gone are left out, with a warning.
+    """
+    order = {name: place for place, name in enumerate(dict.fromkeys(publications(settings)))}
+    versions = [str(name) for name in served["data_version"].unique()]
+    newest = {name: day for name in versions if (day := _last_date(settings, name)) is not None}
+    gone = sorted(set(versions) - set(newest))
+    if gone:
+        log.warning("answers on vintages that are gone are not judged: %s", first_few(gone))
+    live = served[served[DATETIME] == served["data_version"].map(newest)]
+    place = live["data_version"].map(lambda name: order.get(name, len(order)))
+    keys = ["model_version", "arm", DATETIME]
+    first = place.groupby([live[key] for key in keys]).transform("min")
+    kept = live[place == first].sort_values([*keys, INSTRUMENT, "data_version"])
+    return kept.drop_duplicates([*keys, INSTRUMENT]).reset_index(drop=True)
+
+
+def _last_date(settings: Settings, data_version: str) -> pd.Timestamp | None:
+    try:
+        return pd.Timestamp(load_vintage(settings, data_version).last_date)
+    except (StoreError, OSError):
+        return None
+
+
+def _horizon(settings: Settings, version: int) -> int | None:
+    try:
+        return int(load_version(settings, version).artefact.manifest["horizon"])
+    except MlopsError as error:
+        log.warning("version %d is not judged, its horizon is not known: %s", version, error)
+        return None
+
+
+def arm_performance(version: int, arm: str, scores: pd.Series, vintage: Vintage, horizon: int) -> Performance:
+    """Of live scores, index (datetime, instrument)."""
+    known = label_dates(vintage.calendar(), horizon)["known"].dropna().index
+    days = scores.index.get_level_values(DATETIME)
+    mature = days.isin(known)
+    daily = daily_performance(scores[mature], forward_return(vintage, horizon))
+    rank_ic = daily["rank_ic"].dropna()
+    test = cosine_mean(rank_ic) if len(rank_ic) >= LEAST_DAYS else None
+    means = {name: finite_or_none(daily[name].mean()) for name in DAILY}
+    return Performance(
+        model_version=version,
+        arm=arm,
+        horizon=horizon,
+        pending_days=tuple(day.date() for day in days[~mature].unique()),
+        daily=daily,
+        ic_mean=means["ic"],
+        rank_ic_mean=means["rank_ic"],
+        rank_ic_lower=None if test is None else test.lower,
+        rank_ic_upper=None if test is None else test.upper,
+        hit_rate=means["hit_rate"],
+        top_return=means["top_return"],
+        slope=means["slope"],
+    )
+
+
+def daily_performance(scores: pd.Series, label: pd.Series) -> pd.DataFrame:
+    """Each day's measures of scores against labels, both indexed by (datetime, instrument).
+
+    Returns
+    -------
+    Frame by datetime, a row for each day with a label: `names` with both values, and the columns of `DAILY` as in
+    `Performance`. NaN where a day has fewer than three names, or scores or labels that are all the same.
+    """
+    pairs = pd.DataFrame({SCORE: scores, "label": label.reindex(scores.index)}).dropna()
+    if pairs.empty:
+        return pd.DataFrame(columns=["names", *DAILY], index=pd.DatetimeIndex([], name=DATETIME), dtype=float)
+    by_day = pairs.groupby(level=DATETIME)
+    frame = by_day.apply(_day_measures)
+    ics = {"ic": daily_ic(pairs[SCORE], pairs["label"]), "rank_ic": daily_rank_ic(pairs[SCORE], pairs["label"])}
+    return pd.DataFrame({"names": by_day.size(), **ics, **frame})[["names", *DAILY]]
+
+
+def _day_measures(day: pd.DataFrame) -> pd.Series:
+    score, label = day[SCORE].to_numpy(np.float64), day["label"].to_numpy(np.float64)
+    sides = np.sign(score - np.median(score)) * np.sign(label - np.median(label))
+    told = sides[sides != 0]
+    top = np.argsort(-score, kind="stable")[: max(1, int(len(score) * TOP_SHARE))]
+    spread = score.var()
+    usable = len(score) >= 3 and spread > 0
+    return pd.Series({
+        "hit_rate": float((told > 0).mean()) if usable and len(told) else np.nan,
+        "top_return": float(label[top].mean() - label.mean()) if usable else np.nan,
+        "slope": float(np.cov(score, label, ddof=0)[0, 1] / spread) if usable else np.nan,
+    })  # fmt: skip
