@@ -127,9 +127,12 @@ class ModelArtefact:
         """
         if self.window > 1:
             return self.score(self._rows_after_history(features))
-        matrix = self._matrix(features)
+        return _series(self.predict_matrix(self._matrix(features)), features.index)
+
+    def predict_matrix(self, matrix: FloatArray) -> FloatArray:
+        """Scores, float64, shape (n,), of rows of a model that sees one day: float32, columns as `feature_names`."""
         scores = self.predictor.predict(self.processors.transform(matrix)) if len(matrix) else np.empty(0)
-        return _series(scores, features.index)
+        return np.asarray(scores, np.float64)
 
     def _rows_after_history(self, features: pd.DataFrame) -> ScoringRows:
         if features.index.names != [DATETIME, INSTRUMENT]:

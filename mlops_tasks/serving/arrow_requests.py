@@ -107,13 +107,21 @@ def _date(metadata: dict[bytes, bytes]) -> date | None:
 def _features(table: pa.Table, instruments: Sequence[str], metadata: dict[bytes, bytes]) -> FeaturesGiven:
     _refuse_unknown(metadata, set())
     names = [name for name in table.column_names if name != INSTRUMENT]
-    columns = [table.column(name).to_numpy() for name in names]
-    if any(np.isinf(column).any() for column in columns):
-        wrong = next(name for name, column in zip(names, columns, strict=True) if np.isinf(column).any())
-        raise BadRequestError(f"column {excerpt(wrong)}: a value is infinite; send null where there is no value")
+    by_column = np.empty((len(names), len(instruments)), np.float32)
     with np.errstate(over="ignore"):
-        matrix = np.column_stack([column.astype(np.float32) for column in columns])
+        for place, name in enumerate(names):
+            by_column[place] = table.column(name)
+    matrix = np.ascontiguousarray(by_column.T)
+    if np.isinf(matrix).any():
+        _refuse_infinity(table, names)
     return given_matrix("row {row}, column {name}", instruments, names, matrix)
+
+
+def _refuse_infinity(table: pa.Table, names: Sequence[str]) -> None:
+    """Unlike a number that is too large for 32 bits, of which `given_matrix` tells."""
+    for name in names:
+        if np.isinf(table.column(name).to_numpy()).any():
+            raise BadRequestError(f"column {excerpt(name)}: a value is infinite; send null where there is no value")
 
 
 def _refuse_unknown(metadata: dict[bytes, bytes], known: set[bytes]) -> None:

@@ -175,8 +175,7 @@ class ScoringService:
         return self._score_matrix(slot, given.instruments, matrix)
 
     def _score_matrix(self, slot: Slot, instruments: Sequence[str], matrix: npt.NDArray[np.float32]) -> Scored:
-        features = pd.DataFrame(matrix, columns=slot.model.artefact.feature_names, copy=False)
-        values = slot.model.artefact.predict(features).to_numpy()
+        values = slot.model.artefact.predict_matrix(matrix)
         bad = [instruments[i] for i in np.flatnonzero(~np.isfinite(values)).tolist()]
         if bad:
             raise BadFeaturesError(

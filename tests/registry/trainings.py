@@ -37,6 +37,10 @@ class Spec:
     feature_set: str = "alpha158"
     window: int = 1
     """Trading days that a network sees."""
+    rounds: int = 20
+    leaves: int = 7
+    depth: int = -1
+    """Of LightGBM's trees."""
     later_days: int = 0
     """By how many days the learning period that the manifest names ends later than `SEGMENTS`."""
 
@@ -111,12 +115,19 @@ def _write_model(folder: Path, spec: Spec, features: pd.DataFrame, label: pd.Ser
         return {}
     recorded: dict[str, Any] = {}
     train = lightgbm.Dataset(x, y)
-    parameters = {"num_leaves": 7, "verbose": -1, "seed": spec.seed, "num_threads": 1, "deterministic": True}
+    parameters = {
+        "num_leaves": spec.leaves,
+        "max_depth": spec.depth,
+        "verbose": -1,
+        "seed": spec.seed,
+        "num_threads": 1,
+        "deterministic": True,
+    }
     valid = lightgbm.Dataset(rows(features, "valid").to_numpy(), rows(label, "valid").to_numpy(), reference=train)
     booster = lightgbm.train(
         parameters,
         train,
-        num_boost_round=20,
+        num_boost_round=spec.rounds,
         valid_sets=[train, valid],
         valid_names=["train", "valid"],
         callbacks=[lightgbm.record_evaluation(recorded)],

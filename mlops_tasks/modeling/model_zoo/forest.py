@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlops_tasks.modeling.model_zoo.forest_kernel import Forest, add_trees
+from mlops_tasks.modeling.model_zoo.forest_kernel import Forest, add_trees, keys_of
 
 _SUMMED = frozenset({"regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg"})
 """Objectives whose score is the sum of the trees; others transform it."""
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2
 """Bits of `decision_type` (include/LightGBM/tree.h); the two above them say what counts as missing."""
 _ZERO, _NAN = 1, 2
+SHARED = 0.25
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
@@ -33,13 +34,13 @@ def forest_of(text: str) -> Forest | None:
         if tree is None:
             return None
         trees.append(tree)
-    return _joined(trees) if trees else None
+    return _joined(trees, int(dict(_fields(head))["max_feature_idx"]) + 1) if trees else None
 
 
 def sum_trees(forest: Forest, features: npt.NDArray[np.float32]) -> Floats:
     """Scores of rows, shape (n,); `features` has shape (n, the model's columns)."""
     scores = np.zeros(len(features))
-    add_trees(forest, np.ascontiguousarray(features), scores)
+    add_trees(forest, np.ascontiguousarray(features).view(np.int32), scores)
     return scores
 
 
@@ -72,6 +73,8 @@ class _Tree:
     right: Ints
     missing_left: npt.NDArray[np.bool_]
     leaf_value: Floats
+    leaf_count: Floats
+    """Rows of the training in each leaf."""
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> "_Tree | None":
@@ -81,7 +84,7 @@ class _Tree:
         leaves, inner = _floats(fields["leaf_value"]), int(fields["num_leaves"]) - 1
         if not inner:
             none = np.empty(0, np.int32)
-            return cls(none, np.empty(0), none, none, np.empty(0, np.bool_), leaves)
+            return cls(none, np.empty(0), none, none, np.empty(0, np.bool_), leaves, np.ones(1))
         decision, threshold = _ints(fields["decision_type"]), _floats(fields["threshold"])
         missing = decision >> 2
         if (decision & _CATEGORICAL).any() or (missing == _ZERO).any():
@@ -89,32 +92,35 @@ class _Tree:
         # Where nothing counts as missing, NaN is taken for zero.
         missing_left = np.where(missing == _NAN, (decision & _DEFAULT_LEFT) != 0, threshold >= 0)
         left, right = _ints(fields["left_child"]), _ints(fields["right_child"])
-        return cls(_ints(fields["split_feature"]), threshold, left, right, missing_left, leaves)
+        counts = _floats(fields["leaf_count"])
+        return cls(_ints(fields["split_feature"]), threshold, left, right, missing_left, leaves, counts)
 
     @property
-    def depth(self) -> int:
-        """Steps to the farthest leaf."""
-        depth, reached = 0, np.zeros(min(1, len(self.feature)), np.int32)
-        while len(reached):
-            children = np.concatenate([self.left[reached], self.right[reached]])
-            depth, reached = depth + 1, children[children >= 0]
-        return depth
+    def shared_steps(self) -> int:
+        """Levels that at least `SHARED` of the training's rows reach, so that few steps are taken in vain."""
+        steps, nodes, rows = 0, np.zeros(min(1, len(self.feature)), np.int32), self.leaf_count.sum()
+        walking = rows
+        while walking >= SHARED * rows and len(nodes):
+            children = np.concatenate([self.left[nodes], self.right[nodes]])
+            walking -= self.leaf_count[~children[children < 0]].sum()
+            steps, nodes = steps + 1, children[children >= 0]
+        return steps
 
 
-def _joined(trees: Sequence[_Tree]) -> Forest:
+def _joined(trees: Sequence[_Tree], columns: int) -> Forest:
     roots = np.cumsum([0, *(len(tree.feature) + len(tree.leaf_value) for tree in trees)])
     nodes = int(roots[-1])
-    feature, threshold = np.zeros(nodes, np.int32), np.zeros(nodes, np.float32)
-    child = np.repeat(np.arange(nodes, dtype=np.int32), 2)
-    missing_left, value = np.zeros(nodes, np.bool_), np.zeros(nodes)
+    node, value = np.zeros((nodes, 4), np.int32), np.zeros(nodes)
+    node[:, 2:] = np.arange(nodes)[:, np.newaxis]
     for tree, root in zip(trees, roots[:-1].tolist(), strict=True):
         leaf, end = root + len(tree.feature), root + len(tree.feature) + len(tree.leaf_value)
-        feature[root:leaf], threshold[root:leaf] = tree.feature, _at_most(tree.threshold)
-        missing_left[root:leaf], value[leaf:end] = tree.missing_left, tree.leaf_value
-        for offset, children in enumerate((tree.right, tree.left)):  # LightGBM counts leaves from -1 downwards
-            child[2 * root + offset : 2 * leaf : 2] = np.where(children >= 0, root + children, leaf + ~children)
-    depths = np.array([tree.depth for tree in trees], np.int32)
-    return Forest(feature, threshold, child, missing_left, value, roots[:-1].astype(np.int32), depths)
+        node[root:leaf, 0] = tree.feature + columns * tree.missing_left
+        node[root:leaf, 1] = keys_of(_at_most(tree.threshold))
+        for place, children in ((2, tree.right), (3, tree.left)):  # LightGBM counts leaves from -1 downwards
+            node[root:leaf, place] = np.where(children >= 0, root + children, leaf + ~children)
+        value[leaf:end] = tree.leaf_value
+    steps = np.array([tree.shared_steps for tree in trees], np.int32)
+    return Forest(columns, node.reshape(-1), value, roots[:-1].astype(np.int32), steps)
 
 
 def _at_most(threshold: Floats) -> npt.NDArray[np.float32]:

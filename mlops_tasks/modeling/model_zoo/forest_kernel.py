@@ -6,65 +6,100 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mlops_tasks.kernels import kernel, record
+from mlops_tasks.kernels import inner, kernel, record
 
 ROWS_AT_ONCE = 64
 """Rows that go down a tree side by side: the processor follows many at once, and guesses no branch."""
+_MAGNITUDE, _INFINITY = 0x7FFFFFFF, 0x7F800000
+"""Bits of a float32 without its sign, and those of infinity: NaN has larger ones."""
+_LOWEST, _HIGHEST = np.int32(-(2**31)), np.int32(2**31 - 1)
 
 
 class Forest(NamedTuple):
-    """Binary trees, node after node; a leaf is its own child, so that every row takes as many steps as a tree is deep.
+    """Binary trees, node after node; a leaf is its own child, so that a row may stay there while others walk on.
 
     Attributes
     ----------
-    feature, threshold
-        Of a node, shape (nodes,): a row goes left where its value is at most the threshold.
-    child
-        Shape (2 * nodes,): of node i at 2 i the right child, at 2 i + 1 the left one.
-    missing_left
-        Whether NaN goes left.
+    columns
+        Of the rows.
+    node
+        Shape (4 * nodes,), what a step needs side by side: column, threshold, right child, left child. A row goes left
+        where the key of its value is at most the threshold, which is a key too (`keys_of`). A column of `columns` and
+        more is the one so many before it, where NaN goes left.
     value
-        Of a leaf.
-    root, depth
-        Of a tree, shape (trees,).
+        Of a leaf; shape (nodes,).
+    root
+        Of a tree; shape (trees,).
+    shared_steps
+        Of a tree: how many steps its rows take side by side, before those that have reached their leaf are left out.
     """
 
-    feature: npt.NDArray[np.int32]
-    threshold: npt.NDArray[np.float32]
-    child: npt.NDArray[np.int32]
-    missing_left: npt.NDArray[np.bool_]
+    columns: int
+    node: npt.NDArray[np.int32]
     value: npt.NDArray[np.float64]
     root: npt.NDArray[np.int32]
-    depth: npt.NDArray[np.int32]
+    shared_steps: npt.NDArray[np.int32]
 
 
 _I4, _F8 = types.int32[::1], types.float64[::1]
-_FOREST = record(Forest, _I4, types.float32[::1], _I4, types.boolean[::1], _F8, _I4, _I4)
+_FOREST = record(Forest, types.int64, _I4, _F8, _I4, _I4)
+_READ_ONLY = types.Array(types.int32, 2, "C", readonly=True)
 
-_READ_ONLY = types.Array(types.float32, 2, "C", readonly=True)
+
+def keys_of(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    """Integers in the order of the values, which are numbers; of both zeros the same."""
+    bits = (values + np.float32(0)).view(np.int32)  # there is no -0.0 in this sum
+    return np.asarray(bits ^ ((bits >> 31) & _MAGNITUDE), np.int32)
 
 
-@kernel(_FOREST, types.float32[:, ::1], _F8, also=((_FOREST, _READ_ONLY, _F8),))
-def add_trees(forest: Forest, features: npt.NDArray[np.float32], scores: npt.NDArray[np.float64]) -> None:
+@inner
+def _write_keys(bits: npt.NDArray[np.int32], first: int, keys: npt.NDArray[np.int32]) -> None:
+    """Keys of rows from `first` on; NaN is above all numbers in the first half of the columns, below in the second."""
+    columns = bits.shape[1]
+    for row in range(min(len(keys), len(bits) - first)):
+        for column in range(columns):
+            found = bits[first + row, column]
+            size = found & _MAGNITUDE
+            key = found ^ ((found >> 31) & _MAGNITUDE) if size else np.int32(0)
+            keys[row, column] = _HIGHEST if size > _INFINITY else key
+            keys[row, columns + column] = _LOWEST if size > _INFINITY else key
+
+
+@kernel(_FOREST, types.int32[:, ::1], _F8, also=((_FOREST, _READ_ONLY, _F8),))
+def add_trees(forest: Forest, bits: npt.NDArray[np.int32], scores: npt.NDArray[np.float64]) -> None:
     """Add to each row's score the leaves that it falls into, tree after tree: LightGBM's order, and so its bits.
 
     Parameters
     ----------
-    features
-        Shape (n, columns).
+    bits
+        Of the rows' float32 values; shape (n, columns).
     scores
         Shape (n,); changed in place.
     """
-    node: Any = np.empty(ROWS_AT_ONCE, np.int32)
+    node = forest.node
+    keys: Any = np.empty((ROWS_AT_ONCE, 2 * forest.columns), np.int32)
+    place: Any = np.empty(ROWS_AT_ONCE, np.int32)
+    walking: Any = np.empty(ROWS_AT_ONCE + 1, np.int32)
     for first in range(0, len(scores), ROWS_AT_ONCE):
         count = min(ROWS_AT_ONCE, len(scores) - first)
+        _write_keys(bits, first, keys)
         for tree in range(len(forest.root)):
-            node[:] = forest.root[tree]
-            for _ in range(forest.depth[tree]):
+            place[:] = 4 * forest.root[tree]
+            for _ in range(forest.shared_steps[tree]):
                 for row in range(count):
-                    at = node[row]
-                    value = features[first + row, forest.feature[at]]
-                    left = (value <= forest.threshold[at]) | (np.isnan(value) & forest.missing_left[at])
-                    node[row] = forest.child[2 * at + left]
+                    at = place[row]
+                    place[row] = 4 * node[at + 2 + (keys[row, node[at]] <= node[at + 1])]
+            left = 0
             for row in range(count):
-                scores[first + row] += forest.value[node[row]]
+                walking[left] = row
+                left += 4 * node[place[row] + 2] != place[row]
+            while left:
+                walked, left = left, 0
+                for turn in range(walked):
+                    row = walking[turn]
+                    at = place[row]
+                    place[row] = 4 * node[at + 2 + (keys[row, node[at]] <= node[at + 1])]
+                    walking[left] = row
+                    left += 4 * node[place[row] + 2] != place[row]
+            for row in range(count):
+                scores[first + row] += forest.value[place[row] // 4]

@@ -213,18 +213,14 @@ class LightGBMPredictor:
         return lightgbm.Booster(model_file=str(self.path))
 
     @cached_property
-    def columns(self) -> int:
-        """That a row has."""
-        return int(self.booster.num_feature())
-
-    @cached_property
     def forest(self) -> Forest | None:
         """The trees for the kernel; None where LightGBM itself has to predict."""
         return forest_of(self.path.read_text())
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Sum of the trees; shape (n,)."""
-        if self.forest is not None and features.dtype == np.float32 and features.shape[1] == self.columns:
-            return sum_trees(self.forest, features)
+        forest = self.forest
+        if forest is not None and features.dtype == np.float32 and features.shape[1] == forest.columns:
+            return sum_trees(forest, features)
         scores: FloatArray = np.asarray(self.booster.predict(features, num_threads=self.threads))
         return scores
