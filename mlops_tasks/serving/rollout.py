@@ -37,7 +37,7 @@ class Situation:
     objections: Mapping[str, str]
     """What speaks against a candidate, by rollout: it may not serve, or a rule is broken."""
     seen: bool = True
-    """Whether the candidate of the rollout at work has scored in the service since it has begun."""
+    """Whether the candidate of the rollout at work has scored in the service since its step has begun."""
 
     @property
     def at_work(self) -> Rollout | None:
@@ -84,6 +84,11 @@ def failed(rollout: Rollout, reason: str, now: datetime) -> Move:
         return _against(rollout, RolloutState.REJECTED, now, f"{MOST_FAILURES} deployments have failed; {reason}")
     again = replace(rollout, state=RolloutState.PROMOTING, at=now, step=rollout.step + 1, reason=reason)
     return Move(rollout, again)
+
+
+def rejected(rollout: Rollout, reason: str, now: datetime) -> Move:
+    """The step of a candidate that does not even score."""
+    return _against(rollout, RolloutState.REJECTED, now, reason)
 
 
 def aborted(rollout: Rollout, reason: str, by: str, now: datetime) -> Move:
