@@ -77,6 +77,7 @@ class Candidates:
         self._market_view = MarketView(settings)
         self._at_fault: tuple[Rollout, str] | None = None
         """A rollout that is rejected, and why."""
+        self._stopped = False
         self._noted: tuple[str, int, str] | None = None
         """Rollout, step and vintage whose scores were logged last."""
 
@@ -96,7 +97,7 @@ class Candidates:
             self.error = ""
         except Exception as error:
             self._unready(f"{type(error).__name__}: {error}")
-            if _is_its_own(error):
+            if _is_its_own(error) and not self._stopped:
                 self._reject(rollout, self.error)
 
     def _unready(self, why: str) -> None:
@@ -147,8 +148,10 @@ class Candidates:
 
     def of_unit(self, unit: str) -> Candidate | None:
         """The candidate, where a client is answered by it."""
-        current = self.current
-        return current if current is not None and unit and is_of_candidate(current.rollout, unit) else None
+        current, active = self.current, self.slots.active
+        if current is None or active is None or active.model.version != current.rollout.champion:
+            return None
+        return current if unit and is_of_candidate(current.rollout, unit) else None
 
     def ask_day(self, plan: DayPlan, holder: Holder = NOBODY) -> "Future[ScoreTable]":
         """As the service's own, by the candidate."""
@@ -177,7 +180,8 @@ class Candidates:
         return {"model_version": rollout.version, "strategy": rollout.strategy.value, "share": rollout.share}
 
     def stop(self) -> None:
-        """End the threads."""
+        """End the threads; that a look fails for it speaks against nobody."""
+        self._stopped = True
         self.day_scores.stop()
 
 
