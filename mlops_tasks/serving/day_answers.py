@@ -39,7 +39,7 @@ class DayAnswers:
                 return await self._by_candidate(own, asked, caller)
             except Exception as error:  # whatever it is, the champion answers
                 note_fallback(error)
-                plan = replace(plan, slot=replace(slot, arm=Arm.FALLBACK))
+            plan = replace(plan, slot=replace(slot, arm=Arm.FALLBACK))
         scores = service.ask_day(plan, caller.holder)
         if not scores.done():
             await asyncio.wait([asyncio.wrap_future(scores)])

@@ -19,7 +19,14 @@ from mlops_tasks.serving.strategies import Wanted, abort, advance, deploy
 from mlops_tasks.serving.tasks import advance_rollout_task, deploy_model_task
 from mlops_tasks.state.alerts.journal import newest_events
 from mlops_tasks.state.predictions import PredictionFilter, predictions
-from mlops_tasks.state.rollouts import Rollout, record_rollout_step, rollout_at_work, rollout_steps, undecided_rollouts
+from mlops_tasks.state.rollouts import (
+    Rollout,
+    latest_rollout,
+    record_rollout_step,
+    rollout_at_work,
+    rollout_steps,
+    undecided_rollouts,
+)
 from mlops_tasks.state.scoring_keys import KeyRequest, make_key
 from mlops_tasks.states import RolloutState, Scope, Strategy
 from tests.operation import make_champion
@@ -60,9 +67,9 @@ def raw(versions: tuple[int, int], service: RunningService, client: ScoringClien
 def begin(settings: Settings, version: int, strategy: Strategy = Strategy.CANARY) -> Rollout:
     """Let a rollout begin."""
     deploy(settings, Wanted(version, strategy))
-    begun = rollout_at_work(settings)
-    assert begun is not None and begun.version == version and begun.state == RolloutState.HOLDING
-    return begun
+    last = latest_rollout(settings)
+    assert last is not None and last.version == version
+    return next(each for each in rollout_steps(settings, last.rollout_id) if each.state == RolloutState.HOLDING)
 
 
 def candidate_is(raw: httpx.Client, version: int | None) -> bool:
@@ -187,16 +194,14 @@ def test_what_a_candidate_cannot_answer_the_champion_answers(
     begun = begin(settings, candidate)
     unit = next(each for each in UNITS if is_of_candidate(begun, f"unit {each}"))
     wait_for(lambda: candidate_is(raw, candidate))
-    current = service.scoring.candidates.current
-    assert current is not None
 
     def broken(*given: object) -> None:
         raise ZeroDivisionError("broken")
 
-    monkeypatch.setattr(service.scoring.candidates, "ask_day", broken)
-    monkeypatch.setattr(service.scoring.candidates, "follow", lambda: None)
+    monkeypatch.setattr(service.scoring.candidates._market_view, "score", broken)
+    assert ask(raw, unit)["model_version"] == candidate, "the newest day's scores are there"
+    assert ask(raw, unit, {"date": "2020-05-29"})["model_version"] == champion
     table = {"instruments": ["X"], "feature_names": ["KMID"], "values": [[0.1]]}
-    assert ask(raw, unit)["model_version"] == champion
     assert raw.post("/v1/score", json={"table": table}, headers={"X-Unit": unit}).status_code == 422
     wait_for(lambda: (champion, "fallback", "admin") in arms(settings))
 
@@ -272,3 +277,24 @@ def test_without_a_champion_a_canary_is_deployed(operation: Operation, client: S
     assert client.score()["model_version"] == version
     done = deploy(operation.settings, Wanted(version, Strategy.CANARY))
     assert (done["deployed"], done["rollout"]) == (True, "promoted")
+
+
+def test_a_broken_rule_ends_a_canary_within_one_evaluation(
+    versions: tuple[int, int], raw: httpx.Client, service: RunningService, settings: Settings, monkeypatch
+) -> None:
+    """The candidate's scores have the wrong sign: the log says so, and the champion answers all again."""
+    champion, candidate = versions
+    view = service.scoring.candidates._market_view
+    honest = service.scoring.market_view.score
+    model = service.scoring.slots.active
+    assert model is not None
+    monkeypatch.setattr(view, "score", lambda _, market, day: -honest(model.model, market, day))
+    begun = begin(settings, candidate)
+    wait_for(lambda: candidate_is(raw, candidate))
+    assert ask(raw)["model_version"] == champion
+    wait_for(lambda: {(champion, "champion", "admin"), (candidate, "shadow", "rollout")} <= arms(settings))
+    assert [each.state for each in advance(settings)] == [RolloutState.REJECTED]
+    last = rollout_steps(settings, begun.rollout_id)[-1]
+    assert "the rank correlation with the champion's scores is -1.000, limit 0, on 2020-06-30" in last.reason
+    wait_for(lambda: candidate_is(raw, None))
+    assert {ask(raw, unit)["model_version"] for unit in UNITS} == {champion}
