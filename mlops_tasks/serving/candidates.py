@@ -146,12 +146,12 @@ class Candidates:
             self._reject(rollout, self._at_fault[1])
             raise MlopsError(self._at_fault[1])
 
-    def of_unit(self, unit: str) -> Candidate | None:
-        """The candidate, where a client is answered by it."""
-        current, active = self.current, self.slots.active
-        if current is None or active is None or active.model.version != current.rollout.champion:
+    def of_unit(self, unit: str, champion: Slot) -> Candidate | None:
+        """The candidate, where a client is answered by it and not by this champion."""
+        current = self.current
+        if current is None or not unit or champion.model.version != current.rollout.champion:
             return None
-        return current if unit and is_of_candidate(current.rollout, unit) else None
+        return current if is_of_candidate(current.rollout, unit) else None
 
     def ask_day(self, plan: DayPlan, holder: Holder = NOBODY) -> "Future[ScoreTable]":
         """As the service's own, by the candidate."""

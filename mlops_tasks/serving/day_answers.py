@@ -32,7 +32,7 @@ class DayAnswers:
         if not service.has_data(slot):
             await run_in_threadpool(service.look_for_data, slot)
         plan = service.plan_day(slot, asked.date)
-        candidate = service.candidates.of_unit(caller.unit)
+        candidate = service.candidates.of_unit(caller.unit, slot)
         own = None if candidate is None else candidate.plan(plan)
         if own is not None:
             try:

@@ -170,7 +170,8 @@ class ScoringService:
             There is no champion; a feature is unknown or missing, or a score is not finite; the model looks back on
             earlier days, which such a request does not hold.
         """
-        slot, candidate = self.slot(), self.candidates.of_unit(unit)
+        slot = self.slot()
+        candidate = self.candidates.of_unit(unit, slot)
         if candidate is not None:
             try:
                 return self._score_given(candidate.slot, given)
