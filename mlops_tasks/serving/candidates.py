@@ -75,6 +75,8 @@ class Candidates:
         """Logs an answer; called in any thread."""
         self.day_scores = DayScores(serving.dates_kept, Places(serving.cold_dates_at_once, serving.key_share), refused)
         self._market_view = MarketView(settings)
+        self._model: LoadedModel | None = None
+        """The candidate that was loaded last: what is away for a moment costs no second loading."""
         self._at_fault: tuple[Rollout, str] | None = None
         """A rollout that is rejected, and why."""
         self._stopped = False
@@ -89,7 +91,7 @@ class Candidates:
             self._unready(f"the record of rollouts cannot be read: {type(error).__name__}")
             return
         if rollout is None or active is None or rollout.champion != active.model.version:
-            self.current, self.error = None, ""
+            self.current, self._model, self.error = None, None, ""
             return
         try:
             self._reject_again(rollout)
@@ -111,9 +113,9 @@ class Candidates:
         permit = candidate_permit(self.settings, rollout.version)
         if permit.claim.digest != rollout.digest:
             raise RecordMismatchError(f"version {rollout.version} is another artefact than the rollout's; see MLflow")
-        present = self.current
-        known = present is not None and present.slot.model.digest == rollout.digest
-        model = present.slot.model if present is not None and known else _loaded(self.settings, permit)
+        model = self._model
+        if model is None or model.digest != rollout.digest:
+            model = self._model = _loaded(self.settings, permit)
         slot = replace(self.slots.keep(model), arm=rollout.arm)
         self._market_view.follow(model)
         market = self._market_view.market(model)
