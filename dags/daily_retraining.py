@@ -11,6 +11,7 @@ end, features that nothing needs any more are removed from the store.
 * **Safe to run again** at any point: on an unchanged vintage nothing is computed twice and nothing changes.
 * **When `certify_learning_data` fails** a feature, label or processor knows the future: its log names column,
   instrument, date and remedy, and nothing is logged or promoted. When `train_model` fails so, the model's scores do.
+* **A canary or a shadow** only begins here, or waits; `monitor_champion` leads it to its decision.
 * **When a task fails** its log ends with the error and the remedy; the champion in service stays as it is.
 """
 
@@ -22,6 +23,7 @@ from dag_shared.default_args import DEFAULT_ARGS, SETTINGS, TRAINING_TASK_LIMIT_
 from dag_shared.forms import (
     MODELS,
     SEE_MODELS,
+    STRATEGIES,
     feature_set_param,
     horizon_param,
     hyperparameters_param,
@@ -30,6 +32,7 @@ from dag_shared.forms import (
     segment_params,
     stopping_param,
 )
+from dag_shared.task_groups import deployment
 from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
@@ -55,12 +58,11 @@ FORM = {
         SETTINGS.portfolio.n_drop, type="integer", minimum=0, title="Names replaced a day", section="Strategy"
     ),
     "deployment_strategy": Param(
-        Strategy.BLUE_GREEN.value,
+        SETTINGS.deployment.strategy.value,
         enum=[each.value for each in Strategy],
         title="Deployment",
         section="Strategy",
-        description_md="`blue_green`: a promoted challenger is loaded beside the champion, checked, then switched to. "
-        "`shadow`: it is registered and scored, and never serves.",
+        description_md=STRATEGIES,
     ),
     "hyperparameters": hyperparameters_param(),
     "stopping": stopping_param(),
@@ -137,11 +139,7 @@ with DAG(
     gate = StageOperator(
         task_id="gate_challenger", stage="registry.gate_challenger", arguments={"challenger": register.output}
     )
-    deploy = StageOperator(
-        task_id="deploy_model",
-        stage="serving.deploy",
-        arguments={"gate": gate.output, "strategy": plan.output["deployment_strategy"]},
-    )
+    deploy = deployment({"gate": gate.output, "strategy": plan.output["deployment_strategy"]})
     vintage = {"data_version": plan.output["data_version"]}
     score = StageOperator(task_id="score_newest_date", stage="serving.score_newest_date", arguments=vintage)
     drift = StageOperator(task_id="check_drift", stage="monitoring.check_drift", arguments=vintage)

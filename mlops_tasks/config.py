@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from mlops_tasks.entry_files import read_yaml_text, yaml_fault
 from mlops_tasks.errors import ConfigError, excerpt
 from mlops_tasks.files import plain_name
+from mlops_tasks.states import QueuePolicy, Strategy
 
 PROJECT = Path(__file__).resolve().parents[1]
 ENV_PREFIX = "MLOPS_"
@@ -595,6 +596,68 @@ class DriftSettings(Section):
     """Share of quiet days on which it may alert."""
 
 
+class RolloutRules(Section):
+    """What rejects a candidate while its rollout is under way; None: it is not looked at."""
+
+    max_error_rate: float | None = Field(0.01, ge=0, le=1)
+    """Share of the candidate's requests that the champion had to answer in its place."""
+    max_latency_ratio: float | None = Field(3.0, gt=0)
+    """99th percentile of the candidate's time to an answer, by the champion's."""
+    min_answers: int = Field(100, ge=1)
+    """Of each side, below which error rate and latency are not judged."""
+    min_coverage: float | None = Field(0.95, ge=0, le=1)
+    """Least share of the instruments with the champion's score that have the candidate's."""
+    min_rank_correlation: float | None = Field(0.0, ge=-1, le=1)
+    """Of the candidate's scores with the champion's of the same day, Spearman's."""
+    max_psi: float | None = Field(1.0, gt=0)
+    """Population stability index of the candidate's standardised scores against the champion's of the same day, beyond
+    what chance gives."""
+    max_turnover: float | None = Field(None, ge=0, le=1)
+    """Share of the names held (`portfolio.topk`, a fifth of all where these are fewer than five times that) that a
+    switch from the champion would replace on one day."""
+
+
+Percent = Annotated[float, Field(gt=0, le=100)]
+
+
+class DeploymentSettings(Section):
+    """How a candidate becomes champion."""
+
+    strategy: Strategy = Strategy.BLUE_GREEN
+    """Of runs of daily_retraining whose form says nothing else."""
+    queue: QueuePolicy = QueuePolicy.NEWEST_WINS
+    """What becomes of a candidate that comes while another one's rollout is under way."""
+    canary_steps_pct: tuple[Percent, ...] = Field((1.0, 5.0, 25.0, 50.0, 100.0), min_length=1)
+    """Shares of the clients that a canary answers, one after the other."""
+    hold_h: float = Field(24.0, ge=0)
+    """How long each step of a canary lasts, in hours."""
+    shadow_h: float = Field(120.0, ge=0)
+    """How long a shadow lasts, in hours."""
+    deadline_days: float = Field(14.0, gt=0)
+    """For so long a candidate may wait, and for so long its rollout may take; then it is aborted."""
+    evaluate_every_min: float = Field(10.0, ge=1)
+    """How often the DAG monitor_champion looks at rules and clock."""
+    rules: RolloutRules = RolloutRules()
+
+    @field_validator("canary_steps_pct", mode="before")
+    @classmethod
+    def _parse_steps(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _ends_in_time(self) -> Self:
+        steps = self.canary_steps_pct
+        if sorted(set(steps)) != list(steps):
+            raise ValueError(f"canary_steps_pct must grow, got {list(steps)}; give each share once, the smallest first")
+        longest = max(len(steps) * self.hold_h, self.shadow_h)
+        if longest >= self.deadline_days * 24:
+            raise ValueError(
+                f"the steps take {longest:g} h and the deadline is after {self.deadline_days * 24:g} h; raise "
+                "deadline_days, or lower hold_h or shadow_h"
+            )
+        return self
+
+
 class ServingSettings(Section):
     """The scoring service and the deployment checks against it."""
 
@@ -688,6 +751,7 @@ class Settings(Section):
     portfolio: PortfolioSettings = PortfolioSettings()
     gate: GateSettings = GateSettings()
     drift: DriftSettings = DriftSettings()
+    deployment: DeploymentSettings = DeploymentSettings()
     serving: ServingSettings = ServingSettings()
     predictions: PredictionSettings = PredictionSettings()
     stage_secrets: dict[str, tuple[Annotated[str, Field(pattern=r"^\w+$")], ...]] = {}

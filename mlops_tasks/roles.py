@@ -13,6 +13,8 @@ SEARCH_DAG = "tune_models"
 """Whoever may run searches may also pause, resume and cancel trainings."""
 CHAIN_DAG = "daily_retraining"
 """Ends in a deployment."""
+ROLLOUT_DAG = "monitor_champion"
+"""Deploys what has passed the steps of its rollout."""
 
 
 class Role(StrEnum):
@@ -32,7 +34,7 @@ class Right(StrEnum):
     SEARCH = "run `tune_models`"
     TRAIN = "pause, resume and cancel trainings"
     APPROVE = "answer approvals that a task asks for"
-    HALT = "pause and unpause `daily_retraining`, so that no new champion goes live"
+    HALT = "pause and unpause `daily_retraining` and `monitor_champion`, so that no new champion goes live"
     OPERATE = "run, clear, pause and unpause every DAG: sync, approval of a vintage, retraining, deployment, rollback"
     POOLS = "change pools, see the audit log"
     ADMINISTER = "accounts and roles; connections, variables, configuration; delete runs"
@@ -69,7 +71,7 @@ _PERMISSIONS: Mapping[Right, tuple[Permission, ...]] = {
     ),
     Right.TRAIN: (("can_edit", f"DAG:{SEARCH_DAG}"), ("can_edit", f"DAG Run:{SEARCH_DAG}")),
     Right.APPROVE: (("can_edit", "HITL Detail"),),
-    Right.HALT: (("can_edit", f"DAG:{CHAIN_DAG}"),),
+    Right.HALT: (("can_edit", f"DAG:{CHAIN_DAG}"), ("can_edit", f"DAG:{ROLLOUT_DAG}")),
     Right.OPERATE: (
         *(("can_edit", resource) for resource in ("DAGs", "DAG Runs", "Task Instances", "Backfills")),
         *(("can_create", resource) for resource in ("DAG Runs", "Backfills", "Assets")),

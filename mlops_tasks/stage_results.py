@@ -305,8 +305,19 @@ class DeployedModel(TypedDict):
     probe: NotRequired[ServiceProbe]
     strategy: NotRequired[str]
     rejected_version: NotRequired[int | None]
+    rollout: NotRequired[str]
+    """How its rollout stands."""
     reason: NotRequired[str]
     """Why nothing was deployed."""
+
+
+class Advanced(TypedDict):
+    """Of `serving.advance_rollout`."""
+
+    steps: list[str]
+    """That were taken now, in words."""
+    under_way: list[str]
+    """How those stand that are not decided."""
 
 
 class ScoredDate(TypedDict):

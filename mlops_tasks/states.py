@@ -18,15 +18,59 @@ class Strategy(StrEnum):
     """What becomes of a challenger that the gate promotes."""
 
     BLUE_GREEN = "blue_green"
-    """It is loaded beside the champion, checked, and switched to."""
+    """It is loaded beside the champion, checked, and switched to; it waits for a rollout that is under way."""
+    CANARY = "canary"
+    """A growing share of the clients is answered by it, each share for a time; then as `blue_green`."""
     SHADOW = "shadow"
-    """It is registered and scored, and never serves."""
+    """It scores what the champion is asked, for a time, and answers nobody."""
+    DIRECT = "direct"
+    """As `blue_green`, at once: a rollout that is under way is aborted."""
+
+
+class RolloutState(StrEnum):
+    """How a rollout stands; the last four are decisions, and stay."""
+
+    WAITING = "waiting"
+    """Another one is under way."""
+    HOLDING = "holding"
+    """It is at one of its steps."""
+    PROMOTING = "promoting"
+    """Its steps are done, and it is being deployed."""
+    PROMOTED = "promoted"
+    """It is the champion."""
+    COMPLETED = "completed"
+    """As a shadow it has stood its time; it does not serve."""
+    REJECTED = "rejected"
+    """A rule, or its deployment, was against it, or a newer one took its place in the queue."""
+    ABORTED = "aborted"
+    """A person, or its deadline, has ended it, or the champion that it was measured against serves no longer."""
+
+
+UNDECIDED = (RolloutState.WAITING, RolloutState.HOLDING, RolloutState.PROMOTING)
+"""States that a rollout leaves."""
+
+
+class QueuePolicy(StrEnum):
+    """What becomes of a candidate that comes while another one's rollout is under way."""
+
+    NEWEST_WINS = "newest_wins"
+    """It waits; of those that wait, the newest stays."""
+    ALL = "all"
+    """It waits, and each has its turn."""
+    SKIP = "skip"
+    """It is rejected."""
 
 
 class Arm(StrEnum):
     """On which side of a rollout or an experiment a request was answered."""
 
     CHAMPION = "champion"
+    CANARY = "canary"
+    """By a candidate."""
+    SHADOW = "shadow"
+    """By a candidate, and nobody was given the answer."""
+    FALLBACK = "fallback"
+    """By the champion, since the candidate whose turn it was could not."""
 
 
 class Scope(StrEnum):

@@ -17,6 +17,7 @@ from mlops_tasks.registry.client import CHALLENGER
 from mlops_tasks.registry.models import claim_of, get_alias_version
 from mlops_tasks.reports import ReportKind, validation_of
 from mlops_tasks.serving.reconciliation import named, reconcile
+from mlops_tasks.serving.strategies import describe
 from mlops_tasks.state.deployments import last_step
 from mlops_tasks.state.history import (
     latest_delivered_gain,
@@ -27,6 +28,7 @@ from mlops_tasks.state.history import (
     latest_score_batch,
     newest_alerts,
 )
+from mlops_tasks.state.rollouts import latest_rollout, undecided_rollouts
 from mlops_tasks.states import DeploymentState
 from mlops_tasks.status_table import candidates, newest_trainings, render_table, render_terms
 from mlops_tasks.training.certificate import certificate_of
@@ -59,6 +61,7 @@ def status_info(settings: Settings) -> dict[str, Any]:
         "champion": champion,
         "challenger": challenger,
         "deployment": _fields(latest_deployment(settings), "model_version", "strategy", "state", "reason"),
+        "rollouts": _rollouts(settings),
         "delivered": _delivered(settings),
         "drift": _linked(settings, ReportKind.DRIFT, _drift(settings)),
         "comparison": _linked(settings, ReportKind.COMPARISON, _comparison(settings)),
@@ -177,6 +180,15 @@ def _delivered(settings: Settings) -> dict[str, Any] | None:
     return None if row is None else {**(_fields(row, *names) or {}), "said": said(row)}
 
 
+def _rollouts(settings: Settings) -> dict[str, Any] | None:
+    """Those that are under way, or else the last one; None where there was none."""
+    queue = undecided_rollouts(settings)
+    last = latest_rollout(settings)
+    if last is None:
+        return None
+    return {"under_way": [describe(each) for each in queue], "said": "; ".join(map(describe, queue or [last]))}
+
+
 def _fields(row: object, *names: str) -> dict[str, Any] | None:
     if row is None:
         return None
@@ -250,6 +262,7 @@ _LINES: Sequence[tuple[str, str, str]] = (
     ("champion", "champion", "{said}"),
     ("challenger", "challenger", "{said}"),
     ("deployment", "deployment", "version {model_version} by {strategy}: {state}"),
+    ("rollout", "rollouts", "{said}"),
     ("promised", "delivered", "{said}"),
     (
         "drift",

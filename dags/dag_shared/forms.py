@@ -8,6 +8,11 @@ from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 
 MODELS = list(model_zoo(SETTINGS))
 SEE_MODELS = "*Browse > Models* describes them."
+STRATEGIES = (
+    "`blue_green`: loaded beside the champion, checked, switched to; it waits for a rollout under way. `canary`: for a "
+    "growing share of the clients. `shadow`: scores beside the champion, never serves. `direct`: as `blue_green`, at "
+    "once."
+)
 OVERRIDES = "One `model.name=value` a line, such as"
 
 

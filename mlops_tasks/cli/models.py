@@ -1,4 +1,4 @@
-"""The command line of models: `alphaops models ...`, `approve-model`, `withdraw-model` and `deploy`."""
+"""The command line of models: `alphaops models ...`, which of them may serve, and which do."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -8,6 +8,7 @@ from mlops_tasks.cli.answers import progress, tell
 from mlops_tasks.cli.cross_validation import add_validate_verb
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import ConfigError
+from mlops_tasks.states import Strategy
 
 
 def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def add_serving_verbs(verbs: Any, shared: argparse.ArgumentParser) -> None:
-    """Add the verbs `approve-model`, `withdraw-model` and `deploy`."""
+    """Add the verbs `approve-model`, `withdraw-model`, `deploy`, `abort` and `advance`."""
     said = "allow a version to serve that the gate has not promoted"
     approve = verbs.add_parser("approve-model", parents=[shared], help=said)
     approve.add_argument("version", type=int)
@@ -48,7 +49,19 @@ def add_serving_verbs(verbs: Any, shared: argparse.ArgumentParser) -> None:
 
     deploy = verbs.add_parser("deploy", parents=[shared], help="make a version champion, if it may serve")
     deploy.add_argument("version", type=int)
+    said = "blue_green: unless a rollout is under way; direct: aborts that one; canary, shadow: begins one"
+    deploy.add_argument("--strategy", choices=[*Strategy], default=Strategy.BLUE_GREEN, help=said)
     deploy.set_defaults(verb_function=_deploy)
+
+    said = "end the rollout of a candidate: the champion answers all again"
+    abort = verbs.add_parser("abort", parents=[shared], help=said)
+    abort.add_argument("version", type=int, nargs="?", help="none: of the one that has begun")
+    abort.add_argument("--reason", required=True, help="why; kept with your name")
+    abort.set_defaults(verb_function=_abort)
+
+    said = "take the steps of rollouts that are due; the DAG monitor_champion does this all the time"
+    advance = verbs.add_parser("advance", parents=[shared], help=said)
+    advance.set_defaults(verb_function=_advance)
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +161,24 @@ def _withdraw_model(arguments: argparse.Namespace) -> int:
 
 
 def _deploy(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.serving.deployment import deploy_blue_green
+    from mlops_tasks.serving.strategies import Wanted, deploy
 
-    result = deploy_blue_green(load_settings(), arguments.version)
-    return tell(arguments, result, f"version {arguments.version} serves")
+    result = deploy(load_settings(), Wanted(arguments.version, Strategy(arguments.strategy)))
+    said = f"version {arguments.version} serves" if result["deployed"] else result["reason"]
+    return tell(arguments, result, said)
+
+
+def _abort(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.serving.strategies import abort, describe
+
+    ended = abort(load_settings(), arguments.reason, arguments.version)
+    found = {"version": ended.version, "strategy": ended.strategy, "state": ended.state, "reason": ended.reason}
+    return tell(arguments, found, describe(ended))
+
+
+def _advance(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.serving.tasks import advance_rollout_task
+
+    found = advance_rollout_task()
+    lines = [*found["steps"], *(f"under way: {each}" for each in found["under_way"])]
+    return tell(arguments, found, lines or "no rollout is under way")

@@ -17,11 +17,13 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
+from starlette.background import BackgroundTask
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.serving.arrow_answers import write_arrow
 from mlops_tasks.serving.caller import SCOPE, Caller
+from mlops_tasks.serving.day_answers import DayAnswers
 from mlops_tasks.serving.docs_page import add_docs
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
 from mlops_tasks.serving.guard import LIVE, Guard
@@ -64,8 +66,10 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
-        # Keys are looked at beside: a revoked one must not stay valid for as long as a model takes to load.
-        for look in (service.keys.follow, service.follow):
+        _log_candidates(service, asyncio.get_running_loop())
+        # Keys are looked at beside: a revoked one must not stay valid for as long as a model takes to load. So are
+        # candidates: whatever one of them takes, the champion is followed.
+        for look in (service.keys.follow, service.follow, service.candidates.follow):
             looks = (look, settings.serving.poll_s, stop)
             threading.Thread(target=_poll, args=looks, name="poller", daemon=True).start()
         reader.start()
@@ -73,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         stop.set()
         service.day_scores.stop()
+        service.candidates.stop()
         reader.stop()
         service.predictions.stop()
 
@@ -84,6 +89,15 @@ def create_app(settings: Settings) -> FastAPI:
     _add_state(app, service)
     add_docs(app, SCHEMAS)
     return app
+
+
+def _log_candidates(service: ScoringService, loop: asyncio.AbstractEventLoop) -> None:
+    """Let what a candidate's thread has to log be logged where all is."""
+
+    def log_scores(scored: Scored, caller: Caller) -> None:
+        loop.call_soon_threadsafe(service.predictions.add, scored, caller)
+
+    service.candidates.log = log_scores
 
 
 def _poll(look: Callable[[], None], pause_s: float, stop: threading.Event) -> None:
@@ -98,17 +112,8 @@ def _poll(look: Callable[[], None], pause_s: float, stop: threading.Event) -> No
 
 def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> None:
     limits = service.settings.serving
+    answers = DayAnswers(service)
     features = Gate("features", Places(limits.requests_at_once, limits.key_share), service.metrics.busy)
-
-    async def score_day(asked: DayAsked, caller: Caller) -> Scored:
-        slot = service.slot()
-        if not service.has_data(slot):
-            await run_in_threadpool(service.look_for_data, slot)
-        plan = service.plan_day(slot, asked.date)
-        scores = service.ask_day(plan, caller.holder)
-        if not scores.done():
-            await asyncio.wait([asyncio.wrap_future(scores)])
-        return service.choose(plan, scores.result(), asked.instruments)
 
     def read(body: bytes, kind: str, caller: Caller) -> DayAsked | FeaturesGiven:
         asked = reader.read(body, kind)
@@ -117,7 +122,7 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
 
     def read_and_score(body: bytes, kind: str, caller: Caller) -> DayAsked | Scored:
         asked = read(body, kind, caller)
-        return asked if isinstance(asked, DayAsked) else service.score_features(asked)
+        return asked if isinstance(asked, DayAsked) else service.score_features(asked, caller.unit)
 
     async def in_thread(caller: Caller, function: Callable[..., Result], *given: Any) -> Result:
         with features.passing(caller.holder):
@@ -131,12 +136,15 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
         small = kind == JSON and len(body) <= LARGE_BYTES
         asked = read(body, kind, caller) if small else await in_thread(caller, read_and_score, body, kind, caller)
         if isinstance(asked, FeaturesGiven):
-            asked = await in_thread(caller, service.score_features, asked)
-        scored = await score_day(asked, caller) if isinstance(asked, DayAsked) else asked
+            asked = await in_thread(caller, service.score_features, asked, caller.unit)
+        scored = await answers.score(asked, caller) if isinstance(asked, DayAsked) else asked
         answered_as = ARROW if wants_arrow(request.headers.get("accept", "")) else JSON
         content = write_arrow(scored) if answered_as == ARROW else to_json(scored.to_json())
         service.predictions.add(scored, caller)
-        return Response(content, media_type=answered_as)
+        after = None
+        if isinstance(asked, DayAsked) and service.candidates.current is not None:
+            after = BackgroundTask(answers.score_as_shadow, scored, asked, caller)
+        return Response(content, media_type=answered_as, background=after)
 
 
 def _add_state(app: FastAPI, service: ScoringService) -> None:

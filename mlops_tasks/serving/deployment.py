@@ -1,7 +1,6 @@
 """Blue-green deployment: write the intent, prove the candidate, move the alias, prove the service; or undo it all."""
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.approvals import record_revocation
 from mlops_tasks.state.deployments import settle_attempt
 from mlops_tasks.state.history import latest_deployment, record_deployment
-from mlops_tasks.state.lease import lease
+from mlops_tasks.state.lease import awaited_lease
 from mlops_tasks.state.tables import Deployment, ModelRevocation
 from mlops_tasks.states import DeploymentState, Strategy
 
@@ -40,7 +39,9 @@ WAIT_S = 10.0
 """For a reconciliation, which holds the lease for a moment; a deployment takes longer, and is not waited for."""
 
 
-def deploy_blue_green(settings: Settings, version: int, digest: str | None = None) -> DeployedModel:
+def deploy_blue_green(
+    settings: Settings, version: int, digest: str | None = None, strategy: Strategy = Strategy.BLUE_GREEN
+) -> DeployedModel:
     """Make a registered version the champion in service.
 
     May be repeated, also after a kill at any point: it ends in the same state. A version that serves already is
@@ -50,6 +51,8 @@ def deploy_blue_green(settings: Settings, version: int, digest: str | None = Non
     ----------
     digest
         Of the artefact that is meant, as the gate saw it; None: whatever the version is, if that may serve.
+    strategy
+        What this is the end of; for the record.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def deploy_blue_green(settings: Settings, version: int, digest: str | None = Non
         whatever it was; the previous champion is in service again, and the reason is recorded. Or another deployment is
         at work.
     """
-    return _Deployment(settings, version, digest).run()
+    return _Deployment(settings, version, digest, strategy=strategy).run()
 
 
 def roll_back(settings: Settings, version: int | None = None, reason: str = "") -> DeployedModel:
@@ -124,6 +127,7 @@ class _Deployment:
     """Of the artefact that is meant; None: whatever the version is."""
     withdraws: bool = False
     """Whether the champion that it replaces may serve no longer."""
+    strategy: Strategy = Strategy.BLUE_GREEN
     reason: str = ""
     """Why a person wants it; kept with the step that ends it well, and with a withdrawal."""
 
@@ -262,7 +266,7 @@ class _Deployment:
             training_key="" if candidate is None else candidate.training_key,
             artefact_digest="" if candidate is None else candidate.digest,
             data_version="" if candidate is None else candidate.tags["data_version"],
-            strategy=Strategy.BLUE_GREEN.value,
+            strategy=self.strategy.value,
             state=state,
             reason=reason,
             proven_version=proven,
@@ -279,15 +283,10 @@ def _only_one(settings: Settings) -> Iterator[None]:
     DeploymentError
         Another deployment holds it.
     """
-    until = time.monotonic() + WAIT_S
-    while True:
-        with lease(settings, LEASE) as taken:
-            if taken:
-                yield
-                return
-        if time.monotonic() > until:
+    with awaited_lease(settings, LEASE, WAIT_S) as taken:
+        if not taken:
             raise DeploymentError("another deployment is at work; wait for its end and try again")
-        time.sleep(0.1)
+        yield
 
 
 def said(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_tasks.config import ServingSettings
 from mlops_tasks.serving.access_log import AccessLog
-from mlops_tasks.serving.caller import REQUEST_ID, SCOPE, Caller, request_id
+from mlops_tasks.serving.caller import REQUEST_ID, SCOPE, UNIT, Caller, request_id, unit_of
 from mlops_tasks.serving.docs_page import BROWSED
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
 from mlops_tasks.serving.keys import NOBODY, Holder, KeyRing, Rates, ScopeError
@@ -69,7 +69,8 @@ class Guard:
         route = scope["path"] if scope["path"] in ROUTES else "other"
         live = scope["path"] == LIVE and scope["method"] == "GET"
         holder = None if live else self.keys.holder(_shown(scope, headers))
-        caller = Caller(holder or NOBODY, request_id(headers.get(REQUEST_ID)))
+        unit = "" if holder is None else unit_of(holder, headers.get(UNIT))
+        caller = Caller(holder or NOBODY, request_id(headers.get(REQUEST_ID)), unit)
         scope[SCOPE] = caller
         status = CLIENT_GONE
 

@@ -26,7 +26,6 @@ from mlops_tasks.state.alerts.raising import raise_daily_alert
 from mlops_tasks.state.database import database_bytes, reason_of
 from mlops_tasks.state.predictions import chosen_bits, forget_predictions, record_predictions
 from mlops_tasks.state.tables import Prediction, PredictionScores, now
-from mlops_tasks.states import Arm
 
 log = logging.getLogger(__name__)
 
@@ -288,7 +287,7 @@ def _about(scored: Scored, caller: Caller) -> dict[str, object]:
         "model_version": slot.model.version,
         "training_key": slot.model.training_key,
         "slot": slot.name,
-        "arm": Arm.CHAMPION,
+        "arm": slot.arm,
         "date": None if plan is None else plan.date.isoformat(),
         "data_version": "" if plan is None else plan.market.data_version,
         "feature_version": "" if plan is None else plan.market.feature_version,

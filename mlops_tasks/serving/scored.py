@@ -64,7 +64,7 @@ class Scored:
         return {
             "model_version": model.version,
             "training_key": model.training_key,
-            "standing": model.standing,
+            "standing": self.slot.standing,
             "date": None if plan is None else plan.date.isoformat(),
             "data_version": None if plan is None else plan.market.data_version,
             "feature_version": None if plan is None else plan.market.feature_version,

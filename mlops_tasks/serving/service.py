@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import MlopsError, StoreError, excerpt, first_few
+from mlops_tasks.serving.candidates import Candidates
 from mlops_tasks.serving.day_scores import DayScores
 from mlops_tasks.serving.gates import Places
 from mlops_tasks.serving.keys import NOBODY, Holder, KeyRing
@@ -27,6 +29,7 @@ from mlops_tasks.serving.scored import DayPlan, Scored, choose
 from mlops_tasks.serving.secret import scoring_token
 from mlops_tasks.serving.slots import ModelSlots, Slot
 from mlops_tasks.serving.watch import View, Watch, is_scored
+from mlops_tasks.states import Arm
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,7 @@ class ScoringService:
         serving = settings.serving
         cold = Places(serving.cold_dates_at_once, serving.key_share)
         self.day_scores = DayScores(serving.dates_kept, cold, self.metrics.busy)
+        self.candidates = Candidates(settings, self.slots, self.metrics.busy)
 
     def refresh(self) -> None:
         """Look at the keys, the champion alias and the vintage in use, now."""
@@ -157,8 +161,8 @@ class ScoringService:
         self.metrics.scored_rows.inc(scored.count)
         return scored
 
-    def score_features(self, given: FeaturesGiven) -> Scored:
-        """Score given features.
+    def score_features(self, given: FeaturesGiven, unit: str = "") -> Scored:
+        """Score given features, by the model that answers a client.
 
         Raises
         ------
@@ -166,7 +170,18 @@ class ScoringService:
             There is no champion; a feature is unknown or missing, or a score is not finite; the model looks back on
             earlier days, which such a request does not hold.
         """
-        slot = self._slot_for_rows()
+        slot = self.slot()
+        candidate = self.candidates.of_unit(unit, slot)
+        if candidate is not None:
+            try:
+                return self._score_given(candidate.slot, given)
+            except Exception as error:  # whatever it is, the champion answers
+                note_fallback(error)
+                slot = replace(slot, arm=Arm.FALLBACK)
+        return self._score_given(slot, given)
+
+    def _score_given(self, slot: Slot, given: FeaturesGiven) -> Scored:
+        _check_looks_at_one_day(slot)
         names, matrix = slot.model.artefact.feature_names, given.values
         if given.names != names:
             check_names(given.instruments[0] if len(given.instruments) == 1 else "every row", given.names, names)
@@ -197,15 +212,6 @@ class ScoringService:
         if slot is None:
             why = self.slots.error or "no deployment has put one there; run daily_retraining, whose gate promotes one"
             raise NotReadyError(f"no model is in service: {why}")
-        return slot
-
-    def _slot_for_rows(self) -> Slot:
-        slot = self.slot()
-        if slot.model.artefact.window > 1:
-            raise BadFeaturesError(
-                f"version {slot.model.version} sees {slot.model.artefact.window} trading days at once, and these are "
-                "features of one; ask by instruments and date"
-            )
         return slot
 
     def has_data(self, slot: Slot) -> bool:
@@ -246,11 +252,25 @@ class ScoringService:
             "training_key": None if slot is None else slot.model.training_key,
             "standing": None if slot is None else slot.model.standing,
             "slot": None if slot is None else slot.name,
+            "candidate": self.candidates.info(),
             "newest_date": None if market is None else market.newest_date.isoformat(),
             "data_version": None if market is None else market.data_version,
             "feature_version": None if market is None else market.feature_version,
             "uptime_s": self.uptime_s,
         }
+
+
+def _check_looks_at_one_day(slot: Slot) -> None:
+    if slot.model.artefact.window > 1:
+        raise BadFeaturesError(
+            f"version {slot.model.version} sees {slot.model.artefact.window} trading days at once, and these are "
+            "features of one; ask by instruments and date"
+        )
+
+
+def note_fallback(error: Exception) -> None:
+    """Log why the champion answers in a candidate's place; how often it does, the log of predictions counts."""
+    log.warning("the candidate did not answer, the champion does: %s: %s", type(error).__name__, error)
 
 
 def check_names(whose: str, given: Sequence[str], needed: Sequence[str]) -> None:

@@ -22,10 +22,17 @@ from mlops_tasks.registry.models import LoadedModel
 from mlops_tasks.serving.champion import Action
 from mlops_tasks.serving.reconciliation import Reconciled, named, reconcile
 from mlops_tasks.state.alerts import raise_daily_alert
+from mlops_tasks.states import Arm
 
 log = logging.getLogger(__name__)
 
 SlotName = Literal["blue", "green"]
+
+
+class ProbeError(RegistryError):
+    """A model scores probe rows with what is no number."""
+
+
 REFUSALS = (DigestMismatchError, NotApprovedError, RecordMismatchError)
 """What says that a champion is not what it was, not that something is away."""
 
@@ -36,6 +43,13 @@ class Slot:
 
     name: SlotName
     model: LoadedModel
+    arm: Arm = Arm.CHAMPION
+    """Whose answers it gives."""
+
+    @property
+    def standing(self) -> str:
+        """What an answer says of its model: `champion`, `provisional`, or `canary`."""
+        return self.arm.value if self.arm == Arm.CANARY else self.model.standing
 
 
 class ModelSlots:
@@ -75,6 +89,16 @@ class ModelSlots:
             else:
                 self.error = found.error
 
+    def keep(self, model: LoadedModel) -> Slot:
+        """Have a candidate in the idle slot, from which it becomes champion without being loaded again."""
+        with self._lock:
+            if self._idle is None or self._idle.model is not model:
+                self._idle = Slot(self._idle_name(), model)
+            return self._idle
+
+    def _idle_name(self) -> SlotName:
+        return "green" if self.active and self.active.name == "blue" else "blue"
+
     def _switch_to(self, permit: Permit | None) -> None:
         active = self.active
         if active is not None and permit is not None and _is_same(active, permit):
@@ -92,7 +116,7 @@ class ModelSlots:
             return _with_standing(self._idle, permit)
         model = permit.load(self.settings)
         probe(model)
-        return Slot("green" if self.active and self.active.name == "blue" else "blue", model)
+        return Slot(self._idle_name(), model)
 
     def _tell(self, found: Reconciled, error: Exception) -> None:
         """What a deployment at work has put there, it tells of itself."""
@@ -131,7 +155,7 @@ def probe(model: LoadedModel) -> None:
 
     Raises
     ------
-    RegistryError
+    ProbeError
         A score is not finite.
     """
     names, window = model.artefact.feature_names, model.artefact.window
@@ -140,4 +164,4 @@ def probe(model: LoadedModel) -> None:
     values = np.tile(np.array([[0.0], [np.nan]], dtype=np.float32), (window, len(names)))
     scores = model.artefact.predict(pd.DataFrame(values, index, names))
     if not np.isfinite(scores.to_numpy()).all():
-        raise RegistryError(f"version {model.version} scores probe rows with {scores.to_list()}; it is not served")
+        raise ProbeError(f"version {model.version} scores probe rows with {scores.to_list()}; it is not served")

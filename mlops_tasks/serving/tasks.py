@@ -4,28 +4,58 @@ import logging
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.data.vintages import load_vintage
-from mlops_tasks.errors import ConfigError
-from mlops_tasks.serving.deployment import deploy_blue_green
+from mlops_tasks.errors import ConfigError, excerpt
 from mlops_tasks.serving.score_files import score_challenger, score_champion
-from mlops_tasks.stage_results import DeployedModel, Judged, ScoredDate
+from mlops_tasks.serving.strategies import Wanted, advance, deploy, describe
+from mlops_tasks.stage_results import Advanced, DeployedModel, Judged, ScoredDate
+from mlops_tasks.state.rollouts import undecided_rollouts
 from mlops_tasks.states import Outcome, Strategy
 
 log = logging.getLogger(__name__)
 
 
-def deploy_model_task(*, gate: Judged, strategy: str) -> DeployedModel:
-    """Deploy what the gate promoted; a kept or rejected challenger, or a shadow run, changes nothing."""
-    if strategy not in [*Strategy]:
-        raise ConfigError(f"unknown deployment strategy {strategy!r}; use {' or '.join(Strategy)}")
-    reason = None
+def deploy_model_task(
+    *, gate: Judged | None = None, version: int | None = None, strategy: str | None = None, asked_by: str = ""
+) -> DeployedModel:
+    """Deploy what the gate promoted, or a version that a person names; a kept or rejected challenger changes nothing.
+
+    A canary or a shadow begins, or waits, and the task is done; `advance_rollout_task` leads it on.
+
+    Raises
+    ------
+    ConfigError
+        There is no such strategy; there is neither a judgement nor a version, or both.
+    DeploymentError
+        As `strategies.deploy`.
+    """
+    settings = load_settings()
+    by = _strategy(strategy or settings.deployment.strategy)
+    if (gate is None) == (version is None):
+        raise ConfigError("give the gate's judgement or a version, one of them")
+    if version is not None:
+        return deploy(settings, Wanted(version, by, by=asked_by))
+    assert gate is not None
     if gate["decision"] != Outcome.PROMOTE:
         reason = f"the gate's decision is {gate['decision']} (rule {gate['rule']})"
-    elif strategy == Strategy.SHADOW:
-        reason = "strategy shadow: the challenger is scored beside the champion and takes no traffic"
-    if reason is not None:
         log.info("version %s is not deployed: %s", gate["version"], reason)
         return {"deployed": False, "version": gate["version"], "reason": reason}
-    return {**deploy_blue_green(load_settings(), gate["version"], gate["digest"]), "strategy": strategy}
+    return deploy(settings, Wanted(gate["version"], by, gate["digest"], by="daily_retraining", again=False))
+
+
+def _strategy(name: str) -> Strategy:
+    if name not in [*Strategy]:
+        raise ConfigError(f"unknown deployment strategy {excerpt(name)}; use {', '.join(Strategy)}")
+    return Strategy(name)
+
+
+def advance_rollout_task() -> Advanced:
+    """Take the steps of rollouts that are due: a moment where there is none."""
+    settings = load_settings()
+    steps = advance(settings) if undecided_rollouts(settings) else []
+    return {
+        "steps": [describe(each) for each in steps],
+        "under_way": [describe(each) for each in undecided_rollouts(settings)],
+    }
 
 
 def score_newest_date_task(*, data_version: str) -> ScoredDate:

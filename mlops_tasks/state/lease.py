@@ -1,6 +1,7 @@
 """A lease that dies with its owner, however that ends. It lies where the state database is: who sees one sees both."""
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from mlops_tasks.state.database import connected, sqlite_file
 
 _KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
 """So that PostgreSQL notices within half a minute when the owner's machine has gone without a word."""
+_LOOK_EVERY_S = 0.1
 
 
 @contextmanager
@@ -35,6 +37,18 @@ def lease(settings: Settings, name: str) -> Iterator[bool]:
         return
     with connected(settings) as connection:
         yield _take(connection, name)
+
+
+@contextmanager
+def awaited_lease(settings: Settings, name: str, wait_s: float) -> Iterator[bool]:
+    """`lease`, tried again for so long while another one has it."""
+    until = time.monotonic() + wait_s
+    while True:
+        with lease(settings, name) as taken:
+            if taken or time.monotonic() > until:
+                yield taken
+                return
+        time.sleep(_LOOK_EVERY_S)
 
 
 @contextmanager

@@ -23,6 +23,8 @@ from mlops_tasks.state.tables import LogBase, Prediction, PredictionScores, now
 REMOVED_AT_ONCE = 5000
 """Rows of a transaction, so that no other writer waits long."""
 _READ_AT_ONCE = 500
+MOST_LATENCIES = 10_000
+"""That a percentile is taken of."""
 _LOADS_NONE = {"synchronize_session": False}
 
 
@@ -147,6 +149,37 @@ def lost_predictions(settings: Settings, moment: datetime.datetime | None = None
     span = func.max(Prediction.sequence) - func.min(Prediction.sequence) + 1 - func.count()
     with reading(settings) as active:
         return sum(active.scalars(select(span).where(Prediction.at >= since).group_by(Prediction.writer)))
+
+
+def latencies_of_arm(
+    settings: Settings, model_version: int, arm: str, since: datetime.datetime
+) -> npt.NDArray[np.float64]:
+    """Milliseconds to each answer of a version on an arm from a moment on; the newest `MOST_LATENCIES`."""
+    wanted = (Prediction.model_version == model_version, Prediction.arm == arm, Prediction.at >= since)
+    query = select(Prediction.latency_ms).where(*wanted).order_by(Prediction.id.desc()).limit(MOST_LATENCIES)
+    with reading(settings) as active:
+        return np.array(list(active.scalars(query)), dtype=np.float64)
+
+
+def newest_scored(settings: Settings, model_version: int, since: datetime.datetime) -> tuple[datetime.date, str] | None:
+    """Newest day that a version has scored from a moment on, and its data version."""
+    wanted = (Prediction.model_version == model_version, Prediction.at >= since, Prediction.date.is_not(None))
+    query = select(Prediction.date, Prediction.data_version).where(*wanted)
+    query = query.order_by(Prediction.date.desc(), Prediction.id.desc()).limit(1)
+    with reading(settings) as active:
+        row = active.execute(query).first()
+    if row is None:
+        return None
+    day, data_version = row
+    assert day is not None
+    return day, data_version
+
+
+def has_scored(settings: Settings, model_version: int, since: datetime.datetime) -> bool:
+    """Whether an answer of a version was logged from a moment on, as a shadow or not."""
+    query = select(Prediction.id).where(Prediction.model_version == model_version, Prediction.at >= since).limit(1)
+    with reading(settings) as active:
+        return active.scalars(query).first() is not None
 
 
 def served_scores(settings: Settings, wanted: PredictionFilter) -> pd.DataFrame:

@@ -142,6 +142,35 @@ class Deployment(Base):
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
+class RolloutStep(Base):
+    """One step of a rollout, with all that is known of it by then. Sequence numbers of a rollout: 1, 2, 3, ..."""
+
+    __tablename__ = "rollout_step"
+    __table_args__ = (UniqueConstraint("rollout_id", "sequence"),)
+
+    rollout_id: Mapped[str] = mapped_column(String(16))
+    sequence: Mapped[int]
+    model_version: Mapped[int] = mapped_column(index=True)
+    training_key: Mapped[str]
+    artefact_digest: Mapped[str] = mapped_column(String(64))
+    strategy: Mapped[str]
+    """A `Strategy`."""
+    plan: Mapped[dict[str, Any]]
+    """Its steps and limits, as the settings were when it was asked for."""
+    state: Mapped[str]
+    """A `RolloutState`."""
+    asked_at: Mapped[datetime]
+    step: Mapped[int] = mapped_column(default=0)
+    """Of the plan's steps, from 0; beyond them, how many deployments of it have failed."""
+    champion_version: Mapped[int | None] = mapped_column(default=None)
+    """That it is measured against; None: it has not begun, or there was none."""
+    reason: Mapped[str] = mapped_column(Text, default="")
+    asked_by: Mapped[str] = mapped_column(default="")
+    """A DAG, or who the person is; of the last step, who has aborted it."""
+    began_at: Mapped[datetime | None] = mapped_column(default=None)
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
 class ScoreBatch(Base):
     """The scores of one date by one model version."""
 
@@ -478,6 +507,7 @@ TABLES: tuple[type[Base], ...] = (
     ModelApproval,
     ModelRevocation,
     Deployment,
+    RolloutStep,
     ScoreBatch,
     DriftReport,
     ModelComparison,

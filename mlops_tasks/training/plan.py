@@ -39,7 +39,9 @@ class RunPlan(Section):
     seed: int = Field(ge=0, strict=True)
     topk: int = Field(ge=1, strict=True)
     n_drop: int = Field(ge=0, strict=True)
-    deployment_strategy: Literal[Strategy.BLUE_GREEN, Strategy.SHADOW] = Strategy.BLUE_GREEN
+    deployment_strategy: Literal[Strategy.BLUE_GREEN, Strategy.CANARY, Strategy.SHADOW, Strategy.DIRECT] = (
+        Strategy.BLUE_GREEN
+    )
     hyperparameters: Mapping[str, Mapping[str, Any]] = {}
     """Overrides of the defaults by model; models that the run does not train may be named too."""
     stopping: Mapping[str, Mapping[str, Any]] = {}
@@ -139,7 +141,7 @@ def _single_values(settings: Settings, form: Mapping[str, Any]) -> dict[str, Any
         "seed": settings.training.seed,
         "topk": settings.portfolio.topk,
         "n_drop": settings.portfolio.n_drop,
-        "deployment_strategy": Strategy.BLUE_GREEN.value,
+        "deployment_strategy": settings.deployment.strategy.value,
     }
     schemas = RunPlan.model_json_schema()["properties"]
     return {key: check_value(key, schemas[key], _given(form, key, default)) for key, default in defaults.items()}

@@ -14,9 +14,11 @@ from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, STAGES, TRAINING_PO
 from mlops_tasks.stack.environment import pool_slots
 from mlops_tasks.stack.up import POOLS
 from mlops_tasks.stage_results import keys_of
+from mlops_tasks.states import Strategy
 from mlops_tasks.tuning.study import OBJECTIVES, SAMPLERS
 
-DAG_FILES = {name + ".py": name for name in ("sync_market_data", "daily_retraining", "tune_models")}
+DAGS = ("sync_market_data", "daily_retraining", "tune_models", "deploy_model", "monitor_champion")
+DAG_FILES = {name + ".py": name for name in DAGS}
 """Every DAG file and its DAG; a file that is not listed here fails the test."""
 
 HEAVY = (
@@ -248,6 +250,16 @@ def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
         ("compare_models", "prune_features"),
     ]:
         assert edge in edges
+
+
+def test_a_deployment_by_hand_and_one_of_a_retraining_are_the_same_task(parsed):
+    """The form has every strategy, and begins with the one of the settings."""
+    for dag in ("daily_retraining", "deploy_model"):
+        found = parsed["dags"][dag]
+        assert found["tasks"]["deploy_model"][0] == "serving.deploy"
+        name = "deployment_strategy" if dag == "daily_retraining" else "strategy"
+        assert found["form"][name]["enum"] == [*Strategy]
+        assert found["defaults"][name] == "blue_green"
 
 
 def test_the_search_is_one_path_from_plan_to_gate(parsed):

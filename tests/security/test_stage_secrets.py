@@ -44,6 +44,7 @@ NEEDED = {
     "monitoring.check_drift": JUDGING | ALERTS,
     "experiments.compare_models": JUDGING,
     "serving.deploy": SERVING,
+    "serving.advance_rollout": SERVING,
     "serving.score_newest_date": SERVING,
 }
 """What each stage needs of `secrets`; the others need none."""

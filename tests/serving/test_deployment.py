@@ -84,10 +84,14 @@ def test_the_first_champion_and_its_successor(operation: Operation, client: Scor
 
 @pytest.mark.parametrize(
     ("decision", "strategy", "reason"),
-    [("keep", "blue_green", "decision is keep"), ("reject", "shadow", "reject"), ("promote", "shadow", "no traffic")],
+    [
+        ("keep", "blue_green", "decision is keep"),
+        ("reject", "shadow", "reject"),
+        ("keep", "canary", "decision is keep"),
+    ],
 )
 def test_what_is_not_promoted_is_not_deployed(settings: Settings, decision: str, strategy: str, reason: str) -> None:
-    """A kept or rejected challenger and a shadow run touch neither alias nor service."""
+    """A kept or rejected challenger touches neither alias nor service, and begins no rollout."""
     done = deploy_model_task(gate={"decision": decision, "rule": "r", "version": 7}, strategy=strategy)
     assert done["deployed"] is False
     assert reason in done["reason"]
@@ -95,8 +99,8 @@ def test_what_is_not_promoted_is_not_deployed(settings: Settings, decision: str,
 
 def test_an_unknown_strategy_is_named(settings: Settings) -> None:
     """The error lists the strategies."""
-    with pytest.raises(ConfigError, match="'canary'; use blue_green or shadow"):
-        deploy_model_task(gate={"decision": "promote", "rule": "r", "version": 1}, strategy="canary")
+    with pytest.raises(ConfigError, match="'big_bang'; use blue_green, canary, shadow, direct"):
+        deploy_model_task(gate={"decision": "promote", "rule": "r", "version": 1}, strategy="big_bang")
 
 
 def test_without_a_service_nothing_moves(operation: Operation) -> None:

@@ -1,0 +1,294 @@
+"""How a version is deployed: at once, or by a rollout that is asked for here, evaluated, and may be aborted."""
+
+import getpass
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops_tasks.columns import INSTRUMENT, SCORE
+from mlops_tasks.config import DeploymentSettings, Settings
+from mlops_tasks.errors import ConfigError, DeploymentError, NotApprovedError, RecordMismatchError
+from mlops_tasks.registry.approvals import candidate_permit
+from mlops_tasks.registry.models import Claim
+from mlops_tasks.serving.champion import Action
+from mlops_tasks.serving.deployment import deploy_blue_green, said
+from mlops_tasks.serving.reconciliation import named, reconcile
+from mlops_tasks.serving.rollout import Situation, aborted
+from mlops_tasks.serving.rollout_rules import Measures, breach
+from mlops_tasks.serving.rollouts import LEASE, WAIT_S, evaluate, record
+from mlops_tasks.stage_results import DeployedModel
+from mlops_tasks.state.alerts import raise_daily_alert
+from mlops_tasks.state.lease import awaited_lease
+from mlops_tasks.state.predictions import (
+    PredictionFilter,
+    has_scored,
+    latencies_of_arm,
+    newest_scored,
+    served_scores,
+)
+from mlops_tasks.state.rollouts import (
+    Rollout,
+    RolloutPlan,
+    latest_rollout,
+    record_rollout,
+    rollout_steps,
+    undecided_rollouts,
+)
+from mlops_tasks.state.tables import now
+from mlops_tasks.states import Arm, RolloutState, Strategy
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A version that is to be deployed."""
+
+    version: int
+    strategy: Strategy = Strategy.BLUE_GREEN
+    digest: str | None = None
+    """Of the artefact that is meant; None: whatever the version is, if that may serve."""
+    by: str = ""
+    """Who asks for it; default: the system's user."""
+    again: bool = True
+    """Whether it may begin once more after a rollout of the same strategy that did not end in its promotion."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What an evaluation finds in this operation, and does to it."""
+
+    settings: Settings
+
+    def look(self, queue: Sequence[Rollout]) -> Situation:
+        """As `World.look`."""
+        found = reconcile(self.settings)
+        if found.action is Action.WAIT:
+            raise DeploymentError("a deployment is at work; its end decides who is champion")
+        at_work = next((each for each in queue if each.is_at_work), None)
+        return Situation(
+            now=now(),
+            champion=found.champion,
+            queue=tuple(queue),
+            policy=self.settings.deployment.queue,
+            objections=self._objections(queue),
+            seen=at_work is not None and _is_seen(self.settings, at_work),
+        )
+
+    def _objections(self, queue: Sequence[Rollout]) -> Mapping[str, str]:
+        found = {}
+        for each in queue:
+            try:
+                _claim(self.settings, each.version, each.digest)
+            except (NotApprovedError, RecordMismatchError) as error:
+                found[each.rollout_id] = str(error)
+                continue
+            broken = self._broken_rule(each) if each.state == RolloutState.HOLDING else None
+            if broken is not None:
+                found[each.rollout_id] = broken
+        return found
+
+    def _broken_rule(self, rollout: Rollout) -> str | None:
+        settings = self.settings
+        return breach(measures_of(settings, rollout), settings.deployment.rules, settings.portfolio.topk)
+
+    def deploy(self, rollout: Rollout) -> None:
+        """As `World.deploy`."""
+        deploy_blue_green(self.settings, rollout.version, rollout.digest, rollout.strategy)
+
+    def now(self) -> datetime:
+        """The present."""
+        return now()
+
+
+def deploy(settings: Settings, wanted: Wanted) -> DeployedModel:
+    """Deploy a version by a strategy; returns once it serves, or its rollout is recorded.
+
+    May be repeated, also after a kill at any point: a rollout that is under way is found again.
+
+    Raises
+    ------
+    DeploymentError
+        As `deploy_blue_green`; or the version may not serve.
+    """
+    at_once = wanted.strategy in (Strategy.BLUE_GREEN, Strategy.DIRECT)
+    result = _deploy_at_once(settings, wanted) if at_once else None
+    if result is not None:
+        return result
+    rollout = _ask(settings, wanted)
+    advance(settings)
+    return _result(rollout_steps(settings, rollout.rollout_id)[-1])
+
+
+def advance(settings: Settings) -> list[Rollout]:
+    """Evaluate the rollouts, unless somebody else does; returns them after each step that was taken.
+
+    Raises
+    ------
+    MlopsError, and what the drivers of the state database raise
+        The record, the registry or the log of predictions cannot be read. What was recorded by then stays.
+    """
+    with awaited_lease(settings, LEASE, WAIT_S) as taken:
+        if not taken:
+            log.info("another evaluation is at work")
+            return []
+        try:
+            return evaluate(settings, Operation(settings))
+        except DeploymentError as error:
+            log.info("the rollouts wait: %s", error)
+            return []
+
+
+def abort(settings: Settings, reason: str, version: int | None = None, by: str = "") -> Rollout:
+    """End a rollout before its decision: the champion answers all within `serving.poll_s`.
+
+    Parameters
+    ----------
+    version
+        None: of the one that is at work.
+
+    Raises
+    ------
+    ConfigError
+        The reason is empty.
+    DeploymentError
+        There is none, it is being deployed at this moment, or its candidate is champion already.
+    """
+    if not reason.strip():
+        raise ConfigError("the reason is empty: say why the rollout is aborted; the history keeps it")
+    with awaited_lease(settings, LEASE, WAIT_S) as taken:
+        if not taken:
+            raise DeploymentError("a candidate is being deployed; wait for its end, then use `alphaops rollback`")
+        target = _under_way(settings, version)
+        if reconcile(settings).champion == target.version:
+            raise DeploymentError(f"version {target.version} is the champion already; use `alphaops rollback`")
+        move = aborted(target, reason.strip(), by or getpass.getuser(), now())
+        if not record(settings, move):
+            raise DeploymentError(f"the rollout of version {target.version} was decided a moment ago; see the status")
+    return move.after
+
+
+def _under_way(settings: Settings, version: int | None) -> Rollout:
+    queue = undecided_rollouts(settings)
+    for each in queue:
+        if each.version == version or (version is None and each.is_at_work):
+            return each
+    others = f"; {', '.join(named(each.version) for each in queue)} waits" if queue else ""
+    whose = "" if version is None else f" of version {version}"
+    raise DeploymentError(f"no rollout{whose} is under way{others}")
+
+
+def _deploy_at_once(settings: Settings, wanted: Wanted) -> DeployedModel | None:
+    """None: a rollout is under way, and it waits for that."""
+    direct = wanted.strategy == Strategy.DIRECT
+    with awaited_lease(settings, LEASE, WAIT_S) as taken:
+        if direct and not taken:
+            raise DeploymentError("a candidate is being deployed; wait for its end and try again")
+        if not taken or not (direct or not undecided_rollouts(settings)):
+            return None
+        result = deploy_blue_green(settings, wanted.version, wanted.digest, wanted.strategy)
+    if direct:
+        advance(settings)  # a rollout that was under way has lost its champion
+    return {**result, "strategy": wanted.strategy.value}
+
+
+def _ask(settings: Settings, wanted: Wanted) -> Rollout:
+    try:
+        claim = _claim(settings, wanted.version, wanted.digest)
+    except Exception as error:
+        message = f"version {wanted.version} was not deployed: {said(error)}"
+        raise_daily_alert(settings, kind="deployment_failed", cause=named(wanted.version), message=message)
+        raise DeploymentError(message) from error
+    last = latest_rollout(settings, claim.digest)
+    if not wanted.again and last is not None and last.is_decided and last.strategy == wanted.strategy:
+        log.info("version %d was %s before: %s", last.version, last.state, last.reason)
+        return last
+    moment = now()
+    asked = Rollout(
+        rollout_id=secrets.token_hex(8),
+        version=claim.version,
+        training_key=claim.training_key,
+        digest=claim.digest,
+        strategy=wanted.strategy,
+        plan=plan_of(wanted.strategy, settings.deployment),
+        state=RolloutState.WAITING,
+        asked_at=moment,
+        at=moment,
+        asked_by=wanted.by or getpass.getuser(),
+    )
+    return record_rollout(settings, asked)
+
+
+def plan_of(strategy: Strategy, limits: DeploymentSettings) -> RolloutPlan:
+    """What a strategy does."""
+    deadline_s = limits.deadline_days * 86_400
+    if strategy == Strategy.CANARY:
+        return RolloutPlan(tuple(step / 100 for step in limits.canary_steps_pct), limits.hold_h * 3600, deadline_s)
+    if strategy == Strategy.SHADOW:
+        return RolloutPlan((0.0,), limits.shadow_h * 3600, deadline_s)
+    return RolloutPlan((), 0.0, deadline_s)
+
+
+def _claim(settings: Settings, version: int, digest: str | None) -> Claim:
+    claim = candidate_permit(settings, version).claim
+    if digest not in (None, claim.digest):
+        raise RecordMismatchError(
+            f"the artefact {digest} is meant, and in MLflow version {version} is {claim.digest} now: somebody has "
+            "changed its tags; set them back, and see who may write to MLflow"
+        )
+    return claim
+
+
+def _is_seen(settings: Settings, rollout: Rollout) -> bool:
+    """Whether the service has logged a score of the candidate since its present step has begun."""
+    return has_scored(settings, rollout.version, rollout.at)
+
+
+def measures_of(settings: Settings, rollout: Rollout) -> Measures:
+    """What the log of predictions says of a rollout that has begun."""
+    since = rollout.began_at or rollout.asked_at
+    champion = rollout.champion or 0
+    arms = ((rollout.version, Arm.CANARY), (champion, Arm.FALLBACK), (champion, Arm.CHAMPION))
+    own, fallbacks, champions = (latencies_of_arm(settings, version, arm, since) for version, arm in arms)
+    found = Measures(len(own), len(fallbacks), len(champions), _p99(own), _p99(champions))
+    newest = newest_scored(settings, rollout.version, since)
+    if newest is None:
+        return found
+    day, data_version = newest
+    table = served_scores(settings, PredictionFilter(date=day))
+    table = table[table["data_version"] == data_version].drop_duplicates(["model_version", INSTRUMENT])
+    scores = table.pivot(index=INSTRUMENT, columns="model_version", values=SCORE)
+    scores = scores.reindex(columns=[champion, rollout.version]).set_axis(["champion", "candidate"], axis=1)
+    return replace(found, scores=scores, day=str(day))
+
+
+def _p99(values: npt.NDArray[np.float64]) -> float:
+    return float(np.quantile(values, 0.99)) if len(values) else float("nan")
+
+
+def _result(rollout: Rollout) -> DeployedModel:
+    return {
+        "deployed": rollout.state == RolloutState.PROMOTED,
+        "version": rollout.version,
+        "training_key": rollout.training_key,
+        "strategy": rollout.strategy.value,
+        "rollout": rollout.state.value,
+        "reason": describe(rollout),
+    }
+
+
+def describe(rollout: Rollout) -> str:
+    """How a rollout stands, in words."""
+    state = rollout.state.value
+    if rollout.state == RolloutState.HOLDING:
+        share = f" with {rollout.share:.0%} of the clients" if rollout.strategy == Strategy.CANARY else ""
+        state = f"holding until {rollout.holds_until:%F %R} UTC{share}"
+    elif not rollout.is_decided:
+        state += f" since {rollout.at:%F %R} UTC"
+    reason = f": {rollout.reason}" if rollout.reason else ""
+    return f"{rollout.strategy.value} of version {rollout.version}, {state}{reason}"

@@ -1,0 +1,221 @@
+"""Rollouts: which candidate is at which step, and which wait; each step is recorded once."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from mlops_tasks.config import Settings
+from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.history import content_digest, lock_table
+from mlops_tasks.state.tables import RolloutStep
+from mlops_tasks.states import UNDECIDED, Arm, RolloutState, Strategy
+
+AT_WORK = (RolloutState.HOLDING, RolloutState.PROMOTING)
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """What a rollout does, fixed when it is asked for."""
+
+    shares: tuple[float, ...]
+    """Of the clients that the candidate answers, in [0, 1], one a step; 0: none, it scores as a shadow."""
+    hold_s: float
+    """How long each step lasts."""
+    deadline_s: float
+    """How long it may wait, and how long it may take once it has begun."""
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> "RolloutPlan":
+        """As recorded."""
+        return cls(tuple(content["shares"]), content["hold_s"], content["deadline_s"])
+
+    def to_json(self) -> dict[str, Any]:
+        """To be recorded."""
+        return {"shares": list(self.shares), "hold_s": self.hold_s, "deadline_s": self.deadline_s}
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A rollout as its last step says."""
+
+    rollout_id: str
+    version: int
+    training_key: str
+    digest: str
+    strategy: Strategy
+    plan: RolloutPlan
+    state: RolloutState
+    asked_at: datetime
+    at: datetime
+    """When it came to its present step."""
+    step: int = 0
+    champion: int | None = None
+    """That it is measured against."""
+    began_at: datetime | None = None
+    reason: str = ""
+    asked_by: str = ""
+    sequence: int = 1
+
+    @classmethod
+    def of(cls, row: RolloutStep) -> "Rollout":
+        """As a row says."""
+        return cls(
+            rollout_id=row.rollout_id,
+            version=row.model_version,
+            training_key=row.training_key,
+            digest=row.artefact_digest,
+            strategy=Strategy(row.strategy),
+            plan=RolloutPlan.of(row.plan),
+            state=RolloutState(row.state),
+            asked_at=row.asked_at,
+            at=row.at,
+            step=row.step,
+            champion=row.champion_version,
+            began_at=row.began_at,
+            reason=row.reason,
+            asked_by=row.asked_by,
+            sequence=row.sequence,
+        )
+
+    def row(self) -> RolloutStep:
+        """To be recorded."""
+        return RolloutStep(
+            rollout_id=self.rollout_id,
+            sequence=self.sequence,
+            model_version=self.version,
+            training_key=self.training_key,
+            artefact_digest=self.digest,
+            strategy=self.strategy.value,
+            plan=self.plan.to_json(),
+            state=self.state.value,
+            step=self.step,
+            champion_version=self.champion,
+            reason=self.reason,
+            asked_by=self.asked_by,
+            asked_at=self.asked_at,
+            began_at=self.began_at,
+            at=self.at,
+        )
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it has begun and is not decided."""
+        return self.state in AT_WORK
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether its state stays."""
+        return self.state not in UNDECIDED
+
+    @property
+    def failures(self) -> int:
+        """How many deployments of it have failed."""
+        return self.step - len(self.plan.shares) if self.state == RolloutState.PROMOTING else 0
+
+    @property
+    def share(self) -> float:
+        """Of the clients that the candidate answers now; none of them once a deployment of it has failed."""
+        if not self.is_at_work or not self.plan.shares or self.failures:
+            return 0.0
+        return self.plan.shares[min(self.step, len(self.plan.shares) - 1)]
+
+    @property
+    def arm(self) -> Arm:
+        """Of the candidate's answers."""
+        return Arm.SHADOW if self.strategy == Strategy.SHADOW else Arm.CANARY
+
+    @property
+    def due(self) -> datetime:
+        """Its deadline."""
+        return (self.began_at or self.asked_at) + timedelta(seconds=self.plan.deadline_s)
+
+    @property
+    def holds_until(self) -> datetime:
+        """The end of its present step."""
+        return self.at + timedelta(seconds=self.plan.hold_s)
+
+
+def undecided_rollouts(settings: Settings) -> list[Rollout]:
+    """Those that are at work or wait, in the order in which they were asked for."""
+    with reading(settings) as active:
+        return _undecided(active)
+
+
+def rollout_at_work(settings: Settings) -> Rollout | None:
+    """The one that has begun and is not decided."""
+    return next((each for each in undecided_rollouts(settings) if each.is_at_work), None)
+
+
+def latest_rollout(settings: Settings, digest: str | None = None) -> Rollout | None:
+    """The one whose step was recorded last, of one artefact where its digest is given."""
+    query = select(RolloutStep).order_by(RolloutStep.id.desc()).limit(1)
+    if digest is not None:
+        query = query.where(RolloutStep.artefact_digest == digest)
+    with reading(settings) as active:
+        row = active.scalars(query).first()
+    return None if row is None else Rollout.of(row)
+
+
+def rollout_steps(settings: Settings, rollout_id: str) -> list[Rollout]:
+    """All steps of a rollout, the first one first."""
+    query = select(RolloutStep).where(RolloutStep.rollout_id == rollout_id).order_by(RolloutStep.sequence)
+    with reading(settings) as active:
+        return [Rollout.of(row) for row in active.scalars(query)]
+
+
+def record_rollout(settings: Settings, asked: Rollout) -> Rollout:
+    """Add a rollout that is asked for; one of the same artefact by the same strategy that is not decided stays.
+
+    Returns
+    -------
+    The one that is there afterwards.
+    """
+    with session(settings) as active:
+        lock_table(active, RolloutStep.__tablename__)
+        same = (asked.version, asked.digest, asked.strategy)
+        for each in _undecided(active):
+            if (each.version, each.digest, each.strategy) == same:
+                return each
+        _add(active, asked)
+    return asked
+
+
+def record_rollout_step(settings: Settings, before: Rollout, after: Rollout) -> bool:
+    """Add a step, if the one before is still the last of its rollout, and no other rollout is at work where it begins.
+
+    Returns
+    -------
+    False where it is not, since somebody else was quicker; nothing is added then.
+    """
+    after = replace(after, sequence=before.sequence + 1)
+    with session(settings) as active:
+        lock_table(active, RolloutStep.__tablename__)
+        queue = {each.rollout_id: each for each in _undecided(active)}
+        present = queue.pop(before.rollout_id, None)
+        if present is None or present.sequence != before.sequence:
+            return False
+        if after.is_at_work and any(each.is_at_work for each in queue.values()):
+            return False
+        _add(active, after)
+    return True
+
+
+def _undecided(active: Session) -> list[Rollout]:
+    """In the order in which they were asked for."""
+    ends = (
+        select(func.min(RolloutStep.id).label("first"), func.max(RolloutStep.id).label("last"))
+        .group_by(RolloutStep.rollout_id)
+        .subquery()
+    )
+    query = select(RolloutStep).join(ends, RolloutStep.id == ends.c.last).where(RolloutStep.state.in_(UNDECIDED))
+    query = query.order_by(ends.c.first)
+    return [Rollout.of(row) for row in active.scalars(query)]
+
+
+def _add(active: Session, rollout: Rollout) -> None:
+    row = rollout.row()
+    row.content_digest = content_digest(row)
+    active.add(row)
