@@ -23,6 +23,7 @@ import psutil
 from mlops_tasks.config import PROJECT, Settings, load_settings
 from mlops_tasks.secret_files import make_once
 from mlops_tasks.signing import PRIVATE
+from mlops_tasks.stack.chain import RETRAIN, SYNC
 from mlops_tasks.stack.environment import base_environment
 from mlops_tasks.state import tables
 from mlops_tasks.state.database import reading
@@ -34,6 +35,8 @@ NOT_CONTENT = {"metrics.json", "settings.yaml"}
 """metrics.json holds how long a training took."""
 OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
 """Variables by which the `make` that runs the tests would speak to another one."""
+OF_CHAIN = f"dag_id in ('{SYNC}', '{RETRAIN}')"
+"""Of Airflow's rows: those of the chain's DAGs, not of one that looks every few minutes."""
 MADE_AT = re.compile(rb'"created": "[^"]*"')
 """The time in a feature version's manifest."""
 
@@ -237,9 +240,10 @@ class Killer(threading.Thread):
         raise psutil.NoSuchProcess(process.pid)
 
     def _first_try(self, instance_id: str) -> tuple[str, Path] | None:
-        """Name and log of the task instance when this is its first try; None for one of another home, too."""
+        """Name and log of the chain's task instance when this is its first try; None for one of another home, too."""
         query = (
-            "select dag_id, run_id, task_id, map_index, try_number from task_instance where replace(id, '-', '') = ?"
+            "select dag_id, run_id, task_id, map_index, try_number from task_instance "
+            f"where replace(id, '-', '') = ? and {OF_CHAIN}"
         )
         found = select_rows(self.home, query, (instance_id.replace("-", ""),))
         if not found or found[0][4] != 1:
@@ -258,8 +262,8 @@ def lines_of_stage(log: Path) -> int:
 
 
 def tasks_with_stages(home: Path) -> set[str]:
-    """The task instances whose first try's log has lines of a stage."""
-    rows = select_rows(home, "select dag_id, run_id, task_id, map_index from task_instance")
+    """The chain's task instances whose first try's log has lines of a stage."""
+    rows = select_rows(home, f"select dag_id, run_id, task_id, map_index from task_instance where {OF_CHAIN}")
     return {f"{row[2]}[{row[3]}]" for row in rows if lines_of_stage(_log_file(home, *row))}
 
 
@@ -275,8 +279,8 @@ def select_rows(home: Path, query: str, values: tuple[str, ...] = ()) -> list[tu
 
 
 def task_tries(home: Path) -> dict[str, tuple[str, int]]:
-    """State and number of tries of every task instance of both DAGs."""
-    rows = select_rows(home, "select task_id, map_index, state, try_number from task_instance")
+    """State and number of tries of every task instance of the chain."""
+    rows = select_rows(home, f"select task_id, map_index, state, try_number from task_instance where {OF_CHAIN}")
     return {f"{task}[{index}]": (state, tries) for task, index, state, tries in rows}
 
 
