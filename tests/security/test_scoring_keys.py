@@ -14,6 +14,7 @@ import pytest
 
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.docs_page import BROWSED
+from mlops_tasks.serving.gates import Places
 from mlops_tasks.serving.keys import Holder, Rates
 from mlops_tasks.state.predictions import PredictionFilter, predictions
 from mlops_tasks.state.scoring_keys import KeyRequest, make_key, revoke_keys
@@ -207,6 +208,13 @@ def test_the_rate_is_what_the_key_says() -> None:
     assert not any(rates.wait_s(Holder("boss", frozenset({Scope.ADMIN}), 1)) for _ in range(100))
     slow = Holder("slow", frozenset({Scope.SCORE}), 1)
     assert rates.wait_s(slow) == 0 and rates.wait_s(slow) == pytest.approx(60)
+
+
+def test_a_key_has_a_place_however_few_there_are() -> None:
+    """A share of less than one place would shut its holder out for good; an admin may take all of them."""
+    desk, boss = Holder("desk", frozenset({Scope.SCORE})), Holder("boss", frozenset({Scope.ADMIN}))
+    assert [Places(limit, 0.5).of(desk) for limit in (1, 2, 3, 4)] == [1, 1, 1, 2]
+    assert Places(4, 0.5).of(boss) == 4
 
 
 def test_one_key_leaves_places_to_the_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,16 @@ def one_row(**columns: Any) -> pa.Table:
     return pa.table({"instrument": ["A"], **columns})
 
 
+def beyond_its_buffer() -> bytes:
+    """A stream whose second name ends where its buffer has long ended, so that what lies behind would be read."""
+    good, (told, false) = stream(pa.table({"instrument": ["A", "B" * 50]})), ([0, 1, 51], [0, 1, 65])
+    offsets = np.array([told, false], np.int32)
+    assert good.count(offsets[0].tobytes()) == 1
+    return good.replace(offsets[0].tobytes(), offsets[1].tobytes())
+
+
 WRONG = {
+    "a name beyond its buffer": (beyond_its_buffer(), "no Arrow stream"),
     "no stream": (b"{}", "no Arrow stream"),
     "a cut stream": (stream(one_row(KMID=[0.5]))[:-60], "no Arrow stream"),
     "something behind it": (stream(one_row(KMID=[0.5])) + b"more", "4 bytes follow the end"),

@@ -13,7 +13,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.models import claim_of, get_alias_version, load_version, set_alias
-from mlops_tasks.serving.app import create_app
+from mlops_tasks.serving.app import _poll, create_app
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.serving.reconciliation import LEASE
 from mlops_tasks.serving.slots import ModelSlots, Slot
@@ -39,6 +39,20 @@ def champion(operation: Operation) -> int:
 def raw(client: ScoringClient) -> httpx.Client:
     """The client's own HTTP connection, for bodies that the client would not send."""
     return client._http
+
+
+def test_a_look_that_fails_is_not_the_last() -> None:
+    """Whatever it has met: without looks the service would follow no champion, and take no key back."""
+    looks, stop = list[int](), threading.Event()
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            stop.set()
+        raise RuntimeError("nobody has thought of it")
+
+    _poll(look, 0.0, stop)
+    assert len(looks) == 3
 
 
 def test_the_service_refuses_to_start_without_a_token(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,17 +159,21 @@ def test_scores_are_finite_floats(client: ScoringClient) -> None:
 
 
 def test_metrics_count_requests_rows_and_name_the_model(served: Served, raw: httpx.Client) -> None:
-    """Prometheus sees requests by route and status, latencies, scored rows and the version in service."""
+    """Prometheus sees requests by route and status, latencies, scored rows and the version in service; paths that a
+    client makes up are one route, or it could make up as many series as it likes."""
     names = {
         'alphaops_requests_total{route="/v1/score",status="200"}': 1,
         'alphaops_requests_total{route="/v1/score",status="404"}': 1,
+        'alphaops_requests_total{route="other",status="404"}': 1,
         'alphaops_request_seconds_count{route="/v1/score"}': 2,
         "alphaops_scored_rows_total": len(INSTRUMENTS),
     }
     before = metrics_of(raw)
     raw.post("/v1/score", json={})
     raw.post("/v1/score", json={"date": "1980-01-01"})
+    raw.get("/made-up")
     after = metrics_of(raw)
+    assert not any("made-up" in name for name in after)
     assert {name: after[name] - before.get(name, 0) for name in names} == names
     info = f'slot="blue",standing="champion",training_key="{"a" * 16}",version="{served.version}"'
     assert after[f"alphaops_model_info{{{info}}}"] == 1
