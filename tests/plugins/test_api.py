@@ -227,7 +227,16 @@ def test_wrong_overrides_are_refused_in_a_line(airflow: Airflow, case: str) -> N
 
 @pytest.mark.parametrize(
     "conf",
-    [{"hyperparameters": {"lightgbm": {"num_leaves": 31}}}, {"models": ["lihtbm"]}, {"horizon": 0}, {"topk": "5"}],
+    [
+        {"hyperparameters": {"lightgbm": {"num_leaves": 31}}},
+        {"models": ["lihtbm"]},
+        {"models": []},
+        {"horizon": 0},
+        {"topk": "5"},
+        {"owner": "ann and bob"},
+        {"priority": 101},
+        {"priority": -101},
+    ],
 )
 def test_airflow_itself_refuses_what_is_of_another_kind(airflow: Airflow, conf: dict[str, Any]) -> None:
     """When the form is sent, with the name of the field, in an answer that a page can show; no run is made."""

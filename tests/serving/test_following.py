@@ -7,10 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import pytest
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
+from mlops_tasks.modeling.artefact import ModelArtefact
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.models import claim_of, get_alias_version, load_version, set_alias
 from mlops_tasks.serving.app import _poll, create_app
@@ -168,6 +170,19 @@ def test_a_damaged_candidate_leaves_the_old_model_in_service(
     stored.write_bytes(content)
     health = raw.post("/v1/refresh").json()
     assert (health["status"], health["model_version"]) == ("ok", other)
+
+
+def test_a_model_that_scores_no_number_is_not_served(
+    operation: Operation, client: ScoringClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service itself probes what it has loaded, whoever has proven it where."""
+    version, honest = operation.register(Spec(key="a" * 16)), ModelArtefact.predict
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelArtefact, "predict", lambda self, features: honest(self, features) * np.nan)
+        make_champion(operation.settings, version)
+        health = client.refresh()
+        assert health["status"] == "no_model" and "scores probe rows with [nan, nan]" in health["errors"][0]
+    assert client.refresh()["model_version"] == version
 
 
 def test_an_undone_first_deployment_ends_the_service_of_the_model(operation: Operation, client: ScoringClient) -> None:
