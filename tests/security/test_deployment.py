@@ -175,7 +175,7 @@ def test_a_way_back_that_fails_is_told(
 def test_a_deployment_that_was_undone_meanwhile_has_failed(
     operation: Operation, client: ScoringClient, versions: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its lease was lost, as when PostgreSQL restarts, and somebody has put the alias back before its proof was over."""
+    """Its lease was lost, as when PostgreSQL restarts, and somebody has put the alias back before its proof ended."""
     (first, second), settings = versions, operation.settings
     honest = Proof.of_service
 
