@@ -191,6 +191,23 @@ def test_a_deployment_that_was_undone_meanwhile_has_failed(
     assert client.refresh()["model_version"] == get_alias_version(settings, CHAMPION) == first
 
 
+def test_nobody_undoes_what_another_has_begun(
+    operation: Operation, client: ScoringClient, versions: tuple[int, int]
+) -> None:
+    """A deployment that has lost its lease puts right its own attempt, and leaves one that has begun since alone."""
+    (first, second), settings = versions, operation.settings
+    claim = claim_of(settings, second)
+    row = {"training_key": claim.training_key, "artefact_digest": claim.digest, "data_version": "d"}
+    row |= {"strategy": "blue_green", "attempt": "the other's", "proven_version": first}
+    with lease(settings, LEASE):
+        record_deployment(settings, Deployment(model_version=second, state="started", **row))
+        set_alias(settings, CHAMPION, second)
+        assert put_right(settings, "mine", "its proof has failed").champion == second
+        assert history(settings)[-1] == (second, "started") and get_alias_version(settings, CHAMPION) == second
+        assert put_right(settings, "the other's", "its proof has failed").champion == first
+    assert history(settings)[-1] == (second, "rolled_back") and get_alias_version(settings, CHAMPION) == first
+
+
 @pytest.mark.parametrize("look", ["service", "status"])
 def test_a_hand_on_the_alias_changes_nothing(
     operation: Operation, client: ScoringClient, versions: tuple[int, int], look: str
