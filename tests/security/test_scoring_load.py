@@ -1,6 +1,7 @@
 """A client of the scoring service with a valid token stands in nobody's way and holds nothing for long."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -219,7 +220,10 @@ def test_a_later_request_has_the_limits_of_the_first(served: Served) -> None:
     before = served.metric(name)
     connection = served.connect(b"GET /health HTTP/1.1\r\nHost: x\r\n" + TOKEN + b"\r\n")
     assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-    connection.sendall(HEAD + b"X-A: " + b"a" * 40_000)
+    with contextlib.suppress(OSError):
+        connection.sendall(HEAD + b"X-A: ")
+        for _ in range(50):
+            connection.sendall(b"a" * 32_000)
     assert seconds_until_closed(connection) < LATE_S
     assert served.metric(name) == before + 1
 
