@@ -1,6 +1,7 @@
 """A client of the scoring service with a valid token stands in nobody's way and holds nothing for long."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -211,6 +212,20 @@ def test_headers_and_bodies_without_end_are_cut_off(served: Served, case: str) -
             connection.sendall(part)
             sent += len(part)
     assert sent < 20_000_000  # what lies in the buffers of the machine included
+
+
+def test_a_later_request_has_the_limits_of_the_first(served: Served) -> None:
+    """Headers without end after an answer are too long at once, not only when the connection has been idle."""
+    name = 'alphaops_cut_connections_total{reason="oversized"}'
+    before = served.metric(name)
+    connection = served.connect(b"GET /health HTTP/1.1\r\nHost: x\r\n" + TOKEN + b"\r\n")
+    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    with contextlib.suppress(OSError):
+        connection.sendall(HEAD + b"X-A: ")
+        for _ in range(50):
+            connection.sendall(b"a" * 32_000)
+    assert seconds_until_closed(connection) < LATE_S
+    assert served.metric(name) == before + 1
 
 
 def test_a_connection_whose_body_comes_after_the_refusal_is_idle(served: Served) -> None:
