@@ -112,6 +112,10 @@ def test_streams_go_on_when_the_database_is_back(
     monkeypatch.setattr(broadcast, "POLL_S", 0.05)
     monkeypatch.setattr(alert_feed, "POLL_S", 0.05)
 
+    def told() -> list[str]:
+        said = [record.getMessage().partition(" cannot be read")[0] for record in caplog.records]
+        return sorted(each for each in said if each.startswith("new "))
+
     async def first_alert(feed: Any) -> str:
         with feed.follow():
             async for message in feed.messages(0):
@@ -120,19 +124,20 @@ def test_streams_go_on_when_the_database_is_back(
 
     async def follow() -> None:
         broadcaster, feed = broadcast.Broadcaster(lambda: run.settings), alert_feed.AlertFeed(lambda: run.settings)
+        before = feed._news
         streams = [asyncio.create_task(collect(broadcaster, run, run.sequence)), asyncio.create_task(first_alert(feed))]
-        while not (run.run_id in broadcaster.feeds and feed._poller):
+        while not (run.run_id in broadcaster.feeds and feed._news is not before and feed._news._waiters):
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
         with without_state_database(run.settings):
-            await asyncio.sleep(0.5)
+            while len(told()) < 2:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)  # several looks more
         await asyncio.to_thread(run.add, ("cancelled", {}))
         await asyncio.to_thread(raise_alert, run.settings, kind="leak_found", subject="f1", message="it knows")
         assert await asyncio.wait_for(asyncio.gather(*streams), 30) == [[run.sequence], "leak_found"]
 
     asyncio.run(follow())
-    told = [record.getMessage().partition(" cannot be read")[0] for record in caplog.records]
-    assert sorted(each for each in told if each.startswith("new ")) == ["new events of alerts", "new training events"]
+    assert told() == ["new events of alerts", "new training events"]
 
 
 LIMITS = {"total": 2, "idle_s": 0.4, "lifetime_s": 4.0}
