@@ -153,9 +153,6 @@ class Stream:
 async def _close(websocket: WebSocket, ending: Ending) -> None:
     """Say why, and make sure that the connection ends even if nobody reads the reason."""
     asyncio.get_running_loop().call_later(CLOSE_S, cut, websocket)
-    if ending is TOO_SLOW:
-        cut(websocket)
-        return
     if ending is not GONE:
         with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             async with asyncio.timeout(CLOSE_S):

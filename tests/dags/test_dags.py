@@ -94,6 +94,7 @@ def parsed(bag):
 def shown(dag):
     return {
         "doc": bool(dag.doc_md),
+        "runs": [dag.max_active_runs, dag.catchup],
         "form": {name: dag.params.get_param(name).schema for name in dag.params},
         "defaults": dict(dag.params),
         "tasks": {task.task_id: [of(task, "stage"), task.retries] for task in dag.tasks},
@@ -384,6 +385,11 @@ def test_only_a_changed_vintage_starts_a_retraining(parsed, answered):
     assert parsed["dags"]["sync_market_data"]["assets"] == []
     news = [[{"data_version": version, "last_date": "2024-06-03"}] for version in ("v1", "v2", "v1")]
     assert answered["emitted"] == [news[0], "skipped", news[1], "skipped", news[2]]
+
+
+def test_a_dag_has_one_run_at_a_time(parsed):
+    """Two would publish, train and deploy past each other; and days that were missed are not caught up one by one."""
+    assert [dag["runs"] for dag in parsed["dags"].values()] == [[1, False]] * len(DAG_FILES)
 
 
 def test_mapped_tasks_bear_the_names_of_what_they_are_about(parsed):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 EXECUTE = """
-import json, sys
+import json, sys, threading, time
+from pathlib import Path
 import airflow
 from types import SimpleNamespace
 from mlops_tasks.operators.stage import StageOperator
@@ -26,7 +27,31 @@ def executed(stage, arguments, known):
     except Exception as error:
         return [type(error).__name__, str(error), pushed]
 
-print(json.dumps([executed(*case) for case in json.loads(sys.argv[1])]))
+def ended(pid_file, limit_s, marked_failed):
+    operator = StageOperator(
+        task_id="long", stage="tests.example_stages:sleep_with_grandchild", arguments={"pid_file": pid_file},
+        time_limit_s=limit_s,
+    )
+    def mark():
+        while not Path(pid_file).exists():
+            time.sleep(0.02)
+        operator.on_kill()
+    if marked_failed:
+        threading.Thread(target=mark, daemon=True).start()
+    try:
+        operator.execute({"ti": SimpleNamespace(xcom_push=lambda key, value: None)})
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+
+typed = {"note": "{{ 6 * 7 }}", "lines": ["{% raw %}", {"owner": "{{ dag_run.conf }}"}]}
+operator = StageOperator(task_id="the_task", stage="tests.example_stages:double", arguments=typed, subject="{{ 1 }}")
+operator.render_template_fields({})
+found = {
+    "killed": ended(sys.argv[2] + ".killed", 60, True),
+    "late": ended(sys.argv[2] + ".late", 1, False),
+    "as typed": [operator.arguments == typed, operator.subject],
+}
+print(json.dumps([[executed(*case) for case in json.loads(sys.argv[1])], found]))
 """
 FAIL = "tests.example_stages:fail_with"
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
@@ -37,6 +62,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
     "away": (FAIL, {"error": "RegistryError", "message": "no answer"}, None),
     "trained": ("training.train", {}, {"run_id": "gru-2026 a/b"}),
     "untrained": ("training.train", {}, {}),
+    "unlogged": ("registry.log_run", {}, {}),
     "logged": ("registry.log_run", {}, {"run_id": "r1", "experiment_id": "3"}),
     "drift": ("monitoring.check_drift", {}, {"path": "reports/drift/2026-03-02-v1-ab"}),
     "no drift": ("monitoring.check_drift", {}, {"skipped": "there is no champion yet"}),
@@ -58,10 +84,11 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "AIRFLOW__API__BASE_URL": "https://example.org/airflow/",
         "MLOPS_MLFLOW_TRACKING_URI": "http://admin:secret@127.0.0.1:5511",
     }
-    command = [sys.executable, "-c", EXECUTE, json.dumps(list(CASES.values()))]
+    command = [sys.executable, "-c", EXECUTE, json.dumps(list(CASES.values())), str(home / "pids")]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return dict(zip(CASES, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    cases, found = json.loads(done.stdout.splitlines()[-1])
+    return {**dict(zip(CASES, cases, strict=True)), **found}
 
 
 @pytest.mark.parametrize(
@@ -89,11 +116,24 @@ def test_what_may_pass_is_tried_again(answers: dict[str, Any]) -> None:
     assert list(pushed) == ["stage_span"]
 
 
+def test_a_stage_ends_with_its_task_and_in_time(answers: dict[str, Any]) -> None:
+    """When somebody marks the task as failed, and at the task's own limit."""
+    (killed, how), (late, why) = answers["killed"], answers["late"]
+    assert killed == "StageError" and "exit status -9" in how
+    assert late == "StageTimeoutError" and "limit of 1 s" in why
+
+
+def test_no_text_of_an_argument_is_a_template(answers: dict[str, Any]) -> None:
+    """What people type into a form, or a database holds, is passed on as it is, wherever it lies."""
+    assert answers["as typed"] == [True, "{{ 1 }}"]
+
+
 @pytest.mark.parametrize(
     ("case", "links"),
     [
         ("trained", {"Training": "/airflow/plugin/training/mlops/ui/training/gru-2026%20a%2Fb"}),
         ("untrained", {"Training": "/airflow/plugin/training/mlops/ui/training"}),
+        ("unlogged", {"MLflow run": ""}),
         ("logged", {"MLflow run": "http://127.0.0.1:5511/#/experiments/3/runs/r1?workflowType=machine_learning"}),
         ("drift", {"Drift report": "/airflow/plugin/reports/mlops/ui/reports/drift/2026-03-02-v1-ab"}),
         ("no drift", {"Drift report": ""}),

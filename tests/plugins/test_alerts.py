@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from mlops_tasks.state.alerts import raise_alert
@@ -43,6 +44,16 @@ def test_an_alert_is_seen_followed_acknowledged_silenced_and_ended(airflow: Airf
         assert [event["step"] for event in later["events"]] == ["acknowledged", "resolved"]
         assert later["next_after"] == later["events"][-1]["id"]
     assert [event.by for event in events_of(airflow.settings, Key(**LEAK))] == ["", "admin", "admin"]
+
+
+def test_a_stranger_follows_no_alerts(airflow: Airflow) -> None:
+    """Without a token, with a wrong one, and from a foreign page with the user's cookie."""
+    address = f"{airflow.url.replace('http', 'ws', 1)}{ALERTS}/stream"
+    cookie = {"Cookie": f"_token={airflow.token('viewer')}", "Origin": "http://example.org"}
+    for headers in ({}, {"Authorization": "Bearer x.y.z"}, cookie):
+        with pytest.raises(InvalidStatus) as error:
+            connect(address, additional_headers=headers, open_timeout=60)
+        assert error.value.response.status_code == 403
 
 
 @pytest.mark.parametrize("asked", [{"kind": "k"}, {"kind": "k" * 201, "subject": "s"}, {}])

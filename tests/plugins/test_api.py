@@ -158,6 +158,20 @@ def test_events_from_any_sequence_number_are_those_of_the_database(airflow: Airf
     assert [each["sequence"] for part in pages for each in part["events"]] == [row[0] for row in rows]
 
 
+def test_no_question_and_no_answer_is_without_end(airflow: Airflow, runs: Runs) -> None:
+    """A page has so many rows, a form's text so many characters; nothing is kept on the way, or taken for a page."""
+    pages = {"training/runs": 200, f"training/runs/{runs.finished().run_id}/events": 10_000, "alerts/events": 1000}
+    with airflow.client("viewer") as viewer:
+        for path, most in pages.items():
+            answers = [viewer.get(f"{API}/{path}", params={"limit": limit}) for limit in (most, most + 1, 0)]
+            assert [answer.status_code for answer in answers] == [200, 422, 422], path
+            assert answers[0].headers["Cache-Control"] == "no-store"
+            assert answers[0].headers["X-Content-Type-Options"] == "nosniff"
+        for field in ("hyperparameters", "stopping"):
+            answers = [viewer.post(f"{API}/overrides", json={field: " " * length}) for length in (100_000, 100_001)]
+            assert [answer.status_code for answer in answers] == [200, 422], field
+
+
 def test_the_openapi_document_types_every_answer(airflow: Airflow) -> None:
     """Each route's answer is a named model, and the document says where it is served."""
     with airflow.client("viewer") as viewer:
@@ -213,7 +227,16 @@ def test_wrong_overrides_are_refused_in_a_line(airflow: Airflow, case: str) -> N
 
 @pytest.mark.parametrize(
     "conf",
-    [{"hyperparameters": {"lightgbm": {"num_leaves": 31}}}, {"models": ["lihtbm"]}, {"horizon": 0}, {"topk": "5"}],
+    [
+        {"hyperparameters": {"lightgbm": {"num_leaves": 31}}},
+        {"models": ["lihtbm"]},
+        {"models": []},
+        {"horizon": 0},
+        {"topk": "5"},
+        {"owner": "ann and bob"},
+        {"priority": 101},
+        {"priority": -101},
+    ],
 )
 def test_airflow_itself_refuses_what_is_of_another_kind(airflow: Airflow, conf: dict[str, Any]) -> None:
     """When the form is sent, with the name of the field, in an answer that a page can show; no run is made."""

@@ -97,7 +97,9 @@ def test_pages_load_nothing_from_elsewhere_and_escape_what_they_show(airflow: Ai
         answers = [viewer.get(f"/mlops/ui/{path}") for path in [*PAGES, f"training/{quote(run_id)}"]]
     for answer in answers:
         assert answer.status_code == 200, answer.text
-        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        policy = answer.headers["Content-Security-Policy"].split("; ")
+        assert {"default-src 'none'", "script-src 'self'", "style-src 'self'", "form-action 'self'"} <= set(policy)
+        assert {"base-uri 'none'", "frame-ancestors 'self'"} <= set(policy), "no foreign page frames one"
         assert not re.search(r"<style|<script>|\sstyle=|\son\w+=|<i>x", answer.text)
         addresses = re.findall(r'(?:src|href)="([^"]*)"', answer.text)
         assert all(address.startswith(("/mlops/", "/dags/")) for address in addresses)

@@ -94,7 +94,7 @@ def test_no_address_leads_out_of_the_reports(airflow: Airflow, reports: Reports,
         assert status == 404, path
         assert SECRET not in text and "root:" not in text, path
     with airflow.client("viewer") as viewer:
-        listed = viewer.get(f"{UI}/reports").text
+        listed = viewer.get(f"{UI}/reports").raise_for_status().text
     assert "linkedre" not in listed and "/linked" not in listed
 
 

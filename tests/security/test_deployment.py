@@ -20,7 +20,7 @@ from mlops_tasks.registry.models import claim_of, delete_alias, get_alias_versio
 from mlops_tasks.serving import deployment
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.deployment import deploy_blue_green, roll_back
-from mlops_tasks.serving.reconciliation import LEASE, reconcile
+from mlops_tasks.serving.reconciliation import LEASE, put_right, reconcile
 from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import newest_alerts, record_deployment
 from mlops_tasks.state.lease import lease
@@ -163,9 +163,28 @@ def test_a_way_back_that_fails_is_told(
         with pytest.raises(DeploymentError, match=r"failed \(.*differ by.*\), and so did the way back \(.*read-only"):
             deploy_blue_green(settings, second)
         assert get_alias_version(settings, CHAMPION) == second
+        with pytest.raises(DeploymentError, match="was not deployed: the alias champion could not be put right"):
+            deploy_blue_green(settings, second)
     assert kinds(settings)[:2] == ["champion_not_restored", "deployment_failed"]
     assert client.refresh()["model_version"] == get_alias_version(settings, CHAMPION) == first
     assert kinds(settings)[2:] == ["deployment_undone"]
+
+
+def test_nobody_undoes_what_another_has_begun(
+    operation: Operation, client: ScoringClient, versions: tuple[int, int]
+) -> None:
+    """A deployment that has lost its lease puts right its own attempt, and leaves one that has begun since alone."""
+    (first, second), settings = versions, operation.settings
+    claim = claim_of(settings, second)
+    row = {"training_key": claim.training_key, "artefact_digest": claim.digest, "data_version": "d"}
+    row |= {"strategy": "blue_green", "attempt": "the other's", "proven_version": first}
+    with lease(settings, LEASE):
+        record_deployment(settings, Deployment(model_version=second, state="started", **row))
+        set_alias(settings, CHAMPION, second)
+        assert put_right(settings, "mine", "its proof has failed").champion == second
+        assert history(settings)[-1] == (second, "started") and get_alias_version(settings, CHAMPION) == second
+        assert put_right(settings, "the other's", "its proof has failed").champion == first
+    assert history(settings)[-1] == (second, "rolled_back") and get_alias_version(settings, CHAMPION) == first
 
 
 @pytest.mark.parametrize("look", ["service", "status"])

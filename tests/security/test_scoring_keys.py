@@ -11,10 +11,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry, Counter
 
 from mlops_tasks.serving.client import ScoringClient
+from mlops_tasks.serving.day_scores import DayKey, DayScores
 from mlops_tasks.serving.docs_page import BROWSED
+from mlops_tasks.serving.gates import BusyError, Gate, Places
 from mlops_tasks.serving.keys import Holder, Rates
+from mlops_tasks.serving.score_table import ScoreTable
 from mlops_tasks.state.predictions import PredictionFilter, predictions
 from mlops_tasks.state.scoring_keys import KeyRequest, make_key, revoke_keys
 from mlops_tasks.states import Scope
@@ -207,6 +211,38 @@ def test_the_rate_is_what_the_key_says() -> None:
     assert not any(rates.wait_s(Holder("boss", frozenset({Scope.ADMIN}), 1)) for _ in range(100))
     slow = Holder("slow", frozenset({Scope.SCORE}), 1)
     assert rates.wait_s(slow) == 0 and rates.wait_s(slow) == pytest.approx(60)
+
+
+def test_a_key_has_a_place_however_few_there_are() -> None:
+    """A share of less than one place would shut its holder out for good; an admin may take all of them."""
+    desk, boss = Holder("desk", frozenset({Scope.SCORE})), Holder("boss", frozenset({Scope.ADMIN}))
+    assert [Places(limit, 0.5).of(desk) for limit in (1, 2, 3, 4)] == [1, 1, 1, 2]
+    assert Places(4, 0.5).of(boss) == 4
+
+
+def test_all_keys_together_have_no_more_places_than_there_are() -> None:
+    """However small the share of each is: of requests under way, and of dates that are being loaded."""
+    refused = Counter("refused", "Refused.", ["kind"], registry=CollectorRegistry())
+    first, second, third = (Holder(name, frozenset({Scope.SCORE})) for name in ("a", "b", "c"))
+    gate = Gate("kind", Places(2, 0.5), refused)
+    with gate.passing(first), gate.passing(second), pytest.raises(BusyError, match="0 of them of this key"):
+        gate.passing(third).__enter__()
+    gate.passing(third).__enter__()
+    days, go = DayScores(4, Places(2, 0.5), refused), threading.Event()
+
+    def table() -> ScoreTable:
+        go.wait(60)
+        return ScoreTable([], [])
+
+    def ask(holder: Holder, day: int) -> None:
+        days.ask(DayKey("m", "f", DAYS[day].date()), table, newest=False, holder=holder)
+
+    ask(first, 1)
+    ask(second, 2)
+    with pytest.raises(BusyError, match="2 dates are being loaded already, 0 of them for this key"):
+        ask(third, 3)
+    go.set()
+    days.stop()
 
 
 def test_one_key_leaves_places_to_the_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """A client of the scoring service with a valid token stands in nobody's way and holds nothing for long."""
 
+import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -10,8 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from mlops_tasks.config import ServingSettings
 from mlops_tasks.serving.app import REFRESHES_AT_ONCE
+from mlops_tasks.serving.connections import limited_protocol
+from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.scored import DayPlan
 from tests.registry.conftest import migrated_mlflow, vintage_template
 from tests.registry.trainings import DAYS
@@ -204,6 +212,76 @@ def test_headers_and_bodies_without_end_are_cut_off(served: Served, case: str) -
             connection.sendall(part)
             sent += len(part)
     assert sent < 20_000_000  # what lies in the buffers of the machine included
+
+
+def test_a_later_request_has_the_limits_of_the_first(served: Served) -> None:
+    """Headers without end after an answer are too long at once, not only when the connection has been idle."""
+    name = 'alphaops_cut_connections_total{reason="oversized"}'
+    before = served.metric(name)
+    connection = served.connect(b"GET /health HTTP/1.1\r\nHost: x\r\n" + TOKEN + b"\r\n")
+    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    with contextlib.suppress(OSError):
+        connection.sendall(HEAD + b"X-A: ")
+        for _ in range(50):
+            connection.sendall(b"a" * 32_000)
+    assert seconds_until_closed(connection) < LATE_S
+    assert served.metric(name) == before + 1
+
+
+def test_a_connection_whose_body_comes_after_the_refusal_is_idle(served: Served) -> None:
+    """And ends as every idle one does."""
+    name = 'alphaops_cut_connections_total{reason="idle"}'
+    before = served.metric(name)
+    connection = served.connect(b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+    assert connection.recv(65536).startswith(b"HTTP/1.1 401")
+    connection.sendall(b"later")
+    assert seconds_until_closed(connection) < LATE_S
+    assert served.metric(name) > before
+
+
+class FullSocket(asyncio.Transport):
+    """Of a client that takes nothing: what is written stays, also when the connection is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing, self.aborted = False, asyncio.Event()
+        self.written = b""
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.written += data
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(b"nonsense\r\n\r\n", b"400"), (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"200")]
+)
+def test_a_last_answer_that_nobody_takes_is_let_go(sent: bytes, status: bytes) -> None:
+    """The connection is closed, and the little that is left of its answer would keep it for ever."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def connect() -> bytes:
+        made = limited_protocol(ServingSettings(answer_timeout_s=0.1), ServiceMetrics())
+        config = uvicorn.Config(app, lifespan="off")
+        config.load()
+        protocol, socket_of_client = made(config=config, server_state=ServerState(), app_state={}), FullSocket()
+        protocol.connection_made(socket_of_client)
+        protocol.data_received(sent)
+        async with asyncio.timeout(30):
+            await socket_of_client.aborted.wait()
+        return socket_of_client.written
+
+    assert asyncio.run(connect()).startswith(b"HTTP/1.1 " + status)
 
 
 def test_who_leaves_answers_unread_is_cut_off(served: Served) -> None:

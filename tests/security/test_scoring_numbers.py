@@ -6,14 +6,15 @@ import signal
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from mlops_tasks.serving.plain import read_plain
-from mlops_tasks.serving.reading import FeaturesGiven, RequestLimits, read_request
+from mlops_tasks.serving.plain import PLAIN_BYTES, read_plain
+from mlops_tasks.serving.reading import MOST_VALUES, BadRequestError, FeaturesGiven, RequestLimits, read_request
 from tests.registry.conftest import migrated_mlflow, vintage_template
 from tests.security.served import Served, serve
 
@@ -107,6 +108,21 @@ def test_what_is_read_quickly_is_what_a_close_look_reads(names: list[str]) -> No
         assert read_plain(body.encode(), limits) is None, body
 
 
+def test_what_is_large_keeps_the_lock_from_nobody_for_long() -> None:
+    """The quick reader leaves long bodies alone, and sees a bomb of brackets before it makes lists of them; the close
+    look sees too many values before it parses any."""
+    assert read_plain(PLAIN[0].encode() + b" " * PLAIN_BYTES, RequestLimits(100, 100)) is None
+    bomb = b'{"rows": [' + b"[]," * 300_000 + b"[]]}"
+    tracemalloc.start()
+    assert read_plain(bomb, RequestLimits(100, 100)) is None
+    assert tracemalloc.get_traced_memory()[1] < 4 * len(bomb)
+    tracemalloc.stop()
+    many = b'{"instruments": [' + b'"",' * MOST_VALUES + b'""]}'
+    with pytest.raises(BadRequestError, match="more than 1000000 values; send fewer") as error:
+        read_request(many, RequestLimits(100, 100))
+    assert error.value.status == 413
+
+
 def test_a_missing_value_is_scored_and_a_row_of_nothing_else_is_not(raw: httpx.Client, names: list[str]) -> None:
     """A single null is a missing value; a row without any value is named."""
     row = dict.fromkeys(names, 0.5) | {names[0]: None}
@@ -132,7 +148,14 @@ def twice(names: list[str]) -> list[str]:
         f'{{"rows": [{{"instrument": "S1", "features": {{{features}, "{names[0]}": 9}}}}]}}',
         # A colon that is written as an escape makes up for the second name's.
         f'{{"rows": [{{"instrument": "S\\u003a1", "features": {{{features}, "{names[0]}": 9}}}}]}}',
+        json.dumps(table(1, [*names, names[0]])),
     ]
+
+
+def table(rows: int, names: list[str]) -> dict[str, object]:
+    """A body, all of whose values are the same."""
+    instruments = [f"S{row}" for row in range(rows)]
+    return {"table": {"instruments": instruments, "feature_names": names, "values": [[0.5] * len(names)] * rows}}
 
 
 def test_a_name_that_is_given_twice_is_refused(raw: httpx.Client, names: list[str]) -> None:
@@ -177,6 +200,8 @@ def test_more_than_the_limits_allow_is_a_413(raw: httpx.Client, names: list[str]
     row = {"instrument": "S1", "features": dict.fromkeys(names, 0.5)}
     assert raw.post("/v1/score", json={"rows": [row] * 50}).status_code == 200
     assert raw.post("/v1/score", json={"rows": [row] * 51}).status_code == 413
+    assert raw.post("/v1/score", json=table(50, names)).status_code == 200
+    assert raw.post("/v1/score", json=table(51, names)).status_code == 413
     assert raw.post("/v1/score", json={"instruments": ["S001"] * 60_000}).status_code == 200
     assert raw.post("/v1/score", json={"instruments": ["S001"] * 60_001}).status_code == 413
     assert raw.post("/v1/score", content=b"[" + b"1," * 600_000).status_code == 413
@@ -195,12 +220,20 @@ def test_a_body_that_kills_its_reader_is_refused_and_the_next_one_is_read(served
     limits = Path(f"/proc/{reader}/limits").read_text().splitlines()
     (memory,) = (line.split()[3] for line in limits if line.startswith("Max address space"))
     assert int(memory) < 4 * 2**30
+    (core,) = (line.split()[4:6] for line in limits if line.startswith("Max core file size"))
+    assert core == ["0", "0"], "what clients send is not left on the disk by a crash"
+    (ignored,) = (line.split()[1] for line in status_of(reader) if line.startswith("SigIgn"))
+    assert int(ignored, 16) >> (signal.SIGINT - 1) & 1, "a terminal's Ctrl+C is the service's to answer"
     bomb = '{"rows":[{"instrument":"A","features":{' + ",".join(f'"{i}":""' for i in range(110_000)) + "}}]}"
     answer = raw.post("/v1/score", content=bomb[:999_000])
     assert answer.status_code == 422
     os.kill(int(reader), signal.SIGKILL)
     assert raw.post("/v1/score", content=large).status_code in (200, 413)
     assert raw.post("/v1/score", content=large).status_code == 200
+
+
+def status_of(pid: str) -> list[str]:
+    return Path(f"/proc/{pid}/status").read_text().splitlines()
 
 
 NEVER_DONE = """

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pytest
 
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.serving.arrow_requests import read_arrow
 from mlops_tasks.serving.client import scores_of
 from mlops_tasks.serving.media_types import ARROW, JSON, is_arrow, wants_arrow
+from mlops_tasks.serving.reading import BadRequestError, RequestLimits
 from tests.registry.trainings import DAYS
 from tests.security.served import Served, serve
 
@@ -99,7 +101,16 @@ def one_row(**columns: Any) -> pa.Table:
     return pa.table({"instrument": ["A"], **columns})
 
 
+def beyond_its_buffer() -> bytes:
+    """A stream whose second name ends where its buffer has long ended, so that what lies behind would be read."""
+    good, (told, false) = stream(pa.table({"instrument": ["A", "B" * 50]})), ([0, 1, 51], [0, 1, 65])
+    offsets = np.array([told, false], np.int32)
+    assert good.count(offsets[0].tobytes()) == 1
+    return good.replace(offsets[0].tobytes(), offsets[1].tobytes())
+
+
 WRONG = {
+    "a name beyond its buffer": (beyond_its_buffer(), "no Arrow stream"),
     "no stream": (b"{}", "no Arrow stream"),
     "a cut stream": (stream(one_row(KMID=[0.5]))[:-60], "no Arrow stream"),
     "something behind it": (stream(one_row(KMID=[0.5])) + b"more", "4 bytes follow the end"),
@@ -143,6 +154,10 @@ def test_the_limits_are_those_of_json(served: Served, raw: httpx.Client) -> None
     many = {f"F{i}": np.zeros(51, np.float32) for i in range(3)}
     answer = raw.post("/v1/score", content=stream(pa.table({"instrument": ["A"] * 51, **many})), headers=GIVEN)
     assert answer.status_code == 413 and "51 are more than 50" in str(answer.json()["detail"])
+    wide = pa.table({"instrument": ["A"] * 1001, **{f"F{i}": np.zeros(1001, np.float32) for i in range(1000)}})
+    with pytest.raises(BadRequestError, match="more than 1000000 values") as error:
+        read_arrow(stream(wide), RequestLimits(5000, 5000))
+    assert error.value.status == 413
     names = stream(pa.table({"instrument": ["A"] * 60_001}), compression="zstd")
     assert raw.post("/v1/score", content=names, headers=GIVEN).status_code == 413
     size = 600_000_000

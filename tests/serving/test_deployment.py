@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -21,6 +22,7 @@ from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
 from mlops_tasks.registry.models import claim_of, get_alias_version, load_version
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.deployment import roll_back
+from mlops_tasks.serving.model_day import ModelDay
 from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
 from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import latest_score_batch
@@ -151,6 +153,17 @@ def test_scores_that_differ_are_rolled_back(
     assert client.health()["status"] == "no_model"
     assert ModelLifecycleManager(operation.settings).state(version) == LifecycleState.CHALLENGER
     monkeypatch.undo()
+
+
+def test_a_candidate_without_scores_of_the_day_moves_nothing(
+    operation: Operation, client: ScoringClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found here, before the service is asked to try it."""
+    version, honest = operation.register(Spec(key="a" * 16)), ModelDay.scores
+    monkeypatch.setattr(ModelDay, "scores", lambda self: honest(self) * np.nan)
+    with pytest.raises(DeploymentError, match=r"was not deployed: \d+ scores of 2020-06-30, not all finite"):
+        deploy_model_task(gate=promote(operation, version), strategy="blue_green")
+    assert steps(operation.settings) == [(version, "failed")]
 
 
 def test_daily_scores_of_champion_and_challenger(operation: Operation, client: ScoringClient) -> None:

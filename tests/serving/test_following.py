@@ -7,13 +7,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import pytest
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
+from mlops_tasks.modeling.artefact import ModelArtefact
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.models import claim_of, get_alias_version, load_version, set_alias
-from mlops_tasks.serving.app import create_app
+from mlops_tasks.serving.app import _poll, create_app
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.serving.reconciliation import LEASE
 from mlops_tasks.serving.slots import ModelSlots, Slot
@@ -39,6 +41,20 @@ def champion(operation: Operation) -> int:
 def raw(client: ScoringClient) -> httpx.Client:
     """The client's own HTTP connection, for bodies that the client would not send."""
     return client._http
+
+
+def test_a_look_that_fails_is_not_the_last() -> None:
+    """Whatever it has met: without looks the service would follow no champion, and take no key back."""
+    looks, stop = list[int](), threading.Event()
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            stop.set()
+        raise RuntimeError("nobody has thought of it")
+
+    _poll(look, 0.0, stop)
+    assert len(looks) == 3
 
 
 def test_the_service_refuses_to_start_without_a_token(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +170,19 @@ def test_a_damaged_candidate_leaves_the_old_model_in_service(
     stored.write_bytes(content)
     health = raw.post("/v1/refresh").json()
     assert (health["status"], health["model_version"]) == ("ok", other)
+
+
+def test_a_model_that_scores_no_number_is_not_served(
+    operation: Operation, client: ScoringClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service itself probes what it has loaded, whoever has proven it where."""
+    version, honest = operation.register(Spec(key="a" * 16)), ModelArtefact.predict
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelArtefact, "predict", lambda self, features: honest(self, features) * np.nan)
+        make_champion(operation.settings, version)
+        health = client.refresh()
+        assert health["status"] == "no_model" and "scores probe rows with [nan, nan]" in health["errors"][0]
+    assert client.refresh()["model_version"] == version
 
 
 def test_an_undone_first_deployment_ends_the_service_of_the_model(operation: Operation, client: ScoringClient) -> None:

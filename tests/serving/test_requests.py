@@ -7,9 +7,11 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.artefact import ModelArtefact
 from mlops_tasks.registry.models import load_version
 from mlops_tasks.serving.client import ScoringClient, scores_of
 from tests.operation import make_champion
@@ -158,18 +160,41 @@ def test_scores_are_finite_floats(client: ScoringClient) -> None:
     assert np.isfinite(scores_of(client.score()).to_numpy()).all()
 
 
+def test_a_score_that_is_no_number_is_no_answer(
+    served: Served, raw: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of given features: the instrument is named, and nothing is counted as scored."""
+    honest = ModelArtefact.predict
+
+    def infinite(self: ModelArtefact, features: pd.DataFrame) -> pd.Series:
+        scores = honest(self, features)
+        return scores.where(scores.index != 1, np.inf)
+
+    row = dict.fromkeys(load_version(served.operation.settings, served.version).artefact.feature_names, 0.5)
+    before = metrics_of(raw)["alphaops_scored_rows_total"]
+    monkeypatch.setattr(ModelArtefact, "predict", infinite)
+    answer = raw.post("/v1/score", json={"rows": [{"instrument": name, "features": row} for name in ("A", "B", "C")]})
+    assert answer.status_code == 422
+    assert "the score of 'B' is not finite" in answer.json()["detail"]
+    assert metrics_of(raw)["alphaops_scored_rows_total"] == before
+
+
 def test_metrics_count_requests_rows_and_name_the_model(served: Served, raw: httpx.Client) -> None:
-    """Prometheus sees requests by route and status, latencies, scored rows and the version in service."""
+    """Prometheus sees requests by route and status, latencies, scored rows and the version in service; paths that a
+    client makes up are one route, or it could make up as many series as it likes."""
     names = {
         'alphaops_requests_total{route="/v1/score",status="200"}': 1,
         'alphaops_requests_total{route="/v1/score",status="404"}': 1,
+        'alphaops_requests_total{route="other",status="404"}': 1,
         'alphaops_request_seconds_count{route="/v1/score"}': 2,
         "alphaops_scored_rows_total": len(INSTRUMENTS),
     }
     before = metrics_of(raw)
     raw.post("/v1/score", json={})
     raw.post("/v1/score", json={"date": "1980-01-01"})
+    raw.get("/made-up")
     after = metrics_of(raw)
+    assert not any("made-up" in name for name in after)
     assert {name: after[name] - before.get(name, 0) for name in names} == names
     info = f'slot="blue",standing="champion",training_key="{"a" * 16}",version="{served.version}"'
     assert after[f"alphaops_model_info{{{info}}}"] == 1
