@@ -33,6 +33,7 @@ MODULES = (
     "mlops_tasks.features.indicators.kernels",
     "mlops_tasks.data.validation.measure_kernels",
     "mlops_tasks.modeling.metrics",
+    "mlops_tasks.monitoring.kernels",
 )
 """Where kernels are defined, those that take longest to compile first."""
 
