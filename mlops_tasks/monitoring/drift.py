@@ -64,9 +64,9 @@ def drift(profile: Profile, current: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["psi", "ks_statistic"], ascending=False, kind="stable")
 
 
-def population_stability_index(reference: Floats, current: Floats) -> float:
-    """PSI of two arrays of shares over the same bins; shares below 1e-4 are raised to it. NaN propagates."""
-    a, b = np.maximum(reference, PSI_FLOOR), np.maximum(current, PSI_FLOOR)
+def population_stability_index(reference: Floats, current: Floats, floor: float = PSI_FLOOR) -> float:
+    """PSI of two arrays of shares over the same bins; shares below `floor` are raised to it. NaN propagates."""
+    a, b = np.maximum(reference, floor), np.maximum(current, floor)
     return float(np.sum((b - a) * np.log(b / a)))
 
 

@@ -145,29 +145,50 @@ def histogram_of(values: NDArray[Any], edges: Floats) -> Floats:
     return np.diff(places, prepend=0, append=len(values)) / max(len(values), 1)
 
 
+@dataclass(frozen=True)
+class _Points:
+    """Order statistics, and how many values are below each, at or below it, and nearest to it or one before it."""
+
+    values: NDArray[Any]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+    moved: float
+
+
 def _profile_column(values: NDArray[Any], rows: int, count: int) -> ColumnProfile:
     edges, points, histogram_edges = _decile_edges(values), _order_statistics(values, count), _histogram_edges(values)
-    n = max(len(values), 1)
-    left, right = (np.searchsorted(values, points, side=side) for side in ("left", "right"))
-    middles = points[:-1] + (points[1:] - points[:-1]) / 2
-    nearest = np.searchsorted(values, np.append(middles, points[-1:]), side="right")
     categories = _categories(values)
     counts = np.diff(np.searchsorted(values, categories, side="right"), prepend=0)
+    n = max(len(values), 1)
     return ColumnProfile(
         edges=edges.astype(np.float64),
         bin_shares=bin_shares(values, edges, rows),
-        points=points.astype(np.float64),
-        points_left=left / n,
-        points_right=right / n,
-        points_nearest=nearest / n,
+        points=points.values.astype(np.float64),
+        points_left=points.left / n,
+        points_right=points.right / n,
+        points_nearest=points.nearest / n,
         categories=categories.astype(np.float64),
         category_counts=np.append(counts, rows - len(values)).astype(np.float64),
         histogram_edges=histogram_edges,
         histogram=histogram_of(values, histogram_edges),
         deviation=float(values.std(dtype=np.float64)) if len(values) else float("nan"),
-        moved=_moved(values, points, nearest),
+        moved=points.moved,
         rows=rows,
     )
+
+
+def _order_statistics(values: NDArray[Any], count: int) -> _Points:
+    if len(values) <= count:
+        begins = np.flatnonzero(_is_new(values))
+        ends = np.append(begins[1:], len(values))[: len(begins)]
+        return _Points(values[begins], begins, ends, ends, 0.0)
+    points = _distinct(values[np.round(np.linspace(0, len(values) - 1, count)).astype(np.int64)])
+    left, right = (np.searchsorted(values, points, side=side) for side in ("left", "right"))
+    middles = points[:-1] + (points[1:] - points[:-1]) / 2
+    nearest = np.searchsorted(values, np.append(middles, points[-1:]), side="right")
+    moved_to = np.repeat(points, np.diff(nearest, prepend=0))
+    return _Points(points, left, right, nearest, float(np.abs(values - moved_to).mean(dtype=np.float64)))
 
 
 def _decile_edges(values: NDArray[Any]) -> NDArray[Any]:
@@ -181,15 +202,13 @@ def _decile_edges(values: NDArray[Any]) -> NDArray[Any]:
     return edges if edges[-1] < values[-1] or len(edges) == 1 else edges[:-1]
 
 
-def _order_statistics(values: NDArray[Any], count: int) -> NDArray[Any]:
-    if len(values) <= count:
-        return _distinct(values)
-    ranks = np.round(np.linspace(0, len(values) - 1, count)).astype(np.int64)
-    return _distinct(values[ranks])
+def _is_new(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Of ascending values: which differ from the one before."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
 def _distinct(values: NDArray[Any]) -> NDArray[Any]:
-    return values[np.append(True, values[1:] != values[:-1])[: len(values)]]
+    return values[_is_new(values)]
 
 
 def _categories(values: NDArray[Any]) -> NDArray[Any]:
@@ -197,14 +216,6 @@ def _categories(values: NDArray[Any]) -> NDArray[Any]:
     if np.count_nonzero(values[1:] != values[:-1]) >= CATEGORIES:
         return values[:0]
     return _distinct(values)
-
-
-def _moved(values: NDArray[Any], points: NDArray[Any], nearest: NDArray[np.int64]) -> float:
-    """Mean distance from the nearest point."""
-    if len(values) == 0 or len(points) == len(values):
-        return 0.0
-    moved_to = np.repeat(points, np.diff(nearest, prepend=0))
-    return float(np.abs(values - moved_to).mean(dtype=np.float64))
 
 
 def _histogram_edges(values: NDArray[Any]) -> Floats:
