@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 MAX_REFERENCE_ROWS = 200_000
 REPORT = "report.json"
-REFERENCE_LAYOUT = 4
+REFERENCE_LAYOUT = 5
 """Part of a cached reference's name: a change of what it holds makes new ones."""
 NEAR = 0.75
 """Columns from this share of the limit on are counted as near it."""
@@ -138,7 +138,7 @@ def importance_shares(settings: Settings, champion: LoadedModel) -> pd.Series:
 
 def _table(reference: Reference, bands: Bands, current: pd.DataFrame, importance: pd.Series) -> pd.DataFrame:
     """By column, the farthest outside first: exceedance, what it may cost, and the distances of `drift`."""
-    summaries = daily_summaries(current[list(bands.columns)], bands.scales)
+    summaries = daily_summaries(current[list(bands.columns)], bands.norms)
     table = bands.exceedance(summaries).join(drift(reference.profile, current))
     table["importance_share"] = importance.reindex(table.index)
     return table.sort_values(["exceedance", "psi"], ascending=False, kind="stable")
