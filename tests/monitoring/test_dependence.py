@@ -1,15 +1,12 @@
 """How columns go together: equal to SciPy, blind to each column's own distribution, and not to anything else."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import rankdata, spearmanr
 
-from mlops_tasks.config import DriftSettings
 from mlops_tasks.monitoring.dependence import RIDGE, RankScores, daily_dependence, mean_correlations
 from mlops_tasks.monitoring.summaries import MARGINAL, STATISTICS, daily_summaries
-from tests.monitoring.planted_drift import Watch
-from tests.monitoring.planted_shifts import MARKETS, Plant, Shift, correlated_shift, mismatched_shift, shifted
+from tests.monitoring.planted_shifts import MARKETS
 
 
 def scores_of(values: np.ndarray) -> RankScores:
@@ -91,27 +88,3 @@ def test_one_column_and_empty_ones_are_no_news() -> None:
     values[:, :, 1], values[:, :, 2] = np.nan, 7.0
     for each in daily_dependence(scores_of(values), np.eye(3)):
         assert np.isfinite(each[:, 0]).all() and np.isnan(each[:, 1:]).all()
-
-
-@pytest.mark.parametrize(
-    ("kind", "shift"),
-    [
-        ("dependent", mismatched_shift()),
-        ("independent", correlated_shift(0.5)),
-        ("autocorrelated", correlated_shift(0.8)),
-    ],
-    ids=lambda each: getattr(each, "name", each),
-)
-def test_shifts_of_correlation_alone_are_found(kind: str, shift: Shift) -> None:
-    """Twenty days of a column that has the same values as ever: found on every day, by name, in markets that are quiet
-    otherwise."""
-    for seed in (50, 51):
-        watch = Watch.of(MARKETS[kind](seed, 500 + 252, 60), 500, DriftSettings())
-        places = watch.days(3)
-        rng, plant = np.random.default_rng(seed), Plant(shift, 5, watch.span)
-        found = [watch.bands.exceedance(shifted(watch, place, plant, rng)) for place in places]
-        assert all(table.loc["F5", "exceedance"] >= 1 for table in found)
-        assert {table.loc["F5", "statistic"] for table in found} <= {"unexplained", "correlation"}
-        assert np.mean(watch.farthest(watch.days(252)[::6]) >= 1) <= 0.05
-        quiet = pd.concat([watch.bands.exceedance(watch.window(place)) for place in places])
-        assert (quiet["exceedance"] < 1).all()
