@@ -1,6 +1,6 @@
 """What the day's drift verdict finds of shifts of known kind and size in one column, and how often it errs without any.
 
-Markets of three kinds, none of them with news, twenty of each (60 names, bands of 500 days, a year behind them, twelve
+Markets of three kinds, none of them with news, six of each (60 names, bands of 500 days, a year behind them, twelve
 columns): `independent` normal draws; `autocorrelated`, columns that do not depend on each other, with AR(1) moves that
 all names share, a volatility that comes and goes, ties and gaps; `dependent`, columns of four factors that are AR(1) in
 each name, and moves that all names share. Then the three parts of real panels of `drift_quiet`.
@@ -22,10 +22,10 @@ import numpy as np
 
 from tests.benchmarks.bench_drift_quiet import PANELS, REAL, Panel, bars_of, by_psi, member_rows, share, watch_of
 
-MARKETS_EACH, FIRST_SEED = 20, 300
+MARKETS_EACH, FIRST_SEED = 6, 300
 NAMES, TRAIN_DAYS, YEAR = 60, 500, 252
 PLACES = 3
-PLACES_OF_PANEL = 40
+PLACES_OF_PANEL = 6
 
 
 def run() -> dict[str, Any]:
@@ -48,7 +48,7 @@ def run() -> dict[str, Any]:
 
 
 def synthetic(kind: str) -> Iterator[Any]:
-    """Twenty markets of a kind, one after the other."""
+    """The markets of a kind, one after the other."""
     from mlops_tasks.config import DriftSettings
     from tests.monitoring.planted_drift import Watch
     from tests.monitoring.planted_shifts import MARKETS
