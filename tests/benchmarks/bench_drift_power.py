@@ -9,7 +9,7 @@ each name, and moves that all names share. Then the three parts of real panels o
 `found_day` are the shares of windows with that verdict where one column, drawn at random, is shifted within each of the
 twenty days, or on the newest day alone: its mean, its variance, its tails, or its correlation with the other columns
 alone, its values of each day being the same and those of other names. `quiet` beside them is the share of the same
-windows without a shift. `ours` is the largest `alerts` of a kind or panel, `peer` the smallest share of quiet windows
+windows without a shift. `ours` is the largest `alerts` of a kind or panel, `peer` the largest share of quiet windows
 in which any column has a PSI of 0.25.
 """
 
@@ -36,7 +36,7 @@ def run() -> dict[str, Any]:
     for name, panel in REAL.items():
         if (PANELS / panel.folder).is_dir():
             results[name] = judge(real(panel), PLACES_OF_PANEL)
-    ours, peer = max(each["alerts"] for each in results.values()), min(each["psi_alerts"] for each in results.values())
+    ours, peer = (max(each[name] for each in results.values()) for name in ("alerts", "psi_alerts"))
     return {
         "name": "drift_power",
         "ours": ours,
