@@ -361,6 +361,7 @@ class DriftFound(TypedDict):
     psi_max: float | None
     score_psi: float | None
     score_ks_statistic: float | None
+    score_wasserstein: float | None
     worst: dict[str, float]
     path: str
 

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops_tasks.monitoring.summaries import STATISTICS, DailySummaries, Floats
+from mlops_tasks.monitoring.dependence import Floats
+from mlops_tasks.monitoring.summaries import STATISTICS, DailySummaries, Norms
 
 FOLDS = 5
 """Blocks of days that are left out in turn."""
 TAIL_INDEX = 2.0
-LEAST_WIDTHS = dict(zip(STATISTICS, (0.01, 0.02, 0.02, 0.01, 0.02), strict=True))
+LEAST_WIDTHS = dict(zip(STATISTICS, (0.01, 0.02, 0.02, 0.01, 0.02, 0.1, 0.005), strict=True))
 """A band is at least this wide: what never moved in training is no news at its first hair. Of `level` in units of the
 column's scale."""
 REACH = 0.995
@@ -37,8 +38,8 @@ class Bands:
 
     Attributes
     ----------
-    columns, scales
-        As in `DailySummaries`; shapes (columns,).
+    columns, norms
+        As in `DailySummaries`.
     spans
         Lengths of windows in days, ascending; shape (spans,).
     centres, widths
@@ -54,7 +55,7 @@ class Bands:
     """
 
     columns: tuple[str, ...]
-    scales: Floats
+    norms: Norms
     spans: NDArray[np.int64]
     centres: Floats
     widths: Floats
@@ -69,7 +70,7 @@ class Bands:
         Parameters
         ----------
         current
-            Summaries of the last days, with these columns and scales; fewer days than a span count as they are.
+            Summaries of the last days, with these columns and norms; fewer days than a span count as they are.
 
         Returns
         -------
@@ -109,7 +110,7 @@ def reference_bands(reference: DailySummaries, spans: tuple[int, ...], error_rat
     values = reference.values[_first_full_day(reference.values) :]
     lengths = np.unique(np.clip(spans, 1, max(1, len(values) // 2)))
     least = np.array([LEAST_WIDTHS[name] for name in STATISTICS]) * np.ones((len(reference.columns), 1))
-    least[:, STATISTICS.index("level")] *= reference.scales
+    least[:, STATISTICS.index("level")] *= reference.norms.scales
     farthest = np.full((len(values), len(lengths), len(STATISTICS)), np.nan)
     centres, widths = [], []
     for place, length in enumerate(lengths):
@@ -124,7 +125,7 @@ def reference_bands(reference: DailySummaries, spans: tuple[int, ...], error_rat
     rank, beyond = (1 - error_rate) * (count + 1) / count, 1 / (error_rate * (count + 1))
     return Bands(
         columns=reference.columns,
-        scales=reference.scales,
+        norms=reference.norms,
         spans=lengths,
         centres=np.stack(centres),
         widths=np.stack(widths),

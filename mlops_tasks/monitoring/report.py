@@ -1,6 +1,6 @@
 """The drift report: the champion's training segment against the newest trading days, features and scores.
 
-One verdict a day over all columns (`bands.py`); PSI and KS are figures beside it.
+One verdict a day over all columns (`bands.py`); PSI, KS, Wasserstein and chi-square are figures beside it.
 """
 
 import logging
@@ -19,7 +19,8 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, write_json
 from mlops_tasks.modeling.scoring import FeatureSource, ScoringRows
 from mlops_tasks.monitoring.bands import Bands, reference_bands
-from mlops_tasks.monitoring.drift import Profile, drift, histogram_shares, reference_profile, shares_outside
+from mlops_tasks.monitoring.drift import drift
+from mlops_tasks.monitoring.profile import Profile, histogram_of, reference_profile, sorted_finite
 from mlops_tasks.monitoring.summaries import DailySummaries, daily_summaries
 from mlops_tasks.plots.drift import ScoreHistogram, drift_info, plot_drift
 from mlops_tasks.plots.figure import write_png
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 MAX_REFERENCE_ROWS = 200_000
 REPORT = "report.json"
-REFERENCE_LAYOUT = 3
+REFERENCE_LAYOUT = 5
 """Part of a cached reference's name: a change of what it holds makes new ones."""
 NEAR = 0.75
 """Columns from this share of the limit on are counted as near it."""
@@ -120,7 +121,8 @@ def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> d
     report = _summary(given, bands, table, len(current))
     table.reset_index().to_parquet(folder / "drift.parquet", index=False)
     scores = reference.profile.columns[SCORE]
-    histogram = ScoreHistogram(scores.histogram_edges, scores.histogram, histogram_shares(scores, current[SCORE]))
+    shares = histogram_of(sorted_finite(current[SCORE]), scores.histogram_edges)
+    histogram = ScoreHistogram(scores.histogram_edges, scores.histogram, shares)
     title = f"Drift on {span[1]}, version {champion.version}"
     write_png(plot_drift(drift_info(table, NEAR, histogram, title)), folder / "drift.png")
     write_json(folder / REPORT, report)
@@ -136,9 +138,8 @@ def importance_shares(settings: Settings, champion: LoadedModel) -> pd.Series:
 
 def _table(reference: Reference, bands: Bands, current: pd.DataFrame, importance: pd.Series) -> pd.DataFrame:
     """By column, the farthest outside first: exceedance, what it may cost, and the distances of `drift`."""
-    summaries = daily_summaries(current[list(bands.columns)], bands.scales)
+    summaries = daily_summaries(current[list(bands.columns)], bands.norms)
     table = bands.exceedance(summaries).join(drift(reference.profile, current))
-    table["rows_outside"] = shares_outside(reference.profile, current)
     table["importance_share"] = importance.reindex(table.index)
     return table.sort_values(["exceedance", "psi"], ascending=False, kind="stable")
 
@@ -166,6 +167,7 @@ def _summary(given: DriftInput, bands: Bands, table: pd.DataFrame, rows: int) ->
         "psi_max": finite_or_none(psi.max()),
         "score_psi": finite_or_none(psi[SCORE]),
         "score_ks_statistic": finite_or_none(table.loc[SCORE, "ks_statistic"]),
+        "score_wasserstein": finite_or_none(table.loc[SCORE, "wasserstein"]),
         "worst": {str(name): float(value) for name, value in psi.dropna().head(10).items()},
     }
 
@@ -178,6 +180,8 @@ def _column_beyond(row: Mapping[Hashable, Any]) -> dict[str, Any]:
         "exceedance": float(row["exceedance"]),
         "rows_outside": finite_or_none(row["rows_outside"]),
         "nan_share_current": finite_or_none(row["nan_share_current"]),
+        "wasserstein": finite_or_none(row["wasserstein"]),
+        "cramers_v": finite_or_none(row["cramers_v"]),
         "importance_share": finite_or_none(row["importance_share"]),
     }
 

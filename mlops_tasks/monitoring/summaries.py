@@ -1,7 +1,7 @@
-"""A day's cross-section in five numbers a column: what the bands of drift are made of.
+"""A day's cross-section in seven numbers a column: what the bands of drift are made of.
 
 A move that all instruments share changes the level alone: the others are of values less the day's median, tails and
-extremes in units of the day's spread.
+extremes in units of the day's spread, the last two of ranks.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,31 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_tasks.columns import DATETIME
+from mlops_tasks.monitoring.dependence import Floats, RankScores, daily_dependence, mean_correlations
 
-Floats = NDArray[np.float64]
-
-STATISTICS = ("missing", "level", "spread", "tails", "extremes")
+STATISTICS = ("missing", "level", "spread", "tails", "extremes", "unexplained", "correlation")
+MARGINAL = 5
+"""The first so many are of the column alone, the others of how it goes with other columns."""
 EXTREME = 10.0
 """Ranges from the median, as wide as the interquartile one; a normal distribution has 1 value in 10^40 beyond them."""
 LEAST_SPREAD = 0.1
 """A day's interquartile range is at least this share of the column's usual one: on some days most values tie."""
+
+
+@dataclass(frozen=True)
+class Norms:
+    """What a training segment's summaries are measured by, and what others must be measured by to be compared.
+
+    Attributes
+    ----------
+    scales
+        Shape (columns,): the usual interquartile range of each column, positive.
+    correlations
+        Shape (columns, columns): mean rank correlations of a day.
+    """
+
+    scales: Floats
+    correlations: Floats
 
 
 @dataclass(frozen=True)
@@ -37,56 +54,58 @@ class DailySummaries:
         - tails: mean of ln(1 + |value - median| / range), the range being twice the day's median distance from the
           median, or the usual interquartile range, whichever is wider: errors in less than half of the rows do not
           hide in a range that they have widened;
-        - extremes: share of finite values more than `EXTREME` such ranges from the median.
+        - extremes: share of finite values more than `EXTREME` such ranges from the median;
+        - unexplained, correlation: as in `daily_dependence`.
 
-        NaN, but for `missing`, on a day without a finite value.
-    scales
-        Shape (columns,): the usual interquartile range of each column, positive.
+        NaN, but for `missing`, on a day without a finite value; the last two also where all values are the same.
     """
 
     days: pd.DatetimeIndex
     columns: tuple[str, ...]
     values: Floats
-    scales: Floats
+    norms: Norms
 
     def save(self, path: Path) -> None:
         """Write as one npz file."""
         days = self.days.to_numpy("datetime64[ns]")
+        arrays = {"days": days, "columns": np.array(self.columns), "values": self.values, **vars(self.norms)}
         with path.open("wb") as file:
-            np.savez_compressed(file, days=days, columns=np.array(self.columns), values=self.values, scales=self.scales)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "DailySummaries":
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as content:
             columns = tuple(map(str, content["columns"]))
-            return cls(pd.DatetimeIndex(content["days"]), columns, content["values"], content["scales"])
+            norms = Norms(content["scales"], content["correlations"])
+            return cls(pd.DatetimeIndex(content["days"]), columns, content["values"], norms)
 
 
-def daily_summaries(frame: pd.DataFrame, scales: Floats | None = None) -> DailySummaries:
+def daily_summaries(frame: pd.DataFrame, norms: Norms | None = None) -> DailySummaries:
     """Summaries of a frame of shape (rows, columns), numeric, index (datetime, ...) sorted by day; at least one row.
 
     Parameters
     ----------
-    scales
-        Those of the reference that these summaries are to be compared with; None: the frame's own, the median over days
-        of the interquartile range. Where that is 0, the mean distance from the days' medians, or, of a column that is
-        constant on every day, a thousandth of its size.
+    norms
+        Those of the reference that these summaries are to be compared with; None: the frame's own. Of the scales that
+        is the median over days of the interquartile range. Where that is 0, the mean distance from the days' medians,
+        or, of a column that is constant on every day, a thousandth of its size.
     """
-    days = pd.DatetimeIndex(frame.index.get_level_values(DATETIME))
-    code, unique = pd.factorize(days)
+    code, unique = pd.factorize(pd.DatetimeIndex(frame.index.get_level_values(DATETIME)))
     count = np.bincount(code)
-    place = np.arange(len(frame)) - np.repeat(np.cumsum(count) - count, count)
-    grid = np.empty((len(unique), int(count.max())), dtype=np.float64)
+    rows = (code, np.arange(len(frame)) - np.repeat(np.cumsum(count) - count, count))
     values = np.empty((len(unique), frame.shape[1], len(STATISTICS)))
-    used = np.empty(frame.shape[1])
+    scales = np.empty(frame.shape[1])
+    scores = RankScores.empty(count, frame.shape[1])
     for number in range(frame.shape[1]):
         column = frame.iloc[:, number].to_numpy(np.float64, na_value=np.nan)
-        grid.fill(np.nan)
-        grid[code, place] = np.where(np.isfinite(column), column, np.nan)
-        values[:, number], used[number] = _cross_sections(
-            grid, count, None if scales is None else float(scales[number])
-        )
+        grid = np.full((len(unique), int(count.max())), np.nan)
+        grid[rows] = np.where(np.isfinite(column), column, np.nan)
+        scores.put(number, grid, rows)
+        scale = None if norms is None else float(norms.scales[number])
+        values[:, number, :MARGINAL], scales[number] = _cross_sections(grid, count, scale)
+    used = Norms(scales, mean_correlations(scores)) if norms is None else norms
+    values[:, :, MARGINAL:] = np.stack(daily_dependence(scores, used.correlations), axis=2)
     return DailySummaries(pd.DatetimeIndex(unique), tuple(map(str, frame.columns)), values, used)
 
 

@@ -162,7 +162,8 @@ def judge(watch) -> dict:
 
 def by_psi(watch, places: list[int]) -> np.ndarray:
     """How many columns reach the usual limit of PSI."""
-    from mlops_tasks.monitoring.drift import drift, reference_profile
+    from mlops_tasks.monitoring.drift import drift
+    from mlops_tasks.monitoring.profile import reference_profile
 
     rows = watch.frame.loc[: watch.later.days[watch.first - 1]]
     profile = reference_profile(rows.iloc[:: max(1, len(rows) // 100_000)])

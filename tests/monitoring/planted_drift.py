@@ -12,7 +12,7 @@ from mlops_tasks.config import DriftSettings, Settings
 from mlops_tasks.data.vintages import canonical_bars, write_vintage
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.monitoring.bands import Bands, reference_bands
-from mlops_tasks.monitoring.summaries import DailySummaries, daily_summaries
+from mlops_tasks.monitoring.summaries import MARGINAL, DailySummaries, daily_summaries
 
 UNIT_ERROR = 100.0
 SHARE = 0.2
@@ -30,7 +30,7 @@ class Watch:
     frame
         Features, index (datetime, instrument), sorted.
     later
-        Summaries of all days, by the scales of the training segment.
+        Summaries of all days, by the norms of the training segment.
     first
         Place of the first day after the training segment.
     """
@@ -47,7 +47,7 @@ class Watch:
         days = pd.DatetimeIndex(frame.index.get_level_values(DATETIME).unique())
         reference = daily_summaries(frame.loc[: days[train_days - 1]])
         bands = reference_bands(reference, (1, limits.current_days), limits.error_rate)
-        return cls(frame, bands, daily_summaries(frame, bands.scales), train_days, limits.current_days)
+        return cls(frame, bands, daily_summaries(frame, bands.norms), train_days, limits.current_days)
 
     def days(self, count: int) -> list[int]:
         """Places of so many days after the training segment, at equal distances, whose windows lie behind it."""
@@ -70,11 +70,15 @@ class Watch:
 
 
 def column_errors(watch: Watch, place: int, days: int, rng: np.random.Generator) -> pd.Series:
-    """Each column alone in a unit error, in a fifth of the rows of the last days: its own exceedance, by column."""
+    """Each column alone in a unit error, in a fifth of the rows of the last days: its own exceedance, by column.
+
+    By the column's own statistics: those of how it goes with the others are left as they were, since the errors of all
+    columns are in the same rows here."""
     rows = watch.rows(place)
     hit = rng.random(len(rows)) < SHARE
     hit &= np.asarray(rows.index.get_level_values(DATETIME) > watch.later.days[place - days])
-    changed = daily_summaries(rows.mul(np.where(hit, UNIT_ERROR, 1.0), axis=0), watch.bands.scales)
+    changed = daily_summaries(rows.mul(np.where(hit, UNIT_ERROR, 1.0), axis=0), watch.bands.norms)
+    changed.values[:, :, MARGINAL:] = watch.window(place).values[:, :, MARGINAL:]
     return watch.bands.exceedance(changed)["exceedance"]
 
 
@@ -100,7 +104,7 @@ def bar_errors(watch: Watch, place: int, wrong: pd.DataFrame, home: Path) -> pd.
     hit = names.astype(str).isin(features.index.astype(str))
     features.index = features.index.astype(str)
     changed.iloc[rows[hit]] = features.loc[names[hit].astype(str)].to_numpy()
-    return watch.bands.exceedance(daily_summaries(changed, watch.bands.scales))
+    return watch.bands.exceedance(daily_summaries(changed, watch.bands.norms))
 
 
 def features_of_bars(bars: pd.DataFrame, home: Path) -> pd.DataFrame:

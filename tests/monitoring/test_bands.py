@@ -10,7 +10,7 @@ import pytest
 from mlops_tasks.config import DriftSettings, SyntheticSettings
 from mlops_tasks.data.sources.synthetic import synthetic_bars
 from mlops_tasks.monitoring.bands import reference_bands
-from mlops_tasks.monitoring.summaries import STATISTICS, DailySummaries, daily_summaries
+from mlops_tasks.monitoring.summaries import MARGINAL, STATISTICS, DailySummaries, Norms, daily_summaries
 from tests.monitoring.planted_drift import (
     PRICES,
     Watch,
@@ -29,19 +29,19 @@ def test_a_days_summaries_equal_numpy() -> None:
     index = pd.MultiIndex.from_product(
         [[pd.Timestamp("2024-01-02")], list("abcdefg")], names=["datetime", "instrument"]
     )
-    result = daily_summaries(pd.DataFrame({"x": values}, index), np.array([1.0]))
+    result = daily_summaries(pd.DataFrame({"x": values}, index), Norms(np.array([1.0]), np.eye(1)))
     low, median, high = 2.0, 3.0, 5.0  # of 1, 2, 3, 5, 400
     middle = 2.0  # of the distances 0, 1, 2, 2, 397
     distance = np.abs(np.array([1, 2, 3, 5, 400]) - median) / (2 * middle)
     expected = [2 / 7, median, np.log(high - low), np.log1p(distance).mean(), 1 / 5]
-    np.testing.assert_allclose(result.values[0, 0], expected, rtol=1e-12)
+    np.testing.assert_allclose(result.values[0, 0, :MARGINAL], expected, rtol=1e-12)
 
 
 def test_errors_do_not_hide_in_the_spread_that_they_make() -> None:
     """Three tenths of a day's rows in a unit error move its upper quartile far up: they are extreme all the same."""
     values = np.random.default_rng(9).permutation(np.r_[np.linspace(0.2, 1.0, 70), np.linspace(20, 100, 30)])
     index = pd.MultiIndex.from_product([[pd.Timestamp("2024-01-02")], range(100)], names=["datetime", "instrument"])
-    result = daily_summaries(pd.DataFrame({"x": values}, index), np.array([0.4]))
+    result = daily_summaries(pd.DataFrame({"x": values}, index), Norms(np.array([0.4]), np.eye(1)))
     assert result.values[0, 0, STATISTICS.index("extremes")] == pytest.approx(0.3)
 
 
@@ -55,7 +55,7 @@ def test_what_wanders_in_training_hides_no_other_error() -> None:
     rows = watch.rows(watch.days(1)[0]).copy()
     newest = np.flatnonzero(rows.index.get_level_values("datetime") == rows.index[-1][0])
     rows.iloc[newest[:12], rows.columns.get_loc("F5")] *= 100.0
-    table = bands.exceedance(daily_summaries(rows, bands.scales))
+    table = bands.exceedance(daily_summaries(rows, bands.norms))
     assert table.loc["F5", "exceedance"] > 1
 
 
@@ -63,7 +63,7 @@ def test_a_common_move_changes_the_level_alone() -> None:
     """The same shift of all instruments leaves spread, tails and extremes as they are."""
     frame = stationary_columns(0, 30, 50)[["F0"]]
     before = daily_summaries(frame)
-    after = daily_summaries(frame + 7.0, before.scales)
+    after = daily_summaries(frame + 7.0, before.norms)
     moved = after.values - before.values
     assert moved[:, 0, STATISTICS.index("level")] == pytest.approx(7.0)
     np.testing.assert_allclose(np.delete(moved, STATISTICS.index("level"), axis=2), 0.0, atol=1e-9)
@@ -76,7 +76,8 @@ def test_summaries_survive_their_file(tmp_path: Path) -> None:
     read = DailySummaries.load(tmp_path / "days.npz")
     assert read.days.equals(made.days) and read.columns == made.columns
     np.testing.assert_array_equal(read.values, made.values)
-    np.testing.assert_array_equal(read.scales, made.scales)
+    np.testing.assert_array_equal(read.norms.scales, made.norms.scales)
+    np.testing.assert_array_equal(read.norms.correlations, made.norms.correlations)
 
 
 def test_quiet_years_are_quiet_and_unit_errors_are_found() -> None:
@@ -110,7 +111,7 @@ def test_a_column_that_vanishes_or_moves_far_is_found() -> None:
     rows = watch.rows(watch.days(1)[0]).copy()
     rows["F4"] = np.nan
     rows["F5"] += 40.0
-    table = watch.bands.exceedance(daily_summaries(rows, watch.bands.scales))
+    table = watch.bands.exceedance(daily_summaries(rows, watch.bands.norms))
     assert table.loc["F4", "exceedance"] > 1 and table.loc["F4", "statistic"] == "missing"
     assert table.loc["F5", "exceedance"] > 1 and table.loc["F5", "statistic"] == "level"
 
@@ -127,5 +128,5 @@ def test_an_empty_column_is_no_news() -> None:
     """A column that never had a value has no exceedance, and troubles no other."""
     frame = stationary_columns(4, 200, 20)[["F0"]].assign(empty=np.nan)
     reference = daily_summaries(frame)
-    table = reference_bands(reference, (1, 20), 0.04).exceedance(daily_summaries(frame.tail(400), reference.scales))
+    table = reference_bands(reference, (1, 20), 0.04).exceedance(daily_summaries(frame.tail(400), reference.norms))
     assert table.loc["empty", "exceedance"] == 0 and np.isfinite(table.loc["F0", "exceedance"])

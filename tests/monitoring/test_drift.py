@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp
+from scipy.stats import chi2_contingency, ks_2samp, wasserstein_distance
 
 from mlops_tasks.errors import StoreError
-from mlops_tasks.monitoring.drift import KS_POINTS, Profile, drift, population_stability_index, reference_profile
+from mlops_tasks.monitoring.drift import drift, population_stability_index
+from mlops_tasks.monitoring.profile import POINTS, Profile, reference_profile
 
 
 def one(reference: list[float] | np.ndarray, current: list[float] | np.ndarray) -> pd.Series:
@@ -60,13 +61,58 @@ def test_ks_equals_scipy(reference: list[float], current: list[float]) -> None:
     assert np.isfinite(row["psi"]) and row["psi"] >= 0
 
 
+@settings(max_examples=200)
+@given(samples, samples)
+def test_wasserstein_equals_scipy(reference: list[float], current: list[float]) -> None:
+    """In standard deviations of the reference, for samples with and without ties; of a constant one 0 or infinite."""
+    row, area = one(reference, current), wasserstein_distance(reference, current)
+    if min(reference) == max(reference):
+        assert row["wasserstein"] == (np.inf if area > 0 else 0)
+    else:
+        assert row["wasserstein"] == pytest.approx(area / np.std(reference), rel=1e-9, abs=1e-12)
+
+
+def test_wasserstein_of_a_long_reference_is_within_its_stated_error() -> None:
+    """Beyond the kept order statistics the error is at most the profile's own, some thousandths of a deviation; with
+    all of them kept there is none."""
+    rng = np.random.default_rng(12)
+    for draw in (rng.standard_normal, lambda size: rng.standard_t(3, size)):
+        reference = pd.DataFrame({"x": draw(60_000)})
+        compact, full = reference_profile(reference), reference_profile(reference, points=len(reference))
+        kept, deviation = compact.columns["x"], float(reference["x"].std(ddof=0))
+        assert 0 < kept.moved < 0.005 * deviation and full.columns["x"].moved == 0
+        for shift in (0.0, 0.02, 0.5):
+            current = pd.DataFrame({"x": draw(9_000) + shift})
+            exact = wasserstein_distance(reference["x"], current["x"]) / deviation
+            assert abs(drift(compact, current).loc["x", "wasserstein"] - exact) <= kept.moved / deviation
+            assert drift(full, current).loc["x", "wasserstein"] == pytest.approx(exact, rel=1e-9)
+
+
+def test_chi_square_of_categories_equals_scipy() -> None:
+    """Pearson's statistic of the table of both samples; values that the reference lacks, and missing ones, are a
+    category each; Cramer's V is its size. A column of many values has none."""
+    rng = np.random.default_rng(13)
+    reference, current = rng.choice([1.0, 2.0, 3.0, np.nan], 3000), rng.choice([1.0, 2.0, 4.0, 5.0, np.nan], 900)
+    counts = [
+        [np.sum(x == value) for value in (1, 2, 3)] + [np.sum(x > 3), np.isnan(x).sum()] for x in (reference, current)
+    ]
+    expected = chi2_contingency(counts, correction=False).statistic
+    row = one(reference, current)
+    assert row["chi_square"] == pytest.approx(expected)
+    assert row["cramers_v"] == pytest.approx(np.sqrt(expected / 3900))
+    assert one(reference, reference)["chi_square"] == pytest.approx(0.0)
+    assert np.isnan(one(rng.normal(size=3000), current)["chi_square"])
+    coded = pd.DataFrame({"x": pd.Categorical([1, 2, 2, 3])})
+    assert drift(reference_profile(coded), coded).loc["x", "chi_square"] == 0
+
+
 def test_ks_of_a_long_reference_is_within_its_stated_error() -> None:
     """Beyond the kept order statistics KS differs from SciPy's by at most 1 / 2048 and a bit for rounding of ranks."""
     rng = np.random.default_rng(2)
     for shift in (0.0, 0.02, 0.5):
         reference, current = rng.normal(size=60_000), rng.normal(size=9_000) + shift
         exact = ks_2samp(reference, current).statistic
-        assert exact - 1.1 / KS_POINTS <= one(reference, current)["ks_statistic"] <= exact + 1e-12
+        assert exact - 1.1 / POINTS <= one(reference, current)["ks_statistic"] <= exact + 1e-12
 
 
 @pytest.mark.parametrize(
@@ -89,6 +135,7 @@ def test_constant_and_empty_columns(
     assert row["psi"] == 0 if psi_above is None else row["psi"] > psi_above
     assert row["ks_statistic"] == pytest.approx(ks, nan_ok=True)
     assert row["nan_share_current"] == np.mean(~np.isfinite(current))
+    assert np.isnan(row["wasserstein"]) == np.isnan(ks)
 
 
 def test_no_current_rows_give_nan() -> None:
@@ -114,12 +161,12 @@ def test_a_profile_survives_its_file(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(drift(loaded, current), drift(profile, current))
 
 
-def test_alpha158_size_takes_seconds() -> None:
-    """158 columns, 100,000 rows against 50,000, take a few seconds at most."""
+def test_alpha158_size_takes_a_second() -> None:
+    """158 columns, 100,000 rows against 50,000, take a second or two of processor time."""
     rng = np.random.default_rng(4)
     names = [f"F{i}" for i in range(158)]
     reference = pd.DataFrame(rng.standard_normal((100_000, 158), dtype=np.float32), columns=names)
     current = reference.iloc[:50_000] * np.float32(1.05)
     started = time.process_time()
     table = drift(reference_profile(reference), current)
-    assert len(table) == 158 and time.process_time() - started < 6.0
+    assert len(table) == 158 and time.process_time() - started < 3.0

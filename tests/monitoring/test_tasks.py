@@ -44,6 +44,7 @@ def test_the_report_is_written_and_recorded_once(operation: Operation, champion:
     folder = operation.settings.home / str(result["path"])
     table = pd.read_parquet(folder / "drift.parquet").set_index("column")
     assert "score" in table.index and len(table) == result["columns"] == 159
+    assert table.loc["score", "wasserstein"] == result["score_wasserstein"] > 0
     assert result["date"] == str(DAYS[-1].date()) and result["current_days"] == 20
     assert (folder / "drift.png").read_bytes().startswith(b"\x89PNG")
     assert result["n_alert"] == (table["exceedance"] >= 1).sum() and result["psi_max"] == table["psi"].max()

@@ -12,6 +12,7 @@ import pytest
 
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.windows import FloatArray
 from mlops_tasks.registry.models import load_version
 from mlops_tasks.serving.client import ScoringClient, scores_of
 from tests.operation import make_champion
@@ -164,15 +165,16 @@ def test_a_score_that_is_no_number_is_no_answer(
     served: Served, raw: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of given features: the instrument is named, and nothing is counted as scored."""
-    honest = ModelArtefact.predict
+    honest = ModelArtefact.predict_matrix
 
-    def infinite(self: ModelArtefact, features: pd.DataFrame) -> pd.Series:
-        scores = honest(self, features)
-        return scores.where(scores.index != 1, np.inf)
+    def infinite(self: ModelArtefact, matrix: FloatArray) -> FloatArray:
+        scores = honest(self, matrix).copy()
+        scores[1] = np.inf
+        return scores
 
     row = dict.fromkeys(load_version(served.operation.settings, served.version).artefact.feature_names, 0.5)
     before = metrics_of(raw)["alphaops_scored_rows_total"]
-    monkeypatch.setattr(ModelArtefact, "predict", infinite)
+    monkeypatch.setattr(ModelArtefact, "predict_matrix", infinite)
     answer = raw.post("/v1/score", json={"rows": [{"instrument": name, "features": row} for name in ("A", "B", "C")]})
     assert answer.status_code == 422
     assert "the score of 'B' is not finite" in answer.json()["detail"]
