@@ -121,7 +121,7 @@ def copied(empty: Settings) -> Settings:
     return settings
 
 
-@given_settings(max_examples=40, deadline=None)
+@given_settings(max_examples=25, deadline=None)
 @given(
     words=st.lists(st.tuples(WORD, st.integers(0, 5)), min_size=5, max_size=25),
     policy=st.sampled_from(QueuePolicy),
