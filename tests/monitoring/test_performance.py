@@ -1,5 +1,6 @@
 """What was answered is judged by labels that exist, as known then, against closed forms and planted skill."""
 
+import json
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic_core import to_json
 from scipy import stats
 
+from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, write_vintage
 from mlops_tasks.features.labels import forward_return
@@ -109,7 +111,9 @@ def scores_of(vintage: Vintage, skill: float, label: pd.Series) -> pd.Series:
     return skill * day.astype(np.float64) + 0.02 * (1 - skill) * noise
 
 
-def test_live_scores_are_judged_when_their_label_exists(operation: Operation) -> None:
+def test_live_scores_are_judged_when_their_label_exists(
+    operation: Operation, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two days are pending; a skilled arm is told from one without; what was asked of past days does not count."""
     settings, days = operation.settings, DAYS[:130]
     operation.register(Spec(key="a" * 16))
@@ -142,6 +146,15 @@ def test_live_scores_are_judged_when_their_label_exists(operation: Operation) ->
     assert said["pending_days"] == [str(day.date()) for day in days[-2:]]
     assert said["daily"][0]["date"] == str(days[-7].date())
     assert said["daily"][0]["names"] == len(INSTRUMENTS)
+
+    capsys.readouterr()
+    assert main(["performance", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["data_version"] == last.data_version
+    assert told["performance"] == [found[arm].to_json() for arm in ("canary", "champion")]
+    assert main(["performance", "--data-version", last.data_version]) == 0
+    pending = f"2 pending ({days[-2].date()} to {days[-1].date()})"
+    assert f"version 1, champion: 5 mature days, {pending}" in capsys.readouterr().out
 
 
 def test_the_first_answer_of_a_day_counts_and_a_restated_price_as_it_is_known_now(operation: Operation) -> None:
