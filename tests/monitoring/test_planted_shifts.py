@@ -47,7 +47,7 @@ def test_nothing_planted_is_quiet(kind: str) -> None:
         ("autocorrelated", correlated_shift(0.8), {"correlation"}),
         ("dependent", mismatched_shift(), {"unexplained", "correlation"}),
     ],
-    ids=lambda each: getattr(each, "name", "") or str(each),
+    ids=lambda each: getattr(each, "name", "") or (each if isinstance(each, str) else "-".join(sorted(each))),
 )
 def test_twenty_days_of_a_shift_are_found(kind: str, shift: Shift, statistics: set[str]) -> None:
     """On every day tried, by name, and what of it moved. Where the correlation alone moves, the column has the
