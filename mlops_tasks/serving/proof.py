@@ -86,7 +86,7 @@ class Proof:
         here = self._scores(vintage, answer["feature_version"], answer["date"])
         if not served.index.equals(here.index):
             raise ScoringServiceError(
-                f"the service scores {len(served)} instruments of {answer['date']}, not {len(here)}"
+                f"the service scores {len(served)} instruments of {answer['date']}, not the artefact's {len(here)}"
             )
         difference = float(np.abs(served.to_numpy() - here.to_numpy()).max())
         limit = self.settings.serving.probe_max_abs_diff

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from mlops_tasks.serving.deployment import roll_back
 from mlops_tasks.serving.model_day import ModelDay
 from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
 from mlops_tasks.state.database import reading
-from mlops_tasks.state.history import latest_score_batch
+from mlops_tasks.state.history import latest_score_batch, newest_alerts
 from mlops_tasks.state.tables import Deployment
 from mlops_tasks.status import render_status
 from tests.operation import define_own_set, make_champion, publish_vintage, register_model
@@ -138,21 +139,40 @@ def test_a_service_that_cannot_load_the_model_is_rolled_back(
     assert get_alias_version(operation.settings, CHAMPION) == first
     assert client.score()["model_version"] == first
     assert steps(operation.settings)[-1] == (second, "rolled_back")
+    assert "champion_refused" not in [alert.kind for alert in newest_alerts(operation.settings, 10)]
 
 
+DIFFERENT: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
+    "numbers": (lambda scores: scores + 1e-6, "differ by up to 1e-06"),
+    "names": (lambda scores: scores.rename({"S001": "S001x"}), r"the service scores \d+ instruments of .*, not the"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
 def test_scores_that_differ_are_rolled_back(
-    operation: Operation, client: ScoringClient, service: RunningService, monkeypatch: pytest.MonkeyPatch
+    operation: Operation, client: ScoringClient, service: RunningService, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    """A service that answers with other numbers than the artefact's does not keep the model; nor does the alias."""
+    """A service that answers with other numbers than the artefact's, or of other instruments, does not keep the model;
+    nor does the alias."""
     version = operation.register(Spec(key="a" * 16))
-    honest = service.scoring._score_day
-    monkeypatch.setattr(service.scoring, "_score_day", lambda plan: honest(plan) + 1e-6)
-    with pytest.raises(DeploymentError, match=r"champion is again none: .* differ by up to 1e-06"):
+    (change, said), honest = DIFFERENT[case], service.scoring._score_day
+    monkeypatch.setattr(service.scoring, "_score_day", lambda plan: change(honest(plan)))
+    with pytest.raises(DeploymentError, match=f"champion is again none: .*{said}"):
         deploy_model_task(gate=promote(operation, version), strategy="blue_green")
     assert get_alias_version(operation.settings, CHAMPION) is None
     assert client.health()["status"] == "no_model"
     assert ModelLifecycleManager(operation.settings).state(version) == LifecycleState.CHALLENGER
     monkeypatch.undo()
+
+
+def test_an_answer_by_another_version_is_no_proof(
+    operation: Operation, client: ScoringClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its numbers are: the service may have been switched since it said what it serves."""
+    version, honest = operation.register(Spec(key="a" * 16)), ScoringClient.score
+    monkeypatch.setattr(ScoringClient, "score", lambda self: {**honest(self), "model_version": 9})
+    with pytest.raises(DeploymentError, match="champion is again none: the service answered with version 9"):
+        deploy_model_task(gate=promote(operation, version), strategy="blue_green")
 
 
 def test_a_candidate_without_scores_of_the_day_moves_nothing(

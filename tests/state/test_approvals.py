@@ -13,7 +13,14 @@ from mlops_tasks.state.approvals import (
     record_revocation,
     standing_approval,
 )
-from mlops_tasks.state.deployments import Deployed, deployed_as, recorded_champion, versions_that_served
+from mlops_tasks.state.deployments import (
+    Deployed,
+    deployed_as,
+    last_step,
+    recorded_champion,
+    settle_attempt,
+    versions_that_served,
+)
 from mlops_tasks.state.history import record_deployment
 from mlops_tasks.state.tables import Deployment, ModelApproval, ModelRevocation
 from mlops_tasks.states import Basis, DeploymentState
@@ -92,3 +99,28 @@ def test_a_version_is_what_was_deployed_under_its_number(settings: Settings) -> 
     step(1, DeploymentState.ROLLED_BACK, "1", proven=2)
     assert recorded_champion(settings) == 2
     assert versions_that_served(settings) == [Deployed(2, "k2", "2"), Deployed(1, "k1", "1")]
+
+
+def test_an_attempt_ends_once(settings: Settings) -> None:
+    """Who comes second, or after the next attempt has begun, adds nothing and revokes nobody's approval."""
+
+    def step(attempt: str, state: str) -> Deployment:
+        about = {"model_version": 1, "training_key": "k1", "data_version": "d", "strategy": "blue_green"}
+        return Deployment(attempt=attempt, state=state, **about)
+
+    def settle(attempt: str, state: str) -> bool:
+        revoked = ModelRevocation(
+            training_key=ONE[0], artefact_digest=ONE[1], basis=Basis.PERSON, revoked_by="ann", reason="it was replaced"
+        )
+        return settle_attempt(settings, step(attempt, state), revoked)
+
+    assert approve(settings, ONE)
+    assert not settle("a", DeploymentState.SERVING), "it has not begun"
+    record_deployment(settings, step("a", DeploymentState.STARTED))
+    record_deployment(settings, step("b", DeploymentState.STARTED))
+    assert not settle("a", DeploymentState.SERVING)
+    assert standing_approval(settings, *ONE) is not None
+    assert settle("b", DeploymentState.SERVING) and not settle("b", DeploymentState.ROLLED_BACK)
+    last = last_step(settings)
+    assert last is not None and (last.attempt, last.state) == ("b", DeploymentState.SERVING)
+    assert standing_approval(settings, *ONE) is None

@@ -52,6 +52,11 @@ def forge_the_signers_name(folder: Path, mark: Path) -> None:
     (folder / "signature.json").write_text(json.dumps({**signature, "key_id": OURS.key_id}))
 
 
+def sign_for_another_purpose(folder: Path, mark: Path) -> None:
+    signature = OURS.sign((folder / "model.json").read_bytes())
+    (folder / "signature.json").write_text(json.dumps(signature.to_json()))
+
+
 def take_another_signature(folder: Path, mark: Path) -> None:
     signed(folder.with_name("other"), mark, training_key="f" * 16)
     shutil.copy(folder.with_name("other") / "signature.json", folder)
@@ -81,6 +86,11 @@ TAMPERINGS: dict[str, tuple[type[Exception], str, Callable[[Path, Path], object]
     "another key": (SignatureError, f"by key '{THEIRS.key_id}', accepted are {OURS.key_id}", sign_by_another),
     "another signer's name": (SignatureError, "accepted are", name_another_signer),
     "our name on another's signature": (SignatureError, "was not signed by key", forge_the_signers_name),
+    "a manifest without end": (
+        *(SignatureError, "is larger than"),
+        lambda f, m: (f / "model.json").write_bytes(b" " * (LARGEST["model.json"] + 1)),
+    ),
+    "our signature for another purpose": (SignatureError, "was not signed by key", sign_for_another_purpose),
     "the signature of another artefact": (SignatureError, "was not signed by key", take_another_signature),
     "a manifest that is written anew": (SignatureError, "was not signed by key", reformat_the_manifest),
     "a file with its new digest": (SignatureError, "was not signed by key", replace_file_and_digests),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from mlops_tasks.config import ModelSettings, Settings
 from mlops_tasks.errors import RegistryError
@@ -91,6 +92,41 @@ def test_an_artefact_that_is_too_large_is_not_fetched(operation: Operation) -> N
     assert load_version(operation.settings, version).version == version
 
 
+def test_what_is_more_than_files_is_not_fetched(operation: Operation) -> None:
+    """A folder among them, or thousands, however small: what it costs to ask for each is limited."""
+    settings, version = operation.settings, operation.register(Spec(key="a" * 16))
+    (stored,) = (settings.home / "mlflow" / "artifacts").rglob("model.json")
+    (stored.parent / "sub").mkdir()
+    (stored.parent / "sub" / "file").touch()
+    with pytest.raises(RegistryError, match="an artefact is a folder of up to 1000 regular files"):
+        load_version(settings, version)
+    shutil.rmtree(stored.parent / "sub")
+    for number in range(1000):
+        (stored.parent / f"{number}").touch()
+    with pytest.raises(RegistryError, match="an artefact is a folder of up to 1000 regular files"):
+        load_version(settings, version)
+
+
+def test_files_that_change_while_they_are_fetched_are_refused(
+    operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said so, and nobody is sent to a backup; another try has them."""
+    settings, version = operation.settings, operation.register(Spec(key="a" * 16))
+    honest = LocalArtifactRepository.download_artifacts
+
+    def longer(self: LocalArtifactRepository, artifact_path: str, dst_path: str) -> str:
+        found = str(honest(self, artifact_path, dst_path))
+        with (Path(found) / "model.json").open("a") as file:
+            file.write(" ")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalArtifactRepository, "download_artifacts", longer)
+        with pytest.raises(RegistryError, match="its files changed while they were fetched; try again"):
+            load_version(settings, version)
+    assert load_version(settings, version).version == version
+
+
 @pytest.mark.parametrize(
     ("location", "root", "below"),
     [
@@ -107,6 +143,9 @@ def test_an_artefact_that_is_too_large_is_not_fetched(operation: Operation) -> N
         ("s3://desk/models/1/m-1", "s3://desk/models", True),
         ("s3://desk/models2/1/m-1", "s3://desk/models", False),
         ("s3://other/models/1/m-1", "s3://desk/models", False),
+        ("s3://desk/models/1?versionId=2", "s3://desk/models", False),
+        ("s3://desk/models/1#2", "s3://desk/models", False),
+        ("s3://desk/models/1\\..\\..\\x", "s3://desk/models", False),
     ],
 )
 def test_what_lies_below_a_place(location: str, root: str, below: bool) -> None:

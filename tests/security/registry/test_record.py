@@ -165,6 +165,16 @@ def test_a_withdrawn_version_does_not_come_back(desk: Desk, client: ScoringClien
     assert deploy_blue_green(settings, withdrawn)["version"] == withdrawn
 
 
+def test_what_has_got_other_tags_is_no_way_back(desk: Desk, client: ScoringClient) -> None:
+    """The champion is deleted, and the one before it is called what another model is: nobody serves in its name."""
+    settings = desk.settings
+    desk.disguise(desk.first, desk.other)
+    with lease(settings, LEASE):
+        connect(settings).delete_model_version(MODEL_NAME, str(desk.champion))
+    client.refresh()
+    assert reconcile(settings).champion is get_alias_version(settings, CHAMPION) is None
+
+
 def test_a_rollback_withdraws_once_however_often_a_model_comes_back(desk: Desk) -> None:
     """Approved again with the same words, it serves; rolled back again, it does not."""
     settings = desk.settings

@@ -53,7 +53,7 @@ def champion(operation: Operation, client: ScoringClient) -> int:
 CLAIMS: dict[str, Callable[[Settings, int, str], tuple[str, str]]] = {
     "its own name": lambda settings, champion, digest: ("e" * 16, digest),
     "the champion's training": lambda settings, champion, digest: (claim_of(settings, champion).training_key, digest),
-    "a digest that leads elsewhere": lambda settings, champion, digest: ("e" * 16, "../../../secrets"),
+    "a digest that leads elsewhere": lambda settings, champion, digest: ("e" * 16, "../../secrets"),
 }
 
 
@@ -81,6 +81,7 @@ def test_an_uploaded_pickle_with_the_alias_on_it_neither_serves_nor_runs(
         with pytest.raises((RegistryError, DeploymentError)):
             refused()
     assert not mark.exists()
+    assert (operation.settings.secrets_dir / "verifying_keys").is_file(), "a copy that is not whole is removed"
 
 
 def test_all_of_the_champions_tags_bring_the_champions_bytes_or_none(
