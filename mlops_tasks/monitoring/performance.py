@@ -1,6 +1,6 @@
 """How what was answered has turned out: by version and arm, once the label's horizon has passed.
 
-Judged are the scores that the scoring service has given of a day while that was the newest one: nobody knew then what
+LabelledScores are the scores that the scoring service has given of a day while that was the newest one: nobody knew then what
 came. Labels are those of a vintage, today's as a rule, so that a restated price counts as it is known now. A day is
 mature when its label exists; before, nothing is said about it.
 """
@@ -92,12 +92,17 @@ def performance(settings: Settings, vintage: Vintage) -> list[Performance]:
     A version that is not in the registry any more has no known horizon and is left out, with a warning.
     """
     live = live_scores(settings, served_scores(settings, PredictionFilter()))
+    horizons = {int(version): _horizon(settings, int(version)) for version in live["model_version"].unique()}
+    labels = {each: forward_return(vintage, each) for each in set(horizons.values()) if each is not None}
+    calendar = vintage.calendar()
     found = []
     for (version, arm), part in live.groupby(["model_version", "arm"], sort=True):
-        horizon = _horizon(settings, int(version))
+        horizon = horizons[int(version)]
         if horizon is not None:
             scores = part.set_index([DATETIME, INSTRUMENT])[SCORE].sort_index()
-            found.append(arm_performance(int(version), str(arm), scores, vintage, horizon))
+            known = label_dates(calendar, horizon)["known"].dropna().index
+            judged = LabelledScores(scores, labels[horizon], known, horizon)
+            found.append(arm_performance(int(version), str(arm), judged))
     return sorted(found, key=lambda each: (-each.model_version, each.arm))
 
 
@@ -136,19 +141,29 @@ def _horizon(settings: Settings, version: int) -> int | None:
         return None
 
 
-def arm_performance(version: int, arm: str, scores: pd.Series, vintage: Vintage, horizon: int) -> Performance:
-    """Of live scores, index (datetime, instrument)."""
-    known = label_dates(vintage.calendar(), horizon)["known"].dropna().index
-    days = scores.index.get_level_values(DATETIME)
-    mature = days.isin(known)
-    daily = daily_performance(scores[mature], forward_return(vintage, horizon))
+@dataclass(frozen=True)
+class LabelledScores:
+    """Live scores of one arm and the labels that judge them, both indexed by (datetime, instrument)."""
+
+    scores: pd.Series
+    label: pd.Series
+    known: pd.DatetimeIndex
+    """Days whose label exists."""
+    horizon: int
+
+
+def arm_performance(version: int, arm: str, judged: LabelledScores) -> Performance:
+    """What a version has achieved in an arm."""
+    days = judged.scores.index.get_level_values(DATETIME)
+    mature = days.isin(judged.known)
+    daily = daily_performance(judged.scores[mature], judged.label)
     rank_ic = daily["rank_ic"].dropna()
     test = cosine_mean(rank_ic) if len(rank_ic) >= LEAST_DAYS else None
     means = {name: finite_or_none(daily[name].mean()) for name in DAILY}
     return Performance(
         model_version=version,
         arm=arm,
-        horizon=horizon,
+        horizon=judged.horizon,
         pending_days=tuple(day.date() for day in days[~mature].unique()),
         daily=daily,
         ic_mean=means["ic"],

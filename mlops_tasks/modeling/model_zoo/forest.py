@@ -26,7 +26,8 @@ def forest_of(text: str) -> Forest | None:
     objectives that transform the sum.
     """
     head, *parts = text.partition("\nend of trees")[0].split("\nTree=")
-    if not _is_plain_sum(head):
+    fields = dict(_fields(head))
+    if not _is_plain_sum(fields) or "average_output" in head.split("\n"):
         return None
     trees: list[_Tree] = []
     for part in parts:
@@ -34,7 +35,7 @@ def forest_of(text: str) -> Forest | None:
         if tree is None:
             return None
         trees.append(tree)
-    return _joined(trees, int(dict(_fields(head))["max_feature_idx"]) + 1) if trees else None
+    return _joined(trees, int(fields["max_feature_idx"]) + 1) if trees else None
 
 
 def sum_trees(forest: Forest, features: npt.NDArray[np.float32]) -> Floats:
@@ -44,15 +45,13 @@ def sum_trees(forest: Forest, features: npt.NDArray[np.float32]) -> Floats:
     return scores
 
 
-def _is_plain_sum(head: str) -> bool:
-    fields = dict(_fields(head))
+def _is_plain_sum(fields: Mapping[str, str]) -> bool:
     objective = fields.get("objective", "").split()
     return (
         fields.get("num_tree_per_iteration") == "1"
         and bool(objective)
         and objective[0] in _SUMMED
         and "sqrt" not in objective
-        and "average_output" not in head.split("\n")
     )
 
 
