@@ -1,6 +1,6 @@
 """How what was answered has turned out: by version and arm, once the label's horizon has passed.
 
-LabelledScores are the scores that the scoring service has given of a day while that was the newest one: nobody knew then what
+Judged are the scores that the scoring service has given of a day while that was the newest one: nobody knew then what
 came. Labels are those of a vintage, today's as a rule, so that a restated price counts as it is known now. A day is
 mature when its label exists; before, nothing is said about it.
 """
