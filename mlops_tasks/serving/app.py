@@ -30,7 +30,7 @@ from mlops_tasks.serving.guard import LIVE, Guard
 from mlops_tasks.serving.keys import ScopeError
 from mlops_tasks.serving.market import UnknownDateError
 from mlops_tasks.serving.media_types import ARROW, JSON, is_arrow, wants_arrow
-from mlops_tasks.serving.messages import ScoreRequest
+from mlops_tasks.serving.messages import Refusal, ScoreRequest
 from mlops_tasks.serving.reader import LARGE_BYTES, RequestReader
 from mlops_tasks.serving.reading import BadRequestError, DayAsked, FeaturesGiven, RequestLimits
 from mlops_tasks.serving.scored import Scored
@@ -46,7 +46,23 @@ NEWEST = {"instruments": None, "date": None}
 _CONTENT = {"schema": {"$ref": _PLACE.format(model=ScoreRequest.__name__)}, "example": NEWEST}
 _STREAM = {"schema": {"type": "string", "format": "binary"}}
 BODY = {"required": True, "content": {JSON: _CONTENT, ARROW: _STREAM}}
-ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {ARROW: _STREAM}}}
+Answers = dict[int | str, dict[str, Any]]
+"""Of the OpenAPI document: status to what is said about it."""
+REFUSED: Answers = {
+    401: {"model": Refusal, "description": "No valid key."},
+    403: {"model": Refusal, "description": "The key lacks the scope."},
+    413: {"model": Refusal, "description": "More than the limits allow."},
+    429: {"model": Refusal, "description": "The key has asked too often; Retry-After says when to ask again."},
+    503: {"model": Refusal, "description": "Busy, or nothing is in service yet; with Retry-After where that helps."},
+}
+"""By any route that wants a key."""
+SCORED: Answers = {
+    200: {"content": {ARROW: _STREAM}},
+    404: {"model": Refusal, "description": "The date is no trading day of the vintage."},
+    422: {"model": Refusal, "description": "Each fault of the body with its place."},
+}
+MEASURED: Answers = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+STATE: Answers = {503: {"description": "The same, while the service cannot score."}}
 REFRESHES_AT_ONCE = 4
 
 Result = TypeVar("Result")
@@ -81,7 +97,9 @@ def create_app(settings: Settings) -> FastAPI:
         reader.stop()
         service.predictions.stop()
 
-    app = FastAPI(title="AlphaOps scoring", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="AlphaOps scoring", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, responses=REFUSED
+    )
     app.state.service = service
     app.add_middleware(Guard, keys=service.keys, metrics=service.metrics, limits=settings.serving)
     app.add_exception_handler(MlopsError, _answer_error)
@@ -128,7 +146,7 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
         with features.passing(caller.holder):
             return await run_in_threadpool(function, *given)
 
-    @app.post("/v1/score", openapi_extra={"requestBody": BODY}, responses=ANSWER)
+    @app.post("/v1/score", openapi_extra={"requestBody": BODY}, responses=SCORED)
     async def score(request: Request) -> Response:
         """Scores of instruments on a date, or of given features; as JSON, or both ways as an Arrow stream."""
         body, caller = await request.body(), request.scope[SCOPE]
@@ -157,7 +175,7 @@ def _add_state(app: FastAPI, service: ScoringService) -> None:
             await run_in_threadpool(service.refresh)
         return service.health()
 
-    @app.get("/health")
+    @app.get("/health", responses=STATE)
     async def health() -> JSONResponse:
         """What is in service; 503 while nothing is."""
         content = service.health()
@@ -168,13 +186,13 @@ def _add_state(app: FastAPI, service: ScoringService) -> None:
         """That the process answers, whatever it has: who gets nothing here may start it anew. Wants no key."""
         return {"status": "alive"}
 
-    @app.get("/ready")
+    @app.get("/ready", responses=STATE)
     async def ready() -> JSONResponse:
         """Whether the newest day's scores are there; 503 while not, with what lacks."""
         lacking = service.lacking()
         return JSONResponse({"status": lacking or "ready"}, 503 if lacking else 200)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=Response, responses=MEASURED)
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)

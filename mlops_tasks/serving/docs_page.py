@@ -84,7 +84,8 @@ def add_docs(app: FastAPI, schemas: Mapping[str, Any]) -> None:
 def _document(app: FastAPI, schemas: Mapping[str, Any]) -> dict[str, Any]:
     """With those schemas, and the token that every route wants but `/live`."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    components = {"schemas": dict(schemas), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
+    every_schema = {**document["components"]["schemas"], **schemas}
+    components = {"schemas": every_schema, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
     return {**document, "components": components, "security": [{"token": []}]}
 
 

@@ -64,3 +64,9 @@ class ScoreRequest(BaseModel):
         if by_date + (self.rows is not None) + (self.table is not None) > 1:
             raise ValueError("give instruments and date, or rows, or table, not several of them")
         return self
+
+
+class Refusal(BaseModel):
+    """Why a request was refused, and what to do; a list where a body has several faults."""
+
+    detail: str | list[str]

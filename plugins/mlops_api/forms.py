@@ -1,23 +1,16 @@
 """Checks what a form asks for before a run is made. Airflow itself checks only the types of its fields."""
 
-from typing import Any
-
 from fastapi import APIRouter, HTTPException
 
 from mlops_api.access import SEE
-from mlops_api.messages import Overrides, OverridesText, Problem
+from mlops_api.messages import Overrides, OverridesText
 from mlops_api.service import settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.model_zoo.overrides import checked_overrides
 
 router = APIRouter(prefix="/overrides", tags=["models"], dependencies=SEE)
 
-WRONG: dict[int | str, dict[str, Any]] = {
-    422: {"model": Problem, "description": "Something is wrong; `detail` begins with the field's name."}
-}
-
-
-@router.post("", responses=WRONG)
+@router.post("")
 def check_overrides(given: OverridesText) -> Overrides:
     """Parse and check the overrides of models in a form, as `plan_run` will. Nothing is stored."""
     try:

@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from mlops_api.messages import Problem
@@ -19,7 +20,12 @@ Answers = dict[int | str, dict[str, Any]]
 NO_SUCH: Answers = {404: {"model": Problem, "description": "There is none with this name."}}
 ENDED: Answers = {409: {"model": Problem, "description": "The run has ended."}}
 
-REFUSED: Answers = {code: {"model": Problem, "description": "Not signed in, or not allowed."} for code in (401, 403)}
+REFUSED: Answers = {
+    400: {"model": Problem, "description": "The body is no text."},
+    **{code: {"model": Problem, "description": "Not signed in, or not allowed."} for code in (401, 403)},
+    422: {"model": Problem, "description": "Something is wrong; `detail` begins with the place."},
+    503: {"model": Problem, "description": "Something that it needs is away; `detail` says what."},
+}
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """Sent with every answer."""
@@ -40,9 +46,14 @@ def known_run(run_id: str) -> TrainingRun:
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Turn errors of the library into clean answers: 409 for what is over, else 503 with the error's own remedy."""
+    """Answer errors in one shape: wrong requests with 422, what is over with 409, else 503 with the error's remedy."""
 
     @app.exception_handler(MlopsError)
     def answer(request: Request, error: MlopsError) -> JSONResponse:
         status = 409 if isinstance(error, RunEndedError | NoEpisodeError) else 503
         return JSONResponse({"detail": str(error)}, status, HEADERS)
+
+    @app.exception_handler(RequestValidationError)
+    def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        return JSONResponse({"detail": "; ".join(found)}, 422, HEADERS)
