@@ -27,9 +27,7 @@ def try_operations(url: str, headers: Mapping[str, str], mode: GenerationMode) -
 
 def _try(operation: schemathesis.APIOperation, headers: Mapping[str, str], mode: GenerationMode) -> None:
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(
-        max_examples=BODIES if operation.body else PARAMETERS, deadline=None, derandomize=True, database=None
-    )
+    @settings(max_examples=BODIES if operation.body else PARAMETERS, deadline=None, derandomize=True, database=None)
     def send(case: schemathesis.Case) -> None:
         # What is right by its shape may name what is not there: a date, a feature, a run.
         case.call_and_validate(headers=dict(headers), excluded_checks=[checks.positive_data_acceptance])

@@ -10,6 +10,7 @@ from mlops_tasks.modeling.model_zoo.overrides import checked_overrides
 
 router = APIRouter(prefix="/overrides", tags=["models"], dependencies=SEE)
 
+
 @router.post("")
 def check_overrides(given: OverridesText) -> Overrides:
     """Parse and check the overrides of models in a form, as `plan_run` will. Nothing is stored."""
