@@ -39,7 +39,7 @@ def _told(found: "Sequence[Performance]") -> Iterator[str]:
             yield (
                 f"  rank IC {_number(each.rank_ic_mean)}{_interval(each)}, IC {_number(each.ic_mean)}, "
                 f"hit rate {_number(each.hit_rate)}, best tenth {_number(each.top_return)} over all, "
-                f"{_number(each.slope)} of label a unit of score"
+                f"{_number(each.slope)} of label per unit of score"
             )
 
 

@@ -53,7 +53,7 @@ class Performance:
     top_return
         Mean label of the best tenth less the mean of all names, a day; a return over the horizon.
     slope
-        Label gained by a unit of score, mean over days; 1 where scores are returns and right.
+        Label gained per unit of score, mean over days; 1 if scores are unbiased forecasts of returns.
     daily
         By datetime: names, ic, rank_ic, hit_rate, top_return, slope; mature days only.
     """
