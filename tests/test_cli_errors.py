@@ -62,7 +62,7 @@ def test_make_up_names_settings_that_it_cannot_add_to(case: str, tmp_path: Path)
         ("null", "expected an object, got NoneType"),
         ('{"stagin": "x"}', "unexpected keyword argument 'stagin'.*it takes staging|missing.*it takes staging"),
         ("{}", "missing a required.*it takes staging"),
-        ("[" * 100_000, "nested too deep|no JSON"),
+        ("[" * 100_000, "nested too deep|invalid JSON"),
     ],
 )
 def test_arguments_of_a_stage_that_are_none_are_an_error_of_ours(
