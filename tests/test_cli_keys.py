@@ -50,4 +50,4 @@ def test_a_key_from_its_making_to_its_end(capsys: pytest.CaptureFixture[str]) ->
     assert "desk-a has 2 valid keys" in said(capsys, "add", "desk-a", status=1)
     assert first["id"] in said(capsys, "revoke", "desk-a", "--id", first["id"], "--reason", "the new one is in use")
     assert [row["standing"] for row in json.loads(said(capsys, "list", "--json"))] == ["revoked", "valid"]
-    assert "no key of" in said(capsys, "revoke", "desk-b", "--reason", "x", status=1)
+    assert "no unrevoked key of" in said(capsys, "revoke", "desk-b", "--reason", "x", status=1)

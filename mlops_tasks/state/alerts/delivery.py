@@ -90,7 +90,7 @@ def tell_owed(settings: Settings, name: str, sink: Sink) -> None:
                 sink.tell(Notice.of(event))
             except Exception as error:
                 told = str(error) if isinstance(error, SinkError) else type(error).__name__
-                log.warning("%s did not tell %s %s: %s", name, event.kind, event.subject, told)
+                log.warning("%s did not deliver %s %s: %s", name, event.kind, event.subject, told)
                 is_refusal = not isinstance(error, SinkError) or error.is_refusal
                 outcome = REFUSED if is_refusal else FAILED
                 _write(settings, _row(event, name, attempt, outcome, told.partition(";")[0]))
@@ -204,7 +204,7 @@ def tell_now(settings: Settings, notice: Notice) -> tuple[str, ...]:
             sink.tell(notice)
         except Exception as error:
             said = str(error) if isinstance(error, SinkError) else type(error).__name__
-            log.warning("%s did not tell %s %s: %s", name, notice.kind, notice.subject, said)
+            log.warning("%s did not deliver %s %s: %s", name, notice.kind, notice.subject, said)
         else:
             told.append(name)
 

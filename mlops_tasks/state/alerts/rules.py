@@ -1,6 +1,6 @@
 """Alert rules: what counts as a problem, its severity, and who is notified.
 
-They are entries of include/config/alerts.yaml and of `<home>/alerts.yaml`, by name; a user's entry replaces the built-in
+They are entries of include/config/alerts.yaml and `<home>/alerts.yaml`, by name. A user's entry replaces the built-in
 one entirely. A rule is evaluated only from signals (`signals.py`) and the time.
 """
 
@@ -24,7 +24,7 @@ SINKS = ("webhook", "email", "airflow_email")
 FILE = "alerts.yaml"
 
 SIGNALS: Mapping[str, str] = {
-    "scores": "scores of the champion for each day, if computed within a week of that day; value: number of instruments",
+    "scores": "scores of the champion for each day, if computed within a week of that day; value: instruments",
     "scored_instruments": "number of instruments in the champion's scores of each day",
     "vintages": "each vintage that came into use; value: 1",
     "drift_columns": "number of columns that each drift report found beyond their limit",
