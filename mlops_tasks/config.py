@@ -627,7 +627,7 @@ class DeploymentSettings(Section):
     """How a candidate becomes champion."""
 
     strategy: Strategy = Strategy.BLUE_GREEN
-    """Strategy of runs of daily_retraining whose form does not choose one."""
+    """Of runs of daily_retraining whose form says nothing else."""
     queue: QueuePolicy = QueuePolicy.NEWEST_WINS
     """What happens to a candidate that arrives while another one's rollout is in progress."""
     canary_steps_pct: tuple[Percent, ...] = Field((1.0, 5.0, 25.0, 50.0, 100.0), min_length=1)

@@ -182,5 +182,5 @@ def _advance(arguments: argparse.Namespace) -> int:
     from mlops_tasks.serving.tasks import advance_rollout_task
 
     found = advance_rollout_task()
-    lines = [*found["steps"], *(f"in progress: {each}" for each in found["under_way"])]
-    return tell(arguments, found, lines or "no rollout is in progress")
+    lines = [*found["steps"], *(f"under way: {each}" for each in found["under_way"])]
+    return tell(arguments, found, lines or "no rollout is under way")

@@ -1,8 +1,8 @@
 """The access log: one JSON object in the service's log for each request with a valid key.
 
-Requests without a valid key are not logged, because they could fill the disk; nor are those beyond a key's rate (429).
-A key gets at most `LINES_A_SECOND`; one further line counts the omitted ones. A line contains no query and no body: the
-answer is in the log of predictions, under the same request id.
+Strangers have none: they could fill a disk with theirs. Nor has a request that came too often (429), and a key has
+`LINES_A_SECOND` at most: a further line says how many more there would have been. A line has no query and no body: what
+was answered is in the log of predictions, under the same request id.
 """
 
 import logging
@@ -30,7 +30,7 @@ class AccessLog:
 
     def __init__(self, settings: ServingSettings, clock: Callable[[], float] = time.time) -> None:
         self.least = {"none": 1000, "errors": 400, "all": 0}[settings.access_log]
-        """Lowest status that is logged."""
+        """Status from which on there is a line."""
         self._clock = clock
         self._second = 0
         self._lines: Counter[str] = Counter()

@@ -106,7 +106,7 @@ def _poll(look: Callable[[], None], pause_s: float, stop: threading.Event) -> No
             look()
         except Exception:
             # The thread must not end: with it the service would stop following the champion, without a word.
-            log.exception("the check of champion and vintage failed")
+            log.exception("the look at champion and vintage failed")
         stop.wait(pause_s)
 
 
@@ -152,7 +152,7 @@ def _add_state(app: FastAPI, service: ScoringService) -> None:
 
     @app.post("/v1/refresh")
     async def refresh(request: Request) -> dict[str, Any]:
-        """Check keys, champion alias and vintage in use now; returns the same as /health. Scope: admin."""
+        """Look at keys, champion alias and vintage in use, now; returns what /health does. Scope: admin."""
         with refreshes.passing(request.scope[SCOPE].holder):
             await run_in_threadpool(service.refresh)
         return service.health()

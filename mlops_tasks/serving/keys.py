@@ -110,9 +110,9 @@ class KeyRing:
 
 
 class Rates:
-    """Rates of requests by holder; used only on one event loop, so it needs no lock.
+    """How often each holder has asked; used on one event loop only, so it needs no lock.
 
-    There is one token bucket per name, so that a second key of the same client does not raise its rate.
+    A bucket of permits by name, so that a second key of the same client gives it no more of them.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -49,7 +49,7 @@ class Market:
 class MarketView:
     """Follows the vintage in use, as soon as its features are available; until then the previous one stays.
 
-    Each feature set has its own market, so that a model never gets another model's features.
+    Each feature set has its own market, so that a model is never given another model's features.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -33,7 +33,7 @@ class ServiceMetrics:
         self.model_version = Gauge("alphaops_model_version", "Version in service, 0 while none", registry=self.registry)
         self.load_failures = Gauge(
             "alphaops_model_load_failures",
-            "Failed checks of the champion alias since the start",
+            "Failed looks at the champion alias since the start",
             registry=self.registry,
         )
         self.data_date = Gauge(

@@ -114,9 +114,9 @@ class ModelRevocation(Base):
     number: Mapped[int] = mapped_column(init=False, default=0)
     """Its number among the revocations of these bytes, from 1."""
     basis: Mapped[str]
-    """A `Basis`. The gate does not promote again what a person has revoked."""
+    """A `Basis`. What a person has revoked, the gate does not promote again."""
     revoked_by: Mapped[str]
-    """The gate's rule, or the person's name."""
+    """The gate's rule, or who the person is."""
     reason: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime] = mapped_column(default_factory=now)
 

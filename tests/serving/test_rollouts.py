@@ -236,7 +236,7 @@ def test_each_way_back_ends_the_candidates_share(
     wait_for(lambda: candidate_is(raw, candidate))
     if how == "abort":
         assert main(["abort", "--reason", "not today"]) == 0
-        with pytest.raises(DeploymentError, match="no rollout is in progress"):
+        with pytest.raises(DeploymentError, match="no rollout is under way"):
             abort(settings, "once more")
     elif how == "rollback":
         roll_back(settings)
