@@ -1,4 +1,4 @@
-"""The rules that reject a candidate during its rollout: pure, over what the log of predictions says of both sides."""
+"""The rules that reject a candidate during its rollout: pure functions of the log of predictions of both models."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ import pandas as pd
 from mlops_tasks.config import RolloutRules
 
 HELD_SHARE = 5
-"""The names held are one in so many, where `portfolio.topk` is more than that."""
+"""One name in this many is held, if `portfolio.topk` is more than that."""
 _ROWS_A_BIN, _MOST_BINS = 10, 10
 
 Floats = npt.NDArray[np.float64]
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measures:
-    """What is known of a rollout since it has begun."""
+    """Measurements of a rollout since it began."""
 
     answers: int
     """By the candidate."""
@@ -25,17 +25,17 @@ class Measures:
     """By the champion in its place."""
     champion_answers: int
     p99_ms: float = float("nan")
-    """99th percentile of the candidate's time to an answer; NaN: there is none."""
+    """99th percentile of the candidate's latency; NaN: there is none."""
     champion_p99_ms: float = float("nan")
     scores: pd.DataFrame | None = None
-    """Of the newest day that both have scored on the same data: columns `champion` and `candidate`, index instrument,
-    NaN where one has none; None: there is no such day."""
+    """Scores of the newest day that both have scored on the same data: columns `champion` and `candidate`, index
+    instrument, NaN for a missing score; None: there is no such day."""
     day: str = ""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models' scores of one day; NaN where it is not known."""
+    """Comparison of two models' scores of one day; NaN for unknown values."""
 
     coverage: float
     rank_correlation: float
@@ -44,7 +44,7 @@ class Comparison:
 
 
 def breach(found: Measures, rules: RolloutRules, topk: int) -> str | None:
-    """The first rule that is broken, in words with its numbers; None: none is."""
+    """The first broken rule, in words with its numbers; None: none is broken."""
     asked = found.answers + found.fallbacks
     rate = found.fallbacks / asked if asked else 0.0
     if rules.max_error_rate is not None and asked >= rules.min_answers and rate > rules.max_error_rate:
@@ -53,7 +53,7 @@ def breach(found: Measures, rules: RolloutRules, topk: int) -> str | None:
     ratio = found.p99_ms / found.champion_p99_ms if enough and found.champion_p99_ms > 0 else 0.0
     if rules.max_latency_ratio is not None and ratio > rules.max_latency_ratio:
         return (
-            f"99% of the candidate's answers take up to {found.p99_ms:.1f} ms, of the champion's "
+            f"99% of the candidate's answers take up to {found.p99_ms:.1f} ms, 99% of the champion's "
             f"{found.champion_p99_ms:.1f} ms: {ratio:.1f} times as long, limit {rules.max_latency_ratio:g}"
         )
     if found.scores is None or found.scores["champion"].notna().sum() == 0:
@@ -63,7 +63,7 @@ def breach(found: Measures, rules: RolloutRules, topk: int) -> str | None:
 
 
 def _broken(found: Comparison, rules: RolloutRules) -> str | None:
-    """NaN breaks no rule, but that of a candidate whose scores have no order where the champion's have one."""
+    """NaN breaks no rule, unless the candidate's scores have no order although the champion's have one."""
     if rules.min_coverage is not None and found.coverage < rules.min_coverage:
         limit = f"limit {rules.min_coverage:.1%}"
         return f"the candidate scores {found.coverage:.1%} of the champion's instruments, {limit}"
@@ -104,7 +104,7 @@ def compare_scores(scores: pd.DataFrame, topk: int) -> Comparison:
 
 
 def psi_beyond_chance(reference: Floats, current: Floats) -> float:
-    """Population stability index of standardised values, less what chance gives; about zero for equal distributions.
+    """Population stability index of standardised values, less its expected value; about 0 for equal distributions.
 
     Parameters
     ----------
@@ -129,6 +129,6 @@ def psi_beyond_chance(reference: Floats, current: Floats) -> float:
 
 
 def _turnover(both: pd.DataFrame, held: int) -> float:
-    """Share of the champion's highest names that are not among the candidate's."""
+    """Share of the champion's top names that are not among the candidate's."""
     first, second = (set(both[name].nlargest(held).index) for name in ("champion", "candidate"))
     return 1 - len(first & second) / held
