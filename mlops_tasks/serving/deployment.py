@@ -44,31 +44,32 @@ def deploy_blue_green(
 ) -> DeployedModel:
     """Make a registered version the champion in service.
 
-    May be repeated, also after a kill at any point: it ends in the same state. A version that already serves is proven
-    again and nothing is changed.
+    May be repeated, also after a kill at any point: it ends in the same state. A version that serves already is
+    proved again and nothing is changed.
 
     Parameters
     ----------
     digest
-        Digest of the intended artefact, as the gate saw it; None: whatever the version is, if that may serve.
+        Of the artefact that is meant, as the gate saw it; None: whatever the version is, if that may serve.
     strategy
-        The strategy of which this is the end; for the record.
+        What this is the end of; for the record.
 
     Raises
     ------
     DeploymentError
-        The candidate may not serve or has another digest; it or the service failed its proof, or anything else failed.
-        The previous champion is then in service again, and the reason is recorded. Or another deployment is running.
+        The candidate may not serve or is another one; it or the service failed its proof, or something else has,
+        whatever it was; the previous champion is in service again, and the reason is recorded. Or another deployment is
+        at work.
     """
     return _Deployment(settings, version, digest, strategy=strategy).run()
 
 
 def roll_back(settings: Settings, version: int | None = None, reason: str = "") -> DeployedModel:
-    """Put the last champion that may still serve, or the given version, into service, and withdraw the present one.
+    """Put the last champion that may still serve, or the given version, in service, and withdraw the present one.
 
-    The withdrawal is part of the deployment: if that is undone, the present one stays champion and is not withdrawn.
-    The reason is stored with the step that puts the other one into service.
-    Errors as for `deploy_blue_green`; also DeploymentError if there is nothing to go back to.
+    The withdrawal is part of the deployment: where that is undone, the present one stays champion and is not withdrawn.
+    The reason is kept with the step that puts the other one in service.
+    Errors as for `deploy_blue_green`; also DeploymentError when there is nothing to go back to.
     """
     try:
         version = _predecessor(settings) if version is None else version
@@ -128,7 +129,7 @@ class _Deployment:
     """Whether the champion that it replaces may no longer serve."""
     strategy: Strategy = Strategy.BLUE_GREEN
     reason: str = ""
-    """A person's reason; stored with the step that ends it successfully, and with a withdrawal."""
+    """Why a person wants it; kept with the step that ends it well, and with a withdrawal."""
 
     def run(self) -> DeployedModel:
         """Run it exclusively; returns the result of the stage."""

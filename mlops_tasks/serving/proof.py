@@ -51,7 +51,7 @@ class Proof:
         log.info("preflight of version %d: %d finite scores on %s", version, len(scores), vintage.last_date)
 
     def of_service(self) -> ServiceProbe:
-        """Prove that the service serves the candidate, and returns exactly its scores.
+        """Prove that the service serves the candidate, and answers with its very scores.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The rules that reject a candidate during its rollout: pure functions of the log of predictions of both models."""
+"""The rules that reject a candidate during its rollout: pure, over what the log of predictions says of both sides."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measures:
-    """Measurements of a rollout since it began."""
+    """What is known of a rollout since it has begun."""
 
     answers: int
     """By the candidate."""
@@ -44,7 +44,7 @@ class Comparison:
 
 
 def breach(found: Measures, rules: RolloutRules, topk: int) -> str | None:
-    """The first broken rule, in words with its numbers; None: none is broken."""
+    """The first rule that is broken, in words with its numbers; None: none is."""
     asked = found.answers + found.fallbacks
     rate = found.fallbacks / asked if asked else 0.0
     if rules.max_error_rate is not None and asked >= rules.min_answers and rate > rules.max_error_rate:
@@ -53,7 +53,7 @@ def breach(found: Measures, rules: RolloutRules, topk: int) -> str | None:
     ratio = found.p99_ms / found.champion_p99_ms if enough and found.champion_p99_ms > 0 else 0.0
     if rules.max_latency_ratio is not None and ratio > rules.max_latency_ratio:
         return (
-            f"99% of the candidate's answers take up to {found.p99_ms:.1f} ms, 99% of the champion's "
+            f"99% of the candidate's answers take up to {found.p99_ms:.1f} ms, of the champion's "
             f"{found.champion_p99_ms:.1f} ms: {ratio:.1f} times as long, limit {rules.max_latency_ratio:g}"
         )
     if found.scores is None or found.scores["champion"].notna().sum() == 0:
@@ -63,7 +63,7 @@ def breach(found: Measures, rules: RolloutRules, topk: int) -> str | None:
 
 
 def _broken(found: Comparison, rules: RolloutRules) -> str | None:
-    """NaN breaks no rule, unless the candidate's scores have no order although the champion's have one."""
+    """NaN breaks no rule, but that of a candidate whose scores have no order where the champion's have one."""
     if rules.min_coverage is not None and found.coverage < rules.min_coverage:
         limit = f"limit {rules.min_coverage:.1%}"
         return f"the candidate scores {found.coverage:.1%} of the champion's instruments, {limit}"

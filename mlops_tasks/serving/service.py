@@ -228,7 +228,7 @@ class ScoringService:
         return round(time.monotonic() - self.started, 1)
 
     def lacking(self) -> str:
-        """What the newest day's scores wait for; empty: they are available."""
+        """What the newest day's scores wait for; empty: they are there."""
         slot = self.slots.active
         if slot is None:
             return "no model is in service"
@@ -240,7 +240,7 @@ class ScoringService:
         )
 
     def health(self) -> dict[str, Any]:
-        """What is in service; `status` is ok, degraded (`errors` says why) or no_model."""
+        """What is in service; `status` is ok, degraded (`errors` says by what) or no_model."""
         slot = self.slots.active
         market = None if slot is None else self.market_view.market(slot.model)
         parts = (self.slots.error, self.market_view.error, self.keys.error, *self.predictions.errors)

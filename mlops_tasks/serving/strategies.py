@@ -54,7 +54,7 @@ class Wanted:
     digest: str | None = None
     """Digest of the intended artefact; None: whatever the version is, if that may serve."""
     by: str = ""
-    """Who requests it; default: the system's user."""
+    """Who asks for it; default: the system's user."""
     again: bool = True
     """Whether it may begin again after a rollout with the same strategy that did not end in its promotion."""
 
@@ -250,7 +250,7 @@ def _is_seen(settings: Settings, rollout: Rollout) -> bool:
 
 
 def measures_of(settings: Settings, rollout: Rollout) -> Measures:
-    """Measurements from the log of predictions for a rollout that has begun."""
+    """What the log of predictions says of a rollout that has begun."""
     since = rollout.began_at or rollout.asked_at
     champion = rollout.champion or 0
     arms = ((rollout.version, Arm.CANARY), (champion, Arm.FALLBACK), (champion, Arm.CHAMPION))

@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 def deploy_model_task(
     *, gate: Judged | None = None, version: int | None = None, strategy: str | None = None, asked_by: str = ""
 ) -> DeployedModel:
-    """Deploy the version that the gate promoted or a person names; a kept or rejected challenger changes nothing.
+    """Deploy what the gate promoted, or a version that a person names; a kept or rejected challenger changes nothing.
 
-    For a canary or a shadow, the task ends once it has begun or waits; `advance_rollout_task` continues it.
+    A canary or a shadow begins, or waits, and the task is done; `advance_rollout_task` leads it on.
 
     Raises
     ------
     ConfigError
-        There is no such strategy; or the decision of the gate and a version are both given or both missing.
+        There is no such strategy; there is neither a judgement nor a version, or both.
     DeploymentError
         As `strategies.deploy`.
     """
@@ -49,7 +49,7 @@ def _strategy(name: str) -> Strategy:
 
 
 def advance_rollout_task() -> Advanced:
-    """Take the steps of rollouts that are due; quick if there is none."""
+    """Take the steps of rollouts that are due: a moment where there is none."""
     settings = load_settings()
     steps = advance(settings) if undecided_rollouts(settings) else []
     return {
