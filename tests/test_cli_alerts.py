@@ -35,20 +35,20 @@ def test_an_alert_from_its_list_to_its_end(home: Path, capsys: pytest.CaptureFix
     assert listed["open"][2]["severity"] == "critical"
     assert "several are open; give the subject" in said(capsys, "acknowledge", "run_failed", status=1)
     assert "leak_found 'f1' is acknowledged" in said(capsys, "acknowledge", "leak_found")
-    assert "acknowledged already" in said(capsys, "acknowledge", "leak_found", status=1)
-    assert f"{getpass.getuser()} is taking care of it" in said(capsys, "list")
+    assert "already acknowledged" in said(capsys, "acknowledge", "leak_found", status=1)
+    assert f"{getpass.getuser()} is handling it" in said(capsys, "list")
     assert json.loads(said(capsys, "resolve", "run_failed", "sync r1", "--json"))["step"] == "resolved"
     assert "no such alert is open" in said(capsys, "resolve", "run_failed", "sync r1", status=1)
     shown = json.loads(said(capsys, "show", "run_failed", "sync r1", "--json"))
     assert [(row["step"], row["by"]) for row in shown] == [("opened", ""), ("resolved", getpass.getuser())]
-    assert "there was no such alert" in said(capsys, "show", "run_failed", "sync r9", status=1)
+    assert "there is no such alert" in said(capsys, "show", "run_failed", "sync r9", status=1)
 
 
 def test_silences_and_checks(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A silence has a reason and an end; a check without a sink says that it tells nobody."""
     assert "needs a reason" in said(capsys, "silence", "run_failed", "--hours", "1", "--reason", " ", status=1)
-    assert "90 days at most" in said(capsys, "silence", "run_failed", "--hours", "9999", "--reason", "x", status=1)
-    assert "nobody is told" in said(capsys, "silence", "run_failed", "--hours", "2", "--reason", "the vendor moves")
+    assert "at most 90 days" in said(capsys, "silence", "run_failed", "--hours", "9999", "--reason", "x", status=1)
+    assert "nobody is notified" in said(capsys, "silence", "run_failed", "--hours", "2", "--reason", "the vendor moves")
     assert "the vendor moves" in said(capsys, "list")
     said(capsys, "silence", "run_failed", "--hours", "0", "--reason", "done")
     assert json.loads(said(capsys, "list", "--json"))["silenced"] == []

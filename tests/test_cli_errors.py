@@ -53,16 +53,16 @@ def test_make_up_names_settings_that_it_cannot_add_to(case: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("{", "no JSON in line 1, column 2"),
-        ("", "no JSON in line 1, column 1"),
-        ("staging=x", "no JSON in line 1, column 1"),
-        ("{'staging': 'x'}", "no JSON in line 1, column 2: .*single quotes"),
-        ('{"staging":\n "x",}', "no JSON in line 2"),
+        ("{", "invalid JSON in line 1, column 2"),
+        ("", "invalid JSON in line 1, column 1"),
+        ("staging=x", "invalid JSON in line 1, column 1"),
+        ("{'staging': 'x'}", "invalid JSON in line 1, column 2: .*single quotes"),
+        ('{"staging":\n "x",}', "invalid JSON in line 2"),
         ("[1]", "expected an object, got list"),
         ("null", "expected an object, got NoneType"),
         ('{"stagin": "x"}', "unexpected keyword argument 'stagin'.*it takes staging|missing.*it takes staging"),
         ("{}", "missing a required.*it takes staging"),
-        ("[" * 100_000, "nested too deep|no JSON"),
+        ("[" * 100_000, "nested too deep|invalid JSON"),
     ],
 )
 def test_arguments_of_a_stage_that_are_none_are_an_error_of_ours(
@@ -83,7 +83,7 @@ def test_overrides_that_are_no_json_are_an_error_of_ours(
         main(["models", "validate", "linear", "--groups", "4", "--test-groups", "1", "--hyperparameters", "{alpha}"])
         == 1
     )
-    assert "ConfigError: --hyperparameters: no JSON in line 1, column 2" in capsys.readouterr().out
+    assert "ConfigError: --hyperparameters: invalid JSON in line 1, column 2" in capsys.readouterr().out
 
 
 def test_arguments_that_are_right_reach_the_stage(

@@ -41,7 +41,7 @@ def test_answers_are_listed_and_counted(home: Path, capsys: pytest.CaptureFixtur
     assert [(each["request_id"], each["score"]) for each in found] == [("r2", 5 / 7), ("r1", 5 / 7)]
     assert len(said(capsys, "list", "--version", "3", "--limit", "1").splitlines()) == 1
     assert "no such answer" in said(capsys, "list", "--date", "2020-01-01")
-    assert "--limit 0: ask for one" in said(capsys, "list", "--limit", "0", status=1)
+    assert "--limit 0: ask for at least one" in said(capsys, "list", "--limit", "0", status=1)
     counted = json.loads(said(capsys, "counts", "--json"))
     assert [(each["date"], each["model_version"], each["scores"]) for each in counted["counts"]] == [
         ("2024-03-01", 4, 1),

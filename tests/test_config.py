@@ -23,7 +23,7 @@ def test_the_environment_wins_over_the_home_file_which_wins_over_the_defaults(tm
         ("MLOPS_TRAINING__HORIZON", "0", r"training\.horizon"),
         ("MLOPS_TRAINING__TRAIN", "2010-01-04:2014-12-31", "train, valid and test together"),
         ("MLOPS_GATE__ALPHA", "1.5", r"gate\.alpha"),
-        ("MLOPS_DEPLOYMENT__CANARY_STEPS_PCT", "50,5", r"deployment.*must grow"),
+        ("MLOPS_DEPLOYMENT__CANARY_STEPS_PCT", "50,5", r"deployment.*must increase"),
         ("MLOPS_DEPLOYMENT__HOLD_H", "200", r"deployment.*the deadline is after 336 h; raise deadline_days"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The command line of alerts: `alphaops alerts ...`."""
+"""The command line for alerts: `alphaops alerts ...`."""
 
 import argparse
 import getpass
@@ -21,27 +21,27 @@ SHOWN = 20
 
 def add_alerts_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verb `alerts` with its own verbs; `shared` has the options that all of them take."""
-    alerts = verbs.add_parser("alerts", help="what needs a person, and who is taking care of it (docs/alerts.md)")
+    alerts = verbs.add_parser("alerts", help="what needs attention, and who is handling it (docs/alerts.md)")
     own = alerts.add_subparsers(required=True, metavar="action", dest="action")
 
     listed = own.add_parser("list", parents=[shared], help="open alerts, silences, and the latest events")
     listed.set_defaults(verb_function=_list)
 
-    shown = own.add_parser("show", parents=[shared], help="the history of one alert, and who was told")
+    shown = own.add_parser("show", parents=[shared], help="the history of one alert, and who was notified")
     shown.add_argument("kind")
-    shown.add_argument("subject", nargs="?", default="", help="not needed where one alone is open")
+    shown.add_argument("subject", nargs="?", default="", help="not needed if only one is open")
     shown.set_defaults(verb_function=_show)
 
-    for action, text in (("acknowledge", "say that you are taking care of it"), ("resolve", "say that it is over")):
+    for action, text in (("acknowledge", "say that you are handling it"), ("resolve", "say that it is over")):
         parser = own.add_parser(action, parents=[shared], help=text)
         parser.add_argument("kind")
-        parser.add_argument("subject", nargs="?", default="", help="not needed where one alone is open")
+        parser.add_argument("subject", nargs="?", default="", help="not needed if only one is open")
         parser.set_defaults(verb_function=_handle)
 
     silence = own.add_parser("silence", parents=[shared], help="silence it for a while")
     silence.add_argument("kind")
-    silence.add_argument("subject", nargs="?", default="", help="none: the whole kind")
-    silence.add_argument("--hours", type=float, required=True, help="0: end a silence")
+    silence.add_argument("subject", nargs="?", default="", help="default: the whole kind")
+    silence.add_argument("--hours", type=float, required=True, help="0 ends a silence")
     silence.add_argument("--reason", required=True, help="kept with your name")
     silence.set_defaults(verb_function=_silence)
 
@@ -49,7 +49,9 @@ def add_alerts_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     test.add_argument("sink")
     test.set_defaults(verb_function=_test)
 
-    check = own.add_parser("check", parents=[shared], help="evaluate the rules, send what is due, and exit; for cron")
+    check = own.add_parser(
+        "check", parents=[shared], help="evaluate the rules, send pending notifications, and exit; for cron"
+    )
     check.set_defaults(verb_function=_check)
 
 
@@ -83,7 +85,7 @@ def _listed(
     if not episodes:
         yield "nothing is open"
     for each in episodes:
-        whose = f", {each.acknowledged_by} is taking care of it" if each.acknowledged_by else ""
+        whose = f", {each.acknowledged_by} is handling it" if each.acknowledged_by else ""
         yield f"{each.severity:<9}{each.key.kind} {each.key.subject!r}, since {each.opened:%Y-%m-%d %H:%M} UTC{whose}"
         yield f"         {each.message}"
     for key, row in silent.items():
@@ -119,7 +121,7 @@ def _show(arguments: argparse.Namespace) -> int:
             }
         )
     if not rows:
-        raise StoreError(f"{key.kind} {key.subject!r}: there was no such alert; see `alphaops alerts list`")
+        raise StoreError(f"{key.kind} {key.subject!r}: there is no such alert; see `alphaops alerts list`")
     return tell(arguments, rows, [_event_text(row) for row in rows])
 
 
@@ -149,14 +151,14 @@ def _silence(arguments: argparse.Namespace) -> int:
     row = be_silent(load_settings(), key, lasting, getpass.getuser(), arguments.reason)
     until = row.until.isoformat(timespec="seconds")
     said = {"kind": key.kind, "subject": key.subject, "until": until}
-    return tell(arguments, said, f"nobody is told of {key.kind} until {until}")
+    return tell(arguments, said, f"nobody is notified of {key.kind} until {until}")
 
 
 def _test(arguments: argparse.Namespace) -> int:
     from mlops_tasks.state.alerts.delivery import try_sink
 
     try_sink(load_settings(), arguments.sink, getpass.getuser())
-    return tell(arguments, {"told": arguments.sink}, f"{arguments.sink} has told it")
+    return tell(arguments, {"told": arguments.sink}, f"{arguments.sink} delivered the test message")
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -169,11 +171,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
     settings = load_settings()
     if not configured_sinks(settings):
-        raise ConfigError("no sink is configured in this environment, so nobody would be told; see docs/alerts.md")
-    # Alerts that only the scoring service can judge are left as they are: only the rules are evaluated here.
+        raise ConfigError("no sink is configured in this environment, so nobody would be notified; see docs/alerts.md")
+    # Only the rules are evaluated here: alerts that only the scoring service can judge stay as they are.
     look(settings, [], (), now(), last_session_of(settings.calendar.schedule))
     finish(60 + 3 * settings.alerts.timeout_s)
     if is_owing(settings):
-        raise MlopsError("not everybody could be told; the log above says why, and the next check tries again")
+        raise MlopsError("not every notification could be sent; the log above says why, and the next check tries again")
     count = len(open_episodes(settings))
-    return tell(arguments, {"open": count}, f"{count} alerts are open, and everybody was told")
+    return tell(arguments, {"open": count}, f"{count} alerts are open, and every notification was sent")

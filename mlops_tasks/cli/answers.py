@@ -1,4 +1,4 @@
-"""How a verb's result is printed: as JSON for machines, as text for people."""
+"""How the result of a verb is printed: as JSON for machines, as text for people."""
 
 import argparse
 import json
@@ -10,14 +10,14 @@ Text = str | Iterable[str]
 
 
 def tell(arguments: argparse.Namespace, info: Any, text: Text | Callable[[], Text], status: int = 0) -> int:
-    """Print a result as JSON with `--json`, as text without; return the verb's exit status.
+    """Print a result, with `--json` as JSON, otherwise as text; return the verb's exit status.
 
     Parameters
     ----------
     info
-        A value that JSON can hold, or a function that makes it.
+        A JSON-serialisable value, or a function that returns it.
     text
-        The same for people, or a function that makes it. Only the requested form is made.
+        The same for people, or a function that returns it. Only the requested form is computed.
     """
     if arguments.json:
         print_json(info() if callable(info) else info)
@@ -29,12 +29,12 @@ def tell(arguments: argparse.Namespace, info: Any, text: Text | Callable[[], Tex
 
 
 def print_json(content: Any) -> None:
-    """One line, keys in order."""
+    """JSON on one line, with sorted keys."""
     print(json.dumps(content, sort_keys=True), flush=True)
 
 
 def progress(arguments: argparse.Namespace) -> Callable[[str], None]:
-    """A function that prints a line at once, for people only."""
+    """A function that prints a line immediately; with `--json` it prints nothing."""
 
     def say(line: str) -> None:
         if not arguments.json:

@@ -1,4 +1,4 @@
-"""`alphaops models validate`: a model of the zoo, trained and tested on many splits of the calendar."""
+"""`alphaops models validate`: train and test a model of the zoo on many splits of the calendar."""
 
 import argparse
 from typing import Any
@@ -18,7 +18,7 @@ def add_validate_verb(own: Any, shared: argparse.ArgumentParser) -> None:
     verb.add_argument("--train-days", type=int, help="walk-forward: days before the first test")
     verb.add_argument("--test-days", type=int, help="walk-forward: days of each step")
     verb.add_argument(
-        "--rolling", action="store_true", help="walk-forward: train on --train-days, not on the whole past"
+        "--rolling", action="store_true", help="walk-forward: train on the last --train-days, not on the whole past"
     )
     verb.add_argument("--valid-days", type=int, help="days for early stopping")
     verb.add_argument("--embargo-days", type=int, help="days left out before a test, beyond the span of the labels")

@@ -1,4 +1,4 @@
-"""The command line of the feature store: `alphaops features ...`."""
+"""The command line for the feature store: `alphaops features ...`."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlops_tasks.features.garbage import Collected
 
 _SHOWN = 20
-"""Number of columns that a comparison lists."""
+"""Number of columns listed in a comparison."""
 
 
 def add_features_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
@@ -21,20 +21,20 @@ def add_features_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     features = verbs.add_parser("features", help="compute, list, compare and remove stored features")
     own = features.add_subparsers(required=True, metavar="action", dest="action")
 
-    computed = own.add_parser("compute", parents=[shared], help="bring the features of a vintage into the store")
-    computed.add_argument("--set", dest="feature_set", help="none: features.feature_set of the settings")
-    computed.add_argument("--data-version", help="none: the vintage in use")
+    computed = own.add_parser("compute", parents=[shared], help="compute and store the features of a vintage")
+    computed.add_argument("--set", dest="feature_set", help="default: the setting features.feature_set")
+    computed.add_argument("--data-version", help="default: the vintage in use")
     computed.set_defaults(verb_function=_compute)
 
-    listed = own.add_parser("list", parents=[shared], help="stored versions, the oldest first")
-    listed.add_argument("--set", dest="feature_set", help="only those of this set")
+    listed = own.add_parser("list", parents=[shared], help="stored versions, oldest first")
+    listed.add_argument("--set", dest="feature_set", help="only versions of this set")
     listed.set_defaults(verb_function=_list)
 
     shown = own.add_parser("show", parents=[shared], help="one version: its definition, extent and column statistics")
     shown.add_argument("version")
     shown.set_defaults(verb_function=_show)
 
-    compared = own.add_parser("compare", parents=[shared], help="what differs between two versions")
+    compared = own.add_parser("compare", parents=[shared], help="the differences between two versions")
     compared.add_argument("old")
     compared.add_argument("new")
     compared.set_defaults(verb_function=_compare)
@@ -44,7 +44,7 @@ def add_features_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     deleted.set_defaults(verb_function=_delete)
 
     collected = own.add_parser("collect-garbage", parents=[shared], help="remove all versions that nothing needs")
-    collected.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    collected.add_argument("--dry-run", action="store_true", help="only show what would be removed")
     collected.set_defaults(verb_function=_collect)
 
 
@@ -156,7 +156,7 @@ def _lines_of_version(info: "FeatureVersionInfo") -> Iterator[str]:
 
 
 def _reach(window: int | None) -> str:
-    return "every row since an instrument's first" if window is None else f"{window} rows before the current one"
+    return "every row since the instrument's first" if window is None else f"{window} rows before the current one"
 
 
 def _lines_of_comparison(found: "VersionComparison") -> Iterator[str]:
@@ -175,7 +175,7 @@ def _lines_of_comparison(found: "VersionComparison") -> Iterator[str]:
         return
     ranked = sorted(found.differences.items(), key=lambda item: -sum(each.values for each in item[1]))
     width = max(len(name) for name, _ in ranked)
-    yield f"values      {len(ranked)} columns differ; those with most differing values:"
+    yield f"values      {len(ranked)} columns differ; those with the most differing values:"
     for name, years in ranked[:_SHOWN]:
         first, last = min(each.first_date for each in years), max(each.last_date for each in years)
         count, gone, came = (sum(getattr(each, kind) for each in years) for kind in ("values", "vanished", "appeared"))

@@ -1,4 +1,4 @@
-"""JSON given at the command line."""
+"""JSON arguments of the command line."""
 
 import inspect
 import json
@@ -9,19 +9,19 @@ from mlops_tasks.errors import ConfigError
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:
-    """The object given by an option.
+    """The JSON object given by an option.
 
     Raises
     ------
     ConfigError
-        It is not an object. Names the line and the column.
+        It is not a JSON object. The message names the line and the column.
     """
     remedy = """give one object in single quotes, such as '{"name": "value"}'"""
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(
-            f"{option}: no JSON in line {error.lineno}, column {error.colno}: {error.msg}; {remedy}"
+            f"{option}: invalid JSON in line {error.lineno}, column {error.colno}: {error.msg}; {remedy}"
         ) from None
     except RecursionError:
         raise ConfigError(f"{option}: nested too deep; {remedy}") from None
@@ -36,7 +36,7 @@ def stage_arguments(function: Callable[..., Any], stage: str, text: str) -> dict
     Raises
     ------
     ConfigError
-        They are not a JSON object, or not what the stage takes.
+        They are not a JSON object, or the stage does not accept them.
     """
     given = json_object("run --arguments", text)
     signature = inspect.signature(function)

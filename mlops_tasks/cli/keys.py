@@ -1,4 +1,4 @@
-"""The command line of the keys of the scoring service's clients: `alphaops keys ...`."""
+"""The command line for the keys of the scoring service's clients: `alphaops keys ...`."""
 
 import argparse
 import getpass
@@ -18,23 +18,27 @@ if TYPE_CHECKING:
 
 def add_keys_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verb `keys` with its own verbs; `shared` has the options that all of them take."""
-    keys = verbs.add_parser("keys", help="who may ask the scoring service what, and how often (docs/scoring.md)")
+    keys = verbs.add_parser(
+        "keys", help="who may send which requests to the scoring service, and how often (docs/scoring.md)"
+    )
     own = keys.add_subparsers(required=True, metavar="action", dest="action")
 
-    add = own.add_parser("add", parents=[shared], help="a new key; shows it, once")
-    add.add_argument("name", help="of the client; a second key of the same name takes the first one's place")
+    add = own.add_parser("add", parents=[shared], help="create a key and show it, once")
+    add.add_argument("name", help="name of the client; a second key with the same name is for replacing the first")
     scopes = [scope.value for scope in Scope]
-    add.add_argument("--scope", choices=scopes, action="append", help="may be given several times; none: score, read")
+    add.add_argument(
+        "--scope", choices=scopes, action="append", help="may be given several times; default: score, read"
+    )
     add.add_argument("--requests-per-minute", type=int, help="none: serving.key_requests_per_minute")
-    add.add_argument("--days", type=float, help="how long it is valid; none: until it is revoked")
+    add.add_argument("--days", type=float, help="how long it is valid; default: until it is revoked")
     add.set_defaults(verb_function=_add)
 
     listed = own.add_parser("list", parents=[shared], help="all keys, without their secrets")
     listed.set_defaults(verb_function=_list)
 
-    revoke = own.add_parser("revoke", parents=[shared], help="end the keys of a client, or one of them, for good")
+    revoke = own.add_parser("revoke", parents=[shared], help="permanently revoke all keys of a client, or one of them")
     revoke.add_argument("name")
-    revoke.add_argument("--id", help="of one key; none: all of the client")
+    revoke.add_argument("--id", help="id of one key; default: all keys of the client")
     revoke.add_argument("--reason", required=True, help="kept with your name")
     revoke.set_defaults(verb_function=_revoke)
 
@@ -52,7 +56,7 @@ def _add(arguments: argparse.Namespace) -> int:
         None if arguments.days is None else _days(arguments.days),
     )
     key, known = make_key(settings, wanted, getpass.getuser())
-    said = f"{key}\nthe key of {known.name}, with the id {known.key_id}; it is shown this once"
+    said = f"{key}\nthe key of {known.name}, with the id {known.key_id}; it is shown only once"
     return tell(arguments, {"key": key, **_row(known)}, said)
 
 
@@ -61,7 +65,7 @@ def _days(given: float) -> timedelta:
         return timedelta(days=given)
     except (ValueError, OverflowError):
         raise ConfigError(
-            f"--days {given:g}: give a number of days, or leave it out for a key without an end"
+            f"--days {given:g}: give a positive number of days, or omit it for a key that does not expire"
         ) from None
 
 
@@ -78,7 +82,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     ended = revoke_keys(settings, arguments.name, arguments.id, arguments.reason, getpass.getuser())
     ids = [each.key_id for each in ended]
-    said = f"{', '.join(ids)} of {arguments.name}: no service lets it in {settings.serving.poll_s:g} s from now"
+    said = f"{', '.join(ids)} of {arguments.name}: no service accepts it {settings.serving.poll_s:g} s from now"
     return tell(arguments, {"revoked": ids, "name": arguments.name}, said)
 
 
@@ -99,7 +103,7 @@ def _row(key: "ClientKey") -> dict[str, Any]:
 
 def _listed(found: "Sequence[ClientKey]") -> Iterator[str]:
     if not found:
-        yield "there is no key but the token in secrets/scoring_token"
+        yield "there is no key except the token in secrets/scoring_token"
     for row in map(_row, found):
         ends = f", until {row['expires_at']}" if row["expires_at"] else ""
         yield (

@@ -1,4 +1,4 @@
-"""The command line of models: `alphaops models ...`, which of them may serve, and which do."""
+"""The command line for models: `alphaops models ...`, and the verbs that approve and deploy them."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -16,19 +16,21 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     models = verbs.add_parser("models", help="list and show the model zoo, and measure it in one table")
     own = models.add_subparsers(required=True, metavar="action", dest="action")
 
-    listed = own.add_parser("list", parents=[shared], help="what can be trained")
+    listed = own.add_parser("list", parents=[shared], help="the models that can be trained")
     _add_size(listed)
     listed.set_defaults(verb_function=_list)
 
-    shown = own.add_parser("show", parents=[shared], help="one model: what it is, when to use it, its hyper-parameters")
+    shown = own.add_parser(
+        "show", parents=[shared], help="one model: its description, when to use it, its hyper-parameters"
+    )
     shown.add_argument("model")
     _add_size(shown)
     shown.set_defaults(verb_function=_show)
 
     table = own.add_parser("table", parents=[shared], help="train models with several seeds, and measure them")
-    table.add_argument("--models", help="names, separated by commas; none: the whole zoo")
+    table.add_argument("--models", help="names, separated by commas; default: the whole zoo")
     table.add_argument("--seeds", type=int, default=3, help="trainings per model, with seeds from training.seed on")
-    table.add_argument("--peers", action="store_true", help="train Qlib's own classes on the same data too")
+    table.add_argument("--peers", action="store_true", help="also train Qlib's own classes on the same data")
     table.set_defaults(verb_function=_table)
     add_validate_verb(own, shared)
 
@@ -41,31 +43,31 @@ def add_serving_verbs(verbs: Any, shared: argparse.ArgumentParser) -> None:
     approve.add_argument("--reason", required=True, help="why it may; kept with your name")
     approve.set_defaults(verb_function=_approve_model)
 
-    said = "forbid a version to serve; withdraw the champion with `rollback`"
+    said = "forbid a version to serve; to withdraw the champion, use `rollback`"
     withdraw = verbs.add_parser("withdraw-model", parents=[shared], help=said)
     withdraw.add_argument("version", type=int)
     withdraw.add_argument("--reason", required=True, help="why it may not; kept with your name")
     withdraw.set_defaults(verb_function=_withdraw_model)
 
-    deploy = verbs.add_parser("deploy", parents=[shared], help="make a version champion, if it may serve")
+    deploy = verbs.add_parser("deploy", parents=[shared], help="make a version that may serve the champion")
     deploy.add_argument("version", type=int)
-    said = "blue_green: unless a rollout is under way; direct: aborts that one; canary, shadow: begins one"
+    said = "blue_green: unless a rollout is in progress; direct: abort a rollout; canary, shadow: begin one"
     deploy.add_argument("--strategy", choices=[*Strategy], default=Strategy.BLUE_GREEN, help=said)
     deploy.set_defaults(verb_function=_deploy)
 
-    said = "end the rollout of a candidate: the champion answers all again"
+    said = "end the rollout of a candidate: the champion answers everybody again"
     abort = verbs.add_parser("abort", parents=[shared], help=said)
-    abort.add_argument("version", type=int, nargs="?", help="none: of the one that has begun")
+    abort.add_argument("version", type=int, nargs="?", help="default: the one that has begun")
     abort.add_argument("--reason", required=True, help="why; kept with your name")
     abort.set_defaults(verb_function=_abort)
 
-    said = "take the steps of rollouts that are due; the DAG monitor_champion does this all the time"
+    said = "take the steps of rollouts that are due; the DAG monitor_champion does this regularly"
     advance = verbs.add_parser("advance", parents=[shared], help=said)
     advance.set_defaults(verb_function=_advance)
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rows", type=int, help="with --features: estimate the memory for training on so many rows")
+    parser.add_argument("--rows", type=int, help="with --features: estimate the memory for training on this many rows")
     parser.add_argument("--features", type=int, help="columns")
 
 
@@ -89,13 +91,13 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _memory(arguments: argparse.Namespace, model: str) -> int | None:
-    """Estimated peak in bytes; None where no size was given."""
+    """Estimated peak in bytes; None if no size was given."""
     from mlops_tasks.modeling.model_zoo.description import memory_estimate
 
     if arguments.rows is None and arguments.features is None:
         return None
     if arguments.rows is None or arguments.features is None or min(arguments.rows, arguments.features) < 1:
-        raise ConfigError("--rows and --features: give both, each 1 or more; a matrix has two sides")
+        raise ConfigError("--rows and --features: give both, each at least 1")
     return memory_estimate(load_settings(), model, arguments.rows, arguments.features)
 
 

@@ -1,4 +1,4 @@
-"""The command line of how served scores have turned out: `alphaops performance`."""
+"""The command line for the performance of served scores: `alphaops performance`."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ def add_performance_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verb `performance`; `shared` has the options that all verbs take."""
     text = "how served scores have turned out, by version and arm, and which days are mature (docs/performance.md)"
     verb = verbs.add_parser("performance", parents=[shared], help=text)
-    verb.add_argument("--data-version", help="the vintage whose prices judge; none: the one in use")
+    verb.add_argument("--data-version", help="the vintage whose prices count; default: the one in use")
     verb.set_defaults(verb_function=_performance)
 
 
@@ -32,14 +32,14 @@ def _performance(arguments: argparse.Namespace) -> int:
 
 def _told(found: "Sequence[Performance]") -> Iterator[str]:
     if not found:
-        yield "no answer of a newest day is in the log"
+        yield "the log has no answer about a newest day"
     for each in found:
         yield f"version {each.model_version}, {each.arm}: {len(each.daily)} mature days, {_pending(each)}"
         if len(each.daily):
             yield (
                 f"  rank IC {_number(each.rank_ic_mean)}{_interval(each)}, IC {_number(each.ic_mean)}, "
                 f"hit rate {_number(each.hit_rate)}, best tenth {_number(each.top_return)} over all, "
-                f"{_number(each.slope)} of label a unit of score"
+                f"{_number(each.slope)} of label per unit of score"
             )
 
 

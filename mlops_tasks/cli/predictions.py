@@ -1,4 +1,4 @@
-"""The command line of what the scoring service has answered: `alphaops predictions ...`."""
+"""The command line for the log of the scoring service's answers: `alphaops predictions ...`."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -18,16 +18,16 @@ SHOWN = 20
 
 def add_predictions_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verb `predictions` with its own verbs; `shared` has the options that all of them take."""
-    predictions = verbs.add_parser("predictions", help="what the scoring service has answered (docs/scoring.md)")
+    predictions = verbs.add_parser("predictions", help="the log of the scoring service's answers (docs/scoring.md)")
     own = predictions.add_subparsers(required=True, metavar="action", dest="action")
 
-    listed = own.add_parser("list", parents=[shared], help="the last answers, the newest first")
+    listed = own.add_parser("list", parents=[shared], help="the last answers, newest first")
     _add_filter(listed)
-    listed.add_argument("--instrument", help="those that have its score, with that")
-    listed.add_argument("--limit", type=int, default=SHOWN, help=f"how many ({SHOWN})")
+    listed.add_argument("--instrument", help="only answers that contain its score, with that score")
+    listed.add_argument("--limit", type=int, default=SHOWN, help=f"number of answers ({SHOWN})")
     listed.set_defaults(verb_function=_list)
 
-    counts = own.add_parser("counts", parents=[shared], help="how many there are, by day, version, slot, arm and key")
+    counts = own.add_parser("counts", parents=[shared], help="the number of answers by day, version, slot, arm and key")
     _add_filter(counts)
     counts.set_defaults(verb_function=_counts)
 
@@ -47,7 +47,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from mlops_tasks.state.predictions import predictions
 
     if arguments.limit < 1:
-        raise ConfigError(f"--limit {arguments.limit}: ask for one answer or more")
+        raise ConfigError(f"--limit {arguments.limit}: ask for at least one answer")
     found = predictions(load_settings(), _filter(arguments), arguments.limit)
     return tell(arguments, lambda: [_row(each) for each in found], lambda: _listed(found))
 
@@ -66,7 +66,7 @@ def _row(answered: "Answered") -> dict[str, Any]:
 
 def _listed(found: "Sequence[Answered]") -> Iterator[str]:
     if not found:
-        yield "no such answer is in the log"
+        yield "the log has no such answer"
     for each in found:
         row = each.prediction
         what = "given features" if row.date is None else str(row.date)
@@ -88,7 +88,7 @@ def _counts(arguments: argparse.Namespace) -> int:
 
 def _counted(found: "Sequence[PredictionCount]", lost: int) -> Iterator[str]:
     if not found:
-        yield "no such answer is in the log"
+        yield "the log has no such answer"
     for each in found:
         what = "given features" if each.date is None else str(each.date)
         yield (
@@ -97,6 +97,6 @@ def _counted(found: "Sequence[PredictionCount]", lost: int) -> Iterator[str]:
         )
     if lost:
         yield (
-            f"missing between others of the same process: {lost}; they were answered, and the log did not take them "
+            f"missing between others of the same process: {lost}; these answers were sent but not logged "
             "(see the alert predictions_lost)"
         )

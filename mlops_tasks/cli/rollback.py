@@ -1,4 +1,4 @@
-"""The command line's `rollback`: it asks for the reason and for confirmation."""
+"""The verb `rollback`, which asks for a reason and for confirmation."""
 
 import argparse
 import getpass
@@ -12,8 +12,8 @@ from mlops_tasks.errors import ConfigError
 
 def add_rollback_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verb `rollback`; `shared` has the options that all verbs take."""
-    rollback = verbs.add_parser("rollback", parents=[shared], help="put the champion's predecessor back in service")
-    rollback.add_argument("--version", type=int, help="put this version in service instead")
+    rollback = verbs.add_parser("rollback", parents=[shared], help="put the champion's predecessor back into service")
+    rollback.add_argument("--version", type=int, help="put this version into service instead")
     rollback.add_argument("--reason", help="why; kept with your name (asked for at a terminal)")
     rollback.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     rollback.set_defaults(verb_function=_rollback)
@@ -25,7 +25,7 @@ def _rollback(arguments: argparse.Namespace) -> int:
     given = arguments.reason
     reason = (_ask("Why is the champion taken out of service? ", "--reason") if given is None else given).strip()
     if not reason:
-        raise ConfigError("--reason is empty: say why the champion is taken out of service; the history keeps it")
+        raise ConfigError("--reason is empty: say why the champion is taken out of service; the history records it")
     if not arguments.yes and not _confirmed(arguments.version):
         print("nothing was changed")
         return 1
@@ -38,7 +38,7 @@ def _rollback(arguments: argparse.Namespace) -> int:
 
 
 def _confirmed(version: int | None) -> bool:
-    """Whether a person confirms it, once told what it does. ConfigError where there is no terminal to ask at."""
+    """Say what the rollback does and ask a person to confirm it. ConfigError if there is no terminal to ask at."""
     target = "The champion before it" if version is None else f"Version {version}"
     said = f"{target} takes the champion's place in service, and the champion will not be promoted again. Go on? [y/N] "
     return _ask(said, "--yes").strip().lower() in ("y", "yes")
@@ -46,5 +46,5 @@ def _confirmed(version: int | None) -> bool:
 
 def _ask(question: str, option: str) -> str:
     if not sys.stdin.isatty():
-        raise ConfigError(f"{option} is missing, and there is no terminal to ask at: give it")
+        raise ConfigError(f"{option} is missing, and there is no terminal to ask at; give the option")
     return input(question)

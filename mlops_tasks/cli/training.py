@@ -1,4 +1,4 @@
-"""The command line of training runs: `alphaops training ...`."""
+"""The command line for training runs: `alphaops training ...`."""
 
 import argparse
 import getpass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BAR = 24
 """Width of the progress bar, in characters."""
 _CLEAR = "\r\x1b[K"
-"""The sequence that clears a line of a terminal."""
+"""The control sequence that clears a line of a terminal."""
 
 
 def add_training_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
@@ -26,11 +26,11 @@ def add_training_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     training = verbs.add_parser("training", help="list, watch, queue, pause, resume and cancel training runs")
     own = training.add_subparsers(required=True, metavar="action", dest="action")
 
-    listed = own.add_parser("list", parents=[shared], help="the latest runs, the newest first")
+    listed = own.add_parser("list", parents=[shared], help="the latest runs, newest first")
     listed.add_argument("--limit", type=int, default=20)
     listed.set_defaults(verb_function=_list)
 
-    shown = own.add_parser("show", parents=[shared], help="a run's events")
+    shown = own.add_parser("show", parents=[shared], help="the events of a run")
     shown.add_argument("run")
     shown.add_argument("--after", type=int, default=0, help="only events with larger sequence numbers")
     shown.set_defaults(verb_function=_show)
@@ -46,7 +46,7 @@ def add_training_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     for command, meaning in (
         ("pause", "write a checkpoint and wait"),
         ("resume", "resume after a pause"),
-        ("cancel", "end it; its newest checkpoint stays for the next attempt"),
+        ("cancel", "end it; its newest checkpoint is kept for the next attempt"),
     ):
         asked = own.add_parser(command, parents=[shared], help=meaning)
         asked.add_argument("run")
@@ -137,7 +137,7 @@ def render_runs(runs: Sequence["RunProgress"]) -> str:
 
 
 def _best(run: "RunProgress") -> str:
-    """The iteration that is kept, or would be now, with its metric."""
+    """The best iteration so far, with its metric."""
     if run.best is None:
         return "-"
     value = run.best["value"]
@@ -158,7 +158,7 @@ def render_run(run: "RunProgress") -> str:
 
 
 def render_queue(info: Mapping[str, Any]) -> str:
-    """`queue_info` in lines: capacity, what runs, what waits, and each owner's share."""
+    """`queue_info` as lines of text: capacity, what runs, what waits, and each owner's share."""
     capacity = info["capacity"]
     lines = [f"for trainings: {capacity['memory_mb']:,.0f} MB, {capacity['slots']} slots"]
     for each in info["running"]:
@@ -194,7 +194,7 @@ def render_progress(payload: Mapping[str, Any]) -> str:
 
 
 def _left(payload: Mapping[str, Any]) -> str:
-    """The time left: until early stopping ends it, and at most."""
+    """The time left, until early stopping and at most."""
     most, stop = payload.get("eta_s"), payload.get("eta_stop_s")
     said = [] if stop is None or stop == most else [f"{_clock(stop)} left unless validation improves"]
     said += [] if most is None else [f"{_clock(most)} left at most"]

@@ -1,4 +1,4 @@
-"""The command line of the search: `alphaops tune ...`."""
+"""The command line for hyper-parameter searches: `alphaops tune ...`."""
 
 import argparse
 import json
@@ -15,22 +15,26 @@ def add_tune_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     tune = verbs.add_parser("tune", help="search a model's hyper-parameters on the vintage in use")
     own = tune.add_subparsers(required=True, metavar="action", dest="action")
 
-    run = own.add_parser("run", parents=[shared], help="search as one worker; the same command again continues it")
+    run = own.add_parser(
+        "run", parents=[shared], help="search as one worker; running the command again continues the search"
+    )
     run.add_argument("--model", default=AUTO, help="a model of the zoo; auto: the selector's recommendation")
-    run.add_argument("--trials", type=int, help="number of configurations in all")
+    run.add_argument("--trials", type=int, help="total number of configurations")
     run.add_argument("--objectives", help=f"separated by commas: {', '.join(OBJECTIVES)}")
     run.add_argument("--sampler", choices=SAMPLERS)
     run.add_argument("--pruner", choices=PRUNERS)
     run.add_argument("--folds", type=int, help="walk-forward blocks of the validation segment")
     run.add_argument("--seed", type=int)
     run.add_argument("--time-s", type=float, help="seconds of training for all trials together")
-    run.add_argument("--memory-mb", type=float, help="largest estimated peak of one trial")
+    run.add_argument("--memory-mb", type=float, help="largest estimated peak memory of one trial")
     run.set_defaults(verb_function=_run)
 
     listed = own.add_parser("list", parents=[shared], help="all studies")
     listed.set_defaults(verb_function=_list)
 
-    shown = own.add_parser("show", parents=[shared], help="a study's trials, the best one, and what mattered")
+    shown = own.add_parser(
+        "show", parents=[shared], help="the trials of a study, the best one, and which parameters mattered"
+    )
     shown.add_argument("study")
     shown.set_defaults(verb_function=_show)
 

@@ -1,4 +1,4 @@
-"""The command line of people's accounts in Airflow: `alphaops users ...`."""
+"""The command line for user accounts in Airflow: `alphaops users ...`."""
 
 import argparse
 from typing import Any
@@ -8,16 +8,16 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.roles import Role
 
 _ACTIONS = {
-    "add": "add an account; shows its password once",
-    "remove": "lock an account for good",
-    "role": "give an account another role",
-    "password": "give an account a new password; shows it once",
+    "add": "add an account and show its password, once",
+    "remove": "lock an account permanently",
+    "role": "change the role of an account",
+    "password": "give an account a new password and show it, once",
 }
 
 
 def add_users_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verb `users` with its own verbs; `shared` has the options that all of them take."""
-    users = verbs.add_parser("users", help="the accounts of people in Airflow (docs/users.md)")
+    users = verbs.add_parser("users", help="user accounts in Airflow (docs/users.md)")
     own = users.add_subparsers(required=True, metavar="action", dest="action")
     own.add_parser("list", parents=[shared], help="name and role of each account")
     for action, text in _ACTIONS.items():
@@ -46,7 +46,7 @@ def _users(arguments: argparse.Namespace) -> int:
         said = f"{name} is locked out"
     elif action == "role":
         desk.change_role(arguments.name, Role(arguments.role))
-        said = f"{name} is {arguments.role} now"
+        said = f"{name} now has the role {arguments.role}"
     else:
         new = action == "add"
         password = desk.add(arguments.name, Role(arguments.role)) if new else desk.reset_password(arguments.name)

@@ -1,4 +1,4 @@
-"""Every verb of the command line, and those of data, services and stages themselves."""
+"""All verbs of the command line; those of data, services and stages are implemented here."""
 
 import argparse
 import logging
@@ -41,17 +41,17 @@ WITHOUT_SERVICES = (
     "predictions",
     "keys",
 )
-"""Verbs that need neither MLflow nor a login; a stage is given what it names."""
+"""Verbs that need neither MLflow nor a login; a stage receives the secrets that it names."""
 TALKATIVE = ("alembic", "great_expectations")
 """Libraries whose hundreds of lines would bury a stage's own in the task's log."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; return the process's exit status (1: a known error, said in one line)."""
+    """Run one verb; return the exit status of the process (1: a known error, reported in one line)."""
     arguments = _parser().parse_args(argv)
     level = logging.INFO if arguments.verb == "run" else logging.WARNING
     handler = logging.StreamHandler(sys.stdout)
-    if arguments.verb == "run" and arguments.leash:  # the process that holds the leash reads the records
+    if arguments.verb == "run" and arguments.leash:  # the parent process reads the log records
         handler.setFormatter(RecordFormatter())
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith(TALKATIVE))
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[handler])
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _reach_services() -> None:
     settings = load_settings()
-    if (settings.run_dir / "stack.json").is_file():  # otherwise there was never a stack, and nothing is imported for it
+    if (settings.run_dir / "stack.json").is_file():  # else there was never a stack, and nothing is imported for it
         from mlops_tasks.stack.reach import reach_services
 
         reach_services(settings)
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     score = verbs.add_parser("score", parents=[shared], help="ask the scoring service; best instruments first")
     score.add_argument("instruments", nargs="*", help="none: all")
-    score.add_argument("--date", type=date.fromisoformat, help="none: the newest")
+    score.add_argument("--date", type=date.fromisoformat, help="default: the newest")
     score.set_defaults(verb_function=_score)
 
     add_rollback_verb(verbs, shared)
@@ -100,12 +100,14 @@ def _parser() -> argparse.ArgumentParser:
     vintages = verbs.add_parser("vintages", parents=[shared], help="list the data versions")
     vintages.set_defaults(verb_function=_vintages)
 
-    diff = verbs.add_parser("diff", parents=[shared], help="what differs between two data versions, files or folders")
+    diff = verbs.add_parser(
+        "diff", parents=[shared], help="the differences between two data versions, files or folders"
+    )
     diff.add_argument("old", help="data version, or source of bars")
     diff.add_argument("new", help="data version, or source of bars")
     diff.set_defaults(verb_function=_diff)
 
-    approve = verbs.add_parser("approve", parents=[shared], help="let a vintage that the policy blocks come into use")
+    approve = verbs.add_parser("approve", parents=[shared], help="approve a vintage that the policy blocks")
     approve.add_argument("data_version")
     approve.add_argument("--reason", required=True, help="why its changes are right; kept with your name")
     approve.set_defaults(verb_function=_approve)
@@ -143,16 +145,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_release_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
-    release = verbs.add_parser("release", parents=[shared], help="let a row, an instrument or a session through a rule")
+    release = verbs.add_parser(
+        "release", parents=[shared], help="release a row, an instrument or a session from a rule"
+    )
     release.add_argument("--rule", required=True)
     release.add_argument("--instrument", help="for a rule about rows or instruments")
-    release.add_argument("--calendar", help="for a rule about sessions; not needed where there is only one")
+    release.add_argument("--calendar", help="for a rule about sessions; not needed if there is only one calendar")
     release.add_argument(
         "--date",
         type=date.fromisoformat,
-        help="of the row or session; for an instrument, of its newest evidence",
+        help="date of the row or session; for an instrument, of its newest evidence",
     )
-    release.add_argument("--row", type=int, help="row of the source, where several have the same instrument and date")
+    release.add_argument(
+        "--row", type=int, help="row number in the source, if several rows have the same instrument and date"
+    )
     release.add_argument("--reason", required=True, help="why it is right; kept with your name")
     release.set_defaults(verb_function=_release)
 

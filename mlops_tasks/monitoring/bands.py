@@ -1,14 +1,14 @@
-"""One verdict a day over all columns: is the newest cross-section like those of the training segment?
+"""One verdict per day over all columns: is the newest cross-section like those of the training segment?
 
-The reference is the training segment's own windows, as long as the current one and rolling, so that serial dependence
-and common moves are in the band. A window's mean of each daily statistic is measured from the reference windows' median
-in units of their spread; of all columns the farthest counts. How far the farthest may lie is calibrated on
-the reference windows themselves, a block of days at a time with bands that have not seen it. With n windows that do not
-overlap and an error rate a, the limit is the (1 - a)(n + 1) / n quantile, as of a split conformal predictor (Vovk,
-Gammerman and Shafer, Algorithmic Learning in a Random World, 2005): honest about how few windows there are.
+The reference is the training segment's own windows, as long as the current one and rolling, so that the bands include
+serial dependence and common moves. For each daily statistic, the distance of a window's mean from the median of the
+reference windows is measured in units of their spread; the farthest column counts. Its limit is calibrated on the
+reference windows themselves, one block of days at a time with bands that have not seen it. With n windows that do not
+overlap and an error rate a, the limit is the (1 - a)(n + 1) / n quantile, as in a split conformal predictor (Vovk,
+Gammerman and Shafer, Algorithmic Learning in a Random World, 2005), which accounts for the small number of windows.
 
-The farthest column of each statistic and span counts in units of what it reaches in `USUAL` of the windows. So a column
-whose level wanders far, which many do, leaves the limit of others as narrow as it was.
+The farthest column of each statistic and span is measured in units of the distance that it stays within in `USUAL` of
+the windows. So a column whose level wanders far, as many do, does not widen the limit for the others.
 """
 
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ from mlops_tasks.monitoring.dependence import Floats
 from mlops_tasks.monitoring.summaries import STATISTICS, DailySummaries, Norms
 
 FOLDS = 5
-"""Blocks of days that are left out in turn."""
+"""Number of blocks of days that are left out in turn."""
 TAIL_INDEX = 2.0
 LEAST_WIDTHS = dict(zip(STATISTICS, (0.01, 0.02, 0.02, 0.01, 0.02, 0.1, 0.005), strict=True))
-"""A band is at least this wide: what never moved in training is no news at its first hair. Of `level` in units of the
-column's scale."""
+"""Minimum width of a band, so that a statistic that never moved in training does not alert at the slightest move. For
+`level` in units of the column's scale."""
 REACH = 0.995
-"""Share of the reference windows within a band: a column that jumps at times in training may do so later."""
+"""Share of the reference windows within a band: a column that jumps occasionally in training may do so later."""
 USUAL = 0.95
-"""Share of the reference windows whose farthest column is no news."""
+"""Share of the reference windows whose farthest column counts as usual."""
 
 
 @dataclass(frozen=True)
 class Bands:
-    """What windows of the training segment look like.
+    """Distribution of the windows of the training segment.
 
     Attributes
     ----------
@@ -43,15 +43,16 @@ class Bands:
     spans
         Lengths of windows in days, ascending; shape (spans,).
     centres, widths
-        Shape (spans, columns, statistics). NaN of a column that has no value.
+        Shape (spans, columns, statistics). NaN for a column without a value.
     usual
-        Shape (spans, statistics): the farthest column's distance that `USUAL` of the windows keep, in widths, or 1.
+        Shape (spans, statistics): distance of the farthest column, in widths, that `USUAL` of the windows stay within;
+        at least 1.
     limit
-        By how many times the usual distance the farthest column of all may differ.
+        Largest distance of the farthest column, in units of the usual distance.
     windows
-        Reference windows of the longest span that do not overlap.
+        Number of non-overlapping reference windows of the longest span.
     error_rate
-        Share of windows that may pass the limit on quiet days.
+        Share of windows that may exceed the limit on quiet days.
     """
 
     columns: tuple[str, ...]
@@ -65,17 +66,17 @@ class Bands:
     error_rate: float
 
     def exceedance(self, current: DailySummaries) -> pd.DataFrame:
-        """How far the windows that end on the newest day lie outside, by column.
+        """How far the windows that end on the newest day lie outside the bands, by column.
 
         Parameters
         ----------
         current
-            Summaries of the last days, with these columns and norms; fewer days than a span count as they are.
+            Summaries of the last days, with these columns and norms. If there are fewer days than a span, all are used.
 
         Returns
         -------
-        Frame by column: `exceedance`, of which 1 and more is drift, 0 where nothing can be compared; the `statistic`
-        and the window's `days` that it comes from.
+        Frame by column: `exceedance`, where 1 or more is drift, and 0 means that nothing can be compared; the
+        `statistic` and the window's `days` that it comes from.
         """
         ratios = np.stack([self._ratios(current.values, place) for place in range(len(self.spans))], axis=2)
         flat = np.nan_to_num(ratios, nan=0.0).reshape(len(self.columns), -1)
@@ -94,18 +95,18 @@ class Bands:
 
 
 def reference_bands(reference: DailySummaries, spans: tuple[int, ...], error_rate: float) -> Bands:
-    """Bands of a training segment's days.
+    """Bands from the days of a training segment.
 
-    Leading days count from the first on which every column that ever has a value has one, but half of the days at
-    least: before, windows of features are not full.
+    Days count from the first on which every column that ever has a value has one, but at least half of the days: before
+    that day, the windows of features are not full.
 
     Parameters
     ----------
     spans
-        Lengths of windows in days; those longer than the segment's half are cut to it.
+        Lengths of windows in days; those longer than half of the segment are cut to that.
     error_rate
-        Share of quiet days that may alert. Where there are fewer than 1 / error_rate - 1 windows that do not overlap,
-        none of them is that rare: the limit then lies beyond the farthest by a Pareto tail of index `TAIL_INDEX`.
+        Share of quiet days that may alert. With fewer than 1 / error_rate - 1 non-overlapping windows, none of them is
+        that rare: the limit then lies beyond the farthest by a Pareto tail of index `TAIL_INDEX`.
     """
     values = reference.values[_first_full_day(reference.values) :]
     lengths = np.unique(np.clip(spans, 1, max(1, len(values) // 2)))
@@ -143,7 +144,7 @@ def _first_full_day(values: Floats) -> int:
 
 
 def _rolling_means(values: Floats, length: int) -> Floats:
-    """Means over windows of days, NaN left out; shape (days - length + 1, columns, statistics)."""
+    """Means over windows of days, ignoring NaN; shape (days - length + 1, columns, statistics)."""
     finite = np.isfinite(values)
     sums, counts = (_window_sums(part, length) for part in (np.where(finite, values, 0.0), finite.astype(np.float64)))
     return np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)
@@ -161,13 +162,13 @@ def _mean_over_days(values: Floats) -> Floats:
 
 
 def _band(windows: Floats, least: Floats) -> tuple[Floats, Floats]:
-    """Median over windows, and the distance from it that `REACH` of them keep; NaN without a value."""
+    """Median over windows, and the distance from it that `REACH` of them stay within; NaN without a value."""
     centre = _quantile(windows, 0.5)
     return centre, np.maximum(_quantile(np.abs(windows - centre), REACH), least)
 
 
 def _left_out_distances(windows: Floats, length: int, least: Floats) -> Floats:
-    """Of each window the farthest column's distance by statistic, from bands of windows without a day in its block."""
+    """Distance of each window's farthest column by statistic, from bands of windows without a day in its block."""
     result = np.zeros((len(windows), windows.shape[2]))
     ends = np.arange(len(windows))
     for block in np.array_split(ends, min(FOLDS, len(windows))):
@@ -180,7 +181,7 @@ def _left_out_distances(windows: Floats, length: int, least: Floats) -> Floats:
 
 
 def _quantile(values: Floats, share: float) -> Floats:
-    """Order statistic over the first axis, NaN left out; NaN without a value."""
+    """Order statistic over the first axis, ignoring NaN; NaN without a value."""
     ordered = np.sort(values, axis=0)
     count = np.isfinite(ordered).sum(axis=0)
     place = np.ceil(share * np.maximum(count - 1, 0)).astype(np.int64)

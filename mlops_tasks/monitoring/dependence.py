@@ -1,7 +1,7 @@
-"""How a day's columns go together across the instruments: what can drift while every column alone looks as ever.
+"""Dependence between a day's columns across the instruments, which can drift while each column alone looks unchanged.
 
-All of it is of ranks within the day, so the columns' own distributions do not enter. A column that is matched with the
-wrong instruments has the same values as before, and no longer goes with the others.
+Everything is computed from ranks within the day, so the columns' own distributions do not matter. A column that is
+matched with the wrong instruments has the same values as before, but no longer correlates with the others.
 """
 
 from collections.abc import Iterator
@@ -17,23 +17,23 @@ SmallFloats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 RIDGE = 0.05
-"""Added to the eigenvalues of the reference's rank correlations: columns that say almost the same are no proof of each
+"""Added to the eigenvalues of the reference's rank correlations, so that almost equal columns do not determine each
 other to the last digit."""
 LEAST_UNEXPLAINED = 1e-3
 
 
 @dataclass(frozen=True)
 class RankScores:
-    """Ranks within each day, centred and of variance 1 over the column's finite values, 0 where there is none.
+    """Ranks within each day, centred and of variance 1 over the column's finite values, 0 for other values.
 
     Attributes
     ----------
     values
         Shape (rows, columns); rows sorted by day.
     begins
-        Shape (days + 1,): where each day's rows begin, and the number of rows.
+        Shape (days + 1,): first row of each day, and the number of rows.
     finite
-        Shape (days, columns): finite values, 0 of a column whose values are all the same that day.
+        Shape (days, columns): number of finite values, 0 for a column whose values are all equal on that day.
     """
 
     values: SmallFloats
@@ -42,19 +42,20 @@ class RankScores:
 
     @classmethod
     def empty(cls, count: Ints, columns: int) -> "RankScores":
-        """To be filled column by column with `put`; `count` is the number of rows of each day."""
+        """An empty object, to be filled by column with `put`; `count` is the number of rows of each day."""
         begins = np.concatenate([[0], np.cumsum(count)])
         values = np.zeros((int(begins[-1]), columns), dtype=np.float32)
         return cls(values, begins, np.zeros((len(count), columns), dtype=np.int64))
 
     def put(self, column: int, grid: Floats, rows: tuple[Ints, Ints]) -> None:
-        """Ranks of one column; `grid` of shape (days, most rows of a day) is padded with NaN, `rows` are its places."""
+        """Set the ranks of one column; `grid`, of shape (days, most rows of a day), is padded with NaN, and `rows` maps
+        its cells."""
         scores = np.zeros(grid.shape, dtype=np.float32)
         self.finite[:, column] = score_ranks(grid, np.argsort(grid, axis=1), scores)
         self.values[:, column] = scores[rows]
 
     def sums(self) -> Iterator[Floats]:
-        """Of each day the sums of products, shape (columns, columns)."""
+        """Sums of products of each day, shape (columns, columns)."""
         for first, last in zip(self.begins[:-1], self.begins[1:], strict=True):
             day = self.values[first:last]
             yield (day.T @ day).astype(np.float64)
@@ -63,7 +64,7 @@ class RankScores:
 def mean_correlations(scores: RankScores) -> Floats:
     """Mean over days of the rank correlations, shape (columns, columns), 1 on the diagonal.
 
-    Of a pair the days count on which both have values that differ; 0 where there is none.
+    For a pair, the days count on which both have values that differ; 0 if there is no such day.
     """
     has = (scores.finite > 0).astype(np.float64)
     total = np.zeros((has.shape[1], has.shape[1]))
@@ -75,7 +76,7 @@ def mean_correlations(scores: RankScores) -> Floats:
 
 
 def daily_dependence(scores: RankScores, reference: Floats) -> tuple[Floats, Floats]:
-    """Two numbers of each day and column, shape (days, columns), NaN where the column has no values that differ.
+    """Two numbers per day and column, shape (days, columns), NaN where the column has no differing values.
 
     Parameters
     ----------
@@ -88,8 +89,8 @@ def daily_dependence(scores: RankScores, reference: Floats) -> tuple[Floats, Flo
         Natural logarithm of the mean squared residual of the column's ranks from their ridge regression on all other
         columns, whose coefficients are those of the reference (a column of the inverse of its correlations).
     correlation
-        Mean over the other columns of the squared difference of rank correlation from the reference's, less what it is
-        expected to be from so few instruments.
+        Mean over the other columns of the squared difference of rank correlation from the reference's, less its
+        expected value for this number of instruments.
     """
     values, vectors = np.linalg.eigh(reference)
     inverse = (vectors / (np.maximum(values, 0.0) + RIDGE)) @ vectors.T
@@ -109,5 +110,5 @@ def daily_dependence(scores: RankScores, reference: Floats) -> tuple[Floats, Flo
 
 
 def _correlations(sums: Floats, finite: Ints) -> Floats:
-    """Sums of products by the smaller number of values of each pair: missing ranks are 0."""
+    """Sums of products over the smaller number of values of each pair: missing ranks are 0."""
     return np.asarray(sums / np.maximum(np.minimum.outer(finite, finite), 1))

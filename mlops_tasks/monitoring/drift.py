@@ -1,11 +1,11 @@
-"""How far today's columns are from those that a model learned from. Arguments are always (reference, current).
+"""How far today's columns are from those from which a model learned. Arguments are always (reference, current).
 
 PSI, the population stability index, is the sum over bins of (current - reference) ln(current / reference), where both
 are shares of rows (Siddiqi, Credit Risk Scorecards, 2006). KS is the two-sample Kolmogorov-Smirnov statistic, the
 largest distance between both distribution functions. The Wasserstein distance of first order is the area between them,
 here in standard deviations of the reference. Chi-square is Pearson's statistic of homogeneity of two samples of
-categories, and Cramer's V = sqrt(chi-square / rows of both) its size whatever the number of rows (Mathematical Methods
-of Statistics, 1946). All of them count rows: the verdict of a day is made of days (`bands.py`).
+categories, and Cramer's V = sqrt(chi-square / rows of both) is its effect size, independent of the number of rows
+(Mathematical Methods of Statistics, 1946). All of them count rows; the verdict of a day counts days (`bands.py`).
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from mlops_tasks.monitoring.kernels import sorted_distances
 from mlops_tasks.monitoring.profile import ColumnProfile, Floats, Profile, bin_shares, in_threads, sorted_finite
 
 PSI_FLOOR = 1e-4
-"""Shares below this are raised to it, so that an empty bin counts much but not infinitely."""
+"""Shares below this are raised to it, so that an empty bin counts much, but not infinitely."""
 NAN = float("nan")
 
 
@@ -33,16 +33,16 @@ def drift(profile: Profile, current: pd.DataFrame) -> pd.DataFrame:
     -------
     Frame by column name, largest PSI first:
 
-    - `psi`: over the reference's deciles and, as a bin of its own, missing values, so that a column that vanishes
-      shows. Shares are raised to at least 1e-4. NaN only where one side has no rows.
+    - `psi`: over the reference's deciles, with missing values as a separate bin, so that a column that vanishes
+      shows. Shares are raised to at least 1e-4. NaN only if one side has no rows.
     - `ks_statistic`: of the finite values, in [0, 1]; NaN where one side has none.
     - `wasserstein`: of the finite values, in standard deviations of the reference; NaN where one side has none.
       Infinite where the reference is constant and the current values are others. Exact up to the profile's `moved`.
-    - `chi_square`, `cramers_v`: of a column of categories, one of at most 20 distinct values in the reference: each
-      value, all others, and missing ones are a category. NaN of other columns, and where one side has no rows.
+    - `chi_square`, `cramers_v`: for a column of categories, with at most 20 distinct values in the reference: each
+      value, all others, and missing ones are a category. NaN for other columns, and if one side has no rows.
     - `nan_share_reference`, `nan_share_current`: shares of rows.
-    - `rows_outside`: share of the finite values outside the reference's 0.5% to 99.5% quantiles, some 1% if nothing
-      drifts; NaN where either side has none.
+    - `rows_outside`: share of the finite values outside the reference's 0.5% to 99.5% quantiles, about 1% if nothing
+      drifts; NaN if either side has none.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def population_stability_index(reference: Floats, current: Floats, floor: float 
 def chi_square(reference: Floats, current: Floats) -> float:
     """Pearson's statistic of homogeneity of two arrays of counts over the same categories, without a correction.
 
-    Categories that neither has are left out. NaN where one has no rows.
+    Categories that neither has are left out. NaN if one has no rows.
     """
     counts = np.stack([reference, current])[:, reference + current > 0]
     rows = counts.sum(axis=1, keepdims=True)
@@ -84,7 +84,7 @@ def chi_square(reference: Floats, current: Floats) -> float:
 
 
 def _distances(reference: ColumnProfile, values: NDArray[np.floating], rows: int) -> dict[str, float]:
-    """A row of `drift`'s table; `values` are the column's finite ones, ascending."""
+    """A row of the table of `drift`; `values` are the column's finite values, ascending."""
     shares = bin_shares(values, reference.edges, rows)
     ks, area = _numeric_distances(reference, values)
     statistic, association = _category_distances(reference, values, rows)

@@ -53,7 +53,7 @@ def sorted_distances(
 
 @kernel(_GRID, _ORDER, _SCORES)
 def score_ranks(grid: Floats, order: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Ranks within each row, ties sharing their mean, centred and of variance 1, into `scores`; of NaN they stay.
+    """Write ranks within each row, with mean ranks for ties, centred and of variance 1, into `scores`; NaN is skipped.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def score_ranks(grid: Floats, order: NDArray[np.int64], scores: NDArray[np.float
 
     Returns
     -------
-    Finite values of each row, 0 where all of them are the same; `scores` stay there, too.
+    Number of finite values in each row, 0 if all of them are equal; `scores` is then unchanged, too.
     """
     counted = np.zeros(len(grid), dtype=np.int64)
     for day in range(len(grid)):

@@ -1,8 +1,8 @@
-"""How what was answered has turned out: by version and arm, once the label's horizon has passed.
+"""How served scores have turned out, by version and arm, once the label's horizon has passed.
 
-Judged are the scores that the scoring service has given of a day while that was the newest one: nobody knew then what
-came. Labels are those of a vintage, today's as a rule, so that a restated price counts as it is known now. A day is
-mature when its label exists; before, nothing is said about it.
+The scores evaluated are those that the scoring service returned for a day while it was the newest one, when the outcome
+was unknown. Labels come from a vintage, usually today's, so that a restated price counts as it is known now. A day is
+mature when its label exists; before that, it is not evaluated.
 """
 
 import logging
@@ -28,32 +28,32 @@ from mlops_tasks.state.predictions import PredictionFilter, served_scores
 log = logging.getLogger(__name__)
 
 TOP_SHARE = 0.1
-"""Of a day's names, best scores first, that make the top group; one at least."""
+"""Share of a day's names, best scores first, that form the top group; at least one name."""
 LEAST_DAYS = 20
-"""With fewer days no interval is given."""
+"""With fewer days there is no interval."""
 DAILY = ("ic", "rank_ic", "hit_rate", "top_return", "slope")
 
 
 @dataclass(frozen=True)
 class Performance:
-    """What a version has achieved in an arm, over its mature days; None where nothing can be said.
+    """Performance of a version in an arm, over its mature days; None for what is unknown.
 
     Attributes
     ----------
     horizon
-        Of the version's label, in trading days from the first tradable one, the day after the scored one.
+        Horizon of the version's label, in trading days from the first tradable one, the day after the scored one.
     pending_days
         Scored days whose label does not exist yet; they are in none of the other numbers.
     ic_mean, rank_ic_mean
-        Of the daily correlations with the label.
+        Mean of the daily correlations with the label.
     rank_ic_lower, rank_ic_upper
-        95% interval of the mean, robust to memory (`cosine_mean`), of one look; None below 20 days.
+        95% interval of the mean, robust to autocorrelation (`cosine_mean`), for a single look; None below 20 days.
     hit_rate
-        Share of names on the same side of the day's median by score and by label; 0.5 is luck.
+        Share of names on the same side of the day's median by score and by label; 0.5 is chance.
     top_return
-        Mean label of the best tenth less the mean of all names, a day; a return over the horizon.
+        Mean daily label of the best tenth less the mean of all names; a return over the horizon.
     slope
-        Label gained by a unit of score, mean over days; 1 where scores are returns and right.
+        Label gained per unit of score, mean over days; 1 if scores are unbiased forecasts of returns.
     daily
         By datetime: names, ic, rank_ic, hit_rate, top_return, slope; mature days only.
     """
@@ -87,9 +87,9 @@ def _plain(daily: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def performance(settings: Settings, vintage: Vintage) -> list[Performance]:
-    """Of every version and arm that has answered, by the labels of a vintage; the newest version first.
+    """Performance of every version and arm that has answered, by the labels of a vintage; newest version first.
 
-    A version that is not in the registry any more has no known horizon and is left out, with a warning.
+    A version that is no longer in the registry has no known horizon and is left out, with a warning.
     """
     live = live_scores(settings, served_scores(settings, PredictionFilter()))
     horizons = {int(version): _horizon(settings, int(version)) for version in live["model_version"].unique()}
@@ -107,17 +107,17 @@ def performance(settings: Settings, vintage: Vintage) -> list[Performance]:
 
 
 def live_scores(settings: Settings, served: pd.DataFrame) -> pd.DataFrame:
-    """Of scores that were answered (`served_scores`), those of the newest day of the data that they were made of.
+    """Select from served scores (`served_scores`) those of the newest day of the data from which they were computed.
 
-    Where the same day was answered on several vintages, one after the other, the first one in use counts. Answers on
-    vintages that are gone are left out, with a warning.
+    If the same day was served on several vintages in succession, the first one in use counts. Answers on vintages that
+    no longer exist are left out, with a warning.
     """
     order = {name: place for place, name in enumerate(dict.fromkeys(publications(settings)))}
     versions = [str(name) for name in served["data_version"].unique()]
     newest = {name: day for name in versions if (day := _last_date(settings, name)) is not None}
     gone = sorted(set(versions) - set(newest))
     if gone:
-        log.warning("answers on vintages that are gone are not judged: %s", first_few(gone))
+        log.warning("answers on vintages that no longer exist are not evaluated: %s", first_few(gone))
     live = served[served[DATETIME] == served["data_version"].map(newest)]
     place = live["data_version"].map(lambda name: order.get(name, len(order)))
     keys = ["model_version", "arm", DATETIME]
@@ -137,13 +137,13 @@ def _horizon(settings: Settings, version: int) -> int | None:
     try:
         return int(load_version(settings, version).artefact.manifest["horizon"])
     except MlopsError as error:
-        log.warning("version %d is not judged, its horizon is not known: %s", version, error)
+        log.warning("version %d is not evaluated, as its horizon is unknown: %s", version, error)
         return None
 
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """Live scores of one arm and the labels that judge them, both indexed by (datetime, instrument)."""
+    """Live scores of one arm and their labels, both indexed by (datetime, instrument)."""
 
     scores: pd.Series
     label: pd.Series
@@ -153,7 +153,7 @@ class LabelledScores:
 
 
 def arm_performance(version: int, arm: str, judged: LabelledScores) -> Performance:
-    """What a version has achieved in an arm."""
+    """Performance of a version in an arm."""
     days = judged.scores.index.get_level_values(DATETIME)
     mature = days.isin(judged.known)
     daily = daily_performance(judged.scores[mature], judged.label)
@@ -182,7 +182,7 @@ def daily_performance(scores: pd.Series, label: pd.Series) -> pd.DataFrame:
     Returns
     -------
     Frame by datetime, a row for each day with a label: `names` with both values, and the columns of `DAILY` as in
-    `Performance`. NaN where a day has fewer than three names, or scores or labels that are all the same.
+    `Performance`. NaN if a day has fewer than three names, or if all scores or all labels are equal.
     """
     pairs = pd.DataFrame({SCORE: scores, "label": label.reindex(scores.index)}).dropna()
     if pairs.empty:

@@ -1,6 +1,6 @@
-"""What is kept of the columns that a model learned from, so that each day's can be compared without reading them again.
+"""Profiles of the columns from which a model learned, so that new days can be compared without reading them again.
 
-A column is sorted once, a thread a core; float32 stays float32.
+Each column is sorted once, with one thread per core; float32 stays float32.
 """
 
 import os
@@ -21,7 +21,7 @@ BINS = 10
 POINTS = 2048
 """Order statistics kept of each column: KS is exact for references up to this size, within 1 / 2048 beyond."""
 CATEGORIES = 20
-"""A column of at most so many distinct values is one of categories."""
+"""A column with at most this many distinct values is treated as categories."""
 HISTOGRAM_BINS = 50
 _ARRAYS = (
     "edges", "bin_shares", "points", "points_left", "points_right", "points_nearest", "categories", "category_counts",
@@ -31,14 +31,14 @@ _ARRAYS = (
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """What is kept of one reference column; values that are not finite count as missing."""
+    """Profile of one reference column; values that are not finite count as missing."""
 
     edges: Floats
     """Inner bin edges, ascending: the distinct deciles. Bin i is (edge i-1, edge i]."""
     bin_shares: Floats
     """Share of all rows in each bin; the last entry is the share of missing values."""
     points: Floats
-    """Order statistics, the least and the largest value among them; distinct and ascending."""
+    """Order statistics, including the smallest and the largest value; distinct and ascending."""
     points_left: Floats
     """Share of the finite values below each point."""
     points_right: Floats
@@ -46,17 +46,17 @@ class ColumnProfile:
     points_nearest: Floats
     """Share of the finite values that are nearest to this point or one before it."""
     categories: Floats
-    """The distinct finite values, ascending, of a column of categories; empty of any other."""
+    """The distinct finite values, ascending, of a column of categories; empty for other columns."""
     category_counts: Floats
     """Rows of each category; the last entry is the number of missing values."""
     histogram_edges: Floats
     histogram: Floats
-    """Share of the finite values by equal bins between the 0.5% and the 99.5% quantile, for drawing."""
+    """Share of the finite values in equal bins between the 0.5% and the 99.5% quantile, for plots."""
     deviation: float
-    """Standard deviation of the finite values (by their number, not one less); NaN without one."""
+    """Population standard deviation of the finite values; NaN without one."""
     moved: float
     """Mean distance of the finite values from their nearest point: the largest error of a Wasserstein distance from
-    this profile. 0 where every value is a point."""
+    this profile. 0 if every value is a point."""
     rows: int
 
     @property
@@ -83,7 +83,7 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path) -> "Profile":
-        """Read what `save` wrote."""
+        """Read a file written by `save`."""
         with np.load(path, allow_pickle=False) as content:
             columns = {}
             for position, name in enumerate(content["names"]):
@@ -98,13 +98,13 @@ class Profile:
 def reference_profile(frame: pd.DataFrame, points: int = POINTS) -> Profile:
     """Profile of a reference frame of shape (rows, columns), numeric; any index.
 
-    A constant column gets the bins below, at and above its value. A column without a finite value gets one bin for
-    finite values, empty, beside the missing ones.
+    A constant column gets bins below, at and above its value. A column without a finite value gets one empty bin for
+    finite values, and one for missing values.
 
     Parameters
     ----------
     points
-        Order statistics to keep. As many as there are rows make every distance exact.
+        Order statistics to keep. With as many as there are rows, every distance is exact.
     """
 
     def profile(name: str) -> ColumnProfile:
@@ -115,7 +115,7 @@ def reference_profile(frame: pd.DataFrame, points: int = POINTS) -> Profile:
 
 
 def in_threads(compute: Callable[[str], Result], names: list[str]) -> list[Result]:
-    """What a function gives for each column, a thread a core: sorting and kernels leave the interpreter free."""
+    """Apply a function to each column, with one thread per core: sorting and kernels release the GIL."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return list(pool.map(compute, names))
 
@@ -140,14 +140,14 @@ def bin_shares(values: NDArray[Any], edges: NDArray[Any], rows: int) -> Floats:
 
 
 def histogram_of(values: NDArray[Any], edges: Floats) -> Floats:
-    """Shares of ascending values by bin; the outer bins hold what lies beyond."""
+    """Shares of ascending values by bin; the outer bins include the values beyond."""
     places = np.searchsorted(values, edges[1:-1].astype(values.dtype), side="right")
     return np.diff(places, prepend=0, append=len(values)) / max(len(values), 1)
 
 
 @dataclass(frozen=True)
 class _Points:
-    """Order statistics, and how many values are below each, at or below it, and nearest to it or one before it."""
+    """Order statistics, and the number of values below each, at or below it, and nearest to it or one before it."""
 
     values: NDArray[Any]
     left: NDArray[np.int64]
@@ -203,7 +203,7 @@ def _decile_edges(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _is_new(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Of ascending values: which differ from the one before."""
+    """Which of ascending values differ from the one before."""
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
@@ -212,7 +212,7 @@ def _distinct(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _categories(values: NDArray[Any]) -> NDArray[Any]:
-    """The distinct values where they are few, else none."""
+    """The distinct values if there are few, else none."""
     if np.count_nonzero(values[1:] != values[:-1]) >= CATEGORIES:
         return values[:0]
     return _distinct(values)

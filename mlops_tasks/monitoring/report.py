@@ -1,6 +1,6 @@
 """The drift report: the champion's training segment against the newest trading days, features and scores.
 
-One verdict a day over all columns (`bands.py`); PSI, KS, Wasserstein and chi-square are figures beside it.
+It has one verdict per day over all columns (`bands.py`); PSI, KS, Wasserstein and chi-square are shown beside it.
 """
 
 import logging
@@ -33,15 +33,15 @@ log = logging.getLogger(__name__)
 MAX_REFERENCE_ROWS = 200_000
 REPORT = "report.json"
 REFERENCE_LAYOUT = 5
-"""Part of a cached reference's name: a change of what it holds makes new ones."""
+"""Part of the name of a cached reference: a change of its content creates new ones."""
 NEAR = 0.75
-"""Columns from this share of the limit on are counted as near it."""
+"""Columns at or above this share of the limit count as near it."""
 NAMED_COLUMNS = 20
 
 
 @dataclass(frozen=True)
 class DriftInput:
-    """What is compared: a model, and the newest days of a vintage in features of the same set."""
+    """The subject of a report: a model, and the newest days of a vintage in features of the same set."""
 
     champion: LoadedModel
     vintage: Vintage
@@ -62,7 +62,7 @@ class DriftInput:
 
 
 def drift_input(settings: Settings, champion: LoadedModel, data_version: str) -> DriftInput:
-    """The newest `drift.current_days` trading days of a vintage, for a model; features not there yet are computed."""
+    """The newest `drift.current_days` trading days of a vintage, for a model; missing features are computed."""
     vintage = load_vintage(settings, data_version)
     days = vintage.calendar()[-settings.drift.current_days :]
     return DriftInput(champion, vintage, features_of(settings, champion, vintage), days, settings.drift)
@@ -70,20 +70,20 @@ def drift_input(settings: Settings, champion: LoadedModel, data_version: str) ->
 
 @dataclass(frozen=True)
 class Reference:
-    """What is kept of a model's train segment, features and scores: of all rows, and day by day."""
+    """Reference of a model's train segment, features and scores, over all rows and by day."""
 
     profile: Profile
     days: DailySummaries
 
     def bands(self, limits: DriftSettings) -> Bands:
-        """For windows of the newest day and of all current days."""
+        """Bands for windows of the newest day and of all current days."""
         return reference_bands(self.days, (1, limits.current_days), limits.error_rate)
 
 
 def champion_reference(settings: Settings, champion: LoadedModel) -> Reference:
     """The reference of a model, computed once per training.
 
-    Of more than 200,000 rows, that many at equal distances are taken (the rows are sorted by day and instrument).
+    If there are more than 200,000 rows, that many at equal distances are used (rows are sorted by day and instrument).
     """
     path = settings.reports_dir / "drift" / "references" / f"{champion.training_key}-{REFERENCE_LAYOUT}"
     profile, days = path / "profile.npz", path / "days.npz"
@@ -130,14 +130,14 @@ def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> d
 
 
 def importance_shares(settings: Settings, champion: LoadedModel) -> pd.Series:
-    """Each feature's share of the importance that the training recorded (of trees: total gain); empty without any."""
+    """Each feature's share of the importance recorded by the training (for trees: total gain); empty if none was."""
     recorded = TrainingFolder.of(settings, champion.training_key).importance()
     importance = pd.Series(recorded, dtype=np.float64).clip(lower=0.0)
     return importance / importance.sum() if importance.sum() > 0 else importance.iloc[:0]
 
 
 def _table(reference: Reference, bands: Bands, current: pd.DataFrame, importance: pd.Series) -> pd.DataFrame:
-    """By column, the farthest outside first: exceedance, what it may cost, and the distances of `drift`."""
+    """Table by column, farthest outside first: exceedance, what it may cost, and the distances of `drift`."""
     summaries = daily_summaries(current[list(bands.columns)], bands.norms)
     table = bands.exceedance(summaries).join(drift(reference.profile, current))
     table["importance_share"] = importance.reindex(table.index)
@@ -187,7 +187,7 @@ def _column_beyond(row: Mapping[Hashable, Any]) -> dict[str, Any]:
 
 
 def drift_message(report: Mapping[str, Any]) -> str:
-    """What an alert says: the columns farthest beyond the limit, of which rows, and what it may cost."""
+    """Message of an alert: the columns farthest beyond the limit, their rows, and what the drift may cost."""
     named = "; ".join(_in_words(column) for column in report["beyond"][:5])
     share = report["importance_beyond"]
     cost = (

@@ -1,7 +1,7 @@
-"""A day's cross-section in seven numbers a column: what the bands of drift are made of.
+"""Summaries of a day's cross-section, seven numbers per column, from which the drift bands are made.
 
-A move that all instruments share changes the level alone: the others are of values less the day's median, tails and
-extremes in units of the day's spread, the last two of ranks.
+A move that all instruments share changes only the level: the other statistics use values less the day's median, tails
+and extremes are in units of the day's spread, and the last two use ranks.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,17 @@ from mlops_tasks.monitoring.dependence import Floats, RankScores, daily_dependen
 
 STATISTICS = ("missing", "level", "spread", "tails", "extremes", "unexplained", "correlation")
 MARGINAL = 5
-"""The first so many are of the column alone, the others of how it goes with other columns."""
+"""Number of statistics, the first ones, that describe a column alone; the others describe its dependence on others."""
 EXTREME = 10.0
-"""Ranges from the median, as wide as the interquartile one; a normal distribution has 1 value in 10^40 beyond them."""
+"""Distance from the median in ranges as wide as the interquartile one; a normal distribution has 1 value in 10^40
+beyond it."""
 LEAST_SPREAD = 0.1
-"""A day's interquartile range is at least this share of the column's usual one: on some days most values tie."""
+"""A day's interquartile range is at least this share of the column's usual one, as most values may be tied."""
 
 
 @dataclass(frozen=True)
 class Norms:
-    """What a training segment's summaries are measured by, and what others must be measured by to be compared.
+    """Scales by which a training segment is summarised, and by which others must be summarised to be compared.
 
     Attributes
     ----------
@@ -52,12 +53,12 @@ class DailySummaries:
         - level: median;
         - spread: natural logarithm of the interquartile range;
         - tails: mean of ln(1 + |value - median| / range), the range being twice the day's median distance from the
-          median, or the usual interquartile range, whichever is wider: errors in less than half of the rows do not
+          median, or the usual interquartile range, whichever is wider: errors in less than half of the rows cannot
           hide in a range that they have widened;
         - extremes: share of finite values more than `EXTREME` such ranges from the median;
         - unexplained, correlation: as in `daily_dependence`.
 
-        NaN, but for `missing`, on a day without a finite value; the last two also where all values are the same.
+        All except `missing` are NaN on a day without a finite value; the last two also if all values are equal.
     """
 
     days: pd.DatetimeIndex
@@ -74,7 +75,7 @@ class DailySummaries:
 
     @classmethod
     def load(cls, path: Path) -> "DailySummaries":
-        """Read what `save` wrote."""
+        """Read a file written by `save`."""
         with np.load(path, allow_pickle=False) as content:
             columns = tuple(map(str, content["columns"]))
             norms = Norms(content["scales"], content["correlations"])
@@ -87,9 +88,9 @@ def daily_summaries(frame: pd.DataFrame, norms: Norms | None = None) -> DailySum
     Parameters
     ----------
     norms
-        Those of the reference that these summaries are to be compared with; None: the frame's own. Of the scales that
-        is the median over days of the interquartile range. Where that is 0, the mean distance from the days' medians,
-        or, of a column that is constant on every day, a thousandth of its size.
+        Norms of the reference with which these summaries are to be compared; None: the frame's own. Its scale is the
+        median over days of the interquartile range. If that is 0, it is the mean distance from the days' medians, or,
+        for a column that is constant on every day, a thousandth of its size.
     """
     code, unique = pd.factorize(pd.DatetimeIndex(frame.index.get_level_values(DATETIME)))
     count = np.bincount(code)
@@ -110,7 +111,7 @@ def daily_summaries(frame: pd.DataFrame, norms: Norms | None = None) -> DailySum
 
 
 def _cross_sections(grid: Floats, count: NDArray[np.int64], scale: float | None) -> tuple[Floats, float]:
-    """Statistics of (days, rows) values padded with NaN, shape (days, statistics), and the scale that was used."""
+    """Statistics of (days, rows) values padded with NaN, shape (days, statistics), and the scale used."""
     grid.sort(axis=1)
     finite = np.isfinite(grid).sum(axis=1)
     low, median, high = (_order_statistic(grid, finite, share) for share in (0.25, 0.5, 0.75))

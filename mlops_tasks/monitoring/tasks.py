@@ -24,7 +24,7 @@ def check_drift_task(*, data_version: str) -> DriftFound | Skipped:
     -------
     The report: date, model_version, the day's `verdict` (quiet or drift), the columns `beyond` the limit with what they
     may cost, n_alert and n_warn (columns beyond the limit, and near it), psi_max, score_psi, the ten columns of largest
-    PSI, and `path` of its folder relative to the home folder; or `skipped` with a reason while there is no champion.
+    PSI, and `path` of its folder relative to the home folder; or `skipped` with a reason if there is no champion.
 
     Raises
     ------

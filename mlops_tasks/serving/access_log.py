@@ -1,4 +1,4 @@
-"""A line for each request with a valid key, a JSON object, in the service's log.
+"""The access log: one JSON object in the service's log for each request with a valid key.
 
 Strangers have none: they could fill a disk with theirs. Nor has a request that came too often (429), and a key has
 `LINES_A_SECOND` at most: a further line says how many more there would have been. A line has no query and no body: what
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 LINES_A_SECOND = 20
 _MOST_PATH = 200
-"""Characters of a path that are told."""
+"""Characters of a path that are logged."""
 
 
 class AccessLog:
-    """Writes the lines that the settings ask for."""
+    """Writes the lines that the settings select."""
 
     def __init__(self, settings: ServingSettings, clock: Callable[[], float] = time.time) -> None:
         self.least = {"none": 1000, "errors": 400, "all": 0}[settings.access_log]
@@ -34,10 +34,10 @@ class AccessLog:
         self._clock = clock
         self._second = 0
         self._lines: Counter[str] = Counter()
-        """Of this second, by key."""
+        """Lines in the current second, by key."""
 
     def tell(self, scope: Scope, status: int) -> None:
-        """One request that is over."""
+        """Log one finished request."""
         if status < self.least or status == 429:
             return
         caller: Caller = scope[SCOPE]
@@ -68,7 +68,7 @@ class AccessLog:
 
 
 def write_lines_alone() -> None:
-    """From now on the lines bear no level and no time but their own, so that each is JSON."""
+    """Remove level and time from the lines from now on, so that each is JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)

@@ -1,7 +1,7 @@
-"""The scoring service's HTTP face.
+"""The HTTP interface of the scoring service.
 
-The newest day's scores are in memory and answered where the request arrives; whatever takes longer goes to a thread,
-and only a limited number at once.
+The newest day's scores are in memory and returned where the request arrives. Anything that takes longer goes to a
+thread, and only a limited number at once.
 """
 
 import asyncio
@@ -110,7 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _log_candidates(service: ScoringService, loop: asyncio.AbstractEventLoop) -> None:
-    """Let what a candidate's thread has to log be logged where all is."""
+    """Pass the log records of a candidate's thread to the event loop, which does all logging."""
 
     def log_scores(scored: Scored, caller: Caller) -> None:
         loop.call_soon_threadsafe(service.predictions.add, scored, caller)
@@ -177,18 +177,18 @@ def _add_state(app: FastAPI, service: ScoringService) -> None:
 
     @app.get("/health", responses=STATE)
     async def health() -> JSONResponse:
-        """What is in service; 503 while nothing is."""
+        """What is in service; 503 if nothing is."""
         content = service.health()
         return JSONResponse(content, 503 if content["status"] == "no_model" else 200)
 
     @app.get(LIVE, openapi_extra={"security": []})
     async def live() -> dict[str, str]:
-        """That the process answers, whatever it has: who gets nothing here may start it anew. Wants no key."""
+        """Shows that the process answers; if it does not, it may be restarted. Needs no key."""
         return {"status": "alive"}
 
     @app.get("/ready", responses=STATE)
     async def ready() -> JSONResponse:
-        """Whether the newest day's scores are there; 503 while not, with what lacks."""
+        """Whether the newest day's scores are available; until then 503 with what is missing."""
         lacking = service.lacking()
         return JSONResponse({"status": lacking or "ready"}, 503 if lacking else 200)
 

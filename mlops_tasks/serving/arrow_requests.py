@@ -1,9 +1,8 @@
-"""Requests as Apache Arrow streams, for who has many rows: nothing is written as text and read again.
+"""Requests as Apache Arrow streams, for many rows, without conversion to text and back.
 
-A request's stream has a column `instrument` and one of numbers for each feature; with that column alone it asks for
-these instruments of a day, which the schema's metadata may name (`date`). The library that reads it is native code and
-may take a multiple of the body's memory, so it runs where large bodies are looked at closely (`reader.py`), and nowhere
-else.
+The stream of a request has a column `instrument` and a numeric column for each feature; with only the first column it
+asks for these instruments on a day, which the schema's metadata may name (`date`). The library that reads it is native
+code and may use a multiple of the body's memory, so it runs only where large bodies are checked closely (`reader.py`).
 """
 
 from collections.abc import Sequence
@@ -29,12 +28,12 @@ _DATE = b"date"
 
 
 def read_arrow(body: bytes, limits: RequestLimits) -> DayAsked | FeaturesGiven:
-    """What a stream asks.
+    """Parse the request in a stream.
 
     Raises
     ------
     BadRequestError
-        It is no Arrow stream, has columns of another kind, a number that is none, or more than the limits allow.
+        It is not an Arrow stream, has columns of the wrong type, an invalid number, or more than the limits allow.
     """
     try:
         batch, metadata = _content(body, limits)
@@ -46,7 +45,7 @@ def read_arrow(body: bytes, limits: RequestLimits) -> DayAsked | FeaturesGiven:
         raise
     except (pa.ArrowException, ValueError, OSError) as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise BadRequestError(f"the body is no Arrow stream: {excerpt(said)}") from None
+        raise BadRequestError(f"the body is not an Arrow stream: {excerpt(said)}") from None
 
 
 def _content(body: bytes, limits: RequestLimits) -> tuple[pa.Table, dict[bytes, bytes]]:
@@ -66,7 +65,7 @@ def _content(body: bytes, limits: RequestLimits) -> tuple[pa.Table, dict[bytes, 
     if source.tell() != len(body):
         raise BadRequestError(f"{len(body) - source.tell()} bytes follow the end of the stream; send one stream")
     if width and not rows:
-        raise BadRequestError("the stream has no row; send one or more")
+        raise BadRequestError("the stream has no row; send at least one")
     return pa.Table.from_batches(batches, schema), dict(schema.metadata or {})
 
 
@@ -101,7 +100,9 @@ def _date(metadata: dict[bytes, bytes]) -> date | None:
     try:
         return date.fromisoformat(text.decode("ascii"))
     except ValueError:
-        raise BadRequestError(f"date: {excerpt(repr(text))} in the metadata is no date; e.g. 2018-02-07") from None
+        raise BadRequestError(
+            f"date: {excerpt(repr(text))} in the metadata is not a date; write it like 2018-02-07"
+        ) from None
 
 
 def _features(table: pa.Table, instruments: Sequence[str], metadata: dict[bytes, bytes]) -> FeaturesGiven:
@@ -118,14 +119,14 @@ def _features(table: pa.Table, instruments: Sequence[str], metadata: dict[bytes,
 
 
 def _refuse_infinity(table: pa.Table, names: Sequence[str]) -> None:
-    """Unlike a number that is too large for 32 bits, of which `given_matrix` tells."""
+    """Refuse infinite values; `given_matrix` reports numbers that are too large for 32 bits."""
     for name in names:
         if np.isinf(table.column(name).to_numpy()).any():
             raise BadRequestError(f"column {excerpt(name)}: a value is infinite; send null where there is no value")
 
 
 def _refuse_unknown(metadata: dict[bytes, bytes], known: set[bytes]) -> None:
-    # What pandas and R write about their own frames says nothing about the rows.
+    # The metadata that pandas and R add about their frames does not concern the rows.
     unknown = sorted(name.decode("utf-8", "replace") for name in metadata.keys() - known - {b"pandas", b"r"})
     if unknown:
         raise BadRequestError(f"the metadata {first_few(map(excerpt, unknown))} are unknown; leave them out")

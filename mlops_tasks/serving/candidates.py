@@ -1,7 +1,7 @@
-"""The candidate of the rollout at work, beside the champion: it is loaded, and given its share of the clients.
+"""The candidate of the rollout in progress, beside the champion: it is loaded, and given its share of the clients.
 
-Nothing of it reaches the champion's answers. It has a thread, a view of the data and scores of days of its own; where
-it cannot answer, the champion does; and one that cannot be loaded, or scores nothing, is rejected on the spot.
+It never affects the champion's answers. It has its own thread, view of the data and scores of days. If it cannot
+answer, the champion does; a candidate that cannot be loaded, or scores nothing, is rejected immediately.
 """
 
 import logging
@@ -35,11 +35,11 @@ from mlops_tasks.states import Arm
 log = logging.getLogger(__name__)
 
 OWN = Holder("rollout", frozenset())
-"""Under whose name the service itself logs what a candidate scores on a day."""
+"""The name under which the service itself logs the scores of a candidate on a day."""
 
 
 class NoScoresError(MlopsError, ValueError):
-    """A candidate has not one finite score where the champion has some."""
+    """A candidate has no finite score, although the champion has some."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Candidate:
     market: Market
 
     def plan(self, champions: DayPlan) -> DayPlan | None:
-        """How it scores what the champion is asked; None: it is not on the champion's data."""
+        """Plan with which it scores the champion's requests; None: it is not on the champion's data."""
         if self.market.data_version != champions.market.data_version:
             return None
         return DayPlan(self.slot, self.market, champions.date)
 
 
 class Candidates:
-    """Follows the rollout at work; `current` is replaced in one assignment.
+    """Follows the rollout in progress; `current` is replaced in one assignment.
 
     It is None, and the champion answers everybody, while there is no rollout, its record cannot be read, the champion
     is not the one that it was begun with, or the candidate is not ready.
@@ -70,13 +70,13 @@ class Candidates:
         self.slots = slots
         self.current: Candidate | None = None
         self.error = ""
-        """Why the newest look did not end in a candidate that is ready, where there is one."""
+        """Why the candidate, if there is one, was not ready at the newest check."""
         self.log: Callable[[Scored, Caller], None] = lambda scored, caller: None
         """Logs an answer; called in any thread."""
         self.day_scores = DayScores(serving.dates_kept, Places(serving.cold_dates_at_once, serving.key_share), refused)
         self._market_view = MarketView(settings)
         self._model: LoadedModel | None = None
-        """The candidate that was loaded last: what is away for a moment costs no second loading."""
+        """The candidate that was loaded last, so that it need not be loaded again after a short outage."""
         self._at_fault: tuple[Rollout, str] | None = None
         """A rollout that is rejected, and why."""
         self._stopped = False
@@ -84,7 +84,7 @@ class Candidates:
         """Rollout, step and vintage whose scores were logged last."""
 
     def follow(self) -> None:
-        """Look at the rollout at work, now."""
+        """Check the rollout in progress now."""
         try:
             rollout, active = rollout_at_work(self.settings), self.slots.active
         except Exception as error:
@@ -109,7 +109,7 @@ class Candidates:
         self.error = why
 
     def _ready(self, rollout: Rollout) -> Candidate:
-        """Raises what stands in the way."""
+        """Raises the error that prevents it."""
         permit = candidate_permit(self.settings, rollout.version)
         if permit.claim.digest != rollout.digest:
             raise RecordMismatchError(f"version {rollout.version} is another artefact than the rollout's; see MLflow")
@@ -126,7 +126,7 @@ class Candidates:
         return found
 
     def _note_scores(self, found: Candidate) -> None:
-        """Score the newest day before somebody asks for it, and log it, once a step and vintage."""
+        """Score the newest day before it is requested, and log it, once per step and vintage."""
         day = DayPlan(replace(found.slot, arm=Arm.SHADOW), found.market, found.market.newest_date)
         table = self.ask_day(day).result()
         if not table.scores:
@@ -143,27 +143,27 @@ class Candidates:
         record(self.settings, rejected(rollout, reason, now()))
 
     def _reject_again(self, rollout: Rollout) -> None:
-        """Where the state database did not take it before: the candidate is not loaded for that once more."""
+        """Record a rejection that the state database did not accept before, without loading the candidate again."""
         if self._at_fault is not None and self._at_fault[0].rollout_id == rollout.rollout_id:
             self._reject(rollout, self._at_fault[1])
             raise MlopsError(self._at_fault[1])
 
     def of_unit(self, unit: str, champion: Slot) -> Candidate | None:
-        """The candidate, where a client is answered by it and not by this champion."""
+        """The candidate, if it answers this client instead of the champion."""
         current = self.current
         if current is None or not unit or champion.model.version != current.rollout.champion:
             return None
         return current if is_of_candidate(current.rollout, unit) else None
 
     def ask_day(self, plan: DayPlan, holder: Holder = NOBODY) -> "Future[ScoreTable]":
-        """As the service's own, by the candidate."""
+        """As the service's method of this name, by the candidate."""
         return self.day_scores.ask(plan.key, partial(self._table_of, plan), newest=plan.newest, holder=holder)
 
     def _table_of(self, plan: DayPlan) -> ScoreTable:
         return ScoreTable.of(self._market_view.score(plan.slot.model, plan.market, plan.date))
 
     def shadow_of(self, scored: Scored, instruments: Sequence[str] | None) -> Scored | None:
-        """What a shadow scores where the champion has answered about the newest day; None: there is none, or it is not
+        """A shadow's scores for an answer of the champion about the newest day; None: there is no shadow, or it is not
         ready."""
         current = self.current
         if current is None or current.slot.arm != Arm.SHADOW or scored.plan is None or not scored.plan.newest:
@@ -174,7 +174,7 @@ class Candidates:
         return choose(plan, self.ask_day(plan).result(), instruments)
 
     def info(self) -> dict[str, Any] | None:
-        """What /health says of it; None while there is none."""
+        """Its entry in /health; None if there is none."""
         current = self.current
         if current is None:
             return {"error": self.error} if self.error else None
@@ -182,7 +182,7 @@ class Candidates:
         return {"model_version": rollout.version, "strategy": rollout.strategy.value, "share": rollout.share}
 
     def stop(self) -> None:
-        """End the threads; that a look fails for it speaks against nobody."""
+        """End the threads; a check that fails because of this does not count against the candidate."""
         self._stopped = True
         self.day_scores.stop()
 
@@ -194,6 +194,6 @@ def _loaded(settings: Settings, permit: Permit) -> LoadedModel:
 
 
 def _is_its_own(error: Exception) -> bool:
-    """Whether an error speaks against the candidate, and not of something that is away."""
+    """Whether an error is the candidate's fault, and not due to something unavailable."""
     own = (*REFUSALS, ProbeError, IsolationError, NoScoresError)
     return isinstance(error, own) or not isinstance(error, MlopsError | OSError | SQLAlchemyError)

@@ -1,18 +1,18 @@
-"""Which version the alias `champion` has to name, and what to do about it: pure, over what is recorded and found.
+"""Which version the alias `champion` must name, and what to do about it: a pure function of record and findings.
 
-A deployment writes its intent before it moves anything (`started`), and how it ended after its proof (`serving`), or
-after the way back (`rolled_back`). Its lease says whether it is still at work. So at any moment, whatever was killed or
-has failed, the record says which version is the proven one:
+A deployment records its intent before it changes anything (`started`), and its end after its proof (`serving`) or after
+the rollback (`rolled_back`). Its lease shows whether it is still running. So at any time, whatever was killed or has
+failed, the record says which version is proven:
 
-    last step              lease   the alias has to name                     what to do
+    last step              lease   the alias must name                       what to do
     none                   -       nothing that is served                    leave it: nobody has deployed yet
     started                held    either version of the deployment          wait: the deployment decides
-    started                free    the version proven before                 undo: put it back, record `rolled_back`
-    serving                -       the step's version                        restore it where it differs, record
+    started                free    the version proven before                 undo: move it back, record `rolled_back`
+    serving                -       the step's version                        restore it if it differs, record
     rolled_back, restored  -       the version proven before                 `restored`
 
-What has to be named and is not registered any more, or may not serve any more, is replaced by the newest version that
-served and still may.
+If the version that must be named is no longer registered or may no longer serve, the newest version that has served and
+still may replaces it.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from mlops_tasks.states import DeploymentState
 
 
 class Action(StrEnum):
-    """What a look at the alias leads to."""
+    """What a check of the alias leads to."""
 
     LEAVE = "leave"
     WAIT = "wait"
@@ -34,18 +34,18 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Situation:
-    """What is recorded and found."""
+    """The record and the findings."""
 
     last: DeploymentStep | None
     alias: int | None
     running: bool
-    """Whether a deployment that lives holds the lease."""
+    """Whether a running deployment holds the lease."""
     ways_back: tuple[int, ...] = ()
-    """Registered versions that the alias may be put back to, the best first; not needed where `is_settled`."""
+    """Registered versions to which the alias may be moved back, best first; not needed if `is_settled`."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether there is nothing to put right, at the first glance."""
+        """Whether there is obviously nothing to correct."""
         if self.last is None:
             return True
         return self.last.state != DeploymentState.STARTED and self.alias == self.last.champion
@@ -53,14 +53,14 @@ class Situation:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, and the champion once it is done: what the service serves, even if the alias cannot be moved."""
+    """What to do, and the resulting champion, which the service serves even if the alias cannot be moved."""
 
     action: Action
     champion: int | None
 
 
 def decide(found: Situation) -> Decision:
-    """What a look at the alias leads to; deciding again after it was done gives KEEP."""
+    """Decide what a check of the alias leads to; deciding again after it was done gives KEEP."""
     last = found.last
     if last is None:
         return Decision(Action.LEAVE, None)

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 ROWS = 500
-"""Of features, that are sent at once."""
+"""Rows of features per request."""
 RETRY_AFTER = "retry-after"
 FIRST_PAUSE_S = 0.2
 TIMEOUT_S = 60.0
@@ -30,9 +30,9 @@ class ScoringServiceError(MlopsError, RuntimeError):
 
 
 class ScoringClient:
-    """Speaks to the scoring service; requests that met none, or a busy one, are repeated with growing pauses.
+    """A client of the scoring service; requests to an unreachable or busy service are retried with growing pauses.
 
-    All requests may be repeated: none changes anything but what the service has in memory.
+    All requests may be repeated, as they change at most what the service has in memory.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -53,7 +53,7 @@ class ScoringClient:
         self._http.close()
 
     def health(self) -> dict[str, Any]:
-        """What is in service, also while that is nothing.
+        """What is in service, even if that is nothing.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class ScoringClient:
         return self._json(lambda: self._http.get("/health"), allowed=(200, 503))
 
     def refresh(self) -> dict[str, Any]:
-        """Let the service look at the alias and the vintage now. Errors as for `health`."""
+        """Let the service check the alias and the vintage now. Errors as for `health`."""
         return self._json(lambda: self._http.post("/v1/refresh"))
 
     def score(self, instruments: Sequence[str] | None = None, day: date | None = None) -> dict[str, Any]:
@@ -82,12 +82,12 @@ class ScoringClient:
         Raises
         ------
         ScoringServiceError
-            As for `health`; or the service changed its model between two parts.
+            As for `health`; or the service switched its model between two parts.
         """
         parts = [self._score_part(features[first : first + ROWS]) for first in range(0, max(1, len(features)), ROWS)]
         versions = {part["model_version"] for part in parts}
         if len(versions) > 1:
-            raise ScoringServiceError(f"{self.url}: versions {sorted(versions)} scored parts of one frame; ask again")
+            raise ScoringServiceError(f"{self.url}: versions {sorted(versions)} scored parts of one frame; retry")
         return {**parts[0], "scores": [row for part in parts for row in part["scores"]]}
 
     def _score_part(self, features: pd.DataFrame) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Connections that end: uvicorn's own protocol with a time for everything that a client can be slow at.
+"""Connections with limits: uvicorn's own protocol with a time limit on everything at which a client can be slow.
 
-Uvicorn alone waits for ever for the first byte, for the end of headers and of a body, and for a client to take its
-answer, and it keeps headers of any length.
+Uvicorn alone waits for ever for the first byte, for the end of headers and of a body, and for a client to read its
+answer, and it accepts headers of any length.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ MOST_PIPELINED = 16
 
 Reason = Literal["headers", "body", "idle", "answer", "crowded", "oversized"]
 WAITS: tuple[Reason, ...] = ("headers", "body", "idle", "answer")
-"""In the order in which they make room for a new connection: who has not asked yet goes first."""
+"""In the order in which they are closed for a new connection: those without a request yet come first."""
 
 
 @dataclass
@@ -36,10 +36,10 @@ class Connections:
     metrics: ServiceMetrics
     open: set["LimitedProtocol"] = field(default_factory=set)
     waiting: dict[Reason, dict["LimitedProtocol", None]] = field(default_factory=lambda: {each: {} for each in WAITS})
-    """By what they wait for, the longest first."""
+    """Connections by what they wait for, longest wait first."""
 
     def enter(self, connection: "LimitedProtocol") -> None:
-        """Count a new connection; beyond the limit the one that has waited longest makes room, or it goes itself."""
+        """Count a new connection; beyond the limit, close the one that has waited longest, or else the new one."""
         self.open.add(connection)
         self.metrics.connections.set(len(self.open))
         if len(self.open) > self.limits.connections:
@@ -72,21 +72,21 @@ class LimitedProtocol(HttpToolsProtocol):
             self._wait_for("headers", self.others.limits.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Stop waiting."""
         self._wait_for(None)
         self.resume_writing()
         self.others.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and look whether there is too much of it."""
+        """Parse the data, and check whether there is too much of it."""
         if self.transport.is_closing():
             return
         if self._waits_for == "idle":
             self._wait_for("headers", self.others.limits.header_timeout_s)
         self._received += len(data)
         super().data_received(data)
-        # Chunks have lengths of their own between them, so a body may take a multiple of its size.
+        # Chunks are separated by their lengths, so a body may need a multiple of its size on the wire.
         limit = 2 * self.others.limits.max_body_mb * 10**6 if self._waits_for != "headers" else 0
         if self._received > limit + MOST_HEADER_BYTES and self._waits_for in ("headers", "body"):
             self.cut("oversized")
@@ -105,14 +105,14 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request is here; how long its answer takes is the service's own affair."""
+        """The request is complete; there is no limit on the service's own time to answer."""
         super().on_message_complete()
         self._wait_for(None)
         if self.cycle is not None and self.cycle.response_complete:
             self._wait_for("idle", self.others.limits.idle_timeout_s)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, if this one is here to its end."""
+        """Wait for the next request, if this one is complete."""
         super().on_response_complete()
         self._unset_keepalive_if_required()
         if self.transport.is_closing():
@@ -121,26 +121,26 @@ class LimitedProtocol(HttpToolsProtocol):
             self._wait_for("idle", self.others.limits.idle_timeout_s)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, and close when that has been read."""
+        """Refuse invalid HTTP, and close once the refusal has been read."""
         self.others.metrics.cut_connections.labels("malformed").inc()
         super().send_400_response(msg)
         self._wait_for("answer", self.others.limits.answer_timeout_s)
 
     def pause_writing(self) -> None:
-        """The client does not take its answer as fast as it is given."""
+        """The client reads its answer more slowly than it is sent."""
         super().pause_writing()
         if self._unread is None:
             self._unread = self.loop.call_later(self.others.limits.answer_timeout_s, self.cut, "answer")
 
     def resume_writing(self) -> None:
-        """It has taken most of it."""
+        """The client has read most of it."""
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
 
     def cut(self, reason: Reason) -> None:
-        """End the connection at once, whatever lies in its buffers."""
+        """End the connection immediately, whatever its buffers contain."""
         self._wait_for(None)
         self.others.leave(self)
         self.others.metrics.cut_connections.labels(reason).inc()
@@ -159,5 +159,5 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def limited_protocol(limits: ServingSettings, metrics: ServiceMetrics) -> type[LimitedProtocol]:
-    """The protocol of one service, as uvicorn wants it: a class."""
+    """The protocol of one service as a class, as uvicorn requires."""
     return type("ServiceProtocol", (LimitedProtocol,), {"others": Connections(limits, metrics)})

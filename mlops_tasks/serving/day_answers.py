@@ -20,13 +20,13 @@ CANDIDATE_S = 5.0
 
 
 class DayAnswers:
-    """Used on the service's event loop only."""
+    """Used only on the service's event loop."""
 
     def __init__(self, service: ScoringService) -> None:
         self.service = service
 
     async def score(self, asked: DayAsked, caller: Caller) -> Scored:
-        """The answer to a request. Errors as `plan_day` and `ask_day` of the service, whatever a candidate does."""
+        """The answer to a request. Errors as for `plan_day` and `ask_day` of the service, whatever a candidate does."""
         service = self.service
         slot = service.slot()
         if not service.has_data(slot):
@@ -55,10 +55,10 @@ class DayAnswers:
         return self.service.choose(plan, table, asked.instruments)
 
     async def score_as_shadow(self, scored: Scored, asked: DayAsked, caller: Caller) -> None:
-        """Log what a shadow scores where the champion has answered."""
+        """Log the scores of a shadow for an answer of the champion."""
         try:
             shadow = self.service.candidates.shadow_of(scored, asked.instruments)
             if shadow is not None:
                 self.service.predictions.add(shadow, caller)
-        except Exception:  # the answer is given, and nobody waits for this
+        except Exception:  # the answer has been sent, and nothing waits for this
             log.exception("a shadow was not logged")

@@ -1,7 +1,7 @@
-"""Scores of days, kept in memory; each is computed once, however many ask for it at once.
+"""Scores of days, kept in memory; each is computed once, however many requests ask for it at once.
 
-The newest days have a place and a thread of their own, so that nobody who asks for other dates can push them out or
-make them wait.
+The newest days have their own cache and thread, so that requests for other dates can neither evict them nor make them
+wait.
 """
 
 import threading
@@ -18,7 +18,7 @@ from mlops_tasks.serving.keys import NOBODY, Holder
 from mlops_tasks.serving.score_table import ScoreTable
 
 NEWEST_KEPT = 8
-"""A model in either slot, on a vintage and the one before, and some to spare."""
+"""Enough for a model in each slot, on a vintage and the previous one, with some to spare."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class DayKey:
 
 
 class _Shelf:
-    """Futures of scores: the last `kept` that were asked for, computed by one thread."""
+    """Futures of scores: the last `kept` that were requested, computed by one thread."""
 
     def __init__(self, name: str, kept: int) -> None:
         self.kept = kept
         self.found: OrderedDict[DayKey, Future[ScoreTable]] = OrderedDict()
         self.asked_by: dict[DayKey, str] = {}
-        """Who has asked for it first."""
+        """Who requested it first."""
         self.thread = ThreadPoolExecutor(1, f"{name} day scores")
 
     def under_way(self) -> list[str]:
-        """By whom what is not there yet was asked for."""
+        """Who requested the scores that are not available yet."""
         return [self.asked_by[key] for key, future in self.found.items() if not future.done()]
 
     def trim(self) -> None:
@@ -62,12 +62,12 @@ class DayScores:
     def ask(
         self, key: DayKey, compute: Callable[[], ScoreTable], *, newest: bool, holder: Holder = NOBODY
     ) -> "Future[ScoreTable]":
-        """The scores of a day, at once where they are in memory, else as soon as `compute` has them.
+        """The scores of a day, immediately if they are in memory, else as soon as `compute` has them.
 
         Raises
         ------
         BusyError
-            They are not in memory, and as many other dates as allowed, or of this holder, are being loaded.
+            They are not in memory, and the allowed number of other dates, in total or for this holder, is being loaded.
         """
         with self._lock:
             for shelf in (self._newest, self._others):
@@ -81,7 +81,7 @@ class DayScores:
                 self._refused.inc()
                 raise BusyError(
                     f"{len(under_way)} dates are being loaded already, {own} of them for this key, and {key.date} is "
-                    "not in memory; ask again in a moment"
+                    "not in memory; retry in a moment"
                 )
             shelf.found[key] = shelf.thread.submit(compute)
             shelf.asked_by[key] = holder.name
@@ -96,7 +96,7 @@ class DayScores:
         return any(future.done() and not _failed(future) for future in futures)
 
     def stop(self) -> None:
-        """End the threads; what they are computing is finished, what waits is not."""
+        """End the threads; running computations are finished, waiting ones are not."""
         for shelf in (self._newest, self._others):
             shelf.thread.shutdown(wait=False, cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""Blue-green deployment: write the intent, prove the candidate, move the alias, prove the service; or undo it all."""
+"""Blue-green deployment: record the intent, prove the candidate, move the alias, prove the service; or undo it all."""
 
 import logging
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ from mlops_tasks.states import DeploymentState, Strategy
 log = logging.getLogger(__name__)
 
 WAIT_S = 10.0
-"""For a reconciliation, which holds the lease for a moment; a deployment takes longer, and is not waited for."""
+"""How long to wait for a reconciliation, which holds the lease briefly; a deployment takes longer than this."""
 
 
 def deploy_blue_green(
@@ -82,7 +82,7 @@ def roll_back(settings: Settings, version: int | None = None, reason: str = "") 
 
 
 def withdraw_model(settings: Settings, version: int, reason: str, by: str | None = None) -> ModelRevocation:
-    """Let a version serve no longer, neither by a deployment nor as a way back; the gate does not promote it again.
+    """Forbid a version to serve, by a deployment or as the target of a rollback; the gate does not promote it again.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def withdraw_model(settings: Settings, version: int, reason: str, by: str | None
     Raises
     ------
     DeploymentError
-        It is the champion, of which `roll_back` is the withdrawal; or a deployment is at work.
+        It is the champion, which `roll_back` withdraws; or a deployment is running.
     RegistryError
         The reason is empty; there is no such version.
     """
@@ -107,8 +107,8 @@ def withdraw_model(settings: Settings, version: int, reason: str, by: str | None
         record_revocation(settings, row)
     try:
         ModelLifecycleManager(settings).reject(version)
-    except Exception as error:  # the tag is for those who look at MLflow
-        log.warning("version %d is withdrawn, but has no tag that says so: %s", version, said(error))
+    except Exception as error:  # the tag is only for people who read MLflow
+        log.warning("version %d is withdrawn, but could not be tagged so: %s", version, said(error))
     return row
 
 
@@ -124,15 +124,15 @@ class _Deployment:
     settings: Settings
     version: int
     digest: str | None = None
-    """Of the artefact that is meant; None: whatever the version is."""
+    """Digest of the intended artefact; None: whatever the version is."""
     withdraws: bool = False
-    """Whether the champion that it replaces may serve no longer."""
+    """Whether the champion that it replaces may no longer serve."""
     strategy: Strategy = Strategy.BLUE_GREEN
     reason: str = ""
     """Why a person wants it; kept with the step that ends it well, and with a withdrawal."""
 
     def run(self) -> DeployedModel:
-        """Do it, alone; the result is the stage's."""
+        """Run it exclusively; returns the result of the stage."""
         with ExitStack() as held:
             try:
                 held.enter_context(_only_one(self.settings))
@@ -146,7 +146,7 @@ class _Deployment:
                 raise self._failed(error) from error
             if proven is not None and found is not None:
                 previous = proven.proven_version
-            else:  # a champion that has not been proven here is not what to go back to
+            else:  # a champion that was not proven here is no target for a rollback
                 previous = None if champion == self.version else champion
                 found = self._switch(proof, previous)
             self._tag()
@@ -165,7 +165,7 @@ class _Deployment:
         }
 
     def _champion(self) -> int | None:
-        """The champion, once what an earlier deployment has left is put right."""
+        """The champion, after cleaning up an earlier deployment."""
         found = put_right(self.settings)
         if found.error is not None:
             raise DeploymentError(found.error)
@@ -176,18 +176,18 @@ class _Deployment:
         found = permit.claim.digest
         if self.digest not in (None, found):
             raise RecordMismatchError(
-                f"the gate judged the artefact {self.digest}, and in MLflow version {self.version} is {found} now: "
-                "somebody has changed its tags; set them back, and see who may write to MLflow"
+                f"the gate judged the artefact {self.digest}, but in MLflow version {self.version} is now {found}: "
+                "somebody has changed its tags; restore them, and check who may write to MLflow"
             )
         return permit.load(self.settings)
 
     def _proven(self, candidate: LoadedModel) -> Deployment | None:
-        """The step by which these very bytes have passed their proof; older records do not say of which they are."""
+        """The step by which exactly these bytes were proven; older records do not name the bytes."""
         row = latest_deployment(self.settings, self.version, DeploymentState.SERVING)
         return row if row is not None and row.artefact_digest == candidate.digest else None
 
     def _switch(self, proof: Proof, previous: int | None) -> ServiceProbe:
-        """Move the alias between the intent and its end; whatever goes wrong in between is undone."""
+        """Move the alias between the intent and its end; undo this if anything fails in between."""
         start, found = self._step(DeploymentState.STARTED, proof.candidate, previous), None
         try:
             record_deployment(self.settings, start)
@@ -196,14 +196,16 @@ class _Deployment:
             self._retire(previous)
             served = following(start, DeploymentState.SERVING, previous, self.reason)
             if not settle_attempt(self.settings, served, self._withdrawal(previous)):
-                raise DeploymentError("it was undone in between, since its lease was lost; see the state database")
+                raise DeploymentError(
+                    "it was undone in the meantime, because its lease was lost; see the state database"
+                )
         except BaseException as error:
             end = self._put_back(start, error)
             self._tell_service(proof.client)
             if not isinstance(error, Exception):
                 raise
             if end.action is Action.KEEP and end.champion != self.version:
-                raise self._failed(error) from error  # not even the intent was written
+                raise self._failed(error) from error  # not even the intent was recorded
             if end.action is not Action.KEEP or found is None:
                 raise DeploymentError(
                     f"version {self.version} was rolled back, champion is again {end.champion or 'none'}: {said(error)}"
@@ -220,8 +222,8 @@ class _Deployment:
         except Exception as failure:
             problem = said(failure)
         message = (
-            f"version {self.version} failed ({said(error)}), and so did the way back ({problem}); the scoring service, "
-            "`alphaops status` and the next deployment put the alias back as soon as they can"
+            f"version {self.version} failed ({said(error)}), and so did the rollback ({problem}); the scoring service, "
+            "`alphaops status` and the next deployment move the alias back as soon as they can"
         )
         raise_daily_alert(self.settings, kind="deployment_failed", cause=named(self.version), message=message)
         raise DeploymentError(message) from error
@@ -238,20 +240,20 @@ class _Deployment:
         return revocation_by_person(self.settings, previous, reason)
 
     def _tag(self) -> None:
-        """The tag is for those who look at MLflow; the alias and the record are the truth."""
+        """Set the tag, which is only for people who read MLflow; the alias and the record count."""
         try:
             ModelLifecycleManager(self.settings).promote(self.version)
         except Exception as error:
-            log.warning("version %d serves, but has no tag that says so: %s", self.version, said(error))
+            log.warning("version %d serves, but could not be tagged so: %s", self.version, said(error))
 
     def _tell_service(self, client: ScoringClient) -> None:
         try:
             client.refresh()
         except Exception as error:
-            log.warning("the service could not be told; it sees the alias when it is back: %s", said(error))
+            log.warning("the service could not be notified; it reads the alias when it is back: %s", said(error))
 
     def _failed(self, error: Exception) -> DeploymentError:
-        """Record and tell that nothing has moved."""
+        """Record and report that nothing has changed."""
         message = f"version {self.version} was not deployed: {said(error)}"
         try:
             record_deployment(self.settings, self._step(DeploymentState.FAILED, None, None, said(error)))
@@ -290,5 +292,5 @@ def _only_one(settings: Settings) -> Iterator[None]:
 
 
 def said(error: BaseException) -> str:
-    """An error's message, preceded by its kind where the error is not the library's own."""
+    """An error's message, preceded by its kind if it is not the library's own error."""
     return str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"

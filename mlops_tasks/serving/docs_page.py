@@ -1,8 +1,8 @@
 """`/docs`: the service's OpenAPI document, to be read and tried in a browser, with nothing from elsewhere.
 
-Swagger UI comes from Flask-AppBuilder, which Airflow's accounts bring along. A browser signs in by HTTP basic
-authentication (`guard.py`): what it sends by itself opens these pages and no other route, so that a foreign page cannot
-use it, and a request is tried with the token that a person gives under *Authorize*.
+Swagger UI comes from Flask-AppBuilder, which Airflow's accounts depend on. A browser signs in by HTTP basic
+authentication (`guard.py`). The credentials that it sends by itself open only these pages, so that another site's page
+cannot use them; a request is tried with the token that a person enters under *Authorize*.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ _HEADERS = {
 
 
 def add_docs(app: FastAPI, schemas: Mapping[str, Any]) -> None:
-    """Add the page to an app that was made without FastAPI's own, which load theirs from elsewhere.
+    """Add the page to an app that was created without FastAPI's own pages, which load files from elsewhere.
 
     `schemas` are those of bodies that the app reads itself, by name.
     """
@@ -82,7 +82,7 @@ def add_docs(app: FastAPI, schemas: Mapping[str, Any]) -> None:
 
 
 def _document(app: FastAPI, schemas: Mapping[str, Any]) -> dict[str, Any]:
-    """With those schemas, and the token that every route wants but `/live`."""
+    """The document with those schemas, and the token that every route except `/live` requires."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
     every_schema = {**document["components"]["schemas"], **schemas}
     components = {"schemas": every_schema, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
@@ -96,9 +96,9 @@ def _library_file(path: Path) -> str:
     Raises
     ------
     StackError
-        Flask-AppBuilder is not installed, or has it no more.
+        Flask-AppBuilder is not installed, or no longer contains it.
     """
-    spec = find_spec("flask_appbuilder")  # looked for, not imported
+    spec = find_spec("flask_appbuilder")  # located, not imported
     found = Path((spec and spec.origin) or "nowhere").parent / "static" / "appbuilder" / path
     if not found.is_file():
         raise StackError(f"{found}: Swagger UI is not installed; run make env. {DOCUMENT} has the same as JSON")

@@ -1,4 +1,4 @@
-"""ASGI middleware in front of every route: keys and their scopes and rates, the size of a body, counts and times."""
+"""ASGI middleware in front of every route: keys with scopes and rates, body size, counts and times."""
 
 import base64
 import json
@@ -29,26 +29,26 @@ NEEDED: Mapping[str, tuple[KeyScope, ...]] = {
     "/metrics": (KeyScope.READ,),
     **dict.fromkeys(BROWSED, (KeyScope.READ,)),
 }
-"""Of which scopes a key needs one, by route; which of the two a score needs depends on what is asked."""
+"""Scopes of which a key needs one, by route; which of the two a score needs depends on the request."""
 ROUTES = frozenset({"/v1/score", "/v1/refresh", "/health", "/live", "/ready", "/metrics"})
-"""That metrics name."""
+"""Methods that metrics name."""
 _SEND_KEY = f"send the header 'Authorization: Bearer <key>': one of alphaops keys add, or the token; {TOKEN.where}"
 _SIGN_IN = f"sign in with any name, and a key or the token as password; {TOKEN.where}"
 LIVE = "/live"
-"""Opened to everybody: it says one word, the same whatever the service has, so that a watchdog needs no key."""
+"""Open to everybody, so that a watchdog needs no key: it always returns the same single word."""
 CLIENT_GONE = 499
-"""Counted for a request that nobody waits for any more; it is what nginx calls it."""
+"""Counted for a request whose client has gone, as nginx does."""
 
 Headers = dict[bytes, bytes]
 
 
 class Guard:
-    """Refuses requests without a valid key (401) before anything of them is read, and reads bodies up to a limit.
+    """Refuses requests without a valid key (401) before reading anything of them, and reads bodies up to a limit.
 
-    The one exception is `/live`.
+    The only exception is `/live`.
 
-    What it passes on has its whole body, so a client that sends slowly holds nothing but its connection: a body that
-    is large, or of a size that is not said, needs a free place before it is read.
+    Requests are passed on with their whole body, so a slow client occupies only its connection: a body that is large,
+    or of undeclared size, needs a free slot before it is read.
     """
 
     def __init__(self, app: ASGIApp, keys: KeyRing, metrics: ServiceMetrics, limits: ServingSettings) -> None:
@@ -85,7 +85,7 @@ class Guard:
             await (self.app(scope, receive, counted) if live else self._serve(scope, headers, receive, counted))
         except Exception:
             log.exception("request %s failed", caller.request_id)
-            if status != CLIENT_GONE:  # an answer has begun, and cannot be another one any more
+            if status != CLIENT_GONE:  # an answer has begun, and can no longer be replaced
                 status = 500
                 raise
             told = f"the service failed; its log says how, under the request id {caller.request_id}"
@@ -107,7 +107,7 @@ class Guard:
         wait_s = self.rates.wait_s(holder)
         if wait_s:
             self.metrics.limited.labels(holder.name).inc()
-            told = f"the key of {holder.name} may ask {holder.requests_per_minute} times a minute"
+            told = f"the key of {holder.name} may send {holder.requests_per_minute} requests a minute"
             await refuse(send, 429, told, retry_after_s=math.ceil(wait_s))
             return
         try:
@@ -120,7 +120,7 @@ class Guard:
     async def _refuse_stranger(self, send: Send, scope: Scope, headers: Headers) -> None:
         browsed = _is_browsed(scope)
         if self.keys.is_unknown_yet(_shown(scope, headers)):
-            told = "the keys of clients are not read yet; ask again in a moment"
+            told = "the keys of clients are not read yet; retry in a moment"
             await refuse(send, 503, told, retry_after_s=RETRY_AFTER_S)
         else:
             await refuse(send, 401, _SIGN_IN if browsed else _SEND_KEY, challenge="Basic" if browsed else "Bearer")
@@ -161,12 +161,12 @@ class Guard:
 
 
 def _is_browsed(scope: Scope) -> bool:
-    """Whether it is a page that people look at with a browser."""
+    """Whether it is a page for people with a browser."""
     return scope["path"] in BROWSED and scope["method"] in ("GET", "HEAD")
 
 
 def _shown(scope: Scope, headers: Headers) -> bytes:
-    """The key that was sent: as a bearer token, or where people look with a browser as a password; empty: none."""
+    """The key that was sent: as a bearer token, or, on pages for a browser, as a password; empty if there is none."""
     scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
     if _is_browsed(scope) and scheme.lower() == b"basic":
         return _password(given)
@@ -174,7 +174,7 @@ def _shown(scope: Scope, headers: Headers) -> bytes:
 
 
 def _password(credentials: bytes) -> bytes:
-    """Of a header of HTTP basic authentication, whatever the user's name is; empty where there is none."""
+    """The password in a header of HTTP basic authentication, with any user name; empty if there is none."""
     try:
         return base64.b64decode(credentials, validate=True).partition(b":")[2]
     except ValueError:
@@ -188,7 +188,7 @@ async def _next(whole: list[Message], receive: Receive) -> Message:
 async def refuse(
     send: Send, status: int, detail: str, *, challenge: str = "Bearer", retry_after_s: int | None = None
 ) -> None:
-    """Answer without the app; a 401 says by `challenge` how to authenticate."""
+    """Answer without the app; `challenge` of a 401 says how to authenticate."""
     content = json.dumps({"detail": detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     if status == 401:

@@ -1,4 +1,4 @@
-"""Who a client of the service is, by the key that it shows, and how often it may ask."""
+"""Identifies a client of the service by its key, and limits its rate of requests."""
 
 import logging
 import secrets
@@ -18,33 +18,33 @@ from mlops_tasks.states import Scope
 log = logging.getLogger(__name__)
 
 BURST_S = 10.0
-"""What a key may ask at once is what it may ask in so long, and one request at least."""
+"""A burst may contain the requests of this period, and at least one."""
 
 
 class ScopeError(MlopsError, PermissionError):
-    """The key does not open what was asked."""
+    """The key lacks the scope of the request."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has shown a valid key."""
+    """The owner of a valid key."""
 
     name: str
     scopes: frozenset[Scope]
     requests_per_minute: int | None = None
-    """None: as often as it likes."""
+    """None: no limit."""
 
     @property
     def is_admin(self) -> bool:
-        """Whether every scope is its, and no limit but the service's."""
+        """Whether it has every scope, and only the service's own limits."""
         return Scope.ADMIN in self.scopes
 
     def has(self, *scopes: Scope) -> bool:
-        """Whether one of these is its."""
+        """Whether it has one of these scopes."""
         return self.is_admin or not self.scopes.isdisjoint(scopes)
 
     def need(self, *scopes: Scope) -> None:
-        """Raise ScopeError where none of these is its."""
+        """Raise ScopeError if it has none of these scopes."""
         if not self.has(*scopes):
             raise ScopeError(
                 f"the key of {self.name} does not have the scope {' or '.join(scopes)}; ask for one that has it "
@@ -58,7 +58,7 @@ NOBODY = Holder("", frozenset())
 class KeyRing:
     """The keys that are valid now; the token is one of them.
 
-    While the state database is away those that were read last stay valid, until they expire.
+    While the state database is unavailable, the keys read last stay valid until they expire.
     """
 
     def __init__(self, settings: Settings, token: str) -> None:
@@ -89,11 +89,11 @@ class KeyRing:
                 self.error = self._told = ""
 
     def is_unknown_yet(self, shown: bytes) -> bool:
-        """Whether it may be a valid key, and nobody can say: none were read since the service has started."""
+        """Whether it cannot be checked whether a key is valid: none have been read since the service started."""
         return self._keys is None and parse_key(shown.decode("latin-1")) is not None
 
     def holder(self, shown: bytes) -> Holder | None:
-        """Whose key it is; None: nobody's, or it is not valid any more."""
+        """Owner of a key; None: it is unknown or no longer valid."""
         if compare_digest(shown, self._token):
             return Holder(TOKEN_NAME, frozenset({Scope.ADMIN}))
         parsed = parse_key(shown.decode("latin-1"))
@@ -121,7 +121,7 @@ class Rates:
         """Permits, and when they were counted."""
 
     def wait_s(self, holder: Holder) -> float:
-        """0: it may ask now, and has; else how long it has to wait."""
+        """0 if it may send a request now, which is counted; else how long it has to wait, in seconds."""
         per_minute = holder.requests_per_minute
         if per_minute is None or holder.is_admin:
             return 0.0

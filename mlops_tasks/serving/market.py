@@ -1,4 +1,4 @@
-"""The features that the service scores: of the vintage in use, one day at a time."""
+"""The features that the service scores, from the vintage in use, one day at a time."""
 
 import logging
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class UnknownDateError(StoreError):
 
 @dataclass(frozen=True)
 class Market:
-    """Which data are served."""
+    """The data being served."""
 
     vintage: Vintage
     feature_version: str
@@ -38,7 +38,7 @@ class Market:
         return self.vintage.data_version
 
     def check(self, wanted: date) -> None:
-        """Raise UnknownDateError for what is no trading day of the vintage; nothing is read for that."""
+        """Raise UnknownDateError if a date is not a trading day of the vintage; nothing is read for this."""
         if wanted not in self.days:
             raise UnknownDateError(
                 f"no features on {wanted}: not a trading day of vintage {self.data_version}, "
@@ -47,7 +47,7 @@ class Market:
 
 
 class MarketView:
-    """Follows the vintage in use, as soon as its features are there; until then the one before stays.
+    """Follows the vintage in use, as soon as its features are available; until then the previous one stays.
 
     Each feature set has its own market, so that a model is never given another model's features.
     """
@@ -60,12 +60,12 @@ class MarketView:
         self._markets: dict[str, Market] = {}
 
     def market(self, model: LoadedModel) -> Market | None:
-        """The data that a model is served on; None while there are none."""
+        """The data on which a model is served; None if there are none."""
         definition = self._sets.get(model.digest)
         return None if definition is None else self._markets.get(definition.digest)
 
     def follow(self, model: LoadedModel) -> None:
-        """Adopt the vintage in use for a model; on any trouble the old one stays, and `error` says why."""
+        """Adopt the vintage in use for a model; on any error the old one stays, and `error` says why."""
         try:
             self._adopt(self._set_of(model))
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Bodies of requests to the scoring service: their shape, and what is taken as a number."""
+"""Bodies of requests to the scoring service: their shape, and what is accepted as a number."""
 
 import datetime
 from typing import Annotated, Self
@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 MOST_NAME = 64
 """Characters of an instrument's name."""
 _FIRST = Field(fail_fast=True)
-"""Of a list: the first wrong item says enough, where a million could be wrong."""
+"""A list reports only its first wrong item, as a million could be wrong."""
 Instrument = Annotated[str, Field(min_length=1, max_length=MOST_NAME)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)] | None
-"""A finite JSON number, or null for a missing value; no text and no truth value that could be read as one."""
+"""A finite JSON number, or null for a missing value; strings and booleans are not converted."""
 
 
 class FeatureRow(BaseModel):
@@ -24,14 +24,14 @@ class FeatureRow(BaseModel):
 
 
 class FeatureTable(BaseModel):
-    """Features of many instruments, names once: several times quicker to read than rows."""
+    """Features of many instruments with the names given once: several times faster to read than rows."""
 
     model_config = ConfigDict(extra="forbid")
 
     instruments: Annotated[list[Instrument], _FIRST] = Field(min_length=1)
     feature_names: Annotated[list[str], _FIRST] = Field(min_length=1)
     values: Annotated[list[Annotated[list[Number], _FIRST]], _FIRST]
-    """One list an instrument, in the order of `feature_names`; null is a missing value."""
+    """One list per instrument, in the order of `feature_names`; null is a missing value."""
 
     @model_validator(mode="after")
     def _shape(self) -> Self:
@@ -62,7 +62,7 @@ class ScoreRequest(BaseModel):
     def _one_kind(self) -> Self:
         by_date = self.instruments is not None or self.date is not None
         if by_date + (self.rows is not None) + (self.table is not None) > 1:
-            raise ValueError("give instruments and date, or rows, or table, not several of them")
+            raise ValueError("give either instruments and date, or rows, or table")
         return self
 
 

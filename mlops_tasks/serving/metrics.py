@@ -56,7 +56,7 @@ class ServiceMetrics:
         )
         self.busy = Counter(
             "alphaops_busy",
-            "Requests refused since too many of their kind were under way: large, features, cold_date, refresh",
+            "Requests refused because too many of their kind were in progress: large, features, cold_date, refresh",
             ["kind"],
             registry=self.registry,
         )
@@ -70,7 +70,7 @@ class ServiceMetrics:
         )
         self.predictions_torn = Counter(
             "alphaops_predictions_torn",
-            "Files of ended processes' logs of predictions whose end was no record",
+            "Files of ended processes' logs of predictions with a torn end",
             registry=self.registry,
         )
         self.predictions_shipped = Counter(
@@ -103,7 +103,7 @@ class ServiceMetrics:
         )
         self.limited = Counter(
             "alphaops_limited",
-            "Requests refused since their key has asked too often",
+            "Requests refused because their key exceeded its rate",
             ["key"],
             registry=self.registry,
         )

@@ -1,4 +1,4 @@
-"""One day as a model sees it: its features and its scores, wherever they are asked for."""
+"""One day as a model sees it: its features and its scores, wherever they are needed."""
 
 import datetime
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from mlops_tasks.registry.models import LoadedModel
 
 @dataclass(frozen=True)
 class ModelDay:
-    """The rows of a day of a vintage that a model scores, with all that its window looks back on."""
+    """The rows of a day of a vintage that a model scores, with the earlier rows in its window."""
 
     model: LoadedModel
     date: datetime.date
@@ -55,9 +55,9 @@ class ModelDay:
 
     @property
     def features(self) -> pd.DataFrame:
-        """Of the day itself, index instrument, sorted."""
+        """Features of the day itself, index instrument, sorted."""
         return self.rows.scored_features().droplevel(DATETIME).sort_index()
 
     def scores(self) -> pd.Series:
-        """By the model's artefact, index instrument, sorted."""
+        """Scores by the model's artefact, index instrument, sorted."""
         return self.model.artefact.score(self.rows).droplevel(DATETIME).sort_index()

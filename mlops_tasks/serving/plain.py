@@ -1,8 +1,8 @@
-"""Features in their plainest form, read faster than by a close look: what everybody sends who means well.
+"""A fast reader for features in their plainest form, which every well-meaning client sends.
 
-JSON readers that are fast take the last of two equal names, and numpy takes `true` and `"1"` for 1. So a body is
-accepted here only where counts of its characters prove that its strings are its keys and names, each key once, and that
-there is no truth value. Of everything else the answer is None, and `reading.py` has a close look.
+Fast JSON readers use the last of two equal names, and numpy converts `true` and `"1"` to 1. So a body is accepted here
+only if counts of its characters prove that its strings are its keys and names, with each key once, and that it has no
+boolean. For anything else the result is None, and `reading.py` checks the body closely.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ import orjson
 from mlops_tasks.serving.reading import FeaturesGiven, Matrix, RequestLimits
 
 PLAIN_BYTES = 2_500_000
-"""Larger bodies would keep Python's lock for too long."""
+"""Larger bodies would hold the GIL for too long."""
 _MORE_BRACKETS = 16
 _TABLE = {"instruments", "feature_names", "values"}
 _MOST_NAME = 64
 
 
 def read_plain(body: bytes, limits: RequestLimits) -> FeaturesGiven | None:
-    """Rows or a table of features; None where they are not plain: wrong, escaped, too many, or just unusual."""
+    """Rows or a table of features; None if they are not plain: wrong, escaped, too many, or just unusual."""
     if len(body) > PLAIN_BYTES or b"\\" in body:
         return None
     text = np.frombuffer(body, dtype=np.uint8)
@@ -43,17 +43,17 @@ def _count(text: np.ndarray[Any, np.dtype[np.uint8]], character: str) -> int:
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a body seems to hold."""
+    """The apparent content of a body."""
 
     instruments: Sequence[str]
     names: Sequence[str]
     values: Sequence[Any]
     words: Sequence[tuple[int, Sequence[str]]]
-    """All its strings, keys among them, and how many times each stands there."""
+    """All its strings, including keys, and how often each occurs."""
     keys: int
 
     def is_all_of(self, text: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
-        """Whether the body holds nothing else: no name twice, no text or truth value where a number is expected."""
+        """Whether the body contains nothing else: no duplicate name, no string or boolean in place of a number."""
         joined = [(times, "".join(words)) for times, words in self.words]
         expected = {sign: sum(times * words.count(sign) for times, words in joined) for sign in ':"tf'}
         expected[":"] += self.keys
@@ -61,7 +61,7 @@ class _Contents:
         return all(_count(text, sign) == count for sign, count in expected.items())
 
     def given(self) -> FeaturesGiven | None:
-        """The features, where all values are numbers or missing, and no row is empty."""
+        """The features, if all values are numbers or missing, and no row is empty."""
         lengths = {len(instrument) for instrument in self.instruments}
         if not 1 <= min(lengths) <= max(lengths) <= _MOST_NAME:
             return None

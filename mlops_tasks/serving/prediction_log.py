@@ -1,8 +1,8 @@
-"""Every answer is logged before it is given: into this process's write-ahead log, from there to the state database.
+"""Every answer is logged before it is sent: to the write-ahead log of this process, and from there to the database.
 
-What was answered outlives the process. It reaches the disk within `predictions.sync_s` and the state database within
-`predictions.ship_s`, or as soon as that is there again; a number a writer makes it appear there once. What ended
-processes have left is brought there by whoever finds it.
+Logged answers survive the process. They reach the disk within `predictions.sync_s` and the state database within
+`predictions.ship_s`, or as soon as it is available again; because each writer numbers them, each appears there once.
+The logs of ended processes are transferred by any process that finds them.
 """
 
 import dataclasses
@@ -30,14 +30,14 @@ from mlops_tasks.state.tables import Prediction, PredictionScores, now
 log = logging.getLogger(__name__)
 
 BATCH = 250
-"""Answers of one transaction."""
+"""Answers per transaction."""
 LONGEST_PAUSE_S = 30.0
-"""Between two tries while the state database is away."""
+"""Pause between two attempts while the state database is unavailable."""
 FORGET_EVERY_S = 3600.0
 LAST_S = 5.0
-"""How long the end of the service waits for the state database to take the rest."""
+"""How long the service waits at its end for the state database to accept the rest."""
 LAYOUT = 1
-"""Of a record's payload: one above what this code knows is set aside, not guessed at."""
+"""Version of a record's payload: a newer one is set aside, not guessed at."""
 _LENGTHS = struct.Struct("<III")
 _COLUMNS = frozenset(each.name for each in dataclasses.fields(Prediction))
 _OWN, _DISK, _LEFT = "the log of predictions", "the disk of the log of predictions", "the logs of ended processes"
@@ -45,43 +45,43 @@ _OWN, _DISK, _LEFT = "the log of predictions", "the disk of the log of predictio
 
 
 class PredictionLog:
-    """The log of one service; `add` is called on its event loop, the rest happens in two threads."""
+    """The log of one service; `add` is called on its event loop, the rest runs in two threads."""
 
     def __init__(self, settings: Settings, metrics: ServiceMetrics) -> None:
         self.settings = settings
         self.metrics = metrics
         self.error = ""
-        """Why answers are not logged at present."""
+        """Why answers are currently not logged."""
         self.trouble = ""
-        """That the state database does not take what is logged; clients read it, so it names an error's class alone."""
+        """That the state database accepts no answers; clients read this, so it names only the class of the error."""
         self.unsynced = ""
-        """That the disk has not taken what was logged."""
+        """That the disk has not stored logged answers."""
         self.aside = ""
         """That logs of ended processes cannot be read."""
         self._wal = WriteAheadLog(settings.predictions_dir, int(settings.predictions.max_disk_mb * 10**6))
         metrics.prediction_backlog.set_function(lambda: self._wal.backlog)
         self._known: set[str] = set()
-        """Digests of the tables that are in the present file."""
+        """Digests of the tables that are in the current file."""
         self._file = 0
         self._untold: dict[str, str] = {}
-        """What people have to be told, by cause."""
+        """Messages still to be reported, by cause."""
         self._told = ""
-        """Why the state database takes nothing, as it was logged last."""
+        """Why the state database accepts nothing, as last logged."""
         self._unprepared = ""
-        """Why there is no place for the next file, as it was logged last."""
+        """Why there is no space for the next file, as last logged."""
         self._shrunk: set[str] = set()
-        """Ended processes whose files take no more of the disk than they hold."""
+        """Ended processes whose files have been trimmed to their content."""
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._forgot = -FORGET_EVERY_S
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """All that is wrong with it now."""
+        """All current faults."""
         return tuple(each for each in (self.error, self.unsynced, self.trouble, self.aside) if each)
 
     def start(self) -> None:
-        """Begin to bring answers to the disk and to the state database."""
+        """Begin to write answers to the disk and to the state database."""
         limits = self.settings.predictions
         for work, pause_s in ((self._sync, limits.sync_s), (self._ship_all, limits.ship_s)):
             thread = threading.Thread(target=self._repeat, args=(work, pause_s), name="prediction log", daemon=True)
@@ -89,7 +89,7 @@ class PredictionLog:
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Bring the rest to the state database, if that takes it soon; else the next process does."""
+        """Transfer the rest to the state database, if it accepts it soon; otherwise the next process does."""
         self._stop.set()
         until = time.monotonic() + LAST_S
         for thread in self._threads:
@@ -98,7 +98,7 @@ class PredictionLog:
             self._wal.close()
 
     def add(self, scored: Scored, caller: Caller) -> None:
-        """Log an answer that is about to be given; what cannot be logged is counted, and told."""
+        """Log an answer that is about to be sent; one that cannot be logged is counted and reported."""
         table = scored.table
         chosen = b"" if scored.chosen is None else chosen_bits(scored.chosen, len(table.scores))
         about = to_json(_about(scored, caller))
@@ -124,11 +124,11 @@ class PredictionLog:
     def _drop(self, error: OSError) -> None:
         self.metrics.predictions_dropped.inc()
         self.error = f"answers are not logged: {error}"
-        remedy = "see that the state database answers and that there is room on the disk"
+        remedy = "check that the state database answers and that the disk has free space"
         self._untold[_OWN] = f"{self.error}; {remedy}"
 
     def _repeat(self, work: Callable[[], bool], pause_s: float) -> None:
-        """Until the service ends, and once more then; after a failure with growing pauses."""
+        """Repeat until the service ends, and once more then; after a failure with growing pauses."""
         pause, last = pause_s, False
         while not last:
             last = self._stop.wait(pause)
@@ -146,16 +146,16 @@ class PredictionLog:
             self._wal.sync()
         except OSError as error:
             if not self.unsynced:
-                log.error("the disk does not take the log of predictions: %s", error)
-            self.unsynced = f"a power failure would cost answers that were logged ({type(error).__name__})"
-            self._untold[_DISK] = f"{self.unsynced}: {error}; see to the disk"
+                log.error("the disk does not store the log of predictions: %s", error)
+            self.unsynced = f"a power failure would lose logged answers ({type(error).__name__})"
+            self._untold[_DISK] = f"{self.unsynced}: {error}; check the disk"
         else:
             self.unsynced = self.unsynced if self._wal.unsynced else ""
         try:
             self._wal.prepare()
         except OSError as error:
             if str(error) != self._unprepared:
-                log.warning("there is no place for the next file of the log of predictions: %s", error)
+                log.warning("there is no space for the next file of the log of predictions: %s", error)
             self._unprepared = str(error)
         else:
             self._unprepared = ""
@@ -176,7 +176,7 @@ class PredictionLog:
         return fine
 
     def _tell(self) -> None:
-        """Of answers that are lost or in danger: people are told once a day and cause."""
+        """Report answers that are lost or at risk: once per day and cause."""
         while self._untold:
             cause, message = self._untold.popitem()
             raise_daily_alert(self.settings, kind="predictions_lost", cause=cause, message=message)
@@ -195,7 +195,7 @@ class PredictionLog:
                 try:
                     if not self._ship_one(left):
                         return False
-                except OSError as error:  # of the disk, which may be over soon
+                except OSError as error:  # an error of the disk, which may be over soon
                     reason = f"{left.writer}: {error}"
                     if reason != self._told:
                         log.warning("the log of predictions of an ended process, %s", reason)
@@ -212,8 +212,8 @@ class PredictionLog:
             self._shrunk.add(left.writer)
             if torn:
                 self.metrics.predictions_torn.inc(torn)
-                lost = "an answer that was not given any more, or what a power failure has cost"
-                self._untold[_LEFT] = f"{torn} files of {left.writer} had an end that is no record: {lost}"
+                lost = "an answer that was never sent, or answers lost in a power failure"
+                self._untold[_LEFT] = f"{torn} files of {left.writer} had a torn end: {lost}"
         for batch in left.batches(BATCH):
             if self._stop.is_set() or not self._record(left.writer, batch):
                 return False
@@ -225,8 +225,8 @@ class PredictionLog:
         log.error("the log of predictions of an ended process, %s", left.writer, exc_info=error)
         kept = left.set_aside()
         self._untold[_LEFT] = (
-            f"a log of an ended process cannot be read ({reason_of(error)}) and is kept in {kept}; take the release "
-            "that wrote it, and name the folder as before, or remove it"
+            f"a log of an ended process cannot be read ({reason_of(error)}) and is kept in {kept}; install the release "
+            "that wrote it and rename the folder as before, or remove it"
         )
 
     def _record(self, writer: str, batch: Sequence[Record]) -> bool:
@@ -242,7 +242,7 @@ class PredictionLog:
             self.metrics.prediction_failures.inc()
             reason = reason_of(error)
             if reason != self._told:
-                log.warning("the state database does not take what was answered, which is kept: %s", reason)
+                log.warning("the state database does not accept the answers, which are kept: %s", reason)
             self._told, self.trouble = reason, _kept(error)
             return False
         self.metrics.predictions_shipped.inc(len(batch))
@@ -258,26 +258,26 @@ class PredictionLog:
             log.warning("old predictions were not removed: %s", reason_of(error))
         else:
             if count:
-                log.info("%d predictions that were kept for long enough were removed", count)
+                log.info("%d old predictions were removed", count)
             self.metrics.state_database.set(size)
             if size > limits.alert_database_gb * 10**9:
                 told = (
-                    f"the state database takes {size / 10**9:.1f} GB of the disk, more than "
-                    "predictions.alert_database_gb; see alphaops predictions counts for whose answers fill it"
+                    f"the state database uses {size / 10**9:.1f} GB of the disk, more than "
+                    "predictions.alert_database_gb; alphaops predictions counts shows whose answers fill it"
                 )
                 raise_daily_alert(self.settings, kind="state_database_large", cause="the state database", message=told)
 
 
 def _kept(error: Exception) -> str:
-    """For people and clients: what an error of the way to the state database means; the log has the rest."""
+    """What an error on the way to the state database means, for people and clients; the log has the rest."""
     return (
-        f"what was answered is kept and not brought to the state database ({type(error).__name__}); the service's log "
+        f"answers are kept, but not transferred to the state database ({type(error).__name__}); the service's log "
         "says more"
     )
 
 
 def _about(scored: Scored, caller: Caller) -> dict[str, object]:
-    """What is logged of an answer, scores and choice excepted: columns of `Prediction`."""
+    """The logged fields of an answer, except scores and choice: columns of `Prediction`."""
     slot, plan = scored.slot, scored.plan
     return {
         "layout": LAYOUT,
@@ -307,7 +307,7 @@ def _decoded(writer: str, record: Record) -> tuple[Prediction, PredictionScores 
     about, chosen, names = parts
     values = json.loads(about)
     if values.get("layout", LAYOUT) > LAYOUT:
-        raise DamagedFileError(f"record {record.sequence} of {writer} is of a newer release; this one cannot read it")
+        raise DamagedFileError(f"record {record.sequence} of {writer} is from a newer release; this one cannot read it")
     values = {name: value for name, value in values.items() if name in _COLUMNS}
     values["at"] = datetime.fromtimestamp(values["at"], UTC)
     values["date"] = None if values["date"] is None else date.fromisoformat(values["date"])

@@ -1,4 +1,4 @@
-"""What a version has to show: finite scores here before anything moves, and the same scores from the service after."""
+"""The proof of a version: finite scores here before anything changes, and the same scores from the service after."""
 
 import logging
 import time
@@ -38,7 +38,7 @@ class Proof:
         Raises
         ------
         DeploymentError, ScoringServiceError, MlopsError
-            A score is not finite; the service is away; features or vintage are missing.
+            A score is not finite; the service does not answer; features or vintage are missing.
         """
         self.client.health()
         probe(self.candidate)
@@ -46,7 +46,7 @@ class Proof:
         feature_version = features_of(self.settings, self.candidate, vintage)
         scores = self._scores(vintage, feature_version, vintage.last_date)
         if scores.empty or not np.isfinite(scores.to_numpy()).all():
-            raise DeploymentError(f"{len(scores)} scores of {vintage.last_date}, not all finite; see its features")
+            raise DeploymentError(f"{len(scores)} scores of {vintage.last_date}, not all finite; check its features")
         version = self.candidate.version
         log.info("preflight of version %d: %d finite scores on %s", version, len(scores), vintage.last_date)
 
@@ -97,7 +97,7 @@ class Proof:
         return {"date": answer["date"], "instruments": len(served), "max_abs_diff": difference}
 
     def _scores(self, vintage: Vintage, feature_version: str, day: str) -> pd.Series:
-        """Of all instruments that have a bar on a day, from the artefact, index instrument, sorted."""
+        """Scores of all instruments that have a bar on a day, from the artefact, index instrument, sorted."""
         store = FeatureStore(self.settings)
         data = (vintage, feature_version)
         return ModelDay.read(store, data, self.candidate, date.fromisoformat(day), members=False).scores()

@@ -1,7 +1,7 @@
-"""Large bodies that are not plain, and Arrow streams, are read in a process of their own: a close look at one keeps
-Python's lock for as long as a hundred of the newest day's requests take, and Arrow is read by native code. The process
-has no secrets, a limit on its memory and on the time of one body; one that makes it die is refused, and the next body
-gets a new process.
+"""Large bodies that are not plain, and Arrow streams, are read in a separate process: checking one closely holds the
+GIL for as long as a hundred of the newest day's requests take, and Arrow is read by native code. The process has no
+secrets, and limits on its memory and on the time per body; a body that kills it is refused, and the next body gets a
+new process.
 
 `python -m mlops_tasks.serving.reader <rows> <names>` reads bodies from its input until that ends.
 """
@@ -35,7 +35,7 @@ from mlops_tasks.serving.reading import (
 log = logging.getLogger(__name__)
 
 LARGE_BYTES = 16 * 2**10
-"""Smaller bodies are read where they arrive: that takes less than a millisecond."""
+"""Smaller bodies are read where they arrive, which takes less than a millisecond."""
 MEMORY_BYTES = 512 * 2**20
 BODY_S = 10
 NICENESS = 5
@@ -53,12 +53,12 @@ class RequestReader:
         self._lock, self._plain_lock = threading.Lock(), threading.Lock()
 
     def start(self) -> None:
-        """Start the process, if there is none, so that no request waits for it."""
+        """Start the process if there is none, so that no request has to wait for it."""
         with self._lock:
             self._running()
 
     def read(self, body: bytes, kind: str = JSON) -> DayAsked | FeaturesGiven:
-        """What a body of a media type asks. Errors as `read_request`."""
+        """Parse the request in a body of a media type. Errors as for `read_request`."""
         if kind == ARROW:
             return self._read_beside(body, kind)
         if len(body) <= LARGE_BYTES:
@@ -94,7 +94,7 @@ class RequestReader:
             self._end()
             command = [sys.executable, "-m", __name__, str(self.limits.rows), str(self.limits.names)]
             environ = {name: os.environ[name] for name in _FROM_CALLER if name in os.environ}
-            # Arrow's own memory pool takes more of the address space than the process may have.
+            # Arrow's own memory pool needs more address space than the process may have.
             environ |= {
                 "OPENBLAS_NUM_THREADS": "1",
                 "ARROW_DEFAULT_MEMORY_POOL": "system",

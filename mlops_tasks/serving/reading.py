@@ -1,6 +1,6 @@
-"""From the bytes of a scoring request to what it asks, or to an error that names the row and the field.
+"""Parse the bytes of a scoring request, or raise an error that names the row and the field.
 
-Nothing is guessed: an unknown field, a name given twice, or a value that is no finite 32-bit number is refused.
+Nothing is guessed: an unknown field, a duplicate name, or a value that is not a finite 32-bit number is refused.
 """
 
 import json
@@ -19,14 +19,14 @@ from mlops_tasks.errors import MlopsError, excerpt, first_few
 from mlops_tasks.serving.messages import FeatureRow, FeatureTable, ScoreRequest
 
 MOST_VALUES = 1_000_000
-"""Of a body: what is parsed takes up to 100 times the memory of its text."""
+"""Most values in a body: the parsed body uses up to 100 times the memory of its text."""
 ERRORS_SHOWN = 10
 
 Matrix = npt.NDArray[np.float32]
 
 
 class BadRequestError(MlopsError, ValueError):
-    """A body that is not what the service reads; `problems` says where and why, `status` is HTTP's."""
+    """A body that the service does not accept; `problems` says where and why, `status` is the HTTP status."""
 
     def __init__(self, *problems: str, status: int = 422) -> None:
         super().__init__("; ".join(problems))
@@ -36,7 +36,7 @@ class BadRequestError(MlopsError, ValueError):
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """How much one request may ask."""
+    """Limits on one request."""
 
     rows: int
     names: int
@@ -60,12 +60,12 @@ class FeaturesGiven:
 
 
 def read_request(body: bytes, limits: RequestLimits) -> DayAsked | FeaturesGiven:
-    """What a body asks.
+    """Parse the request in a body.
 
     Raises
     ------
     BadRequestError
-        It is no JSON, has another shape, a number that is none, or more than the limits allow.
+        It is not JSON, has another shape, an invalid number, or more than the limits allow.
     """
     if len(body) > MOST_VALUES and body.count(b",") >= MOST_VALUES:
         raise BadRequestError(f"the body has more than {MOST_VALUES} values; send fewer rows at a time", status=413)
@@ -85,9 +85,9 @@ def read_request(body: bytes, limits: RequestLimits) -> DayAsked | FeaturesGiven
 
 
 def check_count(field: str, count: int, limit: int) -> None:
-    """Raise BadRequestError where there are more than the limit."""
+    """Raise BadRequestError if there are more than the limit."""
     if count > limit:
-        raise BadRequestError(f"{field}: {count} are more than {limit}; ask in several requests", status=413)
+        raise BadRequestError(f"{field}: {count} are more than {limit}; send several requests", status=413)
 
 
 def _readable(error: ValidationError, body: bytes) -> list[str]:
@@ -97,7 +97,7 @@ def _readable(error: ValidationError, body: bytes) -> list[str]:
 
 
 def _whose(error: ErrorDetails, named: Any) -> str:
-    """The instrument, and a table's feature, that a place stands for, where the body says it."""
+    """The instrument, and in a table the feature, at a position, if the body names it."""
     try:
         match error["loc"]:
             case ("table", "values", int(row), int(column), *_):
@@ -111,9 +111,9 @@ def _whose(error: ErrorDetails, named: Any) -> str:
 
 
 def _refuse_repeated_names(body: bytes, asked: ScoreRequest) -> None:
-    """JSON readers take the last of several equal names, and whoever reads the body elsewhere may take the first."""
+    """Refuse duplicate names: JSON readers use the last one, but another reader of the body may use the first."""
     if b"\\" not in body and body.count(b":") == _colons(asked):
-        return  # as many as there are names: none is repeated, and there is no other way to write a colon
+        return  # as many colons as names: no name is repeated, and there is no other way to write a colon
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
@@ -127,7 +127,7 @@ def _refuse_repeated_names(body: bytes, asked: ScoreRequest) -> None:
 
 
 def _colons(asked: ScoreRequest) -> int:
-    """In the text of a request whose names stand once each."""
+    """Parse the text of a request in which each name occurs once."""
     count = len(asked.model_fields_set)
     words: list[str] = list(asked.instruments or ())
     for row in asked.rows or ():
@@ -169,7 +169,7 @@ def _given(
 
 
 def given_matrix(place: str, instruments: Sequence[str], names: Sequence[str], matrix: Matrix) -> FeaturesGiven:
-    """Features, if each row has a value and none is infinite; `place` names a value in messages by row, column, name.
+    """Features, if each row has a value and none is infinite; `place` formats a position in messages.
 
     Raises
     ------

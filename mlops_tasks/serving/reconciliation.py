@@ -1,4 +1,4 @@
-"""Puts the alias `champion` where the record of deployments says that it has to be: at each start, poll and touch."""
+"""Moves the alias `champion` to where the record of deployments says that it must be, at each start, poll and touch."""
 
 import logging
 import secrets
@@ -25,22 +25,22 @@ INTERRUPTED = "its process ended before the proof"
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What a look has found, and what is left to do."""
+    """The result of a check, and what is left to do."""
 
     action: Action
     champion: int | None
-    """The version to serve: proven, or under proof by a deployment at work."""
+    """The version to serve: proven, or being proven by a running deployment."""
     error: str | None = None
-    """Why the alias or the record could not be put right; the next look tries again."""
+    """Why the alias or the record could not be corrected; the next check tries again."""
 
 
 def reconcile(settings: Settings) -> Reconciled:
-    """Look at the record and the alias, and put right what no living deployment is at work on.
+    """Check the record and the alias, and correct them unless a deployment is running.
 
     Raises
     ------
-    MlopsError, and what the drivers of the state database raise
-        Neither is known: the record or the alias cannot be read. Nothing was changed.
+    MlopsError, and errors of the state database's drivers
+        The record or the alias cannot be read. Nothing was changed.
     """
     found = _look(settings, last_step(settings))
     if found.is_settled:
@@ -52,10 +52,10 @@ def reconcile(settings: Settings) -> Reconciled:
 
 
 def put_right(settings: Settings, own_attempt: str | None = None, reason: str = INTERRUPTED) -> Reconciled:
-    """For who holds the lease: undo a deployment that nobody works on, or restore the alias.
+    """For the holder of the lease: undo a deployment that is no longer running, or restore the alias.
 
-    `own_attempt` is the caller's, to be undone for a `reason`. It loses the lease when PostgreSQL restarts: what
-    another deployment has started by then is that one's. Errors as for `reconcile`.
+    `own_attempt` is the caller's, to be undone for a `reason`. The caller loses the lease if PostgreSQL restarts: it
+    must not undo what another deployment has started by then. Errors as for `reconcile`.
     """
     row = last_step(settings)
     found = _look(settings, row, running=row is not None and own_attempt not in (None, row.attempt))
@@ -65,8 +65,8 @@ def put_right(settings: Settings, own_attempt: str | None = None, reason: str = 
             _undo(settings, row, decision.champion, reason)
         elif row is not None and decision.action is Action.RESTORE:
             _restore(settings, row, found.alias, decision.champion)
-    except Exception as error:  # a registry or database that reads and does not write: what to serve is known
-        said = f"the alias {CHAMPION} could not be put right: {type(error).__name__}: {error}"
+    except Exception as error:  # a read-only registry or database: the version to serve is known
+        said = f"the alias {CHAMPION} could not be corrected: {type(error).__name__}: {error}"
         log.exception("%s", said)
         raise_daily_alert(settings, kind="champion_not_restored", cause=named(found.alias), message=said)
         return Reconciled(decision.action, decision.champion, said)
@@ -83,9 +83,9 @@ def _look(settings: Settings, row: Deployment | None, *, running: bool = False) 
 
 
 def _ways_back(settings: Settings, wanted: int | None) -> tuple[int, ...]:
-    """The wanted version, then others that served, the newest first: those that are registered and may serve.
+    """The wanted version, then others that served, newest first: those that are registered and may serve.
 
-    Another one has to be what served under its number, by its tags too; if the wanted one is not, the service says so.
+    The others must match what served under their number, also by their tags; for the wanted one, the service checks.
     """
     tags = tags_of_versions(settings)
     found = [each for each in still_approved(settings) if each.version in tags]
@@ -95,7 +95,7 @@ def _ways_back(settings: Settings, wanted: int | None) -> tuple[int, ...]:
 
 
 def still_approved(settings: Settings) -> list[Deployed]:
-    """What has served and may serve again, the newest first."""
+    """Versions that have served and may serve again, newest first."""
     approved = approved_artefacts(settings)
     return [each for each in versions_that_served(settings) if (each.training_key, each.digest) in approved]
 
@@ -124,13 +124,13 @@ def _restore(settings: Settings, last: Deployment, was: int | None, champion: in
         attempt=new_attempt(),
     )
     record_deployment(settings, row)
-    if was != champion:  # else the record was an older one, which does not say what was proven before
+    if was != champion:  # otherwise the record is an older one, which does not name the version proven before
         log.warning("%s", said)
         raise_daily_alert(settings, kind="champion_restored", cause=named(was), message=said)
 
 
 def new_attempt() -> str:
-    """An identity for the steps of one attempt."""
+    """A new identity for the steps of one attempt."""
     return secrets.token_hex(8)
 
 
@@ -154,5 +154,5 @@ def _as_it_is(decision: Decision) -> Reconciled:
 
 
 def named(version: int | None) -> str:
-    """A version as messages say it."""
+    """A version as messages name it."""
     return "no version" if version is None else f"version {version}"

@@ -1,15 +1,15 @@
-"""What becomes of the candidates that are to be champion: pure, over what is recorded and found.
+"""The steps of candidates on their way to champion: pure functions of the record and the findings.
 
-One rollout is at work at a time, the others wait:
+One rollout is in progress at a time, the others wait:
 
     waiting > holding (a step of the plan, for its time) > ... > promoting > promoted
                                                                            > completed (a shadow, at its end)
     any of them                                                            > rejected, aborted
 
 The plan of `blue_green` has no step, that of `shadow` one with the share 0, that of `canary` one for each share. A
-rollout moves nothing itself: to be promoted is to be deployed, by `deployment.py`, with its proof and its way back.
+rollout changes nothing itself: to promote a candidate is to deploy it, by `deployment.py`, with its proof and rollback.
 
-Whoever is in the queue or at work has a deadline, so with each evaluation at a later time it comes closer to its end.
+Every rollout that waits or is in progress has a deadline, so that it ends eventually.
 """
 
 from collections.abc import Mapping
@@ -21,32 +21,32 @@ from mlops_tasks.state.rollouts import Rollout
 from mlops_tasks.states import QueuePolicy, RolloutState, Strategy
 
 MOST_FAILURES = 3
-"""Deployments of a candidate that may fail, one an evaluation; then it is rejected."""
+"""Failed deployments of a candidate, one per evaluation, after which it is rejected."""
 _UNITS = float(2**64)
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What is recorded and found."""
+    """The record and the findings."""
 
     now: datetime
     champion: int | None
     queue: tuple[Rollout, ...]
-    """All that are not decided, in the order in which they were asked for."""
+    """All undecided rollouts, in the order in which they were requested."""
     policy: QueuePolicy
     objections: Mapping[str, str]
-    """What speaks against a candidate, by rollout: it may not serve, or a rule is broken."""
+    """Reasons against a candidate, by rollout: it may not serve, or it breaks a rule."""
     seen: bool = True
-    """Whether the candidate of the rollout at work has scored in the service since its step has begun."""
+    """Whether the candidate of the rollout in progress has scored in the service since its step began."""
 
     @property
     def at_work(self) -> Rollout | None:
-        """The one that has begun."""
+        """The rollout that has begun."""
         return next((each for each in self.queue if each.is_at_work), None)
 
     @property
     def waiting(self) -> tuple[Rollout, ...]:
-        """Those that have not."""
+        """The rollouts that have not begun."""
         return tuple(each for each in self.queue if not each.is_at_work)
 
 
@@ -57,7 +57,7 @@ class Move:
     before: Rollout
     after: Rollout
     alarming: bool = False
-    """Whether people are to be told."""
+    """Whether people are notified."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Deploy:
 
 
 def decide(found: Situation) -> Move | Deploy | None:
-    """The next thing to do; None: to wait."""
+    """The next action; None: wait."""
     for each in found.queue:
         if (ended := _end(each, found)) is not None:
             return ended
@@ -79,7 +79,7 @@ def decide(found: Situation) -> Move | Deploy | None:
 
 
 def failed(rollout: Rollout, reason: str, now: datetime) -> Move:
-    """The step after a deployment that has failed."""
+    """The step after a failed deployment."""
     if rollout.failures + 1 >= MOST_FAILURES:
         return _against(rollout, RolloutState.REJECTED, now, f"{MOST_FAILURES} deployments have failed; {reason}")
     again = replace(rollout, state=RolloutState.PROMOTING, at=now, step=rollout.step + 1, reason=reason)
@@ -87,7 +87,7 @@ def failed(rollout: Rollout, reason: str, now: datetime) -> Move:
 
 
 def rejected(rollout: Rollout, reason: str, now: datetime) -> Move:
-    """The step of a candidate that does not even score."""
+    """The step for a candidate that cannot score."""
     return _against(rollout, RolloutState.REJECTED, now, reason)
 
 
@@ -97,19 +97,19 @@ def aborted(rollout: Rollout, reason: str, by: str, now: datetime) -> Move:
 
 
 def is_of_candidate(rollout: Rollout, unit: str) -> bool:
-    """Whether a client is answered by the candidate: the same in every process, and still so at every larger share."""
+    """Whether the candidate answers a client: the same in every process, and also at every larger share."""
     drawn = blake2b(f"{rollout.rollout_id}\0{unit}".encode(), digest_size=8).digest()
     return int.from_bytes(drawn) < rollout.share * _UNITS
 
 
 def _end(rollout: Rollout, found: Situation) -> Move | None:
-    """The decision about a rollout, where it is time for one."""
+    """The decision about a rollout, if one is due."""
     if rollout.version == found.champion:
         return _moved(rollout, RolloutState.PROMOTED, found.now)
     if (objection := found.objections.get(rollout.rollout_id)) is not None:
         return _against(rollout, RolloutState.REJECTED, found.now, objection)
     if rollout.is_at_work and rollout.champion != found.champion:
-        reason = f"the champion was {_named(rollout.champion)} when it began, and is {_named(found.champion)} now"
+        reason = f"the champion was {_named(rollout.champion)} when it began, and is now {_named(found.champion)}"
         return _against(rollout, RolloutState.ABORTED, found.now, reason)
     if found.now >= rollout.due:
         said = "it has begun and was not decided" if rollout.began_at else "it has waited"
@@ -121,7 +121,7 @@ def _end(rollout: Rollout, found: Situation) -> Move | None:
 
 
 def _place(rollout: Rollout, found: Situation) -> str | None:
-    """Why there is no place in the queue."""
+    """Why a waiting rollout is rejected from the queue."""
     at_work, newest = found.at_work, found.waiting[-1]
     if found.policy == QueuePolicy.NEWEST_WINS and rollout != newest:
         return f"version {newest.version} is newer and takes its place in the queue"
@@ -133,7 +133,7 @@ def _place(rollout: Rollout, found: Situation) -> str | None:
 def _begin(rollout: Rollout, found: Situation) -> Move:
     begun = replace(rollout, began_at=found.now, champion=found.champion)
     if found.champion is None and rollout.strategy == Strategy.SHADOW:
-        reason = "there is no champion beside which it could score"
+        reason = "there is no champion with which it could be compared"
         return _against(rollout, RolloutState.REJECTED, found.now, reason)
     straight = found.champion is None or not rollout.plan.shares
     after = _promoting(begun, found.now) if straight else _moved(begun, RolloutState.HOLDING, found.now).after

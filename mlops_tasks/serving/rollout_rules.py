@@ -9,7 +9,7 @@ import pandas as pd
 from mlops_tasks.config import RolloutRules
 
 HELD_SHARE = 5
-"""The names held are one in so many, where `portfolio.topk` is more than that."""
+"""One name in this many is held, if `portfolio.topk` is more than that."""
 _ROWS_A_BIN, _MOST_BINS = 10, 10
 
 Floats = npt.NDArray[np.float64]
@@ -25,17 +25,17 @@ class Measures:
     """By the champion in its place."""
     champion_answers: int
     p99_ms: float = float("nan")
-    """99th percentile of the candidate's time to an answer; NaN: there is none."""
+    """99th percentile of the candidate's latency; NaN: there is none."""
     champion_p99_ms: float = float("nan")
     scores: pd.DataFrame | None = None
-    """Of the newest day that both have scored on the same data: columns `champion` and `candidate`, index instrument,
-    NaN where one has none; None: there is no such day."""
+    """Scores of the newest day that both have scored on the same data: columns `champion` and `candidate`, index
+    instrument, NaN for a missing score; None: there is no such day."""
     day: str = ""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models' scores of one day; NaN where it is not known."""
+    """Comparison of two models' scores of one day; NaN for unknown values."""
 
     coverage: float
     rank_correlation: float
@@ -104,7 +104,7 @@ def compare_scores(scores: pd.DataFrame, topk: int) -> Comparison:
 
 
 def psi_beyond_chance(reference: Floats, current: Floats) -> float:
-    """Population stability index of standardised values, less what chance gives; about zero for equal distributions.
+    """Population stability index of standardised values, less its expected value; about 0 for equal distributions.
 
     Parameters
     ----------
@@ -129,6 +129,6 @@ def psi_beyond_chance(reference: Floats, current: Floats) -> float:
 
 
 def _turnover(both: pd.DataFrame, held: int) -> float:
-    """Share of the champion's highest names that are not among the candidate's."""
+    """Share of the champion's top names that are not among the candidate's."""
     first, second = (set(both[name].nlargest(held).index) for name in ("champion", "candidate"))
     return 1 - len(first & second) / held

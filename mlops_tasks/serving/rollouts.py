@@ -1,7 +1,7 @@
 """Evaluates rollouts and ends them: the record, the alerts and the deployment behind `rollout.py`.
 
-An evaluation takes as many steps as are due and waits for nothing, so it may be made as often as one likes, by whoever,
-and may be killed at any point: what it has not recorded, the next one does. One is at work at a time.
+An evaluation takes all steps that are due and waits for nothing, so it may be run by any process and as often as
+needed, and may be killed at any point: the next one does what it has not recorded. Only one runs at a time.
 """
 
 import logging
@@ -20,32 +20,32 @@ log = logging.getLogger(__name__)
 
 LEASE = "rollout"
 WAIT_S = 10.0
-"""For an evaluation, which takes a moment; one that deploys takes longer, and is not waited for."""
+"""How long to wait for an evaluation, which is brief; one that deploys takes longer than this."""
 _MOST_STEPS = 1000
-"""Of one evaluation; more would be an error of ours, and the next evaluation goes on."""
+"""Most steps of one evaluation; more would be a programming error, and the next evaluation continues."""
 
 
 class World(Protocol):
-    """What an evaluation finds and does outside of the record of rollouts."""
+    """What an evaluation reads and does outside the record of rollouts."""
 
     def look(self, queue: Sequence[Rollout]) -> Situation:
-        """What there is to decide on.
+        """The findings on which to decide.
 
         Raises
         ------
         DeploymentError
-            A deployment that is no rollout's is at work: nobody knows who is champion.
+            A deployment outside the rollouts is running, so the champion is unknown.
         """
 
     def deploy(self, rollout: Rollout) -> None:
-        """Deploy a candidate. DeploymentError: it was not, and the champion serves as before."""
+        """Deploy a candidate. DeploymentError: it was not deployed, and the champion serves as before."""
 
     def now(self) -> datetime:
-        """The present, aware."""
+        """The current time, aware."""
 
 
 def evaluate(settings: Settings, world: World) -> list[Rollout]:
-    """Take the steps that are due, for who holds the lease; returns the rollouts after each of them."""
+    """Take the steps that are due, as the holder of the lease; returns the rollouts after each of them."""
     taken: list[Rollout] = []
     deployed: set[str] = set()
     for _ in range(_MOST_STEPS):
@@ -55,7 +55,7 @@ def evaluate(settings: Settings, world: World) -> list[Rollout]:
             deployed.add(step.rollout.rollout_id)
             step = _deploy(world, step.rollout)
             if step is None:
-                continue  # it is the champion: the next look says so
+                continue  # it is the champion: the next evaluation finds this
         if not isinstance(step, Move):
             break
         if record(settings, step):
@@ -72,9 +72,9 @@ def _deploy(world: World, rollout: Rollout) -> Move | None:
 
 
 def record(settings: Settings, move: Move) -> bool:
-    """Tell people of a step, where it is for them, and record it; False where somebody else was quicker.
+    """Report a step to people, if they need to know it, and record it; False if another process was quicker.
 
-    In this order, so that nothing that ends badly is kept from them by a kill in between.
+    In this order, so that a kill in between cannot suppress the report of a failure.
     """
     after = move.after
     told = f"{after.strategy} of version {after.version}: {after.state}" + (f", {after.reason}" if after.reason else "")

@@ -38,16 +38,16 @@ class ScoreFile:
 
 
 def newest_day(settings: Settings, model: LoadedModel, vintage: Vintage) -> ModelDay:
-    """Members that have a bar on the newest date of a vintage; features that are not there are computed."""
+    """Members that have a bar on the newest date of a vintage; missing features are computed."""
     day = date.fromisoformat(vintage.last_date)
     return ModelDay.read(FeatureStore(settings), (vintage, features_of(settings, model, vintage)), model, day)
 
 
 def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
-    """Score the newest day's members through the scoring service and write them; None while there is no champion.
+    """Score the newest day's members through the scoring service and write the scores; None if there is no champion.
 
-    A service that has not adopted the vintage yet is sent the features; a window model's are too many to send, so it
-    is scored here, by the same artefact.
+    A service that has not adopted the vintage yet is sent the features; those of a window model are too many to send,
+    so it is scored here, by the same artefact.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
 
 
 def score_challenger(settings: Settings, vintage: Vintage) -> ScoreFile | None:
-    """Score the newest day's members with the challenger, here, when it is another version than the champion."""
+    """Score the newest day's members with the challenger, in this process, if it is not the champion itself."""
     challenger = get_alias_version(settings, CHALLENGER)
     if challenger is None or challenger == recorded_champion(settings):
         return None
@@ -88,13 +88,13 @@ def score_challenger(settings: Settings, vintage: Vintage) -> ScoreFile | None:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a score file holds."""
+    """The content of a score file."""
 
     date: date
     version: int
     alias: str
     standing: str
-    """`champion`, `challenger`, or `provisional`: it serves, and has proven no skill."""
+    """`champion`, `challenger`, or `provisional`: it serves without proven skill."""
 
 
 def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> ScoreFile:

@@ -21,15 +21,15 @@ class ScoreTable:
 
     @classmethod
     def of(cls, scores: pd.Series) -> Self:
-        """Of a series, index instrument; a score that is not finite is none."""
+        """Build it from a series, index instrument; a score that is not finite counts as missing."""
         known = np.isfinite(scores.to_numpy())
         found = scores[known]
         made = cls(found.index.to_list(), found.to_list(), scores.index[~known].to_list())
-        # What every answer needs is made here, where nobody waits for it.
+        # What every answer needs is computed here, where nothing waits for it.
         return made.prepared()
 
     def prepared(self) -> Self:
-        """Itself, with all that follows from it."""
+        """The table itself, with everything derived from it computed."""
         _ = self.positions, self.digest
         return self
 
@@ -40,7 +40,7 @@ class ScoreTable:
 
     @cached_property
     def encoded(self) -> tuple[bytes, bytes]:
-        """As the log keeps it: the instruments as JSON, the scores as little-endian float64."""
+        """The form in which the log stores it: the instruments as JSON, the scores as little-endian float64."""
         return to_json(list(self.instruments)), np.array(self.scores, "<f8").tobytes()
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What the service has scored, and how an answer looks."""
+"""Results of the service, and the form of an answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from mlops_tasks.serving.slots import Slot
 
 @dataclass(frozen=True)
 class DayPlan:
-    """Which model scores which day of which data."""
+    """Model, day and data of a score."""
 
     slot: Slot
     market: Market
@@ -21,18 +21,18 @@ class DayPlan:
 
     @property
     def newest(self) -> bool:
-        """Whether it is the day that most ask for."""
+        """Whether it is the newest day, which most requests ask for."""
         return self.date == self.market.newest_date
 
     @property
     def key(self) -> DayKey:
-        """What its scores depend on."""
+        """The key of its scores: everything that they depend on."""
         return DayKey(self.slot.model.digest, self.market.feature_version, self.date)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The answer to a scoring request: a table, or those of its instruments that were asked for."""
+    """The answer to a scoring request: a table, or the requested instruments of it."""
 
     slot: Slot
     table: ScoreTable
@@ -54,12 +54,12 @@ class Scored:
         return [instruments[place] for place in self.chosen], [scores[place] for place in self.chosen]
 
     def to_json(self) -> dict[str, Any]:
-        """As it goes over the wire."""
+        """The answer as it is sent."""
         pairs = zip(*self.columns(), strict=True)
         return self.about() | {"scores": [{"instrument": instrument, "score": score} for instrument, score in pairs]}
 
     def about(self) -> dict[str, Any]:
-        """All of it but the scores."""
+        """The answer without the scores."""
         plan, model = self.plan, self.slot.model
         return {
             "model_version": model.version,
@@ -73,7 +73,7 @@ class Scored:
 
 
 def choose(plan: DayPlan, table: ScoreTable, instruments: Sequence[str] | None) -> Scored:
-    """The answer about some instruments of a day; None: all that have a bar that day."""
+    """The answer about some instruments of a day; None: all that have a bar on that day."""
     if instruments is None:
         return Scored(plan.slot, table, plan, missing=table.unscored)
     places = {name: table.positions.get(name) for name in instruments}

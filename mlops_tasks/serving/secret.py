@@ -1,4 +1,4 @@
-"""The bearer token that the scoring service asks for."""
+"""The bearer token of the scoring service."""
 
 from mlops_tasks.config import Settings
 from mlops_tasks.secret_files import SecretSource

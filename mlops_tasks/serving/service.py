@@ -1,4 +1,4 @@
-"""What the scoring service does, without HTTP: follow the champion and the vintage, score, say how it is."""
+"""The scoring service without HTTP: it follows the champion and the vintage, scores, and reports its state."""
 
 import logging
 import time
@@ -39,7 +39,7 @@ class NotReadyError(MlopsError, RuntimeError):
 
 
 class BadFeaturesError(MlopsError, ValueError):
-    """Features that the model does not know, or lacks."""
+    """Features that the model does not know, or that are missing."""
 
 
 class ScoringService:
@@ -63,12 +63,12 @@ class ScoringService:
         self.candidates = Candidates(settings, self.slots, self.metrics.busy)
 
     def refresh(self) -> None:
-        """Look at the keys, the champion alias and the vintage in use, now."""
+        """Check the keys, the champion alias and the vintage in use now."""
         self.keys.follow()
         self.follow()
 
     def follow(self) -> None:
-        """Look at the champion alias and the vintage in use, now."""
+        """Check the champion alias and the vintage in use now."""
         self.slots.follow()
         slot = self.slots.active
         if slot is not None:
@@ -82,7 +82,7 @@ class ScoringService:
         try:
             self.watch.look(self._view())
         except Exception as error:  # the service serves on, also while the state database is away
-            log.warning("scores and data were not looked after: %s: %s", type(error).__name__, error)
+            log.warning("scores and data could not be checked for alerts: %s: %s", type(error).__name__, error)
 
     def _view(self) -> View:
         health, vintage = self.health(), self._vintage_date()
@@ -101,14 +101,14 @@ class ScoringService:
             return None
 
     def _warm(self, slot: Slot) -> None:
-        """Score the newest day before somebody asks for it."""
+        """Score the newest day before it is requested."""
         market = self.market_view.market(slot.model)
         if market is None:
             return
         try:
             self.ask_day(DayPlan(slot, market, market.newest_date)).result()
         except Exception as error:
-            # A long-lived process: who asks for the day is told the same, and the next look tries again.
+            # A long-lived process: requests for the day get the same error, and the next check tries again.
             if str(error) != self._unscored:
                 log.warning("the newest day cannot be scored: %s: %s", type(error).__name__, error)
             self._unscored = str(error)
@@ -125,7 +125,7 @@ class ScoringService:
             self.metrics.model.labels(str(model.version), model.training_key, slot.name, model.standing).set(1)
 
     def plan_day(self, slot: Slot, wanted: date | None) -> DayPlan:
-        """What scores a day, None being the newest.
+        """The plan that scores a day; None: the newest.
 
         Raises
         ------
@@ -140,12 +140,12 @@ class ScoringService:
         return DayPlan(slot, market, wanted or market.newest_date)
 
     def ask_day(self, plan: DayPlan, holder: Holder = NOBODY) -> "Future[ScoreTable]":
-        """Scores of all instruments of a day, when they are there.
+        """Scores of all instruments of a day, as soon as they are available.
 
         Raises
         ------
         BusyError
-            They are not in memory, and enough other dates are being loaded.
+            They are not in memory, and too many other dates are being loaded.
         """
         return self.day_scores.ask(plan.key, partial(self._table_of, plan), newest=plan.newest, holder=holder)
 
@@ -156,7 +156,7 @@ class ScoringService:
         return self.market_view.score(plan.slot.model, plan.market, plan.date)
 
     def choose(self, plan: DayPlan, table: ScoreTable, instruments: Sequence[str] | None) -> Scored:
-        """The answer about some instruments of a day; None: all that have a bar that day."""
+        """The answer about some instruments of a day; None: all that have a bar on that day."""
         scored = choose(plan, table, instruments)
         self.metrics.scored_rows.inc(scored.count)
         return scored
@@ -167,8 +167,8 @@ class ScoringService:
         Raises
         ------
         NotReadyError, BadFeaturesError
-            There is no champion; a feature is unknown or missing, or a score is not finite; the model looks back on
-            earlier days, which such a request does not hold.
+            There is no champion; a feature is unknown or missing, or a score is not finite; the model needs earlier
+            days, which such a request does not contain.
         """
         slot = self.slot()
         candidate = self.candidates.of_unit(unit, slot)
@@ -201,7 +201,7 @@ class ScoringService:
         return Scored(slot, ScoreTable(instruments, values.tolist()).prepared())
 
     def slot(self) -> Slot:
-        """The model in service: read once a request, since the next moment may have another.
+        """The model in service: read it once per request, because it may change at any time.
 
         Raises
         ------
@@ -215,11 +215,11 @@ class ScoringService:
         return slot
 
     def has_data(self, slot: Slot) -> bool:
-        """Whether a model has data; it does not when it was switched to a moment ago."""
+        """Whether a model has data; immediately after a switch it does not."""
         return self.market_view.market(slot.model) is not None
 
     def look_for_data(self, slot: Slot) -> None:
-        """Find the data of a model, without waiting for the next look at the vintage in use."""
+        """Find the data of a model, without waiting for the next check of the vintage in use."""
         self.market_view.follow(slot.model)
 
     @property
@@ -263,18 +263,18 @@ class ScoringService:
 def _check_looks_at_one_day(slot: Slot) -> None:
     if slot.model.artefact.window > 1:
         raise BadFeaturesError(
-            f"version {slot.model.version} sees {slot.model.artefact.window} trading days at once, and these are "
+            f"version {slot.model.version} needs {slot.model.artefact.window} trading days at once, but these are "
             "features of one; ask by instruments and date"
         )
 
 
 def note_fallback(error: Exception) -> None:
-    """Log why the champion answers in a candidate's place; how often it does, the log of predictions counts."""
+    """Log why the champion answers instead of a candidate; the log of predictions counts how often it does."""
     log.warning("the candidate did not answer, the champion does: %s: %s", type(error).__name__, error)
 
 
 def check_names(whose: str, given: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise BadFeaturesError when names are unknown, missing or given twice."""
+    """Raise BadFeaturesError if names are unknown, missing or given twice."""
     known, found = set(needed), set(given)
     unknown = [name for name in given if name not in known]
     missing = [name for name in needed if name not in found]

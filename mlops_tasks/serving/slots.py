@@ -30,11 +30,11 @@ SlotName = Literal["blue", "green"]
 
 
 class ProbeError(RegistryError):
-    """A model scores probe rows with what is no number."""
+    """A model's scores of probe rows are not finite."""
 
 
 REFUSALS = (DigestMismatchError, NotApprovedError, RecordMismatchError)
-"""What says that a champion is not what it was, not that something is away."""
+"""Errors which mean that a champion was changed, not that something is unavailable."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +44,36 @@ class Slot:
     name: SlotName
     model: LoadedModel
     arm: Arm = Arm.CHAMPION
-    """Whose answers it gives."""
+    """Arm of its answers."""
 
     @property
     def standing(self) -> str:
-        """What an answer says of its model: `champion`, `provisional`, or `canary`."""
+        """Standing of the model in an answer: `champion`, `provisional`, or `canary`."""
         return self.arm.value if self.arm == Arm.CANARY else self.model.standing
 
 
 class ModelSlots:
     """Follows the record of deployments, with which the alias `champion` is reconciled.
 
-    No version is served that is not proven, or under proof by a deployment at work; and only the very bytes that were
-    deployed, if they may still serve.
+    Only versions that are proven, or being proven by a running deployment, are served; and only with exactly the bytes
+    that were deployed, if they may still serve.
 
     `active` is replaced in one assignment: a request that holds the old slot finishes with the old model. The
-    replaced model stays in its slot, so that the way back needs no loading.
+    replaced model stays in its slot, so that a rollback needs no loading.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.active: Slot | None = None
         self.error: str | None = None
-        """Why the newest look at the alias did not end in serving what it names; None when it did."""
+        """Why the version that the alias names was not served after the newest check; None if it was."""
         self.failures = 0
         self.switches = 0
         self._idle: Slot | None = None
         self._lock = threading.Lock()
 
     def follow(self) -> None:
-        """Put the alias right and serve the champion, if that may serve; on trouble the old one stays: see `error`."""
+        """Correct the alias and serve the champion, if it may serve; on an error the old one stays: see `error`."""
         with self._lock:
             try:
                 found = reconcile(self.settings)
@@ -83,14 +83,14 @@ class ModelSlots:
             try:
                 self._switch_to(None if found.champion is None else serving_permit(self.settings, found.champion))
             except Exception as error:
-                # A long-lived process: whatever goes wrong with the new model, the old one goes on.
+                # A long-lived process: whatever goes wrong with the new model, the old one stays in service.
                 self._note_failure(error)
                 self._tell(found, error)
             else:
                 self.error = found.error
 
     def keep(self, model: LoadedModel) -> Slot:
-        """Have a candidate in the idle slot, from which it becomes champion without being loaded again."""
+        """Load a candidate into the idle slot, from which it becomes champion without being loaded again."""
         with self._lock:
             if self._idle is None or self._idle.model is not model:
                 self._idle = Slot(self._idle_name(), model)
@@ -119,12 +119,12 @@ class ModelSlots:
         return Slot(self._idle_name(), model)
 
     def _tell(self, found: Reconciled, error: Exception) -> None:
-        """What a deployment at work has put there, it tells of itself."""
+        """Report a refused champion, unless a running deployment put it there, which reports it itself."""
         if not isinstance(error, REFUSALS) or found.action is Action.WAIT:
             return
         active = self.active
         kept = "nothing" if active is None else named(active.model.version)
-        message = f"{named(found.champion)} is the champion and is refused, the service goes on with {kept}: {error}"
+        message = f"{named(found.champion)} is the champion and is refused, the service continues with {kept}: {error}"
         raise_daily_alert(self.settings, kind="champion_refused", cause=named(found.champion), message=message)
 
     def _note_failure(self, error: Exception) -> None:
@@ -144,7 +144,7 @@ def _is_same(slot: Slot, permit: Permit) -> bool:
 
 
 def _with_standing(slot: Slot, permit: Permit) -> Slot:
-    """The slot as it is, or with the standing that the model has by now."""
+    """The slot, with the current standing of the model."""
     if slot.model.provisional == permit.provisional:
         return slot
     return replace(slot, model=replace(slot.model, provisional=permit.provisional))

@@ -1,4 +1,4 @@
-"""How a version is deployed: at once, or by a rollout that is asked for here, evaluated, and may be aborted."""
+"""How a version is deployed: at once, or by a rollout, which is requested, evaluated and aborted here."""
 
 import getpass
 import logging
@@ -47,21 +47,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wanted:
-    """A version that is to be deployed."""
+    """A version to be deployed."""
 
     version: int
     strategy: Strategy = Strategy.BLUE_GREEN
     digest: str | None = None
-    """Of the artefact that is meant; None: whatever the version is, if that may serve."""
+    """Digest of the intended artefact; None: whatever the version is, if that may serve."""
     by: str = ""
     """Who asks for it; default: the system's user."""
     again: bool = True
-    """Whether it may begin once more after a rollout of the same strategy that did not end in its promotion."""
+    """Whether it may begin again after a rollout with the same strategy that did not end in its promotion."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What an evaluation finds in this operation, and does to it."""
+    """What an evaluation reads and does in this operation."""
 
     settings: Settings
 
@@ -102,14 +102,14 @@ class Operation:
         deploy_blue_green(self.settings, rollout.version, rollout.digest, rollout.strategy)
 
     def now(self) -> datetime:
-        """The present."""
+        """The current time."""
         return now()
 
 
 def deploy(settings: Settings, wanted: Wanted) -> DeployedModel:
     """Deploy a version by a strategy; returns once it serves, or its rollout is recorded.
 
-    May be repeated, also after a kill at any point: a rollout that is under way is found again.
+    May be repeated, also after a kill at any point: a rollout that is in progress is found again.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def deploy(settings: Settings, wanted: Wanted) -> DeployedModel:
 
 
 def advance(settings: Settings) -> list[Rollout]:
-    """Evaluate the rollouts, unless somebody else does; returns them after each step that was taken.
+    """Evaluate the rollouts, unless another process does; returns them after each step taken.
 
     Raises
     ------
@@ -145,28 +145,28 @@ def advance(settings: Settings) -> list[Rollout]:
 
 
 def abort(settings: Settings, reason: str, version: int | None = None, by: str = "") -> Rollout:
-    """End a rollout before its decision: the champion answers all within `serving.poll_s`.
+    """End a rollout before its decision: within `serving.poll_s` the champion answers everybody.
 
     Parameters
     ----------
     version
-        None: of the one that is at work.
+        None: the one in progress.
 
     Raises
     ------
     ConfigError
         The reason is empty.
     DeploymentError
-        There is none, it is being deployed at this moment, or its candidate is champion already.
+        There is none, it is being deployed now, or its candidate is already champion.
     """
     if not reason.strip():
-        raise ConfigError("the reason is empty: say why the rollout is aborted; the history keeps it")
+        raise ConfigError("the reason is empty: say why the rollout is aborted; the history records it")
     with awaited_lease(settings, LEASE, WAIT_S) as taken:
         if not taken:
             raise DeploymentError("a candidate is being deployed; wait for its end, then use `alphaops rollback`")
         target = _under_way(settings, version)
         if reconcile(settings).champion == target.version:
-            raise DeploymentError(f"version {target.version} is the champion already; use `alphaops rollback`")
+            raise DeploymentError(f"version {target.version} is already the champion; use `alphaops rollback`")
         move = aborted(target, reason.strip(), by or getpass.getuser(), now())
         if not record(settings, move):
             raise DeploymentError(f"the rollout of version {target.version} was decided a moment ago; see the status")
@@ -184,7 +184,7 @@ def _under_way(settings: Settings, version: int | None) -> Rollout:
 
 
 def _deploy_at_once(settings: Settings, wanted: Wanted) -> DeployedModel | None:
-    """None: a rollout is under way, and it waits for that."""
+    """None: a rollout is in progress, and it waits for that."""
     direct = wanted.strategy == Strategy.DIRECT
     with awaited_lease(settings, LEASE, WAIT_S) as taken:
         if direct and not taken:
@@ -193,7 +193,7 @@ def _deploy_at_once(settings: Settings, wanted: Wanted) -> DeployedModel | None:
             return None
         result = deploy_blue_green(settings, wanted.version, wanted.digest, wanted.strategy)
     if direct:
-        advance(settings)  # a rollout that was under way has lost its champion
+        advance(settings)  # a rollout in progress has lost its champion
     return {**result, "strategy": wanted.strategy.value}
 
 
@@ -238,14 +238,14 @@ def _claim(settings: Settings, version: int, digest: str | None) -> Claim:
     claim = candidate_permit(settings, version).claim
     if digest not in (None, claim.digest):
         raise RecordMismatchError(
-            f"the artefact {digest} is meant, and in MLflow version {version} is {claim.digest} now: somebody has "
-            "changed its tags; set them back, and see who may write to MLflow"
+            f"the artefact {digest} is intended, but in MLflow version {version} is now {claim.digest}: somebody has "
+            "changed its tags; restore them, and check who may write to MLflow"
         )
     return claim
 
 
 def _is_seen(settings: Settings, rollout: Rollout) -> bool:
-    """Whether the service has logged a score of the candidate since its present step has begun."""
+    """Whether the service has logged a score of the candidate since its current step began."""
     return has_scored(settings, rollout.version, rollout.at)
 
 
@@ -283,7 +283,7 @@ def _result(rollout: Rollout) -> DeployedModel:
 
 
 def describe(rollout: Rollout) -> str:
-    """How a rollout stands, in words."""
+    """The state of a rollout, in words."""
     state = rollout.state.value
     if rollout.state == RolloutState.HOLDING:
         share = f" with {rollout.share:.0%} of the clients" if rollout.strategy == Strategy.CANARY else ""

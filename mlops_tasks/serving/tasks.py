@@ -31,7 +31,7 @@ def deploy_model_task(
     settings = load_settings()
     by = _strategy(strategy or settings.deployment.strategy)
     if (gate is None) == (version is None):
-        raise ConfigError("give the gate's judgement or a version, one of them")
+        raise ConfigError("give either the gate's decision or a version")
     if version is not None:
         return deploy(settings, Wanted(version, by, by=asked_by))
     assert gate is not None

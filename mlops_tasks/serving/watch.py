@@ -1,4 +1,4 @@
-"""What is wrong with the service and its scores for longer than it may be, told to the people on call."""
+"""Problems of the service and its scores that last too long, reported to the people on call."""
 
 import time
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from mlops_tasks.state.tables import now
 
 @dataclass(frozen=True)
 class View:
-    """What a look has found."""
+    """The findings of a check."""
 
     champion: int | None
     """Version in service."""
     served: date | None
-    """Newest date that the service has data of."""
+    """Newest date for which the service has data."""
     vintage: date | None
     """Last date of the vintage in use; None while there is no vintage."""
     scored: bool
     """Whether the champion's scores of that date are recorded."""
     error: str = ""
-    """What the service itself says about it."""
+    """The service's own message about it."""
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """Something that is wrong, and how long it may last."""
+    """A problem, and how long it may last."""
 
     kind: str
     cause: str
@@ -40,7 +40,7 @@ class Complaint:
 
 
 def complaints(view: View, limits: AlertSettings) -> list[Complaint]:
-    """All that is wrong now; whether it has lasted for too long is `Watch`'s to say."""
+    """All current problems; `Watch` decides whether they have lasted too long."""
     if view.champion is None:
         why = view.error or "no deployment has put one there; see the tasks gate_challenger and deploy_model"
         told = f"no model is in service: {why}"
@@ -52,32 +52,32 @@ def complaints(view: View, limits: AlertSettings) -> list[Complaint]:
         told = f"the service has data up to {view.served}, the vintage in use up to {view.vintage}: {view.error}"
         found.append(Complaint("service_stale", "the scoring service", told, limits.stale_after_s))
     if not view.scored:
-        told = f"the champion's scores of {view.vintage} are not there; see the newest run of daily_retraining"
+        told = f"the champion's scores of {view.vintage} are missing; see the newest run of daily_retraining"
         found.append(Complaint("scores_late", "the champion's scores", told, limits.scores_due_s))
     return found
 
 
 def kinds_judged(view: View) -> frozenset[str]:
-    """Of which kinds a look can tell whether there is something to complain of."""
+    """Kinds of alerts whose state a check can determine."""
     return frozenset(SERVICE_KINDS[:1] if view.champion is None or view.vintage is None else SERVICE_KINDS)
 
 
 class Watch:
-    """Looks every `alerts.interval_s` seconds; what it has seen before is in the state database."""
+    """Checks every `alerts.interval_s` seconds; its earlier findings are in the state database."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._next = 0.0
 
     def is_due(self) -> bool:
-        """Whether it is time for another look."""
+        """Whether it is time for another check."""
         due = time.monotonic() >= self._next
         if due:
             self._next = time.monotonic() + self.settings.alerts.interval_s
         return due
 
     def look(self, view: View) -> None:
-        """Tell what has lasted for too long and what the rules find, once an episode, and what is over."""
+        """Report, once per episode, what has lasted too long and what the rules find, and what is over."""
         seen = [
             Observation(Key(each.kind, each.cause), Standing.BREACHED, each.message, timedelta(seconds=each.limit_s))
             for each in complaints(view, self.settings.alerts)

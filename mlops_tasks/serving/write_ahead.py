@@ -1,12 +1,12 @@
-"""A write-ahead log of one process: numbered records in files whose place on the disk is taken before it is needed.
+"""A write-ahead log of one process: numbered records in files whose disk space is reserved before it is needed.
 
-`append` puts a record into the system's memory of the file before it returns: it outlives the process, however that
-ends. `sync` brings to the disk what was appended before it: what a power failure may cost is what came after.
+`append` puts a record into the system's page cache before it returns, so that it survives the process, however that
+ends. `sync` flushes to disk what was appended before it; a power failure can lose only what came after.
 
-`<root>/<writer>/<number>.wal` holds records one after the other, then zeros. A record is its magic, the length of its
-payload, its number in the log (from 1) and a CRC-32 of number and payload, then the payload. What ends a file early, a
-write that was cut short, has no right checksum. `<root>/<writer>/.lock` is locked for as long as the process lives;
-who finds it free takes the log over.
+`<root>/<writer>/<number>.wal` contains consecutive records, then zeros. A record is its magic, the length of its
+payload, its number in the log (from 1) and a CRC-32 of number and payload, then the payload. A record whose write was
+cut short, at the end of a file, has a wrong checksum. `<root>/<writer>/.lock` is locked while the process lives; a
+process that finds it free takes over the log.
 """
 
 import fcntl
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 4 << 20
 KEPT_OPEN_S = 86_400.0
-"""After so long a file is closed and a new one begun."""
+"""After this time a file is closed and a new one begun."""
 RETRY_S = 1.0
-"""For so long after a new file was not to be had, `appending` does not try again; `prepare` does."""
+"""How long `appending` does not retry after a new file could not be created; `prepare` does."""
 BAD = ".bad"
 """Suffix of the folder of a log that was set aside."""
 _MAGIC = 0x314C5741
@@ -44,16 +44,16 @@ _LOCK = ".lock"
 
 @dataclass(frozen=True)
 class Record:
-    """What was appended, and which number it has in its writer's log."""
+    """A payload, and its number in the writer's log."""
 
     sequence: int
     payload: bytes
     end: int
-    """Where the next one begins in its file."""
+    """Offset of the next record in its file."""
 
 
 class LogFullError(OSError):
-    """The log may take no more of the disk, or there is none left."""
+    """The log may use no more disk space, or there is none left."""
 
 
 @dataclass
@@ -63,14 +63,14 @@ class Segment:
     path: Path
     handle: int
     size: int
-    """What it takes on the disk."""
+    """Disk space that it uses."""
     end: int = 0
     """Where the next record goes."""
     taken: int = 0
-    """Up to where its records are where they belong, and are needed no more."""
+    """Offset up to which its records have been transferred and are no longer needed."""
     synced: int = 0
     failed: bool = False
-    """Whether the disk has not taken what it held; nothing more goes into it."""
+    """Whether the disk failed to store its content; nothing more is written to it."""
 
 
 class WriteAheadLog:
@@ -81,7 +81,7 @@ class WriteAheadLog:
     root
         Folder of the logs of all processes.
     most_bytes
-        What the logs may take of the disk together.
+        Disk space that the logs may use together.
     """
 
     def __init__(self, root: Path, most_bytes: int) -> None:
@@ -90,11 +90,11 @@ class WriteAheadLog:
         self.writer = uuid4().hex[:16]
         self.folder = root / self.writer
         self.sequence = 0
-        """Number of the last record, or of what was skipped after it."""
+        """Number of the last record, or a later number that was skipped."""
         self.others_bytes = 0
-        """What other processes' logs take of the disk, as it was seen last."""
+        """Disk space of other processes' logs, as last measured."""
         self._waiting = 0
-        """How many records are needed still."""
+        """Number of records that are still needed."""
         self._refusal: OSError | None = None
         """Why there was no new file."""
         self._refused = 0.0
@@ -102,7 +102,7 @@ class WriteAheadLog:
         self._begun = 0.0
         self._number = 0
         self._named = 0
-        """Up to which number the names of its files are on the disk."""
+        """Number up to which the names of its files are on disk."""
         self._segments: list[Segment] = []
         self._spare: Segment | None = None
         self._lock = threading.RLock()
@@ -110,26 +110,26 @@ class WriteAheadLog:
 
     @property
     def size(self) -> int:
-        """What it takes of the disk, in bytes."""
+        """Disk space that it uses, in bytes."""
         with self._lock:
             kept = [*self._segments, *([self._spare] if self._spare else [])]
             return sum(each.size for each in kept)
 
     @property
     def backlog(self) -> int:
-        """How many records are needed still."""
+        """Number of records that are still needed."""
         with self._lock:
             return self._waiting
 
     @property
     def unsynced(self) -> bool:
-        """Whether it holds records that are needed still and that the disk has not taken."""
+        """Whether it contains records that are still needed but that the disk failed to store."""
         with self._lock:
             return any(each.failed and each.taken < each.end for each in self._segments)
 
     @contextmanager
     def appending(self, size: int) -> Iterator[int]:
-        """While the block runs nobody else appends, and payloads up to `size` bytes go into one file.
+        """Append exclusively while the block runs; payloads of up to `size` bytes go into one file.
 
         Yields that file's number.
 
@@ -151,20 +151,20 @@ class WriteAheadLog:
         Raises
         ------
         OSError
-            The system does not take it; the log is as it was.
+            The system does not accept it; the log is unchanged.
         """
         segment, number = self._segments[-1], self.sequence + 1
         checked = crc32(payload, crc32(_NUMBER.pack(number)))
         record = _HEAD.pack(_MAGIC, len(payload), number, checked) + payload
         if os.pwrite(segment.handle, record, segment.end) != len(record):
-            raise LogFullError(f"{segment.path}: the disk took a part of a record")
+            raise LogFullError(f"{segment.path}: the disk stored only a part of a record")
         segment.end += len(record)
         self.sequence = number
         self._waiting += 1
         return number
 
     def skip(self) -> None:
-        """Give a number away: of a record that could not be appended, and is missed thereby."""
+        """Skip a number, so that a record that could not be appended is seen to be missing."""
         with self._lock:
             self.sequence += 1
 
@@ -185,7 +185,7 @@ class WriteAheadLog:
         self._begun = time.monotonic()
 
     def _make(self, size: int) -> Segment:
-        """An empty file that has its place on the disk."""
+        """An empty file with its disk space reserved."""
         try:
             made = self._reserve(size)
         except OSError as error:
@@ -196,7 +196,7 @@ class WriteAheadLog:
 
     def _reserve(self, size: int) -> Segment:
         if self.size + self.others_bytes + size > self.most_bytes:
-            raise LogFullError(f"{self.root}: {self.most_bytes} bytes (predictions.max_disk_mb) are taken")
+            raise LogFullError(f"{self.root}: {self.most_bytes} bytes (predictions.max_disk_mb) are used")
         with self._lock:
             if self._owner is None:
                 self._owner = _own(self.root, self.folder)
@@ -211,12 +211,12 @@ class WriteAheadLog:
         return Segment(path, handle, size)
 
     def prepare(self) -> None:
-        """Take the place of the next file before it is needed.
+        """Reserve the space of the next file before it is needed.
 
         Raises
         ------
         OSError
-            There is none.
+            There is no space.
         """
         with self._lock:
             current = self._segments[-1] if self._segments else None
@@ -230,12 +230,12 @@ class WriteAheadLog:
             _remove(made)
 
     def sync(self) -> None:
-        """Bring to the disk what was appended.
+        """Flush appended records to disk.
 
         Raises
         ------
         OSError
-            The disk does not take it; what is appended from now on goes into a new file.
+            The disk fails; later records go into a new file.
         """
         with self._lock:
             number = self._number
@@ -250,7 +250,7 @@ class WriteAheadLog:
             try:
                 os.fdatasync(handle)
             except OSError as error:
-                # The system drops what it could not write, and would call a second try a success.
+                # The system drops what it could not write, and would report a second attempt as a success.
                 segment.failed, failure = True, error
             finally:
                 os.close(handle)
@@ -259,12 +259,12 @@ class WriteAheadLog:
             raise failure
 
     def waiting(self, most: int) -> list[Record]:
-        """The oldest records that are needed still, of one file, at most so many.
+        """The oldest records of one file that are still needed, up to a number.
 
         Raises
         ------
         DamagedFileError
-            Somebody else has written into the file.
+            Another process has written to the file.
         """
         with self._lock:
             segment = next((each for each in self._segments if each.taken < each.end), None)
@@ -280,7 +280,7 @@ class WriteAheadLog:
         return found
 
     def take(self, batch: Sequence[Record]) -> None:
-        """These records, which `waiting` gave, are needed no more; files of which none is needed go."""
+        """Release these records, which `waiting` returned; files without needed records are removed."""
         with self._lock:
             segment = next(each for each in self._segments if each.taken < each.end)
             segment.taken = batch[-1].end
@@ -290,7 +290,7 @@ class WriteAheadLog:
                 self._refusal = None
 
     def close(self) -> None:
-        """End it; a log of which nothing is needed any more goes."""
+        """End it; a log without needed records is removed."""
         with suppress(OSError):
             self.sync()
         with self._lock:
@@ -306,7 +306,7 @@ class WriteAheadLog:
 
 
 class LeftLog:
-    """The log of a process that is no more."""
+    """The log of an ended process."""
 
     def __init__(self, folder: Path) -> None:
         self.writer = folder.name
@@ -314,7 +314,7 @@ class LeftLog:
         self._files = sorted(folder.glob("*.wal"))
 
     def batches(self, most: int) -> Iterator[list[Record]]:
-        """Its records in their order; a batch is of one file."""
+        """Its records in order; each batch comes from one file."""
         for path in self._files:
             handle = os.open(path, os.O_RDWR)
             try:
@@ -326,7 +326,7 @@ class LeftLog:
                 os.close(handle)
 
     def shrink(self) -> int:
-        """Give back what its files took of the disk and do not hold; returns how many had an end that is no record."""
+        """Release unused disk space of its files; returns the number of files with a torn end."""
         torn = 0
         for spare in self.folder.glob(".spare.*"):
             spare.unlink()
@@ -337,8 +337,8 @@ class LeftLog:
                 if any(file.read()):
                     torn += 1
                     log.warning(
-                        "%s: what follows byte %d is no record: an answer that was not given any more, or what a power "
-                        "failure has cost",
+                        "%s: no record follows byte %d: an answer that was never sent, or answers lost in a power "
+                        "failure",
                         path,
                         end,
                     )
@@ -346,17 +346,17 @@ class LeftLog:
         return torn
 
     def set_aside(self) -> Path:
-        """Keep it for people to look at, under another name, where nobody takes it over."""
+        """Keep it for inspection, under another name, so that no process takes it over."""
         return self.folder.rename(self.folder.with_suffix(BAD))
 
     def remove(self) -> None:
-        """Of the disk."""
+        """Disk space that it uses."""
         shutil.rmtree(self.folder)
 
 
 @contextmanager
 def left_logs(root: Path) -> Iterator[list[LeftLog]]:
-    """The logs of processes that are no more; nobody else takes them while the block runs."""
+    """The logs of ended processes; no other process takes them while the block runs."""
     held: list[tuple[LeftLog, IO[bytes]]] = []
     try:
         if root.is_dir():
@@ -370,7 +370,7 @@ def left_logs(root: Path) -> Iterator[list[LeftLog]]:
 
 
 def bytes_beside(log: WriteAheadLog) -> int:
-    """What the logs of other processes take of the disk."""
+    """Disk space used by the logs of other processes."""
     total = 0
     for path in log.root.glob("*/*"):
         with suppress(FileNotFoundError):
@@ -379,8 +379,8 @@ def bytes_beside(log: WriteAheadLog) -> int:
 
 
 def _own(root: Path, folder: Path) -> IO[bytes]:
-    with folder_lock(root):  # nobody finds the folder before it is locked
-        folder.mkdir(parents=True, exist_ok=True)  # it may be there from a try that got no lock
+    with folder_lock(root):  # no process finds the folder before it is locked
+        folder.mkdir(parents=True, exist_ok=True)  # it may exist from an attempt that got no lock
         lock = _locked(folder, create=True)
     if lock is None:
         raise LogFullError(f"{folder}: another process holds it")
@@ -388,7 +388,7 @@ def _own(root: Path, folder: Path) -> IO[bytes]:
 
 
 def _locked(folder: Path, *, create: bool = False) -> IO[bytes] | None:
-    """The lock of a log, held; None where its process lives, or where there is no log."""
+    """The lock of a log, held; None if its process lives or there is no log."""
     path = folder / _LOCK
     if not folder.is_dir() or not (create or path.is_file()):
         return None
@@ -402,7 +402,7 @@ def _locked(folder: Path, *, create: bool = False) -> IO[bytes] | None:
 
 
 def records(handle: int, first: int, end: int) -> Iterator[Record]:
-    """Of an open file, between two places; what follows a wrong one is not read."""
+    """Records of an open file between two offsets; nothing after an invalid record is read."""
     at = first
     while at + _HEAD.size <= end:
         magic, length, number, checked = _HEAD.unpack(os.pread(handle, _HEAD.size, at))

@@ -1,1 +1,1 @@
-"""What `make up` and `make down` do: credentials, ports, processes under a keeper, health, the chain's progress."""
+"""What `make up` and `make down` do: secrets, ports, processes under a keeper, health, progress of the chain."""

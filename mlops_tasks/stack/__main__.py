@@ -21,7 +21,7 @@ from mlops_tasks.stack.up import addresses, run_day, start_services
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; 1 on a known error, said on standard error; 130 on Ctrl-C."""
+    """Run one verb; 1 on a known error, reported on standard error; 130 on Ctrl-C."""
     be_private()
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -43,22 +43,22 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--source",
         default="",
-        help="parquet or CSV file, or a folder of them; `synthetic`; empty: as last time",
+        help="parquet or CSV file, or a folder of them; `synthetic`; empty: the last choice",
     )
     up.add_argument("--universe", default="", help="membership file: instrument, first day, last day")
     for segment in ("train", "valid", "test"):
         up.add_argument(f"--{segment}", default="", metavar="FIRST:LAST", help=f"days of the {segment} segment")
-    up.add_argument("--no-chain", dest="chain", action="store_false", help="start the services only")
+    up.add_argument("--no-chain", dest="chain", action="store_false", help="only start the services")
     up.set_defaults(verb=_up)
-    verbs.add_parser("attend", help="start every service and stay until told to end; for containers").set_defaults(
-        verb=_attend
-    )
-    verbs.add_parser("down", help="end every process of this home's stack").set_defaults(verb=_down)
-    verbs.add_parser("status", help="show each service; 3 when one is not well").set_defaults(verb=_status)
+    verbs.add_parser(
+        "attend", help="start every service and stay in the foreground until stopped; for containers"
+    ).set_defaults(verb=_attend)
+    verbs.add_parser("down", help="end every process of the stack of this home").set_defaults(verb=_down)
+    verbs.add_parser("status", help="show each service; exit status 3 if one is unhealthy").set_defaults(verb=_status)
     run = verbs.add_parser("run", help="run a command with the stack's environment, e.g. run -- airflow dags list")
     run.add_argument("command", nargs=argparse.REMAINDER)
     run.set_defaults(verb=_run)
-    execute = verbs.add_parser("exec", help="become one service; for the keeper")
+    execute = verbs.add_parser("exec", help="run as one service; for the keeper")
     execute.add_argument("service")
     execute.set_defaults(verb=_exec)
     return parser
@@ -68,7 +68,7 @@ def _up(settings: Settings, arguments: argparse.Namespace) -> int:
     progress = Progress()
     if os.geteuid() == 0:
         progress.say(
-            "warning: this is root, so whoever finds a way into a service or a model's file owns the machine; "
+            "warning: this runs as root, so anybody who breaks into a service or a model's file controls the machine; "
             "better: make down, chown -R <user> this folder and MLOPS_HOME, and make up as that user"
         )
     choice = Choice(arguments.source, arguments.universe, arguments.train, arguments.valid, arguments.test)
@@ -81,17 +81,17 @@ def _up(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _attend(settings: Settings, arguments: argparse.Namespace) -> int:
-    """0 when asked to end (SIGTERM, Ctrl-C), 1 when the keeper has ended by itself; no service is left either way.
+    """Return 0 when asked to end (SIGTERM, Ctrl-C), 1 when the keeper ended by itself; no service is left either way.
 
     Raises
     ------
     StackError
-        This is root: in a container its way out to the machine is short.
+        This runs as root: from a container root can easily reach the machine.
     """
     if os.geteuid() == 0 and not settings.stack.allow_root:
         raise StackError(
-            "this container runs as root: start it with the image's own user (no `user: root`, no --user 0), or with "
-            "any other; where it has to be root, set MLOPS_STACK__ALLOW_ROOT=true"
+            "this container runs as root: start it with the image's own user (no `user: root`, no --user 0) or "
+            "another one; if it has to be root, set MLOPS_STACK__ALLOW_ROOT=true"
         )
     progress = Progress()
     settings, _ = start_services(settings, Choice(), progress)
@@ -115,7 +115,9 @@ def _down(settings: Settings, arguments: argparse.Namespace) -> int:
     if not running and not swept:
         progress.say("nothing was running")
     else:
-        progress.say("every process of the stack has ended" + (f"; {swept} had to be swept up" if swept else ""))
+        progress.say(
+            "every process of the stack has ended" + (f"; {swept} had to be ended separately" if swept else "")
+        )
     return 0
 
 
@@ -140,7 +142,7 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _exec(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Replace this process by the service: the keeper's own environment and command line hold no secret."""
+    """Replace this process by the service, so that the keeper's own environment and command line contain no secret."""
     service = service_named(arguments.service, settings)
     environment = dict(service.environment(settings, read_credentials(settings)))
     environment[STACK_ID] = keeper.read_record(settings).stack_id

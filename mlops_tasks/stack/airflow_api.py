@@ -28,7 +28,7 @@ class TaskState:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What stays the same over its tries."""
+        """What stays the same over its attempts."""
         return self.task_id, self.map_index
 
 
@@ -41,7 +41,7 @@ class AirflowApi:
         self._token = ""
 
     def ensure_pool(self, name: str, slots: int, description: str) -> bool:
-        """Create the pool unless it is there; its size stays as a person may have set it. Returns whether it is new."""
+        """Create the pool unless it exists; an existing one keeps its size. Returns whether it is new."""
         if self._call("GET", f"/api/v2/pools/{_quoted(name)}", missing=True) is not None:
             return False
         self._call("POST", "/api/v2/pools", {"name": name, "slots": slots, "description": description})
@@ -57,7 +57,7 @@ class AirflowApi:
         self._call("PATCH", f"/api/v2/dags/{_quoted(dag_id)}?update_mask=is_paused", {"is_paused": False})
 
     def dags(self) -> dict[str, dict[str, Any]]:
-        """Every DAG that was ever parsed, by its id; also those that are stale now."""
+        """Every DAG that was ever parsed, by its id, including stale ones."""
         rows = self._call("GET", "/api/v2/dags?exclude_stale=false&limit=100")["dags"]
         return {row["dag_id"]: row for row in rows}
 
@@ -67,7 +67,7 @@ class AirflowApi:
         return [f"{row['filename']}: {row['stack_trace'].strip().splitlines()[-1]}" for row in rows]
 
     def trigger(self, dag_id: str, run_id: str, form: Mapping[str, Any] | None = None) -> None:
-        """Start a run by hand, with values of its form; one with this id that is there already is this run."""
+        """Trigger a manual run, with values of its form; an existing run with this id counts as this run."""
         if self._call("GET", _run(dag_id, run_id), missing=True) is None:
             body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(form or {})}
             self._call("POST", f"/api/v2/dags/{_quoted(dag_id)}/dagRuns", body)
@@ -88,7 +88,7 @@ class AirflowApi:
         ]
 
     def log_lines(self, dag_id: str, run_id: str, task: TaskState) -> list[str]:
-        """The lines of a task's newest try, without Airflow's own grouping."""
+        """The log lines of a task's newest attempt, without Airflow's own grouping."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_quoted(task.task_id)}/logs/{max(1, task.try_number)}"
         found = self._call("GET", f"{path}?map_index={task.map_index}&full_content=true", missing=True) or {}
         lines: list[str] = []
@@ -103,7 +103,7 @@ class AirflowApi:
         return events
 
     def run_caused_by(self, dag_id: str, source_run_id: str) -> str | None:
-        """The newest run of `dag_id` that an asset event of the run `source_run_id` has started, if any."""
+        """The newest run of `dag_id` that an asset event of the run `source_run_id` started, if any."""
         query = "run_type=asset_triggered&order_by=-run_after&limit=20"
         for row in self._call("GET", f"/api/v2/dags/{_quoted(dag_id)}/dagRuns?{query}")["dag_runs"]:
             run_id: str = row["dag_run_id"]
@@ -113,9 +113,9 @@ class AirflowApi:
         return None
 
     def _call(self, method: str, path: str, body: Any = None, *, missing: bool = False) -> Any:
-        """The decoded answer; None for a 404 where `missing` allows it.
+        """The decoded answer; None for a 404 if `missing` allows it.
 
-        What can pass is tried again for as long as the keeper needs to start a crashed API server anew.
+        Temporary failures are retried for as long as the keeper needs to restart a crashed API server.
         """
         give_up = time.monotonic() + _PATIENCE_S
         while True:

@@ -1,4 +1,4 @@
-"""The daily chain, triggered and followed: each task's state as it changes, and why one failed."""
+"""Trigger and follow the daily chain: show each task's state as it changes, and why one failed."""
 
 import time
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Follower:
     api: AirflowApi
     progress: Progress
     deadline: float
-    """On the monotonic clock."""
+    """Deadline on the monotonic clock."""
     _seen: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
 
     def follow(self, dag_id: str, run_id: str) -> None:
@@ -38,7 +38,7 @@ class Follower:
         Raises
         ------
         StackError
-            It failed; shows the last lines of each failed task's log. Or the time is over: the run itself goes on.
+            The run failed; the last lines of each failed task's log are shown. Or the time is up; the run continues.
         """
         self._seen.clear()
         while True:
@@ -53,7 +53,7 @@ class Follower:
                 raise StackError(_failure(self.api, dag_id, run_id, tasks))
             if time.monotonic() > self.deadline:
                 raise StackError(
-                    f"{dag_id} has not ended in time (MLOPS_STACK__UP_TIMEOUT_S); it goes on, look at it in Airflow"
+                    f"{dag_id} has not ended in time (MLOPS_STACK__UP_TIMEOUT_S); it continues, follow it in Airflow"
                 )
             time.sleep(_POLL_S)
 
@@ -67,7 +67,7 @@ class Follower:
 
 
 def describe(task: TaskState) -> str:
-    """One line of a task's state: name with map index, state, duration, and the try when it is not the first."""
+    """A task's state in one line: name with map index, state, duration, and the attempt if it is not the first."""
     duration = f"{task.duration_s:8.1f} s" if task.duration_s is not None and task.state != "running" else ""
     tries = f"  try {task.try_number}" if task.try_number > 1 else ""
     return f"{_name(task):<40} {task.state:<16}{duration}{tries}".rstrip()
@@ -76,12 +76,12 @@ def describe(task: TaskState) -> str:
 def run_chain(settings: Settings, api: AirflowApi, progress: Progress) -> None:
     """Trigger the sync, follow it, then follow the retraining that its asset starts.
 
-    A sync that published nothing new starts no retraining; then one is triggered by hand, which finds its work done.
+    A sync that publishes nothing new starts no retraining; then one is triggered here, which finds its work done.
 
     Raises
     ------
     StackError
-        A DAG is not known or broken, a task failed, or `stack.up_timeout_s` is over.
+        A DAG is unknown or broken, a task failed, or `stack.up_timeout_s` has passed.
     """
     deadline = time.monotonic() + settings.stack.up_timeout_s
     _make_ready(api, progress)

@@ -1,10 +1,10 @@
-"""Lines that a person reads while the stack starts: elapsed seconds and one short sentence."""
+"""Progress lines while the stack starts: elapsed seconds and a short sentence."""
 
 import time
 
 
 class Progress:
-    """Prints a line a step, with the seconds since it was made."""
+    """Prints one line per step, with the seconds since its creation."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()

@@ -1,4 +1,4 @@
-"""Secrets: made once, kept below `<home>/secrets` (0700, files 0600), never printed, never on a command line."""
+"""Secrets: generated once, stored below `<home>/secrets` (0700, files 0600), never printed or put on a command line."""
 
 import base64
 import json
@@ -15,11 +15,11 @@ from mlops_tasks.secret_files import make_once, write_private
 from mlops_tasks.signing import ensure_signing_key
 
 ADMIN = "admin"
-"""The user name in Airflow; in MLflow the account that the stack itself writes with."""
+"""The user name in Airflow; in MLflow the account with which the stack itself writes."""
 MLFLOW_READER = "reader"
-"""The account that people look at MLflow with."""
+"""The account with which people read MLflow."""
 AUTHORIZATION = "mlops_tasks.registry.mlflow_access:authorize"
-"""Who may do what in MLflow; its server imports this."""
+"""The function that decides who may do what in MLflow; MLflow's server imports it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Credentials:
 _MAKERS: Mapping[str, Callable[[], str]] = {
     "airflow_password": lambda: secrets.token_urlsafe(18),
     "airflow_fernet_key": lambda: base64.urlsafe_b64encode(os.urandom(32)).decode(),
-    "airflow_jwt_secret": lambda: secrets.token_urlsafe(96),  # Airflow signs with HS512: 64 bytes or more
+    "airflow_jwt_secret": lambda: secrets.token_urlsafe(96),  # Airflow signs with HS512: at least 64 bytes
     "airflow_secret_key": lambda: secrets.token_urlsafe(48),
     "mlflow_password": lambda: secrets.token_urlsafe(18),
     "mlflow_reader_password": lambda: secrets.token_urlsafe(18),
@@ -49,14 +49,15 @@ _MAKERS: Mapping[str, Callable[[], str]] = {
 
 
 def ensure_credentials(settings: Settings) -> Credentials:
-    """Read the secrets of `settings.home`; make those that are missing.
+    """Read the secrets of `settings.home`; generate those that are missing.
 
-    The key that signs artefacts is made too, and is none of them: only processes that train read it, from its file.
+    The key that signs artefacts is generated too, but is not returned: only processes that train read it, from its
+    file.
 
     Raises
     ------
     StackError, ConfigError
-        A secret's file is empty, damaged or cannot be read; names it.
+        The file of a secret is empty, damaged or unreadable; the message names it.
     """
     folder = private_folder(settings.secrets_dir)
     values = {item.name: _ensure(folder / item.name, _MAKERS[item.name]) for item in fields(Credentials)}
@@ -69,18 +70,18 @@ def ensure_credentials(settings: Settings) -> Credentials:
 
 
 def read_credentials(settings: Settings) -> Credentials:
-    """The secrets that are there.
+    """The existing secrets.
 
     Raises
     ------
     StackError
-        One is missing: nothing was started from this home yet.
+        One is missing: the stack of this home was never started.
     """
     return Credentials(**{item.name: _read(settings.secrets_dir / item.name) for item in fields(Credentials)})
 
 
 def airflow_users_file(settings: Settings) -> Path:
-    """Where Airflow's SimpleAuthManager reads its passwords."""
+    """The file from which Airflow's SimpleAuthManager reads its passwords."""
     return settings.secrets_dir / "airflow_users.json"
 
 
@@ -90,7 +91,7 @@ def mlflow_auth_file(settings: Settings) -> Path:
 
 
 def _airflow_users(settings: Settings) -> dict[str, str]:
-    """The passwords of the accounts that are there, those that somebody added to Airflow's list of users among them."""
+    """The passwords of the existing accounts, including those that somebody added to Airflow's list of users."""
     path = airflow_users_file(settings)
     if not path.exists() or not path.read_text().strip():
         return {}
@@ -99,7 +100,9 @@ def _airflow_users(settings: Settings) -> dict[str, str]:
     except ValueError:
         users = None
     if not isinstance(users, dict):
-        raise StackError(f"{path}: no JSON object of names and passwords; correct it, or delete it for the admin alone")
+        raise StackError(
+            f"{path}: not a JSON object of names and passwords; correct it, or delete it to keep only the admin"
+        )
     return users
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a machine or a running stack, each with its remedy."""
+"""Checks of the machine and the running stack, each with a remedy."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ LEAST_MEMORY_BYTES = 3 * 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` is empty when it is well."""
+    """The result of one check; `remedy` is empty if all is well."""
 
     name: str
     state: Literal["ok", "warning", "error"]
@@ -44,7 +44,7 @@ class Finding:
 
 
 def check(settings: Settings) -> list[Finding]:
-    """Look at everything; changes nothing."""
+    """Check everything; changes nothing."""
     return [
         _python(),
         _lightgbm(),
@@ -68,17 +68,17 @@ def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] == (3, 11):
         return Finding("python", "ok", version)
-    return Finding("python", "error", version, "make the environment with Python 3.11: make env PYTHON=python3.11")
+    return Finding("python", "error", version, "create the environment with Python 3.11: make env PYTHON=python3.11")
 
 
 def _lightgbm() -> Finding:
-    """In a process of its own: the library is native, and a broken one may end its process."""
+    """Check in a separate process: the library is native, and a broken one may crash its process."""
     command = [sys.executable, "-c", "import lightgbm; print(lightgbm.__version__)"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return Finding("lightgbm", "ok", done.stdout.strip())
     reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    remedy = "install OpenMP's library: apt-get install libgomp1" if "libgomp" in reason else "make env"
+    remedy = "install the OpenMP library: apt-get install libgomp1" if "libgomp" in reason else "make env"
     return Finding("lightgbm", "error", reason, remedy)
 
 
@@ -88,7 +88,7 @@ def _memory() -> Finding:
     if available >= LEAST_MEMORY_BYTES:
         return Finding("memory", "ok", detail)
     return Finding(
-        "memory", "warning", detail, "the services take 1.3 GiB, a training 2 GiB and more: end other programs"
+        "memory", "warning", detail, "the services need 1.3 GiB, a training 2 GiB or more: end other programs"
     )
 
 
@@ -107,7 +107,7 @@ def _user() -> Finding:
     if os.geteuid() != 0:
         return Finding("user", "ok", f"uid {os.geteuid()}")
     remedy = "make down; chown -R <user> this folder and MLOPS_HOME; make up as that user"
-    return Finding("user", "warning", "root: a way into a service is a way into the machine", remedy)
+    return Finding("user", "warning", "root: anybody who breaks into a service controls the machine", remedy)
 
 
 def _home(home: Path) -> Finding:
@@ -116,14 +116,14 @@ def _home(home: Path) -> Finding:
         return Finding("home", "error", f"{home} belongs to somebody else", f"chown -R <user> {home}")
     found = open_to_others(home)
     if not found:
-        return Finding("home", "ok", f"{home} is its owner's alone")
+        return Finding("home", "ok", f"{home} is accessible only to its owner")
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     detail = f"{found[0]} (mode {mode_of(found[0]):04o}){more}: open to other users of this machine"
     return Finding("home", "error", detail, f"make up closes it; at once: chmod -R go= {home}")
 
 
 def _vintage(settings: Settings) -> Finding:
-    """Whether the data in use are what was written."""
+    """Whether the data in use equal what was written."""
     version = current_version(settings)
     if version is None:
         return Finding("data", "ok", "no vintage is in use yet")
@@ -135,7 +135,7 @@ def _vintage(settings: Settings) -> Finding:
 
 
 def _clock(home: Path) -> Finding:
-    """Airflow's tokens are not yet valid, and its schedule repeats days, when the clock has been set back."""
+    """If the clock was set back, Airflow's tokens are not yet valid, and its schedule repeats days."""
     now = datetime.now(UTC).timestamp()
     ahead = [path for path in (home, *home.glob("*/*")) if path.exists() and path.stat().st_mtime > now + 60]
     if not ahead:
@@ -171,7 +171,7 @@ def _named_source(name: str, spec: SourceSpec) -> Finding:
 
 
 def _feature_sets(settings: Settings) -> Finding:
-    """A wrong set spoils no other one; the one that the chain computes must be right."""
+    """An invalid set affects no other; only the one that the chain computes must be valid."""
     name, known, wrong = settings.features.feature_set, feature_set_names(settings), check_feature_sets(settings)
     if name not in known:
         wrong[name] = f"features.feature_set: there is no set {name}"
@@ -183,7 +183,7 @@ def _feature_sets(settings: Settings) -> Finding:
 
 
 def _models(settings: Settings) -> Finding:
-    """A wrong entry spoils no other one; those that the chain trains must be right."""
+    """An invalid entry affects no other; only those that the chain trains must be valid."""
     try:
         zoo = read_zoo(settings)
     except ConfigError as error:
@@ -203,7 +203,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 
 
 def _calendars(settings: Settings) -> Finding:
-    """Whether exchange_calendars knows those that the settings name."""
+    """Whether exchange_calendars knows the calendars that the settings name."""
     named = {"calendar.name": settings.calendar.name, "calendar.schedule": settings.calendar.schedule}
     for key, name in named.items():
         if (key, name) != ("calendar.name", AUTO):
@@ -216,15 +216,15 @@ def _calendars(settings: Settings) -> Finding:
 
 
 def _alert_rules(settings: Settings) -> Finding:
-    """Whether they can be read, and whether anybody is told."""
+    """Whether the alert rules can be read, and whether anybody is notified."""
     from mlops_tasks.state.alerts.rules import configured_sinks, read_rules
 
     try:
         rules = read_rules(settings)
     except ConfigError as error:
-        return Finding("alert rules", "error", str(error), "docs/alerts.md says what each key means")
+        return Finding("alert rules", "error", str(error), "docs/alerts.md explains each key")
     sinks = configured_sinks(settings)
-    said = f"{len(rules)} rules, told by {', '.join(sinks) or 'the log and `alphaops status` alone'}"
+    said = f"{len(rules)} rules, reported by {', '.join(sinks) or 'only the log and `alphaops status`'}"
     return Finding("alert rules", "ok", said)
 
 
@@ -234,7 +234,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         port: int = getattr(settings.stack, field)
         if port in taken:
             yield Finding(
-                field, "error", f"{port}: {taken[port].reason}", f"choose another one: {variable}=<port> make up"
+                field, "error", f"{port}: {taken[port].reason}", f"choose another port: {variable}=<port> make up"
             )
         else:
             yield Finding(field, "ok", f"{port}")
@@ -255,7 +255,7 @@ def _services(settings: Settings) -> Iterator[Finding]:
         log = keeper.logs_dir(settings) / f"{state.name}.log"
         if state.name in wrong:
             yield Finding(
-                state.name, "error", f"{state.state}: {wrong[state.name]}", f"read {log}; make up starts it again"
+                state.name, "error", f"{state.state}: {wrong[state.name]}", f"read {log}; make up restarts it"
             )
         else:
             yield Finding(state.name, "ok", f"{state.state} for {state.since_s:.0f} s")
@@ -264,14 +264,14 @@ def _services(settings: Settings) -> Iterator[Finding]:
 
 
 def dag_findings(settings: Settings, api: AirflowApi) -> Iterator[Finding]:
-    """Whether Airflow runs every DAG file, as it is now."""
+    """Whether Airflow runs the current version of every DAG file."""
     try:
         known, broken = api.dags(), api.import_errors()
     except StackError as error:
         yield Finding("DAGs", "error", str(error), "make down, then make up")
         return
     for reason in broken:
-        yield Finding("DAG file", "error", reason, "correct the file, or the one of MLOPS_HOME that it names")
+        yield Finding("DAG file", "error", reason, "correct the file, or the file of MLOPS_HOME that it names")
     for dag_id in sorted(path.stem for path in (PROJECT / "dags").glob("*.py")):
         yield _dag(dag_id, known.get(dag_id), f"read {keeper.logs_dir(settings) / 'airflow-dag-processor.log'}")
 
@@ -281,12 +281,12 @@ def _dag(dag_id: str, found: Mapping[str, Any] | None, read_log: str) -> Finding
     name = f"DAG {dag_id}"
     if found is None:
         return Finding(name, "error", "Airflow does not know it", f"wait a minute after make up, then {read_log}")
-    seen = f"parsed last at {found['last_parsed_time']}"
+    seen = f"last parsed at {found['last_parsed_time']}"
     if found["is_stale"]:
         detail = f"stale: it does not run, and triggers answer 404; {seen}"
-        return Finding(name, "error", detail, f"{read_log}; the next parse that succeeds brings it back")
+        return Finding(name, "error", detail, f"{read_log}; the next successful parse brings it back")
     if found["has_import_errors"]:
         return Finding(name, "error", f"its file does not import, so its last good version runs; {seen}", read_log)
     if found["is_paused"]:
-        return Finding(name, "warning", f"paused: it does not run by itself; {seen}", "unpause it in Airflow")
+        return Finding(name, "warning", f"paused: it does not run automatically; {seen}", "unpause it in Airflow")
     return Finding(name, "ok", seen)

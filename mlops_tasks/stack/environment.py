@@ -1,4 +1,4 @@
-"""The environment of every process of the stack, from the settings and the secrets, not from a shell's leftovers."""
+"""The environment of every process of the stack, made from the settings and secrets, not from the caller's shell."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from mlops_tasks.signing import PRIVATE
 from mlops_tasks.stack.credentials import ADMIN, Credentials, airflow_users_file, mlflow_auth_file
 
 STACK_ID = "MLOPS_STACK_ID"
-"""Names the home that a process belongs to, so that `make down` ends it and none else."""
+"""Names the home to which a process belongs, so that `make down` ends only these processes."""
 
 _LEAST_JWT_S = 14_400
 _FOREIGN = (
@@ -38,21 +38,21 @@ _FOREIGN = (
     ),
 )
 _LOGINS: Mapping[str, Mapping[str, str]] = {
-    # Named, so that a variable of the caller does not choose another one.
+    # Set explicitly, so that a variable of the caller does not choose another one.
     "simple": {
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
     },
     "fab": {
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
-        # A session ends after half a day, whatever it did; the default never ends one that is in use.
+        # A session ends after half a day, even if it is active; the default never ends an active one.
         "AIRFLOW__FAB__SESSION_MAX_LIFETIME_MINUTES": "720",
     },
 }
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _WAITING = {"GOMP_SPINCOUNT": "10000"}
-"""How often a thread of OpenMP looks whether the others are done before it sleeps, some tenth of a millisecond. By
-default it holds its core for several: where stages run beside a training, for which the thread that it waits for needs
-that core, boosting takes three times the processor time. The numbers are the same."""
+"""How often an OpenMP thread polls for the others before it sleeps: about a tenth of a millisecond. By default it holds
+its core for several milliseconds. If stages run beside a training, the thread that it waits for needs that core, and
+boosting takes three times the processor time. The results are the same."""
 
 
 def airflow_url(settings: Settings) -> str:
@@ -71,7 +71,7 @@ def scoring_url(settings: Settings) -> str:
 
 
 def base_environment(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What every process gets: the caller's variables without those that would lead it astray, and the home."""
+    """What every process gets: the caller's variables, except those that would mislead it, and the home."""
     kept = {name: value for name, value in environ.items() if not name.startswith(_FOREIGN)}
     binaries = str(Path(sys.executable).parent)
     threads = {name: str(settings.training.threads) for name in _THREADS}
@@ -103,8 +103,8 @@ def pool_slots() -> dict[str, int]:
     """Slots of Airflow's pools on this machine.
 
     A heavy task runs two threads. Trainings are limited by the machine's queue: more of them wait there than can run,
-    so that owners and priorities decide who is next, and not who came first to the pool. Each evaluation keeps a core
-    busy; without a pool, those of many models would take the workers of all other tasks.
+    so that owners and priorities decide which is next, not the order of arrival at the pool. Each evaluation keeps a
+    core busy; without a pool, those of many models would occupy the workers of all other tasks.
     """
     cores = len(os.sched_getaffinity(0))
     return {HEAVY_POOL: max(1, cores // 2), TRAINING_POOL: max(3, cores), EVALUATION_POOL: cores}
@@ -118,15 +118,15 @@ def mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str
         "MLFLOW_FLASK_SERVER_SECRET_KEY": credentials.mlflow_flask_key,
         # A route that MLflow has no rule for is refused.
         "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
-        # Its job runner is for evaluations of language models: two more processes and nothing for us.
+        # Its job runner is for evaluations of language models: two more processes that we do not need.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
 
 
 def airflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
-    """What Airflow's processes need over `airflow.cfg`: the secrets, and all that follows from home and ports.
+    """What Airflow's processes need beyond `airflow.cfg`: the secrets, and settings that depend on home and ports.
 
-    A database address from the caller's environment stays, so that PostgreSQL can be used.
+    A database URL from the caller's environment is kept, so that PostgreSQL can be used.
     """
     home = settings.home / "airflow"
     database = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{home / 'airflow.db'}?timeout=30")
@@ -145,7 +145,7 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
         "AIRFLOW__API_AUTH__JWT_SECRET": credentials.airflow_jwt_secret,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{airflow_url(settings)}/execution/",
         "AIRFLOW__CORE__FERNET_KEY": credentials.airflow_fernet_key,
-        # A worker for every slot of a pool, and two for the tasks without one; each takes 120 MB from the start.
+        # A worker for every slot of a pool, and two for tasks without a pool; each uses 120 MB from the start.
         "AIRFLOW__CORE__PARALLELISM": str(sum(pool_slots().values()) + 2),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(airflow_users_file(settings)),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),

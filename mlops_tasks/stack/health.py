@@ -1,4 +1,4 @@
-"""Whether each service answers as it should, asked the way a user would."""
+"""Whether each service answers as it should, checked in the way a user would use it."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ _AIRFLOW_PARTS = {
 
 @dataclass(frozen=True)
 class Reply:
-    """Status 0 and the reason in `body` when nothing answered; `NOT_YET` where nothing listens, or nobody has time."""
+    """Status 0 and the reason in `body` if nothing answered; `NOT_YET` if nothing listens or the answer takes long."""
 
     status: int
     body: str
@@ -54,7 +54,7 @@ def get(url: str, headers: Mapping[str, str] | None = None, timeout_s: float = 5
 
 
 def unhealthy(settings: Settings, credentials: Credentials) -> dict[str, str]:
-    """Service name to what is wrong with it; empty when all are well."""
+    """Maps each unhealthy service to its fault; empty if all are healthy."""
     return {
         **_stages(settings),
         **_airflow(settings),
@@ -64,12 +64,12 @@ def unhealthy(settings: Settings, credentials: Credentials) -> dict[str, str]:
 
 
 def wait_until_healthy(settings: Settings, credentials: Credentials, progress: Progress) -> None:
-    """Wait for every service, naming each as it comes up.
+    """Wait for every service, and print each as it comes up.
 
     Raises
     ------
     StackError
-        One ended, or did not answer in time; shows the tail of its log.
+        A service ended, or did not answer in time; the message shows the tail of its log.
     """
     deadline = time.monotonic() + HEALTH_LIMIT_S
     waiting = [service.name for service in services(settings)]
@@ -95,7 +95,7 @@ def wait_until_healthy(settings: Settings, credentials: Credentials, progress: P
 
 
 def _waited_for(name: str, reason: str) -> str:
-    """A service that starts; why it is not well only where that says more."""
+    """A service that is starting, with the fault if it adds information."""
     return name if reason == NOT_YET else f"{name} ({reason})"
 
 
@@ -127,8 +127,8 @@ def _mlflow(settings: Settings, credentials: Credentials) -> dict[str, str]:
     if reply.status == 401:
         database = settings.home / "mlflow" / "auth.db"
         return {
-            MLFLOW: f"it knows another password than {settings.secrets_dir / 'mlflow_password'}; restore that file, or "
-            f"remove {database}, which holds MLflow's users only"
+            MLFLOW: f"its password differs from {settings.secrets_dir / 'mlflow_password'}; restore that file, or "
+            f"remove {database}, which contains only MLflow's users"
         }
     return {} if reply.status == 200 else {MLFLOW: _short(reply)}
 
@@ -144,7 +144,7 @@ def _short(reply: Reply) -> str:
 
 
 def wait_for(condition: Callable[[], Any], limit_s: float, poll_s: float = 1.0) -> Any:
-    """The first truthy value of `condition`, or its last one when `limit_s` seconds are over."""
+    """The first truthy value of `condition`, or its last value after `limit_s` seconds."""
     deadline = time.monotonic() + limit_s
     while not (value := condition()) and time.monotonic() < deadline:
         time.sleep(poll_s)

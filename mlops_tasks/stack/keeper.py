@@ -24,14 +24,14 @@ from mlops_tasks.stack.services import SCHEDULER, Service, services
 
 GROUP = "alphaops"
 _LONGEST_SOCKET = 90
-"""A socket's path holds 107 bytes, and supervisord binds under a longer, temporary name first."""
+"""A socket's path is limited to 107 bytes, and supervisord first binds under a longer, temporary name."""
 _START_S = 30.0
 _IDLE_STATES = {"STOPPED", "EXITED", "FATAL"}
 
 
 @dataclass(frozen=True)
 class Record:
-    """What `<home>/run/stack.json` remembers of the running stack."""
+    """The content of `<home>/run/stack.json` about the running stack."""
 
     stack_id: str
     keeper: ProcessId | None = None
@@ -40,7 +40,7 @@ class Record:
 
 @dataclass(frozen=True)
 class ServiceState:
-    """What the keeper says of one service."""
+    """The state of one service, as the keeper reports it."""
 
     name: str
     state: str
@@ -50,7 +50,7 @@ class ServiceState:
 
 
 def read_record(settings: Settings) -> Record:
-    """The record of this home; the first call invents its id."""
+    """The record of this home; the first call generates its id."""
     path = settings.run_dir / "stack.json"
     if not path.exists():
         private_folder(settings.run_dir)
@@ -63,7 +63,7 @@ def read_record(settings: Settings) -> Record:
 
 
 def is_running(settings: Settings) -> bool:
-    """Whether this home's keeper lives."""
+    """Whether this home's keeper is running."""
     keeper = read_record(settings).keeper
     return keeper is not None and keeper.process() is not None
 
@@ -89,7 +89,7 @@ def exclusive(settings: Settings) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StackError(
-                f"another `make up` or `make down` of {settings.home} is at work; wait for its end"
+                f"another `make up` or `make down` of {settings.home} is running; wait until it ends"
             ) from None
         yield
 
@@ -100,7 +100,7 @@ def start(settings: Settings, configuration: str) -> None:
     Raises
     ------
     StackError
-        It ended at once, or does not answer.
+        It ended immediately, or does not answer.
     """
     record = read_record(settings)
     private_folder(settings.run_dir)
@@ -132,18 +132,18 @@ def start(settings: Settings, configuration: str) -> None:
 
 
 def revive(settings: Settings) -> list[str]:
-    """Start the services that the keeper has given up, or that somebody has stopped; returns their names."""
+    """Start the services that the keeper has given up on, or that somebody has stopped; returns their names."""
     revived = []
     for state in service_states(settings):
         if state.state in _IDLE_STATES:
-            with contextlib.suppress(xmlrpc.client.Fault):  # it ended at once; the health check says why
+            with contextlib.suppress(xmlrpc.client.Fault):  # it ended immediately; the health check says why
                 keeper_client(settings).supervisor.startProcess(f"{GROUP}:{state.name}")
             revived.append(state.name)
     return revived
 
 
 def stop(settings: Settings) -> int:
-    """End the stack of this home, whatever is left of it; returns how many processes had to be swept up.
+    """End whatever is left of this home's stack; returns how many processes had to be ended separately.
 
     The scheduler goes first, so that its tasks can still report to the API server that they were ended.
     """
@@ -161,7 +161,7 @@ def stop(settings: Settings) -> int:
 
 
 def service_states(settings: Settings) -> list[ServiceState]:
-    """What the keeper says of each service; empty when it does not answer."""
+    """The state of each service; empty if the keeper does not answer."""
     try:
         rows: Any = keeper_client(settings).supervisor.getAllProcessInfo()
     except (OSError, xmlrpc.client.Error, http.client.HTTPException):
@@ -187,7 +187,7 @@ def keeper_client(settings: Settings) -> xmlrpc.client.ServerProxy:
 
 
 def configuration_text(settings: Settings) -> str:
-    """supervisord's configuration; it holds no secret."""
+    """supervisord's configuration; it contains no secret."""
     chosen = services(settings)
     logs = logs_dir(settings)
     sections = [
@@ -218,7 +218,7 @@ def configuration_text(settings: Settings) -> str:
 
 
 def socket_path(settings: Settings) -> Path:
-    """The keeper's socket: below the home, or in a private temporary folder where that path is too long for one."""
+    """The keeper's socket: below the home, or in a private temporary folder if that path is too long."""
     path = settings.run_dir / "keeper.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET:
         return path
@@ -226,12 +226,12 @@ def socket_path(settings: Settings) -> Path:
 
 
 def logs_dir(settings: Settings) -> Path:
-    """Where the services' own output goes."""
+    """Folder of the services' own output."""
     return settings.run_dir / "logs"
 
 
 def log_tail(path: Path, lines: int = 25) -> str:
-    """The last lines of a log, indented; empty when there is none."""
+    """The last lines of a log, indented; empty if there is no log."""
     if not path.exists():
         return ""
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""MLflow's account for people: it looks at everything and changes nothing (`registry/mlflow_access.py`)."""
+"""MLflow's account for people: it can read everything and change nothing (`registry/mlflow_access.py`)."""
 
 import json
 import urllib.error
@@ -15,7 +15,7 @@ _USERS = "/api/2.0/mlflow/users"
 
 
 def ensure_reader(settings: Settings, credentials: Credentials) -> None:
-    """Make the account, or give it the home's password and no more rights than it is to have; harmless when it is so.
+    """Create the account, or reset its password and rights to what they should be; harmless if they are.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def ensure_reader(settings: Settings, credentials: Credentials) -> None:
             made = _send(settings, "PATCH", "update-admin", {"username": MLFLOW_READER, "is_admin": False}, admin)
     if made.status != 200:
         raise StackError(
-            f"MLflow's account {MLFLOW_READER} could not be made: HTTP {made.status}: {made.body[:300]}; read its log"
+            f"MLflow's account {MLFLOW_READER} could not be created: HTTP {made.status}: {made.body[:300]}; see its log"
         )
 
 

@@ -1,4 +1,4 @@
-"""What `make up` was given, kept in `<home>/settings.yaml`, so that the schedule goes on with the same source."""
+"""The arguments of `make up`, stored in `<home>/settings.yaml`, so that scheduled runs use the same source."""
 
 import os
 from collections.abc import Container, Mapping
@@ -18,7 +18,7 @@ _HEADER = "# Written by `make up` from SOURCE, UNIVERSE, TRAIN, VALID and TEST; 
 
 @dataclass(frozen=True)
 class Choice:
-    """The words of one `make up`; an empty one leaves what the last one chose."""
+    """The arguments of one `make up`; an empty one keeps the last choice."""
 
     source: str = ""
     universe: str = ""
@@ -28,7 +28,7 @@ class Choice:
 
 
 def resolve(choice: Choice, folder: Path, named: Container[str] = ()) -> Choice:
-    """`choice` with absolute paths, relative ones taken from `folder`; a name of `data.sources` (`named`) stays one.
+    """`choice` with absolute paths, relative ones resolved in `folder`; a name of `data.sources` (`named`) is kept.
 
     Raises
     ------
@@ -44,14 +44,14 @@ def resolve(choice: Choice, folder: Path, named: Container[str] = ()) -> Choice:
 
 
 def apply(choice: Choice, settings: Settings, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Check `choice`, write it to `<home>/settings.yaml` in one step and return the settings that follow.
+    """Check `choice`, write it to `<home>/settings.yaml` in one step and return the resulting settings.
 
-    A new source drops the universe and the segments of the old one: they belong to other bars.
+    A new source drops the universe and the segments of the old one, which belong to other bars.
 
     Raises
     ------
     ConfigError
-        A date range is none, or the segments overlap; nothing is written.
+        A date range is invalid, or the segments overlap; nothing is written.
     """
     path = settings.home / "settings.yaml"
     before = read_yaml_text(path) if path.exists() else None
@@ -87,7 +87,7 @@ def _existing(path: str, folder: Path, name: str) -> Path:
     if not absolute.exists():
         raise SourceNotFoundError(
             f"{name}={path}: there is no {absolute}; give a parquet or CSV file or a folder of them, "
-            "relative to where you stand or absolute, or a name of data.sources in settings.yaml"
+            "absolute or relative to the current folder, or a name of data.sources in settings.yaml"
         )
     return absolute
 

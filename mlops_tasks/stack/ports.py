@@ -1,4 +1,4 @@
-"""Ports are settings; one that is taken is an error before anything starts."""
+"""Ports are settings; a taken port is an error before anything starts."""
 
 import errno
 import socket
@@ -13,14 +13,14 @@ from mlops_tasks.errors import StackError
 
 @dataclass(frozen=True)
 class TakenPort:
-    """A port that the stack wants and cannot have."""
+    """A port that the stack needs and cannot use."""
 
     port: int
     variable: str
     reason: str
 
     def __str__(self) -> str:
-        return f"port {self.port}: {self.reason}; choose another one with {self.variable}=<port>"
+        return f"port {self.port}: {self.reason}; choose another port with {self.variable}=<port>"
 
 
 PORT_VARIABLES = {
@@ -36,7 +36,7 @@ def check_ports(stack: StackSettings, own_pids: Collection[int]) -> None:
     Raises
     ------
     StackError
-        Names each taken port, who holds it where that is visible, and the variable to change.
+        A port is taken. The message names each, its holder if visible, and the variable to change.
     """
     if taken := taken_ports(stack, own_pids):
         raise StackError("nothing was started:\n  " + "\n  ".join(map(str, taken)))
@@ -60,7 +60,7 @@ def taken_ports(stack: StackSettings, own_pids: Collection[int]) -> list[TakenPo
 
 
 def port_holder(port: int) -> psutil.Process | None:
-    """The process that listens on `port`, or None where the system does not tell."""
+    """The process that listens on `port`, or None if the system does not show it."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
@@ -75,7 +75,7 @@ def port_holder(port: int) -> psutil.Process | None:
 
 
 def _bind_error(host: str, port: int) -> OSError | None:
-    """What keeps us from listening there; SO_REUSEADDR lets sockets that are only closing down not count."""
+    """The error that prevents listening there; with SO_REUSEADDR, sockets that are only closing do not count."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:

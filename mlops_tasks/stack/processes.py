@@ -1,6 +1,6 @@
-"""Which processes belong to this home's stack, and their end. Nothing else is ever touched.
+"""Find and end the processes of this home's stack. Nothing else is ever touched.
 
-A process is ours when its environment carries this home's id. Airflow renames its processes and thereby overwrites the
+A process is ours if its environment contains this home's id. Airflow renames its processes and thereby overwrites the
 environment that the system shows, so two more kinds count: descendants of ours, and members of our keeper's session
 whose environment is unreadable.
 """
@@ -18,7 +18,7 @@ from mlops_tasks.stack.environment import STACK_ID
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process for good: numbers are used again, a number with its start is not."""
+    """A unique identity of a process: pids are reused, but a pid with its start time is not."""
 
     pid: int
     started: str
@@ -48,12 +48,12 @@ def identify(pid: int) -> ProcessId:
 
 
 def own_processes(stack_id: str, keeper: ProcessId | None) -> list[psutil.Process]:
-    """Every living process of the stack `stack_id`, without the caller and its ancestors.
+    """Every running process of the stack `stack_id`, without the caller and its ancestors.
 
     Parameters
     ----------
     keeper
-        The process that leads the session in which the services run, alive or not.
+        The process that leads the session in which the services run, whether it is running or not.
     """
     rows = _table()
     session = _session_of(keeper, rows)
@@ -70,7 +70,7 @@ def own_processes(stack_id: str, keeper: ProcessId | None) -> list[psutil.Proces
 
 
 def end_processes(processes: Iterable[psutil.Process], grace_s: float) -> None:
-    """Ask each to end, and kill what is left after `grace_s` seconds; psutil sees to numbers in use again."""
+    """Ask each process to end, and kill the rest after `grace_s` seconds; psutil guards against reused pids."""
     listed = list(processes)
     for process in listed:
         _signal(process, kill=False)
@@ -81,10 +81,10 @@ def end_processes(processes: Iterable[psutil.Process], grace_s: float) -> None:
 
 
 def sweep(stack_id: str, keeper: ProcessId | None, grace_s: float = 5.0) -> int:
-    """End all that is left of the stack; returns how many processes that were.
+    """End all remaining processes of the stack; returns their number.
 
-    Looks until it finds none twice in a row: a process may start another one while it is being ended, and one that is
-    just being loaded shows no environment.
+    It searches until it finds none twice in a row: a process may start another one while it is being ended, and one
+    that is just being loaded shows no environment.
     """
     ended = 0
     empty_looks = 0
@@ -99,7 +99,7 @@ def sweep(stack_id: str, keeper: ProcessId | None, grace_s: float = 5.0) -> int:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in a form that a change of the clock leaves alone where the system has one.
+    """When a process started, in a form that does not depend on the clock if the system has one.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def _started(pid: int) -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return f"{psutil.Process(pid).create_time():.0f}"
-    ticks = stat.rpartition(")")[2].split()[19]  # proc(5): field 22, after the name, which may hold anything
+    ticks = stat.rpartition(")")[2].split()[19]  # proc(5): field 22, after the name, which may contain anything
     return f"{boot}:{ticks}"
 
 
@@ -131,14 +131,14 @@ def _table() -> dict[int, _Row]:
 
 
 def _session_of(keeper: ProcessId | None, rows: dict[int, _Row]) -> int | None:
-    """The keeper's session, unless its number is in use again by another process."""
+    """The keeper's session, unless its pid has been reused by another process."""
     if keeper is None or (keeper.pid in rows and keeper.process() is None):
         return None
     return keeper.pid
 
 
 def _descendants(roots: set[int], rows: dict[int, _Row], stack_id: str) -> set[int]:
-    """All below `roots` but those that carry the id of another stack, and what is below them."""
+    """All descendants of `roots`, except processes with the id of another stack and their descendants."""
     found: set[int] = set()
     frontier = set(roots)
     while frontier:

@@ -1,4 +1,4 @@
-"""How a person's command reaches the services of this home's stack: as its stages do."""
+"""How a command run by a person reaches the services of this home's stack: in the same way as its stages."""
 
 import os
 
@@ -11,10 +11,10 @@ _ADDRESSES = (f"{ENV_PREFIX}MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")
 
 
 def reach_services(settings: Settings) -> bool:
-    """Give this process MLflow's address, user and password, where this home's stack runs; whether it does.
+    """Give this process MLflow's address, user and password if this home's stack runs; returns whether it does.
 
-    MLflow's server keeps the files of models: whoever reads its database alone finds none. A command that was given an
-    address of its own keeps it. The password lies in a file of the home, which only its owner can read.
+    MLflow's server keeps the files of models, which its database alone does not contain. A command that was given
+    another address keeps it. The password is in a file of the home, which only its owner can read.
     """
     given = any(os.environ.get(name) for name in _ADDRESSES)
     if given or not keeper.is_running(settings):

@@ -1,4 +1,4 @@
-"""The processes of the stack: what each runs, with which environment, and how it says that it is well."""
+"""The processes of the stack: what each runs, with which environment, and how its health is checked."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -20,14 +20,14 @@ from mlops_tasks.stack.environment import (
 
 @dataclass(frozen=True)
 class Service:
-    """One kept process.
+    """A process under the keeper.
 
     Attributes
     ----------
     command
-        Its words; no secret is among them.
+        Its arguments, without secrets.
     environment
-        Builds its whole environment; only the process itself ever holds it.
+        Builds its whole environment; only the process itself ever has it.
     stop_s
         Seconds between the request to end and the kill.
     """
@@ -50,7 +50,7 @@ def services(settings: Settings) -> tuple[Service, ...]:
     return (
         *([_STAGE_SERVER] if sys.platform == "linux" else []),
         Service(MLFLOW, _mlflow_command(settings), _mlflow_environment),
-        # The API server waits two minutes for open connections, browsers' among them.
+        # The API server waits two minutes for open connections, including those of browsers.
         Service("airflow-api-server", (airflow, "api-server"), full_environment, stop_s=5),
         # Without --skip-serve-logs each would listen on one more port; the API server reads the log files itself.
         Service(SCHEDULER, (airflow, "scheduler", "--skip-serve-logs"), full_environment),
@@ -66,7 +66,7 @@ def service_named(name: str, settings: Settings) -> Service:
     Raises
     ------
     StackError
-        There is none.
+        There is no such service.
     """
     by_name = {service.name: service for service in services(settings)}
     if name not in by_name:
@@ -75,7 +75,7 @@ def service_named(name: str, settings: Settings) -> Service:
 
 
 def configuration_digest(settings: Settings, credentials: Credentials) -> str:
-    """Changes when a running stack would have to be restarted to follow the settings."""
+    """A digest that changes if a running stack must be restarted to apply the settings."""
     relevant = ("MLOPS_", "MLFLOW_", "AIRFLOW_", "OMP_", "GOMP_")
     content = {
         service.name: {
@@ -100,12 +100,12 @@ def _mlflow_environment(settings: Settings, credentials: Credentials) -> dict[st
 
 
 def _stages_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
-    """No secret: what a stage is given comes with its request."""
+    """No secrets: a stage receives its secrets with the request."""
     return {**without_secrets(base_environment(settings), ()), "PYTHONHASHSEED": "0"}
 
 
 def _scoring_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
-    """It only looks at MLflow."""
+    """The service only reads MLflow."""
     login = {"MLFLOW_TRACKING_USERNAME": MLFLOW_READER, "MLFLOW_TRACKING_PASSWORD": credentials.mlflow_reader_password}
     return {**base_environment(settings), **client_environment(settings, credentials), **login}
 
@@ -119,10 +119,10 @@ def _mlflow_command(settings: Settings) -> tuple[str, ...]:
         *("--host", settings.stack.host, "--port", str(port)),
         *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
         *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
-        # A page that rebinds its name to this machine brings a foreign Host header. Any port: a container maps its own.
+        # A DNS-rebinding page sends a foreign Host header. Any port is allowed: a container maps its own.
         *("--allowed-hosts", ",".join(f"{host},{host}:*" for host in hosts)),
     )
 
 
 _STAGE_SERVER = Service(STAGES, (sys.executable, "-m", "mlops_tasks.stage_server"), _stages_environment, stop_s=2)
-"""Made of what only Linux has; elsewhere each stage is a fresh interpreter."""
+"""Whether the stage server is available, which needs Linux; elsewhere each stage is a fresh interpreter."""

@@ -23,17 +23,17 @@ from mlops_tasks.stack.users import Desk
 
 POOLS = {
     HEAVY_POOL: "tasks that use several cores",
-    TRAINING_POOL: "trainings, and those that wait for their turn in the machine's queue",
-    EVALUATION_POOL: "evaluations of models, each on a core",
+    TRAINING_POOL: "trainings, including those that wait in the machine's queue",
+    EVALUATION_POOL: "evaluations of models, one core each",
 }
 
 
 def start_services(settings: Settings, choice: overlay.Choice, progress: Progress) -> tuple[Settings, Credentials]:
-    """Bring every service up, with databases, secrets and pools; harmless when they are up.
+    """Start every service, with databases, secrets and pools; harmless if they are running.
 
     Returns
     -------
-    The settings as they are after `choice`, and the secrets.
+    The settings after `choice`, and the secrets.
 
     Raises
     ------
@@ -51,12 +51,12 @@ def start_services(settings: Settings, choice: overlay.Choice, progress: Progres
         credentials = ensure_credentials(settings)
         configuration = configuration_digest(settings, credentials)
         if keeper.is_running(settings) and keeper.read_record(settings).configuration != configuration:
-            progress.say("the settings of the services have changed: starting them again")
+            progress.say("the settings of the services have changed: restarting them")
             keeper.stop(settings)
         fresh = not keeper.is_running(settings)
         if not fresh:
             revived = keeper.revive(settings)
-            progress.say("the services are running already" + (f"; started {', '.join(revived)}" if revived else ""))
+            progress.say("the services are already running" + (f"; started {', '.join(revived)}" if revived else ""))
         else:
             keeper.stop(settings)  # a killed keeper leaves its services behind
             migrate_databases(settings, credentials, progress)
@@ -71,7 +71,7 @@ def start_services(settings: Settings, choice: overlay.Choice, progress: Progres
     ensure_reader(settings, credentials)
     for pool, slots in pool_slots().items():
         if connect(settings, credentials).ensure_pool(pool, slots, POOLS[pool]):
-            progress.say(f"made the pool {pool} with {slots} slot(s)")
+            progress.say(f"created the pool {pool} with {slots} slot(s)")
     return settings, credentials
 
 
@@ -81,11 +81,11 @@ def run_day(settings: Settings, credentials: Credentials, progress: Progress) ->
     command = [sys.executable, "-m", "mlops_tasks", "status"]
     status = subprocess.run(command, env=full_environment(settings, credentials), cwd=PROJECT, check=False)
     if status.returncode:
-        raise StackError("the chain has succeeded, but its result table could not be made: see above")
+        raise StackError("the chain has succeeded, but its result table could not be created: see above")
 
 
 def addresses(settings: Settings) -> str:
-    """Where everything is, and where the passwords are kept."""
+    """The addresses of everything, and where the passwords are."""
     secret = settings.secrets_dir
     reader = f"user {MLFLOW_READER}, password: cat {secret / 'mlflow_reader_password'}"
     return "\n".join(
@@ -106,7 +106,7 @@ def connect(settings: Settings, credentials: Credentials) -> AirflowApi:
 
 
 def migrate_databases(settings: Settings, credentials: Credentials, progress: Progress) -> None:
-    """Create the databases of Airflow, MLflow and the operation, or bring them to this version.
+    """Create the databases of Airflow, MLflow and the operation, or upgrade them to this version.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def migrate_databases(settings: Settings, credentials: Credentials, progress: Pr
         (settings.home / folder).mkdir(parents=True, exist_ok=True)
     environment = full_environment(settings, credentials)
     commands = {"Airflow": [str(binaries / "airflow"), "db", "migrate"]}
-    if (settings.home / "mlflow" / "mlflow.db").exists():  # the server makes a new one itself
+    if (settings.home / "mlflow" / "mlflow.db").exists():  # the server creates a new one itself
         commands["MLflow"] = [
             str(binaries / "mlflow"),
             "db",

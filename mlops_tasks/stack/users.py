@@ -1,4 +1,4 @@
-"""People's accounts in Airflow: `alphaops users add|list|remove|role|password`."""
+"""User accounts in Airflow: `alphaops users add|list|remove|role|password`."""
 
 import json
 import re
@@ -20,7 +20,7 @@ _LIMIT_S = 300
 
 @dataclass(frozen=True)
 class Account:
-    """One that can log in."""
+    """An account that can log in."""
 
     name: str
     role: str
@@ -30,15 +30,15 @@ class Account:
 class Desk:
     """The accounts of one home.
 
-    Every method raises `AccountError` where there is but one account by design, for a name that cannot be one, and for
-    the stack's own account `admin`, which no order changes.
+    Every method raises `AccountError` if there is only one account by design, for an invalid name, and for the stack's
+    own account `admin`, which no command changes.
     """
 
     settings: Settings
     credentials: Credentials
 
     def prepare(self) -> None:
-        """Make the roles as the table says, and the stack's own admin with its password; all other accounts stay."""
+        """Create the roles of the table, and the stack's own admin with its password; other accounts are unchanged."""
         self._order("prepare", ADMIN, password=self.credentials.airflow_password)
 
     def listed(self) -> list[Account]:
@@ -46,21 +46,21 @@ class Desk:
         return self._order("list")
 
     def add(self, name: str, role: Role) -> str:
-        """A new account; returns its password, which is kept nowhere."""
+        """Create an account; returns its password, which is not stored."""
         password = _new_password()
         self._order("add", _checked(name), role=role.value, password=password)
         return password
 
     def remove(self, name: str) -> None:
-        """Lock it for good; tokens and sessions end within half a minute."""
+        """Lock an account permanently; its tokens and sessions end within half a minute."""
         self._order("remove", _checked(name))
 
     def change_role(self, name: str, role: Role) -> None:
-        """Give it another role, in effect within half a minute."""
+        """Change the role of an account; takes effect within half a minute."""
         self._order("role", _checked(name), role=role.value)
 
     def reset_password(self, name: str) -> str:
-        """A new password, which is kept nowhere."""
+        """Set and return a new password, which is not stored."""
         password = _new_password()
         self._order("password", _checked(name), password=password)
         return password
@@ -100,7 +100,7 @@ def _checked(name: str) -> str:
     if name == ADMIN:
         raise AccountError(f"{ADMIN} is the stack's own account; delete secrets/airflow_password for a new password")
     if not _NAME.fullmatch(name):
-        raise AccountError(f"{name!r} is no account name: take a-z first, then a-z, 0-9, dot, _ and -; 32 at most")
+        raise AccountError(f"{name!r} is not an account name: use a-z first, then a-z, 0-9, dot, _ and -; at most 32")
     return name
 
 

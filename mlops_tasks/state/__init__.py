@@ -1,1 +1,1 @@
-"""The operational database: what the operation decided, deployed, scored and saw. History is append-only."""
+"""The operational database: decisions, deployments, scores and observations. History is append-only."""

@@ -1,4 +1,4 @@
-"""Which artefacts may serve: approvals, and the revocations that end them; a later approval counts again."""
+"""Which artefacts may serve: approvals, and the revocations that end them; a later approval is valid again."""
 
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
@@ -10,7 +10,7 @@ from mlops_tasks.state.tables import ModelApproval, ModelRevocation
 
 
 def standing_approval(settings: Settings, training_key: str, artefact_digest: str) -> ModelApproval | None:
-    """The newest reason for which these bytes of this training may serve; None: they may not, or may no longer."""
+    """The newest approval in force for these bytes of this training; None if there is none."""
     with reading(settings) as active:
         return _standing(active, training_key, artefact_digest)
 
@@ -36,14 +36,14 @@ def approved_artefacts(settings: Settings) -> frozenset[tuple[str, str]]:
 
 
 def latest_revocation(settings: Settings, training_key: str) -> ModelRevocation | None:
-    """The newest revocation of what a training has made."""
+    """The newest revocation of a training's artefacts."""
     query = select(ModelRevocation).where(ModelRevocation.training_key == training_key)
     with reading(settings) as active:
         return active.scalars(query.order_by(ModelRevocation.id.desc()).limit(1)).first()
 
 
 def record_model_approval(settings: Settings, row: ModelApproval) -> bool:
-    """Add a reason for which a model may serve; False when an equal one is there and has not been revoked."""
+    """Add an approval of a model; False if there is an equal one that has not been revoked."""
     with session(settings) as active:
         _lock(active)
         row.revocations = _revocations(active, row.training_key, row.artefact_digest)
@@ -51,7 +51,7 @@ def record_model_approval(settings: Settings, row: ModelApproval) -> bool:
 
 
 def record_revocation(settings: Settings, row: ModelRevocation) -> bool:
-    """End the approvals of a model; False when none stands and a revocation on the same basis says so already."""
+    """End the approvals of a model; False if none is in force and a revocation on the same basis exists already."""
     with session(settings) as active:
         return add_revocation(active, row)
 
@@ -88,6 +88,6 @@ def _of(
 
 
 def _lock(active: Session) -> None:
-    """Approvals and revocations come one after the other, so that each counts those before it."""
+    """Serialise approvals and revocations, so that each counts those before it."""
     for table in (ModelApproval, ModelRevocation):
         lock_table(active, table.__tablename__)

@@ -31,13 +31,13 @@ _BUSY_TIMEOUT_S = 30
 def session(settings: Settings) -> Iterator[Session]:
     """A session in one transaction: committed when the block ends, rolled back on an error.
 
-    The database is created or upgraded first when it is not at the newest migration. On SQLite the transaction is
+    The database is created or upgraded first if it is not at the newest migration. On SQLite the transaction is
     immediate, so that a read followed by a write cannot be overtaken.
 
     Raises
     ------
     ConfigError, StoreError
-        The address is no database address, or nothing answers there.
+        The URL is not a database URL, or nothing answers there.
     """
     _upgrade_once(settings)
     with Session(engine(settings.state_database), expire_on_commit=False) as active, active.begin():
@@ -54,7 +54,7 @@ def reading(settings: Settings) -> Iterator[Session]:
 
 
 def upgrade(settings: Settings) -> str:
-    """Bring the database to the newest migration and return its revision; harmless when it is there already.
+    """Upgrade the database to the newest migration and return its revision; harmless if it is up to date.
 
     Several processes may call it at once: a lock (a file lock for SQLite, an advisory lock for PostgreSQL) lets one
     migrate, in one transaction, while the others wait. Errors as for `session`.
@@ -70,7 +70,7 @@ def upgrade(settings: Settings) -> str:
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The revision that the database is at; None when it is empty."""
+    """The revision of the database; None if it is empty."""
     if not inspect(connection).has_table(_REVISION_TABLE):
         return None
     revision: str | None = connection.scalar(text(f"SELECT version_num FROM {_REVISION_TABLE}"))  # noqa: S608
@@ -79,18 +79,18 @@ def current_revision(connection: Connection) -> str | None:
 
 @lru_cache(maxsize=1)
 def newest_revision() -> str:
-    """The newest revision among the package's migrations, whose files begin with it.
+    """The newest revision among the package's migrations, whose file names begin with it.
 
-    Read from their names, so that Alembic is imported only where there is something to migrate.
+    It is read from the names, so that Alembic is imported only if there is something to migrate.
     """
     return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 @lru_cache(maxsize=8)
 def engine(url: str) -> Engine:
-    """The engine of a database address, one per process; connections are not kept, so that a fork shares none.
+    """The engine for a database URL, one per process; connections are not pooled, so that a fork shares none.
 
-    Its errors name no values of rows.
+    Its errors contain no values of rows.
 
     Raises
     ------
@@ -100,8 +100,8 @@ def engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        # SQLAlchemy's words quote the address, which may hold a password.
-        withheld = url if url.startswith("withheld") else "no database address"
+        # SQLAlchemy's message quotes the URL, which may contain a password.
+        withheld = url if url.startswith("withheld") else "not a database URL"
         raise ConfigError(f"state_url: {withheld}; e.g. sqlite:///path/state.db") from None
     if parsed.get_backend_name() != "sqlite":
         return create_engine(parsed, poolclass=NullPool, hide_parameters=True)
@@ -112,7 +112,7 @@ def engine(url: str) -> Engine:
 
 
 def _configure_sqlite(connection: Any, record: object) -> None:
-    # The driver's own transactions begin too late and not at all before DDL; ours are explicit.
+    # The driver's own transactions begin too late, and never before DDL; ours are explicit.
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", f"busy_timeout={_BUSY_TIMEOUT_S * 1000}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -127,7 +127,7 @@ _upgraded: set[str] = set()
 
 
 def _upgrade_once(settings: Settings) -> None:
-    """Upgrade unless this process did it and the database file is still there."""
+    """Upgrade unless this process has done so and the database file still exists."""
     url = settings.state_database
     file = sqlite_file(url)
     if url not in _upgraded or (file is not None and not file.exists()):
@@ -136,7 +136,7 @@ def _upgrade_once(settings: Settings) -> None:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite address; None for other databases, and for one in memory."""
+    """The file of a SQLite URL; None for other databases and for one in memory."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
@@ -145,7 +145,7 @@ def sqlite_file(url: str) -> Path | None:
 
 @contextmanager
 def _upgrade_lock(settings: Settings) -> Iterator[None]:
-    engine(settings.state_database)  # refuses an address that is none
+    engine(settings.state_database)  # refuses an invalid URL
     file = sqlite_file(settings.state_database)
     if file is None:
         yield
@@ -155,7 +155,7 @@ def _upgrade_lock(settings: Settings) -> Iterator[None]:
 
 
 def database_bytes(settings: Settings) -> int:
-    """What the database takes of the disk. Errors as for `session`."""
+    """Disk space that the database uses, in bytes. Errors as for `session`."""
     with reading(settings) as active:
         if active.get_bind().dialect.name == "postgresql":
             return int(active.scalars(text("SELECT pg_database_size(current_database())")).one())
@@ -164,14 +164,14 @@ def database_bytes(settings: Settings) -> int:
 
 
 def reason_of(error: Exception) -> str:
-    """For a log: the class of an error and its first line, the driver's own where there is one."""
+    """The class and first line of an error, of the driver's own if there is one, for a log."""
     lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     return ": ".join((type(error).__name__, *lines[:1]))
 
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[Connection]:
-    """A connection of its own. Errors as for `session`."""
+    """A separate connection. Errors as for `session`."""
     target = engine(settings.state_database)
     try:
         connection = target.connect()

@@ -1,4 +1,4 @@
-"""The deployments' own record: which version is champion, as which bytes, and how an attempt ended, written once."""
+"""The record of deployments: which version is champion, with which bytes, and how each attempt ended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,31 +21,31 @@ class DeploymentStep:
     state: str
     version: int
     proven: int | None
-    """Champion before a start, and after a way back; None: there was none."""
+    """Champion before a start, or after a rollback; None: there was none."""
 
     @classmethod
     def of(cls, row: Deployment) -> "DeploymentStep":
-        """As a row says."""
+        """Build it from a row."""
         return cls(row.state, row.model_version, row.proven_version)
 
     @property
     def champion(self) -> int | None:
-        """The version that has passed its proof, as far as this step knows."""
+        """The proven version, as far as this step knows."""
         return self.version if self.state == DeploymentState.SERVING else self.proven
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """The very bytes that a deployment has put behind the number of a version."""
+    """The bytes that a deployment has bound to the number of a version."""
 
     version: int
     training_key: str
     digest: str
-    """Empty where it was not recorded yet."""
+    """Empty if it was not recorded yet."""
 
 
 def last_step(settings: Settings) -> Deployment | None:
-    """The newest step of all deployments, but for failed ones: they have moved nothing."""
+    """The newest step of all deployments, except failed ones, which have changed nothing."""
     with reading(settings) as active:
         return _last(active)
 
@@ -59,7 +59,7 @@ def recorded_champion(settings: Settings) -> int | None:
 def deployed_as(
     settings: Settings, version: int, states: Sequence[str] = (DeploymentState.STARTED, DeploymentState.SERVING)
 ) -> Deployed | None:
-    """What the newest of these steps of a version was about; None: there is no such step."""
+    """The bytes of a version's newest step among the given states; None: there is no such step."""
     query = select(Deployment).where(Deployment.model_version == version, Deployment.state.in_(states))
     with reading(settings) as active:
         row = active.scalars(query.order_by(Deployment.id.desc()).limit(1)).first()
@@ -67,7 +67,7 @@ def deployed_as(
 
 
 def versions_that_served(settings: Settings) -> list[Deployed]:
-    """Versions in the order in which they last came into service, the newest first."""
+    """Versions in the order in which they last came into service, newest first."""
     query = select(Deployment).where(Deployment.state == DeploymentState.SERVING).order_by(Deployment.id)
     with reading(settings) as active:
         newest = {row.model_version: row for row in active.scalars(query)}
@@ -75,11 +75,11 @@ def versions_that_served(settings: Settings) -> list[Deployed]:
 
 
 def settle_attempt(settings: Settings, row: Deployment, revoked: ModelRevocation | None = None) -> bool:
-    """Add how an attempt ended, and whose approval ends with it, in one transaction.
+    """Record how an attempt ended, and the revocation that comes with it, in one transaction.
 
     Returns
     -------
-    False where its start is not the last step any more, since somebody ended it before; nothing is added then.
+    False if its start is no longer the last step, because it was ended before; nothing is added then.
     """
     row.content_digest = content_digest(row)
     with session(settings) as active:

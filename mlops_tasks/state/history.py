@@ -32,18 +32,18 @@ _NOT_CONTENT = {"id", "content_digest", "recorded_at", "at", "champion_key"}
 
 
 def record_gate_decision(settings: Settings, row: GateDecision) -> bool:
-    """Add a gate decision; False when an equal one is there."""
+    """Add a gate decision; False if there is an equal one."""
     row.champion_key = row.champion_version or 0
     return record_row(settings, row)
 
 
 def record_deployment(settings: Settings, row: Deployment) -> bool:
-    """Add a step of a deployment; False when the newest step is equal in all but its time.
+    """Add a step of a deployment; False if the newest step is equal in all but its time.
 
     Raises
     ------
     StoreError
-        `row.state` is no `DeploymentState`.
+        `row.state` is not a `DeploymentState`.
     """
     if row.state not in [*DeploymentState]:
         raise StoreError(f"deployment state {row.state!r} is unknown; use one of {', '.join(DeploymentState)}")
@@ -51,42 +51,42 @@ def record_deployment(settings: Settings, row: Deployment) -> bool:
 
 
 def record_publication(settings: Settings, row: Publication) -> bool:
-    """Add a vintage that came into use; False when the newest row is of the same one."""
+    """Add a vintage that came into use; False if the newest row is of the same one."""
     return _record_step(settings, row)
 
 
 def record_score_batch(settings: Settings, row: ScoreBatch) -> bool:
-    """Add a batch of scores; False when an equal one is there."""
+    """Add a batch of scores; False if there is an equal one."""
     return record_row(settings, row)
 
 
 def record_drift_report(settings: Settings, row: DriftReport) -> bool:
-    """Add a drift report; False when an equal one is there."""
+    """Add a drift report; False if there is an equal one."""
     return record_row(settings, row)
 
 
 def record_model_comparison(settings: Settings, row: ModelComparison) -> bool:
-    """Add a comparison; False when an equal one is there."""
+    """Add a comparison; False if there is an equal one."""
     return record_row(settings, row)
 
 
 def record_delivered_gain(settings: Settings, row: DeliveredGain) -> bool:
-    """Add what a promotion has brought; False when an equal row is there."""
+    """Add the gain that a promotion has delivered; False if there is an equal row."""
     return record_row(settings, row)
 
 
 def record_seed_noise(settings: Settings, row: SeedNoise) -> bool:
-    """Add what several seeds of one configuration reached; False when an equal row is there."""
+    """Add the results of several seeds of one configuration; False if there is an equal row."""
     return record_row(settings, row)
 
 
 def latest_gate_decision(settings: Settings, training_key: str | None = None) -> GateDecision | None:
-    """The newest decision, of one challenger where `training_key` is given."""
+    """The newest decision, for one challenger if `training_key` is given."""
     return _latest(settings, GateDecision, training_key=training_key)
 
 
 def gate_decisions(settings: Settings, training_key: str | None = None) -> list[GateDecision]:
-    """All decisions in the order in which they were recorded, of one challenger where `training_key` is given."""
+    """All decisions in the order in which they were recorded, for one challenger if `training_key` is given."""
     query = select(GateDecision).order_by(GateDecision.id)
     if training_key is not None:
         query = query.where(GateDecision.training_key == training_key)
@@ -97,65 +97,65 @@ def gate_decisions(settings: Settings, training_key: str | None = None) -> list[
 def latest_deployment(
     settings: Settings, model_version: int | None = None, state: str | None = None
 ) -> Deployment | None:
-    """The newest step, of one version or of one state where they are given."""
+    """The newest step, of one version or one state if given."""
     return _latest(settings, Deployment, model_version=model_version, state=state)
 
 
 def latest_score_batch(
     settings: Settings, day: date | None = None, model_version: int | None = None, alias: str | None = None
 ) -> ScoreBatch | None:
-    """The newest batch, of one date, version or alias where they are given."""
+    """The newest batch, of one date, version or alias if given."""
     return _latest(settings, ScoreBatch, date=day, model_version=model_version, alias=alias)
 
 
 def latest_drift_report(settings: Settings, model_version: int | None = None) -> DriftReport | None:
-    """The newest drift report, of one version where it is given."""
+    """The newest drift report, of one version if given."""
     return _latest(settings, DriftReport, model_version=model_version)
 
 
 def latest_seed_noise(settings: Settings, configuration: str) -> SeedNoise | None:
-    """The newest of a configuration, by `evaluation.seed_noise.configuration_key`."""
+    """The newest seed results of a configuration, by `evaluation.seed_noise.configuration_key`."""
     return _latest(settings, SeedNoise, configuration=configuration)
 
 
 def latest_model_comparison(settings: Settings, challenger_version: int | None = None) -> ModelComparison | None:
-    """The newest comparison, of one challenger where it is given."""
+    """The newest comparison, for one challenger if given."""
     return _latest(settings, ModelComparison, challenger_version=challenger_version)
 
 
 def latest_delivered_gain(settings: Settings, model_version: int | None = None) -> DeliveredGain | None:
-    """The newest of a promotion, of one version where it is given."""
+    """The newest delivered gain, of one version if given."""
     return _latest(settings, DeliveredGain, model_version=model_version)
 
 
 def publication_at(settings: Settings, moment: datetime) -> Publication | None:
-    """The publication that was the newest at a moment (aware), or None before the first that was recorded."""
+    """The newest publication at a given time (aware); None before the first recorded one."""
     query = select(Publication).where(Publication.at <= moment).order_by(Publication.id.desc()).limit(1)
     with reading(settings) as active:
         return active.scalars(query).first()
 
 
 def publications(settings: Settings) -> list[str]:
-    """The data versions that came into use, the first one first; a later return to one is there again."""
+    """The data versions that came into use, oldest first; one that came back appears again."""
     with reading(settings) as active:
         return list(active.scalars(select(Publication.data_version).order_by(Publication.id)))
 
 
 def newest_alerts(settings: Settings, limit: int) -> list[AlertEvent]:
-    """The last alerts that were new to people, the newest first."""
+    """The last alerts that were reported to people, newest first."""
     query = select(AlertEvent).where(AlertEvent.step.in_(("opened", "updated")))
     with reading(settings) as active:
         return list(active.scalars(query.order_by(AlertEvent.id.desc()).limit(limit)))
 
 
 def content_digest(row: Base) -> str:
-    """Digest of what the caller gave, times excepted."""
+    """Digest of the columns that the caller gave, except times."""
     values = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name not in _NOT_CONTENT}
     return digest_of(values, length=64)
 
 
 def record_row(settings: Settings, row: Base) -> bool:
-    """Add a row of any table; False when one with its natural key is there."""
+    """Add a row to any table; False if there is one with its natural key."""
     with session(settings) as active:
         return insert_row(active, row)
 
@@ -172,7 +172,7 @@ def insert_row(active: Session, row: Base) -> bool:
 
 
 def _record_step(settings: Settings, row: Base) -> bool:
-    """Add a row unless the newest of its table is equal in all but its time."""
+    """Add a row unless the newest row of its table is equal in all but its time."""
     row.content_digest = content_digest(row)
     table = type(row)
     with session(settings) as active:
@@ -194,6 +194,6 @@ def _latest(settings: Settings, table: type[Row], **equal: object) -> Row | None
 
 
 def lock_table(active: Session, table: str) -> None:
-    """One writer of a table at a time; SQLite's immediate transaction is that already."""
+    """Let one writer at a time into a table; SQLite's immediate transaction ensures that already."""
     if active.get_bind().dialect.name == "postgresql":
         active.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))

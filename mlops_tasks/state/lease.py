@@ -1,4 +1,4 @@
-"""A lease that dies with its owner, however that ends. It lies where the state database is: who sees one sees both."""
+"""A lease that ends with its owner's process, however that ends. It is kept where the state database is."""
 
 import fcntl
 import time
@@ -12,23 +12,23 @@ from mlops_tasks.config import Settings
 from mlops_tasks.state.database import connected, sqlite_file
 
 _KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
-"""So that PostgreSQL notices within half a minute when the owner's machine has gone without a word."""
+"""Keep-alive settings with which PostgreSQL notices within half a minute that the owner's machine is gone."""
 _LOOK_EVERY_S = 0.1
 
 
 @contextmanager
 def lease(settings: Settings, name: str) -> Iterator[bool]:
-    """Take the lease `name` unless another process or thread has it; yield whether it was taken. It waits for nobody.
+    """Take the lease `name` unless another process or thread holds it; yield whether it was taken. Does not wait.
 
     With SQLite it is a lock on a file beside the database, with PostgreSQL an advisory lock of a connection that stays
-    open for as long: the system, or the server, frees it when the process ends.
+    open meanwhile: the system, or the server, frees it when the process ends.
 
     Raises
     ------
     ConfigError, StoreError
-        The address of the state database is none, or nothing answers there.
+        The URL of the state database is invalid, or nothing answers there.
     OSError
-        The file cannot be made.
+        The file cannot be created.
     """
     file = sqlite_file(settings.state_database)
     if file is not None:
@@ -41,7 +41,7 @@ def lease(settings: Settings, name: str) -> Iterator[bool]:
 
 @contextmanager
 def awaited_lease(settings: Settings, name: str, wait_s: float) -> Iterator[bool]:
-    """`lease`, tried again for so long while another one has it."""
+    """`lease`, retried for a given time while another holder has it."""
     until = time.monotonic() + wait_s
     while True:
         with lease(settings, name) as taken:
@@ -67,6 +67,6 @@ def _take(connection: Connection, name: str) -> bool:
     connection = connection.execution_options(isolation_level="AUTOCOMMIT")
     for setting, value in _KEEPALIVES.items():
         connection.execute(text(f"SET {setting} = {value}"))
-    # A server's advisory locks know no schemas, and an operation may have one of its own in a shared database.
+    # Advisory locks ignore schemas, but an installation may have its own schema in a shared database.
     query = text("SELECT pg_try_advisory_lock(hashtext(current_schema() || ' ' || :name))")
     return bool(connection.execute(query, {"name": name}).scalar_one())

@@ -1,4 +1,4 @@
-"""The log of what the scoring service has answered: written in batches, read by day, instrument and version."""
+"""The log of the scoring service's answers: written in batches, read by day, instrument and version."""
 
 import dataclasses
 import datetime
@@ -21,16 +21,16 @@ from mlops_tasks.state.history import lock_table
 from mlops_tasks.state.tables import LogBase, Prediction, PredictionScores, now
 
 REMOVED_AT_ONCE = 5000
-"""Rows of a transaction, so that no other writer waits long."""
+"""Rows per transaction, so that no other writer waits long."""
 _READ_AT_ONCE = 500
 MOST_LATENCIES = 10_000
-"""That a percentile is taken of."""
+"""Most latencies of which a percentile is computed."""
 _LOADS_NONE = {"synchronize_session": False}
 
 
 @dataclass(frozen=True)
 class PredictionFilter:
-    """Which answers; None: any."""
+    """Selects answers; None: any."""
 
     date: datetime.date | None = None
     model_version: int | None = None
@@ -38,7 +38,7 @@ class PredictionFilter:
 
     @property
     def conditions(self) -> list[ColumnElement[bool]]:
-        """For a query; the instrument is none of the database's business."""
+        """Conditions of a query; the instrument is not evaluated by the database."""
         found = []
         if self.date is not None:
             found.append(Prediction.date == self.date)
@@ -49,7 +49,7 @@ class PredictionFilter:
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer, and the score of the instrument that was asked about."""
+    """An answer, and the score of the selected instrument."""
 
     prediction: Prediction
     score: float | None = None
@@ -57,7 +57,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class PredictionCount:
-    """How many answers and scores there are of a kind."""
+    """Number of answers and scores of a group."""
 
     date: datetime.date | None
     model_version: int
@@ -68,13 +68,13 @@ class PredictionCount:
     scores: int
     p50_ms: float
     p99_ms: float
-    """Latencies that half and 99% of the answers did not exceed."""
+    """Median and 99th percentile of the latency."""
 
 
 def record_predictions(
     settings: Settings, predictions: Sequence[Prediction], scores: Sequence[PredictionScores]
 ) -> None:
-    """Add answers and the scores they refer to, in one transaction; what is there already stays as it is.
+    """Add answers and the scores they refer to, in one transaction; existing rows stay as they are.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _insert(active: Session, table: type[LogBase], rows: Sequence[LogBase]) -> N
 
 
 def predictions(settings: Settings, wanted: PredictionFilter, limit: int) -> list[Answered]:
-    """The last answers, the newest first; of an instrument those that have its score."""
+    """The last answers, newest first; for an instrument, those that contain its score."""
     query = select(Prediction).where(*wanted.conditions).order_by(Prediction.id.desc())
     found: list[Answered] = []
     tables: dict[str, _Table] = {}
@@ -117,7 +117,7 @@ def predictions(settings: Settings, wanted: PredictionFilter, limit: int) -> lis
 
 
 def prediction_counts(settings: Settings, wanted: PredictionFilter) -> list[PredictionCount]:
-    """By day, version, slot, arm and key, the newest day first."""
+    """Numbers of answers and scores by day, version, slot, arm and key, newest day first."""
     by = (Prediction.date, Prediction.model_version, Prediction.slot, Prediction.arm, Prediction.key_name)
     place = func.row_number().over(partition_by=by, order_by=Prediction.latency_ms)
     columns = (*by, Prediction.instruments, Prediction.latency_ms, place.label("place"))
@@ -134,15 +134,15 @@ def prediction_counts(settings: Settings, wanted: PredictionFilter) -> list[Pred
 
 
 def _latency_at(ranked: Subquery, percent: int) -> ColumnElement[float]:
-    """The smallest that so many percent of a group's answers do not exceed."""
+    """A percentile of the latencies of a group's answers."""
     wanted = (percent * ranked.c.answers + 99) // 100
     return func.max(case((ranked.c.place == wanted, ranked.c.latency_ms)))
 
 
 def lost_predictions(settings: Settings, moment: datetime.datetime | None = None) -> int:
-    """How many numbers are missing between others of the same writer: answers that were given and not logged.
+    """Count the numbers that are missing between others of the same writer: answers that were sent but not logged.
 
-    Of the time up to `moment` (now) for which answers of every kind are kept: before it some are removed.
+    Covers the period up to `moment` (now) for which answers of every kind are kept: older ones are partly removed.
     """
     kept_days = min(settings.predictions.kept_rows_days, settings.predictions.kept_days)
     since = (moment or now()) - datetime.timedelta(days=kept_days)
@@ -154,7 +154,7 @@ def lost_predictions(settings: Settings, moment: datetime.datetime | None = None
 def latencies_of_arm(
     settings: Settings, model_version: int, arm: str, since: datetime.datetime
 ) -> npt.NDArray[np.float64]:
-    """Milliseconds to each answer of a version on an arm from a moment on; the newest `MOST_LATENCIES`."""
+    """Latency in milliseconds of each answer of a version on an arm since a given time; the newest `MOST_LATENCIES`."""
     wanted = (Prediction.model_version == model_version, Prediction.arm == arm, Prediction.at >= since)
     query = select(Prediction.latency_ms).where(*wanted).order_by(Prediction.id.desc()).limit(MOST_LATENCIES)
     with reading(settings) as active:
@@ -162,7 +162,7 @@ def latencies_of_arm(
 
 
 def newest_scored(settings: Settings, model_version: int, since: datetime.datetime) -> tuple[datetime.date, str] | None:
-    """Newest day that a version has scored from a moment on, and its data version."""
+    """Newest day that a version has scored since a given time, and its data version."""
     wanted = (Prediction.model_version == model_version, Prediction.at >= since, Prediction.date.is_not(None))
     query = select(Prediction.date, Prediction.data_version).where(*wanted)
     query = query.order_by(Prediction.date.desc(), Prediction.id.desc()).limit(1)
@@ -176,17 +176,17 @@ def newest_scored(settings: Settings, model_version: int, since: datetime.dateti
 
 
 def has_scored(settings: Settings, model_version: int, since: datetime.datetime) -> bool:
-    """Whether an answer of a version was logged from a moment on, as a shadow or not."""
+    """Whether an answer of a version was logged since a given time, as a shadow or not."""
     query = select(Prediction.id).where(Prediction.model_version == model_version, Prediction.at >= since).limit(1)
     with reading(settings) as active:
         return active.scalars(query).first() is not None
 
 
 def served_scores(settings: Settings, wanted: PredictionFilter) -> pd.DataFrame:
-    """Scores that were answered, each once however often it was: datetime, model_version, arm, data_version,
-    instrument, score.
+    """Scores that were returned, each once, however often: datetime, model_version, arm, data_version, instrument,
+    score.
 
-    Answers about given features have no day and are left out.
+    Answers to given features have no day and are left out.
     """
     columns = (Prediction.date, Prediction.model_version, Prediction.arm, Prediction.data_version)
     of_days = (Prediction.date.is_not(None), *wanted.conditions)
@@ -206,16 +206,16 @@ def served_scores(settings: Settings, wanted: PredictionFilter) -> pd.DataFrame:
 def forget_predictions(
     settings: Settings, before: datetime.datetime, rows_before: datetime.datetime | None = None
 ) -> int:
-    """Remove answers that are older, and the scores that no answer refers to any more; returns how many answers.
+    """Remove older answers, and the scores that no answer refers to any more; returns the number of answers removed.
 
-    Answers about given features are removed from before `rows_before` on, where that is later.
+    Answers to given features are removed if they are older than `rows_before`, if that is later.
     """
     count = _remove(settings, Prediction.at < before)
     if rows_before is not None and rows_before > before:
         count += _remove(settings, Prediction.at < rows_before, Prediction.date.is_(None))
         before = rows_before
     with session(settings) as active:
-        # Nobody adds an answer about scores that are removed at this moment.
+        # The lock keeps others from adding an answer that refers to scores being removed.
         lock_table(active, PredictionScores.__tablename__)
         used = select(Prediction.id).where(Prediction.scores == PredictionScores.digest)
         unused = (PredictionScores.recorded_at < before, ~used.exists())
@@ -238,7 +238,7 @@ def _remove(settings: Settings, *conditions: ColumnElement[bool]) -> int:
 
 @dataclass(frozen=True)
 class _Table:
-    """A row of `PredictionScores`, read."""
+    """The decoded content of a row of `PredictionScores`."""
 
     positions: Mapping[str, int]
     scores: npt.NDArray[np.float64]
@@ -249,14 +249,14 @@ class _Table:
         return cls({name: position for position, name in enumerate(names)}, np.frombuffer(row.scores, "<f8"))
 
     def score(self, instrument: str, chosen: bytes | None) -> float | None:
-        """None: it was not among those that were answered."""
+        """The score of an instrument; None: it was not among those returned."""
         position = self.positions.get(instrument)
         if position is None or not (chosen is None or chosen[position // 8] & (128 >> position % 8)):
             return None
         return float(self.scores[position])
 
     def frame(self, key: Sequence[Any], chosen: Iterable[bytes | None], instrument: str | None) -> pd.DataFrame:
-        """What any of several choices has, or one instrument of it."""
+        """The scores that any of several choices contains, or those of one instrument."""
         mask = np.zeros(len(self.scores), bool)
         for bits in chosen:
             mask |= True if bits is None else _mask(bits, len(mask))
@@ -274,7 +274,7 @@ def _mask(bits: bytes, length: int) -> npt.NDArray[np.bool_]:
 
 
 def chosen_bits(positions: Sequence[int], length: int) -> bytes:
-    """What `Prediction.chosen` keeps of some positions of so many."""
+    """Encode chosen positions out of a total for `Prediction.chosen`."""
     mask = np.zeros(length, bool)
     mask[list(positions)] = True
     return np.packbits(mask).tobytes()

@@ -1,7 +1,7 @@
 """The log of requests for a machine's memory and slots: asked, granted, at work, released.
 
-Every row is a step of one request. The last row of a change also holds the queue as it is after it
-(`payload["queue"]`), so what holds now is read from one row, however long the log is.
+Every row is a step of one request. The last row of a change also contains the queue after that change
+(`payload["queue"]`), so the current state is read from one row, however long the log is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ Queue = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RequestStep:
-    """What happened to a request."""
+    """A step of a request."""
 
     kind: str
     """`ASKED`, `GRANTED`, `WORKS` (a process that its holder did not start itself works for it) or `RELEASED`."""
@@ -41,10 +41,10 @@ def newest_queue(settings: Settings, host: str) -> Queue | None:
 def change_queue(
     settings: Settings, host: str, decide: Callable[[Queue | None], tuple[Sequence[RequestStep], Queue]]
 ) -> Queue | None:
-    """Let `decide` see the queue and say what happens; it is recorded in the same transaction, which has no rival.
+    """Let `decide` see the queue and decide what happens; record that in the same exclusive transaction.
 
-    `decide` returns the steps, none if nothing happens, and the queue after them. It may be slow as far as the other
-    trainings of this machine can wait, and must not use the database. Returns the queue after the change.
+    `decide` returns the steps, none if nothing happens, and the queue after them. Other trainings of this machine wait
+    while it runs, and it must not use the database. Returns the queue after the change.
     """
     with session(settings) as active:
         lock_table(active, ResourceEvent.__tablename__)

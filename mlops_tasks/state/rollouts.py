@@ -1,4 +1,4 @@
-"""Rollouts: which candidate is at which step, and which wait; each step is recorded once."""
+"""Rollouts: which candidate is at which step, and which ones wait; each step is recorded once."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,10 +18,10 @@ AT_WORK = (RolloutState.HOLDING, RolloutState.PROMOTING)
 
 @dataclass(frozen=True)
 class RolloutPlan:
-    """What a rollout does, fixed when it is asked for."""
+    """The plan of a rollout, fixed when it is requested."""
 
     shares: tuple[float, ...]
-    """Of the clients that the candidate answers, in [0, 1], one a step; 0: none, it scores as a shadow."""
+    """Share of the clients that the candidate answers, in [0, 1], one per step; 0: none, it scores as a shadow."""
     hold_s: float
     """How long each step lasts."""
     deadline_s: float
@@ -29,17 +29,17 @@ class RolloutPlan:
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "RolloutPlan":
-        """As recorded."""
+        """Read it from its recorded form."""
         return cls(tuple(content["shares"]), content["hold_s"], content["deadline_s"])
 
     def to_json(self) -> dict[str, Any]:
-        """To be recorded."""
+        """The form in which it is recorded."""
         return {"shares": list(self.shares), "hold_s": self.hold_s, "deadline_s": self.deadline_s}
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A rollout as its last step says."""
+    """A rollout as of its last step."""
 
     rollout_id: str
     version: int
@@ -50,10 +50,10 @@ class Rollout:
     state: RolloutState
     asked_at: datetime
     at: datetime
-    """When it came to its present step."""
+    """When its current step began."""
     step: int = 0
     champion: int | None = None
-    """That it is measured against."""
+    """Version that it is compared with."""
     began_at: datetime | None = None
     reason: str = ""
     asked_by: str = ""
@@ -61,7 +61,7 @@ class Rollout:
 
     @classmethod
     def of(cls, row: RolloutStep) -> "Rollout":
-        """As a row says."""
+        """Build it from a row."""
         return cls(
             rollout_id=row.rollout_id,
             version=row.model_version,
@@ -81,7 +81,7 @@ class Rollout:
         )
 
     def row(self) -> RolloutStep:
-        """To be recorded."""
+        """The form in which it is recorded."""
         return RolloutStep(
             rollout_id=self.rollout_id,
             sequence=self.sequence,
@@ -102,29 +102,29 @@ class Rollout:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether it has begun and is not decided."""
+        """Whether it has begun and is undecided."""
         return self.state in AT_WORK
 
     @property
     def is_decided(self) -> bool:
-        """Whether its state stays."""
+        """Whether its state is final."""
         return self.state not in UNDECIDED
 
     @property
     def failures(self) -> int:
-        """How many deployments of it have failed."""
+        """Number of its deployments that have failed."""
         return self.step - len(self.plan.shares) if self.state == RolloutState.PROMOTING else 0
 
     @property
     def share(self) -> float:
-        """Of the clients that the candidate answers now; none of them once a deployment of it has failed."""
+        """Share of the clients that the candidate answers now; 0 once a deployment of it has failed."""
         if not self.is_at_work or not self.plan.shares or self.failures:
             return 0.0
         return self.plan.shares[min(self.step, len(self.plan.shares) - 1)]
 
     @property
     def arm(self) -> Arm:
-        """Of the candidate's answers."""
+        """Arm of the candidate's answers."""
         return Arm.SHADOW if self.strategy == Strategy.SHADOW else Arm.CANARY
 
     @property
@@ -134,23 +134,23 @@ class Rollout:
 
     @property
     def holds_until(self) -> datetime:
-        """The end of its present step."""
+        """The end of its current step."""
         return self.at + timedelta(seconds=self.plan.hold_s)
 
 
 def undecided_rollouts(settings: Settings) -> list[Rollout]:
-    """Those that are at work or wait, in the order in which they were asked for."""
+    """Rollouts in progress or waiting, in the order in which they were requested."""
     with reading(settings) as active:
         return _undecided(active)
 
 
 def rollout_at_work(settings: Settings) -> Rollout | None:
-    """The one that has begun and is not decided."""
+    """The rollout that has begun and is undecided."""
     return next((each for each in undecided_rollouts(settings) if each.is_at_work), None)
 
 
 def latest_rollout(settings: Settings, digest: str | None = None) -> Rollout | None:
-    """The one whose step was recorded last, of one artefact where its digest is given."""
+    """The rollout with the newest step, of one artefact if its digest is given."""
     query = select(RolloutStep).order_by(RolloutStep.id.desc()).limit(1)
     if digest is not None:
         query = query.where(RolloutStep.artefact_digest == digest)
@@ -160,18 +160,18 @@ def latest_rollout(settings: Settings, digest: str | None = None) -> Rollout | N
 
 
 def rollout_steps(settings: Settings, rollout_id: str) -> list[Rollout]:
-    """All steps of a rollout, the first one first."""
+    """All steps of a rollout, in order."""
     query = select(RolloutStep).where(RolloutStep.rollout_id == rollout_id).order_by(RolloutStep.sequence)
     with reading(settings) as active:
         return [Rollout.of(row) for row in active.scalars(query)]
 
 
 def record_rollout(settings: Settings, asked: Rollout) -> Rollout:
-    """Add a rollout that is asked for; one of the same artefact by the same strategy that is not decided stays.
+    """Add a requested rollout, unless there is an undecided one of the same artefact with the same strategy.
 
     Returns
     -------
-    The one that is there afterwards.
+    The new rollout, or the existing one.
     """
     with session(settings) as active:
         lock_table(active, RolloutStep.__tablename__)
@@ -184,11 +184,11 @@ def record_rollout(settings: Settings, asked: Rollout) -> Rollout:
 
 
 def record_rollout_step(settings: Settings, before: Rollout, after: Rollout) -> bool:
-    """Add a step, if the one before is still the last of its rollout, and no other rollout is at work where it begins.
+    """Add a step, if the one before is still the last of its rollout, and, if it begins, no other is in progress.
 
     Returns
     -------
-    False where it is not, since somebody else was quicker; nothing is added then.
+    False if not, because another process was quicker; nothing is added then.
     """
     after = replace(after, sequence=before.sequence + 1)
     with session(settings) as active:
@@ -204,7 +204,7 @@ def record_rollout_step(settings: Settings, before: Rollout, after: Rollout) -> 
 
 
 def _undecided(active: Session) -> list[Rollout]:
-    """In the order in which they were asked for."""
+    """Rollouts in the order in which they were requested."""
     ends = (
         select(func.min(RolloutStep.id).label("first"), func.max(RolloutStep.id).label("last"))
         .group_by(RolloutStep.rollout_id)

@@ -1,6 +1,6 @@
-"""Keys of the scoring service's clients: made, listed, revoked.
+"""Keys of the scoring service's clients: created, listed, revoked.
 
-A key is `alphaops_<id>_<secret>`. The secret is shown once, to who makes the key, and only its digest is kept.
+A key is `alphaops_<id>_<secret>`. The secret is shown once, to the creator of the key, and only its digest is stored.
 """
 
 import hashlib
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 PREFIX = "alphaops"
 TOKEN_NAME = "admin"  # noqa: S105  (a name)
-"""Name of the token that `make up` makes, which is a key with every scope and no row here."""
+"""Name of the token that `make up` creates, which is a key with every scope and no row here."""
 VALID_AT_ONCE = 2
-"""Keys of one name: one that is in use, and one that takes its place."""
+"""Keys with one name: the one in use, and its replacement."""
 LONGEST = timedelta(days=36_500)
-"""For which a key may be valid; one that is to last longer has no end."""
+"""Longest validity of a key; one that is to last longer does not expire."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 
 
 @dataclass(frozen=True)
 class KeyRequest:
-    """A key that somebody asks for."""
+    """A key to be created."""
 
     name: str
     scopes: Collection[Scope]
@@ -47,7 +47,7 @@ class KeyRequest:
 
 @dataclass(frozen=True)
 class ClientKey:
-    """A key, as it is known here."""
+    """A key, without its secret."""
 
     key_id: str
     name: str
@@ -66,7 +66,7 @@ class ClientKey:
         return "expired" if self.expires_at is not None and self.expires_at <= moment else "valid"
 
     def fits(self, secret: str) -> bool:
-        """Whether it is this key's secret; takes as long for a wrong one."""
+        """Whether this is the key's secret, compared in constant time."""
         return secrets.compare_digest(digest_of_secret(secret), self.secret_digest)
 
 
@@ -76,19 +76,19 @@ def digest_of_secret(secret: str) -> str:
 
 
 def parse_key(text: str) -> tuple[str, str] | None:
-    """Id and secret of what may be a key."""
+    """Id and secret of a possible key."""
     prefix, _, rest = text.partition("_")
     key_id, _, secret = rest.partition("_")
     return (key_id, secret) if prefix == PREFIX and key_id and secret else None
 
 
 def make_key(settings: Settings, wanted: KeyRequest, by: str) -> tuple[str, ClientKey]:
-    """Make a key; returns it, to be shown once, and what is known of it.
+    """Create a key; returns it, to be shown once, and its record.
 
     Raises
     ------
     ConfigError
-        The name is none or is the token's, there is no scope, or two keys of the name are valid already.
+        The name is invalid or is the token's, there is no scope, or two keys with this name are valid already.
     """
     _check(wanted)
     secret, moment = secrets.token_urlsafe(32), now()
@@ -117,12 +117,12 @@ def make_key(settings: Settings, wanted: KeyRequest, by: str) -> tuple[str, Clie
 
 
 def revoke_keys(settings: Settings, name: str, key_id: str | None, reason: str, by: str) -> list[ClientKey]:
-    """End the keys of a name, or one of them; returns those that were not revoked before.
+    """Revoke the keys with a name, or one of them; returns those that were not revoked before.
 
     Raises
     ------
     ConfigError, StoreError
-        No reason; there is no such key that is not revoked.
+        The reason is missing; no such key exists or all are revoked.
     """
     if not reason.strip():
         raise ConfigError("give the reason; it is kept with your name")
@@ -132,7 +132,7 @@ def revoke_keys(settings: Settings, name: str, key_id: str | None, reason: str, 
         ended = [each for each in found if key_id in (None, each.key_id)]
         if not ended:
             which = excerpt(name) if key_id is None else f"{excerpt(name)} with the id {excerpt(key_id)}"
-            raise StoreError(f"there is no key of {which} that is not revoked; see alphaops keys list")
+            raise StoreError(f"there is no unrevoked key of {which}; see alphaops keys list")
         for each in ended:
             row = ScoringKeyRevocation(key_id=each.key_id, revoked_by=by, reason=reason.strip())
             row.content_digest = content_digest(row)
@@ -141,7 +141,7 @@ def revoke_keys(settings: Settings, name: str, key_id: str | None, reason: str, 
 
 
 def client_keys(settings: Settings) -> list[ClientKey]:
-    """All that were made, in their order.
+    """All keys, in the order of their creation.
 
     Raises
     ------
@@ -172,26 +172,26 @@ def _known(row: ScoringKey, revoked_at: datetime | None) -> ClientKey:
     )
 
 
-@lru_cache(maxsize=1024)  # a service reads the same keys every few seconds, and says once what is wrong with one
+@lru_cache(maxsize=1024)  # a service reads the same keys every few seconds, and reports a fault once
 def _scopes(key_id: str, text: str) -> frozenset[Scope]:
-    """Those that are known here; another, of a newer release, opens nothing, and keeps no other key from being read."""
+    """The known scopes; an unknown one, from a newer release, opens nothing and affects no other key."""
     names, known = text.split(), set(Scope)
     if unknown := [each for each in names if each not in known]:
-        log.warning("the key %s has scopes that are unknown here: %s", key_id, first_few(map(excerpt, unknown)))
+        log.warning("the key %s has unknown scopes: %s", key_id, first_few(map(excerpt, unknown)))
     return frozenset(Scope(each) for each in names if each in known)
 
 
 def _check(wanted: KeyRequest) -> None:
     if not _NAME.fullmatch(wanted.name) or wanted.name == TOKEN_NAME:
         raise ConfigError(
-            f"{excerpt(wanted.name)} is no name for a key: up to 32 small letters, digits and `_.-`, and not "
+            f"{excerpt(wanted.name)} is not a valid key name: up to 32 lower-case letters, digits and `_.-`, but not "
             f"{TOKEN_NAME}, which is the token's"
         )
     if not wanted.scopes:
         raise ConfigError(f"a key needs a scope: {', '.join(Scope)}")
     if wanted.requests_per_minute < 1:
-        raise ConfigError(f"{wanted.requests_per_minute} requests a minute: a key needs one or more")
+        raise ConfigError(f"{wanted.requests_per_minute} requests a minute: a key needs at least one")
     if wanted.valid_for is not None and wanted.valid_for > LONGEST:
-        raise ConfigError(f"a key is valid for {LONGEST.days} days at most; leave the days out for one without an end")
+        raise ConfigError(f"a key is valid for at most {LONGEST.days} days; omit the days for one that does not expire")
     if wanted.valid_for is not None and wanted.valid_for <= timedelta(0):
-        raise ConfigError("a key is valid for more than nothing; leave the days out for one that does not expire")
+        raise ConfigError("a key must be valid for a positive time; omit the days for one that does not expire")

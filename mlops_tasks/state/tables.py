@@ -1,6 +1,6 @@
-"""The tables. Each row is a fact that happened; rows are never changed or removed (triggers refuse it).
+"""The tables. Each row is a fact; rows are never changed or removed (triggers refuse it).
 
-What the scoring service has answered is never changed either, and goes after `predictions.kept_days`.
+Answers of the scoring service are never changed either, but are removed after `predictions.kept_days`.
 """
 
 from datetime import UTC, date, datetime
@@ -27,13 +27,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time on every database; SQLite itself keeps no zone. A naive value is refused."""
+    """An aware UTC time on every database; SQLite itself stores no time zone. A naive value is refused."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To UTC, without zone where the database keeps none."""
+        """Convert to UTC, without a time zone if the database stores none."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -42,14 +42,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Back to an aware UTC time."""
+        """Convert back to an aware UTC time."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def now() -> datetime:
-    """The present, aware, UTC."""
+    """The current time, aware, UTC."""
     return datetime.now(UTC)
 
 
@@ -63,12 +63,12 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
 
     id: Mapped[int] = mapped_column(primary_key=True, init=False, repr=False)
     content_digest: Mapped[str] = mapped_column(String(64), init=False, repr=False)
-    """Digest of the columns that a caller gives, times excepted: what "equal" means when a row is recorded twice."""
+    """Digest of the columns that a caller gives, except times: defines "equal" when a row is recorded twice."""
     recorded_at: Mapped[datetime] = mapped_column(init=False, default_factory=now)
 
 
 class GateDecision(Base):
-    """What the gate decided about a challenger against a champion (None: there was none)."""
+    """The gate's decision on a challenger against a champion (None: there was none)."""
 
     __tablename__ = "gate_decision"
     __table_args__ = (UniqueConstraint("training_key", "champion_key", "content_digest"),)
@@ -84,7 +84,7 @@ class GateDecision(Base):
 
 
 class ModelApproval(Base):
-    """Why a model may serve: the gate promoted it, or a person let it. Of these very bytes of this training alone."""
+    """An approval, by the gate or a person. It covers exactly these bytes of this training."""
 
     __tablename__ = "model_approval"
     __table_args__ = (UniqueConstraint("training_key", "artefact_digest", "content_digest"),)
@@ -94,17 +94,17 @@ class ModelApproval(Base):
     basis: Mapped[str]
     """A `Basis`."""
     approved_by: Mapped[str]
-    """The gate's rule, or who the person is."""
+    """The gate's rule, or the person's name."""
     reason: Mapped[str] = mapped_column(Text)
     certificate: Mapped[str] = mapped_column(default="")
     """Key of the passed leak certificate; empty where a person approved a model without one."""
     revocations: Mapped[int] = mapped_column(init=False, default=0)
-    """How many revocations of these bytes came before it; with one more it stands no longer."""
+    """Number of revocations of these bytes before it; one more ends the approval."""
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
 class ModelRevocation(Base):
-    """Why a model may serve no longer: ends all approvals of these bytes that were there before it."""
+    """A revocation: a model may no longer serve. It ends all earlier approvals of these bytes."""
 
     __tablename__ = "model_revocation"
     __table_args__ = (UniqueConstraint("training_key", "artefact_digest", "number"),)
@@ -112,7 +112,7 @@ class ModelRevocation(Base):
     training_key: Mapped[str]
     artefact_digest: Mapped[str] = mapped_column(String(64))
     number: Mapped[int] = mapped_column(init=False, default=0)
-    """Among the revocations of these bytes, from 1."""
+    """Its number among the revocations of these bytes, from 1."""
     basis: Mapped[str]
     """A `Basis`. What a person has revoked, the gate does not promote again."""
     revoked_by: Mapped[str]
@@ -122,7 +122,7 @@ class ModelRevocation(Base):
 
 
 class Deployment(Base):
-    """One step of a deployment. The same step twice in a row is one row; a later return to a version is a new one."""
+    """One step of a deployment. A repeated step is one row; a later return to a version is a new one."""
 
     __tablename__ = "deployment"
 
@@ -134,16 +134,16 @@ class Deployment(Base):
     """A `DeploymentState`."""
     reason: Mapped[str] = mapped_column(default="")
     proven_version: Mapped[int | None] = mapped_column(default=None)
-    """The champion that this step started from or ended at; None: there was none (or nobody wrote it down)."""
+    """The champion that this step started from or ended at; None: there was none (or it was not recorded)."""
     attempt: Mapped[str] = mapped_column(default="")
-    """The same for all steps of one deployment."""
+    """Identifier that all steps of one deployment share."""
     artefact_digest: Mapped[str] = mapped_column(String(64), default="")
-    """Of the bytes that the attempt is about; empty where nothing was loaded."""
+    """Digest of the bytes that the attempt is about; empty if nothing was loaded."""
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
 class RolloutStep(Base):
-    """One step of a rollout, with all that is known of it by then. Sequence numbers of a rollout: 1, 2, 3, ..."""
+    """One step of a rollout, with everything known about it by then. Sequence numbers of a rollout: 1, 2, 3, ..."""
 
     __tablename__ = "rollout_step"
     __table_args__ = (UniqueConstraint("rollout_id", "sequence"),)
@@ -156,23 +156,23 @@ class RolloutStep(Base):
     strategy: Mapped[str]
     """A `Strategy`."""
     plan: Mapped[dict[str, Any]]
-    """Its steps and limits, as the settings were when it was asked for."""
+    """Its steps and limits, as in the settings when it was requested."""
     state: Mapped[str]
     """A `RolloutState`."""
     asked_at: Mapped[datetime]
     step: Mapped[int] = mapped_column(default=0)
-    """Of the plan's steps, from 0; beyond them, how many deployments of it have failed."""
+    """Index into the plan's steps, from 0; beyond them, the number of its deployments that have failed."""
     champion_version: Mapped[int | None] = mapped_column(default=None)
-    """That it is measured against; None: it has not begun, or there was none."""
+    """Version that it is compared with; None: it has not begun, or there was none."""
     reason: Mapped[str] = mapped_column(Text, default="")
     asked_by: Mapped[str] = mapped_column(default="")
-    """A DAG, or who the person is; of the last step, who has aborted it."""
+    """A DAG, or the person's name; in the last step, who aborted it."""
     began_at: Mapped[datetime | None] = mapped_column(default=None)
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
 class ScoreBatch(Base):
-    """The scores of one date by one model version."""
+    """The scores for one date by one model version."""
 
     __tablename__ = "score_batch"
     __table_args__ = (UniqueConstraint("date", "model_version", "content_digest"),)
@@ -181,13 +181,13 @@ class ScoreBatch(Base):
     model_version: Mapped[int]
     alias: Mapped[str]
     instruments: Mapped[int]
-    """How many instruments have a score."""
+    """Number of instruments with a score."""
     digest: Mapped[str]
     """Digest of the score file's content."""
 
 
 class DriftReport(Base):
-    """A drift report's summary; the report itself lies at `path`, relative to MLOPS_HOME."""
+    """The summary of a drift report; the report itself is at `path`, relative to MLOPS_HOME."""
 
     __tablename__ = "drift_report"
     __table_args__ = (UniqueConstraint("date", "model_version", "data_version", "content_digest"),)
@@ -214,21 +214,21 @@ class ModelComparison(Base):
 
 
 class DeliveredGain(Base):
-    """What the gate promised of the model in service, and what came of it on the days since."""
+    """The gain that the gate promised for the model in service, and the gain delivered on the days since."""
 
     __tablename__ = "delivered_gain"
     __table_args__ = (UniqueConstraint("model_version", "rival_version", "last_date", "content_digest"),)
 
     model_version: Mapped[int]
     rival_version: Mapped[int]
-    """That it was compared with."""
+    """Version that it was compared with."""
     rule: Mapped[str]
-    """By which it was promoted."""
+    """Rule by which it was promoted."""
     since: Mapped[date]
-    """Newest day of the bars that the gate decided on."""
+    """Newest day of the bars on which the gate decided."""
     last_date: Mapped[date]
     promised: Mapped[float] = mapped_column(Float)
-    """Mean daily rank IC of the model minus the rival's, as the gate saw it."""
+    """Mean daily rank IC of the model minus the rival's, as seen by the gate."""
     delivered: Mapped[float] = mapped_column(Float)
     """The same on the labelled days after `since`."""
     result: Mapped[dict[str, Any]]
@@ -236,7 +236,7 @@ class DeliveredGain(Base):
 
 
 class Publication(Base):
-    """A vintage that came into use. The same one twice in a row is one row; a later return to it is a new one."""
+    """A vintage that came into use. A repetition is one row; a later return to a vintage is a new one."""
 
     __tablename__ = "publication"
 
@@ -256,27 +256,27 @@ class AlertEvent(Base):
     kind: Mapped[str]
     """What happened, verb and object in the past (`vintage_rejected`), or the name of a rule."""
     subject: Mapped[str]
-    """The identity of what it happened to: a staging, a data version."""
+    """Identity of the object concerned: a staging, a data version."""
     sequence: Mapped[int]
     episode: Mapped[int]
-    """Among the episodes of this kind and subject, from 1."""
+    """Its number among the episodes of this kind and subject, from 1."""
     step: Mapped[str]
     """One of `state.alerts.episodes.Step`."""
     severity: Mapped[str]
     message: Mapped[str] = mapped_column(Text)
     tell: Mapped[bool]
-    """Whether people are told of this step."""
+    """Whether this step is reported to people."""
     token: Mapped[str] = mapped_column(String(32))
-    """What a receiver knows a repetition by."""
+    """Identifier by which a receiver recognises a repetition."""
     sinks: Mapped[str] = mapped_column(default="")
-    """Names of those that have to tell it, with blanks between."""
+    """Space-separated names of the sinks that have to deliver it."""
     by: Mapped[str] = mapped_column(default="")
-    """Who did it, where a person did."""
+    """The person who did it, if any."""
     at: Mapped[datetime] = mapped_column(default_factory=now, index=True)
 
 
 class AlertDelivery(Base):
-    """What became of one attempt to tell a step by one sink: claimed before, told or failed after."""
+    """One attempt to deliver a step through one sink: claimed before, told or failed after."""
 
     __tablename__ = "alert_delivery"
     __table_args__ = (UniqueConstraint("event_id", "sink", "attempt", "outcome"),)
@@ -286,14 +286,14 @@ class AlertDelivery(Base):
     attempt: Mapped[int]
     """From 1."""
     outcome: Mapped[str]
-    """`claimed`, `told`, `failed`, or `refused`: the receiver answered, and did not take it."""
+    """`claimed`, `told`, `failed`, or `refused`: the receiver answered, but did not accept it."""
     error: Mapped[str] = mapped_column(default="")
-    """Kind of the error, without what it says: that may hold a password."""
+    """Kind of the error, without its message, which may contain a password."""
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
 class AlertSilence(Base):
-    """Nobody is told of a kind, or of one subject of it, until then. The newest row counts."""
+    """Notifications of a kind, or of one of its subjects, are suppressed until then. The newest row counts."""
 
     __tablename__ = "alert_silence"
 
@@ -307,7 +307,7 @@ class AlertSilence(Base):
 
 
 class TrainingRun(Base):
-    """One attempt at training one model; what happens to it are its events."""
+    """One attempt at training one model; its history is in its events."""
 
     __tablename__ = "training_run"
     __table_args__ = (UniqueConstraint("run_id"),)
@@ -316,10 +316,10 @@ class TrainingRun(Base):
     model: Mapped[str]
     data_version: Mapped[str]
     owner: Mapped[str]
-    """Who asked for it; the queue shares between owners."""
+    """Who requested it; the queue shares the machine among owners."""
     priority: Mapped[int]
     request: Mapped[dict[str, Any]]
-    """Plan, feature version, configuration, the process that asked for it and its DAG's run."""
+    """Plan, feature version, configuration, the requesting process and its DAG run."""
     at: Mapped[datetime] = mapped_column(default_factory=now, index=True)
 
 
@@ -347,7 +347,7 @@ class TrainingEvent(Base):
 
 
 class TrainingCommand(Base):
-    """What a person asked of a training run: pause, resume, cancel."""
+    """A person's command to a training run: pause, resume, cancel."""
 
     __tablename__ = "training_command"
 
@@ -370,14 +370,14 @@ class ResourceEvent(Base):
 
 
 class Trial(Base):
-    """One configuration that was tried, with what it reached; the gate deflates by their number and spread."""
+    """One configuration that was tried, with its results; the gate deflates by their number and spread."""
 
     __tablename__ = "trial"
     __table_args__ = (UniqueConstraint("study", "number"),)
 
     study: Mapped[str]
     number: Mapped[int]
-    """Within the study, from 0."""
+    """Its number within the study, from 0."""
     model: Mapped[str]
     data_version: Mapped[str]
     horizon: Mapped[int]
@@ -390,7 +390,7 @@ class Trial(Base):
 
 
 class SeedNoise(Base):
-    """What several seeds of one configuration reached on one vintage: how much of a difference is the seed's."""
+    """The results of several seeds of one configuration on one vintage: the noise due to the seed."""
 
     __tablename__ = "seed_noise"
     __table_args__ = (UniqueConstraint("configuration", "data_version", "content_digest"),)
@@ -400,23 +400,23 @@ class SeedNoise(Base):
     model: Mapped[str]
     data_version: Mapped[str]
     result: Mapped[dict[str, Any]]
-    """Metric to the value of each seed: `{"test_rank_ic_mean": {"0": 0.031, "1": 0.029}}`."""
+    """Maps each metric to the values of the seeds: `{"test_rank_ic_mean": {"0": 0.031, "1": 0.029}}`."""
 
 
 class ScoringKey(Base):
-    """A key that a client of the scoring service was given. Its secret is kept by nobody here."""
+    """A key of a client of the scoring service. Its secret is not stored."""
 
     __tablename__ = "scoring_key"
     __table_args__ = (UniqueConstraint("key_id"),)
 
     key_id: Mapped[str] = mapped_column(String(16))
-    """A part of the key that is no secret."""
+    """The public part of the key."""
     name: Mapped[str] = mapped_column(String(64))
-    """Of the client; two of its keys may be valid at once."""
+    """Name of the client; two of its keys may be valid at once."""
     secret_digest: Mapped[str] = mapped_column(String(64))
-    """SHA-256 of the secret, which is as long as the digest and was drawn at random: it cannot be guessed."""
+    """SHA-256 of the secret, which is random and as long as the digest, so it cannot be guessed."""
     scopes: Mapped[str]
-    """Each a `Scope`, with blanks between."""
+    """Space-separated `Scope` values."""
     requests_per_minute: Mapped[int]
     expires_at: Mapped[datetime | None]
     """None: never."""
@@ -425,7 +425,7 @@ class ScoringKey(Base):
 
 
 class ScoringKeyRevocation(Base):
-    """Ends a key, from this moment on and for good."""
+    """Revokes a key, permanently from this time on."""
 
     __tablename__ = "scoring_key_revocation"
     __table_args__ = (UniqueConstraint("key_id"),)
@@ -437,7 +437,7 @@ class ScoringKeyRevocation(Base):
 
 
 class LogBase(MappedAsDataclass, DeclarativeBase, kw_only=True):
-    """Root of the tables of a log: many rows a second, told apart by who wrote them, and removed after a time."""
+    """Root of the tables of a log: many rows per second, identified by their writer, removed after some time."""
 
     metadata = Base.metadata
     type_annotation_map = Base.type_annotation_map
@@ -447,8 +447,8 @@ _BIG = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Prediction(LogBase):
-    """A request that the scoring service has answered. The same writer's numbers are 1, 2, 3, ...: one that is missing
-    between others was given to an answer that could not be logged."""
+    """A request that the scoring service has answered. A writer numbers its answers 1, 2, 3, ...: a number missing
+    between others belongs to an answer that could not be logged."""
 
     __tablename__ = "prediction"
     __table_args__ = (
@@ -462,43 +462,43 @@ class Prediction(LogBase):
     sequence: Mapped[int] = mapped_column(_BIG)
     at: Mapped[datetime] = mapped_column(index=True)
     request_id: Mapped[str] = mapped_column(String(64), index=True)
-    """The client's, or the service's own; a client that asks again may give the same."""
+    """Given by the client, or generated by the service; a client that retries may send the same one."""
     key_name: Mapped[str] = mapped_column(String(64))
-    """Of the key that the client has shown."""
+    """Name of the client's key."""
     model_version: Mapped[int]
     training_key: Mapped[str] = mapped_column(String(64))
     slot: Mapped[str] = mapped_column(String(16))
     arm: Mapped[str] = mapped_column(String(32))
     """An `Arm`."""
     date: Mapped[date | None]
-    """None: the client gave the features."""
+    """None: the client sent the features."""
     data_version: Mapped[str] = mapped_column(String(64))
     feature_version: Mapped[str] = mapped_column(String(64))
     scores: Mapped[str] = mapped_column(String(32), index=True)
     """Digest of a `PredictionScores`."""
     chosen: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """Which of its instruments were answered, a bit each, the first is the highest; None: all of them."""
+    """Which of its instruments were returned, one bit each, the first is the highest; None: all of them."""
     instruments: Mapped[int]
-    """How many."""
+    """Number of scores returned."""
     missing: Mapped[int]
-    """How many more were asked for and have no score."""
+    """Number of further instruments that were requested but have no score."""
     latency_ms: Mapped[float] = mapped_column(Float)
-    """From the request's headers to the answer's."""
+    """Time from the request's headers to the answer's."""
 
 
 class PredictionScores(LogBase):
-    """Scores that were answered, once however many requests were answered with them."""
+    """Scores that were returned, stored once however many answers contain them."""
 
     __tablename__ = "prediction_scores"
     __table_args__ = (UniqueConstraint("digest"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, init=False, repr=False)
     digest: Mapped[str] = mapped_column(String(32))
-    """Of the other columns."""
+    """Digest of the other columns."""
     instruments: Mapped[str] = mapped_column(Text)
     """A JSON list."""
     scores: Mapped[bytes] = mapped_column(LargeBinary)
-    """A little-endian float64 for each."""
+    """One little-endian float64 per instrument."""
     recorded_at: Mapped[datetime] = mapped_column(default_factory=now)
 
 

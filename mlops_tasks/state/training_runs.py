@@ -1,4 +1,4 @@
-"""Training runs, their events and the commands given to them.
+"""Training runs, their events and their commands.
 
 Events are numbered 1, 2, 3, ... in each run. A run is open until its terminal event, after which nothing is added.
 """
@@ -25,7 +25,7 @@ COMMANDS = ("pause", "resume", "cancel")
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event that is to be recorded under a known number."""
+    """An event to be recorded under a known number."""
 
     sequence: int
     kind: str
@@ -34,7 +34,7 @@ class NewEvent:
 
     @classmethod
     def of(cls, sequence: int, record: Mapping[str, Any]) -> "NewEvent":
-        """From a record with `kind`, `at` (seconds since the epoch) and `payload`."""
+        """Build it from a record with `kind`, `at` (seconds since the epoch) and `payload`."""
         return cls(sequence, record["kind"], datetime.fromtimestamp(record["at"], UTC), record["payload"])
 
     @property
@@ -43,7 +43,7 @@ class NewEvent:
         return self.kind in TERMINAL
 
     def row(self, run_id: str) -> dict[str, Any]:
-        """Its columns."""
+        """The columns of its row."""
         content = json.dumps([run_id, self.sequence, self.kind, dict(self.payload)], sort_keys=True)
         return {
             "run_id": run_id,
@@ -58,7 +58,7 @@ class NewEvent:
 
 
 class RunEndedError(StoreError):
-    """An event was to be added to a run that has its terminal event."""
+    """An event was to be added to a run that has ended."""
 
 
 def record_training_run(settings: Settings, run: TrainingRun) -> None:
@@ -69,12 +69,12 @@ def record_training_run(settings: Settings, run: TrainingRun) -> None:
 
 
 def record_events(settings: Settings, run_id: str, events: Sequence[NewEvent]) -> None:
-    """Add events whose numbers follow one another, in one transaction; those that are there already are left out.
+    """Add events with consecutive numbers, in one transaction; those already recorded are skipped.
 
     Raises
     ------
     RunEndedError
-        The run ended before the first event that is not there yet.
+        The run ended before the first new event.
     StoreError
         A number would be left out, or there is no such run.
     """
@@ -88,7 +88,7 @@ def record_events(settings: Settings, run_id: str, events: Sequence[NewEvent]) -
 
 
 def end_run(settings: Settings, run_id: str, kind: str, payload: Mapping[str, Any]) -> bool:
-    """Add a terminal event after the newest; False when the run has ended."""
+    """Add a terminal event after the newest; False if the run has ended."""
     with session(settings) as active:
         newest = _newest(active, run_id)
         if newest is not None and newest.terminal:
@@ -125,14 +125,14 @@ def training_events(settings: Settings, run_id: str, after: int = 0, limit: int 
 
 
 def new_training_events(settings: Settings, after: Mapping[str, int], limit: int) -> list[TrainingEvent]:
-    """Events of several runs, each above a number of its own, in the order in which they were recorded."""
+    """Events of several runs, each above its own number, in the order in which they were recorded."""
     wanted = [and_(TrainingEvent.run_id == run, TrainingEvent.sequence > number) for run, number in after.items()]
     with reading(settings) as active:
         return list(active.scalars(select(TrainingEvent).where(or_(*wanted)).order_by(TrainingEvent.id).limit(limit)))
 
 
 def newest_training_event(settings: Settings, run_id: str, kinds: Sequence[str] = ()) -> TrainingEvent | None:
-    """The newest event of a run, of some kinds where they are given."""
+    """The newest event of a run, of the given kinds if any."""
     query = select(TrainingEvent).where(TrainingEvent.run_id == run_id)
     if kinds:
         query = query.where(TrainingEvent.kind.in_(kinds))
@@ -141,19 +141,19 @@ def newest_training_event(settings: Settings, run_id: str, kinds: Sequence[str] 
 
 
 def training_runs(settings: Settings, limit: int) -> list[TrainingRun]:
-    """The last runs, the newest first."""
+    """The last runs, newest first."""
     with reading(settings) as active:
         return list(active.scalars(select(TrainingRun).order_by(TrainingRun.id.desc()).limit(limit)))
 
 
 def find_training_run(settings: Settings, run_id: str) -> TrainingRun | None:
-    """The run of this id."""
+    """The run with this id."""
     with reading(settings) as active:
         return active.scalars(select(TrainingRun).where(TrainingRun.run_id == run_id)).first()
 
 
 def open_training_runs(settings: Settings) -> list[TrainingRun]:
-    """Runs without a terminal event, the oldest first."""
+    """Runs without a terminal event, oldest first."""
     end = aliased(TrainingEvent, name="ending")
     ended = and_(end.run_id == TrainingRun.run_id, text("ending.terminal"))  # as its partial index has it
     query = select(TrainingRun).outerjoin(end, ended).where(end.id.is_(None)).order_by(TrainingRun.id)
@@ -167,7 +167,7 @@ def record_command(settings: Settings, run_id: str, command: str, asked_by: str)
     Raises
     ------
     StoreError
-        The command is none of `COMMANDS`, or the run is unknown or has ended.
+        The command is not in `COMMANDS`, or the run is unknown or has ended.
     """
     if command not in COMMANDS:
         raise StoreError(f"command {command!r} is unknown; use one of {', '.join(COMMANDS)}")

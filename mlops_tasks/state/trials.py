@@ -1,4 +1,4 @@
-"""Trials of hyper-parameter searches: every configuration that was tried, whatever became of it."""
+"""Trials of hyper-parameter searches: every configuration that was tried, whatever its outcome."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -19,35 +19,35 @@ DAILY_RANK_IC = "daily"
 
 
 def record_trial(settings: Settings, row: Trial) -> bool:
-    """Add a trial; False when the study has one of this number.
+    """Add a trial; False if the study has one with this number.
 
     Raises
     ------
     StoreError
-        `row.state` is no `TrialOutcome`, or a complete trial lacks its daily rank ICs.
+        `row.state` is not a `TrialOutcome`, or a complete trial lacks its daily rank ICs.
     """
     name = f"trial {row.number} of study {row.study}"
     if row.state not in [*TrialOutcome]:
         raise StoreError(f"{name}: state {row.state!r} is unknown; use one of {', '.join(TrialOutcome)}")
     if row.state == TrialOutcome.COMPLETE and not row.result.get(DAILY_RANK_IC):
         raise StoreError(
-            f"{name}: result.{DAILY_RANK_IC} is missing; give the rank IC of each validation day, null for none"
+            f"{name}: result.{DAILY_RANK_IC} is missing; give the rank IC of each validation day, null if there is none"
         )
     return record_row(settings, row)
 
 
 def trials_of(settings: Settings, study: str) -> list[Trial]:
-    """A study's trials by number."""
+    """The trials of a study, by number."""
     query = select(Trial).where(Trial.study == study).order_by(Trial.number)
     with reading(settings) as active:
         return list(active.scalars(query))
 
 
 def trials_over(settings: Settings, horizon: int, days: pd.DatetimeIndex) -> list[Trial]:
-    """Trials of all studies of a horizon that were compared on these days, on whatever vintage, by study and number.
+    """Trials of all studies with a horizon that were compared on these days, on any vintage, by study and number.
 
-    A study's days are those of its trials' daily rank ICs. They count as these days when more than half of the fewer
-    of both are in common; then all of its trials do, those without a series too.
+    The days of a study are those of its trials' daily rank ICs. They count as the same days if both have more than half
+    of the shorter list in common; then all trials of the study count, also those without a series.
     """
     query = select(Trial).where(Trial.horizon == horizon).order_by(Trial.study, Trial.number)
     asked = {day.date().isoformat() for day in days}
@@ -62,10 +62,10 @@ def trials_over(settings: Settings, horizon: int, days: pd.DatetimeIndex) -> lis
 
 
 def studies_of(settings: Settings, training_key: str) -> tuple[str, ...]:
-    """The studies that a training's hyper-parameters were chosen by, in order; none: they were not searched.
+    """The studies that chose a training's hyper-parameters, in order; none: they were not searched.
 
-    They are of all runs that ended in the training, whichever of them trained it: a search may choose what is trained
-    already, and a run without a search may ask for what a search has chosen.
+    They come from all runs that ended in the training, whichever of them trained it: a search may choose what already
+    exists, and a run without a search may request what a search has chosen.
     """
     ended_in = TrainingEvent.payload["training_key"].as_string() == training_key
     query = (
@@ -82,7 +82,7 @@ def studies_of(settings: Settings, training_key: str) -> tuple[str, ...]:
 def daily_rank_ics(trials: Sequence[Trial]) -> pd.DataFrame:
     """Daily rank ICs of the trials that have them: days x trials, columns (study, number).
 
-    NaN on days on which a trial has none. Pruned and failed trials are not among them.
+    NaN on days on which a trial has none. Pruned and failed trials are excluded.
     """
     series = {
         (each.study, each.number): each.result[DAILY_RANK_IC] for each in trials if each.result.get(DAILY_RANK_IC)

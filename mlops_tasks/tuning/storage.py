@@ -77,7 +77,7 @@ def _backend(name: str, address: str) -> str:
         backend = make_url(address).get_backend_name()
     except ArgumentError:
         # SQLAlchemy's words quote the address, which may hold a password.
-        withheld = address if address.startswith("withheld") else "no database address"
+        withheld = address if address.startswith("withheld") else "not a database URL"
         raise ConfigError(f"{name}: {withheld}; e.g. sqlite:////path/studies.db") from None
     if backend not in ("sqlite", "postgresql"):
         raise ConfigError(f"{name}: studies are kept in SQLite or PostgreSQL, not in {backend}")

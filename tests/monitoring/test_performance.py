@@ -189,7 +189,7 @@ def test_a_version_that_is_gone_is_left_out_and_told(operation: Operation, caplo
     record_predictions(operation.settings, [row], [table])
     with caplog.at_level("WARNING"):
         assert performance(operation.settings, operation.vintage) == []
-    assert "version 99 is not judged" in caplog.text
+    assert "version 99 is not evaluated" in caplog.text
 
 
 def test_an_interval_is_given_from_twenty_days_on() -> None:

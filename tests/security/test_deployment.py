@@ -160,10 +160,10 @@ def test_a_way_back_that_fails_is_told(
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "set_registered_model_alias", move_once)
         patch.setattr(service.scoring, "_score_day", lambda plan: honest(plan) + 1e-6)
-        with pytest.raises(DeploymentError, match=r"failed \(.*differ by.*\), and so did the way back \(.*read-only"):
+        with pytest.raises(DeploymentError, match=r"failed \(.*differ by.*\), and so did the rollback \(.*read-only"):
             deploy_blue_green(settings, second)
         assert get_alias_version(settings, CHAMPION) == second
-        with pytest.raises(DeploymentError, match="was not deployed: the alias champion could not be put right"):
+        with pytest.raises(DeploymentError, match="was not deployed: the alias champion could not be corrected"):
             deploy_blue_green(settings, second)
     assert kinds(settings)[:2] == ["champion_not_restored", "deployment_failed"]
     assert client.refresh()["model_version"] == get_alias_version(settings, CHAMPION) == first

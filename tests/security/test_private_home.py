@@ -187,5 +187,5 @@ def test_a_container_refuses_to_be_root(place: Path) -> None:
 def test_make_up_as_root_warns_once(place: Path) -> None:
     """One plain line with the remedy, before anything else."""
     done = run(place / "home", "mlops_tasks.stack", "up", "--source=/nowhere.parquet")
-    assert done.returncode == 1 and (done.stdout + done.stderr).count("warning: this is root") == 1
+    assert done.returncode == 1 and (done.stdout + done.stderr).count("warning: this runs as root") == 1
     assert "chown -R" in done.stdout

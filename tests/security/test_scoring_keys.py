@@ -187,7 +187,7 @@ def test_a_key_that_asks_too_often_waits_and_others_do_not(served: Served, monke
         limited = [each for each in answers if each.status_code == 429]
         assert 10 <= len(answers) - len(limited) <= 14, "ten seconds' worth of sixty a minute, and some that came since"
         assert {each.headers["retry-after"] for each in limited} == {"1"}
-        assert limited[0].json()["detail"] == "the key of often may ask 60 times a minute"
+        assert limited[0].json()["detail"] == "the key of often may send 60 requests a minute"
         assert third.post("/v1/score", json={}).status_code == 200
     assert served.metric('alphaops_limited_total{key="often"}') == len(limited)
     assert served.metric('alphaops_key_requests_total{key="often"}') == len(answers)

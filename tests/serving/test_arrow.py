@@ -110,9 +110,9 @@ def beyond_its_buffer() -> bytes:
 
 
 WRONG = {
-    "a name beyond its buffer": (beyond_its_buffer(), "no Arrow stream"),
-    "no stream": (b"{}", "no Arrow stream"),
-    "a cut stream": (stream(one_row(KMID=[0.5]))[:-60], "no Arrow stream"),
+    "a name beyond its buffer": (beyond_its_buffer(), "not an Arrow stream"),
+    "no stream": (b"{}", "not an Arrow stream"),
+    "a cut stream": (stream(one_row(KMID=[0.5]))[:-60], "not an Arrow stream"),
     "something behind it": (stream(one_row(KMID=[0.5])) + b"more", "4 bytes follow the end"),
     "no names": (stream(pa.table({"KMID": [0.5]})), "there is no column 'instrument'"),
     "no rows": (stream(one_row(KMID=[0.5])[:0]), "the stream has no row"),
@@ -135,7 +135,7 @@ WRONG = {
     "an unknown feature": (stream(one_row(WHAT=[0.5])), "unknown features 'WHAT'"),
     "a missing feature": (stream(one_row(KMID=[0.5])), "missing features KLEN"),
     "unknown metadata": (stream(one_row().replace_schema_metadata({"day": "2020-06-30"})), "'day' are unknown"),
-    "no date": (stream(one_row().replace_schema_metadata({"date": "yesterday"})), "is no date"),
+    "no date": (stream(one_row().replace_schema_metadata({"date": "yesterday"})), "is not a date"),
     "a date of features": (stream(one_row(KMID=[0.5]).replace_schema_metadata({"date": "2020-06-30"})), "'date' are"),
 }
 

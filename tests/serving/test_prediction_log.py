@@ -78,7 +78,7 @@ def test_a_torn_end_is_counted_and_told(log: PredictionLog) -> None:
     assert log._ship_all() and log._ship_all()
     assert names(settings) == {"whole"}
     assert b"alphaops_predictions_torn_total 1.0" in log.metrics.render()
-    assert "no record" in next(each.message for each in newest_events(settings, 10) if each.kind == "predictions_lost")
+    assert "torn end" in next(each.message for each in newest_events(settings, 10) if each.kind == "predictions_lost")
 
 
 def test_what_the_database_refuses_is_named_by_no_value(log: PredictionLog, caplog: pytest.LogCaptureFixture) -> None:

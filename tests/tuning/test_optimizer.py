@@ -370,7 +370,7 @@ def test_sqlite_takes_one_worker_and_says_so(tmp_path):
 
 def test_other_databases_are_refused(tmp_path):
     """By the name of the setting."""
-    for address, said in (("mysql://host/db", "not in mysql"), ("nonsense", "no database address")):
+    for address, said in (("mysql://host/db", "not in mysql"), ("nonsense", "not a database URL")):
         with pytest.raises(ConfigError, match=f"tuning.storage_url.*{said}"):
             study_store(settings_of(tmp_path, address))
 

@@ -1,4 +1,4 @@
-"""Alerts: episodes kept in the state database, told by whatever is configured (docs/alerts.md)."""
+"""Alerts: episodes in the state database, reported through the configured sinks (docs/alerts.md)."""
 
 from mlops_tasks.state.alerts.raising import raise_alert, raise_daily_alert
 

@@ -1,8 +1,8 @@
-"""What is to be told, to whom, and what came of it: an outbox in the state database.
+"""Pending notifications, their sinks, and the outcome of each attempt: an outbox in the state database.
 
-Each step that people are told of names its sinks. An attempt is claimed before and confirmed after, both in the
-database, so that of all processes one tells, and what a killed one has left is told by another; a repetition bears the
-same token. A sink tells in a thread of its own: one that fails or hangs delays nobody else.
+Each step that is reported names its sinks. An attempt is claimed before and confirmed after it is made, both in the
+database, so that only one process delivers, and another one delivers what a killed process has left; a repetition has
+the same token. Each sink delivers in its own thread: one that fails or hangs delays no other.
 """
 
 import atexit
@@ -31,26 +31,26 @@ log = logging.getLogger(__name__)
 
 CLAIMED, FAILED, REFUSED = "claimed", "failed", "refused"
 MOST_REFUSALS = 5
-"""After so many a notice that the receiver does not take is given up, and keeps the others from it no longer."""
+"""After this many refusals by the receiver a notice is given up, so that it does not block the others."""
 KEEP_TRYING = timedelta(days=7)
-"""What nobody could be told for so long is given up."""
+"""A notice that could not be delivered for this long is given up."""
 _FIRST_PAUSE_S = 1.0
-"""After a failure; each further one is twice as long, up to half an interval."""
+"""Pause after a failure; each further one is twice as long, up to half an interval."""
 
 
 @dataclass(frozen=True)
 class Owed:
-    """A step that a sink has not told yet."""
+    """A step that a sink has not delivered yet."""
 
     event: AlertEvent
     attempts: int
-    """So far."""
+    """Number of attempts so far."""
     due: datetime
-    """When the next one may begin."""
+    """When the next attempt may begin."""
 
 
 def owed(active: Session, settings: Settings, sink: str, limit_s: float, moment: datetime) -> list[Owed]:
-    """What a sink has to tell, in order."""
+    """What a sink has to deliver, in order."""
     recent = select(AlertEvent).where(AlertEvent.at > moment - KEEP_TRYING, AlertEvent.sinks != "")
     events = [event for event in active.scalars(recent.order_by(AlertEvent.id)) if sink in event.sinks.split()]
     if not events:
@@ -68,7 +68,7 @@ def owed(active: Session, settings: Settings, sink: str, limit_s: float, moment:
 
 
 def _due(settings: Settings, tries: Sequence[AlertDelivery], limit_s: float) -> datetime:
-    """When the next attempt may begin: a claim without an outcome lasts for as long as telling may."""
+    """When the next attempt may begin: a claim without an outcome lasts as long as a delivery may take."""
     if not tries:
         return datetime.min.replace(tzinfo=UTC)
     newest = max(tries, key=lambda row: (row.attempt, row.id))
@@ -79,7 +79,7 @@ def _due(settings: Settings, tries: Sequence[AlertDelivery], limit_s: float) -> 
 
 
 def tell_owed(settings: Settings, name: str, sink: Sink) -> None:
-    """Tell by one sink all that is due, in order; the first failure ends it until the next time."""
+    """Deliver through one sink all that is due, in order; stop at the first failure, until the next call."""
     while True:
         claim = _claim(settings, name, sink)
         if claim is None:
@@ -90,7 +90,7 @@ def tell_owed(settings: Settings, name: str, sink: Sink) -> None:
                 sink.tell(Notice.of(event))
             except Exception as error:
                 told = str(error) if isinstance(error, SinkError) else type(error).__name__
-                log.warning("%s did not tell %s %s: %s", name, event.kind, event.subject, told)
+                log.warning("%s did not deliver %s %s: %s", name, event.kind, event.subject, told)
                 is_refusal = not isinstance(error, SinkError) or error.is_refusal
                 outcome = REFUSED if is_refusal else FAILED
                 _write(settings, _row(event, name, attempt, outcome, told.partition(";")[0]))
@@ -101,11 +101,11 @@ def tell_owed(settings: Settings, name: str, sink: Sink) -> None:
 
 
 _sent: dict[tuple[str, str], None] = {}
-"""Token and sink of what this process has told and could not write down."""
+"""Token and sink of what this process has delivered but could not record."""
 
 
 def _claim(settings: Settings, name: str, sink: Sink) -> tuple[AlertEvent, int] | None:
-    """The first step that a sink may tell now, and the number of the attempt; it is claimed then."""
+    """Claim the first step that a sink may deliver now; returns it and the number of the attempt."""
     moment = now()
     with session(settings) as active:
         lock_table(active, AlertDelivery.__tablename__)
@@ -130,11 +130,11 @@ def _row(event: AlertEvent, sink: str, attempt: int, outcome: str, error: str = 
 
 _guard = threading.Lock()
 _working: dict[tuple[str, str], "_Worker"] = {}
-"""Home and sink to the thread that tells by it."""
+"""Maps home and sink to the thread that delivers through it."""
 
 
 class _Worker(threading.Thread):
-    """Tells by one sink until nothing more is due."""
+    """Delivers through one sink until nothing more is due."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         super().__init__(name=f"alerts by {name}", daemon=True)
@@ -149,8 +149,8 @@ class _Worker(threading.Thread):
         while self._goes_on():
             try:
                 tell_owed(self.settings, self.sink, make_sink(self.settings, self.sink))
-            except Exception as error:  # whatever it is, it is tried again at the next look
-                log.warning("alerts were not told by %s: %s", self.sink, type(error).__name__)
+            except Exception as error:  # whatever it is, it is retried at the next check
+                log.warning("alerts were not delivered by %s: %s", self.sink, type(error).__name__)
 
     def _goes_on(self) -> bool:
         with _guard:
@@ -162,7 +162,7 @@ class _Worker(threading.Thread):
 
 
 def deliver(settings: Settings) -> None:
-    """Have all that is owed told, in the background; a sink that is at work looks once more when it is done."""
+    """Deliver everything pending, in the background; a sink that is busy checks again when it is done."""
     for name in configured_sinks(settings):
         with _guard:
             worker = _working.get((str(settings.home), name))
@@ -174,20 +174,20 @@ def deliver(settings: Settings) -> None:
 
 
 def is_owing(settings: Settings) -> bool:
-    """Whether something is left to tell by a configured sink."""
+    """Whether a configured sink still has something to deliver."""
     with reading(settings) as active:
         return any(owed(active, settings, name, 0.0, now()) for name in configured_sinks(settings))
 
 
 def deliveries(settings: Settings, event: AlertEvent) -> list[AlertDelivery]:
-    """What became of an event's attempts, in order."""
+    """The outcomes of an event's attempts, in order."""
     query = select(AlertDelivery).where(AlertDelivery.event_id == event.id).order_by(AlertDelivery.id)
     with reading(settings) as active:
         return list(active.scalars(query))
 
 
 def finish(within_s: float | None = None) -> bool:
-    """Wait for what this process is telling; False when it takes longer."""
+    """Wait for the deliveries of this process; False if they take longer."""
     ends = None if within_s is None else time.monotonic() + within_s
     workers = list(_working.values())
     for worker in workers:
@@ -196,7 +196,7 @@ def finish(within_s: float | None = None) -> bool:
 
 
 def tell_now(settings: Settings, notice: Notice) -> tuple[str, ...]:
-    """Tell by all configured sinks at once, without the database; return the names of those that did in time."""
+    """Deliver through all configured sinks at once, without the database; return the names of those that succeeded."""
     told: list[str] = []
 
     def tell(name: str, sink: Sink) -> None:
@@ -204,7 +204,7 @@ def tell_now(settings: Settings, notice: Notice) -> tuple[str, ...]:
             sink.tell(notice)
         except Exception as error:
             said = str(error) if isinstance(error, SinkError) else type(error).__name__
-            log.warning("%s did not tell %s %s: %s", name, notice.kind, notice.subject, said)
+            log.warning("%s did not deliver %s %s: %s", name, notice.kind, notice.subject, said)
         else:
             told.append(name)
 
@@ -219,31 +219,33 @@ def tell_now(settings: Settings, notice: Notice) -> tuple[str, ...]:
 
 
 def try_sink(settings: Settings, name: str, by: str) -> None:
-    """Tell people that this is a test.
+    """Send a test message.
 
     Raises
     ------
     ConfigError
-        There is no such sink, or it did not tell.
+        There is no such sink, or it did not deliver.
     """
     notice = Notice(uuid4().hex, "test", "alerts", 1, "opened", "info", f"a test of this sink, by {by}", now())
     try:
         make_sink(settings, name).tell(notice)
     except SinkError as error:
-        raise ConfigError(f"{name} did not tell: {error}") from None
+        raise ConfigError(f"{name} did not deliver: {error}") from None
 
 
 def _finish_at_exit() -> None:
     if not finish(_AT_EXIT_S):
-        log.warning("alerts are left to be told; the scoring service, or `alphaops alerts check`, tells them")
+        log.warning(
+            "some alerts are still undelivered; the scoring service, or `alphaops alerts check`, will deliver them"
+        )
 
 
 _AT_EXIT_S = 20.0
-"""How long a process that ends waits for its sinks."""
+"""How long a process waits for its sinks when it ends."""
 
 
 def _begin_anew() -> None:
-    """A child has none of its parent's threads, and a lock that one of them may have held."""
+    """A forked child has none of its parent's threads, but possibly a lock that one of them held."""
     global _guard  # noqa: PLW0603
     _guard = threading.Lock()
     _working.clear()

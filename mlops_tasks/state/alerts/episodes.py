@@ -1,8 +1,8 @@
-"""Episodes: what an alert goes through from its first sign to its end. Pure; who writes is in `journal.py`.
+"""Episodes: an alert from its first sign to its end, as pure functions. `journal.py` writes the events.
 
-An episode has a key, kind and subject. It begins as *pending* (something is wrong, not for long enough yet) or *open*
-(people are told), and ends when what was wrong is over, when a person says so, or, if nothing more is heard of what
-merely happened, after a while. A key has one episode at a time; the next one has the next number.
+An episode has a key: kind and subject. It begins as *pending* (something is wrong, but not for long enough yet) or
+*open* (people are notified). It ends when the problem is gone, when a person says so, or, for an event, when it has not
+recurred for a while. A key has one episode at a time; the next one has the next number.
 """
 
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ from typing import NamedTuple
 from mlops_tasks.state.tables import AlertEvent
 
 QUIET_AFTER = timedelta(hours=48)
-"""An open episode that nobody watches, and that is not heard of for so long, is over."""
+"""An open episode that nothing watches is over when its event has not recurred for this long."""
 
 
 class Severity(StrEnum):
-    """How grave it is."""
+    """Severity of an alert."""
 
     INFO = "info"
     WARNING = "warning"
@@ -26,17 +26,17 @@ class Severity(StrEnum):
 
 
 class Step(StrEnum):
-    """What happens to an episode."""
+    """A step of an episode."""
 
     NOTICED = "noticed"
     """Something is wrong; it may be over in a moment."""
     CLEARED = "cleared"
-    """It was over before people were told."""
+    """It was over before people were notified."""
     OPENED = "opened"
     UPDATED = "updated"
-    """There is something new to say of it."""
+    """There is something new to report."""
     REMINDED = "reminded"
-    """It was silenced, and it is still wrong."""
+    """It was silenced, and the problem persists."""
     ESCALATED = "escalated"
     """Nobody has acknowledged it in time."""
     ACKNOWLEDGED = "acknowledged"
@@ -44,27 +44,27 @@ class Step(StrEnum):
 
 
 class Standing(StrEnum):
-    """What a look says of something that is watched."""
+    """The result of checking something that is watched."""
 
     BREACHED = "breached"
     BETWEEN = "between"
-    """No breach, and not far enough from one for an open episode to end."""
+    """No breach, but not far enough from one for an open episode to end."""
     CALM = "calm"
     UNKNOWN = "unknown"
-    """Nothing can be said of it, so nothing happens."""
+    """Its state is unknown, so nothing happens."""
 
 
 class Repeat(StrEnum):
-    """When what happens again is told again."""
+    """When a recurrence is reported again."""
 
     MESSAGE = "message"
-    """With each message that the episode has not said yet."""
+    """For each message that is new in the episode."""
     DAY = "day"
     """Once a UTC day, whatever the message, until somebody acknowledges it."""
 
 
 class Key(NamedTuple):
-    """What an episode is about."""
+    """Kind and subject of an episode."""
 
     kind: str
     subject: str
@@ -72,16 +72,16 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """How episodes of a kind are treated; the rules say it."""
+    """How episodes of a kind are treated, according to the rules."""
 
     severity: Severity = Severity.WARNING
     escalate_after: timedelta | None = None
-    """From the opening on, without an acknowledgement."""
+    """Time from the opening to the escalation, unless it is acknowledged."""
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Where an episode stands after its events."""
+    """State of an episode after its events."""
 
     key: Key
     number: int
@@ -91,12 +91,12 @@ class Episode:
     message: str
     noticed: datetime
     updated: datetime
-    """When something new was last said of it."""
+    """When something new was last reported."""
     opened: datetime | None = None
     ended: datetime | None = None
     acknowledged_by: str = ""
     told: bool = False
-    """People were told that it is open."""
+    """People were notified that it is open."""
     escalated: bool = False
     said: frozenset[str] = frozenset()
     """Its messages."""
@@ -109,7 +109,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Change:
-    """A step that an episode is to take; after the end of one, or where there is none, it begins the next."""
+    """A step for an episode to take; if there is no episode, or it has ended, the step begins the next one."""
 
     step: Step
     severity: Severity
@@ -120,17 +120,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a look says of one thing that is watched."""
+    """The result of checking one thing that is watched."""
 
     key: Key
     standing: Standing
     message: str
     lasting: timedelta = timedelta(0)
-    """How long a breach has to last before people are told."""
+    """How long a breach must last before people are notified."""
 
 
 def fold(events: Iterable[AlertEvent]) -> Episode | None:
-    """The newest episode among the events of one key, which are in order; None where there are no events."""
+    """The newest episode among the events of one key, given in order; None if there are no events."""
     episode: Episode | None = None
     for event in events:
         if episode is None or event.episode != episode.number:
@@ -174,7 +174,7 @@ def _after(episode: Episode, event: AlertEvent) -> Episode:
 def observed(
     episode: Episode | None, seen: Observation, severity: Severity, silenced: bool, now: datetime
 ) -> Change | None:
-    """What a look at something that is watched leads to."""
+    """The step that follows from checking something that is watched."""
     if seen.standing is Standing.UNKNOWN:
         return None
     breached = seen.standing is Standing.BREACHED
@@ -193,7 +193,7 @@ def _cleared(episode: Episode) -> Change:
 
 
 def notified(episode: Episode | None, change: Change, repeat: Repeat, silenced: bool, now: datetime) -> Change | None:
-    """What something that happened leads to; `change` has what is to be said of it."""
+    """The step that follows from an event; `change` has its message."""
     if episode is None or episode.state != "open":
         return replace(change, step=Step.OPENED, tell=not silenced)
     if repeat is Repeat.MESSAGE:
@@ -205,7 +205,7 @@ def notified(episode: Episode | None, change: Change, repeat: Repeat, silenced: 
 
 
 def overdue(episode: Episode | None, policy: Policy, watched: bool, silenced: bool, now: datetime) -> Change | None:
-    """What the passing of time alone leads to."""
+    """The step that follows from the passing of time alone."""
     if episode is None or episode.opened is None or episode.state != "open":
         return None
     same = Change(Step.RESOLVED, episode.severity, episode.message)
@@ -222,14 +222,14 @@ def overdue(episode: Episode | None, policy: Policy, watched: bool, silenced: bo
 
 
 def acknowledged(episode: Episode | None, by: str) -> Change | None:
-    """What a person who takes care of it leads to."""
+    """The step that follows when a person acknowledges it."""
     if episode is None or episode.state != "open" or episode.acknowledged_by:
         return None
     return Change(Step.ACKNOWLEDGED, episode.severity, episode.message, by=by)
 
 
 def resolved(episode: Episode | None, by: str, silenced: bool) -> Change | None:
-    """The end of an episode; `by` is the person who says so."""
+    """The end of an episode; `by` is the person who ends it."""
     if episode is None or episode.state == "over":
         return None
     return Change(Step.RESOLVED, episode.severity, episode.message, tell=episode.told and not silenced, by=by)

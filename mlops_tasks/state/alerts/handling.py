@@ -1,4 +1,4 @@
-"""What a person does with an alert: acknowledge it, end it, silence it. For the command line and the API."""
+"""What a person can do with an alert: acknowledge, resolve or silence it. For the command line and the API."""
 
 from datetime import timedelta
 
@@ -13,22 +13,22 @@ LONGEST_SILENCE = timedelta(days=90)
 
 
 class NoEpisodeError(StoreError):
-    """There is no open episode of what was named, or several."""
+    """No open episode matches, or several do."""
 
 
 def open_episodes(settings: Settings) -> list[Episode]:
-    """All that are open, the newest first."""
+    """All open episodes, newest first."""
     found = [episode for episode in running_episodes(settings).values() if episode.state == "open"]
     return sorted(found, key=lambda episode: episode.updated, reverse=True)
 
 
 def open_key(settings: Settings, kind: str, subject: str = "") -> Key:
-    """The key of an open episode; the subject may be left out where the kind has one alone.
+    """The key of an open episode; the subject may be omitted if the kind has only one.
 
     Raises
     ------
     NoEpisodeError
-        There is none, or there are several; names them.
+        There is none, or there are several; the message names them.
     """
     keys = [episode.key for episode in open_episodes(settings)]
     fitting = [key for key in keys if key.kind == kind and subject in ("", key.subject)]
@@ -40,12 +40,12 @@ def open_key(settings: Settings, kind: str, subject: str = "") -> Key:
 
 
 def acknowledge(settings: Settings, key: Key, by: str) -> AlertEvent:
-    """Say that somebody takes care of it: it does not escalate, and is not repeated day by day.
+    """Record that somebody is handling an alert: it does not escalate, and is not repeated each day.
 
     Raises
     ------
     NoEpisodeError
-        It is not open, or somebody has said so.
+        It is not open, or was acknowledged before.
     """
 
     def decide(episode: Episode | None, silenced: bool) -> Change | None:
@@ -53,12 +53,12 @@ def acknowledge(settings: Settings, key: Key, by: str) -> AlertEvent:
 
     event = advance(settings, key, decide, now())
     if event is None:
-        raise NoEpisodeError(f"{key.kind} {key.subject}: it is not open, or acknowledged already")
+        raise NoEpisodeError(f"{key.kind} {key.subject}: it is not open, or already acknowledged")
     return event
 
 
 def resolve(settings: Settings, key: Key, by: str) -> AlertEvent:
-    """End an episode; what is watched and still wrong opens the next one at the next look.
+    """End an episode; a problem that persists opens the next one at the next check.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def resolve(settings: Settings, key: Key, by: str) -> AlertEvent:
 
 
 def be_silent(settings: Settings, key: Key, lasting: timedelta, by: str, reason: str) -> AlertSilence:
-    """Tell nobody of a key for a while (an empty subject: of a whole kind); no time at all ends a silence.
+    """Suppress notifications for a key (empty subject: for a whole kind) for some time; zero ends a silence.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def be_silent(settings: Settings, key: Key, lasting: timedelta, by: str, reason:
         The time is negative or longer than `LONGEST_SILENCE`, or there is no reason.
     """
     if not timedelta(0) <= lasting <= LONGEST_SILENCE:
-        raise StoreError(f"a silence lasts {LONGEST_SILENCE.days} days at most; an alert that nobody wants is a rule")
+        raise StoreError(f"a silence lasts at most {LONGEST_SILENCE.days} days; to disable an alert, change its rule")
     if not reason.strip():
-        raise StoreError("a silence needs a reason; others will want to know")
+        raise StoreError("a silence needs a reason; give one for your colleagues")
     return silence(settings, key, lasting, by, reason)

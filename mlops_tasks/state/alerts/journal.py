@@ -1,4 +1,4 @@
-"""The events of alerts in the state database: the one way to write them, and what is read of them."""
+"""The events of alerts in the state database: the only way to write them, and queries."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -18,18 +18,18 @@ TOLD = "told"
 """Outcome of a delivery."""
 
 Decide = Callable[[Episode | None, bool], Change | None]
-"""From a key's newest episode, and whether it is silenced, to the step that it takes, if any."""
+"""Maps a key's newest episode, and whether it is silenced, to the step to take, if any."""
 
 
 def advance(
     settings: Settings, key: Key, decide: Decide, at: datetime, told: tuple[str, Sequence[str]] = ("", ())
 ) -> AlertEvent | None:
-    """Let a key's episode take a step, of all writers one after the other; return what was written.
+    """Let a key's episode take a step, one writer at a time; return the event written.
 
     Parameters
     ----------
     told
-        Token of the event, and the sinks that have told it already.
+        Token of the event, and the sinks that have already delivered it.
     """
     token, before = told
     with session(settings) as active:
@@ -68,7 +68,7 @@ def _row(key: Key, episode: Episode | None, change: Change, token: str, at: date
 
 
 def _events(active: Session, key: Key) -> list[AlertEvent]:
-    """Those of a key's newest episode, in order."""
+    """The events of a key's newest episode, in order."""
     own = AlertEvent.kind == key.kind, AlertEvent.subject == key.subject
     newest = select(func.max(AlertEvent.episode)).where(*own).scalar_subquery()
     query = select(AlertEvent).where(*own, AlertEvent.episode == newest).order_by(AlertEvent.sequence)
@@ -82,7 +82,7 @@ def episode_of(settings: Settings, key: Key) -> Episode | None:
 
 
 def running_episodes(settings: Settings) -> dict[Key, Episode]:
-    """All that are pending or open."""
+    """All episodes that are pending or open."""
     last = select(func.max(AlertEvent.id)).group_by(AlertEvent.kind, AlertEvent.subject)
     query = select(AlertEvent.kind, AlertEvent.subject).where(
         AlertEvent.id.in_(last), AlertEvent.step.not_in((Step.CLEARED, Step.RESOLVED))
@@ -101,7 +101,7 @@ def events_of(settings: Settings, key: Key) -> list[AlertEvent]:
 
 
 def newest_events(settings: Settings, limit: int) -> list[AlertEvent]:
-    """The last events of all keys, the newest first."""
+    """The last events of all keys, newest first."""
     with reading(settings) as active:
         return list(active.scalars(select(AlertEvent).order_by(AlertEvent.id.desc()).limit(limit)))
 
@@ -114,7 +114,7 @@ def events_after(settings: Settings, after: int, limit: int) -> list[AlertEvent]
 
 
 def silence(settings: Settings, key: Key, lasting: timedelta, by: str, reason: str) -> AlertSilence:
-    """Tell nobody of a key (an empty subject: of a whole kind) from now on; no time at all ends a silence."""
+    """Suppress notifications for a key (empty subject: for a whole kind) from now on; zero ends a silence."""
     moment = now()
     row = AlertSilence(kind=key.kind, subject=key.subject, until=moment + lasting, by=by, reason=reason, at=moment)
     row.content_digest = content_digest(row)
@@ -124,7 +124,7 @@ def silence(settings: Settings, key: Key, lasting: timedelta, by: str, reason: s
 
 
 def silences(settings: Settings) -> dict[Key, AlertSilence]:
-    """Those that last, by what they are about."""
+    """Silences in force, by key."""
     with reading(settings) as active:
         return {key: row for key, row in _silences(active).items() if row.until > now()}
 
@@ -136,6 +136,6 @@ def _silences(active: Session) -> dict[Key, AlertSilence]:
 
 
 def _silenced(known: Mapping[Key, AlertSilence], key: Key, at: datetime) -> bool:
-    """Whether a key is silenced, itself or with its kind."""
+    """Whether a key is silenced, by itself or with its kind."""
     rows = (known.get(each) for each in (key, Key(key.kind, "")))
     return any(row is not None and row.until > at for row in rows)

@@ -1,4 +1,4 @@
-"""What the code calls when something has happened that a person has to know."""
+"""Functions with which the code raises an alert."""
 
 import logging
 from dataclasses import dataclass, field
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def raise_alert(settings: Settings, *, kind: str, subject: str, message: str) -> bool:
-    """Open an episode, or say something new in an open one; return whether it was new.
+    """Open an episode, or report something new in an open one; return whether it was new.
 
-    An equal alert in the same episode is none. People are told in the background: a sink that fails never fails or
-    delays the caller, and the step is told by whoever looks next.
+    An equal alert in the same episode is ignored. Notifications are sent in the background: a failing sink never fails
+    or delays the caller, and the next check delivers the step.
 
     Raises
     ------
@@ -31,18 +31,18 @@ def raise_alert(settings: Settings, *, kind: str, subject: str, message: str) ->
 
 
 def raise_daily_alert(settings: Settings, *, kind: str, cause: str, message: str) -> bool:
-    """Tell people once an episode and UTC day, whatever the message; return whether this was new.
+    """Notify people once per episode and UTC day, whatever the message; return whether this was new.
 
-    For those who must go on: nothing is raised. While the state database does not answer, all configured sinks tell it
-    at once and the log has it, once a process and day; the record follows at the first call for which the database is
-    there again.
+    For callers that must continue: no exception is raised. While the state database does not answer, the alert is sent
+    through all configured sinks at once and logged, once per process and day. It is recorded at the first call after
+    the database is back.
     """
     key, moment = Key(kind, cause), now()
     held = _held.pop((str(settings.home), key), _Held())
     try:
         return _notify(settings, key, message, Repeat.DAY, held) and not held.token
     except Exception as error:
-        log.warning("the state database cannot say whether this is known: %s: %s", type(error).__name__, error)
+        log.warning("the state database cannot say whether this alert is known: %s: %s", type(error).__name__, error)
     again = bool(held.token) and held.at.date() == moment.date()
     if not again:
         log.error("alert %s, %s: %s", kind, cause, message)
@@ -56,7 +56,7 @@ def raise_daily_alert(settings: Settings, *, kind: str, cause: str, message: str
 
 @dataclass(frozen=True)
 class _Held:
-    """What was told without the database, and is to be recorded."""
+    """An alert that was sent without the database, and is still to be recorded."""
 
     token: str = ""
     told: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class _Held:
 
 
 _held: dict[tuple[str, Key], _Held] = {}
-"""By home and key."""
+"""Alerts still to be recorded, by home and key."""
 
 
 def _notify(settings: Settings, key: Key, message: str, repeat: Repeat, held: _Held) -> bool:

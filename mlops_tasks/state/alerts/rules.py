@@ -1,7 +1,7 @@
-"""Rules of alerts: what counts as wrong, how grave it is, and who is told.
+"""Alert rules: what counts as a problem, its severity, and who is notified.
 
-They are entries of include/config/alerts.yaml and of `<home>/alerts.yaml`, by name; an entry of one's own takes the
-place of the shipped one as a whole. A rule is judged from signals (`signals.py`) and the time alone.
+They are entries of include/config/alerts.yaml and `<home>/alerts.yaml`, by name. A user's entry replaces the built-in
+one entirely. A rule is evaluated only from signals (`signals.py`) and the time.
 """
 
 from abc import abstractmethod
@@ -24,17 +24,17 @@ SINKS = ("webhook", "email", "airflow_email")
 FILE = "alerts.yaml"
 
 SIGNALS: Mapping[str, str] = {
-    "scores": "each day's scores of the champion, when the day was over at most a week before; value: instruments",
-    "scored_instruments": "how many instruments the champion's scores of each day have",
+    "scores": "scores of the champion for each day, if computed within a week of that day; value: instruments",
+    "scored_instruments": "number of instruments in the champion's scores of each day",
     "vintages": "each vintage that came into use; value: 1",
-    "drift_columns": "how many columns each drift report found beyond their limit",
-    "failed_runs": "each run of a DAG that failed; value: 1",
+    "drift_columns": "number of columns that each drift report found beyond their limit",
+    "failed_runs": "each failed DAG run; value: 1",
     "failed_deployments": "each deployment that failed or was undone; value: 1",
 }
-"""What a rule can look at, and what it is."""
+"""The signals that a rule can use, with descriptions."""
 
 LastSession = Callable[[datetime, timedelta], date]
-"""From a moment and a delay to the newest session that closed at least so long before (`data.exchanges.calendars`)."""
+"""Maps a time and a delay to the newest session that closed at least that long before (`data.exchanges.calendars`)."""
 
 Sink = Literal["webhook", "email", "airflow_email"]
 Signal = Literal["scores", "scored_instruments", "vintages", "drift_columns", "failed_runs", "failed_deployments"]
@@ -49,43 +49,43 @@ class Sample:
 
 
 class AlertRule(Section):
-    """What all rules have."""
+    """Fields that all rules have."""
 
     severity: Severity = Severity.WARNING
     enabled: bool = True
-    """Whether it is looked at, and people are told of it."""
+    """Whether it is evaluated, and its alerts are reported."""
     sinks: tuple[Sink, ...] | None = None
-    """By which people are told; none given: by all that are configured."""
+    """Sinks that report it; default: all that are configured."""
     escalate_after_min: float | None = Field(None, gt=0)
-    """From its opening on, without an acknowledgement; none: never."""
+    """Minutes from the opening to the escalation, unless it is acknowledged. None: never."""
     escalate_to: tuple[Sink, ...] | None = None
-    """By which people are told then; none given: by all that are configured."""
+    """Sinks that report the escalation; default: all that are configured."""
     help: str = ""
-    """What to do; it follows what the alert says."""
+    """What to do; appended to the message."""
 
     @property
     def policy(self) -> Policy:
-        """For its episodes."""
+        """The policy of its episodes."""
         minutes = self.escalate_after_min
         return Policy(self.severity, None if minutes is None else timedelta(minutes=minutes))
 
 
 class Told(AlertRule):
-    """Of a kind of alert that the code raises: how grave it is, and who is told."""
+    """For a kind of alert that the code raises: its severity and who is notified."""
 
     type: Literal["told"] = "told"
 
 
 class SignalRule(AlertRule):
-    """A rule that looks at a signal."""
+    """A rule that evaluates a signal."""
 
     signal: Signal
     for_min: float = Field(0, ge=0)
-    """How long a breach has to last before people are told."""
+    """How long a breach must last before people are notified."""
 
     @abstractmethod
     def judge(self, samples: Sequence[Sample], now: datetime, last_session: LastSession) -> tuple[Standing, str]:
-        """Where samples, the oldest first, stand, and what is to be said of it."""
+        """State of the samples, oldest first, and a message about it."""
 
 
 class ThresholdRule(SignalRule):
@@ -95,16 +95,16 @@ class ThresholdRule(SignalRule):
     above: float | None = None
     below: float | None = None
     resolve_at: float | None = None
-    """Value at which an open episode ends; none: the limit."""
+    """Value at which an open episode ends. None: the limit."""
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
         if (self.above is None) == (self.below is None):
-            raise ValueError("give above or below, one of them")
+            raise ValueError("give either above or below")
         if self.resolve_at is not None and (
             self.resolve_at > self.above if self.above is not None else self.resolve_at < (self.below or 0.0)
         ):
-            raise ValueError("resolve_at lies on the wrong side of the limit: every breach would end at once")
+            raise ValueError("resolve_at is on the wrong side of the limit: every breach would end at once")
         return self
 
     def judge(self, samples: Sequence[Sample], now: datetime, last_session: LastSession) -> tuple[Standing, str]:
@@ -122,27 +122,27 @@ class ThresholdRule(SignalRule):
 
 
 class ChangeRule(SignalRule):
-    """The newest value differs from the median of those before it by a share of that."""
+    """The newest value falls or rises by a given share of the median of the values before it."""
 
     type: Literal["change"]
     falls_by: float | None = Field(None, gt=0)
     rises_by: float | None = Field(None, gt=0)
     over: int = Field(5, ge=1, le=100)
-    """How many values before the newest are looked at, at most."""
+    """Maximum number of values before the newest that are used."""
     resolve_share: float | None = Field(None, ge=0)
-    """Share at which an open episode ends; none: the limit."""
+    """Share at which an open episode ends. None: the limit."""
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
         limit = self.falls_by if self.falls_by is not None else self.rises_by
         if limit is None or (self.falls_by is not None and self.rises_by is not None):
-            raise ValueError("give falls_by or rises_by, one of them")
+            raise ValueError("give either falls_by or rises_by")
         if self.resolve_share is not None and self.resolve_share > limit:
             raise ValueError("resolve_share is larger than the limit: every breach would end at once")
         return self
 
     def judge(self, samples: Sequence[Sample], now: datetime, last_session: LastSession) -> tuple[Standing, str]:
-        """Unknown without two samples, or where those before are 0."""
+        """Unknown with fewer than two samples, or if the median of those before is 0."""
         before = [each.value for each in samples[-self.over - 1 : -1]]
         if not before or median(before) == 0:
             return Standing.UNKNOWN, ""
@@ -151,29 +151,29 @@ class ChangeRule(SignalRule):
         assert limit is not None
         share = (value - usual) / abs(usual) * (-1 if self.falls_by is not None else 1)
         calm_at = limit if self.resolve_share is None else self.resolve_share
-        said = f"{self.signal} is {value:g}, and was {usual:g} in the median of the {len(before)} before"
+        said = f"{self.signal} is {value:g}; the median of the {len(before)} before was {usual:g}"
         return _standing(share > limit, share <= calm_at), said
 
 
 class AbsenceRule(SignalRule):
-    """There is no new value: within some minutes, or of the newest session that is over for long enough."""
+    """There is no new value within some minutes, or none for the newest session that ended long enough ago."""
 
     type: Literal["absence"]
     within_min: float | None = Field(None, gt=0)
     after_close_min: float | None = Field(None, ge=0)
-    """Minutes after the close of a session of `calendar.schedule` at which its value is due; the signal's times are
-    days then."""
+    """Minutes after the close of a session of `calendar.schedule` at which its value is due. The times of the signal
+    must then be days."""
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
         if (self.within_min is None) == (self.after_close_min is None):
-            raise ValueError("give within_min or after_close_min, one of them")
+            raise ValueError("give either within_min or after_close_min")
         if self.after_close_min is not None and self.signal != "scores":
-            raise ValueError("after_close_min is for the signal scores, whose times are days")
+            raise ValueError("after_close_min is only for the signal scores, whose times are days")
         return self
 
     def judge(self, samples: Sequence[Sample], now: datetime, last_session: LastSession) -> tuple[Standing, str]:
-        """Unknown before the first sample: what never was is not missing."""
+        """Unknown before the first sample: a value that never existed is not missing."""
         if not samples:
             return Standing.UNKNOWN, ""
         newest = samples[-1].at
@@ -182,7 +182,7 @@ class AbsenceRule(SignalRule):
             return _standing(late, not late), f"no {self.signal} since {newest:%Y-%m-%d %H:%M} UTC"
         assert self.after_close_min is not None
         due, there = last_session(now, timedelta(minutes=self.after_close_min)), newest.astimezone(UTC).date()
-        said = f"the {self.signal} of {due} are not there {self.after_close_min:g} minutes after its close"
+        said = f"the {self.signal} of {due} are missing {self.after_close_min:g} minutes after its close"
         return _standing(there < due, there >= due), f"{said}; the newest are of {there}"
 
 
@@ -193,7 +193,7 @@ class RateRule(SignalRule):
     at_least: float = Field(gt=0)
     within_min: float = Field(gt=0, le=7 * 24 * 60)
     resolve_below: float | None = Field(None, gt=0)
-    """Sum below which an open episode ends; none: the limit."""
+    """Sum below which an open episode ends. None: the limit."""
 
     @model_validator(mode="after")
     def _below_the_limit(self) -> Self:
@@ -220,12 +220,12 @@ _SHIPPED = PROJECT / "include" / "config" / FILE
 
 
 def read_rules(settings: Settings) -> dict[str, AnyRule]:
-    """All rules by name, the shipped ones and those of `<home>/alerts.yaml`.
+    """All rules by name, the built-in ones and those of `<home>/alerts.yaml`.
 
     Raises
     ------
     ConfigError
-        A file cannot be read, or entries are wrong; names each with what is wrong with it.
+        A file cannot be read, or entries are invalid; the message names each with its fault.
     """
     own = settings.home / FILE
     texts = [(path, read_yaml_text(path)) for path in (_SHIPPED, own) if path.is_file()]
@@ -243,7 +243,7 @@ def _parsed(texts: tuple[tuple[Path, str], ...]) -> dict[str, AnyRule]:
             except ValidationError as error:
                 wrong += [f"{path}: {name}: {_fault(each)}" for each in error.errors()]
     if wrong:
-        raise ConfigError("bad rules of alerts; correct:\n  " + "\n  ".join(wrong))
+        raise ConfigError("bad alert rules; correct:\n  " + "\n  ".join(wrong))
     return rules
 
 
@@ -256,10 +256,10 @@ def _fault(error: Any) -> str:
 
 
 def rule_of(settings: Settings, kind: str) -> AlertRule:
-    """The rule of a kind of alert; where there is none, a warning that all are told.
+    """The rule of a kind of alert; if there is none, a warning for all sinks.
 
-    What is wrong with the rules is told by those who look at them (`alphaops doctor`, the scoring service's log): an
-    alert that is raised is told all the same.
+    Faults in the rules are reported where they are evaluated (`alphaops doctor`, the scoring service's log): they do
+    not stop an alert that is raised.
     """
     try:
         return read_rules(settings).get(kind, Told())
@@ -268,10 +268,10 @@ def rule_of(settings: Settings, kind: str) -> AlertRule:
 
 
 def sinks_of(rule: AlertRule, step: Step) -> list[str]:
-    """Names of those that tell a step, as the rule says; of a disabled one none.
+    """Names of the sinks that report a step according to the rule; none for a disabled rule.
 
-    Whether they are configured is for those to say who tell: another process may have been given an address that this
-    one has not.
+    The delivering process decides whether they are configured: it may have been given an address that this process
+    lacks.
     """
     if not rule.enabled:
         return []
@@ -280,7 +280,7 @@ def sinks_of(rule: AlertRule, step: Step) -> list[str]:
 
 
 def configured_sinks(settings: Settings) -> list[str]:
-    """Names of the sinks that the settings have an address of."""
+    """Names of the sinks for which the settings have an address."""
     alerts = settings.alerts
     there = (alerts.webhook_url is not None, alerts.email is not None, alerts.airflow_connection is not None)
     return [name for name, is_there in zip(SINKS, there, strict=True) if is_there]
@@ -292,7 +292,7 @@ def evaluate(
     now: datetime,
     last_session: LastSession,
 ) -> list[Observation]:
-    """What each enabled rule says of the signals that are there; a pure function."""
+    """Evaluate each enabled rule on the given signals; a pure function."""
     found = []
     for name, rule in rules.items():
         if not isinstance(rule, SignalRule) or not rule.enabled or rule.signal not in signals:

@@ -1,4 +1,4 @@
-"""What rules look at, read from the facts that stages and deployments have recorded."""
+"""The signals of rules, read from the records of stages and deployments."""
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, time, timedelta
@@ -15,22 +15,22 @@ from mlops_tasks.states import DeploymentState
 CHAMPION = "champion"
 """Alias of the version whose scores count."""
 LIVE = timedelta(days=7)
-"""Scores that are made within this time from their day's end are those of a market that is followed."""
+"""Scores computed within this time after the end of their day are those of a market that is followed."""
 REACH = timedelta(days=8)
-"""How far back events are read; rules look back seven days at most."""
+"""How far back events are read; rules look back at most seven days."""
 _BAD_ENDS = (DeploymentState.FAILED, DeploymentState.ROLLED_BACK)
 KEPT = 101
-"""How many values a rule can look at."""
+"""Number of values that a rule can use."""
 
 
 def read_signals(settings: Settings, names: Collection[str], now: datetime) -> dict[str, list[Sample]]:
-    """The newest samples of some of `rules.SIGNALS`, the oldest first."""
+    """The newest samples of some of `rules.SIGNALS`, oldest first."""
     with reading(settings) as active:
         return {name: _READERS[name](active, now) for name in names}
 
 
 def _scores(active: Session, now: datetime) -> list[Sample]:
-    """Those made soon after their day: a source that ends years ago has none, and nothing of it is ever due."""
+    """Scores computed soon after their day: a source that ended years ago has none, so none is ever due."""
     query = (
         select(ScoreBatch.date, func.min(ScoreBatch.recorded_at), func.max(ScoreBatch.instruments))
         .where(ScoreBatch.alias == CHAMPION)

@@ -1,4 +1,4 @@
-"""By which people are told: a webhook, e-mail. Each tells one notice, or raises `SinkError`."""
+"""Sinks, which notify people: a webhook, e-mail. Each delivers a notice or raises `SinkError`."""
 
 import hashlib
 import logging
@@ -25,10 +25,10 @@ from mlops_tasks.state.tables import AlertEvent
 
 log = logging.getLogger(__name__)
 for _each in ("httpx", "httpcore"):
-    logging.getLogger(_each).setLevel(logging.WARNING)  # they log whole addresses, which may hold a token
+    logging.getLogger(_each).setLevel(logging.WARNING)  # they log whole URLs, which may contain a token
 
 LONGEST = 1500
-"""Characters of a message that are told; `alphaops alerts show` has all of it."""
+"""Characters of a message that are sent; `alphaops alerts show` has all of it."""
 PASSWORD = SecretSource("mail server's password", "ALERTS_SMTP_PASSWORD", "smtp_password")
 _TOLD_AS: Mapping[str, str] = {
     Step.RESOLVED: "over: ",
@@ -38,9 +38,10 @@ _TOLD_AS: Mapping[str, str] = {
 
 
 class SinkError(MlopsError, RuntimeError):
-    """A receiver was not told. The message holds no address, and nothing that the receiver has said.
+    """A notice was not delivered. The message contains no address and nothing of the receiver's answer.
 
-    `is_refusal`: it answered, and does not take this notice, as one that is too long; others it may take.
+    `is_refusal`: the receiver answered but refuses this notice, for example because it is too long; it may accept
+    others.
     """
 
     def __init__(self, message: str, *, is_refusal: bool = False) -> None:
@@ -50,7 +51,7 @@ class SinkError(MlopsError, RuntimeError):
 
 @dataclass(frozen=True)
 class Notice:
-    """A step of an episode, as it is told."""
+    """A step of an episode, as it is reported."""
 
     token: str
     """The same for each repetition."""
@@ -64,7 +65,7 @@ class Notice:
 
     @classmethod
     def of(cls, event: AlertEvent) -> "Notice":
-        """From a row; a long message is cut."""
+        """Build it from a row; a long message is cut."""
         message = event.message
         if len(message) > LONGEST:
             message = f"{message[:LONGEST]} ... (all of it: alphaops alerts show)"
@@ -77,32 +78,32 @@ class Notice:
 
     @property
     def text(self) -> str:
-        """All of it in words."""
+        """The whole notice as text."""
         return f"{_TOLD_AS.get(self.step, '')}{self.kind} {self.subject}: {self.message}"
 
     @property
     def thread(self) -> str:
-        """The same for all notices of an episode."""
+        """Identifier that all notices of an episode share."""
         return hashlib.sha256(f"{self.kind}\n{self.subject}\n{self.episode}".encode()).hexdigest()[:32]
 
 
 class Sink(Protocol):
-    """Tells people."""
+    """Notifies people."""
 
     @property
     def limit_s(self) -> float:
-        """How long telling takes at most; whoever has not said by then what came of it was killed."""
+        """How long a delivery takes at most; a process that has not recorded the outcome by then was killed."""
         ...
 
     def tell(self, notice: Notice) -> None:
-        """Return once the receiver has it.
+        """Return once the receiver has the notice.
 
-        A repetition bears the same token, so that the receiver, or who reads, can know it by that.
+        A repetition has the same token, by which the receiver or the reader can recognise it.
 
         Raises
         ------
         SinkError
-            The receiver did not take it.
+            The receiver did not accept it.
         """
         ...
 
@@ -122,17 +123,17 @@ def make_sink(settings: Settings, name: str) -> Sink:
         return Email(settings, alerts.email)
     if name == "airflow_email" and alerts.airflow_connection is not None:
         return AirflowEmail(settings, alerts.airflow_connection)
-    there = ", ".join(configured_sinks(settings)) or "none; docs/alerts.md says how"
+    there = ", ".join(configured_sinks(settings)) or "none; see docs/alerts.md"
     raise ConfigError(f"sink {name!r} is not configured; configured: {there}")
 
 
 _REFUSALS = (400, 413, 422)
-"""Statuses that are about what was sent, not about who sends or when."""
+"""Statuses that concern the content, not the sender or the time."""
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """An address that takes a JSON POST, such as a chat channel's."""
+    """A URL that accepts a JSON POST, such as that of a chat channel."""
 
     url: str
     timeout_s: float
@@ -157,11 +158,11 @@ class Webhook:
         }
         headers = {"Idempotency-Key": notice.token}
         try:
-            # Only the status counts: an answer's body, which may have no end, is not read.
+            # Only the status counts: the body of the answer, which may be endless, is not read.
             with httpx.stream("POST", self.url, json=body, headers=headers, timeout=self.timeout_s) as answer:
                 answer.raise_for_status()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # The address may hold a token, and httpx puts it into its messages: only the kind of error is shown.
+            # The URL may contain a token, and httpx puts it into its messages: only the kind of error is shown.
             code = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
             told = f"{type(error).__name__}{f' {code}' if code else ''}; correct alerts.webhook_url"
             raise SinkError(told, is_refusal=code in _REFUSALS) from None
@@ -172,14 +173,14 @@ _SMTP_FOR_GOOD = 500
 
 @dataclass(frozen=True)
 class Email:
-    """A mail server, spoken to directly."""
+    """A mail server, used directly."""
 
     settings: Settings
     server: EmailSettings
 
     @property
     def limit_s(self) -> float:
-        """Each of a dozen commands may take its time, and seldom more than one does."""
+        """Each of a dozen commands may be slow, but seldom more than one is."""
         return 3 * self.settings.alerts.timeout_s
 
     def tell(self, notice: Notice) -> None:
@@ -193,10 +194,10 @@ class Email:
                     smtp.login(self.server.user, password)
                 refused = smtp.send_message(message)
         except (OSError, smtplib.SMTPException, ConfigError, ValueError) as error:
-            if refused is None:  # else the server has the letter, and has only not said goodbye
+            if refused is None:  # else the server has the mail, and only did not answer QUIT
                 is_refusal = isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= _SMTP_FOR_GOOD
                 raise SinkError(f"{_shown(error)}; correct alerts.email", is_refusal=is_refusal) from None
-        if refused:  # the others have it
+        if refused:  # the other recipients have it
             log.warning("%d of %d addresses were refused; correct alerts.email.to", len(refused), len(self.server.to))
 
     def _connected(self) -> smtplib.SMTP:
@@ -216,7 +217,7 @@ class Email:
 
 
 def mail_of(notice: Notice, sender: str, to: tuple[str, ...]) -> EmailMessage:
-    """A notice as a letter."""
+    """A notice as an e-mail."""
     domain = sender.rpartition("@")[2]
     message = EmailMessage()
     message["From"], message["To"] = sender, ", ".join(to)
@@ -227,13 +228,13 @@ def mail_of(notice: Notice, sender: str, to: tuple[str, ...]) -> EmailMessage:
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(
         f"{notice.text}\n\n{notice.severity}, {notice.at:%Y-%m-%d %H:%M:%S} UTC, episode {notice.episode}\n"
-        "`alphaops alerts list` shows what is open, docs/operations.md what each alert asks for.\n"
+        "`alphaops alerts list` shows open alerts; docs/operations.md says how to react to each.\n"
     )
     return message
 
 
 def _shown(error: Exception) -> str:
-    """The kind of an error; a server's words may quote what it was sent."""
+    """The kind of an error; a server's own text may quote what it was sent."""
     if isinstance(error, ConfigError):
         return str(error)
     code = getattr(error, "smtp_code", None)
@@ -242,9 +243,9 @@ def _shown(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class AirflowEmail:
-    """Airflow's own connection to a mail server, by its SMTP provider.
+    """An Airflow connection to a mail server, through Airflow's SMTP provider.
 
-    A process of its own writes the letter: Airflow is known to the operators only, and takes seconds to import.
+    A separate process sends the mail: only the operators import Airflow, which takes seconds.
     """
 
     settings: Settings
@@ -252,14 +253,16 @@ class AirflowEmail:
 
     @property
     def limit_s(self) -> float:
-        """Most of it is Airflow's start."""
+        """Most of it is the start of Airflow."""
         return 60 + self.settings.alerts.timeout_s
 
     def tell(self, notice: Notice) -> None:
         """The token is the Message-ID, as with `Email`."""
         alerts = self.settings.alerts
         mail = [sys.executable, "-m", "mlops_tasks.operators.mail", self.connection]
-        if (self.settings.run_dir / "stack.json").is_file():  # only there does this process lack Airflow's environment
+        if (
+            self.settings.run_dir / "stack.json"
+        ).is_file():  # only in the stack does this process lack Airflow's environment
             mail = [sys.executable, "-m", "mlops_tasks.stack", "run", "--", *mail]
         try:
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A look at all that is watched, taken every interval by whoever is alive: what it opens, ends and escalates."""
+"""The regular check of everything that is watched: which episodes it opens, ends and escalates."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -18,22 +18,22 @@ log = logging.getLogger(__name__)
 
 RULES_WRONG = Key("rules_wrong", "the rules of alerts")
 SERVICE_KINDS = ("champion_missing", "service_stale", "scores_late")
-"""What the scoring service alone can see; such an episode ends when it says so, or a person."""
+"""Kinds that only the scoring service can observe; such an episode ends when the service or a person ends it."""
 
 
 def look(
     settings: Settings, seen: Sequence[Observation], kinds: Collection[str], now: datetime, last_session: LastSession
 ) -> None:
-    """Judge the rules, take what the caller has seen, and let each episode take the step that is due.
+    """Evaluate the rules, add the caller's own observations, and let each episode take the step that is due.
 
-    A look at which nothing changes only reads. What is to be told is told in the background.
+    A check at which nothing changes only reads. Notifications are sent in the background.
 
     Parameters
     ----------
     seen
-        What the caller itself watches and has found.
+        The caller's own observations.
     kinds
-        Kinds that `seen` speaks of: episodes of theirs that it does not name are over.
+        Kinds that `seen` covers: their episodes that it does not name are over.
 
     Raises
     ------
@@ -43,7 +43,9 @@ def look(
     found = {each.key: each for each in (*seen, *judged(settings, now, last_session))}
     running = running_episodes(settings)
     watched = {*SERVICE_KINDS, *kinds, *(key.kind for key in found)}
-    if found[RULES_WRONG].standing is not Standing.CALM:  # what the rules watch is not known: it stays as it is
+    if (
+        found[RULES_WRONG].standing is not Standing.CALM
+    ):  # the state of what the rules watch is unknown: it stays as it is
         watched |= {key.kind for key in running}
     for key in running:
         if key.kind in kinds and key not in found:
@@ -57,17 +59,17 @@ def look(
 
 
 def judged(settings: Settings, now: datetime, last_session: LastSession) -> list[Observation]:
-    """What the rules say now, and whether they can be judged at all: if not, that is what is wrong."""
+    """Results of the rules, and whether they could be evaluated; if not, the only result is that fault."""
     try:
         rules = read_rules(settings)
         names = {rule.signal for rule in rules.values() if isinstance(rule, SignalRule) and rule.enabled}
         found = evaluate(rules, read_signals(settings, names, now), now, last_session)
-    except (StoreError, SQLAlchemyError):  # the database is away, and nothing is known
+    except (StoreError, SQLAlchemyError):  # the database is unavailable, and nothing is known
         raise
     except Exception as error:
         told = str(error) if isinstance(error, ConfigError) else type(error).__name__
-        log.error("no rule of alerts is looked at: %s", told)
-        return [Observation(RULES_WRONG, Standing.BREACHED, f"no rule of alerts is looked at: {told}")]
+        log.error("no alert rule is evaluated: %s", told)
+        return [Observation(RULES_WRONG, Standing.BREACHED, f"no alert rule is evaluated: {told}")]
     return [*found, Observation(RULES_WRONG, Standing.CALM, "")]
 
 
@@ -82,7 +84,7 @@ def _after_time(settings: Settings, key: Key, watched: bool, now: datetime) -> D
 
 
 def _take(settings: Settings, key: Key, episode: Episode | None, decide: Decide, now: datetime) -> None:
-    # Where nothing is to be done as far as is known, nobody waits for the table's lock.
+    # If nothing seems to be due, the check does not wait for the lock of the table.
     if decide(episode, False) is None:
         return
     event = advance(settings, key, decide, now)
