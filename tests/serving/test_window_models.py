@@ -67,7 +67,7 @@ def test_it_is_deployed_served_scored_and_watched(
     report = write_drift_report(tmp_path, settings, drift_input(settings, model, operation.vintage.data_version))
     assert report["current_rows"] == settings.drift.current_days * len(INSTRUMENTS)
     one_day = features.loc[DAYS[-1]]
-    with pytest.raises(Exception, match=r"sees 5 trading days at once.*ask by instruments and date"):
+    with pytest.raises(Exception, match=r"needs 5 trading days at once.*ask by instruments and date"):
         client.score_features(one_day)
 
 
