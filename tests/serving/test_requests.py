@@ -107,7 +107,7 @@ def test_given_features_score_as_stored_ones(served: Served, raw: httpx.Client) 
         ({"rows": [{"instrument": "A", "features": {"KMID": 1.0}}]}, 422, "A: missing features KLEN"),
         ({"rows": [{"instrument": "A", "features": {"WHAT": 1.0}}]}, 422, "A: unknown features 'WHAT'"),
         ({"rows": [{"instrument": "A", "features": {"KMID": "x"}}]}, 422, "rows.0.features.KMID (A): Input should be"),
-        ({"rows": [{"instrument": "A", "features": {}}], "date": "2020-06-30"}, 422, "give either instruments and date"),
+        ({"rows": [{"instrument": "A", "features": {}}], "date": "2020-06-30"}, 422, "give either instruments"),
         (
             {"table": {"instruments": ["A"], "feature_names": ["KMID"], "values": [[1, 2]]}},
             422,
