@@ -62,8 +62,8 @@ class DeploymentOperator(StageOperator):
 
     def _is_to_ask(self, context: Context) -> bool:
         gate = self.arguments.get("gate")
-        promoted = gate is None or gate["decision"] == Outcome.PROMOTE
-        return promoted and context["params"].get("approval") == Approval.BEFORE_DEPLOY
+        meant = context["params"].get("version") is not None if gate is None else gate["decision"] == Outcome.PROMOTE
+        return meant and context["params"].get("approval") == Approval.BEFORE_DEPLOY
 
     def _version(self, context: Context) -> int:
         gate = self.arguments.get("gate")

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mlops_tasks.config import RolloutRules, Settings
 from mlops_tasks.data.vintages import current_vintage
-from mlops_tasks.errors import IsolationError, MlopsError, TrainingError
+from mlops_tasks.errors import MlopsError, TrainingError
 from mlops_tasks.registry.approvals import load_recorded, standing_of
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.serving.champion import Action
@@ -103,7 +103,7 @@ def _broken_rule(settings: Settings, probation: Probation) -> str | None:
     own = newest_day(settings, load_recorded(settings, probation.version), vintage)
     try:
         ours = own.scores()
-    except (TrainingError, IsolationError) as error:
+    except TrainingError as error:
         return f"{SIDES.judged} cannot score {own.date}: {error}"
     rules, topk = _rules(settings, probation), settings.portfolio.topk
     found = _latencies(settings, probation)

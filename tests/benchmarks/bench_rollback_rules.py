@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-FALSE_COUNT, FOUND_COUNT, DAILY_COUNT = 10_000, 2_000, 300
+FALSE_COUNT, FOUND_COUNT, DAILY_COUNT = 4000, 1000, 200
 LOSS = 0.02
 RHOS = (0.0, 0.3, 0.7)
 

@@ -6,6 +6,8 @@ Its standard deviation is `KIN` as that of two models of 500 names whose ranks h
 that of two whose ranks have one of 0.5, since the rank IC of N names varies by 1 / sqrt(N).
 """
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
@@ -18,11 +20,17 @@ WARM_UP = 100
 LIMITS = DeploymentSettings()
 
 
+@cache
+def market_days(count: int) -> pd.DatetimeIndex:
+    """So many of them."""
+    return pd.bdate_range("2024-01-01", periods=count)
+
+
 def drawn(rho: float, loss: float, deviation: float, seed: int, days: int) -> pd.Series:
     """Daily rank IC of the new champion minus that of the one before, by datetime."""
     shocks = np.random.default_rng(seed).normal(size=days + WARM_UP)
     own = lfilter([np.sqrt(1 - rho**2)], [1.0, -rho], shocks)[WARM_UP:]
-    return pd.Series(deviation * own - loss, pd.bdate_range("2024-01-01", periods=days))
+    return pd.Series(deviation * own - loss, market_days(days))
 
 
 def rolled_back_after(difference: pd.Series, limits: DeploymentSettings = LIMITS) -> int | None:
