@@ -1,6 +1,8 @@
 """A new champion that is worse is rolled back by itself, and a candidate rejected: real service, registry, database."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,6 +35,7 @@ from mlops_tasks.state.rollouts import latest_rollout, rollout_at_work
 from mlops_tasks.state.tables import Publication, now
 from mlops_tasks.states import Basis, RolloutState, Strategy
 from tests.monitoring.test_performance import answer
+from tests.operation import certify_data
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
 
@@ -55,18 +58,36 @@ def reverting_bars(count: int) -> pd.DataFrame:
     return canonical_bars(pd.concat(frames))
 
 
-def published(settings: Settings, count: int) -> tuple[Vintage, str]:
-    """A vintage of so many days, in use, with its features."""
+def prepared(settings: Settings, count: int) -> tuple[Vintage, str]:
+    """A vintage of so many days, with its features."""
     vintage = write_vintage(settings, reverting_bars(count), None, {"source": "planted bars", "quarantined": 0})
-    feature_version = FeatureStore(settings).compute(vintage).feature_version
+    return vintage, FeatureStore(settings).compute(vintage).feature_version
+
+
+def published(settings: Settings, count: int) -> tuple[Vintage, str]:
+    """The same, in use."""
+    vintage, feature_version = prepared(settings, count)
     publish(settings, vintage.data_version)
     record_publication(settings, Publication(data_version=vintage.data_version))
     return vintage, feature_version
 
 
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with all vintages of these tests, made once; the first one is certified."""
+    settings = Settings(home=tmp_path_factory.mktemp("reverting"))
+    first, feature_version = prepared(settings, FIRST)
+    certify_data(settings, Spec(data_version=first.data_version, feature_version=feature_version))
+    for days in (21, 25, 36, 60):
+        prepared(settings, FIRST + days)
+    return settings.home
+
+
 @pytest.fixture
-def operation(settings: Settings) -> Operation:
+def operation(settings: Settings, market: Path) -> Operation:
     """A market in which the features tell something."""
+    for name in ("data", "features", "certificates"):
+        shutil.copytree(market / name, settings.home / name)
     return Operation(settings, *published(settings, FIRST))
 
 
@@ -187,12 +208,12 @@ def test_a_candidate_that_proves_worse_is_rejected(
     deployed(settings, good)
     deploy(settings, Wanted(bad, Strategy.SHADOW))
     assert rollout_at_work(settings) is not None
-    published(settings, FIRST + 24)
+    published(settings, FIRST + 25)
     done = monitored()
     assert done["rolled_back"] is None and len(done["looks"]) == len(done["steps"]) == 1
     last = latest_rollout(settings)
     assert last is not None and (last.version, last.state) == (bad, RolloutState.REJECTED)
-    assert f"below that of version {good} on 22 days" in last.reason
+    assert f"below that of version {good} on 23 days" in last.reason
     assert kinds(settings).count("rollout_rejected") == 1
     assert recorded_champion(settings) == good
     assert monitored()["steps"] == []
