@@ -12,6 +12,9 @@ end, features that nothing needs any more are removed from the store.
 * **When `certify_learning_data` fails** a feature, label or processor knows the future: its log names column,
   instrument, date and remedy, and nothing is logged or promoted. When `train_model` fails so, the model's scores do.
 * **A canary or a shadow** only begins here, or waits; `monitor_champion` leads it to its decision.
+* **Where the form, or `deployment.approval`, asks for an approval** `deploy_model` waits for a person's answer under
+  *Required actions*, and takes no worker meanwhile; the day's scores wait with it. Without an answer nothing is
+  deployed.
 * **When a task fails** its log ends with the error and the remedy; the champion in service stays as it is.
 """
 
@@ -24,6 +27,7 @@ from dag_shared.forms import (
     MODELS,
     SEE_MODELS,
     STRATEGIES,
+    approval_param,
     feature_set_param,
     horizon_param,
     hyperparameters_param,
@@ -68,6 +72,7 @@ FORM = {
     "stopping": stopping_param(),
 }
 MACHINE = machine_params(DAILY)
+APPROVAL = {"approval": approval_param(section="Strategy")}
 
 with DAG(
     dag_id="daily_retraining",
@@ -152,4 +157,4 @@ with DAG(
     [drift, compare] >> prune
 
 # After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
-dag.params.update({**FORM, **MACHINE})
+dag.params.update({**FORM, **APPROVAL, **MACHINE})

@@ -6,6 +6,8 @@ Puts a registered version into service, by hand, by the strategy that the form n
 * **Look at** the task's result: it serves, its rollout has begun, or it waits for another one; `alphaops status` has a
   line `rollout`, and `monitor_champion` leads it to its decision.
 * **Only** a version that the gate has promoted, or a person has approved (`alphaops approve-model`), may serve.
+* **Where the form asks for an approval** the task waits in Airflow's state `awaiting_input`, which takes no worker:
+  answer under *Required actions*. Who approved is kept with the deployment. Without an answer nothing is deployed.
 * **Safe to run again** at any point: a rollout that is under way is found again.
 * **When the task fails** its log ends with the error and the remedy; the champion in service stays as it is.
 """
@@ -14,11 +16,11 @@ from airflow.sdk import DAG, Param
 
 from dag_shared.alerts import tell_failed_run
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
-from dag_shared.forms import STRATEGIES
+from dag_shared.forms import STRATEGIES, approval_param
 from dag_shared.task_groups import deployment
 from mlops_tasks.states import Strategy
 
-FORM = {
+STAGE_FORM = {
     "version": Param(None, type=["null", "integer"], minimum=1, title="Version", description_md="Its number in MLflow"),
     "strategy": Param(
         SETTINGS.deployment.strategy.value,
@@ -38,7 +40,7 @@ with DAG(
     on_failure_callback=tell_failed_run,
     tags=["serving"],
 ) as dag:
-    deployment({}, run_params=tuple(FORM), triggered_by="asked_by")
+    deployment({}, run_params=tuple(STAGE_FORM), triggered_by="asked_by")
 
 # After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
-dag.params.update(FORM)
+dag.params.update({**STAGE_FORM, "approval": approval_param()})

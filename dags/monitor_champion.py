@@ -1,14 +1,22 @@
 """# Monitor champion
 
-Leads the rollouts of candidates to their decisions: the next step when a hold is over, back to the champion when a rule
-is broken, and the end when the deadline has come.
+All that is looked at between two retrainings, also by hand as `alphaops monitor`:
 
-* **Runs** every `deployment.evaluate_every_min` minutes; a moment where no rollout is under way.
-* **Look at** the task's result: the steps that were taken, and what is under way. `alphaops abort --reason ...` ends a
-  rollout at any step.
-* **Safe to run again,** and to be killed, at any point: what was not recorded, the next run does.
-* **When the task fails** its log ends with the error and the remedy; the rollout stays at its step, and the scoring
-  service serves on.
+* **Rank ICs** of a candidate in its rollout, and of a new champion in its probation, on the days whose labels are
+  there, against the model that it is to replace, or has replaced. The looks are planned and recorded.
+* **The champion:** rolled back to the one before where a look has found it worse, or a rule is broken in its first
+  hours.
+* **Rollouts:** the next step when a hold is over, back to the champion when a rule is broken or a look has found the
+  candidate worse, and the end when the deadline has come.
+* **Performance** of what was answered, once a vintage, and the rules of alerts.
+
+* **Runs** every `deployment.evaluate_every_min` minutes; a moment where nothing is due.
+* **Look at** the task's result: what was found, taken and rolled back, and what is under way. `alphaops abort --reason
+  ...` ends a rollout at any step.
+* **Safe to run again,** and to be killed, at any point: what was not recorded, the next run does; nothing is told
+  twice.
+* **When the task fails** its log ends with the parts that failed and the remedy. The other parts have done their work,
+  and the scoring service serves on.
 """
 
 from datetime import timedelta
@@ -27,6 +35,6 @@ with DAG(
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
     on_failure_callback=tell_failing_dag,
-    tags=["serving"],
+    tags=["serving", "monitoring"],
 ) as dag:
-    StageOperator(task_id="advance_rollout", stage="serving.advance_rollout")
+    StageOperator(task_id="monitor", stage="monitoring.monitor")

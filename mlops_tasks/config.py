@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from mlops_tasks.entry_files import read_yaml_text, yaml_fault
 from mlops_tasks.errors import ConfigError, excerpt
 from mlops_tasks.files import plain_name
-from mlops_tasks.states import QueuePolicy, Strategy
+from mlops_tasks.states import Approval, QueuePolicy, Strategy
 
 PROJECT = Path(__file__).resolve().parents[1]
 ENV_PREFIX = "MLOPS_"
@@ -620,6 +620,17 @@ class RolloutRules(Section):
     held, or a fifth of all names if there are fewer than five times `portfolio.topk`."""
 
 
+class QualityRules(Section):
+    """What takes a model out of service, or rejects a candidate, by its rank ICs on days whose labels are there."""
+
+    alpha: float = Field(0.05, gt=0, lt=1)
+    """One-sided error budget of all looks at one model together, spent in equal parts (`evaluation/worse.py`)."""
+    first_look_days: int = Field(20, ge=10)
+    """Mature days before the first look."""
+    look_every_days: int = Field(10, ge=1)
+    """Mature days from one look to the next."""
+
+
 Percent = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -628,6 +639,10 @@ class DeploymentSettings(Section):
 
     strategy: Strategy = Strategy.BLUE_GREEN
     """Of runs of daily_retraining whose form says nothing else."""
+    approval: Approval = Approval.NONE
+    """Whether a person is asked first, of runs whose form says nothing else; `alphaops deploy` asks nobody."""
+    approval_h: float = Field(4.0, gt=0)
+    """For so long it is waited for an answer, in hours; then nothing is deployed."""
     queue: QueuePolicy = QueuePolicy.NEWEST_WINS
     """What happens to a candidate that arrives while another one's rollout is in progress."""
     canary_steps_pct: tuple[Percent, ...] = Field((1.0, 5.0, 25.0, 50.0, 100.0), min_length=1)
@@ -641,6 +656,12 @@ class DeploymentSettings(Section):
     evaluate_every_min: float = Field(10.0, ge=1)
     """How often the DAG monitor_champion evaluates the rules and the time limits."""
     rules: RolloutRules = RolloutRules()
+    probation_days: int = Field(60, ge=0)
+    """For so many market days after its promotion a champion is compared with the one that it replaced, on days whose
+    labels are there, and rolled back where it is worse; 0: not at all. A candidate is compared on so many at most."""
+    quality: QualityRules = QualityRules()
+    watch_h: float = Field(24.0, ge=0)
+    """For so long after its promotion `rules` apply to a champion, against the one that it replaced, in hours."""
 
     @field_validator("canary_steps_pct", mode="before")
     @classmethod

@@ -97,10 +97,10 @@ STAGES: Mapping[str, Stage] = {
         "mlops_tasks.registry.tasks:prune_features_task", results.PrunedFeatures, _REGISTRY
     ),
     "serving.deploy": Stage("mlops_tasks.serving.tasks:deploy_model_task", results.DeployedModel, _SERVING),
-    "serving.advance_rollout": Stage("mlops_tasks.serving.tasks:advance_rollout_task", results.Advanced, _SERVING),
     "serving.score_newest_date": Stage(
         "mlops_tasks.serving.tasks:score_newest_date_task", results.ScoredDate, _SERVING
     ),
+    "monitoring.monitor": Stage("mlops_tasks.monitoring.tasks:monitor_task", results.Monitored, _SERVING),
     "monitoring.check_drift": Stage(
         "mlops_tasks.monitoring.tasks:check_drift_task", results.DriftFound | results.Skipped, (*_ALERTS, *_REGISTRY)
     ),

@@ -312,12 +312,43 @@ class DeployedModel(TypedDict):
 
 
 class Advanced(TypedDict):
-    """Of `serving.advance_rollout`."""
+    """What an evaluation of the rollouts has done."""
 
     steps: list[str]
     """That were taken now, in words."""
     under_way: list[str]
     """How those stand that are not decided."""
+
+
+class MaturePerformance(TypedDict):
+    """How a version's answers on an arm have turned out, on days whose labels exist."""
+
+    model_version: int
+    arm: str
+    mature_days: int
+    last_mature_day: str
+    rank_ic_mean: float | None
+    rank_ic_lower: float | None
+    rank_ic_upper: float | None
+    hit_rate: float | None
+
+
+class Monitored(TypedDict):
+    """Of `monitoring.monitor`."""
+
+    looks: list[str]
+    """That were taken now at rank ICs, in words."""
+    steps: list[str]
+    """That rollouts have taken now, in words."""
+    under_way: list[str]
+    """How those rollouts stand that are not decided."""
+    rolled_back: str | None
+    """Why the champion was rolled back now; None: it was not."""
+    probation: str | None
+    """How the champion's probation stands; None: it has none."""
+    performance: list[MaturePerformance]
+    alerts: list[str]
+    """That are open."""
 
 
 class ScoredDate(TypedDict):

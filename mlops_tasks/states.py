@@ -61,6 +61,14 @@ class QueuePolicy(StrEnum):
     """It is rejected."""
 
 
+class Approval(StrEnum):
+    """Whether a person is asked before a candidate is deployed."""
+
+    NONE = "none"
+    BEFORE_DEPLOY = "before_deploy"
+    """In Airflow, under *Required actions*, before its deployment or its rollout begins."""
+
+
 class Arm(StrEnum):
     """On which side of a rollout or an experiment a request was answered."""
 
@@ -134,7 +142,9 @@ class DeploymentState(StrEnum):
 
 
 class Basis(StrEnum):
-    """Who let a model serve."""
+    """Who let a model serve, or wants that it serves no longer."""
 
     GATE = "gate"
     PERSON = "person"
+    RULE = "rule"
+    """One about the champion, after its promotion: it lets nothing serve."""

@@ -15,6 +15,10 @@ def double(*, number: int) -> dict:
     return {"number": 2 * number}
 
 
+def tell(**given: object) -> dict:
+    return given
+
+
 def do_nothing() -> dict:
     return {}
 

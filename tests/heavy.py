@@ -30,6 +30,7 @@ FILES = frozenset(
         "evaluation/test_gate.py",
         "evaluation/test_gate_year.py",
         "evaluation/test_tasks.py",
+        "evaluation/test_worse.py",
         "experiments/test_comparison.py",
         "experiments/test_delivered.py",
         "experiments/test_cross_validation.py",

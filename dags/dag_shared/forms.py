@@ -5,6 +5,7 @@ from airflow.sdk import Param
 from dag_shared.default_args import SETTINGS
 from mlops_tasks.features.sets import feature_set_names
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
+from mlops_tasks.states import Approval
 
 MODELS = list(model_zoo(SETTINGS))
 SEE_MODELS = "*Browse > Models* describes them."
@@ -13,6 +14,7 @@ STRATEGIES = (
     "growing share of the clients. `shadow`: scores beside the champion, never serves. `direct`: as `blue_green`, at "
     "once."
 )
+APPROVAL = "`before_deploy`: Airflow asks under *Required actions* first, and waits `deployment.approval_h` at most."
 OVERRIDES = "One `model.name=value` a line, such as"
 
 
@@ -80,6 +82,17 @@ def stopping_param() -> Param:
         "`min_delta`, `overfitting.action` (note, stop), `overfitting.metric`, `overfitting.gap`, `overfitting.window`."
     )
     return lines_param("Early stopping", "Advanced", text)
+
+
+def approval_param(**given: str) -> Param:
+    """Whether a person is asked before the deployment."""
+    return Param(
+        SETTINGS.deployment.approval.value,
+        enum=[each.value for each in Approval],
+        title="Approval",
+        description_md=APPROVAL,
+        **given,
+    )
 
 
 def machine_params(owner: str) -> dict[str, Param]:

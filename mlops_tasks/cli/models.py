@@ -179,8 +179,8 @@ def _abort(arguments: argparse.Namespace) -> int:
 
 
 def _advance(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.serving.tasks import advance_rollout_task
+    from mlops_tasks.serving.strategies import advance_rollouts
 
-    found = advance_rollout_task()
+    found = advance_rollouts(load_settings())
     lines = [*found["steps"], *(f"under way: {each}" for each in found["under_way"])]
     return tell(arguments, found, lines or "no rollout is under way")

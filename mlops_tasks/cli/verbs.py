@@ -15,6 +15,7 @@ from mlops_tasks.cli.features import add_features_verb
 from mlops_tasks.cli.json_input import stage_arguments
 from mlops_tasks.cli.keys import add_keys_verb
 from mlops_tasks.cli.models import add_models_verb, add_serving_verbs
+from mlops_tasks.cli.monitor import add_monitor_verb
 from mlops_tasks.cli.performance import add_performance_verb
 from mlops_tasks.cli.predictions import add_predictions_verb
 from mlops_tasks.cli.rollback import add_rollback_verb
@@ -125,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add_alerts_verb(verbs, shared)
     add_predictions_verb(verbs, shared)
     add_performance_verb(verbs, shared)
+    add_monitor_verb(verbs, shared)
     add_keys_verb(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")

@@ -6,7 +6,8 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.evaluation.significance import cosine_mean
-from mlops_tasks.experiments.comparison import MIN_DAYS, contest_of, paired_rank_ic
+from mlops_tasks.experiments.comparison import MIN_DAYS
+from mlops_tasks.monitoring.contest import contest_of, paired_rank_ic
 from mlops_tasks.registry.approvals import load_champion, load_recorded
 from mlops_tasks.registry.gating import reign_of
 from mlops_tasks.state.history import record_delivered_gain

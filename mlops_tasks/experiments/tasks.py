@@ -4,17 +4,10 @@ import logging
 from datetime import date
 
 from mlops_tasks.config import Settings, load_settings
-from mlops_tasks.experiments.comparison import (
-    MIN_DAYS,
-    REPORT,
-    Contest,
-    compare,
-    contest_of,
-    paired_rank_ic,
-    write_comparison,
-)
+from mlops_tasks.experiments.comparison import MIN_DAYS, REPORT, compare, write_comparison
 from mlops_tasks.experiments.delivered import measure_delivered_gain, said
 from mlops_tasks.files import digest_of, new_folder, read_json
+from mlops_tasks.monitoring.contest import Contest, contest_of, paired_rank_ic
 from mlops_tasks.registry.approvals import load_champion, load_recorded
 from mlops_tasks.registry.client import CHALLENGER
 from mlops_tasks.registry.models import LoadedModel, load_alias, load_version

@@ -20,8 +20,9 @@ from mlops_tasks.errors import MlopsError, StoreError, first_few
 from mlops_tasks.evaluation.ic import daily_ic, daily_rank_ic
 from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.features.labels import forward_return, label_dates
-from mlops_tasks.files import finite_or_none
+from mlops_tasks.files import finite_or_none, read_json, write_json
 from mlops_tasks.registry.models import load_version
+from mlops_tasks.stage_results import MaturePerformance
 from mlops_tasks.state.history import publications
 from mlops_tasks.state.predictions import PredictionFilter, served_scores
 
@@ -106,6 +107,34 @@ def performance(settings: Settings, vintage: Vintage) -> list[Performance]:
     return sorted(found, key=lambda each: (-each.model_version, each.arm))
 
 
+def mature_performance(settings: Settings, vintage: Vintage) -> list[MaturePerformance]:
+    """The figures of versions and arms that have mature days by the labels of a vintage.
+
+    They are computed once a vintage and kept below `reports/performance`: what is answered while it is in use is not
+    mature by it.
+    """
+    path = settings.reports_dir / "performance" / f"{vintage.last_date}-{vintage.data_version}.json"
+    if not path.is_file():
+        found = [_figures(each) for each in performance(settings, vintage) if len(each.daily)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"performance": found})
+    kept: list[MaturePerformance] = read_json(path)["performance"]
+    return kept
+
+
+def _figures(found: Performance) -> MaturePerformance:
+    return {
+        "model_version": found.model_version,
+        "arm": found.arm,
+        "mature_days": len(found.daily),
+        "last_mature_day": str(found.daily.index[-1].date()),
+        "rank_ic_mean": found.rank_ic_mean,
+        "rank_ic_lower": found.rank_ic_lower,
+        "rank_ic_upper": found.rank_ic_upper,
+        "hit_rate": found.hit_rate,
+    }
+
+
 def live_scores(settings: Settings, served: pd.DataFrame) -> pd.DataFrame:
     """Select from served scores (`served_scores`) those of the newest day of the data from which they were computed.
 
@@ -114,7 +143,7 @@ def live_scores(settings: Settings, served: pd.DataFrame) -> pd.DataFrame:
     """
     order = {name: place for place, name in enumerate(dict.fromkeys(publications(settings)))}
     versions = [str(name) for name in served["data_version"].unique()]
-    newest = {name: day for name in versions if (day := _last_date(settings, name)) is not None}
+    newest = {name: day for name in versions if (day := last_date(settings, name)) is not None}
     gone = sorted(set(versions) - set(newest))
     if gone:
         log.warning("answers on vintages that no longer exist are not evaluated: %s", first_few(gone))
@@ -126,7 +155,8 @@ def live_scores(settings: Settings, served: pd.DataFrame) -> pd.DataFrame:
     return kept.drop_duplicates([*keys, INSTRUMENT]).reset_index(drop=True)
 
 
-def _last_date(settings: Settings, data_version: str) -> pd.Timestamp | None:
+def last_date(settings: Settings, data_version: str) -> pd.Timestamp | None:
+    """Newest day of a vintage; None where it is gone."""
     try:
         return pd.Timestamp(load_vintage(settings, data_version).last_date)
     except (StoreError, OSError):

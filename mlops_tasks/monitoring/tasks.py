@@ -1,20 +1,32 @@
-"""Task entry of the monitoring stage."""
+"""Task entries of the monitoring stage."""
 
 import logging
 from datetime import date
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.files import new_folder, read_json
+from mlops_tasks.monitoring.monitor import monitor
 from mlops_tasks.monitoring.report import REPORT, drift_input, drift_message, write_drift_report
 from mlops_tasks.registry.approvals import load_champion
 from mlops_tasks.registry.report_artifacts import log_report
 from mlops_tasks.reports import ReportKind
-from mlops_tasks.stage_results import DriftFound, Skipped
+from mlops_tasks.stage_results import DriftFound, Monitored, Skipped
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.history import record_drift_report
 from mlops_tasks.state.tables import DriftReport
 
 log = logging.getLogger(__name__)
+
+
+def monitor_task() -> Monitored:
+    """Judge champion and candidates, lead the rollouts, see how answers turned out, evaluate the rules of alerts.
+
+    Raises
+    ------
+    StageError
+        As `monitor.monitor`.
+    """
+    return monitor(load_settings())
 
 
 def check_drift_task(*, data_version: str) -> DriftFound | Skipped:

@@ -82,12 +82,16 @@ class StageOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the stage and return its result as the task's XCom."""
+        return self.run(context, {})
+
+    def run(self, context: Context, more: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the stage with more arguments than those that a DAG file gives."""
         if self.run_params:
             check_conf(context["dag_run"].conf or {}, context["dag"].params)
         given = {name: context["params"][name] for name in self.run_params}
         if self.triggered_by is not None:
             given[self.triggered_by] = getattr(context["dag_run"], "triggering_user_name", None) or ""
-        self.known = {**self.arguments, **given}
+        self.known = {**self.arguments, **given, **more}
         started = time.time()
         try:
             result = run_stage(self.stage, self.known, time_limit_s=self.time_limit_s, on_start=self._remember)

@@ -107,9 +107,10 @@ def standing_of(settings: Settings, version: int) -> str | None:
 
 
 def is_withdrawn(settings: Settings, claim: Claim | LoadedModel) -> bool:
-    """Whether a person has revoked what a training has made, and nobody has approved it since."""
+    """Whether a person, or a rule about the champion, has revoked what a training has made, and nobody has approved it
+    since."""
     revocation = latest_revocation(settings, claim.training_key)
-    if revocation is None or revocation.basis != Basis.PERSON:
+    if revocation is None or revocation.basis == Basis.GATE:
         return False
     return standing_approval(settings, claim.training_key, claim.digest) is None
 
@@ -196,9 +197,24 @@ def revocation_by_person(settings: Settings, version: int, reason: str, by: str 
         The reason is empty; there is no such version.
     """
     _check_reason(version, reason)
+    return _revocation(_served_as(settings, version), Basis.PERSON, by or getpass.getuser(), reason.strip())
+
+
+def revocation_by_rule(settings: Settings, version: int, reason: str) -> ModelRevocation:
+    """What ends the approvals of a champion that a rule has taken out of service, to be recorded.
+
+    Raises
+    ------
+    RegistryError
+        There is no such version.
+    """
+    return _revocation(_served_as(settings, version), Basis.RULE, "probation", reason)
+
+
+def _served_as(settings: Settings, version: int) -> Deployed | Claim:
+    """The bytes that have served under a number; what the registry says where none have."""
     served = deployed_as(settings, version, (DeploymentState.SERVING,))
-    meant = served if served is not None and served.digest else claim_of(settings, version)
-    return _revocation(meant, Basis.PERSON, by or getpass.getuser(), reason.strip())
+    return served if served is not None and served.digest else claim_of(settings, version)
 
 
 def _check_reason(version: int, reason: str) -> None:

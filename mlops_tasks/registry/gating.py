@@ -106,7 +106,7 @@ def gate(settings: Settings, version: int) -> GateResult:
     challenger, champion = load_version(settings, version), load_champion(settings)
     certificate = certificate_of(settings, challenger.training_key)
     if is_withdrawn(settings, challenger):
-        reason = f"version {version} was taken out of service by hand; the same training is not promoted again"
+        reason = f"version {version} was taken out of service; the same training is not promoted again"
         result = GateResult(challenger, champion, GateVerdict(Outcome.KEEP, WITHDRAWN, (reason,)))
     else:
         result = _decide(settings, challenger, champion, why_uncertified(challenger, certificate))

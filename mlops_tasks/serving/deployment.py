@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import DeploymentError, MlopsError, RecordMismatchError
-from mlops_tasks.registry.approvals import candidate_permit, revocation_by_person
+from mlops_tasks.registry.approvals import candidate_permit, revocation_by_person, revocation_by_rule
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import LoadedModel, set_alias
@@ -40,7 +40,11 @@ WAIT_S = 10.0
 
 
 def deploy_blue_green(
-    settings: Settings, version: int, digest: str | None = None, strategy: Strategy = Strategy.BLUE_GREEN
+    settings: Settings,
+    version: int,
+    digest: str | None = None,
+    strategy: Strategy = Strategy.BLUE_GREEN,
+    reason: str = "",
 ) -> DeployedModel:
     """Make a registered version the champion in service.
 
@@ -53,6 +57,8 @@ def deploy_blue_green(
         Of the artefact that is meant, as the gate saw it; None: whatever the version is, if that may serve.
     strategy
         What this is the end of; for the record.
+    reason
+        Kept with the step that ends it well.
 
     Raises
     ------
@@ -61,15 +67,27 @@ def deploy_blue_green(
         whatever it was; the previous champion is in service again, and the reason is recorded. Or another deployment is
         at work.
     """
-    return _Deployment(settings, version, digest, strategy=strategy).run()
+    return _Deployment(settings, version, digest, strategy=strategy, reason=reason).run()
 
 
-def roll_back(settings: Settings, version: int | None = None, reason: str = "") -> DeployedModel:
+def roll_back(
+    settings: Settings, version: int | None = None, reason: str = "", condemned: int | None = None
+) -> DeployedModel:
     """Put the last champion that may still serve, or the given version, in service, and withdraw the present one.
 
     The withdrawal is part of the deployment: where that is undone, the present one stays champion and is not withdrawn.
     The reason is kept with the step that puts the other one in service.
-    Errors as for `deploy_blue_green`; also DeploymentError when there is nothing to go back to.
+
+    Parameters
+    ----------
+    condemned
+        The champion that a rule is against: where another one serves by now, nothing is done. None: a person is against
+        whichever serves.
+
+    Raises
+    ------
+    DeploymentError
+        As `deploy_blue_green`; there is nothing to go back to; the champion is not the one that is condemned.
     """
     try:
         version = _predecessor(settings) if version is None else version
@@ -77,7 +95,7 @@ def roll_back(settings: Settings, version: int | None = None, reason: str = "") 
         raise DeploymentError(f"the rollback has not begun: {said(error)}") from error
     if version is None:
         raise DeploymentError("no earlier champion is left to go back to; name a version with --version")
-    result = _Deployment(settings, version, withdraws=True, reason=reason).run()
+    result = _Deployment(settings, version, withdraws=True, reason=reason, condemned=condemned).run()
     return {**result, "rejected_version": result["previous_version"]}
 
 
@@ -129,7 +147,9 @@ class _Deployment:
     """Whether the champion that it replaces may no longer serve."""
     strategy: Strategy = Strategy.BLUE_GREEN
     reason: str = ""
-    """Why a person wants it; kept with the step that ends it well, and with a withdrawal."""
+    """Why it is wanted; kept with the step that ends it well, and with a withdrawal."""
+    condemned: int | None = None
+    """The champion that a rule wants replaced; None: a person wants it, or the gate."""
 
     def run(self) -> DeployedModel:
         """Run it exclusively; returns the result of the stage."""
@@ -137,6 +157,8 @@ class _Deployment:
             try:
                 held.enter_context(_only_one(self.settings))
                 champion = self._champion()
+                if self.condemned not in (None, champion):
+                    raise DeploymentError(f"it was to replace {named(self.condemned)}; {named(champion)} serves by now")
                 client = held.enter_context(ScoringClient(self.settings))
                 proof = Proof(self.settings, client, self._candidate())
                 proof.preflight()
@@ -237,6 +259,8 @@ class _Deployment:
         if previous is None or not self.withdraws:
             return None
         reason = f"rolled back to version {self.version}" + (f", {self.reason}" if self.reason else "")
+        if self.condemned is not None:
+            return revocation_by_rule(self.settings, previous, reason)
         return revocation_by_person(self.settings, previous, reason)
 
     def _tag(self) -> None:

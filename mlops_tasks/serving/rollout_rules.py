@@ -1,4 +1,5 @@
-"""The rules that reject a candidate during its rollout: pure, over what the log of predictions says of both sides."""
+"""The rules that reject a candidate during its rollout, and end a champion's first hours: pure, over what is known of
+both sides."""
 
 from dataclasses import dataclass
 
@@ -16,8 +17,20 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Sides:
+    """What messages call the model that is judged, and the one that it is measured against."""
+
+    judged: str = "the candidate"
+    rival: str = "the champion"
+
+
+ROLLOUT = Sides()
+
+
+@dataclass(frozen=True)
 class Measures:
-    """What is known of a rollout since it has begun."""
+    """What is known of a candidate since its rollout has begun, or of a new champion (`candidate` here) since its
+    promotion, against the one that it replaced (`champion`)."""
 
     answers: int
     """By the candidate."""
@@ -43,37 +56,43 @@ class Comparison:
     turnover: float
 
 
-def breach(found: Measures, rules: RolloutRules, topk: int) -> str | None:
+def p99(values: Floats) -> float:
+    """What 99% of some values do not exceed; NaN where there are none."""
+    return float(np.quantile(values, 0.99)) if len(values) else float("nan")
+
+
+def breach(found: Measures, rules: RolloutRules, topk: int, sides: Sides = ROLLOUT) -> str | None:
     """The first rule that is broken, in words with its numbers; None: none is."""
     asked = found.answers + found.fallbacks
     rate = found.fallbacks / asked if asked else 0.0
     if rules.max_error_rate is not None and asked >= rules.min_answers and rate > rules.max_error_rate:
-        return f"the candidate failed on {rate:.2%} of {asked} requests, limit {rules.max_error_rate:.2%}"
+        return f"{sides.judged} failed on {rate:.2%} of {asked} requests, limit {rules.max_error_rate:.2%}"
     enough = min(found.answers, found.champion_answers) >= rules.min_answers
     ratio = found.p99_ms / found.champion_p99_ms if enough and found.champion_p99_ms > 0 else 0.0
     if rules.max_latency_ratio is not None and ratio > rules.max_latency_ratio:
         return (
-            f"99% of the candidate's answers take up to {found.p99_ms:.1f} ms, of the champion's "
+            f"99% of {sides.judged}'s answers take up to {found.p99_ms:.1f} ms, of {sides.rival}'s "
             f"{found.champion_p99_ms:.1f} ms: {ratio:.1f} times as long, limit {rules.max_latency_ratio:g}"
         )
     if found.scores is None or found.scores["champion"].notna().sum() == 0:
         return None
-    broken = _broken(compare_scores(found.scores, topk), rules)
+    broken = _broken(compare_scores(found.scores, topk), rules, sides)
     return None if broken is None else f"{broken}, on {found.day}"
 
 
-def _broken(found: Comparison, rules: RolloutRules) -> str | None:
+def _broken(found: Comparison, rules: RolloutRules, sides: Sides) -> str | None:
     """NaN breaks no rule, but that of a candidate whose scores have no order where the champion's have one."""
     if rules.min_coverage is not None and found.coverage < rules.min_coverage:
         limit = f"limit {rules.min_coverage:.1%}"
-        return f"the candidate scores {found.coverage:.1%} of the champion's instruments, {limit}"
+        return f"{sides.judged} scores {found.coverage:.1%} of {sides.rival}'s instruments, {limit}"
     least = rules.min_rank_correlation
     if least is not None and found.rank_correlation < least:
-        return f"the rank correlation with the champion's scores is {found.rank_correlation:.3f}, limit {least:g}"
+        return f"the rank correlation with {sides.rival}'s scores is {found.rank_correlation:.3f}, limit {least:g}"
     if rules.max_psi is not None and found.psi > rules.max_psi:
         return f"the population stability index of its scores is {found.psi:.2f} beyond chance, limit {rules.max_psi:g}"
     if rules.max_turnover is not None and found.turnover > rules.max_turnover:
-        return f"a switch would replace {found.turnover:.0%} of the names held, limit {rules.max_turnover:.0%}"
+        limit = f"limit {rules.max_turnover:.0%}"
+        return f"a switch from {sides.rival} replaces {found.turnover:.0%} of the names held, {limit}"
     return None
 
 

@@ -4,13 +4,9 @@ import getpass
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-import numpy.typing as npt
-
-from mlops_tasks.columns import INSTRUMENT, SCORE
 from mlops_tasks.config import DeploymentSettings, Settings
 from mlops_tasks.errors import ConfigError, DeploymentError, NotApprovedError, RecordMismatchError
 from mlops_tasks.registry.approvals import candidate_permit
@@ -19,18 +15,14 @@ from mlops_tasks.serving.champion import Action
 from mlops_tasks.serving.deployment import deploy_blue_green, said
 from mlops_tasks.serving.reconciliation import named, reconcile
 from mlops_tasks.serving.rollout import Situation, aborted
-from mlops_tasks.serving.rollout_rules import Measures, breach
+from mlops_tasks.serving.rollout_measures import measures_of
+from mlops_tasks.serving.rollout_rules import breach
 from mlops_tasks.serving.rollouts import LEASE, WAIT_S, evaluate, record
-from mlops_tasks.stage_results import DeployedModel
+from mlops_tasks.stage_results import Advanced, DeployedModel
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.lease import awaited_lease
-from mlops_tasks.state.predictions import (
-    PredictionFilter,
-    has_scored,
-    latencies_of_arm,
-    newest_scored,
-    served_scores,
-)
+from mlops_tasks.state.predictions import has_scored
+from mlops_tasks.state.quality_looks import found_worse
 from mlops_tasks.state.rollouts import (
     Rollout,
     RolloutPlan,
@@ -40,7 +32,7 @@ from mlops_tasks.state.rollouts import (
     undecided_rollouts,
 )
 from mlops_tasks.state.tables import now
-from mlops_tasks.states import Arm, RolloutState, Strategy
+from mlops_tasks.states import RolloutState, Strategy
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +47,15 @@ class Wanted:
     """Digest of the intended artefact; None: whatever the version is, if that may serve."""
     by: str = ""
     """Who asks for it; default: the system's user."""
+    approved_by: str = ""
+    """Who was asked and has approved it; empty: nobody was."""
     again: bool = True
     """Whether it may begin again after a rollout with the same strategy that did not end in its promotion."""
+
+    @property
+    def approval(self) -> str:
+        """In words, for the record; empty: nobody was asked."""
+        return f"approved by {self.approved_by}" if self.approved_by else ""
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,18 @@ class Operation:
             except (NotApprovedError, RecordMismatchError) as error:
                 found[each.rollout_id] = str(error)
                 continue
-            broken = self._broken_rule(each) if each.state == RolloutState.HOLDING else None
+            broken = self._broken_rule(each) if each.is_at_work else None
             if broken is not None:
                 found[each.rollout_id] = broken
         return found
 
     def _broken_rule(self, rollout: Rollout) -> str | None:
         settings = self.settings
+        worse = found_worse(settings, rollout.rollout_id)
+        if worse is not None:
+            return worse.said
+        if rollout.state != RolloutState.HOLDING:
+            return None
         return breach(measures_of(settings, rollout), settings.deployment.rules, settings.portfolio.topk)
 
     def deploy(self, rollout: Rollout) -> None:
@@ -144,6 +148,15 @@ def advance(settings: Settings) -> list[Rollout]:
             return []
 
 
+def advance_rollouts(settings: Settings) -> Advanced:
+    """Take the steps of rollouts that are due: a moment where there is none."""
+    steps = advance(settings) if undecided_rollouts(settings) else []
+    return {
+        "steps": [describe(each) for each in steps],
+        "under_way": [describe(each) for each in undecided_rollouts(settings)],
+    }
+
+
 def abort(settings: Settings, reason: str, version: int | None = None, by: str = "") -> Rollout:
     """End a rollout before its decision: within `serving.poll_s` the champion answers everybody.
 
@@ -191,7 +204,7 @@ def _deploy_at_once(settings: Settings, wanted: Wanted) -> DeployedModel | None:
             raise DeploymentError("a candidate is being deployed; wait for its end and try again")
         if not taken or not (direct or not undecided_rollouts(settings)):
             return None
-        result = deploy_blue_green(settings, wanted.version, wanted.digest, wanted.strategy)
+        result = deploy_blue_green(settings, wanted.version, wanted.digest, wanted.strategy, wanted.approval)
     if direct:
         advance(settings)  # a rollout in progress has lost its champion
     return {**result, "strategy": wanted.strategy.value}
@@ -219,7 +232,7 @@ def _ask(settings: Settings, wanted: Wanted) -> Rollout:
         state=RolloutState.WAITING,
         asked_at=moment,
         at=moment,
-        asked_by=wanted.by or getpass.getuser(),
+        asked_by=", ".join(filter(None, (wanted.by or getpass.getuser(), wanted.approval))),
     )
     return record_rollout(settings, asked)
 
@@ -247,28 +260,6 @@ def _claim(settings: Settings, version: int, digest: str | None) -> Claim:
 def _is_seen(settings: Settings, rollout: Rollout) -> bool:
     """Whether the service has logged a score of the candidate since its current step began."""
     return has_scored(settings, rollout.version, rollout.at)
-
-
-def measures_of(settings: Settings, rollout: Rollout) -> Measures:
-    """What the log of predictions says of a rollout that has begun."""
-    since = rollout.began_at or rollout.asked_at
-    champion = rollout.champion or 0
-    arms = ((rollout.version, Arm.CANARY), (champion, Arm.FALLBACK), (champion, Arm.CHAMPION))
-    own, fallbacks, champions = (latencies_of_arm(settings, version, arm, since) for version, arm in arms)
-    found = Measures(len(own), len(fallbacks), len(champions), _p99(own), _p99(champions))
-    newest = newest_scored(settings, rollout.version, since)
-    if newest is None:
-        return found
-    day, data_version = newest
-    table = served_scores(settings, PredictionFilter(date=day))
-    table = table[table["data_version"] == data_version].drop_duplicates(["model_version", INSTRUMENT])
-    scores = table.pivot(index=INSTRUMENT, columns="model_version", values=SCORE)
-    scores = scores.reindex(columns=[champion, rollout.version]).set_axis(["champion", "candidate"], axis=1)
-    return replace(found, scores=scores, day=str(day))
-
-
-def _p99(values: npt.NDArray[np.float64]) -> float:
-    return float(np.quantile(values, 0.99)) if len(values) else float("nan")
 
 
 def _result(rollout: Rollout) -> DeployedModel:

@@ -6,20 +6,25 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.errors import ConfigError, excerpt
 from mlops_tasks.serving.score_files import score_challenger, score_champion
-from mlops_tasks.serving.strategies import Wanted, advance, deploy, describe
-from mlops_tasks.stage_results import Advanced, DeployedModel, Judged, ScoredDate
-from mlops_tasks.state.rollouts import undecided_rollouts
+from mlops_tasks.serving.strategies import Wanted, deploy
+from mlops_tasks.stage_results import DeployedModel, Judged, ScoredDate
 from mlops_tasks.states import Outcome, Strategy
 
 log = logging.getLogger(__name__)
 
 
 def deploy_model_task(
-    *, gate: Judged | None = None, version: int | None = None, strategy: str | None = None, asked_by: str = ""
+    *,
+    gate: Judged | None = None,
+    version: int | None = None,
+    strategy: str | None = None,
+    asked_by: str = "",
+    approved_by: str = "",
 ) -> DeployedModel:
     """Deploy what the gate promoted, or a version that a person names; a kept or rejected challenger changes nothing.
 
-    A canary or a shadow begins, or waits, and the task is done; `advance_rollout_task` leads it on.
+    Who has approved it is kept: as the reason of a deployment, and with who has asked for a rollout. A canary or a
+    shadow begins, or waits, and the task is done; `monitoring.monitor` leads it on.
 
     Raises
     ------
@@ -33,29 +38,21 @@ def deploy_model_task(
     if (gate is None) == (version is None):
         raise ConfigError("give either the gate's decision or a version")
     if version is not None:
-        return deploy(settings, Wanted(version, by, by=asked_by))
+        return deploy(settings, Wanted(version, by, by=asked_by, approved_by=approved_by))
     assert gate is not None
     if gate["decision"] != Outcome.PROMOTE:
         reason = f"the gate's decision is {gate['decision']} (rule {gate['rule']})"
         log.info("version %s is not deployed: %s", gate["version"], reason)
         return {"deployed": False, "version": gate["version"], "reason": reason}
-    return deploy(settings, Wanted(gate["version"], by, gate["digest"], by="daily_retraining", again=False))
+    digest = gate["digest"]
+    wanted = Wanted(gate["version"], by, digest, by="daily_retraining", approved_by=approved_by, again=False)
+    return deploy(settings, wanted)
 
 
 def _strategy(name: str) -> Strategy:
     if name not in [*Strategy]:
         raise ConfigError(f"unknown deployment strategy {excerpt(name)}; use {', '.join(Strategy)}")
     return Strategy(name)
-
-
-def advance_rollout_task() -> Advanced:
-    """Take the steps of rollouts that are due: a moment where there is none."""
-    settings = load_settings()
-    steps = advance(settings) if undecided_rollouts(settings) else []
-    return {
-        "steps": [describe(each) for each in steps],
-        "under_way": [describe(each) for each in undecided_rollouts(settings)],
-    }
 
 
 def score_newest_date_task(*, data_version: str) -> ScoredDate:

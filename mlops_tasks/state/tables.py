@@ -114,9 +114,9 @@ class ModelRevocation(Base):
     number: Mapped[int] = mapped_column(init=False, default=0)
     """Its number among the revocations of these bytes, from 1."""
     basis: Mapped[str]
-    """A `Basis`. What a person has revoked, the gate does not promote again."""
+    """A `Basis`. What a person or a rule has revoked, the gate does not promote again."""
     revoked_by: Mapped[str]
-    """The gate's rule, or who the person is."""
+    """The gate's rule, who the person is, or `probation`."""
     reason: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
@@ -169,6 +169,26 @@ class RolloutStep(Base):
     """A DAG, or the person's name; in the last step, who aborted it."""
     began_at: Mapped[datetime | None] = mapped_column(default=None)
     at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class QualityLook(Base):
+    """What a planned look at the rank ICs of a candidate or of a new champion has found. Numbers: 1, 2, 3, ..."""
+
+    __tablename__ = "quality_look"
+    __table_args__ = (UniqueConstraint("subject", "number"),)
+
+    subject: Mapped[str] = mapped_column(String(32))
+    """The rollout, or the attempt of the deployment, that it is about."""
+    number: Mapped[int]
+    model_version: Mapped[int]
+    rival_version: Mapped[int]
+    """That it is compared with: the champion, or the one that it replaced."""
+    data_version: Mapped[str]
+    worse: Mapped[bool]
+    said: Mapped[str] = mapped_column(Text)
+    """What it has found, in words about "it"."""
+    result: Mapped[dict[str, Any]]
+    """`Judgement.to_json()` of `evaluation/worse.py`."""
 
 
 class ScoreBatch(Base):
@@ -508,6 +528,7 @@ TABLES: tuple[type[Base], ...] = (
     ModelRevocation,
     Deployment,
     RolloutStep,
+    QualityLook,
     ScoreBatch,
     DriftReport,
     ModelComparison,

@@ -14,7 +14,7 @@ from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, STAGES, TRAINING_PO
 from mlops_tasks.stack.environment import pool_slots
 from mlops_tasks.stack.up import POOLS
 from mlops_tasks.stage_results import keys_of
-from mlops_tasks.states import Strategy
+from mlops_tasks.states import Approval, Strategy
 from mlops_tasks.tuning.study import OBJECTIVES, SAMPLERS
 
 DAGS = ("sync_market_data", "daily_retraining", "tune_models", "deploy_model", "monitor_champion")
@@ -261,6 +261,7 @@ def test_a_deployment_by_hand_and_one_of_a_retraining_are_the_same_task(parsed):
         name = "deployment_strategy" if dag == "daily_retraining" else "strategy"
         assert found["form"][name]["enum"] == [*Strategy]
         assert found["defaults"][name] == "blue_green"
+        assert (found["form"]["approval"]["enum"], found["defaults"]["approval"]) == ([*Approval], "none")
 
 
 def test_the_search_is_one_path_from_plan_to_gate(parsed):

@@ -10,9 +10,13 @@ import pytest
 
 EXECUTE = """
 import json, sys, threading, time
+from datetime import timedelta
 from pathlib import Path
 import airflow
+from airflow.sdk.exceptions import TaskAwaitingInput
 from types import SimpleNamespace
+import mlops_tasks.operators.deployment as deploying
+from mlops_tasks.operators.deployment import DeploymentOperator
 from mlops_tasks.operators.stage import StageOperator
 
 def executed(stage, arguments, known):
@@ -43,12 +47,36 @@ def ended(pid_file, limit_s, marked_failed):
     except Exception as error:
         return [type(error).__name__, str(error)]
 
+def deployment(approval, decision, events=()):
+    # What is asked, and each answer's result.
+    gate = {"decision": decision, "version": 7, "rule": "superiority", "reasons": ["a gain"]}
+    given = {"gate": gate, "strategy": "canary"}
+    operator = DeploymentOperator(task_id="d", wait=timedelta(hours=4), arguments=given)
+    operator.stage, asked = "tests.example_stages:tell", {}
+    deploying.upsert_hitl_detail = lambda **given: asked.update(given)
+    ti = SimpleNamespace(id="the_id", xcom_push=lambda key, value: None)
+    context = {"ti": ti, "params": {"approval": approval}}
+    try:
+        return operator.execute(context)
+    except TaskAwaitingInput as waiting:
+        method, wait = getattr(operator, waiting.method_name), waiting.timeout.total_seconds()
+        return [asked, wait, [method(context, event) for event in events]]
+
+ann = {"responded_by_user": {"id": "7", "name": "ann"}, "timedout": False}
+answers = [
+    {"chosen_options": ["Approve"], **ann},
+    {"chosen_options": ["Reject"], **ann},
+    {"chosen_options": ["Reject"], "responded_by_user": None, "timedout": True},
+    {"error": "no answer", "error_type": "timeout"},
+]
 typed = {"note": "{{ 6 * 7 }}", "lines": ["{% raw %}", {"owner": "{{ dag_run.conf }}"}]}
 operator = StageOperator(task_id="the_task", stage="tests.example_stages:double", arguments=typed, subject="{{ 1 }}")
 operator.render_template_fields({})
 found = {
     "killed": ended(sys.argv[2] + ".killed", 60, True),
     "late": ended(sys.argv[2] + ".late", 1, False),
+    "unasked": [deployment("none", "promote"), deployment("before_deploy", "keep")],
+    "asked": deployment("before_deploy", "promote", answers),
     "as typed": [operator.arguments == typed, operator.subject],
 }
 print(json.dumps([[executed(*case) for case in json.loads(sys.argv[1])], found]))
@@ -121,6 +149,23 @@ def test_a_stage_ends_with_its_task_and_in_time(answers: dict[str, Any]) -> None
     (killed, how), (late, why) = answers["killed"], answers["late"]
     assert killed == "StageError" and "exit status -9" in how
     assert late == "StageTimeoutError" and "limit of 1 s" in why
+
+
+def test_nobody_is_asked_where_nobody_is_to_be_or_nothing_is_promoted(answers: dict[str, Any]) -> None:
+    """The deployment's stage runs at once, and nobody has approved it."""
+    for result, decision in zip(answers["unasked"], ("promote", "keep"), strict=True):
+        assert (result["gate"]["decision"], "approved_by" in result) == (decision, False)
+
+
+def test_a_deployment_waits_for_an_answer_without_a_worker(answers: dict[str, Any]) -> None:
+    """It says what it is about; who approves is handed on; without an approval nothing runs, and the task succeeds."""
+    asked, wait, (approved, rejected, late, failed) = answers["asked"]
+    assert (asked["ti_id"], asked["options"], asked["defaults"]) == ("the_id", ["Approve", "Reject"], ["Reject"])
+    assert (asked["subject"], wait) == ("Deploy version 7?", 4 * 3600)
+    assert "canary" in asked["body"] and "superiority: a gain" in asked["body"]
+    assert (approved["approved_by"], approved["gate"]["version"]) == ("ann", 7)
+    assert rejected == {"deployed": False, "version": 7, "reason": "ann has rejected it"}
+    assert late == failed == {"deployed": False, "version": 7, "reason": "nobody has approved it within 4:00:00"}
 
 
 def test_no_text_of_an_argument_is_a_template(answers: dict[str, Any]) -> None:

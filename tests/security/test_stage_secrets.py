@@ -42,9 +42,9 @@ NEEDED = {
     "registry.prune_features": REGISTRY,
     "registry.gate_challenger": JUDGING,
     "monitoring.check_drift": JUDGING | ALERTS,
+    "monitoring.monitor": SERVING,
     "experiments.compare_models": JUDGING,
     "serving.deploy": SERVING,
-    "serving.advance_rollout": SERVING,
     "serving.score_newest_date": SERVING,
 }
 """What each stage needs of `secrets`; the others need none."""

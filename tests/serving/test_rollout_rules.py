@@ -63,7 +63,7 @@ def test_a_turnover_is_limited_where_a_limit_is_set() -> None:
     frame["candidate"] = frame["champion"].where(frame["champion"].rank() < 161, -1.0)
     rules = RolloutRules(min_coverage=None, min_rank_correlation=None, max_psi=None, max_turnover=0.9)
     found = breach(replace(CALM, scores=frame, day="2024-06-03"), rules, 20)
-    assert found == "a switch would replace 100% of the names held, limit 90%, on 2024-06-03"
+    assert found == "a switch from the champion replaces 100% of the names held, limit 90%, on 2024-06-03"
 
 
 def test_what_is_not_known_breaks_no_rule() -> None:

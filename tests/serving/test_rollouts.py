@@ -15,9 +15,10 @@ from mlops_tasks.registry.models import claim_of, get_alias_version
 from mlops_tasks.serving.client import ScoringClient, scores_of
 from mlops_tasks.serving.deployment import roll_back, withdraw_model
 from mlops_tasks.serving.rollout import is_of_candidate
-from mlops_tasks.serving.strategies import Wanted, abort, advance, deploy
-from mlops_tasks.serving.tasks import advance_rollout_task, deploy_model_task
+from mlops_tasks.serving.strategies import Wanted, abort, advance, advance_rollouts, deploy
+from mlops_tasks.serving.tasks import deploy_model_task
 from mlops_tasks.state.alerts.journal import newest_events
+from mlops_tasks.state.history import latest_deployment
 from mlops_tasks.state.predictions import PredictionFilter, predictions
 from mlops_tasks.state.rollouts import (
     Rollout,
@@ -128,7 +129,7 @@ def test_a_canary_is_led_to_its_promotion(
         (next_one, RolloutState.PROMOTED, 0),
     ]
     assert ask(raw, UNITS[0])["model_version"] == get_alias_version(settings, CHAMPION) == next_one
-    assert advance_rollout_task() == {"steps": [], "under_way": []}
+    assert advance_rollouts(settings) == {"steps": [], "under_way": []}
 
 
 def advanced_to_the_end(settings: Settings) -> list[tuple[int, RolloutState, int]]:
@@ -268,6 +269,20 @@ def test_a_retraining_does_not_begin_once_more_what_was_decided(
     assert json.loads(capsys.readouterr().out)["rollout"] == "holding"
     assert main(["status"]) == 0
     assert f"rollout     canary of version {version}, holding until" in capsys.readouterr().out
+
+
+def test_who_has_approved_is_kept(
+    operation: Operation, versions: tuple[int, int], raw: httpx.Client, settings: Settings
+) -> None:
+    """With the rollout, or with the deployment that ends well."""
+    version = versions[1]
+    gate = {"decision": "promote", "rule": "r", "version": version, "digest": claim_of(settings, version).digest}
+    deploy_model_task(gate=gate, strategy="canary", approved_by="ann")
+    begun = rollout_at_work(settings)
+    assert begun is not None and begun.asked_by == "daily_retraining, approved by ann"
+    deploy_model_task(version=version, strategy="direct", asked_by="joe", approved_by="ann")
+    served = latest_deployment(settings, version, "serving")
+    assert served is not None and served.reason == "approved by ann"
 
 
 def test_without_a_champion_a_canary_is_deployed(operation: Operation, client: ScoringClient) -> None:

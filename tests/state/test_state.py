@@ -15,6 +15,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError, StoreError
 from mlops_tasks.state import history
 from mlops_tasks.state.database import engine, newest_revision, reading, session, upgrade
+from mlops_tasks.state.quality_looks import found_worse, quality_looks, record_quality_look
 from mlops_tasks.state.tables import (
     Base,
     DeliveredGain,
@@ -23,6 +24,7 @@ from mlops_tasks.state.tables import (
     GateDecision,
     ModelComparison,
     Publication,
+    QualityLook,
     ScoreBatch,
 )
 from tests.postgres import DATABASES, settings_on
@@ -71,16 +73,29 @@ def _rows() -> list[tuple[object, Base]]:
             ),
         ),
         (history.record_publication, Publication(data_version="d1")),
+        (
+            record_quality_look,
+            QualityLook(
+                subject="r1",
+                number=1,
+                model_version=2,
+                rival_version=1,
+                data_version="d1",
+                worse=True,
+                said="its daily rank IC is below",
+                result={"loss": 0.02},
+            ),
+        ),
     ]
 
 
 def test_recording_twice_leaves_one_row(settings: Settings) -> None:
     """Each fact is written once, however often it is recorded."""
-    assert [record(settings, row) for record, row in _rows()] == [True] * 7
-    assert [record(settings, row) for record, row in _rows()] == [False] * 7
+    assert [record(settings, row) for record, row in _rows()] == [True] * 8
+    assert [record(settings, row) for record, row in _rows()] == [False] * 8
     tables = [type(row) for _, row in _rows()]
     with reading(settings) as active:
-        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in tables] == [1] * 7
+        assert [active.scalar(sa.select(sa.func.count()).select_from(t)) for t in tables] == [1] * 8
 
 
 def test_latest_returns_the_newest_row_as_recorded(settings: Settings) -> None:
@@ -116,6 +131,20 @@ def test_the_publication_of_a_moment_is_the_newest_until_then(settings: Settings
         history.publication_at(settings, hour + timedelta(minutes=minutes)) for hour in hours for minutes in (0, 59)
     ]
     assert [row and row.data_version for row in found] == [None, None, *["d1"] * 2, *["d2"] * 4, *["d1"] * 2]
+
+
+def test_a_look_is_taken_once_and_what_it_found_stays(settings: Settings) -> None:
+    """Whoever comes second leaves nothing, whatever he has found; looks of others are theirs."""
+
+    def look(subject: str, number: int, worse: bool) -> QualityLook:
+        about = {"model_version": 2, "rival_version": 1, "data_version": "d", "said": f"look {number}", "result": {}}
+        return QualityLook(subject=subject, number=number, worse=worse, **about)
+
+    taken = [look("r1", 2, False), look("r1", 1, False), look("r1", 2, True), look("r2", 3, True), look("r1", 3, True)]
+    assert [record_quality_look(settings, each) for each in taken] == [True, True, False, True, True]
+    assert [(row.number, row.worse) for row in quality_looks(settings, "r1")] == [(1, False), (2, False), (3, True)]
+    worse = found_worse(settings, "r1")
+    assert worse is not None and worse.number == 3 and found_worse(settings, "r3") is None
 
 
 def test_unknown_deployment_state_is_refused(settings: Settings) -> None:
