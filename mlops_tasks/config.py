@@ -621,10 +621,10 @@ class RolloutRules(Section):
 
 
 class QualityRules(Section):
-    """What takes a model out of service, or rejects a candidate, by its rank ICs on days whose labels are there."""
+    """When rank ICs on matured days take a champion out of service or reject a candidate."""
 
     alpha: float = Field(0.05, gt=0, lt=1)
-    """One-sided error budget of all looks at one model together, spent in equal parts (`evaluation/worse.py`)."""
+    """One-sided error budget of all looks at one model together, divided equally among them (`evaluation/worse.py`)."""
     first_look_days: int = Field(20, ge=10)
     """Mature days before the first look."""
     look_every_days: int = Field(10, ge=1)
@@ -640,9 +640,10 @@ class DeploymentSettings(Section):
     strategy: Strategy = Strategy.BLUE_GREEN
     """Of runs of daily_retraining whose form says nothing else."""
     approval: Approval = Approval.NONE
-    """Whether a person is asked first, of runs whose form says nothing else; `alphaops deploy` asks nobody."""
+    """Whether a person must approve a deployment first, unless a run's form says otherwise. `alphaops deploy` needs no
+    approval."""
     approval_h: float = Field(4.0, gt=0)
-    """For so long it is waited for an answer, in hours; then nothing is deployed."""
+    """How long to wait for an approval, in hours. Without one nothing is deployed."""
     queue: QueuePolicy = QueuePolicy.NEWEST_WINS
     """What happens to a candidate that arrives while another one's rollout is in progress."""
     canary_steps_pct: tuple[Percent, ...] = Field((1.0, 5.0, 25.0, 50.0, 100.0), min_length=1)
@@ -657,11 +658,11 @@ class DeploymentSettings(Section):
     """How often the DAG monitor_champion evaluates the rules and the time limits."""
     rules: RolloutRules = RolloutRules()
     probation_days: int = Field(60, ge=0)
-    """For so many market days after its promotion a champion is compared with the one that it replaced, on days whose
-    labels are there, and rolled back where it is worse; 0: not at all. A candidate is compared on so many at most."""
+    """Market days after its promotion during which a champion is compared with the one that it replaced, on matured days,
+    and rolled back if it is worse; 0 disables this. A candidate is compared on at most this many days."""
     quality: QualityRules = QualityRules()
     watch_h: float = Field(24.0, ge=0)
-    """For so long after its promotion `rules` apply to a champion, against the one that it replaced, in hours."""
+    """Hours after its promotion during which `rules` apply to a champion, compared with the one that it replaced."""
 
     @field_validator("canary_steps_pct", mode="before")
     @classmethod
