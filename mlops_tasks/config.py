@@ -658,8 +658,8 @@ class DeploymentSettings(Section):
     """How often the DAG monitor_champion evaluates the rules and the time limits."""
     rules: RolloutRules = RolloutRules()
     probation_days: int = Field(60, ge=0)
-    """Market days after its promotion during which a champion is compared with the one that it replaced, on matured days,
-    and rolled back if it is worse; 0 disables this. A candidate is compared on at most this many days."""
+    """Market days after its promotion during which a champion is compared with the one that it replaced, on matured
+    days, and rolled back if it is worse; 0 disables this. A candidate is compared on at most this many days."""
     quality: QualityRules = QualityRules()
     watch_h: float = Field(24.0, ge=0)
     """Hours after its promotion during which `rules` apply to a champion, compared with the one that it replaced."""
