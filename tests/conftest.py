@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from mlops_tasks.kernels import cache_folder
 from mlops_tasks.private import be_private
-from tests import heavy, shared_stages
+from tests import heavy, made_once, shared_stages
 
 TESTS = Path(__file__).parent
 
@@ -23,12 +24,18 @@ settings.load_profile("repeatable")
 # Tests call in their own process what otherwise runs in one of the stack's, which makes files for its owner alone.
 be_private()
 
+# As the stack's processes: a thread of OpenMP that waits beside other work does not hold the core that the work needs.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 # A shell starts what it puts into the background with SIGINT ignored, which the tests' own processes would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Several workers share a stage server; a few tests by hand are quicker without one."""
+    if made_once.FOLDER not in os.environ:
+        made_once.open_folder()
+    made_once.copy_state_databases()
     if shared_stages.SOCKET in os.environ:
         shared_stages.use_shared_server()
     elif sys.platform == "linux" and config.getoption("numprocesses", None) and not config.getoption("--fast"):
@@ -81,9 +88,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Hold the fast tests to what they promise."""
+    """Hold the fast tests to what they promise; leave what the imports made out of every garbage collection."""
     if session.config.getoption("--fast") and session.items:
         heavy.refuse_processes_and_servers()
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

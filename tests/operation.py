@@ -1,11 +1,14 @@
 """A small but real operation in a home folder: a published vintage of planted bars, its features, registered models."""
 
+import base64
 import contextlib
+import hashlib
 import random
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +17,23 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, write_vintage
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.files import digest_of
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import claim_of
 from mlops_tasks.registry.runs import log_run
+from mlops_tasks.secret_files import make_once as make_key
+from mlops_tasks.signing import PRIVATE, SigningKey
 from mlops_tasks.state.history import record_deployment
 from mlops_tasks.state.tables import Deployment
 from mlops_tasks.states import DeploymentState
-from mlops_tasks.training.certificate import Certificate, certificate_of, certify, certify_model
+from mlops_tasks.training.certificate import Certificate, certificate_of, certificate_path, certify, certify_model
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training_folder import TrainingFolder
+from tests.made_once import once
 from tests.registry.trainings import DAYS, INSTRUMENTS, SEGMENTS, Spec, make_training
+
+KEY = SigningKey(hashlib.sha256(b"of the tests").digest())
+"""Signs the trainings of every home that has no key of its own when its first model is registered."""
 
 
 def bars(days: pd.DatetimeIndex = DAYS, instruments: Sequence[str] = INSTRUMENTS) -> pd.DataFrame:
@@ -96,9 +106,37 @@ def certify_data(settings: Settings, spec: Spec) -> Certificate:
 def register_model(settings: Settings, spec: Spec, vintage: Vintage, feature_version: str) -> int:
     """Fabricate a training on the vintage's features, log it and make it the challenger; returns the version."""
     spec = replace(spec, data_version=vintage.data_version, feature_version=feature_version)
-    make_training(settings, spec, learning_data(settings, feature_version))
-    certify_training(settings, spec)
+    _place_training(settings, spec)
     return ModelLifecycleManager(settings).challenge(spec.key, log_run(settings, spec.key))
+
+
+def _place_training(settings: Settings, spec: Spec) -> None:
+    """A fabricated training and its certificate; equal ones of homes with the tests' key are made once a run."""
+    make_key(settings.secrets_dir / PRIVATE.file, lambda: base64.b64encode(KEY.raw).decode())
+    if SigningKey.of(settings) != KEY:
+        _fabricate(settings, spec)
+        return
+    training, certificates = settings.training_dir / spec.key, settings.home / "certificates"
+    is_here = False
+
+    def make(folder: Path) -> None:
+        nonlocal is_here
+        shutil.copy(certificate_path(settings, _fabricate(settings, spec).key), folder)
+        shutil.copytree(training, folder / "training")
+        is_here = True
+
+    made = once(f"training-{digest_of(asdict(spec))}", make)
+    if not is_here:
+        shutil.copytree(made / "training", training)
+        (certificate,) = made.glob("*.json")
+        certificates.mkdir(exist_ok=True)
+        if not (certificates / certificate.name).exists():
+            shutil.copy(certificate, certificates)
+
+
+def _fabricate(settings: Settings, spec: Spec) -> Certificate:
+    make_training(settings, spec, learning_data(settings, spec.feature_version))
+    return certify_training(settings, spec)
 
 
 def make_champion(settings: Settings, version: int) -> None:

@@ -1,11 +1,8 @@
-"""A computation killed with SIGKILL at its n-th rename, then run again: `python -m tests.features.killing`.
+"""A stage that computes features and is killed with SIGKILL at its n-th rename, then run again.
 
-Each try is a fork of a process that has imported everything and used nothing. Arguments: a home with the vintage, its
-data version, and a folder for the tries, each of them a copy of the home. The last line of output is JSON: the exit
-status of the run after each kill, as many as there are renames.
+Each try is a fork of the stage's process, which has imported everything and used nothing.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -41,16 +38,15 @@ def run(home: Path, data_version: str, kill_at: int) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def main(home: Path, data_version: str, tries: Path) -> list[int]:
-    """Every rename of one computation as a place to die."""
+def kill_at_every_rename(home: str, data_version: str, tries: str) -> dict[str, list[int]]:
+    """Every rename of one computation as a place to die; `statuses`: how the run after each kill ended.
+
+    `home` has the vintage; each try is in a copy of it below `tries`.
+    """
     statuses: list[int] = []
     while True:
-        copy = tries / str(len(statuses))
+        copy = Path(tries, str(len(statuses)))
         shutil.copytree(home, copy)
         if run(copy, data_version, len(statuses) + 1) == 0:
-            return statuses
+            return {"statuses": statuses}
         statuses.append(run(copy, data_version, 0))
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))))

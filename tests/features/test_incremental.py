@@ -1,10 +1,7 @@
 """Incremental updates: the very bytes of a full computation, from the rows that a change of the bars reaches."""
 
-import json
 import logging
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
@@ -28,6 +25,7 @@ from mlops_tasks.features.panel import Panel
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore, FeatureVersion
 from mlops_tasks.features.values import compute_values
+from mlops_tasks.process import run_stage
 from tests.features.killing import SPREAD
 from tests.features.market import make_vintage
 from tests.features.revisions import DAYS, HISTORY, REVISIONS, revise, young_market
@@ -66,11 +64,12 @@ class Reference:
         market = self.definition.market
         names = {*self.old.bars, *self.new.bars}
         longest = int(max(market.values(), default=-1))
+        before, after = (each.members(names) for each in (self.old, self.new)) if market else ({}, {})
         found = set()
         for number, day in enumerate(self.new.days if market else ()):
             window = [each for each in self.new.days[max(0, number - longest) : number + 1] if each in self.old.numbers]
             if any(self.differs(day, name, *pair) for name in names for pair in market.items()) or any(
-                self.old.member(names, each) != self.new.member(names, each) for each in window
+                before[each] != after[each] for each in window
             ):
                 found.add(day)
         return found
@@ -92,11 +91,11 @@ class _Shown:
             fields = {name: np.float32(value).tobytes() for name, value in row.items() if isinstance(value, float)}
             self.bars.setdefault(row[INSTRUMENT], {})[row[DATETIME]] = fields
 
-    def member(self, names: set[str], day: pd.Timestamp) -> list[bool]:
-        """Which of these are members on a day."""
-        index = pd.MultiIndex.from_product([[day], sorted(names)], names=[DATETIME, INSTRUMENT])
-        found: list[bool] = self.vintage.membership_mask(index).tolist()
-        return found
+    def members(self, names: set[str]) -> dict[pd.Timestamp, list[bool]]:
+        """Which of these are members, by day."""
+        index = pd.MultiIndex.from_product([self.days, sorted(names)], names=[DATETIME, INSTRUMENT])
+        mask = self.vintage.membership_mask(index).reshape(len(self.days), len(names))
+        return dict(zip(self.days, mask.tolist(), strict=True))
 
     def window(self, day: pd.Timestamp, name: str, field: str, rows: float) -> list[tuple[pd.Timestamp, bytes | None]]:
         """Days of the window, each with the field's value, or None without a bar; those before the series are not."""
@@ -286,9 +285,8 @@ def test_killed_at_any_rename_the_next_call_completes_it(tmp_path: Path) -> None
     home = tmp_path / "home"
     compute(home, HISTORY[HISTORY[DATETIME] < DAYS[-1]].reset_index(drop=True), SPREAD)
     vintage = make_vintage(home, HISTORY)
-    command = [sys.executable, "-m", "tests.features.killing", str(home), vintage.data_version, str(tmp_path / "tries")]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=240)
-    statuses = json.loads(done.stdout.splitlines()[-1])
+    given = {"home": str(home), "data_version": vintage.data_version, "tries": str(tmp_path / "tries")}
+    statuses = run_stage("tests.features.killing:kill_at_every_rename", given, time_limit_s=240)["statuses"]
     assert len(statuses) >= 5
     assert set(statuses) == {0}
     version = FeatureStore(Settings(home=home)).compute(vintage, SPREAD)

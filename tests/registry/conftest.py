@@ -1,4 +1,4 @@
-"""Home folders that are made once a session and copied: databases and features take seconds to make, none to copy."""
+"""Home folders that are made once a run and copied: databases and features take seconds to make, none to copy."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -9,20 +9,24 @@ import pytest
 from mlops_tasks.config import GateSettings, ServingSettings, Settings, StackSettings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.files import read_json, write_json
 from mlops_tasks.registry.client import connect
 from mlops_tasks.registry.models import claim_of
 from mlops_tasks.state.approvals import record_model_approval
 from mlops_tasks.state.tables import ModelApproval
+from tests.made_once import once
 from tests.operation import certify_data, free_ports, publish_vintage, register_model
 from tests.registry.trainings import Spec
 
 
-@pytest.fixture(scope="session")
-def migrated_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database."""
-    home = tmp_path_factory.mktemp("mlflow_template")
+def _migrate_mlflow(home: Path) -> None:
     connect(Settings(home=home)).search_experiments()
-    return home / "mlflow" / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def migrated_mlflow() -> Path:
+    """An empty MLflow database."""
+    return once("mlflow", _migrate_mlflow) / "mlflow" / "mlflow.db"
 
 
 @pytest.fixture
@@ -76,13 +80,18 @@ class Operation:
         return version
 
 
-@pytest.fixture(scope="session")
-def vintage_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A home with a published vintage, its certified features; their versions."""
-    home = tmp_path_factory.mktemp("vintage_template")
+def _publish_and_certify(home: Path) -> None:
     vintage, feature_version = publish_vintage(Settings(home=home))
     certify_data(Settings(home=home), Spec(data_version=vintage.data_version, feature_version=feature_version))
-    return home, vintage.data_version, feature_version
+    write_json(home / "versions.json", [vintage.data_version, feature_version])
+
+
+@pytest.fixture(scope="session")
+def vintage_template() -> tuple[Path, str, str]:
+    """A home with a published vintage, its certified features; their versions."""
+    home = once("vintage", _publish_and_certify)
+    data_version, feature_version = read_json(home / "versions.json")
+    return home, data_version, feature_version
 
 
 @pytest.fixture

@@ -1,12 +1,9 @@
 """A family whose best answer is known: score = focus * F0 + (1 - focus) * F7, where F0 alone foretells the label.
 
-It trains in ten iterations that report the validation rank IC, each of `step_s` seconds. `python -m
-tests.tuning.pointer <JSON>` is one worker of a study, as a process that may be killed; it says `ready` and waits for a
-line before it takes a trial.
+It trains in ten iterations that report the validation rank IC, each of `step_s` seconds.
 """
 
-import json
-import sys
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -122,11 +119,15 @@ def settings_of(home: Path, storage_url: str = "") -> Settings:
     return Settings(home=home, training=TrainingSettings(threads=1), tuning=TuningSettings(storage_url=storage_url))
 
 
-if __name__ == "__main__":
-    FAMILIES[NAME] = "tests.tuning.pointer:PointerFamily"  # type: ignore[index]
+def work(*, home: str, storage_url: str, config: Mapping[str, Any], gate: str) -> dict[str, int]:
+    """A stage: one worker of a study, which may be killed; `finished`: the trials that it has finished.
+
+    It takes none before the file `open` is in the folder `gate`, and leaves a file there when it waits for that.
+    """
+    FAMILIES[NAME] = FAMILY  # type: ignore[index]
     entries.model_zoo = zoo
-    content = json.loads(sys.argv[1])
-    worker, made = optimizer(settings_of(Path(content["home"]), content["storage_url"]), content["config"]), planted()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(worker.run(made.data), flush=True)
+    worker, made = optimizer(settings_of(Path(home), storage_url), config), planted()
+    Path(gate, str(os.getpid())).touch()
+    while not Path(gate, "open").exists():
+        time.sleep(0.01)
+    return {"finished": worker.run(made.data)}

@@ -1,13 +1,17 @@
 """The search: deterministic, resumable, within its budgets, blind for the test segment, and finds what is planted."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -15,13 +19,15 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
-from mlops_tasks.config import PROJECT, StackSettings, TrainingSettings
-from mlops_tasks.errors import CapacityError, ConfigError, StoreError, TrainingError
+from mlops_tasks.config import StackSettings, TrainingSettings
+from mlops_tasks.errors import CapacityError, ConfigError, StageError, StoreError, TrainingError
 from mlops_tasks.evaluation.ic import daily_rank_ic
 from mlops_tasks.machine.admission import Admission
 from mlops_tasks.machine.memory_need import MemoryNeed
 from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.modeling.dataset import LearningData
+from mlops_tasks.process import run_stage
+from mlops_tasks.stage_process import StageProcess, end_group
 from mlops_tasks.state.resource_requests import resource_events
 from mlops_tasks.state.trials import trials_of
 from mlops_tasks.tuning.optimizer import (
@@ -41,6 +47,7 @@ from mlops_tasks.tuning.trial import folds_of, iteration_observer, weekly_means,
 from tests.planted import Shape, plant
 from tests.postgres import postgres_schema
 from tests.tuning.pointer import optimizer, planted, settings_of
+from tests.waiting import wait_for
 
 PLANTED = planted()
 
@@ -375,20 +382,38 @@ def test_other_databases_are_refused(tmp_path):
             study_store(settings_of(tmp_path, address))
 
 
-def start_worker(home, url, config) -> subprocess.Popen:
-    content = json.dumps({"home": str(home), "storage_url": url, "config": config})
-    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.tuning.pointer", content]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=PROJECT, env=environ, text=True, **pipes)
+@dataclass
+class Workers:
+    """Workers of one study, each in a process of its own."""
+
+    processes: list[StageProcess]
+    ended: list[Future[dict[str, int]]]
+
+    def kill(self, number: int) -> None:
+        """End one outright."""
+        os.kill(self.processes[number].pid, signal.SIGKILL)
+        with pytest.raises(StageError, match=f"exit status {-signal.SIGKILL}"):
+            self.ended[number].result()
 
 
-def let_go(workers: list[subprocess.Popen]) -> None:
-    """Begin at the same moment, however long each took to start."""
-    assert [worker.stdout.readline() for worker in workers] == ["ready\n"] * len(workers)
-    for worker in workers:
-        worker.stdin.write("\n")
-        worker.stdin.flush()
+@contextmanager
+def at_work(count: int, home: Path, url: str, config: Mapping[str, Any]) -> Iterator[Workers]:
+    """So many workers, which begin at the same moment, however long each took to start."""
+    gate = home / "gate"
+    gate.mkdir()
+    given = {"home": str(home), "storage_url": url, "config": config, "gate": str(gate)}
+    workers = Workers([], [])
+    with ThreadPoolExecutor(count) as pool:
+        for number in range(count):
+            run = partial(run_stage, "tests.tuning.pointer:work", given, time_limit_s=120)
+            workers.ended.append(pool.submit(run, on_start=workers.processes.append))
+            wait_for(lambda: len(list(gate.iterdir())) > number)  # noqa: B023  it is waited for at once
+        (gate / "open").touch()
+        try:
+            yield workers
+        finally:
+            for process in workers.processes:
+                end_group(process)
 
 
 def wait_for_running(found: HyperparameterOptimizer, workers: int) -> None:
@@ -410,16 +435,10 @@ def test_workers_in_postgresql_share_a_budget_and_none_of_it_is_lost_when_one_is
     with postgres_schema() as url:
         found = optimizer(settings_of(tmp_path, url), config)
         assert found.shared
-        workers = [start_worker(tmp_path, url, config) for _ in range(3)]
-        try:
-            let_go(workers)
+        with at_work(3, tmp_path, url, config) as workers:
             wait_for_running(found, 3)
-            workers[0].send_signal(signal.SIGKILL)
-            counts = [int(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers[1:]]
-        finally:
-            for worker in workers:
-                worker.kill()
-        assert [worker.wait() for worker in workers] == [-signal.SIGKILL, 0, 0]
+            workers.kill(0)
+            counts = [ended.result()["finished"] for ended in workers.ended[1:]]
         trials = found.study.trials
     assert all(trial.state.is_finished() for trial in trials)
     retries = [trial for trial in trials if RETRY_OF in trial.user_attrs]
@@ -439,13 +458,9 @@ def test_a_search_in_sqlite_goes_on_after_a_kill(tmp_path):
     """The trial under way is failed and tried again, the finished ones stay, and the budget is kept."""
     config = {"trials": 4, "fixed": {"step_s": 0.1}, "pruner": "none"}
     found = optimizer(settings_of(tmp_path), config)
-    worker = start_worker(tmp_path, "", config)
-    try:
-        let_go([worker])
+    with at_work(1, tmp_path, "", config) as workers:
         wait_for_running(found, 1)
-    finally:
-        worker.kill()
-        worker.wait()
+        workers.kill(0)
     before = [trial for trial in found.study.trials if trial.state.name == "COMPLETE"]
     assert found.run(PLANTED.data) == 4 - len(before)
     trials = found.study.trials

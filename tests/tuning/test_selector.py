@@ -11,7 +11,7 @@ from mlops_tasks.modeling.configuration import resolve_config
 from mlops_tasks.modeling.model_zoo.family import find_family
 from mlops_tasks.modeling.model_zoo.zoo import ModelEntry, model_zoo
 from mlops_tasks.tuning.selector import Constraints, select_algorithm
-from tests.tuning.profiles import profile_of
+from tests.tuning.profiles import SMALL, profile_of
 
 ZOO = {name: model_zoo()[name] for name in ("lightgbm", "linear")}
 WINDOW = ModelEntry(
@@ -56,7 +56,7 @@ def test_the_model_that_learns_a_planted_signal_comes_first(zoo_with_window, kin
 
 def test_no_skill_is_promised_on_noise_and_the_simplest_model_comes_first():
     """Over eight markets of noise, skill is found in one at most; the first choice is then the linear model."""
-    found = [select_algorithm(profile_of("noise", seed), ZOO) for seed in range(8)]
+    found = [select_algorithm(profile_of("noise", seed, SMALL), ZOO) for seed in range(8)]
     assert sum(each.skill_found for each in found) <= 1
     for each in found:
         if not each.skill_found:

@@ -20,7 +20,7 @@ from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training_folder import TrainingFolder
 from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer
-from tests.operation import publish_vintage
+from tests.operation import define_own_set, publish_vintage
 
 TRIALS = 4
 FIXED = {"num_boost_round": 20, "lambda_l1": 0.0, "lambda_l2": 1.0}
@@ -173,15 +173,17 @@ def test_a_study_without_a_report_is_not_logged(home):
 
 def test_auto_asks_the_selector_about_the_plan_and_takes_its_advice(home):
     """The recommended model is searched; what is measured is of the plan's horizon and seed."""
-    asked = stage_function("tuning.plan")(model="auto", trials=2, horizon=5, seed=3)
-    assert set(asked["plan"]["models"]) >= {"lightgbm", "linear"}
-    choice = stage_function("tuning.choose_algorithm")(plan=asked["plan"], features=home[1], search=asked["search"])
-    assert choice["model"] in asked["plan"]["models"] and choice["reasons"]
     settings = load_settings()
+    define_own_set(settings)  # of three columns, since measuring takes time with each
+    asked = stage_function("tuning.plan")(model="auto", trials=2, horizon=5, seed=3, feature_set="mine")
+    assert set(asked["plan"]["models"]) >= {"lightgbm", "linear"}
+    features = stage_function("features.compute")(data_version=asked["plan"]["data_version"], feature_set="mine")
+    choice = stage_function("tuning.choose_algorithm")(plan=asked["plan"], features=features, search=asked["search"])
+    assert choice["model"] in asked["plan"]["models"] and choice["reasons"]
     (path,) = (settings.tuning_dir / "recommendations").glob("*.json")
     found = read_json(path)
     assert found["recommendation"]["ranking"][0]["model"] == choice["model"]
-    data = load_learning_data(settings, RunPlan.model_validate(asked["plan"]).learning_spec(home[1]["feature_version"]))
+    data = load_learning_data(settings, RunPlan.model_validate(asked["plan"]).learning_spec(features["feature_version"]))
     assert found["profile"] == profile_data(data, ProfileConfig(horizon=5, seed=3)).to_json()
 
 
