@@ -5,6 +5,7 @@ system guards it, which a process that is killed lets go of.
 """
 
 import fcntl
+import math
 import mmap
 import struct
 import tempfile
@@ -22,7 +23,8 @@ CARD_BYTES = 16 * 2**10
 """What a worker may tell of itself."""
 CLIENTS = 4096
 _PROBED = 16
-_CALL, _BEAT, _LENGTH, _CLIENT = struct.Struct("<Q"), struct.Struct("<d"), struct.Struct("<I"), struct.Struct("<16sdd")
+_CALL, _BEAT, _COUNT, _LENGTH = struct.Struct("<Q"), struct.Struct("<d"), struct.Struct("<Q"), struct.Struct("<I")
+_CLIENT = struct.Struct("<16sdd")
 
 Result = TypeVar("Result")
 
@@ -40,7 +42,8 @@ class Board:
 
     def __init__(self, workers: int, folder: Path) -> None:
         self.workers = workers
-        self._clients = _CALL.size + _BEAT.size * workers
+        self._counts = _CALL.size + _BEAT.size * workers
+        self._clients = self._counts + _COUNT.size * workers
         self._cards = self._clients + _CLIENT.size * CLIENTS
         size = self._cards + CARD_BYTES * workers
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the service runs
@@ -76,6 +79,16 @@ class Board:
     def set_beat(self, worker: int, moment: float) -> None:
         """For the worker itself."""
         _BEAT.pack_into(self._memory, _CALL.size + _BEAT.size * worker, moment)
+
+    def set_connections(self, worker: int, count: int) -> None:
+        """Show how many connections a worker has."""
+        _COUNT.pack_into(self._memory, self._counts + _COUNT.size * worker, count)
+
+    def fewest_connections(self, worker: int) -> float:
+        """Of the others that answer requests; infinite where there are none."""
+        others = [each for each in range(self.workers) if each != worker and self.beat(each)]
+        counts = (_COUNT.unpack_from(self._memory, self._counts + _COUNT.size * each)[0] for each in others)
+        return min(counts, default=math.inf)
 
     def tell(self, worker: int, card: bytes, answered: int | None = None) -> bool:
         """Show what a worker tells of itself.

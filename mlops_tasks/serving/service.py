@@ -34,6 +34,8 @@ from mlops_tasks.states import Arm
 
 log = logging.getLogger(__name__)
 
+FEW_ROWS = 8
+
 
 class NotReadyError(MlopsError, RuntimeError):
     """Nothing can be scored yet: there is no champion, or no features."""
@@ -161,6 +163,13 @@ class ScoringService:
         scored = choose(plan, table, instruments)
         self.metrics.scored_rows.inc(scored.count)
         return scored
+
+    def scores_at_once(self, given: FeaturesGiven, unit: str = "") -> bool:
+        """Whether to score given features takes less time than to hand them to a thread: a few, by the champion."""
+        slot = self.slots.active
+        if slot is None or len(given.instruments) > FEW_ROWS or not slot.model.artefact.is_quick:
+            return False
+        return self.candidates.of_unit(unit, slot) is None
 
     def score_features(self, given: FeaturesGiven, unit: str = "") -> Scored:
         """Score given features, by the model that answers a client.

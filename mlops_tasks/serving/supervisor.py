@@ -32,6 +32,7 @@ PRELOADED = (
     *("mlflow", "mlflow.store.tracking.rest_store", "mlflow.store.model_registry.rest_store", "requests", "lightgbm"),
     *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
     *("sqlalchemy", "sqlalchemy.dialects.sqlite", "alembic.command", "pyarrow.parquet", "pyarrow.dataset"),
+    "mlops_tasks.modeling.model_zoo.lightgbm",
 )
 """What a worker imports while it finds its first champion, beside the modules of the service."""
 BACKLOG = 2048
@@ -124,7 +125,7 @@ class Supervisor:
         step: InStep = app.state.step
         step.join(self._pause)
         log.info("worker %d answers requests", number)
-        make_server(app, settings, self._leash).run([self._listener])
+        make_server(app, settings, worker, self._leash).run([self._listener])
 
     def _pause(self) -> None:
         if select.select([self._leash], [], [], min(RETRY_S, self.settings.serving.poll_s))[0]:

@@ -171,13 +171,14 @@ class InStep:
 
     async def run(self, on_call: Callable[[], None]) -> None:
         """Until it is cancelled; `on_call` is told of each call too, and must not wait."""
-        while True:
-            self.board.set_beat(self.worker.number, time.monotonic())
-            try:
-                self._tick(on_call)
-            except Exception:  # without it a worker would follow no call any more, and be taken for one that hangs
-                log.exception("the worker cannot say what it serves")
-            await asyncio.sleep(TICK_S)
+        with self._thread:
+            while True:
+                self.board.set_beat(self.worker.number, time.monotonic())
+                try:
+                    self._tick(on_call)
+                except Exception:  # without it a worker would follow no call any more, and be taken for one that hangs
+                    log.exception("the worker cannot say what it serves")
+                await asyncio.sleep(TICK_S)
 
     def _tick(self, on_call: Callable[[], None]) -> None:
         called, served = self.board.call, self._served()
@@ -217,7 +218,3 @@ class InStep:
             if all(each.answered >= called for each in states):
                 return
             await asyncio.sleep(TICK_S / 2)
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)

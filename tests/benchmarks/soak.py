@@ -104,7 +104,7 @@ def peak_memory(pid: int) -> Iterator[list[float]]:
 @contextmanager
 def worker_killed(supervisor: int, after_s: float) -> Iterator[None]:
     """Kill a worker of a service once so long has gone by, if the block runs that long."""
-    timer = threading.Timer(after_s, lambda: psutil.Process(supervisor).children()[0].kill())
+    timer = threading.Timer(after_s, psutil.Process(supervisor).children()[0].kill)
     timer.start()
     try:
         yield

@@ -110,9 +110,9 @@ def asking(settings: Settings) -> Iterator[Seen]:
     seen, stop = Seen(), threading.Event()
 
     def ask() -> None:
+        sent: dict[str, float] = {}
         while not stop.is_set():
             with ScoringClient(settings) as client:
-                sent: dict[str, float] = {}
                 client._http.event_hooks = {"request": [lambda request: _name(request, sent)]}
                 for _ in range(10):
                     try:
@@ -162,12 +162,13 @@ def test_a_killed_worker_costs_no_answer(crew: Crew) -> None:
     assert len(named) - len(seen.answered) <= CLIENTS, "at most what was answered as it died"
     assert lost_predictions(crew.settings) == 0
     after = crew.metrics()
-    assert len(rows) - 1 <= after["alphaops_predictions_logged_total"] <= len(rows), "it may have died before it counted"
+    counted = after["alphaops_predictions_logged_total"]
+    assert len(rows) - 1 <= counted <= len(rows), "it may have died before it counted"
     assert all(after[name] >= count for name, count in before.items() if name.endswith(("_total", "_count", "_sum")))
 
 
 def test_all_workers_have_switched_when_a_deployment_returns(crew: Crew) -> None:
-    """No answer has scores of two models; what is asked after it is answered by the new one, and so after a rollback."""
+    """No answer has scores of two models; what is asked after it has those of the new one, and so after a rollback."""
     first, second = crew.versions
     expected = {version: scores_here(crew.operation, version) for version in crew.versions}
     with asking(crew.settings) as seen:
