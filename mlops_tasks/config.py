@@ -686,6 +686,9 @@ class DeploymentSettings(Section):
 class ServingSettings(Section):
     """The scoring service, and the checks that a deployment makes against it."""
 
+    workers: int = Field(1, ge=1, le=64)
+    """Processes that answer requests; with several, a process more keeps them. Where nothing else is said, limits are
+    of all of them together, and each has an equal part: of connections, and of requests of each kind under way."""
     poll_s: float = Field(5.0, gt=0)
     """How often the service checks where the champion alias points, in seconds."""
     deploy_timeout_s: float = Field(120.0, gt=0)
@@ -706,7 +709,7 @@ class ServingSettings(Section):
     """Dates not in memory that may await loading; they load one at a time. One more is answered with 503 and
     Retry-After."""
     dates_kept: int = Field(64, ge=1)
-    """Dates other than the newest whose scores stay in memory."""
+    """Dates other than the newest whose scores stay in memory, in each worker's."""
     connections: int = Field(256, ge=1)
     """Open connections. Beyond that, a new one replaces the one that has waited longest for its request."""
     header_timeout_s: float = Field(10.0, gt=0)
@@ -724,6 +727,11 @@ class ServingSettings(Section):
     """Default rate limit of a new key; one more request is answered with 429 and Retry-After."""
     key_share: float = Field(0.5, gt=0, le=1)
     """Share of `requests_at_once`, `large_at_once` and `cold_dates_at_once` that one key may use."""
+
+    def of_one_worker(self) -> "ServingSettings":
+        """The same with one worker's part of what there is of places and connections, one at least."""
+        divided = ("requests_at_once", "large_at_once", "cold_dates_at_once", "connections")
+        return self.model_copy(update={name: max(1, getattr(self, name) // self.workers) for name in divided})
 
 
 class PredictionSettings(Section):

@@ -12,9 +12,7 @@ goes on and is reported when it ends.
 
 import atexit
 import contextlib
-import gc
 import hashlib
-import importlib
 import json
 import os
 import select
@@ -32,6 +30,7 @@ from setproctitle import getproctitle, setproctitle
 
 from mlops_tasks.config import PROJECT, load_settings
 from mlops_tasks.errors import StackError
+from mlops_tasks.forking import import_before_forks
 from mlops_tasks.machine.resources import mark_inherited
 from mlops_tasks.private import be_private, private_folder
 from mlops_tasks.process import STAGES
@@ -46,8 +45,6 @@ PRELOADED = (
     "mlops_tasks.data.validation.measure_kernels",
 )
 """What stages import while they work, beside the modules of their functions."""
-_FORK_SAFE = ("jemalloc_bg_thd",)
-"""Threads that are stopped and started around a fork by the library that they belong to."""
 _BACKLOG = 64
 _REQUEST_S = 60.0
 _PEER = struct.Struct("3i")
@@ -250,30 +247,9 @@ class StageServer:
 
 
 def preload() -> None:
-    """Import what stages import, and load the compiled kernels.
-
-    Raises
-    ------
-    StackError
-        A thread runs now.
-    """
-    for name in dict.fromkeys((*(stage.function.partition(":")[0] for stage in STAGES.values()), *PRELOADED)):
-        with contextlib.suppress(ImportError):  # whoever needs it will say so
-            importlib.import_module(name)
-    end_idle_threads()
-    threads = [each for each in Path("/proc/self/task").iterdir() if each.name != str(os.getpid())]
-    if unsafe := {each.joinpath("comm").read_text().strip() for each in threads}.difference(_FORK_SAFE):
-        raise StackError(f"a library has started threads while it was imported: {', '.join(unsafe)}")
-    gc.collect()
-    gc.freeze()  # a collection in a child would copy every page
-
-
-def end_idle_threads() -> None:
-    """Fork once: OpenBLAS ends its threads before a fork, and starts them again when it needs them."""
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
+    """Import what stages import, and load the compiled kernels. Errors as `import_before_forks`."""
+    functions = (stage.function.partition(":")[0] for stage in STAGES.values())
+    import_before_forks(dict.fromkeys((*functions, *PRELOADED)))
 
 
 def code_stamp() -> str:

@@ -82,6 +82,11 @@ class ModelArtefact:
         """Trading days that the model sees at once; 1: the row's own."""
         return int(self.manifest.get("window", 1))
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether a few rows are scored in less than a millisecond: by this library's own code, in this process."""
+        return bool(getattr(self.predictor, "is_quick", False))
+
     def score(self, rows: ScoringRows) -> pd.Series:
         """Score the wanted rows; those before them are what a window model looks back on.
 

@@ -1,7 +1,8 @@
 """The access log: one JSON object in the service's log for each request with a valid key.
 
 Strangers have none: they could fill a disk with theirs. Nor has a request that came too often (429), and a key has
-`LINES_A_SECOND` at most: a further line says how many more there would have been. A line has no query and no body: what
+`LINES_A_SECOND` at most, of each of several workers an equal part: a further line says how many more there would have
+been. A line has no query and no body: what
 was answered is in the log of predictions, under the same request id.
 """
 
@@ -31,6 +32,7 @@ class AccessLog:
     def __init__(self, settings: ServingSettings, clock: Callable[[], float] = time.time) -> None:
         self.least = {"none": 1000, "errors": 400, "all": 0}[settings.access_log]
         """Status from which on there is a line."""
+        self.lines = max(1, LINES_A_SECOND // settings.workers)
         self._clock = clock
         self._second = 0
         self._lines: Counter[str] = Counter()
@@ -46,7 +48,7 @@ class AccessLog:
             self._tell_suppressed()
             self._second = int(moment)
         self._lines[caller.holder.name] += 1
-        if self._lines[caller.holder.name] > LINES_A_SECOND:
+        if self._lines[caller.holder.name] > self.lines:
             return
         line = {
             "at": datetime.fromtimestamp(moment, UTC),
@@ -61,9 +63,9 @@ class AccessLog:
 
     def _tell_suppressed(self) -> None:
         for name, count in self._lines.items():
-            if count > LINES_A_SECOND:
+            if count > self.lines:
                 at = datetime.fromtimestamp(self._second, UTC)
-                log.info("%s", to_json({"at": at, "key": name, "suppressed": count - LINES_A_SECOND}).decode())
+                log.info("%s", to_json({"at": at, "key": name, "suppressed": count - self.lines}).decode())
         self._lines.clear()
 
 

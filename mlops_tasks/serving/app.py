@@ -6,7 +6,6 @@ thread, and only a limited number at once.
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 from starlette.background import BackgroundTask
+from starlette.routing import Route
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
@@ -27,14 +27,16 @@ from mlops_tasks.serving.day_answers import DayAnswers
 from mlops_tasks.serving.docs_page import add_docs
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
 from mlops_tasks.serving.guard import LIVE, Guard
-from mlops_tasks.serving.keys import ScopeError
+from mlops_tasks.serving.keys import Rates, ScopeError
 from mlops_tasks.serving.market import UnknownDateError
 from mlops_tasks.serving.media_types import ARROW, JSON, is_arrow, wants_arrow
 from mlops_tasks.serving.messages import Refusal, ScoreRequest
+from mlops_tasks.serving.poller import Poller
 from mlops_tasks.serving.reader import LARGE_BYTES, RequestReader
 from mlops_tasks.serving.reading import BadRequestError, DayAsked, FeaturesGiven, RequestLimits
 from mlops_tasks.serving.scored import Scored
 from mlops_tasks.serving.service import BadFeaturesError, NotReadyError, ScoringService
+from mlops_tasks.serving.workers import ALONE, InStep, Worker
 from mlops_tasks.states import Scope
 
 log = logging.getLogger(__name__)
@@ -68,30 +70,40 @@ REFRESHES_AT_ONCE = 4
 Result = TypeVar("Result")
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, worker: Worker = ALONE) -> FastAPI:
     """The application; it follows the champion alias while it runs.
+
+    Parameters
+    ----------
+    worker
+        Which of several workers this process is; its settings have its part of the limits.
 
     Raises
     ------
     ConfigError
         There is no token.
     """
-    service = ScoringService(settings)
+    service = ScoringService(settings, worker)
+    step = None if worker.board is None else InStep(worker, worker.board, service.state, service.refresh)
     reader = RequestReader(RequestLimits(settings.serving.max_rows, settings.serving.max_names))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        stop = threading.Event()
         _log_candidates(service, asyncio.get_running_loop())
         # Keys are looked at beside: a revoked one must not stay valid for as long as a model takes to load. So are
         # candidates: whatever one of them takes, the champion is followed.
-        for look in (service.keys.follow, service.follow, service.candidates.follow):
-            looks = (look, settings.serving.poll_s, stop)
-            threading.Thread(target=_poll, args=looks, name="poller", daemon=True).start()
+        looks = (service.keys.follow, service.follow, service.candidates.follow)
+        pollers = [Poller(look, settings.serving.poll_s) for look in looks]
+        for poller in pollers:
+            poller.start()
         reader.start()
         service.predictions.start()
+        keeping = None if step is None else asyncio.create_task(step.run(pollers[-1].wake))
         yield
-        stop.set()
+        if keeping is not None:
+            keeping.cancel()
+        for poller in pollers:
+            poller.stop()
         service.day_scores.stop()
         service.candidates.stop()
         reader.stop()
@@ -100,11 +112,12 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="AlphaOps scoring", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, responses=REFUSED
     )
-    app.state.service = service
-    app.add_middleware(Guard, keys=service.keys, metrics=service.metrics, limits=settings.serving)
+    app.state.service, app.state.step = service, step
+    rates = Rates(buckets=worker.board)
+    app.add_middleware(Guard, keys=service.keys, rates=rates, metrics=service.metrics, limits=settings.serving)
     app.add_exception_handler(MlopsError, _answer_error)
     _add_score(app, service, reader)
-    _add_state(app, service)
+    _add_state(app, service, step)
     add_docs(app, SCHEMAS)
     return app
 
@@ -116,16 +129,6 @@ def _log_candidates(service: ScoringService, loop: asyncio.AbstractEventLoop) ->
         loop.call_soon_threadsafe(service.predictions.add, scored, caller)
 
     service.candidates.log = log_scores
-
-
-def _poll(look: Callable[[], None], pause_s: float, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            look()
-        except Exception:
-            # The thread must not end: with it the service would stop following the champion, without a word.
-            log.exception("the look at champion and vintage failed")
-        stop.wait(pause_s)
 
 
 def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> None:
@@ -154,7 +157,10 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
         small = kind == JSON and len(body) <= LARGE_BYTES
         asked = read(body, kind, caller) if small else await in_thread(caller, read_and_score, body, kind, caller)
         if isinstance(asked, FeaturesGiven):
-            asked = await in_thread(caller, service.score_features, asked, caller.unit)
+            if service.scores_at_once(asked, caller.unit):
+                asked = service.score_features(asked, caller.unit)
+            else:
+                asked = await in_thread(caller, service.score_features, asked, caller.unit)
         scored = await answers.score(asked, caller) if isinstance(asked, DayAsked) else asked
         answered_as = ARROW if wants_arrow(request.headers.get("accept", "")) else JSON
         content = write_arrow(scored) if answered_as == ARROW else to_json(scored.to_json())
@@ -164,15 +170,22 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
             after = BackgroundTask(answers.score_as_shadow, scored, asked, caller)
         return Response(content, media_type=answered_as, background=after)
 
+    # What FastAPI would look for in a request before it calls a function, this one has none of.
+    app.router.routes.insert(0, Route("/v1/score", score, methods=["POST"]))
 
-def _add_state(app: FastAPI, service: ScoringService) -> None:
-    refreshes = Gate("refresh", Places(REFRESHES_AT_ONCE, 1.0), service.metrics.busy)
+
+def _add_state(app: FastAPI, service: ScoringService, step: InStep | None) -> None:
+    at_once = max(1, REFRESHES_AT_ONCE // service.settings.serving.workers)
+    refreshes = Gate("refresh", Places(at_once, 1.0), service.metrics.busy)
 
     @app.post("/v1/refresh")
     async def refresh(request: Request) -> dict[str, Any]:
-        """Look at keys, champion alias and vintage in use, now; returns what /health does. Scope: admin."""
+        """Look at keys, champion alias and vintage in use, now, in every worker; returns what /health does.
+
+        Scope: admin.
+        """
         with refreshes.passing(request.scope[SCOPE].holder):
-            await run_in_threadpool(service.refresh)
+            await (run_in_threadpool(service.refresh) if step is None else step.refresh())
         return service.health()
 
     @app.get("/health", responses=STATE)
@@ -194,7 +207,8 @@ def _add_state(app: FastAPI, service: ScoringService) -> None:
 
     @app.get("/metrics", response_class=Response, responses=MEASURED)
     async def metrics() -> Response:
-        """Prometheus metrics."""
+        """Prometheus metrics, of all workers together."""
+        service.predictions.count_backlog()
         return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -108,11 +108,9 @@ def _date(metadata: dict[bytes, bytes]) -> date | None:
 def _features(table: pa.Table, instruments: Sequence[str], metadata: dict[bytes, bytes]) -> FeaturesGiven:
     _refuse_unknown(metadata, set())
     names = [name for name in table.column_names if name != INSTRUMENT]
-    by_column = np.empty((len(names), len(instruments)), np.float32)
+    (batch,) = table.select(names).combine_chunks().to_batches()
     with np.errstate(over="ignore"):
-        for place, name in enumerate(names):
-            by_column[place] = table.column(name)
-    matrix = np.ascontiguousarray(by_column.T)
+        matrix = np.ascontiguousarray(batch.to_tensor(null_to_nan=True).to_numpy(), dtype=np.float32)
     if np.isinf(matrix).any():
         _refuse_infinity(table, names)
     return given_matrix("row {row}, column {name}", instruments, names, matrix)

@@ -28,6 +28,7 @@ from mlops_tasks.serving.rollouts import record
 from mlops_tasks.serving.score_table import ScoreTable
 from mlops_tasks.serving.scored import DayPlan, Scored, choose
 from mlops_tasks.serving.slots import REFUSALS, ModelSlots, ProbeError, Slot, probe
+from mlops_tasks.serving.workers import ALONE, Worker
 from mlops_tasks.state.rollouts import Rollout, rollout_at_work
 from mlops_tasks.state.tables import now
 from mlops_tasks.states import Arm
@@ -62,19 +63,22 @@ class Candidates:
 
     It is None, and the champion answers everybody, while there is no rollout, its record cannot be read, the champion
     is not the one that it was begun with, or the candidate is not ready.
+
+    Of several workers the one that leads logs its scores of the newest day.
     """
 
-    def __init__(self, settings: Settings, slots: ModelSlots, refused: Counter) -> None:
+    def __init__(self, settings: Settings, slots: ModelSlots, refused: Counter, worker: Worker = ALONE) -> None:
         serving = settings.serving
         self.settings = settings
         self.slots = slots
+        self.worker = worker
         self.current: Candidate | None = None
         self.error = ""
         """Why the candidate, if there is one, was not ready at the newest check."""
         self.log: Callable[[Scored, Caller], None] = lambda scored, caller: None
         """Logs an answer; called in any thread."""
         self.day_scores = DayScores(serving.dates_kept, Places(serving.cold_dates_at_once, serving.key_share), refused)
-        self._market_view = MarketView(settings)
+        self._market_view = MarketView(settings, worker.days)
         self._model: LoadedModel | None = None
         """The candidate that was loaded last, so that it need not be loaded again after a short outage."""
         self._at_fault: tuple[Rollout, str] | None = None
@@ -132,7 +136,7 @@ class Candidates:
         if not table.scores:
             raise NoScoresError(f"version {found.rollout.version} has no finite score of {day.date}")
         about = (found.rollout.rollout_id, found.rollout.step, found.market.data_version)
-        if about == self._noted:
+        if about == self._noted or not self.worker.leads:
             return
         caller = Caller(OWN, f"{found.rollout.rollout_id}-{day.date}")
         self.log(Scored(day.slot, table, day, missing=table.unscored), caller)

@@ -51,11 +51,13 @@ class Guard:
     or of undeclared size, needs a free slot before it is read.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyRing, metrics: ServiceMetrics, limits: ServingSettings) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: KeyRing, rates: Rates, metrics: ServiceMetrics, limits: ServingSettings
+    ) -> None:
         self.app = app
         self.keys = keys
+        self.rates = rates
         self.metrics = metrics
-        self.rates = Rates()
         self.access = AccessLog(limits)
         self.most_bytes = int(limits.max_body_mb * 10**6)
         self.large = Gate("large", Places(limits.large_at_once, limits.key_share), metrics.busy)

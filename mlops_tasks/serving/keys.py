@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hmac import compare_digest
+from typing import Protocol
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
+from mlops_tasks.serving.board import Bucket
 from mlops_tasks.state.database import reason_of
 from mlops_tasks.state.scoring_keys import TOKEN_NAME, ClientKey, client_keys, digest_of_secret, parse_key
 from mlops_tasks.state.tables import now
@@ -109,26 +112,44 @@ class KeyRing:
         return Holder(key.name, key.scopes, key.requests_per_minute)
 
 
+class Buckets(Protocol):
+    """Where buckets of permits are kept, by the client's name."""
+
+    def exchange(self, client: str, draw: Callable[[Bucket | None], tuple[Bucket, float]]) -> float:
+        """Replace a client's bucket by what `draw` makes of it, and return what else that gives."""
+
+
+class OwnBuckets(dict[str, Bucket]):
+    """Of one process; used on one event loop only, so it needs no lock."""
+
+    def exchange(self, client: str, draw: Callable[[Bucket | None], tuple[Bucket, float]]) -> float:
+        """As `Buckets`."""
+        self[client], result = draw(self.get(client))
+        return result
+
+
 class Rates:
-    """How often each holder has asked; used on one event loop only, so it needs no lock.
+    """How often each holder has asked.
 
     A bucket of permits by name, so that a second key of the same client gives it no more of them.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, buckets: Buckets | None = None) -> None:
         self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}
-        """Permits, and when they were counted."""
+        self._buckets = OwnBuckets() if buckets is None else buckets
 
     def wait_s(self, holder: Holder) -> float:
         """0 if it may send a request now, which is counted; else how long it has to wait, in seconds."""
         per_minute = holder.requests_per_minute
         if per_minute is None or holder.is_admin:
             return 0.0
-        rate, moment = per_minute / 60, self._clock()
-        most = max(1.0, rate * BURST_S)
-        left, counted = self._buckets.get(holder.name, (most, moment))
-        left = min(most, left + (moment - counted) * rate)
-        allowed = left >= 1
-        self._buckets[holder.name] = (left - allowed, moment)
-        return 0.0 if allowed else (1 - left) / rate
+        return self._buckets.exchange(holder.name, partial(_draw, per_minute / 60, self._clock()))
+
+
+def _draw(rate: float, moment: float, bucket: Bucket | None) -> tuple[Bucket, float]:
+    """Take a permit, of which there are so many a second; what is left, and how long to wait for one."""
+    most = max(1.0, rate * BURST_S)
+    left, counted = bucket or (most, moment)
+    left = min(most, left + max(0.0, moment - counted) * rate)
+    allowed = left >= 1
+    return (left - allowed, moment), 0.0 if allowed else (1 - left) / rate

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 
 import pandas as pd
 
@@ -11,9 +12,11 @@ from mlops_tasks.data.vintages import Vintage, current_vintage
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.registry.model_features import feature_set_of
 from mlops_tasks.registry.models import LoadedModel
 from mlops_tasks.serving.model_day import ModelDay
+from mlops_tasks.serving.shared_days import DayOfFeatures, SharedDays
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +52,13 @@ class Market:
 class MarketView:
     """Follows the vintage in use, as soon as its features are available; until then the previous one stays.
 
-    Each feature set has its own market, so that a model is never given another model's features.
+    Each feature set has its own market, so that a model is never given another model's features. Features of the newest
+    day are in memory that all workers share, where there are several.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shared: SharedDays | None = None) -> None:
         self.settings = settings
+        self.shared = shared
         self.store = FeatureStore(settings)
         self.error: str | None = None
         self._sets: dict[str, FeatureSet] = {}
@@ -110,7 +115,14 @@ class MarketView:
         UnknownDateError
             There are no features of the day.
         """
-        day = ModelDay.read(self.store, (market.vintage, market.feature_version), model, wanted, members=False)
+        window, version = model.artefact.window, market.feature_version
+        source = FeatureSource(self.store, market.vintage, version)
+        read = partial(source.rows, wanted, wanted, window, members=False)
+        if self.shared is not None and wanted == market.newest_date:
+            rows = self.shared.rows(DayOfFeatures(version, wanted, window), market.vintage.calendar(), read)
+        else:
+            rows = read()
+        day = ModelDay(model, wanted, version, rows)
         if day.is_empty:
             raise UnknownDateError(f"no features on {wanted} in vintage {market.data_version}; ask for a later day")
         return day.scores()

@@ -59,7 +59,6 @@ class PredictionLog:
         self.aside = ""
         """That logs of ended processes cannot be read."""
         self._wal = WriteAheadLog(settings.predictions_dir, int(settings.predictions.max_disk_mb * 10**6))
-        metrics.prediction_backlog.set_function(lambda: self._wal.backlog)
         self._known: set[str] = set()
         """Digests of the tables that are in the current file."""
         self._file = 0
@@ -79,6 +78,10 @@ class PredictionLog:
     def errors(self) -> tuple[str, ...]:
         """All current faults."""
         return tuple(each for each in (self.error, self.unsynced, self.trouble, self.aside) if each)
+
+    def count_backlog(self) -> None:
+        """Tell the metrics what the state database does not have yet."""
+        self.metrics.prediction_backlog.set(self._wal.backlog)
 
     def start(self) -> None:
         """Begin to write answers to the disk and to the state database."""

@@ -51,7 +51,7 @@ class Proof:
         log.info("preflight of version %d: %d finite scores on %s", version, len(scores), vintage.last_date)
 
     def of_service(self) -> ServiceProbe:
-        """Prove that the service serves the candidate, and answers with its very scores.
+        """Prove that every worker of the service serves the candidate, and that it answers with its very scores.
 
         Raises
         ------
@@ -67,13 +67,14 @@ class Proof:
         until = time.monotonic() + limit
         while True:
             health = self.client.health()
-            if health["model_version"] == self.candidate.version and health["newest_date"] is not None:
+            workers = health["workers"]
+            if all(each["model_version"] == self.candidate.version and each["newest_date"] for each in workers):
                 return
             if time.monotonic() > until:
                 errors = "; ".join(health["errors"]) or "it names no error"
+                served = " and ".join(dict.fromkeys(str(each["model_version"]) for each in workers))
                 raise ScoringServiceError(
-                    f"the service serves version {health['model_version']} after {limit:.0f} s, not "
-                    f"{self.candidate.version}: {errors}"
+                    f"the service serves version {served} after {limit:.0f} s, not {self.candidate.version}: {errors}"
                 )
             time.sleep(LOOK_EVERY_S)
 

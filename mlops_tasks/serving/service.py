@@ -20,7 +20,7 @@ from mlops_tasks.serving.candidates import Candidates
 from mlops_tasks.serving.day_scores import DayScores
 from mlops_tasks.serving.gates import Places
 from mlops_tasks.serving.keys import NOBODY, Holder, KeyRing
-from mlops_tasks.serving.market import MarketView
+from mlops_tasks.serving.market import Market, MarketView
 from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.prediction_log import PredictionLog
 from mlops_tasks.serving.reading import FeaturesGiven
@@ -29,9 +29,12 @@ from mlops_tasks.serving.scored import DayPlan, Scored, choose
 from mlops_tasks.serving.secret import scoring_token
 from mlops_tasks.serving.slots import ModelSlots, Slot
 from mlops_tasks.serving.watch import View, Watch, is_scored
+from mlops_tasks.serving.workers import ALONE, Worker, WorkerState, health_of
 from mlops_tasks.states import Arm
 
 log = logging.getLogger(__name__)
+
+FEW_ROWS = 8
 
 
 class NotReadyError(MlopsError, RuntimeError):
@@ -45,12 +48,13 @@ class BadFeaturesError(MlopsError, ValueError):
 class ScoringService:
     """One model and one vintage in service; thread-safe."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: Worker = ALONE) -> None:
         """Raises ConfigError where there is no token."""
         self.settings = settings
+        self.worker = worker
         self.slots = ModelSlots(settings)
-        self.market_view = MarketView(settings)
-        self.metrics = ServiceMetrics()
+        self.market_view = MarketView(settings, worker.days)
+        self.metrics = ServiceMetrics(worker.counts)
         self.keys = KeyRing(settings, scoring_token(settings))
         self.predictions = PredictionLog(settings, self.metrics)
         self.watch = Watch(settings)
@@ -60,7 +64,7 @@ class ScoringService:
         serving = settings.serving
         cold = Places(serving.cold_dates_at_once, serving.key_share)
         self.day_scores = DayScores(serving.dates_kept, cold, self.metrics.busy)
-        self.candidates = Candidates(settings, self.slots, self.metrics.busy)
+        self.candidates = Candidates(settings, self.slots, self.metrics.busy, worker)
 
     def refresh(self) -> None:
         """Check the keys, the champion alias and the vintage in use now."""
@@ -75,7 +79,7 @@ class ScoringService:
             self.market_view.follow(slot.model)
             self._warm(slot)
         self._publish_metrics(slot)
-        if self.watch.is_due():
+        if self.worker.leads and self.watch.is_due():
             self._look_out()
 
     def _look_out(self) -> None:
@@ -118,11 +122,10 @@ class ScoringService:
         self.metrics.set_dates(None if market is None else market.newest_date, self._vintage_date())
         self.metrics.load_failures.set(self.slots.failures)
         self.metrics.switches.set(self.slots.switches)
-        self.metrics.model_version.set(0 if slot is None else slot.model.version)
-        self.metrics.model.clear()
-        if slot is not None:
-            model = slot.model
-            self.metrics.model.labels(str(model.version), model.training_key, slot.name, model.standing).set(1)
+        if slot is None:
+            self.metrics.set_model(0)
+        else:
+            self.metrics.set_model(slot.model.version, slot.model.training_key, slot.name, slot.model.standing)
 
     def plan_day(self, slot: Slot, wanted: date | None) -> DayPlan:
         """The plan that scores a day; None: the newest.
@@ -160,6 +163,13 @@ class ScoringService:
         scored = choose(plan, table, instruments)
         self.metrics.scored_rows.inc(scored.count)
         return scored
+
+    def scores_at_once(self, given: FeaturesGiven, unit: str = "") -> bool:
+        """Whether to score given features takes less time than to hand them to a thread: a few, by the champion."""
+        slot = self.slots.active
+        if slot is None or len(given.instruments) > FEW_ROWS or not slot.model.artefact.is_quick:
+            return False
+        return self.candidates.of_unit(unit, slot) is None
 
     def score_features(self, given: FeaturesGiven, unit: str = "") -> Scored:
         """Score given features, by the model that answers a client.
@@ -227,37 +237,43 @@ class ScoringService:
         """Since the start."""
         return round(time.monotonic() - self.started, 1)
 
-    def lacking(self) -> str:
-        """What the newest day's scores wait for; empty: they are there."""
-        slot = self.slots.active
-        if slot is None:
-            return "no model is in service"
-        market = self.market_view.market(slot.model)
-        if market is None:
-            return "no features are served yet"
-        return (
-            "" if self.day_scores.has(DayPlan(slot, market, market.newest_date).key) else "no scores of the newest day"
-        )
-
-    def health(self) -> dict[str, Any]:
-        """What is in service; `status` is ok, degraded (`errors` says by what) or no_model."""
+    def state(self, answered: int = 0) -> WorkerState:
+        """What this process serves, whatever others do; `answered` is the last call of theirs that it has followed."""
         slot = self.slots.active
         market = None if slot is None else self.market_view.market(slot.model)
         parts = (self.slots.error, self.market_view.error, self.keys.error, *self.predictions.errors)
-        errors = [error for error in parts if error]
-        return {
-            "status": "no_model" if slot is None else "degraded" if errors else "ok",
-            "errors": errors,
-            "model_version": None if slot is None else slot.model.version,
-            "training_key": None if slot is None else slot.model.training_key,
-            "standing": None if slot is None else slot.model.standing,
-            "slot": None if slot is None else slot.name,
-            "candidate": self.candidates.info(),
-            "newest_date": None if market is None else market.newest_date.isoformat(),
-            "data_version": None if market is None else market.data_version,
-            "feature_version": None if market is None else market.feature_version,
-            "uptime_s": self.uptime_s,
-        }
+        return WorkerState(
+            worker=self.worker.number,
+            since=self.slots.since,
+            answered=answered,
+            lacking=self._lacking(slot, market),
+            errors=[error for error in parts if error],
+            model_version=None if slot is None else slot.model.version,
+            training_key=None if slot is None else slot.model.training_key,
+            standing=None if slot is None else slot.model.standing,
+            slot=None if slot is None else slot.name,
+            candidate=self.candidates.info(),
+            newest_date=None if market is None else market.newest_date.isoformat(),
+            data_version=None if market is None else market.data_version,
+            feature_version=None if market is None else market.feature_version,
+        )
+
+    def _lacking(self, slot: Slot | None, market: Market | None) -> str:
+        if slot is None:
+            return "no model is in service"
+        if market is None:
+            return "no features are served yet"
+        there = self.day_scores.has(DayPlan(slot, market, market.newest_date).key)
+        return "" if there else "no scores of the newest day"
+
+    def lacking(self) -> str:
+        """What the newest day's scores wait for, in any worker; empty: they are there."""
+        return next((each.lacking for each in self.worker.with_others(self.state()) if each.lacking), "")
+
+    def health(self) -> dict[str, Any]:
+        """What is in service; `status` is ok, degraded (`errors` says by what) or no_model."""
+        found = health_of(self.worker.with_others(self.state()), self.worker.count)
+        return found | {"uptime_s": self.uptime_s}
 
 
 def _check_looks_at_one_day(slot: Slot) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -65,6 +66,8 @@ class ModelSlots:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.active: Slot | None = None
+        self.since = time.monotonic()
+        """When `active` became what it is."""
         self.error: str | None = None
         """Why the version that the alias names was not served after the newest check; None if it was."""
         self.failures = 0
@@ -107,7 +110,7 @@ class ModelSlots:
         if active is None and permit is None:
             return
         new = None if permit is None else self._prepare(permit)
-        self.active, self._idle = new, active
+        self.active, self._idle, self.since = new, active, time.monotonic()
         self.switches += 1
         log.info("serving version %s in slot %s", new and new.model.version, new and new.name)
 

@@ -101,6 +101,17 @@ def peak_memory(pid: int) -> Iterator[list[float]]:
         thread.join()
 
 
+@contextmanager
+def worker_killed(supervisor: int, after_s: float) -> Iterator[None]:
+    """Kill a worker of a service once so long has gone by, if the block runs that long."""
+    timer = threading.Timer(after_s, psutil.Process(supervisor).children()[0].kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def under_attack(settings: Settings, environ: dict[str, str], seconds: float, days: list[str]) -> tuple[Honest, Any]:
     """What the honest client saw beside the hostile one, and what that one counted."""
     port = str(settings.stack.scoring_port)

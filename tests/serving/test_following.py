@@ -15,8 +15,9 @@ from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.artefact import ModelArtefact
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.models import claim_of, get_alias_version, load_version, set_alias
-from mlops_tasks.serving.app import _poll, create_app
+from mlops_tasks.serving.app import create_app
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
+from mlops_tasks.serving.poller import Poller
 from mlops_tasks.serving.reconciliation import LEASE
 from mlops_tasks.serving.slots import ModelSlots, Slot
 from mlops_tasks.state.history import record_deployment
@@ -45,15 +46,16 @@ def raw(client: ScoringClient) -> httpx.Client:
 
 def test_a_look_that_fails_is_not_the_last() -> None:
     """Whatever it has met: without looks the service would follow no champion, and take no key back."""
-    looks, stop = list[int](), threading.Event()
+    looks = list[int]()
 
     def look() -> None:
         looks.append(1)
         if len(looks) == 3:
-            stop.set()
+            poller.stop()
         raise RuntimeError("nobody has thought of it")
 
-    _poll(look, 0.0, stop)
+    poller = Poller(look, 0.0)
+    poller.run()
     assert len(looks) == 3
 
 

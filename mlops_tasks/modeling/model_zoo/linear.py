@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.linear_model import Lasso, LinearRegression, Ridge
@@ -159,6 +159,8 @@ class LinearPredictor:
     """score = features @ coefficients + intercept, in float64."""
 
     path: Path
+    is_quick: ClassVar[bool] = True
+    """A row is scored in a moment."""
 
     @cached_property
     def weights(self) -> tuple[FloatArray, float]:
