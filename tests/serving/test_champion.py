@@ -63,6 +63,7 @@ def test_an_unproven_version_is_served_under_a_living_deployment_only() -> None:
         if found.last is None or found.last.state != DeploymentState.STARTED:
             continue
         decision = decide(found)
+        assert not found.is_settled, found
         if found.running:
             known = (found.last.version, found.last.proven)
             assert decision == Decision(Action.WAIT, found.alias if found.alias in known else found.last.proven)

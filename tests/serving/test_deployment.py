@@ -17,6 +17,7 @@ from mlops_tasks.cli import main
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import ConfigError, DeploymentError
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.artefact import ModelArtefact
 from mlops_tasks.registry.approvals import approve_by_gate, approve_model
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
@@ -165,25 +166,46 @@ def test_scores_that_differ_are_rolled_back(
     monkeypatch.undo()
 
 
-def test_an_answer_by_another_version_is_no_proof(
+def test_an_answer_by_another_version_or_without_numbers_is_no_proof(
     operation: Operation, client: ScoringClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever its numbers are: the service may have been switched since it said what it serves."""
+    """The service may have been switched since it said what it serves; and what is no number differs."""
     version, honest = operation.register(Spec(key="a" * 16)), ScoringClient.score
-    monkeypatch.setattr(ScoringClient, "score", lambda self: {**honest(self), "model_version": 9})
-    with pytest.raises(DeploymentError, match="champion is again none: the service answered with version 9"):
-        deploy_model_task(gate=promote(operation, version), strategy="blue_green")
+
+    def without_numbers(self: ScoringClient) -> dict[str, Any]:
+        answer = honest(self)
+        return {**answer, "scores": [{**row, "score": None} for row in answer["scores"]]}
+
+    answers: dict[str, Callable[[ScoringClient], dict[str, Any]]] = {
+        "the service answered with version 9": lambda self: {**honest(self), "model_version": 9},
+        "the service's scores differ by up to nan": without_numbers,
+    }
+    for said, answer in answers.items():
+        with monkeypatch.context() as patch, pytest.raises(DeploymentError, match=f"champion is again none: {said}"):
+            patch.setattr(ScoringClient, "score", answer)
+            deploy_model_task(gate=promote(operation, version), strategy="blue_green")
 
 
 def test_a_candidate_without_scores_of_the_day_moves_nothing(
     operation: Operation, client: ScoringClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is found here, before the service is asked to try it."""
-    version, honest = operation.register(Spec(key="a" * 16)), ModelDay.scores
-    monkeypatch.setattr(ModelDay, "scores", lambda self: honest(self) * np.nan)
-    with pytest.raises(DeploymentError, match=r"was not deployed: \d+ scores of 2020-06-30, not all finite"):
-        deploy_model_task(gate=promote(operation, version), strategy="blue_green")
-    assert steps(operation.settings) == [(version, "failed")]
+    """It is found here, before the service is asked to try it: scores that are no numbers, none at all, and none of a
+    row without features."""
+    version, honest, predict = operation.register(Spec(key="a" * 16)), ModelDay.scores, ModelArtefact.predict
+    changes: dict[str, tuple[type, str, Callable[..., pd.Series]]] = {
+        "20 scores of 2020-06-30, not all finite": (ModelDay, "scores", lambda self: honest(self) * np.nan),
+        "0 scores of 2020-06-30, not all finite": (ModelDay, "scores", lambda self: honest(self)[:0]),
+        "scores probe rows with": (
+            ModelArtefact,
+            "predict",
+            lambda self, rows: predict(self, rows).where(rows.notna().any(axis=1).to_numpy()),
+        ),
+    }
+    for said, (owner, name, change) in changes.items():
+        with monkeypatch.context() as patch, pytest.raises(DeploymentError, match=f"was not deployed: .*{said}"):
+            patch.setattr(owner, name, change)
+            deploy_model_task(gate=promote(operation, version), strategy="blue_green")
+    assert set(steps(operation.settings)) == {(version, "failed")}
 
 
 def test_daily_scores_of_champion_and_challenger(operation: Operation, client: ScoringClient) -> None:

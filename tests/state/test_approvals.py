@@ -97,6 +97,7 @@ def test_a_version_is_what_was_deployed_under_its_number(settings: Settings) -> 
     assert recorded_champion(settings) == 2
     step(1, DeploymentState.STARTED, "1", proven=2)
     step(1, DeploymentState.ROLLED_BACK, "1", proven=2)
+    step(3, DeploymentState.FAILED, "")
     assert recorded_champion(settings) == 2
     assert versions_that_served(settings) == [Deployed(2, "k2", "2"), Deployed(1, "k1", "1")]
 

@@ -11,7 +11,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import DeploymentError, RegistryError
 from mlops_tasks.experiments.tasks import compare_models_task
 from mlops_tasks.monitoring.tasks import check_drift_task
-from mlops_tasks.registry.approvals import approve_model
+from mlops_tasks.registry.approvals import approve_model, revocation_by_person
 from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect
 from mlops_tasks.registry.models import claim_of, delete_alias, get_alias_version, load_version, set_alias, set_tags
 from mlops_tasks.registry.tasks import gate_challenger_task
@@ -66,7 +66,7 @@ def kinds(settings: Settings) -> list[str]:
 
 def test_the_champions_number_does_not_stand_for_other_bytes(desk: Desk, client: ScoringClient) -> None:
     """Its tags are those of another model that may serve: the service keeps its model and tells it, a new one has none,
-    and no stage takes the other model for the champion."""
+    no stage takes the other model for the champion, and the one before does not take its place."""
     settings, data = desk.settings, desk.operation.vintage.data_version
     before = client.score()
     desk.disguise(desk.champion, desk.other)
@@ -87,6 +87,9 @@ def test_the_champions_number_does_not_stand_for_other_bytes(desk: Desk, client:
             taken()
     with pytest.raises(DeploymentError, match="somebody has changed its tags"):
         deploy_blue_green(settings, desk.champion)
+    with lease(settings, LEASE):
+        set_alias(settings, CHAMPION, desk.first)
+    assert reconcile(settings).champion == get_alias_version(settings, CHAMPION) == desk.champion
 
 
 def test_a_new_service_serves_no_other_bytes_either(desk: Desk, service: RunningService) -> None:
@@ -162,6 +165,7 @@ def test_a_withdrawn_version_does_not_come_back(desk: Desk, client: ScoringClien
     assert reconcile(settings).champion is get_alias_version(settings, CHAMPION) is None
 
     approve_model(settings, withdrawn, "it was not its fault")
+    assert gate_challenger_task(challenger={"version": withdrawn})["rule"] != "withdrawn"
     assert deploy_blue_green(settings, withdrawn)["version"] == withdrawn
 
 
@@ -197,8 +201,12 @@ def test_a_model_is_withdrawn_by_hand(
     desk.disguise(desk.first, desk.champion)
     monkeypatch.setenv("LOGNAME", "alice")
     assert main(["withdraw-model", str(desk.first), "--reason", "its vendor was wrong"]) == 0
-    assert main(["withdraw-model", str(desk.champion), "--reason", "no"]) == 1
-    assert "`alphaops rollback` withdraws it" in capsys.readouterr().out
+    for version, reason, said in (
+        (desk.champion, "no", "`alphaops rollback` withdraws it"),
+        (desk.other, " ", "the reason is empty"),
+    ):
+        assert main(["withdraw-model", str(version), "--reason", reason]) == 1
+        assert said in capsys.readouterr().out
     with session(settings) as active:
         rows = active.execute(text("SELECT training_key, revoked_by, reason FROM model_revocation")).all()
     assert [tuple(row) for row in rows] == [("a" * 16, "alice", "its vendor was wrong")]
@@ -207,16 +215,20 @@ def test_a_model_is_withdrawn_by_hand(
 
 
 def test_the_gates_rejection_takes_back_its_own_approval_only(operation: Operation) -> None:
-    """A promoted model that is judged anew and rejected may not serve; one that a person has approved may."""
+    """A promoted model that is judged anew and rejected may not serve, and may be promoted again; one that a person has
+    approved may, and no certificate stands beside that approval."""
     settings = operation.settings
     version = operation.register(Spec(key="a" * 16))  # approved by a person
-    promoted = gate_challenger_task(challenger={"version": version})
-    assert promoted["decision"] == "promote"
-    (settings.training_dir / ("a" * 16) / "certificate.json").unlink()
-    assert gate_challenger_task(challenger={"version": version})["decision"] == "reject"
+    certificate = settings.training_dir / ("a" * 16) / "certificate.json"
+    passed = certificate.read_text()
+    for _ in range(2):
+        certificate.write_text(passed)
+        assert gate_challenger_task(challenger={"version": version})["decision"] == "promote"
+        certificate.write_text(passed.replace('"passed": true', '"passed": false'))
+        assert gate_challenger_task(challenger={"version": version})["decision"] == "reject"
     with pytest.raises(DeploymentError, match="may not serve"):
         deploy_blue_green(settings, version)
-    approve_model(settings, version, "we know why it has none")
+    assert approve_model(settings, version, "we know why it failed").certificate == ""
     assert gate_challenger_task(challenger={"version": version})["decision"] == "reject"
     with pytest.raises(DeploymentError, match="the scoring service"):  # not running here: approved it is
         deploy_blue_green(settings, version)
@@ -249,5 +261,7 @@ def test_a_champion_of_an_older_record_serves_once_it_is_deployed_again(
     health = client.refresh()
     assert (health["status"], health["model_version"]) == ("no_model", None)
     assert f"run `alphaops deploy {version}`" in health["errors"][0]
+    withdrawal = revocation_by_person(settings, version, "its vendor was wrong")
+    assert withdrawal.artefact_digest == claim_of(settings, version).digest
     assert main(["deploy", str(version)]) == 0
     assert client.health()["model_version"] == version
