@@ -111,7 +111,7 @@ def test_a_deployment_that_somebody_has_ended_meanwhile_has_failed(desk: Desk, m
         put_right(desk.settings)
 
     monkeypatch.setattr(ModelLifecycleManager, "archive", ended_by_another)
-    with pytest.raises(DeploymentError, match="since its lease was lost"):
+    with pytest.raises(DeploymentError, match="because its lease was lost"):
         deploy_blue_green(desk.settings, desk.candidate)
     assert history(desk.settings)[-2:] == [(desk.candidate, "rolled_back"), (desk.candidate, "failed")]
     assert desk.client.health()["model_version"] == desk.champion
@@ -123,8 +123,10 @@ def test_without_the_registry_the_way_back_is_left_to_the_next_look(
     """It goes away in the proof: the error names both troubles."""
     with monkeypatch.context() as patch:
         gone = failing(MlflowException("connection refused"))
-        patch.setattr(Proof, "of_service", lambda proof: patch.setattr(MlflowClient, "get_model_version_by_alias", gone))
-        with pytest.raises(DeploymentError, match=r"and so did the way back \(.*connection refused"):
+        patch.setattr(
+            Proof, "of_service", lambda proof: patch.setattr(MlflowClient, "get_model_version_by_alias", gone)
+        )
+        with pytest.raises(DeploymentError, match=r"and so did the rollback \(.*connection refused"):
             deploy_blue_green(desk.settings, desk.candidate)
     assert get_alias_version(desk.settings, CHAMPION) == desk.candidate
     assert desk.client.refresh()["model_version"] == get_alias_version(desk.settings, CHAMPION) == desk.champion

@@ -82,7 +82,9 @@ def test_a_deployment_at_work_decides_alone_who_is_champion(settings: Settings) 
     """While it has its own candidate under proof, a canary is not ended for having lost its champion."""
     begun, claim = begin(settings, CANDIDATE), claim_of(settings, OTHER)
     about = {"training_key": claim.training_key, "artefact_digest": claim.digest, "data_version": "d"}
-    row = Deployment(model_version=OTHER, state="started", strategy="direct", attempt="its", proven_version=FIRST, **about)
+    row = Deployment(
+        model_version=OTHER, state="started", strategy="direct", attempt="its", proven_version=FIRST, **about
+    )
     with lease(settings, DEPLOYMENT):
         record_deployment(settings, row)
         set_alias(settings, CHAMPION, OTHER)
@@ -115,7 +117,7 @@ def test_a_candidate_stays_the_bytes_that_were_asked_for(settings: Settings) -> 
 
 def test_what_may_not_serve_begins_no_rollout(settings: Settings) -> None:
     """Not even one that waits; whoever has asked is told, and so are people."""
-    with pytest.raises(DeploymentError, match="was not deployed: .* may not serve"):
+    with pytest.raises(DeploymentError, match=r"was not deployed: .* may not serve"):
         deploy(settings, Wanted(UNAPPROVED, Strategy.CANARY))
     assert latest_rollout(settings) is None
     assert kinds(settings) == ["deployment_failed"]
@@ -136,7 +138,7 @@ def test_an_abort_says_why_and_comes_in_time(settings: Settings, monkeypatch: py
         abort(settings, "not today")
     begin(settings, OTHER)
     make_champion(settings, OTHER)
-    with pytest.raises(DeploymentError, match=f"version {OTHER} is the champion already; use `alphaops rollback`"):
+    with pytest.raises(DeploymentError, match=f"version {OTHER} is already the champion; use `alphaops rollback`"):
         abort(settings, "not today")
 
 
@@ -185,7 +187,10 @@ class World:
         return now()
 
 
-def ask(settings: Settings, version: int, plan: RolloutPlan = RolloutPlan((), 0.0, 3600.0)) -> Rollout:
+AT_ONCE = RolloutPlan((), 0.0, 3600.0)
+
+
+def ask(settings: Settings, version: int, plan: RolloutPlan = AT_ONCE) -> Rollout:
     """A candidate by blue-green."""
     text, moment = f"{version:016d}", now()
     asked = Rollout(text, version, text, text * 4, Strategy.BLUE_GREEN, plan, RolloutState.WAITING, moment, moment)

@@ -183,7 +183,9 @@ def test_auto_asks_the_selector_about_the_plan_and_takes_its_advice(home):
     (path,) = (settings.tuning_dir / "recommendations").glob("*.json")
     found = read_json(path)
     assert found["recommendation"]["ranking"][0]["model"] == choice["model"]
-    data = load_learning_data(settings, RunPlan.model_validate(asked["plan"]).learning_spec(features["feature_version"]))
+    data = load_learning_data(
+        settings, RunPlan.model_validate(asked["plan"]).learning_spec(features["feature_version"])
+    )
     assert found["profile"] == profile_data(data, ProfileConfig(horizon=5, seed=3)).to_json()
 
 
