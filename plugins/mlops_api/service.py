@@ -27,6 +27,9 @@ REFUSED: Answers = {
     503: {"model": Problem, "description": "Something that it needs is away; `detail` says what."},
 }
 
+MOST_NUMBER = 2**63 - 1
+"""Of an event: what the databases can compare with."""
+
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """Sent with every answer."""
 

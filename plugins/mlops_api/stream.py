@@ -16,7 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from mlops_api.alert_feed import AlertFeed
 from mlops_api.broadcast import Broadcaster, Message
-from mlops_api.service import settings
+from mlops_api.service import MOST_NUMBER, settings
 from mlops_api.stream_limits import ADMISSION_S, StreamLimits, TooManyStreamsError
 from mlops_tasks.errors import MlopsError
 
@@ -49,7 +49,7 @@ alert_feed = AlertFeed(settings)
 limits = StreamLimits(lambda: settings().streams)
 
 
-After = Annotated[int, Query(ge=0)]
+After = Annotated[int, Query(ge=0, le=MOST_NUMBER)]
 
 
 @router.websocket("/training/runs/{run_id}/stream")

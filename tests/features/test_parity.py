@@ -25,7 +25,7 @@ DRIFTING = re.compile(r"(CORR|CORD|VSTD|WVMA)\d+")
 
 RESIDUE = {"RSQR30", "RSQR60"}
 """NaN for a constant window, in which Qlib sees a spread of 2.7e-5, just above what it takes for constant: in awkward
-markets, which have flat stretches, and not in 35 real instruments."""
+markets, which have flat stretches, and not in 70 real instruments."""
 
 WINDOWED = (
     "Mean", "Sum", "Count", "Std", "Var", "Skew", "Kurt", "Max", "Min", "IdxMax", "IdxMin", "Med", "Mad", "Rank",
@@ -88,11 +88,11 @@ def test_the_lists_are_qlibs(ours: dict[str, str], theirs: type) -> None:
 
 @pytest.fixture(scope="module", params=["awkward", "us_sp500_5yr", "cn_csi300_qlib_2010_2026"])
 def bars(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Market:
-    """An awkward market; 20 American and 15 Chinese instruments with all their history, suspensions among it."""
+    """An awkward market; 40 American and 30 Chinese instruments with all their history, suspensions among it."""
     if request.param == "awkward":
         return request.getfixturevalue("market")
     home = tmp_path_factory.mktemp("real")
-    return market_of(home, real_bars(home, request.param, 20 if request.param == "us_sp500_5yr" else 15))
+    return market_of(home, real_bars(home, request.param, 40 if request.param == "us_sp500_5yr" else 30))
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -17,11 +17,11 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from mlops_tasks.config import ServingSettings
+from mlops_tasks.serving import service
 from mlops_tasks.serving.app import REFRESHES_AT_ONCE
 from mlops_tasks.serving.connections import limited_protocol
 from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.scored import DayPlan
-from mlops_tasks.serving.service import FEW_ROWS
 from tests.registry.conftest import migrated_mlflow, vintage_template
 from tests.registry.trainings import DAYS
 from tests.security.served import LIMITS, TOKEN, Served, seconds_until_closed, serve
@@ -120,10 +120,10 @@ def test_only_so_many_slow_requests_are_under_way_and_the_newest_day_passes_by(
     """Features that are scored, and looks at the champion: one more is told to come again, until one is done."""
     scoring, go, inside = served.running.scoring, threading.Event(), list[object]()
     assert scoring.slots.active is not None
-    features = dict.fromkeys(scoring.slots.active.model.artefact.feature_names, 0.5)
-    rows = [{"instrument": f"S{number}", "features": features} for number in range(FEW_ROWS + 1)]
+    row = {"instrument": "S", "features": dict.fromkeys(scoring.slots.active.model.artefact.feature_names, 0.5)}
+    monkeypatch.setattr(service, "FEW_ROWS", 0)  # none is scored where it arrives
     path, most, slow, body = {
-        "features": ("/v1/score", LIMITS["requests_at_once"], "score_features", {"rows": rows}),
+        "features": ("/v1/score", LIMITS["requests_at_once"], "score_features", {"rows": [row]}),
         "refresh": ("/v1/refresh", REFRESHES_AT_ONCE, "refresh", {}),
     }[kind]
     honest = getattr(scoring, slow)
