@@ -1,9 +1,9 @@
 """The answers of the API, from which its OpenAPI document is made."""
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from mlops_tasks.state.alerts.episodes import Episode
 from mlops_tasks.state.tables import TrainingEvent
@@ -192,13 +192,19 @@ class AlertNamed(BaseModel):
     subject: str = Field(max_length=2000)
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():  # more characters are blank to Python than to the pattern
+        raise ValueError("it is blank")
+    return text
+
+
 class SilenceAsked(BaseModel):
     """What to silence, and for how long."""
 
     kind: str = Field(min_length=1, max_length=200)
     subject: str = Field("", max_length=2000, description="Empty: the whole kind.")
     hours: float = Field(ge=0, le=2160)
-    reason: str = Field(min_length=1, max_length=2000, pattern=r"\S")
+    reason: Annotated[str, AfterValidator(_not_blank)] = Field(min_length=1, max_length=2000, pattern=r"\S")
 
 
 class Silenced(BaseModel):

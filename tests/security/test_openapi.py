@@ -38,6 +38,7 @@ def served(
     yield from serve(tmp_path_factory.mktemp("home"), migrated_mlflow, vintage_template)
 
 
+@pytest.mark.slow  # each run makes other requests: what it finds is news, and not of the change at hand
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_no_request_that_the_document_suggests_breaks_the_service(served: Served, mode: GenerationMode) -> None:
     """Every route is in the document, and its answers are those of the document."""
