@@ -33,8 +33,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_configure(config: pytest.Config) -> None:
     """Several workers share a stage server; a few tests by hand are quicker without one."""
-    if made_once.FOLDER not in os.environ:
-        made_once.open_folder()
+    made_once.run_folder()  # before the workers start, which share it
     made_once.copy_state_databases()
     if shared_stages.SOCKET in os.environ:
         shared_stages.use_shared_server()

@@ -14,16 +14,17 @@ FOLDER = "TESTS_MADE_ONCE"
 """Environment variable with the run's folder, by which its workers find it."""
 
 
-def open_folder() -> None:
-    """In the process that starts the workers, or that tests alone."""
-    folder = tempfile.mkdtemp(prefix="alphaops_tests_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ[FOLDER] = folder
+def run_folder() -> Path:
+    """The run's folder; the first process that asks makes it, its children find it, and it goes when that one ends."""
+    if FOLDER not in os.environ:
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="alphaops_tests_")
+        atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
+    return Path(os.environ[FOLDER])
 
 
 def once(name: str, make: Callable[[Path], None]) -> Path:
     """A folder that `make` has filled; it is there for all workers, so nobody writes into it."""
-    place = Path(os.environ[FOLDER], name)
+    place = run_folder() / name
     with folder_lock(place):
         made = place / "made"
         if not made.exists():
