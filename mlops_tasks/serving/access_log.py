@@ -2,8 +2,7 @@
 
 Strangers have none: they could fill a disk with theirs. Nor has a request that came too often (429), and a key has
 `LINES_A_SECOND` at most, of each of several workers an equal part: a further line says how many more there would have
-been. A line has no query and no body: what
-was answered is in the log of predictions, under the same request id.
+been. A line has no query and no body: what was answered is in the log of predictions, under the same request id.
 """
 
 import logging

@@ -17,7 +17,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 from starlette.background import BackgroundTask
-from starlette.routing import Route
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
@@ -169,9 +168,6 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
         if isinstance(asked, DayAsked) and service.candidates.current is not None:
             after = BackgroundTask(answers.score_as_shadow, scored, asked, caller)
         return Response(content, media_type=answered_as, background=after)
-
-    # What FastAPI would look for in a request before it calls a function, this one has none of.
-    app.router.routes.insert(0, Route("/v1/score", score, methods=["POST"]))
 
 
 def _add_state(app: FastAPI, service: ScoringService, step: InStep | None) -> None:

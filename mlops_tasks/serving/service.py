@@ -35,6 +35,7 @@ from mlops_tasks.states import Arm
 log = logging.getLogger(__name__)
 
 FEW_ROWS = 8
+"""Rows of features that a quick model scores in less time than a thread takes to begin."""
 
 
 class NotReadyError(MlopsError, RuntimeError):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from mlops_api.access import COMMAND, SEE
 from mlops_api.messages import Alert, AlertEvent, AlertEventPage, AlertList, AlertNamed, Problem, SilenceAsked, Silenced
-from mlops_api.service import MOST_NUMBER, Answers, settings
+from mlops_api.service import After, Answers, settings
 from mlops_tasks.state.alerts.episodes import Key
 from mlops_tasks.state.alerts.handling import acknowledge, be_silent, open_episodes, resolve
 from mlops_tasks.state.alerts.journal import events_after, silences
@@ -17,7 +17,6 @@ router = APIRouter(prefix="/alerts", tags=["alerts"])
 
 NOT_OPEN: Answers = {409: {"model": Problem, "description": "It is not open, or it is acknowledged already."}}
 
-After = Annotated[int, Query(ge=0, le=MOST_NUMBER, description="Only events with larger ids.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 

@@ -1,9 +1,9 @@
 """What the routes share: the settings, and the answer to each error of the library."""
 
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -27,8 +27,8 @@ REFUSED: Answers = {
     503: {"model": Problem, "description": "Something that it needs is away; `detail` says what."},
 }
 
-MOST_NUMBER = 2**63 - 1
-"""Of an event: what the databases can compare with."""
+After = Annotated[int, Query(ge=0, le=2**63 - 1, description="Only events with larger numbers.")]
+"""Of a page, or a stream, of events; no larger than what the databases can compare with."""
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """Sent with every answer."""

@@ -6,9 +6,9 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from fastapi import APIRouter, Query, WebSocket
+from fastapi import APIRouter, WebSocket
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import WebSocketException
@@ -16,7 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from mlops_api.alert_feed import AlertFeed
 from mlops_api.broadcast import Broadcaster, Message
-from mlops_api.service import MOST_NUMBER, settings
+from mlops_api.service import After, settings
 from mlops_api.stream_limits import ADMISSION_S, StreamLimits, TooManyStreamsError
 from mlops_tasks.errors import MlopsError
 
@@ -47,9 +47,6 @@ TOO_QUIET = Ending(1013, "nothing has happened for a long time; connect again")
 broadcaster = Broadcaster(settings)
 alert_feed = AlertFeed(settings)
 limits = StreamLimits(lambda: settings().streams)
-
-
-After = Annotated[int, Query(ge=0, le=MOST_NUMBER)]
 
 
 @router.websocket("/training/runs/{run_id}/stream")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 
 from mlops_api.access import COMMAND, SEE
 from mlops_api.messages import Command, CommandAccepted, Event, EventPage, Run, RunList
-from mlops_api.service import ENDED, MOST_NUMBER, NO_SUCH, known_run, settings
+from mlops_api.service import ENDED, NO_SUCH, After, known_run, settings
 from mlops_tasks.state.training_runs import newest_training_event
 from mlops_tasks.states import TERMINAL
 from mlops_tasks.training.control import command_run
@@ -18,7 +18,6 @@ router = APIRouter(prefix="/training/runs", tags=["training"])
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 PageSize = Annotated[int, Query(ge=1, le=10_000)]
-After = Annotated[int, Query(ge=0, le=MOST_NUMBER, description="Only events with larger sequence numbers.")]
 
 
 @router.get("", dependencies=SEE)

@@ -19,8 +19,7 @@ RHOS = (0.0, 0.3, 0.7)
 
 def run() -> dict[str, Any]:
     """All cells."""
-    from mlops_tasks.evaluation.significance import cosine_mean
-    from tests.evaluation.probations import KIN, LIMITS, STRANGERS, drawn, probations
+    from tests.evaluation.probations import KIN, STRANGERS, errs_by_daily_looks, probations
 
     started = time.perf_counter()
 
@@ -30,15 +29,12 @@ def run() -> dict[str, Any]:
         known = {rho: [day for day in days if day is not None] for rho, days in found.items()}
         return shares, {rho: round(float(np.mean(days)), 1) if days else None for rho, days in known.items()}
 
-    def daily(rho: float, seed: int) -> bool:
-        values, rules = drawn(rho, 0.0, KIN, seed, LIMITS.probation_days).to_numpy(), LIMITS.quality
-        days = range(rules.first_look_days, LIMITS.probation_days + 1)
-        return any(cosine_mean(-values[:count]).p_one_sided <= rules.alpha for count in days)
-
     false, _ = share(0.0, KIN, FALSE_COUNT)
     found, days = share(LOSS, KIN, FOUND_COUNT)
     strangers, _ = share(LOSS, STRANGERS, FOUND_COUNT)
-    every_day = {f"{rho:g}": float(np.mean([daily(rho, seed) for seed in range(DAILY_COUNT)])) for rho in RHOS}
+    every_day = {
+        f"{rho:g}": float(np.mean([errs_by_daily_looks(rho, seed) for seed in range(DAILY_COUNT)])) for rho in RHOS
+    }
     ours, peer = max(false.values()), max(every_day.values())
     return {
         "name": "rollback_rules",

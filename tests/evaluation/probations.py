@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.signal import lfilter
 
 from mlops_tasks.config import DeploymentSettings
+from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.evaluation.worse import LookPlan, judge
 
 KIN, STRANGERS = 0.02, 0.045
@@ -48,3 +49,10 @@ def probations(rho: float, loss: float, deviation: float, count: int) -> list[in
     """What becomes of independent champions."""
     days = LIMITS.probation_days
     return [rolled_back_after(drawn(rho, loss, deviation, seed, days)) for seed in range(count)]
+
+
+def errs_by_daily_looks(rho: float, seed: int) -> bool:
+    """Whether a look at every mature day, each at the whole level, finds a champion worse that is exactly as good."""
+    values, rules = drawn(rho, 0.0, KIN, seed, LIMITS.probation_days).to_numpy(), LIMITS.quality
+    days = range(rules.first_look_days, LIMITS.probation_days + 1)
+    return any(cosine_mean(-values[:count]).p_one_sided <= rules.alpha for count in days)

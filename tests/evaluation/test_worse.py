@@ -8,7 +8,7 @@ from scipy import stats
 from mlops_tasks.config import DeploymentSettings
 from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.evaluation.worse import LEAST_DAYS, LookPlan, judge
-from tests.evaluation.probations import KIN, LIMITS, drawn, probations, rolled_back_after
+from tests.evaluation.probations import KIN, LIMITS, drawn, errs_by_daily_looks, probations
 
 PLAN = LookPlan.of(LIMITS)
 
@@ -58,7 +58,5 @@ def test_a_probation_seldom_errs_and_finds_what_is_worse(rho: float, found_at_le
 
 def test_looks_at_every_day_would_err_far_more_often() -> None:
     """The same champions, a look a day at the whole level: what the plan is for."""
-    values = [drawn(0.7, 0.0, KIN, seed, 60).to_numpy() for seed in range(100)]
-    false = [any(cosine_mean(-each[:days]).p_one_sided <= 0.05 for days in range(20, 61)) for each in values]
-    assert np.mean(false) > 0.15
-    assert np.mean([rolled_back_after(drawn(0.7, 0.0, KIN, seed, 60)) is not None for seed in range(100)]) <= 0.12
+    assert np.mean([errs_by_daily_looks(0.7, seed) for seed in range(100)]) > 0.15
+    assert np.mean([day is not None for day in probations(0.7, 0.0, KIN, 100)]) <= 0.12
