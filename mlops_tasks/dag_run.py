@@ -1,5 +1,6 @@
 """The run of a DAG that this process works for: Airflow says it in environment variables, which stages inherit."""
 
+import getpass
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,3 +22,9 @@ class DagRun:
     def to_json(self) -> dict[str, str]:
         """Plain JSON."""
         return asdict(self)
+
+
+def acting() -> str:
+    """Who acts, for records: the DAG that this process works for, or else the system's user."""
+    run = DagRun.of_environment()
+    return getpass.getuser() if run is None else run.dag_id

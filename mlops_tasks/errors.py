@@ -70,6 +70,12 @@ class LeakError(TrainingError):
     """Features, labels or processors know what was not known on their day; nothing of it is promoted."""
 
 
+class TransitionError(MlopsError, ValueError):
+    """A model cannot go from its present state to the wanted one; nothing was recorded."""
+
+    lasting = True
+
+
 class RegistryError(MlopsError, RuntimeError):
     """The model registry lacks what was asked of it, or contradicts itself."""
 

@@ -3,6 +3,7 @@
 Each is the plain text that databases, files, forms and the API have.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -148,3 +149,38 @@ class Basis(StrEnum):
     PERSON = "person"
     RULE = "rule"
     """One about the champion, after its promotion: it lets nothing serve."""
+
+
+class ModelState(StrEnum):
+    """The state of a model, from its training to its end."""
+
+    TRAINING = "training"
+    TRAINED = "trained"
+    FAILED = "failed"
+    """Its training failed or was cancelled."""
+    VALIDATED = "validated"
+    """It is evaluated, and logged with its leak certificate."""
+    CHALLENGER = "challenger"
+    """It is registered. The gate may judge it, and if it may serve, it can be deployed."""
+    CANARY = "canary"
+    """Its rollout has begun: it answers a share of the clients, or scores beside the champion as a shadow."""
+    CHAMPION = "champion"
+    RETIRED = "retired"
+    """It was champion, and another one took its place; it may come back."""
+    REJECTED = "rejected"
+    """By the gate, a rule or a person. A later approval, or a person's deployment, may bring it back."""
+
+
+_CANDIDATES = frozenset((ModelState.CANARY, ModelState.CHAMPION, ModelState.REJECTED))
+TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
+    ModelState.TRAINING: frozenset((ModelState.TRAINED, ModelState.FAILED)),
+    ModelState.TRAINED: frozenset((ModelState.VALIDATED,)),
+    ModelState.FAILED: frozenset(),
+    ModelState.VALIDATED: frozenset((ModelState.CHALLENGER,)),
+    ModelState.CHALLENGER: _CANDIDATES,
+    ModelState.CANARY: frozenset((ModelState.CHALLENGER, ModelState.CHAMPION, ModelState.REJECTED)),
+    ModelState.CHAMPION: frozenset((ModelState.RETIRED, ModelState.REJECTED)),
+    ModelState.RETIRED: _CANDIDATES,
+    ModelState.REJECTED: frozenset((ModelState.CHALLENGER, ModelState.CANARY, ModelState.CHAMPION)),
+}
+"""The legal transitions of a model. It becomes champion, and stops being it, by a step of a deployment only."""

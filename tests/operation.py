@@ -22,7 +22,7 @@ from mlops_tasks.registry.models import claim_of
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.secret_files import make_once as make_key
 from mlops_tasks.signing import PRIVATE, SigningKey
-from mlops_tasks.state.history import record_deployment
+from mlops_tasks.state.deployments import record_deployment
 from mlops_tasks.state.tables import Deployment
 from mlops_tasks.states import DeploymentState
 from mlops_tasks.training.certificate import Certificate, certificate_of, certificate_path, certify, certify_model

@@ -27,8 +27,8 @@ from mlops_tasks.serving.reconciliation import (
 from mlops_tasks.stage_results import DeployedModel, ServiceProbe
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.approvals import record_revocation
-from mlops_tasks.state.deployments import settle_attempt
-from mlops_tasks.state.history import latest_deployment, record_deployment
+from mlops_tasks.state.deployments import record_deployment, settle_attempt
+from mlops_tasks.state.history import latest_deployment
 from mlops_tasks.state.lease import awaited_lease
 from mlops_tasks.state.tables import Deployment, ModelRevocation
 from mlops_tasks.states import DeploymentState, Strategy

@@ -11,8 +11,14 @@ from mlops_tasks.registry.models import get_alias_version, tags_of_versions
 from mlops_tasks.serving.champion import Action, Decision, Situation, decide
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.approvals import approved_artefacts
-from mlops_tasks.state.deployments import Deployed, DeploymentStep, last_step, settle_attempt, versions_that_served
-from mlops_tasks.state.history import record_deployment
+from mlops_tasks.state.deployments import (
+    Deployed,
+    DeploymentStep,
+    last_step,
+    record_deployment,
+    settle_attempt,
+    versions_that_served,
+)
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import Deployment
 from mlops_tasks.states import DeploymentState

@@ -5,8 +5,10 @@ from sqlalchemy.orm import Session
 
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.history import content_digest, insert_row, lock_table
+from mlops_tasks.state.model_history import Model, challenge_again, move
+from mlops_tasks.state.rows import content_digest, insert_row, lock_table
 from mlops_tasks.state.tables import ModelApproval, ModelRevocation
+from mlops_tasks.states import ModelState
 
 
 def standing_approval(settings: Settings, training_key: str, artefact_digest: str) -> ModelApproval | None:
@@ -42,18 +44,31 @@ def latest_revocation(settings: Settings, training_key: str) -> ModelRevocation 
         return active.scalars(query.order_by(ModelRevocation.id.desc()).limit(1)).first()
 
 
-def record_model_approval(settings: Settings, row: ModelApproval) -> bool:
-    """Add an approval of a model; False if there is an equal one that has not been revoked."""
+def record_model_approval(settings: Settings, row: ModelApproval, version: int | None = None) -> bool:
+    """Add an approval of a model; False if there is an equal one that has not been revoked.
+
+    A rejected version is a challenger again with it.
+    """
     with session(settings) as active:
         _lock(active)
         row.revocations = _revocations(active, row.training_key, row.artefact_digest)
-        return insert_row(active, row)
+        added = insert_row(active, row)
+        if version is not None:
+            model = Model(row.training_key, version)
+            challenge_again(active, model, ModelState.REJECTED, row.reason, row.approved_by)
+    return added
 
 
-def record_revocation(settings: Settings, row: ModelRevocation) -> bool:
-    """End the approvals of a model; False if none is in force and a revocation on the same basis exists already."""
+def record_revocation(settings: Settings, row: ModelRevocation, version: int | None = None) -> bool:
+    """End the approvals of a model; False if none is in force and a revocation on the same basis exists already.
+
+    The version, unless it is champion, is rejected with it.
+    """
     with session(settings) as active:
-        return add_revocation(active, row)
+        added = add_revocation(active, row)
+        if version is not None:
+            move(active, Model(row.training_key, version), ModelState.REJECTED, row.reason, row.revoked_by)
+    return added
 
 
 def add_revocation(active: Session, row: ModelRevocation) -> bool:

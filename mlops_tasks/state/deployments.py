@@ -7,11 +7,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mlops_tasks.config import Settings
+from mlops_tasks.errors import StoreError
 from mlops_tasks.state.approvals import add_revocation
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.history import content_digest, lock_table
+from mlops_tasks.state.model_history import Model, succeed
+from mlops_tasks.state.rows import add_step, content_digest, lock_table
 from mlops_tasks.state.tables import Deployment, ModelRevocation
-from mlops_tasks.states import DeploymentState
+from mlops_tasks.states import DeploymentState, ModelState
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,32 @@ def versions_that_served(settings: Settings) -> list[Deployed]:
     return [_deployed(row) for row in sorted(newest.values(), key=lambda row: -row.id)]
 
 
-def settle_attempt(settings: Settings, row: Deployment, revoked: ModelRevocation | None = None) -> bool:
+def record_deployment(settings: Settings, row: Deployment, by: str = "") -> bool:
+    """Add a step of a deployment; False if the newest step is equal in all but its time.
+
+    A step that changes the champion is in the history of models from the same moment on, with `by` as in
+    `model_history.move`.
+
+    Raises
+    ------
+    StoreError
+        `row.state` is not a `DeploymentState`.
+    TransitionError
+        As `model_history.move`.
+    """
+    if row.state not in [*DeploymentState]:
+        raise StoreError(f"deployment state {row.state!r} is unknown; use one of {', '.join(DeploymentState)}")
+    with session(settings) as active:
+        added = add_step(active, row)
+        if added:
+            _follow(active, row, by)
+    return added
+
+
+def settle_attempt(settings: Settings, row: Deployment, revoked: ModelRevocation | None = None, by: str = "") -> bool:
     """Record how an attempt ended, and the revocation that comes with it, in one transaction.
+
+    A change of champion is in the history of models from the same moment on, with `by` as in `model_history.move`.
 
     Returns
     -------
@@ -90,7 +116,25 @@ def settle_attempt(settings: Settings, row: Deployment, revoked: ModelRevocation
         active.add(row)
         if revoked is not None:
             add_revocation(active, revoked)
+        _follow(active, row, by, ModelState.RETIRED if revoked is None else ModelState.REJECTED)
     return True
+
+
+def _follow(active: Session, row: Deployment, by: str, leaves_as: ModelState = ModelState.RETIRED) -> None:
+    """Let the history of models name the champion that a step has settled on, if it has."""
+    if row.state in (DeploymentState.STARTED, DeploymentState.FAILED):
+        return
+    version = DeploymentStep.of(row).champion
+    champion = None if version is None else Model(_key_of(active, row, version), version)
+    succeed(active, champion, row.reason, by, leaves_as)
+
+
+def _key_of(active: Session, row: Deployment, version: int) -> str:
+    if row.model_version == version and row.training_key:
+        return row.training_key
+    known = (Deployment.model_version == version, Deployment.training_key != "")
+    query = select(Deployment.training_key).where(*known).order_by(Deployment.id.desc()).limit(1)
+    return active.scalars(query).first() or ""
 
 
 def _last(active: Session) -> Deployment | None:

@@ -1,17 +1,14 @@
 """Record facts and read the newest ones. Recording the same fact twice leaves one row."""
 
-import dataclasses
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import select, text
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import StoreError
-from mlops_tasks.files import digest_of
 from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.model_history import Model, move
+from mlops_tasks.state.rows import insert_row, record_row, record_step
 from mlops_tasks.state.tables import (
     AlertEvent,
     Base,
@@ -24,35 +21,31 @@ from mlops_tasks.state.tables import (
     ScoreBatch,
     SeedNoise,
 )
-from mlops_tasks.states import DeploymentState
+from mlops_tasks.states import Basis, ModelState, Outcome
 
 Row = TypeVar("Row", bound=Base)
 
-_NOT_CONTENT = {"id", "content_digest", "recorded_at", "at", "champion_key"}
 
-
-def record_gate_decision(settings: Settings, row: GateDecision) -> bool:
-    """Add a gate decision; False if there is an equal one."""
-    row.champion_key = row.champion_version or 0
-    return record_row(settings, row)
-
-
-def record_deployment(settings: Settings, row: Deployment) -> bool:
-    """Add a step of a deployment; False if the newest step is equal in all but its time.
+def record_gate_decision(settings: Settings, row: GateDecision, version: int | None = None) -> bool:
+    """Add a gate decision; False if there is an equal one. A rejected version moves to that state with it.
 
     Raises
     ------
-    StoreError
-        `row.state` is not a `DeploymentState`.
+    TransitionError
+        As `model_history.move`.
     """
-    if row.state not in [*DeploymentState]:
-        raise StoreError(f"deployment state {row.state!r} is unknown; use one of {', '.join(DeploymentState)}")
-    return _record_step(settings, row)
+    row.champion_key = row.champion_version or 0
+    with session(settings) as active:
+        added = insert_row(active, row)
+        if version is not None and row.decision["decision"] == Outcome.REJECT:
+            reason = f"rule {row.decision['rule']}: {'; '.join(row.decision['reasons'])}"
+            move(active, Model(row.training_key, version), ModelState.REJECTED, reason, Basis.GATE)
+    return added
 
 
 def record_publication(settings: Settings, row: Publication) -> bool:
     """Add a vintage that came into use; False if the newest row is of the same one."""
-    return _record_step(settings, row)
+    return record_step(settings, row)
 
 
 def record_score_batch(settings: Settings, row: ScoreBatch) -> bool:
@@ -148,42 +141,6 @@ def newest_alerts(settings: Settings, limit: int) -> list[AlertEvent]:
         return list(active.scalars(query.order_by(AlertEvent.id.desc()).limit(limit)))
 
 
-def content_digest(row: Base) -> str:
-    """Digest of the columns that the caller gave, except times."""
-    values = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name not in _NOT_CONTENT}
-    return digest_of(values, length=64)
-
-
-def record_row(settings: Settings, row: Base) -> bool:
-    """Add a row to any table; False if there is one with its natural key."""
-    with session(settings) as active:
-        return insert_row(active, row)
-
-
-def insert_row(active: Session, row: Base) -> bool:
-    """`record_row` as part of a transaction."""
-    row.content_digest = content_digest(row)
-    values = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name != "id"}
-    dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-    insert = dialects[active.get_bind().dialect.name](type(row)).values(values)
-    # One statement, so that two processes that record the same fact at once leave one row.
-    result: Any = active.execute(insert.on_conflict_do_nothing())
-    return bool(result.rowcount)
-
-
-def _record_step(settings: Settings, row: Base) -> bool:
-    """Add a row unless the newest row of its table is equal in all but its time."""
-    row.content_digest = content_digest(row)
-    table = type(row)
-    with session(settings) as active:
-        lock_table(active, table.__tablename__)
-        newest = active.scalars(select(table).order_by(table.id.desc()).limit(1)).first()
-        if newest is not None and newest.content_digest == row.content_digest:
-            return False
-        active.add(row)
-    return True
-
-
 def _latest(settings: Settings, table: type[Row], **equal: object) -> Row | None:
     query = select(table).order_by(table.id.desc()).limit(1)
     for name, value in equal.items():
@@ -191,9 +148,3 @@ def _latest(settings: Settings, table: type[Row], **equal: object) -> Row | None
             query = query.where(getattr(table, name) == value)
     with reading(settings) as active:
         return active.scalars(query).first()
-
-
-def lock_table(active: Session, table: str) -> None:
-    """Let one writer at a time into a table; SQLite's immediate transaction ensures that already."""
-    if active.get_bind().dialect.name == "postgresql":
-        active.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))

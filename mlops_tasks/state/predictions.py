@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from mlops_tasks.columns import DATETIME, INSTRUMENT, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.history import lock_table
+from mlops_tasks.state.rows import lock_table
 from mlops_tasks.state.tables import LogBase, Prediction, PredictionScores, now
 
 REMOVED_AT_ONCE = 5000

@@ -4,7 +4,7 @@ from sqlalchemy import select
 
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading
-from mlops_tasks.state.history import record_row
+from mlops_tasks.state.rows import record_row
 from mlops_tasks.state.tables import QualityLook
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.history import content_digest, lock_table
+from mlops_tasks.state.rows import content_digest, lock_table
 from mlops_tasks.state.tables import ResourceEvent
 
 ASKED, GRANTED, WORKS, RELEASED = "asked", "granted", "works", "released"

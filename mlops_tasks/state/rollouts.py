@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.history import content_digest, lock_table
+from mlops_tasks.state.model_history import Model, challenge_again, move
+from mlops_tasks.state.rows import content_digest, lock_table
 from mlops_tasks.state.tables import RolloutStep
-from mlops_tasks.states import UNDECIDED, Arm, RolloutState, Strategy
+from mlops_tasks.states import UNDECIDED, Arm, ModelState, RolloutState, Strategy
 
 AT_WORK = (RolloutState.HOLDING, RolloutState.PROMOTING)
 
@@ -200,7 +201,23 @@ def record_rollout_step(settings: Settings, before: Rollout, after: Rollout) -> 
         if after.is_at_work and any(each.is_at_work for each in queue.values()):
             return False
         _add(active, after)
+        _follow(active, before, after)
     return True
+
+
+def _follow(active: Session, before: Rollout, after: Rollout) -> None:
+    """Record what a step means for the candidate in the history of models; a promotion is recorded by its deployment.
+
+    A rollout that is decided against before it has begun says nothing about its candidate.
+    """
+    model = Model(after.training_key, after.version)
+    by = after.asked_by if after.state == RolloutState.ABORTED and after.asked_by != before.asked_by else ""
+    if after.state == RolloutState.HOLDING and before.state == RolloutState.WAITING:
+        move(active, model, ModelState.CANARY, f"its {after.strategy} rollout {after.rollout_id} has begun", by)
+    elif after.state == RolloutState.REJECTED and before.is_at_work:
+        move(active, model, ModelState.REJECTED, after.reason, by)
+    elif after.state in (RolloutState.COMPLETED, RolloutState.ABORTED):
+        challenge_again(active, model, ModelState.CANARY, after.reason, by)
 
 
 def _undecided(active: Session) -> list[Rollout]:

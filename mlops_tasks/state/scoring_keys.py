@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError, StoreError, excerpt, first_few
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.history import content_digest, lock_table
+from mlops_tasks.state.rows import content_digest, lock_table
 from mlops_tasks.state.tables import ScoringKey, ScoringKeyRevocation, now
 from mlops_tasks.states import Scope
 

@@ -171,6 +171,35 @@ class RolloutStep(Base):
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
+class ModelTransition(Base):
+    """A model moved from one state to another. One sequence for all models: 1, 2, 3, ..., with times in its order.
+
+    The row by which a model becomes champion also names the one that it replaces, and what becomes of that. So the
+    champion is the model of the newest row that begins or ends a reign, and there are never two.
+    """
+
+    __tablename__ = "model_transition"
+    __table_args__ = (UniqueConstraint("sequence"),)
+
+    sequence: Mapped[int]
+    training_key: Mapped[str] = mapped_column(index=True)
+    """Empty where an older record of a deployment does not say it."""
+    model_version: Mapped[int | None] = mapped_column(index=True)
+    """None: it was not registered yet, or an older record does not say its version."""
+    before: Mapped[str]
+    """A `ModelState`."""
+    after: Mapped[str]
+    """A `ModelState`."""
+    by: Mapped[str]
+    """A DAG, the gate, or the person's name."""
+    reason: Mapped[str] = mapped_column(Text)
+    replaced_version: Mapped[int | None] = mapped_column(default=None, index=True)
+    """The version that stops being champion in favour of this one."""
+    replaced_after: Mapped[str] = mapped_column(default="")
+    """The state of that version from now on."""
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
 class QualityLook(Base):
     """What a planned look at the rank ICs of a candidate or of a new champion has found. Numbers: 1, 2, 3, ..."""
 
@@ -528,6 +557,7 @@ TABLES: tuple[type[Base], ...] = (
     ModelRevocation,
     Deployment,
     RolloutStep,
+    ModelTransition,
     QualityLook,
     ScoreBatch,
     DriftReport,

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.history import content_digest
+from mlops_tasks.state.rows import content_digest
 from mlops_tasks.state.tables import TrainingCommand, TrainingEvent, TrainingRun, now
 from mlops_tasks.states import TERMINAL
 

@@ -10,7 +10,7 @@ from mlops_tasks.columns import DATETIME
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
 from mlops_tasks.state.database import reading
-from mlops_tasks.state.history import record_row
+from mlops_tasks.state.rows import record_row
 from mlops_tasks.state.tables import TrainingEvent, TrainingRun, Trial
 from mlops_tasks.states import TrialOutcome
 

@@ -22,7 +22,8 @@ from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.deployment import deploy_blue_green, roll_back
 from mlops_tasks.serving.reconciliation import LEASE, put_right, reconcile
 from mlops_tasks.state.database import reading
-from mlops_tasks.state.history import newest_alerts, record_deployment
+from mlops_tasks.state.deployments import record_deployment
+from mlops_tasks.state.history import newest_alerts
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import Deployment
 from tests.registry.conftest import Operation

@@ -19,8 +19,7 @@ from mlops_tasks.serving.client import ScoringClient, ScoringServiceError
 from mlops_tasks.serving.deployment import deploy_blue_green, roll_back, withdraw_model
 from mlops_tasks.serving.proof import Proof
 from mlops_tasks.serving.reconciliation import LEASE, following, put_right, reconcile
-from mlops_tasks.state.deployments import last_step, settle_attempt
-from mlops_tasks.state.history import record_deployment
+from mlops_tasks.state.deployments import last_step, record_deployment, settle_attempt
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import Deployment
 from mlops_tasks.states import DeploymentState

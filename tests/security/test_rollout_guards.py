@@ -20,7 +20,7 @@ from mlops_tasks.serving.rollouts import LEASE, evaluate, record
 from mlops_tasks.serving.strategies import Wanted, abort, advance, deploy
 from mlops_tasks.serving.tasks import deploy_model_task
 from mlops_tasks.state.alerts.journal import newest_events
-from mlops_tasks.state.history import record_deployment
+from mlops_tasks.state.deployments import record_deployment
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.rollouts import (
     Rollout,

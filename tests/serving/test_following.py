@@ -20,7 +20,7 @@ from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, score
 from mlops_tasks.serving.poller import Poller
 from mlops_tasks.serving.reconciliation import LEASE
 from mlops_tasks.serving.slots import ModelSlots, Slot
-from mlops_tasks.state.history import record_deployment
+from mlops_tasks.state.deployments import record_deployment
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import Deployment
 from mlops_tasks.states import DeploymentState

@@ -17,11 +17,11 @@ from mlops_tasks.state.deployments import (
     Deployed,
     deployed_as,
     last_step,
+    record_deployment,
     recorded_champion,
     settle_attempt,
     versions_that_served,
 )
-from mlops_tasks.state.history import record_deployment
 from mlops_tasks.state.tables import Deployment, ModelApproval, ModelRevocation
 from mlops_tasks.states import Basis, DeploymentState
 from tests.postgres import DATABASES, settings_on

@@ -15,6 +15,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError, StoreError
 from mlops_tasks.state import history
 from mlops_tasks.state.database import engine, newest_revision, reading, session, upgrade
+from mlops_tasks.state.deployments import record_deployment
 from mlops_tasks.state.quality_looks import found_worse, quality_looks, record_quality_look
 from mlops_tasks.state.tables import (
     Base,
@@ -46,7 +47,7 @@ def _rows() -> list[tuple[object, Base]]:
     day = date(2024, 1, 5)
     return [
         (history.record_gate_decision, GateDecision(training_key="k1", decision={"decision": "promote", "gain": 0.01})),
-        (history.record_deployment, _step()),
+        (record_deployment, _step()),
         (
             history.record_score_batch,
             ScoreBatch(date=day, model_version=1, alias="champion", instruments=3, digest="x"),
@@ -115,7 +116,7 @@ def test_latest_returns_the_newest_row_as_recorded(settings: Settings) -> None:
 def test_deployment_history_keeps_a_return_to_a_version(settings: Settings) -> None:
     """started, serving, another version, serving again are four rows; a repeated step is none."""
     steps = [("started", 1), ("started", 1), ("serving", 1), ("serving", 2), ("serving", 1), ("serving", 1)]
-    written = [history.record_deployment(settings, _step(state, version)) for state, version in steps]
+    written = [record_deployment(settings, _step(state, version)) for state, version in steps]
     assert written == [True, False, True, True, True, False]
     latest = history.latest_deployment(settings, state="serving")
     assert latest is not None and latest.model_version == 1
@@ -150,23 +151,23 @@ def test_a_look_is_taken_once_and_what_it_found_stays(settings: Settings) -> Non
 def test_unknown_deployment_state_is_refused(settings: Settings) -> None:
     """A state outside the list is an error that names the list."""
     with pytest.raises(StoreError, match="started, serving, rolled_back, restored, failed"):
-        history.record_deployment(settings, _step("sleeping"))
+        record_deployment(settings, _step("sleeping"))
 
 
 def test_times_are_utc_whatever_zone_was_given(settings: Settings) -> None:
     """A time given in another zone comes back as the same instant in UTC; a naive one is refused."""
     given = datetime(2024, 3, 1, 9, 30, tzinfo=timezone(timedelta(hours=8)))
-    history.record_deployment(settings, _step(at=given))
+    record_deployment(settings, _step(at=given))
     latest = history.latest_deployment(settings)
     assert latest is not None and latest.at == given and latest.at.utcoffset() == timedelta(0)
     with pytest.raises(sa.exc.StatementError, match="no zone"):
-        history.record_deployment(settings, _step("serving", at=datetime(2024, 3, 1)))
+        record_deployment(settings, _step("serving", at=datetime(2024, 3, 1)))
 
 
 @pytest.mark.parametrize("statement", ["UPDATE deployment SET reason = 'x'", "DELETE FROM deployment"])
 def test_rows_cannot_be_changed(settings: Settings, statement: str) -> None:
     """The database itself refuses to change or remove history."""
-    history.record_deployment(settings, _step())
+    record_deployment(settings, _step())
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), session(settings) as active:
         active.execute(sa.text(statement))
 
@@ -183,9 +184,10 @@ def test_processes_that_start_at_once_upgrade_once(settings: Settings) -> None:
     """Four processes that open an empty database together all succeed and record one row between them."""
     code = (
         "from mlops_tasks.config import Settings; from pathlib import Path; import sys\n"
-        "from mlops_tasks.state import history; from mlops_tasks.state.tables import Deployment\n"
+        "from mlops_tasks.state.deployments import record_deployment\n"
+        "from mlops_tasks.state.tables import Deployment\n"
         "s = Settings(home=Path(sys.argv[1]), state_url=sys.argv[2])\n"
-        "history.record_deployment(s, Deployment(model_version=1, training_key='k', data_version='d',"
+        "record_deployment(s, Deployment(model_version=1, training_key='k', data_version='d',"
         " strategy='b', state='started'))"
     )
     command = [sys.executable, "-c", code, str(settings.home), settings.state_database]

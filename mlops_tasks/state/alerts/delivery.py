@@ -24,7 +24,7 @@ from mlops_tasks.state.alerts.journal import TOLD
 from mlops_tasks.state.alerts.rules import configured_sinks
 from mlops_tasks.state.alerts.sinks import Notice, Sink, SinkError, make_sink
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.history import content_digest, lock_table
+from mlops_tasks.state.rows import content_digest, lock_table
 from mlops_tasks.state.tables import AlertDelivery, AlertEvent, now
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.state.alerts.episodes import Change, Episode, Key, Step, fold
 from mlops_tasks.state.alerts.rules import rule_of, sinks_of
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.history import content_digest, lock_table
+from mlops_tasks.state.rows import content_digest, lock_table
 from mlops_tasks.state.tables import AlertDelivery, AlertEvent, AlertSilence, now
 
 TOLD = "told"

@@ -20,7 +20,8 @@ from mlops_tasks.serving.deployment import deploy_blue_green, roll_back
 from mlops_tasks.serving.reconciliation import LEASE, reconcile
 from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
 from mlops_tasks.state.database import session
-from mlops_tasks.state.history import newest_alerts, record_deployment
+from mlops_tasks.state.deployments import record_deployment
+from mlops_tasks.state.history import newest_alerts
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import Deployment
 from tests.operation import register_model

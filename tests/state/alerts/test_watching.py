@@ -20,7 +20,8 @@ from mlops_tasks.state.alerts.episodes import Key, Observation, Standing
 from mlops_tasks.state.alerts.journal import events_of, newest_events, running_episodes
 from mlops_tasks.state.alerts.watching import look
 from mlops_tasks.state.database import session, upgrade
-from mlops_tasks.state.history import content_digest, newest_alerts
+from mlops_tasks.state.history import newest_alerts
+from mlops_tasks.state.rows import content_digest
 from mlops_tasks.state.tables import ScoreBatch
 from tests.postgres import DATABASES, settings_on
 from tests.state.alerts.receivers import Channel
