@@ -17,8 +17,9 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, write_vintage
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of
+from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
-from mlops_tasks.registry.models import claim_of
+from mlops_tasks.registry.models import claim_of, set_alias
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.secret_files import make_once as make_key
 from mlops_tasks.signing import PRIVATE, SigningKey
@@ -150,7 +151,8 @@ def make_champion(settings: Settings, version: int) -> None:
         state=DeploymentState.SERVING,
     )
     record_deployment(settings, row)
-    ModelLifecycleManager(settings).promote(version)
+    set_alias(settings, CHAMPION, version)
+    ModelLifecycleManager(settings).show_history()
 
 
 def free_ports(count: int) -> list[int]:

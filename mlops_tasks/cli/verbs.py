@@ -12,6 +12,7 @@ from typing import Any
 from mlops_tasks.cli.alerts import add_alerts_verb
 from mlops_tasks.cli.answers import print_json, tell
 from mlops_tasks.cli.features import add_features_verb
+from mlops_tasks.cli.history import add_history_verbs
 from mlops_tasks.cli.json_input import stage_arguments
 from mlops_tasks.cli.keys import add_keys_verb
 from mlops_tasks.cli.models import add_models_verb, add_serving_verbs
@@ -41,6 +42,8 @@ WITHOUT_SERVICES = (
     "alerts",
     "predictions",
     "keys",
+    "live",
+    "history",
 )
 """Verbs that need neither MLflow nor a login; a stage receives the secrets that it names."""
 TALKATIVE = ("alembic", "great_expectations")
@@ -122,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     add_training_verb(verbs, shared)
     add_models_verb(verbs, shared)
     add_serving_verbs(verbs, shared)
+    add_history_verbs(verbs, shared)
     add_users_verb(verbs, shared)
     add_alerts_verb(verbs, shared)
     add_predictions_verb(verbs, shared)

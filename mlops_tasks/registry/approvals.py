@@ -13,6 +13,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import NotApprovedError, RecordMismatchError, RegistryError
 from mlops_tasks.evaluation.gate import PROVISIONAL
 from mlops_tasks.registry.client import MODEL_NAME
+from mlops_tasks.registry.lifecycle import try_to_show_history
 from mlops_tasks.registry.models import Claim, LoadedModel, claim_of, load_claimed, load_version, standing
 from mlops_tasks.state.approvals import (
     latest_revocation,
@@ -185,7 +186,7 @@ def revoke_by_gate(settings: Settings, model: LoadedModel, rule: str) -> None:
     """Take back what the gate itself has approved; a person's approval stands."""
     approval = standing_approval(settings, model.training_key, model.digest)
     if approval is not None and approval.basis == Basis.GATE:
-        record_revocation(settings, _revocation(model, Basis.GATE, rule, f"rejected by rule {rule}"))
+        record_revocation(settings, _revocation(model, Basis.GATE, rule, f"rejected by rule {rule}"), model.version)
 
 
 def revocation_by_person(settings: Settings, version: int, reason: str, by: str | None = None) -> ModelRevocation:
@@ -240,6 +241,7 @@ def _approve(
         reason=reason,
         certificate=certificate.key if certificate is not None and certificate.passed else "",
     )
-    record_model_approval(settings, row)
+    record_model_approval(settings, row, model.version)
+    try_to_show_history(settings)
     log.info("version %d may serve: approved by %s %s: %s", model.version, basis, by, reason)
     return row

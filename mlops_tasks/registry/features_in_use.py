@@ -17,7 +17,7 @@ FEATURE_VERSION_TAG = "feature_version"
 def needed_feature_versions(settings: Settings) -> Mapping[str, tuple[str, ...]]:
     """Each feature version that a registered model was trained on, with the names of these models.
 
-    Every version of every model counts for as long as it is registered, whatever its state: an archived one may be
+    Every version of every model counts for as long as it is registered, whatever its state: a retired one may be
     restored, and any may be replayed. Delete a version in MLflow to let its features go.
 
     Raises

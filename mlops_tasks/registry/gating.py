@@ -265,6 +265,7 @@ def _record(settings: Settings, result: GateResult, certificate: Certificate | N
             model_name=content["model"],
             data_version=content["data_version"],
         ),
+        version,
     )
     if result.decision.promotes:
         approve_by_gate(settings, result.challenger, result.decision.rule, certificate)
@@ -274,4 +275,4 @@ def _record(settings: Settings, result: GateResult, certificate: Certificate | N
     set_tags(settings, version, {**tags, "gate_champion": str(content["champion_version"] or "none")})
     if result.decision.decision is Outcome.REJECT:
         revoke_by_gate(settings, result.challenger, result.decision.rule)
-        ModelLifecycleManager(settings).reject(version)
+    ModelLifecycleManager(settings).show_history()

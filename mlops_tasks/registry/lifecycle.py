@@ -1,84 +1,76 @@
-"""ModelLifecycleManager: which state a registered version is in, and the moves between states."""
+"""ModelLifecycleManager: the states of models, kept in the state database and shown in MLflow."""
 
 import logging
-from enum import StrEnum
 from typing import Final
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import RegistryError
-from mlops_tasks.registry.client import CHALLENGER, CHAMPION, MODEL_NAME
+from mlops_tasks.registry.client import CHALLENGER, CHAMPION, EXPERIMENT, connect, experiment_id, registry_errors
 from mlops_tasks.registry.models import (
     delete_alias,
+    find_tags,
     get_alias_version,
     get_tags,
     register,
     set_alias,
     set_tags,
 )
+from mlops_tasks.state.lease import awaited_lease
+from mlops_tasks.state.model_history import Model, newest_sequence, record_transition, state_of, states_moved_since
+from mlops_tasks.states import ModelState
 
 log = logging.getLogger(__name__)
 
 STATE_TAG: Final = "lifecycle_state"
-
-
-class LifecycleState(StrEnum):
-    """States of a version."""
-
-    CHALLENGER = "challenger"
-    CHAMPION = "champion"
-    REJECTED = "rejected"
-    ARCHIVED = "archived"
+"""Tag of a version: its state."""
+SHOWN_TAG: Final = "history_shown"
+"""Tag of the experiment of trainings: number of the newest transition that the versions' tags show."""
+LEASE = "history_shown"
+WAIT_S = 10.0
+"""How long to wait for another process that sets the tags."""
 
 
 class ModelLifecycleManager:
-    """Moves versions between states in MLflow, for those who look there.
+    """Moves models between states, and shows the states in MLflow, for those who look there.
 
-    Tags follow the alias `champion`, and the alias follows the record of deployments: what was promoted, deployed and
-    withdrawn stands in the state database.
-
-    Every move can be repeated and ends in the same state, also after a kill in its middle.
+    The history in the state database is what counts (`state/model_history.py`). Deployments, rollouts, the gate and
+    approvals write it themselves, in the same transaction as their own records. MLflow's tags follow the history, and
+    its alias `champion` follows the record of deployments. If a process is killed in between, the next one that calls
+    `show_history` sets the missing tags; nothing is ever read from them.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def state(self, version: int) -> LifecycleState:
-        """The state of a version."""
-        if get_alias_version(self.settings, CHAMPION) == version:
-            return LifecycleState.CHAMPION
-        recorded = get_tags(self.settings, version).get(STATE_TAG, LifecycleState.CHALLENGER)
-        if recorded == LifecycleState.CHAMPION:  # the alias went elsewhere before the tag could follow
-            return LifecycleState.ARCHIVED
-        return LifecycleState(recorded)
-
-    def challenge(self, training_key: str, run_id: str) -> int:
-        """Register the model of a training and let the alias `challenger` name it; returns the version."""
-        version = register(self.settings, training_key, run_id)
-        if STATE_TAG not in get_tags(self.settings, version):
-            set_tags(self.settings, version, {STATE_TAG: LifecycleState.CHALLENGER})
-        if get_alias_version(self.settings, CHALLENGER) != version:
-            set_alias(self.settings, CHALLENGER, version)
-        return version
-
-    def promote(self, version: int) -> int | None:
-        """Make a version the champion; returns the version that was, None where there was none.
+    def state(self, version: int) -> ModelState:
+        """The state of a version.
 
         Raises
         ------
         RegistryError
             There is no such version.
         """
-        get_tags(self.settings, version)  # it is there
-        champion = get_alias_version(self.settings, CHAMPION)
-        if champion != version:
-            set_alias(self.settings, CHAMPION, version)
-        set_tags(self.settings, version, {STATE_TAG: LifecycleState.CHAMPION})
-        if champion not in (None, version):
-            set_tags(self.settings, champion, {STATE_TAG: LifecycleState.ARCHIVED})
-        return champion
+        return state_of(self.settings, self._model(version))
+
+    def validate(self, training_key: str, reason: str) -> None:
+        """Record that a training is evaluated and logged; harmless if that is known."""
+        model = Model(training_key, None)
+        if state_of(self.settings, model) == ModelState.TRAINED:
+            record_transition(self.settings, model, ModelState.VALIDATED, reason)
+
+    def challenge(self, training_key: str, run_id: str) -> int:
+        """Register the model of a training and let the alias `challenger` name it; returns the version."""
+        self.validate(training_key, f"evaluated and logged as MLflow's run {run_id}")
+        version = register(self.settings, training_key, run_id)
+        model = Model(training_key, version)
+        if state_of(self.settings, model) == ModelState.VALIDATED:
+            record_transition(self.settings, model, ModelState.CHALLENGER, f"registered as version {version}")
+        if get_alias_version(self.settings, CHALLENGER) != version:
+            set_alias(self.settings, CHALLENGER, version)
+        self.show_history()
+        return version
 
     def restore(self, champion: int | None) -> None:
-        """Put the alias back to a version, or remove it; the tags of who was in its place stay.
+        """Put the alias `champion` back to a version, or remove it.
 
         Raises
         ------
@@ -87,26 +79,46 @@ class ModelLifecycleManager:
         """
         if champion is None:
             delete_alias(self.settings, CHAMPION)
-            return
-        if get_alias_version(self.settings, CHAMPION) != champion:
+        elif get_alias_version(self.settings, CHAMPION) != champion:
             set_alias(self.settings, CHAMPION, champion)
-        set_tags(self.settings, champion, {STATE_TAG: LifecycleState.CHAMPION})
 
-    def reject(self, version: int) -> None:
-        """Mark a challenger as rejected.
+    @registry_errors
+    def show_history(self) -> None:
+        """Set the tags of all versions that have moved since the last time; versions that were deleted are left out.
+
+        One process at a time does so. Killed at any point, the next one sets them again.
 
         Raises
         ------
         RegistryError
-            The version is the champion.
+            MLflow does not answer, or accepts no changes.
         """
-        self._leave(version, LifecycleState.REJECTED)
+        newest = newest_sequence(self.settings)
+        if newest == 0 or self._shown() == newest:
+            return
+        with awaited_lease(self.settings, LEASE, WAIT_S) as taken:
+            if not taken:
+                return
+            shown = self._shown()
+            newest = newest_sequence(self.settings)
+            for version, state in states_moved_since(self.settings, shown).items():
+                if find_tags(self.settings, version) is not None:
+                    set_tags(self.settings, version, {STATE_TAG: state.value})
+            connect(self.settings).set_experiment_tag(experiment_id(self.settings), SHOWN_TAG, str(newest))
 
-    def archive(self, version: int) -> None:
-        """Retire a version. Errors as for `reject`."""
-        self._leave(version, LifecycleState.ARCHIVED)
+    def _shown(self) -> int:
+        """Number of the newest transition that MLflow shows. Reading a registered model would load all its versions."""
+        experiment = connect(self.settings).get_experiment_by_name(EXPERIMENT)
+        said = "" if experiment is None else experiment.tags.get(SHOWN_TAG, "")
+        return int(said) if said.isascii() and said.isdigit() else 0
 
-    def _leave(self, version: int, state: LifecycleState) -> None:
-        if get_alias_version(self.settings, CHAMPION) == version:
-            raise RegistryError(f"{MODEL_NAME} version {version} is the champion; promote another version first")
-        set_tags(self.settings, version, {STATE_TAG: state})
+    def _model(self, version: int) -> Model:
+        return Model(get_tags(self.settings, version).get("training_key", ""), version)
+
+
+def try_to_show_history(settings: Settings) -> None:
+    """`show_history`; what fails is logged, since the tags are only for people who read MLflow."""
+    try:
+        ModelLifecycleManager(settings).show_history()
+    except Exception as error:
+        log.warning("the tags in MLflow do not show the newest states yet: %s: %s", type(error).__name__, error)

@@ -159,6 +159,17 @@ def get_tags(settings: Settings, version: int) -> dict[str, str]:
 
 
 @registry_errors
+def find_tags(settings: Settings, version: int) -> dict[str, str] | None:
+    """The tags of a version; None if there is no such version."""
+    try:
+        return dict(connect(settings).get_model_version(MODEL_NAME, str(version)).tags)
+    except MlflowException as error:
+        if error.error_code in NOT_FOUND:
+            return None
+        raise
+
+
+@registry_errors
 def get_run_id(settings: Settings, version: int) -> str:
     """The run that made a version."""
     return str(_get_version(settings, version).run_id)

@@ -46,6 +46,7 @@ def log_run_task(*, training_key: str) -> LoggedRun:
             "certify_learning_data and train_model of this run"
         )
     run_id = log_run(settings, training_key)
+    ModelLifecycleManager(settings).validate(training_key, f"evaluated and logged as MLflow's run {run_id}")
     record = TrainingRecord.load(settings, training_key)
     metrics = dict(record.evaluation)
     return {

@@ -9,7 +9,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import DeploymentError, MlopsError, RecordMismatchError
 from mlops_tasks.registry.approvals import candidate_permit, revocation_by_person, revocation_by_rule
 from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.registry.lifecycle import try_to_show_history
 from mlops_tasks.registry.models import LoadedModel, set_alias
 from mlops_tasks.serving.champion import Action
 from mlops_tasks.serving.client import ScoringClient
@@ -39,12 +39,26 @@ WAIT_S = 10.0
 """How long to wait for a reconciliation, which holds the lease briefly; a deployment takes longer than this."""
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a deployment belongs to, for the record."""
+
+    strategy: Strategy = Strategy.BLUE_GREEN
+    """What it is the end of."""
+    reason: str = ""
+    """Why it is wanted; kept with the step that ends it well, and with a withdrawal."""
+    by: str = ""
+    """Who wants it; empty: the DAG that this process works for, or the system's user."""
+
+
+_NO_ORDER = Order()
+
+
 def deploy_blue_green(
     settings: Settings,
     version: int,
     digest: str | None = None,
-    strategy: Strategy = Strategy.BLUE_GREEN,
-    reason: str = "",
+    order: Order = _NO_ORDER,
 ) -> DeployedModel:
     """Make a registered version the champion in service.
 
@@ -55,10 +69,8 @@ def deploy_blue_green(
     ----------
     digest
         Of the artefact that is meant, as the gate saw it; None: whatever the version is, if that may serve.
-    strategy
-        What this is the end of; for the record.
-    reason
-        Kept with the step that ends it well.
+    order
+        What it belongs to, for the record.
 
     Raises
     ------
@@ -67,7 +79,7 @@ def deploy_blue_green(
         whatever it was; the previous champion is in service again, and the reason is recorded. Or another deployment is
         at work.
     """
-    return _Deployment(settings, version, digest, strategy=strategy, reason=reason).run()
+    return _Deployment(settings, version, digest, order).run()
 
 
 def roll_back(
@@ -95,7 +107,7 @@ def roll_back(
         raise DeploymentError(f"the rollback has not begun: {said(error)}") from error
     if version is None:
         raise DeploymentError("no earlier champion is left to go back to; name a version with --version")
-    result = _Deployment(settings, version, withdraws=True, reason=reason, condemned=condemned).run()
+    result = _Deployment(settings, version, order=Order(reason=reason), withdraws=True, condemned=condemned).run()
     return {**result, "rejected_version": result["previous_version"]}
 
 
@@ -122,11 +134,8 @@ def withdraw_model(settings: Settings, version: int, reason: str, by: str | None
                 f"version {version} is the champion; `alphaops rollback` withdraws it and puts another one in service"
             )
         row = revocation_by_person(settings, version, reason, by)
-        record_revocation(settings, row)
-    try:
-        ModelLifecycleManager(settings).reject(version)
-    except Exception as error:  # the tag is only for people who read MLflow
-        log.warning("version %d is withdrawn, but could not be tagged so: %s", version, said(error))
+        record_revocation(settings, row, version)
+    try_to_show_history(settings)
     return row
 
 
@@ -143,11 +152,9 @@ class _Deployment:
     version: int
     digest: str | None = None
     """Digest of the intended artefact; None: whatever the version is."""
+    order: Order = _NO_ORDER
     withdraws: bool = False
     """Whether the champion that it replaces may no longer serve."""
-    strategy: Strategy = Strategy.BLUE_GREEN
-    reason: str = ""
-    """Why it is wanted; kept with the step that ends it well, and with a withdrawal."""
     condemned: int | None = None
     """The champion that a rule wants replaced; None: a person wants it, or the gate."""
 
@@ -171,7 +178,7 @@ class _Deployment:
             else:  # a champion that was not proven here is no target for a rollback
                 previous = None if champion == self.version else champion
                 found = self._switch(proof, previous)
-            self._tag()
+            try_to_show_history(self.settings)
         log.info(
             "version %d serves; largest difference of %d scores: %g",
             self.version,
@@ -215,9 +222,8 @@ class _Deployment:
             record_deployment(self.settings, start)
             set_alias(self.settings, CHAMPION, self.version)
             found = proof.of_service()
-            self._retire(previous)
-            served = following(start, DeploymentState.SERVING, previous, self.reason)
-            if not settle_attempt(self.settings, served, self._withdrawal(previous)):
+            served = following(start, DeploymentState.SERVING, previous, self.order.reason)
+            if not settle_attempt(self.settings, served, self._withdrawal(previous), self.order.by):
                 raise DeploymentError(
                     "it was undone in the meantime, because its lease was lost; see the state database"
                 )
@@ -250,25 +256,13 @@ class _Deployment:
         raise_daily_alert(self.settings, kind="deployment_failed", cause=named(self.version), message=message)
         raise DeploymentError(message) from error
 
-    def _retire(self, previous: int | None) -> None:
-        manager = ModelLifecycleManager(self.settings)
-        if previous is not None:
-            (manager.reject if self.withdraws else manager.archive)(previous)
-
     def _withdrawal(self, previous: int | None) -> ModelRevocation | None:
         if previous is None or not self.withdraws:
             return None
-        reason = f"rolled back to version {self.version}" + (f", {self.reason}" if self.reason else "")
+        reason = f"rolled back to version {self.version}" + (f", {self.order.reason}" if self.order.reason else "")
         if self.condemned is not None:
             return revocation_by_rule(self.settings, previous, reason)
         return revocation_by_person(self.settings, previous, reason)
-
-    def _tag(self) -> None:
-        """Set the tag, which is only for people who read MLflow; the alias and the record count."""
-        try:
-            ModelLifecycleManager(self.settings).promote(self.version)
-        except Exception as error:
-            log.warning("version %d serves, but could not be tagged so: %s", self.version, said(error))
 
     def _tell_service(self, client: ScoringClient) -> None:
         try:
@@ -292,7 +286,7 @@ class _Deployment:
             training_key="" if candidate is None else candidate.training_key,
             artefact_digest="" if candidate is None else candidate.digest,
             data_version="" if candidate is None else candidate.tags["data_version"],
-            strategy=self.strategy.value,
+            strategy=self.order.strategy.value,
             state=state,
             reason=reason,
             proven_version=proven,

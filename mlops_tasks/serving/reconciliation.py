@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mlops_tasks.config import Settings
 from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager, try_to_show_history
 from mlops_tasks.registry.models import get_alias_version, tags_of_versions
 from mlops_tasks.serving.champion import Action, Decision, Situation, decide
 from mlops_tasks.state.alerts import raise_daily_alert
@@ -41,13 +41,19 @@ class Reconciled:
 
 
 def reconcile(settings: Settings) -> Reconciled:
-    """Check the record and the alias, and correct them unless a deployment is running.
+    """Check the record and the alias, and correct them unless a deployment is running; then MLflow's tags.
 
     Raises
     ------
     MlopsError, and errors of the state database's drivers
         The record or the alias cannot be read. Nothing was changed.
     """
+    result = _reconcile(settings)
+    try_to_show_history(settings)
+    return result
+
+
+def _reconcile(settings: Settings) -> Reconciled:
     found = _look(settings, last_step(settings))
     if found.is_settled:
         return _as_it_is(decide(found))

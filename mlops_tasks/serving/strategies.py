@@ -10,9 +10,10 @@ from datetime import datetime
 from mlops_tasks.config import DeploymentSettings, Settings
 from mlops_tasks.errors import ConfigError, DeploymentError, NotApprovedError, RecordMismatchError
 from mlops_tasks.registry.approvals import candidate_permit
+from mlops_tasks.registry.lifecycle import try_to_show_history
 from mlops_tasks.registry.models import Claim
 from mlops_tasks.serving.champion import Action
-from mlops_tasks.serving.deployment import deploy_blue_green, said
+from mlops_tasks.serving.deployment import Order, deploy_blue_green, said
 from mlops_tasks.serving.reconciliation import named, reconcile
 from mlops_tasks.serving.rollout import Situation, aborted
 from mlops_tasks.serving.rollout_measures import measures_of
@@ -56,6 +57,11 @@ class Wanted:
     def approval(self) -> str:
         """In words, for the record; empty: nobody was asked."""
         return f"approved by {self.approved_by}" if self.approved_by else ""
+
+    @property
+    def order(self) -> Order:
+        """What its deployment belongs to."""
+        return Order(self.strategy, self.approval, self.by)
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Operation:
 
     def deploy(self, rollout: Rollout) -> None:
         """As `World.deploy`."""
-        deploy_blue_green(self.settings, rollout.version, rollout.digest, rollout.strategy)
+        deploy_blue_green(self.settings, rollout.version, rollout.digest, Order(rollout.strategy, by=rollout.asked_by))
 
     def now(self) -> datetime:
         """The current time."""
@@ -142,10 +148,13 @@ def advance(settings: Settings) -> list[Rollout]:
             log.info("another evaluation is at work")
             return []
         try:
-            return evaluate(settings, Operation(settings))
+            steps = evaluate(settings, Operation(settings))
         except DeploymentError as error:
             log.info("the rollouts wait: %s", error)
             return []
+    if steps:
+        try_to_show_history(settings)
+    return steps
 
 
 def advance_rollouts(settings: Settings) -> Advanced:
@@ -183,6 +192,7 @@ def abort(settings: Settings, reason: str, version: int | None = None, by: str =
         move = aborted(target, reason.strip(), by or getpass.getuser(), now())
         if not record(settings, move):
             raise DeploymentError(f"the rollout of version {target.version} was decided a moment ago; see the status")
+    try_to_show_history(settings)
     return move.after
 
 
@@ -204,7 +214,7 @@ def _deploy_at_once(settings: Settings, wanted: Wanted) -> DeployedModel | None:
             raise DeploymentError("a candidate is being deployed; wait for its end and try again")
         if not taken or not (direct or not undecided_rollouts(settings)):
             return None
-        result = deploy_blue_green(settings, wanted.version, wanted.digest, wanted.strategy, wanted.approval)
+        result = deploy_blue_green(settings, wanted.version, wanted.digest, wanted.order)
     if direct:
         advance(settings)  # a rollout in progress has lost its champion
     return {**result, "strategy": wanted.strategy.value}

@@ -136,7 +136,10 @@ def succeed(
 
 
 def state_of(settings: Settings, model: Model) -> ModelState:
-    """The present state; a registered model without a record is a challenger, any other one is trained."""
+    """The present state; a registered model without a record is a challenger, any other one is trained.
+
+    A training without a version is the version that was registered for it, if there is one.
+    """
     with reading(settings) as active:
         return _state(active, model)
 
@@ -256,15 +259,19 @@ def _check(model: Model, before: ModelState, to: ModelState) -> None:
 
 
 def _state(active: Session, model: Model) -> ModelState:
-    if model.version is not None:
-        row = _newest(active, _of_version(model.version))
+    of_training = ModelTransition.training_key == model.training_key
+    version = model.version
+    if version is None:
+        registered = _newest(active, and_(of_training, ModelTransition.model_version.is_not(None)))
+        version = None if registered is None else registered.model_version
+    if version is not None:
+        row = _newest(active, _of_version(version))
         if row is not None:
-            return ModelState(row.replaced_after if row.replaced_version == model.version else row.after)
-    of_training = and_(ModelTransition.training_key == model.training_key, ModelTransition.model_version.is_(None))
-    row = _newest(active, of_training)
+            return ModelState(row.replaced_after if row.replaced_version == version else row.after)
+    row = _newest(active, and_(of_training, ModelTransition.model_version.is_(None)))
     if row is not None:
         return ModelState(row.after)
-    return ModelState.TRAINED if model.version is None else ModelState.CHALLENGER
+    return ModelState.TRAINED if version is None else ModelState.CHALLENGER
 
 
 def _champion(active: Session) -> Model | None:

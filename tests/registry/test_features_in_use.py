@@ -16,8 +16,10 @@ from mlops_tasks.registry.features_in_use import FEATURE_VERSION_TAG, needed_fea
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.tasks import prune_features_task
+from mlops_tasks.state.model_history import Model, record_transition
+from mlops_tasks.states import ModelState
 from tests.data.market import tree
-from tests.operation import bars
+from tests.operation import bars, make_champion
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, Spec, make_training
 
@@ -29,13 +31,15 @@ def register(settings: Settings, key: str, feature_version: str) -> int:
 
 
 def test_every_registered_version_needs_its_features(settings: Settings) -> None:
-    """Champion, challenger, rejected and archived ones alike; a version that is deleted in MLflow needs nothing."""
-    manager = ModelLifecycleManager(settings)
+    """Champion, challenger, rejected and retired ones alike; a version that is deleted in MLflow needs nothing."""
     first, second, third = (register(settings, key, f"f{key}") for key in "abc")
     again = register(settings, "d", "fb")
-    manager.promote(first)
-    manager.reject(second)
-    manager.archive(third)
+    for version in (third, first):
+        make_champion(settings, version)
+    record_transition(settings, Model("b" * 16, second), ModelState.REJECTED, "rule skill")
+    manager = ModelLifecycleManager(settings)
+    states = (ModelState.CHAMPION, ModelState.REJECTED, ModelState.RETIRED, ModelState.CHALLENGER)
+    assert tuple(map(manager.state, (first, second, third, again))) == states
     name = f"{MODEL_NAME} version"
     assert needed_feature_versions(settings) == {
         "fa": (f"{name} {first}",),

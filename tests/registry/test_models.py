@@ -9,17 +9,22 @@ import pytest
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import DigestMismatchError, RegistryError
 from mlops_tasks.registry.client import connect
-from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.lifecycle import STATE_TAG, ModelLifecycleManager
 from mlops_tasks.registry.lineage import LineageTracker
 from mlops_tasks.registry.models import (
     get_alias_version,
+    get_tags,
     load_alias,
     load_version,
     register,
     set_alias,
+    tags_of_versions,
     versions,
 )
 from mlops_tasks.registry.runs import log_run
+from mlops_tasks.state.model_history import Model, history_of, record_transition
+from mlops_tasks.states import ModelState
+from tests.operation import make_champion
 from tests.registry.trainings import Spec, load_training, make_training, market
 
 
@@ -104,34 +109,39 @@ def test_a_changed_local_copy_is_fetched_again(settings: Settings) -> None:
     assert load_version(settings, version).artefact.predict(features).equals(expected)
 
 
-def test_lifecycle_moves_and_their_repetition(settings: Settings) -> None:
-    """Promote, promote another, undo: states follow the alias, and every move may be repeated."""
+def test_states_follow_the_record_and_tags_follow_the_states(settings: Settings) -> None:
+    """From its evaluation to its end, by whatever is recorded; an interrupted change of tags is made up for."""
     manager = ModelLifecycleManager(settings)
     make_training(settings, Spec())
     make_training(settings, Spec(key="b" * 16, seed=2))
-    a = manager.challenge("a" * 16, log_run(settings, "a" * 16))
-    assert manager.state(a) == LifecycleState.CHALLENGER
-    assert manager.promote(a) is None
-    assert manager.promote(a) == a
-    b = manager.challenge("b" * 16, log_run(settings, "b" * 16))
+    a, b = (manager.challenge(key, log_run(settings, key)) for key in ("a" * 16, "b" * 16))
     assert get_alias_version(settings, "challenger") == b
-    for before in (a, b):
-        assert manager.promote(b) == before
-        assert (manager.state(a), manager.state(b)) == (LifecycleState.ARCHIVED, LifecycleState.CHAMPION)
-    with pytest.raises(RegistryError, match="is the champion; promote another version first"):
-        manager.archive(b)
+    assert (manager.state(a), manager.state(b)) == (ModelState.CHALLENGER, ModelState.CHALLENGER)
+    for champion, other in ((a, b), (b, a), (a, b)):
+        for _ in range(2):
+            make_champion(settings, champion)
+        expected = {champion: ModelState.CHAMPION, other: manager.state(other)}
+        assert {version: manager.state(version) for version in (a, b)} == expected
+        assert {each: tags[STATE_TAG] for each, tags in tags_of_versions(settings).items()} == expected
+    record_transition(settings, Model("b" * 16, b), ModelState.REJECTED, "rule skill")
+    assert get_tags(settings, b)[STATE_TAG] == ModelState.RETIRED
     for _ in range(2):
-        manager.restore(a)
-        assert (manager.state(a), manager.state(b)) == (LifecycleState.CHAMPION, LifecycleState.ARCHIVED)
-    manager.reject(b)
-    assert manager.state(b) == LifecycleState.REJECTED
+        manager.show_history()
+        assert get_tags(settings, b)[STATE_TAG] == manager.state(b) == ModelState.REJECTED
+    assert [(each.before, each.after) for each in history_of(settings, b)] == [
+        (ModelState.TRAINED, ModelState.VALIDATED),
+        (ModelState.VALIDATED, ModelState.CHALLENGER),
+        (ModelState.CHALLENGER, ModelState.CHAMPION),
+        (ModelState.CHAMPION, ModelState.RETIRED),
+        (ModelState.RETIRED, ModelState.REJECTED),
+    ]
 
 
 def test_restoring_the_first_champion_leaves_none(settings: Settings) -> None:
     """Before the first champion there was none, and so there is after its promotion is undone."""
     manager = ModelLifecycleManager(settings)
     version = registered(settings, Spec())
-    manager.promote(version)
+    set_alias(settings, "champion", version)
     for _ in range(2):
         manager.restore(None)
         assert get_alias_version(settings, "champion") is None

@@ -16,10 +16,10 @@ import pytest
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.registry.client import CHAMPION, connect
-from mlops_tasks.registry.lifecycle import ModelLifecycleManager
-from mlops_tasks.registry.models import get_alias_version, load_alias
+from mlops_tasks.registry.lifecycle import STATE_TAG, ModelLifecycleManager
+from mlops_tasks.registry.models import get_alias_version, get_tags, load_alias
 from mlops_tasks.registry.runs import log_run
-from tests.operation import free_ports
+from tests.operation import free_ports, make_champion
 from tests.registry.trainings import Spec, load_training, make_training, market
 
 PASSWORD = "password-of-the-tests"
@@ -81,7 +81,8 @@ def test_the_whole_life_of_a_model_over_http(server: Settings, monkeypatch: pyte
     assert log_run(server, Spec().key) == run_id
     version = manager.challenge(Spec().key, run_id)
     assert manager.challenge(Spec().key, run_id) == version
-    manager.promote(version)
+    make_champion(server, version)
+    assert get_tags(server, version)[STATE_TAG] == manager.state(version) == "champion"
 
     run = connect(server).get_run(run_id)
     assert run.data.metrics["valid_rank_ic_mean"] == 0.03
@@ -94,4 +95,4 @@ def test_the_whole_life_of_a_model_over_http(server: Settings, monkeypatch: pyte
     by_mlflow = mlflow.pyfunc.load_model("models:/alphaops@champion").predict(features)
     assert np.array_equal(by_mlflow["score"].to_numpy(), expected.to_numpy())
     with pytest.raises(RegistryError, match="no version 9"):
-        manager.promote(9)
+        manager.state(9)

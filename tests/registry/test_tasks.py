@@ -14,11 +14,12 @@ from mlops_tasks.process import RUN_NOTE
 from mlops_tasks.registry.approvals import approve_model, candidate_permit, revocation_by_person, standing_of
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION, MODEL_NAME, connect
 from mlops_tasks.registry.gating import reign_of
-from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import get_alias_version, get_tags, load_version
 from mlops_tasks.registry.tasks import choose, gate_challenger_task, log_run_task, register_challenger_task
 from mlops_tasks.state.approvals import record_revocation
 from mlops_tasks.state.history import gate_decisions, latest_gate_decision
+from mlops_tasks.states import ModelState
 from mlops_tasks.status import render_status, status_info
 from mlops_tasks.training_folder import TrainingFolder
 from tests.operation import (
@@ -188,7 +189,7 @@ def test_no_gain_keeps_the_champion(operation: Operation) -> None:
     version = operation.register(Spec(key="n" * 16, skill=0.0, seed=3))
     decision = gate_challenger_task(challenger={"version": version})
     assert (decision["decision"], decision["rule"]) == ("keep", "no_proven_gain")
-    assert ModelLifecycleManager(operation.settings).state(version) == LifecycleState.CHALLENGER
+    assert ModelLifecycleManager(operation.settings).state(version) == ModelState.CHALLENGER
 
 
 def test_the_champion_itself_is_unchanged(operation: Operation, noise_champion: int) -> None:
@@ -210,7 +211,7 @@ def test_constant_scores_are_rejected(operation: Operation) -> None:
     for _ in range(2):  # judged anew each time, since the policy may have changed
         assert gate_challenger_task(challenger={"version": version}) == decision
     assert (decision["decision"], decision["rule"]) == ("reject", "constant_scores")
-    assert ModelLifecycleManager(operation.settings).state(version) == LifecycleState.REJECTED
+    assert ModelLifecycleManager(operation.settings).state(version) == ModelState.REJECTED
 
 
 def test_a_version_that_was_rolled_back_is_not_promoted_again(operation: Operation, noise_champion: int) -> None:

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import DeploymentError
 from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.lifecycle import STATE_TAG, LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.lifecycle import STATE_TAG, ModelLifecycleManager
 from mlops_tasks.registry.models import claim_of, get_alias_version, set_alias, set_tags
 from mlops_tasks.serving import deployment
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError
@@ -146,7 +146,7 @@ def test_an_intent_that_cannot_be_written_moves_nothing(desk: Desk, monkeypatch:
 
 def test_tags_are_for_those_who_look_at_mlflow(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where MLflow takes none, a proven champion serves on and a withdrawn version is withdrawn all the same."""
-    set_tags(desk.settings, desk.champion, {STATE_TAG: LifecycleState.ARCHIVED})
+    set_tags(desk.settings, desk.champion, {STATE_TAG: "retired"})
     monkeypatch.setattr(MlflowClient, "set_model_version_tag", failing(MlflowException("the database is read-only")))
     assert deploy_blue_green(desk.settings, desk.champion)["deployed"]
     assert withdraw_model(desk.settings, desk.candidate, "its vendor was wrong").training_key == "b" * 16

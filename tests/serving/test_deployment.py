@@ -20,7 +20,7 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.artefact import ModelArtefact
 from mlops_tasks.registry.approvals import approve_by_gate, approve_model
 from mlops_tasks.registry.client import CHAMPION
-from mlops_tasks.registry.lifecycle import LifecycleState, ModelLifecycleManager
+from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import claim_of, get_alias_version, load_version
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.deployment import roll_back
@@ -29,6 +29,7 @@ from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
 from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import latest_score_batch, newest_alerts
 from mlops_tasks.state.tables import Deployment
+from mlops_tasks.states import ModelState
 from mlops_tasks.status import render_status
 from tests.operation import define_own_set, make_champion, publish_vintage, register_model
 from tests.registry.conftest import Operation
@@ -57,7 +58,7 @@ def test_rollbacks_go_back_step_by_step(operation: Operation, client: ScoringCli
     for bad, good in zip(versions[:0:-1], versions[1::-1], strict=True):
         assert main(["rollback", "--reason", "bad fills", "--yes"]) == 0
         assert client.health()["model_version"] == good
-        assert (manager.state(bad), manager.state(good)) == (LifecycleState.REJECTED, LifecycleState.CHAMPION)
+        assert (manager.state(bad), manager.state(good)) == (ModelState.REJECTED, ModelState.CHAMPION)
     capsys.readouterr()
     assert main(["rollback", "--reason", "bad fills", "--yes"]) == 1
     assert "no earlier champion is left" in capsys.readouterr().out
@@ -83,7 +84,7 @@ def test_the_first_champion_and_its_successor(operation: Operation, client: Scor
         (second, "started"),
         (second, "serving"),
     ]
-    assert ModelLifecycleManager(operation.settings).state(first) == LifecycleState.ARCHIVED
+    assert ModelLifecycleManager(operation.settings).state(first) == ModelState.RETIRED
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_scores_that_differ_are_rolled_back(
         deploy_model_task(gate=promote(operation, version), strategy="blue_green")
     assert get_alias_version(operation.settings, CHAMPION) is None
     assert client.health()["status"] == "no_model"
-    assert ModelLifecycleManager(operation.settings).state(version) == LifecycleState.CHALLENGER
+    assert ModelLifecycleManager(operation.settings).state(version) == ModelState.CHALLENGER
     monkeypatch.undo()
 
 

@@ -151,7 +151,7 @@ def test_a_withdrawn_version_does_not_come_back(desk: Desk, client: ScoringClien
     not through the gate. A named person's new approval brings it back."""
     settings, withdrawn = desk.settings, desk.champion
     assert roll_back(settings)["version"] == desk.first
-    set_tags(settings, withdrawn, {"lifecycle_state": "archived", "gate_decision": "reject"})
+    set_tags(settings, withdrawn, {"lifecycle_state": "retired", "gate_decision": "reject"})
     assert gate_challenger_task(challenger={"version": withdrawn})["rule"] == "withdrawn"
     for attempt in (lambda: deploy_blue_green(settings, withdrawn), lambda: roll_back(settings, withdrawn)):
         with pytest.raises(DeploymentError, match="may not serve"):
