@@ -50,6 +50,23 @@ TALKATIVE = ("alembic", "great_expectations")
 """Libraries whose hundreds of lines would bury a stage's own in the task's log."""
 
 
+_ADDED = (
+    add_features_verb,
+    add_tune_verb,
+    add_training_verb,
+    add_models_verb,
+    add_serving_verbs,
+    add_history_verbs,
+    add_users_verb,
+    add_alerts_verb,
+    add_predictions_verb,
+    add_performance_verb,
+    add_monitor_verb,
+    add_keys_verb,
+)
+"""Add the verbs of other modules."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; return the exit status of the process (1: a known error, reported in one line)."""
     arguments = _parser().parse_args(argv)
@@ -120,18 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     checkout.add_argument("data_version")
     checkout.set_defaults(verb_function=_checkout)
 
-    add_features_verb(verbs, shared)
-    add_tune_verb(verbs, shared)
-    add_training_verb(verbs, shared)
-    add_models_verb(verbs, shared)
-    add_serving_verbs(verbs, shared)
-    add_history_verbs(verbs, shared)
-    add_users_verb(verbs, shared)
-    add_alerts_verb(verbs, shared)
-    add_predictions_verb(verbs, shared)
-    add_performance_verb(verbs, shared)
-    add_monitor_verb(verbs, shared)
-    add_keys_verb(verbs, shared)
+    for add in _ADDED:
+        add(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.add_argument("--source", metavar="PATH", help="propose the settings for a file or a folder of bars")

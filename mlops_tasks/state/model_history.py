@@ -89,8 +89,10 @@ def move(active: Session, model: Model, to: ModelState, reason: str, by: str = "
     Raises
     ------
     TransitionError
-        The transition is not legal (`TRANSITIONS`).
+        The transition is not legal (`TRANSITIONS`), or to champion.
     """
+    if to == ModelState.CHAMPION:
+        raise TransitionError(f"{model} cannot become champion here: only a deployment makes a champion")
     last = _begin(active)
     before = _state(active, model)
     if before in (to, ModelState.CHAMPION):
