@@ -6,6 +6,7 @@ from typing import Any
 
 from mlops_tasks.cli.answers import progress, tell
 from mlops_tasks.cli.cross_validation import add_validate_verb
+from mlops_tasks.cli.versions import add_version_verbs
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.states import Strategy
@@ -13,7 +14,9 @@ from mlops_tasks.states import Strategy
 
 def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verb `models` with its own verbs; `shared` has the options that all of them take."""
-    models = verbs.add_parser("models", help="list and show the model zoo, and measure it in one table")
+    models = verbs.add_parser(
+        "models", help="list and show the model zoo, measure it, and search the registered versions"
+    )
     own = models.add_subparsers(required=True, metavar="action", dest="action")
 
     listed = own.add_parser("list", parents=[shared], help="the models that can be trained")
@@ -33,6 +36,7 @@ def add_models_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     table.add_argument("--peers", action="store_true", help="also train Qlib's own classes on the same data")
     table.set_defaults(verb_function=_table)
     add_validate_verb(own, shared)
+    add_version_verbs(own, shared)
 
 
 def add_serving_verbs(verbs: Any, shared: argparse.ArgumentParser) -> None:

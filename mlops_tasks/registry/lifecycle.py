@@ -1,6 +1,7 @@
 """ModelLifecycleManager: the states of models, kept in the state database and shown in MLflow."""
 
 import logging
+import re
 from typing import Final
 
 from mlops_tasks.config import Settings
@@ -16,6 +17,7 @@ from mlops_tasks.registry.models import (
 )
 from mlops_tasks.state.lease import awaited_lease
 from mlops_tasks.state.model_history import Model, newest_sequence, record_transition, state_of, states_moved_since
+from mlops_tasks.state.model_index import newest_tag, tags_since
 from mlops_tasks.states import ModelState
 
 log = logging.getLogger(__name__)
@@ -23,7 +25,9 @@ log = logging.getLogger(__name__)
 STATE_TAG: Final = "lifecycle_state"
 """Tag of a version: its state."""
 SHOWN_TAG: Final = "history_shown"
-"""Tag of the experiment of trainings: number of the newest transition that the versions' tags show."""
+"""Tag of the experiment of trainings: how much of the history, and of people's tags, the versions' tags show."""
+_SHOWN = re.compile("([0-9]+) ([0-9]+)")
+_NOTHING = (0, 0)
 LEASE = "history_shown"
 WAIT_S = 10.0
 """How long to wait for another process that sets the tags."""
@@ -84,33 +88,41 @@ class ModelLifecycleManager:
 
     @registry_errors
     def show_history(self) -> None:
-        """Set the tags of all versions that have moved since the last time; versions that were deleted are left out.
+        """Set the tags of all versions that have moved, or were tagged by a person, since the last time.
 
-        One process at a time does so. Killed at any point, the next one sets them again.
+        Versions that were deleted are left out. One process at a time does so. Killed at any point, the next one sets
+        them again.
 
         Raises
         ------
         RegistryError
             MLflow does not answer, or accepts no changes.
         """
-        newest = newest_sequence(self.settings)
-        if newest == 0 or self._shown() == newest:
+        newest = self._newest()
+        if newest in (_NOTHING, self._shown()):
             return
         with awaited_lease(self.settings, LEASE, WAIT_S) as taken:
             if not taken:
                 return
-            shown = self._shown()
-            newest = newest_sequence(self.settings)
-            for version, state in states_moved_since(self.settings, shown).items():
+            newest, (transition, tag) = self._newest(), self._shown()
+            changed = tags_since(self.settings, tag)
+            for version, state in states_moved_since(self.settings, transition).items():
+                changed.setdefault(version, {})[STATE_TAG] = state.value
+            for version, tags in changed.items():
                 if find_tags(self.settings, version) is not None:
-                    set_tags(self.settings, version, {STATE_TAG: state.value})
-            connect(self.settings).set_experiment_tag(experiment_id(self.settings), SHOWN_TAG, str(newest))
+                    set_tags(self.settings, version, tags)
+            said = " ".join(map(str, newest))
+            connect(self.settings).set_experiment_tag(experiment_id(self.settings), SHOWN_TAG, said)
 
-    def _shown(self) -> int:
-        """Number of the newest transition that MLflow shows. Reading a registered model would load all its versions."""
+    def _newest(self) -> tuple[int, int]:
+        """Numbers of the newest transition, and of the newest tag that a person has given."""
+        return newest_sequence(self.settings), newest_tag(self.settings)
+
+    def _shown(self) -> tuple[int, int]:
+        """The same of those that MLflow shows. Reading a registered model would load all its versions."""
         experiment = connect(self.settings).get_experiment_by_name(EXPERIMENT)
-        said = "" if experiment is None else experiment.tags.get(SHOWN_TAG, "")
-        return int(said) if said.isascii() and said.isdigit() else 0
+        said = _SHOWN.fullmatch("" if experiment is None else experiment.tags.get(SHOWN_TAG, ""))
+        return _NOTHING if said is None else (int(said[1]), int(said[2]))
 
     def _model(self, version: int) -> Model:
         return Model(get_tags(self.settings, version).get("training_key", ""), version)

@@ -12,6 +12,7 @@ from mlops_tasks.registry.client import TUNING_EXPERIMENT, experiment_id
 from mlops_tasks.registry.features_in_use import needed_feature_versions
 from mlops_tasks.registry.gating import gate
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.registry.model_index import index_models
 from mlops_tasks.registry.models import get_tags
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.studies import log_study
@@ -77,6 +78,7 @@ def register_challenger_task(*, candidates: list[LoggedRun] | LoggedRun) -> Regi
     for candidate in runs:
         log.info("%s: %s %s", candidate["model"], SELECTION_METRIC, candidate["metrics"].get(SELECTION_METRIC))
     version = ModelLifecycleManager(settings).challenge(best["training_key"], best["run_id"])
+    index_models(settings)
     write_json(settings.home / LATEST_CANDIDATES, {"training_keys": [run["training_key"] for run in runs]})
     tags = get_tags(settings, version)
     return {

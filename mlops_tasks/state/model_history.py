@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from sqlalchemy import ColumnElement, and_, or_, select, text
+from sqlalchemy import ColumnElement, and_, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from mlops_tasks.config import Settings
@@ -17,7 +17,7 @@ from mlops_tasks.dag_run import acting
 from mlops_tasks.errors import StoreError, TransitionError
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.rows import content_digest, lock_table
-from mlops_tasks.state.tables import ModelTransition, TrainingEvent, TrainingRun, now
+from mlops_tasks.state.tables import IndexedVersion, ModelTransition, TrainingEvent, TrainingRun, now
 from mlops_tasks.states import TRANSITIONS, ModelState, RunState
 
 _OF_CHAMPIONS = or_(ModelTransition.after == ModelState.CHAMPION, ModelTransition.before == ModelState.CHAMPION)
@@ -94,7 +94,7 @@ def move(active: Session, model: Model, to: ModelState, reason: str, by: str = "
     if to == ModelState.CHAMPION:
         raise TransitionError(f"{model} cannot become champion here: only a deployment makes a champion")
     last = _begin(active)
-    before = _state(active, model)
+    before = state_within(active, model)
     if before in (to, ModelState.CHAMPION):
         return False
     _check(model, before, to)
@@ -105,7 +105,7 @@ def move(active: Session, model: Model, to: ModelState, reason: str, by: str = "
 def challenge_again(active: Session, model: Model, leaves: ModelState, reason: str, by: str = "") -> bool:
     """`move` a model back to challenger, if it is in the state that it is to leave (rejected, or canary)."""
     last = _begin(active)
-    if _state(active, model) != leaves:
+    if state_within(active, model) != leaves:
         return False
     _add(active, last, _row(model, leaves, ModelState.CHALLENGER, reason, by))
     return True
@@ -128,7 +128,7 @@ def succeed(
         assert former is not None
         _add(active, last, _row(former, ModelState.CHAMPION, leaves_as, reason, by))
         return True
-    before = _state(active, champion)
+    before = state_within(active, champion)
     _check(champion, before, ModelState.CHAMPION)
     row = _row(champion, before, ModelState.CHAMPION, reason, by)
     if former is not None:
@@ -143,7 +143,24 @@ def state_of(settings: Settings, model: Model) -> ModelState:
     A training without a version is the version that was registered for it, if there is one.
     """
     with reading(settings) as active:
-        return _state(active, model)
+        return state_within(active, model)
+
+
+def state_within(active: Session, model: Model) -> ModelState:
+    """`state_of` as part of a transaction."""
+    of_training = ModelTransition.training_key == model.training_key
+    version = model.version
+    if version is None:
+        registered = _newest(active, and_(of_training, ModelTransition.model_version.is_not(None)))
+        version = None if registered is None else registered.model_version
+    if version is not None:
+        row = _newest(active, _of_version(version))
+        if row is not None:
+            return ModelState(row.replaced_after if row.replaced_version == version else row.after)
+    row = _newest(active, and_(of_training, ModelTransition.model_version.is_(None)))
+    if row is not None:
+        return ModelState(row.after)
+    return ModelState.TRAINED if version is None else ModelState.CHALLENGER
 
 
 def newest_sequence(settings: Settings) -> int:
@@ -240,6 +257,10 @@ def _add(active: Session, last: ModelTransition | None, row: ModelTransition) ->
     row.content_digest = content_digest(row)
     active.add(row)
     active.flush()
+    moved = {row.model_version: row.after, row.replaced_version: row.replaced_after}
+    for version, state in moved.items():
+        if version is not None:
+            active.execute(update(IndexedVersion).where(IndexedVersion.version == version).values(state=state))
 
 
 def _row(model: Model, before: ModelState, to: ModelState, reason: str, by: str) -> ModelTransition:
@@ -258,22 +279,6 @@ def _check(model: Model, before: ModelState, to: ModelState) -> None:
     if to not in TRANSITIONS[before]:
         legal = ", ".join(sorted(TRANSITIONS[before])) or "no other state"
         raise TransitionError(f"{model} is {before} and cannot become {to}; from there it can become {legal}")
-
-
-def _state(active: Session, model: Model) -> ModelState:
-    of_training = ModelTransition.training_key == model.training_key
-    version = model.version
-    if version is None:
-        registered = _newest(active, and_(of_training, ModelTransition.model_version.is_not(None)))
-        version = None if registered is None else registered.model_version
-    if version is not None:
-        row = _newest(active, _of_version(version))
-        if row is not None:
-            return ModelState(row.replaced_after if row.replaced_version == version else row.after)
-    row = _newest(active, and_(of_training, ModelTransition.model_version.is_(None)))
-    if row is not None:
-        return ModelState(row.after)
-    return ModelState.TRAINED if version is None else ModelState.CHALLENGER
 
 
 def _champion(active: Session) -> Model | None:

@@ -200,6 +200,19 @@ class ModelTransition(Base):
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
+class VersionTag(Base):
+    """A tag that a person has given to a version; the newest row of a version and a name counts."""
+
+    __tablename__ = "version_tag"
+
+    model_version: Mapped[int] = mapped_column(index=True)
+    name: Mapped[str] = mapped_column(String(64))
+    value: Mapped[str] = mapped_column(String(500))
+    """Empty: it is taken away."""
+    by: Mapped[str]
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
 class QualityLook(Base):
     """What a planned look at the rank ICs of a candidate or of a new champion has found. Numbers: 1, 2, 3, ..."""
 
@@ -551,6 +564,48 @@ class PredictionScores(LogBase):
     recorded_at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
+class IndexedVersion(LogBase):
+    """A registered version as the search knows it: copied from MLflow, and from there made anew at any time."""
+
+    __tablename__ = "indexed_version"
+
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    training_key: Mapped[str]
+    family: Mapped[str] = mapped_column(index=True)
+    data_version: Mapped[str] = mapped_column(index=True)
+    feature_version: Mapped[str]
+    run_id: Mapped[str]
+    description: Mapped[str] = mapped_column(Text)
+    registered_at: Mapped[datetime] = mapped_column(index=True)
+    state: Mapped[str] = mapped_column(index=True)
+    """A `ModelState`; changed in the transaction of each `ModelTransition`."""
+    text: Mapped[str] = mapped_column(Text)
+    """Everything that a search for words looks at, in lower case."""
+
+
+class IndexedTag(LogBase):
+    """A tag of an indexed version; a person's begins with `user.`."""
+
+    __tablename__ = "indexed_tag"
+    __table_args__ = (Index("ix_indexed_tag_name", "name", "value"),)
+
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str] = mapped_column(String(500))
+    """Its first 500 characters."""
+
+
+class IndexedMetric(LogBase):
+    """A metric of the evaluation of an indexed version; finite."""
+
+    __tablename__ = "indexed_metric"
+    __table_args__ = (Index("ix_indexed_metric_name", "name", "value"),)
+
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float] = mapped_column(Float)
+
+
 TABLES: tuple[type[Base], ...] = (
     GateDecision,
     ModelApproval,
@@ -558,6 +613,7 @@ TABLES: tuple[type[Base], ...] = (
     Deployment,
     RolloutStep,
     ModelTransition,
+    VersionTag,
     QualityLook,
     ScoreBatch,
     DriftReport,
