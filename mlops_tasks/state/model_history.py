@@ -209,6 +209,12 @@ def history_of(settings: Settings, version: int) -> list[Transition]:
     return [*runs, *(_transition(row, version) for row in rows)]
 
 
+def knows(settings: Settings, version: int) -> bool:
+    """Whether there is a transition of a version."""
+    with reading(settings) as active:
+        return _newest(active, _of_version(version)) is not None
+
+
 def tenures(settings: Settings) -> list[Tenure]:
     """All tenures, oldest first."""
     query = select(ModelTransition).where(_OF_CHAMPIONS).order_by(ModelTransition.sequence)

@@ -146,7 +146,7 @@ def search_versions(settings: Settings, wanted: VersionSearch) -> VersionPage:
     Raises
     ------
     ConfigError
-        There is no such order, or the page is not positive or too large.
+        There is no such order, the page is not positive or too large, or a text has a NUL character.
     """
     _check(wanted)
     query = select(IndexedVersion).where(*_conditions(wanted))
@@ -207,6 +207,9 @@ def tags_since(settings: Settings, number: int) -> dict[int, dict[str, str]]:
 def _check(wanted: VersionSearch) -> None:
     if wanted.sort not in SORTED_BY and not wanted.sort.startswith(METRIC):
         raise ConfigError(f"sort {excerpt(wanted.sort)}: use one of {', '.join(SORTED_BY)}, or {METRIC}<name>")
+    texts = (wanted.text, wanted.family, wanted.data_version, wanted.sort, *wanted.tags, *wanted.tags.values())
+    if any("\0" in each for each in (*texts, *(each.name for each in wanted.metrics)) if each):
+        raise ConfigError("a text to search for has a NUL character; leave it out")
     if wanted.page < 1 or not 1 <= wanted.size <= LARGEST_PAGE:
         raise ConfigError(
             f"page {wanted.page} of {wanted.size}: pages begin at 1, and have 1 to {LARGEST_PAGE} versions"

@@ -21,7 +21,7 @@ def test_no_route_answers_a_stranger(airflow: Airflow, runs: Runs) -> None:
     plain = [(method, path) for method, path in airflow.routes if method != "APIWebSocketRoute"]
     assert len(plain) >= 10
     names = {"name": "linear", "run_id": run_id, "command": "pause", "kind": "drift", "file": "report.json"}
-    names |= {"training_key": "0123456789abcdef"}
+    names |= {"training_key": "0123456789abcdef", "version": "1"}
     with airflow.client(None) as stranger:
         for headers in ({}, {"Authorization": "Bearer x.y.z"}, {"Cookie": "_token=x.y.z"}):
             for method, path in plain:

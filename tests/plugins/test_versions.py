@@ -1,0 +1,56 @@
+"""Registered versions in the API, inside a real Airflow API server: search, history, tags, who was live."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from mlops_tasks.state.database import session
+from mlops_tasks.state.model_history import Model, succeed
+from mlops_tasks.state.model_index import RegisteredVersion, index_versions
+from tests.plugins.api_server import Airflow
+
+VERSIONS = "/mlops/v1/versions"
+
+
+def test_versions_are_found_tagged_and_told_of(airflow: Airflow) -> None:
+    """By everybody who may see; tags are given under the user's name by who may command, and are found at once."""
+    about = {"training_key": "k", "family": "linear", "data_version": "d", "feature_version": "f", "run_id": "r"}
+    found = [
+        RegisteredVersion(
+            version=number,
+            description="",
+            registered_at=datetime(2024, 3, number, tzinfo=UTC),
+            metrics={"test_rank_ic_mean": number / 100},
+            tags={},
+            **about,
+        )
+        for number in (1, 2)
+    ]
+    index_versions(airflow.settings, found)
+    with session(airflow.settings) as active:
+        succeed(active, Model("k", 1), "the gate", "ann")
+    with airflow.client("viewer") as viewer, airflow.client("admin") as admin:
+        page = viewer.get(VERSIONS, params={"sort": "metric.test_rank_ic_mean", "size": 1}).json()
+        assert (page["total"], [each["version"] for each in page["versions"]]) == (2, [2])
+        given = {"name": "desk", "value": "asia"}
+        assert viewer.post(f"{VERSIONS}/1/tags", json=given).status_code == 403
+        assert admin.post(f"{VERSIONS}/1/tags", json=given).json()["tags"] == {"user.desk": "asia"}
+        assert admin.post(f"{VERSIONS}/9/tags", json=given).status_code == 404
+        asked = {"tag": "user.desk=asia", "metric": "test_rank_ic_mean=:0.01", "state": "champion"}
+        assert [each["version"] for each in viewer.get(VERSIONS, params=asked).json()["versions"]] == [1]
+        assert viewer.get(f"{VERSIONS}/live").json()["champions"][0]["version"] == 1
+        assert viewer.get(f"{VERSIONS}/live", params={"day": "2020-01-01"}).json() == {"champions": []}
+        (row,) = viewer.get(f"{VERSIONS}/1/history").json()["transitions"]
+        assert (row["before"], row["after"], row["by"]) == ("challenger", "champion", "ann")
+        assert viewer.get(f"{VERSIONS}/2/history").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query", ["sort=x", "tag=x", "metric=x%3Dy", "page=0", "text=%00", "state=x", "day=2024-13-01"]
+)
+def test_what_cannot_be_searched_for_is_refused(airflow: Airflow, query: str) -> None:
+    """422, with the reason."""
+    route = f"{VERSIONS}/live" if query.startswith("day") else VERSIONS
+    with airflow.client("viewer") as viewer:
+        answer = viewer.get(f"{route}?{query}")
+    assert answer.status_code == 422 and answer.json()["detail"]
