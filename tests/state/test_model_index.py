@@ -29,6 +29,7 @@ from tests.postgres import DATABASES, settings_on
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 VERSIONS = 60
+IC = "test_rank_ic_mean"
 
 
 @pytest.fixture(params=DATABASES)
@@ -42,7 +43,7 @@ def registered(number: int) -> RegisteredVersion:
     """The same for the same number; a third has no metric."""
     draw = np.random.default_rng(number)
     family = str(draw.choice(["lightgbm", "linear", "patchtst"]))
-    metrics = {"test_rank_ic_mean": round(float(draw.normal(0.02, 0.02)), 2)} if number % 3 else {}
+    metrics = {IC: round(float(draw.normal(0.02, 0.02)), 2)} if number % 3 else {}
     return RegisteredVersion(
         version=number,
         training_key=f"k{number:015d}",
@@ -68,11 +69,17 @@ SEARCHES: list[tuple[VersionSearch, Check]] = [
     (VersionSearch(family="linear"), lambda v: v.family == "linear"),
     (VersionSearch(state=ModelState.REJECTED), lambda v: v.version % 5 == 0),
     (VersionSearch(data_version="d1"), lambda v: v.data_version == "d1"),
-    (VersionSearch(tags={"leak_certificate": "passed", "model": "linear"}), lambda v: (v.tags["leak_certificate"], v.family) == ("passed", "linear")),
-    (VersionSearch(metrics=(MetricRange("test_rank_ic_mean", 0.02),)), lambda v: v.metrics.get("test_rank_ic_mean", -1) >= 0.02),
-    (VersionSearch(metrics=(MetricRange("test_rank_ic_mean", 0.0, 0.03),)), lambda v: 0 <= v.metrics.get("test_rank_ic_mean", -1) <= 0.03),
-    (VersionSearch(since=date(2024, 1, 3), until=date(2024, 1, 5)), lambda v: date(2024, 1, 3) <= v.registered_at.date() <= date(2024, 1, 5)),
-]  # fmt: skip
+    (
+        VersionSearch(tags={"leak_certificate": "passed", "model": "linear"}),
+        lambda v: (v.tags["leak_certificate"], v.family) == ("passed", "linear"),
+    ),
+    (VersionSearch(metrics=(MetricRange(IC, 0.02),)), lambda v: v.metrics.get(IC, -1) >= 0.02),
+    (VersionSearch(metrics=(MetricRange(IC, 0.0, 0.03),)), lambda v: 0 <= v.metrics.get(IC, -1) <= 0.03),
+    (
+        VersionSearch(since=date(2024, 1, 3), until=date(2024, 1, 5)),
+        lambda v: date(2024, 1, 3) <= v.registered_at.date() <= date(2024, 1, 5),
+    ),
+]
 
 
 def test_a_search_finds_what_a_look_at_every_version_finds(settings: Settings) -> None:
@@ -99,8 +106,8 @@ def test_versions_without_the_metric_come_last(settings: Settings) -> None:
     """In both directions."""
     index_versions(settings, [registered(number) for number in range(1, 21)])
     for ascending in (False, True):
-        wanted = VersionSearch(sort="metric.test_rank_ic_mean", ascending=ascending)
-        found = [each.metrics.get("test_rank_ic_mean") for each in search_versions(settings, wanted).versions]
+        wanted = VersionSearch(sort=f"metric.{IC}", ascending=ascending)
+        found = [each.metrics.get(IC) for each in search_versions(settings, wanted).versions]
         numbers = [each for each in found if each is not None]
         assert found == [*sorted(numbers, reverse=not ascending), *[None] * 6]
 
