@@ -71,6 +71,8 @@ FILES = frozenset(
         "state/alerts/test_watching.py",
         "state/test_approvals.py",
         "state/test_lease.py",
+        "state/test_model_history.py",
+        "state/test_model_index.py",
         "state/test_predictions.py",
         "state/test_scoring_keys.py",
         "state/test_state.py",
