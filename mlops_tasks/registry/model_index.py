@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
 
+from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from mlops_tasks.config import Settings
 from mlops_tasks.registry.client import EXPERIMENT, MODEL_NAME, connect, quoted, registry_errors
 from mlops_tasks.registry.lifecycle import try_to_show_history
+from mlops_tasks.registry.models import NOT_FOUND
 from mlops_tasks.state.model_index import (
     FoundVersion,
     RegisteredVersion,
@@ -72,6 +75,8 @@ def tag_model(settings: Settings, version: int, tags: Mapping[str, str], by: str
     ConfigError, StoreError
         As `tag_version`.
     """
+    if version not in indexed_versions(settings):
+        index_models(settings)
     found = None
     for name, value in tags.items():
         found = tag_version(settings, version, name, value, by or getpass.getuser())
@@ -93,7 +98,8 @@ def _runs(settings: Settings, versions: list[ModelVersion]) -> dict[str, Run]:
     """The runs of versions, by their ids."""
     client = connect(settings)
     if len(versions) < _PAGE // 10:
-        return {each.run_id: client.get_run(each.run_id) for each in versions if each.run_id}
+        few = {each.run_id: _find_run(client, each.run_id) for each in versions if each.run_id}
+        return {run_id: run for run_id, run in few.items() if run is not None}
     experiment, found, token = client.get_experiment_by_name(EXPERIMENT), dict[str, Run](), None
     while experiment is not None:
         page = client.search_runs([experiment.experiment_id], max_results=_PAGE, page_token=token)
@@ -102,6 +108,16 @@ def _runs(settings: Settings, versions: list[ModelVersion]) -> dict[str, Run]:
         if not token:
             break
     return found
+
+
+def _find_run(client: MlflowClient, run_id: str) -> Run | None:
+    """None: it was removed."""
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in NOT_FOUND:
+            return None
+        raise
 
 
 def _described(version: ModelVersion, run: Run | None) -> RegisteredVersion:

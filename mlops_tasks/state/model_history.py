@@ -97,6 +97,8 @@ def move(active: Session, model: Model, to: ModelState, reason: str, by: str = "
     before = state_within(active, model)
     if before in (to, ModelState.CHAMPION):
         return False
+    if to != ModelState.CHALLENGER:
+        last, before = _registered(active, last, model, before)
     _check(model, before, to)
     _add(active, last, _row(model, before, to, reason, by))
     return True
@@ -128,7 +130,7 @@ def succeed(
         assert former is not None
         _add(active, last, _row(former, ModelState.CHAMPION, leaves_as, reason, by))
         return True
-    before = state_within(active, champion)
+    last, before = _registered(active, last, champion, state_within(active, champion))
     _check(champion, before, ModelState.CHAMPION)
     row = _row(champion, before, ModelState.CHAMPION, reason, by)
     if former is not None:
@@ -255,6 +257,17 @@ def _begin(active: Session) -> ModelTransition | None:
 
 def _last(active: Session) -> ModelTransition | None:
     return active.scalars(select(ModelTransition).order_by(ModelTransition.sequence.desc()).limit(1)).first()
+
+
+def _registered(
+    active: Session, last: ModelTransition | None, model: Model, before: ModelState
+) -> tuple[ModelTransition | None, ModelState]:
+    """Add the registration of a version whose process was killed between MLflow and the history."""
+    if before != ModelState.VALIDATED or model.version is None:
+        return last, before
+    row = _row(model, before, ModelState.CHALLENGER, f"registered as version {model.version}", "")
+    _add(active, last, row)
+    return row, ModelState.CHALLENGER
 
 
 def _add(active: Session, last: ModelTransition | None, row: ModelTransition) -> None:
