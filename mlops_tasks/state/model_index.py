@@ -235,8 +235,8 @@ def _own_tags(active: Session, after: int = 0) -> dict[int, dict[str, str]]:
 
 
 def _remove(active: Session, versions: Sequence[int]) -> None:
-    for table in (IndexedVersion, IndexedTag, IndexedMetric):
-        active.execute(delete(table).where(table.version.in_(versions)))
+    for column in (IndexedVersion.version, IndexedTag.version, IndexedMetric.version):
+        active.execute(delete(column.class_).where(column.in_(versions)))
 
 
 def _insert(active: Session, given: Sequence[tuple[RegisteredVersion, Mapping[str, str]]]) -> None:
