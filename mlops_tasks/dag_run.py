@@ -25,6 +25,11 @@ class DagRun:
 
 
 def acting() -> str:
-    """Who acts, for records: the DAG that this process works for, or else the system's user."""
+    """Who acts, for records: the DAG that this process works for, or else the system's user, by number if nameless."""
     run = DagRun.of_environment()
-    return getpass.getuser() if run is None else run.dag_id
+    if run is not None:
+        return run.dag_id
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under any number
+        return f"user {os.getuid()}"
