@@ -19,6 +19,7 @@ from mlops_tasks.serving.client import ScoringClient, ScoringServiceError
 from mlops_tasks.serving.deployment import deploy_blue_green, roll_back, withdraw_model
 from mlops_tasks.serving.proof import Proof
 from mlops_tasks.serving.reconciliation import LEASE, following, put_right, reconcile
+from mlops_tasks.stage_results import ServiceProbe
 from mlops_tasks.state.deployments import last_step, record_deployment, settle_attempt
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import Deployment
@@ -103,13 +104,14 @@ def test_a_service_that_goes_away_in_the_proof_is_the_error_that_is_told(
 
 def test_a_deployment_that_somebody_has_ended_meanwhile_has_failed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lease was lost, so another process has undone it between the proof and the record."""
-    archive = ModelLifecycleManager.archive
+    prove = Proof.of_service
 
-    def ended_by_another(self: ModelLifecycleManager, version: int) -> None:
-        archive(self, version)
+    def ended_by_another(proof: Proof) -> ServiceProbe:
+        found = prove(proof)
         put_right(desk.settings)
+        return found
 
-    monkeypatch.setattr(ModelLifecycleManager, "archive", ended_by_another)
+    monkeypatch.setattr(Proof, "of_service", ended_by_another)
     with pytest.raises(DeploymentError, match="because its lease was lost"):
         deploy_blue_green(desk.settings, desk.candidate)
     assert history(desk.settings)[-2:] == [(desk.candidate, "rolled_back"), (desk.candidate, "failed")]
