@@ -68,7 +68,8 @@ class Replayed:
 
     def _state(self, row: ModelTransition) -> str:
         if row.model_version is None:
-            return self.states.get(row.training_key, "trained")
+            first = row.before if row.before == "challenger" else "trained"  # older records lack the version
+            return self.states.get(row.training_key, first)
         return self.states.get(row.model_version) or self.states.get(row.training_key, "challenger")
 
     def at(self, moment: datetime) -> int | None:
