@@ -8,6 +8,7 @@ differ. How a model was trained is read from its training runs.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import zip_longest
 
 from sqlalchemy import ColumnElement, and_, or_, select, text, update
 from sqlalchemy.orm import Session
@@ -222,10 +223,10 @@ def tenures(settings: Settings) -> list[Tenure]:
     query = select(ModelTransition).where(_OF_CHAMPIONS).order_by(ModelTransition.sequence)
     with reading(settings) as active:
         rows = list(active.scalars(query))
-    ends = [*(row.at for row in rows[1:]), None]
+    ends: list[datetime | None] = [row.at for row in rows[1:]]
     return [
         Tenure(row.model_version, row.training_key, row.at, end)
-        for row, end in zip(rows, ends, strict=True)
+        for row, end in zip_longest(rows, ends)
         if row.after == ModelState.CHAMPION and row.model_version is not None
     ]
 

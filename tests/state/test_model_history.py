@@ -73,6 +73,7 @@ def test_a_promotion_is_one_row_that_names_both(settings: Settings) -> None:
 
 def test_who_was_live(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """At a time, from the promotion on and up to the next one; on a day, each in its turn. The command line says it."""
+    assert tenures(settings) == [] and live_at(settings, NOON) is None
     for version, at in ((1, NOON), (2, NOON + timedelta(days=2)), (1, NOON + timedelta(days=2, hours=1))):
         monkeypatch.setattr(model_history, "now", lambda at=at: at)
         record_deployment(settings, serving(version), by="ann")
