@@ -157,6 +157,12 @@ class Actors(RuleBasedStateMachine):
         revoked = None if withdrawn is None else self._revocation(withdrawn)
         self.act(lambda: settle_attempt(self.settings, row, revoked))
 
+    @rule(number=PICK, withdraws=st.booleans())
+    def deploy(self, number: int, withdraws: bool) -> None:
+        """From the intent to the proof, without anybody in between."""
+        self.start_a_deployment(number)
+        self.end_a_deployment(0, True, withdraws)
+
     @rule(champion=st.one_of(st.none(), PICK))
     def restore(self, champion: int | None) -> None:
         """The alias went elsewhere; the record may have to name another champion, or none."""
@@ -253,5 +259,5 @@ def test_states_are_consistent(actors: type[Actors]) -> None:
 @pytest.mark.slow
 def test_states_are_consistent_over_ten_thousand_transitions(actors: type[Actors]) -> None:
     """As above, over a long time."""
-    run(actors, max_examples=600, stateful_step_count=60)
+    run(actors, max_examples=800, stateful_step_count=50)
     assert actors.taken >= 10_000
