@@ -33,6 +33,7 @@ from mlops_tasks.registry.approvals import (
 )
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.model_features import features_of
+from mlops_tasks.registry.model_index import index_model
 from mlops_tasks.registry.models import LoadedModel, load_version, set_tags
 from mlops_tasks.registry.trial_evidence import fit_warning_of, search_evidence_of, seed_noise_of
 from mlops_tasks.stage_results import Judged
@@ -276,3 +277,4 @@ def _record(settings: Settings, result: GateResult, certificate: Certificate | N
     if result.decision.decision is Outcome.REJECT:
         revoke_by_gate(settings, result.challenger, result.decision.rule)
     ModelLifecycleManager(settings).show_history()
+    index_model(settings, version)

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from mlops_tasks.config import Settings
 from mlops_tasks.registry.client import EXPERIMENT, MODEL_NAME, connect, quoted, registry_errors
-from mlops_tasks.registry.lifecycle import try_to_show_history
+from mlops_tasks.registry.lifecycle import STATE_TAG, try_to_show_history
 from mlops_tasks.registry.models import NOT_FOUND
 from mlops_tasks.state.model_index import (
     FoundVersion,
@@ -61,6 +61,13 @@ def index_models(settings: Settings, *, anew: bool = False) -> int:
     index_versions(settings, [_described(each, runs.get(each.run_id)) for each in missing], sorted(registered))
     log.info("index of versions: %d of %d read from MLflow", len(missing), len(registered))
     return len(missing)
+
+
+@registry_errors
+def index_model(settings: Settings, version: int) -> None:
+    """Index a version again, since its tags or its run have changed."""
+    found = connect(settings).get_model_version(MODEL_NAME, str(version))
+    index_versions(settings, [_described(found, _runs(settings, [found]).get(found.run_id))])
 
 
 def tag_model(settings: Settings, version: int, tags: Mapping[str, str], by: str = "") -> FoundVersion | None:
@@ -122,7 +129,8 @@ def _find_run(client: MlflowClient, run_id: str) -> Run | None:
 
 def _described(version: ModelVersion, run: Run | None) -> RegisteredVersion:
     """What the index has of a version; metrics of single iterations, whose names have a dot, are left out."""
-    tags, metrics = dict(version.tags), {} if run is None else run.data.metrics
+    tags = {name: value for name, value in version.tags.items() if name != STATE_TAG}  # the index has the state itself
+    metrics = {} if run is None else run.data.metrics
     params = {} if run is None else run.data.params
     return RegisteredVersion(
         version=int(version.version),

@@ -29,7 +29,7 @@ def test_versions_are_indexed_as_mlflow_has_them(settings: Settings, capsys: pyt
         (a, "lightgbm", "data0"),
         (b, "linear", "d2"),
     ]
-    assert (found[0].metrics, found[0].run_id) == ({"test_rank_ic_mean": 0.03}, get_run_id(settings, a))
+    assert (found[0].metrics["test_rank_ic_mean"], found[0].run_id) == (0.03, get_run_id(settings, a))
     assert found[0].tags.items() <= get_tags(settings, a).items()
     make_champion(settings, a)
     assert search_models(settings, VersionSearch(state=ModelState.CHAMPION)).versions[0].version == a
