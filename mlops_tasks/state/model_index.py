@@ -285,7 +285,7 @@ def _conditions(wanted: VersionSearch) -> list[ColumnElement[bool]]:
     return found
 
 
-def _sorted(query: Select[tuple[IndexedVersion]], wanted: VersionSearch) -> Select[tuple[IndexedVersion]]:
+def _sorted(query: Select[IndexedVersion], wanted: VersionSearch) -> Select[IndexedVersion]:
     newest = IndexedVersion.version.desc()
     if not wanted.sort.startswith(METRIC):
         column = getattr(IndexedVersion, wanted.sort)
