@@ -7,8 +7,6 @@ are there, once in each attempt that computed it and the same in all of them.
 
 import itertools
 import math
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,8 +33,10 @@ from mlops_tasks.training.events import JournalReader, Recorder, read_events
 from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.run_folder import RunFolder
 from mlops_tasks.training.supervision import end_lost_runs
+from tests import programs
 from tests.training.descent import (
     CHECKPOINT_EVERY,
+    DESCENT,
     FIT_STAGE,
     SmallMarket,
     config,
@@ -264,8 +264,7 @@ def calm(base: SmallMarket) -> tuple[dict[str, bytes], dict[int, dict[str, float
 
 def train_and_kill(market: SmallMarket, kill: Kill) -> str:
     """A run in processes of its own, of which some are killed; its id."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.training.descent", market.to_json()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
+    with programs.start(DESCENT, market.to_json()) as parent:
         assert parent.stdout is not None
         run_id = parent.stdout.readline().strip()
         if journal_reaches(market.settings, run_id, kill.iteration):

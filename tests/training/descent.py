@@ -1,6 +1,6 @@
 """A small market, and trainings of the family of `descent_family.py` on it.
 
-`python -m tests.training.descent <market>` trains once, as a caller that may be killed; `<market>` is
+`DESCENT`, a program of `tests/programs.py`, trains once, as a caller that may be killed; `<market>` is
 `SmallMarket.to_json`, the first line of output is the run's id.
 """
 
@@ -23,10 +23,12 @@ from mlops_tasks.training import supervision
 from mlops_tasks.training.engine import TrainingHandle, UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.run_folder import RunFolder
+from tests import programs
 from tests.features.market import awkward_bars, make_vintage
 from tests.features.small_sets import SETS
 from tests.training.descent_family import NAME, known_families
 
+DESCENT = programs.module("tests.training.descent")
 FIT_STAGE = "tests.training.descent_family:fit_stage"
 CHECKPOINT_EVERY = 7
 

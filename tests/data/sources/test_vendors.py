@@ -1,8 +1,6 @@
 """Yahoo, akshare and baostock: their meaning of each field, their errors, and what is never asked for twice."""
 
-import os
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -25,8 +23,10 @@ from mlops_tasks.data.sources.download import UnavailableError
 from mlops_tasks.data.sources.vendor import VendorBars, a_share, factor_on
 from mlops_tasks.data.sources.yahoo import CALENDARS, YahooSource, yahoo_symbol
 from mlops_tasks.errors import SourceError, SourceNotFoundError
+from tests import programs
 from tests.data.sources.contract import BarSourceContract, small_market
 from tests.data.sources.vendors import Bar, Fault, Listing, Vendor
+from tests.programs import Program
 
 SOURCES: dict[str, type[VendorBars]] = {"yahoo": YahooSource, "akshare": AkshareSource, "baostock": BaostockSource}
 KINDS = list(SOURCES)
@@ -440,12 +440,12 @@ PROGRAM = textwrap.dedent("""
 """)
 
 
-def start_reading(home: Path, kind: str) -> "subprocess.Popen[bytes]":
+def start_reading(home: Path, kind: str) -> Program:
     """A process that reads all shares from the local vendor."""
     from baostock.common import contants
 
     address = [contants.BAOSTOCK_SERVER_IP, str(contants.BAOSTOCK_SERVER_PORT)]
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(home), kind, *address], env=dict(os.environ))
+    return programs.start(PROGRAM, home, kind, *address)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
