@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlops_tasks import process
-from mlops_tasks.config import PROJECT
+from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.private import private_folder
 from mlops_tasks.stage_process import StageProcess
 from tests import programs
 
@@ -51,3 +52,11 @@ def use_shared_server() -> None:
         return start(words, environment, server if own else shared)
 
     process.start_process = start_process
+
+
+def serve(home: Path) -> None:
+    """Have the stages of a home forked by the run's server also where another process starts them."""
+    if programs.server is not None:
+        own = Settings(home=home).stage_socket
+        private_folder(own.parent)
+        own.symlink_to(programs.server)
