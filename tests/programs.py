@@ -8,6 +8,7 @@ imported, a program gets a fresh interpreter. So a test whose matter is a fresh 
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 from mlops_tasks import cli
 from mlops_tasks.stage_process import BEGINS, HEADER, short_path
@@ -154,6 +157,18 @@ def run(
 def module(name: str) -> str:
     """The code that does what `python -m <name>` does."""
     return f"import runpy; runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
+
+
+def stages_of(pid: int) -> list[psutil.Process]:
+    """The stages that run for a process: interpreters that it has started, forks of a server whose titles name it."""
+    found = []
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = each.cmdline()
+            is_fork = re.fullmatch(rf"alphaops run \S+ for {pid}", " ".join(words).strip())
+            if is_fork or (words[1:4] == ["-m", "mlops_tasks", "run"] and each.ppid() == pid):
+                found.append(each)
+    return found
 
 
 def _main(words: Sequence[str]) -> int:

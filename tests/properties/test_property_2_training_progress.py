@@ -34,6 +34,7 @@ from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.run_folder import RunFolder
 from mlops_tasks.training.supervision import end_lost_runs
 from tests import programs
+from tests.programs import stages_of
 from tests.training.descent import (
     CHECKPOINT_EVERY,
     DESCENT,
@@ -268,15 +269,15 @@ def train_and_kill(market: SmallMarket, kill: Kill) -> str:
         assert parent.stdout is not None
         run_id = parent.stdout.readline().strip()
         if journal_reaches(market.settings, run_id, kill.iteration):
-            with suppress(psutil.NoSuchProcess):
-                children = psutil.Process(parent.pid).children()
-                psutil.wait_procs(children, kill.delay_ms / 1000)
-                for process in children if kill.victim != "parent" else []:
-                    process.kill()
-                if kill.victim != "child":
-                    parent.kill()
-                _, alive = psutil.wait_procs(children, 20)
-                assert not alive
+            stages = stages_of(parent.pid)
+            psutil.wait_procs(stages, kill.delay_ms / 1000)
+            for stage in stages if kill.victim != "parent" else []:
+                with suppress(psutil.NoSuchProcess):
+                    stage.kill()
+            if kill.victim != "child":
+                parent.kill()
+            _, alive = psutil.wait_procs(stages, 20)
+            assert not alive
     return run_id
 
 

@@ -26,6 +26,7 @@ from mlops_tasks.training.run_folder import RunFolder
 from tests import programs
 from tests.features.market import awkward_bars, make_vintage
 from tests.features.small_sets import SETS
+from tests.shared_stages import serve
 from tests.training.descent_family import NAME, known_families
 
 DESCENT = programs.module("tests.training.descent")
@@ -78,6 +79,7 @@ class SmallMarket:
         """The same in another home, with other settings of section `training`."""
         for name in ("data", "features", "secrets"):
             shutil.copytree(self.settings.home / name, home / name)
+        serve(home)
         settings = Settings(home=home, training=TrainingSettings(**training))
         return SmallMarket(settings, self.plan, self.feature_version)
 
