@@ -27,7 +27,6 @@ from tests import programs
 from tests.data.sources.contract import BarSourceContract, small_market
 from tests.data.sources.vendors import Bar, Fault, Listing, Vendor
 from tests.programs import Program
-from tests.waiting import wait_for
 
 SOURCES: dict[str, type[VendorBars]] = {"yahoo": YahooSource, "akshare": AkshareSource, "baostock": BaostockSource}
 KINDS = list(SOURCES)
@@ -449,6 +448,14 @@ def start_reading(home: Path, kind: str) -> Program:
     return programs.start(PROGRAM, home, kind, *address)
 
 
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Poll until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_a_kill_only_the_rest_is_asked_for(kind: str, vendor: Vendor, tmp_path: Path) -> None:
     """kill -9 in the middle: the next reading is whole, and asks for none of what was finished."""
@@ -456,12 +463,12 @@ def test_after_a_kill_only_the_rest_is_asked_for(kind: str, vendor: Vendor, tmp_
         list_share(vendor, kind, name, flat())
     vendor.delay_s = 0.1
     process = start_reading(tmp_path, kind)
-    wait_for(lambda: len(list(tmp_path.rglob("[!.]*.parquet"))) >= 4)
+    wait_until(lambda: len(list(tmp_path.rglob("[!.]*.parquet"))) >= 4)
     process.kill()
     process.wait()
     finished = {path.stem for path in tmp_path.rglob("[!.]*.parquet")}
     assert 4 <= len(finished) < 12
-    wait_for(lambda: vendor.under_way == 0)
+    wait_until(lambda: vendor.under_way == 0)
     vendor.asked.clear()
     vendor.delay_s = 0
     found = make(tmp_path, kind, SHARES).read()
@@ -479,7 +486,7 @@ def test_a_stop_is_heeded_while_the_vendor_keeps_us_waiting(
         list_share(vendor, kind, name, flat())
     vendor.delay_s = 30
     process = start_reading(tmp_path, kind)
-    wait_for(lambda: vendor.under_way > 0)
+    wait_until(lambda: vendor.under_way > 0)
     begun = time.monotonic()
     process.send_signal(signal_sent)
     assert process.wait(timeout=20) != 0
