@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import mlflow.pyfunc
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
@@ -142,8 +142,7 @@ def _log_certificate(client: MlflowClient, run_id: str, record: TrainingRecord) 
     """Log the leak certificate, the tags that tell of it last; nothing where there is none."""
     if record.certificate is not None:
         client.log_dict(run_id, record.certificate.to_json(), CERTIFICATE_FILE)
-    for name, value in record.certificate_tags.items():
-        client.set_tag(run_id, name, value)
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in record.certificate_tags.items()])
 
 
 def _curve_metrics(record: TrainingRecord) -> Iterator[Metric]:
