@@ -47,20 +47,28 @@ class Forked:
         self.stderr: IO[str] | None = os.fdopen(ours[2]) if len(ours) > 2 else None
         self.args, self.returncode = ["-c", code, *arguments], None
         self._connection = socket.socket(socket.AF_UNIX)
-        assert server is not None
-        with short_path(server) as address:
-            self._connection.connect(address)
-        text = json.dumps({"words": self.args, "environment": {**environment, **SERVED}, "folder": str(Path.cwd())})
-        socket.send_fds(self._connection, [HEADER.pack(len(text.encode()))], theirs)
-        self._connection.sendall(text.encode())
+        self._answers = self._connection.makefile("rb", buffering=0)  # what it has not read, `select` sees
+        answer = self._asked(environment, theirs)
         for each in theirs:
             os.close(each)
-        self._answers = self._connection.makefile("rb", buffering=0)  # what it has not read, `select` sees
-        answer = self._answers.readline().decode()
         if not answer.startswith(BEGINS):
             self._let_go()
             raise NotForkedError(answer)
         self.pid = int(answer.split()[1])
+
+    def _asked(self, environment: Mapping[str, str], streams: Sequence[int]) -> str:
+        """The server's answer to the request; empty where it has gone to import the code anew."""
+        request = {"words": self.args, "environment": {**environment, **SERVED}, "folder": str(Path.cwd())}
+        text = json.dumps(request).encode()
+        assert server is not None
+        try:
+            with short_path(server) as address:
+                self._connection.connect(address)
+            socket.send_fds(self._connection, [HEADER.pack(len(text))], streams)
+            self._connection.sendall(text)
+            return self._answers.readline().decode()
+        except OSError:
+            return ""
 
     def poll(self) -> int | None:
         """Exit status, None while it runs."""
