@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError, StoreError, excerpt
 from mlops_tasks.files import plain_name
@@ -64,6 +65,7 @@ def _client(settings: Settings) -> httpx.Client:
     return httpx.Client(
         base_url=settings.mlflow_server.rstrip("/") + _API,
         timeout=_TIMEOUT_S,
+        verify=trusted_authorities(),
         auth=(user, password) if user and password else None,
         headers={"Authorization": f"Bearer {token}"} if token and not user else {},
     )
