@@ -191,6 +191,8 @@ def _main(words: Sequence[str]) -> int:
 _command_line = cli.main
 
 if __name__ == "__main__":
+    import pytest  # noqa: F401  for programs that use parts of tests
+
     from mlops_tasks import stage_server
 
     cli.main = _main
