@@ -17,9 +17,10 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import DagRun
+from mlops_tasks.data.vintage_files import MANIFEST
 from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, write_vintage
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import digest_of, read_json, write_json
+from mlops_tasks.files import digest_of, digest_of_file, read_json, write_json
 from mlops_tasks.registry.client import artifact_root
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import claim_of
@@ -110,7 +111,7 @@ def register_model(settings: Settings, spec: Spec, vintage: Vintage, feature_ver
     """Fabricate a training on the vintage's features, log it and make it the challenger; returns the version."""
     spec = replace(spec, data_version=vintage.data_version, feature_version=feature_version)
     _place_training(settings, spec)
-    return ModelLifecycleManager(settings).challenge(spec.key, _log_training(settings, spec))
+    return ModelLifecycleManager(settings).challenge(spec.key, _log_training(settings, spec, vintage))
 
 
 def _place_training(settings: Settings, spec: Spec) -> None:
@@ -142,8 +143,11 @@ def _fabricate(settings: Settings, spec: Spec) -> Certificate:
     return certify_training(settings, spec)
 
 
-def _log_training(settings: Settings, spec: Spec) -> str:
-    """Log a training of `_place_training`; returns the run's id. Equal first runs of registries are made once a run."""
+def _log_training(settings: Settings, spec: Spec, vintage: Vintage) -> str:
+    """Log a training of `_place_training`; returns the run's id. Equal first runs of registries are made once a run.
+
+    They are equal if the vintage is the same and was made of the same files, which its manifest lists.
+    """
     own = settings.home / "mlflow"
     usual = artifact_root(settings) == str(own / "artifacts") and SigningKey.of(settings) == KEY
     if not usual or DagRun.of_environment() or (settings.data_dir / "quarantine").exists() or _has_runs(own / DATABASE):
@@ -158,7 +162,7 @@ def _log_training(settings: Settings, spec: Spec) -> str:
         write_json(folder / "run.json", [run_id, str(own)])
         is_here = True
 
-    made = once(f"logged-{digest_of(asdict(spec))}", make)
+    made = once(f"logged-{digest_of([asdict(spec), digest_of_file(vintage.path / MANIFEST)])}", make)
     run_id, there = read_json(made / "run.json")
     if not is_here:
         own.mkdir(exist_ok=True)
