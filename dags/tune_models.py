@@ -61,7 +61,7 @@ FORM = {
         minItems=1,
         title="Objectives",
         section="Search",
-        description_md="On the validation segment. Several give their Pareto front; the first one decides what is trained.",
+        description_md="On the validation segment. Several give a Pareto front; the first decides what is trained.",
     ),
     "sampler": Param(
         None,

@@ -10,7 +10,7 @@ VOLUME = "volume"
 VWAP = "vwap"
 FACTOR = "factor"
 PRECLOSE = "preclose"
-"""Of parsed rows alone, where a source has it: the close before as the exchange gives it, in the prices of the day, so
+"""Of parsed rows alone, where a source has it: the previous close as the exchange gives it, in the prices of the day, so
 that it differs from that close by what split or was paid."""
 CHANGE = "change"
 """Of Qlib's store alone: adjusted close / that of the instrument's bar before - 1."""

@@ -1,4 +1,4 @@
-"""Fields shared by several forms. Their schemas check little; `plan_run` and `plan_search` check and explain the rest."""
+"""Fields shared by several forms. Their schemas check little; `plan_run` and `plan_search` check the rest in words."""
 
 from airflow.sdk import Param
 
@@ -14,7 +14,7 @@ STRATEGIES = (
     "serves a growing share of the clients. `shadow`: scores beside the champion, never serves. `direct`: like "
     "`blue_green`, without waiting."
 )
-APPROVAL = "`before_deploy`: Airflow asks under *Required actions* first, and waits at most `deployment.approval_h` hours."
+APPROVAL = "`before_deploy`: Airflow asks under *Required actions* and waits at most `deployment.approval_h` hours."
 OVERRIDES = "One `model.name=value` per line, such as"
 
 

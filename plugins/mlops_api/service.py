@@ -49,7 +49,7 @@ def known_run(run_id: str) -> TrainingRun:
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Answer errors in one shape: invalid requests with 422, what has ended with 409, all else with 503 and a remedy."""
+    """Answer errors in one shape: invalid requests with 422, what has ended with 409, else 503 with the remedy."""
 
     @app.exception_handler(MlopsError)
     def answer(request: Request, error: MlopsError) -> JSONResponse:

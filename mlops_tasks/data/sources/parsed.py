@@ -30,8 +30,8 @@ class RawFile:
 class ParsedBars:
     """All rows of a source, good and bad.
 
-    `frame` has a RangeIndex and the columns `PARSED_COLUMNS`: datetime (midnight, NaT where missing or no date),
-    instrument (null where missing), `BAR_FIELDS` as float64 (raw prices; NaN where missing or no number),
+    `frame` has a RangeIndex and the columns `PARSED_COLUMNS`: datetime (midnight, NaT where missing or not a date),
+    instrument (null where missing), `BAR_FIELDS` as float64 (raw prices; NaN where missing or not a number),
     `source_file`, `source_row` (1-based, the header not counted) and `parse_error` (null, or what could not be
     parsed); after them, where the source has it, `preclose` (float64, in the raw prices of the row's day). A row whose
     fields cannot be told apart has nothing but these three. `universe` has the columns instrument, first_date,

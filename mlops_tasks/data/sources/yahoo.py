@@ -54,7 +54,7 @@ class YahooSource(VendorBars):
     Yahoo's adjusted close / raw close: 1 at the newest bar, lower before dividends and splits. Each new dividend or
     split re-bases the whole history of factors, which a vintage diff shows as re-adjusted factors.
 
-    A split on a day without a bar counts for the bar before it, as yfinance reports it.
+    A split on a day without a bar counts for the previous bar, as yfinance reports it.
     """
 
     package = "yfinance"

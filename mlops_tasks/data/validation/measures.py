@@ -19,7 +19,7 @@ from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, 
 from mlops_tasks.data.exchanges import calendars
 from mlops_tasks.data.exchanges.calendars import CALENDAR
 from mlops_tasks.data.exchanges.price_limits import A_SHARES, price_limits
-from mlops_tasks.data.exchanges.ticker_suffixes import spoken_calendar
+from mlops_tasks.data.exchanges.ticker_suffixes import suggested_calendar
 from mlops_tasks.data.sources.parsed import PARSE_ERROR
 from mlops_tasks.data.validation import measure_kernels as kernels
 from mlops_tasks.data.validation.corporate_actions import Actions, Bars, find_actions, usual_spikes
@@ -216,7 +216,7 @@ class _Panel:
         traded = self.days if whole else np.where(seen[self.days], self.days, -1).astype(np.int32)
         kernels.mark_presence(self.codes, traded, (np.cumsum(seen) - 1).astype(np.int32), present)
         numbers: dict[bytes, int] = {}
-        spoken = [(spoken_calendar(name) or "").encode() for name in self.names]
+        spoken = [(suggested_calendar(name) or "").encode() for name in self.names]
         pattern_of = np.array(
             [
                 numbers.setdefault(row.tobytes() + word, len(numbers))
