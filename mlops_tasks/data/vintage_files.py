@@ -127,7 +127,7 @@ class VintageFiles:
         if version_of(years, self.manifest["universe_digest"]) != self.data_version:
             return f"its digests are not those of {self.data_version}"
         if self.manifest["data_version"] != self.data_version:
-            return f"it is that of {self.manifest['data_version']}"
+            return f"it belongs to {self.manifest['data_version']}"
         if sum(year["rows"] for year in years.values()) != self.manifest["rows"]:
             return "rows is not the sum of the years' rows"
         if _SEAL in self.manifest and digest_of(whole, length=64) != self.manifest[_SEAL]:

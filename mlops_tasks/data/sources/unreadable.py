@@ -9,4 +9,4 @@ def reason_of(error: Exception) -> str:
         return f"byte {error.start + 1} is not UTF-8"
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno)
-    return "it is torn, or of another format"
+    return "it is damaged, or in another format"

@@ -128,7 +128,7 @@ def write_staging(settings: Settings, parsed: ParsedBars) -> str:
 
 
 def origin_of(parsed: ParsedBars) -> dict[str, Any]:
-    """`raw` and `failed` as JSON carries them."""
+    """`raw` and `failed` as JSON."""
     return {"raw": [asdict(raw) for raw in parsed.raw], "failed": dict(parsed.failed)}
 
 

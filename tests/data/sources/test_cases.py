@@ -959,7 +959,8 @@ def test_a_wrong_number_is_no_action(
     np.testing.assert_array_equal(factor_told(bars, tmp_path), truth)
     wrong = (0, 1) if columns == ["preclose"] else (1, 0)
     said = (
-        "differ in 1 rows without an action: in {} the previous close seems wrong, in {} preclose does, and 0 come after"
+        "differ in 1 rows without an action: in {} the previous close seems wrong, in {} preclose does, and 0 "
+        "come after"
     )
     assert said.format(*wrong) in caplog.text
 
@@ -971,7 +972,8 @@ def test_a_row_that_is_missing_is_no_action(tmp_path: Path, caplog: pytest.LogCa
     without = bars.drop(index=[110])
     np.testing.assert_array_equal(factor_told(without, tmp_path), np.delete(truth, 110))
     assert (
-        "in 0 the previous close seems wrong, in 0 preclose does, and 1 come after sessions without a row" in caplog.text
+        "in 0 the previous close seems wrong, in 0 preclose does, and 1 come after sessions without a row"
+        in caplog.text
     )
     caplog.clear()
     holiday = factor_told(bars.drop(index=[19, 219]), tmp_path)

@@ -233,10 +233,10 @@ def test_without_the_right_to_read_the_error_says_what_to_grant(
     ("dsn", "error", "message"),
     [
         ("", ConfigError, "BARS_DSN is not set; set BARS_DSN to postgresql://"),
-        ("postgresql://u:s3cret@[127.0.0.1/x", ConfigError, "BARS_DSN is no connection string"),
+        ("postgresql://u:s3cret@[127.0.0.1/x", ConfigError, "BARS_DSN is not a connection string"),
         ("postgresql://u:s3cret@127.0.0.1:54 32/x", SourceError, "let us in: no connection; correct .* BARS_DSN"),
-        ("password=s3cret hots=x", ConfigError, "BARS_DSN is no connection string"),
-        ("postgresql://u:s3cret@x@127.0.0.1:1/x", SourceError, "the server does not let us in"),
+        ("password=s3cret hots=x", ConfigError, "BARS_DSN is not a connection string"),
+        ("postgresql://u:s3cret@x@127.0.0.1:1/x", SourceError, "the server refuses the connection"),
         ("postgresql://u:s3cret@127.0.0.1:1/x", SourceError, "let us in: Connection refused; .* in BARS_DSN"),
         ("host=127.0.0.1 port=1 password=s3cret", SourceError, "let us in: Connection refused"),
         ("postgresql://u:s3cret@nowhere.invalid/x", SourceError, "let us in: could not translate host name"),
