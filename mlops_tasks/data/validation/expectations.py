@@ -1,8 +1,8 @@
 """The suites of `include/expectations/` and which rows break them.
 
 A suite is data, in Great Expectations' own form. Its expectations are evaluated here, all of them on a part of the rows
-at a time, because Great Expectations copies the frame for each of them. An expectation means the same as there; tests compare
-the two. Any type or keyword that is not known here is refused, never ignored.
+at a time, because Great Expectations copies the frame for each of them. Their meaning is the same as there; the tests
+compare the two. Any type or keyword that is not known here is refused, never ignored.
 """
 
 import json
