@@ -28,7 +28,7 @@ from mlops_tasks.features.kernels import FloatArray, IntArray, Op, Program
 from mlops_tasks.features.panel import Panel
 
 _TILE_VALUES = 1 << 22
-"""Results of a block of instruments before they are written out (16 MiB), to fit in the processor's last-level cache."""
+"""Results of a block of instruments before they are written out (16 MiB): they fit into the last-level cache."""
 
 _ALL_ROWS = 1 << 20
 """More rows than a series has: the window of an expanding operator. It is composed of few others."""
