@@ -1,4 +1,4 @@
-"""What the command line shows of vintages: which exist, and what differs between two of them."""
+"""What the command line shows about vintages: which exist, and what differs between two of them."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime

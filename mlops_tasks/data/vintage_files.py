@@ -135,7 +135,7 @@ class VintageFiles:
         return ""
 
     def _verified(self, path: Path, fact: str, look: Callable[[], bool]) -> Path:
-        """The path of a file with the recorded SHA-256, if there is one, whose content is what it stands for."""
+        """The path of a file with the recorded SHA-256, if there is one, whose content `look` confirms."""
         recorded = self.manifest.get(_FILES, {}).get(path.relative_to(self.folder).as_posix())
         try:
             if recorded and not self.memory.has(path, recorded):

@@ -32,7 +32,7 @@ IntArray = NDArray[np.int64]
 SingleArray = NDArray[np.float32]
 
 _inner: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, _nrt=False)
-"""For what only compiled code calls: cached with its callers, and without counting references to arrays."""
+"""For functions that only compiled code calls: cached with their callers, without reference counts of arrays."""
 _inlined: Callable[..., Any] = numba.njit(inline="always")
 """As `_inner`, returning arrays."""
 _allocating: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, _nrt=True)

@@ -203,7 +203,7 @@ class FeatureStore:
         Parameters
         ----------
         feature_version
-            Of this store.
+            A version in this store.
         start, end
             First and last day, both included; default: all.
         members
@@ -256,7 +256,7 @@ class FeatureStore:
         Parameters
         ----------
         feature_version
-            Of this store.
+            A version in this store.
         day
             The last day whose features may be used.
         instruments
@@ -365,7 +365,7 @@ class FeatureStore:
     def _compute(
         self, vintage: Vintage, definition: FeatureSet, on_computed: Callable[[pd.MultiIndex], None] | None
     ) -> FeatureVersion:
-        from mlops_tasks.features.computation import Computation  # with it the engine, and the kernels' compiler
+        from mlops_tasks.features.computation import Computation  # this loads the engine and the kernels' compiler
 
         self._remove_unfinished()
         job = Computation(definition, vintage)

@@ -23,7 +23,7 @@ from mlops_tasks.training.events import read_events
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-"""As often as events are copied to the database."""
+"""Seconds between two looks: events are copied to the database as often."""
 PAGE = 500
 KEPT = 500
 """Newest events of a run that are kept for the streams that follow it."""

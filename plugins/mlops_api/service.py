@@ -15,7 +15,7 @@ from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.state.training_runs import RunEndedError, find_training_run
 
 Answers = dict[int | str, dict[str, Any]]
-"""Of an OpenAPI document: status to what is said about it."""
+"""Responses in an OpenAPI document: status to its description."""
 
 NO_SUCH: Answers = {404: {"model": Problem, "description": "There is none with this name."}}
 ENDED: Answers = {409: {"model": Problem, "description": "The run has ended."}}
@@ -36,7 +36,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 @cache
 def settings() -> Settings:
-    """Read once per process. A restart reads them anew, as everywhere in the stack."""
+    """Read once per process. A restart reads them again, as everywhere in the stack."""
     return load_settings()
 
 

@@ -456,7 +456,7 @@ def _computed(library: Any, name: str, first: np.datetime64, last: np.datetime64
     import pandas as pd
 
     if np.datetime64(f"{_FIRST_YEAR}-01-01") <= first and last <= np.datetime64(f"{_LAST_YEAR}-12-31"):
-        with suppress(ValueError):  # beyond its bounds, which only a calendar that was computed tells
+        with suppress(ValueError):  # beyond its bounds, which are known only once it is computed
             return library.get_calendar(name, start=pd.Timestamp(first), end=pd.Timestamp(last)), first, last
     calendar = library.get_calendar(name)
     low = max(first, _day_of(calendar.bound_min(), f"{_FIRST_YEAR}-01-01"))

@@ -30,7 +30,7 @@ NULL_WORDS = ("", "nan", "na", "n/a", "n.a.", "#n/a", "#n/a n/a", "#na", "null",
 WRITTEN_NULLS = tuple(
     sorted({form(word) for word in NULL_WORDS for form in (str, str.upper, str.capitalize, str.title)} | {"NaN", "NaT"})
 )
-"""The same as they are usually written, for a reader that distinguishes case."""
+"""The same in their usual spellings, for a case-sensitive reader."""
 _ISO_DAY = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]\d{1,2}:\d{2}.*)?")
 _COMPACT_DAY = re.compile(r"(\d{4})(\d{2})(\d{2})(?:([01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?)?(?:\.0*)?")
 _EPOCH = re.compile(r"(-?\d{1,20})(?:\.0*)?")
@@ -296,7 +296,7 @@ def _day_or_moment(text: str, unit: EpochUnit | None, forms: CellForms) -> date 
 
 
 def _day_in_zone(text: str, timezone: str | None) -> date | None:
-    """The same as `day_of`, but for a moment that names its own zone the day in another one."""
+    """Like `day_of`, but a moment with its own time zone gives the day in `timezone`."""
     day = day_of(text)
     if day is None or timezone is None or not _ZONED.search(text):
         return day

@@ -35,8 +35,8 @@ class ParsedBars:
     `source_file`, `source_row` (1-based, the header not counted) and `parse_error` (null, or what could not be
     parsed); after them, where the source has it, `preclose` (float64, in the raw prices of the row's day). A row whose
     fields cannot be told apart has nothing but these three. `universe` has the columns instrument, first_date,
-    last_date; None where no membership file was given. `raw` lists what was read, with its digest: where lineage
-    begins. `failed` names the instruments that a network source could not fetch, each with its reason.
+    last_date; None where no membership file was given. `raw` lists what was read, with its digest: the beginning of
+    the lineage. `failed` names the instruments that a network source could not fetch, each with its reason.
     """
 
     frame: pd.DataFrame
@@ -47,5 +47,5 @@ class ParsedBars:
 
 
 def columns_of(present: Sequence[str]) -> list[str]:
-    """The columns of parsed rows, in their order, the optional ones as far as they are present."""
+    """The columns of parsed rows, in their order, with the optional ones that are present."""
     return [*PARSED_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in present)]

@@ -22,7 +22,7 @@ STRAY_SHARE = 0.001
 """Share of all rows: more than these, beyond such a gap, are part of the history."""
 
 _LOOKED_AT = 10_000
-"""Rows that show whether instruments stand one after the other."""
+"""Number of rows that are examined to see whether each instrument's rows are together."""
 
 Integers = NDArray[np.int32]
 Kinds = NDArray[np.int8]
@@ -77,8 +77,8 @@ def read_only(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def repeats_and_rivals(frame: pd.DataFrame, rows: Integers) -> tuple[Integers, Integers]:
-    """Of rows that share a key with others: those that repeat an earlier one in every cell, and those left that have a
-    rival, a row of the same key with another value."""
+    """Among rows that share a key with others: those that repeat an earlier one in every cell, and of the rest those
+    with a rival, a row of the same key with another value."""
     shared = frame.loc[np.sort(rows), [INSTRUMENT, DATETIME, *BAR_FIELDS, PARSE_ERROR]]
     repeated = shared.duplicated(keep="first")
     left = shared[~repeated]

@@ -164,7 +164,7 @@ class Validation:
 
     @property
     def quarantined_instruments(self) -> dict[str, list[str]]:
-        """Both: instrument that is quarantined whole, or before a date, to the rules that say so."""
+        """Instrument that is quarantined, whole or before a date, to the rules that say so."""
         return self._named(_taking(self.instruments))
 
     @property
@@ -194,7 +194,7 @@ class Validation:
 
     def failures(self) -> Iterator[pa.Table]:
         """The quarantine, in parts: each broken rule of each row, with the row's own columns, `position`, rule,
-        severity, reason, remedy and `evidence_date` (the row's, or what the rule about its instrument goes by)."""
+        severity, reason, remedy and `evidence_date` (the row's, or that of the rule about its instrument)."""
         yield self._failure_table(np.empty(0, dtype=np.int64), _NOTHING, pa.array([], pa.string()), None)
         for broken in self._of_bars():
             for start in range(0, len(broken.positions), EXPLAINED):
@@ -344,7 +344,7 @@ def validate(frame: pd.DataFrame, rules: Rules) -> Validation:
     ConfigError
         The calendar is unknown.
     """
-    from mlops_tasks.data.validation.measures import measure  # with it the compiled kernels, and their compiler
+    from mlops_tasks.data.validation.measures import measure  # this loads the compiled kernels and their compiler
 
     suites = rules.suites
     if frame.empty:

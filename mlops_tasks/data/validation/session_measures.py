@@ -1,4 +1,4 @@
-"""What is measured of sessions across instruments: who is missing, and changes of scale told apart from news.
+"""Measures of sessions across instruments: missing instruments, and changes of scale told apart from news.
 
 A unit or price scale that changes moves all instruments by one ratio between two sessions, and stays. News may be as
 large, but moves each instrument by its own, within the session, or comes back. A session is judged by those after it;
