@@ -202,7 +202,7 @@ def test_a_last_line_without_its_end_is_told(
 ) -> None:
     """A number that was cut is a number; the missing line end is the only sign."""
     assert frame_of(tmp_path, GOOD, end=end)[VOLUME].tolist() == [500, 600, 700]
-    assert ("if they were cut on their way" in caplog.text) == told
+    assert ("if they were cut off in transfer" in caplog.text) == told
 
 
 # Columns.
