@@ -172,11 +172,11 @@ class DatabaseSource:
         try:
             connection: extensions.connection = psycopg2.connect(**parts)
         except psycopg2.OperationalError as error:
-            reason = next((known for known in _REFUSALS if known in str(error)), "no connection")
+            reason = next((known for known in _REFUSALS if known in str(error)), "no details")
         else:
             return connection
         raise SourceUnavailableError(
-            f"{self._origin}: rule readable_table: the server refuses the connection: {reason}; correct user, "
+            f"{self._origin}: rule readable_table: cannot connect to the server: {reason}; correct user, "
             f"password, host or database in {variable}, or start the server"
         )
 

@@ -234,12 +234,12 @@ def test_without_the_right_to_read_the_error_says_what_to_grant(
     [
         ("", ConfigError, "BARS_DSN is not set; set BARS_DSN to postgresql://"),
         ("postgresql://u:s3cret@[127.0.0.1/x", ConfigError, "BARS_DSN is not a connection string"),
-        ("postgresql://u:s3cret@127.0.0.1:54 32/x", SourceError, "refuses the connection: no connection; correct .* BARS_DSN"),
+        ("postgresql://u:s3cret@127.0.0.1:54 32/x", SourceError, "the server: no details; correct .* BARS_DSN"),
         ("password=s3cret hots=x", ConfigError, "BARS_DSN is not a connection string"),
-        ("postgresql://u:s3cret@x@127.0.0.1:1/x", SourceError, "the server refuses the connection"),
-        ("postgresql://u:s3cret@127.0.0.1:1/x", SourceError, "refuses the connection: Connection refused; .* in BARS_DSN"),
-        ("host=127.0.0.1 port=1 password=s3cret", SourceError, "refuses the connection: Connection refused"),
-        ("postgresql://u:s3cret@nowhere.invalid/x", SourceError, "refuses the connection: could not translate host name"),
+        ("postgresql://u:s3cret@x@127.0.0.1:1/x", SourceError, "cannot connect to the server"),
+        ("postgresql://u:s3cret@127.0.0.1:1/x", SourceError, "to the server: Connection refused; .* in BARS_DSN"),
+        ("host=127.0.0.1 port=1 password=s3cret", SourceError, "to the server: Connection refused"),
+        ("postgresql://u:s3cret@nowhere.invalid/x", SourceError, "to the server: could not translate host name"),
     ],
 )
 def test_no_error_holds_the_secret(
