@@ -74,7 +74,7 @@ class ScoringRows:
             if needed < self.since:
                 raise TrainingError(
                     f"rows of {first.date()} need {window - 1} trading days before them, from {needed.date()} on, but "
-                    f"features begin at {self.since.date()}; load the history too (modeling/scoring.py: FeatureSource.rows)"
+                    f"features begin at {self.since.date()}; load the history too (modeling/scoring.py: FeatureSource)"
                 )
         return places - places[:1], pd.factorize(instruments)[0]
 
