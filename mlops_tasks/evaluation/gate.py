@@ -1,37 +1,38 @@
 """The promotion gate: pure policy. It knows no registry; the caller brings the evidence and acts on the decision.
 
-Rules, the first that applies decides:
+The first rule that applies decides:
 
 1. `leak_certificate`, `test_days`, `coverage`, `constant_scores`: a challenger that fails a sanity check is rejected.
 2. `unchanged`: the challenger is the champion's own training; keep.
-3. `unknown_trials`, `deflated_sharpe_ratio`, `backtest_overfitting`: a challenger that was chosen among the trials of a
-   search is rejected when those are not known, when on the validation days its deflated Sharpe ratio is below
-   `deflated_confidence`, or when the best trial of half of the days is, on the other half, below the median or below
+3. `unknown_trials`, `deflated_sharpe_ratio`, `backtest_overfitting`: a challenger that was chosen from the trials of a
+   search is rejected if those are unknown, if its deflated Sharpe ratio on the validation days is below
+   `deflated_confidence`, or if the best trial of half of the days is, on the other half, below the median or below
    zero with a probability above `max_overfitting_probability`.
 4. Without a champion that has proven itself:
    `negative_skill`: the mean daily rank IC is below zero with a one-sided p <= `alpha`; reject.
    `bootstrap`: on a look it is above zero with a one-sided p up to the look's level on at least `min_skill_days`;
    promote.
    `between_looks`: another model serves as provisional already, and no look is due; keep.
-   `provisional`: promote, to serve without proof: a model that nobody has to beat.
-5. `between_looks`: no look is due (`evaluation/looks.py`); keep, and say when one is.
+   `provisional`: promote, to serve without proof: a challenger does not have to beat it.
+5. `between_looks`: no look is due (`evaluation/looks.py`); keep, and say when the next one is.
 6. `not_comparable`: fewer common days than `min_test_days`; keep.
 7. `superiority`: mean gain of daily rank IC above zero, at least `min_gain`, with a one-sided p up to the look's level,
-   where the standard error has the seed noise of both models in it as far as it is known; promote.
+   where the standard error includes the seed noise of both models as far as it is known; promote.
 8. `refresh`: the champion has served for `look_every_days` market days, and the one-sided lower bound of the gain at
    the look's level is at least -`non_inferiority_margin`; promote.
 9. `no_proven_gain`: keep.
 
 A challenger is compared with the anchor: the last champion that was promoted by superiority, as the first, or by a
-person. Models that a refresh brought since then are the anchor on newer bars; to be not worse than one of them would be
-no bound, for every refresh may lose the margin again.
+person. Models promoted by a refresh since then stand for the anchor on newer bars. To be no worse than one of them
+would be no bound, because every refresh may lose the margin again.
 
-A challenger whose training over- or underfits is decided on like any other: what it can do shows on the test days. The
-last of the reasons is a warning then. Seed noise that is not known counts as none in rule 7, that of either model by
-itself; a table of models with several seeds (`models table`) makes it known.
+A challenger whose training over- or underfits is decided on like any other, because the test days show what it can do.
+The last of the reasons is then a warning. In rule 7, unknown seed noise of either model counts as none; a table of
+models with several seeds (`models table`) measures it.
 
-Why luck is taken out in 3 and not in 7: a search compares its trials on the validation segment, so what is seen there
-is partly luck, and is deflated by the number of trials. The test segment has chosen nothing, and the plain test holds.
+Luck is taken out in rule 3 and not in rule 7, because a search compares its trials on the validation segment: results
+there are partly luck, and are deflated by the number of trials. Nothing was chosen on the test segment, so the plain
+test holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,13 +55,13 @@ GatePolicy = GateSettings
 """The gate's numbers are settings."""
 
 PROVISIONAL = "provisional"
-"""Rule by which a model serves that has proven no skill."""
+"""The rule by which a model without proven skill serves."""
 SUPERIORITY, REFRESH, BOOTSTRAP, BETWEEN_LOOKS = "superiority", "refresh", "bootstrap", "between_looks"
 
 
 @dataclass(frozen=True)
 class CandidateEvidence:
-    """What the gate knows of one model, measured on the challenger's test dates."""
+    """What the gate knows about one model, measured on the challenger's test dates."""
 
     training_key: str
     rank_ic: pd.Series
@@ -70,11 +71,11 @@ class CandidateEvidence:
     constant_days_share: float
     """Share of days on which all scores are the same."""
     uncertified: str | None = None
-    """Why no leak certificate covers what was learned from, and what to do; None: one does."""
+    """Why no leak certificate covers the learning data, and what to do; None: one does."""
     studies: tuple[str, ...] = ()
     """The searches that chose it."""
     search: SearchEvidence | None = None
-    """What the search's trials say on the days that were searched; None: no search, or its trials are not known."""
+    """What the search's trials show on the days that were searched; None: no search, or its trials are unknown."""
     seed_noise: SeedBand | None = None
     """Mean rank IC on test days over several seeds of the configuration, where they were trained."""
     fit_warning: str | None = None
@@ -87,11 +88,11 @@ class Champion:
 
     training_key: str
     anchor: CandidateEvidence | None = None
-    """On the challenger's test dates; None: it was not measured, since no look is due or nobody has to beat it."""
+    """On the challenger's test dates; None: not measured, because no look is due or challengers need not beat it."""
     provisional: bool = False
-    """It has proven no skill, so nobody has to beat it."""
+    """It has proven no skill, so challengers need not beat it."""
     age_days: int | None = None
-    """Market days since the newest bars with which it was promoted; None: not known, it counts as old."""
+    """Market days since the newest bars with which it was promoted; None: unknown, and it counts as old."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,11 @@ class GateVerdict:
     look: Look | None = None
     """The look that this decision took; None: it took none."""
     wait: Wait | None = None
-    """Until when no look is due; None: this was one, or the decision did not depend on it."""
+    """How long no look is due; None: this was a look, or the decision did not depend on one."""
     anchor_version: int | None = None
     """Registered version that the challenger was compared with."""
     seed_noise: float | None = None
-    """Standard deviation of the gain between seeds that `p_value` allows for; None: not known."""
+    """Standard deviation of the gain between seeds that `p_value` allows for; None: unknown."""
     search: dict[str, Any] | None = None
     """`SearchEvidence.to_json()` of the challenger."""
     policy: dict[str, Any] = field(default_factory=dict)
@@ -210,7 +211,7 @@ def _decide(
 
 def _challenge(challenger: CandidateEvidence, champion: Champion, policy: GateSettings, look: Look) -> GateVerdict:
     if champion.anchor is None:
-        raise ValueError("a look at a gain needs the rank ICs of the model that is to be beaten")
+        raise ValueError("a look at a gain needs the rank ICs of the model to beat; give the champion's anchor")
     difference = paired_difference(challenger.rank_ic, champion.anchor.rank_ic)
     if len(difference) < max(2, policy.min_test_days):
         reasons = (f"both models have a rank IC on {len(difference)} days only, {policy.min_test_days} are needed",)
@@ -287,7 +288,7 @@ def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateV
 
 
 def _first_failed(checks: Mapping[str, tuple[bool, str]], n_days: int) -> GateVerdict | None:
-    # Written as "not passed", so that a NaN fails.
+    # Conditions are those of passing, so that a NaN fails.
     failed = {rule: reason for rule, (passed, reason) in checks.items() if not passed}
     if not failed:
         return None

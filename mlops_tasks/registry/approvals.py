@@ -107,8 +107,7 @@ def standing_of(settings: Settings, version: int) -> str | None:
 
 
 def is_withdrawn(settings: Settings, claim: Claim | LoadedModel) -> bool:
-    """Whether a person, or a rule about the champion, has revoked a training's model, and nobody has approved it since.
-    """
+    """Whether a person, or a rule about the champion, revoked a training's model, and nobody has approved it since."""
     revocation = latest_revocation(settings, claim.training_key)
     if revocation is None or revocation.basis == Basis.GATE:
         return False
