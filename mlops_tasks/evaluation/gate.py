@@ -214,7 +214,7 @@ def _challenge(challenger: CandidateEvidence, champion: Champion, policy: GateSe
         raise ValueError("a look at a gain needs the rank ICs of the model to beat; give the champion's anchor")
     difference = paired_difference(challenger.rank_ic, champion.anchor.rank_ic)
     if len(difference) < max(2, policy.min_test_days):
-        reasons = (f"both models have a rank IC on {len(difference)} days only, {policy.min_test_days} are needed",)
+        reasons = (f"both models have a rank IC on {len(difference)} days, but {policy.min_test_days} are needed",)
         return GateVerdict(
             Outcome.KEEP, "not_comparable", reasons, n_days=len(difference), champion_age_days=champion.age_days
         )
@@ -241,18 +241,18 @@ def _failed_sanity_check(challenger: CandidateEvidence, policy: GateSettings) ->
         "leak_certificate": (challenger.uncertified is None, challenger.uncertified or ""),
         "test_days": (
             n_days >= policy.min_test_days,
-            f"the test segment has {n_days} days with a rank IC, {policy.min_test_days} are needed; "
+            f"the test segment has {n_days} days with a rank IC, but {policy.min_test_days} are needed; "
             "widen the test segment",
         ),
         "coverage": (
             challenger.coverage >= policy.min_coverage,
-            f"{challenger.coverage:.1%} of the test rows have a finite score, {policy.min_coverage:.1%} are needed; "
-            "see which features are missing",
+            f"{challenger.coverage:.1%} of the test rows have a finite score, but {policy.min_coverage:.1%} are "
+            "needed; see which features are missing",
         ),
         "constant_scores": (
             challenger.constant_days_share <= policy.max_constant_days_share,
             f"all scores are the same on {challenger.constant_days_share:.1%} of the days, "
-            f"at most {policy.max_constant_days_share:.1%} may be; the model learned nothing",
+            f"but at most {policy.max_constant_days_share:.1%} are allowed; the model learned nothing",
         ),
     }
     return _first_failed(checks, n_days)
@@ -275,13 +275,13 @@ def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateV
             f"on {deflated.n_days} validation days its rank ICIR is {deflated.sharpe:.4f}, and the best of "
             f"{deflated.trials} trials (worth {deflated.effective_trials:.1f} independent ones) reaches "
             f"{deflated.expected_maximum:.4f} by luck: deflated Sharpe ratio {deflated.probability:.4f}, "
-            f"{policy.deflated_confidence} is needed; search less, or on more days",
+            f"but {policy.deflated_confidence} is needed; search less, or on more days",
         ),
         "backtest_overfitting": (
             all(probability <= limit for probability in known.values()),
             "the best trial on half of the validation days is on the other half below "
             + " and below ".join(f"{name} with probability {value:.4f}" for name, value in known.items())
-            + f", at most {limit} may be; the search found nothing that lasts",
+            + f", but at most {limit} is allowed; the search found nothing that lasts",
         ),
     }
     return _first_failed(checks, n_days)

@@ -70,7 +70,7 @@ class Judgement:
         """One sentence for people, about "it"."""
         look = f"look {self.number} of {self.planned}"
         if self.loss is None or self.p_value is None:
-            return f"{look}: {self.n_days} days have a rank IC of it and of {rival}, {LEAST_DAYS} are needed"
+            return f"{look}: {self.n_days} days have a rank IC of it and of {rival}, but {LEAST_DAYS} are needed"
         side = "below" if self.loss > 0 else "above"
         return (
             f"its daily rank IC is {abs(self.loss):.5f} {side} that of {rival} on {self.n_days} days from "

@@ -109,11 +109,11 @@ class StoppingMonitor:
         verdict, finding = self._verdict(), self.detector.finding
         gap, said = self.detector.said_of(self._best_metrics)
         if finding is None:
-            said_all = "no iteration with a validation metric, so nothing shows whether it overfits"
+            said_all = "no iteration had a validation metric, so it is unknown whether the training overfits"
         elif verdict is FitVerdict.UNDERFITTING and not self.detector.train_improved:
             said_all = f"train {finding.metric} has never been better than at first; {finding.explanation}"
         elif verdict is FitVerdict.UNDERFITTING:
-            said_all = f"validation still improved when the iterations were over; allow more; {finding.explanation}"
+            said_all = f"validation was still improving when the iterations ended; allow more; {finding.explanation}"
         elif verdict is FitVerdict.HEALTHY:
             # The newest iterations are not part of what is kept: their "gets worse" would contradict the verdict.
             said_all = self._said_of_later(finding.iteration) if self.best_iteration else finding.explanation
@@ -121,7 +121,7 @@ class StoppingMonitor:
             since = f"since iteration {finding.since}; " if verdict is FitVerdict.OVERFITTING else ""
             said_all = since + finding.explanation
         if self.best_iteration:
-            kept = f"kept is iteration {self.best_iteration}: {said}"
+            kept = f"iteration {self.best_iteration} is kept: {said}"
             said_all = "; ".join(filter(None, [kept, said_all] if verdict is FitVerdict.HEALTHY else [said_all, kept]))
         return Conclusion(verdict, f"{verdict}: {said_all}", self.best_iteration, gap)
 

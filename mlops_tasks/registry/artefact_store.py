@@ -81,7 +81,7 @@ def _listed(store: ArtifactRepository, name: str, limit: int) -> list[FileInfo]:
     folders = [each.path for each in store.list_artifacts(DATA) if each.is_dir]
     files = store.list_artifacts(folders[0]) if len(folders) == 1 else []
     if MANIFEST not in {Path(file.path).name for file in files}:
-        raise RegistryError(f"{name}: no artefact in what MLflow stores; register it again")
+        raise RegistryError(f"{name}: MLflow has no artefact of it; register it again")
     if len(files) > MOST_FILES or any(file.is_dir for file in files):
         raise RegistryError(f"{name}: an artefact is a folder of up to {MOST_FILES} regular files; register it again")
     size = sum(file.file_size for file in files)

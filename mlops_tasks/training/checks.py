@@ -50,8 +50,8 @@ def check_dates(segments: Mapping[str, tuple[date, date]], horizon: int, calenda
             raise ConfigError(f"{span}, fewer than {MIN_SEGMENT_DAYS}; choose other dates")
         if pd.Timestamp(last) > calendar[-1]:
             raise ConfigError(
-                f"segments.{name}: ends {last}, after the vintage's last day {calendar[-1].date()}, and nobody knows "
-                "labels of the future; end it there, or give no segments and they follow the newest day"
+                f"segments.{name}: ends {last}, after the vintage's last day {calendar[-1].date()}, and later labels "
+                "are not known yet; end it there, or give no segments, so that they follow the newest day"
             )
         end = len(calendar) - 1 if name == "test" else inside[-1]
         labelled = int((inside + horizon + 1 <= end).sum())

@@ -217,7 +217,7 @@ def end_lost_runs(settings: Settings) -> list[str]:
     (`LEASE_S`). If the state database does not take a run's events now, the run and its journal wait for the next call.
     """
     ended = []
-    reason = "lost: its processes are gone, killed or with their machine; train again to continue"
+    reason = "lost: its processes were killed or ended with their machine; train again to continue"
     for run in (run for run in open_training_runs(settings) if _is_lost(settings, run)):
         folder = RunFolder.of(settings, run.run_id)
         recorder = Recorder(settings, run.run_id, JournalReader(folder.journal))
