@@ -11,7 +11,7 @@ symmetric and, without skill, uncorrelated with mean zero: for a linear model k(
 moments of features and labels. A split that learns from n days weights them by 1 / sqrt(n); w(s, t) is the mean of that
 over the splits that test t. The mean's variance is then a sum over pairs of (w(s, t) + w(t, s))^2, where a series of
 separate observations has w(s, t)^2 + w(t, s)^2. The ratio of the two depends only on the splits: it is 1 for a
-walk-forward, in which no day is learned from in one split and tested in an earlier one, and 2 when all days are both.
+walk-forward, in which no two days train each other's models, and 2 when all pairs of days do.
 
 With skill that a model has clearly learned, the terms of the training days fade. The interval is then too wide, by the
 square root of the ratio at most.

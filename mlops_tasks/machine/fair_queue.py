@@ -8,8 +8,8 @@ first request of the first owner is the head of the queue; if it does not fit, l
 Guarantees, with T the longest time that a request is held (at least `FORECAST_S`) and B = `lead_s`:
 
 - Capacity is never exceeded, and the machine never idles while anything waits.
-- Work-conserving: a request that fits waits only where room is kept for one that was overtaken `overtakes` times, or
-  where the request's owner is `lead_s` ahead of the head's.
+- Work-conserving: a request that fits waits only if room is kept for one that was overtaken `overtakes` times, or if
+  the request's owner is `lead_s` ahead of the head's.
 - Fair: what two owners get while both have requests waiting, divided by their weights v and w, differs by at most
   2 B + 2 T (1/v + 1/w + 2/u), u the least weight of all owners; the factor 2 stands for two resources.
 - No starvation: no request is overtaken more than `overtakes` times, either by younger requests of its own owner,

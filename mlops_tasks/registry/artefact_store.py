@@ -21,7 +21,7 @@ from mlops_tasks.modeling.seal import MANIFEST
 from mlops_tasks.registry.client import MODEL_NAME, artifact_root, connect
 
 DATA = "data"
-"""The folder that holds the folder of the artefact in a model of MLflow's pyfunc flavour."""
+"""In a model of MLflow's pyfunc flavour, the artefact is a folder within this one."""
 MODEL = "models:/"
 MOST_FILES = 1000
 

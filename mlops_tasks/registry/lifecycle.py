@@ -47,7 +47,7 @@ class ModelLifecycleManager:
         if get_alias_version(self.settings, CHAMPION) == version:
             return LifecycleState.CHAMPION
         recorded = get_tags(self.settings, version).get(STATE_TAG, LifecycleState.CHALLENGER)
-        if recorded == LifecycleState.CHAMPION:  # the alias has moved on, but the tag could not follow
+        if recorded == LifecycleState.CHAMPION:  # the alias moved before the tag could follow
             return LifecycleState.ARCHIVED
         return LifecycleState(recorded)
 

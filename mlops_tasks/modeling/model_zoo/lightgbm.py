@@ -28,7 +28,7 @@ from mlops_tasks.modeling.session import Restored, TrainingSession
 
 MODEL_FILE = "model.txt"
 QUICK_TREES = 1000
-"""The most trees that a row passes in a tenth of a millisecond."""
+"""The most trees with which a row is scored in about a tenth of a millisecond."""
 
 _SEED = re.compile(r"^\[feature_fraction_seed: (-?\d+)\]$", re.MULTILINE)
 _ROUNDS = re.compile(r"^\[num_iterations: \d+\]$", re.MULTILINE)
