@@ -262,7 +262,7 @@ def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateV
     n_days, search = int(challenger.rank_ic.notna().sum()), challenger.search
     if search is None:
         reason = (
-            f"the challenger was chosen by study {', '.join(challenger.studies)}, of which no trial with rank ICs on "
+            f"the challenger was chosen by study {', '.join(challenger.studies)}, but no trial of it with rank ICs on "
             "its validation days is recorded; run the stage tuning.finish_study, which records a study's trials"
         )
         return GateVerdict(Outcome.REJECT, "unknown_trials", (reason,), n_days=n_days)

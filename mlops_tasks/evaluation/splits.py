@@ -166,7 +166,7 @@ class CombinatorialPurged:
             train = _apart(np.setdiff1d(learning, valid), valid, self.gap.days)
             if len(train) == 0 or len(valid) < self.valid_days:
                 raise ConfigError(
-                    f"combinatorial split: {n_days} days in {self.groups} groups leave no day to train on beside the "
+                    f"combinatorial split: {n_days} days in {self.groups} groups leave no day to train on besides the "
                     f"test groups {chosen}, {self.valid_days} days to validate on and gaps of {self.gap.days}; "
                     "use fewer groups or a longer history"
                 )

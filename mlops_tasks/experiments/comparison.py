@@ -62,7 +62,7 @@ def conclusion(test: MeanTest) -> str:
         return f"the challenger orders returns better ({span})"
     if test.upper < 0:
         return f"the champion orders returns better ({span})"
-    return f"no difference can be told from luck ({span})"
+    return f"no difference can be distinguished from luck ({span})"
 
 
 def write_comparison(folder: Path, contest: Contest, comparison: PairedComparison, data_version: str) -> None:

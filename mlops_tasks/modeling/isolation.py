@@ -165,7 +165,8 @@ def _limit(process: subprocess.Popen[bytes], seconds: float) -> Any:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    # Garbage may be collected in a thread that is closed off and may end nobody: the end of its input ends it too.
+    # This may run, by garbage collection, in a closed-off thread that must not kill a process. The end of its input
+    # also ends the process.
     with contextlib.suppress(PermissionError):
         process.kill()
     for stream in (process.stdin, process.stdout):

@@ -173,7 +173,7 @@ class Supervisor:
         reason = str(error)
         if self._child is not None and (status := self._child.wait()) < 0:
             name = signal.Signals(-status).name
-            reason = f"the training process was ended by {name} (by somebody, or for lack of memory): {error}"
+            reason = f"the training process was ended by {name}, sent by somebody or for lack of memory: {error}"
         return _failed("StageError", reason)
 
     def _end(self, outcome: Mapping[str, Any]) -> None:

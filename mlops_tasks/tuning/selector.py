@@ -148,7 +148,7 @@ def _expected(kind: FamilyKind, profile: DataProfile, constraints: Constraints) 
             return best.rank_ic, (
                 f"the days before add {_said(history)} to what a row's own day says: rank IC {_said(best)} out of fold"
             )
-        return between, f"the days before add nothing that can be told from noise ({_said(history)})"
+        return between, f"the days before add nothing that can be distinguished from noise ({_said(history)})"
     return None, "no quick learner is like it: its skill shows in training only"
 
 
@@ -228,7 +228,7 @@ def _summary(best: str, profile: DataProfile, found: bool) -> str:
     if found:
         return f"{measured}: there is something to learn"
     return (
-        f"{measured}, p = {skill.p_value:.2f}: the signal cannot be told from noise, and no skill is promised; "
+        f"{measured}, p = {skill.p_value:.2f}: the signal cannot be distinguished from noise, so no skill is promised; "
         "the simplest model comes first"
     )
 

@@ -126,7 +126,7 @@ class Comparison:
     rows_since
         Rows on and after the first day that differs.
     rows_differing
-        Rows of which a value differs.
+        Rows in which a value differs.
     digest
         Of the parts made with later data.
     only_missing
