@@ -406,7 +406,7 @@ class _Parser:
             return self.windowed(name, tree.args, tree)
         node = self.apply(name, tuple(tree.args), tree)
         if not isinstance(node, Node):
-            raise self.error(tree, f"{name} of constants is no factor")
+            raise self.error(tree, f"{name} of constants is not a factor")
         return node
 
     def rewritten(self, name: str, tree: ast.Call) -> Node:
@@ -449,7 +449,7 @@ class _Parser:
             case (float(a), float(b)) if name in _ARITHMETIC:
                 return self.fold(name, a, b, tree)
             case _ if all(isinstance(arg, float) for arg in args):
-                raise self.error(tree, f"{name} of constants is no factor")
+                raise self.error(tree, f"{name} of constants is not a factor")
         if name in {"And", "Or", "Not"}:
             for arg, part in zip(args, parts, strict=True):
                 if not _is_condition(arg):
