@@ -164,7 +164,7 @@ def test_what_is_no_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLOPS_DATA__ON_SYNC", "tests.data.test_callbacks.note")
     with pytest.raises(ConfigError, match=r"data\.on_sync"):
         load_settings()
-    with pytest.raises(ConfigError, match="no name of its own"):
+    with pytest.raises(ConfigError, match="no stable name"):
         on_finished_sync(lambda finished: None)
 
 

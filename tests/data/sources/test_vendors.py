@@ -126,7 +126,7 @@ class VendorContract(BarSourceContract):
         )
 
     def test_it_holds_the_known_bars_with_raw_prices(self, source: BarSource, market: pd.DataFrame) -> None:
-        """Every row arrives to the last bit, prices as they were paid, adjusted = raw * factor; none is invented."""
+        """Every row arrives to the last bit, prices as traded, adjusted = raw * factor; none is invented."""
         found = source.read().frame.sort_values([INSTRUMENT, DATETIME], ignore_index=True)
         pd.testing.assert_frame_equal(found[list(market.columns)], market, check_exact=True)
         assert found[VWAP].isna().all()
@@ -259,7 +259,7 @@ def test_a_vendors_script_is_not_run(vendor: Vendor, tmp_path: Path) -> None:
     list_share(vendor, "akshare", "SH600001", flat())
     vendor.faults["sh600001"] = [Fault(body=f"var x=__import__('pathlib').Path({str(mark)!r}).touch()\n")] * 4
     done = make(tmp_path, "akshare", ("SH600000", "SH600001")).read()
-    assert done.failed == {"SH600001": "Sina's factors are no JSON"} and not mark.exists()
+    assert done.failed == {"SH600001": "Sina's factors are not JSON"} and not mark.exists()
 
 
 @pytest.mark.parametrize("kind", ["akshare", "baostock"])
