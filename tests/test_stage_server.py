@@ -197,6 +197,33 @@ def test_the_server_never_learns_a_secret_nor_keeps_memory_or_threads(
     assert run(LOOK)[0]["threads"] == ["leash"]
 
 
+ASK_AS_NOBODY = """
+import os, socket, sys
+os.chdir(sys.argv[1])
+os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.settimeout(20)
+    connection.connect("stages.sock")
+    print(connection.recv(100))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_for_another_user_nothing_is_forked(server: Running) -> None:
+    """Even if the folder of the socket were open to everybody: the answer is a refusal, before anything is read."""
+    folder = server.home / "run"
+    modes = {path: path.stat().st_mode & 0o777 for path in (folder, folder / "stages.sock")}
+    try:
+        for path in modes:
+            path.chmod(0o777)
+        command = [sys.executable, "-ISc", ASK_AS_NOBODY, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    assert done.stdout == "b'\\n'\n"
+
+
 def test_a_stage_outlives_the_server_and_the_next_one_is_right(server: Running, tmp_path: Path) -> None:
     """Killed while a stage works: its result counts, and later stages start by themselves, or with a new server."""
     begun, go_on = tmp_path / "begun", tmp_path / "go_on"

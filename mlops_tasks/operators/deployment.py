@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
 from mlops_tasks.operators.stage import StageOperator
+from mlops_tasks.process import RUN_NOTE
 from mlops_tasks.states import Approval, Outcome
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -20,8 +21,8 @@ class DeploymentOperator(StageOperator):
     While it waits it is in Airflow's state `awaiting_input`: it takes no worker, no pool slot and no triggerer. Airflow
     lists it under *Required actions*; whoever may edit HITL details answers. This is what the standard provider's
     `ApprovalOperator` does; as part of the deployment's own task it costs nothing where nobody is asked. If it is
-    rejected, or nobody answers in time, the champion stays as it is and the task succeeds with that result. A task that
-    is cleared, or retried after an error, asks again.
+    rejected, or nobody answers in time, the champion stays as it is, the task succeeds with that result, and the run's
+    note says so. A task that is cleared, or retried after an error, asks again.
 
     Parameters
     ----------
@@ -57,8 +58,10 @@ class DeploymentOperator(StageOperator):
         if event.get("chosen_options") == [APPROVE] and who:
             return self.run(context, {"approved_by": who})
         reason = f"{who} has rejected it" if who else f"nobody has approved it within {self.wait}"
+        version = self._version(context)
         self.log.info("not deployed: %s", reason)
-        return {"deployed": False, "version": self._version(context), "reason": reason}
+        context["ti"].xcom_push(RUN_NOTE, f"version {version} is not deployed: {reason}")
+        return {"deployed": False, "version": version, "reason": reason}
 
     def _is_to_ask(self, context: Context) -> bool:
         gate = self.arguments.get("gate")

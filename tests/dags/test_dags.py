@@ -7,6 +7,7 @@ import sys
 from typing import get_args
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from mlops_tasks.config import PROJECT, load_settings
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
@@ -310,6 +311,45 @@ def test_a_form_reads_at_a_glance(parsed):
             assert len(schema.get("description_md", "")) <= 300, name
             assert "object" not in schema.get("type", "string"), name
             assert schema.get("title"), name
+
+
+UNFIT = {
+    ("sync_market_data", "source"): [7, ["a"], "/" + "a" * 1000],
+    ("sync_market_data", "universe"): [7, ["a"], "/" + "a" * 1000],
+    ("sync_market_data", "approve_version"): [7, "abc", "0" * 17, "../../../x/000000", "0123456789ABCDEF"],
+    ("sync_market_data", "approve_reason"): [7, ["a"]],
+    ("deploy_model", "version"): [0, -1, "1", 1.5, True, [1]],
+    ("deploy_model", "strategy"): ["", "none", None, 7],
+    ("deploy_model", "approval"): ["", "no", None, True],
+    ("daily_retraining", "approval"): ["", "no", None, True],
+    ("daily_retraining", "deployment_strategy"): ["", "none", None],
+    ("daily_retraining", "owner"): ["", "ann and bob", "a" * 65, "a/b", "a\x1b", None],
+    ("daily_retraining", "priority"): [101, -101, 1.5, "1", None],
+    ("daily_retraining", "feature_set"): ["", "none", None, ["alpha158"]],
+    ("daily_retraining", "hyperparameters"): [{}, 7],
+    ("tune_models", "model"): ["", "os:system", None, ["linear"]],
+    ("tune_models", "objectives"): [[], ["none"], "rank_ic"],
+    ("tune_models", "sampler"): ["", "nothing", 7],
+    ("tune_models", "pruner"): ["", "nothing", 7],
+    ("tune_models", "folds"): [0, 21, 1.5],
+    ("tune_models", "trials"): [0, 1.5, "9"],
+    ("tune_models", "time_s"): [0, -1, "9"],
+    ("tune_models", "memory_mb"): [0, -1, "9"],
+    ("tune_models", "seed"): [-1, 1.5, "9"],
+    ("tune_models", "horizon"): [0, 61, 1.5, "9"],
+    ("tune_models", "owner"): ["", "ann and bob", "a" * 65],
+    ("tune_models", "priority"): [101, -101],
+}
+"""What a field takes none of."""
+
+
+@pytest.mark.parametrize(("dag", "field"), UNFIT)
+def test_a_field_takes_nothing_of_another_kind(parsed, dag, field):
+    """Airflow checks a form against these schemas before it makes a run, whoever has sent it; the defaults fit."""
+    about = parsed["dags"][dag]
+    schema = Draft202012Validator(about["form"][field])
+    assert schema.is_valid(about["defaults"][field])
+    assert [value for value in UNFIT[dag, field] if schema.is_valid(value)] == []
 
 
 @pytest.mark.parametrize(("dag", "owner"), [("daily_retraining", "daily"), ("tune_models", "tuning")])

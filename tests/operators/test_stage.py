@@ -49,26 +49,41 @@ def ended(pid_file, limit_s, marked_failed):
     except Exception as error:
         return [type(error).__name__, str(error)]
 
+def by_hand(version):
+    # What a deployment without a gate's decision does before anybody is asked.
+    operator = DeploymentOperator(task_id="d", wait=timedelta(hours=4), arguments={})
+    operator.stage, asked = "tests.example_stages:tell", {}
+    deploying.upsert_hitl_detail = lambda **given: asked.update(given)
+    ti = SimpleNamespace(id="the_id", xcom_push=lambda key, value: None)
+    params = {"approval": "before_deploy", "version": version, "strategy": "canary"}
+    try:
+        return [operator.execute({"ti": ti, "params": params}), asked]
+    except TaskAwaitingInput:
+        return asked["subject"]
+
 def deployment(approval, decision, events=()):
     # What is asked, and each answer's result.
     gate = {"decision": decision, "version": 7, "rule": "superiority", "reasons": ["a gain"]}
+    noted = []
     given = {"gate": gate, "strategy": "canary"}
     operator = DeploymentOperator(task_id="d", wait=timedelta(hours=4), arguments=given)
     operator.stage, asked = "tests.example_stages:tell", {}
     deploying.upsert_hitl_detail = lambda **given: asked.update(given)
-    ti = SimpleNamespace(id="the_id", xcom_push=lambda key, value: None)
+    ti = SimpleNamespace(id="the_id", xcom_push=lambda key, value: noted.append(value) if key == "run_note" else None)
     context = {"ti": ti, "params": {"approval": approval}}
     try:
         return operator.execute(context)
     except TaskAwaitingInput as waiting:
         method, wait = getattr(operator, waiting.method_name), waiting.timeout.total_seconds()
-        return [asked, wait, [method(context, event) for event in events]]
+        return [asked, wait, [method(context, event) for event in events], noted]
 
 ann = {"responded_by_user": {"id": "7", "name": "ann"}, "timedout": False}
 answers = [
     {"chosen_options": ["Approve"], **ann},
     {"chosen_options": ["Reject"], **ann},
     {"chosen_options": ["Reject"], "responded_by_user": None, "timedout": True},
+    {"chosen_options": ["Approve"], "responded_by_user": None, "timedout": False},
+    {"chosen_options": ["Approve", "Reject"], **ann},
     {"error": "no answer", "error_type": "timeout"},
 ]
 typed = {"note": "{{ 6 * 7 }}", "lines": ["{% raw %}", {"owner": "{{ dag_run.conf }}"}]}
@@ -79,6 +94,7 @@ found = {
     "late": ended(sys.argv[2] + ".late", 1, False),
     "unasked": [deployment("none", "promote"), deployment("before_deploy", "keep")],
     "asked": deployment("before_deploy", "promote", answers),
+    "by hand": [by_hand(7), by_hand(None)],
     "as typed": [operator.arguments == typed, operator.subject],
 }
 print(json.dumps([[executed(*case) for case in json.loads(sys.argv[1])], found]))
@@ -158,17 +174,21 @@ def test_nobody_is_asked_where_nobody_is_to_be_or_nothing_is_promoted(answers: d
     """The deployment's stage runs at once, and nobody has approved it."""
     for result, decision in zip(answers["unasked"], ("promote", "keep"), strict=True):
         assert (result["gate"]["decision"], "approved_by" in result) == (decision, False)
+    assert answers["by hand"] == ["Deploy version 7?", [{}, {}]], "without a version there is nothing to be asked about"
 
 
 def test_a_deployment_waits_for_an_answer_without_a_worker(answers: dict[str, Any]) -> None:
     """It says what it is about; who approves is handed on; without an approval nothing runs, and the task succeeds."""
-    asked, wait, (approved, rejected, late, failed) = answers["asked"]
+    asked, wait, (approved, rejected, late, unnamed, both, failed), noted = answers["asked"]
     assert (asked["ti_id"], asked["options"], asked["defaults"]) == ("the_id", ["Approve", "Reject"], ["Reject"])
     assert (asked["subject"], wait) == ("Deploy version 7?", 4 * 3600)
     assert "canary" in asked["body"] and "superiority: a gain" in asked["body"]
     assert (approved["approved_by"], approved["gate"]["version"]) == ("ann", 7)
     assert rejected == {"deployed": False, "version": 7, "reason": "ann has rejected it"}
     assert late == failed == {"deployed": False, "version": 7, "reason": "nobody has approved it within 4:00:00"}
+    assert unnamed == late, "an approval is a person's"
+    assert both == rejected
+    assert noted[:2] == [f"version 7 is not deployed: {each['reason']}" for each in (rejected, late)]
 
 
 def test_no_text_of_an_argument_is_a_template(answers: dict[str, Any]) -> None:

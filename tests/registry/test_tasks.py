@@ -294,10 +294,10 @@ def test_a_model_without_a_certificate_is_not_promoted(operation: Operation) -> 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"data_version": "another"}, "about another data_version than"),
-        ({"feature_version": "another", "horizon": 5}, "about another feature_version, horizon than"),
-        ({"models": ["linear"]}, "about another model than"),
-        ({"segments": {"train": ["2020-01-01", "2020-06-29"]}}, "about another segments than"),
+        ({"data_version": "another"}, "has another data_version than"),
+        ({"feature_version": "another", "horizon": 5}, "has another feature_version, horizon than"),
+        ({"models": ["linear"]}, "has another model than"),
+        ({"segments": {"train": ["2020-01-01", "2020-06-29"]}}, "has another segments than"),
     ],
 )
 def test_a_certificate_of_something_else_does_not_count(

@@ -108,29 +108,30 @@ class Bench:
         self.elsewhere.mkdir()
         for name in ("data", "features"):
             (self.elsewhere / name).symlink_to(self.settings.home / name)
-        self.save(())
+        self.save("0")
         self.start_service(Fault("", 0))
         for done in ((1,), (1, 2)):
             assert in_fork(lambda: deploy_blue_green(self.settings, done[-1])) == 0  # noqa: B023
-            self.save(done)
+            self.save(str(len(done)))
         self.stop_service()
 
-    def save(self, done: tuple[int, ...]) -> None:
+    def save(self, name: str) -> None:
         """Keep MLflow's and the state database as they are now."""
-        target = self.snapshots / str(len(done))
+        target = self.snapshots / name
         target.mkdir(parents=True)
         shutil.copy(self.settings.home / "mlflow" / "mlflow.db", target)
         if (self.settings.home / "state").exists():
             _vacuum(self.settings.home / "state" / "state.db", target / "state.db")
 
-    def reset(self, done: tuple[int, ...]) -> None:
-        """Back to a saved state."""
-        source = self.snapshots / str(len(done))
+    def reset(self, name: str) -> None:
+        """Back to a saved state; what the service has logged meanwhile is forgotten."""
+        source = self.snapshots / name
         shutil.copy(source / "mlflow.db", self.settings.home / "mlflow" / "mlflow.db")
         shutil.rmtree(self.settings.home / "state", ignore_errors=True)
         (self.settings.home / "state").mkdir()
         if (source / "state.db").exists():
             shutil.copy(source / "state.db", self.settings.home / "state")
+        shutil.rmtree(self.elsewhere / "predictions", ignore_errors=True)
 
     def start_service(self, fault: Fault, count_file: Path | None = None) -> None:
         """A scoring service with a home of its own, as on another machine; returns when it answers, or is dead."""
@@ -173,7 +174,7 @@ class Bench:
         """The edges that a calm run crosses in one of its processes."""
         counted = self.settings.home / "edges.json"
         counted.unlink(missing_ok=True)
-        self.reset(scenario.before)
+        self.reset(str(len(scenario.before)))
         self.start_service(Fault("", 0), counted if process == "service" else None)
         in_fork(lambda: self.deploy(scenario, Fault("", 0), counted if process == "deployment" else None))
         self.stop_service()
@@ -187,7 +188,7 @@ class Bench:
     def try_out(self, trial: Trial) -> dict[str, Any]:
         """One trial, from a known state to its end."""
         scenario, calm = trial.scenario, Fault("", 0)
-        self.reset(scenario.before)
+        self.reset(str(len(scenario.before)))
         before = state_of(self.settings.home)
         self.start_service(trial.fault if trial.process == "service" else calm)
         fault = Fault(**{**asdict(trial.fault), "service_pid": self.service}) if trial.process == "deployment" else calm
@@ -223,7 +224,7 @@ class Bench:
     def reconcile(self, trial: Trial) -> None:
         """Once, by a process that has no fault (any more)."""
         if trial.by == "status":
-            assert in_fork(_look_at_status) == 0
+            assert in_fork(look_at_status) == 0
         elif self.is_service_alive() and trial.process == "deployment":
             self.refresh()
         else:
@@ -274,6 +275,18 @@ def state_of(home: Path) -> dict[str, Any]:
 
 def wrongs(trial: Trial, ended: int, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What is wrong after one reconciliation."""
+    alias, found = after["alias"], wrongs_of_history(before, after)
+    if ended == 0 and alias != trial.scenario.target:
+        found.append("it said that it was done")
+    if trial.scenario.name == "rollback" and (alias == 1) != (2 in after["rejected"]):
+        found.append(f"champion {alias}, rejected {after['rejected']}")
+    if after["withdrawn"] != ([2] if trial.scenario.name == "rollback" and alias == 1 else []):
+        found.append(f"champion {alias}, withdrawn {after['withdrawn']}")
+    return found
+
+
+def wrongs_of_history(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What is wrong with the record of deployments, and with the alias beside it."""
     alias, steps, found = after["alias"], after["steps"], []
     new = steps[len(before["steps"]) :]
     moves = [step for step in new if step[1] != "failed"]
@@ -289,16 +302,11 @@ def wrongs(trial: Trial, ended: int, before: dict[str, Any], after: dict[str, An
         found.append(f"the history makes no sense: {new}")
     if moves and alias != (moves[-1][0] if moves[-1][1] == "serving" else moves[-1][3]):
         found.append(f"the history says {moves[-1]}, the alias names {alias}")
-    if ended == 0 and alias != trial.scenario.target:
-        found.append("it said that it was done")
-    if trial.scenario.name == "rollback" and (alias == 1) != (2 in after["rejected"]):
-        found.append(f"champion {alias}, rejected {after['rejected']}")
-    if after["withdrawn"] != ([2] if trial.scenario.name == "rollback" and alias == 1 else []):
-        found.append(f"champion {alias}, withdrawn {after['withdrawn']}")
     return found
 
 
-def _look_at_status() -> None:
+def look_at_status() -> None:
+    """As a person does, who has it put right."""
     with redirect_stdout(StringIO()):
         assert command_line(["status", "--json"]) == 0
 

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sqlite3
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,9 @@ class Edges:
         """Cross one edge, unless something is in the way."""
         self.seen.append(edge)
         if self.count_file is not None:
-            self.count_file.write_text(json.dumps(self.seen))
+            beside = self.count_file.with_suffix(f".{threading.get_ident()}")
+            beside.write_text(json.dumps(self.seen))
+            beside.replace(self.count_file)  # whoever kills this process finds it whole
         struck = len(self.seen) == self.fault.at
         if struck and not self.fault.after:
             self._strike()

@@ -8,18 +8,24 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlops_tasks.config import PROJECT
 from mlops_tasks.data.inspection import difference
+from mlops_tasks.data.qlib.store import qlib_store_path
 from mlops_tasks.data.revisions.approvals import find_approval
+from mlops_tasks.data.revisions.diff import diff_path
 from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.tasks import compare_vintages_task, read_source_task, validate_bars_task, write_qlib_store_task
+from mlops_tasks.data.validation.staging import quarantine_path
 from mlops_tasks.errors import SourceError, StoreError
 from mlops_tasks.evaluation.tasks import evaluate_model_task
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.features.tasks import compute_features_task
+from mlops_tasks.registry.mlflow_pages import NoRunError, training_page
+from mlops_tasks.registry.studies import log_study
 from mlops_tasks.training.certificate import certificate_path
 from tests.data.market import make_bars, save
 from tests.security.conftest import Desk
@@ -130,6 +136,29 @@ def test_a_source_beside_the_operation_opens_itself_alone(desk: Desk) -> None:
         allowed.check(save(make_bars(days=3), top / "others.csv"))
 
 
+def test_a_folder_as_source_opens_itself_alone(desk: Desk) -> None:
+    """What lies beside a configured folder of bars stays shut, as does a folder that is not there (any more)."""
+    save(make_bars(days=3), desk.folder / "daily" / "bars.csv")
+    for source in ("daily", "gone"):
+        data = desk.settings.data.model_copy(update={"source": str(desk.folder / source), "universe": None})
+        allowed = AllowedFiles.of(desk.settings.model_copy(update={"data": data}))
+        with pytest.raises(SourceError, match=REFUSED):
+            allowed.check(desk.folder / "bars.csv")
+    assert allowed.check(desk.folder / "gone" / "bars.csv").name == "bars.csv"
+
+
+def test_from_a_folder_that_is_gone_no_relative_path_leads_anywhere(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system itself cannot say where it would lead."""
+    (tmp_path / "gone").mkdir()
+    allowed = AllowedFiles.of(desk.settings)
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SourceError, match=REFUSED):
+        allowed.check("bars.csv")
+
+
 @pytest.mark.parametrize("field", ["source", "universe"])
 def test_a_link_that_leads_out_is_not_followed(field: str, desk: Desk) -> None:
     """Of a file, of a folder, of a link to a link, into /proc and into the secrets; a link that stays inside is."""
@@ -175,13 +204,17 @@ def test_what_is_no_regular_file_keeps_nobody_waiting(desk: Desk) -> None:
 SWAPS: dict[str, Callable[[Path, Desk], None]] = {
     "pipe": lambda path, desk: os.mkfifo(path),
     "link": lambda path, desk: path.symlink_to(desk.outside / "bars.csv"),
+    "link to a pipe": lambda path, desk: path.symlink_to(desk.outside / "pipe"),
 }
 
 
 def test_what_is_swapped_in_after_the_check_is_not_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe or a link that takes the file's place between the look at it and its opening is not read, and nothing
-    waits."""
+    waits; what the link leads to is not even opened."""
     plant(desk)
+    os.mkfifo(desk.outside / "pipe")
+    writer = threading.Thread(target=lambda: (desk.outside / "pipe").open("w").close(), daemon=True)
+    writer.start()
     path, opened = desk.folder / "others.txt", os.open
     for name, swap in SWAPS.items():
         path.unlink(missing_ok=True)
@@ -198,6 +231,9 @@ def test_what_is_swapped_in_after_the_check_is_not_read(desk: Desk, monkeypatch:
             with pytest.raises(SourceError, match=r"others.txt: rule (regular_file|readable_file)"):
                 read_source_task(universe=str(path))
         assert not path.is_file() or path.is_symlink(), name
+    assert writer.is_alive()
+    os.close(opened(desk.outside / "pipe", os.O_RDONLY | os.O_NONBLOCK))
+    writer.join(10)
 
 
 def test_a_folder_swapped_for_a_link_is_not_read_through(desk: Desk) -> None:
@@ -248,12 +284,14 @@ def test_a_person_at_the_shell_compares_what_he_names(desk: Desk) -> None:
     assert found.summary()["restated_rows"] == 0
 
 
+NO_TEXT: list[object] = [None, 7, ["a"], Path("a")]
+"""What a result that is not there, or another one than meant, gives for an identifier."""
 OUT = ["../outside", "../../etc", "/etc", "..", ".hidden", "a/b", "a\x00b", "*", "a\nb", "", "%2e%2e/x?", "x" * 300]
 
 
 def test_an_identifier_leads_nowhere_else(desk: Desk) -> None:
     """Data versions, stagings, training keys and the like are refused where they could name a path or a pattern."""
-    asked: list[Callable[[str], object]] = [
+    asked: list[Callable[[Any], object]] = [
         lambda name: validate_bars_task(staging=name),
         lambda name: compare_vintages_task(data_version=name),
         lambda name: write_qlib_store_task(data_version=name),
@@ -262,8 +300,19 @@ def test_an_identifier_leads_nowhere_else(desk: Desk) -> None:
         lambda name: find_approval(desk.settings, name, name),
         lambda name: certificate_path(desk.settings, name),
         lambda name: FeatureStore(desk.settings).get(name),
+        lambda name: FeatureStore(desk.settings).find(name, "alpha158"),
+        lambda name: quarantine_path(desk.settings, name),
+        lambda name: qlib_store_path(desk.settings, name),
+        lambda name: diff_path(desk.settings, name, "a"),
+        lambda name: log_study(desk.settings, name),
     ]
     for name, ask in itertools.product(OUT, asked):
         with pytest.raises(StoreError, match="is no ") as caught:
             ask(name)
         assert str(caught.value).isprintable()
+    for key in OUT:
+        with pytest.raises(NoRunError, match="is no training key"):
+            training_page(desk.settings, key)
+    for nothing in NO_TEXT:
+        with pytest.raises(StoreError, match="is no staging"):
+            validate_bars_task(staging=nothing)  # type: ignore[arg-type]

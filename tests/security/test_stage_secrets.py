@@ -84,6 +84,12 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str
         "PGPASSWORD": "s3cret",
         "github_token": "s3cret",
         "MY_SECRETS_2": "s3cret",
+        "DESK_DB_PASSWD": "s3cret",
+        "SSH_PASSPHRASE": "s3cret",
+        "MAIL_PASS": "s3cret",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/home/desk/key.json",
+        "OTHER__SQL_ALCHEMY_CONN": "s3cret",
+        "VENDOR_TOKENS": "s3cret",
     }
     for name, value in {**stack, **persons}.items():
         monkeypatch.setenv(name, value)
@@ -146,9 +152,12 @@ def test_secrets_for_a_stage_that_there_is_not_are_refused(secrets: set[str]) ->
 
 
 def test_a_database_that_is_withheld_is_not_replaced_by_another(secrets: set[str]) -> None:
-    """A stage that is not given the state database's address fails when it reaches for it; no new file appears."""
+    """A stage that is not given the state database's address fails when it reaches for it, and so does one that it
+    runs itself; no new file appears."""
     with pytest.raises(StageError, match=r"ConfigError: state_url: withheld from this stage: MLOPS_STATE_URL"):
         run_stage("tests.security.example_stages:open_state", {}, time_limit_s=60)
+    with pytest.raises(StageError, match=r"ConfigError: state_url: withheld from this stage: MLOPS_STATE_URL"):
+        run_stage("tests.security.example_stages:open_state_inside", {}, time_limit_s=60)
     assert not (load_settings().home / "state").exists()
 
 

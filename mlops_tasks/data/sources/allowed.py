@@ -61,7 +61,7 @@ class AllowedFiles:
         text = str(path)
         try:
             real = Path(text).expanduser().resolve() if text.isprintable() else None
-        except (OSError, RuntimeError, ValueError):  # a loop of links, no such user
+        except (OSError, RuntimeError, ValueError):  # no working folder; a loop, no such user; another encoding
             real = None
         if real is None or not self._admits(real):
             raise SourceError(
@@ -85,7 +85,7 @@ class AllowedFiles:
         real = self.check(path)
         _refuse_special(real, os.lstat(real))
         # A pipe that has replaced the file would block a plain open, and a link would lead elsewhere.
-        handle = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         with os.fdopen(handle, "rb") as file:
             _refuse_special(real, os.fstat(handle))
             if Path(f"/proc/self/fd/{handle}").resolve() != real:
