@@ -114,21 +114,23 @@ class Client(threading.Thread):
     def run(self) -> None:
         """Until it is stopped."""
         while not self.stopped.is_set():
-            with ScoringClient(self.settings) as client:
-                client._http.headers |= {"Authorization": f"Bearer {self.key}", "X-Unit": uuid4().hex}
-                client._http.event_hooks = {"request": [self._named]}
-                for _ in range(RENEWED_AFTER):
-                    began = time.perf_counter()
-                    try:
-                        answer, expected = self.ask(client)
-                    except Exception as error:
-                        self.seen.failed.append(f"{type(error).__name__}: {error}")
-                        continue
-                    name, sent = self.last
-                    self.seen.seconds.append(time.perf_counter() - began)
-                    self.seen.answered[name] = (answer["model_version"], sent)
-                    if {each["instrument"]: each["score"] for each in answer["scores"]} != expected:
-                        self.seen.wrong.append(name)
+            try:
+                with ScoringClient(self.settings) as client:
+                    client._http.headers.update({"Authorization": f"Bearer {self.key}", "X-Unit": uuid4().hex})
+                    client._http.event_hooks = {"request": [self._named]}
+                    for _ in range(RENEWED_AFTER):
+                        self._ask_once(client)
+            except Exception as error:
+                self.seen.failed.append(f"{type(error).__name__}: {error}")
+
+    def _ask_once(self, client: ScoringClient) -> None:
+        began = time.perf_counter()
+        answer, expected = self.ask(client)
+        name, sent = self.last
+        self.seen.seconds.append(time.perf_counter() - began)
+        self.seen.answered[name] = (answer["model_version"], sent)
+        if {each["instrument"]: each["score"] for each in answer["scores"]} != expected:
+            self.seen.wrong.append(name)
 
     def _named(self, request: httpx.Request) -> None:
         """Each try has an id of its own."""
@@ -212,9 +214,10 @@ class Stage:
         return health["status"] == "ok" and len(health["workers"]) == 2
 
     def answer(self, count: int) -> None:
-        """Let so many more requests be answered."""
+        """Let so many more requests be answered, none of them wrong."""
         so_far = len(self.seen.answered)
-        wait_for(lambda: len(self.seen.answered) >= so_far + count, 300)
+        wait_for(lambda: len(self.seen.answered) >= so_far + count or self.seen.failed, 300)
+        assert (self.seen.failed, self.seen.wrong) == ([], [])
 
     def kill_a_worker(self) -> None:
         """Whichever."""

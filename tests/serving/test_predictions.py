@@ -233,7 +233,10 @@ def test_a_request_on_which_the_champion_fails_is_logged(
         "good-again": "champion",
     }
     failed = rows["day"], rows["rows"]
-    assert [(row.model_version, row.date, row.instruments) for row in failed] == [(1, DAYS[100].date(), 0), (1, None, 0)]
+    assert [(row.model_version, row.date, row.instruments) for row in failed] == [
+        (1, DAYS[100].date(), 0),
+        (1, None, 0),
+    ]
     assert all(row.latency_ms > 0 for row in failed) and lost_predictions(settings) == 0
     assert set(served_scores(settings, ALL)["arm"]) == {"champion"}
     since = rows["good"].at - timedelta(hours=1)
