@@ -58,6 +58,8 @@ ENVIRONMENT = {
     "MLOPS_DEPLOYMENT__HOLD_H": "24",
 }
 ROWS = 200
+PATIENCE_S = 120
+"""For what takes seconds where nothing else runs."""
 _NAME = "soak-"
 
 Scores = dict[str, float]
@@ -230,7 +232,7 @@ class Stage:
         """Killed under load; another one takes its place."""
         self.kill_a_worker()
         self.answer(count)
-        wait_for(self.is_well)
+        wait_for(self.is_well, PATIENCE_S)
 
     def switch(self, count: int) -> None:
         """From blue to green, or back."""
@@ -245,12 +247,15 @@ class Stage:
         """It answers its share of the clients, breaks a rule, and answers nobody again."""
         began, worse = time.monotonic(), self.worse
         deploy(self.settings, Wanted(worse, Strategy.CANARY))
-        wait_for(lambda: worse in {version for version, sent in list(self.seen.answered.values()) if sent > began})
+        wait_for(
+            lambda: worse in {version for version, sent in list(self.seen.answered.values()) if sent > began},
+            PATIENCE_S,
+        )
         self.answer(count)
-        wait_for(lambda: [each.state for each in advance(self.settings)] == [RolloutState.REJECTED])
+        wait_for(lambda: [each.state for each in advance(self.settings)] == [RolloutState.REJECTED], PATIENCE_S)
         last = latest_rollout(self.settings)
         assert last is not None and "rank correlation" in last.reason
-        wait_for(lambda: self.health()["candidate"] is None)
+        wait_for(lambda: self.health()["candidate"] is None, PATIENCE_S)
         time.sleep(3 * self.settings.serving.poll_s)
         gone = time.monotonic()
         self.answer(count)
@@ -263,7 +268,7 @@ class Stage:
         self.kill_a_worker()
         self.answer(count)
         self.server.start()
-        wait_for(self.is_well, 120)
+        wait_for(self.is_well, PATIENCE_S)
 
     @contextmanager
     def full_disk(self) -> Iterator[None]:
@@ -291,9 +296,9 @@ class Stage:
         with self.full_disk():
             self.answer(count)
             self.kill_a_worker()
-            wait_for(lambda: len(self.health()["workers"]) == 2)
+            wait_for(lambda: len(self.health()["workers"]) == 2, PATIENCE_S)
             self.answer(count)
-        wait_for(self.is_well)
+        wait_for(self.is_well, PATIENCE_S)
 
     def lose_both(self) -> int:
         """The database is away and the disk is full, until there is no room left; returns how many answers the service
@@ -308,7 +313,7 @@ class Stage:
             client.stopped.set()
             client.join()
         self.server.start()
-        wait_for(self.is_well, 120)
+        wait_for(self.is_well, PATIENCE_S)
         self.answer(100)  # a number is seen to be missing before another one
         return int(self.metrics()["alphaops_predictions_dropped_total"] - before)
 
@@ -322,8 +327,8 @@ class Stage:
     def log(self) -> "Found":
         """What the log says, once nobody asks and all is in the database."""
         self.leave()
-        wait_for(lambda: self.metrics()["alphaops_prediction_backlog"] == 0)
-        wait_for(lambda: len([each for each in self.disk.iterdir() if each.is_dir()]) <= 2)
+        wait_for(lambda: self.metrics()["alphaops_prediction_backlog"] == 0, PATIENCE_S)
+        wait_for(lambda: len([each for each in self.disk.iterdir() if each.is_dir()]) <= 2, PATIENCE_S)
         return log_of(self.settings, self.seen)
 
 
@@ -331,7 +336,9 @@ class Stage:
 def stage(home: Path) -> Iterator[Stage]:
     """A service that runs under load."""
     with pytest.MonkeyPatch.context() as patch, own_postgres() as server:
-        settings = new_home(home, made_mlflow(), patch).model_copy(update={"state_url": server.url})
+        settings = new_home(home, made_mlflow(), patch)
+        patient = settings.serving.model_copy(update={"deploy_timeout_s": PATIENCE_S})
+        settings = settings.model_copy(update={"state_url": server.url, "serving": patient})
         for name, value in (ENVIRONMENT | {"MLOPS_STATE_URL": server.url}).items():
             patch.setenv(name, value)
         operation = new_operation(settings, made_vintage())
@@ -346,7 +353,7 @@ def stage(home: Path) -> Iterator[Stage]:
         with running_service(settings, dict(os.environ), on_small_disk(settings.predictions_dir, DISK_MB)) as process:
             supervisor = psutil.Process(process.pid)
             made = Stage(operation, blue, green, worse, server, supervisor, seen, truth, clients)
-            wait_for(made.is_well)
+            wait_for(made.is_well, PATIENCE_S)
             for client in clients:
                 client.start()
             try:
