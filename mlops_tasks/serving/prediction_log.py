@@ -153,6 +153,7 @@ class PredictionLog:
             pause = pause_s if fine else min(2 * pause, max(pause_s, LONGEST_PAUSE_S))
 
     def _sync(self) -> bool:
+        self.count_backlog()  # any worker may be asked for the metrics of all
         self._wal.others_bytes = bytes_beside(self._wal)
         self.metrics.prediction_disk.set(self._wal.size + self._wal.others_bytes)
         try:

@@ -48,7 +48,7 @@ def run() -> dict[str, Any]:
             rounds += 1
         dropped, requests = service.metrics()["alphaops_predictions_dropped_total"], len(service.seen.answered)
         not_logged = service.lose_both()
-        found, seen = service.log(), service.seen
+        found, seen = service.log(not_logged), service.seen
     ours, peer = (float(np.percentile(each, 99) * 1000) for each in (seen.seconds[:requests], quiet))
     return {
         "name": "scoring_outages",
