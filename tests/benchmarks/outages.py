@@ -56,8 +56,6 @@ ENVIRONMENT = {
     "MLOPS_SERVING__COLD_DATES_AT_ONCE": "64",
     "MLOPS_SERVING__REQUESTS_AT_ONCE": "64",
     "MLOPS_PREDICTIONS__SHIP_S": "0.2",
-    "MLOPS_DEPLOYMENT__CANARY_STEPS_PCT": "50,100",
-    "MLOPS_DEPLOYMENT__HOLD_H": "24",
 }
 ROWS = 200
 PATIENCE_S = 120
@@ -223,6 +221,10 @@ class Stage:
         wait_for(lambda: len(self.seen.answered) >= so_far + count or self.seen.failed, 300)
         assert (self.seen.failed, self.seen.wrong) == ([], [])
 
+    def versions_since(self, moment: float) -> set[int]:
+        """Which have answered requests that were sent after it."""
+        return {version for version, sent in list(self.seen.answered.values()) if sent > moment}
+
     def kill_a_worker(self) -> None:
         """Whichever."""
         victim = random.choice([each.pid for each in self.supervisor.children() if is_running(each.pid)])
@@ -243,25 +245,24 @@ class Stage:
         assert deploy(self.settings, Wanted(target))["deployed"]
         switched = time.monotonic()
         self.answer(count)
-        assert {version for version, sent in list(self.seen.answered.values()) if sent > switched} == {target}
+        assert self.versions_since(switched) == {target}
 
     def reject_a_canary(self, count: int) -> None:
         """It answers its share of the clients, breaks a rule, and answers nobody again."""
-        began, worse = time.monotonic(), self.worse
-        deploy(self.settings, Wanted(worse, Strategy.CANARY))
-        wait_for(
-            lambda: worse in {version for version, sent in list(self.seen.answered.values()) if sent > began},
-            PATIENCE_S,
-        )
+        began, worse, rules = time.monotonic(), self.worse, self.settings.deployment.rules
+        lenient = rules.model_copy(update=dict.fromkeys(("min_rank_correlation", "max_psi"), None))
+        deployment = self.settings.deployment.model_copy(update={"rules": lenient})
+        deploy(self.settings.model_copy(update={"deployment": deployment}), Wanted(worse, Strategy.CANARY))
+        wait_for(lambda: worse in self.versions_since(began), PATIENCE_S)
         self.answer(count)
-        wait_for(lambda: [each.state for each in advance(self.settings)] == [RolloutState.REJECTED], PATIENCE_S)
+        wait_for(lambda: RolloutState.REJECTED in {each.state for each in advance(self.settings)}, PATIENCE_S)
         last = latest_rollout(self.settings)
         assert last is not None and "rank correlation" in last.reason
         wait_for(lambda: self.health()["candidate"] is None, PATIENCE_S)
         time.sleep(3 * self.settings.serving.poll_s)
         gone = time.monotonic()
         self.answer(count)
-        assert worse not in {version for version, sent in list(self.seen.answered.values()) if sent > gone}
+        assert worse not in self.versions_since(gone)
 
     def lose_the_database(self, count: int) -> None:
         """It crashes, a worker is killed meanwhile, and it comes back."""
@@ -343,7 +344,8 @@ def stage(home: Path) -> Iterator[Stage]:
     with pytest.MonkeyPatch.context() as patch, own_postgres() as server:
         settings = new_home(home, made_mlflow(), patch)
         patient = settings.serving.model_copy(update={"deploy_timeout_s": PATIENCE_S})
-        settings = settings.model_copy(update={"state_url": server.url, "serving": patient})
+        half = settings.deployment.model_copy(update={"canary_steps_pct": (50.0, 100.0)})
+        settings = settings.model_copy(update={"state_url": server.url, "serving": patient, "deployment": half})
         for name, value in (ENVIRONMENT | {"MLOPS_STATE_URL": server.url}).items():
             patch.setenv(name, value)
         operation = new_operation(settings, made_vintage())
