@@ -4,6 +4,7 @@ of that.
 The service has two workers, PostgreSQL as its state database, and a small disk for its log of predictions.
 """
 
+import json
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -57,7 +59,7 @@ ENVIRONMENT = {
     "MLOPS_SERVING__REQUESTS_AT_ONCE": "64",
     "MLOPS_PREDICTIONS__SHIP_S": "0.2",
 }
-ROWS = 200
+ROWS = 500
 PATIENCE_S = 120
 """For what takes seconds where nothing else runs."""
 _NAME = "soak-"
@@ -164,14 +166,27 @@ class Client(threading.Thread):
 
 
 class LargeClient(Client):
-    """Asks for as much as fills a log quickly: many rows with long names, other ones each time."""
+    """Asks for as much as fills a log quickly: many rows with long names, other ones each time, the same features."""
 
     def ask(self, client: ScoringClient) -> tuple[dict[str, Any], Scores]:
         """As the other one."""
         label = uuid4().hex
-        rows = pd.DataFrame(0.5, [f"{label}{number:032d}" for number in range(ROWS)], self.columns, np.float32)
-        answer = client.score_features(rows)
-        return answer, self.truth.of_rows(answer["model_version"], rows)
+        names = [f"{label}{number:032d}" for number in range(ROWS)]
+        table = b'{"table":{"instruments":%s,"feature_names":%s,"values":[%s]}}'
+        body = table % (json.dumps(names).encode(), json.dumps(self.columns).encode(), self.values)
+        answer = client._json(lambda: client._http.post("/v1/score", content=body))
+        return answer, dict.fromkeys(names, self.scores[answer["model_version"]])
+
+    @cached_property
+    def values(self) -> bytes:
+        """Of the features."""
+        return b",".join([b"[" + b",".join([b"0.5"] * self.width) + b"]"] * ROWS)
+
+    @cached_property
+    def scores(self) -> dict[int, float]:
+        """Of such a row, by version."""
+        row = pd.DataFrame(0.5, ["a"], self.columns, np.float32)
+        return {version: self.truth.of_rows(version, row)["a"] for version in self.truth.artefacts}
 
 
 @dataclass
