@@ -334,7 +334,7 @@ class Stage:
             client.stopped.set()
             client.join()
         self.server.start()
-        wait_for(self.is_well, PATIENCE_S)
+        wait_for(self.is_well, 5 * PATIENCE_S)
         self.answer(100)  # a number is seen to be missing before another one
         return int(self.metrics()["alphaops_predictions_dropped_total"] - before)
 
