@@ -79,6 +79,8 @@ class Arm(StrEnum):
     """By a candidate, and nobody was given the answer."""
     FALLBACK = "fallback"
     """By the champion, since the candidate whose turn it was could not."""
+    FAILED = "failed"
+    """Not at all: the champion raised an error."""
 
 
 class Scope(StrEnum):

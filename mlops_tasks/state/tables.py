@@ -467,8 +467,8 @@ _BIG = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Prediction(LogBase):
-    """A request that the scoring service has answered. A writer numbers its answers 1, 2, 3, ...: a number missing
-    between others belongs to an answer that could not be logged."""
+    """A request that the scoring service has answered, or on which the champion has failed. A writer numbers them
+    1, 2, 3, ...: a number missing between others belongs to one that could not be logged."""
 
     __tablename__ = "prediction"
     __table_args__ = (
