@@ -387,7 +387,13 @@ class DriftFound(TypedDict):
     n_alert: int
     n_warn: int
     exceedance_max: float
+    scores_beyond: bool
+    importance_by: str
     importance_beyond: float | None
+    """Share of the score's importance that the features beyond the limit have; None: not known."""
+    importance_unknown: int
+    cost: float | None
+    """The same share, weighed by how far they are beyond."""
     beyond: list[dict[str, Any]]
     psi_max: float | None
     score_psi: float | None
