@@ -347,6 +347,11 @@ class Monitored(TypedDict):
     probation: str | None
     """How the champion's probation stands; None: it has none."""
     performance: list[MaturePerformance]
+    retraining: str | None
+    """Identifier of the run of daily_retraining for which drift asks, until that run has begun."""
+    retraining_reason: str | None
+    retraining_form: dict[str, Any]
+    """What the form of that run says other than by default."""
     alerts: list[str]
     """That are open."""
 

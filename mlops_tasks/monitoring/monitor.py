@@ -1,7 +1,7 @@
 """All that is looked at between two retrainings: the DAG monitor_champion on its schedule, `alphaops monitor` by hand.
 
-Looks at rank ICs, the champion's probation, the rollouts, the performance of what was answered, the rules of alerts. A
-part that fails keeps no other one from its work; the errors come at the end. It may be killed and run again: what was
+Looks at rank ICs, the champion's probation, the rollouts, the performance of what was answered, the rules of alerts,
+and whether drift asks for a retraining. A part that fails keeps no other one from its work; the errors come at the end. It may be killed and run again: what was
 recorded stays, and what was told is not told once more.
 """
 
@@ -16,6 +16,7 @@ from mlops_tasks.errors import MlopsError, StageError
 from mlops_tasks.evaluation.worse import LookPlan
 from mlops_tasks.monitoring.performance import mature_performance
 from mlops_tasks.monitoring.quality import take_looks
+from mlops_tasks.monitoring.retraining import wanted_retraining
 from mlops_tasks.serving.deployment import said
 from mlops_tasks.serving.probation import judge_champion, probation_of
 from mlops_tasks.serving.reconciliation import named
@@ -57,14 +58,19 @@ def monitor(settings: Settings) -> Monitored:
         looks = tried(lambda: take_looks(settings, vintage), "rank ICs", looks)
     rolled_back = tried(lambda: judge_champion(settings), "the champion", None)
     rollouts = tried(lambda: advance_rollouts(settings), "rollouts", Advanced(steps=[], under_way=[]))
+    wanted = None
     if vintage is not None:
         figures = tried(lambda: mature_performance(settings, vintage), "performance", figures)
+        wanted = tried(lambda: wanted_retraining(settings, vintage), "retraining after drift", wanted)
     result: Monitored = {
         "looks": looks,
         **rollouts,
         "rolled_back": rolled_back,
         "probation": tried(lambda: _probation(settings), "the probation", None),
         "performance": figures,
+        "retraining": None if wanted is None else wanted.run_id,
+        "retraining_reason": None if wanted is None else wanted.reason,
+        "retraining_form": {} if wanted is None else wanted.form,
         "alerts": tried(lambda: _alerts(settings), "alerts", []),
     }
     if errors:

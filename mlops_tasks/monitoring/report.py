@@ -55,7 +55,7 @@ class DriftInput:
     def digest(self) -> str:
         """Equal inputs have equal reports."""
         identity = [self.champion.training_key, self.vintage.data_version, self.feature_version, REFERENCE_LAYOUT]
-        return digest_of([*identity, self.limits.model_dump()], length=8)
+        return digest_of([*identity, self.limits.model_dump(exclude={"retraining"})], length=8)
 
     @property
     def last_date(self) -> pd.Timestamp:
