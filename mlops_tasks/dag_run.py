@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-
 DRIFT_RUN = "drift__"
 """How the identifiers of runs begin for which drift has asked."""
 

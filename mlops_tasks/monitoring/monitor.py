@@ -1,8 +1,8 @@
 """All that is looked at between two retrainings: the DAG monitor_champion on its schedule, `alphaops monitor` by hand.
 
 Looks at rank ICs, the champion's probation, the rollouts, the performance of what was answered, the rules of alerts,
-and whether drift asks for a retraining. A part that fails keeps no other one from its work; the errors come at the end. It may be killed and run again: what was
-recorded stays, and what was told is not told once more.
+and whether drift asks for a retraining. A part that fails keeps no other one from its work; the errors come at the end.
+It may be killed and run again: what was recorded stays, and what was told is not told once more.
 """
 
 import logging
@@ -61,7 +61,11 @@ def monitor(settings: Settings) -> Monitored:
     wanted = None
     if vintage is not None:
         figures = tried(lambda: mature_performance(settings, vintage), "performance", figures)
-        wanted = tried(lambda: wanted_retraining(settings, vintage), "retraining after drift", wanted)
+        wanted = tried(
+            lambda: wanted_retraining(settings, vintage.data_version, vintage.calendar()),
+            "retraining after drift",
+            wanted,
+        )
     result: Monitored = {
         "looks": looks,
         **rollouts,

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mlops_tasks.config import DriftRetrainingRules, Settings
-from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.state.deployments import recorded_champion
 from mlops_tasks.state.history import drift_reports
 from mlops_tasks.state.retrainings import ask_for_retraining, retraining_to_start, run_id_of
@@ -21,16 +20,20 @@ from mlops_tasks.states import RetrainingStep
 log = logging.getLogger(__name__)
 
 
-def wanted_retraining(settings: Settings, vintage: Vintage) -> DriftRetraining | None:
+def wanted_retraining(settings: Settings, data_version: str, days: pd.DatetimeIndex) -> DriftRetraining | None:
     """The retraining that is to be started now; None: drift asks for none, or may not.
 
     While a candidate's rollout is undecided it asks for none: the candidate may be the answer already, and nothing may
     push it aside.
+
+    Parameters
+    ----------
+    data_version, days
+        Of the vintage in use: its version, and its market days, ascending.
     """
     rules = settings.drift.retraining
     if not rules.enabled or undecided_rollouts(settings):
         return None
-    days = vintage.calendar()
     since = days[-rules.cooldown_days :][0].date()
     waiting, version = retraining_to_start(settings, since), recorded_champion(settings)
     if waiting is not None or version is None:
@@ -44,7 +47,7 @@ def wanted_retraining(settings: Settings, vintage: Vintage) -> DriftRetraining |
         step=RetrainingStep.ASKED,
         date=day,
         model_version=version,
-        data_version=vintage.data_version,
+        data_version=data_version,
         reason=reason,
         form=dict(rules.form),
     )
@@ -71,8 +74,8 @@ def confirmed(reports: Sequence[DriftReport], days: pd.DatetimeIndex, rules: Dri
     newest = by_day[days[-1].date()]
     share = "an unknown share" if newest.at_stake is None else f"{newest.at_stake:.0%}"
     return (
-        f"version {newest.model_version} has drifted on {len(last)} market days up to {newest.date}; now {newest.n_alert} "
-        f"columns with {share} of the score's importance are beyond the limit"
+        f"version {newest.model_version} has drifted on {len(last)} market days up to {newest.date}; now "
+        f"{newest.n_alert} columns with {share} of the score's importance are beyond the limit"
     )
 
 

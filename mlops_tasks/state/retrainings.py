@@ -13,7 +13,7 @@ from mlops_tasks.states import RetrainingStep
 
 
 def run_id_of(day: date, version: int) -> str:
-    """Identifier of the run for drift of a version up to a market day. Airflow refuses a second one of the same name."""
+    """Identifier of the run for drift of a version up to a market day; Airflow refuses a second run of that name."""
     return f"{DRIFT_RUN}{day}__v{version}"
 
 
