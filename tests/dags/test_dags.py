@@ -114,8 +114,10 @@ print(json.dumps([parsed_in_fork(home) for home in json.loads(sys.argv[2])]))
 
 @pytest.fixture(scope="module")
 def parses(tmp_path_factory):
-    """What Airflow sees in the homes `plain`, `wrong` and `broken`, which differ in the user's own feature sets."""
-    homes = {name: tmp_path_factory.mktemp(name) for name in ("plain", "wrong", "broken")}
+    """What Airflow sees in the homes `plain`, `wrong` and `broken`, which differ in the user's own feature sets, and in
+    `drifting`, where drift may start a retraining."""
+    homes = {name: tmp_path_factory.mktemp(name) for name in ("plain", "wrong", "broken", "drifting")}
+    (homes["drifting"] / "settings.yaml").write_text("drift: {retraining: {enabled: true}}\n")
     (homes["wrong"] / "feature_sets.yaml").write_text("mine: {version: 1}\n")
     (homes["broken"] / "feature_sets.yaml").write_text("mine: [\n")
     return dict(zip(homes, parse(*homes.values()), strict=True))
@@ -153,6 +155,15 @@ def test_every_dag_file_is_known_and_parses(parsed):
     assert {p.name for p in (PROJECT / "dags").glob("*.py")} == set(DAG_FILES)
     assert set(parsed["dags"]) == set(DAG_FILES.values())
     assert all(dag["doc"] for dag in parsed["dags"].values())
+
+
+def test_drift_starts_a_retraining_where_the_settings_say_so(parses):
+    """By a task behind the monitor; elsewhere there is no such task, nor what it imports."""
+    plain, drifting = (parses[name]["dags"]["monitor_champion"] for name in ("plain", "drifting"))
+    assert set(plain["tasks"]) == {"monitor"} and parses["drifting"]["errors"] == {}
+    assert drifting["edges"] == [["monitor", "start_retraining"]]
+    given = {key for task, _, _, key in passed_on(drifting) if task == "start_retraining"}
+    assert given <= keys_of(STAGES["monitoring.monitor"].result)
 
 
 def test_the_form_offers_the_users_own_feature_sets(parses):
