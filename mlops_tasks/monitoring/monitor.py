@@ -26,7 +26,7 @@ from mlops_tasks.state.alerts.handling import open_episodes
 from mlops_tasks.state.alerts.watching import look
 from mlops_tasks.state.deployments import recorded_champion
 from mlops_tasks.state.quality_looks import quality_looks
-from mlops_tasks.state.tables import now
+from mlops_tasks.state.tables import DriftRetraining, now
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +58,10 @@ def monitor(settings: Settings) -> Monitored:
         looks = tried(lambda: take_looks(settings, vintage), "rank ICs", looks)
     rolled_back = tried(lambda: judge_champion(settings), "the champion", None)
     rollouts = tried(lambda: advance_rollouts(settings), "rollouts", Advanced(steps=[], under_way=[]))
-    wanted = None
+    wanted: DriftRetraining | None = None
     if vintage is not None:
         figures = tried(lambda: mature_performance(settings, vintage), "performance", figures)
-        wanted = tried(
-            lambda: wanted_retraining(settings, vintage.data_version, vintage.calendar()),
-            "retraining after drift",
-            wanted,
-        )
+        wanted = tried(lambda: _wanted(settings, vintage), "retraining after drift", wanted)
     result: Monitored = {
         "looks": looks,
         **rollouts,
@@ -85,6 +81,13 @@ def monitor(settings: Settings) -> Monitored:
 def _vintage(settings: Settings) -> Vintage | None:
     version = current_version(settings)
     return None if version is None else load_vintage(settings, version)
+
+
+def _wanted(settings: Settings, vintage: Vintage) -> DriftRetraining | None:
+    """Nothing is read of the vintage where drift may ask for nothing, as by default."""
+    if not settings.drift.retraining.enabled:
+        return None
+    return wanted_retraining(settings, vintage.data_version, vintage.calendar())
 
 
 def _probation(settings: Settings) -> str | None:

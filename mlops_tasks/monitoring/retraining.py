@@ -32,7 +32,7 @@ def wanted_retraining(settings: Settings, data_version: str, days: pd.DatetimeIn
         Of the vintage in use: its version, and its market days, ascending.
     """
     rules = settings.drift.retraining
-    if not rules.enabled or undecided_rollouts(settings):
+    if undecided_rollouts(settings):
         return None
     since = days[-rules.cooldown_days :][0].date()
     waiting, version = retraining_to_start(settings, since), recorded_champion(settings)
