@@ -72,6 +72,8 @@ def given(task):
     if of(task, "stage"):
         for name, value in (of(task, "arguments") or {}).items():
             yield from ([name, *each] for each in references(value))
+    elif of(task, "trigger_dag_id"):
+        yield from (["conf", *each] for each in references([task.conf, task.trigger_run_id]))
     else:
         names = inspect.signature(task.python_callable).parameters
         for name, value in [*zip(names, task.op_args), *task.op_kwargs.items()]:
@@ -102,7 +104,7 @@ def shown(dag):
         "limits": {task.task_id: of(task, "time_limit_s") for task in dag.tasks},
         "mapped": {task.task_id: of(task, "map_index_template") for task in dag.tasks if is_mapped(task)},
         "given": {task.task_id: list(given(task)) for task in dag.tasks},
-        "subscripts": {task.task_id: list(subscripts(task)) for task in dag.tasks if not of(task, "stage")},
+        "subscripts": {task.task_id: list(subscripts(task)) for task in dag.tasks if of(task, "python_callable")},
         "edges": sorted([task.task_id, later] for task in dag.tasks for later in task.downstream_task_ids),
         "assets": [asset.name for asset in getattr(dag.timetable.asset_condition, "objects", [])],
         "rules": {task.task_id: [task.trigger_rule, task.is_teardown] for task in dag.tasks},
@@ -162,8 +164,8 @@ def test_drift_starts_a_retraining_where_the_settings_say_so(parses):
     plain, drifting = (parses[name]["dags"]["monitor_champion"] for name in ("plain", "drifting"))
     assert set(plain["tasks"]) == {"monitor"} and parses["drifting"]["errors"] == {}
     assert drifting["edges"] == [["monitor", "start_retraining"]]
-    given = {key for task, _, _, key in passed_on(drifting) if task == "start_retraining"}
-    assert given <= keys_of(STAGES["monitoring.monitor"].result)
+    asked = {key for _, _, stage, key in passed_on(drifting) if stage == "monitoring.monitor"}
+    assert asked == {"retraining", "retraining_form"} <= keys_of(STAGES["monitoring.monitor"].result)
 
 
 def test_the_form_offers_the_users_own_feature_sets(parses):

@@ -71,8 +71,8 @@ def test_lasting_drift_starts_one_retraining_in_a_cool_down(settings: Settings) 
     assert [row.step for row in rows] == ["asked", "begun"] * 3
     assert rows[0].reason == rows[1].reason and rows[0].form == {"seed": 7}
     assert rows[0].reason == (
-        f"version {CHAMPION} has drifted on 3 market days up to {DAYS[2].date()}; now 2 columns with 30% of the score's "
-        "importance are beyond the limit"
+        f"version {CHAMPION} has drifted on 3 market days up to {DAYS[2].date()}; now 2 columns with 30% of the "
+        "score's importance are beyond the limit"
     )
 
 
