@@ -112,8 +112,9 @@ def test_importance_is_that_of_the_champions_own_scores(operation: Operation, ch
     sizes = json.loads(kept.read_text())["sizes"]
     model = load_champion(operation.settings)
     rows = drift_report._reference_rows(operation.settings, model).at_most(2000).scored_features()
-    found = model.artefact.predictor.booster.predict(rows[list(sizes)].to_numpy(), pred_contrib=True)[:, :-1]
-    assert list(sizes.values()) == pytest.approx(np.abs(found).mean(axis=0).tolist())
+    names = model.artefact.feature_names
+    found = model.artefact.predictor.booster.predict(rows[names].to_numpy(), pred_contrib=True)[:, :-1]
+    assert sizes == pytest.approx(dict(zip(names, np.abs(found).mean(axis=0).tolist(), strict=True)))
     assert result["importance_by"] == f"mean absolute Shapley value on {len(rows):,} rows of the training segment"
     table = pd.read_parquet(operation.settings.home / str(result["path"]) / "drift.parquet").set_index("column")
     assert table["importance_share"].sum() == pytest.approx(1.0) and np.isnan(table.loc["score", "importance_share"])
