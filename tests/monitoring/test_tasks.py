@@ -123,7 +123,7 @@ def test_importance_is_that_of_the_champions_own_scores(operation: Operation, ch
 
 def test_a_model_that_cannot_say_is_not_weighed(operation: Operation) -> None:
     """A network whose training recorded nothing: its columns are not of no importance, but of an unknown one."""
-    make_champion(operation.settings, operation.register(Spec(model="network")))
+    make_champion(operation.settings, operation.register(Spec(model="network", window=5)))
     result = check(operation)
     assert result["importance_by"] == "not known"
     assert (result["importance_beyond"] is None) == (result["importance_unknown"] > 0)
