@@ -30,12 +30,11 @@ CHAMPION = 4
 
 
 @pytest.fixture(params=DATABASES)
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+def watched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """A champion, and nothing else."""
     with settings_on(request.param, tmp_path, drift=DriftSettings(retraining=RULES)) as made:
-        row = Deployment(model_version=CHAMPION, state=DeploymentState.SERVING, training_key="k", data_version="d")
-        row.strategy, row.reason = "direct", ""
-        record_deployment(made, row)
+        served = {"state": DeploymentState.SERVING, "strategy": "direct"}
+        record_deployment(made, Deployment(model_version=CHAMPION, training_key="k", data_version="d", **served))
         yield made
 
 
@@ -56,18 +55,18 @@ def wanted(settings: Settings, until: int) -> str | None:
     return None if found is None else found.run_id
 
 
-def test_lasting_drift_starts_one_retraining_in_a_cool_down(settings: Settings) -> None:
+def test_lasting_drift_starts_one_retraining_in_a_cool_down(watched: Settings) -> None:
     """Sixty days of drift: on the third day, and whenever twenty market days have passed since the last one."""
     asked = {}
     for until in range(1, len(DAYS) + 1):
-        drifted(settings, DAYS[until - 1 : until])
-        found = wanted(settings, until)
-        assert wanted(settings, until) == found  # until its run begins it is asked for again
+        drifted(watched, DAYS[until - 1 : until])
+        found = wanted(watched, until)
+        assert wanted(watched, until) == found  # until its run begins it is asked for again
         if found is not None:
             asked[until] = found
-            assert record_begun(settings, found) and not record_begun(settings, found)
+            assert record_begun(watched, found) and not record_begun(watched, found)
     assert asked == {n: f"drift__{DAYS[n - 1].date()}__v{CHAMPION}" for n in (3, 23, 43)}
-    rows = retrainings(settings)
+    rows = retrainings(watched)
     assert [row.step for row in rows] == ["asked", "begun"] * 3
     assert rows[0].reason == rows[1].reason and rows[0].form == {"seed": 7}
     assert rows[0].reason == (
@@ -76,29 +75,29 @@ def test_lasting_drift_starts_one_retraining_in_a_cool_down(settings: Settings) 
     )
 
 
-def test_a_retraining_that_was_recorded_is_started_whatever_comes_in_between(settings: Settings) -> None:
+def test_a_retraining_that_was_recorded_is_started_whatever_comes_in_between(watched: Settings) -> None:
     """A process that dies before Airflow knows of the run: later ones ask for the same, on quiet days too."""
-    drifted(settings, DAYS[:3])
-    first = wanted(settings, 3)
-    drifted(settings, DAYS[3:6], n_alert=0)
-    assert [wanted(settings, until) for until in (4, 5, 6)] == [first] * 3
-    record_begun(settings, str(first))
-    assert wanted(settings, 6) is None and len(retrainings(settings)) == 2
+    drifted(watched, DAYS[:3])
+    first = wanted(watched, 3)
+    drifted(watched, DAYS[3:6], n_alert=0)
+    assert [wanted(watched, until) for until in (4, 5, 6)] == [first] * 3
+    record_begun(watched, str(first))
+    assert wanted(watched, 6) is None and len(retrainings(watched)) == 2
 
 
-def test_processes_that_ask_at_once_ask_for_one(settings: Settings) -> None:
+def test_processes_that_ask_at_once_ask_for_one(watched: Settings) -> None:
     """The record is made in one transaction with the look at those before."""
-    drifted(settings, DAYS[:10])
+    drifted(watched, DAYS[:10])
     days = [3, 4, 5, 6, 7, 8, 9, 10]
     with ThreadPoolExecutor(len(days)) as pool:
-        found = list(pool.map(lambda until: wanted(settings, until), days))
-    (row,) = retrainings(settings)
+        found = list(pool.map(lambda until: wanted(watched, until), days))
+    (row,) = retrainings(watched)
     assert {each for each in found if each is not None} == {row.run_id}
 
 
-def test_no_retraining_is_asked_for_beside_an_undecided_rollout(settings: Settings) -> None:
+def test_no_retraining_is_asked_for_beside_an_undecided_rollout(watched: Settings) -> None:
     """Neither a new one nor one that was recorded before; the decision sets it free."""
-    drifted(settings, DAYS[:4])
+    drifted(watched, DAYS[:4])
     begun = Rollout(
         rollout_id="r1",
         version=5,
@@ -112,19 +111,19 @@ def test_no_retraining_is_asked_for_beside_an_undecided_rollout(settings: Settin
         champion=CHAMPION,
         began_at=now(),
     )
-    record_rollout(settings, begun)
-    assert wanted(settings, 3) is None and retrainings(settings) == []
+    record_rollout(watched, begun)
+    assert wanted(watched, 3) is None and retrainings(watched) == []
     decided = replace(begun, state=RolloutState.REJECTED, at=now() + timedelta(seconds=1))
-    assert record_rollout_step(settings, begun, decided)
-    assert wanted(settings, 3) is not None
-    record_rollout(settings, replace(begun, rollout_id="r2", version=6, digest="y"))
-    assert wanted(settings, 4) is None and len(retrainings(settings)) == 1
+    assert record_rollout_step(watched, begun, decided)
+    assert wanted(watched, 3) is not None
+    record_rollout(watched, replace(begun, rollout_id="r2", version=6, digest="y"))
+    assert wanted(watched, 4) is None and len(retrainings(watched)) == 1
 
 
-def test_the_drift_of_another_version_starts_nothing(settings: Settings) -> None:
+def test_the_drift_of_another_version_starts_nothing(watched: Settings) -> None:
     """The champion that drifted is out of service already."""
-    drifted(settings, DAYS[:3], model_version=CHAMPION - 1)
-    assert wanted(settings, 3) is None
+    drifted(watched, DAYS[:3], model_version=CHAMPION - 1)
+    assert wanted(watched, 3) is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from mlops_tasks.config import Settings
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.model_zoo.network import NetworkPredictor
 from mlops_tasks.monitoring import report as drift_report
 from mlops_tasks.monitoring.tasks import check_drift_task
 from mlops_tasks.registry.approvals import load_champion
@@ -121,14 +123,15 @@ def test_importance_is_that_of_the_champions_own_scores(operation: Operation, ch
     assert [each["column"] for each in result["beyond"]] == list(table.index[table["exceedance"] >= 1][:20])
 
 
-def test_a_model_that_cannot_say_is_not_weighed(operation: Operation) -> None:
+def test_a_model_that_cannot_say_is_not_weighed(operation: Operation, champion: int) -> None:
     """A network whose training recorded nothing: its columns are not of no importance, but of an unknown one."""
-    make_champion(operation.settings, operation.register(Spec(model="network", window=5)))
-    result = check(operation)
-    assert result["importance_by"] == "not known"
-    assert (result["importance_beyond"] is None) == (result["importance_unknown"] > 0)
-    told = drift_report.at_stake(result | {"scores_beyond": False, "importance_beyond": None, "importance_unknown": 3})
-    assert told == "the importance of these columns is not known"
+    model = load_champion(operation.settings)
+    network = replace(model.artefact, predictor=NetworkPredictor(model.artefact.folder, 1))
+    rows = drift_report._reference_rows(operation.settings, model)
+    found = drift_report._importance(operation.settings, replace(model, artefact=network), rows)
+    assert (found.sizes, found.measured_by, len(found.shares)) == ({}, "not known", 0)
+    told = {"scores_beyond": False, "importance_beyond": None, "importance_unknown": 3}
+    assert drift_report.at_stake(told) == "the importance of these columns is not known"
 
 
 def test_a_long_reference_is_thinned(operation: Operation, champion: int, monkeypatch: pytest.MonkeyPatch) -> None:
