@@ -24,8 +24,8 @@ from tests.postgres import DATABASES, settings_on
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec
 
-DAYS = pd.bdate_range("2024-01-01", periods=60)
-RULES = DriftRetrainingRules(enabled=True, confirmed_days=3, min_importance=0.05, cooldown_days=20, form={"seed": 7})
+DAYS = pd.bdate_range("2024-01-01", periods=14)
+RULES = DriftRetrainingRules(enabled=True, confirmed_days=3, min_importance=0.05, cooldown_days=5, form={"seed": 7})
 CHAMPION = 4
 
 
@@ -56,7 +56,7 @@ def wanted(settings: Settings, until: int) -> str | None:
 
 
 def test_lasting_drift_starts_one_retraining_in_a_cool_down(watched: Settings) -> None:
-    """Sixty days of drift: on the third day, and whenever twenty market days have passed since the last one."""
+    """Fourteen days of drift: on the third day, and whenever five market days have passed since the last one."""
     asked = {}
     for until in range(1, len(DAYS) + 1):
         drifted(watched, DAYS[until - 1 : until])
@@ -65,7 +65,7 @@ def test_lasting_drift_starts_one_retraining_in_a_cool_down(watched: Settings) -
         if found is not None:
             asked[until] = found
             assert record_begun(watched, found) and not record_begun(watched, found)
-    assert asked == {n: f"drift__{DAYS[n - 1].date()}__v{CHAMPION}" for n in (3, 23, 43)}
+    assert asked == {n: f"drift__{DAYS[n - 1].date()}__v{CHAMPION}" for n in (3, 8, 13)}
     rows = retrainings(watched)
     assert [row.step for row in rows] == ["asked", "begun"] * 3
     assert rows[0].reason == rows[1].reason and rows[0].form == {"seed": 7}
@@ -87,8 +87,8 @@ def test_a_retraining_that_was_recorded_is_started_whatever_comes_in_between(wat
 
 def test_processes_that_ask_at_once_ask_for_one(watched: Settings) -> None:
     """The record is made in one transaction with the look at those before."""
-    drifted(watched, DAYS[:10])
-    days = [3, 4, 5, 6, 7, 8, 9, 10]
+    drifted(watched, DAYS[:7])
+    days = [3, 4, 5, 6, 7]
     with ThreadPoolExecutor(len(days)) as pool:
         found = list(pool.map(lambda until: wanted(watched, until), days))
     (row,) = retrainings(watched)
@@ -159,7 +159,7 @@ def test_the_monitor_asks_and_the_run_says_that_it_has_begun(
     days = operation.vintage.calendar()
     drifted(operation.settings, days[-3:], model_version=1)
     assert monitor_task()["retraining"] is None and retrainings(operation.settings) == []
-    monkeypatch.setenv("MLOPS_DRIFT__RETRAINING__ENABLED", "true")
+    (operation.settings.home / "settings.yaml").write_text("drift: {retraining: {enabled: true}}\n")
     asked = f"drift__{days[-1].date()}__v1"
     for _ in range(2):
         found = monitor_task()
