@@ -30,7 +30,7 @@ def test_drift_starts_one_run_however_often_it_is_asked_for(operation: Operation
         "MLOPS_HOME": str(home),
         "AIRFLOW_HOME": str(home / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "no_plugins"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     }
     command = [sys.executable, "-m", "tests.dags.retraining_in_airflow"]
