@@ -17,8 +17,12 @@ __all__ = ["migrated_mlflow", "operation", "settings", "vintage_template"]
 RULES = "drift: {retraining: {enabled: true, confirmed_days: 1, form: {seed: 7}}}\n"
 
 
+@pytest.mark.slow
 def test_drift_starts_one_run_however_often_it_is_asked_for(operation: Operation) -> None:
-    """With the identifier that is recorded and the form of the settings; the second time the task is skipped."""
+    """With the identifier that is recorded and the form of the settings; the second time the task is skipped.
+
+    That the task is there where the settings say so, `test_dags.py` checks at less expense.
+    """
     home = operation.settings.home
     make_champion(operation.settings, operation.register(Spec()))
     day = operation.vintage.calendar()[-1].date()
