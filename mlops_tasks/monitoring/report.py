@@ -209,7 +209,7 @@ def at_stake(report: Mapping[str, Any]) -> str:
     if share is None:
         parts.append(f"the importance of {'these columns' if unknown > 1 else 'this column'} is not known")
     elif share or not parts:
-        parts.append(f"{share:.0%} of the score's importance" + (f", {unknown} not known" if unknown else ""))
+        parts.append(f"{share:.0%} of the score's importance" + (f" (not known for {unknown} more)" if unknown else ""))
     return "; ".join(parts)
 
 
