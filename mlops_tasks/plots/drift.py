@@ -58,8 +58,12 @@ def plot_drift(info: DriftInfo) -> Figure:
     upper.axvline(1.0, color=RED, linestyle="--", linewidth=1, label="limit of the day")
     upper.grid(visible=False, axis="y")
     upper.legend(loc="lower right")
-    title = f"{info.title}: first {len(values)} of {info.n_columns} columns, and their shares of the score's importance"
-    upper.set(title=title, xlabel="distance from the training segment's windows, limit = 1", ylabel="column")
+    title = f"{info.title}: first {len(values)} of {info.n_columns} columns"
+    upper.set(
+        title=title,
+        xlabel="distance from the training segment's windows, limit = 1; shares are of the score's importance",
+        ylabel="column",
+    )
     if len(values) == 0:
         no_data(upper, "no column could be compared")
     _plot_scores(lower, info.scores)
