@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from mlops_tasks.config import PROJECT
 from mlops_tasks.state.history import record_drift_report
 from mlops_tasks.state.tables import DriftReport
