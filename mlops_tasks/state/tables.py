@@ -219,6 +219,26 @@ class DriftReport(Base):
     n_warn: Mapped[int]
     n_alert: Mapped[int]
     path: Mapped[str]
+    at_stake: Mapped[float | None] = mapped_column(Float, default=None)
+    """Share of the score's importance beyond the limit, 1 if the scores themselves are; None: not known."""
+
+
+class DriftRetraining(Base):
+    """A step of a retraining for which drift has asked."""
+
+    __tablename__ = "drift_retraining"
+    __table_args__ = (UniqueConstraint("run_id", "step"),)
+
+    run_id: Mapped[str] = mapped_column(String(64))
+    """Of Airflow's run of daily_retraining."""
+    step: Mapped[str] = mapped_column(String(16))
+    """A `RetrainingStep`."""
+    date: Mapped[date]
+    """The market day up to which there was drift."""
+    model_version: Mapped[int]
+    data_version: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    form: Mapped[dict[str, Any]]
 
 
 class ModelComparison(Base):
@@ -531,6 +551,7 @@ TABLES: tuple[type[Base], ...] = (
     QualityLook,
     ScoreBatch,
     DriftReport,
+    DriftRetraining,
     ModelComparison,
     DeliveredGain,
     Publication,
