@@ -9,6 +9,8 @@ Everything that is checked between two retrainings, also by hand with `alphaops 
 * **Rollouts:** the next step when a hold is over, back to the champion if a rule is broken or a look finds the
   candidate worse, and the end at the deadline.
 * **Performance** of the scores served, once per vintage, and the alert rules.
+* **Drift** that is confirmed starts a run of `daily_retraining` if `drift.retraining.enabled` is set; not again before
+  its cool-down is over, and not while a rollout is undecided.
 
 * **Runs** every `deployment.evaluate_every_min` minutes; takes a moment when nothing is due.
 * **Look at** the task's result: what was found, taken and rolled back, and what is under way. `alphaops abort --reason
@@ -25,6 +27,7 @@ from airflow.sdk import DAG
 
 from dag_shared.alerts import tell_failing_dag
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
+from dag_shared.task_groups import start_retraining
 from mlops_tasks.operators.stage import StageOperator
 
 with DAG(
@@ -37,4 +40,6 @@ with DAG(
     on_failure_callback=tell_failing_dag,
     tags=["serving", "monitoring"],
 ) as dag:
-    StageOperator(task_id="monitor", stage="monitoring.monitor")
+    monitor = StageOperator(task_id="monitor", stage="monitoring.monitor")
+    if SETTINGS.drift.retraining.enabled:
+        start_retraining(monitor.output["retraining"], monitor.output["retraining_form"])

@@ -591,6 +591,21 @@ class GateSettings(Section):
     """Largest probability of backtest overfitting of that search, and of a loss by its best trial."""
 
 
+class DriftRetrainingRules(Section):
+    """When drift starts a training of its own, beside those of new vintages; see docs/drift.md."""
+
+    enabled: bool = False
+    confirmed_days: int = Field(3, ge=1)
+    """Successive market days, up to the newest one, that have the verdict `drift` for the champion."""
+    min_importance: float = Field(0.05, ge=0, le=1)
+    """Share of the score's importance that must be beyond the limit on each of these days. Drift of the scores
+    themselves counts as all of it, and an unknown share is enough."""
+    cooldown_days: int = Field(20, ge=1)
+    """Market days during which drift starts no other training."""
+    form: dict[str, Any] = {}
+    """What the form of that run of daily_retraining says other than by default."""
+
+
 class DriftSettings(Section):
     """What the drift report compares, and how often it may raise a false alert."""
 
@@ -598,6 +613,7 @@ class DriftSettings(Section):
     """Length of a window in trading days."""
     error_rate: float = Field(0.03, gt=0, lt=1)
     """Share of quiet days on which it may raise an alert."""
+    retraining: DriftRetrainingRules = DriftRetrainingRules()
 
 
 class RolloutRules(Section):

@@ -5,6 +5,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+DRIFT_RUN = "drift__"
+"""How the identifiers of runs begin for which drift has asked."""
+
 
 @dataclass(frozen=True)
 class DagRun:

@@ -76,7 +76,7 @@ STAGES: Mapping[str, Stage] = {
     "data.write_qlib_store": Stage("mlops_tasks.data.tasks:write_qlib_store_task", results.WrittenStore),
     "data.publish_vintage": Stage("mlops_tasks.data.tasks:publish_vintage_task", results.Published, _ALERTS),
     "features.compute": Stage("mlops_tasks.features.tasks:compute_features_task", results.Features),
-    "training.plan": Stage("mlops_tasks.training.tasks:plan_run_task", results.PlannedRun),
+    "training.plan": Stage("mlops_tasks.training.tasks:plan_run_task", results.PlannedRun, _STATE),
     "training.certify": Stage("mlops_tasks.training.tasks:certify_learning_data_task", results.Certified, _ALERTS),
     "training.train": Stage("mlops_tasks.training.tasks:train_model_task", results.Trained, (*_ALERTS, *_SIGNING)),
     "tuning.plan": Stage("mlops_tasks.tuning.tasks:plan_search_task", results.SearchPlan),

@@ -369,6 +369,11 @@ class Monitored(TypedDict):
     probation: str | None
     """How the champion's probation stands; None: it has none."""
     performance: list[MaturePerformance]
+    retraining: str | None
+    """Identifier of the run of daily_retraining for which drift asks, until that run has begun."""
+    retraining_reason: str | None
+    retraining_form: dict[str, Any]
+    """What the form of that run says other than by default."""
     alerts: list[str]
     """That are open."""
 
@@ -409,7 +414,13 @@ class DriftFound(TypedDict):
     n_alert: int
     n_warn: int
     exceedance_max: float
+    scores_beyond: bool
+    importance_by: str
     importance_beyond: float | None
+    """Share of the score's importance that the features beyond the limit have; None: not known."""
+    importance_unknown: int
+    cost: float | None
+    """The same share, weighed by how far they are beyond."""
     beyond: list[dict[str, Any]]
     psi_max: float | None
     score_psi: float | None

@@ -28,6 +28,15 @@ class Strategy(StrEnum):
     """As `blue_green`, at once: a rollout that is under way is aborted."""
 
 
+class RetrainingStep(StrEnum):
+    """How far a retraining is for which drift has asked."""
+
+    ASKED = "asked"
+    """It is recorded; Airflow may know its run or not."""
+    BEGUN = "begun"
+    """Its run has begun."""
+
+
 class RolloutState(StrEnum):
     """How a rollout stands; the last four are decisions, and stay."""
 
@@ -80,6 +89,8 @@ class Arm(StrEnum):
     """By a candidate, and nobody was given the answer."""
     FALLBACK = "fallback"
     """By the champion, since the candidate whose turn it was could not."""
+    FAILED = "failed"
+    """Not at all: the champion raised an error."""
 
 
 class Scope(StrEnum):

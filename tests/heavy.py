@@ -43,6 +43,7 @@ FILES = frozenset(
         "features/test_qlib_handler.py",
         "features/test_reading.py",
         "features/test_store.py",
+        "monitoring/test_retraining.py",
         "monitoring/test_tasks.py",
         "operators/test_timetable.py",
         "properties/test_property_10_scheduling_fairness.py",

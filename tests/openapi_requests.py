@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 import schemathesis
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
 BODIES, PARAMETERS = 100, 10
 """Requests to an operation with a body, and to one without."""
+PATIENT = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+"""A machine that is busy with other things makes requests slowly, too."""
 
 
 def try_operations(url: str, headers: Mapping[str, str], mode: GenerationMode) -> set[str]:
@@ -27,7 +29,7 @@ def try_operations(url: str, headers: Mapping[str, str], mode: GenerationMode) -
 
 def _try(operation: schemathesis.APIOperation, headers: Mapping[str, str], mode: GenerationMode) -> None:
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=BODIES if operation.body else PARAMETERS, deadline=None, derandomize=True, database=None)
+    @settings(PATIENT, max_examples=BODIES if operation.body else PARAMETERS)
     def send(case: schemathesis.Case) -> None:
         # What is right by its shape may name what is not there: a date, a feature, a run.
         case.call_and_validate(headers=dict(headers), excluded_checks=[checks.positive_data_acceptance])

@@ -1,9 +1,14 @@
-"""The databases that tests use: SQLite, and the PostgreSQL server."""
+"""The databases that tests use: SQLite, and the PostgreSQL server, or one of their own that they stop."""
 
 import os
+import pwd
+import shutil
+import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from mlops_tasks.config import Settings
+from tests.operation import free_ports
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -50,3 +56,59 @@ def _reachable() -> str:
         if configured:
             raise
     return pytest.skip("no PostgreSQL server answers; set MLOPS_TEST_POSTGRES")
+
+
+@dataclass(frozen=True)
+class OwnPostgres:
+    """A server that a test stops and starts."""
+
+    folder: Path
+    port: int
+    programs: Path
+    user: str | None
+    """Who runs it: root may not."""
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy address of its database."""
+        return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/postgres"
+
+    def make(self) -> None:
+        """An empty cluster; whoever reaches it is let in."""
+        self._run("initdb", "--username=postgres", "--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8")
+
+    def start(self) -> None:
+        """Returns once it answers."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=50"
+        self._run("pg_ctl", "start", "-w", "-s", "-o", options, "-l", str(self.folder / "log"))
+
+    def stop(self, mode: str = "immediate") -> None:
+        """`immediate`: as by a crash, in the middle of whatever it does."""
+        self._run("pg_ctl", "stop", "-w", "-s", "-m", mode)
+
+    def _run(self, program: str, *options: str) -> None:
+        command = [str(self.programs / program), "-D", str(self.folder / "data"), *options]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder, user=self.user)
+
+
+@contextmanager
+def own_postgres() -> Iterator[OwnPostgres]:
+    """A server that runs, with an empty database. Without PostgreSQL's programs the test is skipped."""
+    found = [Path(at).resolve().parent for at in (shutil.which("initdb"),) if at]
+    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if not found:
+        pytest.skip("PostgreSQL's programs are not installed")
+    folder = Path(tempfile.mkdtemp(prefix="alphaops_postgres_"))
+    user = None
+    if os.getuid() == 0:
+        user = next(name for name in ("postgres", "nobody") if name in {each.pw_name for each in pwd.getpwall()})
+        shutil.chown(folder, user)
+    server = OwnPostgres(folder, free_ports(1)[0], found[0], user)
+    try:
+        server.make()
+        server.start()
+        yield server
+    finally:
+        if (folder / "data" / "postmaster.pid").exists():
+            server.stop()
+        shutil.rmtree(folder)

@@ -1,10 +1,10 @@
-"""Task groups shared by several DAGs."""
+"""Tasks, and groups of them, that need more than a line of wiring."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import TaskGroup
+from airflow.sdk import TaskGroup, XComArg
 
 from dag_shared.default_args import SETTINGS
 from mlops_tasks.operators.deployment import DeploymentOperator
@@ -24,3 +24,11 @@ def deployment(arguments: Mapping[str, Any], **given: Any) -> DeploymentOperator
     wait = timedelta(hours=SETTINGS.deployment.approval_h)
     with TaskGroup("deployment", prefix_group_id=False, tooltip="Uses the strategy chosen in the form"):
         return DeploymentOperator(task_id="deploy_model", wait=wait, arguments=arguments, **given)
+
+
+def start_retraining(run_id: XComArg, form: XComArg) -> None:
+    """Start the run of `daily_retraining` for which drift asks, if it asks for one."""
+    # Imported here: a home where drift starts nothing parses its DAG files without it.
+    from mlops_tasks.operators.retraining import RetrainingOperator
+
+    RetrainingOperator(task_id="start_retraining", trigger_dag_id="daily_retraining", trigger_run_id=run_id, conf=form)

@@ -33,6 +33,8 @@ def _told(found: "Monitored") -> Iterator[str]:
     yield from found["steps"]
     yield from (f"under way: {each}" for each in found["under_way"])
     yield from map(_performance, found["performance"])
+    if found["retraining"] is not None:
+        yield f"retraining {found['retraining']}, which monitor_champion starts: {found['retraining_reason']}"
     yield from (f"open alert: {each}" for each in found["alerts"])
 
 

@@ -1,8 +1,8 @@
 """All that is looked at between two retrainings: the DAG monitor_champion on its schedule, `alphaops monitor` by hand.
 
-Looks at rank ICs, the champion's probation, the rollouts, the performance of what was answered, the rules of alerts. A
-part that fails keeps no other one from its work; the errors come at the end. It may be killed and run again: what was
-recorded stays, and what was told is not told once more.
+Looks at rank ICs, the champion's probation, the rollouts, the performance of what was answered, the rules of alerts,
+and whether drift asks for a retraining. A part that fails keeps no other one from its work; the errors come at the end.
+It may be killed and run again: what was recorded stays, and what was told is not told once more.
 """
 
 import logging
@@ -16,6 +16,7 @@ from mlops_tasks.errors import MlopsError, StageError
 from mlops_tasks.evaluation.worse import LookPlan
 from mlops_tasks.monitoring.performance import mature_performance
 from mlops_tasks.monitoring.quality import take_looks
+from mlops_tasks.monitoring.retraining import wanted_retraining
 from mlops_tasks.serving.deployment import said
 from mlops_tasks.serving.probation import judge_champion, probation_of
 from mlops_tasks.serving.reconciliation import named
@@ -25,7 +26,7 @@ from mlops_tasks.state.alerts.handling import open_episodes
 from mlops_tasks.state.alerts.watching import look
 from mlops_tasks.state.deployments import recorded_champion
 from mlops_tasks.state.quality_looks import quality_looks
-from mlops_tasks.state.tables import now
+from mlops_tasks.state.tables import DriftRetraining, now
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +58,19 @@ def monitor(settings: Settings) -> Monitored:
         looks = tried(lambda: take_looks(settings, vintage), "rank ICs", looks)
     rolled_back = tried(lambda: judge_champion(settings), "the champion", None)
     rollouts = tried(lambda: advance_rollouts(settings), "rollouts", Advanced(steps=[], under_way=[]))
+    wanted: DriftRetraining | None = None
     if vintage is not None:
         figures = tried(lambda: mature_performance(settings, vintage), "performance", figures)
+        wanted = tried(lambda: _wanted(settings, vintage), "retraining after drift", wanted)
     result: Monitored = {
         "looks": looks,
         **rollouts,
         "rolled_back": rolled_back,
         "probation": tried(lambda: _probation(settings), "the probation", None),
         "performance": figures,
+        "retraining": None if wanted is None else wanted.run_id,
+        "retraining_reason": None if wanted is None else wanted.reason,
+        "retraining_form": {} if wanted is None else wanted.form,
         "alerts": tried(lambda: _alerts(settings), "alerts", []),
     }
     if errors:
@@ -75,6 +81,13 @@ def monitor(settings: Settings) -> Monitored:
 def _vintage(settings: Settings) -> Vintage | None:
     version = current_version(settings)
     return None if version is None else load_vintage(settings, version)
+
+
+def _wanted(settings: Settings, vintage: Vintage) -> DriftRetraining | None:
+    """Nothing is read of the vintage where drift may ask for nothing, as by default."""
+    if not settings.drift.retraining.enabled:
+        return None
+    return wanted_retraining(settings, vintage.data_version, vintage.calendar())
 
 
 def _probation(settings: Settings) -> str | None:

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import SCORE
 from mlops_tasks.config import DriftSettings, Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, write_json
+from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, read_json, write_json
 from mlops_tasks.modeling.scoring import FeatureSource, ScoringRows
 from mlops_tasks.monitoring.bands import Bands, reference_bands
 from mlops_tasks.monitoring.drift import drift
 from mlops_tasks.monitoring.profile import Profile, histogram_of, reference_profile, sorted_finite
+from mlops_tasks.monitoring.severity import Importance, Stake, with_cost
 from mlops_tasks.monitoring.summaries import DailySummaries, daily_summaries
 from mlops_tasks.plots.drift import ScoreHistogram, drift_info, plot_drift
 from mlops_tasks.plots.figure import write_png
@@ -31,8 +31,10 @@ from mlops_tasks.training_folder import TrainingFolder
 log = logging.getLogger(__name__)
 
 MAX_REFERENCE_ROWS = 200_000
+IMPORTANCE_ROWS = 2000
+"""Rows of the training segment whose Shapley values make the importance."""
 REPORT = "report.json"
-REFERENCE_LAYOUT = 5
+REFERENCE_LAYOUT = 6
 """Part of the name of a cached reference: a change of its content creates new ones."""
 NEAR = 0.75
 """Columns at or above this share of the limit count as near it."""
@@ -53,7 +55,7 @@ class DriftInput:
     def digest(self) -> str:
         """Equal inputs have equal reports."""
         identity = [self.champion.training_key, self.vintage.data_version, self.feature_version, REFERENCE_LAYOUT]
-        return digest_of([*identity, self.limits.model_dump()], length=8)
+        return digest_of([*identity, self.limits.model_dump(exclude={"retraining"})], length=8)
 
     @property
     def last_date(self) -> pd.Timestamp:
@@ -74,6 +76,7 @@ class Reference:
 
     profile: Profile
     days: DailySummaries
+    importance: Importance
 
     def bands(self, limits: DriftSettings) -> Bands:
         """Bands for windows of the newest day and of all current days."""
@@ -86,22 +89,34 @@ def champion_reference(settings: Settings, champion: LoadedModel) -> Reference:
     If there are more than 200,000 rows, that many at equal distances are used (rows are sorted by day and instrument).
     """
     path = settings.reports_dir / "drift" / "references" / f"{champion.training_key}-{REFERENCE_LAYOUT}"
-    profile, days = path / "profile.npz", path / "days.npz"
+    profile, days, importance = path / "profile.npz", path / "days.npz", path / "importance.json"
     with folder_lock(path.parent):
         if not path.is_dir():
-            rows = _reference_rows(settings, champion)
+            found = _reference_rows(settings, champion)
+            rows = _with_scores(champion, found)
             with new_folder(path) as folder:
                 reference_profile(rows).save(folder / profile.name)
                 daily_summaries(rows).save(folder / days.name)
-    return Reference(Profile.load(profile), DailySummaries.load(days))
+                write_json(folder / importance.name, vars(_importance(settings, champion, found)))
+    return Reference(Profile.load(profile), DailySummaries.load(days), Importance(**read_json(importance)))
 
 
-def _reference_rows(settings: Settings, champion: LoadedModel) -> pd.DataFrame:
+def _importance(settings: Settings, champion: LoadedModel, rows: ScoringRows) -> Importance:
+    """By Shapley values of some of the rows; of a model that has none, what its training has recorded."""
+    sample = rows.at_most(IMPORTANCE_ROWS).scored_features()
+    sizes = champion.artefact.importance(sample)
+    if sizes is not None:
+        return Importance(sizes, f"mean absolute Shapley value on {len(sample):,} rows of the training segment")
+    recorded = TrainingFolder.of(settings, champion.training_key).importance()
+    return Importance(recorded, "what the training recorded" if recorded else "not known")
+
+
+def _reference_rows(settings: Settings, champion: LoadedModel) -> ScoringRows:
     manifest = champion.artefact.manifest
     first, last = manifest["segments"]["train"]
     vintage = load_vintage(settings, manifest["data_version"])
     rows = _rows(settings, champion, manifest["feature_version"], (first, last), vintage)
-    return _with_scores(champion, rows.at_most(MAX_REFERENCE_ROWS))
+    return rows.at_most(MAX_REFERENCE_ROWS)
 
 
 def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> dict[str, Any]:
@@ -117,8 +132,8 @@ def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> d
     span = (str(given.days[0].date()), str(given.last_date.date()))
     current = _with_scores(champion, _rows(settings, champion, given.feature_version, span, given.vintage))
     bands = reference.bands(given.limits)
-    table = _table(reference, bands, current, importance_shares(settings, champion))
-    report = _summary(given, bands, table, len(current))
+    table = _table(reference, bands, current)
+    report = _summary(given, bands, table, len(current)) | {"importance_by": reference.importance.measured_by}
     table.reset_index().to_parquet(folder / "drift.parquet", index=False)
     scores = reference.profile.columns[SCORE]
     shares = histogram_of(sorted_finite(current[SCORE]), scores.histogram_edges)
@@ -129,23 +144,14 @@ def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> d
     return report
 
 
-def importance_shares(settings: Settings, champion: LoadedModel) -> pd.Series:
-    """Each feature's share of the importance recorded by the training (for trees: total gain); empty if none was."""
-    recorded = TrainingFolder.of(settings, champion.training_key).importance()
-    importance = pd.Series(recorded, dtype=np.float64).clip(lower=0.0)
-    return importance / importance.sum() if importance.sum() > 0 else importance.iloc[:0]
-
-
-def _table(reference: Reference, bands: Bands, current: pd.DataFrame, importance: pd.Series) -> pd.DataFrame:
-    """Table by column, farthest outside first: exceedance, what it may cost, and the distances of `drift`."""
+def _table(reference: Reference, bands: Bands, current: pd.DataFrame) -> pd.DataFrame:
+    """Table by column, in the order of `with_cost`: exceedance, the distances of `drift`, and what it may cost."""
     summaries = daily_summaries(current[list(bands.columns)], bands.norms)
-    table = bands.exceedance(summaries).join(drift(reference.profile, current))
-    table["importance_share"] = importance.reindex(table.index)
-    return table.sort_values(["exceedance", "psi"], ascending=False, kind="stable")
+    return with_cost(bands.exceedance(summaries).join(drift(reference.profile, current)), reference.importance)
 
 
 def _summary(given: DriftInput, bands: Bands, table: pd.DataFrame, rows: int) -> dict[str, Any]:
-    beyond = table[table["exceedance"] >= 1]
+    beyond, stake = table[table["exceedance"] >= 1], Stake.of(table)
     psi = table["psi"].sort_values(ascending=False, kind="stable")
     return {
         "date": str(given.last_date.date()),
@@ -162,7 +168,10 @@ def _summary(given: DriftInput, bands: Bands, table: pd.DataFrame, rows: int) ->
         "n_alert": len(beyond),
         "n_warn": int(((table["exceedance"] >= NEAR) & (table["exceedance"] < 1)).sum()),
         "exceedance_max": float(table["exceedance"].max()),
-        "importance_beyond": finite_or_none(beyond["importance_share"].sum(min_count=1)),
+        "scores_beyond": stake.scores,
+        "importance_beyond": finite_or_none(stake.importance),
+        "importance_unknown": stake.unknown,
+        "cost": finite_or_none(stake.cost),
         "beyond": [_column_beyond(row) for row in beyond.head(NAMED_COLUMNS).reset_index().to_dict("records")],
         "psi_max": finite_or_none(psi.max()),
         "score_psi": finite_or_none(psi[SCORE]),
@@ -183,24 +192,35 @@ def _column_beyond(row: Mapping[Hashable, Any]) -> dict[str, Any]:
         "wasserstein": finite_or_none(row["wasserstein"]),
         "cramers_v": finite_or_none(row["cramers_v"]),
         "importance_share": finite_or_none(row["importance_share"]),
+        "cost": finite_or_none(row["cost"]),
     }
 
 
 def drift_message(report: Mapping[str, Any]) -> str:
-    """Message of an alert: the columns farthest beyond the limit, their rows, and what the drift may cost."""
+    """Message of an alert: the columns that may cost most, how far they are beyond the limit, and what is at stake."""
     named = "; ".join(_in_words(column) for column in report["beyond"][:5])
-    share = report["importance_beyond"]
-    cost = (
-        "their importance to the model is not recorded" if share is None else f"{share:.0%} of the model's importance"
-    )
-    return f"{report['n_alert']} columns drift on {report['date']} ({cost}): {named}; see {report['path']}"
+    return f"{report['n_alert']} columns drift on {report['date']} ({at_stake(report)}): {named}; see {report['path']}"
+
+
+def at_stake(report: Mapping[str, Any]) -> str:
+    """What the drift of a report may cost, in words."""
+    share, unknown = report["importance_beyond"], report["importance_unknown"]
+    parts = ["the scores themselves"] if report["scores_beyond"] else []
+    if share is None:
+        parts.append(f"the importance of {'these columns' if unknown > 1 else 'this column'} is not known")
+    elif share or not parts:
+        parts.append(f"{share:.0%} of the score's importance" + (f" (not known for {unknown} more)" if unknown else ""))
+    return "; ".join(parts)
 
 
 def _in_words(column: Mapping[str, Any]) -> str:
     days = "the newest day" if column["days"] == 1 else f"{column['days']} days"
-    outside = column["rows_outside"]
-    rows = "" if outside is None else f", {outside:.0%} of rows outside training's central 99%"
-    return f"{column['column']}, {column['statistic']} of {days} {column['exceedance']:.1f} times the limit{rows}"
+    share, outside = column["importance_share"], column["rows_outside"]
+    weight = f"{share:.1%} of the importance" if share is not None else "importance not known"
+    parts = [f"{column['column']}, {column['statistic']} of {days} {column['exceedance']:.1f} times the limit"]
+    parts += [] if column["column"] == SCORE else [weight]
+    parts += [] if outside is None else [f"{outside:.0%} of rows outside training's central 99%"]
+    return ", ".join(parts)
 
 
 def _rows(

@@ -64,6 +64,7 @@ def check_drift_task(*, data_version: str) -> DriftFound | Skipped:
         n_warn=report["n_warn"],
         n_alert=report["n_alert"],
         path=report["path"],
+        at_stake=1.0 if report["scores_beyond"] else report["importance_beyond"],
     )
     record_drift_report(settings, row)
     log_report(settings, champion.version, ReportKind.DRIFT, target.name)

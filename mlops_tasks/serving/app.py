@@ -161,6 +161,9 @@ def _add_score(app: FastAPI, service: ScoringService, reader: RequestReader) -> 
             else:
                 asked = await in_thread(caller, service.score_features, asked, caller.unit)
         scored = await answers.score(asked, caller) if isinstance(asked, DayAsked) else asked
+        if scored.error is not None:
+            service.predictions.add(scored, caller)
+            raise scored.error
         answered_as = ARROW if wants_arrow(request.headers.get("accept", "")) else JSON
         content = write_arrow(scored) if answered_as == ARROW else to_json(scored.to_json())
         service.predictions.add(scored, caller)

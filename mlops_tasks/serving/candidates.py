@@ -22,7 +22,7 @@ from mlops_tasks.serving.caller import Caller
 from mlops_tasks.serving.day_scores import DayScores
 from mlops_tasks.serving.gates import Places
 from mlops_tasks.serving.keys import NOBODY, Holder
-from mlops_tasks.serving.market import Market, MarketView
+from mlops_tasks.serving.market import Market, MarketView, ModelError
 from mlops_tasks.serving.rollout import is_of_candidate, rejected
 from mlops_tasks.serving.rollouts import record
 from mlops_tasks.serving.score_table import ScoreTable
@@ -199,5 +199,5 @@ def _loaded(settings: Settings, permit: Permit) -> LoadedModel:
 
 def _is_its_own(error: Exception) -> bool:
     """Whether an error is the candidate's fault, and not due to something unavailable."""
-    own = (*REFUSALS, ProbeError, IsolationError, NoScoresError)
+    own = (*REFUSALS, ProbeError, IsolationError, ModelError, NoScoresError)
     return isinstance(error, own) or not isinstance(error, MlopsError | OSError | SQLAlchemyError)

@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from mlops_tasks.serving.caller import Caller
 from mlops_tasks.serving.candidates import NoScoresError
+from mlops_tasks.serving.market import ModelError
 from mlops_tasks.serving.reading import DayAsked
 from mlops_tasks.serving.scored import DayPlan, Scored
 from mlops_tasks.serving.service import ScoringService, note_fallback
@@ -26,7 +27,8 @@ class DayAnswers:
         self.service = service
 
     async def score(self, asked: DayAsked, caller: Caller) -> Scored:
-        """The answer to a request. Errors as for `plan_day` and `ask_day` of the service, whatever a candidate does."""
+        """The answer to a request, or the champion's error. Raises what `plan_day` and `ask_day` of the service do,
+        whatever a candidate does."""
         service = self.service
         slot = service.slot()
         if not service.has_data(slot):
@@ -43,7 +45,10 @@ class DayAnswers:
         scores = service.ask_day(plan, caller.holder)
         if not scores.done():
             await asyncio.wait([asyncio.wrap_future(scores)])
-        return service.choose(plan, scores.result(), asked.instruments)
+        try:
+            return service.choose(plan, scores.result(), asked.instruments)
+        except ModelError as error:
+            return Scored.failed(plan.slot, error.cause, plan)
 
     async def _by_candidate(self, plan: DayPlan, asked: DayAsked, caller: Caller) -> Scored:
         scores = self.service.candidates.ask_day(plan, caller.holder)

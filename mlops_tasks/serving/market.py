@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, current_vintage
-from mlops_tasks.errors import StoreError
+from mlops_tasks.errors import MlopsError, StoreError
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.scoring import FeatureSource
@@ -23,6 +23,14 @@ log = logging.getLogger(__name__)
 
 class UnknownDateError(StoreError):
     """There are no features of that day."""
+
+
+class ModelError(MlopsError, RuntimeError):
+    """A model raised an error, its cause, where it should have scored."""
+
+    def __init__(self, model: LoadedModel, cause: Exception) -> None:
+        super().__init__(f"version {model.version} cannot score: {type(cause).__name__}: {cause}")
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,8 @@ class MarketView:
         ------
         UnknownDateError
             There are no features of the day.
+        ModelError
+            The model fails on them.
         """
         window, version = model.artefact.window, market.feature_version
         source = FeatureSource(self.store, market.vintage, version)
@@ -125,4 +135,7 @@ class MarketView:
         day = ModelDay(model, wanted, version, rows)
         if day.is_empty:
             raise UnknownDateError(f"no features on {wanted} in vintage {market.data_version}; ask for a later day")
-        return day.scores()
+        try:
+            return day.scores()
+        except Exception as error:
+            raise ModelError(model, error) from error

@@ -36,10 +36,16 @@ LONGEST_PAUSE_S = 30.0
 FORGET_EVERY_S = 3600.0
 LAST_S = 5.0
 """How long the service waits at its end for the state database to accept the rest."""
+MEMORY_BYTES = 16 << 20
+"""Memory for answers that the disk does not take, until the state database has them: some 40,000 of the newest day."""
 LAYOUT = 1
 """Version of a record's payload: a newer one is set aside, not guessed at."""
 _LENGTHS = struct.Struct("<III")
 _COLUMNS = frozenset(each.name for each in dataclasses.fields(Prediction))
+_IN_MEMORY = (
+    "the disk does not take the log of predictions: answers are in memory alone until the state database has them, and "
+    "would not survive this process"
+)
 _OWN, _DISK, _LEFT = "the log of predictions", "the disk of the log of predictions", "the logs of ended processes"
 """Causes of the alert."""
 
@@ -58,7 +64,8 @@ class PredictionLog:
         """That the disk has not stored logged answers."""
         self.aside = ""
         """That logs of ended processes cannot be read."""
-        self._wal = WriteAheadLog(settings.predictions_dir, int(settings.predictions.max_disk_mb * 10**6))
+        most_bytes = int(settings.predictions.max_disk_mb * 10**6)
+        self._wal = WriteAheadLog(settings.predictions_dir, most_bytes, MEMORY_BYTES)
         self._known: set[str] = set()
         """Digests of the tables that are in the current file."""
         self._file = 0
@@ -77,7 +84,8 @@ class PredictionLog:
     @property
     def errors(self) -> tuple[str, ...]:
         """All current faults."""
-        return tuple(each for each in (self.error, self.unsynced, self.trouble, self.aside) if each)
+        volatile = _IN_MEMORY if self._wal.in_memory else ""
+        return tuple(each for each in (self.error, self.unsynced, volatile, self.trouble, self.aside) if each)
 
     def count_backlog(self) -> None:
         """Tell the metrics what the state database does not have yet."""
@@ -97,6 +105,8 @@ class PredictionLog:
         until = time.monotonic() + LAST_S
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
+        if self._wal.in_memory:
+            log.error("the state database has not taken the answers in memory in time: they are lost")
         if not any(thread.is_alive() for thread in self._threads):
             self._wal.close()
 
@@ -143,6 +153,7 @@ class PredictionLog:
             pause = pause_s if fine else min(2 * pause, max(pause_s, LONGEST_PAUSE_S))
 
     def _sync(self) -> bool:
+        self.count_backlog()  # any worker may be asked for the metrics of all
         self._wal.others_bytes = bytes_beside(self._wal)
         self.metrics.prediction_disk.set(self._wal.size + self._wal.others_bytes)
         try:
@@ -160,6 +171,8 @@ class PredictionLog:
             if str(error) != self._unprepared:
                 log.warning("there is no space for the next file of the log of predictions: %s", error)
             self._unprepared = str(error)
+            if self._wal.in_memory:
+                self._untold[_DISK] = f"{_IN_MEMORY}: {error}; make room on the disk"
         else:
             self._unprepared = ""
         return True
@@ -179,10 +192,12 @@ class PredictionLog:
         return fine
 
     def _tell(self) -> None:
-        """Report answers that are lost or at risk: once per day and cause."""
-        while self._untold:
-            cause, message = self._untold.popitem()
+        """Report answers that are lost or at risk: once per day and cause, and once more when the state database is
+        back, which records it then."""
+        for cause, message in list(self._untold.items()):
             raise_daily_alert(self.settings, kind="predictions_lost", cause=cause, message=message)
+            if not self.trouble:
+                del self._untold[cause]
 
     def _ship_own(self) -> bool:
         while batch := self._wal.waiting(BATCH):

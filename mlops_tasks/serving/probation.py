@@ -26,7 +26,7 @@ from mlops_tasks.serving.speed import seconds_to_score
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.deployments import recorded_champion
 from mlops_tasks.state.history import latest_deployment
-from mlops_tasks.state.predictions import latencies_of_arm
+from mlops_tasks.state.predictions import count_of_arm, latencies_of_arm
 from mlops_tasks.state.quality_looks import found_worse
 from mlops_tasks.state.tables import now
 from mlops_tasks.states import Arm, DeploymentState
@@ -104,8 +104,8 @@ def _broken_rule(settings: Settings, probation: Probation) -> str | None:
     except TrainingError as error:
         return f"{SIDES.judged} cannot score {own.date}: {error}"
     rules, topk = _rules(settings, probation), settings.portfolio.topk
-    found = _latencies(settings, probation)
-    if breach(found, rules, topk, SIDES) is not None and not _is_slower(own, rival, rules):
+    found = _requests(settings, probation)
+    if breach(replace(found, failures=0), rules, topk, SIDES) is not None and not _is_slower(own, rival, rules):
         found = replace(found, p99_ms=float("nan"))
     scores = pd.concat({"champion": theirs, "candidate": ours}, axis=1)
     return breach(replace(found, scores=scores, day=str(own.date)), rules, topk, SIDES)
@@ -119,12 +119,14 @@ def _rules(settings: Settings, probation: Probation) -> RolloutRules:
     return rules.model_copy(update={"min_rank_correlation": None, "max_psi": None, "max_turnover": None})
 
 
-def _latencies(settings: Settings, probation: Probation) -> Measures:
-    """Of the answers since the promotion, and of those of the one before in as long a time; no error is in the log."""
-    before = probation.began_at - timedelta(hours=settings.deployment.watch_h)
-    own = latencies_of_arm(settings, probation.version, Arm.CHAMPION, probation.began_at)
+def _requests(settings: Settings, probation: Probation) -> Measures:
+    """Those since the promotion, and those to the one before in as long a time."""
+    since = probation.began_at
+    answers, failures = (count_of_arm(settings, probation.version, arm, since) for arm in (Arm.CHAMPION, Arm.FAILED))
+    own = latencies_of_arm(settings, probation.version, Arm.CHAMPION, since)
+    before = since - timedelta(hours=settings.deployment.watch_h)
     rival = latencies_of_arm(settings, probation.replaced, Arm.CHAMPION, before)
-    return Measures(len(own), 0, len(rival), p99(own), p99(rival))
+    return Measures(answers, failures, len(rival), p99(own), p99(rival))
 
 
 def _is_slower(own: ModelDay, rival: ModelDay, rules: RolloutRules) -> bool:

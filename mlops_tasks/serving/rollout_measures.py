@@ -5,7 +5,13 @@ from dataclasses import replace
 from mlops_tasks.columns import INSTRUMENT, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.serving.rollout_rules import Measures, p99
-from mlops_tasks.state.predictions import PredictionFilter, latencies_of_arm, newest_scored, served_scores
+from mlops_tasks.state.predictions import (
+    PredictionFilter,
+    count_of_arm,
+    latencies_of_arm,
+    newest_scored,
+    served_scores,
+)
 from mlops_tasks.state.rollouts import Rollout
 from mlops_tasks.states import Arm
 
@@ -15,8 +21,9 @@ def measures_of(settings: Settings, rollout: Rollout) -> Measures:
     since = rollout.began_at or rollout.asked_at
     champion = rollout.champion or 0
     arms = ((rollout.version, Arm.CANARY), (champion, Arm.FALLBACK), (champion, Arm.CHAMPION))
-    own, fallbacks, champions = (latencies_of_arm(settings, version, arm, since) for version, arm in arms)
-    found = Measures(len(own), len(fallbacks), len(champions), p99(own), p99(champions))
+    answers, failures, of_champion = (count_of_arm(settings, version, arm, since) for version, arm in arms)
+    own, champions = (latencies_of_arm(settings, *arms[place], since) for place in (0, 2))
+    found = Measures(answers, failures, of_champion, p99(own), p99(champions))
     newest = newest_scored(settings, rollout.version, since)
     if newest is None:
         return found

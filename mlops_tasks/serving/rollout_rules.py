@@ -34,8 +34,8 @@ class Measures:
 
     answers: int
     """By the candidate."""
-    fallbacks: int
-    """By the champion in its place."""
+    failures: int
+    """Requests on which the candidate failed, so that the champion answered, or on which a new champion failed."""
     champion_answers: int
     p99_ms: float = float("nan")
     """99th percentile of the candidate's latency; NaN: there is none."""
@@ -63,8 +63,8 @@ def p99(values: Floats) -> float:
 
 def breach(found: Measures, rules: RolloutRules, topk: int, sides: Sides = ROLLOUT) -> str | None:
     """The first rule that is broken, in words with its numbers; None: none is."""
-    asked = found.answers + found.fallbacks
-    rate = found.fallbacks / asked if asked else 0.0
+    asked = found.answers + found.failures
+    rate = found.failures / asked if asked else 0.0
     if rules.max_error_rate is not None and asked >= rules.min_answers and rate > rules.max_error_rate:
         return f"{sides.judged} failed on {rate:.2%} of {asked} requests, limit {rules.max_error_rate:.2%}"
     enough = min(found.answers, found.champion_answers) >= rules.min_answers

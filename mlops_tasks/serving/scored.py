@@ -1,14 +1,17 @@
 """Results of the service, and the form of an answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
+from typing import Any, Self
 
 from mlops_tasks.serving.day_scores import DayKey
 from mlops_tasks.serving.market import Market
 from mlops_tasks.serving.score_table import ScoreTable
 from mlops_tasks.serving.slots import Slot
+from mlops_tasks.states import Arm
+
+_NO_SCORES = ScoreTable((), ()).prepared()
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class DayPlan:
 
 @dataclass(frozen=True)
 class Scored:
-    """The answer to a scoring request: a table, or the requested instruments of it."""
+    """The answer to a scoring request: a table, or the requested instruments of it; or why there is none."""
 
     slot: Slot
     table: ScoreTable
@@ -40,6 +43,13 @@ class Scored:
     chosen: Sequence[int] | None = None
     """Positions in the table, in the order of the request; None: all of it."""
     missing: Sequence[str] = field(default=())
+    error: Exception | None = None
+    """Why there is no answer."""
+
+    @classmethod
+    def failed(cls, slot: Slot, error: Exception, plan: DayPlan | None = None) -> Self:
+        """In place of an answer that the champion's error has prevented."""
+        return cls(replace(slot, arm=Arm.FAILED), _NO_SCORES, plan, error=error)
 
     @property
     def count(self) -> int:

@@ -20,7 +20,7 @@ from mlops_tasks.serving.candidates import Candidates
 from mlops_tasks.serving.day_scores import DayScores
 from mlops_tasks.serving.gates import Places
 from mlops_tasks.serving.keys import NOBODY, Holder, KeyRing
-from mlops_tasks.serving.market import Market, MarketView
+from mlops_tasks.serving.market import Market, MarketView, ModelError
 from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.prediction_log import PredictionLog
 from mlops_tasks.serving.reading import FeaturesGiven
@@ -173,7 +173,7 @@ class ScoringService:
         return self.candidates.of_unit(unit, slot) is None
 
     def score_features(self, given: FeaturesGiven, unit: str = "") -> Scored:
-        """Score given features, by the model that answers a client.
+        """Score given features, by the model that answers a client; an error of the champion is in the result.
 
         Raises
         ------
@@ -189,7 +189,10 @@ class ScoringService:
             except Exception as error:  # whatever it is, the champion answers
                 note_fallback(error)
                 slot = replace(slot, arm=Arm.FALLBACK)
-        return self._score_given(slot, given)
+        try:
+            return self._score_given(slot, given)
+        except ModelError as error:
+            return Scored.failed(slot, error.cause)
 
     def _score_given(self, slot: Slot, given: FeaturesGiven) -> Scored:
         _check_looks_at_one_day(slot)
@@ -201,7 +204,10 @@ class ScoringService:
         return self._score_matrix(slot, given.instruments, matrix)
 
     def _score_matrix(self, slot: Slot, instruments: Sequence[str], matrix: npt.NDArray[np.float32]) -> Scored:
-        values = slot.model.artefact.predict_matrix(matrix)
+        try:
+            values = slot.model.artefact.predict_matrix(matrix)
+        except Exception as error:
+            raise ModelError(slot.model, error) from error
         bad = [instruments[i] for i in np.flatnonzero(~np.isfinite(values)).tolist()]
         if bad:
             raise BadFeaturesError(

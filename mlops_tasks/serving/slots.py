@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.config import Settings
@@ -23,6 +24,7 @@ from mlops_tasks.registry.models import LoadedModel
 from mlops_tasks.serving.champion import Action
 from mlops_tasks.serving.reconciliation import Reconciled, named, reconcile
 from mlops_tasks.state.alerts import raise_daily_alert
+from mlops_tasks.state.database import reason_of
 from mlops_tasks.states import Arm
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,8 @@ class ModelSlots:
         """When `active` became what it is."""
         self.error: str | None = None
         """Why the version that the alias names was not served after the newest check; None if it was."""
+        self._told = ""
+        """The last failure, as it was logged."""
         self.failures = 0
         self.switches = 0
         self._idle: Slot | None = None
@@ -90,7 +94,7 @@ class ModelSlots:
                 self._note_failure(error)
                 self._tell(found, error)
             else:
-                self.error = found.error
+                self.error, self._told = found.error, ""
 
     def keep(self, model: LoadedModel) -> Slot:
         """Load a candidate into the idle slot, from which it becomes champion without being loaded again."""
@@ -132,13 +136,14 @@ class ModelSlots:
 
     def _note_failure(self, error: Exception) -> None:
         self.failures += 1
-        message = f"{type(error).__name__}: {error}"
-        if message != self.error:
-            log.error(
-                "the champion alias cannot be followed: %s",
-                message,
-                exc_info=not isinstance(error, MlopsError),
-            )
+        is_known, message = isinstance(error, MlopsError | SQLAlchemyError), f"{type(error).__name__}: {error}"
+        if isinstance(error, SQLAlchemyError):
+            message = reason_of(error)
+        if message != self._told:
+            log.error("the champion alias cannot be followed: %s", message, exc_info=not is_known)
+        self._told = message
+        if isinstance(error, SQLAlchemyError):  # clients read `error`: what a driver says names hosts
+            message = f"the champion alias cannot be followed ({type(error).__name__}); the service's log says more"
         self.error = message
 
 

@@ -7,6 +7,9 @@ ends. `sync` flushes to disk what was appended before it; a power failure can lo
 payload, its number in the log (from 1) and a CRC-32 of number and payload, then the payload. A record whose write was
 cut short, at the end of a file, has a wrong checksum. `<root>/<writer>/.lock` is locked while the process lives; a
 process that finds it free takes over the log.
+
+On a full disk a file whose records are no longer needed is used again. Where there is none, records are kept in memory,
+up to a limit; they do not survive the process.
 """
 
 import fcntl
@@ -58,12 +61,13 @@ class LogFullError(OSError):
 
 @dataclass
 class Segment:
-    """A file of a log."""
+    """A file of a log, or a piece of memory that stands in for one."""
 
-    path: Path
+    path: Path | None
+    """None: it is in memory."""
     handle: int
     size: int
-    """Disk space that it uses."""
+    """Space that it uses."""
     end: int = 0
     """Where the next record goes."""
     taken: int = 0
@@ -82,11 +86,14 @@ class WriteAheadLog:
         Folder of the logs of all processes.
     most_bytes
         Disk space that the logs may use together.
+    most_memory
+        Memory, in bytes, that this log may use where the disk takes no new file.
     """
 
-    def __init__(self, root: Path, most_bytes: int) -> None:
+    def __init__(self, root: Path, most_bytes: int, most_memory: int = 0) -> None:
         self.root = root
         self.most_bytes = most_bytes
+        self.most_memory = most_memory
         self.writer = uuid4().hex[:16]
         self.folder = root / self.writer
         self.sequence = 0
@@ -113,7 +120,7 @@ class WriteAheadLog:
         """Disk space that it uses, in bytes."""
         with self._lock:
             kept = [*self._segments, *([self._spare] if self._spare else [])]
-            return sum(each.size for each in kept)
+            return sum(each.size for each in kept if each.path is not None)
 
     @property
     def backlog(self) -> int:
@@ -126,6 +133,12 @@ class WriteAheadLog:
         """Whether it contains records that are still needed but that the disk failed to store."""
         with self._lock:
             return any(each.failed and each.taken < each.end for each in self._segments)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether records that are still needed are in memory alone."""
+        with self._lock:
+            return any(each.path is None and each.taken < each.end for each in self._segments)
 
     @contextmanager
     def appending(self, size: int) -> Iterator[int]:
@@ -141,7 +154,7 @@ class WriteAheadLog:
         with self._lock:
             whole = _HEAD.size + size
             current = self._segments[-1] if self._segments else None
-            if current is None or current.failed or current.end + whole > current.size or self._is_old(current):
+            if current is None or current.end + whole > current.size or self._is_to_be_left(current):
                 self._begin(whole)
             yield self._number
 
@@ -168,10 +181,20 @@ class WriteAheadLog:
         with self._lock:
             self.sequence += 1
 
-    def _is_old(self, segment: Segment) -> bool:
-        return segment.end > 0 and time.monotonic() - self._begun > KEPT_OPEN_S
+    def _is_to_be_left(self, segment: Segment) -> bool:
+        is_old = segment.end > 0 and time.monotonic() - self._begun > KEPT_OPEN_S
+        return segment.failed or is_old or (segment.path is None and self._spare is not None)
 
     def _begin(self, least: int) -> None:
+        try:
+            made = self._next_file(least)
+        except OSError as error:
+            made = self._memory(least, error)
+        self._number += 1
+        self._segments.append(made)
+        self._begun = time.monotonic()
+
+    def _next_file(self, least: int) -> Segment:
         spare, self._spare = self._spare, None
         if spare is not None and spare.size < least:
             _remove(spare)
@@ -179,10 +202,19 @@ class WriteAheadLog:
         if spare is None and self._refusal is not None and time.monotonic() < self._refused + RETRY_S:
             raise LogFullError(str(self._refusal))
         made = spare or self._make(max(least, SEGMENT_BYTES))
-        self._number += 1
-        made.path = made.path.rename(self.folder / f"{self._number:08d}.wal")
-        self._segments.append(made)
-        self._begun = time.monotonic()
+        assert made.path is not None
+        made.path = made.path.rename(self.folder / f"{self._number + 1:08d}.wal")
+        return made
+
+    def _memory(self, least: int, refusal: OSError) -> Segment:
+        """Memory in place of a file that the disk refused; raises this refusal where there may be no more of it."""
+        size = max(least, SEGMENT_BYTES)
+        used = sum(each.size for each in self._segments if each.path is None)
+        if used + size > self.most_memory:
+            raise refusal
+        handle = os.memfd_create("write-ahead log")
+        os.ftruncate(handle, size)
+        return Segment(None, handle, size)
 
     def _make(self, size: int) -> Segment:
         """An empty file with its disk space reserved."""
@@ -211,23 +243,23 @@ class WriteAheadLog:
         return Segment(path, handle, size)
 
     def prepare(self) -> None:
-        """Reserve the space of the next file before it is needed.
+        """Reserve the space of the next file before it is needed: a disk that fills up later takes nothing from it.
 
         Raises
         ------
         OSError
             There is no space.
         """
+        if self._spare is None:
+            self._keep(self._make(SEGMENT_BYTES))
+
+    def _keep(self, made: Segment) -> None:
+        """For the next file, unless there is one already."""
         with self._lock:
-            current = self._segments[-1] if self._segments else None
-            needed = self._spare is None and (current is None or current.end > current.size // 2)
-        if needed:
-            made = self._make(SEGMENT_BYTES)
-            with self._lock:
-                if self._spare is None:
-                    self._spare = made
-                    return
-            _remove(made)
+            if self._spare is None:
+                self._spare = made
+                return
+        _remove(made)
 
     def sync(self) -> None:
         """Flush appended records to disk.
@@ -238,8 +270,8 @@ class WriteAheadLog:
             The disk fails; later records go into a new file.
         """
         with self._lock:
-            number = self._number
-        if self._named < number:
+            number, has_files = self._number, any(each.path is not None for each in self._segments)
+        if has_files and self._named < number:
             for folder in (self.folder, self.root):
                 sync(folder)
             self._named = number
@@ -280,14 +312,40 @@ class WriteAheadLog:
         return found
 
     def take(self, batch: Sequence[Record]) -> None:
-        """Release these records, which `waiting` returned; files without needed records are removed."""
+        """Release these records, which `waiting` returned, and files without needed records."""
         with self._lock:
             segment = next(each for each in self._segments if each.taken < each.end)
             segment.taken = batch[-1].end
             self._waiting -= len(batch)
+            needless = []
             while len(self._segments) > 1 and self._segments[0].taken == self._segments[0].end:
-                _remove(self._segments.pop(0))
-                self._refusal = None
+                needless.append(self._segments.pop(0))
+        for each in needless:
+            self._release(each)
+
+    def _release(self, segment: Segment) -> None:
+        """Remove a file, or use it as the next one where the disk has no space for another."""
+        if segment.path is not None and self._spare is None:
+            try:
+                self._keep(self._make(SEGMENT_BYTES))
+            except OSError:
+                if (blank := self._blanked(segment)) is not None:
+                    self._keep(blank)
+                    return
+        _remove(segment)
+
+    def _blanked(self, segment: Segment) -> Segment | None:
+        """The same file without its records; None: the disk does not take that."""
+        if segment.path is None or segment.failed:
+            return None
+        try:
+            segment.path = segment.path.rename(self.folder / f".spare.{uuid4().hex[:8]}")
+            if os.pwrite(segment.handle, bytes(segment.end), 0) != segment.end:
+                return None
+            os.fdatasync(segment.handle)
+        except OSError:
+            return None
+        return Segment(segment.path, segment.handle, segment.size)
 
     def close(self) -> None:
         """End it; a log without needed records is removed."""
@@ -426,4 +484,5 @@ def _first(found: Iterator[Record], most: int) -> list[Record]:
 
 def _remove(segment: Segment) -> None:
     os.close(segment.handle)
-    segment.path.unlink(missing_ok=True)
+    if segment.path is not None:
+        segment.path.unlink(missing_ok=True)

@@ -106,6 +106,13 @@ def latest_drift_report(settings: Settings, model_version: int | None = None) ->
     return _latest(settings, DriftReport, model_version=model_version)
 
 
+def drift_reports(settings: Settings, model_version: int, since: date) -> list[DriftReport]:
+    """A version's drift reports of `since` and later days, in the order in which they were recorded."""
+    query = select(DriftReport).where(DriftReport.model_version == model_version, DriftReport.date >= since)
+    with reading(settings) as active:
+        return list(active.scalars(query.order_by(DriftReport.id)))
+
+
 def latest_seed_noise(settings: Settings, configuration: str) -> SeedNoise | None:
     """The newest seed results of a configuration, by `evaluation.seed_noise.configuration_key`."""
     return _latest(settings, SeedNoise, configuration=configuration)

@@ -19,6 +19,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.rows import lock_table
 from mlops_tasks.state.tables import LogBase, Prediction, PredictionScores, now
+from mlops_tasks.states import Arm
 
 REMOVED_AT_ONCE = 5000
 """Rows per transaction, so that no other writer waits long."""
@@ -161,9 +162,16 @@ def latencies_of_arm(
         return np.array(list(active.scalars(query)), dtype=np.float64)
 
 
+def count_of_arm(settings: Settings, model_version: int, arm: str, since: datetime.datetime) -> int:
+    """Number of requests to a version that ended on an arm since a given time."""
+    wanted = (Prediction.model_version == model_version, Prediction.arm == arm, Prediction.at >= since)
+    with reading(settings) as active:
+        return active.scalars(select(func.count()).select_from(Prediction).where(*wanted)).one()
+
+
 def newest_scored(settings: Settings, model_version: int, since: datetime.datetime) -> tuple[datetime.date, str] | None:
     """Newest day that a version has scored since a given time, and its data version."""
-    wanted = (Prediction.model_version == model_version, Prediction.at >= since, Prediction.date.is_not(None))
+    wanted = (*_scored_since(model_version, since), Prediction.date.is_not(None))
     query = select(Prediction.date, Prediction.data_version).where(*wanted)
     query = query.order_by(Prediction.date.desc(), Prediction.id.desc()).limit(1)
     with reading(settings) as active:
@@ -177,9 +185,13 @@ def newest_scored(settings: Settings, model_version: int, since: datetime.dateti
 
 def has_scored(settings: Settings, model_version: int, since: datetime.datetime) -> bool:
     """Whether an answer of a version was logged since a given time, as a shadow or not."""
-    query = select(Prediction.id).where(Prediction.model_version == model_version, Prediction.at >= since).limit(1)
+    query = select(Prediction.id).where(*_scored_since(model_version, since)).limit(1)
     with reading(settings) as active:
         return active.scalars(query).first() is not None
+
+
+def _scored_since(model_version: int, since: datetime.datetime) -> tuple[ColumnElement[bool], ...]:
+    return Prediction.model_version == model_version, Prediction.at >= since, Prediction.arm != Arm.FAILED
 
 
 def served_scores(settings: Settings, wanted: PredictionFilter) -> pd.DataFrame:
@@ -189,7 +201,7 @@ def served_scores(settings: Settings, wanted: PredictionFilter) -> pd.DataFrame:
     Answers to given features have no day and are left out.
     """
     columns = (Prediction.date, Prediction.model_version, Prediction.arm, Prediction.data_version)
-    of_days = (Prediction.date.is_not(None), *wanted.conditions)
+    of_days = (Prediction.date.is_not(None), Prediction.arm != Arm.FAILED, *wanted.conditions)
     query = select(*columns, Prediction.scores, Prediction.chosen).where(*of_days).distinct()
     chosen: dict[tuple[Any, ...], list[bytes | None]] = {}
     with reading(settings) as active:

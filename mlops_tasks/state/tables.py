@@ -261,6 +261,26 @@ class DriftReport(Base):
     n_warn: Mapped[int]
     n_alert: Mapped[int]
     path: Mapped[str]
+    at_stake: Mapped[float | None] = mapped_column(Float, default=None)
+    """Share of the score's importance beyond the limit, 1 if the scores themselves are; None: not known."""
+
+
+class DriftRetraining(Base):
+    """A step of a retraining for which drift has asked."""
+
+    __tablename__ = "drift_retraining"
+    __table_args__ = (UniqueConstraint("run_id", "step"),)
+
+    run_id: Mapped[str] = mapped_column(String(64))
+    """Of Airflow's run of daily_retraining."""
+    step: Mapped[str] = mapped_column(String(16))
+    """A `RetrainingStep`."""
+    date: Mapped[date]
+    """The market day up to which there was drift."""
+    model_version: Mapped[int]
+    data_version: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    form: Mapped[dict[str, Any]]
 
 
 class ModelComparison(Base):
@@ -509,8 +529,8 @@ _BIG = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Prediction(LogBase):
-    """A request that the scoring service has answered. A writer numbers its answers 1, 2, 3, ...: a number missing
-    between others belongs to an answer that could not be logged."""
+    """A request that the scoring service has answered, or on which the champion has failed. A writer numbers them
+    1, 2, 3, ...: a number missing between others belongs to one that could not be logged."""
 
     __tablename__ = "prediction"
     __table_args__ = (
@@ -617,6 +637,7 @@ TABLES: tuple[type[Base], ...] = (
     QualityLook,
     ScoreBatch,
     DriftReport,
+    DriftRetraining,
     ModelComparison,
     DeliveredGain,
     Publication,

@@ -4,6 +4,7 @@ import logging
 from typing import Any, cast
 
 from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.dag_run import DRIFT_RUN, DagRun
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import LeakError, MlopsError
 from mlops_tasks.machine.queue_state import DAILY
@@ -21,6 +22,7 @@ def plan_run_task(**form: Any) -> PlannedRun:
     over whole years and all instruments. The certificate names them for the rows that are learned from.
     """
     settings = load_settings()
+    _record_begun(settings, DagRun.of_environment())
     vintage = current_vintage(settings)
     plan = make_plan(settings, vintage.data_version, vintage.calendar(), form)
     for name, (first, last) in plan.segments.items():
@@ -29,6 +31,15 @@ def plan_run_task(**form: Any) -> PlannedRun:
     for said in told:
         log.warning("%s", said)
     return {**plan.to_json(), "column_warnings": told}
+
+
+def _record_begun(settings: Settings, run: DagRun | None) -> None:
+    """Where drift has asked for this run, it need not ask again."""
+    if run is None or not run.run_id.startswith(DRIFT_RUN):
+        return
+    from mlops_tasks.state.retrainings import record_begun
+
+    record_begun(settings, run.run_id)
 
 
 def column_warnings(settings: Settings, plan: RunPlan) -> list[str]:

@@ -108,9 +108,12 @@ class Stream:
         limit = settings().streams.send_timeout_s
         try:
             async for message in self.messages(self.sent):
-                # The server buffers 64 KiB for a reader and then waits for it.
-                async with asyncio.timeout(limit):
-                    await self.websocket.send_text(message.text)
+                try:
+                    # The server buffers 64 KiB for a reader and then waits for it.
+                    async with asyncio.timeout(limit):
+                        await self.websocket.send_text(message.text)
+                except RuntimeError:  # uvicorn's: it has ended the connection for a broken frame
+                    return GONE
                 self.sent = message.sequence
         except TimeoutError:
             return TOO_SLOW

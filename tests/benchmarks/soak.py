@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,9 +20,11 @@ PAUSE_S = 0.02
 
 
 @contextmanager
-def running_service(settings: Settings, environ: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """The service as `make up` starts it, once it has the newest day."""
-    command = [sys.executable, "-m", "mlops_tasks.serving"]
+def running_service(
+    settings: Settings, environ: dict[str, str], before: Sequence[str] = ()
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """The service as `make up` starts it, once it has the newest day; `before` is put before its command."""
+    command = [*before, sys.executable, "-m", "mlops_tasks.serving"]
     with (settings.home / "scoring.log").open("w") as log:
         process = subprocess.Popen(command, cwd=PROJECT, env=environ, stdout=log, stderr=log)
     try:

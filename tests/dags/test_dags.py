@@ -73,6 +73,8 @@ def given(task):
     if of(task, "stage"):
         for name, value in (of(task, "arguments") or {}).items():
             yield from ([name, *each] for each in references(value))
+    elif of(task, "trigger_dag_id"):
+        yield from (["conf", *each] for each in references([task.conf, task.trigger_run_id]))
     else:
         names = inspect.signature(task.python_callable).parameters
         for name, value in [*zip(names, task.op_args), *task.op_kwargs.items()]:
@@ -103,7 +105,7 @@ def shown(dag):
         "limits": {task.task_id: of(task, "time_limit_s") for task in dag.tasks},
         "mapped": {task.task_id: of(task, "map_index_template") for task in dag.tasks if is_mapped(task)},
         "given": {task.task_id: list(given(task)) for task in dag.tasks},
-        "subscripts": {task.task_id: list(subscripts(task)) for task in dag.tasks if not of(task, "stage")},
+        "subscripts": {task.task_id: list(subscripts(task)) for task in dag.tasks if of(task, "python_callable")},
         "edges": sorted([task.task_id, later] for task in dag.tasks for later in task.downstream_task_ids),
         "assets": [asset.name for asset in getattr(dag.timetable.asset_condition, "objects", [])],
         "rules": {task.task_id: [task.trigger_rule, task.is_teardown] for task in dag.tasks},
@@ -115,8 +117,10 @@ print(json.dumps([parsed_in_fork(home) for home in json.loads(sys.argv[2])]))
 
 @pytest.fixture(scope="module")
 def parses(tmp_path_factory):
-    """What Airflow sees in the homes `plain`, `wrong` and `broken`, which differ in the user's own feature sets."""
-    homes = {name: tmp_path_factory.mktemp(name) for name in ("plain", "wrong", "broken")}
+    """What Airflow sees in the homes `plain`, `wrong` and `broken`, which differ in the user's own feature sets, and in
+    `drifting`, where drift may start a retraining."""
+    homes = {name: tmp_path_factory.mktemp(name) for name in ("plain", "wrong", "broken", "drifting")}
+    (homes["drifting"] / "settings.yaml").write_text("drift: {retraining: {enabled: true}}\n")
     (homes["wrong"] / "feature_sets.yaml").write_text("mine: {version: 1}\n")
     (homes["broken"] / "feature_sets.yaml").write_text("mine: [\n")
     return dict(zip(homes, parse(*homes.values()), strict=True))
@@ -154,6 +158,15 @@ def test_every_dag_file_is_known_and_parses(parsed):
     assert {p.name for p in (PROJECT / "dags").glob("*.py")} == set(DAG_FILES)
     assert set(parsed["dags"]) == set(DAG_FILES.values())
     assert all(dag["doc"] for dag in parsed["dags"].values())
+
+
+def test_drift_starts_a_retraining_where_the_settings_say_so(parses):
+    """By a task behind the monitor; elsewhere there is no such task, nor what it imports."""
+    plain, drifting = (parses[name]["dags"]["monitor_champion"] for name in ("plain", "drifting"))
+    assert set(plain["tasks"]) == {"monitor"} and parses["drifting"]["errors"] == {}
+    assert drifting["edges"] == [["monitor", "start_retraining"]]
+    asked = {key for _, _, stage, key in passed_on(drifting) if stage == "monitoring.monitor"}
+    assert asked == {"retraining", "retraining_form"} <= keys_of(STAGES["monitoring.monitor"].result)
 
 
 def test_the_form_offers_the_users_own_feature_sets(parses):

@@ -3,23 +3,13 @@
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests import programs
 from tests.data.market import make_bars, save, tree
-
-MOUNT = 'mount -t tmpfs -o size=32m small "$0" && exec "$@"'
-ON_SMALL_DISK = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", MOUNT]
-"""Runs a command (after the mount point) that sees a small file system of its own."""
-
-
-def may_mount() -> bool:
-    with tempfile.TemporaryDirectory() as folder:
-        return subprocess.run([*ON_SMALL_DISK, folder, "true"], capture_output=True, check=False).returncode == 0
-
+from tests.small_disk import may_mount, on_small_disk
 
 # Every user can limit the size of files; a real small disk needs user namespaces.
 WAYS = {"limit": "0,30000"} | ({"disk": "0,40000,200000,300000"} if may_mount() else {})
@@ -38,7 +28,7 @@ def test_a_sync_without_room_says_so_and_succeeds_with_room(how: str, tmp_path: 
     seen.mkdir()
     words = [how, disk, seen, WAYS[how], *sources]
     if how == "disk":
-        command = [*ON_SMALL_DISK, disk, sys.executable, "-m", "tests.data.full_disk", *words]
+        command = [*on_small_disk(disk), sys.executable, "-m", "tests.data.full_disk", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     else:
         done = programs.run(programs.module("tests.data.full_disk"), *words)

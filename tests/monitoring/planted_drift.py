@@ -61,7 +61,12 @@ class Watch:
 
     def farthest(self, places: list[int]) -> np.ndarray:
         """The day's largest exceedance; below 1 is quiet."""
-        return np.array([self.bands.exceedance(self.window(place))["exceedance"].max() for place in places])
+        return self.farthest_columns(places)["exceedance"].to_numpy()
+
+    def farthest_columns(self, places: list[int]) -> pd.DataFrame:
+        """Of each day the farthest column's exceedance, statistic and days."""
+        tables = [self.bands.exceedance(self.window(place)) for place in places]
+        return pd.DataFrame([table.loc[table["exceedance"].idxmax()] for table in tables], index=places)
 
     def rows(self, place: int) -> pd.DataFrame:
         """Rows of the window that ends on a day."""

@@ -2,15 +2,19 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mlops_tasks.config import Settings
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.modeling.model_zoo.network import NetworkPredictor
 from mlops_tasks.monitoring import report as drift_report
 from mlops_tasks.monitoring.tasks import check_drift_task
+from mlops_tasks.registry.approvals import load_champion
 from mlops_tasks.registry.client import connect
 from mlops_tasks.registry.models import get_run_id
 from mlops_tasks.state.history import latest_drift_report, newest_alerts
@@ -67,6 +71,7 @@ def test_drift_that_alerts_is_a_warning_with_its_columns(
     first = check(operation)
     place = operation.settings.home / str(first["path"]) / "report.json"
     column = {"statistic": "level", "days": 1, "exceedance": 2.5, "rows_outside": 0.3, "column": "VSTD30"}
+    column |= {"importance_share": 0.12, "cost": 0.07}
     found = {
         "n_alert": 2,
         "verdict": "drift",
@@ -100,6 +105,33 @@ def test_the_reference_is_cached_by_training(
     monkeypatch.setattr(drift_report, "_reference_rows", fail)
     second = check(operation)
     assert second["path"] != first["path"] and second["psi_max"] == first["psi_max"]
+
+
+def test_importance_is_that_of_the_champions_own_scores(operation: Operation, champion: int) -> None:
+    """Mean absolute Shapley values on rows of the training segment, by LightGBM itself; kept with the reference."""
+    result = check(operation)
+    (kept,) = (operation.settings.reports_dir / "drift" / "references").glob("*/importance.json")
+    sizes = json.loads(kept.read_text())["sizes"]
+    model = load_champion(operation.settings)
+    rows = drift_report._reference_rows(operation.settings, model).at_most(2000).scored_features()
+    names = model.artefact.feature_names
+    found = model.artefact.predictor.booster.predict(rows[names].to_numpy(), pred_contrib=True)[:, :-1]
+    assert sizes == pytest.approx(dict(zip(names, np.abs(found).mean(axis=0).tolist(), strict=True)))
+    assert result["importance_by"] == f"mean absolute Shapley value on {len(rows):,} rows of the training segment"
+    table = pd.read_parquet(operation.settings.home / str(result["path"]) / "drift.parquet").set_index("column")
+    assert table["importance_share"].sum() == pytest.approx(1.0) and np.isnan(table.loc["score", "importance_share"])
+    assert [each["column"] for each in result["beyond"]] == list(table.index[table["exceedance"] >= 1][:20])
+
+
+def test_a_model_that_cannot_say_is_not_weighed(operation: Operation, champion: int) -> None:
+    """A network whose training recorded nothing: its columns are not of no importance, but of an unknown one."""
+    model = load_champion(operation.settings)
+    network = replace(model.artefact, predictor=NetworkPredictor(model.artefact.folder, 1))
+    rows = drift_report._reference_rows(operation.settings, model)
+    found = drift_report._importance(operation.settings, replace(model, artefact=network), rows)
+    assert (found.sizes, found.measured_by, len(found.shares)) == ({}, "not known", 0)
+    told = {"scores_beyond": False, "importance_beyond": None, "importance_unknown": 3}
+    assert drift_report.at_stake(told) == "the importance of these columns is not known"
 
 
 def test_a_long_reference_is_thinned(operation: Operation, champion: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,10 @@ EDGES = np.linspace(-1, 1, 51)
 SCORES = drift.ScoreHistogram(EDGES, np.full(50, 0.02), np.full(50, 0.02))
 DAILY = pd.DataFrame({"return": NOISE, "cost": 0.0002, "bench": NOISE * 0.5})
 QUANTILES = pd.DataFrame(RNG.normal(size=(60, 10)), DAYS, pd.RangeIndex(1, 11))
-TABLE = pd.DataFrame({"exceedance": [3.1, np.nan, 0.8, 0.2]}, index=list("abcd"))
+TABLE = pd.DataFrame(
+    {"exceedance": [3.1, np.nan, 0.8, 0.2], "importance_share": [0.3, 0.1, np.nan, np.nan]},
+    index=["a", "b", "c", "score"],
+)
 
 CHANGES = pd.DataFrame(
     {

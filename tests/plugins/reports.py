@@ -57,12 +57,13 @@ def picture(path: Path) -> None:
 def _write_drift(folder: Path) -> None:
     beyond = [
         {"column": name, "statistic": "level", "days": 1, "exceedance": 1.7, "rows_outside": 0.31}
-        | {"wasserstein": 0.62, "nan_share_current": 0.0, "importance_share": None}
-        for name in ("VSUMD60", EVIL)
+        | {"wasserstein": 0.62, "nan_share_current": 0.0, "importance_share": share, "cost": share and share / 2}
+        for name, share in (("score", None), ("VSUMD60", 0.12), (EVIL, None))
     ]
     report = {
         **{"date": "2026-02-27", "model_version": 1, "training_key": "a" * 16, "data_version": "v1"},
-        **{"current_days": 20, "current_rows": 10_000, "columns": 159, "verdict": "drift", "n_alert": 2, "n_warn": 1},
+        **{"current_days": 20, "current_rows": 10_000, "columns": 159, "verdict": "drift", "n_alert": 3, "n_warn": 1},
+        **{"scores_beyond": True, "importance_by": "what the training recorded", "importance_unknown": 1},
         **{"importance_beyond": 0.12, "beyond": beyond, "psi_max": 0.41, "score_psi": 0.02},
     }
     write_json(folder / "report.json", report)

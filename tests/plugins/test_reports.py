@@ -23,10 +23,12 @@ def test_the_list_leads_to_a_page_of_each_report(airflow: Airflow, reports: Repo
         listed = viewer.get(f"{UI}/reports").text
         pages = {path: viewer.get(f"{UI}/{path}") for path in reports.paths}
     assert all(f'href="{UI}/{path}"' in listed for path in reports.paths)
-    assert "2026-02-27" in listed and "2 columns beyond the limit" in listed
+    assert "2026-02-27" in listed and "3 columns beyond the limit" in listed
     texts = {path.split("/")[1]: re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page.text)) for path, page in pages.items()}
     assert all(page.status_code == 200 for page in pages.values())
-    assert "VSUMD60 level of the newest day 1.70 31.0% 0.62 0.0%" in texts["drift"]
+    assert "VSUMD60 level of the newest day 1.70 31.0% 0.62 0.0% 12.0% 6.0%" in texts["drift"]
+    assert "the scores themselves; 12% of the score's importance (not known for 1 more)" in texts["drift"]
+    assert texts["drift"].count("1.70 31.0% 0.62 0.0% not known") == 1
     assert "78, 2025-11-03 to 2026-02-27" in texts["comparison"]
     assert "lightgbm – – 0.0250 ± 0.0070" in texts["model_table"]
     for kind in ("data_docs", "quarantine"):

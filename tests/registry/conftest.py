@@ -23,10 +23,15 @@ def _migrate_mlflow(home: Path) -> None:
     connect(Settings(home=home)).search_experiments()
 
 
+def made_mlflow() -> Path:
+    """An empty MLflow database, made once a run."""
+    return once("mlflow", _migrate_mlflow) / "mlflow" / "mlflow.db"
+
+
 @pytest.fixture(scope="session")
 def migrated_mlflow() -> Path:
     """An empty MLflow database."""
-    return once("mlflow", _migrate_mlflow) / "mlflow" / "mlflow.db"
+    return made_mlflow()
 
 
 SELDOM_S, OFTEN_S = 5.0, 0.2
@@ -97,6 +102,11 @@ def _publish_and_certify(home: Path) -> None:
 @pytest.fixture(scope="session")
 def vintage_template() -> tuple[Path, str, str]:
     """A home with a published vintage, its certified features; their versions."""
+    return made_vintage()
+
+
+def made_vintage() -> tuple[Path, str, str]:
+    """The same, made once a run."""
     home = once("vintage", _publish_and_certify)
     data_version, feature_version = read_json(home / "versions.json")
     return home, data_version, feature_version

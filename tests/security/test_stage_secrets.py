@@ -30,6 +30,7 @@ NEEDED = {
     "data.validate_bars": ALERTS,
     "data.compare_vintages": ALERTS,
     "data.publish_vintage": ALERTS,
+    "training.plan": STATE,
     "training.certify": ALERTS,
     "training.train": {*ALERTS, "MLOPS_SIGNING_KEY"},
     "tuning.choose_algorithm": STATE,

@@ -5,10 +5,12 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
@@ -243,3 +245,12 @@ def wait_for(client: ScoringClient, version: int) -> None:
     while client.health()["model_version"] != version:
         assert time.monotonic() < until, client.health()
         time.sleep(0.05)
+
+
+def test_what_a_driver_says_is_for_the_log_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, without a traceback; clients see the error's class, and no host."""
+    slots = ModelSlots(Settings(home=tmp_path))
+    for _ in range(2):
+        slots._note_failure(OperationalError("SELECT 1", {}, Exception("connection to db.internal failed")))
+    assert slots.error is not None and "(OperationalError)" in slots.error and "db.internal" not in slots.error
+    assert caplog.text.count("db.internal") == 1 and "Traceback" not in caplog.text

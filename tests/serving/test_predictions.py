@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -14,10 +15,17 @@ import pytest
 
 from mlops_tasks.config import PredictionSettings, Settings
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.serving import prediction_log
+from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.serving import prediction_log, write_ahead
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.state.alerts.journal import newest_events
-from mlops_tasks.state.predictions import PredictionFilter, lost_predictions, predictions, served_scores
+from mlops_tasks.state.predictions import (
+    PredictionFilter,
+    count_of_arm,
+    lost_predictions,
+    predictions,
+    served_scores,
+)
 from mlops_tasks.state.tables import Prediction
 from tests.benchmarks.soak import running_service
 from tests.operation import make_champion, without_state_database
@@ -155,33 +163,86 @@ def test_an_answer_whose_commit_nobody_confirmed_is_there_once(
     assert lost_predictions(settings) == 0
 
 
-def test_what_cannot_be_logged_is_answered_counted_and_told(
+def test_without_a_disk_answers_go_to_the_database_and_without_both_they_are_counted(
     settings: Settings, operation: Operation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a place for the log the service serves on; with one it logs on."""
+    """Whatever is away, the service serves on and says what becomes of its answers; people are told, and it is recorded
+    once that can be."""
+    monkeypatch.setattr(prediction_log, "LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(prediction_log, "MEMORY_BYTES", write_ahead.SEGMENT_BYTES)
     settings.predictions_dir.write_text("no folder")
     make_champion(settings, operation.register(Spec(key="a" * 16)))
     running = RunningService(settings)
     with ScoringClient(settings) as client:
         client.refresh()
         raw = client._http
-        for number in range(3):
-            ask(raw, f"unlogged-{number}", {})
-        assert metrics_of(raw)["alphaops_predictions_dropped_total"] == 3
-        assert "answers are not logged" in str(raw.get("/health").json()["errors"])
-        wait_for(lambda: "predictions_lost" in {event.kind for event in newest_events(settings, 10)})
+        ask(raw, "by-memory", {})
+        wait_for(lambda: "by-memory" in logged(settings))
+        with without_state_database(settings):
+            ask(raw, "waits-in-memory", {})
+            assert "answers are in memory alone" in str(raw.get("/health").json()["errors"])
+            wait_for(lambda: "make room on the disk" in str(running.scoring.predictions._untold))
+            with monkeypatch.context() as patch:
+                patch.setattr(running.scoring.predictions._wal, "most_memory", 0)
+                patch.setattr(write_ahead, "KEPT_OPEN_S", 0.0)
+                for number in range(3):
+                    ask(raw, f"unlogged-{number}", {})
+            assert metrics_of(raw)["alphaops_predictions_dropped_total"] == 3
+            assert "answers are not logged" in str(raw.get("/health").json()["errors"])
+        wait_for(lambda: "waits-in-memory" in logged(settings))
+        causes = {"the log of predictions", "the disk of the log of predictions"}
+        wait_for(lambda: {e.subject for e in newest_events(settings, 10) if e.kind == "predictions_lost"} == causes)
         settings.predictions_dir.unlink()
         wait_for(lambda: any(settings.predictions_dir.glob("*/.spare.*")))
         ask(raw, "logged", {})
-        wait_for(lambda: list(logged(settings)) == ["logged"])
-        assert raw.get("/health").json()["errors"] == []
+        wait_for(lambda: set(logged(settings)) == {"by-memory", "waits-in-memory", "logged"})
+        assert lost_predictions(settings) == 3
+        wait_for(lambda: raw.get("/health").json()["errors"] == [])
         with monkeypatch.context() as patch:
             patch.setattr(os, "pwrite", lambda *given: 0)
             ask(raw, "lost", {})
         ask(raw, "logged-after", {})
         wait_for(lambda: "logged-after" in logged(settings))
-        assert lost_predictions(settings) == 1
+        assert lost_predictions(settings) == 4
     running.stop()
+
+
+def test_a_request_on_which_the_champion_fails_is_logged(
+    settings: Settings, operation: Operation, raw: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `failed`, without scores: of a day and of given features. What the client has done wrong is not its fault."""
+    ask(raw, "good", {})
+
+    def broken(*given: object) -> None:
+        raise ZeroDivisionError("broken")
+
+    (names,) = {tuple(FeatureStore(settings).load(operation.feature_version, start=str(NEWEST)).columns)}
+    row = {"instrument": "X", "features": dict.fromkeys(names, 0.5)}
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelArtefact, "predict_matrix", broken)
+        for name, body in {"day": {"date": str(DAYS[100].date())}, "rows": {"rows": [row]}}.items():
+            answer = raw.post("/v1/score", json=body, headers={"X-Request-ID": name})
+            assert answer.status_code == 500 and "under the request id" in answer.text and "broken" not in answer.text
+        for body in ({"date": "1980-01-01"}, {"rows": [{"instrument": "X", "features": {"KMID": 1.0}}]}):
+            assert raw.post("/v1/score", json=body).status_code in (404, 422)
+    ask(raw, "good-again", {"date": str(DAYS[100].date())})
+    wait_for(lambda: len(logged(settings)) == 4)
+    rows = logged(settings)
+    assert {name: row.arm for name, row in rows.items()} == {
+        "good": "champion",
+        "day": "failed",
+        "rows": "failed",
+        "good-again": "champion",
+    }
+    failed = rows["day"], rows["rows"]
+    assert [(row.model_version, row.date, row.instruments) for row in failed] == [
+        (1, DAYS[100].date(), 0),
+        (1, None, 0),
+    ]
+    assert all(row.latency_ms > 0 for row in failed) and lost_predictions(settings) == 0
+    assert set(served_scores(settings, ALL)["arm"]) == {"champion"}
+    since = rows["good"].at - timedelta(hours=1)
+    assert [count_of_arm(settings, 1, arm, since) for arm in ("champion", "failed", "canary")] == [2, 2, 0]
 
 
 def test_a_killed_service_has_logged_all_that_it_answered(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,18 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.monitoring import monitor as monitor_module
 from mlops_tasks.monitoring.tasks import monitor_task
 from mlops_tasks.registry.approvals import is_withdrawn
-from mlops_tasks.registry.models import claim_of, load_version
+from mlops_tasks.registry.models import LoadedModel, claim_of, load_version
 from mlops_tasks.serving import probation as probation_module
-from mlops_tasks.serving.client import ScoringClient
+from mlops_tasks.serving.client import ScoringClient, ScoringServiceError
 from mlops_tasks.serving.deployment import roll_back
+from mlops_tasks.serving.market import Market, ModelError
 from mlops_tasks.serving.strategies import Wanted, deploy
 from mlops_tasks.stage_results import Monitored, check_result
 from mlops_tasks.state.alerts.journal import newest_events
 from mlops_tasks.state.approvals import latest_revocation
 from mlops_tasks.state.deployments import recorded_champion
 from mlops_tasks.state.history import latest_deployment, record_publication
-from mlops_tasks.state.predictions import record_predictions
+from mlops_tasks.state.predictions import count_of_arm, record_predictions
 from mlops_tasks.state.quality_looks import quality_looks
 from mlops_tasks.state.rollouts import latest_rollout, rollout_at_work
 from mlops_tasks.state.tables import Publication, now
@@ -38,6 +40,8 @@ from tests.monitoring.test_performance import answer
 from tests.operation import certify_data
 from tests.registry.conftest import Operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
+from tests.serving.conftest import RunningService
+from tests.waiting import wait_for
 
 FIRST = len(DAYS)
 """Days of the vintage with which both models were trained and deployed."""
@@ -266,6 +270,50 @@ def test_a_champion_is_too_slow_only_where_it_is_so_here_too(
     said = "answers take up to 200.0 ms, of the previous champion's 30.0 ms: 6.7 times as long, limit 3"
     assert said in (monitored()["rolled_back"] or "")
     assert recorded_champion(settings) == quick
+
+
+def test_a_champion_that_fails_on_too_many_requests_is_out(
+    operation: Operation,
+    versions: tuple[int, int],
+    service: RunningService,
+    client: ScoringClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the limit that holds for a candidate, of all requests since it serves: 1 of 100 is not more than it, 2 are."""
+    (bad, good), settings = versions, operation.settings
+    (settings.home / "settings.yaml").write_text("deployment: {rules: {min_rank_correlation: null, max_psi: null}}\n")
+    deployed(settings, bad, good)
+    honest = service.scoring.market_view.score
+
+    def fails_on_old_days(model: LoadedModel, market: Market, wanted: date) -> pd.Series:
+        if wanted == market.newest_date:
+            return honest(model, market, wanted)
+        raise ModelError(model, ZeroDivisionError("broken"))
+
+    monkeypatch.setattr(service.scoring.market_view, "score", fails_on_old_days)
+    since = latest_deployment(settings, good, "serving").at
+
+    def ask(answers: int, failures: int) -> None:
+        for _ in range(answers):
+            client.score()
+        for number in range(failures):
+            with pytest.raises(ScoringServiceError, match="status 500"):
+                client.score(day=DAYS[90 + number].date())
+
+    def logged() -> tuple[int, int]:
+        champion, failed = (count_of_arm(settings, good, arm, since) for arm in ("champion", "failed"))
+        return champion, failed
+
+    ask(99, 1)
+    wait_for(lambda: logged()[1] == 1 and logged()[0] >= 99)
+    assert monitored()["rolled_back"] is None
+    ask(0, 2)
+    wait_for(lambda: logged()[1] == 3)
+    answers = logged()[0]
+    said = f"the new champion failed on {3 / (answers + 3):.2%} of {answers + 3} requests, limit 1.00%"
+    assert said in (monitored()["rolled_back"] or "")
+    assert recorded_champion(settings) == bad
+    assert monitored()["rolled_back"] is None
 
 
 def test_a_part_that_fails_keeps_no_other_from_its_work(

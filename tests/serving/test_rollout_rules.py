@@ -25,8 +25,8 @@ def scores(count: int = 200, correlation: float = 0.6) -> pd.DataFrame:
     ("changes", "expected"),
     [
         ({}, None),
-        ({"fallbacks": 20}, "failed on 3.85% of 520 requests, limit 1.00%"),
-        ({"answers": 20, "fallbacks": 20, "p99_ms": 900.0}, None),
+        ({"failures": 20}, "failed on 3.85% of 520 requests, limit 1.00%"),
+        ({"answers": 20, "failures": 20, "p99_ms": 900.0}, None),
         ({"p99_ms": 31.0}, "31.0 ms, of the champion's 10.0 ms: 3.1 times as long, limit 3"),
         ({"champion_answers": 99, "p99_ms": 31.0}, None),
         ({"champion_p99_ms": float("nan")}, None),
