@@ -153,7 +153,7 @@ def test_an_older_database_has_a_history_too(settings: Settings) -> None:
             if not isinstance(row, GateDecision):
                 row.at = row.recorded_at
         active.add_all(rows)
-    migrate(settings, "0013")
+    migrate(settings, "0014")
     upgrade(settings)
     found = transitions(settings)
     assert [f"{row.before} {row.after} {row.by}" for row in found] == [*moved, "canary champion migration"]
@@ -163,7 +163,7 @@ def test_an_older_database_has_a_history_too(settings: Settings) -> None:
     assert Replayed().read(found).champion == 2
     record_deployment(settings, serving(3))
     assert Replayed().read(transitions(settings)).champion == 3
-    migrate(settings, "0013")
+    migrate(settings, "0014")
     with database.engine(settings.state_database).connect() as connection:
         assert not sa.inspect(connection).has_table("model_transition")
     upgrade(settings)
