@@ -7,7 +7,7 @@ from sqlalchemy import select
 from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import DRIFT_RUN
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.history import insert_row, lock_table, record_row
+from mlops_tasks.state.rows import insert_row, lock_table, record_row
 from mlops_tasks.state.tables import DriftRetraining
 from mlops_tasks.states import RetrainingStep
 
