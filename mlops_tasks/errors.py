@@ -70,6 +70,12 @@ class LeakError(TrainingError):
     """Features, labels or processors know what was not known on their day; nothing of it is promoted."""
 
 
+class ExplanationError(MlopsError, ValueError):
+    """A model's scores cannot be explained as asked."""
+
+    lasting = True
+
+
 class RegistryError(MlopsError, RuntimeError):
     """The model registry lacks what was asked of it, or contradicts itself."""
 
