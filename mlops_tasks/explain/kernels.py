@@ -91,7 +91,18 @@ class Steps(NamedTuple):
 _I4, _F4, _F8, _F8_2D = types.int32[::1], types.float32[::1], types.float64[::1], types.float64[:, ::1]
 _TREES = record(Trees, types.int64, _I4, _F4, _I4, _I4, _I4, _F8, _F8, _I4)
 _STEPS = record(Steps, types.int64, types.int64, types.int64, types.float64, types.int32[:, ::1], _F8_2D)
-_READ_ONLY = types.Array(types.float32, 2, "C", readonly=True)
+
+
+@inner
+def _fill(row: Any, number: float) -> None:
+    for place in range(len(row)):
+        row[place] = number
+
+
+@inner
+def _copy(source: Any, target: Any) -> None:
+    for place in range(len(source)):
+        target[place] = source[place]
 
 
 @kernel(_TREES)
@@ -125,7 +136,7 @@ def steps_of(trees: Trees) -> Steps:
                 above[depth, 0], above[depth, 1], above[depth, 2], above[depth, 3] = -np.inf, np.inf, 1.0, 1.0
                 for earlier in range(depth - 1, -1, -1):
                     if feature[at[earlier]] == feature[node]:
-                        above[depth] = below[earlier]
+                        _copy(below[earlier], above[depth])
                         first = 0
                         break
                 distinct[depth] = first + (distinct[depth - 1] if depth else 0)
@@ -144,7 +155,7 @@ def steps_of(trees: Trees) -> Steps:
                 number[count, 0], number[count, 1] = trees.threshold[node], share
                 number[count, 2] = trees.value[left[node]] if is_low_leaf else np.nan
                 number[count, 3] = trees.value[right[node]] if is_high_leaf else np.nan
-                number[count, 4:] = above[depth]
+                _copy(above[depth], number[count, 4:])
                 if place[count, 0] != DESCEND:
                     done[depth] = 3
                 count += 1
@@ -153,7 +164,7 @@ def steps_of(trees: Trees) -> Steps:
                 continue
             # To the left first, then to the right.
             threshold, missing = trees.threshold[node], trees.missing_left[node]
-            below[depth] = above[depth]
+            _copy(above[depth], below[depth])
             if done[depth] == 0:
                 child, part = left[node], share
                 below[depth, 1] = min(above[depth, 1], threshold)
@@ -212,7 +223,7 @@ def _split(weight: Any, share: Any, low: Any, high: Any) -> None:
         high[row] = weight[row] - part
 
 
-@kernel(_STEPS, _F8, _F8, types.float32[:, ::1], _F8_2D, also=((_STEPS, _F8, _F8, _READ_ONLY, _F8_2D),))
+@kernel(_STEPS, _F8, _F8, types.float32[:, ::1], _F8_2D)
 def add_contributions(  # noqa: PLR0912, PLR0915
     steps: Steps,
     points: npt.NDArray[np.float64],
@@ -240,26 +251,27 @@ def add_contributions(  # noqa: PLR0912, PLR0915
     withins: Any = np.zeros((steps.depth, ROWS_AT_ONCE))
     total: Any = np.zeros(ROWS_AT_ONCE)
     for point in range(count):
-        weight[point] = weights[point]
+        _fill(weight[point], weights[point])
     for begin in range(0, len(features), ROWS_AT_ONCE):
         rows = min(ROWS_AT_ONCE, len(features) - begin)
         for row in range(rows):
             for column in range(steps.columns):
                 values[column, row] = features[begin + row, column]
-        added[:] = 0.0
+        for column in range(steps.columns):
+            _fill(added[column], 0.0)
         for step in range(len(steps.place)):
             place, number = steps.place[step], steps.number[step]
             kind, slot, is_first = place[0], place[2], place[4]
             depth = slot // 2
             child = 2 * depth + 2
-            column, sums = values[place[1]], added[place[1]]
+            given, sums = values[place[1]], added[place[1]]
             covered = number[1]
             left, within = lefts[depth], withins[depth]
             if kind != RETURN:
-                _goes_left(column, np.float32(number[0]), place[3], left)
+                _goes_left(given, np.float32(number[0]), place[3], left)
             if kind == PAIR:
                 difference, high = number[2] - number[3], number[3]
-                total[:] = 0.0
+                _fill(total, 0.0)
                 for point in range(count):
                     parent, found = weight[slot * count + point], value[slot * count + point]
                     base = high + difference * covered * (1 - points[point])
@@ -271,7 +283,7 @@ def add_contributions(  # noqa: PLR0912, PLR0915
                     sums[row] += (left[row] - covered) * difference * total[row]
             elif kind == DESCEND:
                 if not is_first:
-                    _within(column, np.float32(number[4]), np.float32(number[5]), number[6], within)
+                    _within(given, np.float32(number[4]), np.float32(number[5]), number[6], within)
                 for point in range(count):
                     t, part = points[point], share[depth * count + point]
                     if is_first:
@@ -282,11 +294,11 @@ def add_contributions(  # noqa: PLR0912, PLR0915
                     low, after = child * count + point, (child + 1) * count + point
                     _split(weight[slot * count + point], part, weight[low], weight[after])
                     if not np.isnan(number[2]):
-                        value[low] = number[2]
+                        _fill(value[low], number[2])
                     if not np.isnan(number[3]):
-                        value[after] = number[3]
+                        _fill(value[after], number[3])
             else:
-                total[:] = 0.0
+                _fill(total, 0.0)
                 for point in range(count):
                     parent, part = weight[slot * count + point], share[depth * count + point]
                     low_value, high_value = value[child * count + point], value[(child + 1) * count + point]
@@ -311,5 +323,5 @@ def add_contributions(  # noqa: PLR0912, PLR0915
                     for row in range(ROWS_AT_ONCE):
                         sums[row] += total[row]
         for row in range(rows):
-            for column_ in range(steps.columns):
-                contributions[begin + row, column_] = added[column_, row]
+            for column in range(steps.columns):
+                contributions[begin + row, column] = added[column, row]

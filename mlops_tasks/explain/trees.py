@@ -89,7 +89,7 @@ class TreeExplainer:
         columns = self.trees.columns
         if features.ndim != 2 or features.shape[1] != columns:
             raise ExplanationError(f"rows of shape {features.shape}; the model has {columns} columns: give all, in order")
-        rows = np.ascontiguousarray(features, np.float32)
+        rows = np.require(features, np.float32, ["C", "W"])  # as the kernel is compiled for
         found = np.empty(rows.shape)
         points, weights = np.polynomial.legendre.leggauss(self._steps.points)
         rule = (points + 1) / 2, weights / 2
