@@ -118,9 +118,7 @@ def _network(artefact: ModelArtefact, background: ScoringRows | None, options: E
 
     assert isinstance(artefact.predictor, NetworkPredictor)
     drawn = None if background is None else _drawn(background, options)
-    gradients = ExpectedGradients(
-        artefact.predictor.network, _joined(artefact, drawn), options.points, options.threads
-    )
+    gradients = ExpectedGradients(artefact.predictor.network, _joined(artefact, drawn), options.points, options.threads)
     return _Explainer(Method.EXPECTED_GRADIENTS, gradients.base(), gradients.contributions)
 
 

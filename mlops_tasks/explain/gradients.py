@@ -1,9 +1,9 @@
 """Networks: gradients integrated from rows of a background to the row that is explained.
 
 Integrated gradients (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", ICML 2017) averaged over
-baselines from the background: expected gradients (Erion et al., Nature Machine Intelligence 3, 2021). They are Aumann and
-Shapley's values: equal to Shapley's where the network is a sum of functions of one feature or of products of two. The
-integral is Gauss and Legendre's with some points; what it misses is the gap.
+baselines from the background: expected gradients (Erion et al., Nature Machine Intelligence 3, 2021). They are Aumann
+and Shapley's values: equal to Shapley's where the network is a sum of functions of one feature or of products of two.
+The integral is Gauss and Legendre's with some points; what it misses is the gap.
 """
 
 from dataclasses import dataclass

@@ -3,9 +3,9 @@
 A leaf's share of the game is v * prod_j (o_j inside, r_j outside the coalition) over the features of its path: o_j says
 whether the row fulfils the path's conditions on feature j, r_j is the share of the training rows that do. Its
 multilinear extension (Owen, "Multilinear extensions of games", Management Science 18, 1972) on the diagonal is
-v * prod_j (t o_j + (1 - t) r_j), and the Shapley value of j is the integral over t in [0, 1] of its derivative by j. That
-is a polynomial whose degree is below the number of a path's features, so that Gauss and Legendre's rule with half as
-many points is exact (Wettenstein, Mitchell and Yu, "Quadrature-TreeSHAP", arXiv 2605.04497, 2026).
+v * prod_j (t o_j + (1 - t) r_j), and the Shapley value of j is the integral over t in [0, 1] of its derivative by j.
+That is a polynomial whose degree is below the number of a path's features, so that Gauss and Legendre's rule with half
+as many points is exact (Wettenstein, Mitchell and Yu, "Quadrature-TreeSHAP", arXiv 2605.04497, 2026).
 
 At a point t, a row takes a share s of each node's weight to the left and 1 - s to the right, and a node's value is
 g = s g(left) + (1 - s) g(right). With the weight a of a node, the product of the shares on the way to it, the node adds
@@ -28,6 +28,12 @@ DESCEND, PAIR, RETURN = 0, 1, 2
 """Kinds of steps: down to the children, both ways of a node above two leaves, and up from the children."""
 
 
+KIND, FEATURE, SLOT, MISSING_LEFT, IS_FIRST = range(5)
+THRESHOLD, COVERED, LOW_LEAF, HIGH_LEAF, HELD = range(5)
+"""Columns of `Steps`; from `HELD` on there are four."""
+HELD_LOW, HELD_HIGH, HELD_MISSING, HELD_SHARE = range(4)
+
+
 class Trees(NamedTuple):
     """Binary trees, node after node; a leaf has no children: -1.
 
@@ -36,7 +42,7 @@ class Trees(NamedTuple):
     columns
         Of the rows.
     feature, threshold, missing_left
-        A row goes left where its value is at most the threshold, and with NaN where `missing_left` is 1; shape (nodes,).
+        A row goes left where its value is at most the threshold, or NaN and `missing_left` is 1; shape (nodes,).
     left, right
         Children; shape (nodes,).
     cover
@@ -59,25 +65,26 @@ class Trees(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """The way through all trees, node after node, as `add_contributions` goes it.
+    """The way through all trees, node after node, as `write_contributions` goes it.
 
     Attributes
     ----------
     columns
         Of the rows.
     depth
-        Levels of the deepest tree, at least one.
+        Inner nodes on the longest path, at least one.
     points
         Of the rule that is exact for every path, at least one.
     base
         Sum over the trees of their mean, each leaf weighted by the shares of cover on the way to it.
     place
-        Shape (steps, 5): kind, feature, slot, whether NaN goes left, and whether the feature is met for the first time
-        on the path. A slot is twice the depth, plus one for a right child.
+        Shape (steps, 5), by `KIND` to `IS_FIRST`. A slot is twice the depth, plus one for a right child. The last says
+        whether the feature is met for the first time on the path.
     number
-        Shape (steps, 8): threshold, share of cover that goes left, values of the left and the right child where they are
-        leaves (else NaN), and for a feature that was met before the bounds (low, high] that its conditions leave,
-        whether NaN fulfils them, and their share of cover.
+        Shape (steps, 8), by `THRESHOLD` to `HELD`: where a row goes left, the share of cover that does, the values
+        of those children that are leaves (else NaN); for a feature that was met before, what its conditions leave of
+        it: values in (low, high], NaN (1) or not (0), and their share of cover (`HELD_LOW` to
+        `HELD_SHARE`).
     """
 
     columns: int
@@ -87,6 +94,60 @@ class Steps(NamedTuple):
     place: npt.NDArray[np.int32]
     number: npt.NDArray[np.float64]
 
+
+class _Path(NamedTuple):
+    """The nodes from a root down to the one that is looked at, by depth.
+
+    Attributes
+    ----------
+    node, distinct
+        Which, and how many features were met down to it; shape (depths,).
+    state
+        What is done of it: `NEW` to `DONE`; shape (depths,).
+    weight
+        Share of the root's cover; shape (depths,).
+    above, below
+        What is held of its feature (`HELD_LOW` to `HELD_SHARE`) before it, and on the side that is being visited; shape
+        (depths, 4).
+    """
+
+    node: npt.NDArray[np.int32]
+    distinct: npt.NDArray[np.int32]
+    state: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float64]
+    above: npt.NDArray[np.float64]
+    below: npt.NDArray[np.float64]
+
+
+class _Block(NamedTuple):
+    """What is known of some rows side by side; the last axis is the row.
+
+    Attributes
+    ----------
+    values, added
+        Features and contributions; shape (columns, rows).
+    weight, value
+        Of a node at a point of the rule; shape (slots * points, rows).
+    share
+        That goes left of a node at a point; shape (depth * points, rows).
+    left, within
+        1.0 where a row goes left, and where it fulfils the conditions on the feature above; shape (depth, rows).
+    total
+        A sum over the points.
+    """
+
+    values: npt.NDArray[np.float32]
+    added: npt.NDArray[np.float64]
+    weight: npt.NDArray[np.float64]
+    value: npt.NDArray[np.float64]
+    share: npt.NDArray[np.float64]
+    left: npt.NDArray[np.float64]
+    within: npt.NDArray[np.float64]
+    total: npt.NDArray[np.float64]
+
+
+NEW, LEFT_DONE, BOTH_DONE, DONE = 0, 1, 2, 3
+"""States of a node of a path."""
 
 _I4, _F4, _F8, _F8_2D = types.int32[::1], types.float32[::1], types.float64[::1], types.float64[:, ::1]
 _TREES = record(Trees, types.int64, _I4, _F4, _I4, _I4, _I4, _F8, _F8, _I4)
@@ -105,78 +166,101 @@ def _copy(source: Any, target: Any) -> None:
         target[place] = source[place]
 
 
+@inner
+def _meet(trees: Trees, path: _Path, depth: int) -> None:
+    """Look up what the path holds of a node's feature, and count the features."""
+    feature, above = trees.feature[path.node[depth]], path.above[depth]
+    above[HELD_LOW], above[HELD_HIGH], above[HELD_MISSING], above[HELD_SHARE] = -np.inf, np.inf, 1.0, 1.0
+    met = 1
+    for earlier in range(depth - 1, -1, -1):
+        if trees.feature[path.node[earlier]] == feature:
+            _copy(path.below[earlier], above)
+            met = 0
+            break
+    path.distinct[depth] = met + (path.distinct[depth - 1] if depth else 0)
+
+
+@inner
+def _covered(trees: Trees, node: int) -> float:
+    """Share of a node's cover that goes left."""
+    cover = trees.cover[trees.left[node]]
+    return cover / (cover + trees.cover[trees.right[node]])  # type: ignore[no-any-return]
+
+
+@inner
+def _write_step(trees: Trees, path: _Path, depth: int, place: Any, number: Any) -> None:
+    """Write the step of a node that is new or whose children are done, and what state it is in then."""
+    node = path.node[depth]
+    low, high = trees.left[node], trees.right[node]
+    is_low_leaf, is_high_leaf = trees.left[low] < 0, trees.left[high] < 0
+    is_first = path.distinct[depth] - (path.distinct[depth - 1] if depth else 0)
+    kind = RETURN if path.state[depth] == BOTH_DONE else PAIR if is_low_leaf & is_high_leaf & is_first else DESCEND
+    if kind != DESCEND:
+        path.state[depth] = DONE
+    side = 1 if depth and path.state[depth - 1] == BOTH_DONE else 0
+    place[KIND], place[FEATURE], place[SLOT] = kind, trees.feature[node], 2 * depth + side
+    place[MISSING_LEFT], place[IS_FIRST] = trees.missing_left[node], is_first
+    number[THRESHOLD], number[COVERED] = trees.threshold[node], _covered(trees, node)
+    number[LOW_LEAF] = trees.value[low] if is_low_leaf else np.nan
+    number[HIGH_LEAF] = trees.value[high] if is_high_leaf else np.nan
+    _copy(path.above[depth], number[HELD:])
+
+
+@inner
+def _next_child(trees: Trees, path: _Path, depth: int) -> int:
+    """Turn to a node's next child, the left one first, and put it on the path."""
+    node, below = path.node[depth], path.below[depth]
+    threshold, missing, part = trees.threshold[node], trees.missing_left[node], _covered(trees, node)
+    _copy(path.above[depth], below)
+    if path.state[depth] == NEW:
+        path.state[depth], child = LEFT_DONE, trees.left[node]
+        below[HELD_HIGH] = min(below[HELD_HIGH], threshold)
+    else:
+        path.state[depth], child = BOTH_DONE, trees.right[node]
+        below[HELD_LOW] = max(below[HELD_LOW], threshold)
+        part, missing = 1 - part, 1 - missing
+    below[HELD_MISSING] *= missing
+    below[HELD_SHARE] *= part
+    path.node[depth + 1], path.state[depth + 1], path.weight[depth + 1] = child, NEW, path.weight[depth] * part
+    return child  # type: ignore[no-any-return]
+
+
 @kernel(_TREES)
 def steps_of(trees: Trees) -> Steps:
     """Plan the way through the trees, depth first, with the constants of each step."""
-    left, right, feature = trees.left, trees.right, trees.feature
-    nodes = len(left)
+    nodes, depths = len(trees.left), len(trees.left) // 2 + 2
     place: Any = np.zeros((2 * nodes, 5), np.int32)
     number: Any = np.zeros((2 * nodes, 8))
-    levels = nodes // 2 + 2
-    # By depth: the node, how far its children are done, the weight of its path and the path's distinct features; then
-    # the conditions on its feature above it, and below it on the side that is under way.
-    at, done, distinct = np.zeros(levels, np.int32), np.zeros(levels, np.int32), np.zeros(levels, np.int32)
-    weight: Any = np.ones(levels)
-    above, below = np.zeros((levels, 4)), np.zeros((levels, 4))
+    path = _Path(
+        np.zeros(depths, np.int32),
+        np.zeros(depths, np.int32),
+        np.zeros(depths, np.int32),
+        np.ones(depths),
+        np.zeros((depths, 4)),
+        np.zeros((depths, 4)),
+    )
     count, deepest, features, base = 0, 1, 1, 0.0
     for root in trees.root:
-        if left[root] < 0:
+        if trees.left[root] < 0:
             base += trees.value[root]
             continue
-        depth, side = 0, 0
-        at[0], done[0], weight[0] = root, 0, 1.0
+        depth = 0
+        path.node[0], path.state[0] = root, NEW
         while depth >= 0:
-            node = at[depth]
-            is_low_leaf, is_high_leaf = left[left[node]] < 0, left[right[node]] < 0
-            cover = trees.cover[left[node]]
-            share = cover / (cover + trees.cover[right[node]])
-            side = 0 if depth == 0 or done[depth - 1] == 1 else 1
-            if done[depth] == 0:
-                first = 1
-                above[depth, 0], above[depth, 1], above[depth, 2], above[depth, 3] = -np.inf, np.inf, 1.0, 1.0
-                for earlier in range(depth - 1, -1, -1):
-                    if feature[at[earlier]] == feature[node]:
-                        _copy(below[earlier], above[depth])
-                        first = 0
-                        break
-                distinct[depth] = first + (distinct[depth - 1] if depth else 0)
-                deepest, features = max(deepest, depth + 1), max(features, distinct[depth])
-                if is_low_leaf:
-                    base += weight[depth] * share * trees.value[left[node]]
-                if is_high_leaf:
-                    base += weight[depth] * (1 - share) * trees.value[right[node]]
-                is_pair = is_low_leaf and is_high_leaf and first == 1
-            if done[depth] == 0 or done[depth] == 2:
-                place[count, 0] = RETURN if done[depth] == 2 else PAIR if is_pair else DESCEND
-                place[count, 1], place[count, 2] = feature[node], 2 * depth + side
-                place[count, 3], place[count, 4] = trees.missing_left[node], distinct[depth]
-                if depth:
-                    place[count, 4] -= distinct[depth - 1]
-                number[count, 0], number[count, 1] = trees.threshold[node], share
-                number[count, 2] = trees.value[left[node]] if is_low_leaf else np.nan
-                number[count, 3] = trees.value[right[node]] if is_high_leaf else np.nan
-                _copy(above[depth], number[count, 4:])
-                if place[count, 0] != DESCEND:
-                    done[depth] = 3
+            if path.state[depth] == NEW:
+                _meet(trees, path, depth)
+                deepest, features = max(deepest, depth + 1), max(features, path.distinct[depth])
+            if path.state[depth] != LEFT_DONE:
+                _write_step(trees, path, depth, place[count], number[count])
+                for leaf in range(LOW_LEAF, HIGH_LEAF + 1):
+                    if place[count, KIND] != RETURN and not np.isnan(number[count, leaf]):
+                        share = number[count, COVERED] if leaf == LOW_LEAF else 1 - number[count, COVERED]
+                        base += path.weight[depth] * share * number[count, leaf]
                 count += 1
-            if done[depth] == 3:
+            if path.state[depth] == DONE:
                 depth -= 1
-                continue
-            # To the left first, then to the right.
-            threshold, missing = trees.threshold[node], trees.missing_left[node]
-            _copy(above[depth], below[depth])
-            if done[depth] == 0:
-                child, part = left[node], share
-                below[depth, 1] = min(above[depth, 1], threshold)
-            else:
-                child, part, missing = right[node], 1 - share, 1 - missing
-                below[depth, 0] = max(above[depth, 0], threshold)
-            below[depth, 2] *= missing
-            below[depth, 3] *= part
-            done[depth] += 1
-            if left[child] >= 0:
+            elif trees.left[_next_child(trees, path, depth)] >= 0:
                 depth += 1
-                at[depth], done[depth], weight[depth] = child, 0, weight[depth - 1] * part
     return Steps(trees.columns, deepest, (features + 1) // 2, base, place[:count].copy(), number[:count].copy())
 
 
@@ -192,9 +276,10 @@ def _goes_left(values: Any, threshold: Any, missing_left: int, left: Any) -> Non
 
 
 @inner
-def _within(values: Any, low: Any, high: Any, missing: float, within: Any) -> None:
+def _is_within(values: Any, held: Any, within: Any) -> None:
     """1.0 where a row fulfils the conditions above on its feature, else 0.0."""
-    if missing > 0:
+    low, high = np.float32(held[HELD_LOW]), np.float32(held[HELD_HIGH])
+    if held[HELD_MISSING] > 0:
         for row in range(ROWS_AT_ONCE):
             within[row] = 0.0 if (values[row] <= low) | (values[row] > high) else 1.0
     else:
@@ -203,28 +288,85 @@ def _within(values: Any, low: Any, high: Any, missing: float, within: Any) -> No
 
 
 @inner
-def _share_first(base: float, rise: float, left: Any, share: Any) -> None:
+def _pair(block: _Block, place: Any, number: Any, points: Any) -> None:
+    """Both ways of a node above two leaves, whose feature is met for the first time."""
+    count, slot, left, total = len(points), place[SLOT], block.left[place[SLOT] // 2], block.total
+    high, difference, covered = number[HIGH_LEAF], number[LOW_LEAF] - number[HIGH_LEAF], number[COVERED]
+    sums = block.added[place[FEATURE]]
+    _fill(total, 0.0)
+    for point in range(count):
+        weight, value = block.weight[slot * count + point], block.value[slot * count + point]
+        base, rise = high + difference * covered * (1 - points[point]), difference * points[point]
+        for row in range(ROWS_AT_ONCE):
+            value[row] = base + rise * left[row]
+            total[row] += weight[row]
     for row in range(ROWS_AT_ONCE):
-        share[row] = base + rise * left[row]
+        sums[row] += (left[row] - covered) * difference * total[row]
 
 
 @inner
-def _share_again(outside: float, base: float, rise: float, left: Any, within: Any, share: Any) -> None:  # noqa: PLR0913
-    """The share of a feature that was met before; rows that have left its conditions follow the cover."""
-    for row in range(ROWS_AT_ONCE):
-        share[row] = outside + within[row] * (base - outside + rise * left[row])
+def _descend(block: _Block, place: Any, number: Any, points: Any) -> None:
+    """Divide a node's weight between its children; children that are leaves have their value at once."""
+    count, slot, depth, covered = len(points), place[SLOT], place[SLOT] // 2, number[COVERED]
+    left, within, held = block.left[depth], block.within[depth], number[HELD + HELD_SHARE]
+    if not place[IS_FIRST]:
+        _is_within(block.values[place[FEATURE]], number[HELD:], within)
+    for point in range(count):
+        t, share, weight = points[point], block.share[depth * count + point], block.weight[slot * count + point]
+        if place[IS_FIRST]:
+            base = covered * (1 - t)
+            for row in range(ROWS_AT_ONCE):
+                share[row] = base + t * left[row]
+        else:  # rows that have left the conditions above follow the cover
+            before = t + (1 - t) * held
+            base, rise = (1 - t) * held * covered / before - covered, t / before
+            for row in range(ROWS_AT_ONCE):
+                share[row] = covered + within[row] * (base + rise * left[row])
+        low, high = (2 * depth + 2) * count + point, (2 * depth + 3) * count + point
+        low_weight, high_weight = block.weight[low], block.weight[high]
+        for row in range(ROWS_AT_ONCE):
+            part = weight[row] * share[row]
+            low_weight[row] = part
+            high_weight[row] = weight[row] - part
+        if not np.isnan(number[LOW_LEAF]):
+            _fill(block.value[low], number[LOW_LEAF])
+        if not np.isnan(number[HIGH_LEAF]):
+            _fill(block.value[high], number[HIGH_LEAF])
 
 
 @inner
-def _split(weight: Any, share: Any, low: Any, high: Any) -> None:
-    for row in range(ROWS_AT_ONCE):
-        part = weight[row] * share[row]
-        low[row] = part
-        high[row] = weight[row] - part
+def _return(block: _Block, place: Any, number: Any, points: Any) -> None:
+    """A node's value from its children's, and what it adds to its feature."""
+    count, slot, depth, covered = len(points), place[SLOT], place[SLOT] // 2, number[COVERED]
+    left, within, held, total = block.left[depth], block.within[depth], number[HELD + HELD_SHARE], block.total
+    sums = block.added[place[FEATURE]]
+    _fill(total, 0.0)
+    for point in range(count):
+        weight, share = block.weight[slot * count + point], block.share[depth * count + point]
+        low, high = block.value[(2 * depth + 2) * count + point], block.value[(2 * depth + 3) * count + point]
+        value = block.value[slot * count + point]
+        if place[IS_FIRST]:  # the derivative of the share is the same at all points
+            for row in range(ROWS_AT_ONCE):
+                difference = low[row] - high[row]
+                total[row] += weight[row] * difference
+                value[row] = high[row] + share[row] * difference
+        else:
+            before = points[point] + (1 - points[point]) * held
+            for row in range(ROWS_AT_ONCE):
+                difference = low[row] - high[row]
+                slope = within[row] * (left[row] - held * covered - (1 - held) * share[row]) / before
+                total[row] += weight[row] * slope * difference
+                value[row] = high[row] + share[row] * difference
+    if place[IS_FIRST]:
+        for row in range(ROWS_AT_ONCE):
+            sums[row] += (left[row] - covered) * total[row]
+    else:
+        for row in range(ROWS_AT_ONCE):
+            sums[row] += total[row]
 
 
 @kernel(_STEPS, _F8, _F8, types.float32[:, ::1], _F8_2D)
-def add_contributions(  # noqa: PLR0912, PLR0915
+def write_contributions(
     steps: Steps,
     points: npt.NDArray[np.float64],
     weights: npt.NDArray[np.float64],
@@ -240,88 +382,37 @@ def add_contributions(  # noqa: PLR0912, PLR0915
     features, contributions
         Shape (n, columns).
     """
-    count, slots = steps.points, 2 * steps.depth + 2
-    values: Any = np.zeros((steps.columns, ROWS_AT_ONCE), np.float32)
-    added: Any = np.zeros((steps.columns, ROWS_AT_ONCE))
-    # By slot and point: weight of a node and its value; by depth and point: the share that goes left.
-    weight: Any = np.zeros((slots * count, ROWS_AT_ONCE))
-    value: Any = np.zeros((slots * count, ROWS_AT_ONCE))
-    share: Any = np.zeros((steps.depth * count, ROWS_AT_ONCE))
-    lefts: Any = np.zeros((steps.depth, ROWS_AT_ONCE))
-    withins: Any = np.zeros((steps.depth, ROWS_AT_ONCE))
-    total: Any = np.zeros(ROWS_AT_ONCE)
+    count, slots = len(points), 2 * steps.depth + 2
+    block = _Block(
+        np.zeros((steps.columns, ROWS_AT_ONCE), np.float32),
+        np.zeros((steps.columns, ROWS_AT_ONCE)),
+        np.zeros((slots * count, ROWS_AT_ONCE)),
+        np.zeros((slots * count, ROWS_AT_ONCE)),
+        np.zeros((steps.depth * count, ROWS_AT_ONCE)),
+        np.zeros((steps.depth, ROWS_AT_ONCE)),
+        np.zeros((steps.depth, ROWS_AT_ONCE)),
+        np.zeros(ROWS_AT_ONCE),
+    )
     for point in range(count):
-        _fill(weight[point], weights[point])
+        _fill(block.weight[point], weights[point])
     for begin in range(0, len(features), ROWS_AT_ONCE):
         rows = min(ROWS_AT_ONCE, len(features) - begin)
+        for column in range(steps.columns):
+            _fill(block.added[column], 0.0)
         for row in range(rows):
             for column in range(steps.columns):
-                values[column, row] = features[begin + row, column]
-        for column in range(steps.columns):
-            _fill(added[column], 0.0)
+                block.values[column, row] = features[begin + row, column]
         for step in range(len(steps.place)):
             place, number = steps.place[step], steps.number[step]
-            kind, slot, is_first = place[0], place[2], place[4]
-            depth = slot // 2
-            child = 2 * depth + 2
-            given, sums = values[place[1]], added[place[1]]
-            covered = number[1]
-            left, within = lefts[depth], withins[depth]
-            if kind != RETURN:
-                _goes_left(given, np.float32(number[0]), place[3], left)
-            if kind == PAIR:
-                difference, high = number[2] - number[3], number[3]
-                _fill(total, 0.0)
-                for point in range(count):
-                    parent, found = weight[slot * count + point], value[slot * count + point]
-                    base = high + difference * covered * (1 - points[point])
-                    rise = difference * points[point]
-                    for row in range(ROWS_AT_ONCE):
-                        found[row] = base + rise * left[row]
-                        total[row] += parent[row]
-                for row in range(ROWS_AT_ONCE):
-                    sums[row] += (left[row] - covered) * difference * total[row]
-            elif kind == DESCEND:
-                if not is_first:
-                    _within(given, np.float32(number[4]), np.float32(number[5]), number[6], within)
-                for point in range(count):
-                    t, part = points[point], share[depth * count + point]
-                    if is_first:
-                        _share_first(covered * (1 - t), t, left, part)
-                    else:
-                        before = t + (1 - t) * number[7]
-                        _share_again(covered, (1 - t) * number[7] * covered / before, t / before, left, within, part)
-                    low, after = child * count + point, (child + 1) * count + point
-                    _split(weight[slot * count + point], part, weight[low], weight[after])
-                    if not np.isnan(number[2]):
-                        _fill(value[low], number[2])
-                    if not np.isnan(number[3]):
-                        _fill(value[after], number[3])
+            if place[KIND] == RETURN:
+                _return(block, place, number, points)
+                continue
+            left, threshold = block.left[place[SLOT] // 2], np.float32(number[THRESHOLD])
+            _goes_left(block.values[place[FEATURE]], threshold, place[MISSING_LEFT], left)
+            if place[KIND] == PAIR:
+                _pair(block, place, number, points)
             else:
-                _fill(total, 0.0)
-                for point in range(count):
-                    parent, part = weight[slot * count + point], share[depth * count + point]
-                    low_value, high_value = value[child * count + point], value[(child + 1) * count + point]
-                    found = value[slot * count + point]
-                    if is_first:
-                        for row in range(ROWS_AT_ONCE):
-                            difference = low_value[row] - high_value[row]
-                            total[row] += parent[row] * difference
-                            found[row] = high_value[row] + part[row] * difference
-                    else:
-                        t, held = points[point], number[7]
-                        before = t + (1 - t) * held
-                        for row in range(ROWS_AT_ONCE):
-                            difference = low_value[row] - high_value[row]
-                            slope = within[row] * (left[row] - held * covered - (1 - held) * part[row]) / before
-                            total[row] += parent[row] * slope * difference
-                            found[row] = high_value[row] + part[row] * difference
-                if is_first:
-                    for row in range(ROWS_AT_ONCE):
-                        sums[row] += (left[row] - covered) * total[row]
-                else:
-                    for row in range(ROWS_AT_ONCE):
-                        sums[row] += total[row]
+                _descend(block, place, number, points)
         for row in range(rows):
             for column in range(steps.columns):
-                contributions[begin + row, column] = added[column, row]
+                contributions[begin + row, column] = block.added[column, row]

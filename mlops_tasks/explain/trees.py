@@ -11,7 +11,7 @@ import numpy.typing as npt
 import orjson
 
 from mlops_tasks.errors import ExplanationError
-from mlops_tasks.explain.kernels import ROWS_AT_ONCE, Steps, Trees, add_contributions, steps_of
+from mlops_tasks.explain.kernels import ROWS_AT_ONCE, Steps, Trees, steps_of, write_contributions
 from mlops_tasks.modeling.model_zoo.forest import PlainTree, at_most, plain_trees
 
 Floats = npt.NDArray[np.float64]
@@ -88,17 +88,19 @@ class TreeExplainer:
         """
         columns = self.trees.columns
         if features.ndim != 2 or features.shape[1] != columns:
-            raise ExplanationError(f"rows of shape {features.shape}; the model has {columns} columns: give all, in order")
+            raise ExplanationError(
+                f"rows of shape {features.shape}; the model has {columns} columns: give all, in order"
+            )
         rows = np.require(features, np.float32, ["C", "W"])  # as the kernel is compiled for
         found = np.empty(rows.shape)
         points, weights = np.polynomial.legendre.leggauss(self._steps.points)
         rule = (points + 1) / 2, weights / 2
         parts = list(_parts(len(rows), threads))
         if len(parts) < 2:
-            add_contributions(self._steps, *rule, rows, found)
+            write_contributions(self._steps, *rule, rows, found)
             return found
         with ThreadPoolExecutor(len(parts)) as pool:  # the kernel holds no lock
-            list(pool.map(lambda part: add_contributions(self._steps, *rule, rows[part], found[part]), parts))
+            list(pool.map(lambda part: write_contributions(self._steps, *rule, rows[part], found[part]), parts))
         return found
 
     @cached_property
@@ -165,7 +167,9 @@ def _of_xgboost(tree: Mapping[str, Any]) -> _Tree:
 def _joined(trees: Sequence[_Tree], columns: int) -> Trees:
     roots = np.cumsum([0, *(len(tree.feature) for tree in trees)])
     if any(not (tree.cover > 0).all() for tree in trees):
-        raise ExplanationError("a tree has nodes that no row of the training came to; train with rows of positive weight")
+        raise ExplanationError(
+            "a tree has nodes that no row of the training came to; train with rows of positive weight"
+        )
 
     def children(side: str) -> npt.NDArray[np.int32]:
         found = (getattr(tree, side) for tree in trees)

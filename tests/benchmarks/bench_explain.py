@@ -103,7 +103,11 @@ def ours(home: Path, threads: str) -> dict[str, Any]:
     taken = [timed(work) for _ in range(REPEATS)]
     explanation = work()
     np.save(home / "ours.npy", explanation.contributions.to_numpy())
-    return {**min(taken, key=lambda each: each["seconds"]), "gap": explanation.gap.share, "spread": explanation.gap.spread}
+    return {
+        **min(taken, key=lambda each: each["seconds"]),
+        "gap": explanation.gap.share,
+        "spread": explanation.gap.spread,
+    }
 
 
 def shap_side(home: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Property 9, explanation consistency: additivity, symmetry of equal features, zero for unused ones, equal seeds equal
 values."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -119,5 +118,3 @@ def test_a_network_ignores_what_it_does_not_use_and_treats_equals_alike() -> Non
     found = explain(model, rows_of(values), rows_of(values), ExplainOptions(background_rows=8))
     assert (found.contributions.iloc[:, 3] == 0).all()
     np.testing.assert_allclose(found.contributions.iloc[:, 0], found.contributions.iloc[:, 1], rtol=0, atol=1e-6)
-
-
