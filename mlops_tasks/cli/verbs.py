@@ -11,6 +11,7 @@ from typing import Any
 
 from mlops_tasks.cli.alerts import add_alerts_verb
 from mlops_tasks.cli.answers import print_json, tell
+from mlops_tasks.cli.explain import add_explain_verb
 from mlops_tasks.cli.features import add_features_verb
 from mlops_tasks.cli.json_input import stage_arguments
 from mlops_tasks.cli.keys import add_keys_verb
@@ -45,6 +46,21 @@ WITHOUT_SERVICES = (
 """Verbs that need neither MLflow nor a login; a stage receives the secrets that it names."""
 TALKATIVE = ("alembic", "great_expectations")
 """Libraries whose hundreds of lines would bury a stage's own in the task's log."""
+_MORE = (
+    add_features_verb,
+    add_tune_verb,
+    add_training_verb,
+    add_models_verb,
+    add_serving_verbs,
+    add_users_verb,
+    add_alerts_verb,
+    add_predictions_verb,
+    add_performance_verb,
+    add_monitor_verb,
+    add_explain_verb,
+    add_keys_verb,
+)
+"""What adds the verbs that have modules of their own."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,17 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     checkout.add_argument("data_version")
     checkout.set_defaults(verb_function=_checkout)
 
-    add_features_verb(verbs, shared)
-    add_tune_verb(verbs, shared)
-    add_training_verb(verbs, shared)
-    add_models_verb(verbs, shared)
-    add_serving_verbs(verbs, shared)
-    add_users_verb(verbs, shared)
-    add_alerts_verb(verbs, shared)
-    add_predictions_verb(verbs, shared)
-    add_performance_verb(verbs, shared)
-    add_monitor_verb(verbs, shared)
-    add_keys_verb(verbs, shared)
+    for add_verb in _MORE:
+        add_verb(verbs, shared)
 
     doctor = verbs.add_parser("doctor", parents=[shared], help="check this machine and the running services")
     doctor.add_argument("--source", metavar="PATH", help="propose the settings for a file or a folder of bars")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
-from mlops_tasks.errors import ExplanationError
+from mlops_tasks.errors import ExplanationError, first_few
 from mlops_tasks.explain.explanation import AdditivityGap, Explanation
 
 
@@ -35,19 +35,19 @@ class NameReasons:
 
 @dataclass(frozen=True)
 class DayReasons:
-    """Why the names at the top of a day are there."""
+    """Why names of a day have their scores."""
 
     day: pd.Timestamp
     base: float
     names: tuple[NameReasons, ...]
-    """The highest score first."""
+    """At the top or asked for, the highest score first."""
     gap: AdditivityGap
     """Of all names of the day."""
 
 
 @dataclass(frozen=True)
 class NameChange:
-    """What has changed a name's score: score - score_before = parts + rest + difference of the rows' additivity gaps."""
+    """What has changed a name's score: score - score_before = parts + rest + difference of the rows' gaps."""
 
     instrument: str
     rank: int
@@ -63,48 +63,52 @@ class NameChange:
 
 @dataclass(frozen=True)
 class DayChanges:
-    """What has changed at the top since the day before."""
+    """What has changed scores since the day before."""
 
     day: pd.Timestamp
     before: pd.Timestamp
     names: tuple[NameChange, ...]
-    """At the top on `day`, the highest score first."""
+    """At the top on `day` or asked for, the highest score first."""
     gaps: tuple[AdditivityGap, AdditivityGap]
     """Of all names of the day before, and of the day."""
 
 
-def day_reasons(explanation: Explanation, day: pd.Timestamp, names: int = 10, parts: int = 5) -> DayReasons:
-    """Why the `names` highest scores of a day are what they are, by their `parts` largest contributions.
+Names = int | Sequence[str]
+"""How many of the highest scores, or which instruments."""
+
+
+def day_reasons(explanation: Explanation, day: pd.Timestamp, names: Names = 10, parts: int = 5) -> DayReasons:
+    """Why the highest scores of a day, or those of given names, are so: by the `parts` largest contributions.
 
     Raises
     ------
     ExplanationError
-        The day was not explained.
+        The day was not explained, or a name was not on it.
     """
     today = _Day.of(explanation, day)
     reasons = []
-    for instrument in today.ranks.index[:names]:
+    for instrument in today.chosen(names):
         largest, rest = _largest(today.contributions.loc[instrument], parts)
         score = float(today.scores[instrument])
-        reasons.append(NameReasons(str(instrument), int(today.ranks[instrument]), score, largest, rest))
+        reasons.append(NameReasons(instrument, int(today.ranks[instrument]), score, largest, rest))
     return DayReasons(day, explanation.base, tuple(reasons), today.gap)
 
 
-def day_changes(explanation: Explanation, day: pd.Timestamp, names: int = 10, parts: int = 5) -> DayChanges:
-    """What has changed the scores of the day's `names` highest since the day explained before it.
+def day_changes(explanation: Explanation, day: pd.Timestamp, names: Names = 10, parts: int = 5) -> DayChanges:
+    """What has changed the day's highest scores, or those of some names, since the day explained before it.
 
     Both days are explained by the same model, so that differences of scores are differences of contributions.
 
     Raises
     ------
     ExplanationError
-        The day, or none before it, was explained.
+        The day, or none before it, was explained, or a name was not on the day.
     """
     earlier = explanation.days[explanation.days < day]
     if earlier.empty:
         raise ExplanationError(f"no day before {day.date()} was explained; explain the trading day before it, too")
     today, before = _Day.of(explanation, day), _Day.of(explanation, earlier[-1])
-    changes = tuple(_change(str(instrument), today, before, parts) for instrument in today.ranks.index[:names])
+    changes = tuple(_change(instrument, today, before, parts) for instrument in today.chosen(names))
     return DayChanges(day, earlier[-1], changes, (before.gap, today.gap))
 
 
@@ -126,6 +130,17 @@ class _Day:
         order = np.lexsort((np.asarray(instruments, dtype=str), -scores.to_numpy()))
         ranks = pd.Series(np.arange(1, len(order) + 1), instruments[order])
         return cls(found.contributions.set_axis(instruments), scores, ranks, found.gap)
+
+    def chosen(self, names: Names) -> list[str]:
+        """Instruments, the highest score first."""
+        ranked = [str(instrument) for instrument in self.ranks.index]
+        if isinstance(names, int):
+            return ranked[:names]
+        if missing := sorted(set(names) - set(ranked)):
+            raise ExplanationError(
+                f"not among the {len(ranked)} names of that day: {first_few(missing)}; name members of the universe"
+            )
+        return [instrument for instrument in ranked if instrument in set(names)]
 
 
 def _change(instrument: str, today: _Day, before: _Day, parts: int) -> NameChange:

@@ -52,6 +52,11 @@ class _Explainer:
     """Of what the model sees of rows."""
 
 
+def needs_background(artefact: ModelArtefact) -> bool:
+    """Whether a model is explained against rows of the training segment."""
+    return artefact.manifest["family"] in ("linear", "network")
+
+
 def explain(
     artefact: ModelArtefact,
     rows: ScoringRows,
@@ -61,9 +66,9 @@ def explain(
     """Explain the scores of the wanted rows.
 
     Trees (LightGBM, XGBoost) are explained exactly, along their paths, and need no background. A linear model is
-    explained exactly against the mean of the background, a network by expected gradients (`gradients.py`) from rows that
-    are drawn from it: use the training segment. Contributions are those of processed features; those of a window model
-    are summed over its days.
+    explained exactly against the mean of the background, a network by expected gradients (`gradients.py`) from rows
+    that are drawn from it: use the training segment. Contributions are those of processed features; those of a window
+    model are summed over its days.
 
     Raises
     ------

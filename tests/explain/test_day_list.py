@@ -60,6 +60,15 @@ def test_days_that_were_not_explained_are_refused() -> None:
         day_changes(two_days(), FIRST)
 
 
+def test_names_may_be_asked_for() -> None:
+    """In the order of their scores, with their ranks; one that is not there is refused."""
+    found = day_reasons(two_days(), SECOND, ["B", "A"])
+    assert [(each.instrument, each.rank) for each in found.names] == [("A", 1), ("B", 3)]
+    assert [each.instrument for each in day_changes(two_days(), SECOND, ["B"]).names] == ["B"]
+    with pytest.raises(ExplanationError, match="not among the 3 names of that day: D"):
+        day_reasons(two_days(), SECOND, ["D", "A"])
+
+
 def test_rest_is_what_was_left_out() -> None:
     """With more parts asked for than there are, nothing."""
     found = day_reasons(two_days(), FIRST, parts=9)
