@@ -83,8 +83,8 @@ class Steps(NamedTuple):
     number
         Shape (steps, 8), by `THRESHOLD` to `HELD`: where a row goes left, the share of cover that does, the values
         of those children that are leaves (else NaN); for a feature that was met before, what its conditions leave of
-        it: values in (low, high], NaN (1) or not (0), and their share of cover (`HELD_LOW` to
-        `HELD_SHARE`).
+        it (`HELD_LOW` to `HELD_SHARE`): values above the first, NaN being no bound, up to the second, missing ones (1)
+        or not (0), and their share of cover.
     """
 
     columns: int
@@ -170,7 +170,7 @@ def _copy(source: Any, target: Any) -> None:
 def _meet(trees: Trees, path: _Path, depth: int) -> None:
     """Look up what the path holds of a node's feature, and count the features."""
     feature, above = trees.feature[path.node[depth]], path.above[depth]
-    above[HELD_LOW], above[HELD_HIGH], above[HELD_MISSING], above[HELD_SHARE] = -np.inf, np.inf, 1.0, 1.0
+    above[HELD_LOW], above[HELD_HIGH], above[HELD_MISSING], above[HELD_SHARE] = np.nan, np.inf, 1.0, 1.0
     met = 1
     for earlier in range(depth - 1, -1, -1):
         if trees.feature[path.node[earlier]] == feature:
@@ -217,7 +217,7 @@ def _next_child(trees: Trees, path: _Path, depth: int) -> int:
         below[HELD_HIGH] = min(below[HELD_HIGH], threshold)
     else:
         path.state[depth], child = BOTH_DONE, trees.right[node]
-        below[HELD_LOW] = max(below[HELD_LOW], threshold)
+        below[HELD_LOW] = threshold if np.isnan(below[HELD_LOW]) else max(below[HELD_LOW], threshold)
         part, missing = 1 - part, 1 - missing
     below[HELD_MISSING] *= missing
     below[HELD_SHARE] *= part
@@ -284,7 +284,7 @@ def _is_within(values: Any, held: Any, within: Any) -> None:
             within[row] = 0.0 if (values[row] <= low) | (values[row] > high) else 1.0
     else:
         for row in range(ROWS_AT_ONCE):
-            within[row] = 1.0 if (values[row] > low) & (values[row] <= high) else 0.0
+            within[row] = 0.0 if values[row] <= low else 1.0 if values[row] <= high else 0.0
 
 
 @inner

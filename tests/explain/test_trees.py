@@ -23,6 +23,7 @@ def test_values_are_lightgbms_own(seed: int, leaves: int, depth: int, missing: b
     """Whatever the shape of the trees, how often a feature is split on a path, and what is missing."""
     model = lightgbm_model(seed, num_leaves=leaves, max_depth=depth, use_missing=missing)
     values = matrix(rows, seed + 1)
+    values[::7, seed % COLUMNS], values[::5, (seed + 1) % COLUMNS] = np.inf, -np.inf
     expected = model.predict(values, pred_contrib=True, num_threads=1)
     explainer = TreeExplainer.of_lightgbm(model.model_to_string())
     np.testing.assert_allclose(explainer.contributions(values), expected[:, :-1], rtol=0, atol=1e-12)
