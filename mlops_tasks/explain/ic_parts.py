@@ -17,8 +17,8 @@ class IcParts:
     Attributes
     ----------
     parts
-        Shape (days, features): covariance of a feature's contributions and the label on the day, divided by the standard
-        deviations of score and label. NaN on days without an IC.
+        Shape (days, features): covariance of a feature's contributions and the label on the day, divided by the
+        standard deviations of score and label. NaN on days without an IC.
     ic
         Of the scores; shape (days,). It is the sum of the parts, but for what the additivity gap of the scores does.
     gap

@@ -181,10 +181,10 @@ def _meet(trees: Trees, path: _Path, depth: int) -> None:
 
 
 @inner
-def _covered(trees: Trees, node: int) -> float:
+def _covered(trees: Trees, node: int) -> Any:
     """Share of a node's cover that goes left."""
     cover = trees.cover[trees.left[node]]
-    return cover / (cover + trees.cover[trees.right[node]])  # type: ignore[no-any-return]
+    return cover / (cover + trees.cover[trees.right[node]])
 
 
 @inner
@@ -207,7 +207,7 @@ def _write_step(trees: Trees, path: _Path, depth: int, place: Any, number: Any) 
 
 
 @inner
-def _next_child(trees: Trees, path: _Path, depth: int) -> int:
+def _next_child(trees: Trees, path: _Path, depth: int) -> Any:
     """Turn to a node's next child, the left one first, and put it on the path."""
     node, below = path.node[depth], path.below[depth]
     threshold, missing, part = trees.threshold[node], trees.missing_left[node], _covered(trees, node)
@@ -222,7 +222,7 @@ def _next_child(trees: Trees, path: _Path, depth: int) -> int:
     below[HELD_MISSING] *= missing
     below[HELD_SHARE] *= part
     path.node[depth + 1], path.state[depth + 1], path.weight[depth + 1] = child, NEW, path.weight[depth] * part
-    return child  # type: ignore[no-any-return]
+    return child
 
 
 @kernel(_TREES)
