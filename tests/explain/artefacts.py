@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mlops_tasks.columns import DATETIME, INSTRUMENT
+from mlops_tasks.columns import DATETIME
 from mlops_tasks.files import write_json
 from mlops_tasks.modeling.artefact import ModelArtefact
 from mlops_tasks.modeling.model_zoo.family import find_family
@@ -16,8 +16,7 @@ from mlops_tasks.modeling.model_zoo.linear import MODEL_FILE
 from mlops_tasks.modeling.model_zoo.network import Architecture, NetworkFamily
 from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.modeling.scoring import ScoringRows
-
-INSTRUMENTS = 10
+from tests.explain.panels import index_of
 
 
 def artefact(family: str, *, window: int = 1, features: int = 4, **content: Any) -> ModelArtefact:
@@ -48,10 +47,3 @@ def rows_of(values: np.ndarray, window: int = 1) -> ScoringRows:
     calendar = pd.DatetimeIndex(index.get_level_values(DATETIME).unique())
     wanted = np.asarray(index.get_level_values(DATETIME) >= calendar[window - 1])
     return ScoringRows(frame, wanted, calendar, calendar[0])
-
-
-def index_of(rows: int) -> pd.MultiIndex:
-    """Ten instruments a day, the last day perhaps fewer."""
-    days = pd.bdate_range("2024-01-01", periods=-(-rows // INSTRUMENTS))
-    names = [f"S{number:02}" for number in range(INSTRUMENTS)]
-    return pd.MultiIndex.from_product([days, names], names=[DATETIME, INSTRUMENT])[:rows]

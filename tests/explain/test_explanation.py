@@ -8,7 +8,7 @@ from mlops_tasks.errors import ExplanationError
 from mlops_tasks.explain.explanation import Explanation, Method
 from mlops_tasks.explain.factor_groups import FactorGroup, alpha158_groups
 from mlops_tasks.features.alpha158 import alpha158
-from tests.explain.artefacts import index_of
+from tests.explain.panels import index_of
 
 
 def explanation(values: np.ndarray, names: str, gap: float = 0.0) -> Explanation:

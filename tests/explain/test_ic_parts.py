@@ -6,7 +6,7 @@ import pandas as pd
 from mlops_tasks.evaluation.ic import daily_ic
 from mlops_tasks.explain.explanation import Explanation, Method
 from mlops_tasks.explain.ic_parts import daily_ic_parts
-from tests.explain.artefacts import index_of
+from tests.explain.panels import index_of
 
 
 def test_parts_are_the_ic() -> None:
