@@ -15,7 +15,7 @@ def explanation(values: np.ndarray, names: str, gap: float = 0.0) -> Explanation
     """Of rows of ten instruments a day, base 1."""
     index = index_of(len(values))
     scores = pd.Series(1.0 + values.sum(axis=1), index)
-    scores.iloc[0] += gap
+    scores.iloc[:1] += gap
     return Explanation(Method.LINEAR, pd.DataFrame(values, index, list(names)), 1.0, scores)
 
 
