@@ -71,7 +71,11 @@ def _info(
         "changes": None,
     }
     if changes is not None:
-        told["changes"] = {"since": str(changes.before.date()), "names": [asdict(each) for each in changes.names]}
+        told["changes"] = {
+            "since": str(changes.before.date()),
+            "gap_before": asdict(changes.gaps[0]),
+            "names": [asdict(each) for each in changes.names],
+        }
     return told
 
 
