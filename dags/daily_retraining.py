@@ -9,13 +9,14 @@ end, features that nothing needs any more are removed from the store.
 * **Look at** the task `gate_challenger` for the decision and its reasons, `check_drift` for what moved, MLflow's
   experiment `daily_retraining` to compare the runs.
 * **Safe to run again** at any point: on an unchanged vintage nothing is computed twice and nothing changes.
-* **When `certify_learning_data` fails** a feature, label or processor knows the future: its log names column,
-  instrument, date and remedy, and nothing is logged or promoted. When `train_model` fails so, the model's scores do.
-* **A canary or a shadow** only begins here, or waits; `monitor_champion` leads it to its decision.
-* **Where the form, or `deployment.approval`, asks for an approval** `deploy_model` waits for a person's answer under
-  *Required actions*, and takes no worker meanwhile; the day's scores wait with it. Without an answer nothing is
+* **When `certify_learning_data` fails**, a feature, label or processor looks ahead: its log names the column,
+  instrument, date and remedy, and nothing is logged or promoted. When `train_model` fails this way, the model's
+  scores look ahead.
+* **A canary or a shadow** only begins here, or is queued; `monitor_champion` takes it to its decision.
+* **Where the form or `deployment.approval` asks for an approval**, `deploy_model` waits for a person's answer under
+  *Required actions* and occupies no worker meanwhile; the day's scores wait too. Without an answer nothing is
   deployed.
-* **When a task fails** its log ends with the error and the remedy; the champion in service stays as it is.
+* **When a task fails**, its log ends with the error and the remedy; the champion in service stays as it is.
 """
 
 from airflow.sdk import DAG, Param, task, task_group
@@ -59,7 +60,7 @@ FORM = {
     **segment_params(),
     "topk": Param(SETTINGS.portfolio.topk, type="integer", minimum=1, title="Names held", section="Strategy"),
     "n_drop": Param(
-        SETTINGS.portfolio.n_drop, type="integer", minimum=0, title="Names replaced a day", section="Strategy"
+        SETTINGS.portfolio.n_drop, type="integer", minimum=0, title="Names replaced per day", section="Strategy"
     ),
     "deployment_strategy": Param(
         SETTINGS.deployment.strategy.value,
@@ -101,7 +102,7 @@ with DAG(
 
     @task_group
     def build_model(model: str):
-        """Train, evaluate and log one model of the plan; each task bears the model's name."""
+        """Train, evaluate and log one model of the plan; each task is labelled with the model's name."""
         named = {"subject": model, "map_index_template": "{{ task.subject }}"}
         train = StageOperator(
             task_id="train_model",
@@ -134,7 +135,7 @@ with DAG(
 
     @task
     def list_models(models: list) -> list:
-        """The models that the mapped tasks run over; Airflow maps over a task's whole result only."""
+        """The models to map over; Airflow can only map over a task's whole result."""
         return models
 
     candidates = build_model.expand(model=list_models(plan.output["models"]))
@@ -153,8 +154,8 @@ with DAG(
     )
     prune = StageOperator(task_id="prune_features", stage="registry.prune_features")
     deploy >> [score, drift]
-    score >> compare  # it holds the feature store's lock for long, and the day's scores wait for nothing
+    score >> compare  # it holds the feature store's lock for long, and the day's scores must not wait for it
     [drift, compare] >> prune
 
-# After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
+# Set after the tasks: a task created while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**FORM, **APPROVAL, **MACHINE})

@@ -1,15 +1,15 @@
 """# Deploy model
 
-Puts a registered version into service, by hand, by the strategy that the form names.
+Puts a registered version into service by hand, with the strategy chosen in the form.
 
 * **Runs** by hand, or by `alphaops deploy <version> --strategy canary`, which does the same.
-* **Look at** the task's result: it serves, its rollout has begun, or it waits for another one; `alphaops status` has a
-  line `rollout`, and `monitor_champion` leads it to its decision.
+* **Look at** the task's result: the version serves, its rollout has begun, or it waits for another one;
+  `alphaops status` has a line `rollout`, and `monitor_champion` takes the rollout to its decision.
 * **Only** a version that the gate has promoted, or a person has approved (`alphaops approve-model`), may serve.
-* **Where the form asks for an approval** the task waits in Airflow's state `awaiting_input`, which takes no worker:
-  answer under *Required actions*. Who approved is kept with the deployment. Without an answer nothing is deployed.
-* **Safe to run again** at any point: a rollout that is under way is found again.
-* **When the task fails** its log ends with the error and the remedy; the champion in service stays as it is.
+* **Where the form asks for an approval**, the task waits in Airflow's state `awaiting_input`, which occupies no worker:
+  answer under *Required actions*. The approver is recorded with the deployment. Without an answer nothing is deployed.
+* **Safe to run again** at any point: a rollout under way is picked up again.
+* **When the task fails**, its log ends with the error and the remedy; the champion in service stays as it is.
 """
 
 from airflow.sdk import DAG, Param
@@ -21,7 +21,7 @@ from dag_shared.task_groups import deployment
 from mlops_tasks.states import Strategy
 
 STAGE_FORM = {
-    "version": Param(None, type=["null", "integer"], minimum=1, title="Version", description_md="Its number in MLflow"),
+    "version": Param(None, type=["null", "integer"], minimum=1, title="Version", description_md="The number in MLflow"),
     "strategy": Param(
         SETTINGS.deployment.strategy.value,
         enum=[each.value for each in Strategy],
@@ -42,5 +42,5 @@ with DAG(
 ) as dag:
     deployment({}, run_params=tuple(STAGE_FORM), triggered_by="asked_by")
 
-# After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
+# Set after the tasks: a task created while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**STAGE_FORM, "approval": approval_param()})

@@ -1,22 +1,22 @@
 """# Monitor champion
 
-All that is looked at between two retrainings, also by hand as `alphaops monitor`:
+Everything that is checked between two retrainings, also by hand with `alphaops monitor`:
 
-* **Rank ICs** of a candidate in its rollout, and of a new champion in its probation, on the days whose labels are
-  there, against the model that it is to replace, or has replaced. The looks are planned and recorded.
-* **The champion:** rolled back to the one before where a look has found it worse, or a rule is broken in its first
+* **Rank ICs** of a candidate in its rollout, and of a new champion on probation, on the days whose labels are known,
+  against the model that it is to replace or has replaced. The looks are planned and recorded.
+* **The champion:** rolled back to its predecessor if a look finds it worse, or if it breaks a rule in its first
   hours.
-* **Rollouts:** the next step when a hold is over, back to the champion when a rule is broken or a look has found the
-  candidate worse, and the end when the deadline has come.
-* **Performance** of what was answered, once a vintage, and the rules of alerts.
+* **Rollouts:** the next step when a hold is over, back to the champion if a rule is broken or a look finds the
+  candidate worse, and the end at the deadline.
+* **Performance** of the scores served, once per vintage, and the alert rules.
 
-* **Runs** every `deployment.evaluate_every_min` minutes; a moment where nothing is due.
+* **Runs** every `deployment.evaluate_every_min` minutes; takes a moment when nothing is due.
 * **Look at** the task's result: what was found, taken and rolled back, and what is under way. `alphaops abort --reason
   ...` ends a rollout at any step.
-* **Safe to run again,** and to be killed, at any point: what was not recorded, the next run does; nothing is told
+* **Safe to run again,** and to kill, at any point: the next run does what was not recorded, and nothing is reported
   twice.
-* **When the task fails** its log ends with the parts that failed and the remedy. The other parts have done their work,
-  and the scoring service serves on.
+* **When the task fails**, its log ends with the parts that failed and the remedy. The other parts have done their work,
+  and the scoring service stays up.
 """
 
 from datetime import timedelta

@@ -8,10 +8,10 @@ with the vintage in use, and publishes it as a new vintage.
 * **Emits** the asset `market_data` with `data_version` and `last_date`, when the vintage differs from the one in use.
 * **On bad input** the failing task's log names the file, the row or column, the rule and the remedy. The last good
   vintage stays in use; rejected rows are in `data/quarantine/`.
-* **The data docs** are rendered beside the rest, of a rejected vintage too; nothing waits for them.
+* **The data docs** are rendered in parallel, for a rejected vintage too; nothing waits for them.
 * **On changed history** `compare_vintages` accepts, warns or blocks as `vintage_policy` says; its log and
   `alphaops diff` name what changed, `alphaops approve` lets a blocked vintage pass.
-* **Safe to run again** at any point: every step is named by its content and written in one piece.
+* **Safe to run again** at any point: every output is named by its content and written atomically.
 """
 
 from airflow.sdk import DAG, Metadata, Param, TriggerRule, task
@@ -32,15 +32,15 @@ FORM = {
         examples=[SYNTHETIC, *SETTINGS.data.sources],
         title="Source",
         description_md="`synthetic`, a name in `data.sources`, or a parquet or CSV file or folder below the "
-        "folders of `data.allowed_folders` (where that is not set: where the configured source lies). Empty: the "
-        "configured source.",
+        "folders of `data.allowed_folders` (by default, the folder of the configured source). Empty: the configured "
+        "source.",
     ),
     "universe": Param(
         None,
         type=["null", "string"],
         maxLength=1000,
         title="Universe",
-        description_md="Point-in-time membership file (instrument, first day, last day) below these folders. "
+        description_md="A point-in-time membership file (instrument, first day, last day) below these folders. "
         "Empty: as configured.",
     ),
     "approve_version": Param(
@@ -48,11 +48,11 @@ FORM = {
         type=["null", "string"],
         pattern="^[0-9a-f]{16}$",
         title="Approve a blocked vintage",
-        description_md="The data version that `compare_vintages` blocked and that is right all the same. It comes "
-        "into use if the source still gives this very version.",
+        description_md="The data version that `compare_vintages` blocked although it is right. It comes into use "
+        "if the source still yields exactly this version.",
     ),
     "approve_reason": Param(
-        None, type=["null", "string"], title="Why it is right", description_md="Kept with your name."
+        None, type=["null", "string"], title="Why it is right", description_md="Recorded with your name."
     ),
 }
 
@@ -103,7 +103,7 @@ with DAG(
 
     @task(inlets=[MARKET_DATA], outlets=[MARKET_DATA])
     def emit_market_data(published: dict, *, inlet_events):
-        """Tell the consumers of a new vintage; skipped when they were told of this one already."""
+        """Announce a new vintage; skipped if this one was announced already."""
         told = [event.extra.get("data_version") for event in inlet_events[MARKET_DATA]]
         if told and told[-1] == published["data_version"]:
             raise AirflowSkipException(f"the vintage did not change: {told[-1]}")
@@ -113,5 +113,5 @@ with DAG(
     validate >> docs
     emit_market_data(publish.output)
 
-# After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
+# Set after the tasks: a task created while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update(FORM)

@@ -2,15 +2,15 @@
 
 Search the hyper-parameters of one model on the vintage in use, train the best configuration, and let the gate judge it.
 
-* **Runs** by hand, with the form: the model (or `auto`, as the algorithm selector recommends), how to search, budgets.
+* **Runs** by hand, with the form: the model (or `auto` for the algorithm selector's choice), how to search, budgets.
 * **The search sees train and validation days only.** The test segment decides at the end, once.
-* **Workers** share one study in PostgreSQL (`tuning.workers`); in SQLite there is one.
+* **Workers** (`tuning.workers`) share one study in PostgreSQL; with SQLite there is only one.
 * **Look at** `finish_study` for the best trial, MLflow's experiment `tune_models` for all of them, and
-  `gate_challenger` for what is left of the gain once the luck of the search is taken out.
-* **Safe to run again** at any point: the same question is the same study and goes on where it was; a larger budget
-  continues it.
-* **Nothing is deployed.** Who may search may not put a model into service: what the gate promotes is registered and may
-  serve, and an operator deploys it, or gives the best hyper-parameters to the form of `daily_retraining`.
+  `gate_challenger` for what is left of the gain after correcting for the search's selection bias.
+* **Safe to run again** at any point: the same settings continue the same study, and so does a larger budget.
+* **Nothing is deployed.** The right to search is not the right to put a model into service: what the gate promotes is
+  registered and may serve, and an operator deploys it, or enters the best hyper-parameters in the form of
+  `daily_retraining`.
 """
 
 from airflow.sdk import DAG, Param, task
@@ -61,7 +61,7 @@ FORM = {
         minItems=1,
         title="Objectives",
         section="Search",
-        description_md="On the validation segment. Several: their Pareto front; the first one decides what is trained.",
+        description_md="On the validation segment. Several give a Pareto front; the first decides what is trained.",
     ),
     "sampler": Param(
         None,
@@ -97,8 +97,8 @@ FORM = {
         minimum=1,
         title="Trials",
         section="Budget",
-        description_md=f"In all: {SETTINGS.tuning.workers} workers where studies are in PostgreSQL, one in SQLite. "
-        "What they vary of each model: *Browse > Models*.",
+        description_md=f"In total, over {SETTINGS.tuning.workers} workers with PostgreSQL or one with SQLite. What a "
+        "search varies for each model: *Browse > Models*.",
     ),
     "time_s": budget_param("Time (seconds)", "Training seconds of all trials together."),
     "memory_mb": budget_param("Memory of a trial (MB)", "A trial whose estimate is larger is refused and recorded."),
@@ -148,7 +148,7 @@ with DAG(
 
     @task
     def list_workers(plan: dict, features: dict, study: dict) -> list:
-        """Arguments of each worker; Airflow maps over a task's whole result only."""
+        """Arguments of each worker; Airflow can only map over a task's whole result."""
         return [{"plan": plan, "features": features, "study": study["study"], "worker": n} for n in study["workers"]]
 
     workers = StageOperator.partial(
@@ -196,5 +196,5 @@ with DAG(
     certificate >> choice
     workers >> finish >> log_study
 
-# After the tasks: each one that is made while the DAG has params gets a copy of all of them, in every parse.
+# Set after the tasks: a task created while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**FORM, **MACHINE})

@@ -10,10 +10,10 @@ VOLUME = "volume"
 VWAP = "vwap"
 FACTOR = "factor"
 PRECLOSE = "preclose"
-"""Of parsed rows alone, where a source has it: the close before as the exchange gives it, in the prices of the day, so
-that it differs from that close by what split or was paid."""
+"""Only of parsed rows, where a source has it: the previous close as the exchange gives it, in the prices of the day, so
+that it differs from that close by splits and dividends."""
 CHANGE = "change"
-"""Of Qlib's store alone: adjusted close / that of the instrument's bar before - 1."""
+"""Only of Qlib's store: adjusted close / that of the instrument's previous bar - 1."""
 LABEL = "label"
 SCORE = "score"
 SEGMENT = "segment"

@@ -7,8 +7,9 @@ a later source wins. `MLOPS_HOME` names the folder of all run-time state (defaul
 import os
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -963,7 +964,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         The file is not a YAML mapping. The message names the file, the line and the remedy.
     """
     try:
-        content = yaml.safe_load(read_yaml_text(path))
+        content = deepcopy(_parsed(read_yaml_text(path)))
     except (ValueError, yaml.YAMLError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -973,6 +974,12 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
     return content
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """What a file's text says, for the caller to copy: services and loops read the same settings again and again."""
+    return yaml.safe_load(text)
 
 
 WITHHELD = "MLOPS_WITHHELD"

@@ -75,7 +75,7 @@ def yaml_fault(error: Exception) -> str:
         return os.strerror(error.errno) if error.errno is not None else "it cannot be read"
     if isinstance(error, UnicodeDecodeError):
         line = error.object.count(b"\n", 0, error.start) + 1
-        return f"line {line} is no UTF-8, so it was saved in another encoding; save it as UTF-8"
+        return f"line {line} is not UTF-8, so it was saved in another encoding; save it as UTF-8"
     if isinstance(error, yaml.reader.ReaderError):
         return f"character {error.position + 1} is one that YAML does not allow; save it as plain text"
     if not isinstance(error, yaml.MarkedYAMLError):

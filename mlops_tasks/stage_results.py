@@ -295,6 +295,26 @@ class ServiceProbe(TypedDict):
     max_abs_diff: float
 
 
+class VersionSpeed(TypedDict):
+    """How fast a version is in service; times in milliseconds."""
+
+    version: int
+    requests: int
+    """Timed requests for all scores of the newest day, over several connections at once."""
+    p50_ms: float
+    p99_ms: float
+    requests_per_s: float
+    day_ms: float
+    """To score the newest day from its features, by the artefact and without the service."""
+
+
+class SpeedComparison(TypedDict):
+    """Measured in the same deployment; None for what could not be measured, or where there was no champion."""
+
+    incoming: VersionSpeed | None
+    outgoing: VersionSpeed | None
+
+
 class DeployedModel(TypedDict):
     """Of `serving.deploy`, and of a rollback, which names the version that it took out of service."""
 
@@ -303,6 +323,8 @@ class DeployedModel(TypedDict):
     training_key: NotRequired[str]
     previous_version: NotRequired[int | None]
     probe: NotRequired[ServiceProbe]
+    speed: NotRequired[SpeedComparison]
+    """Where the service has switched from one version to another."""
     strategy: NotRequired[str]
     rejected_version: NotRequired[int | None]
     rollout: NotRequired[str]

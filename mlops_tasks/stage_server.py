@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 from setproctitle import getproctitle, setproctitle
 
 from mlops_tasks.config import PROJECT, load_settings
-from mlops_tasks.errors import StackError
+from mlops_tasks.errors import ConfigError, StackError
 from mlops_tasks.forking import import_before_forks
 from mlops_tasks.machine.resources import mark_inherited
 from mlops_tasks.private import be_private, private_folder
@@ -247,7 +247,11 @@ class StageServer:
 
 
 def preload() -> None:
-    """Import what stages import, and load the compiled kernels. Errors as `import_before_forks`."""
+    """Import what stages import, load the compiled kernels, and read the zoo. Errors as `import_before_forks`."""
+    from mlops_tasks.modeling.model_zoo.zoo import model_zoo
+
+    with contextlib.suppress(ConfigError):  # the stages that ask for it will say so
+        model_zoo()
     functions = (stage.function.partition(":")[0] for stage in STAGES.values())
     import_before_forks(dict.fromkeys((*functions, *PRELOADED)))
 

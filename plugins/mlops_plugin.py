@@ -40,7 +40,7 @@ def own_pages() -> list[dict[str, str]]:
 
 
 def mlflow_links() -> list[dict[str, str]]:
-    """MLflow's pages: the runs by a way of our own, since only MLflow knows their experiment's id."""
+    """Links to MLflow. Runs go through a redirect of ours, since only MLflow knows their experiment's id."""
     pages = {
         "MLflow runs": f"{base_path()}{PAGES}/mlflow",
         "MLflow models": MlflowPages.of(load_settings()).models,
@@ -49,7 +49,7 @@ def mlflow_links() -> list[dict[str, str]]:
 
 
 class MlopsPlugin(AirflowPlugin):
-    """What the operation adds to Airflow."""
+    """What AlphaOps adds to Airflow."""
 
     name = "mlops"
     external_views = own_pages() + mlflow_links()

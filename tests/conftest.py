@@ -95,5 +95,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests that start whole stacks go first: they mostly wait, so the others fill the second worker meanwhile."""
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+    """The longest go first, which mostly wait, so that the others fill the cores meanwhile: whole stacks, then what has
+    one Airflow. Last are the files that `heavy.py` does not name: short ones, so that all workers end together."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    if item.get_closest_marker("e2e"):
+        return 0
+    path = item.path.relative_to(TESTS).as_posix()
+    if path.startswith("plugins/"):
+        return 1
+    return 2 if heavy.is_heavy(path) else 3

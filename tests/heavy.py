@@ -81,6 +81,7 @@ FILES = frozenset(
         "test_kernels.py",
         "test_layers.py",
         "test_process.py",
+        "test_programs.py",
         "test_stage_server.py",
         "training/networks/test_contract.py",
         "training/networks/test_resumed.py",

@@ -1,4 +1,4 @@
-"""One stage server for all tests of a run: trainings and other stages that tests start are forked, and import nothing.
+"""One stage server for all tests of a run: stages and programs that tests start are forked, and import nothing.
 
 A home that has a server of its own is served by that one. A test that changes what libraries read while they are
 imported gets fresh interpreters, as everywhere.
@@ -14,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlops_tasks import process
-from mlops_tasks.config import PROJECT
+from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.private import private_folder
 from mlops_tasks.stage_process import StageProcess
+from tests import programs
 
 SOCKET = "TESTS_STAGE_SOCKET"
 """Environment variable with the server's socket, by which the workers of a run find it."""
@@ -28,10 +30,10 @@ def start_shared_server() -> None:
         return
     home = tempfile.mkdtemp(prefix="alphaops_tests_")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
-    environment = {**os.environ, "MLOPS_HOME": home, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "MLOPS_HOME": home, **programs.SERVED}
     with Path(home, "log").open("wb") as log:
         subprocess.Popen(
-            [*_END_WITH_PARENT, sys.executable, "-m", "mlops_tasks.stage_server"],
+            [*_END_WITH_PARENT, sys.executable, "-m", programs.__name__],
             cwd=PROJECT,
             env=environment,
             stdout=log,
@@ -42,7 +44,7 @@ def start_shared_server() -> None:
 
 def use_shared_server() -> None:
     """In a worker: stages of homes without a stage server are forked by the shared one."""
-    shared = Path(os.environ.pop(SOCKET))
+    shared = programs.server = Path(os.environ.pop(SOCKET))
     start = process.start_process
 
     def start_process(words: Sequence[str], environment: Mapping[str, str], server: Path | None) -> StageProcess:
@@ -50,3 +52,11 @@ def use_shared_server() -> None:
         return start(words, environment, server if own else shared)
 
     process.start_process = start_process
+
+
+def serve(home: Path) -> None:
+    """Have the stages of a home forked by the run's server also where another process starts them."""
+    if programs.server is not None:
+        own = Settings(home=home).stage_socket
+        private_folder(own.parent)
+        own.symlink_to(programs.server)

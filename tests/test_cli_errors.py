@@ -15,9 +15,9 @@ from mlops_tasks.stack.overlay import Choice, apply
 
 WRONG_YAML = {
     "a tab": (b"data:\n  source: x\n\tprices: raw\n", "line 3, column 1; indent with blanks"),
-    "UTF-16": ("data:\n  source: x\n".encode("utf-16"), "line 1 is no UTF-8.*save it as UTF-8"),
-    "Latin-1": ("data:\n  source: B\u00f6rse\n".encode("latin-1"), "line 2 is no UTF-8.*save it as UTF-8"),
-    "GB 18030": ("# \u6d66\u53d1\ndata: {}\n".encode("gb18030"), "line 1 is no UTF-8"),
+    "UTF-16": ("data:\n  source: x\n".encode("utf-16"), "line 1 is not UTF-8.*save it as UTF-8"),
+    "Latin-1": ("data:\n  source: B\u00f6rse\n".encode("latin-1"), "line 2 is not UTF-8.*save it as UTF-8"),
+    "GB 18030": ("# \u6d66\u53d1\ndata: {}\n".encode("gb18030"), "line 1 is not UTF-8"),
     "a control character": (b"data:\n  source: \x07\n", "character 17 is one that YAML does not allow"),
     "an open quote": (b"data:\n  source: 'x\n", "line 3"),
 }

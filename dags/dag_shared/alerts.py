@@ -1,4 +1,4 @@
-"""Who is told when a run fails: one of these is `on_failure_callback` of every DAG."""
+"""Alerts on failed runs: every DAG has one of these as its `on_failure_callback`."""
 
 from airflow.sdk import Context
 
@@ -6,14 +6,14 @@ from airflow.sdk import Context
 def tell_failed_run(context: Context) -> None:
     """Raise an alert, once per run and day.
 
-    For a DAG whose runs do not follow each other within minutes. Airflow's DAG processor calls this. It works while the
-    state database is away: the webhook and the log have it then.
+    For a DAG that does not run every few minutes. Airflow's DAG processor calls this. While the state database is
+    unavailable, the alert still goes to the webhook and the log.
     """
     _tell(context, f"{context['dag'].dag_id} {context['run_id']}")
 
 
 def tell_failing_dag(context: Context) -> None:
-    """As `tell_failed_run`, once a day for all runs of a DAG: one that runs every few minutes."""
+    """Like `tell_failed_run`, but once a day for all runs of a DAG that runs every few minutes."""
     _tell(context, context["dag"].dag_id)
 
 

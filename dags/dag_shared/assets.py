@@ -3,4 +3,4 @@
 from airflow.sdk import Asset
 
 MARKET_DATA = Asset(name="market_data", uri="mlops://market_data")
-"""A published vintage; each event's `extra` says data_version and last_date."""
+"""A published vintage; each event's `extra` has data_version and last_date."""

@@ -13,5 +13,5 @@ DEFAULT_ARGS = {
 }
 
 TRAINING_TASK_LIMIT_S = SETTINGS.training.time_limit_s + SETTINGS.training.wait_limit_s + 600
-"""Of a task that trains. The engine itself ends a training after `training.time_limit_s`, with its reason; this is for
-one that waits for good."""
+"""Timeout of a task that trains. The engine itself ends a training after `training.time_limit_s` and says why; this
+ends a task that hangs."""

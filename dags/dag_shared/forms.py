@@ -1,4 +1,4 @@
-"""Fields that several forms have. Their schemas are small: `plan_run` and `plan_search` check the rest, in words."""
+"""Fields shared by several forms. Their schemas check little; `plan_run` and `plan_search` check the rest in words."""
 
 from airflow.sdk import Param
 
@@ -10,28 +10,28 @@ from mlops_tasks.states import Approval
 MODELS = list(model_zoo(SETTINGS))
 SEE_MODELS = "*Browse > Models* describes them."
 STRATEGIES = (
-    "`blue_green`: loaded beside the champion, checked, switched to; it waits for a rollout under way. `canary`: for a "
-    "growing share of the clients. `shadow`: scores beside the champion, never serves. `direct`: as `blue_green`, at "
-    "once."
+    "`blue_green`: loaded beside the champion, checked, then switched to; waits for a rollout under way. `canary`: "
+    "serves a growing share of the clients. `shadow`: scores beside the champion, never serves. `direct`: like "
+    "`blue_green`, without waiting."
 )
-APPROVAL = "`before_deploy`: Airflow asks under *Required actions* first, and waits `deployment.approval_h` at most."
-OVERRIDES = "One `model.name=value` a line, such as"
+APPROVAL = "`before_deploy`: Airflow asks under *Required actions* and waits at most `deployment.approval_h` hours."
+OVERRIDES = "One `model.name=value` per line, such as"
 
 
 def feature_set_param(section: str) -> Param:
-    """A set that is built in, shipped or the user's own."""
+    """A feature set: built in, shipped, or the user's own."""
     return Param(
         SETTINGS.features.feature_set,
         type="string",
         enum=list(dict.fromkeys([SETTINGS.features.feature_set, *feature_set_names(SETTINGS)])),
         title="Feature set",
         section=section,
-        description_md="Built in, of include/config/feature_sets.yaml, or of your feature_sets.yaml in MLOPS_HOME.",
+        description_md="Built in, from include/config/feature_sets.yaml, or from your feature_sets.yaml in MLOPS_HOME.",
     )
 
 
 def horizon_param(section: str) -> Param:
-    """Trading days of the label."""
+    """The label's horizon in trading days."""
     return Param(
         SETTINGS.training.horizon,
         type="integer",
@@ -44,7 +44,7 @@ def horizon_param(section: str) -> Param:
 
 
 def seed_param(section: str) -> Param:
-    """What makes a run repeatable."""
+    """The random seed, which makes a run repeatable."""
     return Param(SETTINGS.training.seed, type="integer", minimum=0, title="Seed", section=section)
 
 
@@ -59,10 +59,10 @@ def segment_params() -> dict[str, Param]:
 
 
 def lines_param(title: str, section: str, description: str) -> Param:
-    """A text of several lines, empty for none.
+    """A multi-line text field, empty for none.
 
-    A field for JSON will not do: in Airflow's editor for it the page's own keys take letters, and it formats what is
-    typed.
+    A JSON field will not do: in Airflow's JSON editor the page's keyboard shortcuts swallow letters, and the editor
+    reformats what is typed.
     """
     return Param(
         None, type=["null", "string"], format="multiline", title=title, section=section, description_md=description
@@ -85,7 +85,7 @@ def stopping_param() -> Param:
 
 
 def approval_param(**given: str) -> Param:
-    """Whether a person is asked before the deployment."""
+    """Whether a person must approve the deployment."""
     return Param(
         SETTINGS.deployment.approval.value,
         enum=[each.value for each in Approval],
@@ -96,7 +96,7 @@ def approval_param(**given: str) -> Param:
 
 
 def machine_params(owner: str) -> dict[str, Param]:
-    """How a run's trainings share the machine with others."""
+    """How a run's trainings share the machine with other trainings."""
     return {
         "owner": Param(
             owner,
@@ -104,7 +104,7 @@ def machine_params(owner: str) -> dict[str, Param]:
             pattern=r"^[\w.@-]{1,64}$",
             title="Owner",
             section="Machine",
-            description_md="Owners share the machine by `training.owner_weights`.",
+            description_md="Owners share the machine according to `training.owner_weights`.",
         ),
         "priority": Param(
             0,
@@ -113,6 +113,6 @@ def machine_params(owner: str) -> dict[str, Param]:
             maximum=100,
             title="Priority",
             section="Machine",
-            description_md="Of the owner's trainings that wait, a higher one goes first.",
+            description_md="Among the owner's waiting trainings, higher priorities start first.",
         ),
     }

@@ -1,4 +1,4 @@
-"""Groups of tasks that several DAGs have."""
+"""Task groups shared by several DAGs."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -11,16 +11,16 @@ from mlops_tasks.operators.deployment import DeploymentOperator
 
 
 def deployment(arguments: Mapping[str, Any], **given: Any) -> DeploymentOperator:
-    """Deploy a candidate, once it is approved where the DAG param `approval` asks for that: a canary or a shadow
-    begins, or waits, and the task is done.
+    """Deploy a candidate, after an approval where the DAG param `approval` asks for one. For a canary or a shadow the
+    task is done once the rollout has begun or is queued.
 
     Parameters
     ----------
     arguments
-        Of the stage `serving.deploy`: what is to be deployed, and how.
+        Arguments of the stage `serving.deploy`: what to deploy, and how.
     given
-        For the operator.
+        Further arguments of the operator.
     """
     wait = timedelta(hours=SETTINGS.deployment.approval_h)
-    with TaskGroup("deployment", prefix_group_id=False, tooltip="By the strategy of the form"):
+    with TaskGroup("deployment", prefix_group_id=False, tooltip="Uses the strategy chosen in the form"):
         return DeploymentOperator(task_id="deploy_model", wait=wait, arguments=arguments, **given)

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from mlops_tasks.columns import BAR_FIELDS, DATETIME, INSTRUMENT
 
 ROW_GROUP = 1 << 17
-"""Rows that are read at least: a month of 5,000 instruments."""
+"""Fewest rows that are read at a time: a month of 5,000 instruments."""
 
 
 @dataclass(frozen=True)
 class YearOfBars:
-    """What is known of a year's bars.
+    """What is known about a year's bars.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ def write_bars(folder: Path, bars: pd.DataFrame) -> None:
 
 
 def instrument_codes(table: pa.Table) -> tuple[Any, Any]:
-    """Of a table whose instruments are a dictionary: each row's place among the sorted names, and these names."""
+    """Each row's place among the sorted names, and these names, of a table with dictionary-encoded instruments."""
     instrument = table.unify_dictionaries()[INSTRUMENT].combine_chunks()
     if isinstance(instrument, pa.ChunkedArray):
         instrument = instrument.chunk(0)
@@ -108,7 +108,7 @@ def sorted_frame(table: pa.Table, fields: Sequence[str]) -> pd.DataFrame:
 
 
 def _sort_order(codes: Any, days: Any) -> Any:
-    """The order by code, then day; a file lies day after day, and short numbers are sorted without comparing them."""
+    """The order by code, then day. Files are already in the order of days, and NumPy sorts short integers by radix."""
     if np.any(days[1:] < days[:-1]):
         return np.lexsort((days, codes))
     short = codes.astype(np.uint16) if codes.max(initial=0) <= np.iinfo(np.uint16).max else codes

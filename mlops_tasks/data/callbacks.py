@@ -76,7 +76,7 @@ def on_finished_sync(function: F) -> F:
     Raises
     ------
     ConfigError
-        It has no lasting name: a lambda or a partial.
+        It has no stable name: a lambda or a partial.
     """
     _registered[_name(function)] = function
     return function
@@ -92,7 +92,7 @@ def tell_callbacks(settings: Settings) -> dict[str, str]:
 
     Returns
     -------
-    Name of each callback that failed to what happened; neither the others nor the publication depend on it.
+    What happened, by the name of each callback that failed; neither the others nor the publication depend on it.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def tell_callbacks(settings: Settings) -> dict[str, str]:
 def _name(function: Callback) -> str:
     name = getattr(function, "__qualname__", "<none>")
     if name.rpartition(".")[2].startswith("<"):
-        raise ConfigError(f"{function!r} has no name of its own to note its deliveries by; define it with def")
+        raise ConfigError(f"{function!r} has no stable name to record its deliveries under; define it with def")
     return f"{function.__module__}:{name}"
 
 

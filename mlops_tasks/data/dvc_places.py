@@ -2,7 +2,7 @@
 
 By default DVC shares a "site" folder with all users of the machine, makes it writable for everybody, and keeps caches
 in it, whose values it unpickles and whose paths it removes (`diskcache`). Here it gets a private one, which is empty at
-each call: its content is worth nothing to us, and nothing that lay there is ever read. Configuration of the machine or
+each call: its content is disposable, and nothing that lay there is ever read. Configuration of the machine or
 the user could move the cache elsewhere, so none is read. Only DVC's command line reports usage and looks for updates.
 It is never run, and both are off in the configuration too.
 """

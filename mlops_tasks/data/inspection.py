@@ -1,4 +1,4 @@
-"""What the command line shows of vintages: which exist, and what differs between two of them."""
+"""What the command line shows about vintages: which exist, and what differs between two of them."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -154,7 +154,7 @@ def _change_lines(summary: Mapping[str, Any]) -> Iterator[str]:
         if info["count"]:
             yield f"shared      {info['count']} instruments have one identical new series of {field}: {_some(info)}"
     for day in summary["jumps"]["days"][:3]:
-        yield f"jumps       {day['instruments']} instruments on {day['date']}, {day['median_move']:+.1%} in the middle"
+        yield f"jumps       {day['instruments']} instruments on {day['date']}, {day['median_move']:+.1%} at the median"
     largest = [cell for cells in summary["largest"].values() for cell in cells[:5]]
     if largest:
         yield f"{'largest':<12}{'instrument':<14}{'field':<8}{'date':<12}{'old':>16}{'new':>16}{'change':>20}"

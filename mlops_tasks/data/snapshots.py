@@ -59,7 +59,7 @@ def checkout_vintage(settings: Settings, data_version: str) -> Vintage:
     Raises
     ------
     StoreError
-        DVC has no such vintage either, or only a damaged one, of which nothing is left to be read.
+        DVC has no such vintage either, or only a damaged one.
     """
     with folder_lock(settings.data_dir):
         return _restored(settings, data_version)
@@ -98,7 +98,7 @@ def _checkout(settings: Settings, pointer: Path) -> None:
 
 @contextmanager
 def _repository(settings: Settings) -> Iterator[Any]:
-    """DVC, which reads and writes nothing outside the data folder, and no state that lay on the disk before."""
+    """DVC, which reads and writes nothing outside the data folder and starts without any old state."""
     with own_places(settings.data_dir) as root:
         from dvc.repo import Repo
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def raise_alert(settings: Settings, *, kind: str, subject: str, message: str) -> None:
-    """`state.alerts.raise_alert`, imported here so that stages without an alert do without the database's libraries."""
+    """`state.alerts.raise_alert`, imported here so that stages without an alert load no database libraries."""
     from mlops_tasks.state import alerts
 
     alerts.raise_alert(settings, kind=kind, subject=subject, message=message)
@@ -65,7 +65,7 @@ def validate_bars_task(*, staging: str) -> Validated:
     Raises
     ------
     VintageRejectedError
-        The rows cannot become a vintage. The quarantine is written all the same, and the last good one stays in use.
+        The rows cannot become a vintage. The quarantine is still written, and the last good vintage stays in use.
     """
     settings = load_settings()
     report = _validation_report(settings, staging)
@@ -88,7 +88,7 @@ def validate_bars_task(*, staging: str) -> Validated:
 
 
 def render_docs_task(*, staging: str) -> RenderedDocs:
-    """Render Great Expectations' pages of a conclusion, good or bad, into its data docs (if the settings ask for them).
+    """Render Great Expectations' pages of a conclusion, good or bad, into its data docs, if the settings ask for them.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def render_docs_task(*, staging: str) -> RenderedDocs:
     pages = render_suites(evidence, load_suites())
     with folder_lock(settings.data_dir):
         if not store.add_docs(settings, staging, evidence, pages):
-            log.info("staging %s was concluded anew meanwhile; its own task renders it", staging)
+            log.info("staging %s was validated again meanwhile; that validation's own task renders it", staging)
     return {"staging": staging, "pages": sorted(pages)}
 
 
@@ -148,15 +148,15 @@ def compare_vintages_task(
 ) -> ComparedVintages:
     """Compare a vintage with the one in use, and judge what changed; `diff` is the diff's folder relative to home.
 
-    `approve_version` is what a person approves in the trigger form. It counts only if it is the very version that the
-    sync has made.
+    `approve_version` is what a person approves in the trigger form. It counts only if it is exactly the version that
+    the sync has made.
 
     Raises
     ------
     VintageRejectedError
         The policy blocks the change and nobody approved it. The vintage in use stays, and the diff is kept.
     StoreError
-        It is approved without a reason.
+        The approval has no reason.
     """
     settings = load_settings()
     if approve_version:
@@ -189,7 +189,7 @@ def publish_vintage_task(*, data_version: str) -> Published:
     """
     settings = load_settings()
     while (changed := _publish_after(settings, _acceptable(settings, data_version))) is None:
-        log.info("another vintage came into use meanwhile: compared anew")
+        log.info("another vintage came into use meanwhile: comparing again")
     tell_callbacks(settings)
     return {
         "data_version": data_version,
@@ -202,7 +202,7 @@ def _approve(settings: Settings, data_version: str, meant: str, reason: str, by:
     """Record a person's approval of the vintage at hand, once."""
     old = current_version(settings)
     if meant != data_version:
-        log.warning("the approval is of %s, and this vintage is %s: it does not count", excerpt(meant), data_version)
+        log.warning("the approval is for %s, but this vintage is %s: it does not count", excerpt(meant), data_version)
     elif old not in (None, data_version) and find_approval(settings, str(old), data_version) is None:
         approve(settings, data_version, reason, by)
 
@@ -239,7 +239,7 @@ def _rules(settings: Settings) -> str:
 
 
 def _is_concluded(settings: Settings, staging: str) -> bool:
-    """Whether this very content is a pinned and whole vintage already, under the present rules."""
+    """Whether exactly this content is a pinned and undamaged vintage already, under the present rules."""
     report = store.find_report(settings, staging, _rules(settings))
     return report is not None and bool(report.data_version) and is_kept(settings, report.data_version)
 

@@ -127,7 +127,7 @@ class VintageFiles:
         if version_of(years, self.manifest["universe_digest"]) != self.data_version:
             return f"its digests are not those of {self.data_version}"
         if self.manifest["data_version"] != self.data_version:
-            return f"it is that of {self.manifest['data_version']}"
+            return f"it belongs to {self.manifest['data_version']}"
         if sum(year["rows"] for year in years.values()) != self.manifest["rows"]:
             return "rows is not the sum of the years' rows"
         if _SEAL in self.manifest and digest_of(whole, length=64) != self.manifest[_SEAL]:
@@ -135,7 +135,7 @@ class VintageFiles:
         return ""
 
     def _verified(self, path: Path, fact: str, look: Callable[[], bool]) -> Path:
-        """The path of a file with the recorded SHA-256, if there is one, whose content is what it stands for."""
+        """The path of a file with the recorded SHA-256, if there is one, whose content `look` confirms."""
         recorded = self.manifest.get(_FILES, {}).get(path.relative_to(self.folder).as_posix())
         try:
             if recorded and not self.memory.has(path, recorded):

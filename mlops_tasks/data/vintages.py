@@ -72,7 +72,7 @@ class Vintage:
     def tables(
         self, fields: Sequence[str] = BAR_FIELDS, start: Day | None = None, end: Day | None = None
     ) -> Iterator[pa.Table]:
-        """The bars of each year as they lie on disk, day after day, columns as `bars`; instruments as a dictionary."""
+        """The bars of each year as they are on disk, day after day, columns as `bars`; instruments as a dictionary."""
         first, last = pd.Timestamp(start or self.first_date), pd.Timestamp(end or self.last_date)
         for year in self.manifest["years"]:
             if first.year <= int(year) <= last.year:
@@ -178,7 +178,7 @@ def write_vintage(
 ) -> Vintage:
     """Write a vintage of canonical bars, or find it there, and return it. It is not in use yet.
 
-    `provenance` (source, received, quarantined) is noted in the manifest and is no part of the version. The caller
+    `provenance` (source, received, quarantined) is recorded in the manifest and not part of the version. The caller
     holds the data folder's lock.
     """
     spells = own_spans(bars) if universe is None else canonical_membership(universe)
@@ -308,7 +308,7 @@ def _between(first: pd.Timestamp, last: pd.Timestamp) -> list[tuple[str, str, An
 
 
 def _runs(days: Any) -> Any:
-    """The first of each run of equal days: all of them, in a table that lies day after day."""
+    """The first of each run of equal days: all of them, in a table sorted by day."""
     return days[np.append(True, days[1:] != days[:-1])[: len(days)]]
 
 

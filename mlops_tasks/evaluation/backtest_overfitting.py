@@ -1,8 +1,9 @@
-"""What the best of many trials is worth: the luck of a search, taken out of its result.
+"""What the best of many trials is worth when the luck of the search is taken out of its result.
 
-Who tries a hundred configurations without skill finds one that looks skilled. Two measures of it, both from the trials'
-daily performance on the days on which they were compared (here: rank ICs of the validation segment, whose mean over
-standard deviation, the rank ICIR, is a Sharpe ratio of ordering; nothing below depends on what the daily numbers are):
+Whoever tries a hundred configurations without skill finds one that looks skilled. There are two measures of this, both
+from the trials' daily performance on the days on which they were compared (here: rank ICs of the validation segment,
+whose mean over standard deviation, the rank ICIR, is a Sharpe ratio of ordering; nothing below depends on what the
+daily numbers are):
 
 - The deflated Sharpe ratio (Bailey and Lopez de Prado, The Deflated Sharpe Ratio, Journal of Portfolio Management 40,
   2014): the probability that the chosen trial's true ratio is above zero, when the best of so many trials without
@@ -12,19 +13,19 @@ standard deviation, the rank ICIR, is a Sharpe ratio of ordering; nothing below 
 - The probability of backtest overfitting by combinatorially symmetric cross-validation (Bailey, Borwein, Lopez de Prado
   and Zhu, The Probability of Backtest Overfitting, Journal of Computational Finance 20, 2017): how often the best trial
   of one half of the days is below the median of all trials on the other half. Truly bad trials lower the median, and
-  with enough of them the best of pure luck is always above it. So their probability of loss is taken too: how often the
-  best trial of one half is below zero on the other. Trials that are never the best do not change it.
+  with enough of them the best trial by pure luck is always above it. So the paper's probability of loss is used too:
+  how often the best trial of one half is below zero on the other. Trials that are never the best do not change it.
 
-**How many trials.** All that were run count, pruned ones too. Trials of one search are alike, so they are worth fewer
-independent ones: mean correlation + (1 - mean correlation) x trials, the estimator of the first paper's appendix. It
-gives the true number when trials are independent, 1 when they are the same, and errs upwards, to the side of refusal,
-when they come in clusters.
+**Number of trials.** All trials that were run count, including pruned ones. Trials of one search are alike, so they are
+worth fewer independent ones: mean correlation + (1 - mean correlation) x trials, the estimator of the first paper's
+appendix. It gives the true number when trials are independent and 1 when they are the same. When they come in clusters,
+it errs upwards, towards refusal.
 
-**How large luck is.** The larger of two variances: that of the trials' ratios, as the paper has it, and the sampling
-variance of the chosen trial's own ratio, below which luck cannot be; for independent trials without skill both are the
-same. In a search the first one is not only luck: a learning rate that is too high is truly bad, and would make every
-other trial look lucky. So it is measured on the better half of the trials, about their median; for ratios that are
-distributed symmetrically, as luck is, it is the variance.
+**Size of luck.** The larger of two variances: that of the trials' ratios, as in the paper, and the sampling variance of
+the chosen trial's own ratio, below which luck cannot be. For independent trials without skill both are the same. In a
+search the first one is not only luck: a learning rate that is too high is truly bad, and would make every other trial
+look lucky. So it is measured on the better half of the trials, about their median. For ratios that are distributed
+symmetrically, as luck is, this is the variance.
 """
 
 from collections.abc import Iterator
@@ -46,16 +47,16 @@ PARTITIONS = 16
 MIN_PARTITIONS = 4
 MIN_BLOCK_DAYS = 5
 MIN_DAYS = 3
-"""Fewer have no skewness worth the name."""
+"""Fewer days give no meaningful skewness."""
 MIN_COVERAGE = 0.9
-"""Trials that have a value on a smaller share of the days are counted, and not compared day by day."""
+"""Trials that have a value on a smaller share of the days are counted, but not compared day by day."""
 _CHUNK = 2000
 """Combinations that are evaluated at once."""
 
 
 @dataclass(frozen=True)
 class DeflatedSharpeRatio:
-    """The chosen trial's ratio of mean to standard deviation (daily, not annualised), and what luck explains of it."""
+    """The chosen trial's ratio of mean to standard deviation (daily, not annualised), and how much luck explains."""
 
     sharpe: float
     standard_error: float
@@ -69,7 +70,7 @@ class DeflatedSharpeRatio:
     trials: int
     effective_trials: float
     trials_deviation: float
-    """Standard deviation of the trials' ratios, their better half's; 0: not given."""
+    """Standard deviation of the ratios of the better half of the trials; 0: not given."""
     expected_maximum: float
     """The ratio that the best of `effective_trials` independent trials without skill is expected to reach."""
     probability: float
@@ -81,7 +82,7 @@ class Overfitting:
     """Result of the combinatorially symmetric cross-validation; c combinations of blocks."""
 
     probability: float
-    """Share of combinations in which the best trial in-sample is below the median out-of-sample; a trial at the very
+    """Share of combinations in which the best trial in-sample is below the median out-of-sample; a trial exactly at the
     median counts half."""
     logits: Floats
     """Shape (c,): log of the odds of the best trial's relative rank out-of-sample; negative is below the median."""
@@ -95,7 +96,7 @@ class Overfitting:
 
 @dataclass(frozen=True)
 class SearchEvidence:
-    """The evidence about a model that was chosen among trials."""
+    """The evidence about a model that was chosen from trials."""
 
     deflated: DeflatedSharpeRatio
     overfitting_probability: float | None
@@ -122,14 +123,14 @@ def search_evidence(chosen: pd.Series, trials: pd.DataFrame, n_trials: int, hori
         Daily performance of the chosen model by datetime; days on which no trial has a value are left out.
     trials
         Days x trials, the daily performance of those that have one; a trial needs a value on `MIN_COVERAGE` of the
-        days on which any has one.
+        days on which any trial has one.
     n_trials
-        How many were run in all, those without a series included.
+        How many were run in all, including those without a series.
     horizon
-        Of the labels, in trading days: this many days and one more are left out between blocks, so that no label
-        belongs to both halves.
+        Of the labels, in trading days: this many days plus one are left out between blocks, so that no label belongs
+        to both halves.
 
-    Of the chosen model as of the trials, a day without a value counts as 0: scores that are all the same order nothing.
+    For the chosen model and the trials, a day without a value counts as 0: scores that are all the same order nothing.
     """
     compared = trials.dropna(how="all")
     known = compared.loc[:, compared.notna().mean() >= MIN_COVERAGE].fillna(0.0)
@@ -155,15 +156,15 @@ def deflated_sharpe_ratio(
     n_trials, correlation
         Trials that were run, and the mean correlation between their daily performances.
     variance
-        Of the trials' ratios, daily; the sampling variance counts where it is larger.
+        Of the trials' ratios, daily; the sampling variance counts if it is larger.
     terms
-        Cosine terms of the robust variance; None: the rule of `significance.cosine_mean`. One less than days is the
-        paper's formula.
+        Cosine terms of the robust variance; None: the rule of `significance.cosine_mean`. With one term less than days,
+        this is the paper's formula.
 
     Raises
     ------
     ValueError
-        Fewer than three days, less than one trial, or a negative variance.
+        Fewer than three days, fewer than one trial, or a negative variance.
     """
     from scipy.special import stdtr
 
@@ -211,7 +212,7 @@ def expected_maximum(n: float) -> float:
 
 
 def effective_trials(n_trials: int, correlation: float) -> float:
-    """Number of independent trials that `n_trials` with this mean correlation are worth; see the module."""
+    """Number of independent trials that `n_trials` with this mean correlation are worth; see the module's docstring."""
     if n_trials < 1:
         raise ValueError(f"a model is chosen among one trial or more, got {n_trials}")
     correlation = min(1.0, max(0.0, correlation))
@@ -236,10 +237,10 @@ def mean_correlation(trials: pd.DataFrame) -> float:
 
 
 def trials_variance(ratios: Floats) -> float:
-    """Variance of trials' ratios, shape (trials,), that truly bad trials do not raise while they are less than half.
+    """Variance of trials' ratios, shape (trials,), which truly bad trials do not raise while they are fewer than half.
 
-    The mean squared distance of the better half from the median, of an even number the higher one of both in the
-    middle; 0 of fewer than three trials. NaN, a trial without variance, is left out.
+    It is the mean squared distance of the better half from the median (for an even number, from the higher of the two
+    in the middle), and 0 for fewer than three trials. NaN, of a trial without variance, is left out.
     """
     known = np.sort(ratios[np.isfinite(ratios)])
     if len(known) < 3:
@@ -256,7 +257,7 @@ def _ratios(performance: Floats) -> Floats:
 
 
 def usable_partitions(n_days: int, purge_days: int = 0) -> int:
-    """Blocks, an even number, that leave `MIN_BLOCK_DAYS` in each after purging; `PARTITIONS` at most."""
+    """An even number of blocks that leaves `MIN_BLOCK_DAYS` in each after purging; at most `PARTITIONS`."""
     return min(PARTITIONS, n_days // (MIN_BLOCK_DAYS + purge_days) // 2 * 2)
 
 
@@ -270,12 +271,13 @@ def overfitting(performance: Floats, partitions: int = PARTITIONS, purge_days: i
     partitions
         Even number of blocks of successive days.
     purge_days
-        Days left out at the beginning of each block but the first.
+        Days left out at the beginning of each block except the first.
 
     Raises
     ------
     ValueError
-        Fewer than two trials, an odd number of partitions, a block of less than two days, or a value not finite.
+        Fewer than two trials, an odd number of partitions, a block of fewer than two days, or a value that is not
+        finite.
     """
     days, count = performance.shape
     if count < 2 or partitions < 2 or partitions % 2 or days // partitions - purge_days < 2:
@@ -306,7 +308,7 @@ def overfitting(performance: Floats, partitions: int = PARTITIONS, purge_days: i
 
 
 def _halves(partitions: int) -> Iterator[Floats]:
-    """All ways to take half of the blocks, as indicator rows, some at a time."""
+    """All ways to choose half of the blocks, as indicator rows, in chunks."""
     ways = np.array(list(combinations(range(partitions), partitions // 2)))
     for start in range(0, len(ways), _CHUNK):
         part = ways[start : start + _CHUNK]

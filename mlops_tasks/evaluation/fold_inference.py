@@ -1,20 +1,20 @@
-"""Is a mean over cross-validation folds different from zero, when each fold trains the other's model?
+"""Is a mean over cross-validation folds different from zero when the folds train each other's models?
 
-Where fold A trains the model that is tested on B, and B the one that is tested on A, both results rest on the same
-agreement of A with B: it is counted twice, and a test that takes the days for separate observations understates the
-variance of their mean, up to twofold. No unbiased estimate from the results alone exists (Bengio and Grandvalet,
-Journal of Machine Learning Research 5, 2004). Nadeau and Bengio (Machine Learning 52, 2003) correct by the overlap of
-training sets; here it is by who trains whom.
+If fold A trains the model that is tested on B, and B the one that is tested on A, both results rest on the same
+agreement of A with B. It is counted twice, and a test that treats the days as separate observations understates the
+variance of their mean, by a factor of up to two. No unbiased estimate from the results alone exists (Bengio and
+Grandvalet, Journal of Machine Learning Research 5, 2004). Nadeau and Bengio (Machine Learning 52, 2003) correct by the
+overlap of training sets; here the correction depends on which days train the models of which days.
 
-To first order, the result of day t is a sum over the days s that its model learned from, of terms k(s, t) that are
+To first order, the result of day t is a sum, over the days s that its model learned from, of terms k(s, t) that are
 symmetric and, without skill, uncorrelated with mean zero: for a linear model k(s, t) is the product of both days'
-moments of features and labels. A split that learns from n days weighs them by 1 / sqrt(n); w(s, t) is the mean of that
-over the splits that test t. The mean's variance then is a sum over pairs of (w(s, t) + w(t, s))^2, where a series of
-separate observations has w(s, t)^2 + w(t, s)^2. Their ratio depends on the splits alone: 1 for a walk-forward, in which
-no day is learned from and tested by turns, 2 when all days are.
+moments of features and labels. A split that learns from n days weights them by 1 / sqrt(n); w(s, t) is the mean of that
+over the splits that test t. The mean's variance is then a sum over pairs of (w(s, t) + w(t, s))^2, where a series of
+separate observations has w(s, t)^2 + w(t, s)^2. The ratio of the two depends only on the splits: it is 1 for a
+walk-forward, in which no two days train each other's models, and 2 when all pairs of days do.
 
-Skill that a model has learned beyond doubt lets the terms of the training days fade; the interval then is too wide, by
-the square root of the ratio at most.
+With skill that a model has clearly learned, the terms of the training days fade. The interval is then too wide, by the
+square root of the ratio at most.
 """
 
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ def variance_inflation(splits: Sequence[Split], n_days: int) -> float:
     Parameters
     ----------
     splits
-        Positions of days in a calendar of `n_days`. A day that several splits test counts with the mean of its results.
+        Positions of days in a calendar of `n_days`. A day that several splits test counts as the mean of its results.
     """
     learned, tested = (np.zeros((len(splits), n_days), dtype=bool) for _ in range(2))
     for row, split in enumerate(splits):
         learned[row, split.train], tested[row, split.test] = True, True
-    # Days that all splits use alike are one class; there are few of them, whatever the calendar.
+    # Days that all splits use alike form one class; there are few classes, whatever the calendar.
     classes, counts = np.unique(np.concatenate([learned, tested]), axis=1, return_counts=True)
     learns, tests = np.split(classes.astype(np.float64), 2)
     weight = (learns / np.sqrt(np.maximum(learned.sum(axis=1, keepdims=True), 1))).T @ tests
@@ -50,5 +50,5 @@ def variance_inflation(splits: Sequence[Split], n_days: int) -> float:
 
 
 def inflated(test: MeanTest, inflation: float) -> MeanTest:
-    """The same test when the variance of the mean is `inflation` times what was taken for it, by as many degrees."""
+    """The same test if the variance of the mean is `inflation` times as large, with the same degrees of freedom."""
     return test.with_error(test.standard_error * float(np.sqrt(inflation)), test.degrees_of_freedom)

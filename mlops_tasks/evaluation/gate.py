@@ -1,37 +1,38 @@
 """The promotion gate: pure policy. It knows no registry; the caller brings the evidence and acts on the decision.
 
-Rules, the first that applies decides:
+The first rule that applies decides:
 
 1. `leak_certificate`, `test_days`, `coverage`, `constant_scores`: a challenger that fails a sanity check is rejected.
 2. `unchanged`: the challenger is the champion's own training; keep.
-3. `unknown_trials`, `deflated_sharpe_ratio`, `backtest_overfitting`: a challenger that was chosen among the trials of a
-   search is rejected when those are not known, when on the validation days its deflated Sharpe ratio is below
-   `deflated_confidence`, or when the best trial of half of the days is, on the other half, below the median or below
+3. `unknown_trials`, `deflated_sharpe_ratio`, `backtest_overfitting`: a challenger that was chosen from the trials of a
+   search is rejected if those are unknown, if its deflated Sharpe ratio on the validation days is below
+   `deflated_confidence`, or if the best trial of half of the days is, on the other half, below the median or below
    zero with a probability above `max_overfitting_probability`.
 4. Without a champion that has proven itself:
    `negative_skill`: the mean daily rank IC is below zero with a one-sided p <= `alpha`; reject.
    `bootstrap`: on a look it is above zero with a one-sided p up to the look's level on at least `min_skill_days`;
    promote.
    `between_looks`: another model serves as provisional already, and no look is due; keep.
-   `provisional`: promote, to serve without proof: a model that nobody has to beat.
-5. `between_looks`: no look is due (`evaluation/looks.py`); keep, and say when one is.
+   `provisional`: promote, to serve without proof: a challenger does not have to beat it.
+5. `between_looks`: no look is due (`evaluation/looks.py`); keep, and say when the next one is.
 6. `not_comparable`: fewer common days than `min_test_days`; keep.
 7. `superiority`: mean gain of daily rank IC above zero, at least `min_gain`, with a one-sided p up to the look's level,
-   where the standard error has the seed noise of both models in it as far as it is known; promote.
+   where the standard error includes the seed noise of both models as far as it is known; promote.
 8. `refresh`: the champion has served for `look_every_days` market days, and the one-sided lower bound of the gain at
    the look's level is at least -`non_inferiority_margin`; promote.
 9. `no_proven_gain`: keep.
 
 A challenger is compared with the anchor: the last champion that was promoted by superiority, as the first, or by a
-person. Models that a refresh brought since then are the anchor on newer bars; to be not worse than one of them would be
-no bound, for every refresh may lose the margin again.
+person. Models promoted by a refresh since then stand for the anchor on newer bars. To be no worse than one of them
+would be no bound, because every refresh may lose the margin again.
 
-A challenger whose training over- or underfits is decided on like any other: what it can do shows on the test days. The
-last of the reasons is a warning then. Seed noise that is not known counts as none in rule 7, that of either model by
-itself; a table of models with several seeds (`models table`) makes it known.
+A challenger whose training over- or underfits is decided on like any other, because the test days show what it can do.
+The last of the reasons is then a warning. In rule 7, unknown seed noise of either model counts as none; a table of
+models with several seeds (`models table`) measures it.
 
-Why luck is taken out in 3 and not in 7: a search compares its trials on the validation segment, so what is seen there
-is partly luck, and is deflated by the number of trials. The test segment has chosen nothing, and the plain test holds.
+Luck is taken out in rule 3 and not in rule 7, because a search compares its trials on the validation segment: results
+there are partly luck, and are deflated by the number of trials. Nothing was chosen on the test segment, so the plain
+test holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,13 +55,13 @@ GatePolicy = GateSettings
 """The gate's numbers are settings."""
 
 PROVISIONAL = "provisional"
-"""Rule by which a model serves that has proven no skill."""
+"""The rule by which a model without proven skill serves."""
 SUPERIORITY, REFRESH, BOOTSTRAP, BETWEEN_LOOKS = "superiority", "refresh", "bootstrap", "between_looks"
 
 
 @dataclass(frozen=True)
 class CandidateEvidence:
-    """What the gate knows of one model, measured on the challenger's test dates."""
+    """What the gate knows about one model, measured on the challenger's test dates."""
 
     training_key: str
     rank_ic: pd.Series
@@ -70,11 +71,11 @@ class CandidateEvidence:
     constant_days_share: float
     """Share of days on which all scores are the same."""
     uncertified: str | None = None
-    """Why no leak certificate covers what was learned from, and what to do; None: one does."""
+    """Why no leak certificate covers the learning data, and what to do; None: one does."""
     studies: tuple[str, ...] = ()
     """The searches that chose it."""
     search: SearchEvidence | None = None
-    """What the search's trials say on the days that were searched; None: no search, or its trials are not known."""
+    """What the search's trials show on the days that were searched; None: no search, or its trials are unknown."""
     seed_noise: SeedBand | None = None
     """Mean rank IC on test days over several seeds of the configuration, where they were trained."""
     fit_warning: str | None = None
@@ -87,11 +88,11 @@ class Champion:
 
     training_key: str
     anchor: CandidateEvidence | None = None
-    """On the challenger's test dates; None: it was not measured, since no look is due or nobody has to beat it."""
+    """On the challenger's test dates; None: not measured, because no look is due or challengers need not beat it."""
     provisional: bool = False
-    """It has proven no skill, so nobody has to beat it."""
+    """It has proven no skill, so challengers need not beat it."""
     age_days: int | None = None
-    """Market days since the newest bars with which it was promoted; None: not known, it counts as old."""
+    """Market days since the newest bars with which it was promoted; None: unknown, and it counts as old."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,11 @@ class GateVerdict:
     look: Look | None = None
     """The look that this decision took; None: it took none."""
     wait: Wait | None = None
-    """Until when no look is due; None: this was one, or the decision did not depend on it."""
+    """How long no look is due; None: this was a look, or the decision did not depend on one."""
     anchor_version: int | None = None
     """Registered version that the challenger was compared with."""
     seed_noise: float | None = None
-    """Standard deviation of the gain between seeds that `p_value` allows for; None: not known."""
+    """Standard deviation of the gain between seeds that `p_value` allows for; None: unknown."""
     search: dict[str, Any] | None = None
     """`SearchEvidence.to_json()` of the challenger."""
     policy: dict[str, Any] = field(default_factory=dict)
@@ -210,10 +211,10 @@ def _decide(
 
 def _challenge(challenger: CandidateEvidence, champion: Champion, policy: GateSettings, look: Look) -> GateVerdict:
     if champion.anchor is None:
-        raise ValueError("a look at a gain needs the rank ICs of the model that is to be beaten")
+        raise ValueError("a look at a gain needs the rank ICs of the model to beat; give the champion's anchor")
     difference = paired_difference(challenger.rank_ic, champion.anchor.rank_ic)
     if len(difference) < max(2, policy.min_test_days):
-        reasons = (f"both models have a rank IC on {len(difference)} days only, {policy.min_test_days} are needed",)
+        reasons = (f"both models have a rank IC on {len(difference)} days, but {policy.min_test_days} are needed",)
         return GateVerdict(
             Outcome.KEEP, "not_comparable", reasons, n_days=len(difference), champion_age_days=champion.age_days
         )
@@ -240,18 +241,18 @@ def _failed_sanity_check(challenger: CandidateEvidence, policy: GateSettings) ->
         "leak_certificate": (challenger.uncertified is None, challenger.uncertified or ""),
         "test_days": (
             n_days >= policy.min_test_days,
-            f"the test segment has {n_days} days with a rank IC, {policy.min_test_days} are needed; "
+            f"the test segment has {n_days} days with a rank IC, but {policy.min_test_days} are needed; "
             "widen the test segment",
         ),
         "coverage": (
             challenger.coverage >= policy.min_coverage,
-            f"{challenger.coverage:.1%} of the test rows have a finite score, {policy.min_coverage:.1%} are needed; "
-            "see which features are missing",
+            f"{challenger.coverage:.1%} of the test rows have a finite score, but {policy.min_coverage:.1%} are "
+            "needed; see which features are missing",
         ),
         "constant_scores": (
             challenger.constant_days_share <= policy.max_constant_days_share,
             f"all scores are the same on {challenger.constant_days_share:.1%} of the days, "
-            f"at most {policy.max_constant_days_share:.1%} may be; the model learned nothing",
+            f"but at most {policy.max_constant_days_share:.1%} are allowed; the model learned nothing",
         ),
     }
     return _first_failed(checks, n_days)
@@ -261,7 +262,7 @@ def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateV
     n_days, search = int(challenger.rank_ic.notna().sum()), challenger.search
     if search is None:
         reason = (
-            f"the challenger was chosen by study {', '.join(challenger.studies)}, of which no trial with rank ICs on "
+            f"the challenger was chosen by study {', '.join(challenger.studies)}, but no trial of it with rank ICs on "
             "its validation days is recorded; run the stage tuning.finish_study, which records a study's trials"
         )
         return GateVerdict(Outcome.REJECT, "unknown_trials", (reason,), n_days=n_days)
@@ -274,20 +275,20 @@ def _failed_search(challenger: CandidateEvidence, policy: GateSettings) -> GateV
             f"on {deflated.n_days} validation days its rank ICIR is {deflated.sharpe:.4f}, and the best of "
             f"{deflated.trials} trials (worth {deflated.effective_trials:.1f} independent ones) reaches "
             f"{deflated.expected_maximum:.4f} by luck: deflated Sharpe ratio {deflated.probability:.4f}, "
-            f"{policy.deflated_confidence} is needed; search less, or on more days",
+            f"but {policy.deflated_confidence} is needed; search less, or on more days",
         ),
         "backtest_overfitting": (
             all(probability <= limit for probability in known.values()),
             "the best trial on half of the validation days is on the other half below "
             + " and below ".join(f"{name} with probability {value:.4f}" for name, value in known.items())
-            + f", at most {limit} may be; the search found nothing that lasts",
+            + f", but at most {limit} is allowed; the search found nothing that lasts",
         ),
     }
     return _first_failed(checks, n_days)
 
 
 def _first_failed(checks: Mapping[str, tuple[bool, str]], n_days: int) -> GateVerdict | None:
-    # Written as "not passed", so that a NaN fails.
+    # Conditions are those of passing, so that a NaN fails.
     failed = {rule: reason for rule, (passed, reason) in checks.items() if not passed}
     if not failed:
         return None

@@ -1,4 +1,4 @@
-"""What an evaluation's figures depend on: when any of it changes, the evaluation is made anew."""
+"""What an evaluation's figures depend on: when any of it changes, the evaluation is made again."""
 
 from functools import cache
 from importlib.metadata import version as package_version

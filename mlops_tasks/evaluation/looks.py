@@ -1,13 +1,13 @@
 """The gate's looks: when a challenger may be compared with the champion, and at which level. Pure policy.
 
-Who compares every day finds a better model by luck within the year, and skill where there is none. So the year has an
-error budget: `alpha` is the probability of at least one false promotion in `YEAR_DAYS` market days, be it of a model
-that is no better than the champion or of a first one that has no skill. It is spent in equal parts over planned looks,
-one every `look_every_days` market days, so it holds whatever the looks have in common (Bonferroni), and for any run of
-days as long as a year. A year begins with its first look. What is not spent is not carried over.
+Whoever compares every day finds a better model by luck within the year, and skill where there is none. So the year has
+an error budget: `alpha` is the probability of at least one false promotion in `YEAR_DAYS` market days, either of a
+model that is no better than the champion or of a first model that has no skill. It is spent in equal parts over planned
+looks, one every `look_every_days` market days, so it holds however the looks depend on each other (Bonferroni), and for
+any period as long as a year. A year begins with its first look. What is not spent is not carried over.
 
-A look belongs to one training on one day of bars against one champion. Judged again, it is the same look at the same
-level, and nothing more is spent.
+A look belongs to one training on one day of bars against one champion. If the training is judged again, it is the same
+look at the same level, and nothing more is spent.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ YEAR_DAYS = 252
 """Market days of a year."""
 
 TOLERANCE = 1e-9
-"""Of sums of levels."""
+"""Tolerance of sums of levels."""
 
 LookKind = Literal["gain", "skill"]
 
@@ -35,14 +35,14 @@ class LookSubject:
 
     training_key: str
     day: date
-    """Newest day of bars that the challenger was trained and tested with."""
+    """Newest day of the bars with which the challenger was trained and tested."""
     champion: int
     """Version that it is compared with; 0: none."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One comparison that was planned."""
+    """One planned comparison."""
 
     subject: LookSubject
     kind: LookKind
@@ -50,11 +50,11 @@ class Look:
     number: int
     """In its year, from 1."""
     planned: int | None
-    """Looks that a year's budget is made for; None: there is no budget."""
+    """Number of looks that a year's budget allows; None: there is no budget."""
     level: float
     """One-sided level of this look's tests."""
     spent: float
-    """Of the year's budget, with this look."""
+    """Of the year's budget, including this look."""
     left: float | None
     """Of the year's budget; None: there is none."""
     year_began: date
@@ -89,7 +89,7 @@ class Wait:
     days: int
     """Market days until the next look."""
     next_day: date
-    """Of the next look; Mondays to Fridays are counted where the market's calendar has not come to it."""
+    """Day of the next look; beyond the market's calendar, Mondays to Fridays are counted."""
     spent: float
     """Of the year's budget."""
     left: float | None
@@ -113,7 +113,7 @@ class MarketDays:
         """Ascending."""
 
     def between(self, first: date, last: date) -> int:
-        """Market days after `first` up to `last`; negative when `last` is the earlier one."""
+        """Market days after `first` up to `last`; negative if `last` is the earlier day."""
         return int(np.subtract(*np.searchsorted(self._days, np.array([last, first], "datetime64[D]"), side="right")))
 
     def after(self, day: date, days: int) -> date:
@@ -135,7 +135,7 @@ def plan_look(
     Parameters
     ----------
     past
-        The looks that were taken, in the order in which they were; those of one year are enough.
+        The looks that were taken, in the order in which they were taken; those of one year are enough.
     """
     for look in past:
         if look.subject == subject and look.kind == kind:
@@ -162,11 +162,11 @@ def plan_look(
 def _days_to_wait(
     subject: LookSubject, past: Sequence[Look], market: MarketDays, policy: GateSettings, spent: float
 ) -> int:
-    """Market days until the next look; 0: today. `spent` is what the year would have spent with a look today."""
+    """Market days until the next look; 0: today. `spent` is what the year will have spent with a look today."""
     if not past:
         return 0
     days = policy.look_every_days - market.between(max(look.subject.day for look in past), subject.day)
-    if spent > policy.alpha + TOLERANCE:  # looks of other settings have spent it
+    if spent > policy.alpha + TOLERANCE:  # looks under other settings have spent it
         days = max(days, YEAR_DAYS - market.between(past[-1].year_began, subject.day))
     return max(0, days)
 

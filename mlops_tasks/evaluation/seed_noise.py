@@ -1,8 +1,8 @@
 """Seed noise: how much a result changes when nothing but the random seed does.
 
-Two trainings of one configuration that differ in the seed alone are equally good; what lies between them is no gain
-(Bouthillier and others, Accounting for Variance in Machine Learning Benchmarks, MLSys 2021). A band comes from several
-seeds of the same configuration on the same data; differences are judged by Welch's test (Biometrika 34, 1947).
+Two trainings of one configuration that differ only in the seed are equally good; the difference between them is not a
+gain (Bouthillier and others, Accounting for Variance in Machine Learning Benchmarks, MLSys 2021). A band comes from
+several seeds of the same configuration on the same data; differences are judged by Welch's test (Biometrika 34, 1947).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from mlops_tasks.files import digest_of
 from mlops_tasks.training_folder import TrainingManifest
 
 GATED_METRIC = "test_rank_ic_mean"
-"""The metric whose seed noise the gate knows."""
+"""The metric whose seed noise the gate uses."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SeedDifference:
 
 
 def seed_band(values: Sequence[float], confidence: float = 0.95) -> SeedBand:
-    """Band of a metric from the values of one seed each.
+    """Band of a metric from one value per seed.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def seed_difference(
 
 
 def configuration_key(trained: TrainingManifest) -> str:
-    """Names what a training learns with and from; its seed and its dates do not count."""
+    """Identifies what a training learns with and from, without its seed and its dates."""
     config = {name: value for name, value in trained.model_config.items() if name != "seed"}
     return digest_of({"model_config": config, "feature_set": trained.feature_set, "horizon": trained.horizon})
 

@@ -1,9 +1,9 @@
-"""Splits of the trading calendar in which no label of a learning day reaches into a test day, or the other way round.
+"""Splits of the trading calendar in which no label of a learning day reaches into a test day, nor the other way round.
 
 The label of day t with horizon h is the return from the close of t + 1 to that of t + 1 + h, so an observation of day t
-spans the days t to t + 1 + h. Purging leaves out learning days whose span meets that of a test day; the embargo leaves
-out so many days more, on both sides, because features and markets remember (Lopez de Prado, Advances in Financial
-Machine Learning, 2018, chapters 7 and 12).
+spans the days t to t + 1 + h. Purging leaves out learning days whose span meets that of a test day. The embargo leaves
+out further days, on both sides, because features and markets have memory (Lopez de Prado, Advances in Financial Machine
+Learning, 2018, chapters 7 and 12).
 
 Days are positions in a calendar, 0 to n - 1; all sets are ascending int arrays.
 """
@@ -47,11 +47,11 @@ class Gap:
 
 @dataclass(frozen=True)
 class Split:
-    """One division of the calendar; the three sets keep the gap from one another."""
+    """One division of the calendar; there is a gap between each two of the three sets."""
 
     train: Days
     valid: Days
-    """For early stopping: the last learning days. Empty where none was asked for."""
+    """For early stopping: the last learning days. Empty if none were requested."""
     test: Days
     groups: tuple[int, ...] = ()
     """Combinatorial splits: the groups of days that are tested."""
@@ -64,9 +64,9 @@ class WalkForward:
     Attributes
     ----------
     train_days
-        Days before the gap in the first split. Expanding: the later splits have all days up to theirs.
+        Days before the gap in the first split. Expanding: later splits have all days up to their gap.
     test_days
-        Days tested by each split, fewer in the last one.
+        Days tested by each split; the last one may have fewer.
     valid_days
         Days between train and test, with a gap on both sides, for early stopping.
     """
@@ -119,7 +119,7 @@ class CombinatorialPurged:
     groups, test_groups
         Blocks of successive days, as equal as they can be, and how many are tested at a time.
     valid_days
-        The last learning days that are kept for early stopping, with the gap to those that are trained on.
+        The last learning days, which are kept for early stopping, with a gap to those that are trained on.
     """
 
     groups: int
@@ -166,7 +166,7 @@ class CombinatorialPurged:
             train = _apart(np.setdiff1d(learning, valid), valid, self.gap.days)
             if len(train) == 0 or len(valid) < self.valid_days:
                 raise ConfigError(
-                    f"combinatorial split: {n_days} days in {self.groups} groups leave no day to train on beside the "
+                    f"combinatorial split: {n_days} days in {self.groups} groups leave no day to train on besides the "
                     f"test groups {chosen}, {self.valid_days} days to validate on and gaps of {self.gap.days}; "
                     "use fewer groups or a longer history"
                 )
@@ -175,20 +175,20 @@ class CombinatorialPurged:
     def paths(self) -> NDArray[np.int64]:
         """Which split tests each group on each backtest path; shape (n_paths, groups), split positions as in `splits`.
 
-        A path takes, for each group, another one of the splits that test it, so every path covers the calendar once
-        and every test is used once.
+        For each group, a path takes one of the splits that test it, and each path takes another one. So every path
+        covers the calendar once, and every test is used once.
         """
         chosen = list(combinations(range(self.groups), self.test_groups))
         return np.array([[i for i, groups in enumerate(chosen) if group in groups] for group in range(self.groups)]).T
 
 
 def backtest_paths(cpcv: CombinatorialPurged, tested: Sequence[NDArray[Any]], n_days: int) -> NDArray[Any]:
-    """Put the tests of all splits together to whole backtests.
+    """Combine the tests of all splits into whole backtests.
 
     Parameters
     ----------
     tested
-        For each split a value for each of its test days, in their order.
+        For each split, a value for each of its test days, in order.
 
     Returns
     -------

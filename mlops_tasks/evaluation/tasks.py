@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 
 def evaluate_model_task(*, training_key: str, topk: int | None = None, n_drop: int | None = None) -> Evaluated:
-    """Evaluate a finished training; returns at once when it was, by the same portfolio and code.
+    """Evaluate a finished training; returns at once if that was done with the same portfolio and code.
 
     Parameters
     ----------
     topk, n_drop
-        Names that the portfolio holds, and replaces a day; None: as the settings say.
+        How many names the portfolio holds and replaces per day; None: the settings.
 
     Returns
     -------

@@ -1,10 +1,10 @@
 """Is a model worse than the one it replaced, or is to replace? Planned looks at mature days. Pure policy.
 
-Who looks every day and acts on what he sees takes out a good model by luck. So the looks are planned: the first at
+Whoever looks every day and acts on the result removes good models by luck. So the looks are planned: the first after
 `first_look_days` mature days, then one every `look_every_days`, up to `probation_days`. They share the budget `alpha`
-in equal parts, as those of the gate do (`looks.py`): however often somebody asks, a model that is no worse is taken out
-with a probability of at most `alpha`, as far as the test has its level, whatever the looks have in common (Bonferroni).
-The test is `cosine_mean`, one-sided; docs/measured_rates.md has what was measured.
+in equal parts, as the gate's looks do (`looks.py`). However often somebody asks, a model that is no worse is removed
+with a probability of at most `alpha`, however the looks depend on each other (Bonferroni), as far as the test keeps its
+level. The test is `cosine_mean`, one-sided; docs/measured_rates.md has the measured rates.
 """
 
 from bisect import bisect_right
@@ -18,7 +18,7 @@ from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.files import finite_or_none
 
 LEAST_DAYS = 10
-"""With a rank IC of both models; with fewer a look finds nothing."""
+"""Days with a rank IC of both models that a look needs; with fewer it finds nothing."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class LookPlan:
     """The looks at one model."""
 
     days: tuple[int, ...]
-    """Mature days from which on each is due, ascending."""
+    """The number of mature days from which on each look is due, ascending."""
     level: float
-    """One-sided, of each."""
+    """One-sided level of each look."""
 
     @classmethod
     def of(cls, limits: DeploymentSettings) -> "LookPlan":
-        """As the settings say; without a look where the probation is too short for one."""
+        """The plan of the settings; it has no look if the probation is too short for one."""
         rules = limits.quality
         days = tuple(range(rules.first_look_days, limits.probation_days + 1, rules.look_every_days))
         return cls(days, rules.alpha / max(1, len(days)))
@@ -44,7 +44,7 @@ class LookPlan:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a look has found; numbers are None where too few days have a rank IC of both."""
+    """The result of a look; numbers are None if too few days have a rank IC of both models."""
 
     number: int
     planned: int
@@ -70,7 +70,7 @@ class Judgement:
         """One sentence for people, about "it"."""
         look = f"look {self.number} of {self.planned}"
         if self.loss is None or self.p_value is None:
-            return f"{look}: {self.n_days} days have a rank IC of it and of {rival}, {LEAST_DAYS} are needed"
+            return f"{look}: {self.n_days} days have a rank IC of it and of {rival}, but {LEAST_DAYS} are needed"
         side = "below" if self.loss > 0 else "above"
         return (
             f"its daily rank IC is {abs(self.loss):.5f} {side} that of {rival} on {self.n_days} days from "

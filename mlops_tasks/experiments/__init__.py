@@ -1,1 +1,1 @@
-"""Which of two models is better, on the days that neither has learned from."""
+"""Comparisons of models: champion and challenger, cross-validation, and the table of models."""

@@ -22,7 +22,7 @@ class PairedComparison:
     """Daily rank ICs of both models, and the test of their difference (challenger minus champion)."""
 
     daily: pd.DataFrame
-    """By datetime: champion, challenger, difference; only days with all three."""
+    """By datetime: champion, challenger, difference; only days that have all three."""
     test: MeanTest
 
     def to_json(self) -> dict[str, Any]:
@@ -51,18 +51,18 @@ class PairedComparison:
 
 
 def compare(daily: pd.DataFrame) -> PairedComparison:
-    """Test the mean daily difference; `daily` as from `paired_rank_ic`, two days at least."""
+    """Test the mean daily difference; `daily` is as from `paired_rank_ic`, with at least two days."""
     return PairedComparison(daily, cosine_mean(daily["difference"]))
 
 
 def conclusion(test: MeanTest) -> str:
-    """One sentence for people: which model is better, or that it cannot be told yet."""
+    """One sentence for people: which model is better, or that this is not clear yet."""
     span = f"{test.confidence:.0%} interval {test.lower:+.5f} to {test.upper:+.5f} a day, {test.n} days"
     if test.lower > 0:
         return f"the challenger orders returns better ({span})"
     if test.upper < 0:
         return f"the champion orders returns better ({span})"
-    return f"no difference can be told from luck ({span})"
+    return f"no difference can be distinguished from luck ({span})"
 
 
 def write_comparison(folder: Path, contest: Contest, comparison: PairedComparison, data_version: str) -> None:

@@ -1,7 +1,7 @@
-"""A model trained and tested on many splits of the vintage in use, over several seeds: how good, how steady, how lucky.
+"""A model trained and tested on many splits of the vintage in use, over several seeds: how good, how stable, how lucky.
 
-Every fold's result is kept as a file, so what was interrupted goes on where it stopped. Nothing is registered, and no
-model is kept.
+Every fold's result is kept as a file, so an interrupted validation continues where it stopped. Nothing is registered,
+and no model is kept.
 """
 
 import logging
@@ -38,7 +38,7 @@ STAGE = "mlops_tasks.experiments.cross_validation:cross_validate_task"
 REQUEST = "request.json"
 
 LEARNED_SHARE, TESTED_SHARE, WATCHED_SHARE = 0.4, 0.1, 0.08
-"""Of the calendar's days, where a walk-forward's days, or days for early stopping, are not given."""
+"""Default shares of the calendar's days for a walk-forward's days and for early stopping."""
 
 
 class SplitRequest(Section):
@@ -55,7 +55,7 @@ class SplitRequest(Section):
     embargo_days: int = Field(5, ge=0)
 
     def splitter(self, n_days: int, horizon: int) -> CombinatorialPurged | WalkForward:
-        """The splits of so many days."""
+        """The splitter of a calendar with this many days."""
         gap = Gap(horizon, self.embargo_days)
         valid = self.valid_days or max(1, round(WATCHED_SHARE * n_days))
         if self.method == "combinatorial":
@@ -66,7 +66,7 @@ class SplitRequest(Section):
 
 
 def split_request(*, walk_forward: bool, expanding: bool, **given: int) -> SplitRequest:
-    """What a person asks for, checked.
+    """A person's request, checked.
 
     Raises
     ------
@@ -76,9 +76,9 @@ def split_request(*, walk_forward: bool, expanding: bool, **given: int) -> Split
     combinatorial = sorted(given.keys() & {"groups", "test_groups"})
     steps = [*sorted(given.keys() & {"train_days", "test_days"}), *([] if expanding else ["rolling"])]
     if walk_forward and combinatorial:
-        raise ConfigError(f"{combinatorial[0]}: a walk-forward has no groups; leave it out, or walk_forward")
+        raise ConfigError(f"{combinatorial[0]}: a walk-forward has no groups; leave this out, or walk_forward")
     if steps and not walk_forward:
-        raise ConfigError(f"{steps[0]}: only a walk-forward steps through time; leave it out, or ask for walk_forward")
+        raise ConfigError(f"{steps[0]}: only a walk-forward steps through time; leave this out, or set walk_forward")
     method = "walk_forward" if walk_forward else "combinatorial"
     try:
         return SplitRequest.model_validate({"method": method, "expanding": expanding, **given})
@@ -89,7 +89,7 @@ def split_request(*, walk_forward: bool, expanding: bool, **given: int) -> Split
 
 @dataclass(frozen=True)
 class ValidationRequest:
-    """What is to be validated; seeds follow one another from the settings' seed on."""
+    """What to validate; seeds are consecutive, starting with the settings' seed."""
 
     model: str
     splits: SplitRequest = field(default_factory=SplitRequest)
@@ -104,22 +104,24 @@ def validate_model(settings: Settings, request: ValidationRequest, say: Callable
     Parameters
     ----------
     say
-        Is told of each fold as it ends.
+        Called with a line for each fold when it ends.
 
     Returns
     -------
     The folder `<home>/reports/cross_validation/<model>-<digest>/`: report.json, report.md, report.png, and folds/ with
-    a file for each seed and split. An equal request on the same vintage goes on with the folds that are there.
+    a file for each seed and split. An equal request on the same vintage continues with the folds that already exist.
 
     Raises
     ------
     ConfigError, TrainingError, StoreError
         The model, its hyper-parameters or the splits are wrong, or there is no vintage.
     StageError, StageTimeoutError
-        The process died, or ran past `training.time_limit_s` a fold, and `training.wait_limit_s` for its turns.
+        The process died, or exceeded `training.time_limit_s` per fold plus `training.wait_limit_s` for its turns.
     """
     if request.seeds < 1:
-        raise ConfigError(f"seeds: {request.seeds} trainings a fold measure nothing; ask for 1 or more, 3 for a band")
+        raise ConfigError(
+            f"seeds: {request.seeds} trainings a fold measure nothing; ask for 1 or more, or 3 for a band"
+        )
     vintage = current_vintage(settings)
     calendar = vintage.calendar()
     form = {"models": [request.model], "hyperparameters": {request.model: dict(request.hyperparameters or {})}}
@@ -151,7 +153,7 @@ def validate_model(settings: Settings, request: ValidationRequest, say: Callable
 
 
 def _tell(line: StageLine, say: Callable[[str], None]) -> None:
-    """Pass on what this module says in its process; the rest, as Qlib's timings, goes to the log."""
+    """Pass on what this module logs in its process; other lines, such as Qlib's timings, go to the log."""
     if line.logger == __name__:
         say(line.text)
     else:
@@ -159,7 +161,7 @@ def _tell(line: StageLine, say: Callable[[str], None]) -> None:
 
 
 def cross_validate_task(*, folder: str) -> dict[str, Any]:
-    """Train and test the folds of a request that have no result yet; the process of `validate_model`."""
+    """Train and test the folds of a request that have no result yet; runs in the process of `validate_model`."""
     settings, path = load_settings(), Path(folder)
     content = read_json(path / REQUEST)
     vintage = load_vintage(settings, content["data_version"])
@@ -192,6 +194,6 @@ def missing_folds(folder: Path, seeds: Sequence[int], splits: int) -> list[tuple
 
 
 def fold_json(fold: FoldResult) -> dict[str, Any]:
-    """What is kept of a fold: the daily ICs of its test days in their order, and how its training went."""
+    """What is kept of a fold: the daily ICs of its test days, in order, and how its training went."""
     daily = {name: [finite_or_none(value) for value in fold.daily[name]] for name in ("ic", "rank_ic")}
     return {"daily": daily, "train_days": len(fold.split.train), **fold.conclusion.to_json()}

@@ -1,4 +1,4 @@
-"""What the folds of a cross-validation say together: each backtest path with its seed noise, and all of them."""
+"""The combined results of the folds of a cross-validation: each backtest path with its seed noise, and all of them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,15 +33,14 @@ def fold_file(folder: Path, seed: int, number: int) -> Path:
 
 @dataclass(frozen=True)
 class Backtests:
-    """Daily rank ICs on each path, by each seed.
+    """Daily rank ICs on each path, for each seed.
 
     Attributes
     ----------
     days
-        The days that were tested and on which any path has a rank IC.
+        The tested days on which any path has a rank IC.
     rank_ic
-        Shape (seeds, paths, days). A day on which a model has none counts as 0: scores that are all the same order
-        nothing.
+        Shape (seeds, paths, days). A day without a rank IC counts as 0: scores that are all the same order nothing.
     inflation
         `fold_inference.variance_inflation` of the splits.
     """
@@ -54,7 +53,7 @@ class Backtests:
     def of(
         cls, splitter: CombinatorialPurged | WalkForward, folds: Sequence[Sequence[Floats]], calendar: pd.DatetimeIndex
     ) -> "Backtests":
-        """From the rank ICs of each fold's test days, seed by seed, NaN where there is none."""
+        """From the rank ICs of each fold's test days, seed by seed; NaN where there is none."""
         if isinstance(splitter, CombinatorialPurged):
             found = np.stack([backtest_paths(splitter, tested, len(calendar)) for tested in folds])
             days = calendar
@@ -104,7 +103,7 @@ def write_report(
 
 
 def run_of(folder: Path) -> CrossValidationRun:
-    """What MLflow keeps of a written report."""
+    """What MLflow stores of a written report."""
     report = read_json(folder / REPORT)
     named = ("model", "seeds", "splits", "horizon", "data_version", "feature_version", "feature_set", "config")
     groups = {name: report[name] for name in ("rank_ic", "between_paths", "between_seeds")}
@@ -211,8 +210,9 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines.append(_line([str(number), "; ".join(fold["tested"]), str(fold["train_days"]), ics, kept]))
     lines += [
         "",
-        "The paths share trainings and days, so their spread is no standard error. All days are tested here, those of "
-        "the test segment too: who chooses a configuration by this report has used them up for the gate.",
+        "The paths share trainings and days, so their spread is not a standard error. All days are tested here, "
+        "including those of the test segment: if a configuration is chosen by this report, they are used up for the "
+        "gate.",
     ]
     return "\n".join(lines) + "\n"
 

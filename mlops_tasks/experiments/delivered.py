@@ -1,4 +1,4 @@
-"""Promised against delivered: what the model in service has gained on the days since the gate promoted it."""
+"""Promised and delivered gain: what the model in service has gained on the days since the gate promoted it."""
 
 import logging
 
@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 def measure_delivered_gain(settings: Settings, data_version: str) -> DeliveredGain | None:
     """Measure and record the gain of the model in service over the one that it was compared with.
 
-    The days are those of a vintage that have a label and lie after the newest bars of the gate's decision: none of them
-    was in its evidence.
+    The days are the labelled days of a vintage after the newest bars of the gate's decision: none of them was in its
+    evidence.
 
     Returns
     -------
-    None where the gate promised no gain (nothing serves, a first champion, a person's choice), or fewer than two such
-    days are there.
+    None if the gate promised no gain (nothing serves, a first champion, a person's choice), or if there are fewer than
+    two such days.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The table of models: every family trained with several seeds on the vintage in use, measured on the same test days.
 
-One training at a time, each in a process of its own. What is finished is found again, so a table that was interrupted
-goes on where it stopped. Nothing is registered: no model of the table becomes a challenger.
+One training runs at a time, each in a process of its own. Finished trainings are reused, so an interrupted table
+continues where it stopped. Nothing is registered: no model of the table becomes a challenger.
 """
 
 import logging
@@ -44,17 +44,17 @@ PLOTTED = ("test_rank_ic_mean", "test_excess_return_after_cost")
 
 @dataclass(frozen=True)
 class TableRequest:
-    """What a table is to hold; seeds follow one another from the settings' seed on."""
+    """What a table should contain; seeds are consecutive, starting with the settings' seed."""
 
     models: tuple[str, ...]
     seeds: int = 3
     peers: bool = False
-    """Whether Qlib's own classes of the models that it has are trained too."""
+    """Whether Qlib's own classes are trained too, for the models that it has."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model, or Qlib's own class of it, over its seeds."""
+    """One model, or Qlib's own class of that model, over its seeds."""
 
     model: str
     is_peer: bool = False
@@ -66,7 +66,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """As the table has it."""
+        """The row's name in the table."""
         return f"qlib {self.model}" if self.is_peer else self.model
 
     def values(self, metric: str) -> list[float]:
@@ -95,13 +95,13 @@ def make_model_table(settings: Settings, request: TableRequest, say: Callable[[s
     Parameters
     ----------
     say
-        Is told of each training as it begins and ends.
+        Called with a line when each training begins and ends.
 
     Returns
     -------
-    The folder `<home>/reports/model_table/<data_version>-<digest>/`: table.json, table.md and table.png; the same is
-    logged to MLflow as a run whose children are the trainings' runs. A model that cannot be trained has no numbers
-    and its reason below the table.
+    The folder `<home>/reports/model_table/<data_version>-<digest>/`: table.json, table.md and table.png. They are also
+    logged to MLflow, as a run whose children are the trainings' runs. A model that cannot be trained has no numbers;
+    the reason is below the table.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def make_model_table(settings: Settings, request: TableRequest, say: Callable[[s
         The request names an unknown model, or there is no vintage that it can be trained on.
     """
     if request.seeds < 1:
-        raise ConfigError(f"seeds: {request.seeds} trainings a model make no table; ask for 1 or more, 3 for a band")
+        raise ConfigError(f"seeds: {request.seeds} trainings a model make no table; ask for 1 or more, or 3 for a band")
     vintage = current_vintage(settings)
     plan = make_plan(settings, vintage.data_version, vintage.calendar(), {"models": list(request.models)})
     feature_version = FeatureStore(settings).compute(vintage, plan.feature_set).feature_version
@@ -171,7 +171,7 @@ def band_json(values: Sequence[float]) -> dict[str, Any] | None:
 
 
 def differences(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """Ours minus Qlib's own class, metric by metric, with the interval that seed noise explains."""
+    """Our model minus Qlib's own class, metric by metric, with the interval that seed noise explains."""
     ours = {row.model: row for row in rows if not row.is_peer}
     for peer in rows:
         for column in COLUMNS:
@@ -244,7 +244,7 @@ def _points(row: Mapping[str, Any], band: Mapping[str, Any]) -> SeedPoints:
 
 
 def _fill(settings: Settings, row: Row, plan: RunPlan, feature_version: str) -> None:
-    """Train and evaluate one seed of a row, or find it done."""
+    """Train and evaluate one seed of a row, unless that is already done."""
     limit, portfolio = settings.training.time_limit_s, settings.portfolio.holding(plan.topk, plan.n_drop)
     if row.is_peer:
         config = resolve_config(row.model, seed=plan.seed)

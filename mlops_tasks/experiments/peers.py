@@ -30,16 +30,16 @@ PREDICTED = ("valid", "test")
 
 
 class _NoRecorder:
-    """Instead of Qlib's recorder, to which `LGBModel` logs its curve: that would leave a run and folders behind."""
+    """Replaces Qlib's recorder, to which `LGBModel` logs its curve and which would leave a run and folders behind."""
 
     def log_metrics(self, **metrics: float) -> None:
-        """Forget them."""
+        """Discard them."""
 
 
 def _fit_lightgbm(config: TrainingConfig, dataset: Any, threads: int) -> Any:
     gbdt = qlib_model("gbdt")
     gbdt.R = _NoRecorder()  # type: ignore[attr-defined]
-    # Fixed, or the order of sums, and with it the result, depends on a measurement of speed.
+    # Fixed, because otherwise the order of sums, and with it the result, depends on a measurement of speed.
     order = {"deterministic": True, "force_row_wise": True}
     model = gbdt.LGBModel(
         **config.hyperparameters,
@@ -73,15 +73,15 @@ PEERS: Mapping[str, Callable[[TrainingConfig, Any, int], Any]] = {
     "xgboost": _fit_xgboost,
     "linear": _fit_linear,
 }
-"""Models of the zoo that Qlib has a class of its own for, fitted with the same hyper-parameters."""
+"""Models of the zoo for which Qlib has a class of its own, fitted with the same hyper-parameters."""
 
 
 def train_peer_task(*, plan: dict[str, Any], feature_version: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Train, score and evaluate Qlib's own class of a configuration; what is there already is not done again.
+    """Train, score and evaluate Qlib's own class of a configuration; what exists already is not done again.
 
     Returns
     -------
-    `metrics` of the evaluation, `train_seconds` among them.
+    `metrics` of the evaluation, including `train_seconds`.
     """
     settings = load_settings()
     peer = Peer(RunPlan.model_validate(plan), feature_version, TrainingConfig.model_validate(config))
@@ -99,7 +99,7 @@ def train_peer_task(*, plan: dict[str, Any], feature_version: str, config: dict[
 
 
 def all_metrics(folder: TrainingFolder) -> Metrics:
-    """What was measured of an evaluated training, and what it took."""
+    """The metrics of an evaluated training, and what it took."""
     return {**folder.evaluation.read().metrics, **folder.metrics().numbers}
 
 
@@ -113,7 +113,7 @@ class Peer:
 
     @property
     def manifest(self) -> TrainingManifest:
-        """All that decides the result."""
+        """Everything that decides the result."""
         return TrainingManifest.from_json(
             {
                 **self.plan.model_dump(mode="json", exclude={"models", "deployment_strategy", "study"}),
@@ -124,11 +124,11 @@ class Peer:
         )
 
     def folder(self, settings: Settings) -> TrainingFolder:
-        """Manifest, predictions and metrics, and the evaluation once there is one; no model of ours."""
+        """The folder of manifest, predictions and metrics, and later of the evaluation; it holds no model of ours."""
         return TrainingFolder(settings.reports_dir / "model_table" / "peers" / digest_of(self.manifest.to_json()))
 
     def train_into(self, folder: TrainingFolder, settings: Settings) -> None:
-        """Fit the class on the engine's learning data and write what it leaves."""
+        """Fit the class on the engine's learning data and write the results."""
         config, threads = self.config, settings.training.threads
         data = load_learning_data(settings, self.plan.learning_spec(self.feature_version))
         init_qlib(settings, self.plan.data_version)
@@ -143,7 +143,7 @@ class Peer:
 
 
 def predictions(model: Any, data: LearningData, processors: FittedProcessors) -> pd.DataFrame:
-    """What Qlib's `predict` says of valid and test, with the columns that a training's predictions have."""
+    """The scores of Qlib's `predict` for valid and test, with the columns that a training's predictions have."""
     from qlib.data.dataset import DatasetH
     from qlib.data.dataset.handler import DataHandlerLP
     from qlib.data.dataset.loader import StaticDataLoader

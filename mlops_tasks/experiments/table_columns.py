@@ -1,4 +1,4 @@
-"""The columns of the table of models, and its cells as texts."""
+"""The columns of the table of models, and its cells as text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class Column:
     title: str
     pattern: str
     compared: float | None = None
-    """With Qlib's own classes, when it is given. Differences up to this are rounding: a last bit moves an IC of few
-    names in the last digit shown, and can change which share is the last of the top k."""
+    """If given, the metric is compared with Qlib's own classes. Differences up to this are rounding: the last bit of a
+    score moves an IC of few names in the last digit shown, and can change which share is the last of the top k."""
 
 
 COLUMNS = (
@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 def table_cells(content: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """A table's headings but the first, and each model's name with its cells: mean ± standard deviation over seeds."""
+    """A table's headings except the first, and each model's name and cells: mean ± standard deviation over seeds."""
     rows = [
         (row["name"], [_band_text(row["metrics"].get(column.metric), column.pattern) for column in COLUMNS])
         for row in content["rows"]

@@ -23,18 +23,18 @@ log = logging.getLogger(__name__)
 def compare_models_task(*, data_version: str, gate: Judged | None = None) -> Compared | Skipped:
     """Compare champion and challenger on the days that neither has learned from, and record the result.
 
-    Also what the model in service has gained since its promotion (`delivered`, where the gate promised a gain).
+    Also measure what the model in service has gained since its promotion (`delivered`, if the gate promised a gain).
 
     Parameters
     ----------
     gate
-        Result of the gate stage: its two models are compared, also after the challenger was promoted. None: the present
-        champion and challenger.
+        Result of the gate stage: its two models are compared, even if the challenger was promoted since. None: the
+        present champion and challenger.
 
     Returns
     -------
     The report: both versions, the difference of mean daily rank IC with interval and p-values, a `conclusion`, and
-    `path` of its folder relative to the home folder; or `skipped` with a reason when there is nothing to compare.
+    `path` of its folder relative to the home folder; or `skipped` with a reason if there is nothing to compare.
 
     Raises
     ------

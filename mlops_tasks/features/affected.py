@@ -4,14 +4,14 @@ A feature of an instrument on a day is a function of what its window shows: the 
 feature, or to the beginning of the instrument's series if that comes first, and in each row the bar's values, or that
 there is no bar. So it can differ only where
 
-- a value in the window differs, for each field as far as that field is reached back to,
-- a bar in the window came or went,
+- a value in the window differs, for each field as far back as that field is read,
+- a bar in the window was added or removed,
 - the series' beginning moved, and the window reaches between the old and the new one,
-- a day in the window came into the market's calendar or left it: windows count its rows,
+- a day in the window entered the market's calendar or left it: windows count its rows,
 - one of these holds for another instrument that the expressions read.
 
-Values are compared as the engine takes them, adjusted and rounded to float32, bit by bit: what rounding swallows is no
-difference. Reaches are those of the feature set's dependencies; an infinite one reaches to the end of the series.
+Values are compared as the engine takes them, adjusted and rounded to float32, bit by bit: what rounding removes is not
+a difference. Reaches are those of the feature set's dependencies; an infinite one reaches to the end of the series.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,10 +22,10 @@ from mlops_tasks.features.bars import NEVER, BarGrid, BoolArray
 from mlops_tasks.features.kernels import IntArray
 
 Reach = Mapping[str, float]
-"""Field to the calendar rows before the current one that are read of it."""
+"""Field to how many of its calendar rows before the current one are read."""
 
 _Spans = tuple[IntArray, IntArray, IntArray]
-"""Instruments, and of each a first and a last row."""
+"""Instruments, each with a first and a last row."""
 
 
 def affected_rows(old: BarGrid, new: BarGrid, own: Reach, foreign: Mapping[str, Reach]) -> BoolArray:
@@ -37,9 +37,9 @@ def affected_rows(old: BarGrid, new: BarGrid, own: Reach, foreign: Mapping[str, 
         Bars of the same instruments, each on the trading days of its vintage, from the first day on that the windows
         of the rows in question reach.
     own
-        What is read of an instrument itself.
+        What is read from an instrument itself.
     foreign
-        What is read of other instruments, for all.
+        What is read from other instruments, for all.
 
     Returns
     -------
@@ -62,11 +62,11 @@ def rows_of_other_cross_sections(old: BarGrid, new: BarGrid, market: Reach) -> B
     old, new
         As for `affected_rows`, with `member`.
     market
-        What is read of all instruments.
+        What is read from all instruments.
 
     Returns
     -------
-    As `affected_rows`: all instruments of the days on which any one's windows differ, or on which others are members.
+    As `affected_rows`: all instruments of the days on which the windows of any of them differ or others are members.
     """
     assert old.member is not None and new.member is not None
     _, old_rows, new_rows = np.intersect1d(old.days, new.days, assume_unique=True, return_indices=True)

@@ -1,4 +1,4 @@
-"""Qlib's Alpha158 factor list: nine of the candle, four prices, 29 rolling families over five windows."""
+"""Qlib's Alpha158 factor list: nine of the candlestick, four prices, 29 rolling families over five windows."""
 
 from mlops_tasks.columns import HIGH, LOW, OPEN, VWAP
 

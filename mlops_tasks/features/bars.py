@@ -1,6 +1,6 @@
 """Bars of a vintage as dense arrays: instruments by trading days, adjusted and rounded as the engine takes them.
 
-They are filled from the files as these lie on disk: no row is sorted, no row has a text.
+They are filled from the files in the order on disk: no row is sorted, and no row has a text.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from mlops_tasks.features.kernels import IntArray
 from mlops_tasks.features.panel import Panel
 
 NEVER = np.iinfo(np.int64).max
-"""The first day of an instrument that has no bar."""
+"""Stands for the first day of an instrument that has no bar."""
 
 BoolArray = NDArray[np.bool_]
 
@@ -36,11 +36,11 @@ class BarGrid:
     values
         Field name to float32 (instruments, days), adjusted; NaN where there is no bar.
     has_bar
-        Where there is one, (instruments, days).
+        Whether there is a bar, (instruments, days).
     begins
         Day of each instrument's first bar ever, which may lie before `days`.
     member
-        Who is a member of the universe, (instruments, days); None: nobody has asked.
+        Who is a member of the universe, (instruments, days); None: not asked for.
     """
 
     names: pd.Index
@@ -83,7 +83,7 @@ class BarGrid:
         return panel, inside
 
     def at(self, instruments: Any, days: Any = slice(None)) -> "BarGrid":
-        """Some instruments, and of their days a stretch."""
+        """Some instruments, and a stretch of their days."""
         return BarGrid(
             self.names[instruments],
             self.days[days],
@@ -137,7 +137,7 @@ class MarketBars:
     def _years(
         self, fields: Sequence[str], first: Any, last: Any
     ) -> Iterator[tuple[IntArray, IntArray, IntArray, dict[str, NDArray[np.float64]]]]:
-        """By year, the rows as they lie on disk: instruments (places in `names`), days and rows of each, raw values."""
+        """By year, the rows as they are on disk: instruments (places in `names`), days and rows of each, raw values."""
         for table in self.vintage.tables(fields, first, last):
             codes, names = instrument_codes(table)
             row_days = day_numbers(table[DATETIME].to_numpy())

@@ -1,4 +1,4 @@
-"""The catalogue of the feature store: which versions there are, how two differ, and how one goes."""
+"""The catalogue of the feature store: lists, compares and deletes versions."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -21,7 +21,7 @@ from mlops_tasks.features.store import MANIFEST, POINTERS, FeatureStore
 from mlops_tasks.files import finite_or_none, folder_lock, read_json
 
 _COLUMNS_A_TIME = 16
-"""Columns that are compared at once: what is held of two years stays small."""
+"""Columns that are compared at once, so that little of two years is in memory."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class FeatureVersionInfo:
         Calendar rows before the current one that a value depends on at most; None with an indicator that depends on
         every row since an instrument's first.
     data_versions
-        Vintages whose features these are, those that are known by a pointer.
+        Vintages that have these features, as far as a pointer records it.
     statistics
-        Of each column over all rows; None: not asked for, or not recorded.
+        Statistics of each column over all rows; None: not asked for, or not recorded.
     """
 
     feature_version: str
@@ -83,7 +83,7 @@ class ColumnDifference:
     Attributes
     ----------
     values
-        Rows in which the two are not the same; NaN and NaN are.
+        Rows in which the two differ; NaN equals NaN.
     appeared, vanished
         Those among them in which only the old one is NaN, and in which only the new one is.
     largest
@@ -108,17 +108,17 @@ class VersionComparison:
     Attributes
     ----------
     changed_definition
-        Entries of the manifest that say how values are made and that differ: name to (old, new).
+        Entries of the manifest that say how values are computed and that differ: name to (old, new).
     added, removed
-        Columns that only the new, and only the old version has.
+        Columns that only the new version has, and only the old one.
     redefined
         Columns of both that are computed by another expression: name to (old, new).
     rows_added, rows_removed
-        Rows that only the new, and only the old version has.
+        Rows that only the new version has, and only the old one.
     common_rows
         Rows of both.
     equal_years
-        Years whose partitions are the same file: nothing in them was compared.
+        Years whose partitions are the same file: they were not compared.
     differences
         Column to its differences, one for each year that has any; columns without any are left out.
     statistics
@@ -169,7 +169,7 @@ class FeatureCatalogue:
         Raises
         ------
         StoreError
-            There is none of that name.
+            There is no such version.
         """
         self.store.get(feature_version)
         path = self.store.root / feature_version / MANIFEST
@@ -181,7 +181,7 @@ class FeatureCatalogue:
         Raises
         ------
         StoreError
-            A version, or one of its partitions, is not there.
+            A version, or one of its partitions, does not exist.
         """
         one, two = self.info(old), self.info(new)
         years = [{each.year: each for each in info.partitions} for info in (one, two)]
@@ -228,12 +228,12 @@ class FeatureCatalogue:
     def delete(
         self, feature_version: str, needed: Mapping[str, Collection[str]] | Collection[str] = ()
     ) -> dict[str, Any]:
-        """Remove a version and the partitions that no other version names; killed anywhere, the next call goes on.
+        """Remove a version and the partitions that no other version names; after a kill, the next call continues.
 
         Parameters
         ----------
         feature_version
-            Which one; it is not visible any more before the first of its partitions goes.
+            Which one; it disappears from the list before the first of its partitions is removed.
         needed
             Versions that must stay; a mapping says who needs each
             (`registry.features_in_use.needed_feature_versions`).
@@ -245,7 +245,7 @@ class FeatureCatalogue:
         Raises
         ------
         StoreError
-            It is needed, or there is none of that name and nothing is left of one.
+            It is needed, or there is no such version and nothing is left of one.
         """
         if feature_version in needed:
             who = f" by {', '.join(needed[feature_version])}" if isinstance(needed, Mapping) else ""

@@ -1,4 +1,4 @@
-"""From a vintage to the features of a year: all of them, or those that differ from what another vintage gave."""
+"""From a vintage to the features of a year: all of them, or those that differ from another vintage's."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from mlops_tasks.files import digest_of
 log = logging.getLogger(__name__)
 
 _PIECE_VALUES = 1 << 26
-"""Values (1 GiB) of a piece, if windows end: two are in memory, one being computed and one being written."""
+"""Values of a piece (1 GiB) where windows are finite: two are in memory, one being computed and one being written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +50,12 @@ class BaseFeatures:
 
 
 class StoredRows:
-    """What a stored partition has of the rows of a new one.
+    """The rows that a stored partition shares with a new one.
 
     Raises
     ------
     StoreError
-        The partition is not of these bars.
+        The partition does not belong to these bars.
     """
 
     def __init__(self, path: Path, old: BarGrid, new: BarGrid, year: int) -> None:
@@ -85,7 +85,7 @@ class YearFeatures:
     index
         Its rows (datetime, instrument): those that have a bar, sorted by both in that order.
     computed
-        Which of them are computed; the others are copied.
+        Whether each is computed; the others are copied.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class YearFeatures:
             yield values
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
-        # Without an end to the windows every piece would be computed from the first bar on: then a year is one.
+        # With infinite windows every piece would be computed from the first bar on: then a year is one piece.
         piece = np.inf if np.isinf(self.definition.lookback_rows) else _PIECE_VALUES / len(self.definition.names)
         begin = 0
         for _, end in row_groups(self.index):
@@ -138,7 +138,7 @@ class YearFeatures:
         begin, end = max(int(days[0]) - lookback, 0), int(days[-1]) + 1
         first, last = np.full(len(self.grid.names), end), np.full(len(self.grid.names), -1)
         first[codes[::-1]], last[codes] = days[::-1], days
-        # Another instrument is read on days on which it has no bar itself: its series runs on.
+        # Another instrument is read on days on which it has no bar itself: its series continues.
         read = self.grid.names.isin(self.definition.foreign) | self.definition.is_cross_sectional
         read &= self.grid.begins != NEVER
         first[read], last[read] = days[0], end - 1
@@ -175,13 +175,13 @@ class Computation:
         return Partition(year, digest_of(identity), int(years[str(year)]["rows"]))
 
     def features(self, year: int, bases: Iterable[BaseFeatures] = ()) -> YearFeatures:
-        """The features of a year; what the first base that is of use has of them is not computed."""
+        """The features of a year; those that the first usable base has are not computed."""
         for base in bases:
             if year in base.files:
                 try:
                     return self._from_base(year, base)
                 except (StoreError, OSError, pa.ArrowInvalid) as error:
-                    log.warning("features %s: not from those of %s: %s", year, base.vintage.data_version, error)
+                    log.warning("features %s: cannot reuse those of %s: %s", year, base.vintage.data_version, error)
         days = self._window(self.bars, year)
         grid = self._grid(self.bars, self.bars.names, int(days[0]), int(days[-1]))
         return YearFeatures(self.definition, grid, self._first_row(grid, year))

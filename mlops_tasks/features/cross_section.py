@@ -1,8 +1,8 @@
 """Operators across the members of a day: their rank and their z-score among those that have a value.
 
-The engine runs over one instrument at a time. So what an operator across instruments reads is computed of all of them
-first, its result takes the place of a bar field, and the rest is computed as ever. Operators within operators are taken
-one layer after the other.
+The engine runs over one instrument at a time. So what an operator across instruments reads is first computed for all of
+them, its result takes the place of a bar field, and the rest is computed as usual. Nested operators are resolved one
+layer after the other.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from mlops_tasks.features.panel import Panel
 
 
 def resolve(nodes: Mapping[str, Node], panel: Panel, threads: int | None = None) -> tuple[dict[str, Node], Panel]:
-    """Expressions without operators across instruments, and the panel with what these give as further fields.
+    """Expressions without operators across instruments, and the panel with the results of these as further fields.
 
     Parameters
     ----------
     panel
-        Of all instruments that are members on any of its days, with `member`.
+        All instruments that are members on any of its days, with `member`.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def across(op: str, values: FloatArray, panel: Panel) -> FloatArray:
     result = np.full(len(values), np.nan)
     if len(places):
         result[places] = _OPERATORS[op](values[places], panel.rows[places])
-    # Rounded as all fields are, so that it does not matter whether it is stored in between.
+    # Rounded like all fields, so that it does not matter whether it is stored in between.
     return result.astype(np.float32).astype(np.float64)
 
 
@@ -99,7 +99,7 @@ _OPERATORS = {"CSRank": _rank, "CSZscore": _zscore}
 
 
 def _innermost(nodes: Mapping[str, Node]) -> list[Node]:
-    """The distinct operators across instruments that hold no other one."""
+    """The distinct operators across instruments that contain no other one."""
     found = dict.fromkeys(part for node in nodes.values() for part in walk(node) if part.op in CROSS_SECTIONAL)
     return [node for node in found if not any(part.op in CROSS_SECTIONAL for part in walk(node.children[0]))]
 

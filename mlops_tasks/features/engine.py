@@ -6,9 +6,9 @@ from Qlib's in the last digits, because Qlib rounds elementwise results to float
 the window, so that a constant window can have a spread (`VSTD`, `WVMA` of suspended stocks) or an `Rsquare`. An
 infinite value counts as missing in every window; in Qlib's `Slope`, `Resi` and `Rsquare` it spoils all later rows.
 
-A plan is made in three moves: expressions are rewritten by the operators that the machine in `kernels` has, equal parts
-become one step and windows over one series too, and going back from the results each step is told how many rows around
-the wanted ones are needed of it.
+A plan is made in three passes: expressions are rewritten in the operators of the virtual machine in `kernels`; equal
+parts become one step, and so do windows over one series; and, going back from the results, each step is told how many
+rows around the wanted ones it must provide.
 """
 
 import os
@@ -28,10 +28,10 @@ from mlops_tasks.features.kernels import FloatArray, IntArray, Op, Program
 from mlops_tasks.features.panel import Panel
 
 _TILE_VALUES = 1 << 22
-"""Results of a block of instruments before they are written out (16 MiB): they fit in the processor's last cache."""
+"""Results of a block of instruments before they are written out (16 MiB): they fit into the last-level cache."""
 
 _ALL_ROWS = 1 << 20
-"""More rows than a series has: the window of an operator that has none. It is made of few others."""
+"""More rows than a series has: the window of an expanding operator. It is composed of few others."""
 
 _Argument: TypeAlias = Node | float
 _Params: TypeAlias = tuple[float | str, ...]
@@ -51,7 +51,7 @@ _STATISTICS: Mapping[Op, tuple[str, ...]] = {
 
 _FAMILY = {name: op for op, names in _STATISTICS.items() for name in names}
 _JOINED = frozenset({Op.Sums, Op.Variances, Op.Comoments, Op.Highs, Op.HighRows})
-"""Steps whose windows are put together from shorter ones."""
+"""Steps whose windows are composed of shorter ones."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Step:
     Attributes
     ----------
     series
-        Of `Field` the number of the field; of `Lookup` and `Export` that of the series which instruments share.
+        For `Field`, the number of the field; for `Lookup` and `Export`, that of the series which instruments share.
     parameter
         Rows of `Ref`, window of `EMA`.
     windowed
@@ -92,7 +92,7 @@ class _Step:
 
     @property
     def reach(self) -> tuple[int, int]:
-        """How many rows before and after one it reads; negative for a side on which it does not get as far as to it."""
+        """How many rows before and after one it reads; negative for a side on which it stops short of it."""
         if self.windowed:
             return self.windowed[-1].window - 1, 0
         if self.op == Op.EMA or (self.op == Op.Ref and self.parameter == 0):
@@ -113,7 +113,7 @@ class Plan:
     lookback_rows
         Calendar rows before the current one that a value depends on; infinite where the first bar matters.
     steps
-        What is computed of each instrument.
+        What is computed for each instrument.
     program
         The same, as the machine reads it.
     shared
@@ -155,10 +155,10 @@ def evaluate(plan: Plan, panel: Panel, positions: IntArray, threads: int | None 
     plan, panel
         What to compute over what; the panel has the plan's fields.
     positions
-        For each value of the panel its column in the result, or a negative number to leave it out; int64. Computed are
-        the rows from an instrument's first to its last wanted one, and what these depend on.
+        For each value of the panel its column in the result, or a negative number to leave it out; int64. The rows from
+        an instrument's first to its last wanted one are computed, and what these depend on.
     threads
-        Default: one a processor. Results do not depend on it.
+        Default: one per processor. Results do not depend on it.
 
     Returns
     -------
@@ -213,7 +213,7 @@ class _Machine:
         positions: IntArray,
         out: NDArray[np.float32],
     ) -> None:
-        """Run a program over ranges of instruments, in memory that is used again from one to the next."""
+        """Run a program over ranges of instruments, in memory that is reused from one to the next."""
         panel, fields = self.panel, self.plan.fields
         longest = int(np.diff(panel.offsets).max(initial=0))
         buffers = np.empty((program.buffers, longest))
@@ -225,7 +225,7 @@ class _Machine:
                 bars, tile = np.empty((len(fields), end - begin)), np.empty((len(out), end - begin), np.float32)
             for number, name in enumerate(fields):
                 bars[number, : end - begin] = panel.fields[name][begin:end]
-            # Copies, because arrays of another layout or that are read-only would each need a machine of their own.
+            # Copies, because arrays that are read-only or of another layout would each need code compiled for them.
             rows, columns = (np.array(each[begin:end], np.int64) for each in (panel.rows, positions))
             block = kernels.Block(bars, rows, columns, panel.offsets[first : last + 1] - begin)
             kernels.run_block(program, block, kernels.Memory(buffers, arrays, tile, self.shared), out)
@@ -249,7 +249,7 @@ _ROW = Node("Row")
 
 
 def _steady_line(args: tuple[_Argument, ...], params: _Params) -> Node:
-    """Qlib asks of windows only that they move, not of all rows so far."""
+    """Qlib requires only windows to move, not all rows so far."""
     return _steady("LineFit", args, params) if params[0] else Node("LineFit", args, params)
 
 
@@ -267,7 +267,7 @@ _LOWERED: Mapping[str, Callable[[tuple[_Argument, ...], _Params], Node]] = {
 
 
 def _lower(node: Node) -> Node:
-    """Rewrite an expression by the operators that the machine has."""
+    """Rewrite an expression in the operators that the machine has."""
     args = tuple(_lower(arg) if isinstance(arg, Node) else arg for arg in node.args)
     if node.op in _LOWERED:
         return _LOWERED[node.op](args, node.params)
@@ -275,14 +275,14 @@ def _lower(node: Node) -> Node:
 
 
 def _own_parts(node: Node) -> Iterator[Node]:
-    """The nodes that are computed of an instrument itself, children first."""
+    """The nodes that are computed for an instrument itself, children first."""
     for child in node.children if node.op != FOREIGN else ():
         yield from _own_parts(child)
     yield node
 
 
 class _Places:
-    """Places for what is kept for a while; one that is free again is used next, for it is still in cache."""
+    """Places for temporary values; one that is free again is used next, since it is still in cache."""
 
     def __init__(self, taken: int = 0) -> None:
         self.count = taken
@@ -296,7 +296,7 @@ class _Places:
 
 
 class _Builder:
-    """Makes programs of expressions.
+    """Compiles expressions into programs.
 
     Parameters
     ----------
@@ -423,7 +423,7 @@ def _buffers(steps: Sequence[_Step], constants: int) -> tuple[dict[int, int], in
 
 
 def _needed(steps: Sequence[_Step]) -> list[tuple[int, int]]:
-    """How many rows before the first and after the last wanted one are needed of each step."""
+    """How many rows before the first and after the last wanted one each step must provide."""
     of_value: dict[int, tuple[int, int]] = {}
     of_step = []
     for step in reversed(steps):
@@ -440,7 +440,7 @@ def _needed(steps: Sequence[_Step]) -> list[tuple[int, int]]:
 def _ladder(step: _Step) -> tuple[list[tuple[int, int, int, int, int]], int]:
     """Windows of a step, ascending: rows, place, places of the two windows it is made of and the lag of the older one.
 
-    Also returned: how many places there are. Windows that are not put together have none.
+    The number of places is returned too. Windows that are not composed have none.
     """
     windows = sorted({output.window for output in step.windowed})
     if step.op not in _JOINED:

@@ -80,7 +80,7 @@ CONDITIONS = frozenset({"Gt", "Ge", "Lt", "Le", "Eq", "Ne", "And", "Or", "Not"})
 CROSS_SECTIONAL = ("CSRank", "CSZscore")
 """Operators over the universe's members of a day: rank (1/n to 1) and z-score. Qlib's expressions have none."""
 MARKET = ""
-"""No instrument's name: stands for all of them where dependencies are told."""
+"""Not an instrument's name: stands for all of them in dependencies."""
 
 FIELD = "$"
 FOREIGN = "ChangeInstrument"
@@ -106,7 +106,7 @@ REWRITTEN: Mapping[str, tuple[str, ...]] = {
     "Rolling": ("series", "window", "function"),
     "Feature": ("field",),
 }
-"""Operators that take a name in quotation marks, and their arguments; the parser writes them in terms of others."""
+"""Operators that take a name in quotation marks, and their arguments; the parser rewrites them in terms of others."""
 
 _NO_PERIODS = "reads data by reporting period, and the bars have none"
 REFUSED: Mapping[str, str] = {
@@ -143,7 +143,7 @@ _INSTEAD: dict[type[ast.AST], tuple[str, str]] = {
     ast.Invert: ("~", "write Not(...)"),
     ast.IfExp: ("if else", "write If(condition, series, series)"),
 }
-"""What Python has and Qlib's expressions have not, and what to write for it."""
+"""What Python has and Qlib's expressions lack, and what to write instead."""
 
 _ARITHMETIC: dict[str, Callable[[float, float], float]] = {
     "Add": python.add,
@@ -152,7 +152,7 @@ _ARITHMETIC: dict[str, Callable[[float, float], float]] = {
     "Div": python.truediv,
     "Power": python.pow,
 }
-"""What constants are folded by."""
+"""How constants are folded."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def walk(node: Node) -> Iterator[Node]:
 def lookback(node: Node) -> float:
     """Calendar rows before the current one that a value depends on; infinite where it depends on the first row.
 
-    Rows of other instruments count like those of the own one.
+    Rows of other instruments count like its own.
     """
     reaches = [dependencies(node), market_dependencies(node), *foreign_dependencies(node).values()]
     return max(rows for fields in reaches for rows in fields.values())
@@ -251,7 +251,7 @@ def foreign_instruments(node: Node) -> frozenset[str]:
 
 
 def _dependencies(node: Node) -> dict[str | None, dict[str, float]]:
-    """Instrument (None: the own one, `MARKET`: all of them) to field to rows back."""
+    """Instrument (None: its own, `MARKET`: all of them) to field to rows back."""
     if node.op == FIELD:
         return {None: {str(node.params[0]): 0.0}}
     reach = _reach(node)
@@ -306,7 +306,7 @@ class _Parser:
         self.indent = len(self.text) - len(self.text.lstrip())
 
     def parse(self) -> Node:
-        # A dollar sign is no Python; an underscore keeps every column, and no other name may begin with one.
+        # A dollar sign is not Python; an underscore keeps every column, and no other name may begin with one.
         source = self.text.strip().replace("$", "_")
         try:
             node = self.translate(ast.parse(source, mode="eval").body)
@@ -316,7 +316,7 @@ class _Parser:
         except (RecursionError, MemoryError):
             raise _error(self.text, self.indent + 1, "too deeply nested") from None
         if not isinstance(node, Node):
-            raise _error(self.text, self.indent + 1, "a constant is no factor; use a field such as $close")
+            raise _error(self.text, self.indent + 1, "a constant is not a factor; use a field such as $close")
         return node
 
     def error(self, tree: ast.expr, reason: str) -> ConfigError:
@@ -358,9 +358,9 @@ class _Parser:
 
     def number(self, value: object, tree: ast.expr) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(tree, f"{value!r} is no number")
+            raise self.error(tree, f"{value!r} is not a number")
         if not abs(value) <= sys.float_info.max:
-            raise self.error(tree, "no finite number")
+            raise self.error(tree, "not a finite number")
         return float(value)
 
     def field(self, tree: ast.Name) -> Node:
@@ -406,7 +406,7 @@ class _Parser:
             return self.windowed(name, tree.args, tree)
         node = self.apply(name, tuple(tree.args), tree)
         if not isinstance(node, Node):
-            raise self.error(tree, f"{name} of constants is no factor")
+            raise self.error(tree, f"{name} of constants is not a factor")
         return node
 
     def rewritten(self, name: str, tree: ast.Call) -> Node:
@@ -420,13 +420,13 @@ class _Parser:
             return self.windowed(ROLLING[function], [given["series"], given["window"]], tree)
         instrument = self.quoted(given["instrument"], "an instrument, such as 'SH000300'")
         node = self.series(given["series"], name)
-        # The inner one of two instruments is the one that is read.
+        # Of two nested instruments, the inner one is read.
         return node if node.op == FOREIGN else Node(FOREIGN, (node,), (instrument,), self.column(tree))
 
     def quoted(self, tree: ast.expr, what: str) -> str:
         """A name in quotation marks, as it was before its dollar signs were replaced."""
         if not isinstance(tree, ast.Constant) or not isinstance(tree.value, str) or not tree.value.strip():
-            raise self.error(tree, f"here stands {what}, in quotation marks")
+            raise self.error(tree, f"expected {what}, in quotation marks")
         written = self.text.strip().encode()[tree.col_offset : tree.end_col_offset].decode()
         return str(ast.literal_eval(written))
 
@@ -449,11 +449,11 @@ class _Parser:
             case (float(a), float(b)) if name in _ARITHMETIC:
                 return self.fold(name, a, b, tree)
             case _ if all(isinstance(arg, float) for arg in args):
-                raise self.error(tree, f"{name} of constants is no factor")
+                raise self.error(tree, f"{name} of constants is not a factor")
         if name in {"And", "Or", "Not"}:
             for arg, part in zip(args, parts, strict=True):
                 if not _is_condition(arg):
-                    raise self.error(part, f"{name} joins comparisons, and this is none")
+                    raise self.error(part, f"{name} joins comparisons, and this is not one")
         if name == "If" and not isinstance(args[0], Node):
             raise self.error(parts[0], "If needs a series here, got a constant")
         if name == "Add" and all(_is_condition(arg) for arg in args):
@@ -478,7 +478,7 @@ class _Parser:
         try:
             return self.number(_ARITHMETIC[name](a, b), tree)
         except ArithmeticError:
-            raise self.error(tree, "no finite number") from None
+            raise self.error(tree, "not a finite number") from None
 
     def window(self, name: str, tree: ast.expr) -> float:
         value = self.translate(tree)

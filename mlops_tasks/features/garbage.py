@@ -1,9 +1,9 @@
 """Garbage collection of the feature store: versions that nothing needs, and files that no version names.
 
 A version stays while a registered model needs it, while the vintage in use has it, while it is the newest of its set,
-and for `features.retention_days` after it was last computed or found by `FeatureStore.compute`. Files go in an order
-that leaves every remaining version whole wherever a kill cuts it off: first the pointers to a version, then its
-manifest, then what no manifest names any more. The next run finishes the job.
+and for `features.retention_days` after it was last computed or found by `FeatureStore.compute`. Files are removed
+in an order that leaves every remaining version whole after a kill at any point: first the pointers to a version, then
+its manifest, then what no manifest names any more. The next run finishes the job.
 """
 
 import logging
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _VERSION = re.compile("[0-9a-f]{16}")
 _PARTITION_FILES = (".parquet", ".json")
-"""In the order in which they go: a partition without statistics is never seen, statistics without one are garbage."""
+"""In the order of removal: a partition without statistics is never seen, statistics without one are garbage."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Collected:
     kept
         Feature version to why it stays.
     files
-        How many files and folders went, those of the versions included.
+        How many files and folders were removed, those of the versions included.
     bytes_freed
         Their size.
     """
@@ -57,7 +57,7 @@ class Collected:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A version as its files tell."""
+    """A version as its files describe it."""
 
     name: str
     feature_set: str
@@ -65,13 +65,13 @@ class _Stored:
     asked: datetime
     """When it was last computed or found."""
     data_versions: frozenset[str]
-    """Whose features it is."""
+    """The vintages whose features these are."""
 
 
 def collect_garbage(
     settings: Settings, needed: Collection[str] | Mapping[str, Any], now: datetime | None = None, dry_run: bool = False
 ) -> Collected:
-    """Remove what nothing needs, and say what went and why the rest stays.
+    """Remove what nothing needs, and say what was removed and why the rest stays.
 
     Parameters
     ----------
@@ -79,14 +79,14 @@ def collect_garbage(
         Feature versions that stay whatever their age; a mapping says who needs each
         (`registry.features_in_use.needed_feature_versions`).
     now
-        Default: the present, UTC.
+        The current time, UTC, by default.
     dry_run
-        Only say what would go.
+        Only say what would be removed.
 
     Raises
     ------
     StoreError
-        A manifest or pointer cannot be read, so that nobody knows what it names; nothing is removed.
+        A manifest or pointer cannot be read, so it is unknown what it names; nothing is removed.
     """
     with folder_lock(settings.features_dir / PARTITIONS):
         stored = _stored_versions(settings)
@@ -97,7 +97,7 @@ def collect_garbage(
         for name, reason in kept.items():
             log.info("feature version %s stays: %s", name, reason)
         for each in gone:
-            log.info("feature version %s of %s goes: last asked for %s", each.name, each.feature_set, each.asked)
+            log.info("feature version %s of %s is removed: last requested %s", each.name, each.feature_set, each.asked)
         if not dry_run:
             remove(paths)
     log.info("%s files, %s bytes %s", len(paths), f"{freed:,}", "would be freed" if dry_run else "freed")
@@ -167,7 +167,7 @@ def _reasons(
         elif newest[each.feature_set] == each.name:
             reasons[each.name] = f"it is the newest of {each.feature_set}"
         elif now - each.asked < timedelta(days=days):
-            reasons[each.name] = f"asked for {each.asked:%Y-%m-%d}, less than {days} days ago"
+            reasons[each.name] = f"requested on {each.asked:%Y-%m-%d}, less than {days} days ago"
     return reasons
 
 
@@ -191,6 +191,6 @@ def _read(path: Path) -> dict[str, Any]:
         return dict(read_json(path))
     except ValueError as error:
         raise StoreError(
-            f"{path}: cannot be read ({error}), so nobody knows what it names; nothing was removed. Remove it and run "
+            f"{path}: cannot be read ({error}), so it is unknown what it names; nothing was removed. Remove it and run "
             "features.compute on its data version again"
         ) from error

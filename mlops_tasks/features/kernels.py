@@ -1,13 +1,13 @@
-"""Compiled code of the factor engine: a small machine that runs a program of steps over series of instruments.
+"""Compiled code of the factor engine: a small virtual machine that runs a program of steps over series of instruments.
 
 `run_block` takes one instrument after the other through all steps of a program. A step reads and fills buffers (one
-float64 value a calendar row of the instrument) on the rows that are needed of it and no others, so that a series stays
-in the processor's nearest cache from step to step. Results that are wanted by day are gathered as float32 for a block
-of instruments first, because there the values of one day lie side by side.
+float64 value per calendar row of the instrument) on the rows that are needed and no others, so that a series stays in
+the processor's nearest cache from step to step. Results that are wanted by day are first gathered as float32 for a
+block of instruments, because there the values of one day lie side by side.
 
-A window is the last `window` rows, fewer at a series' beginning; NaN and infinite values are left out, as pandas leaves
-them out, and a window with none left is NaN. A window of n rows is put together from two shorter ones, one behind the
-other (`engine._halves`), down to single rows: few passes over the series give all windows, sums have the small error of
+A window is the last `window` rows, fewer at a series' beginning; NaN and infinite values are left out, as in pandas,
+and a window with none left is NaN. A window of n rows is composed of two shorter ones, one behind the other
+(`engine._halves`), down to single rows: few passes over the series give all windows, sums have the small error of
 pairwise summation, and a value depends on the rows of its window only, never on where the series begins. Sums of
 squares and products are taken about a value of their window and moved from one such centre to the other when two
 windows are joined: exact zeros for constant series, and no cancellation beyond that between values of one window.
@@ -32,21 +32,21 @@ IntArray = NDArray[np.int64]
 SingleArray = NDArray[np.float32]
 
 _inner: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, _nrt=False)
-"""For what only compiled code calls: cached with its callers, and without counting references to arrays."""
+"""For functions that only compiled code calls: cached with their callers, without reference counts of arrays."""
 _inlined: Callable[..., Any] = numba.njit(inline="always")
 """As `_inner`, returning arrays."""
 _allocating: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, _nrt=True)
 """As `_inner`, with arrays of its own."""
 
 NEAR_ZERO = 2e-5**2
-"""Qlib leaves out fits of series whose standard deviation is within 2e-5 of zero."""
+"""Qlib omits fits of series whose standard deviation is within 2e-5 of zero."""
 
 _CHUNK = 16
-"""Days that are written out together: as many lines of the result as the nearest cache holds with ease."""
+"""Days that are written out together: as many lines of the result as the nearest cache holds easily."""
 
 
 class Op(IntEnum):
-    """What a step does; elementwise and windowed operators by the names that they have in the factor language."""
+    """What a step does; elementwise and windowed operators have their names in the factor language."""
 
     Field = auto()
     Row = auto()
@@ -98,11 +98,11 @@ WORK, QUANTITIES = 5, 6
 
 
 class Program(NamedTuple):
-    """Steps in the form that the machine reads: one entry a step unless said otherwise."""
+    """Steps in the form that the machine reads: one entry per step unless said otherwise."""
 
     ops: IntArray
     sources: IntArray
-    """(steps, 3): buffers that are read; of `Field` and `Lookup` the number of the series."""
+    """(steps, 3): buffers that are read; for `Field` and `Lookup`, the number of the series."""
     targets: IntArray
     """Buffer that is filled; windowed steps have theirs in `outputs`."""
     numbers: FloatArray
@@ -401,7 +401,7 @@ def _elementwise(  # noqa: PLR0912 - one branch an operator
 
 @_inner
 def _shift(x: FloatArray, rows: int, low: int, out: FloatArray) -> None:
-    """The value of `rows` rows ago (negative: ahead); 0 means the series' first value, as in Qlib."""
+    """The value `rows` rows ago (negative: ahead); 0 means the series' first value, as in Qlib."""
     for t in range(len(out)):
         source = low + t - rows if rows != 0 else 0
         out[t] = x[source] if 0 <= source < len(x) else np.nan
@@ -411,8 +411,8 @@ def _shift(x: FloatArray, rows: int, low: int, out: FloatArray) -> None:
 def _exponential_mean(x: FloatArray, window: float, low: int, out: FloatArray) -> None:
     """Mean with weights (1 - alpha) ** lag over the finite values since the series' first row.
 
-    alpha is the window itself where it is below 1, else 2 / (window + 1). Of window 0 it is 2 / (rows so far + 1), and
-    rows that are not finite weigh, but add nothing.
+    alpha is the window itself where it is below 1, else 2 / (window + 1). For window 0 it is 2 / (rows so far + 1), and
+    rows that are not finite have weight, but add nothing.
     """
     if window == 0.0:
         for t in range(low, len(x)):
@@ -431,7 +431,7 @@ def _exponential_mean(x: FloatArray, window: float, low: int, out: FloatArray) -
     for t in range(len(x)):
         weights *= keep
         if np.isfinite(x[t]):
-            # The weights of long ago vanish, and with alpha 1 those of the row before.
+            # The weights of distant rows vanish, and with alpha 1 that of the previous row.
             mean = (weights * mean + x[t]) / (weights + 1.0) if weights > 0.0 else x[t]
             weights += 1.0
         if t >= low:

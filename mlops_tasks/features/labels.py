@@ -1,4 +1,4 @@
-"""Realised forward returns: labels of any horizons, as expressions of one plan.
+"""Realised forward returns: labels of any horizon, as expressions of one plan.
 
 A score of day t is known after that day's close, so the first close to trade at is that of t+1. The label of horizon h
 is the return from there to the close of t+1+h, which is the day on which it is known. It needs no other instrument and
@@ -50,7 +50,7 @@ def forward_returns(vintage: Vintage, horizons: Iterable[int]) -> pd.DataFrame:
     -------
     float32 columns `label_<h>`, returns (0.01 is one percent), indexed by (datetime, instrument) in that order: one row
     for each bar of the vintage. NaN where one of the two closes is missing: the instrument has no bar on that day, or
-    the day is not there yet.
+    the day is still to come.
 
     Raises
     ------
@@ -70,6 +70,6 @@ def forward_returns(vintage: Vintage, horizons: Iterable[int]) -> pd.DataFrame:
 
 
 def forward_return(vintage: Vintage, horizon: int) -> pd.Series:
-    """The label of one horizon, as `forward_returns` has it; float32 Series named `label`."""
+    """The label of one horizon, as in `forward_returns`; float32 Series named `label`."""
     label: pd.Series = forward_returns(vintage, [horizon]).iloc[:, 0]
     return label.rename(LABEL)

@@ -1,4 +1,4 @@
-"""Bars as flat series: one instrument after the other, one value a calendar row."""
+"""Bars as flat series: one instrument after the other, one value per calendar row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Panel:
     instruments, calendar
         What the instrument numbers and calendar rows stand for; instruments ascend.
     member
-        Whether the value's instrument is a member of the universe on its row; None: nobody has said it.
+        Whether the value's instrument is a member of the universe on its row; None: not given.
     """
 
     fields: Mapping[str, FloatArray]

@@ -1,7 +1,7 @@
-"""Partition files of the feature store: one calendar year of features, date after date.
+"""Partition files of the feature store: one calendar year of features, sorted by date.
 
-Named by what their values depend on, never changed: written beside and renamed. Beside each lies a JSON file of the
-same name with the statistics of its columns, and with its size and checksum.
+They are named by what their values depend on and never changed: written under another name, then renamed. Beside each
+is a JSON file of the same name with the statistics of its columns, its size and its checksum.
 """
 
 import os
@@ -49,7 +49,7 @@ class OpenPartition:
     Raises
     ------
     StoreError
-        The file is no partition, or a part of it is missing.
+        The file is not a partition, or a part of it is missing.
     """
 
     def __init__(self, path: Path, first: pd.Timestamp, last: pd.Timestamp) -> None:
@@ -69,7 +69,7 @@ class OpenPartition:
         return self.file.read_row_groups(self.groups, [DATETIME, INSTRUMENT])
 
     def tables(self, columns: Sequence[str], keep: Mask) -> Iterator[tuple[pa.Table, Mask]]:
-        """Columns of a few row groups at a time, in the file's order, with the part of `keep` that says which rows.
+        """Columns of a few row groups at a time, in the file's order, with the part of `keep` for their rows.
 
         Row groups without a row to keep are not read.
         """
@@ -94,7 +94,7 @@ class OpenPartition:
 def write_partition(
     path: Path, names: Sequence[str], index: pd.MultiIndex, pieces: Iterable[NDArray[np.float32]]
 ) -> str:
-    """Write a partition and its statistics beside their place and rename them, the partition last; its `checksum`.
+    """Write a partition and its statistics, then rename them into place, the partition last; return its `checksum`.
 
     Its bytes depend on its content only.
 
@@ -177,8 +177,8 @@ def read_statistics(path: Path) -> dict[str, ColumnStatistics] | None:
 def is_intact(path: Path, memory: VerifiedFiles | None = None) -> bool:
     """Whether a partition is there with the size and checksum that it was written with.
 
-    With a memory it is read only where it has changed since the last look. One without its statistics is not intact:
-    nothing says what it was.
+    With a memory it is read only if it has changed since the last look. One without its statistics is not intact:
+    nothing records what it was.
     """
     try:
         recorded = read_json(statistics_path(path))
@@ -189,9 +189,9 @@ def is_intact(path: Path, memory: VerifiedFiles | None = None) -> bool:
 
 
 def checksum(path: Path) -> str:
-    """Bytes of a file and their CRC-32: a SHA-256 would take a tenth of the time that the features take.
+    """Size of a file and its CRC-32: a SHA-256 would take a tenth of the time that the features take.
 
-    It finds damage and changes by hand. Who can write the file can write its checksum, so neither would find a forger.
+    It finds damage and changes by hand. Whoever can write the file can write its checksum, so neither finds forgery.
     """
     found = 0
     with path.open("rb") as file:

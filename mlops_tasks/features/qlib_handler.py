@@ -1,8 +1,8 @@
 """Stored features as Qlib's handlers and datasets take them, with the panel of features held in memory once.
 
-The panel lies row after row, so the values of one instrument's day are neighbours: a range of days is a view of it, and
-the steps of a time series are gathered from it in place. Labels lie beside it in a block of their own, so a processor
-of labels never copies features.
+The panel is row-major, so the values of one instrument's day are neighbours: a range of days is a view of it, and the
+steps of a time series are gathered from it in place. Labels are in a block of their own, so a processor of labels never
+copies features.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -32,27 +32,27 @@ MEMBERS, ALL = "universe", "all"
 """Instruments by name of a market, as in the vintage's Qlib store: the members of each day, or every instrument."""
 
 _ROWS_A_COPY = 4096
-"""Rows that are laid out anew at once."""
+"""Rows that are copied into the new layout at once."""
 
 Floats = NDArray[np.floating[Any]]
 
 
 class StoreDataLoader(DataLoader):
-    """Loads a stored feature version, and returns that are realised after each day, as Qlib's frame of two groups.
+    """Loads a stored feature version, and the returns realised after each day, as Qlib's frame of two groups.
 
     Columns (feature, <name>), float32, and (label, LABEL0), (label, LABEL1), ... for the horizons.
 
     Parameters
     ----------
     feature_version
-        Of the store below `<home>/features`.
+        A version in the store below `<home>/features`.
     data_version
         The vintage that labels and membership are taken from; default: the one that the features were computed from.
     columns
         Which features; default: all.
     horizons
-        Of the labels, in trading days: close(t+1+h) / close(t+1) - 1. Segments do not purge them: a label reaches h+1
-        trading days ahead, so leave a gap as long between one segment and the next.
+        Horizons of the labels, in trading days: close(t+1+h) / close(t+1) - 1. Segments do not purge them: a label
+        reaches h+1 trading days ahead, so leave a gap as long between one segment and the next.
     settings
         Default: as `load_settings` finds them, by `MLOPS_HOME`.
     """
@@ -86,7 +86,7 @@ class StoreDataLoader(DataLoader):
         ConfigError
             There is no market of that name.
         StoreError
-            The feature version or its vintage is not there.
+            The feature version or its vintage does not exist.
         """
         if isinstance(instruments, str) and instruments not in {MEMBERS, ALL}:
             raise ConfigError(f"instruments: unknown market {instruments!r}; use {MEMBERS}, {ALL} or a list of names")
@@ -109,7 +109,7 @@ class PanelDataHandler(DataHandlerLP):
     """Qlib's handler, which copies no column that a processor leaves alone and no row that is fetched by its day.
 
     Whatever Qlib's handler gives, this one gives too. The frames share memory until one of them is written to (pandas'
-    copy on write), and columns that a processor has written are laid out row after row again.
+    copy on write), and columns that a processor has written are made row-major again.
     """
 
     def process_data(self, with_fit: bool = False) -> None:
@@ -190,7 +190,7 @@ class StoreDataHandler(PanelDataHandler):
 
 
 class PanelTSDatasetH(TSDatasetH):
-    """Qlib's `TSDatasetH` whose samples are gathered from the handler's panel where it lies."""
+    """Qlib's `TSDatasetH`, whose samples are gathered from the handler's panel in place."""
 
     def _prepare_seg(self, slc: Any, **kwargs: Any) -> "PanelTSDataSampler":
         """The samples of a segment, whose first ones reach back to days before it."""
@@ -212,8 +212,8 @@ class PanelTSDatasetH(TSDatasetH):
 class PanelTSDataSampler(TSDataSampler):
     """Qlib's `TSDataSampler`, sample for sample, without its copies of the data and of its index.
 
-    Columns that lie side by side in memory, row after row, are read in place; others are laid out so once. The place of
-    an instrument's day is one int32 a cell, and many samples are gathered in one step.
+    Columns that are contiguous and row-major are read in place; others are copied into that layout once. The place of
+    an instrument's day is one int32 per cell, and many samples are gathered in one step.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - Qlib's own signature
@@ -252,14 +252,14 @@ class PanelTSDataSampler(TSDataSampler):
         )
 
     def __getitem__(self, idx: Any) -> Floats:
-        """One sample, shape (step_len, columns), of a number or a pair (day, instrument); a list gives one of each."""
+        """One sample, shape (step_len, columns), by number or by pair (day, instrument); a list gives one for each."""
         many = isinstance(idx, (list, np.ndarray))
         cells = np.array([self._get_row_col(each) for each in (idx if many else [idx])], np.int64).reshape(-1, 2)
         samples = self._gather(self._places_of(cells[:, 0], cells[:, 1]))
         return samples if many else samples[0]
 
     def _places_of(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int32]:
-        """The row of the data of each step, shape (samples, step_len); -1: there is none."""
+        """The row of the data for each step, shape (samples, step_len); -1: there is none."""
         steps = np.maximum(rows[:, None] + np.arange(1 - self.step_len, 1), -1)
         places = self.places[steps, columns[:, None]]
         if self.fillna_type not in {"none", "ffill", "ffill+bfill"}:
@@ -280,7 +280,7 @@ class PanelTSDataSampler(TSDataSampler):
 
 
 def lay_out(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same frame with columns that lie scattered in memory put side by side, row after row; the others stay."""
+    """The same frame with columns that are scattered in memory made contiguous and row-major; the others stay."""
     blocks = list(_row_major(frame))
     if not any(is_copy for _, _, is_copy in blocks):
         return frame
@@ -289,9 +289,9 @@ def lay_out(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row_major(frame: pd.DataFrame) -> Iterator[tuple[slice, Floats, bool]]:
-    """Ranges of columns with their values row after row, and whether these are a copy.
+    """Ranges of columns with their values in row-major order, and whether these are a copy.
 
-    Columns that lie side by side in memory are a view, and so is one that stands alone in its group.
+    Columns that are side by side in memory are a view, and so is one that is alone in its group.
     """
     columns = [frame.iloc[:, number].to_numpy() for number in range(frame.shape[1])]
     groups = frame.columns.get_level_values(0) if frame.columns.nlevels > 1 else [None] * len(columns)
@@ -316,7 +316,7 @@ def _side_by_side(one: Floats, two: Floats) -> bool:
 
 
 def _copy(frame: pd.DataFrame) -> Floats:
-    """The values row after row, a few rows at a time: the columns are not put together twice."""
+    """The values in row-major order, a few rows at a time: there is no second copy of all columns."""
     values = np.empty(frame.shape, np.result_type(*frame.dtypes))
     for begin in range(0, len(frame), _ROWS_A_COPY):
         values[begin : begin + _ROWS_A_COPY] = frame.iloc[begin : begin + _ROWS_A_COPY].to_numpy()

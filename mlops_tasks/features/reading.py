@@ -1,4 +1,4 @@
-"""What comes back from the feature store: ranges of days, instruments and columns, or each instrument's newest row.
+"""Reads from the feature store: ranges of days, instruments and columns, or each instrument's newest row.
 
 Files are given from the oldest to the newest.
 """
@@ -17,7 +17,7 @@ from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.features.partitions import Mask, OpenPartition
 
 Order = Literal["C", "F"]
-"""Layout of a frame's values: row after row (C), which gathers rows fast, or column after column (F)."""
+"""Layout of a frame's values: row-major (C), which gathers rows fast, or column-major (F)."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ def read_newest(paths: Sequence[Path], selection: Selection) -> pd.DataFrame:
 def read_table(paths: Sequence[Path], selection: Selection) -> pa.Table:
     """The selected features as an Arrow table.
 
-    It refers to the very buffers that the row groups were decoded into; only rows that are picked one by one are
-    copied.
+    It refers to the buffers that the row groups were decoded into; only rows that are picked one by one are copied.
     """
     columns = [DATETIME, INSTRUMENT, *selection.names]
     pieces = [
@@ -115,7 +114,7 @@ def _open(paths: Sequence[Path], selection: Selection) -> list[OpenPartition]:
 def _fill(
     parts: Iterable[tuple[OpenPartition, Mask]], index: pd.MultiIndex, names: Sequence[str], order: Order
 ) -> pd.DataFrame:
-    """A frame of the rows that are kept of each partition; `index` has as many."""
+    """A frame of the kept rows of each partition; `index` has as many."""
     values = np.empty((len(index), len(names)), np.float32, order)
     begin = 0
     for part, keep in parts:
@@ -148,7 +147,7 @@ def _index_of(tables: Sequence[pa.Table]) -> pd.MultiIndex:
 
 
 def _columns(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Columns in this order, without what a file says about itself: files of several years are put together."""
+    """Columns in this order, without the file's own metadata, so that files of several years can be concatenated."""
     return pa.Table.from_arrays([table[name] for name in columns], names=list(columns))
 
 

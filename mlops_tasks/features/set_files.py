@@ -1,7 +1,7 @@
 """Feature sets in YAML: the shipped file and the user's own, read one set at a time.
 
-A file is a mapping from a set's name to its entry; `FeatureSetEntry` says what that holds. One wrong entry spoils no
-other one. A set of `<home>/feature_sets.yaml` takes the place of a shipped one of its name.
+A file is a mapping from a set's name to its entry; `FeatureSetEntry` says what that holds. A wrong entry does not
+affect the others. A set of `<home>/feature_sets.yaml` replaces a shipped one of the same name.
 """
 
 import re
@@ -21,10 +21,10 @@ OWN_FILE = "feature_sets.yaml"
 
 
 class FeatureSetEntry(Section):
-    """What YAML says of one set."""
+    """The YAML entry of one set."""
 
     version: int = Field(ge=1, strict=True)
-    """The owner's number of the definition."""
+    """The owner's version number of the definition."""
     owner: str
     description: str
     include: tuple[str, ...] = ()
@@ -64,21 +64,21 @@ class SetFile:
 
     @property
     def names(self) -> list[str]:
-        """Of its sets."""
+        """Names of its sets."""
         return list(self.file.nodes)
 
     def entry(self, name: str) -> FeatureSetEntry:
-        """The entry of one set, checked but for what its expressions and indicators say.
+        """The entry of one set, checked except for its expressions and indicators.
 
         Raises
         ------
         ConfigError
-            The name is none, it or a key in its entry is there twice, a key is unknown or missing, or a value has the
-            wrong type.
+            The name is not a valid one, it or a key in its entry occurs twice, a key is unknown or missing, or a value
+            has the wrong type.
         """
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"{self.path}: {name!r} is no name of a set; use letters, digits, underscores and hyphens"
+                f"{self.path}: {name!r} is not a name for a set; use letters, digits, underscores and hyphens"
             )
         try:
             return FeatureSetEntry.model_validate(self.file.content(name))
@@ -92,7 +92,7 @@ def read_set_files(settings: Settings | None) -> list[SetFile]:
     Raises
     ------
     ConfigError
-        A file is no YAML mapping.
+        A file is not a YAML mapping.
     """
     paths = [SHIPPED_FILE]
     if settings is not None and (settings.home / OWN_FILE).is_file():
@@ -101,7 +101,7 @@ def read_set_files(settings: Settings | None) -> list[SetFile]:
 
 
 def _reason(error: ValidationError) -> str:
-    """The first thing that is wrong with an entry, after the key that it is wrong in."""
+    """The first thing that is wrong with an entry, after the key that it concerns."""
     first = error.errors()[0]
     if not first["loc"]:
         return f": expected a mapping of {', '.join(FeatureSetEntry.model_fields)}, got {first['input']!r}; correct it"

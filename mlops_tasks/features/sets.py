@@ -1,6 +1,6 @@
 """Feature sets: named lists of factor expressions and technical indicators.
 
-Some are built in, others stand in YAML (`set_files.py`); a set may include others.
+Some are built in, others are in YAML (`set_files.py`); a set may include others.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:  # its kernels are compiled code, and a DAG file asks for the 
     from mlops_tasks.features.indicators.specs import IndicatorSpec
 
 ENGINE_VERSION = 2
-"""Raise it with every change that can change a value: stored features of other versions are then not reused."""
+"""Increase it with every change that can change a value: stored features of other versions are then not reused."""
 
 _BUILT_IN = {
     "alpha158": FeatureSetEntry(
         version=1,
         owner="Qlib",
-        description="Qlib's Alpha158: the candle, prices, and 29 rolling families over five windows.",
+        description="Qlib's Alpha158: the candlestick, prices, and 29 rolling families over five windows.",
         factors=alpha158(),
     ),
     "alpha360": FeatureSetEntry(
@@ -50,7 +50,7 @@ _BUILT_IN = {
 }
 
 _RESERVED = (*KEY, LABEL, SCORE, SEGMENT)
-"""Columns that frames of features have or get."""
+"""Names of the other columns of frames with features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class FeatureSet:
     Attributes
     ----------
     version
-        The owner's number of the definition; stored features go by what is computed, not by it.
+        The owner's version number of the definition; stored features are identified by what is computed, not by it.
     expressions
         Column to its text, in the order of the columns.
     nodes
@@ -145,7 +145,7 @@ class FeatureSet:
         return tuple(name for name in BAR_FIELDS if name in read)
 
     def to_json(self) -> dict[str, Any]:
-        """What `stored_feature_set` makes this of, with its digest."""
+        """What `stored_feature_set` reads this from, with its digest."""
         return {
             "feature_set": self.name,
             "set_version": self.version,
@@ -169,7 +169,7 @@ class _Column:
 
 
 def find_feature_set(name: str, settings: Settings | None = None) -> FeatureSet:
-    """The feature set of that name: built in, of the user's own file, or of the shipped one, in this order.
+    """The feature set of that name: built in, from the user's own file, or from the shipped one, in this order.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def find_feature_set(name: str, settings: Settings | None = None) -> FeatureSet:
 
 
 def stored_feature_set(content: Mapping[str, Any]) -> FeatureSet:
-    """The set that `to_json` wrote, also where the one of its name is another one by now.
+    """The set that `to_json` wrote, even if its name stands for another one by now.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def stored_feature_set(content: Mapping[str, Any]) -> FeatureSet:
         An expression or indicator is not known any more.
     """
     expressions = {name: content["expressions"][name] for name in content["names"] if name in content["expressions"]}
-    entries = content.get("indicators")  # there were none, and no owners, at first
+    entries = content.get("indicators")  # the first stored sets had none, and no owners
     if entries:
         from mlops_tasks.features.indicators.specs import parse_indicators
 
@@ -299,17 +299,17 @@ class _Catalogue:
 
 @cache
 def _built_in(name: str) -> FeatureSet:
-    """Made once: it cannot change, and plans are kept by the set that they are of."""
+    """Made once: it cannot change, and plans are cached by their set."""
     return _Catalogue(None).assemble(name, _BUILT_IN[name])
 
 
 def _add(columns: dict[str, _Column], further: Mapping[str, _Column], where: str) -> None:
-    """Add columns; the same one may come by several ways, two of one name may not."""
+    """Add columns; the same one may be included several times, but two of one name may not."""
     for column, each in further.items():
         known = columns.setdefault(column, each)
         if known.node != each.node:
             raise ConfigError(
-                f"{where}: column {column!r} of {each.origin} is another one in {known.origin}; "
+                f"{where}: column {column!r} of {each.origin} is a different one in {known.origin}; "
                 "give one of the two another name, or exclude the included one"
             )
 
@@ -345,13 +345,13 @@ def _indicators(name: str, entry: FeatureSetEntry, file: SetFile | None, where: 
 def _check_name(column: str, where: str) -> None:
     if not column.isidentifier() or column in _RESERVED:
         raise ConfigError(
-            f"{where}: {column!r} is no column name; use letters, digits and underscores, and none of "
+            f"{where}: {column!r} is not a column name; use letters, digits and underscores, and none of "
             f"{', '.join(_RESERVED)}"
         )
 
 
 def _canonical(node: Node | float) -> Any:
-    """A tree as nested lists: texts that differ in spaces or brackets only are one definition."""
+    """A tree as nested lists: texts that differ only in spaces or brackets are one definition."""
     if not isinstance(node, Node):
         return node
     return [node.op, [_canonical(arg) for arg in node.args], list(node.params)]

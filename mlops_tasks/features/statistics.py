@@ -1,4 +1,4 @@
-"""What the columns of stored features look like: counts, mean, spread and range, exact over any set of partitions."""
+"""Statistics of the columns of stored features: counts, mean, spread and range, exact over any set of partitions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -43,7 +43,7 @@ class ColumnStatistics:
         return sqrt(self.m2 / (self.finite - 1)) if self.finite > 1 else nan
 
     def merge(self, other: "ColumnStatistics") -> "ColumnStatistics":
-        """Statistics of the rows of both [Chan, Golub and LeVeque, 1979]; nothing is estimated."""
+        """Statistics of the rows of both [Chan, Golub and LeVeque, 1979]; exact, not estimated."""
         mean, m2, low, high = self.mean, self.m2, min(self.min, other.min), max(self.max, other.max)
         finite = self.finite + other.finite
         if not self.finite or not other.finite:

@@ -2,7 +2,7 @@
 
 A partition depends on the feature set, the engine's version, the bars of its year and of the earlier years that its
 longest window reaches into, the trading days of that range, and which instruments begin in it. What a new partition
-shares with one over another vintage that is still there is copied from it; `affected` says which rows are computed.
+shares with an existing one over another vintage is copied from it; `affected` says which rows are computed.
 A feature version is an ordered list of partitions.
 """
 
@@ -52,9 +52,9 @@ class FeatureVersion:
     Attributes
     ----------
     data_version
-        The vintage it was computed from; from `get`, the first one that had these very bars.
+        The vintage it was computed from; from `get`, the first one that had exactly these bars.
     computed_rows
-        Rows that the call had to compute; the others were there already.
+        Rows that the call had to compute; the others existed already.
     """
 
     feature_version: str
@@ -82,14 +82,14 @@ class FeatureStore:
         feature_set: str | FeatureSet = "alpha158",
         on_computed: Callable[[pd.MultiIndex], None] | None = None,
     ) -> FeatureVersion:
-        """Bring the features of a vintage into the store; what is there already is not computed again.
+        """Compute the features of a vintage and store them; what is stored already is not computed again.
 
         All instruments and exactly the rows that have a bar; membership is applied on reading.
 
         Parameters
         ----------
         feature_set
-            Name of a set as it is defined now, or a definition, e.g. that of an earlier version (`definition`).
+            Name of a set, for its current definition, or a definition, e.g. that of an earlier version (`definition`).
         on_computed
             Called after each partition that was written, with its rows (datetime, instrument) that were computed.
 
@@ -114,7 +114,7 @@ class FeatureStore:
     def find(self, data_version: str, feature_set: str = "alpha158") -> str | None:
         """The feature version that was last computed for a data version, or None while there is none.
 
-        `feature_set` is a set's name, for its definition as it is now, or the digest of a definition.
+        `feature_set` is a set's name, for its current definition, or the digest of a definition.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class FeatureStore:
         )
 
     def newest(self, feature_set: str) -> FeatureVersion | None:
-        """The version that was last computed by a set's definition as it is now, for any vintage; None without one.
+        """The version that was last computed by a set's current definition, for any vintage; None without one.
 
         Raises
         ------
@@ -170,15 +170,15 @@ class FeatureStore:
     def statistics(
         self, partitions: Sequence[Partition], first: Day | None = None, last: Day | None = None
     ) -> dict[str, ColumnStatistics] | None:
-        """Statistics of the columns over all rows of the years of a span, no feature read; None where a partition has
-        none, or where the span has no year."""
+        """Statistics of the columns over all rows of the years of a span, without reading features; None where a
+        partition has none, or where the span has no year."""
         years = pd.Timestamp(first or "1677-09-22").year, pd.Timestamp(last or "2262-04-11").year
         found = [read_statistics(self._file(each)) for each in partitions if years[0] <= each.year <= years[1]]
         recorded = [each for each in found if each is not None]
         return merge_columns(recorded) if recorded and len(recorded) == len(found) else None
 
     def definition(self, feature_version: str) -> FeatureSet:
-        """The feature set that a stored version was computed by, whatever its name stands for now.
+        """The feature set by which a stored version was computed, whatever its name stands for now.
 
         Raises
         ------
@@ -188,7 +188,7 @@ class FeatureStore:
         self.get(feature_version)
         return stored_feature_set(read_json(self._manifest(feature_version)))
 
-    def load(  # noqa: PLR0913, PLR0917 - a version, the ways to take a part of it, and the shape it comes in
+    def load(  # noqa: PLR0913, PLR0917 - a version, the ways to select from it, and the layout
         self,
         feature_version: str,
         start: Day | None = None,
@@ -203,7 +203,7 @@ class FeatureStore:
         Parameters
         ----------
         feature_version
-            Of this store.
+            A version in this store.
         start, end
             First and last day, both included; default: all.
         members
@@ -213,7 +213,7 @@ class FeatureStore:
         instruments
             Only these; default: all. One without a row in the range is left out.
         order
-            How the values lie in memory: column after column (F), or row after row (C), which is for taking many rows.
+            Layout of the values in memory: column-major (F), or row-major (C), which is for taking many rows.
 
         Returns
         -------
@@ -224,7 +224,7 @@ class FeatureStore:
         StoreError
             Unknown version or column, or a partition is gone.
         DamagedFileError
-            A partition that is needed is not what was written; `compute` makes it anew.
+            A partition that is needed is not what was written; `compute` computes it again.
         """
         return read_frame(*self._select(feature_version, (start, end), members, columns, instruments), order)
 
@@ -237,7 +237,7 @@ class FeatureStore:
         columns: Sequence[str] | None = None,
         instruments: Collection[str] | None = None,
     ) -> pa.Table:
-        """As `load`, as an Arrow table: datetime (timestamp[ns]), instrument (dictionary of strings), float32 features.
+        """`load` as an Arrow table: datetime (timestamp[ns]), instrument (dictionary of strings), float32 features.
 
         A feature without a value is NaN, not null. A range of days is not copied out of the decoded row groups.
         """
@@ -256,11 +256,11 @@ class FeatureStore:
         Parameters
         ----------
         feature_version
-            Of this store.
+            A version in this store.
         day
             The last day whose features may be used.
         instruments
-            Only these; default: every instrument that has a row by then, also one that is not listed any more.
+            Only these; default: every instrument that has a row by then, even if it has since been delisted.
         max_age_days
             Leave out rows that are older than this number of calendar days; default: any age.
         columns
@@ -279,28 +279,28 @@ class FeatureStore:
         return read_newest(*self._select(feature_version, (start, day), None, columns, instruments))
 
     def version_as_of(self, moment: datetime, feature_set: str = "alpha158") -> str:
-        """The feature version that was in use at a moment: of the vintage in use then, the newest that was there.
+        """The feature version that was in use at a moment: the newest that existed then, of the vintage in use then.
 
         Which vintage came into use when is recorded with every publication, and a version's manifest says when it was
-        made, so neither a later restatement nor a later definition of the set is in what this version holds.
+        made, so this version holds neither a later restatement nor a later definition of the set.
 
         Parameters
         ----------
         moment
-            With a zone.
+            With a time zone.
         feature_set
             Its name.
 
         Raises
         ------
         StoreError
-            `moment` has no zone, no publication is recorded until then, or there were no features of that vintage yet
-            or they are gone.
+            `moment` has no time zone, no publication is recorded until then, or there were no features of that vintage
+            yet, or they are gone.
         """
         from mlops_tasks.state.history import publication_at
 
         if moment.tzinfo is None:
-            raise StoreError(f"moment: {moment} has no zone; give an aware time, e.g. datetime.now(UTC)")
+            raise StoreError(f"moment: {moment} has no time zone; give an aware time, e.g. datetime.now(UTC)")
         publication = publication_at(self.settings, moment)
         if publication is None:
             raise StoreError(f"no vintage is recorded as in use at {moment}; give a later moment")
@@ -321,10 +321,10 @@ class FeatureStore:
         return max(known, key=lambda name: (known[name], name))
 
     def verify(self, feature_version: str) -> list[Partition]:
-        """Partitions whose file is gone, or is not what was written any more; every byte of the version is read.
+        """Partitions whose file is gone, or is no longer what was written; every byte of the version is read.
 
-        Remove these files and run features.compute again: damage that leaves a file's times as they were is found here
-        alone.
+        Remove these files and run features.compute again. Damage that leaves a file's times unchanged is found only
+        here.
 
         Raises
         ------
@@ -365,7 +365,7 @@ class FeatureStore:
     def _compute(
         self, vintage: Vintage, definition: FeatureSet, on_computed: Callable[[pd.MultiIndex], None] | None
     ) -> FeatureVersion:
-        from mlops_tasks.features.computation import Computation  # with it the engine, and the kernels' compiler
+        from mlops_tasks.features.computation import Computation  # this loads the engine and the kernels' compiler
 
         self._remove_unfinished()
         job = Computation(definition, vintage)
@@ -401,7 +401,7 @@ class FeatureStore:
         return version
 
     def _bases(self, vintage: Vintage, definition: FeatureSet) -> "list[BaseFeatures]":
-        """Stored features of this definition over other vintages, those first that share most years with this one."""
+        """Stored features of this definition over other vintages, those that share most years with this one first."""
         from mlops_tasks.features.computation import BaseFeatures
 
         found, years = [], vintage.manifest["years"]
@@ -410,7 +410,7 @@ class FeatureStore:
                 other = load_vintage(self.settings, pointer.name.partition(".")[0])
                 version = self.get(read_json(pointer)["feature_version"])
             except StoreError as error:
-                log.info("features of %s: not from older ones: %s", definition.name, error)
+                log.info("features of %s: cannot reuse older ones: %s", definition.name, error)
                 continue
             shared = sum(other.manifest["years"].get(year) == content for year, content in years.items())
             files = {each.year: self._file(each) for each in version.partitions}
@@ -451,7 +451,7 @@ class FeatureStore:
         if not self._is_intact(partition):
             raise DamagedFileError(
                 f"{path}: not what was written (its size and checksum are not those in {partition.digest}.json); "
-                "nothing of it is used. Run features.compute again (alphaops features compute): made anew"
+                "nothing of it is used. Run features.compute again (alphaops features compute) to replace it"
             )
         return path
 

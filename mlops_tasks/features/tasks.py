@@ -1,4 +1,4 @@
-"""What the DAGs run: plain JSON in, plain JSON out."""
+"""The stages that the DAGs run: plain JSON in, plain JSON out."""
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.data.callbacks import FinishedSync
@@ -8,7 +8,7 @@ from mlops_tasks.stage_results import Features
 
 
 def compute_features_task(*, data_version: str, feature_set: str = "alpha158") -> Features:
-    """Bring the features of a data version into the store; a second call computes nothing.
+    """Compute and store the features of a data version; a second call computes nothing.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def compute_features_task(*, data_version: str, feature_set: str = "alpha158") -
 
 
 def compute_on_sync(sync: FinishedSync) -> None:
-    """A callback for `data.on_sync`: bring the configured feature set of what came into use into the store.
+    """A callback for `data.on_sync`: compute and store the configured feature set of what came into use.
 
     For a library user without Airflow, where the DAG `daily_retraining` does it.
     """

@@ -25,16 +25,16 @@ def compute_values(
     panel
         Adjusted bars with `definition.fields`, from `definition.lookback_rows` calendar rows before the first wanted
         row on, or from each instrument's first bar where that is infinite. For a set with operators across the members
-        of a day: of all of them, with `member`.
+        of a day: the bars of all of them, with `member`.
     positions
         For each value of the panel its column in the result, or a negative number to leave it out; int64.
     threads
-        Default: one a processor. Results do not depend on it.
+        Default: one per processor. Results do not depend on it.
 
     Returns
     -------
     float32 array (len(definition.names), largest position + 1), expressions first; NaN where a column has no value.
-    Indicators have values on rows with a bar only, for they know no others.
+    Indicators have values only on rows with a bar, since they read no others.
     """
     parts = []
     if definition.nodes:

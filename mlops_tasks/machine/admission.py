@@ -1,8 +1,8 @@
 """Admission of trainings to this machine: `fair_queue.py` decides, the state database remembers, processes wait here.
 
-Whoever changes the queue (asks, leaves, finds that a process is gone) also grants what is to start then, in one
-transaction; those who wait look for their grant. What a process that was killed held is released by the next one
-that looks.
+Each change of the queue (a request joins or leaves, a process is found to be gone) also grants, in the same
+transaction, what may start as a result; waiting processes look for their grant. What a killed process held is released
+by the next process that looks.
 """
 
 import logging
@@ -35,12 +35,12 @@ LEAVE_S = 60.0
 """How long a process keeps trying to release what it holds while the database does not answer."""
 
 HELD_MB = "held_mb"
-"""Memory that a request's process already held when it asked; the request is for what comes on top."""
+"""Memory that a request's process already held when it asked; the request is for what it needs beyond that."""
 WORKER, INHERITED_MB = "worker", "inherited_mb"
 """The forked process that works for a request's holder, and the memory that it shares with the stage server."""
 
 ALONE_S = 300.0
-"""How long a request waits for memory that no training holds."""
+"""How long a request waits for memory while no training holds any."""
 
 QueueChange = Callable[[QueueState, float], tuple[QueueState, Sequence[RequestStep]]]
 
@@ -53,7 +53,7 @@ class Place:
     position: int = 0
     """In the queue, from 1; 0 when it was granted."""
     waits_for: str = ""
-    """`memory`, `slots`, or `turn`: it would fit, and what is free is kept for another one."""
+    """`memory`, `slots`, or `turn`: it would fit, but what is free is kept for another request."""
     reason: str = ""
 
 
@@ -72,9 +72,9 @@ class Admission:
     def wait(
         self, need: MemoryNeed, tell: Callable[[Place], None], is_given_up: Callable[[], bool] = lambda: False
     ) -> bool:
-        """Join the queue and wait for the grant; False when it was given up before.
+        """Join the queue and wait for the grant; False when the request was given up first.
 
-        `tell` is called with each new place. A database that does not answer is waited for.
+        `tell` is called with each new place. When the database does not answer, this keeps waiting.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Admission:
         return False
 
     def leave(self) -> None:
-        """Call `release` for up to `LEAVE_S`; whatever is still held then is freed when this process ends."""
+        """Retry `release` for up to `LEAVE_S`; what is still held after that is freed when this process ends."""
         deadline = time.monotonic() + LEAVE_S
         while True:
             try:
@@ -110,7 +110,7 @@ class Admission:
                 time.sleep(POLL_S)
 
     def ask(self, need: MemoryNeed) -> Place:
-        """Join the queue; granted at once where there is room and nobody is before it.
+        """Join the queue; granted at once if there is room and nothing is ahead of it.
 
         Raises
         ------
@@ -131,19 +131,19 @@ class Admission:
         details = {"need": need.to_json(), "slots": request.slots, "priority": request.priority}
 
         def join(state: QueueState, at: float) -> tuple[QueueState, Sequence[RequestStep]]:
-            if _has(state, self.request_id):  # a commit of which the answer was lost
+            if _has(state, self.request_id):  # an earlier commit whose answer was lost
                 return state, ()
             return state.ask(request, at), (RequestStep(ASKED, self.request_id, self.owner, details),)
 
         return _place(self.settings, _change(self.settings, join), self.request_id)
 
     def look(self) -> Place:
-        """Where it is now; grants what is to start now, be it others'.
+        """The request's present place; grants whatever may start now, other requests included.
 
         Raises
         ------
         CapacityError
-            For `ALONE_S` it has not fitted while nothing is trained here: other programs took the memory meanwhile.
+            For `ALONE_S` it has not fitted although nothing is trained here: other programs have taken the memory.
         """
         state = _read(self.settings)
         if any(each.request.request_id == self.request_id for each in state.running):
@@ -161,9 +161,9 @@ class Admission:
         return place
 
     def works_in(self, pid: int, inherited_mb: float) -> None:
-        """Say which process works for this one, where it is none of its children: its memory is this request's.
+        """Record the process that works for this one but is not its child: its memory counts as this request's.
 
-        While the database does not answer, the memory counts as another program's, and others wait the longer.
+        While the database does not answer, the memory counts as another program's, so others wait longer.
         """
 
         def note(state: QueueState, at: float) -> tuple[QueueState, Sequence[RequestStep]]:
@@ -180,7 +180,7 @@ class Admission:
             log.warning("%s: the queue does not know its process: %s", name, error)
 
     def release(self) -> None:
-        """Release what it holds, or leave the queue; harmless if it has done so already, or never asked."""
+        """Release what it holds, or leave the queue; harmless if it has done so already or never joined."""
         if not self._asked:
             return
 
@@ -194,12 +194,12 @@ class Admission:
 
 
 def refuse_what_never_fits(settings: Settings, need: MemoryNeed) -> Capacity:
-    """What this machine has for trainings, where that is enough for one of them.
+    """This machine's capacity for trainings, if it is enough for this one.
 
     Raises
     ------
     CapacityError
-        It is not, even if nothing else were trained here.
+        It is not enough, even if nothing else were trained here.
     """
     capacity = machine_capacity(settings, _read(settings))
     if need.total_mb > capacity.memory_mb:
@@ -233,7 +233,7 @@ def machine_capacity(settings: Settings, state: QueueState) -> Capacity:
 
 
 def queue_info(settings: Settings) -> dict[str, Any]:
-    """The queue of this machine as plain JSON: what runs, what waits in the order of its places, and the owners."""
+    """The queue of this machine as plain JSON: what runs, what waits (in the queue's order), and the owners."""
     state = _change(settings, lambda state, at: (state, ())) if _lost(_read(settings)) else _read(settings)
     capacity = machine_capacity(settings, state)
     state = state.advanced(time.time())
@@ -272,7 +272,7 @@ def _state(queue: Mapping[str, Any] | None) -> QueueState:
 
 
 def _change(settings: Settings, change: QueueChange) -> QueueState:
-    """Apply a change, release what lost processes held, and grant what is to start then."""
+    """Apply a change, release what lost processes held, and grant what may start as a result."""
 
     def decide(queue: Mapping[str, Any] | None) -> tuple[Sequence[RequestStep], Mapping[str, Any]]:
         at = time.time()
@@ -305,10 +305,10 @@ def _place(settings: Settings, state: QueueState, request_id: str) -> Place:
         return Place(granted=True)
     request, free = order[position - 1], state.free(capacity)
     if request.slots > free.slots:
-        reason = f"it wants {request.slots} slots, and {max(0, free.slots)} of {capacity.slots} are free"
+        reason = f"it needs {request.slots} slots, and {max(0, free.slots)} of {capacity.slots} are free"
         return Place(False, position, "slots", reason)
     if request.memory_mb > free.memory_mb:
-        reason = f"it wants {request.memory_mb:,.0f} MB, and {max(0.0, free.memory_mb):,.0f} MB are free"
+        reason = f"it needs {request.memory_mb:,.0f} MB, and {max(0.0, free.memory_mb):,.0f} MB are free"
         return Place(False, position, "memory", reason)
     return Place(False, position, "turn", f"what is free is kept for {order[0].request_id}")
 
@@ -319,7 +319,7 @@ def _refusal(settings: Settings, need: MemoryNeed, capacity: Capacity) -> str:
         given, remedy = "training.memory_limit_mb allows", "raise training.memory_limit_mb"
     else:
         given = (
-            f"the machine has, beside a reserve of {training.memory_reserve_mb:,.0f} MB (training.memory_reserve_mb),"
+            f"the machine has, besides a reserve of {training.memory_reserve_mb:,.0f} MB (training.memory_reserve_mb),"
         )
         remedy = "free memory"
     return (

@@ -1,20 +1,20 @@
 """Who starts next: weighted fair sharing of one machine between owners. Knows no database, no process and no clock.
 
-The owner with the lowest level goes first, what its running requests are expected to use still included, as for servers
-that work on several requests at once (Jin, Chase and Kaur, "Interposed proportional sharing for a storage service
-utility", SIGMETRICS 2004). Within an owner the higher priority goes first, then the older request. The first request
-of the first owner is the head of the queue; where it does not fit, later ones that fit may start ahead of it.
+The owner with the lowest level goes first. The level includes what the owner's running requests are still expected to
+use, as for servers that work on several requests at once (Jin, Chase and Kaur, "Interposed proportional sharing for a
+storage service utility", SIGMETRICS 2004). Within an owner the higher priority goes first, then the older request. The
+first request of the first owner is the head of the queue; if it does not fit, later ones that fit may start before it.
 
-What holds, with T the longest time that a request is held (at least `FORECAST_S`) and B = `lead_s`:
+Guarantees, with T the longest time that a request is held (at least `FORECAST_S`) and B = `lead_s`:
 
 - Capacity is never exceeded, and the machine never idles while anything waits.
-- Work-conserving: while a request that fits has to wait, room stays free only for one that was overtaken `overtakes`
-  times, or because the request's owner is `lead_s` ahead of the head's.
+- Work-conserving: a request that fits waits only if room is kept for one that was overtaken `overtakes` times, or if
+  the request's owner is `lead_s` ahead of the head's.
 - Fair: what two owners get while both have requests waiting, divided by their weights v and w, differs by at most
   2 B + 2 T (1/v + 1/w + 2/u), u the least weight of all owners; the factor 2 stands for two resources.
-- No starvation: no request is overtaken more than `overtakes` times, be it by younger ones of its own owner, whatever
-  their priority, or, as the head, by anyone. After that it is the first of its owner, and as the head it is kept all
-  room that becomes free.
+- No starvation: no request is overtaken more than `overtakes` times, either by younger requests of its own owner,
+  whatever their priority, or, as the head, by any request. After that it is the first of its owner, and while it is the
+  head all room that becomes free is kept for it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,11 +29,11 @@ class FairPolicy:
 
     overtakes: int = 8
     lead_s: float = 600.0
-    """How far an owner that starts in the head's stead may be ahead of the head's; seconds of the whole machine, for
-    a weight of 1."""
+    """How far the owner of a request that starts before the head may be ahead of the head's owner; seconds of the whole
+    machine, for a weight of 1."""
 
     def settle(self, state: QueueState, capacity: Capacity, at: float) -> tuple[QueueState, list[Request]]:
-        """Start everything that is due now; returns the new state and what was started, in order."""
+        """Start everything that may start now; returns the new state and what was started, in order."""
         state, started = state.advanced(at), []
         while (chosen := self.next_start(state, capacity)) is not None:
             started.append(chosen)
@@ -64,11 +64,11 @@ class FairPolicy:
                 del queues[owner]
 
     def due(self, each: Waiting) -> bool:
-        """Whether it has been overtaken as often as is allowed."""
+        """Whether it has been overtaken as often as allowed."""
         return each.overtaken >= self.overtakes
 
     def _queues(self, state: QueueState) -> dict[str, list[Waiting]]:
-        """Each owner's requests, its first one last: first is what is due, then by priority, then by age."""
+        """Each owner's requests, the next one last: what is due comes first, then by priority, then by age."""
         queues: dict[str, list[Waiting]] = {}
         for each in reversed(state.waiting):
             queues.setdefault(each.request.owner, []).append(each)
@@ -90,7 +90,7 @@ class FairPolicy:
                 closed.add(owner)
 
     def _overtaken(self, state: QueueState, capacity: Capacity, chosen: Request) -> set[str]:
-        """Whom a request overtakes when it starts: the head, and older requests of its own owner."""
+        """What a request overtakes when it starts: the head, and older requests of its own owner."""
         waiting = [each.request for each in state.waiting]
         older = {each.request_id for each in waiting[: waiting.index(chosen)] if each.owner == chosen.owner}
         head = next(self.order(state, capacity)).request.request_id

@@ -9,13 +9,13 @@ from typing import Any
 
 
 def this_process() -> dict[str, Any]:
-    """Host, process id and start of this process; plain JSON."""
+    """Host, process id and start time of this process; plain JSON."""
     return {"host": this_host(), "pid": os.getpid(), "started": start_of(os.getpid())}
 
 
 @cache
 def this_host() -> str:
-    """This machine since its last boot, and the container that this process runs in."""
+    """Identifies this machine since its last boot, and the container that this process runs in."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/pid').readlink()}"
 

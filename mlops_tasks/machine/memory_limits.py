@@ -36,7 +36,7 @@ def _groups_mb(root: Path) -> Iterator[float]:
 
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    """A group's folder and those above it; in a container its own path need not be there, the mount is the group."""
+    """A group's folder and those above it; in a container its own path may be missing, and the mount is the group."""
     folder = mount / path.strip("/")
     while folder != mount:
         yield folder

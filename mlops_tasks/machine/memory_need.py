@@ -13,7 +13,7 @@ class MemoryNeed:
     """An upper estimate of a training process's peak, in MB (10^6 bytes)."""
 
     rows: int
-    """Of all segments, and those that windows look back on."""
+    """Of all segments, including the rows that windows look back on."""
     features: int
     base_mb: float
     """Python and the libraries."""

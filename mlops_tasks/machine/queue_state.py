@@ -2,9 +2,9 @@
 
 A request holds memory and slots from its start to its release and is never interrupted; how long it will take is not
 known. What it uses is its dominant share, the larger of its shares of memory and of slots (Ghodsi et al., "Dominant
-resource fairness", NSDI 2011), times the seconds that it holds it. An owner's level is what its requests have used,
+resource fairness", NSDI 2011), times the seconds that it holds them. An owner's level is what its requests have used,
 divided by its weight: a virtual time, as in start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996). An owner
-that was away goes on at the virtual time of those that wait: absence earns nothing and costs nothing.
+that returns continues at the virtual time of those that wait: absence earns nothing and costs nothing.
 """
 
 from collections.abc import Collection, Mapping
@@ -15,7 +15,7 @@ DAILY, TUNING = "daily", "tuning"
 """Default owners of trainings and of a search's trials."""
 
 FORECAST_S = 60.0
-"""Expected duration of a request in seconds, until one has ended."""
+"""Expected duration of a request in seconds, until the first one has ended."""
 _KEPT = 0.75
 """Weight of the old forecast in the new one when a request ends."""
 
@@ -33,7 +33,7 @@ class Request:
     weight: float = 1.0
     """Of the owner."""
     holder: Mapping[str, Any] = field(default_factory=dict)
-    """The process that asks, and the one that works for it; no decision depends on them."""
+    """The process that asks and the one that works for it; no decision depends on them."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Running:
 
 @dataclass(frozen=True)
 class QueueState:
-    """The queue at one moment; each transition returns the next. Moments are seconds; one in the past counts as now."""
+    """The queue at one moment; each transition returns the next state. Times are seconds; a past one counts as now."""
 
     at: float = 0.0
     waiting: tuple[Waiting, ...] = ()
@@ -99,7 +99,7 @@ class QueueState:
         return replace(self, at=self.at + seconds, levels=levels)
 
     def ask(self, request: Request, at: float) -> "QueueState":
-        """A request joins the queue; an owner with none waiting that lies below the virtual time is raised to it."""
+        """A request joins the queue; the level of an owner with none waiting is raised to the virtual time at least."""
         after = self.advanced(at)
         owner = request.owner
         if all(each.request.owner != owner for each in self.waiting):
@@ -138,7 +138,7 @@ class QueueState:
         )._without_the_absent()
 
     def held_by(self, request_id: str, holder: Mapping[str, Any]) -> "QueueState":
-        """A request that runs is known to be held by this."""
+        """Record which process holds a running request."""
         running = (
             replace(each, request=replace(each.request, holder=holder))
             if each.request.request_id == request_id
@@ -181,7 +181,7 @@ class QueueState:
         return cls(**{**content, "waiting": tuple(waiting), "running": tuple(running)})
 
     def _without_the_absent(self) -> "QueueState":
-        """Forget owners without requests that are not ahead; an empty queue starts afresh."""
+        """Forget owners that have no request and are not ahead; an empty queue starts afresh."""
         present = {request.owner for request in self.requests()}
         if not present:
             return replace(self, levels={}, virtual=0.0)

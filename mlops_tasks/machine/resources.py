@@ -1,4 +1,4 @@
-"""What a training's processes use, read from /proc: some hundred microseconds a sample, no library, no connection."""
+"""What a training's processes use, read from /proc: a few hundred microseconds a sample, no library, no connection."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from typing import Any
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MB = 1e6
 GPU_EVERY_S = 30.0
-"""How often `nvidia-smi` is called; it takes far longer than everything else."""
+"""How often `nvidia-smi` is called; it takes far longer than the rest of a sample."""
 
 
 @dataclass
@@ -21,7 +21,7 @@ class ProcessOrigin:
     """Where this process comes from."""
 
     inherited_mb: float = 0.0
-    """What it shares with the process that it was forked from: no use of its own."""
+    """Memory that it shares with the process that it was forked from, which does not count as its own."""
 
 
 _origin = ProcessOrigin()
@@ -36,7 +36,7 @@ class Usage:
     peak_mb: float = 0.0
     """The most resident memory that any one of them has ever had."""
     cpu_s: float = 0.0
-    """Processor time, with that of descendants that have ended."""
+    """Processor time, including that of descendants that have ended."""
     read_mb: float = 0.0
     """From the disk; so is `written_mb`."""
     written_mb: float = 0.0
@@ -56,7 +56,7 @@ class Usage:
 
 
 def mark_inherited() -> float:
-    """In a process that was forked a moment ago: what it has now is not its own. Returns that, in MB."""
+    """In a process that has just been forked: what it holds now does not count as its own. Returns that in MB."""
     _origin.inherited_mb = _usage_of(os.getpid()).rss_mb
     return _origin.inherited_mb
 
@@ -87,7 +87,7 @@ def _usage_of(pid: int) -> Usage:
         stat = (folder / "stat").read_text().rpartition(")")[2].split()
         status = _fields(folder / "status")
         io = _fields(folder / "io")
-    except OSError:  # it has ended meanwhile
+    except OSError:  # it has ended in the meantime
         return Usage()
     if "VmRSS" not in status:
         return Usage()
@@ -131,7 +131,7 @@ class ResourceSampler:
         self._gpu = GpuProbe()
 
     def sample(self) -> dict[str, Any]:
-        """Use since the last sample and now, as payload of an event; empty when the process is gone.
+        """Use since the last sample and at present, as an event's payload; empty when the process is gone.
 
         `cpu_percent`: of one core; `gpu_percent`, `gpu_memory_mb`: of all GPUs of the machine, where there are any.
         """
@@ -139,7 +139,7 @@ class ResourceSampler:
         if not usage.processes:
             return {}
         seconds = max(moment - self._at, 1e-9)
-        # A descendant that ended without being waited for takes its time with it.
+        # The time of a descendant that ended without being waited for is lost.
         cpu_s = max(0.0, usage.cpu_s - self._newest.cpu_s)
         self._peak_mb = max(self._peak_mb, usage.rss_mb, usage.peak_mb)
         self._newest, self._at = usage, moment
@@ -181,7 +181,7 @@ class GpuProbe:
 
 
 def _parse_gpus(answer: str) -> dict[str, float]:
-    """From lines `<percent>, <MiB>`, one per GPU; other lines (a driver that does not answer) are left out."""
+    """From lines `<percent>, <MiB>`, one per GPU; other lines (of a driver that does not answer) are left out."""
     gpus = []
     for line in answer.splitlines():
         with suppress(ValueError):

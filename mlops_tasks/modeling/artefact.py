@@ -1,7 +1,7 @@
-"""A trained model as plain files: every byte under a signature.
+"""A trained model as plain files, every byte of them signed.
 
 model.json, signature.json   see `seal.py`
-processors.json              what is done to features before the model sees them
+processors.json              how features are processed before the model sees them
 and the files of the model's family, see `model_zoo/`
 """
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 PROCESSORS = "processors.json"
 
 WINDOW_VALUES = 1 << 22
-"""Values of the windows that are held at once: 16 MiB of float32."""
+"""Window values that are held at once: 16 MiB of float32."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,20 @@ class ModelArtefact:
 
     @classmethod
     def load(cls, folder: Path, trust: Trust, threads: int = 1) -> "ModelArtefact":
-        """Read an artefact that is signed and whole.
+        """Read an artefact that is signed and complete.
 
-        A model whose files run code is loaded in a process of its own (`isolation.py`), if its family may do that.
+        A model whose files run code is loaded in a process of its own (`isolation.py`), if the settings allow its
+        family to do that.
 
         Raises
         ------
         TrainingError
-            The folder holds no manifest, or a family that is not known.
+            The folder holds no manifest, or its family is unknown.
         SignatureError, DigestMismatchError
             As `verified_manifest`.
         ConfigError, IsolationError
-            Its files run code: `models.unpickling_families` does not name its family, or this machine cannot close off
-            the process.
+            Its files run code, and `models.unpickling_families` does not name its family, or this machine cannot close
+            off the process.
         """
         manifest = verified_manifest(folder, trust.keys)
         if manifest["family"] not in FAMILIES:
@@ -84,11 +85,11 @@ class ModelArtefact:
 
     @property
     def is_quick(self) -> bool:
-        """Whether a few rows are scored in less than a millisecond: by this library's own code, in this process."""
+        """Whether a few rows are scored in less than a millisecond, by this project's own code in this process."""
         return bool(getattr(self.predictor, "is_quick", False))
 
     def score(self, rows: ScoringRows) -> pd.Series:
-        """Score the wanted rows; those before them are what a window model looks back on.
+        """Score the wanted rows; a window model looks back on the rows before them.
 
         Returns
         -------
@@ -132,25 +133,25 @@ class ModelArtefact:
         ----------
         features
             Shape (n, at least the model's features); other columns are ignored. NaN is a value: the processors and the
-            model decide what it means. Any index; for a window model (datetime, instrument), the days being successive
-            trading days: the first `window` - 1 of them are only looked back on, rows of the later ones are scored.
+            model decide what it means. Any index; for a window model (datetime, instrument), with successive trading
+            days: the first `window` - 1 of them are only looked back on, rows of the later ones are scored.
 
         Returns
         -------
-        Series `score`, float64, index of the scored rows. A row's score does not depend on the other rows (of a window
-        model: of other instruments).
+        Series `score`, float64, index of the scored rows. A row's score does not depend on other rows (for a window
+        model: on rows of other instruments).
 
         Raises
         ------
         TrainingError
-            A column is missing or is not numeric; a window model is given another index, or too few days.
+            A column is missing or not numeric; a window model is given another index, or too few days.
         """
         if self.window > 1:
             return self.score(self._rows_after_history(features))
         return _series(self.predict_matrix(self._matrix(features)), features.index)
 
     def predict_matrix(self, matrix: FloatArray) -> FloatArray:
-        """Scores, float64, shape (n,), of rows of a model that sees one day: float32, columns as `feature_names`."""
+        """Scores, float64, shape (n,), by a model that sees one day; rows are float32, columns as `feature_names`."""
         scores = self.predictor.predict(self.processors.transform(matrix)) if len(matrix) else np.empty(0)
         return np.asarray(scores, np.float64)
 
@@ -158,7 +159,7 @@ class ModelArtefact:
         if features.index.names != [DATETIME, INSTRUMENT]:
             raise TrainingError(
                 f"the model sees {self.window} trading days at once: give rows with index ({DATETIME}, {INSTRUMENT}), "
-                f"the {self.window - 1} days before the first to score included"
+                f"including the {self.window - 1} days before the first day to score"
             )
         features = features.sort_index()
         days = features.index.get_level_values(DATETIME)

@@ -1,9 +1,9 @@
-"""Checkpoints: what a killed training goes on from.
+"""Checkpoints: what a killed training continues from.
 
     training_checkpoints/<training_key>/<iteration>.<pid>/    checkpoint.json (session's state, digests), files/
 
-A checkpoint is written beside and renamed, then those before it are removed. One whose bytes are not what its digests
-say is never used.
+A checkpoint is written to another folder and renamed, then earlier ones are removed. One whose bytes do not match its
+digests is never used.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ class CheckpointFolder:
         self.folder = folder
 
     def save(self, iteration: int, state: SessionState, write: Callable[[Path], None]) -> None:
-        """Let `write` fill a folder, and put it, with the session's own state, in the place of the one before."""
+        """Let `write` fill a folder, and let it, with the session's own state, replace the previous checkpoint."""
         beside = self.folder / _UNFINISHED
         shutil.rmtree(beside, ignore_errors=True)
         files = beside / _FILES
@@ -42,7 +42,7 @@ class CheckpointFolder:
         write(files)
         content = {"iteration": iteration, "state": state, "files": _digests(files)}
         write_json(beside / _CONTENT, {**content, "digest": digest_of(content, length=64)})
-        # Another process may have left one of the same iteration: it stays until this one is there.
+        # Another process may have left one of the same iteration, which stays until this one is complete.
         target = self.folder / f"{iteration:08d}.{os.getpid()}"
         shutil.rmtree(target, ignore_errors=True)
         beside.rename(target)
@@ -51,7 +51,7 @@ class CheckpointFolder:
                 shutil.rmtree(older, ignore_errors=True)
 
     def newest(self) -> tuple[int, SessionState, Path] | None:
-        """Iteration, the session's state and the folder of the newest whole checkpoint."""
+        """Iteration, the session's state and the folder of the newest complete checkpoint."""
         for folder in reversed(self._found()):
             content = _verified(folder)
             if content is not None:
@@ -109,7 +109,7 @@ def _locked(handle: int) -> bool:
 
 
 def _is_at(path: Path, handle: int) -> bool:
-    """Whether the file that is open is still the one of that name: the holder before removed it when it was done."""
+    """Whether the open file is still the one with that name: the previous holder may have removed it when done."""
     try:
         return os.fstat(handle).st_ino == path.stat().st_ino
     except FileNotFoundError:

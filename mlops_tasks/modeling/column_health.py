@@ -1,4 +1,4 @@
-"""Columns from which nothing can be learned: without a value, with one value only, or with infinite ones."""
+"""Columns from which nothing can be learned: with no value, with a single value, or with infinite values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ SEGMENT = "the training segment"
 
 @dataclass(frozen=True)
 class ColumnHealth:
-    """Of the rows that a model learns from, by column."""
+    """The columns from which nothing can be learned, in the rows that a model learns from."""
 
     columns: int
-    """All of them."""
+    """How many columns there are in all."""
     missing: tuple[str, ...]
     """Columns in which every row is missing."""
     constant: tuple[str, ...]
@@ -28,7 +28,7 @@ class ColumnHealth:
 
     @classmethod
     def of(cls, features: npt.NDArray[np.float32], names: Sequence[str]) -> "ColumnHealth":
-        """Look at features, shape (n, columns); of no rows nothing is said."""
+        """Examine features, shape (n, columns); without rows, nothing is reported."""
         missing, constant, infinite = [], [], {}
         for name, values in zip(names, features.T if len(features) else (), strict=False):
             known = values[~np.isnan(values)]
@@ -42,9 +42,9 @@ class ColumnHealth:
 
     @classmethod
     def of_statistics(cls, columns: Mapping[str, ColumnStatistics]) -> "ColumnHealth":
-        """The same from what is known of whole years of stored features, without reading one.
+        """The same from the statistics of whole years of stored features, without reading any feature.
 
-        Infinite values of one sign alone, in every row, are not told as constant.
+        A column that is infinite with one sign in every row is not reported as constant.
         """
         seen = {name: each for name, each in columns.items() if each.rows}
         return cls(
@@ -56,7 +56,7 @@ class ColumnHealth:
 
     @property
     def metrics(self) -> dict[str, int]:
-        """Counts, as a training notes them among its metrics."""
+        """Counts, as a training records them among its metrics."""
         return {f"{kind}_columns": len(found) for kind, found in self._kinds.items()}
 
     def warnings(self, where: str = SEGMENT) -> list[str]:
@@ -77,7 +77,7 @@ class ColumnHealth:
         return said
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values: the names, by kind, and of each kind the share of all columns."""
+        """Plain JSON values: the names by kind, and each kind's share of all columns."""
         shares = {kind: len(found) / self.columns for kind, found in self._kinds.items()} if self.columns else {}
         return {
             "columns": self.columns,

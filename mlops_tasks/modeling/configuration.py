@@ -11,7 +11,7 @@ from mlops_tasks.modeling.stopping import StoppingConfig
 
 
 class TrainingConfig(Section):
-    """All that decides what a model learns from given data; equal configurations on equal data give equal models."""
+    """Everything that decides what a model learns: on equal data, equal configurations give equal models."""
 
     model: str
     family: str
@@ -45,15 +45,15 @@ def resolve_config(
     Parameters
     ----------
     overrides, stopping
-        Hyper-parameters, and when training stops, in place of the entry's own values.
+        Overrides of the entry's hyper-parameters and of its stopping rule.
     settings
-        For models of the user's own; without them only the shipped ones are known.
+        For the user's own models; without them only the shipped ones are known.
 
     Raises
     ------
     ConfigError
-        The model or a key is unknown, or a value is of the wrong type or out of range; names the path of the key, what
-        is allowed and the remedy.
+        The model or a key is unknown, or a value is of the wrong type or out of range. The error names the path of the
+        key, what is allowed and the remedy.
     """
     entry = zoo_entry(model, settings)
     return TrainingConfig(

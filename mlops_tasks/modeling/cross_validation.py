@@ -1,8 +1,8 @@
-"""Out-of-fold scores: a configuration trained and tested on each split of the calendar, by the families of the engine.
+"""Out-of-fold scores: a configuration is trained and tested on each split of the calendar.
 
-A single test segment is one draw of history. Walk-forward shows how a model would have done retrained through time,
-combinatorial splits show the spread over many histories (`evaluation/splits.py`). Every fold fits its own processors
-and knows nothing of its test days.
+A single test segment is one draw of history. Walk-forward shows how a model would have done if it had been retrained
+through time, combinatorial splits show the spread over many histories (`evaluation/splits.py`). Every fold fits its own
+processors and knows nothing of its test days.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class FoldResult:
     score: pd.Series
     """MultiIndex (datetime, instrument)."""
     daily: pd.DataFrame
-    """By datetime, every test day of the calendar: ic, rank_ic; NaN where a day has none."""
+    """By datetime, every test day of the calendar: ic, rank_ic; NaN on days without one."""
     best_iteration: int
     conclusion: Conclusion
     """The verdict on the training."""
@@ -50,12 +50,12 @@ def cross_validate(
     Parameters
     ----------
     panel
-        Features and labels of all days; its segments do not matter. Labels are not to be purged: each split is.
+        Features and labels of all days; its segments do not matter. Labels must not be purged, since each split is.
     splits
-        Positions in the panel's calendar, or among the days of its rows where it has none. Every split has validation
-        days, on which training is stopped.
+        Positions in the panel's calendar, or among the days of its rows if it has no calendar. Every split has
+        validation days, for early stopping.
     settings
-        Threads, and how own classes are closed off.
+        For the number of threads, and for how users' own classes are closed off.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def cross_validate(
     days = _day_positions(panel)
     for split in splits:
         if len(split.valid) == 0:
-            raise ConfigError("valid_days: a split has no validation day, which tells training when to stop; give some")
+            raise ConfigError("valid_days: a split has no validation day, and early stopping needs one; give some")
         learning = _in_segments(panel, days, {"train": split.train, "valid": split.valid})
         tested = _in_segments(panel, days, {"test": split.test})
         with _trained(learning, config, settings) as model:
@@ -85,8 +85,8 @@ def load_panel(
 ) -> LearningData:
     """Features and labels of all days of a vintage, without segments, as `cross_validate` takes them.
 
-    Rows are the universe's members of each day; for windows of several days all instruments, as these look back on
-    days before an instrument was a member. Days without a label yet have NaN.
+    Rows are the universe's members of each day. For windows of several days they are all instruments, because windows
+    look back on days before an instrument was a member. Labels that are not known yet are NaN.
 
     Raises
     ------
@@ -125,9 +125,9 @@ def _day_positions(panel: LearningData) -> Days:
 
 
 def _in_segments(panel: LearningData, days: Days, segments: dict[str, Days]) -> LearningData:
-    """The panel with these segments; rows of other days are only looked back on, and their labels are not known.
+    """The panel with these segments; rows of other days are only looked back on, and their labels are blanked.
 
-    A segment's days need not follow one another: those between them are not its own.
+    A segment's days need not be consecutive: the days between them do not belong to it.
     """
     calendar = calendar_of(panel)
     own = np.isin(days, np.concatenate(list(segments.values())))

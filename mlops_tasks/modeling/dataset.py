@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 LEARNING_SEGMENTS = ("train", "valid")
 LABEL_PROCESSORS = "mlops_tasks.modeling.label_processors"
-"""Where Qlib finds them."""
+"""The module in which Qlib finds them."""
 FEW_DAYS, FEW_ROWS = 12, 20_000
 HASHED_ROWS = 16_384
-"""Rows that a digest has copied at once."""
+"""Rows that are copied at once to compute a digest."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class LearningData:
     segments
         First and last day of each segment.
     member
-        Which rows may be learned from and scored, shape (n,); the others are what windows look back on: instruments
-        while they are no members, and days before train. They have no label. None: all rows.
+        Which rows may be learned from and scored, shape (n,). Windows only look back on the others, which have no
+        label: rows of instruments while they are not members, and days before train. None: all rows.
     calendar
         Trading days, ascending; None: the days of the rows.
     """
@@ -110,7 +110,7 @@ class LearningData:
         )
 
     def watched(self, share: float) -> "LearningData":
-        """The same data up to the last validation day that a training sees: the first `share` of those days."""
+        """The same data up to the last validation day that a training sees: `share` of these days, from the first."""
         if share == 1:
             return self
         last = self._valid_days()[self._watched_days(share) - 1]
@@ -119,19 +119,19 @@ class LearningData:
         return self.until(int(days.searchsorted(last, "right")), segments)
 
     def unwatched_since(self, share: float, horizon: int) -> pd.Timestamp:
-        """The first validation day of which no label overlaps with one that a training sees.
+        """The first validation day whose labels overlap with none that a training sees.
 
         Raises
         ------
         TrainingError
-            There is none.
+            There is no such day.
         """
         days = self._valid_days()
         first = self._watched_days(share) + horizon + 1
         if first >= len(days):
             raise TrainingError(
-                f"of {len(days)} validation days in a row none is left to judge a training by, which sees {share:.0%} "
-                f"of them, with {horizon + 1} between; give more days"
+                f"a training sees {share:.0%} of {len(days)} consecutive validation days, and with a gap of "
+                f"{horizon + 1} days none is left to judge it by; give more days"
             )
         return days[first]
 
@@ -142,13 +142,13 @@ class LearningData:
         return max(1, round(share * len(self._valid_days())))
 
     def digest(self) -> str:
-        """SHA-256 over keys, features and labels: two equal digests are the same learning problem."""
+        """SHA-256 over keys, features and labels: equal digests mean the same learning problem."""
         content = hashlib.sha256()
         content.update(
             pd.util.hash_pandas_object(self.features.index.to_frame(index=False), index=False).to_numpy().tobytes()
         )
         values = self.features.to_numpy()
-        for begin in range(0, len(values), HASHED_ROWS):  # row after row, whatever the layout in memory
+        for begin in range(0, len(values), HASHED_ROWS):  # row by row, whatever the layout in memory
             content.update(np.ascontiguousarray(values[begin : begin + HASHED_ROWS]).data)
         content.update(self.label.to_numpy().tobytes())
         content.update(repr((list(self.features.columns), sorted(self.segments.items()))).encode())
@@ -160,7 +160,7 @@ class LearningData:
 
 
 def load_learning_data(settings: Settings, spec: LearningSpec, window: int = 1) -> LearningData:
-    """Read what models learn from; for windows of several days, with all that these look back on."""
+    """Read what models learn from, including the rows that windows of several days look back on."""
     vintage = load_vintage(settings, spec.data_version)
     first, last = spec.segments["train"][0], spec.segments["test"][1]
     calendar, store, member = vintage.calendar(), FeatureStore(settings), None
@@ -227,7 +227,7 @@ def qlib_dataset(data: LearningData, processors: FittedProcessors, label_process
 
 
 def learned_labels(data: LearningData, label_processor: str) -> pd.DataFrame:
-    """The label of the rows that Qlib gives a model to learn from."""
+    """The labels of the rows that Qlib gives a model to learn from."""
     from qlib.data.dataset.handler import DataHandlerLP
 
     narrow = replace(data, features=data.features.iloc[:, :1])

@@ -1,7 +1,7 @@
-"""How a configuration becomes a model that scores: processed, fitted, saved, loaded; by the same steps for everybody.
+"""How a configuration becomes a model that scores: process, fit, save, load; always by the same steps.
 
-A training, the trials of a search and the folds of a cross-validation differ in what they learn from, in who watches,
-and in what becomes of the artefact: a training's is signed, the others' is thrown away (`throwaway_model`).
+A training, the trials of a search and the folds of a cross-validation differ in what they learn from, in their
+observers, and in the fate of the artefact: a training's is signed, the others are thrown away (`throwaway_model`).
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from mlops_tasks.signing import SigningKey
 
 @dataclass(frozen=True)
 class Prepared:
-    """What one model learns from: learning data, and the problem that they pose once they are processed."""
+    """What one model learns from: learning data, and the learning problem made by processing them."""
 
     data: LearningData
     processors: FittedProcessors
@@ -43,7 +43,7 @@ class Prepared:
 
     @classmethod
     def of(cls, data: LearningData, config: TrainingConfig) -> "Prepared":
-        """Process data as a configuration says: train is learned from, `stopping.valid_share` of valid watched."""
+        """Process data for a configuration: train is learned from, `stopping.valid_share` of valid is watched."""
         processors = fit_processors(data, config.feature_processors)
         problem = learning_problem(data.watched(config.stopping.valid_share), processors, config.label_processor)
         return cls(data, processors, problem)
@@ -51,7 +51,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit has left besides the artefact."""
+    """The results of a fit besides the artefact."""
 
     result: FitResult
     conclusion: Conclusion
@@ -60,7 +60,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What makes an artefact one that others load: what it says of its origin, and who signs it."""
+    """What an artefact needs so that others load it: a statement of its origin, and a signer."""
 
     origin: Origin
     key: SigningKey
@@ -73,11 +73,11 @@ class ModelFitting:
     Attributes
     ----------
     workplace
-        A folder for what a user's own class leaves while it learns.
+        A folder for files that a user's own class writes while it learns.
     stamp
-        None: artefacts are thrown away, and neither signed nor verified.
+        None: artefacts are thrown away, and are neither signed nor verified.
     writable
-        Further folders that an own class may write to while it learns.
+        Further folders that a user's own class may write to while it learns.
     """
 
     settings: Settings
@@ -92,7 +92,7 @@ class ModelFitting:
         Raises
         ------
         TrainingError
-            The training diverged, or an own class has tried to reach what it may not.
+            The training diverged, or a user's own class tried to reach what it may not.
         IsolationError
             The class is a user's own, and cannot be closed off on this system.
         TrainingCancelledError
@@ -118,7 +118,7 @@ class ModelFitting:
         return fitted
 
     def load(self, folder: Path) -> ModelArtefact:
-        """The model that `fit` has left; errors as of `ModelArtefact.load`."""
+        """The model that `fit` saved. Errors as for `ModelArtefact.load`."""
         threads = self.settings.training.threads
         if self.stamp is not None:
             return ModelArtefact.load(folder, Trust.of(self.settings), threads)
@@ -129,12 +129,12 @@ class ModelFitting:
 
         Returns
         -------
-        None; or why the class cannot be fitted on so little, which is left to the training.
+        None, or the reason why the class cannot be fitted on so few rows, which the training will have to show.
 
         Raises
         ------
         MlopsError
-            What it has learned cannot be saved, loaded or scored with: the error that the training would end with.
+            The model cannot be saved, loaded or scored with: the error that the training would end with.
         """
         few = data.few_days(self.config.window, horizon)
         once = {"epochs": 1} if "epochs" in self.config.hyperparameters else {}
@@ -177,7 +177,7 @@ class ModelFitting:
 
 @dataclass(frozen=True)
 class ThrowawayModel:
-    """A trained model, saved and loaded as a training's; nothing of it is signed or verified."""
+    """A trained model, saved and loaded as in a training, but neither signed nor verified."""
 
     artefact: ModelArtefact
     best_iteration: int
@@ -189,12 +189,12 @@ class ThrowawayModel:
 def throwaway_model(
     prepared: Prepared, config: TrainingConfig, settings: Settings, observers: Sequence[Observer] = ()
 ) -> Iterator[ThrowawayModel]:
-    """Train a configuration to measure it; its files are gone when the block ends. Errors as of `ModelFitting.fit`.
+    """Train a configuration to measure it; its files are gone when the block ends. Errors as for `ModelFitting.fit`.
 
     Parameters
     ----------
     observers
-        Called with each iteration; what one raises ends the training and passes through.
+        Called with each iteration; an error that one raises ends the training and passes through.
     """
     with tempfile.TemporaryDirectory(prefix="mlops_measured_") as name, called_from_outside(observers) as told:
         folder, fitting = Path(name, "model"), ModelFitting(settings, config, Path(name))

@@ -1,4 +1,4 @@
-"""How a model's process and its owner talk: fixed binary frames, so that neither runs what the other one says.
+"""How a model's process and its owner talk: in fixed binary frames, so that neither runs what the other sends.
 
     request   rows, window, columns (three uint32), then as many float32; window 0: rows without windows
     answer    OK or ERROR (one byte), length (uint32), then float64 scores, or a message in UTF-8
@@ -44,7 +44,7 @@ def read_matrix(stream: IO[bytes]) -> "FloatArray | None":
 
 
 def write_answer(stream: IO[bytes], status: int, content: bytes) -> None:
-    """Send an answer; a message is cut to what is read of it."""
+    """Send an answer; a message is cut to the length that is read."""
     content = content if status == OK else content[:LARGEST_MESSAGE]
     stream.write(_ANSWER.pack(status, len(content)))
     stream.write(content)
@@ -52,21 +52,21 @@ def write_answer(stream: IO[bytes], status: int, content: bytes) -> None:
 
 
 def read_answer(stream: IO[bytes], expected: int) -> tuple[int, bytes]:
-    """Status and content of an answer; one that is OK has the expected length.
+    """Status and content of an answer; the content of an OK answer has the expected length.
 
     Raises
     ------
     EOFError
         The other side has closed.
     ValueError
-        It does not speak as it should.
+        The answer breaks the protocol.
     """
     head = stream.read(_ANSWER.size)
     if len(head) < _ANSWER.size:
         raise EOFError
     status, length = _ANSWER.unpack(head)
     if status not in (OK, ERROR) or (status == OK and length != expected) or length > max(expected, LARGEST_MESSAGE):
-        raise ValueError(f"an answer of status {status} and {length} bytes, where {expected} are scores")
+        raise ValueError(f"an answer of status {status} and {length} bytes, where scores have {expected}")
     content = stream.read(length)
     if len(content) < length:
         raise EOFError

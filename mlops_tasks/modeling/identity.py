@@ -1,7 +1,7 @@
-"""What a training depends on beside its data and its configuration: code, libraries, and how its sums are added up.
+"""What a training depends on besides its data and its configuration: code, libraries, and the order of its sums.
 
-An own class is followed through the modules that it imports, as they stand in their files; nothing is run for it, so
-what a module imports by a computed name, or reads from a file, is not seen.
+A user's own class is followed through the files of the modules that it imports. Nothing is run for this, so what a
+module imports by a computed name, or reads from a file, is not seen.
 """
 
 import ast
@@ -22,11 +22,11 @@ _INSTALLED = tuple(
     {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 _CERTIFIED = ("columns.py", "files.py", "kernels.py", "training_folder.py", "data", "features", "modeling", "training")
-"""Of this package: what leads from bars to scores, and the checks themselves."""
+"""The part of this package that leads from bars to scores, and the checks themselves."""
 
 
 class TrainingIdentity(TypedDict):
-    """Code, libraries and machine, as far as the bytes of a model depend on them."""
+    """The code, libraries and machine, as far as the bytes of a model depend on them."""
 
     source: str | None
     """Digest of the class that the configuration names; None where it names none."""
@@ -39,7 +39,7 @@ class TrainingIdentity(TypedDict):
 
 
 def training_identity(config: TrainingConfig, threads: int) -> TrainingIdentity:
-    """What part of a training's key is neither data nor configuration.
+    """The part of a training's key that is neither data nor configuration.
 
     Raises
     ------
@@ -55,22 +55,22 @@ def training_identity(config: TrainingConfig, threads: int) -> TrainingIdentity:
 
 
 def library_versions(family: str) -> dict[str, str]:
-    """Versions of what trains a family; builds (`+cpu`, `+cu126`) count."""
+    """Versions of the libraries that train a family, with their builds (`+cpu`, `+cu126`)."""
     return {name: package_version(name) for name in (*PACKAGES[family], "numpy", "pandas", "pyqlib", "scipy")}
 
 
 def is_own(class_path: str) -> bool:
-    """Whether a class is neither this project's nor of the libraries of its lock that models come from."""
+    """Whether a class is a user's own: neither of this project nor of the locked libraries that models come from."""
     return class_path.partition(":")[0].partition(".")[0] not in LIBRARIES
 
 
 def own_source(class_path: str | None) -> str | None:
-    """`source_digest` of an own class; None for others, which belong to an installed version."""
+    """`source_digest` of a user's own class; None for other classes, which belong to an installed version."""
     return source_digest(class_path) if class_path is not None and is_own(class_path) else None
 
 
 def source_digest(class_path: str) -> str:
-    """SHA-256 (16 hex) over the files of a class's module and of all that it imports and that is no installed library.
+    """SHA-256 (16 hex) over the files of a class's module and of all that it imports, except installed libraries.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def source_digest(class_path: str) -> str:
     spec = _find(module)
     if spec is None or spec.origin is None:
         raise ConfigError(
-            f"class_path {class_path!r}: no file of module {module} is found; put it on the path of every process that "
-            "trains or scores"
+            f"class_path {class_path!r}: no file of module {module} was found; put it on the path of every process "
+            "that trains or scores"
         )
     files: dict[str, str] = {}
     _follow(module, spec, module.partition(".")[0], files)
@@ -91,7 +91,7 @@ def source_digest(class_path: str) -> str:
 
 @cache
 def certified_code() -> str:
-    """Digest of the code that leads from bars to scores, of the checks, and of the libraries that they compute with."""
+    """Digest of the code that leads from bars to scores, of the checks, and of the libraries that they use."""
     package = Path(__file__).resolve().parents[1]
     files = sorted(file for name in _CERTIFIED for file in _python_files(package / name))
     return digest_of(
@@ -117,7 +117,7 @@ def _follow(name: str, spec: ModuleSpec, top: str, files: dict[str, str]) -> Non
 
 
 def _counts(name: str, spec: ModuleSpec, top: str) -> bool:
-    """Whether a module is of the class's own package, or lies where nothing is installed."""
+    """Whether a module belongs to the class's own package, or lies outside the folders of installed packages."""
     package = name.partition(".")[0]
     if package == "mlops_tasks":  # the engines have versions of their own
         return top == package and ".networks." in f"{name}."
@@ -127,7 +127,7 @@ def _counts(name: str, spec: ModuleSpec, top: str) -> bool:
 
 
 def _imported(path: Path, name: str, *, is_package: bool) -> Iterator[str]:
-    """Modules that a file may import, by the import statements anywhere in it, and the packages around them."""
+    """Modules that a file may import, by all import statements in it, and the packages that contain them."""
     around = name.split(".") if is_package else name.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
@@ -144,7 +144,7 @@ def _imported(path: Path, name: str, *, is_package: bool) -> Iterator[str]:
 
 
 def _find(name: str) -> ModuleSpec | None:
-    """Where a module lies, without importing the packages around it."""
+    """Where a module lies, found without importing the packages that contain it."""
     path: list[str] | None = None
     spec: ModuleSpec | None = None
     parts = name.split(".")

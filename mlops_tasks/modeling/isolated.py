@@ -1,6 +1,6 @@
 """`python -m mlops_tasks.modeling.isolated`: the process that one model's own code runs in; `isolation.py` starts it.
 
-It closes itself off, loads the model, and scores what comes in. What it answers is for the other side to doubt.
+It closes itself off, loads the model, and scores what comes in. The other side does not trust its answers.
 """
 
 import json
@@ -45,7 +45,7 @@ def _load(folder: Path, threads: int) -> Any:
 
 
 def _taken(number: int, mode: str) -> IO[bytes]:
-    """A standard stream for ourselves; what the model's code prints goes nowhere."""
+    """A standard stream for the protocol alone; what the model's code prints is discarded."""
     own = os.fdopen(os.dup(number), mode)
     empty = os.open(os.devnull, os.O_RDWR)
     os.dup2(empty, number)

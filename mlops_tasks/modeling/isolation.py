@@ -1,8 +1,8 @@
-"""A model whose files run code, in a process of its own that has nothing to give away.
+"""A model whose files run code, in a process of its own that has no secrets to give away.
 
-The process gets none of this one's variables, reads the libraries and the artefact and no other file, reaches no
-network and no process, and its memory is limited (`sandbox.py`). Rows go in and numbers come out (`frames.py`). One
-that dies is started again.
+The process gets none of this one's environment variables. It can read only the libraries and the artefact, and reach no
+network and no other process; its memory is limited (`sandbox.py`). Rows go in and numbers come out (`frames.py`). A
+process that dies is started again.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 START_S, ANSWER_S, END_S = 180.0, 120.0, 10.0
 """How long the process may take to load a model, to score `AT_ONCE` rows, and to end."""
 AT_ONCE = 16 * BLOCK
-"""Rows of one request: whole blocks, so that a row's score does not depend on where the cut is."""
+"""Rows of one request: whole blocks, so that a row's score does not depend on where requests are divided."""
 SHOWN = 300
-"""Characters of a message that are passed on."""
+"""Characters of a message that are passed on, at most."""
 
 _KEPT = ("LANG", "LC_ALL", "TZ", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -47,16 +47,16 @@ class Isolation:
     threads: int
     memory_mb: float
     home: Path
-    """Of which it sees nothing else."""
+    """The process sees nothing else of it."""
 
     def command(self) -> list[str]:
-        """Its words."""
+        """The words of the command that starts the process."""
         given = {"folder": str(self.folder.resolve()), "threads": self.threads, "memory_mb": self.memory_mb}
         words = json.dumps({**given, "home": str(self.home.resolve())})
         return [sys.executable, "-P", "-m", "mlops_tasks.modeling.isolated", words]
 
     def environment(self) -> dict[str, str]:
-        """All of its variables; an own class is found where this process finds it."""
+        """All of its environment variables; a user's own class is found where this process finds it."""
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         paths = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)  # an empty one is this folder
         python = {"PYTHONPATH": paths, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -85,7 +85,7 @@ class IsolatedPredictor:
         TrainingError
             The model's code failed.
         IsolationError
-            Its process died over these rows twice.
+            Its process died twice while scoring these rows.
         """
         parts = [features[begin : begin + AT_ONCE] for begin in range(0, len(features), AT_ONCE)]
         with self._lock:
@@ -165,7 +165,8 @@ def _limit(process: subprocess.Popen[bytes], seconds: float) -> Any:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    # Garbage may be collected in a thread that is closed off and may end nobody: the end of its input ends it too.
+    # This may run, by garbage collection, in a closed-off thread that must not kill a process. The end of its input
+    # also ends the process.
     with contextlib.suppress(PermissionError):
         process.kill()
     for stream in (process.stdin, process.stdout):

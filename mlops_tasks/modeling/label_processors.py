@@ -1,6 +1,6 @@
-"""Qlib's processors of the label, that of z-scores with the same numbers in a hundredth of the time.
+"""Qlib's label processors; the one for z-scores gives the same numbers in a hundredth of the time.
 
-Imports Qlib, which makes them by their names when a dataset is made.
+Imports Qlib, which makes them by name when a dataset is made.
 """
 
 from itertools import pairwise
@@ -17,15 +17,15 @@ __all__ = ["CSRankNorm", "CSZScoreNorm"]
 
 
 class CSZScoreNorm(QlibZScoreNorm):
-    """Each day's values less their mean, divided by their standard deviation (one degree of freedom less).
+    """Each day's values minus their mean, divided by their standard deviation (ddof=1).
 
-    Qlib has pandas make a frame of each day, which takes milliseconds. Here the sums of pandas are taken of each day's
-    part of the column, in its types and order, so that every bit is the same. What has no such column (several columns,
-    NaNs, days that do not ascend) is Qlib's.
+    Qlib has pandas make a frame of each day, which takes milliseconds. Here each day's part of the column is summed as
+    pandas does, with the same types and in the same order, so that every bit is the same. Other cases (several columns,
+    NaNs, days that do not ascend) are left to Qlib.
     """
 
     def __call__(self, df: pd.DataFrame) -> pd.DataFrame:
-        """As Qlib's: the frame itself, with the group's columns processed."""
+        """As Qlib's processor: returns the frame itself, with the group's columns processed."""
         columns = get_group_columns(df, self.fields_group)
         values = df[columns].to_numpy()
         days = df.index.get_level_values(DATETIME).asi8

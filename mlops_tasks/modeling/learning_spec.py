@@ -1,4 +1,4 @@
-"""What a model learns from, named: all that is needed to load it again."""
+"""Identifies what a model learns from: everything that is needed to load it again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,10 +1,10 @@
-"""What model.json, an artefact's manifest, says: what scores, and what it was trained on."""
+"""The content of model.json, an artefact's manifest: what scores, and what it was trained on."""
 
 from typing import NotRequired, TypedDict
 
 
 class Origin(TypedDict):
-    """Which training an artefact comes from; one that is only measured and thrown away has none."""
+    """The training that an artefact comes from; one that is only measured and thrown away has none."""
 
     training_key: NotRequired[str]
     model: NotRequired[str]
@@ -25,8 +25,8 @@ class ArtefactManifest(Origin):
     window: NotRequired[int]
     """Trading days that the model sees at once; absent: 1."""
     feature_names: list[str]
-    """Columns that it needs, in its own order."""
+    """Columns that the model needs, in its own order."""
     own_source: NotRequired[str]
     """Digest of the code of a user's own class when it was trained; absent for other classes."""
     files: NotRequired[dict[str, str]]
-    """Name to SHA-256 of every file but the manifest and its signature."""
+    """Name to SHA-256 of every file except the manifest and its signature."""

@@ -1,14 +1,15 @@
-"""Whether a training overfits: how far the train segment runs ahead of the validation segment, and where that leads.
+"""Whether a training overfits: how far the train segment is ahead of the validation segment, and how this develops.
 
 The gap is the lead of train over validation in the metric's own sense (a lower loss, a higher IC), as a share of the
-larger of both values. Every low signal-to-noise market leaves one, so a gap alone says little. A training overfits when
-the gap is too wide and still widens while validation does not improve. Whether something moves is Kendall's test over
-a window of iterations (Mann, Econometrica 13, 1945), how fast is the median of all slopes between two iterations (Sen,
-Journal of the American Statistical Association 63, 1968): single outliers change neither. It overfits until validation
-reaches a new best, or the whole window's gaps are narrow again: noise does not change a mind that was made up.
+larger of the two values. There is always one in a market with a low signal-to-noise ratio, so a gap alone says little.
+A training overfits when the gap is too wide and still widens while validation does not improve. Whether a series moves
+is decided by Kendall's test over a window of iterations (Mann, Econometrica 13, 1945); how fast it moves is the median
+of all slopes between two iterations (Sen, Journal of the American Statistical Association 63, 1968). Single outliers
+change neither. A training that overfits keeps this state until validation reaches a new best, or all gaps in the window
+are narrow again, so that noise does not end it.
 
-A detector's state is a function of the metrics that it was given, in order, so that a training that was interrupted
-comes to the same findings.
+A detector's state is a function of the metrics that it was given, in order, so a training that was interrupted comes to
+the same findings.
 """
 
 import math
@@ -36,7 +37,7 @@ def _no_text_or_truth(value: Any) -> Any:
 
 
 StrictNumber = BeforeValidator(_no_text_or_truth)
-"""As in a form: 5.0 is 5, and neither `true` nor "5" is a number."""
+"""A number as in a form: 5.0 is 5, and neither `true` nor "5" is a number."""
 
 TREND_Z = 1.96
 """Kendall's statistic from which a trend counts; five values in a row that all rise have 2.2."""
@@ -46,19 +47,19 @@ class OverfittingConfig(Section):
     """When a training counts as overfitting, and what follows."""
 
     action: Literal["note", "stop"] = "note"
-    """`note` records it; `stop` ends the training as well, with the best iteration so far."""
+    """`note` records it; `stop` also ends the training, with the best iteration so far."""
     metric: Metric = "loss"
-    """Compared between train and validation segment; families that report it for both can be judged."""
+    """Compared between the train and validation segments; a family can be judged if it reports it for both."""
     gap: Annotated[float, StrictNumber] = Field(0.1, gt=0, lt=2)
-    """Least lead of train over validation, as a share of the larger of both values, that is too much. Losses of scaled
-    labels are near 1, so 0.1 is a lot; for `ic` and `rank_ic` 0.5 is a fitting value."""
+    """Smallest lead of train over validation that is too much, as a share of the larger of the two values. Losses of
+    scaled labels are near 1, so 0.1 is a lot; for `ic` and `rank_ic`, 0.5 is a suitable value."""
     window: Annotated[int, Field(ge=5), StrictNumber] | None = None
     """Iterations over which trends are measured; None: the patience of early stopping, between 5 and 20."""
 
 
 @dataclass(frozen=True)
 class OverfittingFinding:
-    """The judgement of a training after an iteration, with its reasons; unknown numbers are NaN."""
+    """The detector's finding after an iteration, with its reasons; unknown numbers are NaN."""
 
     state: FitState
     metric: Metric
@@ -103,9 +104,9 @@ class OverfittingDetector:
     Parameters
     ----------
     config
-        What is too much.
+        When a training counts as overfitting.
     patience
-        Of early stopping, in iterations; the window follows it where the configuration gives none.
+        Of early stopping, in iterations; it sets the window if the configuration gives none.
     """
 
     def __init__(self, config: OverfittingConfig, patience: int) -> None:
@@ -122,10 +123,10 @@ class OverfittingDetector:
         self._valids, self._gaps = Trend(self.window), Trend(self.window)
 
     def update(self, iteration: int, metrics: Mapping[str, float]) -> bool:
-        """Take an iteration's metrics; whether the training begins or ceases to overfit with it.
+        """Take an iteration's metrics; returns whether the training begins or ceases to overfit with it.
 
-        An iteration whose validation metric is missing or not finite says nothing; one without a finite train metric
-        has no gap, and a window with such an iteration is not called overfitting.
+        An iteration whose validation metric is missing or not finite is ignored. One without a finite train metric has
+        no gap, and a window that holds such an iteration is never called overfitting.
         """
         train, valid = self._values(metrics)
         if not math.isfinite(valid):
@@ -146,7 +147,7 @@ class OverfittingDetector:
 
     @property
     def finding(self) -> OverfittingFinding | None:
-        """After the newest iteration that had the validation metric; None before there is one."""
+        """The finding after the newest iteration with the validation metric; None before there is one."""
         if not self._iterations:
             return None
         full = len(self._iterations) == self.window
@@ -166,7 +167,7 @@ class OverfittingDetector:
         )
 
     def said_of(self, metrics: Mapping[str, float]) -> tuple[float, str]:
-        """Gap of an iteration's metrics (NaN: not known), and the same in words."""
+        """Gap of an iteration's metrics (NaN: unknown), and the same in words."""
         train, valid = self._values(metrics)
         gap = self._gap(train, valid)
         return gap, said_gap(self.config.metric, train, valid, gap)
@@ -195,14 +196,14 @@ class OverfittingDetector:
         return "overfitting" if too_wide and widens >= TREND_Z else "healthy"
 
     def _judge_again(self, improves: bool) -> FitState:
-        """The overfitting state ends with a new best validation metric, or when no gap in the window is too wide."""
+        """The state after overfitting: it ends with a new best validation, or when no gap in the window is too wide."""
         if improves and self._best_at >= self._iterations[0]:
             return "learning"
         return "healthy" if max(self._gaps.values) < self.config.gap else "overfitting"
 
 
 class Trend:
-    """Kendall's test of a trend in the last values of a series, at the cost of a few comparisons a value."""
+    """Kendall's test of a trend in the last values of a series, at the cost of a few comparisons per value."""
 
     def __init__(self, window: int) -> None:
         self.values: deque[float] = deque()
@@ -234,7 +235,7 @@ class Trend:
 def said_gap(metric: str, train: float, valid: float, gap: float) -> str:
     """A gap in words."""
     if math.isnan(gap):
-        return f"valid {metric} {valid:.6g}, and no train {metric}, without which overfitting does not show"
+        return f"valid {metric} {valid:.6g}, and no train {metric}, without which overfitting cannot be seen"
     side = "ahead of" if gap >= 0 else "behind"
     return f"train {metric} {train:.6g} is {abs(gap):.1%} {side} valid {metric} {valid:.6g}"
 

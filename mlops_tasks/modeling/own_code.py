@@ -1,6 +1,6 @@
-"""A user's own class runs where it reaches nothing but what it is given, and nothing of the store.
+"""Runs a user's own class where it can reach only what it is given, and nothing of the store.
 
-It learns in a thread that reads the libraries and its own folders only, and scores in a process of its own
+It learns in a thread that can read only the libraries and its own folders, and scores in a process of its own
 (`isolation.py`): in a training, in the trials of a search and in the folds of a cross-validation alike.
 """
 
@@ -32,9 +32,9 @@ class Confinement:
     """How users' own classes are closed off."""
 
     home: Path
-    """Of which they see nothing but what they are given."""
+    """The classes see nothing of it but what they are given."""
     memory_mb: float
-    """That the process in which one scores may take."""
+    """The memory that a process in which one scores may take."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Confinement":
@@ -42,18 +42,18 @@ class Confinement:
         return cls(settings.home, settings.models.isolated_memory_mb)
 
     def learn(self, class_path: str | None, work: Callable[[], T], scratch: Path, writable: Sequence[Path]) -> T:
-        """Do the work that a class learns by: an own one's in a closed thread, as `in_closed_thread`."""
+        """Do the work by which a class learns; a user's own class learns in a closed thread, see `in_closed_thread`."""
         if class_path is None or not is_own(class_path):
             return work()
         return in_closed_thread(work, scratch, writable, self.home)
 
     def predictor(self, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
-        """What scores from an artefact; a model that runs an own class or code of its files has a process of its own.
+        """The predictor of an artefact; a model of a user's own class, or whose files run code, gets its own process.
 
         Raises
         ------
         IsolationError
-            It needs one, and that cannot be closed off.
+            It needs a process of its own, which cannot be closed off.
         """
         if not runs_foreign_code(folder, manifest):
             return find_family(manifest["family"]).load(folder, manifest, threads)
@@ -68,15 +68,15 @@ def runs_foreign_code(folder: Path, manifest: ArtefactManifest) -> bool:
 
 @contextmanager
 def called_from_outside(observers: Sequence[Observer]) -> Iterator[Sequence[Observer]]:
-    """The observers, called in a thread that is closed off from nothing: they write to databases.
+    """The observers, called in a thread that is not closed off, because they write to databases.
 
-    What they raise passes through to where they are called.
+    What they raise passes through to the caller.
     """
     if not observers:
         yield observers
         return
     with ThreadPoolExecutor(1, thread_name_prefix="observers") as outside:
-        outside.submit(int).result()  # now, for a thread has the rights of the one that starts it
+        outside.submit(int).result()  # started now, because a thread has the rights of the thread that starts it
 
         def passed_on(observer: Observer) -> Observer:
             return lambda done, metrics: outside.submit(observer, done, metrics).result()
@@ -85,12 +85,12 @@ def called_from_outside(observers: Sequence[Observer]) -> Iterator[Sequence[Obse
 
 
 def in_closed_thread(work: Callable[[], T], scratch: Path, writable: Sequence[Path], hidden: Path) -> T:
-    """Do work in a thread that reads the libraries and the folders `writable` only; its result, or what it raised.
+    """Do work in a thread that can read only the libraries and the folders `writable`; returns or raises as it does.
 
     Parameters
     ----------
     scratch
-        A new folder for what libraries keep in a home folder or among temporary files.
+        A new folder for what libraries write to a home folder or as temporary files.
     hidden
         The home folder of the project; `writable` may lie in it.
 
@@ -99,7 +99,7 @@ def in_closed_thread(work: Callable[[], T], scratch: Path, writable: Sequence[Pa
     IsolationError
         This system cannot close a thread off.
     TrainingError
-        The work has tried to reach something else.
+        The work tried to reach something else.
     """
     for folder in (scratch, *writable):
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,14 +109,13 @@ def in_closed_thread(work: Callable[[], T], scratch: Path, writable: Sequence[Pa
             close_off_thread([scratch, *writable], hidden)
         except SandboxError as error:
             raise IsolationError(
-                f"an own class cannot be closed off on this system, so it is not run: {error}"
+                f"your own class cannot be closed off on this system, so it is not run: {error}"
             ) from None
         try:
             return work()
         except PermissionError as error:
             raise TrainingError(
-                f"an own class may read the libraries and what it is given, and nothing else: {error}; take that out "
-                "of its code"
+                f"your own class may read only the libraries and what it is given: {error}; remove that from its code"
             ) from error
 
     with _elsewhere(scratch), ThreadPoolExecutor(1, thread_name_prefix="own_class") as pool:
@@ -125,7 +124,7 @@ def in_closed_thread(work: Callable[[], T], scratch: Path, writable: Sequence[Pa
 
 @contextmanager
 def _elsewhere(scratch: Path) -> Iterator[None]:
-    """Let the process's home and temporary files be in `scratch`."""
+    """Place the process's home folder and temporary files in `scratch`."""
     folder = tempfile.tempdir
     with environment_of(dict.fromkeys(_VARIABLES, str(scratch))):
         tempfile.tempdir = str(scratch)

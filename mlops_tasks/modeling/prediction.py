@@ -1,4 +1,4 @@
-"""Scores of the evaluated segments by a saved artefact."""
+"""Scores of the evaluated segments, by a saved artefact."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from mlops_tasks.modeling.dataset import LearningData
 def predict_segments(artefact: ModelArtefact, data: LearningData) -> pd.DataFrame:
     """Scores of valid and test through the saved artefact, so that training and serving agree by construction.
 
-    Data without a test segment, as a search has, gives scores of valid alone.
+    For data without a test segment, as in a search, there are only scores of valid.
 
     Raises
     ------
@@ -35,6 +35,6 @@ def predict_segments(artefact: ModelArtefact, data: LearningData) -> pd.DataFram
     predictions = pd.concat(parts, ignore_index=True)
     if not np.isfinite(predictions[SCORE]).all():
         raise TrainingError(
-            "the trained model gives some rows a score that is not finite; check features and hyper-parameters"
+            "the trained model gives some rows a score that is not finite; check the features and hyper-parameters"
         )
     return predictions

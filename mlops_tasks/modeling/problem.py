@@ -1,4 +1,4 @@
-"""What a model family learns from: matrices, not yet any library's own container."""
+"""What a model family learns from: matrices, before they become a library's own container."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ IntArray = npt.NDArray[np.integer[Any]]
 class LearningProblem:
     """Rows of segments train and valid, sorted by day.
 
-    For window models also the rows that their windows look back on: before `train`, and of instruments that are no
-    members; neither has a label.
+    For window models also the rows that their windows look back on: before `train`, and of instruments while they are
+    not members; neither have a label.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class LearningProblem:
     label
         Processed per day, float32, shape (n,). NaN: the row is not learned from.
     realised
-        The label as it is in the market, float64, shape (n,): what ICs are measured on.
+        The label as realised in the market, float64, shape (n,): ICs are measured on it.
     day, instrument
         Codes of each row, int32, shape (n,); days ascend and count trading days, so neighbours differ by one.
     train, valid
@@ -67,7 +67,7 @@ class LearningProblem:
 
 
 def learning_problem(data: LearningData, processors: FittedProcessors, label_processor: str) -> LearningProblem:
-    """The problem that a plan's data poses, its features and labels processed."""
+    """The learning problem of a plan's data, with features and labels processed."""
     rows = slice(data.rows("train").start if data.member is None else 0, data.rows("valid").stop)
     index = data.features.index[rows]
     learned = learned_labels(data, label_processor).iloc[:, 0]
@@ -93,7 +93,7 @@ def learning_problem(data: LearningData, processors: FittedProcessors, label_pro
 
 
 def _codes(days: pd.DatetimeIndex, calendar: pd.DatetimeIndex | None) -> IntArray:
-    """Trading days since the first of `days`; without a calendar its own days count."""
+    """Trading days since the first of `days`; without a calendar, `days` themselves are counted."""
     if calendar is None:
         return pd.factorize(days)[0]
     places: IntArray = calendar.get_indexer(days)

@@ -1,4 +1,4 @@
-"""Feature processors: fitted on the training segment only, kept as numbers, applied alike in training and serving."""
+"""Feature processors: fitted on the training segment only, stored as numbers, applied alike in training and serving."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ BLOCK_VALUES = 1 << 16
 
 @dataclass(frozen=True)
 class FittedProcessors:
-    """Robust z-score with clipping at +-3, then NaN to 0; or nothing at all.
+    """Robust z-score with clipping at +-3, then NaN to 0; or no processing at all.
 
     The definition is Qlib's `RobustZScoreNorm(clip_outlier=True)` followed by `Fillna(0)`.
 
@@ -42,7 +42,7 @@ class FittedProcessors:
         return cls(centre, scale)
 
     def transform(self, features: FloatArray) -> FloatArray:
-        """A processed copy, row by row, or the matrix itself if nothing is to do; float32, shape (n, features)."""
+        """A copy processed row by row, or the matrix itself if there is nothing to do; float32, shape (n, features)."""
         if self.centre is None or self.scale is None:
             return features
         centre, scale = self.centre.astype(np.float32), self.scale.astype(np.float32)
@@ -83,7 +83,7 @@ def robust_centre_and_scale(features: FloatArray) -> tuple[FloatArray, FloatArra
 
 
 def _median(values: FloatArray) -> Any:
-    """As `numpy.median`, NaN where a value is, with one selection where that makes three; rearranges the values."""
+    """As `numpy.median`, NaN if a value is NaN, with one selection instead of three; rearranges the values."""
     half = len(values) // 2
     values.partition(half)
     if np.isnan(values[half:].max()):

@@ -1,9 +1,9 @@
-"""Close a Linux process off: from files, from other processes, from the network, from memory without end.
+"""Closes a Linux process off from files, from other processes, from the network, and from unlimited memory.
 
-Landlock (kernel 5.13) leaves it the files that are named, seccomp the system calls that reach nothing beyond it
-(`system_calls.py`). Both hold for root too, and for good, of the calling thread and those that it starts. So where a
-whole process is closed off, no other thread may be running yet: standard library only, so that nothing has started one
-before.
+Landlock (kernel 5.13) leaves it the files that are named, seccomp the system calls that reach nothing outside it
+(`system_calls.py`). Both apply to root too, and permanently, to the calling thread and those that it starts. So when a
+whole process is closed off, no other thread may be running yet. This module therefore imports only the standard
+library, which starts no thread.
 """
 
 import ctypes
@@ -22,14 +22,14 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _PATH_BENEATH = 1
 _FILE_RIGHTS = {1: 1 << 13, 2: 1 << 14, 3: 1 << 15, 5: 1 << 16}
-"""From which version of Landlock on rights up to which bit are known (version 4 added none)."""
+"""Version of Landlock to the first bit beyond the rights that it knows (version 4 added none)."""
 _READ_FILE, _READ_FOLDER = 0b0101, 0b1101
-"""Execute and read; for folders, list too. Execute is what a library is mapped with."""
+"""Execute and read; for folders, also list. Mapping a library needs execute."""
 _READ_WRITE = 0b0110 | 1 << 14
-"""Of a file: read, write and truncate."""
+"""For a file: read, write and truncate."""
 _NETWORK_SINCE, _NETWORK = 4, 0b11
 _SCOPES_SINCE, _SCOPES = 6, 0b11
-"""Signals, and sockets without a path, of processes outside."""
+"""Signals to processes outside, and their sockets without a path."""
 _NO_NEW_PRIVILEGES = 38
 
 _SYSTEM = (
@@ -40,13 +40,13 @@ _SYSTEM = (
 _GPU_FILES = ("/proc/driver/nvidia", "/proc/modules", "/sys/bus/pci", "/sys/devices", "/sys/class/infiniband")
 
 _STACK = 1 << 26
-"""Bytes of the first thread's stack, which counts as no data; the others' stacks do."""
+"""Bytes of the first thread's stack, which does not count as data; the stacks of other threads do."""
 _DESCRIPTORS = 256
-"""Open files at once: a pipe's content is counted by no limit on memory."""
+"""Open files at once: no limit on memory counts the content of a pipe."""
 _MORE_ADDRESSES = 1 << 36
-"""Bytes of addresses beyond the limit on memory: libraries and reserved places cost little, their page tables most."""
+"""Bytes of address space beyond the limit on memory: libraries and reservations cost little, mostly page tables."""
 _CAPABILITIES, _READ_ALL = 0x20080522, 1 << 2
-"""Version of the structure, and what lets root read files that are another user's: that is left to Landlock."""
+"""Version of the structure, and the capability that lets root read other users' files, which is left to Landlock."""
 
 
 class SandboxError(OSError):
@@ -54,23 +54,23 @@ class SandboxError(OSError):
 
 
 def close_off(readable: Path, hidden: Path, memory_mb: float) -> None:
-    """Leave this process the interpreter's libraries, the folder `readable`, its open files and so much memory.
+    """Leave this process the interpreter's libraries, the folder `readable`, its open files and this much memory.
 
     Parameters
     ----------
     hidden
-        A folder of which nothing may be read but what `readable` is, also where a library's folder lies around it.
+        A folder of which only `readable` may be read, even if the folder of a library contains it.
     memory_mb
-        Of 10^6 bytes.
+        In units of 10^6 bytes.
 
     Raises
     ------
     SandboxError
-        The kernel has no Landlock, or the processor is none that is known here.
+        The kernel has no Landlock, or the processor is not one of the supported ones.
     """
     machine = platform.machine()
     if machine not in MACHINES:
-        raise SandboxError(f"its processor is {machine}; known are {', '.join(MACHINES)}")
+        raise SandboxError(f"its processor is {machine}; supported are {', '.join(MACHINES)}")
     _limit(int(memory_mb * 1e6))
     _call("prctl(no new privileges)", _LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
     _drop_capabilities()
@@ -81,13 +81,13 @@ def close_off(readable: Path, hidden: Path, memory_mb: float) -> None:
 def close_off_thread(writable: Sequence[Path], hidden: Path) -> None:
     """Leave the calling thread, and those that it will start, the interpreter's libraries and the folders `writable`.
 
-    It keeps the process's memory and its open files: this stops code from reading what it should not, and is no prison
-    for code that is out to do harm.
+    It keeps the process's memory and its open files: this stops code from reading what it should not, but does not
+    contain malicious code.
 
     Parameters
     ----------
     hidden
-        A folder of which nothing may be read but `writable`, also where a library's folder lies around it.
+        A folder of which only `writable` may be read, even if the folder of a library contains it.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def close_off_thread(writable: Sequence[Path], hidden: Path) -> None:
 
 
 def _limit(memory: int) -> None:
-    """Lower this process's limits for good, to `memory` bytes that it can write, and to fixed numbers of the rest."""
+    """Lower this process's limits permanently: to `memory` writable bytes, and to fixed numbers of other resources."""
     limits = {
         resource.RLIMIT_DATA: memory,
         resource.RLIMIT_STACK: _STACK,
@@ -114,7 +114,7 @@ def _limit(memory: int) -> None:
 
 
 def _drop_capabilities() -> None:
-    """Leave root no more than a user may do: its limits, say, would not hold."""
+    """Leave root no more rights than a user: otherwise limits, for example, would not hold."""
     header = struct.pack("=Ii", _CAPABILITIES, 0)
     sets = ctypes.create_string_buffer(24)
     _call("capget", _LIBC.capget(header, sets))
@@ -128,7 +128,7 @@ def _libraries(hidden: Path) -> list[Path]:
 
 
 def _around(root: Path, hidden: Path) -> Iterator[Path]:
-    """The folder, or, where it holds the hidden one, all that lies beside that."""
+    """The folder, or, if it contains the hidden one, everything else in it."""
     root = root.resolve()
     if not hidden.is_relative_to(root):
         yield root
@@ -159,7 +159,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
     try:
         opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # not there: nothing to read
+        return  # it does not exist: nothing to read
     rule = struct.pack("=Qi", rights, opened)
     _call(f"landlock: {path}", _LIBC.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
     os.close(opened)

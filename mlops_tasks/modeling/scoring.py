@@ -1,4 +1,4 @@
-"""Rows to score, with what window models look back on: read alike wherever a model scores."""
+"""Rows to score, with what window models look back on: read in the same way wherever a model scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +24,9 @@ class ScoringRows:
     wanted
         Which rows are to be scored, shape (n,).
     calendar
-        Trading days, ascending: those of the rows at least.
+        Trading days, ascending, including all days of the rows.
     since
-        The day from which on every bar of the instruments to score is among the rows.
+        The day from which on the rows include every bar of the instruments to score.
     """
 
     features: pd.DataFrame
@@ -47,7 +47,7 @@ class ScoringRows:
         return self.features[self.wanted]
 
     def at_most(self, count: int) -> "ScoringRows":
-        """The same with at most this many rows to score, evenly spaced; everything that windows look back on stays."""
+        """The same with at most this many rows to score, evenly spaced; the rows that windows look back on stay."""
         places = np.flatnonzero(self.wanted)
         if len(places) <= count:
             return self
@@ -56,7 +56,7 @@ class ScoringRows:
         return replace(self, wanted=wanted)
 
     def codes(self, window: int) -> tuple[np.ndarray, np.ndarray]:
-        """Day and instrument code of each row, days counted on the calendar from the first row's; int64, shape (n,).
+        """Day and instrument code of each row, days counted on the calendar from the first row; int64, shape (n,).
 
         Raises
         ------
@@ -73,15 +73,15 @@ class ScoringRows:
             needed = history_start(self.calendar, first, window)
             if needed < self.since:
                 raise TrainingError(
-                    f"rows of {first.date()} need {window - 1} trading days before them, from {needed.date()} on, and "
-                    f"features begin at {self.since.date()}; load the history too (modeling/scoring.py: scoring_rows)"
+                    f"rows of {first.date()} need {window - 1} trading days before them, from {needed.date()} on, but "
+                    f"features begin at {self.since.date()}; load the history too (modeling/scoring.py: FeatureSource)"
                 )
         return places - places[:1], pd.factorize(instruments)[0]
 
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """A vintage's features, and which columns of them."""
+    """The features of a vintage, and the columns to read."""
 
     store: FeatureStore
     vintage: Vintage
@@ -91,8 +91,8 @@ class FeatureSource:
     def rows(self, start: Day, end: Day, window: int = 1, *, members: bool = True) -> ScoringRows:
         """The rows of a range of days to score by a model that sees `window` trading days.
 
-        Of the universe's members of each day, or of all instruments that have a bar. For a window beyond the row's own
-        day, the trading days before `start` are read too, of all instruments.
+        They are rows of the universe's members of each day, or of all instruments that have a bar. For a window of
+        several days, the trading days before `start` are read too, for all instruments.
 
         Raises
         ------

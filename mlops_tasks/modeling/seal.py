@@ -1,10 +1,10 @@
-"""What makes a folder of files an artefact: a manifest that names the digest of each, and a signature of the manifest.
+"""What makes a folder of files an artefact: a manifest with the digest of each file, and a signature of the manifest.
 
     model.json       manifest: what the model is, what it was trained on, the SHA-256 of every other file
-    signature.json   who made it (`mlops_tasks/signing.py`), over the very bytes of model.json
+    signature.json   who made it (`mlops_tasks/signing.py`), over the exact bytes of model.json
 
-Nothing of an artefact is parsed before its signature is verified and its files are the ones that the manifest names,
-no more and no fewer.
+Nothing of an artefact is parsed before its signature is verified and its files are exactly those that the manifest
+names.
 """
 
 import json
@@ -19,9 +19,9 @@ from mlops_tasks.signing import Signature, SigningKey, VerifyingKeys
 MANIFEST, SIGNATURE = "model.json", "signature.json"
 
 PURPOSE = b"alphaops model artefact 1\n"
-"""Before what is signed, so that the key can serve another purpose one day and neither stands in for the other."""
+"""Prefixed to what is signed, so that a signature of the same key for another purpose cannot be taken for this one."""
 LARGEST = {MANIFEST: 1 << 22, SIGNATURE: 1 << 12}
-"""Bytes of what is read before anything is verified."""
+"""The most bytes that are read before anything is verified."""
 
 
 def seal(folder: Path, manifest: ArtefactManifest, key: SigningKey) -> None:
@@ -39,14 +39,14 @@ def seal(folder: Path, manifest: ArtefactManifest, key: SigningKey) -> None:
 
 
 def verified_manifest(folder: Path, keys: VerifyingKeys) -> ArtefactManifest:
-    """The manifest of an artefact that is signed and whole.
+    """The manifest of an artefact that is signed and complete.
 
     Raises
     ------
     TrainingError
         The folder holds no manifest.
     SignatureError
-        There is no signature, it was made with none of the keys, or it is of another manifest.
+        There is no signature, it was not made with one of the keys, or it belongs to another manifest.
     DigestMismatchError
         A file is missing, superfluous, not a regular file, or its SHA-256 differs from the manifest's.
     """
@@ -54,7 +54,7 @@ def verified_manifest(folder: Path, keys: VerifyingKeys) -> ArtefactManifest:
         raise TrainingError(f"{folder}: no {MANIFEST}; this is not a model artefact")
     names = _plain_files(folder)
     if SIGNATURE not in names:
-        raise SignatureError(f"{folder}: no {SIGNATURE}; train again, unsigned models are not loaded")
+        raise SignatureError(f"{folder}: no {SIGNATURE}; train again, because unsigned models are not loaded")
     signature, content = _small(folder / SIGNATURE), _small(folder / MANIFEST)
     try:
         keys.verify(Signature.from_json(json.loads(signature)), PURPOSE + content)
@@ -73,7 +73,7 @@ def verified_manifest(folder: Path, keys: VerifyingKeys) -> ArtefactManifest:
 
 
 def unverified_manifest(folder: Path) -> ArtefactManifest:
-    """What an artefact says of itself, for those who describe it and do not load it; nothing is checked.
+    """The manifest of an artefact that is only described, not loaded; nothing is checked.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def artefact_digest(folder: Path) -> str:
 
 
 def _plain_files(folder: Path) -> set[str]:
-    """Names of the files of a folder; a link may lead anywhere, and what lies in folders has no digest."""
+    """Names of the files of a folder; links and folders are errors, because no digest would cover what they lead to."""
     found = list(folder.iterdir())
     for path in found:
         if not stat.S_ISREG(path.lstat().st_mode):
@@ -111,6 +111,6 @@ def _small(path: Path) -> bytes:
         content = file.read(LARGEST[path.name] + 1)
     if len(content) > LARGEST[path.name]:
         raise SignatureError(
-            f"{path}: is larger than {LARGEST[path.name]:,} bytes; this is no signed artefact of this project"
+            f"{path}: is larger than {LARGEST[path.name]:,} bytes; this is not a signed artefact of this project"
         )
     return content

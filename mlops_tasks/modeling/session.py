@@ -1,13 +1,13 @@
-"""What a model family reports to while it trains, and asks whether to go on.
+"""The session to which a model family reports while it trains, and which tells it whether to continue.
 
-A family's loop is, for every iteration (boosting round, epoch; from 1):
+For every iteration (boosting round or epoch, from 1), a family's loop is:
 
     verdict = session.iteration(done, {"train.loss": ..., "valid.loss": ..., "valid.ic": ..., "valid.rank_ic": ...})
     if verdict.is_best: keep this state
-    session.checkpoint(done, write)     # writes when one is due; a pause waits here, a cancellation ends here
+    session.checkpoint(done, write)     # writes one when due; waits here while paused; raises here if cancelled
     if verdict.stop: break
 
-and before it `restored = session.restore()`.
+Before the loop: `restored = session.restore()`.
 """
 
 import logging
@@ -31,7 +31,7 @@ Observer = Callable[[int, Mapping[str, float]], None]
 
 
 DIVERGED = 1e6
-"""A loss beyond this many times the first one counts as diverged."""
+"""A loss of more than this many times the first one counts as diverged."""
 
 
 class EventSink(Protocol):
@@ -43,10 +43,10 @@ class EventSink(Protocol):
 
 
 class Control(Protocol):
-    """What a person has asked of the training."""
+    """A person's requests to the training."""
 
     def check(self) -> None:
-        """Raise TrainingCancelledError when it was cancelled; costs next to nothing."""
+        """Raise TrainingCancelledError if it was cancelled; costs next to nothing."""
         ...
 
     @property
@@ -60,19 +60,19 @@ class Control(Protocol):
 
 
 class SessionState(TypedDict):
-    """What a checkpoint keeps of a session, beside the family's own files."""
+    """The part of a session that a checkpoint keeps, besides the family's own files."""
 
     history: list[tuple[int, dict[str, float | None]]]
     """Iteration and metrics, None where undefined."""
     seconds: float
-    """Worked so far."""
+    """Time worked so far."""
 
 
 class CheckpointStore(Protocol):
     """Keeps the newest checkpoint of one training; an unfinished one is never seen."""
 
     def save(self, iteration: int, state: SessionState, write: Callable[[Path], None]) -> None:
-        """Let `write` fill a folder, and put it, with the session's own state, in the place of the one before."""
+        """Let `write` fill a folder, and let it, with the session's own state, replace the previous checkpoint."""
         ...
 
     def newest(self) -> tuple[int, SessionState, Path] | None:
@@ -94,7 +94,7 @@ def _no_events(kind: str, payload: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Links:
-    """What connects a training to the outside; by default nothing does."""
+    """The connections of a training to the outside; none by default."""
 
     events: EventSink = _no_events
     control: Control | None = None
@@ -103,21 +103,21 @@ class Links:
 
 
 class TrainingSession:
-    """One training's seed, threads, metrics so far, and link to the outside."""
+    """One training's seed, threads, metrics so far, and links to the outside."""
 
     def __init__(self, config: TrainingConfig, *, threads: int = 1, links: Links | None = None) -> None:
         self.config = config
         self.seed = config.seed
         self.threads = threads
         self.history: list[tuple[int, dict[str, float]]] = []
-        """Iteration and metrics, from the first iteration on, whatever process it ran in."""
+        """Iteration and metrics, from the first iteration on, whichever process ran it."""
         self.monitor = StoppingMonitor(config.stopping)
         self._links = links or Links()
         self._total = 0
         self._clock = WorkingTime()
 
     def stage(self, name: str) -> None:
-        """Announce the next step (load, process, fit, save, predict); wait before it while the training is paused.
+        """Announce the next step (load, process, fit, save, predict); first wait while the training is paused.
 
         Raises TrainingCancelledError like `iteration`.
         """
@@ -163,7 +163,7 @@ class TrainingSession:
     def checkpoint(self, done: int, write: Callable[[Path], None]) -> None:
         """Write a checkpoint when one is due after `done` iterations; wait here while the training is paused.
 
-        `write` fills the folder that it is given with all that the family needs to go on.
+        `write` fills the folder that it is given with everything that the family needs to resume.
 
         Raises
         ------
@@ -190,13 +190,13 @@ class TrainingSession:
             self.monitor.update(done, values)
         self._clock.resume(state["seconds"])
         self._links.events("restored", {"iteration": iteration})
-        if self.monitor.detector.state == "overfitting":  # decided in another run
+        if self.monitor.detector.state == "overfitting":  # decided by an earlier attempt
             self._note_overfitting()
         return Restored(iteration, folder)
 
     @property
     def seconds(self) -> float:
-        """Time spent so far in whatever process, pauses not counted."""
+        """Time spent so far in all processes, without pauses."""
         return self._clock.seconds
 
     @property
@@ -205,7 +205,7 @@ class TrainingSession:
         return self.monitor.best_iteration
 
     def conclude(self) -> Conclusion:
-        """The verdict on a training that has ended; recorded as a decision."""
+        """The verdict on a training that has ended; it is also recorded as a decision."""
         found = self.monitor.conclusion()
         self._links.events("decision", {"about": "fit", **found.to_json()})
         return found
@@ -243,7 +243,7 @@ class TrainingSession:
         }
 
     def _until_stop(self, done: int) -> int | None:
-        """Iterations until early stopping ends the training, if validation gets no better; None: that is not known."""
+        """Iterations until early stopping ends the training, if validation does not improve; None: unknown."""
         if not self.best_iteration:
             return None
         left = max(0, self.best_iteration + self.config.stopping.patience - done)

@@ -1,4 +1,4 @@
-"""When a training should end, and how it is judged: early stopping on a metric of the validation segment."""
+"""When a training should end and how it is judged: early stopping on a metric of the validation segment."""
 
 import math
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from mlops_tasks.states import FitVerdict
 
 
 class StoppingConfig(Section):
-    """Early stopping; the best iteration is the one that is kept."""
+    """Early stopping; the best iteration is kept."""
 
     metric: Metric = "loss"
-    """Of the validation segment. `loss` is minimised, `ic` and `rank_ic` (means over days) are maximised."""
+    """The watched metric of the validation segment. `loss` is minimised, `ic` and `rank_ic` (daily means) maximised."""
     patience: Annotated[int, StrictNumber] = Field(50, ge=1)
     """Iterations (boosting rounds, epochs) without a better value after which training ends."""
     min_delta: Annotated[float, StrictNumber] = Field(0.0, ge=0, allow_inf_nan=False)
-    """Least change that counts as better."""
+    """Smallest change that counts as an improvement."""
     valid_share: Annotated[float, StrictNumber] = Field(1.0, gt=0, le=1)
-    """Of the validation days, the first ones, that the training sees. The others are evidence of what it has learned:
-    no iteration was chosen on them."""
+    """The share of the validation days, from the first, that the training sees. The others are evidence of what it has
+    learned, because no iteration was chosen on them."""
     overfitting: OverfittingConfig = OverfittingConfig()
 
 
@@ -35,7 +35,7 @@ class IterationVerdict:
     is_best: bool
     stop: bool
     reason: str = ""
-    """Why training ends, with the numbers; empty while it goes on."""
+    """Why training ends, with the numbers; empty while it continues."""
     changed: bool = False
     """Whether the training begins or ceases to overfit with this iteration."""
 
@@ -48,7 +48,7 @@ class Conclusion:
     explanation: str
     kept_iteration: int
     kept_gap: float
-    """Lead of train over validation at the iteration that is kept; NaN: not known."""
+    """Lead of train over validation at the kept iteration; NaN: unknown."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -56,7 +56,7 @@ class Conclusion:
 
 
 class BestIteration(TypedDict):
-    """The best iteration so far, as events tell of it."""
+    """The best iteration so far, as events report it."""
 
     iteration: int
     metric: str
@@ -72,15 +72,15 @@ class StoppingMonitor:
         self.best_iteration = 0
         self.best_value: float | None = None
         self.stopped = ""
-        """Why training was to end; empty while nothing speaks for it."""
+        """Why training should end; empty while there is no reason."""
         self.detector = OverfittingDetector(config.overfitting, config.patience)
         self._best_metrics: Mapping[str, float] = {}
 
     def update(self, iteration: int, metrics: Mapping[str, float]) -> IterationVerdict:
         """Judge an iteration (from 1) by its metrics.
 
-        Where `valid.<metric>` is missing or not a number, as when it was not computed, the iteration cannot be the
-        best one, and ends nothing.
+        If `valid.<metric>` is missing or not a number, for example because it was not computed, the iteration cannot be
+        the best one and does not end the training.
         """
         is_best, reason = self._compare(iteration, metrics)
         if is_best:
@@ -109,24 +109,24 @@ class StoppingMonitor:
         verdict, finding = self._verdict(), self.detector.finding
         gap, said = self.detector.said_of(self._best_metrics)
         if finding is None:
-            said_all = "no iteration with a validation metric, so nothing shows whether it overfits"
+            said_all = "no iteration had a validation metric, so it is unknown whether the training overfits"
         elif verdict is FitVerdict.UNDERFITTING and not self.detector.train_improved:
             said_all = f"train {finding.metric} has never been better than at first; {finding.explanation}"
         elif verdict is FitVerdict.UNDERFITTING:
-            said_all = f"validation still improved when the iterations were over; allow more; {finding.explanation}"
+            said_all = f"validation was still improving when the iterations ended; allow more; {finding.explanation}"
         elif verdict is FitVerdict.HEALTHY:
-            # What the newest iterations did is no part of what is kept: said of them, "gets worse" would contradict.
+            # The newest iterations are not part of what is kept: their "gets worse" would contradict the verdict.
             said_all = self._said_of_later(finding.iteration) if self.best_iteration else finding.explanation
         else:
             since = f"since iteration {finding.since}; " if verdict is FitVerdict.OVERFITTING else ""
             said_all = since + finding.explanation
         if self.best_iteration:
-            kept = f"kept is iteration {self.best_iteration}: {said}"
+            kept = f"iteration {self.best_iteration} is kept: {said}"
             said_all = "; ".join(filter(None, [kept, said_all] if verdict is FitVerdict.HEALTHY else [said_all, kept]))
         return Conclusion(verdict, f"{verdict}: {said_all}", self.best_iteration, gap)
 
     def _said_of_later(self, newest: int) -> str:
-        """What became of the iterations after the one that is kept; empty where there are none."""
+        """What became of the iterations after the kept one; empty if there are none."""
         later = newest - self.best_iteration
         if not later:
             return ""
@@ -149,7 +149,7 @@ class StoppingMonitor:
         return FitVerdict.UNKNOWN if math.isnan(finding.gap) else FitVerdict.HEALTHY
 
     def _compare(self, iteration: int, metrics: Mapping[str, float]) -> tuple[bool, str]:
-        """Whether an iteration is the best so far, and why training is to end."""
+        """Whether an iteration is the best so far, and why training should end."""
         value = metrics.get(f"valid.{self.config.metric}", math.nan)
         if math.isnan(value):
             return False, ""

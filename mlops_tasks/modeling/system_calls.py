@@ -1,8 +1,8 @@
 """The system calls that a closed-off process may make, as a seccomp program: all others are refused.
 
-What is allowed computes in the process's own memory and threads, asks for the time, reads files that Landlock lets it
-open, and uses the streams that it was given. Nothing among it names another process, changes a file's rights or a
-limit, or takes memory that no limit counts. What Linux gets tomorrow is refused too.
+The allowed calls compute in the process's own memory and threads, ask for the time, read files that Landlock lets it
+open, and use the streams that it was given. None of them names another process, changes a file's rights or a limit, or
+takes memory that no limit counts. Calls that Linux adds later are refused too.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ _ALLOWED: Mapping[str, tuple[int, int]] = {
     **{"fadvise64": (221, 223), "readahead": (187, 213), "dup": (32, 23), "dup2": (33, -1), "dup3": (292, 24)},
     **{"poll": (7, -1), "ppoll": (271, 73), "select": (23, -1), "pselect6": (270, 72), "fcntl": (72, 25)},
     **{"ioctl": (16, 29)},
-    # Its own memory; without mremap, which lets the first thread's stack grow, and C libraries do without it.
+    # Its own memory; without mremap, which could grow the first thread's stack and which C libraries can do without.
     **{"mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "madvise": (28, 233)},
     **{"brk": (12, 214), "mincore": (27, 232)},
     # Its own threads and signal handlers.
@@ -32,14 +32,14 @@ _ALLOWED: Mapping[str, tuple[int, int]] = {
     **{"sched_get_priority_min": (147, 126), "gettid": (186, 178), "getcpu": (309, 168)},
     **{"rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132)},
     **{"restart_syscall": (219, 128)},
-    # What time it is, who and where it is.
+    # The time, its identity and its place.
     **{"clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115), "nanosleep": (35, 101)},
     **{"gettimeofday": (96, 169), "time": (201, -1), "times": (100, 153), "getrusage": (98, 165)},
     **{"getrandom": (318, 278), "uname": (63, 160), "sysinfo": (99, 179), "getpid": (39, 172), "getppid": (110, 173)},
     **{"getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177)},
     **{"getrlimit": (97, 163), "prlimit64": (302, 261)},
 }
-"""Numbers on x86-64 and on ARM; -1: there is none."""
+"""Numbers on x86-64 and on arm64; -1: there is none."""
 
 
 @dataclass(frozen=True)
@@ -77,30 +77,30 @@ _CONDITIONS: Mapping[str, tuple[_OneOf | _Has | _NotAllOf, ...]] = {
     "clone": (_Has(0, _THREAD),),  # no process
     # Memory that RLIMIT_DATA does not count: shared, or a stack.
     "mmap": (_NotAllOf(6, _SHARED | _ANONYMOUS), _NotAllOf(6, _GROWS_DOWN)),
-    "prlimit64": (_OneOf(0, (0,)), _OneOf(4, (0,)), _OneOf(5, (0,))),  # ask for its own
+    "prlimit64": (_OneOf(0, (0,)), _OneOf(4, (0,)), _OneOf(5, (0,))),  # query its own
     "sched_setaffinity": (_OneOf(0, (0,)),),  # its own
     "prctl": (_OneOf(0, (_SET_NAME, _GET_NAME, _NAME_MEMORY)),),
     "fcntl": (_OneOf(2, (*range(_DUPLICATE, _SET_FLAGS + 1), _DUPLICATE_CLOSING)),),  # no locks, owners or signals
     "ioctl": (_OneOf(2, (_IS_TERMINAL, _CLOSING, _NOT_CLOSING, _READABLE)),),
 }
-"""Calls that are allowed with some arguments only."""
+"""Calls that are allowed only with some arguments."""
 
 _ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SINCE_5 = 424
-"""Calls from here on came with Linux 5.1 or later: C libraries try them first, and do without where there are none."""
+"""Calls from here on came with Linux 5.1 or later: C libraries try them first and can do without them."""
 _OTHER_ABI = 0x40000000
-"""Numbers from here on are of x86's second set of calls."""
+"""Numbers from here on belong to x86's second set of calls (x32)."""
 _LOAD, _AND, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERROR, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050000, 1, 38
 _NUMBER, _MACHINE, _ARGUMENTS = 0, 4, 16
-"""Where the kernel puts what a program looks at."""
+"""Offsets of the fields of the data that the kernel gives to a seccomp program."""
 _SECCOMP, _SECCOMP_FILTER = 22, 2
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def restrict_calls(machine: str) -> int:
-    """Take all other calls from the calling thread and those that it will start.
+    """Refuse all other calls to the calling thread and to those that it will start.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def restrict_calls(machine: str) -> int:
 
     Returns
     -------
-    What `prctl` does: below 0 when it failed.
+    The result of `prctl`: below 0 if it failed.
     """
     program = b"".join(_program(machine))
     content = ctypes.create_string_buffer(program)
@@ -119,7 +119,7 @@ def restrict_calls(machine: str) -> int:
 
 
 def _program(machine: str) -> Iterator[bytes]:
-    """Classic BPF: one answer a system call."""
+    """A classic BPF program that gives one answer per system call."""
     yield from [_step(_LOAD, _MACHINE), _step(_EQUAL, _ARCHITECTURE[machine], 1, 0), _refuse()]
     yield from [_step(_LOAD, _NUMBER), _step(_AT_LEAST, _OTHER_ABI, 0, 1), _refuse()]
     column = MACHINES.index(machine)
@@ -132,7 +132,7 @@ def _program(machine: str) -> Iterator[bytes]:
 
 
 def _demand(condition: _OneOf | _Has | _NotAllOf) -> list[bytes]:
-    """Go on behind these steps where the condition holds, and refuse where not."""
+    """Continue after these steps if the condition holds, and refuse if not."""
     load = _step(_LOAD, _ARGUMENTS + 4 * condition.word)
     match condition:
         case _OneOf(_, values):

@@ -1,4 +1,4 @@
-"""What a process is willing to load: artefacts by whom, and of which families those that run code."""
+"""What a process is willing to load: whose artefacts, and which families' artefacts that run code."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,16 @@ from mlops_tasks.signing import VerifyingKeys
 
 @dataclass(frozen=True)
 class Trust:
-    """Accepted keys, and what is done with models that bring code along."""
+    """Accepted keys, and the treatment of models that bring their own code."""
 
     keys: VerifyingKeys
     models: ModelSettings
     home: Path
-    """What the process of such a model sees nothing of, but the artefact."""
+    """The process of such a model sees nothing of it but the artefact."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Trust":
-        """As a home's settings say.
+        """According to a home's settings.
 
         Raises
         ------
@@ -34,16 +34,17 @@ class Trust:
         return cls(VerifyingKeys.read(settings), settings.models, settings.home)
 
     def predictor(self, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
-        """What scores from a verified artefact.
+        """The predictor of a verified artefact.
 
         A model of a user's own class, or whose files run code, gets a process that sees nothing but the artefact.
 
         Raises
         ------
         ConfigError
-            Its files run code, and its family may not; or its own class was edited since it was trained.
+            Its files run code, and the settings do not allow this to its family; or its own class was edited since it
+            was trained.
         IsolationError
-            They may, and its process cannot be closed off.
+            It needs a process of its own, which cannot be closed off.
         """
         if find_family(manifest["family"]).runs_code(folder):
             check_unpickling(self.models, manifest["family"], str(folder))
@@ -53,7 +54,7 @@ class Trust:
 
 
 def _check_source(folder: Path, manifest: ArtefactManifest) -> None:
-    """Check that an own class is still the one that was trained."""
+    """Check that a user's own class is still the one that was trained."""
     trained = manifest.get("own_source")
     if trained is not None and own_source(manifest["class_path"]) != trained:
         raise ConfigError(

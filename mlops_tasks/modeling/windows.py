@@ -1,8 +1,8 @@
-"""Windows of days by index: no window is copied before it is looked at.
+"""Windows of days by index: no window is copied before it is used.
 
 The window of a row, instrument i on day t, is the `window` trading days that end at t, the newest last. A day on which
-i has no bar, or that lies before the first one of the calendar, is a row of zeros: after the robust z-score that is the
-training median. So a window depends on the row's own instrument and on those days only, in training and in serving.
+i has no bar, or that lies before the first day of the calendar, is a row of zeros: after the robust z-score, this is
+the training median. So a window depends only on the row's own instrument and on those days, in training and serving.
 """
 
 import math
@@ -22,7 +22,7 @@ CACHE_LINE = 64
 
 
 def history_start(calendar: pd.DatetimeIndex, first: pd.Timestamp, window: int) -> pd.Timestamp:
-    """The first day that windows of rows on and after `first` reach back to."""
+    """The first day to which the windows of rows on and after `first` reach back."""
     place = int(calendar.searchsorted(first))
     return calendar[max(0, place - window + 1)] if place < len(calendar) else first
 
@@ -36,7 +36,7 @@ class PanelWindows:
     rows
         Processed features without NaN, float32, shape (n, features), C order.
     position
-        Row of each instrument (first axis) on each day (after `window` - 1 empty ones), or `NO_BAR`; int32.
+        Row of each instrument (axis 0) on each day (axis 1, after `window` - 1 empty days), or `NO_BAR`; int32.
     day, instrument
         Codes of each row, shape (n,); days count trading days.
     window
@@ -75,9 +75,9 @@ class PanelWindows:
 
 
 def aligned(shape: tuple[int, ...]) -> FloatArray:
-    """A new float32 array, not filled, that begins where a cache line does.
+    """A new uninitialised float32 array that begins at a cache line.
 
-    How a product is summed may depend on where its numbers lie in memory, and NumPy's own arrays lie anywhere.
+    The order of sums in a product may depend on where its numbers lie in memory, and NumPy's own arrays lie anywhere.
     """
     size = math.prod(shape) * 4
     memory = np.empty(size + CACHE_LINE, dtype=np.uint8)
@@ -86,14 +86,14 @@ def aligned(shape: tuple[int, ...]) -> FloatArray:
 
 
 def epoch_order(rows: IntArray, seed: int, epoch: int, samples: int = 0) -> IntArray:
-    """The rows of one epoch in a random order that depends on the seed and the epoch only.
+    """The rows of one epoch in a random order that depends only on the seed and the epoch.
 
-    `samples` of them, drawn without replacement; 0: all.
+    There are `samples` of them, drawn without replacement; 0: all.
     """
     shuffled: IntArray = np.random.default_rng([seed, epoch]).permutation(rows)
     return shuffled[:samples] if samples else shuffled
 
 
 def batches(order: IntArray, batch_size: int) -> Iterator[IntArray]:
-    """Consecutive parts of nearly equal size, at most `batch_size`: no small rest, whose gradient would be noise."""
+    """Consecutive parts of nearly equal size, at most `batch_size`; a small remainder would have a noisy gradient."""
     yield from np.array_split(order, max(1, -(-len(order) // batch_size)))

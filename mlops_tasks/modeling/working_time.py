@@ -1,4 +1,4 @@
-"""How long a training has worked, and at what pace its iterations come."""
+"""How long a training has worked, and how fast its iterations are."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class WorkingTime:
-    """Time without pauses, with what earlier processes spent."""
+    """Time without pauses, including that of earlier processes."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -15,11 +15,11 @@ class WorkingTime:
 
     @property
     def seconds(self) -> float:
-        """Spent so far, in whatever process."""
+        """Time spent so far, in all processes."""
         return time.monotonic() - self._started
 
     def resume(self, seconds: float) -> None:
-        """Add what earlier processes spent."""
+        """Add the time that earlier processes spent."""
         self._started -= seconds
 
     def lap(self) -> None:
@@ -29,7 +29,7 @@ class WorkingTime:
 
     @property
     def lap_seconds(self) -> float | None:
-        """Mean duration of this process's iterations but the first, which also sets things up; None before two."""
+        """Mean duration of this process's iterations without the first, which also sets things up; None before two."""
         return (self.seconds - self._first_lap) / (self._laps - 1) if self._laps > 1 else None
 
     @contextmanager

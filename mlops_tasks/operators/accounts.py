@@ -1,7 +1,7 @@
 """Accounts in Airflow's database, where the FAB auth manager keeps them.
 
-`python -m mlops_tasks.operators.accounts`, in the environment of Airflow, reads orders from standard input, one line of
-JSON each, so that a password is neither in arguments nor in the environment; each is answered by one line of JSON.
+`python -m mlops_tasks.operators.accounts`, in Airflow's environment, reads commands from standard input, one line of
+JSON each, and answers each with one line of JSON. So a password is neither in arguments nor in the environment.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from mlops_tasks.roles import Role, fab_role, permissions
 
 
 class Accounts:
-    """The accounts of one Airflow; roles are this operation's, and each account has one."""
+    """The accounts of one Airflow. Its roles are those of AlphaOps, and each account has one."""
 
     def __init__(self, security_manager: Any) -> None:
         self._manager = security_manager
         self._roles = {fab_role(role): role for role in Role}
 
     def sync_roles(self) -> None:
-        """Give each role the permissions of the table, and no others."""
+        """Give each role the permissions in the table, and no others."""
         manager = self._manager
         manager.sync_roles()
         for role in set(Role) - {Role.ADMIN}:
@@ -36,7 +36,7 @@ class Accounts:
                 manager.add_permission_to_role(found, manager.create_permission(action, resource))
 
     def listed(self) -> list[dict[str, str]]:
-        """Name and role of each account that can log in; a role that is not of the table in brackets."""
+        """Name and role of each account that can log in; a role that is not in the table is in brackets."""
         return [
             {"name": user.username, "role": self._role_text(user)}
             for user in sorted(self._manager.get_all_users(), key=lambda user: user.username)
@@ -44,12 +44,12 @@ class Accounts:
         ]
 
     def add(self, name: str, role: Role, password: str) -> None:
-        """A new account, or one that was removed, again.
+        """Add an account, or restore one that was removed.
 
         Raises
         ------
         AccountError
-            There is one of this name.
+            There is an account of this name already.
         """
         user = self._manager.find_user(username=name)
         if user is None:
@@ -60,7 +60,7 @@ class Accounts:
         self._set(user, role, password)
 
     def ensure(self, name: str, role: Role, password: str) -> None:
-        """The account with this very role and password, whether it was there or not."""
+        """Make sure that there is an account with exactly this role and password."""
         user = self._manager.find_user(username=name)
         if user is None:
             self.add(name, role, password)
@@ -70,21 +70,21 @@ class Accounts:
     def remove(self, name: str) -> None:
         """Lock the account for good.
 
-        Its row stays: a token names its account by number, and a database that gives the number to the next account
-        would give it the old token's bearer too.
+        Its row stays: a token names its account by number, and if the database gave the number to another account, the
+        old token would open that one.
         """
         user = self._known(name)
         user.roles, user.active = [], False
         self._reset(user, secrets.token_urlsafe(32))
 
     def change_role(self, name: str, role: Role) -> None:
-        """Another role in place of the one before."""
+        """Replace the account's role."""
         user = self._known(name)
         user.roles = [self._found(role)]
         self._saved(user)
 
     def reset_password(self, name: str, password: str) -> None:
-        """A new password; sessions with the old one end."""
+        """Set a new password; sessions opened with the old one end."""
         self._reset(self._known(name), password)
 
     def _set(self, user: Any, role: Role, password: str) -> None:
@@ -126,7 +126,7 @@ def open_accounts() -> Iterator[Accounts]:
 
 
 def main() -> None:
-    """Carry out the orders, one after the other; one that cannot be is answered with the reason."""
+    """Carry out the commands in order; one that fails is answered with the reason."""
     with open_accounts() as accounts:
         for line in sys.stdin:
             try:

@@ -19,14 +19,14 @@ class DeploymentOperator(StageOperator):
 
     While it waits it is in Airflow's state `awaiting_input`: it takes no worker, no pool slot and no triggerer. Airflow
     lists it under *Required actions*; whoever may edit HITL details answers. This is what the standard provider's
-    `ApprovalOperator` does; as part of the deployment's own task it costs nothing where nobody is asked. Who rejects,
-    and nobody in time, leaves the champion as it is, and the task succeeds with that result. One that is cleared, or
-    tried again after an error, asks again.
+    `ApprovalOperator` does; as part of the deployment's own task it costs nothing where nobody is asked. If it is
+    rejected, or nobody answers in time, the champion stays as it is and the task succeeds with that result. A task that
+    is cleared, or retried after an error, asks again.
 
     Parameters
     ----------
     wait
-        For an answer.
+        How long to wait for an answer.
     given
         As for `StageOperator`. Nobody is asked where the argument `gate` does not promote.
     """
@@ -46,12 +46,12 @@ class DeploymentOperator(StageOperator):
             defaults=[REJECT],
             subject=f"Deploy version {version}?",
             body=f"By the strategy {self._strategy(context)}. {self._reasons()} Without an answer within {self.wait} "
-            "it is not deployed, and the champion serves on.",
+            "it is not deployed, and the champion stays in service.",
         )
         raise TaskAwaitingInput(method_name="execute_complete", timeout=self.wait)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Deploy, or not, as somebody has answered; Airflow calls this."""
+        """Deploy or not, according to the answer; Airflow calls this."""
         user = event.get("responded_by_user") or {}
         who = user.get("name") or user.get("id") or ""
         if event.get("chosen_options") == [APPROVE] and who:

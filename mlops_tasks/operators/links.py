@@ -1,4 +1,4 @@
-"""Where a stage's task leads to: links that Airflow shows on the task's page."""
+"""Links that Airflow shows on the page of a stage's task."""
 
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
@@ -16,7 +16,7 @@ Known = Mapping[str, Any]
 
 
 class StageLink(BaseOperatorLink):
-    """A link whose address follows from what the operator knows when its task ends, well or not."""
+    """A link whose address follows from what the operator knows when its task ends, successfully or not."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -32,7 +32,7 @@ class StageLink(BaseOperatorLink):
         return f"_link_{self._name}"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The address; empty, and no button is shown, while there is nothing to lead to."""
+        """The address; empty, and no button is shown, while there is nothing to link to."""
         address = _LINKS[operator.stage][self._name](operator.known)
         return _below_base(address) if address.startswith("/") else address
 
@@ -54,7 +54,7 @@ def _mlflow_run(known: Known) -> str:
 
 
 def _report(kind: str, key: str) -> Callable[[Known], str]:
-    """The page of the report whose folder, or name, stands below a key."""
+    """The page of the report whose folder or name is the value of a key."""
 
     def address(known: Known) -> str:
         if key not in known:

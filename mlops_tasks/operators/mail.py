@@ -1,7 +1,7 @@
-"""Letters by Airflow's own connection to a mail server, through its SMTP provider.
+"""E-mail by Airflow's own connection to a mail server, through its SMTP provider.
 
-`python -m mlops_tasks.operators.mail <connection>`, in the environment of Airflow, reads a letter from standard input
-and sends it. Sender, server and password are the connection's.
+`python -m mlops_tasks.operators.mail <connection>`, in Airflow's environment, reads a message from standard input and
+sends it. Sender, server and password come from the connection.
 """
 
 import html
@@ -14,7 +14,7 @@ KEPT_HEADERS = ("Message-ID", "References", "Auto-Submitted")
 
 
 def send(connection: str, letter: EmailMessage) -> None:
-    """Send a letter with its own Message-ID; errors are Airflow's and smtplib's."""
+    """Send a message with its own Message-ID; errors are Airflow's and smtplib's."""
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
     body = letter.get_body(("plain",))
@@ -30,8 +30,8 @@ def send(connection: str, letter: EmailMessage) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Send what comes by standard input."""
-    # Airflow looks a connection up in its database only where it takes itself for one of its servers.
+    """Send the message on standard input."""
+    # Airflow looks a connection up in its database only when it takes the process for one of its servers.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     letter = message_from_binary_file(sys.stdin.buffer, policy=policy.default)
     assert isinstance(letter, EmailMessage)

@@ -1,4 +1,4 @@
-"""The note of a DAG run: what its tasks have to say of it, such as the gate's decision, or why one of them failed.
+"""The note of a DAG run: what its tasks have to say about it, such as the gate's decision, or why one of them failed.
 
 A listener of Airflow's scheduler. A task cannot write the note: the Task SDK has no call for it, and the REST API would
 need an account's password. So a task leaves its sentence as an XCom, and the scheduler, which ends the run, copies it.
@@ -12,7 +12,7 @@ from airflow.listeners import hookimpl
 from mlops_tasks.process import RUN_NOTE
 
 NOTE_LENGTH = 1000
-"""Characters that Airflow keeps."""
+"""Longest note that Airflow keeps, in characters."""
 
 
 @hookimpl
@@ -28,7 +28,7 @@ def on_dag_run_failed(dag_run: Any, msg: str) -> None:
 
 
 def write_note(dag_run: Any) -> None:
-    """Give a run of Airflow's database its note, in the session that it belongs to; a person's own note stays."""
+    """Write the note of a run in Airflow's database, in the run's session; a note by a person stays."""
     from airflow.models.xcom import XComModel
     from sqlalchemy import select
     from sqlalchemy.orm import object_session
@@ -46,7 +46,7 @@ def write_note(dag_run: Any) -> None:
 
 
 def _sentence(value: Any) -> str:
-    """An XCom's text, which Airflow keeps as JSON; empty for what is none."""
+    """An XCom's text, which Airflow keeps as JSON; empty if it is not text."""
     try:
         content = json.loads(value)
     except (TypeError, ValueError):

@@ -26,12 +26,12 @@ class StageOperator(BaseOperator):
     stage
         A key of `mlops_tasks.process.STAGES`.
     arguments
-        Keyword arguments of the stage, plain JSON and results of earlier tasks. No text in them is a template: what
+        Keyword arguments of the stage, plain JSON and results of earlier tasks. Their texts are not templates: what
         people typed, or a database holds, would be executed.
     run_params
         Names of DAG params that are passed as arguments of the same names.
     triggered_by
-        Name of an argument that is given who has triggered the run; empty where nobody has.
+        Name of the argument that receives the user who triggered the run; empty if nobody did.
     time_limit_s
         Seconds after which the stage is killed and the task fails.
     subject
@@ -40,10 +40,10 @@ class StageOperator(BaseOperator):
     Raises
     ------
     AirflowFailException
-        The run was triggered with a key that the form does not have (Airflow takes it without a word), or the stage
-        failed with an error that another try cannot mend, or was cancelled: the task fails at once.
+        The run was triggered with a key that the form does not have (Airflow accepts it silently), or the stage
+        failed with an error that a retry cannot fix, or was cancelled: the task fails at once.
     StageTimeoutError, StageError
-        The stage ran too long, or ended with another error; the task is tried again as its retries say.
+        The stage ran too long, or ended with another error; the task is retried as configured.
     """
 
     template_fields: Sequence[str] = ("arguments", "subject")
@@ -70,13 +70,13 @@ class StageOperator(BaseOperator):
         self.subject = subject
         self.operator_extra_links = links_of(stage)
         self.known: dict[str, Any] = {}
-        """Arguments and, once the stage is done, its result: what the links lead to follows from it."""
+        """Arguments and, once the stage is done, its result: the links are derived from it."""
         self._child: StageProcess | None = None
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
-        """Put results of earlier tasks in their places, in whatever they lie; leave each text as it is.
+        """Resolve results of earlier tasks, however deeply nested; leave each text as it is.
 
-        Airflow itself executes the texts that a mapped task is given, even where they are results.
+        Airflow itself would execute the texts that a mapped task is given, even those that are results.
         """
         return content if isinstance(content, str) else super().render_template(content, context, *args, **kwargs)
 
@@ -85,7 +85,7 @@ class StageOperator(BaseOperator):
         return self.run(context, {})
 
     def run(self, context: Context, more: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the stage with more arguments than those that a DAG file gives."""
+        """Run the stage with further arguments besides those of the DAG file."""
         if self.run_params:
             check_conf(context["dag_run"].conf or {}, context["dag"].params)
         given = {name: context["params"][name] for name in self.run_params}
@@ -115,7 +115,7 @@ class StageOperator(BaseOperator):
 
 
 def check_conf(conf: Mapping[str, Any], params: Collection[str]) -> None:
-    """Refuse a run whose configuration has keys that are no params of its DAG: they would be ignored.
+    """Refuse a run whose configuration has keys that are not params of its DAG: they would be ignored.
 
     Raises
     ------

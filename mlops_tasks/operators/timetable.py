@@ -12,7 +12,7 @@ from mlops_tasks.errors import ConfigError
 _USUAL = frozenset({"XNYS", "XSHG", "24/7"})
 """Calendars that are known without importing exchange_calendars: DAG files are parsed all the time."""
 _WINDOW = timedelta(days=400)
-"""Longer than any exchange stayed closed."""
+"""Longer than any exchange has stayed closed."""
 
 
 class SessionTimetable(Timetable):

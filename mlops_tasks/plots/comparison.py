@@ -15,7 +15,7 @@ class ComparisonInfo:
 
     total: pd.Series
     band: pd.Series
-    """Half width of the band that a difference of zero keeps to, at each day."""
+    """Half width, on each day, of the band within which a difference of zero stays."""
     title: str
     caption: str
 
@@ -23,10 +23,10 @@ class ComparisonInfo:
 def comparison_info(
     difference: pd.Series, standard_error: float, p_two_sided: float | None, title: str
 ) -> ComparisonInfo:
-    """From the daily difference and the robust standard error of its mean (None-free; 0 draws no band).
+    """From the daily difference and the robust standard error of its mean (0 draws no band).
 
-    After k of n days the sum of a series without a mean has a standard deviation of about
-    standard_error * sqrt(n k); the band is 1.96 of it.
+    After k of n days, the sum of a series with mean zero has a standard deviation of about standard_error * sqrt(n k);
+    the band is 1.96 times this.
     """
     values = difference.dropna()
     n = len(values)
@@ -39,7 +39,7 @@ def comparison_info(
 
 @styled
 def plot_comparison(info: ComparisonInfo) -> Figure:
-    """The running sum; outside of the band at the end, the difference is more than luck."""
+    """The running sum; if it ends outside the band, the difference is more than luck."""
     figure, (axes,) = draw()
     axes.fill_between(
         info.band.index, -info.band, info.band, color=GREY, alpha=0.2, linewidth=0, label="95% band of no gain"

@@ -1,4 +1,4 @@
-"""What a cross-validation shows: the way of each backtest path, and where the paths end."""
+"""What a cross-validation shows: the course of each backtest path, and where the paths end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class BacktestPath:
     """Shape (days,), mean over seeds."""
     least: Floats
     largest: Floats
-    """Of the seeds on each day."""
+    """The largest of the seeds on each day."""
 
 
 @dataclass(frozen=True)
 class CrossValidationInfo:
-    """All paths over the same days, and the confidence interval of the mean daily rank IC of all."""
+    """All paths over the same days, and the confidence interval of their common mean daily rank IC."""
 
     title: str
     days: pd.DatetimeIndex
@@ -40,7 +40,7 @@ class CrossValidationInfo:
 
 @styled
 def plot_cross_validation(info: CrossValidationInfo) -> Figure:
-    """Above, the running sum of each path's daily rank ICs, the band being between the seeds; below, each path's mean.
+    """Above, the running sum of each path's daily rank ICs, with a band between the seeds; below, each path's mean.
 
     Dots are seeds, the diamond is their mean, the thick line its interval; the grey band is the interval of the mean
     over all paths.
@@ -48,7 +48,7 @@ def plot_cross_validation(info: CrossValidationInfo) -> Figure:
     heights = [3.0, 0.7 + 0.22 * len(info.paths)]
     figure, (above, below) = draw(2, size=(9.0, 1.4 + sum(heights)), heights=heights)
     figure.suptitle(info.title, x=0.01, ha="left", fontsize=11)
-    above.set_title("Running sum of daily rank IC, a line a path; bands: least to largest seed")
+    above.set_title("Running sum of daily rank IC, one line per path; bands: smallest to largest seed")
     above.axhline(0, color=GREY, linewidth=0.8)
     for path in info.paths:
         above.fill_between(info.days, path.least, path.largest, color=BLUE, alpha=0.12, linewidth=0)

@@ -25,7 +25,7 @@ class ScoreHistogram:
 
 @dataclass(frozen=True)
 class DriftInfo:
-    """The columns farthest outside, the farthest first, as shares of the limit; what counts as near it; the scores."""
+    """The columns farthest outside their bands, the farthest first, as shares of the limit; what is near it; scores."""
 
     exceedance: pd.Series
     near: float
@@ -35,7 +35,7 @@ class DriftInfo:
 
 
 def drift_info(table: pd.DataFrame, near: float, scores: ScoreHistogram, title: str, top: int = 20) -> DriftInfo:
-    """From a drift table (index: column, with `exceedance`), what is near the limit, and the score histogram."""
+    """From a drift table (index: column, with `exceedance`), the share that is near the limit, and score histograms."""
     exceedance = table["exceedance"].dropna().sort_values(ascending=False, kind="stable")
     return DriftInfo(exceedance.head(top), near, n_columns=len(table), scores=scores, title=title)
 

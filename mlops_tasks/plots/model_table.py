@@ -18,7 +18,7 @@ class SeedPoints:
     mean: float
     interval: tuple[float, float] | None
     is_peer: bool
-    """Whether it is a class of Qlib's own."""
+    """Whether it is one of Qlib's own classes."""
 
 
 @dataclass(frozen=True)

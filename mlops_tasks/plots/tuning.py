@@ -41,15 +41,15 @@ class ParallelInfo:
     """Complete trials as lines over hyper-parameters, each scaled to 0 to 1."""
 
     positions: pd.DataFrame
-    """Trials x hyper-parameters, 0: the smallest value tried, 1: the largest; logarithms where those were searched."""
+    """Trials x hyper-parameters, 0: the smallest value tried, 1: the largest; logarithmic where the search was."""
     ranges: Mapping[str, tuple[str, str]]
-    """Smallest and largest value of each, or the first and last word."""
+    """Smallest and largest value of each hyper-parameter, or its first and last word."""
     quality: pd.Series
     """0: the worst trial, 1: the best one."""
 
 
 def history_info(trials: Sequence[Mapping[str, Any]], objective: str, minimised: bool) -> HistoryInfo:
-    """From a study's trials: `number`, `state` and, where complete, `values`, the first being the objective's."""
+    """From a study's trials: `number`, `state` and, if complete, `values`, of which the first is the objective's."""
     complete = {each["number"]: each["values"][0] for each in trials if each["state"] == TrialOutcome.COMPLETE}
     values = pd.Series(complete, dtype=float).sort_index()
     best = values.cummin() if minimised else values.cummax()
@@ -87,7 +87,7 @@ def pareto_info(trials: Sequence[Mapping[str, Any]], objectives: Sequence[str], 
 
 @styled
 def plot_pareto(info: ParetoInfo) -> Figure:
-    """What one objective costs in the other."""
+    """The cost of one objective in terms of the other."""
     figure, (axes,) = draw()
     first, second = info.objectives
     axes.set(title="Pareto front", xlabel=f"validation {second}", ylabel=f"validation {first}")
@@ -102,7 +102,7 @@ def plot_pareto(info: ParetoInfo) -> Figure:
 
 
 def parallel_info(trials: Sequence[Mapping[str, Any]], minimised: bool, log: Sequence[str]) -> ParallelInfo:
-    """From a study's trials (`params`, first of `values`); `log` names what was searched on a log scale."""
+    """From a study's trials (`params`, first of `values`); `log` names the parameters searched on a log scale."""
     complete = [each for each in trials if each["state"] == TrialOutcome.COMPLETE]
     table = pd.DataFrame([each["params"] for each in complete], index=[each["number"] for each in complete])
     values = pd.Series([each["values"][0] for each in complete], table.index, dtype=float)
@@ -122,7 +122,7 @@ def parallel_info(trials: Sequence[Mapping[str, Any]], minimised: bool, log: Seq
 
 @styled
 def plot_parallel(info: ParallelInfo) -> Figure:
-    """One line a trial, the better the bluer."""
+    """One line per trial; better trials are bluer."""
     figure, (axes,) = draw(size=(max(9.0, 1.4 * len(info.ranges)), 4.5))
     axes.set(title="Where the good trials lie", xlabel="hyper-parameter", ylabel="smallest to largest value tried")
     if info.positions.empty:
@@ -143,7 +143,7 @@ def plot_parameter_importance(importance: Mapping[str, float]) -> Figure:
     figure, (axes,) = draw()
     axes.set(title="What mattered", xlabel="share of the variance", ylabel="hyper-parameter")
     if not importance:
-        no_data(axes, "too few trials, or all alike")
+        no_data(axes, "too few trials, or all are alike")
         return figure
     ordered = pd.Series(dict(importance), dtype=float).sort_values(kind="stable")
     axes.barh(list(ordered.index), ordered.to_numpy(), color=BLUE)
@@ -151,6 +151,6 @@ def plot_parameter_importance(importance: Mapping[str, float]) -> Figure:
 
 
 def _scaled(values: pd.Series) -> pd.Series:
-    """To 0 to 1; a half where all are the same."""
+    """Values scaled to 0 to 1; one half if all are the same."""
     spread = values.max() - values.min()
     return (values - values.min()) / spread if spread > 0 else values * 0 + 0.5

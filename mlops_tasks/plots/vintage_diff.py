@@ -9,7 +9,7 @@ from matplotlib.ticker import StrMethodFormatter
 from mlops_tasks.plots.figure import BLUE, GREEN, GREY, ORANGE, RED, date_axis, draw, no_data, styled
 
 PERIODS = 60
-"""Bars along the time axis, at most."""
+"""The most bars along the time axis."""
 
 _COLORS = {
     "open": BLUE,
@@ -24,7 +24,7 @@ _COLORS = {
 
 @dataclass(frozen=True)
 class VintageDiffInfo:
-    """Changed cells by period (index: its first day) and field, and by class, the most frequent last."""
+    """Changed cells by period (index: its first day) and field, and by class, with the most frequent class last."""
 
     by_period: pd.DataFrame
     by_class: pd.Series
@@ -54,7 +54,7 @@ def plot_vintage_diff(info: VintageDiffInfo) -> Figure:
         bottom = bottom + counts
     upper.set(title=info.title, ylabel="changed cells")
     if info.by_period.empty:
-        no_data(upper, "nothing of the past changed")
+        no_data(upper, "no past values changed")
     else:
         upper.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         date_axis(upper)

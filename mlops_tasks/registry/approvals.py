@@ -1,8 +1,8 @@
 """Which models may serve: those that the state database has approved, by the gate or by a named person.
 
-The registry's aliases and tags say what somebody wants, and whoever may write there can set them; they are never a
-reason. An approval is of one training's very bytes. So a version that is given another artefact, or the tags of an
-approved one, is not approved; and what a deployment has put behind a version's number stays what this version is.
+The registry's aliases and tags express wishes, and anybody who may write there can set them; they never justify serving
+a model. An approval is for the exact bytes of one training. So a version that is given another artefact, or the tags of
+an approved one, is not approved; and what a deployment has put into service as a version remains that version.
 """
 
 import getpass
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Permit:
-    """What may serve under a version's number: what the registry claims of it, confirmed by the state database."""
+    """What may serve under a version's number: the registry's claim about it, confirmed by the state database."""
 
     claim: Claim
     provisional: bool
@@ -41,14 +41,14 @@ class Permit:
 
 
 def candidate_permit(settings: Settings, version: int) -> Permit:
-    """What may be deployed as a version; nothing is fetched for that.
+    """What may be deployed as a version; nothing is fetched for this.
 
     Raises
     ------
     NotApprovedError
-        The state database knows no approval of these bytes of this training, or it was revoked.
+        The state database has no approval of these bytes of this training, or it was revoked.
     RecordMismatchError
-        Something else has served under this number.
+        Another model has served under this number.
     RegistryError
         There is no such version.
     """
@@ -60,12 +60,12 @@ def candidate_permit(settings: Settings, version: int) -> Permit:
 
 
 def serving_permit(settings: Settings, version: int) -> Permit:
-    """What a deployment has put into service as a version, where the registry still says the same.
+    """What a deployment has put into service as a version, if the registry still says the same.
 
     Raises
     ------
     RecordMismatchError
-        No deployment has, or the registry says something else.
+        No deployment has done so, or the registry says something else.
     NotApprovedError, RegistryError
         As `candidate_permit`.
     """
@@ -73,7 +73,7 @@ def serving_permit(settings: Settings, version: int) -> Permit:
 
 
 def load_champion(settings: Settings) -> LoadedModel | None:
-    """The champion by the record of deployments, if it may serve; None before the first.
+    """The champion according to the record of deployments, if it may serve; None before the first.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def load_champion(settings: Settings) -> LoadedModel | None:
 
 
 def load_recorded(settings: Settings, version: int) -> LoadedModel:
-    """Load what was deployed as a version, to be measured: it may have been revoked since.
+    """Load what was deployed as a version, only to measure it: it may have been revoked since.
 
     Raises
     ------
@@ -100,15 +100,14 @@ def load_recorded(settings: Settings, version: int) -> LoadedModel:
 
 
 def standing_of(settings: Settings, version: int) -> str | None:
-    """What a deployed version is in service: `champion` or `provisional`; None where it may not serve."""
+    """The standing of a deployed version: `champion` or `provisional`; None if it may not serve."""
     record = deployed_as(settings, version)
     approval = None if record is None else standing_approval(settings, record.training_key, record.digest)
     return None if approval is None else standing(_is_provisional(approval))
 
 
 def is_withdrawn(settings: Settings, claim: Claim | LoadedModel) -> bool:
-    """Whether a person, or a rule about the champion, has revoked what a training has made, and nobody has approved it
-    since."""
+    """Whether a person, or a rule about the champion, revoked a training's model, and nobody has approved it since."""
     revocation = latest_revocation(settings, claim.training_key)
     if revocation is None or revocation.basis == Basis.GATE:
         return False
@@ -119,8 +118,8 @@ def _recorded_claim(settings: Settings, version: int) -> Claim:
     record = deployed_as(settings, version)
     if record is None or not record.digest:
         raise RecordMismatchError(
-            f"{MODEL_NAME} version {version} does not serve: the record of deployments does not say which bytes it is; "
-            f"run `alphaops deploy {version}`"
+            f"{MODEL_NAME} version {version} does not serve: the record of deployments does not have its bytes; run "
+            f"`alphaops deploy {version}`"
         )
     claim = claim_of(settings, version)
     _check_same(claim, record)
@@ -133,7 +132,7 @@ def _check_same(claim: Claim, record: Deployed) -> None:
         raise RecordMismatchError(
             f"{MODEL_NAME} version {claim.version} was deployed as training {known[0][:64]!a} with digest {known[1]}, "
             f"and MLflow says {found[0][:64]!a} with {found[1][:64]!a}: somebody has changed its tags `training_key` "
-            "and `digest`; set them back, and see who may write to MLflow"
+            "and `digest`; restore them, and check who may write to MLflow"
         )
 
 
@@ -149,17 +148,17 @@ def _permit(settings: Settings, claim: Claim) -> Permit:
 
 
 def _is_provisional(approval: ModelApproval) -> bool:
-    """Whether the gate lets a model serve without proof of skill, and no person has approved it since."""
+    """Whether the gate let a model serve without proof of skill, and no person has approved it since."""
     return (approval.basis, approval.approved_by) == (Basis.GATE, PROVISIONAL)
 
 
 def approve_by_gate(settings: Settings, model: LoadedModel, rule: str, certificate: Certificate | None) -> None:
-    """Record that the gate promoted a model, whose leak certificate it has seen pass."""
+    """Record that the gate promoted a model whose leak certificate it saw pass."""
     _approve(settings, model, (Basis.GATE, rule, f"promoted by rule {rule}"), certificate)
 
 
 def approve_model(settings: Settings, version: int, reason: str, by: str | None = None) -> ModelApproval:
-    """Let a version serve that the gate has not promoted; a deployment of it then passes.
+    """Let a version serve that the gate has not promoted, so that it can be deployed.
 
     Parameters
     ----------
@@ -173,7 +172,7 @@ def approve_model(settings: Settings, version: int, reason: str, by: str | None 
     RegistryError
         The reason is empty.
     RegistryError, SignatureError, DigestMismatchError, ConfigError, IsolationError
-        As `load_version`: what is not signed can not be approved.
+        As `load_version`: what is not signed cannot be approved.
     """
     _check_reason(version, reason)
     model = load_version(settings, version)
@@ -182,26 +181,26 @@ def approve_model(settings: Settings, version: int, reason: str, by: str | None 
 
 
 def revoke_by_gate(settings: Settings, model: LoadedModel, rule: str) -> None:
-    """Take back what the gate itself has approved; a person's approval stands."""
+    """Revoke the gate's own approval; a person's approval stays valid."""
     approval = standing_approval(settings, model.training_key, model.digest)
     if approval is not None and approval.basis == Basis.GATE:
         record_revocation(settings, _revocation(model, Basis.GATE, rule, f"rejected by rule {rule}"))
 
 
 def revocation_by_person(settings: Settings, version: int, reason: str, by: str | None = None) -> ModelRevocation:
-    """What ends the approvals of a version, to be recorded: of the bytes that have served, whatever the registry says.
+    """The revocation of a version's approvals, to be recorded. It is for the bytes that have served as the version.
 
     Raises
     ------
     RegistryError
-        The reason is empty; there is no such version.
+        The reason is empty, or there is no such version.
     """
     _check_reason(version, reason)
     return _revocation(_served_as(settings, version), Basis.PERSON, by or getpass.getuser(), reason.strip())
 
 
 def revocation_by_rule(settings: Settings, version: int, reason: str) -> ModelRevocation:
-    """What ends the approvals of a champion that a rule has taken out of service, to be recorded.
+    """The revocation of the approvals of a champion that a rule has taken out of service, to be recorded.
 
     Raises
     ------
@@ -212,7 +211,7 @@ def revocation_by_rule(settings: Settings, version: int, reason: str) -> ModelRe
 
 
 def _served_as(settings: Settings, version: int) -> Deployed | Claim:
-    """The bytes that have served under a number; what the registry says where none have."""
+    """The bytes that have served under a number; the registry's claim if none have."""
     served = deployed_as(settings, version, (DeploymentState.SERVING,))
     return served if served is not None and served.digest else claim_of(settings, version)
 

@@ -1,7 +1,7 @@
-"""Fetches the artefact of a registered version: from where its own run stored it, and up to a limit of bytes.
+"""Fetches the artefact of a registered version: only from where its own run stored it, and only up to a limit of bytes.
 
-A version's `source` is what somebody with a right to write to MLflow says: any address, of any kind. Nothing is asked
-of an address before it is known to be ours.
+Anybody who may write to MLflow can set a version's `source` to any address of any kind. No address is contacted before
+it is known to be ours.
 """
 
 import shutil
@@ -21,19 +21,19 @@ from mlops_tasks.modeling.seal import MANIFEST
 from mlops_tasks.registry.client import MODEL_NAME, artifact_root, connect
 
 DATA = "data"
-"""Below it, in a folder of its own, MLflow keeps the artefact of a model of the pyfunc flavour."""
+"""In a model of MLflow's pyfunc flavour, the artefact is a folder within this one."""
 MODEL = "models:/"
 MOST_FILES = 1000
 
 
 def fetch_artefact(settings: Settings, version: ModelVersion, into: Path) -> None:
-    """Copy the files of a version's artefact; what they hold is not looked at.
+    """Copy the files of a version's artefact; their content is not examined.
 
     Raises
     ------
     RegistryError
         The version's source is not the model of its own run in our store; it has no artefact, or one that is larger
-        than `models.largest_artefact_mb` or is more than plain files.
+        than `models.largest_artefact_mb` or holds more than plain files.
     """
     name = f"{MODEL_NAME} version {version.version}"
     location = _own_location(settings, version, name)
@@ -44,7 +44,7 @@ def fetch_artefact(settings: Settings, version: ModelVersion, into: Path) -> Non
         if {path.name: path.lstat().st_size for path in copy.iterdir()} != {
             Path(file.path).name: file.file_size for file in files
         }:
-            raise RegistryError(f"{name}: its files changed while they were fetched; try again")
+            raise RegistryError(f"{name}: its files changed during the download; try again")
         shutil.copytree(copy, into, symlinks=True, dirs_exist_ok=True)
 
 
@@ -65,7 +65,7 @@ def _own_location(settings: Settings, version: ModelVersion, name: str) -> str:
 
 
 def is_below(location: str, root: str) -> bool:
-    """Whether an address is one below another: the same kind and host, and no step back on the way."""
+    """Whether an address lies below another: with the same scheme and host, and without a step up."""
     parts, base = urlsplit(location), urlsplit(root)
     plain = parts.path.removeprefix("/").split("/")
     if parts.query or parts.fragment or "%" in location or "\\" in location or {"..", "."} & set(plain):
@@ -81,7 +81,7 @@ def _listed(store: ArtifactRepository, name: str, limit: int) -> list[FileInfo]:
     folders = [each.path for each in store.list_artifacts(DATA) if each.is_dir]
     files = store.list_artifacts(folders[0]) if len(folders) == 1 else []
     if MANIFEST not in {Path(file.path).name for file in files}:
-        raise RegistryError(f"{name}: no artefact in what MLflow stores; register it again")
+        raise RegistryError(f"{name}: MLflow has no artefact of it; register it again")
     if len(files) > MOST_FILES or any(file.is_dir for file in files):
         raise RegistryError(f"{name}: an artefact is a folder of up to {MOST_FILES} regular files; register it again")
     size = sum(file.file_size for file in files)

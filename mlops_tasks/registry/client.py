@@ -29,14 +29,14 @@ CHALLENGER = "challenger"
 
 SQLITE = "sqlite:///"
 SERVED_ARTIFACTS = "mlflow-artifacts:/"
-"""Where a server stores what it hands out itself."""
+"""Where a server stores the artifacts that it serves itself."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def connect(settings: Settings) -> MlflowClient:
-    """A client of the configured registry; makes the folder of a SQLite one.
+    """A client of the configured registry; creates the folder of a SQLite one.
 
     A server's user and password come from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
 
@@ -57,7 +57,7 @@ def _client(uri: str) -> MlflowClient:
     try:
         if not uri.startswith(SQLITE):
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
-        # The first client makes the tables; two at once would get in each other's way.
+        # The first client creates the tables; two at once would conflict.
         with folder_lock(Path(uri.removeprefix(SQLITE)).parent):
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except Exception as error:  # any driver's error: sqlalchemy, sqlite3, psycopg2
@@ -65,7 +65,7 @@ def _client(uri: str) -> MlflowClient:
 
 
 def experiment_id(settings: Settings, name: str = EXPERIMENT) -> str:
-    """Id of an experiment; it is made when it is not there."""
+    """Id of an experiment, which is created if it does not exist."""
     client = connect(settings)
     found = client.get_experiment_by_name(name)
     if found is not None:
@@ -73,7 +73,7 @@ def experiment_id(settings: Settings, name: str = EXPERIMENT) -> str:
     location = artifact_root(settings) if settings.registry_uri.startswith(SQLITE) else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
-    except MlflowException:  # another task made it in between
+    except MlflowException:  # another task has just created it
         found = client.get_experiment_by_name(name)
         if found is None:
             raise
@@ -81,7 +81,7 @@ def experiment_id(settings: Settings, name: str = EXPERIMENT) -> str:
 
 
 def artifact_root(settings: Settings) -> str:
-    """The place below which the models of this project lie, as MLflow names it."""
+    """The location that holds all models of this project, as MLflow names it."""
     uri = settings.registry_uri
     own = str(Path(uri.removeprefix(SQLITE)).parent / "artifacts") if uri.startswith(SQLITE) else SERVED_ARTIFACTS
     return settings.mlflow_artifact_root or own
@@ -97,12 +97,12 @@ def registry_errors(function: Callable[P, R]) -> Callable[P, R]:
         except MlflowException as error:
             raise RegistryError(
                 f"{function.__name__.replace('_', ' ')}: MLflow at {mlflow.get_tracking_uri()} answered: {error}; "
-                "is the server up, and are its user and password right?"
+                "check that the server is up, and check its user and password"
             ) from error
 
     return wrapped
 
 
 def quoted(value: Any) -> str:
-    """A value as MLflow's search filters want it."""
+    """A value quoted for MLflow's search filters."""
     return "'" + str(value).replace("'", "''") + "'"

@@ -13,12 +13,12 @@ from mlops_tasks.registry.runs import BATCH, FINISHED, SMALL_BATCH, batched
 
 NAME_TAG, DIGEST_TAG = "cross_validation", "cross_validation_digest"
 PARAMETER_LENGTH = 500
-"""Characters that every MLflow keeps of a parameter."""
+"""Characters of a parameter that every version of MLflow keeps."""
 
 
 @dataclass(frozen=True)
 class PathMetrics:
-    """One backtest path over its seeds; None: a number that is undefined."""
+    """One backtest path over its seeds; undefined numbers are None."""
 
     rank_ic: float | None
     rank_icir: float | None
@@ -27,7 +27,7 @@ class PathMetrics:
 
 @dataclass(frozen=True)
 class CrossValidationRun:
-    """What MLflow keeps of a cross-validation.
+    """What MLflow stores of a cross-validation.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class CrossValidationRun:
     parameters, metrics
         By the names that MLflow shows.
     paths
-        In their order.
+        In order.
     files
         Artifacts of the run.
     """
@@ -55,7 +55,7 @@ class CrossValidationRun:
 def log_cross_validation(settings: Settings, run: CrossValidationRun) -> str:
     """Log a cross-validation once, and return the id of its run.
 
-    The metrics `path_rank_ic`, `path_rank_icir` and `path_seed_noise` have the paths as steps. A run of this name with
+    The metrics `path_rank_ic`, `path_rank_icir` and `path_seed_noise` have the paths as steps. A run with this name and
     other content, or one that was left unfinished, is replaced.
 
     Raises

@@ -1,4 +1,4 @@
-"""Which feature versions registered models need: what the feature store's garbage collection leaves alone."""
+"""Which feature versions registered models need: pruning the feature store leaves them alone."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def needed_feature_versions(settings: Settings) -> Mapping[str, tuple[str, ...]]
     """Each feature version that a registered model was trained on, with the names of these models.
 
     Every version of every model counts for as long as it is registered, whatever its state: an archived one may be
-    restored, and any may be replayed. Delete a version in MLflow to let its features go.
+    restored, and any may be replayed. Delete a version in MLflow to release its features.
 
     Raises
     ------
@@ -28,7 +28,9 @@ def needed_feature_versions(settings: Settings) -> Mapping[str, tuple[str, ...]]
     """
     uri = settings.registry_uri
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
-        raise RegistryError(f"MLflow at {uri}: no such database, so nobody knows what models need; check the address")
+        raise RegistryError(
+            f"MLflow at {uri}: no such database, so it is unknown which features models need; check the address"
+        )
     needed = defaultdict(list)
     for version in _all_versions(settings):
         name = f"{version.name} version {version.version}"

@@ -92,16 +92,17 @@ def gate(settings: Settings, version: int) -> GateResult:
     """Decide whether a registered version replaces the champion, and record the decision.
 
     Both models are judged on the challenger's test dates and vintage, on the same rows: point-in-time members of the
-    universe, each model on the features of its own set. Days that the champion has learned from are left out. What is
-    compared with is the champion's anchor (`evaluation/gate.py`), and on a look only (`evaluation/looks.py`). Champion
-    and anchor are those of the record of deployments, whatever the registry's alias names.
+    universe, each model on the features of its own set. Days that the champion has learned from are left out. The
+    challenger is compared with the champion's anchor (`evaluation/gate.py`), and only on a look
+    (`evaluation/looks.py`). Champion and anchor are those in the record of deployments, whatever the registry's alias
+    names.
 
     Raises
     ------
     RegistryError, DigestMismatchError
         A version is unknown, or its artefact is not what was registered.
     RecordMismatchError, NotApprovedError
-        As `load_champion`: without the champion nothing is compared, and nothing promoted.
+        As `load_champion`: without the champion nothing is compared or promoted.
     """
     challenger, champion = load_version(settings, version), load_champion(settings)
     certificate = certificate_of(settings, challenger.training_key)
@@ -159,14 +160,14 @@ class Reign:
     """How a version came into service."""
 
     anchor: int
-    """The version that its challengers are compared with: itself, or what it refreshed."""
+    """The version that its challengers are compared with: itself, or the one that it refreshed."""
     since: date | None = None
-    """Newest day of the bars with which the gate promoted it; None: the gate did not."""
+    """Newest day of the bars with which the gate promoted it; None: the gate did not promote it."""
     promotion: GateDecision | None = None
 
 
 def reign_of(settings: Settings, model: LoadedModel) -> Reign:
-    """How a version came into service, as the gate and persons have recorded it."""
+    """How a version came into service, according to the records of the gate and of people."""
     approval = standing_approval(settings, model.training_key, model.digest)
     promoted = [
         row for row in gate_decisions(settings, model.training_key) if row.decision["decision"] == Outcome.PROMOTE
@@ -183,7 +184,7 @@ def reign_of(settings: Settings, model: LoadedModel) -> Reign:
 
 
 def look_of(settings: Settings, subject: LookSubject, champion: LoadedModel | None, market: MarketDays) -> Look | Wait:
-    """Whether a challenger may be compared with the champion on a day of its market, by the looks that were taken."""
+    """Whether a challenger may be compared with the champion on a day of its market, given the looks taken so far."""
     taken = [Look.from_json(row.decision["look"]) for row in gate_decisions(settings) if row.decision.get("look")]
     past = list({(look.subject, look.kind): look for look in taken}.values())
     unbeaten = champion is not None and not champion.provisional
@@ -193,7 +194,7 @@ def look_of(settings: Settings, subject: LookSubject, champion: LoadedModel | No
 def _anchor_evidence(
     settings: Settings, versions: tuple[LoadedModel, int], vintage: Vintage, label: pd.Series
 ) -> tuple[LoadedModel, CandidateEvidence, tuple[str, ...]]:
-    """The anchor with its evidence and notes; the champion itself where its anchor cannot be scored."""
+    """The anchor with its evidence and notes; the champion itself if its anchor cannot be scored."""
     champion, anchor = versions
     if anchor != champion.version:
         try:
@@ -210,7 +211,7 @@ def _measured(
 
 
 def why_uncertified(model: LoadedModel, certificate: Certificate | None) -> str | None:
-    """Why a leak certificate does not cover what a model has learned from; None where it does."""
+    """Why a leak certificate does not cover what a model has learned from; None if it does."""
     remedy = "run daily_retraining or tune_models, or the stages training.certify and training.train on its plan"
     if certificate is None:
         return f"training {model.training_key} has no leak certificate; {remedy}"
@@ -218,10 +219,10 @@ def why_uncertified(model: LoadedModel, certificate: Certificate | None) -> str 
         return f"leak certificate {certificate.key} has not passed: correct what it names, then {remedy}"
     manifest = model.artefact.manifest
     if certificate.artefact != model.digest:
-        return f"leak certificate {certificate.key} says nothing of this model's scores; {remedy}"
+        return f"leak certificate {certificate.key} does not cover this model's scores; {remedy}"
     other = certificate.subject.differing(manifest["model"], manifest)
     if other:
-        return f"leak certificate {certificate.key} is about another {', '.join(other)} than the training's; {remedy}"
+        return f"leak certificate {certificate.key} has another {', '.join(other)} than the training; {remedy}"
     return None
 
 
@@ -255,7 +256,7 @@ def champion_evidence(
 def _record(settings: Settings, result: GateResult, certificate: Certificate | None) -> None:
     content, version = result.to_json(), result.challenger.version
     if result.champion is not None and result.champion.version == version:
-        return  # nothing was decided; its tags and the history tell how it became champion
+        return  # nothing was decided; its tags and the history show how it became champion
     record_gate_decision(
         settings,
         GateDecision(

@@ -31,12 +31,12 @@ class LifecycleState(StrEnum):
 
 
 class ModelLifecycleManager:
-    """Moves versions between states in MLflow, for those who look there.
+    """Moves versions between states in MLflow, for people who look there.
 
-    Tags follow the alias `champion`, and the alias follows the record of deployments: what was promoted, deployed and
-    withdrawn stands in the state database.
+    Tags follow the alias `champion`, and the alias follows the record of deployments: the state database has what was
+    promoted, deployed and withdrawn.
 
-    Every move can be repeated and ends in the same state, also after a kill in its middle.
+    Every move can be repeated and ends in the same state, even after a kill halfway.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,12 +47,12 @@ class ModelLifecycleManager:
         if get_alias_version(self.settings, CHAMPION) == version:
             return LifecycleState.CHAMPION
         recorded = get_tags(self.settings, version).get(STATE_TAG, LifecycleState.CHALLENGER)
-        if recorded == LifecycleState.CHAMPION:  # the alias went elsewhere before the tag could follow
+        if recorded == LifecycleState.CHAMPION:  # the alias moved before the tag could follow
             return LifecycleState.ARCHIVED
         return LifecycleState(recorded)
 
     def challenge(self, training_key: str, run_id: str) -> int:
-        """Register the model of a training and let the alias `challenger` name it; returns the version."""
+        """Register the model of a training and set the alias `challenger` to it; returns the version."""
         version = register(self.settings, training_key, run_id)
         if STATE_TAG not in get_tags(self.settings, version):
             set_tags(self.settings, version, {STATE_TAG: LifecycleState.CHALLENGER})
@@ -61,14 +61,14 @@ class ModelLifecycleManager:
         return version
 
     def promote(self, version: int) -> int | None:
-        """Make a version the champion; returns the version that was, None where there was none.
+        """Make a version the champion; returns the previous champion, None if there was none.
 
         Raises
         ------
         RegistryError
             There is no such version.
         """
-        get_tags(self.settings, version)  # it is there
+        get_tags(self.settings, version)  # raises if there is no such version
         champion = get_alias_version(self.settings, CHAMPION)
         if champion != version:
             set_alias(self.settings, CHAMPION, version)
@@ -78,7 +78,7 @@ class ModelLifecycleManager:
         return champion
 
     def restore(self, champion: int | None) -> None:
-        """Put the alias back to a version, or remove it; the tags of who was in its place stay.
+        """Set the alias back to a version, or remove it; the tags of the version that it leaves stay.
 
         Raises
         ------

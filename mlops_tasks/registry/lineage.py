@@ -1,7 +1,7 @@
-"""LineageTracker: from a registered version back to the raw files that it was made of, and forth again.
+"""LineageTracker: from a registered version back to the raw files that it was made from, and forward again.
 
 Every run holds `lineage.json`: raw files > vintage > features (with the fields and past rows that each depends on) >
-model. What the tracker tells is read from there; a run without it is told from the vintage's manifest.
+model. The tracker reads it; for a run without it, it reads the vintage's manifest.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ LINEAGE_FILE = "lineage.json"
 """Artifact of every run."""
 
 ALL_ROWS = "all"
-"""In place of a number of rows: back to the first one."""
+"""In place of a number of rows: back to the first row."""
 
 _VINTAGE_FACTS = ("source", "received", "quarantined", "rows", "instruments", "first_date", "last_date")
 
@@ -44,7 +44,7 @@ class Lineage:
     feature_version: str
     data_version: str
     source: str | None
-    """Where the vintage's bars came from; None when neither the run nor the vintage tells."""
+    """Where the vintage's bars came from; None if neither the run nor the vintage says."""
     raw: tuple[dict[str, Any], ...] = ()
     """The files, or answers of a database or vendor, that were read: name, sha256, rows."""
 
@@ -74,7 +74,7 @@ class LineageTracker:
 
     @registry_errors
     def trace(self, version: int) -> Lineage:
-        """The lineage of a version; RegistryError when there is no such version."""
+        """The lineage of a version; RegistryError if there is no such version."""
         tags = get_tags(self.settings, version)
         run_id = get_run_id(self.settings, version)
         origin = self._origin(run_id, tags["data_version"])
@@ -109,7 +109,7 @@ class LineageTracker:
         connect(self.settings)
         try:
             recorded = load_dict(f"runs:/{run_id}/{LINEAGE_FILE}")
-        except (MlflowException, OSError):  # logged before there was one; each artifact store says so in its own way
+        except (MlflowException, OSError):  # logged before there was one; each artifact store raises its own error
             recorded = {}
         manifest = _manifest(self.settings, data_version)
         source = recorded.get("vintage", {}).get("source")
@@ -117,7 +117,7 @@ class LineageTracker:
 
 
 def lineage_document(settings: Settings, record: TrainingRecord) -> LineageDocument:
-    """Where a training comes from, from the raw files on; what is no longer at hand is None or empty."""
+    """The lineage of a training, from the raw files on; what is no longer available is None or empty."""
     identity = record.identity
     manifest = _manifest(settings, identity["data_version"])
     return {
@@ -159,7 +159,7 @@ def _features(settings: Settings, record: TrainingRecord) -> dict[str, Any]:
 
 
 def _dependencies(definition: FeatureSet) -> dict[str, dict[str, Any]]:
-    """Column to how it is computed and what it reads: fields, also of other instruments, with the rows back."""
+    """Column to its computation and to what it reads: fields, also of other instruments, with the rows back."""
     found: dict[str, dict[str, Any]] = {}
     for name, node in definition.nodes.items():
         found[name] = {"expression": definition.expressions[name], "rows_back": _rows_back(dependencies(node))}

@@ -1,8 +1,8 @@
-"""Who may do what in MLflow: the stack's own account writes, everybody else looks.
+"""Who may do what in MLflow: the stack's own account may write, everybody else may only read.
 
-MLflow's server imports this (`authorization_function` of its configuration) and asks it before its own rules. Those let
-any account make experiments and models, list the users, change its password and start the server's assistant; so what
-looking is, is named here, and the rest is refused.
+MLflow's server imports this module (`authorization_function` of its configuration) and asks it before its own rules.
+Those let any account create experiments and models, list the users, change its password and start the server's
+assistant. So this module lists the requests that only read, and refuses the rest.
 """
 
 import re
@@ -38,11 +38,11 @@ _FILES = r"mlflow-artifacts/artifacts(?:/.*)?"
 
 GET = re.compile(rf"{_PAGES}|{_API}(?:{_FILES}|mlflow/(?:{'|'.join(_LOOKED_AT)}))", re.DOTALL)
 POST = re.compile(rf"/graphql|{_API}mlflow/(?:{'|'.join(_SEARCHED)})")
-"""Searches come by POST; MLflow's GraphQL has no mutation but an echo."""
+"""Searches use POST; MLflow's GraphQL has no mutation except an echo."""
 
 
 def authorize() -> Authorization | Response:
-    """The account of the request that is under way; or a refusal: 401 of a wrong password, 403 of what only looks."""
+    """The account of the present request, or a refusal: 401 for a wrong password, 403 for writing without the right."""
     found = authenticate_request_basic_auth()
     if not isinstance(found, Authorization) or _writes(found.username) or is_look(request.method, request.path):
         return found
@@ -50,7 +50,7 @@ def authorize() -> Authorization | Response:
 
 
 def is_look(method: str, path: str) -> bool:
-    """Whether a request changes nothing, and shows nothing of accounts but its own."""
+    """Whether a request changes nothing, and shows nothing of other accounts."""
     pattern = {"GET": GET, "HEAD": GET, "POST": POST}.get(method)
     return pattern is not None and pattern.fullmatch(path) is not None
 

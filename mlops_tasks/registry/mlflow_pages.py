@@ -1,6 +1,6 @@
-"""Pages of MLflow by the names that this project knows: asked for by REST, without importing MLflow.
+"""Finds the pages of MLflow for this project's names: over REST, without importing MLflow.
 
-The account is that of the environment (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN).
+The account comes from the environment (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN).
 """
 
 import os
@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError, StoreError, excerpt
 from mlops_tasks.files import plain_name
@@ -15,7 +16,7 @@ from mlops_tasks.links import MlflowPages
 from mlops_tasks.roles import CHAIN_DAG
 
 EXPERIMENT = CHAIN_DAG
-"""The experiment bears its DAG's name."""
+"""The experiment has the name of its DAG."""
 _API = "/api/2.0/mlflow"
 _TIMEOUT_S = 10.0
 
@@ -25,7 +26,7 @@ class NoRunError(RegistryError, LookupError):
 
 
 def runs_page(settings: Settings) -> str:
-    """The runs of the daily retraining.
+    """The page of the runs of the daily retraining.
 
     Raises
     ------
@@ -39,7 +40,7 @@ def runs_page(settings: Settings) -> str:
 
 
 def training_page(settings: Settings, training_key: str) -> str:
-    """The run of a training. Errors as for `runs_page`."""
+    """The page of a training's run. Errors as for `runs_page`."""
     try:
         key = plain_name(training_key, "training key")
     except StoreError as error:
@@ -49,7 +50,7 @@ def training_page(settings: Settings, training_key: str) -> str:
         asked = {"experiment_ids": [experiment], "filter": f"tags.training_key = '{key}'", "max_results": 1}
         found = _answer(client, "POST", "/runs/search", json=asked).get("runs", [])
     if not found:
-        raise NoRunError(f"MLflow has no run of training {excerpt(key)} (yet): the task log_run makes it")
+        raise NoRunError(f"MLflow has no run of training {excerpt(key)} yet: the task log_run creates it")
     return MlflowPages.of(settings).run(experiment, found[0]["info"]["run_id"])
 
 
@@ -64,6 +65,7 @@ def _client(settings: Settings) -> httpx.Client:
     return httpx.Client(
         base_url=settings.mlflow_server.rstrip("/") + _API,
         timeout=_TIMEOUT_S,
+        verify=trusted_authorities(),
         auth=(user, password) if user and password else None,
         headers={"Authorization": f"Bearer {token}"} if token and not user else {},
     )
@@ -77,8 +79,8 @@ def _answer(client: httpx.Client, method: str, path: str, **request: Any) -> dic
             f"MLflow at {client.base_url.host}:{client.base_url.port} does not answer: {type(error).__name__}; start it"
         ) from None
     if response.status_code == httpx.codes.NOT_FOUND:
-        raise NoRunError(f"MLflow has no experiment {EXPERIMENT} yet: the first run of daily_retraining makes it")
+        raise NoRunError(f"MLflow has no experiment {EXPERIMENT} yet: the first run of daily_retraining creates it")
     if not response.is_success:
-        raise RegistryError(f"MLflow answered {path} with status {response.status_code}; are user and password right?")
+        raise RegistryError(f"MLflow answered {path} with status {response.status_code}; check user and password")
     found: dict[str, Any] = response.json()
     return found

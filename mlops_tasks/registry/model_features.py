@@ -1,4 +1,4 @@
-"""The features that a registered model scores: those of the set that it was trained on, over any vintage."""
+"""The features that a registered model scores: those of the feature set that it was trained on, for any vintage."""
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
@@ -9,9 +9,9 @@ from mlops_tasks.registry.models import LoadedModel
 
 
 def feature_set_of(settings: Settings, model: LoadedModel) -> FeatureSet:
-    """The definition that a model was trained on, also where the set of that name is another one by now.
+    """The definition that a model was trained on, even if the set of that name has changed since.
 
-    Without the features of its training it is the set of that name, if that still has the model's columns.
+    If the features of its training are gone, it is the set of that name, if that still has the model's columns.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def feature_set_of(settings: Settings, model: LoadedModel) -> FeatureSet:
     try:
         definition = find_feature_set(manifest["feature_set"], settings)
     except ConfigError as error:
-        raise RegistryError(f"version {model.version}: {error}; and {remedy}") from None
+        raise RegistryError(f"version {model.version}: {error}; {remedy}") from None
     missing = [name for name in model.artefact.feature_names if name not in set(definition.names)]
     if missing:
         raise RegistryError(
@@ -39,7 +39,7 @@ def feature_set_of(settings: Settings, model: LoadedModel) -> FeatureSet:
 
 
 def features_of(settings: Settings, model: LoadedModel, vintage: Vintage) -> str:
-    """The feature version of a vintage by a model's set; computed when it is not there.
+    """The version of a vintage's features by a model's feature set; computed if it is missing.
 
     Raises
     ------

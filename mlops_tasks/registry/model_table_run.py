@@ -1,4 +1,4 @@
-"""A table of models in MLflow: one run with its summary and files, the parent of its trainings' runs."""
+"""A table of models in MLflow: one run with its summary and files, which is the parent of its trainings' runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ DIGEST_TAG = "table_digest"
 
 @dataclass(frozen=True)
 class ModelTableRun:
-    """What MLflow keeps of a table of models.
+    """What MLflow stores of a table of models.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class ModelTableRun:
 def log_model_table(settings: Settings, table: ModelTableRun) -> str:
     """Log a table once, and return the id of its run.
 
-    A table of this name with other content, or one that was left unfinished, is replaced.
+    A table with this name and other content, or one that was left unfinished, is replaced.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Registered versions of the one model: registration, aliases, and loading with a check of every byte."""
+"""Registered versions of the project's one model: registration, aliases, and loading with a check of every byte."""
 
 import logging
 import re
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 NOT_FOUND = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-"""What MLflow answers for an alias or a version that is not there; which one depends on its backend."""
+"""MLflow's error codes for a missing alias or version; which one it is depends on the backend."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the registry says of a version: for whoever may write there to say, so nothing is believed of it yet."""
+    """What the registry says about a version. Anybody who may write there can set it, so it is not trusted yet."""
 
     version: int
     training_key: str
@@ -42,7 +42,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A registered version whose bytes are what was registered, and signed; `tags` are what the registry says of it."""
+    """A registered version whose bytes are what was registered, and signed; `tags` are the registry's."""
 
     version: int
     training_key: str
@@ -50,16 +50,16 @@ class LoadedModel:
     tags: Mapping[str, str]
     digest: str
     provisional: bool = False
-    """Whether it may serve without proof of skill; known of models that were loaded to serve."""
+    """Whether it may serve without proof of skill; set for models that were loaded to serve."""
 
     @property
     def standing(self) -> str:
-        """What it is in service."""
+        """Its standing in service."""
         return standing(self.provisional)
 
 
 def standing(provisional: bool) -> str:
-    """What a model in service is called: `champion` or `provisional`."""
+    """The standing of a model in service: `champion` or `provisional`."""
     return PROVISIONAL if provisional else CHAMPION
 
 
@@ -78,7 +78,7 @@ def register(settings: Settings, training_key: str, run_id: str) -> int:
         if found is not None:
             return found
         client = connect(settings)
-        with suppress(MlflowException):  # it is there already; any other trouble shows in the next call
+        with suppress(MlflowException):  # it exists already; any other error shows in the next call
             client.create_registered_model(MODEL_NAME, description="Daily cross-sectional stock scores.")
         model_id = _model_of_run(client, run_id)
         created = client.create_model_version(
@@ -134,14 +134,14 @@ def get_alias_version(settings: Settings, alias: str) -> int | None:
 
 @registry_errors
 def set_alias(settings: Settings, alias: str, version: int) -> None:
-    """Let an alias name a version; the registry does it in one step."""
+    """Set an alias to a version; the registry does this atomically."""
     connect(settings).set_registered_model_alias(MODEL_NAME, alias, str(version))
     log.info("%s@%s is version %d", MODEL_NAME, alias, version)
 
 
 @registry_errors
 def delete_alias(settings: Settings, alias: str) -> None:
-    """Remove an alias; harmless when it is not there."""
+    """Remove an alias; harmless if it does not exist."""
     if get_alias_version(settings, alias) is not None:
         connect(settings).delete_registered_model_alias(MODEL_NAME, alias)
 
@@ -166,7 +166,7 @@ def get_run_id(settings: Settings, version: int) -> str:
 
 @registry_errors
 def set_tags(settings: Settings, version: int, tags: Mapping[str, str]) -> None:
-    """Set tags of a version; what is equal already is not written."""
+    """Set tags of a version; equal tags are not written again."""
     client, present = connect(settings), _get_version(settings, version).tags
     for name, value in tags.items():
         if present.get(name) != value:
@@ -183,23 +183,24 @@ def _get_version(settings: Settings, version: int) -> ModelVersion:
 
 
 def load_alias(settings: Settings, alias: str) -> LoadedModel | None:
-    """The verified model that an alias names, or None while there is no such alias. Not for the champion, whom the
-    record names (`approvals.load_champion`)."""
+    """The verified model that an alias names, or None while there is no such alias. Not for the champion, which the
+    record of deployments names (`approvals.load_champion`)."""
     version = get_alias_version(settings, alias)
     return None if version is None else load_version(settings, version)
 
 
 def load_version(settings: Settings, version: int) -> LoadedModel:
-    """Load a version from its verified local copy; fetch the copy first when there is none.
+    """Load a version from its verified local copy, which is fetched first if it is missing.
 
-    To be judged or measured: whether it may serve, `approvals.py` says.
+    This is for judging or measuring it; `approvals.py` decides whether it may serve.
 
     Raises
     ------
     RegistryError
-        There is no such version, it lacks the tag `digest`, its artefact is another training's, or as `fetch_artefact`.
+        There is no such version, it lacks the tag `digest`, its artefact belongs to another training, or as for
+        `fetch_artefact`.
     SignatureError, DigestMismatchError
-        The stored artefact is not what was registered, or not signed.
+        The stored artefact is not what was registered, or is not signed.
     ConfigError, IsolationError
         As `ModelArtefact.load`.
     """
@@ -208,7 +209,7 @@ def load_version(settings: Settings, version: int) -> LoadedModel:
 
 @registry_errors
 def claim_of(settings: Settings, version: int) -> Claim:
-    """What the registry says of a version.
+    """What the registry says about a version.
 
     Raises
     ------
@@ -228,18 +229,18 @@ def claim_of(settings: Settings, version: int) -> Claim:
 def load_claimed(settings: Settings, claim: Claim) -> LoadedModel:
     """Load what a claim is about, if it holds. Errors as for `load_version`."""
     if not _DIGEST.fullmatch(claim.digest):  # it names a folder
-        raise DigestMismatchError(f"{MODEL_NAME} version {claim.version}: its tag 'digest' is no SHA-256; correct it")
+        raise DigestMismatchError(f"{MODEL_NAME} version {claim.version}: tag 'digest' is not a SHA-256; correct it")
     artefact = ModelArtefact.load(_verified_copy(settings, claim.version, claim.digest), Trust.of(settings))
     if artefact.manifest["training_key"] != claim.training_key:
         raise RegistryError(
-            f"{MODEL_NAME} version {claim.version} is registered as training {claim.training_key}, and its artefact is "
-            f"of {artefact.manifest['training_key']}; register it again"
+            f"{MODEL_NAME} version {claim.version} is registered as training {claim.training_key}, but its artefact is "
+            f"of training {artefact.manifest['training_key']}; register it again"
         )
     return LoadedModel(claim.version, claim.training_key, artefact, claim.tags, claim.digest)
 
 
 def _verified_copy(settings: Settings, version: int, digest: str) -> Path:
-    """The local copy of an artefact: its folder bears the digest, and its bytes are hashed at every load."""
+    """The local copy of an artefact: its folder is named by the digest, and its bytes are hashed at every load."""
     cache = settings.home / "mlflow" / "cache"
     target = cache / digest
     with folder_lock(cache):
@@ -256,7 +257,7 @@ def _verified_copy(settings: Settings, version: int, digest: str) -> Path:
 def _is_whole(folder: Path, digest: str) -> bool:
     try:
         return artefact_digest(folder) == digest
-    except DigestMismatchError:  # something else than files
+    except DigestMismatchError:  # something other than files
         return False
 
 
@@ -264,6 +265,6 @@ def _check_digest(folder: Path, version: int, expected: str) -> None:
     found = artefact_digest(folder)
     if found != expected:
         raise DigestMismatchError(
-            f"{MODEL_NAME} version {version}: the stored artefact has digest {found}, registered was {expected}; "
+            f"{MODEL_NAME} version {version}: the stored artefact has digest {found}, but {expected} was registered; "
             "restore MLflow's artefact store from a backup, or train and register again"
         )

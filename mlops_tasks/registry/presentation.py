@@ -1,4 +1,4 @@
-"""How MLflow's pages show our runs: their names, where they came from, and which columns come first."""
+"""How MLflow's pages show our runs: their names, their origin, and which columns come first."""
 
 import json
 import re
@@ -28,33 +28,33 @@ COLUMNS = (
     "tags.`data_version`",
     f"tags.`{DAG_RUN_TAG}`",
 )
-"""Of the view of runs, in its order and by MLflow's own names: first what picks the challenger."""
+"""Columns of the view of runs, in order and by MLflow's own names: first the metric that picks the challenger."""
 EXPERIMENT_TAGS = {
-    # As if a person had answered MLflow's question what kind of experiment this is.
+    # As if a person had answered MLflow's question about the kind of experiment.
     "mlflow.experimentKind": "custom_model_development",
     f"mlflow.sharedViewState.{RUNS_VIEW}": json.dumps(
         {"selectedColumns": COLUMNS, "columnOrder": COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False}
     ),
 }
-"""MLflow has no setting for the columns that it shows first; a view that is shared by its key has them
+"""MLflow has no setting for the columns that it shows first, but a shared view has them, and its key is in the link
 (`links.MlflowPages.runs`)."""
 
 
 def show_columns(client: MlflowClient, experiment: str) -> None:
-    """Let the experiment's page open on our kind of work, and hold the view of `COLUMNS`."""
+    """Make the experiment's page open as our kind of experiment, and store the view of `COLUMNS`."""
     present = client.get_experiment(experiment).tags
     for name, value in EXPERIMENT_TAGS.items():
         if present.get(name) == value:
             continue
         try:
             client.set_experiment_tag(experiment, name, value)
-        except MlflowException:  # another task was the first to set it: MLflow inserts a tag that it has not found
+        except MlflowException:  # another task set it first: MLflow inserts a tag that it has not found
             if client.get_experiment(experiment).tags.get(name) != value:
                 raise
 
 
 def numbered_name(client: MlflowClient, experiment: str, name: str) -> str:
-    """`name #n` of the next run of this name, from 1 on."""
+    """`name #n` for the next run with this name, counted from 1."""
     runs = client.search_runs([experiment], f"attributes.run_name LIKE {quoted(f'{name} #%')}")
     pattern = re.compile(rf"{re.escape(name)} #(\d+)")
     numbers = [int(found[1]) for run in runs if (found := pattern.fullmatch(run.info.run_name))]
@@ -62,7 +62,7 @@ def numbered_name(client: MlflowClient, experiment: str, name: str) -> str:
 
 
 def origin_tags(settings: Settings, record: TrainingRecord) -> dict[str, str]:
-    """Airflow's run that a training was made in, and a note with links to it, to the training and to its data."""
+    """The Airflow run that a training belongs to, and a note with links to it, to the training and to its data."""
     dag_run, validation = DagRun.of_environment(), validation_of(settings, record.identity["data_version"])
     links, tags = [], {}
     if dag_run is not None:
@@ -77,5 +77,5 @@ def origin_tags(settings: Settings, record: TrainingRecord) -> dict[str, str]:
 
 
 def _literal(text: str) -> str:
-    """Text that Markdown shows as it is: a DAG run's id is what whoever triggers it likes."""
+    """Text that Markdown shows as it is: whoever triggers a DAG run may choose any id."""
     return re.sub(r"([^\w\s:.,/+-])", r"\\\1", text)

@@ -1,4 +1,4 @@
-"""How MLflow's own `pyfunc.load_model` reads an artefact: through the same class as everything else here."""
+"""How MLflow's own `pyfunc.load_model` reads an artefact: through the same class as the rest of this project."""
 
 from pathlib import Path
 from typing import Any
@@ -22,5 +22,5 @@ class PyfuncModel:
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
-    """MLflow's entry point; `path` is the artefact folder, and whom to trust is in the home that MLOPS_HOME names."""
+    """MLflow's entry point; `path` is the artefact folder, and the home that MLOPS_HOME names has the trusted keys."""
     return PyfuncModel(ModelArtefact.load(Path(path), Trust.of(load_settings())))

@@ -1,4 +1,4 @@
-"""Reports in MLflow: as artifacts of the run of the model, or of the training on the vintage, that they are about."""
+"""Reports in MLflow: artifacts of the run of the model, or of the training on the vintage, that they are about."""
 
 import logging
 
@@ -12,14 +12,14 @@ from mlops_tasks.reports import ReportKind, find_report, validation_of
 log = logging.getLogger(__name__)
 
 FOLDER = "reports"
-"""Of a run's artifacts; below it `<kind>/<name>/`."""
+"""Folder among a run's artifacts; it holds `<kind>/<name>/`."""
 LARGEST_FILE = 10_000_000
 """Bytes; a larger file of a report (a quarantine of hundreds of thousands of rows) is left where it is."""
 
 
 @registry_errors
 def log_report(settings: Settings, version: int, kind: ReportKind, name: str) -> None:
-    """Log a report about a registered version to the version's run; a second time changes nothing.
+    """Log a report about a registered version to the version's run; a second call changes nothing.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def log_report(settings: Settings, version: int, kind: ReportKind, name: str) ->
 
 
 def log_validation(client: MlflowClient, run_id: str, settings: Settings, data_version: str) -> None:
-    """Log data docs and quarantine of a vintage to the run of a training on it; nothing where they are not kept."""
+    """Log data docs and quarantine of a vintage to the run of a training on it; nothing if they are no longer kept."""
     validation = validation_of(settings, data_version)
     if validation is not None:
         for kind in (ReportKind.DATA_DOCS, ReportKind.QUARANTINE):

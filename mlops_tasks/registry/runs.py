@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import mlflow.pyfunc
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
@@ -33,13 +33,13 @@ log = logging.getLogger(__name__)
 
 FINISHED = "FINISHED"
 BATCH = 1000
-"""Metrics that MLflow takes in one call; parameters and tags: 100."""
+"""Metrics that MLflow takes in one call; it takes 100 parameters or tags."""
 SMALL_BATCH = 100
 DATASET_DIGEST_LENGTH = 36
 DATASET_NAME_LENGTH = 500
 """Characters that MLflow keeps of a dataset's digest and name."""
 RAW_DATASETS = 50
-"""Up to this many raw files become inputs of their own; `lineage.json` names all of them, however many there are."""
+"""Up to this many raw files become separate inputs; `lineage.json` names all of them, however many there are."""
 EVALUATION_TAG = "evaluation_digest"
 CERTIFICATE_FILE = "leak_certificate.json"
 """Artifact of every run whose training was certified."""
@@ -51,8 +51,8 @@ T = TypeVar("T")
 def log_run(settings: Settings, training_key: str) -> str:
     """Log a training to MLflow, once; returns the run's id.
 
-    A finished run with this training key is reused (its metrics and its leak certificate are brought up to date); what
-    a killed attempt left unfinished is deleted and logged anew.
+    A finished run with this training key is reused (its metrics and its leak certificate are brought up to date). A run
+    that a killed attempt left unfinished is deleted and logged again.
 
     Raises
     ------
@@ -80,7 +80,7 @@ class Target:
 
 
 def _finished_run(client: MlflowClient, experiment: str, training_key: str) -> str | None:
-    """The finished run of a training key; unfinished ones are deleted on the way."""
+    """The finished run of a training key; unfinished ones are deleted."""
     finished: str | None = None
     for run in client.search_runs([experiment], f"tags.training_key = {quoted(training_key)}"):
         if run.info.status == FINISHED:
@@ -139,15 +139,14 @@ def _log_evaluation(client: MlflowClient, target: Target, record: TrainingRecord
 
 
 def _log_certificate(client: MlflowClient, run_id: str, record: TrainingRecord) -> None:
-    """Log the leak certificate, the tags that tell of it last; nothing where there is none."""
+    """Log the leak certificate, and last the tags that name it; nothing if there is none."""
     if record.certificate is not None:
         client.log_dict(run_id, record.certificate.to_json(), CERTIFICATE_FILE)
-    for name, value in record.certificate_tags.items():
-        client.set_tag(run_id, name, value)
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in record.certificate_tags.items()])
 
 
 def _curve_metrics(record: TrainingRecord) -> Iterator[Metric]:
-    """Training curves as one metric a series, the step being the iteration (from 0)."""
+    """Training curves as one metric per series, with the iteration (from 0) as step."""
     now = int(time.time() * 1000)
     for name, series in sorted(record.curves.items()):
         for segment, values in sorted(series.items()):
@@ -157,7 +156,7 @@ def _curve_metrics(record: TrainingRecord) -> Iterator[Metric]:
 
 
 def _sources(lineage: LineageDocument) -> Iterator[DatasetInput]:
-    """What was read, by digest (many files together, as one), and the vintage that was made of it."""
+    """What was read, by digest (many files as one input), and the vintage that was made from it."""
     raw, vintage = lineage["raw"], lineage["vintage"]
     if len(raw) > RAW_DATASETS:
         profile = {"files": len(raw), "rows": sum(each["rows"] for each in raw)}
@@ -203,7 +202,7 @@ def _log_model(client: MlflowClient, experiment: str, run_id: str, record: Train
     )
     meta = Model(logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id)
     with tempfile.TemporaryDirectory(prefix="mlops_model_") as folder, warnings.catch_warnings():
-        # The signature says what an input example would.
+        # The signature says what an input example would say.
         warnings.filterwarnings("ignore", ".*input example was not provided")
         path = Path(folder, "model")
         mlflow.pyfunc.save_model(
@@ -221,7 +220,7 @@ def _log_model(client: MlflowClient, experiment: str, run_id: str, record: Train
 
 
 def _requirements(record: TrainingRecord) -> list[str]:
-    """The versions that the artefact was made with; without the build of the machine (`+cpu`)."""
+    """The versions that the artefact was made with, without the machine's build (`+cpu`)."""
     names = (*PACKAGES[record.manifest["family"]], "numpy", "pandas")
     return [f"{name}=={package_version(name).partition('+')[0]}" for name in names]
 
@@ -239,7 +238,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def code_version() -> str:
-    """The package's version, and the commit when the project is a checkout."""
+    """The package's version, and the commit if the project is a checkout."""
     command = ["git", "-C", str(PROJECT), "rev-parse", "--short=12", "HEAD"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

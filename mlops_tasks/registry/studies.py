@@ -28,8 +28,8 @@ STATUS = {TrialOutcome.COMPLETE: FINISHED, TrialOutcome.PRUNED: "KILLED", TrialO
 def log_study(settings: Settings, study: str) -> str:
     """Log a study's report, its plots and its trials; returns the parent run's id.
 
-    The same report is logged once. Trials that were logged before stay; a newer report replaces the parent's metrics
-    and files.
+    The same report is logged only once. Trials that were logged before stay; a newer report replaces the parent's
+    metrics and files.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def _all_runs(client: MlflowClient, experiment: str, query: str) -> list[Any]:
 def _log_trial(
     client: MlflowClient, experiment: str, parent_id: str, report: Mapping[str, Any], trial: Mapping[str, Any]
 ) -> None:
-    """One run in two calls: made, then filled."""
+    """Log one run in two calls: create it, then fill it."""
     number = str(trial["number"])
     tags = {STUDY_TAG: report["study"], "trial": number, MLFLOW_PARENT_RUN_ID: parent_id, "state": trial["state"]}
     if trial["reason"]:

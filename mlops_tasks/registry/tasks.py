@@ -23,26 +23,26 @@ from mlops_tasks.training_folder import TrainingFolder
 log = logging.getLogger(__name__)
 
 SELECTION_METRIC = "valid_rank_ic_mean"
-"""What picks the challenger among the candidates. Never a test metric: the gate needs that segment unspent."""
+"""The metric that picks the challenger among the candidates. Never a test metric: the gate needs an unused segment."""
 
 
 LATEST_CANDIDATES = "training/latest.json"
-"""Below the home folder: the training keys of the newest run's candidates, for those who look at the result."""
+"""In the home folder: the training keys of the newest run's candidates, for those who look at the result."""
 
 
 def log_run_task(*, training_key: str) -> LoggedRun:
-    """Log a training to MLflow; returns what the choice of the challenger needs.
+    """Log a training to MLflow; returns what is needed to choose the challenger.
 
     Raises
     ------
     RegistryError
-        The training was recorded under a certificate that is not there, as after an upgrade in the middle of a run.
+        The training was recorded under a certificate that is missing, as after an upgrade in the middle of a run.
     """
     settings = load_settings()
     certified = TrainingFolder.of(settings, training_key).find_certificate()
     if certified is not None and find_certificate(settings, certified.key) is None:
         raise RegistryError(
-            f"training {training_key} was recorded under leak certificate {certified.key}, which is not there; clear "
+            f"training {training_key} was recorded under leak certificate {certified.key}, which is missing; clear "
             "certify_learning_data and train_model of this run"
         )
     run_id = log_run(settings, training_key)
@@ -65,10 +65,10 @@ def log_study_task(*, study: str) -> LoggedStudy:
 
 
 def register_challenger_task(*, candidates: list[LoggedRun] | LoggedRun) -> Registered:
-    """Register the candidate with the best validation rank IC and let the alias `challenger` name it.
+    """Register the candidate with the best validation rank IC and set the alias `challenger` to it.
 
-    `candidates` are results of `log_run_task`; a single one may come bare, as Airflow hands it over from a task that
-    was mapped over one model.
+    `candidates` are results of `log_run_task`; a single one may come without a list, as Airflow passes it from a task
+    that was mapped over one model.
     """
     settings = load_settings()
     runs = candidates if isinstance(candidates, list) else [candidates]
@@ -108,17 +108,19 @@ def _selection(candidate: LoggedRun) -> float:
 
 
 def gate_challenger_task(*, challenger: Registered) -> Judged:
-    """Judge the challenger against the champion; the decision is in state and on the version's tags."""
+    """Judge the challenger against the champion; the decision is recorded in the state and in the version's tags."""
     return gate(load_settings(), challenger["version"]).to_json()
 
 
 def prune_features_task() -> PrunedFeatures:
-    """Remove the feature versions that nothing needs any more; when the registry does not answer, none.
+    """Remove the feature versions that nothing needs any more.
+
+    If the registry does not answer, none are removed.
 
     Raises
     ------
     RegistryError, StoreError
-        Nobody knows what is needed: the registry, or a manifest of the store, cannot be read.
+        It is unknown what is needed: the registry, or a manifest of the store, cannot be read.
     """
     settings = load_settings()
     done = collect_garbage(settings, needed_feature_versions(settings))

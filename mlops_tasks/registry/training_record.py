@@ -1,4 +1,4 @@
-"""What a finished training has left in its folder, as the registry needs it."""
+"""The contents of a finished training's folder, as the registry needs them."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ from mlops_tasks.training.certificate import Certificate, certificate_of
 from mlops_tasks.training_folder import Curves, FitRecord, TrainingFolder, TrainingManifest
 
 TAG_LENGTH = 5000
-"""Characters that MLflow keeps of a tag."""
+"""Characters of a tag that MLflow keeps."""
 CERTIFICATE_KEY_TAG, UNPROVEN_TAG = "leak_certificate_key", "leak_unproven"
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """A training folder, read."""
+    """The contents of a training folder."""
 
     folder: TrainingFolder
     trained: TrainingManifest
@@ -32,12 +32,12 @@ class TrainingRecord:
     """Finite metrics of the evaluation."""
     training_metrics: Mapping[str, float]
     fit: FitRecord | None
-    """How the training went; None where that was not recorded."""
+    """How the training went; None if that was not recorded."""
     curves: Curves
     certificate: Certificate | None
     """The leak certificate that it was trained under."""
     run_id: str | None
-    """The training run whose events tell how it went; None where that was not recorded."""
+    """The training run whose events show how it went; None if that was not recorded."""
 
     @classmethod
     def load(cls, settings: Settings, training_key: str) -> "TrainingRecord":
@@ -46,7 +46,7 @@ class TrainingRecord:
         Raises
         ------
         RegistryError
-            The training or its evaluation is not there; names the file.
+            The training or its evaluation is missing; the error names the file.
         """
         folder = TrainingFolder.of(settings, training_key)
         try:
@@ -77,7 +77,7 @@ class TrainingRecord:
 
     @property
     def name(self) -> str:
-        """The model and the newest date that it may have seen; MLflow's run adds which one it is of these."""
+        """The model and the newest date that it may have seen; the name of MLflow's run adds a number to it."""
         return f"{self.model} {self.trained.last_date}"
 
     @property
@@ -87,7 +87,7 @@ class TrainingRecord:
 
     @property
     def columns_file(self) -> Path:
-        """Which columns nothing can be learned from (`modeling/column_health.py`)."""
+        """The file of columns from which nothing can be learned (`modeling/column_health.py`)."""
         return self.folder.columns
 
     @cached_property
@@ -112,7 +112,7 @@ class TrainingRecord:
 
     @property
     def certificate_tags(self) -> dict[str, str]:
-        """The leak certificate's verdict, key and what it cannot prove; nothing where there is none."""
+        """The leak certificate's verdict and key, and what it cannot prove; empty if there is none."""
         if self.certificate is None:
             return {}
         verdict = "passed" if self.certificate.passed else "failed"
@@ -121,13 +121,13 @@ class TrainingRecord:
 
     @property
     def description(self) -> str:
-        """What the registry's page says first: the run's name, and what the leak certificate cannot prove."""
+        """The text at the top of the registry's page: the run's name, and what the leak certificate cannot prove."""
         unproven = () if self.certificate is None else self.certificate.unproven
         return "\n\n".join([self.name, *(f"Warning: not proven: {each}." for each in unproven)])
 
     @property
     def fit_tags(self) -> dict[str, str]:
-        """The verdict on the training, in a word and in full; empty where none was recorded."""
+        """The verdict on the training, in a word and in full; empty if none was recorded."""
         if self.fit is None:
             return {}
         return {"fit_verdict": self.fit.verdict, "fit_explanation": self.fit.explanation[:TAG_LENGTH]}

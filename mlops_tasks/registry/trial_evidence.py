@@ -1,4 +1,4 @@
-"""What the gate learns from earlier trainings: the trials that a challenger was chosen from, and seed noise."""
+"""What the gate uses from earlier trainings: the trials that a challenger was chosen from, and seed noise."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,19 @@ from mlops_tasks.states import FitVerdict, TrialOutcome
 from mlops_tasks.training_folder import TrainingFolder
 
 WARNED_OF = (FitVerdict.OVERFITTING, FitVerdict.UNDERFITTING)
-"""Verdicts on a training that the gate names."""
+"""Verdicts on a training that the gate mentions."""
 
 
 def search_evidence_of(settings: Settings, training_key: str, studies: Sequence[str]) -> SearchEvidence | None:
     """What a training's own daily rank ICs on its validation segment are worth after the searches that it comes from.
 
-    All trials count that were compared on these searches' days with the same horizon, of other studies and vintages
-    too: who searches again every day and takes the best has searched in all of them. Failed trials could not have been
-    chosen and do not count.
+    All trials that were compared on these searches' days with the same horizon count, including those of other studies
+    and vintages: whoever searches every day and takes the best has searched in all of them. Failed trials could not
+    have been chosen and do not count.
 
     Returns
     -------
-    None where these studies have no daily rank ICs on the training's validation days.
+    None if these studies have no daily rank ICs on the training's validation days.
     """
     valid = TrainingFolder.of(settings, training_key).segment("valid")
     chosen = daily_rank_ic(valid[SCORE], valid[LABEL])
@@ -39,7 +39,7 @@ def search_evidence_of(settings: Settings, training_key: str, studies: Sequence[
 
 
 def fit_warning_of(settings: Settings, training_key: str) -> str | None:
-    """What speaks against how a training went, in words and numbers; None: nothing does, or nothing is known."""
+    """Concerns about how a training went, in words and numbers; None: there are none, or nothing is known."""
     metrics = TrainingFolder.of(settings, training_key).find_metrics()
     fit = None if metrics is None else metrics.fit
     return fit.explanation if fit is not None and fit.verdict in WARNED_OF else None
@@ -48,7 +48,7 @@ def fit_warning_of(settings: Settings, training_key: str) -> str | None:
 def seed_noise_of(settings: Settings, training_key: str) -> SeedBand | None:
     """Rank IC on test days over several seeds of a training's configuration.
 
-    None where fewer than two seeds were trained, or the training's folder is gone: the registry keeps the model alone.
+    None if fewer than two seeds were trained, or the training's folder is gone: the registry only keeps the model.
     """
     trained = TrainingFolder.of(settings, training_key).find_manifest()
     found = None if trained is None else latest_seed_noise(settings, configuration_key(trained))

@@ -10,6 +10,7 @@ from typing import Any, Self
 import httpx
 import pandas as pd
 
+from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.columns import INSTRUMENT, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import MlopsError
@@ -38,7 +39,7 @@ class ScoringClient:
     def __init__(self, settings: Settings) -> None:
         self.url = settings.scoring_url
         headers = {"Authorization": f"Bearer {scoring_token(settings)}"}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S)
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, verify=trusted_authorities())
 
     def __enter__(self) -> Self:
         return self

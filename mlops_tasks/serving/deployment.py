@@ -6,8 +6,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import DeploymentError, MlopsError, RecordMismatchError
-from mlops_tasks.registry.approvals import candidate_permit, revocation_by_person, revocation_by_rule
+from mlops_tasks.registry.approvals import candidate_permit, load_recorded, revocation_by_person, revocation_by_rule
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.models import LoadedModel, set_alias
@@ -24,7 +25,9 @@ from mlops_tasks.serving.reconciliation import (
     reconcile,
     still_approved,
 )
-from mlops_tasks.stage_results import DeployedModel, ServiceProbe
+from mlops_tasks.serving.score_files import newest_day
+from mlops_tasks.serving.speed import measure_speed
+from mlops_tasks.stage_results import DeployedModel, ServiceProbe, SpeedComparison, VersionSpeed
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.approvals import record_revocation
 from mlops_tasks.state.deployments import settle_attempt
@@ -164,13 +167,16 @@ class _Deployment:
                 proof.preflight()
                 proven = self._proven(proof.candidate) if champion == self.version else None
                 found = None if proven is None else proof.of_service()
+                outgoing = None if champion in (None, self.version) else self._speed(client, champion)
             except Exception as error:
                 raise self._failed(error) from error
+            speed: SpeedComparison | None = None
             if proven is not None and found is not None:
                 previous = proven.proven_version
             else:  # a champion that was not proven here is no target for a rollback
                 previous = None if champion == self.version else champion
                 found = self._switch(proof, previous)
+                speed = {"incoming": self._speed(client, self.version), "outgoing": outgoing}
             self._tag()
         log.info(
             "version %d serves; largest difference of %d scores: %g",
@@ -178,13 +184,30 @@ class _Deployment:
             found["instruments"],
             found["max_abs_diff"],
         )
-        return {
+        done: DeployedModel = {
             "deployed": True,
             "version": self.version,
             "training_key": proof.candidate.training_key,
             "previous_version": previous,
             "probe": found,
         }
+        return done if speed is None else {**done, "speed": speed}
+
+    def _speed(self, client: ScoringClient, version: int) -> VersionSpeed | None:
+        """How fast a version is; None, with a line in the log, if that cannot be measured, which fails no deployment:
+        the state of the outgoing version may be the reason for it."""
+        try:
+            day = newest_day(self.settings, load_recorded(self.settings, version), current_vintage(self.settings))
+            speed = measure_speed(client, day)
+        except Exception as error:
+            log.warning("the speed of version %d could not be measured: %s", version, said(error))
+            return None
+        log.info(
+            "version %d: %d requests for the newest day, median %.1f ms, 99%% within %.1f ms, %.0f a second; it scores "
+            "the day in %.1f ms",
+            *(speed[name] for name in ("version", "requests", "p50_ms", "p99_ms", "requests_per_s", "day_ms")),
+        )
+        return speed
 
     def _champion(self) -> int | None:
         """The champion, after cleaning up an earlier deployment."""

@@ -6,7 +6,6 @@ and its way back, so it may be killed at any point: the next evaluation finds th
 """
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -23,6 +22,7 @@ from mlops_tasks.serving.model_day import ModelDay
 from mlops_tasks.serving.reconciliation import named, reconcile, still_approved
 from mlops_tasks.serving.rollout_rules import Measures, Sides, breach, p99
 from mlops_tasks.serving.score_files import newest_day
+from mlops_tasks.serving.speed import seconds_to_score
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.deployments import recorded_champion
 from mlops_tasks.state.history import latest_deployment
@@ -34,8 +34,6 @@ from mlops_tasks.states import Arm, DeploymentState
 log = logging.getLogger(__name__)
 
 SIDES = Sides("the new champion", "the previous champion")
-_TIMED = 5
-"""Times that each model scores a day, where a rule on latencies is broken."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +129,5 @@ def _latencies(settings: Settings, probation: Probation) -> Measures:
 
 def _is_slower(own: ModelDay, rival: ModelDay, rules: RolloutRules) -> bool:
     """Whether it takes longer here too, side by side: that the machine is busier than before is no fault of a model."""
-    ours, theirs = (min(_seconds(day) for _ in range(_TIMED)) for day in (own, rival))
+    ours, theirs = (seconds_to_score(day) for day in (own, rival))
     return rules.max_latency_ratio is not None and ours > rules.max_latency_ratio * theirs
-
-
-def _seconds(day: ModelDay) -> float:
-    started = time.perf_counter()
-    day.scores()
-    return time.perf_counter() - started

@@ -1,7 +1,7 @@
-"""The leak certificate: evidence that what a run's models learn and see knows nothing of later days.
+"""The leak certificate: evidence that nothing a run's models learn or see depends on later days.
 
-Its first half is about the data (`certify`), its second one about each trained model (`certify_model`). Neither waits
-for the other; both together are what the gate asks for (`certificate_of`).
+Its first half covers the data (`certify`), its second half each trained model (`certify_model`). Neither waits for the
+other; the gate requires both (`certificate_of`).
 """
 
 import logging
@@ -39,7 +39,7 @@ from mlops_tasks.training_folder import ModelCertificate, TrainingFolder
 log = logging.getLogger(__name__)
 
 CERTIFICATE_VERSION = 2
-"""Raise it when something else is checked: earlier certificates are then not found for the same data."""
+"""Raise it when the checks change: earlier certificates are then no longer found for the same data."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class CertificateSubject:
     definition
         Digest of the feature set.
     models
-        Whose processors were checked.
+        The models whose processors were checked.
     cuts
         Days after whose close the data was cut off.
     versions
@@ -74,7 +74,7 @@ class CertificateSubject:
 
     @property
     def key(self) -> str:
-        """Identifies the question: equal keys ask the same."""
+        """Identifies what is certified: equal keys stand for the same question."""
         return digest_of(asdict(self))
 
     @property
@@ -102,11 +102,11 @@ class Certificate:
     """Time of creation, UTC, ISO 8601."""
     duration_s: float
     unproven: tuple[str, ...] = ()
-    """What no check can show, in words: a warning."""
+    """What no check can prove, in words: warnings."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Columns of the training segment from which nothing can be learned (`ColumnHealth.to_json`)."""
     artefact: str | None = None
-    """Digest of the model whose scores were checked too; None: of none."""
+    """Digest of the model whose scores were checked too; None where no scores were."""
 
     @property
     def key(self) -> str:
@@ -143,18 +143,18 @@ class Certificate:
 
 
 def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certificate:
-    """Check what a plan's models will learn from and see, once; a passed certificate is found again.
+    """Check what a plan's models will learn from and see; a certificate that has passed is reused.
 
     Raises
     ------
     LeakError
-        Something knows what was not known on its day: names the column, the instrument and the date, and the file with
-        all that was checked.
+        Something depends on what was not yet known on its day. The error names the column, the instrument, the date,
+        and the file that lists every check.
     ConfigError
-        There was nothing to compare: no member of the universe has rows and labels in the segments, say. Or no model of
-        the plan can take the columns that it would learn from.
+        There is nothing to compare: for example, no member of the universe has rows and labels in the segments. Or no
+        model of the plan can take the columns that it would learn from.
     StoreError
-        The vintage or the features are not there.
+        The vintage or the features are missing.
     """
     started = time.monotonic()
     subject = subject_of(settings, plan, feature_version)
@@ -210,7 +210,7 @@ def subject_of(settings: Settings, plan: RunPlan, feature_version: str) -> Certi
     Raises
     ------
     StoreError
-        The vintage or the features are not there.
+        The vintage or the features are missing.
     """
     vintage = load_vintage(settings, plan.data_version)
     definition = FeatureStore(settings).definition(feature_version)
@@ -238,7 +238,7 @@ def certificate_path(settings: Settings, key: str) -> Path:
 
 
 def find_certificate(settings: Settings, key: str) -> Certificate | None:
-    """A stored certificate, passed or not; None when there is none of that key."""
+    """A stored certificate, passed or not; None when there is none with that key."""
     path = certificate_path(settings, key)
     return Certificate.from_json(read_json(path)) if path.is_file() else None
 
@@ -249,27 +249,27 @@ def certificate_subject(settings: Settings, key: str) -> CertificateSubject:
     Raises
     ------
     StoreError
-        There is none of that key, or it was made by other code, as before an upgrade.
+        There is none with that key, or other code made it, as before an upgrade.
     """
     found = find_certificate(settings, key)
     if found is None:
         raise StoreError(f"{certificate_path(settings, key)}: no leak certificate {key}; run training.certify first")
     if found.subject.code != certified_code():
         raise StoreError(
-            f"{certificate_path(settings, key)}: made by other code than today's; run training.certify again"
+            f"{certificate_path(settings, key)}: made by another version of the code; run training.certify again"
         )
     return found.subject
 
 
 def certify_model(settings: Settings, training: TrainingFolder, subject: CertificateSubject) -> None:
-    """Check the scores of a trained model, once, and note in its folder which certificate speaks of its data.
+    """Check the scores of a trained model, once, and note in its folder which certificate covers its data.
 
-    What was noted first stays while that certificate has passed and the code is the same.
+    The first note stays as long as that certificate has passed and the code is the same.
 
     Raises
     ------
     LeakError
-        The model gives other scores where there is no later data.
+        The model gives other scores when there are no later data.
     TrainingError, SignatureError, DigestMismatchError, IsolationError
         As `check_scores`.
     """
@@ -285,7 +285,7 @@ def certify_model(settings: Settings, training: TrainingFolder, subject: Certifi
 
 
 def certificate_of(settings: Settings, training_key: str) -> Certificate | None:
-    """The certificate that a training was made under, with what was checked of its model; None where there is none."""
+    """The certificate that a training was made under, with the checks of its model; None where there is none."""
     record = TrainingFolder.of(settings, training_key).find_certificate()
     found = None if record is None else find_certificate(settings, record.key)
     return None if found is None or record is None else _with_scores(found, record)
@@ -297,10 +297,10 @@ def _with_scores(learned: Certificate, record: ModelCertificate) -> Certificate:
 
 
 def _unproven(vintage: Vintage, definition: FeatureSet) -> Iterator[str]:
-    """What a vintage cannot show of itself."""
+    """What a vintage cannot prove about itself."""
     yield (
         f"vendor stamps: that {', '.join(definition.fields)} were known at the close of the day that the source dates "
-        "them; a field that it dates too early looks the same"
+        "them; a field that it dates too early looks no different"
     )
     spells = vintage.members()
     if not (spells[LAST_DATE] < pd.Timestamp(vintage.last_date)).any():
@@ -318,7 +318,9 @@ def _refuse_leaks(checks: list[Check], path: Path) -> None:
         return
     others = f"\n  and {len(failed) - 3} more checks" if len(failed) > 3 else ""
     told = "".join(f"\n  {check}" for check in failed[:3])
-    raise LeakError(f"{path}: {len(failed)} of {len(checks)} checks failed; none of it is promoted:{told}{others}")
+    raise LeakError(
+        f"{path}: {len(failed)} of {len(checks)} checks failed; nothing trained on this data is promoted:{told}{others}"
+    )
 
 
 def _refuse_emptiness(empty: list[Check], count: int, path: Path) -> None:

@@ -1,7 +1,7 @@
-"""What cannot work is refused before a training, with the path of the key, the rule and the remedy.
+"""Refuses what cannot work before a training, naming the path of the key, the rule and the remedy.
 
-`check_dates` and `check_start` need the vintage's calendar and membership only and run where no training process is
-started yet. `check_learning_data` sees what only the loaded data show, before any family's code runs.
+`check_dates` and `check_start` need only the vintage's calendar and membership, and run before a training process is
+started. `check_learning_data` finds what only the loaded data show, before any family's code runs.
 """
 
 import importlib.util
@@ -26,11 +26,11 @@ from mlops_tasks.modeling.model_zoo.zoo import check_family, check_unpickling, r
 
 MIN_SEGMENT_DAYS = 20
 MIN_LABELLED_DAYS = 5
-"""Trading days of a segment that have a label once it is purged."""
+"""Trading days of a segment that must have a label after purging."""
 MIN_INSTRUMENTS = 2
-"""Labels that a day needs to be ranked."""
+"""Labels that a day needs in order to be ranked."""
 MIN_RANKED_SHARE = 0.5
-"""Of a segment's days with labels: those on which they rank the instruments."""
+"""Of a segment's days with labels, the share on which they must rank the instruments."""
 
 
 def check_dates(segments: Mapping[str, tuple[date, date]], horizon: int, calendar: pd.DatetimeIndex) -> None:
@@ -39,8 +39,8 @@ def check_dates(segments: Mapping[str, tuple[date, date]], horizon: int, calenda
     Raises
     ------
     ConfigError
-        A segment is too short, ends after the last day that is known, or has too few days whose labels are known
-        within it: no validation rows, say.
+        A segment is too short, ends after the last known day, or has too few days whose labels are known within it, so
+        that there would be no validation rows, for example.
     """
     known = f"({calendar[0].date()} to {calendar[-1].date()})"
     for name, (first, last) in segments.items():
@@ -50,8 +50,8 @@ def check_dates(segments: Mapping[str, tuple[date, date]], horizon: int, calenda
             raise ConfigError(f"{span}, fewer than {MIN_SEGMENT_DAYS}; choose other dates")
         if pd.Timestamp(last) > calendar[-1]:
             raise ConfigError(
-                f"segments.{name}: ends {last}, after the vintage's last day {calendar[-1].date()}, and nobody knows "
-                "labels of the future; end it there, or give no segments and they follow the newest day"
+                f"segments.{name}: ends {last}, after the vintage's last day {calendar[-1].date()}, and later labels "
+                "are not known yet; end it there, or give no segments, so that they follow the newest day"
             )
         end = len(calendar) - 1 if name == "test" else inside[-1]
         labelled = int((inside + horizon + 1 <= end).sum())
@@ -63,16 +63,16 @@ def check_dates(segments: Mapping[str, tuple[date, date]], horizon: int, calenda
 
 
 def check_start(settings: Settings, spec: LearningSpec, config: TrainingConfig) -> None:
-    """Check what a training is asked for before its process is started.
+    """Check the request for a training before its process is started.
 
     Raises
     ------
     ConfigError
         As `check_dates`; a whole configuration's family is unknown, lacks a class path, or stores code that the
-        settings do not let run; a hyper-parameter is not what its entry in the zoo allows; the package of a class path
-        is not installed; or a segment's universe has fewer than two instruments.
+        settings do not let run; a hyper-parameter is not one that its entry in the zoo allows; the package of a class
+        path is not installed; or a segment's universe has fewer than two instruments.
     StoreError
-        The vintage is not there.
+        The vintage is missing.
     """
     vintage = load_vintage(settings, spec.data_version)
     check_family(f"models.{config.model}", config.family, config.class_path)
@@ -109,7 +109,7 @@ def check_columns(config: TrainingConfig, health: ColumnHealth) -> None:
     Raises
     ------
     ConfigError
-        It takes no column without a value, or no infinite values, and its processors leave them as they are.
+        It cannot take columns without a value, or infinite values, and its processors leave them as they are.
     """
     if config.feature_processors:
         return
@@ -131,11 +131,10 @@ def check_learning_data(settings: Settings, spec: LearningSpec, data: LearningDa
 
 
 def check_labels(data: LearningData, horizon: int, calendar: pd.DatetimeIndex) -> None:
-    """Check that labels are there, are of their own segment, and rank the instruments.
+    """Check that labels exist, belong to their own segment, and rank the instruments.
 
-    A model learns to rank a day's instruments. It cannot from instruments of one class only, by which is meant: on
-    most days of a segment a single instrument has a label, or all have the same one, as share classes of one company
-    do. A constant label is the extreme of that.
+    A model learns to rank a day's instruments. It cannot do so where, on most days of a segment, a single instrument
+    has a label, or all have the same one, as share classes of one company do. A constant label is the extreme case.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Pause, resume and cancel a training: from the state database to the training process.
 
-A command is a row (`command_run`). The run's parent hands it on as a small file beside the journal, which the training
-looks at between iterations: no connection, no thread, no signal in the process that computes.
+A command is a row (`command_run`). The run's parent passes it on as a small file beside the journal, which the training
+checks between iterations: the process that computes needs no connection, no thread and no signal.
 """
 
 import time
@@ -18,8 +18,8 @@ _LOOK_S = 0.2
 def command_run(settings: Settings, run_id: str, command: str, asked_by: str) -> None:
     """Ask an open run to `pause`, `resume` or `cancel`.
 
-    A pause takes effect at the end of the iteration under way or before the next stage, a cancellation too; a run that
-    does not end by itself within `training.cancel_grace_s` is killed. A cancelled run is not resumed.
+    A pause or a cancellation takes effect at the end of the iteration under way, or before the next stage. A cancelled
+    run that does not end by itself within `training.cancel_grace_s` is killed. It is never resumed.
 
     Raises
     ------

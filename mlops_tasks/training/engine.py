@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingHandle:
-    """A run that was created and waits to be supervised, in the process that created it."""
+    """A run that waits to be supervised by the process that created it."""
 
     run_id: str
     supervisor: Supervisor
 
     def supervise(self) -> Path:
-        """Train, and see the run to its end; the training folder. Errors as for `UnifiedQlibTrainingEngine.train`."""
+        """Train until the run ends; returns the training folder. Errors as for `UnifiedQlibTrainingEngine.train`."""
         folder = self.supervisor.run()
         log.info("run %s: trained as %s", self.run_id, folder.name)
         return folder
@@ -45,7 +45,7 @@ class UnifiedQlibTrainingEngine:
     restarted training ends in the same folder.
 
     Each attempt is a run with an event stream (`events.py`) that ends with exactly one of finished, failed, cancelled.
-    It trains in a process of its own, can be paused, resumed and cancelled (`control.py`), and goes on from the
+    It trains in a process of its own, can be paused, resumed and cancelled (`control.py`), and continues from the
     checkpoint that an earlier attempt at the same training left.
     """
 
@@ -72,7 +72,7 @@ class UnifiedQlibTrainingEngine:
         Raises
         ------
         ConfigError, TrainingError
-            The model is unknown, or the data cannot be learned from, or the training diverges.
+            The model is unknown, nothing can be learned from the data, or the training diverges.
         CapacityError
             It would not fit into the memory of this machine.
         TrainingCancelledError
@@ -96,7 +96,7 @@ class UnifiedQlibTrainingEngine:
         The machine is shared between owners by `training.owner_weights`; among an owner's runs a higher `priority` goes
         first, within the limits that `fair_queue.py` states.
 
-        Runs that were lost with their processes get their terminal events on the way.
+        Runs whose processes are gone get their terminal events first.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class UnifiedQlibTrainingEngine:
         except OSError as error:  # a full disk, a folder that may not be written
             end_run(self.settings, run_id, RunState.FAILED, {"error": "StoreError", "reason": str(error)})
             raise StoreError(
-                f"run {run_id}: its folder cannot be written: {error}; make room, or correct its rights"
+                f"run {run_id}: its folder cannot be written: {error}; free space, or correct its permissions"
             ) from error
         return TrainingHandle(run_id, supervisor)
 

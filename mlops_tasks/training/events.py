@@ -1,9 +1,9 @@
-"""The event stream of a training run: written to a journal file first, from there to the state database.
+"""The event stream of a training run: written to a journal file first, and copied from there to the state database.
 
-The processes of a run append lines to one journal, a file beside them: that costs microseconds, waits for no database,
-takes no memory, and what was appended survives `kill -9` of every process. A line's place in the journal is the
-event's sequence number. One thread of the parent carries new lines over; should everything be killed, `end_lost_runs`
-(`supervision.py`) carries over what is left and adds the terminal event.
+The processes of a run append lines to one journal file: that costs microseconds, waits for no database, takes no
+memory, and what was appended survives `kill -9` of every process. A line's place in the journal is the event's sequence
+number. One thread of the parent copies new lines to the database. If everything is killed, `end_lost_runs`
+(`supervision.py`) copies what is left and adds the terminal event.
 
 Kinds of events: `KINDS`; the last one of a run, and only it, is one of `states.TERMINAL`.
 """
@@ -39,19 +39,19 @@ from mlops_tasks.states import TERMINAL, RunState
 log = logging.getLogger(__name__)
 
 KINDS: Mapping[str, str] = {
-    "created": "somebody asked for the training: pid, host",
+    "created": "the training was requested: pid, host",
     "queued": "it waits for memory or slots: position, reason",
     "stage": "what is being done now: stage",
-    "restored": "it goes on from a checkpoint: iteration",
+    "restored": "it continues from a checkpoint: iteration",
     "iteration": "iteration, total, percent, eta_s, eta_stop_s, best (iteration, metric, value), metrics "
     "(<segment>.<metric>, None where undefined)",
     "checkpoint": "a checkpoint was written: iteration",
-    "resources": "what its processes use, see `resources.py`; also the sign that they live",
+    "resources": "what its processes use, see `resources.py`; also the sign that they are alive",
     "decision": "why it stops early, or is thought to overfit",
-    "warning": "explanation: what goes worse than it could, and the remedy",
-    "paused": "it waits, its state in a checkpoint where its fit is under way: iteration",
-    "resumed": "it goes on: iteration",
-    RunState.FINISHED: "training_key, path, seconds, reused (the same training was there already)",
+    "warning": "explanation: what does not go as well as it could, and the remedy",
+    "paused": "it waits; if its fit is under way, its state is in a checkpoint: iteration",
+    "resumed": "it continues: iteration",
+    RunState.FINISHED: "training_key, path, seconds, reused (the same training existed already)",
     RunState.FAILED: "error (its class), reason",
     RunState.CANCELLED: "asked_by, forced (its processes did not end by themselves and were killed)",
 }
@@ -71,7 +71,7 @@ class JournalReader:
         self._sequence = 0
 
     def read(self) -> list[NewEvent]:
-        """The next events, about a megabyte at most; none when there is nothing new."""
+        """The next events, at most about a megabyte of them; none when there is nothing new."""
         if self.ended or not self.path.is_file():
             return []
         with self.path.open("rb") as file:
@@ -99,13 +99,13 @@ class Recorder:
         self.settings = settings
         self.run_id = run_id
         self.paused = False
-        """As the newest events say."""
+        """According to the newest events."""
         self._reader = reader
         self._pending: list[NewEvent] = []
         self._complained = False
 
     def record(self) -> bool:
-        """Record what is new; whether everything that was in the journal is in the database now.
+        """Record what is new; returns whether the database now holds everything that was in the journal.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Recorder:
         return True
 
     def end(self, kind: str, payload: Mapping[str, Any]) -> bool:
-        """Record what is new, then this end where the journal has none; whether both are in the database now.
+        """Record what is new, then this end if the journal has none; returns whether the database now holds both.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Recorder:
         return self._reader.ended or self._reach(partial(end_run, self.settings, self.run_id, kind, payload))
 
     def _reach(self, change: Callable[[], object]) -> bool:
-        """Whether the state database answers, and took the change."""
+        """Whether the state database answered and took the change."""
         try:
             change()
         except RunEndedError:
@@ -149,7 +149,7 @@ class Recorder:
 
 
 def read_events(settings: Settings, run_id: str, after: int = 0, limit: int = _PAGE) -> list[TrainingEvent]:
-    """Up to `limit` events of a run with sequence numbers above `after`, in order; none of a run that is unknown."""
+    """Up to `limit` events of a run with sequence numbers above `after`, in order; none for an unknown run."""
     return training_events(settings, run_id, after, limit)
 
 
@@ -175,7 +175,7 @@ def follow(settings: Settings, run_id: str, after: int = 0, poll_s: float = 0.5)
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A run as its newest events show it."""
+    """The progress of a run according to its newest events."""
 
     run_id: str
     model: str
@@ -189,9 +189,9 @@ class RunProgress:
     eta_s: float | None
     """Seconds until all iterations are done."""
     eta_stop_s: float | None
-    """Seconds until early stopping ends it, if validation gets no better."""
+    """Seconds until early stopping ends it, if validation does not improve."""
     best: Mapping[str, Any] | None
-    """The iteration that would be kept, or is: iteration, metric and value; None where there is none."""
+    """The iteration that is, or would be, kept: iteration, metric and value; None where there is none."""
     metrics: Mapping[str, float | None]
     sequence: int
     """Of the newest event."""
@@ -204,7 +204,7 @@ class RunProgress:
 
 
 def run_progress(settings: Settings, run_id: str) -> RunProgress:
-    """One run.
+    """The progress of one run.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def run_progress(settings: Settings, run_id: str) -> RunProgress:
 
 
 def runs(settings: Settings, limit: int = 20) -> list[RunProgress]:
-    """The last runs, the newest first."""
+    """The latest runs, the newest first."""
     return [_progress(settings, run) for run in training_runs(settings, limit)]
 
 

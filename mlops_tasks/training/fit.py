@@ -33,18 +33,18 @@ ENGINE_VERSION = 5
 """Raise it when the same plan would train a different model: training keys depend on it."""
 
 OUR_CLASSES = "mlops_tasks."
-"""Class paths of the library itself begin so; they are not tried out, since its tests cover them."""
+"""Class paths of this project begin with this; they are not tried out, since its tests cover them."""
 
 
 @dataclass(frozen=True)
 class FoundTraining:
-    """A training that is in its folder."""
+    """A finished training in its folder."""
 
     training_key: str
     path: str
     """Of the folder, relative to the home."""
     reused: bool
-    """Whether it was there already."""
+    """Whether it existed already."""
 
 
 def fit_stage(*, folder: str) -> FinishedFit:
@@ -53,7 +53,7 @@ def fit_stage(*, folder: str) -> FinishedFit:
     Returns
     -------
     `state` and the rest of the terminal event's payload: finished (training_key, path, reused), failed (error,
-    reason: an error that this library raises on purpose) or cancelled.
+    reason: an error that this project raises on purpose) or cancelled.
     """
     run = RunFolder(Path(folder))
     settings, request = run.read()
@@ -83,7 +83,7 @@ class Fit:
         self.key = SigningKey.of(settings)
 
     def run(self) -> FoundTraining:
-        """Train, unless the same training is there already."""
+        """Train, unless the same training exists already."""
         plan, config = self.request.plan, self.request.config
         self._stage("load")
         spec = plan.learning_spec(self.request.feature_version)
@@ -108,7 +108,7 @@ class Fit:
             if target.exists:  # another process trained it while this one waited
                 return found
             lineage = {
-                **plan.model_dump(mode="json", exclude={"study"}),  # who asked for it is the run's
+                **plan.model_dump(mode="json", exclude={"study"}),  # the study belongs to the run
                 **configuration,
                 "training_key": key,
                 "feature_version": self.request.feature_version,
@@ -124,7 +124,7 @@ class Fit:
         try:
             verified_manifest(target.model, VerifyingKeys.read(self.settings))
         except SignatureError as error:
-            raise SignatureError(f"{error}; to train it anew, remove {target.path}") from None
+            raise SignatureError(f"{error}; to train it again, remove {target.path}") from None
 
     def _train(self, trained: TrainingManifest, data: LearningData, checkpoints: CheckpointFolder) -> None:
         config, folder = self.request.config, TrainingFolder(self.folder.result)

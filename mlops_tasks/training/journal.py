@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Appends events to a run's journal; any number of processes may do so at once."""
+    """Appends events to a run's journal; several processes may do so at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,13 +28,13 @@ class Journal:
         except ValueError:
             line = json.dumps(_finite(record), allow_nan=False)
         try:
-            # A line that a kill or a full disk cut off ends here, and is no record.
+            # This ends a line that a kill or a full disk cut off; such a line is not an event.
             left = f"\n{line}\n".encode()
-            while left:  # a disk that is nearly full takes a part of it, and raises then
+            while left:  # a disk that is nearly full takes a part, and then raises
                 left = left[os.write(self._file, left) :]
         except OSError as error:
             if not self._complained:
-                log.warning("%s: events are being lost: %s; make room", self.path, error)
+                log.warning("%s: events are being lost: %s; free disk space", self.path, error)
             self._complained = True
 
     @property

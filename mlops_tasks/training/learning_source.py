@@ -1,4 +1,4 @@
-"""What a training learns from: loaded when it is needed, and known by its digest before that."""
+"""What a training learns from: loaded only when it is needed, and identified by its digest before that."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ class LearningSource:
     """A learning problem by its specification.
 
     The digest is computed once from the data, and kept in the home under the versions, the dates and the code that it
-    follows from: a training that is there already is found without reading a feature.
+    depends on: an existing training is found without reading a feature.
     """
 
     settings: Settings
@@ -48,18 +48,18 @@ class LearningSource:
             return self._computed
 
     def check(self) -> None:
-        """Check that the data are what the digest says; they are loaded for it.
+        """Load the data and check that they match the digest.
 
         Raises
         ------
         TrainingError
-            They are not: what was kept is forgotten.
+            They do not match; the digest that was kept is corrected.
         """
         if self._computed != self.digest:
             write_json(self._record, {"digest": self._computed})
             raise TrainingError(
-                f"{self._record}: the learning data have another digest than was kept for them; the file is corrected, "
-                "train again, and see what has changed it or the features"
+                f"{self._record}: the digest of the learning data is not the one that was kept; the file has been "
+                "corrected: train again, and find out what changed it or the features"
             )
 
     @cached_property

@@ -1,4 +1,4 @@
-"""How much memory a training will take at most, from what the stores say of their rows: no feature is read for it."""
+"""How much memory a training will take at most, from the numbers of rows in the stores: no feature is read for it."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -20,11 +20,11 @@ _VALUE = 4
 _ROW = 96
 """Bytes of a row's keys, codes, label and score."""
 _PASSED_OVER = 40
-"""Bytes of the keys of a row that is no member's, while the members' are found."""
+"""Bytes of the keys of a non-member's row, while the members' rows are found."""
 _DAYS_OF_TRADING_DAY = 1.6
-"""Calendar days, weekends and holidays included."""
+"""Calendar days per trading day, weekends and holidays included."""
 _MARGIN = 1.05
-"""For years whose rows do not lie evenly."""
+"""For years whose rows are not spread evenly."""
 
 
 def memory_need(settings: Settings, request: "FitRequest") -> MemoryNeed:
@@ -87,20 +87,20 @@ def fold_need(
 
 
 def _loaded(stored: int, vintage: "Vintage", config: "TrainingConfig", days: "tuple[Day, Day]") -> int:
-    """Of the rows that are stored of a range of days those that are loaded: the members' rows.
+    """How many of the stored rows of a range of days are loaded: the members' rows.
 
-    For windows all: they look back on days before an instrument was a member.
+    Windows need all rows: they look back on days before an instrument was a member.
     """
     return stored if config.window > 1 else min(stored, vintage.member_days(*days))
 
 
 def _read_mb(rows: int, features: int, stored: int) -> float:
-    """A frame with its keys and labels, picked from what is stored."""
+    """A frame with its keys and labels, selected from what is stored."""
     return (rows * (features * _VALUE + _ROW) + (stored - rows) * _PASSED_OVER) / _MB
 
 
 def _rows(partitions: "Sequence[Partition]", first: date, last: date, known: tuple[date, date]) -> float:
-    """Rows of a range of days, as if each year's lay evenly on its days that are known."""
+    """Rows of a range of days, as if each year's rows were spread evenly over its known days."""
     count = 0.0
     for each in partitions:
         year = max(known[0], date(each.year, 1, 1)), min(known[1], date(each.year, 12, 31))

@@ -45,18 +45,18 @@ class RunPlan(Section):
     hyperparameters: Mapping[str, Mapping[str, Any]] = {}
     """Overrides of the defaults by model; models that the run does not train may be named too."""
     stopping: Mapping[str, Mapping[str, Any]] = {}
-    """When training stops, in place of the entry's own values, by model."""
+    """Overrides of the entry's stopping rule, by model."""
     study: str | None = None
-    """The search whose trials the hyper-parameters were chosen from; the gate deflates by them. No part of what is
-    learned, so it does not change a training's key."""
+    """The search whose trials the hyper-parameters were chosen from; the gate deflates by them. It is no part of what
+    is learned, so it does not change a training's key."""
     column_warnings: tuple[str, ...] = Field((), exclude=True)
-    """What was known, when the plan was made, of columns from which nothing can be learned: no part of the question."""
+    """Columns from which nothing can be learned, as far as known when the plan was made; no part of the plan's key."""
 
     @field_validator("models")
     @classmethod
     def _named_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(models)) < len(models):
-            raise ValueError(f"a model is named twice in {list(models)}; name each once")
+            raise ValueError(f"a model is named twice in {list(models)}; name each model once")
         return models
 
     @model_validator(mode="after")
@@ -95,7 +95,7 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
     calendar
         Trading days of the vintage, ascending.
     form
-        As the DAG's form, with keys of `FORM_KEYS`: segments are `first:last`, hyper-parameters and stopping what
+        The DAG's form, with keys of `FORM_KEYS`: segments are `first:last`, hyper-parameters and stopping are what
         `read_overrides` takes. None, empty or absent: the setting.
 
     Raises
@@ -134,7 +134,7 @@ def make_plan(settings: Settings, data_version: str, calendar: pd.DatetimeIndex,
 
 
 def _single_values(settings: Settings, form: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers and words of the form, or else of the settings, checked."""
+    """The single values of the form, or else of the settings, checked."""
     defaults = {
         "feature_set": settings.features.feature_set,
         "horizon": settings.training.horizon,

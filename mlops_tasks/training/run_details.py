@@ -1,4 +1,4 @@
-"""What a training run was asked to do: for those who look at it, while it runs and afterwards."""
+"""What a training run was asked to do, for pages and the command line, while it runs and afterwards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class RunDetails:
     segments
         Name to first and last day, ISO dates.
     hyperparameters, stopping
-        All of them, defaults too.
+        All of them, including defaults.
     dag_run
-        Airflow's run that it belongs to; None where nobody in Airflow asked.
+        The Airflow run that it belongs to; None where it was not started by Airflow.
     """
 
     seed: int
@@ -38,7 +38,7 @@ class RunDetails:
 
     @property
     def stopping_rule(self) -> str:
-        """When it ends, in words."""
+        """When the training stops, in words."""
         rule = self.stopping
         return f"after {rule['patience']} iterations without a better valid {rule['metric']}"
 

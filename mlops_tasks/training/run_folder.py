@@ -5,7 +5,7 @@
     command         the newest command
     result/         the training folder until it is complete
 
-The folder goes when the run has its terminal event in the state database.
+The folder is removed when the state database has the run's terminal event.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The parent's side of a training run: start its process, watch over it, and make sure that the run ends exactly once.
 
-Whatever happens to the training process, the parent adds the terminal event; what happens to the parent too is found
-and ended by `end_lost_runs`, at the start of the next training and by the command line.
+Whatever happens to the training process, the parent adds the terminal event. A run whose parent is gone too is ended by
+`end_lost_runs`, at the start of the next training and by the command line.
 """
 
 import logging
@@ -45,11 +45,11 @@ HEARTBEAT_S = 30.0
 LEASE_S = 600.0
 """A run on another machine counts as lost after this long without an event."""
 LAST_FLUSH_S = 60.0
-"""How long recording the last events is retried; what is left then waits in the journal for `end_lost_runs`."""
+"""How long recording the last events is retried; what is left after that waits in the journal for `end_lost_runs`."""
 
 
 class Supervisor:
-    """Watches over one run, in the process that asked for it."""
+    """Watches over one run, in the process that requested it."""
 
     def __init__(self, settings: Settings, folder: RunFolder, admission: Admission) -> None:
         self.settings = settings
@@ -73,7 +73,7 @@ class Supervisor:
         CapacityError
             It would not fit into the memory of this machine.
         TrainingError, ConfigError, StoreError
-            As the training process raised it.
+            The training process raised it.
         TrainingCancelledError
             Somebody cancelled it.
         StageTimeoutError, StageError
@@ -106,7 +106,7 @@ class Supervisor:
         return run_stage(FIT_STAGE, arguments, time_limit_s=threading.TIMEOUT_MAX, on_start=self._remember)
 
     def _admitted(self) -> bool:
-        """Wait until there is room; False when the run was cancelled before."""
+        """Wait until there is room; False when the run was cancelled first."""
         self._need = memory_need(self.settings, self.folder.read()[1])
         return self._admission.wait(self._need, self._tell_place, lambda: self._relay.cancelled_by is not None)
 
@@ -120,7 +120,7 @@ class Supervisor:
             self._admission.works_in(child.pid, child.inherited_mb)
 
     def _used(self) -> dict[str, float]:
-        """What the training was estimated to need, and what it used; for the terminal event."""
+        """What the training was estimated to need and what it used, for the terminal event."""
         needed = {"estimated_memory_mb": round(self._need.total_mb, 1)} if self._need else {}
         return {**needed, **(self._sampler.totals() if self._sampler else {})}
 
@@ -144,13 +144,13 @@ class Supervisor:
                 self._kill("StageTimeoutError", reason)
 
     def _sample(self) -> None:
-        """Record what the training uses; while it waits in the queue, record a sign of life now and then."""
+        """Record what the training uses; while it waits in the queue, record a heartbeat now and then."""
         used = self._sampler.sample() if self._sampler is not None else {}
         if used or self.journal.silent_s > HEARTBEAT_S:
             self.journal.append("resources", used)
 
     def _exchange(self) -> None:
-        """Copy events to the database and commands from it; a database that does not answer never ends a training."""
+        """Copy events to the database and commands from it; a database that does not answer ends no training."""
         try:
             self._recorder.record()
             self._relay.relay()
@@ -173,11 +173,11 @@ class Supervisor:
         reason = str(error)
         if self._child is not None and (status := self._child.wait()) < 0:
             name = signal.Signals(-status).name
-            reason = f"the training process was ended by {name} (by somebody, or for want of memory): {error}"
+            reason = f"the training process was ended by {name}, sent by somebody or for lack of memory: {error}"
         return _failed("StageError", reason)
 
     def _end(self, outcome: Mapping[str, Any]) -> None:
-        """Add the terminal event and get everything into the database; a full disk only keeps it out of the journal."""
+        """Add the terminal event and copy everything to the database; a full disk keeps it out of the journal only."""
         payload = {name: value for name, value in outcome.items() if name != "state"}
         if outcome["state"] == RunState.CANCELLED:
             payload = {"asked_by": self._relay.cancelled_by, "forced": False, **payload}
@@ -199,8 +199,8 @@ class Supervisor:
             return self.settings.home / str(outcome["path"])
         if outcome["state"] == RunState.CANCELLED:
             raise TrainingCancelledError(
-                f"run {self.folder.run_id} was cancelled by {self._relay.cancelled_by}; train again to go on from its "
-                "newest checkpoint"
+                f"run {self.folder.run_id} was cancelled by {self._relay.cancelled_by}; train again to continue from "
+                "its newest checkpoint"
             )
         kind: type[MlopsError] = getattr(errors, outcome["error"])
         raise kind(f"run {self.folder.run_id}: {outcome['reason']}")
@@ -211,13 +211,13 @@ def _failed(error: str, reason: str) -> dict[str, Any]:
 
 
 def end_lost_runs(settings: Settings) -> list[str]:
-    """End the runs whose parent is gone: carry over what is left of their journals, then `failed`; returns their ids.
+    """End the runs whose parent is gone: copy what is left of their journals, add `failed`, and return their ids.
 
-    On the machine of the run the parent's process decides, elsewhere the age of its newest event (`LEASE_S`). A run
-    that the state database does not take now is left, its journal too, for the next call.
+    On the run's own machine the parent's process decides whether it is gone, elsewhere the age of its newest event
+    (`LEASE_S`). If the state database does not take a run's events now, the run and its journal wait for the next call.
     """
     ended = []
-    reason = "lost: its processes are gone, killed or with their machine; train again to go on"
+    reason = "lost: its processes were killed or ended with their machine; train again to continue"
     for run in (run for run in open_training_runs(settings) if _is_lost(settings, run)):
         folder = RunFolder.of(settings, run.run_id)
         recorder = Recorder(settings, run.run_id, JournalReader(folder.journal))
@@ -226,7 +226,7 @@ def end_lost_runs(settings: Settings) -> list[str]:
                 continue
         except RunEndedError:
             log.info("run %s: somebody else ended it", run.run_id)
-        log.warning("the processes of training run %s (%s) are gone; its record is complete", run.run_id, run.model)
+        log.warning("the processes of training run %s (%s) are gone; its record is now complete", run.run_id, run.model)
         shutil.rmtree(folder.path, ignore_errors=True)
         ended.append(run.run_id)
     return ended

@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 def plan_run_task(**form: Any) -> PlannedRun:
     """Resolve the trigger form and the vintage in use into a plan; keys of the form as in `make_plan`.
 
-    Columns from which nothing can be learned are told by what is stored of the features, if there are any: over whole
-    years and all instruments. The certificate tells them for the rows that are learned from.
+    Warnings name columns from which nothing can be learned, from the statistics of stored features, if there are any:
+    over whole years and all instruments. The certificate names them for the rows that are learned from.
     """
     settings = load_settings()
     vintage = current_vintage(settings)
@@ -32,7 +32,7 @@ def plan_run_task(**form: Any) -> PlannedRun:
 
 
 def column_warnings(settings: Settings, plan: RunPlan) -> list[str]:
-    """What statistics of stored features say of the years of the training segment; nothing while there are none."""
+    """What statistics of stored features say about the years of the training segment; nothing while there are none."""
     from mlops_tasks.features.store import FeatureStore
     from mlops_tasks.modeling.column_health import ColumnHealth
 
@@ -43,7 +43,7 @@ def column_warnings(settings: Settings, plan: RunPlan) -> list[str]:
         version = store.newest(plan.feature_set) if name is None else store.get(name)
         columns = version and store.statistics(version.partitions, first, last)
     except (MlopsError, OSError, ValueError, KeyError) as error:  # damage that features.compute mends
-        log.info("columns are not told: %s: %s", type(error).__name__, error)
+        log.info("no warnings about columns: %s: %s", type(error).__name__, error)
         return []
     if not version or not columns:
         return []
@@ -52,7 +52,7 @@ def column_warnings(settings: Settings, plan: RunPlan) -> list[str]:
 
 
 def certify_learning_data_task(*, plan: PlannedRun, features: Features) -> Certified:
-    """Certify that a plan's models will learn and see nothing of later days; a second call finds the certificate.
+    """Certify that a plan's models will learn and see nothing of later days; a second call reuses the certificate.
 
     Returns
     -------
@@ -61,8 +61,8 @@ def certify_learning_data_task(*, plan: PlannedRun, features: Features) -> Certi
     Raises
     ------
     LeakError
-        Something knows of later days. An alert says so, and of any other error that another try cannot mend: the
-        trainings beside it go on, and nothing of them will be promoted.
+        Something depends on later days. This error, and any other that a retry cannot mend, raises an alert: the
+        trainings beside it continue, but none of them will be promoted.
     """
     from mlops_tasks.training.certificate import certificate_path, certify
 
@@ -97,8 +97,8 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
 ) -> Trained:
     """Train one model of the plan, and certify its scores.
 
-    The training is recorded under the certificate of its plan's learning data, which may be made meanwhile; or under
-    the one that is given, of a plan of which this one is a part.
+    The training is recorded under the certificate of its plan's learning data, which may be made at the same time, or
+    under the given one, of a plan that includes this one.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def train_model_task(  # noqa: PLR0913 - results of earlier tasks, and what the 
     LeakError
         The model sees later days; an alert says so too.
     StoreError
-        The certificate that is given is not there.
+        The given certificate is missing.
     """
     from mlops_tasks.state.alerts import raise_alert
     from mlops_tasks.training.certificate import certificate_subject, certify_model, subject_of

@@ -1,1 +1,1 @@
-"""Choice of the algorithm and search for its hyper-parameters."""
+"""Chooses an algorithm and searches its hyper-parameters."""

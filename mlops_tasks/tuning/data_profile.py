@@ -1,10 +1,10 @@
 """Measured properties of learning data, from which an algorithm is chosen.
 
-Most of them are landmarks: the skill of quick learners says what kind of structure the data holds (Pfahringer, Bensusan
+Most of them are landmarks: the skill of quick learners shows what kind of structure the data have (Pfahringer, Bensusan
 and Giraud-Carrier, Meta-Learning by Landmarking Various Learning Algorithms, ICML 2000). Each landmark is scored out of
-fold within the training segment, on four blocks of consecutive days, with the days on both sides of a block left out
-whose labels overlap it; errors allow for folds that train each other's models (`evaluation/fold_inference.py`). Nothing
-of the validation and test segments is read.
+fold within the training segment, on four blocks of consecutive days. Days on both sides of a block whose labels overlap
+it are left out. Errors allow for folds that train each other's models (`evaluation/fold_inference.py`). Nothing of the
+validation and test segments is read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,14 +30,14 @@ Ints = npt.NDArray[np.int64]
 
 FOLDS = 4
 MIN_DAYS = 40
-"""Fewer labelled training days leave folds whose mean says nothing."""
+"""With fewer labelled training days, the mean of a fold says nothing."""
 HISTORY_DAYS = 10
 HISTORY_COLUMNS = 200
-"""Lags times columns at most; the leading principal components stand for wider data."""
+"""Lags times columns, at most; wider data are represented by their leading principal components."""
 RIDGE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
-"""Ridge penalties over the number of rows, of features of unit scale."""
+"""Ridge penalties divided by the number of rows, for features of unit scale."""
 TREE_PENALTIES = (10.0, 100.0, 580.9768)
-"""L2 penalties of a leaf; the last is that of Qlib's published configuration."""
+"""L2 penalties of a leaf; the last one is that of Qlib's published configuration."""
 LINEAR, TREES, HISTORY_LINEAR, HISTORY_TREES = "linear", "trees", "history_linear", "history_trees"
 
 
@@ -48,15 +48,15 @@ class ProfileConfig:
     horizon: int = 1
     """Trading days of the label; `horizon + 1` days are left out on both sides of a fold."""
     max_rows: int = 60_000
-    """Rows that the tree landmarks learn from at most: whole days, drawn by the seed."""
+    """The most rows that the tree landmarks learn from: whole days, drawn by the seed."""
     seed: int = 0
     threads: int = 1
 
 
 @dataclass(frozen=True)
 class Skill:
-    """Mean daily rank IC out of fold, or a difference of two, with an error that is robust to autocorrelation and
-    allows for folds that train each other's models."""
+    """Mean daily rank IC out of fold, or the difference between two, with an error that is robust to autocorrelation
+    and allows for folds that train each other's models."""
 
     rank_ic: float
     standard_error: float
@@ -83,7 +83,7 @@ class DataProfile:
         Of the feature values, in [0, 1].
     effective_rank
         Exponential of the entropy of the feature correlation's eigenvalues (Roy and Vetterli, 2007): 1 when all columns
-        are one, `features` when they are uncorrelated.
+        are the same, `features` when they are uncorrelated.
     label_kurtosis
         Excess kurtosis of the labels less their day's mean; 0 for a normal distribution.
     label_autocorrelation, feature_autocorrelation
@@ -91,11 +91,11 @@ class DataProfile:
     landmarks
         Skill by landmark: `linear` and `trees` see the row's own day, `history_*` the days before it too.
     nonlinearity_gain
-        Trees less linear, by day.
+        Trees minus linear, by day.
     history_gain
-        The better history landmark less the better one of the own day, by day.
+        The better history landmark minus the better landmark of the row's own day, by day.
     settings
-        Of each landmark, what did best: `penalty_per_row` or `penalty`.
+        The setting that did best for each landmark: `penalty_per_row` or `penalty`.
     history_days
         Fewest days of history within one standard error of the best (linear).
     """
@@ -180,11 +180,11 @@ class _Sample:
         day = pd.factorize(index.get_level_values(DATETIME))[0][kept].astype(np.int64)
         if len(np.unique(day)) < MIN_DAYS:
             raise TrainingError(
-                f"segment train has {len(np.unique(day))} days with labels, an algorithm is chosen on {MIN_DAYS} or "
-                "more; train on an earlier first day, or name the model"
+                f"segment train has {len(np.unique(day))} days with labels, and choosing an algorithm needs {MIN_DAYS} "
+                "or more; choose an earlier first day of train, or name the model"
             )
         matrix = data.features.iloc[rows].to_numpy(dtype=np.float32)
-        # The scale is of the whole training segment: it uses no label, and nothing after the segment.
+        # The scale comes from the whole training segment: it uses no label, and nothing after the segment.
         own = FittedProcessors.fit(["robust_zscore_fill_zero"], matrix).transform(matrix)[kept]
         ranks = pd.Series(label[kept]).groupby(day).rank(pct=True).to_numpy()
         return cls(
@@ -197,7 +197,7 @@ class _Sample:
         )
 
     def landmarks(self) -> dict[str, Floats]:
-        """Out-of-fold scores by landmark, each at the penalty that did best; NaN where it was not scored."""
+        """Out-of-fold scores by landmark, each at its best penalty; NaN for rows that were not scored."""
         base = _components(self.own, HISTORY_COLUMNS // HISTORY_DAYS)
         history = np.hstack([self.lag(base, lag) for lag in range(1, HISTORY_DAYS)])
         history[np.isnan(history)] = 0.0
@@ -219,12 +219,12 @@ class _Sample:
         return daily_rank_ic(pd.Series(scores, index), pd.Series(self.label, index)).dropna()
 
     def skill(self, daily: pd.Series) -> Skill:
-        """Of a daily rank IC, or a difference of two."""
+        """The skill that a daily rank IC, or a difference of two, shows."""
         return Skill.of(inflated(cosine_mean(daily), self._inflation))
 
     @cached_property
     def _splits(self) -> list[Split]:
-        """Each block of days against those that are far enough from it."""
+        """Each block of days, tested by a model of the days that are far enough from it."""
         gap, days = self.config.horizon + 1, np.unique(self.day)
         blocks = np.array_split(days, FOLDS)
         return [Split(days[(days < b[0] - gap) | (days > b[-1] + gap)], days[:0], b) for b in blocks]
@@ -234,7 +234,7 @@ class _Sample:
         return variance_inflation(self._splits, int(self.day[-1]) + 1)
 
     def lag(self, values: Floats, days: int) -> Floats:
-        """The same instrument's values `days` trading days before, shape as `values`; NaN where it has none."""
+        """The same instrument's values `days` trading days earlier, shaped as `values`; NaN where it has none."""
         table = np.full((self.day[-1] + 1, self.instrument.max() + 1), -1)
         table[self.day, self.instrument] = np.arange(len(self.day))
         before = self.day - days
@@ -299,7 +299,7 @@ class _Sample:
 
 
 Learner = Callable[[Floats, Floats, Floats], Floats]
-"""Learn from columns and target, score other rows' columns."""
+"""Learns from columns and target, and scores other rows' columns."""
 
 
 def _ridge(penalty: float) -> Learner:
@@ -313,7 +313,7 @@ def _ridge(penalty: float) -> Learner:
 
 
 def _components(own: Floats, count: int) -> Floats:
-    """The columns themselves where they are few, else their leading principal components of unit variance."""
+    """The columns themselves if they are few, else their leading principal components, scaled to unit variance."""
     if own.shape[1] <= count:
         return own
     values, vectors = np.linalg.eigh((own.T @ own).astype(np.float64) / len(own))
@@ -342,7 +342,7 @@ def _feature_autocorrelation(sample: _Sample) -> float:
 
 
 def _pair_correlation(now: Floats, before: Floats) -> float:
-    """Correlation over the pairs that are there; 0 where one side does not vary."""
+    """Correlation over the pairs without missing values; 0 where one side does not vary."""
     both = np.isfinite(now) & np.isfinite(before)
     if both.sum() < 2 or now[both].std() == 0 or before[both].std() == 0:
         return 0.0

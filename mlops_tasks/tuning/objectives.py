@@ -1,4 +1,4 @@
-"""What a trial reaches on validation days: ICs, and the turnover and drawdown of the names that it would hold."""
+"""What a trial achieves on validation days: ICs, and the turnover and drawdown of the names that it would hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,15 +31,15 @@ def trial_result(score: pd.Series, label: pd.Series, topk: int, horizon: int) ->
     topk
         Names held at equal weight; capped at a third of the median number of names a day.
     horizon
-        Days that a label spans; the held names' daily return is label / horizon, as of `horizon` portfolios that
-        are renewed in turn.
+        Days that a label spans; the held names' daily return is label / horizon, as if `horizon` portfolios were
+        renewed in turn.
 
     Returns
     -------
     A day on which all scores are the same ranks nothing and counts as an IC of zero, so that a model that learned
-    nothing has no skill, not an unknown one. `turnover` is the mean share of the account that is bought and sold a day
-    (0 to 2) when the best names are held without a buffer; `drawdown` the largest fall of the summed excess return of
-    these names over all names, before costs; both are to be small.
+    nothing has no skill rather than an unknown one. `turnover` is the mean share of the account that is bought and sold
+    a day (0 to 2) when the best names are held without a buffer. `drawdown` is the largest fall of the summed excess
+    return of these names over all names, before costs. Smaller is better for both.
     """
     by_day = label.dropna().groupby(level=DATETIME)
     days = by_day.size().index[(by_day.size() >= MIN_PAIRS) & (by_day.nunique() > 1)]
@@ -57,7 +57,7 @@ def trial_result(score: pd.Series, label: pd.Series, topk: int, horizon: int) ->
 
 
 def _held(score: pd.Series, topk: int) -> pd.Series:
-    """Whether each row is among its day's best; ties go to the name that sorts first."""
+    """Whether each row is among the best of its day; ties go to the name that sorts first."""
     by_day = score.groupby(level=DATETIME, sort=False)
     return by_day.rank(ascending=False, method="first") <= names_held(score, topk)
 

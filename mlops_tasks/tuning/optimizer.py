@@ -1,4 +1,4 @@
-"""HyperparameterOptimizer: a budget of trials, shared by any number of workers, none lost and none done twice."""
+"""HyperparameterOptimizer: a budget of trials, shared by several workers, with no trial lost and none run twice."""
 
 import logging
 import time
@@ -51,12 +51,12 @@ log = logging.getLogger(__name__)
 CONFIG, SUBJECT = "config", "subject"
 """User attributes of a study."""
 WORKER, RETRY_OF, RESULT, REASON, WAITED = "worker", "retry_of", "result", "reason", "waited_s"
-"""User attributes of a trial: who runs it, the lost trial that it repeats, metrics and daily rank IC, why it failed,
-how long it waited for its turn on the machine."""
+"""User attributes of a trial: the worker that runs it, the lost trial that it repeats, its metrics and daily rank IC,
+why it failed, and how long it waited for its turn on the machine."""
 PASSING = (CapacityError, StoreError, SQLAlchemyError, StorageInternalError)
-"""What says nothing of a configuration: the machine is full, or a database does not answer."""
+"""Errors that say nothing about a configuration: the machine is full, or a database does not answer."""
 MAX_FAILURES = 5
-"""A worker whose first so many configurations all fail ends: the cause is none of theirs."""
+"""A worker ends if its first trials, as many as this, all fail: the configurations are not the cause."""
 POLL_S = 0.5
 OUTCOMES = {
     TrialState.COMPLETE: TrialOutcome.COMPLETE,
@@ -73,7 +73,7 @@ class StudySubject:
     feature_version: str
     horizon: int
     segments: Mapping[str, Sequence[str]]
-    """ISO dates of first and last day of train and valid; a test segment is no part of the question."""
+    """ISO dates of the first and last day of train and valid; a study has no test segment."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -89,9 +89,9 @@ class StudySubject:
 class HyperparameterOptimizer:
     """Searches the hyper-parameters of one model of the zoo with Optuna, on the validation segment alone.
 
-    A study belongs to a question: a model, a way of searching and the data; asked again it goes on where it was. Its
-    budget counts configurations. The trial of a worker that died is failed and its configuration tried once more, by
-    whoever takes a trial next; both together count once.
+    A study is defined by a model, a way of searching and the data; the same request continues the same study. Its
+    budget counts configurations. The trial of a worker that died is marked as failed, and its configuration is tried
+    once more by the next worker that takes a trial; both together count once.
     """
 
     def __init__(self, settings: Settings, config: StudyConfig, subject: StudySubject) -> None:
@@ -109,20 +109,20 @@ class HyperparameterOptimizer:
 
     @classmethod
     def load(cls, settings: Settings, name: str) -> "HyperparameterOptimizer":
-        """A study that was created before, as it is, with the budget that it was last given.
+        """An existing study as it is, with the budget that it was last given.
 
         Raises
         ------
         StoreError
-            There is none of this name.
+            There is no study with this name.
         ConfigError
-            Its model has left the zoo, or does not take what the study fixes any more.
+            Its model is no longer in the zoo, or no longer takes what the study fixes.
         """
         try:
             study = optuna.load_study(study_name=name, storage=study_store(settings).storage())
             asked, subject = study.user_attrs[CONFIG], StudySubject(**study.user_attrs[SUBJECT])
         except KeyError:
-            raise StoreError(f"no study {name}; `alphaops tune list` has them") from None
+            raise StoreError(f"no study {name}; `alphaops tune list` lists them") from None
         found = cls(settings, study_config(settings, asked), subject)
         study.pruner = pruner_of(found.config)
         found.name, found.study = name, study
@@ -130,17 +130,17 @@ class HyperparameterOptimizer:
 
     @property
     def window(self) -> int:
-        """Trading days that the study's models see at most: what the data of a trial have to reach back."""
+        """The most trading days that the study's models see: how far a trial's data must reach back."""
         return largest(self.space, "window", otherwise=self.base.window)
 
     @property
     def shared(self) -> bool:
-        """Whether the storage takes several workers."""
+        """Whether the storage supports several workers."""
         return self._store.shared
 
     @cached_property
     def study(self) -> optuna.Study:
-        """Optuna's study; made, with the trials that come first, when it is not there."""
+        """Optuna's study; created, with the trials that come first, if it does not exist."""
         storage = self._store.storage()
         with self._store.exclusive(self.name):
             study = optuna.create_study(
@@ -166,19 +166,18 @@ class HyperparameterOptimizer:
         data
             Of the study's subject. Rows of a test segment are cut off before anything is computed.
         stop_after
-            Trials after which this worker ends, whatever is left.
+            Trials after which this worker ends, whatever is left of the budget.
         owner, priority
             How each trial shares the machine with other trainings, as for `UnifiedQlibTrainingEngine.start`.
 
         Raises
         ------
         StoreError
-            SQLite, and another worker is at it.
+            The storage is SQLite, and another worker is using it.
         TrainingError
             The first `MAX_FAILURES` configurations that this worker tried all failed.
         CapacityError, SQLAlchemyError, StorageInternalError
-            The machine is full, or a database does not answer; the configuration is tried once more by whoever comes
-            next.
+            The machine is full, or a database does not answer; the next worker tries the configuration once more.
         """
         finished, study = 0, self.study
         with self._store.lease(self.name) as worker:
@@ -194,7 +193,7 @@ class HyperparameterOptimizer:
         return finished
 
     def record(self) -> int:
-        """Bring the finished trials into the state database, for the gate; returns how many are there."""
+        """Copy the finished trials into the state database, for the gate; returns how many it holds now."""
         known = {row.number for row in trials_of(self.settings, self.name)}
         finished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state in OUTCOMES]
         for trial in finished:
@@ -223,7 +222,7 @@ class HyperparameterOptimizer:
         return {**self.config.fixed, **trial.params}
 
     def _next(self, study: optuna.Study, worker: int) -> optuna.Trial | None:
-        """A trial to run; None when the budget is spent and no other worker's trial can be lost any more."""
+        """A trial to run; None when the budget is spent and no trial of another worker is under way."""
         while True:
             with self._store.exclusive(self.name):
                 self._fail_lost(study, worker)
@@ -244,15 +243,15 @@ class HyperparameterOptimizer:
             time.sleep(POLL_S)
 
     def _fail_lost(self, study: optuna.Study, worker: int) -> None:
-        """Fail running trials whose worker is gone, and queue their configurations once more."""
+        """Mark running trials whose worker is gone as failed, and queue their configurations once more."""
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             owner = trial.user_attrs.get(WORKER)
-            # Without an owner it was killed between its creation and the naming, both in this exclusive section.
+            # Without a worker, it was killed between its creation and its naming, both in this exclusive section.
             if owner is not None and (owner == worker or self._store.is_alive(self.name, owner)):
                 continue
             study.tell(trial.number, state=TrialState.FAIL)
             if RETRY_OF in trial.user_attrs:
-                log.warning("trial %d was lost with its worker a second time; it is left failed", trial.number)
+                log.warning("trial %d was lost with its worker a second time; it stays failed", trial.number)
                 continue
             log.warning("trial %d was lost with its worker; its configuration is tried again", trial.number)
             study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
@@ -266,7 +265,7 @@ class HyperparameterOptimizer:
         first = [trial for trial in trials if trial.user_attrs.get(WORKER) == worker][:MAX_FAILURES]
         if len(first) == MAX_FAILURES and all(REASON in trial.user_attrs for trial in first):
             raise TrainingError(
-                f"the first {MAX_FAILURES} trials of a worker of study {self.name} all failed, the last one: "
+                f"the first {MAX_FAILURES} trials of a worker of study {self.name} all failed, the last one with: "
                 f"{first[-1].user_attrs[REASON]}"
             )
 
@@ -285,9 +284,9 @@ class HyperparameterOptimizer:
         except optuna.TrialPruned as reason:
             state = TrialState.PRUNED
             log.info("trial %d is pruned: %s", trial.number, reason)
-        except Exception as error:  # whatever a library says of a configuration ends that trial, not the study
+        except Exception as error:  # an error that a configuration causes in a library ends that trial, not the study
             if isinstance(error, PASSING) and RETRY_OF not in trial.user_attrs:
-                raise  # the trial is left as a killed worker leaves it
+                raise  # the trial stays as a killed worker would leave it
             state = TrialState.FAIL
             trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
             log.warning("trial %d failed: %s", trial.number, error, exc_info=not isinstance(error, MlopsError))
@@ -296,7 +295,7 @@ class HyperparameterOptimizer:
         try:
             study.tell(trial, values, state)
         except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-            log.warning("trial %d was given to another worker meanwhile; its result is dropped", trial.number)
+            log.warning("trial %d was given to another worker in the meantime; its result is dropped", trial.number)
             return
         record_trial(self.settings, self._row(study.get_trials(deepcopy=False)[trial.number]))
 
@@ -332,8 +331,8 @@ class HyperparameterOptimizer:
         for name, limit in limits.items():
             if limit is not None and needed > limit:
                 raise TrainingError(
-                    f"this configuration needs about {needed:,.0f} MB, {name} allows {limit:,.0f}; raise it or narrow "
-                    "the search"
+                    f"this configuration needs about {needed:,.0f} MB, and {name} allows {limit:,.0f}; raise it or "
+                    "narrow the search"
                 )
 
     def _observers(self, trial: optuna.Trial, seconds_left: float) -> list[Observer]:
@@ -384,7 +383,7 @@ class HyperparameterOptimizer:
 
 
 def seconds_of(trial: FrozenTrial) -> float:
-    """How long a trial has trained since its turn came; 0 of a lost one: when its worker ended is not known."""
+    """How long a trial has trained since its turn came; 0 for a lost one, whose worker's end is not known."""
     is_lost = trial.state == TrialState.FAIL and REASON not in trial.user_attrs
     if trial.datetime_start is None or WAITED not in trial.user_attrs or is_lost:
         return 0.0
@@ -393,7 +392,7 @@ def seconds_of(trial: FrozenTrial) -> float:
 
 
 def pareto_front(study: optuna.Study) -> list[FrozenTrial]:
-    """The complete trials that no other one beats, the best in the first objective first; of one objective the best."""
+    """The complete trials that no other one beats, sorted by the first objective; the best alone for one objective."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     signs = [1.0 if direction == StudyDirection.MINIMIZE else -1.0 for direction in study.directions]
     order = {trial.number: [s * v for s, v in zip(signs, trial.values, strict=True)] for trial in complete}

@@ -1,4 +1,4 @@
-"""What came out of a study: trials, best, importance and plots, in `<home>/tuning/<study>/`."""
+"""The results of a study: trials, best, importance and plots, in `<home>/tuning/<study>/`."""
 
 import logging
 import warnings
@@ -39,7 +39,7 @@ from mlops_tasks.tuning.study import DIRECTIONS, REPORT
 log = logging.getLogger(__name__)
 
 MIN_TRIALS = 5
-"""Fewer complete trials say nothing about importance."""
+"""Fewer complete trials show nothing about importance."""
 
 
 def study_report(optimizer: HyperparameterOptimizer) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def write_study(settings: Settings, optimizer: HyperparameterOptimizer) -> Path:
 
 
 def list_studies(settings: Settings) -> list[dict[str, Any]]:
-    """Every study, its model still in the zoo or not: model, objectives, number of configurations and best values."""
+    """Every study, even if its model has left the zoo: model, objectives, number of configurations and best values."""
     storage = study_store(settings).storage()
     names = optuna.get_all_study_names(storage)
     studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(names)]

@@ -11,8 +11,8 @@ from mlops_tasks.tuning.study import StudyConfig
 def sampler_of(config: StudyConfig, index: int) -> optuna.samplers.BaseSampler:
     """The sampler of a study's `index`-th configuration.
 
-    Its random numbers depend on the study's seed and the index alone, not on the process: a study that was interrupted
-    and resumed draws what it would have drawn undisturbed.
+    Its random numbers depend only on the study's seed and the index, not on the process: a study that was interrupted
+    and resumed draws what it would have drawn without the interruption.
 
     tpe: tree-structured Parzen estimators (Bergstra et al., NIPS 2011). gp: a Gaussian process with log expected
     improvement (Ament et al., NeurIPS 2023). nsga2: Deb et al. (IEEE Transactions on Evolutionary Computation 6, 2002).

@@ -6,9 +6,9 @@ Rules, in order:
 2. Skill counts as found when the best landmark's mean rank IC is above zero at `alpha`, divided by the number of
    landmarks (Bonferroni). Otherwise no skill is promised and the simplest model comes first.
 3. A model is expected to reach what the landmark of its kind reached out of fold: linear models `linear`, trees
-   `trees`, models that see a window the better `history_*` landmark where history adds something at `alpha`. Networks
-   of one day have no landmark: for them, and for windows where history adds nothing, the mean of `linear` and `trees`
-   is assumed.
+   `trees`, models that see a window the better `history_*` landmark if history adds something at `alpha`. Networks of
+   one day have no landmark: for them, and for windows where history adds nothing, the mean of `linear` and `trees` is
+   assumed.
 4. Of models that see a window, those that read each column by itself, in patches, go first where there are
    `FEW_FEATURES` columns or fewer: they learn the shape of a column's days best, at a cost that grows with the columns.
 5. Models within one standard error of the best are taken as equal, and the simpler one goes first (the rule of Breiman,
@@ -36,7 +36,7 @@ from mlops_tasks.tuning.data_profile import (
 FamilyKind = Literal["linear", "trees", "network", "window_network", "other"]
 
 COMPLEXITY: Mapping[FamilyKind, int] = {"linear": 0, "trees": 1, "network": 2, "window_network": 3, "other": 4}
-"""What goes first between models that are expected to do equally well; `other` has no landmark and no estimate."""
+"""The order of models that are expected to do equally well; `other` has no landmark and no estimate."""
 FEW_FEATURES = 20
 
 
@@ -47,7 +47,7 @@ class Constraints:
     memory_bytes: int | None = None
     """Estimated peak beyond the processed matrix; None: no limit."""
     alpha: float = 0.05
-    """Level at which skill, and a gain by history, count as found."""
+    """Level at which skill, and a gain from history, count as found."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class RankedModel:
     model: str
     kind: FamilyKind
     expected_rank_ic: float | None
-    """None: no landmark is like it."""
+    """None: no landmark is of its kind."""
     hyperparameters: Mapping[str, Any]
-    """First overrides of the entry's defaults."""
+    """Overrides of the entry's defaults to begin with."""
     reasons: tuple[str, ...]
 
 
@@ -95,7 +95,7 @@ def select_algorithm(
         needed = _memory(entry, choice, profile)
         if constraints.memory_bytes is not None and needed > constraints.memory_bytes:
             refused[name] = (
-                f"needs about {needed / 1e9:.2f} GB beyond the data, "
+                f"needs about {needed / 1e9:.2f} GB beyond the data, and "
                 f"{constraints.memory_bytes / 1e9:.2f} GB are allowed"
             )
         else:
@@ -148,14 +148,14 @@ def _expected(kind: FamilyKind, profile: DataProfile, constraints: Constraints) 
             return best.rank_ic, (
                 f"the days before add {_said(history)} to what a row's own day says: rank IC {_said(best)} out of fold"
             )
-        return between, f"the days before add nothing that can be told from noise ({_said(history)})"
+        return between, f"the days before add nothing that can be distinguished from noise ({_said(history)})"
     return None, "no quick learner is like it: its skill shows in training only"
 
 
 def _first(kind: FamilyKind, profile: DataProfile) -> dict[str, Any]:
     """Hyper-parameters to begin with, by name in the zoo."""
     if kind == "linear":
-        # Qlib's ridge is scikit-learn's: its penalty is that of the sum over rows, not of the mean.
+        # Qlib's ridge is scikit-learn's: its penalty belongs to the sum over rows, not to the mean.
         return {"estimator": "ridge", "alpha": profile.settings[LINEAR] * profile.rows}
     if kind == "trees":
         penalty = profile.settings[TREES]
@@ -174,7 +174,7 @@ def _first(kind: FamilyKind, profile: DataProfile) -> dict[str, Any]:
 
 
 def _reads_patches(entry: ModelEntry, profile: DataProfile) -> bool:
-    """Whether a model reads each column by itself, and the columns are few enough for that."""
+    """Whether a model reads each column by itself, and there are few enough columns for that."""
     return "patch_length" in entry.hyperparameters and profile.features <= FEW_FEATURES
 
 
@@ -190,7 +190,7 @@ def _advice(first: Mapping[str, Any], profile: DataProfile) -> tuple[str, ...]:
 
 
 def _allowed(entry: ModelEntry, key: str, value: Any) -> bool:
-    """Whether the entry has this hyper-parameter and its bounds admit the value."""
+    """Whether the entry has this hyper-parameter and its bounds allow the value."""
     schema = entry.hyperparameters.get(key)
     if schema is None:
         return False
@@ -228,7 +228,7 @@ def _summary(best: str, profile: DataProfile, found: bool) -> str:
     if found:
         return f"{measured}: there is something to learn"
     return (
-        f"{measured}, p = {skill.p_value:.2f}: the signal cannot be told from noise, and no skill is promised; "
+        f"{measured}, p = {skill.p_value:.2f}: the signal cannot be distinguished from noise, so no skill is promised; "
         "the simplest model comes first"
     )
 

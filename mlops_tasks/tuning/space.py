@@ -20,7 +20,7 @@ Space = dict[str, BaseDistribution]
 def search_space(model: str, entry: ModelEntry, fixed: Mapping[str, Any] | None = None) -> Space:
     """Distribution of each hyper-parameter that the entry lets a search vary and that is not fixed.
 
-    One with a `window_share` goes up to that share of the window at most, so that each network can be made.
+    One with a `window_share` is at most that share of the window, so that every network can be built.
 
     Raises
     ------
@@ -36,9 +36,9 @@ def search_space(model: str, entry: ModelEntry, fixed: Mapping[str, Any] | None 
 
 
 def within(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of the space's names, moved to the nearest bound where they lie outside of it.
+    """The values of names in the space, moved to the nearest bound where they lie outside it.
 
-    A word that is no choice is left out, so that the sampler chooses.
+    A word that is not among the choices is left out, so that the sampler chooses.
     """
     inside: dict[str, Any] = {}
     for name, distribution in space.items():
@@ -63,7 +63,7 @@ def largest(space: Space, name: str, otherwise: int) -> int:
 
 
 def _shortest_window(entry: ModelEntry) -> int:
-    """Trading days that every trial sees where none are fixed."""
+    """Trading days that every trial sees at least, if the window is not fixed."""
     schema = entry.hyperparameters.get("window", {"default": 1})
     if "search" not in schema:
         return int(schema["default"])
@@ -71,7 +71,7 @@ def _shortest_window(entry: ModelEntry) -> int:
 
 
 def _inside(window: int, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema, its bounds lowered to its share of a window."""
+    """The schema with its bounds lowered to its share of a window."""
     if "window_share" not in schema:
         return schema
     most = max(int(window * schema["window_share"]), 1)

@@ -1,10 +1,10 @@
 """Where studies are kept, and how workers share one.
 
-Optuna's tables lie in a database or schema of their own: it keeps its revision in a table `alembic_version`, as the
-state database does. A worker holds a lease for as long as it lives; the database (or the system, for SQLite) frees it
-when the process ends, however it ends, so the trial of a killed worker is found at once and no heartbeat has to be
-awaited. PostgreSQL asks the worker's machine whether it is still there (TCP keepalive) and gives it up after a minute
-of silence.
+Optuna's tables have a database or schema of their own, because Optuna keeps its revision in a table `alembic_version`,
+as the state database does. A worker holds a lease for as long as it lives. The database (or the system, for SQLite)
+frees the lease when the process ends, however it ends, so the trial of a killed worker is found at once, without
+waiting for a heartbeat. PostgreSQL probes the worker's machine (TCP keepalive) and gives it up after a minute of
+silence.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ class StudyStore(Protocol):
     """Whether several workers may take trials of one study."""
 
     def storage(self) -> optuna.storages.BaseStorage:
-        """Optuna's view of it; makes its tables when they are not there."""
+        """Optuna's view of it; creates its tables if they do not exist."""
         ...
 
     def lease(self, study: str) -> AbstractContextManager[int]:
@@ -43,7 +43,7 @@ class StudyStore(Protocol):
         ...
 
     def is_alive(self, study: str, worker: int) -> bool:
-        """Whether a worker still holds its lease; to be asked within `exclusive` only."""
+        """Whether a worker still holds its lease; call it only within `exclusive`."""
         ...
 
     def exclusive(self, study: str) -> AbstractContextManager[None]:
@@ -57,7 +57,7 @@ def study_store(settings: Settings) -> StudyStore:
     Raises
     ------
     ConfigError
-        The address is none, or of a database that is neither SQLite nor PostgreSQL.
+        The address is not a database URL, or names a database that is neither SQLite nor PostgreSQL.
     """
     configured = settings.tuning.storage_url
     for name, address in (("tuning.storage_url", configured), ("state_url", settings.state_url)):
@@ -76,7 +76,7 @@ def _backend(name: str, address: str) -> str:
     try:
         backend = make_url(address).get_backend_name()
     except ArgumentError:
-        # SQLAlchemy's words quote the address, which may hold a password.
+        # SQLAlchemy's message quotes the address, which may hold a password.
         withheld = address if address.startswith("withheld") else "not a database URL"
         raise ConfigError(f"{name}: {withheld}; e.g. sqlite:////path/studies.db") from None
     if backend not in ("sqlite", "postgresql"):
@@ -107,12 +107,12 @@ class SqliteStudies:
                 yield self._worker
         except BlockingIOError:
             raise StoreError(
-                f"study {study} has a worker already, and SQLite takes one; wait for it, or set tuning.storage_url to "
-                "a PostgreSQL database"
+                f"study {study} has a worker already, and SQLite supports only one; wait for it, or set "
+                "tuning.storage_url to a PostgreSQL database"
             ) from None
 
     def is_alive(self, study: str, worker: int) -> bool:
-        """Only the one that holds the lease now can ask."""
+        """Only the worker that holds the lease can ask, so no other is alive."""
         return worker == self._worker
 
     def exclusive(self, study: str) -> AbstractContextManager[None]:
@@ -198,5 +198,5 @@ def _file_lock(path: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _key(name: str) -> int:
-    """Key of a PostgreSQL advisory lock, a signed number of 64 bits."""
+    """Key of a PostgreSQL advisory lock, a signed 64-bit integer."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

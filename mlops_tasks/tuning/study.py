@@ -1,4 +1,4 @@
-"""What a study is asked to do, typed and checked; light, because DAG files read it."""
+"""The configuration of a study, typed and checked; light to import, because DAG files read it."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -23,7 +23,7 @@ DIRECTIONS: Mapping[Objective, Literal["maximize", "minimize"]] = {
 }
 
 AUTO = "auto"
-"""In place of a model: the first one of those that can be searched that the algorithm selector recommends."""
+"""In place of a model's name: of the models that can be searched, the first one that the algorithm selector ranks."""
 REPORT = "report.json"
 """In `<home>/tuning/<study>/`; `report.py` says what it holds."""
 
@@ -33,30 +33,30 @@ _BUDGET = {"trials", "time_s", "memory_mb"}
 class StudyConfig(Section):
     """One search for the hyper-parameters of one model, on the validation segment alone.
 
-    Validated with settings as context, it knows models of the user's own too.
+    If it is validated with settings as context, it also knows the user's own models.
     """
 
     model: str
     objectives: tuple[Objective, ...] = Field(("rank_ic",), min_length=1)
-    """The first one decides which trial is trained in the end; several are searched for their Pareto front."""
+    """The first one decides which trial is finally trained; several are searched for their Pareto front."""
     sampler: Sampler = "tpe"
     pruner: Pruner = "median"
     seed: int = Field(42, ge=0)
     startup_trials: int = Field(8, ge=2)
     """Trials before the sampler learns from them; the size of NSGA-II's and CMA-ES's generations."""
     folds: int = Field(1, ge=1, le=20)
-    """Blocks of the validation segment; the model of each learns from all that lies before it (walk-forward)."""
+    """Blocks of the validation segment; the model of each learns from everything before it (walk-forward)."""
     watched_share: float = Field(0.33, gt=0, lt=1)
-    """Of a block's days, the first ones, on which trainings are stopped. Trials are compared on the others, which tell
-    a good trial from a lucky one."""
+    """The share of a block's days, from the first, that early stopping watches. Trials are compared on the other days,
+    which tell a good trial from a lucky one."""
     fixed: Mapping[str, Any] = {}
     """Hyper-parameters that are not searched, and their values."""
     first: tuple[Mapping[str, Any], ...] = ()
     """Overrides of the defaults that are tried right after the defaults themselves."""
     topk: int = Field(50, ge=1)
-    """Names held by the portfolio behind turnover and drawdown; a third of the names a day at most."""
+    """Names held by the portfolio behind turnover and drawdown; at most a third of the names a day."""
     trials: int = Field(30, ge=1)
-    """Configurations in all, whatever becomes of them."""
+    """Configurations in all, whatever their outcome."""
     time_s: float | None = Field(None, gt=0)
     """Training seconds of all trials together."""
     memory_mb: float | None = Field(None, gt=0)
@@ -66,7 +66,7 @@ class StudyConfig(Section):
     def _consistent(self, info: ValidationInfo) -> "StudyConfig":
         entry = zoo_entry(self.model, (info.context or {}).get("settings"))
         if len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"an objective is named twice in {list(self.objectives)}; name each once")
+            raise ValueError(f"an objective is named twice in {list(self.objectives)}; name each objective once")
         for overrides in (self.fixed, *self.first):
             entry.resolve(self.model, overrides)
         free = searched(entry, self.fixed)
@@ -80,23 +80,25 @@ class StudyConfig(Section):
             if self.sampler == "cmaes":
                 raise ValueError("sampler 'cmaes' needs one objective; choose nsga2, tpe or gp")
         elif self.pruner != "none" and DIRECTIONS[self.objectives[0]] == "minimize":
-            raise ValueError(f"pruner {self.pruner!r} compares ICs and {self.objectives[0]} is none; choose none")
+            raise ValueError(f"pruner {self.pruner!r} compares ICs, and {self.objectives[0]} is not an IC; choose none")
         if self.sampler == "cmaes":
             words = [name for name, schema in free.items() if schema["search"] == "categorical"]
             if words or len(free) < 2:
                 raise ValueError(
-                    f"sampler 'cmaes' needs two or more numeric hyper-parameters; {self.model} has {list(free)}, "
-                    f"{words} are categorical; fix those, or choose tpe"
+                    f"sampler 'cmaes' needs two or more numeric hyper-parameters and no others; {self.model} has "
+                    f"{list(free)}, of which {words} are categorical; fix those, or choose tpe"
                 )
         if self.pruner == "wilcoxon" and self.folds < 2:
-            raise ValueError("pruner 'wilcoxon' compares walk-forward folds; give folds of 2 or more")
+            raise ValueError("pruner 'wilcoxon' compares walk-forward folds; set folds to 2 or more")
         if self.pruner in ("median", "hyperband") and self.folds > 1:
-            raise ValueError(f"pruner {self.pruner!r} compares one training's iterations; give folds 1, or wilcoxon")
+            raise ValueError(
+                f"pruner {self.pruner!r} compares the iterations of one training; set folds to 1, or use wilcoxon"
+            )
         return self
 
     @property
     def stopping(self) -> Mapping[str, Any]:
-        """What a trial's training changes of when its model's trainings stop."""
+        """How a trial's stopping rule differs from that of its model."""
         return {"valid_share": self.watched_share}
 
     def name(self, data: Mapping[str, Any]) -> str:

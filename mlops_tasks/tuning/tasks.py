@@ -39,20 +39,20 @@ SEARCH_FIELDS = ("objectives", "sampler", "pruner", "folds", "trials", "time_s",
 
 
 def plan_search_task(*, model: str, **form: Any) -> SearchPlan:
-    """Resolve the trigger form and the vintage in use into a plan, and check what is asked of the search.
+    """Resolve the trigger form and the vintage in use into a plan, and check the configuration of the search.
 
-    `model` is one of the zoo or `auto`; the other keys are `PLAN_FIELDS` and `SEARCH_FIELDS`, None for the settings;
-    what else the form holds is about what comes after the search.
+    `model` is one of the zoo or `auto`; the other keys are `PLAN_FIELDS` and `SEARCH_FIELDS`, None for the settings.
+    The form's other fields concern what follows the search.
 
     Returns
     -------
     `plan` (its models: the one, or all that the selector may choose), its `data_version` and `feature_set`, and
-    `search`: what is asked, but for the model.
+    `search`: the configuration of the search without the model.
 
     Raises
     ------
     ConfigError
-        A value is unknown or out of range; nothing is loaded before.
+        A value is unknown or out of range; this is found before anything is loaded.
     """
     settings = load_settings()
     search = {name: form[name] for name in SEARCH_FIELDS if form.get(name) not in (None, "", [], {})}
@@ -69,7 +69,7 @@ def plan_search_task(*, model: str, **form: Any) -> SearchPlan:
 
 
 def choose_algorithm_task(*, plan: PlannedRun, features: Features, search: dict[str, Any]) -> ChosenAlgorithm:
-    """The model to search, from the training segment's profile where the plan leaves a choice.
+    """Choose the model to search, by the training segment's profile if the plan leaves a choice.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def choose_algorithm_task(*, plan: PlannedRun, features: Features, search: dict[
 def create_study_task(
     *, plan: PlannedRun, features: Features, search: dict[str, Any], choice: ChosenAlgorithm
 ) -> CreatedStudy:
-    """Create the study, or find the same one; returns its name, whether it was there, and a number for each worker."""
+    """Create the study, or find the same one; returns its name, whether it existed, and a number for each worker."""
     settings = load_settings()
     fixed = {**choice["fixed"], **search.get("fixed", {})}
     config = study_config(settings, {**search, "model": choice["model"], "first": choice["first"], "fixed": fixed})
@@ -115,8 +115,8 @@ def create_study_task(
     begun = len(optimizer.study.get_trials(deepcopy=False))
     count = settings.tuning.workers if optimizer.shared else 1
     if not optimizer.shared and settings.tuning.workers > 1:
-        log.warning("studies are in SQLite, which takes one worker; tuning.storage_url can name a PostgreSQL database")
-    log.info("study %s: %d of %d trials are there, %d worker(s)", optimizer.name, begun, config.trials, count)
+        log.warning("studies are in SQLite, which supports one worker; set tuning.storage_url to PostgreSQL for more")
+    log.info("study %s: %d of %d trials begun, %d worker(s)", optimizer.name, begun, config.trials, count)
     return {"study": optimizer.name, "model": config.model, "workers": list(range(count))}
 
 
@@ -138,10 +138,11 @@ def finish_study_task(*, plan: PlannedRun, study: str) -> FinishedStudy:
 
     Returns
     -------
-    `plan`: of the one model with the best trial's hyper-parameters, and the study's name, by which the gate finds the
-    trials; `study`, `model`, `best` (number), `hyperparameters`, `path` of the report's folder, relative to home.
+    `plan`: the plan of that one model with the best trial's hyper-parameters and the study's name, by which the gate
+    finds the trials; `study`, `model`, `best` (number), `hyperparameters`, `path` of the report's folder, relative to
+    the home folder.
     """
-    from mlops_tasks.tuning.report import write_study  # Matplotlib, which the other stages here do without
+    from mlops_tasks.tuning.report import write_study  # imports Matplotlib, which the other stages here do not need
 
     settings = load_settings()
     optimizer = HyperparameterOptimizer.load(settings, study)
@@ -162,7 +163,7 @@ def finish_study_task(*, plan: PlannedRun, study: str) -> FinishedStudy:
 
 
 def tuned_plan(plan: RunPlan, config: StudyConfig, study: str, overrides: Mapping[str, Any]) -> RunPlan:
-    """The plan that trains a study's best configuration as its trials were: the same seed, train and watched days."""
+    """The plan that trains a study's best configuration as its trials were: same seed, train days and watched days."""
     changed = {
         "models": (config.model,),
         "hyperparameters": {config.model: overrides},
@@ -173,7 +174,7 @@ def tuned_plan(plan: RunPlan, config: StudyConfig, study: str, overrides: Mappin
 
 
 def _possible(settings: Settings, search: Mapping[str, Any], models: Sequence[str]) -> list[str]:
-    """Those models that can be searched as asked; ConfigError where there is none."""
+    """The models that can be searched as configured; ConfigError if there is none."""
     possible, refused = [], ConfigError("the zoo has no model")
     for name in models:
         try:
@@ -198,7 +199,7 @@ def _data(  # noqa: PLR0913 - what to load, and who works on it
     folds: int = 1,
     window: int = 1,
 ) -> LearningData:
-    """Learning data without the test segment, where there is memory for it and a training of `config` on each fold."""
+    """Learning data without the test segment, if memory allows them and a training of `config` on each fold."""
     need = memory_need(settings, FitRequest(plan, features["feature_version"], config))
     refuse_what_never_fits(settings, need.with_more_copies(folds - 1))
     spec = plan.learning_spec(features["feature_version"])

@@ -1,4 +1,4 @@
-"""One trial: a configuration, trained by its family and measured on validation days. No test row is in reach."""
+"""One trial: a configuration, trained by its family and measured on validation days. It cannot reach any test row."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ def without_test(data: LearningData) -> LearningData:
 
 
 def folds_of(data: LearningData, config: TrainingConfig, count: int, horizon: int) -> tuple[Prepared, ...]:
-    """The validation segment in `count` blocks of days, each with all that lies before it to learn from.
+    """The validation segment in `count` blocks of days, each with everything before it to learn from.
 
     Labels of the last `horizon + 1` days before a block reach into it and are blanked (purging); processors are fitted
     on what a fold learns from. One fold is the plan's own train and valid.
@@ -53,7 +53,7 @@ def _walk_forward(data: LearningData, count: int, horizon: int) -> Iterator[Lear
 
 
 def unwatched(fold: Prepared, config: TrainingConfig, scored: pd.DataFrame, horizon: int) -> pd.DataFrame:
-    """Of a fold's validation rows those on which no iteration was chosen, which alone are evidence.
+    """The rows of a fold's validation segment on which no iteration was chosen; only these are evidence.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def fit_and_score(
 ) -> pd.DataFrame:
     """Train on a fold and score its validation rows, and test rows if there are any, with the saved artefact.
 
-    A user's own class learns and scores closed off, as in a training (`throwaway_model`).
+    A user's own class learns and scores in isolation, as in a training (`throwaway_model`).
 
     Returns
     -------
@@ -78,10 +78,10 @@ def fit_and_score(
     Raises
     ------
     TrainingError
-        The training diverged, an own class reaches for what it may not, or a score is not finite. What an observer
-        raises passes through.
+        The training diverged, a user's own class tried to reach what it may not, or a score is not finite. What an
+        observer raises passes through.
     IsolationError
-        The class is a user's own, and cannot be closed off on this system.
+        The class is a user's own, and cannot be isolated on this system.
     """
     with throwaway_model(fold, config, settings, observers) as model:
         scored = predict_segments(model.artefact, fold.data)
@@ -97,7 +97,7 @@ def estimated_mb(folds: Sequence[Prepared], config: TrainingConfig) -> float:
 
 
 def trial_need(folds: Sequence[Prepared], config: TrainingConfig) -> MemoryNeed:
-    """What a trial will take at most, beyond the data that this process holds by now."""
+    """The most memory that a trial will take, beyond the data that this process already holds."""
     problem = folds[-1].problem
     return MemoryNeed(len(problem.label), len(problem.names), 0.0, 0.0, estimated_mb(folds, config))
 
@@ -112,9 +112,9 @@ Report = Callable[[float, int], None]
 
 
 def iteration_observer(metric: str, report: Report) -> Observer:
-    """Reports a validation metric of iterations 1, 2, ..., 10, 20, ..., 100, 200, ...: a database row each.
+    """Reports a validation metric at iterations 1, 2, ..., 10, 20, ..., 100, 200, ..., since each is a database row.
 
-    Iterations without the metric are passed over.
+    Iterations without the metric are skipped.
     """
 
     def observe(done: int, metrics: Mapping[str, float]) -> None:
@@ -126,7 +126,7 @@ def iteration_observer(metric: str, report: Report) -> Observer:
 
 
 def weekly_means(daily: pd.Series) -> list[float]:
-    """Means over successive groups of five days; a shorter rest joins the last group."""
+    """Means over successive groups of five days; a shorter remainder joins the last group."""
     groups = np.minimum(np.arange(len(daily)) // 5, max(0, len(daily) // 5 - 1))
     return [float(value) for value in daily.groupby(groups).mean()]
 

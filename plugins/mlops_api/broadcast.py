@@ -23,7 +23,7 @@ from mlops_tasks.training.events import read_events
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-"""As often as events are copied to the database."""
+"""Seconds between two looks: events are copied to the database as often."""
 PAGE = 500
 KEPT = 500
 """Newest events of a run that are kept for the streams that follow it."""
@@ -61,7 +61,7 @@ class Feed:
     """Set and replaced with each new event."""
 
     def add(self, message: Message) -> None:
-        """Take the next event. A known one is left out."""
+        """Add the next event. A known one is ignored."""
         if message.sequence <= self.head:
             return
         self.recent.append(message)
@@ -70,7 +70,7 @@ class Feed:
         self.news = asyncio.Event()
 
     def after(self, sequence: int) -> list[Message] | None:
-        """Events above a number. None where some of them are older than those at hand."""
+        """Events above a number. None if some of them are older than those kept."""
         if sequence >= self.head:
             return []
         if not self.recent or self.recent[0].sequence > sequence + 1:

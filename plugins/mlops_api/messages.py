@@ -61,7 +61,7 @@ class MemoryEstimate(BaseModel):
 
 
 class ModelDetail(ModelSummary):
-    """A model with everything that a form needs."""
+    """A model, with everything that a form needs."""
 
     json_schema: dict[str, Any] = Field(description="JSON Schema (2020-12) of an object of its hyper-parameters.")
     defaults: dict[str, Any]
@@ -111,7 +111,7 @@ class Run(BaseModel):
     eta_stop_s: float | None = Field(description="Seconds until early stopping, if validation does not improve.")
     best: Best | None = Field(description="The iteration that is kept, or would be now.")
     metrics: dict[str, float | None] = Field(description="<segment>.<metric> of the newest iteration.")
-    sequence: int = Field(description="Of the newest event.")
+    sequence: int = Field(description="Sequence number of the newest event.")
     ending: dict[str, Any] = Field(description="Payload of the terminal event. Empty while the run is open.")
 
     @classmethod

@@ -46,7 +46,7 @@ def show_model(name: str, rows: Rows = None, features: Features = None) -> Model
 
 
 def find_model(name: str) -> dict[str, Any]:
-    """What `describe_zoo` says of one model. 404 when there is none, 409 when its entry is wrong."""
+    """What `describe_zoo` says about one model. 404 when there is none, 409 when its entry is wrong."""
     known = {model["name"]: model for model in describe_zoo(settings())}
     if name not in known:
         raise HTTPException(404, f"unknown model {name!r}; there are {', '.join(known)}")

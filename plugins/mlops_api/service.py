@@ -15,20 +15,20 @@ from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.state.training_runs import RunEndedError, find_training_run
 
 Answers = dict[int | str, dict[str, Any]]
-"""Of an OpenAPI document: status to what is said about it."""
+"""Responses in an OpenAPI document: status to its description."""
 
 NO_SUCH: Answers = {404: {"model": Problem, "description": "There is none with this name."}}
 ENDED: Answers = {409: {"model": Problem, "description": "The run has ended."}}
 
 REFUSED: Answers = {
-    400: {"model": Problem, "description": "The body is no text."},
+    400: {"model": Problem, "description": "The body is not text."},
     **{code: {"model": Problem, "description": "Not signed in, or not allowed."} for code in (401, 403)},
-    422: {"model": Problem, "description": "Something is wrong; `detail` begins with the place."},
-    503: {"model": Problem, "description": "Something that it needs is away; `detail` says what."},
+    422: {"model": Problem, "description": "The request is invalid; `detail` begins with the place."},
+    503: {"model": Problem, "description": "Something that it needs is unavailable; `detail` says what."},
 }
 
 After = Annotated[int, Query(ge=0, le=2**63 - 1, description="Only events with larger numbers.")]
-"""Of a page, or a stream, of events; no larger than what the databases can compare with."""
+"""Where a page or a stream of events begins; no larger than the databases' integers."""
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """Sent with every answer."""
@@ -36,7 +36,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 @cache
 def settings() -> Settings:
-    """Read once per process. A restart reads them anew, as everywhere in the stack."""
+    """Read once per process. A restart reads them again, as everywhere in the stack."""
     return load_settings()
 
 
@@ -49,7 +49,7 @@ def known_run(run_id: str) -> TrainingRun:
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Answer errors in one shape: wrong requests with 422, what is over with 409, else 503 with the error's remedy."""
+    """Answer errors in one shape: invalid requests with 422, what has ended with 409, else 503 with the remedy."""
 
     @app.exception_handler(MlopsError)
     def answer(request: Request, error: MlopsError) -> JSONResponse:

@@ -39,7 +39,7 @@ COMPLETE = Ending(1000, "the run has ended")
 GONE = Ending(1000, "")
 TOO_SLOW = Ending(1008, "you read too slowly")
 SAYS_SOMETHING = Ending(1008, "this stream takes no messages")
-OUT_OF_ORDER = Ending(1011, "events cannot be read; connect again later")
+UNREADABLE = Ending(1011, "events cannot be read; connect again later")
 TOO_OLD = Ending(1013, "the stream has lasted long enough; connect again")
 TOO_QUIET = Ending(1013, "nothing has happened for a long time; connect again")
 
@@ -90,7 +90,7 @@ class Stream:
 
     websocket: WebSocket
     messages: Callable[[int], AsyncIterator[Message]]
-    """From the number of an event to those above it, as they come."""
+    """From the number of an event, the later ones as they come."""
     sent: int
 
     async def run(self) -> Ending:
@@ -108,7 +108,7 @@ class Stream:
         limit = settings().streams.send_timeout_s
         try:
             async for message in self.messages(self.sent):
-                # The server keeps 64 KiB for a reader and then waits for it to take some.
+                # The server buffers 64 KiB for a reader and then waits for it.
                 async with asyncio.timeout(limit):
                     await self.websocket.send_text(message.text)
                 self.sent = message.sequence
@@ -117,7 +117,7 @@ class Stream:
         except WebSocketDisconnect:
             return GONE
         except (MlopsError, SQLAlchemyError):
-            return OUT_OF_ORDER
+            return UNREADABLE
         return COMPLETE
 
     async def _listen(self) -> Ending:
@@ -157,10 +157,10 @@ async def _close(websocket: WebSocket, ending: Ending) -> None:
 
 
 def cut(websocket: WebSocket) -> None:
-    """End a connection, with everything that waits to be read from it.
+    """Abort a connection, and discard whatever waits to be read from it.
 
-    ASGI has no message for it: closing waits until everything has been taken, for ever if need be. Uvicorn's protocol,
-    of which `receive` is a method, has the transport. Another server is left to its own time limits.
+    ASGI has no message for this: closing waits until everything has been read, for ever if need be. Uvicorn's protocol,
+    of which `receive` is a method, has the transport. With another server its own time limits apply.
     """
     transport = getattr(getattr(websocket._receive, "__self__", None), "transport", None)
     if transport is not None:

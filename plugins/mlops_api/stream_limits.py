@@ -41,7 +41,7 @@ class StreamLimits:
 
     @asynccontextmanager
     async def place(self, websocket: WebSocket) -> AsyncIterator[None]:
-        """A place for a stream while the block runs.
+        """Hold a place for a stream while the block runs.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class StreamLimits:
             yield
         finally:
             self._of_user[user] -= 1
-            self._of_user += Counter()  # without those who have none
+            self._of_user += Counter()  # drops users who have none
 
     async def admit(self, websocket: WebSocket) -> str:
         """The id of the user, who may see runs. Raises the same errors as `place`."""

@@ -37,7 +37,7 @@ TITLES = {
     401: ("You are not signed in", "Sign in to Airflow and reload this page."),
     403: ("Not allowed", "Ask whoever keeps the accounts for a role that may see this (docs/users.md)."),
     404: ("There is no such page", "Training, Models and Reports above list what there is."),
-    422: ("This address is not right", "Correct what comes after the question mark, or leave it out."),
+    422: ("This address is not valid", "Correct what comes after the question mark, or leave it out."),
     503: ("Not available now", "Reload this page in a moment; `doctor` looks for what is wrong."),
 }
 OTHER = ("That did not work", "Go back and try again.")

@@ -45,7 +45,7 @@ COUNTED = {
     "warnings": "warns",
     "released": "released by hand",
 }
-"""A count in a validation's report to the consequence that it counts."""
+"""The counts in a validation report, and the consequence that each one counts."""
 GUEST_POLICY = "; ".join(
     [
         "sandbox allow-same-origin",

@@ -1,8 +1,6 @@
 """The compare stage in a sync: what is blocked stays out, what is approved comes in, and both are told."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +21,7 @@ from mlops_tasks.data.tasks import (
 from mlops_tasks.data.vintages import current_version, vintage_path
 from mlops_tasks.errors import StoreError, VintageRejectedError
 from mlops_tasks.state.history import newest_alerts
+from tests import programs
 from tests.data.market import make_bars, save, sync, tree
 
 
@@ -206,8 +205,8 @@ def test_a_comparison_killed_anywhere_is_made_by_the_next(settings: Settings, tm
     bars = make_bars()
     bars.loc[40, "Volume"] += 1
     new = versioned(bars, tmp_path / "b.parquet")
-    command = [sys.executable, "-c", KILLED_AT_EACH_WRITE, str(settings.data_dir), new]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = programs.run(KILLED_AT_EACH_WRITE, settings.data_dir, new)
+    assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) >= 8
     assert compare_vintages_task(data_version=new)["decision"] == "warn"
     folders = [path.name for path in (settings.data_dir / "diffs").iterdir() if not path.name.startswith(".")]

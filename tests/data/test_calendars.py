@@ -21,7 +21,7 @@ from mlops_tasks.data.exchanges.calendars import (
     schedule,
     sessions,
 )
-from mlops_tasks.data.exchanges.ticker_suffixes import SUFFIXES, spoken_calendar
+from mlops_tasks.data.exchanges.ticker_suffixes import SUFFIXES, suggested_calendar
 from mlops_tasks.errors import ConfigError
 
 
@@ -222,7 +222,7 @@ SOME_NAMES = {
 @pytest.mark.parametrize(("name", "calendar"), SOME_NAMES.items())
 def test_a_name_speaks_for_its_exchange(name: str, calendar: str | None) -> None:
     """By suffix or prefix; share classes and plain names say nothing."""
-    assert spoken_calendar(name) == calendar
+    assert suggested_calendar(name) == calendar
 
 
 def test_every_suffix_stands_for_a_known_calendar() -> None:

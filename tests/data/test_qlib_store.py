@@ -3,8 +3,6 @@
 import itertools
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from mlops_tasks.data.qlib.store import init_qlib, prune_stores, qlib_store_path
 from mlops_tasks.data.revisions.diff import diff_vintages
 from mlops_tasks.data.vintages import Vintage, canonical_bars, publish, vintage_path, write_vintage
 from mlops_tasks.errors import StoreError
+from tests import programs
 from tests.data.market import tree
 
 DAYS = pd.bdate_range("2019-12-16", periods=25)
@@ -186,10 +185,11 @@ def test_a_store_that_is_read_is_neither_recycled_nor_removed(tmp_path: Path) ->
     code = (
         "from pathlib import Path; from mlops_tasks.config import Settings; "
         "from mlops_tasks.data.qlib.store import init_qlib; "
-        f"init_qlib(Settings(home=Path({str(settings.home)!r})), {first.data_version!r}); print('reads'); input()"
+        f"init_qlib(Settings(home=Path({str(settings.home)!r})), {first.data_version!r}); "
+        "print('reads', flush=True); input()"
     )
-    reader = subprocess.Popen([sys.executable, "-uc", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert reader.stdout is not None and reader.stdout.readline() == b"reads\n"
+    reader = programs.start(code)
+    assert reader.stdout is not None and reader.stdout.readline() == "reads\n"
     assert tree(write_qlib_store(settings, third)) == rebuilt(tmp_path / "third", third)
     publish(settings, third.data_version)
     os.utime(store / "calendars" / "day.txt", (0, 0))
@@ -223,6 +223,7 @@ def test_qlibs_recorder_writes_below_home(tmp_path: Path) -> None:
     vintage = vintage_with(settings, {"A": [0, 1, 2]})
     write_qlib_store(settings, vintage)
     code = (
+        "import os, sys; os.chdir(sys.argv[1]); "
         "from pathlib import Path; from mlops_tasks.config import Settings; "
         "from mlops_tasks.data.qlib.store import init_qlib; "
         f"init_qlib(Settings(home=Path({str(settings.home)!r})), {vintage.data_version!r}); "
@@ -231,6 +232,6 @@ def test_qlibs_recorder_writes_below_home(tmp_path: Path) -> None:
     )
     work = tmp_path / "work"
     work.mkdir()
-    done = subprocess.run([sys.executable, "-c", code], cwd=work, capture_output=True, text=True, check=True)
+    done = programs.run(code, work)
     assert done.stdout.split() == [f"sqlite:///{settings.home}/qlib/experiments.db", "1", "None", "close"]
     assert not list(work.iterdir())

@@ -27,7 +27,9 @@ from mlops_tasks.data.vintages import current_version, current_vintage, load_vin
 from mlops_tasks.errors import StageError, StoreError
 from mlops_tasks.process import run_stage
 from mlops_tasks.stage_output import PRINTED, StageLine
+from tests import programs
 from tests.data.market import make_bars, save, sync, tree
+from tests.programs import Program
 
 SYNC = (
     "import sys, json; from tests.data.market import sync; result = sync(sys.argv[1]); "
@@ -35,16 +37,8 @@ SYNC = (
 )
 
 
-def start_sync(home: Path, source: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"MLOPS_HOME": str(home)}
-    return subprocess.Popen(
-        [sys.executable, "-c", SYNC, str(source)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def start_sync(home: Path, source: Path) -> Program:
+    return programs.start(SYNC, source, environment=os.environ | {"MLOPS_HOME": str(home)}, stderr=subprocess.PIPE)
 
 
 @pytest.mark.suite_pages
@@ -236,8 +230,8 @@ def test_a_sync_killed_anywhere_ends_in_the_same_state(days: list[int], points: 
     bars = make_bars(days=12)
     dates = sorted(bars["Date"].unique())
     sources = [save(bars[bars["Date"] <= dates[n - 1]], tmp_path / f"{n}.parquet") for n in days]
-    command = [sys.executable, "-m", "tests.data.killing", str(tmp_path), str(points), *map(str, sources)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = programs.run(programs.module("tests.data.killing"), tmp_path, points, *sources)
+    assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout.splitlines()[-1])
     assert outcome["calm"] == 0 and outcome["total"] > 100
     assert ("more bars" in done.stderr) == (len(days) == 3), "the third store is an older one with a day added"

@@ -28,6 +28,7 @@ from mlops_tasks.stack.environment import base_environment
 from mlops_tasks.state import tables
 from mlops_tasks.state.database import reading
 from tests.operation import free_ports
+from tests.programs import stages_of
 
 CONTENT = ("data", "features", "training", "scores")
 """Folders whose files are named by content or written in one step; compared byte for byte."""
@@ -230,13 +231,8 @@ class Killer(threading.Thread):
     @staticmethod
     def _stage_of(process: psutil.Process) -> psutil.Process:
         """Forked by the stage server, or a fresh interpreter."""
-        for child in process.children():
-            if child.cmdline()[1:4] == ["-m", "mlops_tasks", "run"]:
-                return child
-        for child in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if re.fullmatch(rf"alphaops run \S+ for {process.pid}", " ".join(child.cmdline()).strip()):
-                    return child
+        for stage in stages_of(process.pid):
+            return stage
         raise psutil.NoSuchProcess(process.pid)
 
     def _first_try(self, instance_id: str) -> tuple[str, Path] | None:

@@ -43,7 +43,7 @@ def test_only_what_is_worse_is_taken_out() -> None:
     assert not judge(steady * 0, PLAN, 1).worse
     few = judge(-steady.iloc[: LEAST_DAYS - 1], PLAN, 1)
     assert (few.worse, few.loss, few.n_days) == (False, None, LEAST_DAYS - 1)
-    assert few.said("version 1") == "look 1 of 5: 9 days have a rank IC of it and of version 1, 10 are needed"
+    assert few.said("version 1") == "look 1 of 5: 9 days have a rank IC of it and of version 1, but 10 are needed"
 
 
 @pytest.mark.parametrize(("rho", "found_at_least"), [(0.0, 0.97), (0.7, 0.65)])

@@ -79,7 +79,7 @@ def test_a_report_is_made_of_folds_that_are_kept(operation: Operation, capsys: p
     assert run.data.params["splits.groups"] == "3" and run.data.params["config.family"] == "linear"
     assert [each.path for each in client.list_artifacts(run.info.run_id)] == ["report.json", "report.md", "report.png"]
     said_by_it = (folder / "report.md").read_text()
-    assert f"**{report['rank_ic']['mean']:+.4f}**" in said_by_it and "used them up for the gate" in said_by_it
+    assert f"**{report['rank_ic']['mean']:+.4f}**" in said_by_it and "are used up for the gate" in said_by_it
 
 
 def test_paths_hold_each_seeds_own_numbers() -> None:

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
 from mlops_tasks.features.catalogue import FeatureCatalogue
 from mlops_tasks.features.store import FeatureStore, FeatureVersion
+from tests import programs
 from tests.features.market import awkward_bars, make_vintage
 
 BARS = awkward_bars(seed=3, instruments=5, days=420)
@@ -222,9 +221,7 @@ def test_a_killed_deletion_leaves_whole_versions_and_is_completed(two: Two, remo
     """After any number of removals every listed version can be read, and the next call ends the work."""
     catalogue, old, new = two
     home = catalogue.settings.home
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(home), old.feature_version, str(removals)], check=False, timeout=60
-    )
+    killed = programs.run(KILLED, home, old.feature_version, removals, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     for each in catalogue.versions():
         assert len(catalogue.store.load(each.feature_version)) == each.rows

@@ -206,7 +206,7 @@ def test_reasons_are_told(stored: Stored, home: Path) -> None:
         names[7]: "it is the newest of alpha360",
     }
     more = collect_garbage(settings_of(home, 55), needed, NOW, dry_run=True).kept
-    assert more[names[5]] == "asked for 2024-04-12, less than 55 days ago"
+    assert more[names[5]] == "requested on 2024-04-12, less than 55 days ago"
 
 
 def test_an_old_version_that_is_found_again_is_young(stored: Stored, home: Path) -> None:

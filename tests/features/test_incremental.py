@@ -266,7 +266,7 @@ def test_without_a_usable_base_all_is_computed(
     with caplog.at_level(logging.INFO):
         after, _, rows = compute(home, HISTORY, SETS["windows"])
     assert len(rows) == after.partitions[-1].rows
-    assert f"not from those of {version.data_version}" in caplog.text or version.data_version in caplog.text
+    assert f"cannot reuse those of {version.data_version}" in caplog.text or version.data_version in caplog.text
     assert_equals_full(home, after, HISTORY, SETS["windows"])
 
 

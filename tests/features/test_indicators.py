@@ -373,7 +373,7 @@ def test_no_bars_have_no_rows() -> None:
         ([{"indicator": "rsi", "window": True}], r"list\[0\]\.window: expected int, got True"),
         ([{"indicator": "donchian", "offset": -1}], r"list\[0\]\.offset: -1 is not between 0 and 1000"),
         ([{"indicator": "cci", "constant": float("nan")}], r"list\[0\]\.constant: nan is not between"),
-        ([{"indicator": "rsi", "name": "R 14"}], r"list\[0\]\.name: 'R 14' is no column name"),
+        ([{"indicator": "rsi", "name": "R 14"}], r"list\[0\]\.name: 'R 14' is not a column name"),
         ([{"indicator": "rsi"}, {"indicator": "rsi"}], r"list\[1\]\.name: column 'rsi' is already given by list\[0\]"),
         (
             [{"indicator": "stochastic", "name": "S"}, {"indicator": "rsi", "name": "S_k"}],

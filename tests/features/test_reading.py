@@ -213,7 +213,7 @@ def test_the_version_of_a_moment_is_that_of_the_vintage_in_use_then(tmp_path: Pa
         store.version_as_of(hours[9], "own")
     with pytest.raises(StoreError, match="no vintage is recorded as in use at 2021-02-28"):
         store.version_as_of(hours[0] - timedelta(days=1))
-    with pytest.raises(StoreError, match="has no zone"):
+    with pytest.raises(StoreError, match="has no time zone"):
         store.version_as_of(datetime(2021, 3, 1))
 
 

@@ -1,7 +1,5 @@
 """The feature store: what is computed when, and what comes back."""
 
-import subprocess
-import sys
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +19,7 @@ from mlops_tasks.features import computation, partitions
 from mlops_tasks.features.store import FeatureStore, FeatureVersion
 from mlops_tasks.features.tasks import compute_features_task
 from mlops_tasks.files import read_json
+from tests import programs
 from tests.features.market import awkward_bars, make_vintage
 
 BARS = awkward_bars(seed=3, instruments=6, days=420)
@@ -289,9 +288,7 @@ store.FeatureStore(settings).compute(load_vintage(settings, sys.argv[2]))
 def test_a_killed_computation_is_completed_by_the_next(tmp_path: Path) -> None:
     """A process killed between two partitions leaves the first for the next call, and nothing half-written."""
     vintage = make_vintage(tmp_path, BARS)
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path), vintage.data_version], check=False, timeout=120
-    )
+    killed = programs.run(KILLED_WHILE_WRITING, tmp_path, vintage.data_version, timeout=120)
     assert killed.returncode == -9
     store = FeatureStore(Settings(home=tmp_path))
     assert list(store.partitions.glob("*.tmp"))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.shared_stages import serve
+
 EXECUTE = """
 import json, sys, threading, time
 from datetime import timedelta
@@ -105,6 +107,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Of all cases, in one process of Airflow's; it is served below a path, and MLflow's address holds a password."""
     home = tmp_path_factory.mktemp("home")
+    serve(home)
     environ = {
         **os.environ,
         "AIRFLOW_HOME": str(home),

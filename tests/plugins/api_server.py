@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 
+from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.roles import Role
 from mlops_tasks.stack.credentials import airflow_users_file, ensure_credentials
@@ -46,11 +47,12 @@ class Airflow:
     def client(self, user: str | None) -> httpx.Client:
         """A client with a user's bearer token; without a user it is a stranger."""
         headers = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S, verify=trusted_authorities())
 
     def token(self, user: str) -> str:
         """A new token of a user."""
-        answer = httpx.post(f"{self.url}/auth/token", json={"username": user, "password": user}, timeout=PATIENCE_S)
+        with self.client(None) as client:
+            answer = client.post("/auth/token", json={"username": user, "password": user})
         token: str = answer.raise_for_status().json()["access_token"]
         return token
 
@@ -83,7 +85,7 @@ def _wait_until_well(url: str, server: "subprocess.Popen[bytes]", log: Path) -> 
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            if httpx.get(f"{url}/api/v2/version", timeout=5).is_success:
+            if httpx.get(f"{url}/api/v2/version", timeout=5, verify=trusted_authorities()).is_success:
                 return
         except httpx.TransportError:
             time.sleep(0.2)

@@ -74,7 +74,7 @@ def _write_comparison(folder: Path) -> None:
     report = {
         **{"champion_version": 1, "challenger_version": 2, "first_date": "2025-11-03", "last_date": "2026-02-27"},
         **{"n_days": 78, "difference": -0.0031, "p_two_sided": 0.41, "data_version": "v1"},
-        "conclusion": f"no difference can be told from luck {EVIL}",
+        "conclusion": f"no difference can be distinguished from luck {EVIL}",
     }
     write_json(folder / "report.json", report)
     picture(folder / "comparison.png")

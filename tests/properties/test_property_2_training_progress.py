@@ -7,8 +7,6 @@ are there, once in each attempt that computed it and the same in all of them.
 
 import itertools
 import math
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,8 +33,11 @@ from mlops_tasks.training.events import JournalReader, Recorder, read_events
 from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.run_folder import RunFolder
 from mlops_tasks.training.supervision import end_lost_runs
+from tests import programs
+from tests.programs import stages_of
 from tests.training.descent import (
     CHECKPOINT_EVERY,
+    DESCENT,
     FIT_STAGE,
     SmallMarket,
     config,
@@ -264,20 +265,19 @@ def calm(base: SmallMarket) -> tuple[dict[str, bytes], dict[int, dict[str, float
 
 def train_and_kill(market: SmallMarket, kill: Kill) -> str:
     """A run in processes of its own, of which some are killed; its id."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.training.descent", market.to_json()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
+    with programs.start(DESCENT, market.to_json()) as parent:
         assert parent.stdout is not None
         run_id = parent.stdout.readline().strip()
         if journal_reaches(market.settings, run_id, kill.iteration):
-            with suppress(psutil.NoSuchProcess):
-                children = psutil.Process(parent.pid).children()
-                psutil.wait_procs(children, kill.delay_ms / 1000)
-                for process in children if kill.victim != "parent" else []:
-                    process.kill()
-                if kill.victim != "child":
-                    parent.kill()
-                _, alive = psutil.wait_procs(children, 20)
-                assert not alive
+            stages = stages_of(parent.pid)
+            psutil.wait_procs(stages, kill.delay_ms / 1000)
+            for stage in stages if kill.victim != "parent" else []:
+                with suppress(psutil.NoSuchProcess):
+                    stage.kill()
+            if kill.victim != "child":
+                parent.kill()
+            _, alive = psutil.wait_procs(stages, 20)
+            assert not alive
     return run_id
 
 

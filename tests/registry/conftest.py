@@ -29,17 +29,25 @@ def migrated_mlflow() -> Path:
     return once("mlflow", _migrate_mlflow) / "mlflow" / "mlflow.db"
 
 
+SELDOM_S, OFTEN_S = 5.0, 0.2
+"""How often a service of the tests looks at registry and database. Each look takes some hundredths of a second, which
+all tests that follow the service in steps of their own do without: a module whose tests wait for looks says
+`POLL_S = OFTEN_S`."""
+
+
 @pytest.fixture
-def settings(tmp_path: Path, migrated_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(
+    request: pytest.FixtureRequest, tmp_path: Path, migrated_mlflow: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
     """Settings of a home with an empty registry; stage tasks find it too."""
-    return new_home(tmp_path, migrated_mlflow, monkeypatch)
+    return new_home(tmp_path, migrated_mlflow, monkeypatch, getattr(request.module, "POLL_S", SELDOM_S))
 
 
-def new_home(home: Path, migrated_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def new_home(home: Path, migrated_mlflow: Path, monkeypatch: pytest.MonkeyPatch, poll_s: float = SELDOM_S) -> Settings:
     """Prepare a home folder and the environment that names it."""
     monkeypatch.setenv("MLOPS_HOME", str(home))
     monkeypatch.setenv("MLOPS_SCORING_TOKEN", "token-of-the-tests")
-    monkeypatch.setenv("MLOPS_SERVING__POLL_S", "0.2")
+    monkeypatch.setenv("MLOPS_SERVING__POLL_S", str(poll_s))
     monkeypatch.setenv("MLOPS_SERVING__DEPLOY_TIMEOUT_S", "10")
     (port,) = free_ports(1)
     monkeypatch.setenv("MLOPS_STACK__SCORING_PORT", str(port))
@@ -48,7 +56,7 @@ def new_home(home: Path, migrated_mlflow: Path, monkeypatch: pytest.MonkeyPatch)
     return Settings(
         home=home,
         stack=StackSettings(scoring_port=port),
-        serving=ServingSettings(poll_s=0.2, deploy_timeout_s=10),
+        serving=ServingSettings(poll_s=poll_s, deploy_timeout_s=10),
         gate=GateSettings(),
     )
 

@@ -100,7 +100,7 @@ def test_without_an_answer_nothing_is_removed(
     elif trouble == "no server":
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         monkeypatch.setenv("MLOPS_MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        said = "is the server up"
+        said = "check that the server is up"
     else:
         connect(settings).create_registered_model(MODEL_NAME)
         connect(settings).create_model_version(MODEL_NAME, source="file:///nowhere")

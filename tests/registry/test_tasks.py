@@ -328,7 +328,7 @@ def test_a_certificate_of_the_data_alone_does_not_count(operation: Operation) ->
         write_json(record, changed)
         decision = gate_challenger_task(challenger={"version": version})
         assert (decision["decision"], decision["rule"]) == ("reject", "leak_certificate")
-        assert "says nothing of this model's scores" in decision["reasons"][0]
+        assert "does not cover this model's scores" in decision["reasons"][0]
 
 
 def test_what_no_certificate_can_prove_is_a_warning(operation: Operation) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.config import ServingSettings
 from mlops_tasks.serving.client import ScoringClient
 from tests.operation import make_champion
@@ -57,7 +58,9 @@ class Served:
     def client(self) -> httpx.Client:
         """An honest client."""
         headers = {"Authorization": "Bearer token-of-the-tests"}
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=60)
+        return httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=60, verify=trusted_authorities()
+        )
 
     def metric(self, name: str) -> float:
         """The value of one line of /metrics; 0 where there is none."""

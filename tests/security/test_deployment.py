@@ -1,8 +1,6 @@
 """A half-deployed champion, and hands on the alias: attempts at having an unproven version served."""
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from mlops_tasks.cli import main
-from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.config import Settings
 from mlops_tasks.errors import DeploymentError
 from mlops_tasks.registry.client import CHAMPION, MODEL_NAME, connect
 from mlops_tasks.registry.models import claim_of, delete_alias, get_alias_version, set_alias
@@ -25,6 +23,7 @@ from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import newest_alerts, record_deployment
 from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import Deployment
+from tests import programs
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec
 from tests.serving.conftest import (
@@ -88,8 +87,7 @@ def test_a_kill_after_the_move_and_a_retry_without_a_service(
     """The alias names the proven version again, and the history has both attempts."""
     (first, second), settings = versions, operation.settings
     service.scoring.slots.follow = lambda: None  # type: ignore[method-assign]  # it answers, and looks at no alias
-    command = [sys.executable, "-c", KILLED_AFTER_THE_MOVE, str(second)]
-    assert subprocess.run(command, cwd=PROJECT, check=False).returncode == -signal.SIGKILL
+    assert programs.run(KILLED_AFTER_THE_MOVE, second).returncode == -signal.SIGKILL
     assert get_alias_version(settings, CHAMPION) == second
     service.stop()
     with pytest.raises(DeploymentError, match="was not deployed: the scoring service"):

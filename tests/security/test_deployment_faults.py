@@ -2,15 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from mlops_tasks.config import PROJECT
 from mlops_tasks.registry.models import load_version
+from tests import programs
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec
 from tests.security.faults import KINDS
@@ -56,16 +54,7 @@ def try_out(operation: Operation, count: int, scenarios: list[str]) -> list[dict
         # The service's own home has no key.
         "MLOPS_VERIFYING_KEYS": (operation.settings.secrets_dir / "verifying_keys").read_text().strip(),
     }
-    command = [
-        sys.executable,
-        "-m",
-        "tests.security.deployment_faults",
-        str(operation.settings.home),
-        str(count),
-        *scenarios,
-    ]
-    done = subprocess.run(
-        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=3000
-    )
+    faults = programs.module("tests.security.deployment_faults")
+    done = programs.run(faults, operation.settings.home, count, *scenarios, environment=environment, timeout=3000)
     assert done.returncode == 0, done.stderr[-5000:]
     return [json.loads(line) for line in done.stdout.splitlines()]

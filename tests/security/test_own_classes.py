@@ -118,7 +118,7 @@ def test_a_search_over_a_class_that_looks_finds_nothing(
     found = study(f"{LEAKING}:Student", f"home: {{type: string, default: {settings.home}}}\n    {WEIGHT}")
     assert found.run(planted.data) == 1
     reasons = {str(each.user_attrs.get("reason")) for each in found.study.trials}
-    assert all("own class may read the libraries and what it is given" in reason for reason in reasons)
+    assert all("own class may read only the libraries and what it is given" in reason for reason in reasons)
     assert digest_of_file(_marked(settings.home)) == before
 
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.day_scores import DayKey, DayScores
 from mlops_tasks.serving.docs_page import BROWSED
@@ -76,7 +77,9 @@ def refresh(served: Served) -> None:
 
 def client(served: Served, key: str) -> httpx.Client:
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx.Client(base_url=f"http://127.0.0.1:{served.port}", headers=headers, timeout=60)
+    return httpx.Client(
+        base_url=f"http://127.0.0.1:{served.port}", headers=headers, timeout=60, verify=trusted_authorities()
+    )
 
 
 @pytest.mark.parametrize("scope", list(Scope))
@@ -128,6 +131,7 @@ def test_what_is_no_valid_key_gets_what_none_gets(served: Served) -> None:
                 f"http://127.0.0.1:{served.port}{path}",
                 json=body,
                 headers={"Authorization": f"Bearer {each}"},
+                verify=trusted_authorities(),
             )
             assert answer.status_code == 401, (each, path)
             texts.add((path in BROWSED, answer.text))

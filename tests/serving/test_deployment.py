@@ -71,11 +71,19 @@ def test_the_first_champion_and_its_successor(operation: Operation, client: Scor
     assert (done["deployed"], done["version"], done["previous_version"]) == (True, first, None)
     assert done["probe"]["instruments"] == 20
     assert done["probe"]["max_abs_diff"] == 0
+    assert done["speed"]["outgoing"] is None
     assert client.health()["model_version"] == first
     second = operation.register(Spec(key="b" * 16, seed=2))
     done = deploy_model_task(gate=promote(operation, second), strategy="blue_green")
     assert done["previous_version"] == first
     assert client.health()["model_version"] == second
+    speed = done.pop("speed")
+    for side, version in (("outgoing", first), ("incoming", second)):
+        found = speed[side]
+        assert (found["version"], found["requests"]) == (version, 40)
+        assert 0 < found["p50_ms"] <= found["p99_ms"]
+        assert found["requests_per_s"] * found["p50_ms"] < 4000 * 2  # four connections: little more than 4 at once
+        assert found["day_ms"] > 0
     assert deploy_model_task(gate=promote(operation, second), strategy="blue_green") == done
     assert steps(operation.settings) == [
         (first, "started"),

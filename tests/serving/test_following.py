@@ -25,9 +25,11 @@ from mlops_tasks.state.lease import lease
 from mlops_tasks.state.tables import Deployment
 from mlops_tasks.states import DeploymentState
 from tests.operation import make_champion, publish_vintage
-from tests.registry.conftest import Operation
+from tests.registry.conftest import OFTEN_S, Operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
 from tests.serving.conftest import RunningService, scores_here
+
+POLL_S = OFTEN_S
 
 
 @pytest.fixture

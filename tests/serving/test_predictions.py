@@ -21,11 +21,13 @@ from mlops_tasks.state.predictions import PredictionFilter, lost_predictions, pr
 from mlops_tasks.state.tables import Prediction
 from tests.benchmarks.soak import running_service
 from tests.operation import make_champion, without_state_database
-from tests.registry.conftest import Operation
+from tests.registry.conftest import OFTEN_S, Operation
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
 from tests.serving.conftest import RunningService
 from tests.serving.test_requests import metrics_of
 from tests.waiting import wait_for
+
+POLL_S = OFTEN_S
 
 QUICK = PredictionSettings(sync_s=0.05, ship_s=0.05)
 ALL = PredictionFilter()

@@ -15,10 +15,12 @@ from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.keys import Holder
 from mlops_tasks.serving.scored import DayPlan
 from tests.operation import make_champion
-from tests.registry.conftest import Operation
+from tests.registry.conftest import OFTEN_S, Operation
 from tests.registry.trainings import Spec
 from tests.serving.conftest import RunningService
 from tests.waiting import wait_for
+
+POLL_S = OFTEN_S
 
 ACCESS = "mlops_tasks.serving.access_log"
 

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.artefact import ModelArtefact
 from mlops_tasks.modeling.windows import FloatArray
@@ -137,8 +138,9 @@ def test_a_body_that_is_no_json(raw: httpx.Client) -> None:
 @pytest.mark.parametrize("header", [None, "Bearer wrong", "token-of-the-tests", "bearer token-of-the-tests"])
 def test_nothing_is_said_without_the_token(raw: httpx.Client, header: str | None) -> None:
     """Every path asks for the token first, and says where it is, not what it is."""
+    headers = {} if header is None else {"Authorization": header}
     for path in ("/health", "/metrics", "/v1/score", "/v1/refresh", "/docs", "/openapi.json", "/x"):
-        response = httpx.get(f"{raw.base_url}{path}", headers={} if header is None else {"Authorization": header})
+        response = httpx.get(f"{raw.base_url}{path}", headers=headers, verify=trusted_authorities())
         assert response.status_code == 401
         assert "secrets/scoring_token" in response.json()["detail"]
         assert "token-of-the-tests" not in response.text

@@ -31,10 +31,12 @@ from mlops_tasks.state.rollouts import (
 from mlops_tasks.state.scoring_keys import KeyRequest, make_key
 from mlops_tasks.states import RolloutState, Scope, Strategy
 from tests.operation import make_champion
-from tests.registry.conftest import Operation
+from tests.registry.conftest import OFTEN_S, Operation
 from tests.registry.trainings import INSTRUMENTS, Spec
 from tests.serving.conftest import RunningService, scores_here
 from tests.waiting import wait_for
+
+POLL_S = OFTEN_S
 
 HALF = DeploymentSettings(canary_steps_pct=(50.0, 100.0), hold_h=0, shadow_h=0)
 NEVER = HALF.model_copy(update={"hold_h": 24.0, "shadow_h": 24.0})

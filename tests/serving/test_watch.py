@@ -15,10 +15,12 @@ from mlops_tasks.serving.tasks import deploy_model_task, score_newest_date_task
 from mlops_tasks.serving.watch import View, Watch, complaints
 from mlops_tasks.state.history import newest_alerts
 from tests.operation import publish_vintage
-from tests.registry.conftest import Operation
+from tests.registry.conftest import OFTEN_S, Operation
 from tests.registry.trainings import DAYS, Spec
 from tests.serving.conftest import RunningService
 from tests.serving.test_deployment import promote
+
+POLL_S = OFTEN_S
 
 LIMITS = AlertSettings(stale_after_s=100, scores_due_s=1000)
 WELL = View(champion=1, served=date(2024, 6, 3), vintage=date(2024, 6, 3), scored=True)

@@ -25,7 +25,7 @@ from mlops_tasks.state.scoring_keys import KeyRequest, make_key
 from mlops_tasks.states import Scope
 from tests.benchmarks.soak import running_service
 from tests.operation import make_champion, publish_vintage
-from tests.registry.conftest import Operation, migrated_mlflow, new_home, new_operation, vintage_template
+from tests.registry.conftest import OFTEN_S, Operation, migrated_mlflow, new_home, new_operation, vintage_template
 from tests.registry.trainings import DAYS, Spec
 from tests.serving.conftest import scores_here
 from tests.serving.test_requests import metrics_of
@@ -81,7 +81,7 @@ def crew(
 ) -> Iterator[Crew]:
     """One service for all tests of this module; its champion is the first of two versions."""
     with pytest.MonkeyPatch.context() as patch:
-        settings = new_home(tmp_path_factory.mktemp("home"), migrated_mlflow, patch)
+        settings = new_home(tmp_path_factory.mktemp("home"), migrated_mlflow, patch, OFTEN_S)
         patch.setenv("MLOPS_SERVING__WORKERS", "2")
         patch.setenv("MLOPS_PREDICTIONS__SHIP_S", "0.1")
         operation = new_operation(settings, vintage_template)

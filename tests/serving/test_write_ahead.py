@@ -13,6 +13,7 @@ import pytest
 from mlops_tasks.errors import DamagedFileError
 from mlops_tasks.serving import write_ahead
 from mlops_tasks.serving.write_ahead import LogFullError, Record, WriteAheadLog, bytes_beside, left_logs
+from tests import programs
 from tests.data.test_full_disk import ON_SMALL_DISK, may_mount
 
 ROOM = 64 << 20
@@ -80,7 +81,7 @@ while True:
 
 def test_what_was_appended_outlives_a_killed_process(tmp_path: Path) -> None:
     """Killed at any moment: every number that was told is in the log, which the next process takes over."""
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = programs.start(WRITER, tmp_path)
     assert process.stdout is not None
     for _ in range(random.randrange(1, 2000)):
         process.stdout.readline()

@@ -1,8 +1,6 @@
 """The lease that dies with its owner, on SQLite and on PostgreSQL."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
 from mlops_tasks.state.lease import lease
+from tests import programs
 from tests.postgres import DATABASES, settings_on
 
 
@@ -40,8 +39,7 @@ def is_free(settings: Settings, name: str = "deployment") -> bool:
 
 def test_a_lease_has_one_owner_and_is_free_when_that_is_killed(settings: Settings) -> None:
     """Nobody waits and nobody else has it, until its owner ends, by SIGKILL too."""
-    command = [sys.executable, "-c", OWNER, str(settings.home), settings.state_database]
-    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    owner = programs.start(OWNER, settings.home, settings.state_database)
     assert owner.stdout is not None
     assert owner.stdout.readline() == "True\n"
     assert not is_free(settings)

@@ -1,7 +1,6 @@
 """The operational database on SQLite and on PostgreSQL."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -27,6 +26,7 @@ from mlops_tasks.state.tables import (
     QualityLook,
     ScoreBatch,
 )
+from tests import programs
 from tests.postgres import DATABASES, settings_on
 
 
@@ -188,9 +188,9 @@ def test_processes_that_start_at_once_upgrade_once(settings: Settings) -> None:
         "history.record_deployment(s, Deployment(model_version=1, training_key='k', data_version='d',"
         " strategy='b', state='started'))"
     )
-    command = [sys.executable, "-c", code, str(settings.home), settings.state_database]
-    children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    assert [(child.wait(), child.communicate()[1]) for child in children] == [(0, "")] * 4
+    words = (code, settings.home, settings.state_database)
+    children = [programs.start(*words, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [(child.communicate()[1], child.wait()) for child in children] == [("", 0)] * 4
     with reading(settings) as active:
         assert active.scalar(sa.select(sa.func.count()).select_from(Deployment)) == 1
 

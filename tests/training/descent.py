@@ -1,6 +1,6 @@
 """A small market, and trainings of the family of `descent_family.py` on it.
 
-`python -m tests.training.descent <market>` trains once, as a caller that may be killed; `<market>` is
+`DESCENT`, a program of `tests/programs.py`, trains once, as a caller that may be killed; `<market>` is
 `SmallMarket.to_json`, the first line of output is the run's id.
 """
 
@@ -23,10 +23,13 @@ from mlops_tasks.training import supervision
 from mlops_tasks.training.engine import TrainingHandle, UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.run_folder import RunFolder
+from tests import programs
 from tests.features.market import awkward_bars, make_vintage
 from tests.features.small_sets import SETS
+from tests.shared_stages import serve
 from tests.training.descent_family import NAME, known_families
 
+DESCENT = programs.module("tests.training.descent")
 FIT_STAGE = "tests.training.descent_family:fit_stage"
 CHECKPOINT_EVERY = 7
 
@@ -76,6 +79,7 @@ class SmallMarket:
         """The same in another home, with other settings of section `training`."""
         for name in ("data", "features", "secrets"):
             shutil.copytree(self.settings.home / name, home / name)
+        serve(home)
         settings = Settings(home=home, training=TrainingSettings(**training))
         return SmallMarket(settings, self.plan, self.feature_version)
 
@@ -96,16 +100,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def journal_reaches(settings: Settings, run_id: str, iteration: int, timeout_s: float = 60) -> bool:
-    """Wait for an iteration in a run's journal; False when the run is over before."""
+    """Wait for an iteration in a run's journal, less closely for the first; False when the run is over before."""
     journal, wanted = RunFolder.of(settings, run_id).journal, f'"iteration": {iteration},'
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            if wanted in journal.read_text():
-                return True
+            written = journal.read_text()
         except FileNotFoundError:
             return False
-        time.sleep(0.002)
+        if wanted in written:
+            return True
+        time.sleep(0.002 if '"iteration": ' in written else 0.01)
     raise AssertionError(f"{journal}: iteration {iteration} did not come in {timeout_s:.0f} s")
 
 

@@ -140,15 +140,15 @@ def test_the_adapter_changes_nothing_of_qlibs_model(fold, tmp_path):
 
 
 REFUSED = {
-    "a classifier": ("sklearn", f"{OWN}:classifier", {}, ConfigError, "is no scikit-learn regressor"),
-    "no estimator": ("sklearn", "builtins:dict", {}, ConfigError, "is no scikit-learn regressor"),
+    "a classifier": ("sklearn", f"{OWN}:classifier", {}, ConfigError, "is not a scikit-learn regressor"),
+    "no estimator": ("sklearn", "builtins:dict", {}, ConfigError, "is not a scikit-learn regressor"),
     "no class": ("sklearn", "sklearn.ensemble:RandomForrest", {}, ConfigError, "cannot be imported.*module:Class"),
     "no module": ("qlib", "qlib.contrib.model.nothing:Model", {}, ConfigError, "cannot be imported"),
     "no class path": ("sklearn", None, {}, ConfigError, r"models\.mine\.class_path: is missing"),
     "an unknown parameter": ("sklearn", "sklearn.linear_model:Ridge", {"alhpa": 1}, ConfigError, "alhpa"),
     "a wrong parameter": ("sklearn", "sklearn.linear_model:Ridge", {"alpha": -1.0}, ConfigError, "be fitted.*alpha"),
     "other rows": ("sklearn", f"{OWN}:Centred", {}, TrainingError, "depends on the rows beside"),
-    "no Qlib model": ("qlib", "sklearn.linear_model:Ridge", {}, ConfigError, r"is no qlib\.model\.base\.Model"),
+    "no Qlib model": ("qlib", "sklearn.linear_model:Ridge", {}, ConfigError, r"is not a qlib\.model\.base\.Model"),
     "the day's other rows": ("qlib", f"{OWN}:Relative", {"penalty": 1.0}, TrainingError, "depends on the rows beside"),
     "a failure": ("qlib", f"{OWN}:Fragile", {"penalty": 1.0}, TrainingError, "ZeroDivisionError: no way"),
 }

@@ -22,8 +22,10 @@ from mlops_tasks.state.resource_requests import Queue, change_queue, resource_ev
 from mlops_tasks.state.training_runs import training_runs
 from mlops_tasks.training.control import command_run
 from mlops_tasks.training.events import read_events, run_progress
+from tests import programs
 from tests.postgres import DATABASES, settings_on
-from tests.training.descent import SmallMarket, config, journal_reaches
+from tests.programs import Program
+from tests.training.descent import DESCENT, SmallMarket, config, journal_reaches
 from tests.training.test_control import in_background, wait_for
 
 LIMITS = {"memory_limit_mb": 1000.0, "slots": 2, "threads": 1, "owner_weights": {"ada": 2.0}}
@@ -58,10 +60,9 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting
         yield made
 
 
-def other(settings: Settings, name: str, *seconds: str) -> subprocess.Popen[str]:
+def other(settings: Settings, name: str, *seconds: str) -> Program:
     """A process that asks for a slot of its own."""
-    command = [sys.executable, "-c", HOLD, settings.model_dump_json(), name, *seconds]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return programs.start(HOLD, settings.model_dump_json(), name, *seconds)
 
 
 def test_who_finds_room_starts_and_who_does_not_waits_for_a_release(settings: Settings) -> None:
@@ -177,8 +178,7 @@ def test_trainings_take_turns_and_a_killed_one_makes_room(base: SmallMarket, tmp
     while it waits."""
     market = base.copy(tmp_path / "home", slots=1)
     (market.settings.home / "settings.yaml").write_text("training: {slots: 1}\n")
-    command = [sys.executable, "-W", "ignore", "-m", "tests.training.descent", market.to_json()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+    with programs.start(DESCENT, market.to_json()) as holder:
         assert holder.stdout is not None
         first = holder.stdout.readline().strip()
         assert journal_reaches(market.settings, first, 1)

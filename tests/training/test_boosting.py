@@ -187,7 +187,7 @@ def test_an_infinite_feature_is_refused_by_xgboost(problem: LearningProblem) -> 
     """With a remedy."""
     features = problem.features.copy()
     features[3, 0] = np.inf
-    with pytest.raises(TrainingError, match=r"XGBoost refuses: .*inf.*correct the features"):
+    with pytest.raises(TrainingError, match=r"XGBoost refused to train: .*inf.*correct the features"):
         find_family("xgboost")().fit(replace(problem, features=features), TrainingSession(config("xgboost")))
 
 

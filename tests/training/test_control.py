@@ -1,8 +1,6 @@
 """Runs in processes of their own: paused, resumed, cancelled, dying, too slow, two at once; and the command line."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,7 +27,8 @@ from mlops_tasks.training.engine import TrainingHandle, UnifiedQlibTrainingEngin
 from mlops_tasks.training.events import read_events, run_progress, runs
 from mlops_tasks.training.journal import Journal
 from mlops_tasks.training.supervision import LEASE_S, end_lost_runs
-from tests.training.descent import FIT_STAGE, SmallMarket, config, contents, journal_reaches
+from tests import programs
+from tests.training.descent import DESCENT, FIT_STAGE, SmallMarket, config, contents, journal_reaches
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("descending")
@@ -202,8 +201,7 @@ def test_the_same_training_twice_at_once_is_trained_once(market: SmallMarket, ca
 def test_a_run_is_lost_when_its_caller_is_gone(market: SmallMarket) -> None:
     """Only then: the run of a caller that lives stays open; what the lost one had journalled is recorded."""
     waiting = market.start(steps=2)
-    command = [sys.executable, "-W", "ignore", "-m", "tests.training.descent", market.to_json()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as caller:
+    with programs.start(DESCENT, market.to_json()) as caller:
         assert caller.stdout is not None
         run_id = caller.stdout.readline().strip()
         assert journal_reaches(market.settings, run_id, 1)

@@ -108,7 +108,7 @@ def test_no_sentence_calls_healthy_what_gets_worse() -> None:
     conclusion = followed(0.99 * rising, rising, window=10)[0].conclusion()
     assert (conclusion.verdict, conclusion.kept_iteration) == ("healthy", 40)
     assert conclusion.explanation == (
-        "healthy: kept is iteration 40: train loss 0.99 is 1.0% ahead of valid loss 1; "
+        "healthy: iteration 40 is kept: train loss 0.99 is 1.0% ahead of valid loss 1; "
         "the 60 iterations after it were no better and are left out"
     )
 

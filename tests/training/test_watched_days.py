@@ -29,7 +29,7 @@ def test_the_first_days_are_watched_and_the_last_judge():
     assert watched.rows("train") == data.rows("train")
     assert data.unwatched_since(0.5, horizon=3) == days[24]
     assert data.watched(1.0) is data
-    with pytest.raises(TrainingError, match="of 40 validation days in a row none is left"):
+    with pytest.raises(TrainingError, match="of 40 consecutive validation days, and with a gap of 2 days none is left"):
         data.unwatched_since(1.0, horizon=1)
     with pytest.raises(ConfigError, match="valid_share"):
         resolve_config("lightgbm", seed=0, stopping={"valid_share": 0.0})

@@ -116,7 +116,7 @@ def test_a_range_holds_exactly_its_own_numbers(low, high, value):
         ),
         (
             {"type": "boolean", "default": True, "search": "categorical", "window_share": 1},
-            r"x\.window_share: bounds a log or linear search only",
+            r"x\.window_share: only bounds a log or linear search",
         ),
         ({"type": "number", "default": 1, "advanced": "yes"}, r"x\.advanced: 'yes' is not a valid value"),
     ],
@@ -157,7 +157,7 @@ BROKEN = {
     "the entry twice": (FOREST + FOREST, "forest", "is there 2 times"),
     "no class": (FOREST.replace("  class_path: sklearn.ensemble:ExtraTreesRegressor\n", ""), "forest", "needs module:"),
     "no class path": (FOREST.replace("ensemble:Extra", "ensemble.Extra"), "forest", "needs module:Class"),
-    "a needless class": (FOREST.replace("family: sklearn", "family: linear"), "forest", "has its own class; take"),
+    "a needless class": (FOREST.replace("family: sklearn", "family: linear"), "forest", "has its own class; remove"),
     "no description": (FOREST.replace("  description: Randomised trees.\n", ""), "forest", "description: is missing"),
     "a wrong stop": (
         FOREST + "  stopping: {metrc: ic}\n",

@@ -72,5 +72,5 @@ def test_autocorrelation_and_rank_of_built_features_are_found():
 
 def test_too_few_days_are_refused_with_the_remedy():
     """An algorithm is not chosen on a month."""
-    with pytest.raises(TrainingError, match="train on an earlier first day, or name the model"):
+    with pytest.raises(TrainingError, match="choose an earlier first day of train, or name the model"):
         profile_data(plant("linear", Shape(days=50)).data)

@@ -370,7 +370,7 @@ def test_sqlite_takes_one_worker_and_says_so(tmp_path):
     """A second one is refused while the first works, and may come after it."""
     found = optimizer(settings_of(tmp_path), {"trials": 1})
     assert not found.shared
-    with study_store(found.settings).lease(found.name), pytest.raises(StoreError, match="SQLite takes one"):
+    with study_store(found.settings).lease(found.name), pytest.raises(StoreError, match="SQLite supports only one"):
         found.run(PLANTED.data)
     assert found.run(PLANTED.data) == 1
 

@@ -1,1 +1,1 @@
-"""What is known of exchanges: their sessions, the tickers that speak for them, their daily limits of price."""
+"""Exchanges: their sessions, the tickers that point to them, and their daily price limits."""

@@ -1,6 +1,6 @@
 """Which calendars are worth computing for days that follow an unknown one.
 
-exchange_calendars takes a tenth of a second for a calendar, and ten for all of them.
+exchange_calendars takes a tenth of a second for a calendar, and ten seconds for all of them.
 `include/calendars/exceptions.json` lists for each the days from 1990 to 2027 on which it differs from Monday to Friday,
 so that all can be compared with given days at once. It only decides which calendars are then computed: an error or a
 gap in it costs time and nothing else. `calendar_table.py` makes it.
@@ -22,10 +22,10 @@ Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def ranked(has_row: Booleans, days: Any) -> list[str]:
-    """The calendars that fit instruments best, one of each, those of the most instruments first.
+    """The best-fitting calendar of each instrument, without repeats, those of the most instruments first.
 
-    Fit is counted as `calendars.followed_calendars` does it: days off-session, then sessions without a row between an
-    instrument's first and last day; of sessions and of the days before them.
+    Fit is measured as in `calendars.followed_calendars`: days off-session, then sessions without a row between an
+    instrument's first and last day; for sessions and for the days before them.
 
     Parameters
     ----------

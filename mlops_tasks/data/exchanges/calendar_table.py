@@ -15,7 +15,7 @@ from mlops_tasks.errors import ConfigError
 
 
 def exceptions() -> Iterator[tuple[str, list[int]]]:
-    """Of each calendar that can be computed the days that differ from Monday to Friday, as steps between them."""
+    """For each calendar that can be computed, the days that differ from Monday to Friday, as steps between them."""
     import exchange_calendars
 
     usual = np.is_busday(np.arange(FIRST, LAST + 1))
@@ -32,7 +32,7 @@ def exceptions() -> Iterator[tuple[str, list[int]]]:
 
 
 def write_table(path: Path = TABLE) -> None:
-    """Make the table of exchange_calendars as it is installed."""
+    """Write the table for the installed exchange_calendars."""
     lines = [f"{json.dumps(name)}: {json.dumps(steps, separators=(',', ':'))}" for name, steps in exceptions()]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 

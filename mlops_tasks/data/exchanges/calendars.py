@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mlops_tasks.data.exchanges.calendar_ranking import ranked, unranked
-from mlops_tasks.data.exchanges.ticker_suffixes import spoken_calendar
+from mlops_tasks.data.exchanges.ticker_suffixes import suggested_calendar
 from mlops_tasks.errors import ConfigError, excerpt
 
 log = logging.getLogger(__name__)
@@ -26,19 +26,19 @@ CALENDAR = "calendar"
 ALWAYS, WEEKDAYS = "24/7", "24/5"
 AUTO = "auto"
 EXCHANGES = ("XNYS", "XSHG")
-"""What `infer_calendars` looks at first, besides `24/7`; of calendars that fit equally the first."""
+"""What `infer_calendars` tries first, besides `24/7`; of calendars that fit equally well, the first is taken."""
 WIDELY_TRADED = (
     *("XLON", "XHKG", "XTKS", "XTSE", "XASX", "XETR", "XPAR", "XBOM", "XKRX", "XTAI", "BVMF", "XSWX", "XSTO"),
     *("XMIL", "XMAD", "XAMS", "XSES", "XJSE", "XIDX", "XBKK", "XKLS", "XMEX", "XIST", "XTAE", "XSAU", "XWAR"),
 )
-"""Of calendars that fit equally the first of these."""
+"""Of these, the first that fits as well as any is taken."""
 
 _FIRST_YEAR, _LAST_YEAR = 1900, 2199
 """Holidays are computed within these years only."""
 _ORTHODOX = 2
 """The method of dateutil's `easter`."""
 _LONGEST_BREAK = timedelta(days=400)
-"""Longer than any exchange stayed closed."""
+"""Longer than any exchange has stayed closed."""
 
 Day = date | str | np.datetime64
 Days = np.ndarray[Any, np.dtype[np.datetime64]]
@@ -137,21 +137,21 @@ class Followed:
 def followed_calendars(
     settings_name: str, codes: Integers, days: Days, count: int, names: Sequence[str] = ()
 ) -> Followed:
-    """The calendar of each instrument: `auto` infers it, any other name is that of all.
+    """The calendar of each instrument: `auto` infers it, any other name is the calendar of all.
 
-    Inferred is the calendar that fits best: that with the fewest days off-session, and of equal ones that with the
-    fewest sessions without a row between the instrument's first and last day, because an absence of years says little,
-    a row on a holiday much. `24/7` and `24/5`, which have no holidays, fit better where they lack fewer days than the
-    exchange has days off-session and sessions without a row. Asked are, in this order:
+    The calendar that fits best is inferred: the one with the fewest days off-session and, of equal ones, the fewest
+    sessions without a row between the instrument's first and last day. An absence of years says little, a row on a
+    holiday much. `24/7` and `24/5`, which have no holidays, fit better where they lack fewer days than the exchange
+    has days off-session and sessions without a row. Calendars are tried in this order:
 
-    1. the calendar that the name's spelling speaks for, if no exchange of `EXCHANGES` has fewer days off-session;
-    2. `EXCHANGES`, and what others of the panel follow;
-    3. those of exchange_calendars, best first, and each a day early (stamps in UTC of the local midnight), for
-       instruments with `_ENOUGH_DAYS` or more whose days are off-session too often, if they are `_SEARCHED_SHARE` of
+    1. the calendar that the name's spelling suggests, if no exchange of `EXCHANGES` has fewer days off-session;
+    2. `EXCHANGES`, and those that other instruments of the panel follow;
+    3. those of exchange_calendars, best first, and each a day early (local midnights stamped in UTC), for instruments
+       with `_ENOUGH_DAYS` or more whose days are off-session too often, if they are at least `_SEARCHED_SHARE` of
        all; until `_MOST_IN_VAIN` in a row explain no more of them.
 
-    An instrument with few days or many gaps goes with a calendar that others follow without them, unless its own days
-    speak against it. One without a day gets the first.
+    An instrument with few days or many gaps gets a calendar that others follow without them, unless its own days
+    contradict it. One without a day gets the first.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def followed_calendars(
     count
         Number of instruments.
     names
-        (count,) their names; none: spelling says nothing.
+        (count,) their names; none: spelling is not used.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def followed_calendars(
         fit.add(settings_name, early=1)
         early = fit.often_strange(chosen) & ~fit.often_strange(chosen + 1) & (fit.rows >= _ENOUGH_DAYS)
         return Followed([settings_name] * count, early)
-    chosen = _choose(fit, [spoken_calendar(name) for name in names] or [None] * count)
+    chosen = _choose(fit, [suggested_calendar(name) for name in names] or [None] * count)
     of_instrument = [fit.candidates[number] for number in chosen]
     return Followed(
         [name for name, _ in of_instrument], np.array([early > 0 for _, early in of_instrument], dtype=bool)
@@ -196,7 +196,7 @@ def infer_calendars(codes: Integers, days: Days, count: int, names: Sequence[str
 def instrument_calendars(
     settings_name: str, codes: Integers, days: Days, count: int, names: Sequence[str] = ()
 ) -> list[str]:
-    """As `followed_calendars`, the calendars alone.
+    """Like `followed_calendars`, but the calendars alone.
 
     Raises
     ------
@@ -211,15 +211,15 @@ _ENOUGH_DAYS = 20
 _STRANGE_SHARE, _STRANGE_DAYS = 0.005, 2
 """Days off-session beyond both are too many for the calendar to be the right one."""
 _SEARCHED_SHARE = 0.02
-"""Of all instruments: so many have to be unexplained before other calendars are computed."""
+"""Share of all instruments that must be unexplained before other calendars are computed."""
 _RANKED, _MOST_IN_VAIN = 200, 8
-"""Unexplained instruments that calendars are held against, and calendars in a row that may explain nobody more."""
+"""Unexplained instruments that calendars are compared with, and calendars in a row that may explain no more of them."""
 _GAPS_SHARE = 0.1
 """An instrument that lacks more of its sessions says little about its calendar."""
 
 
 class _Fit:
-    """How the days of each instrument fit calendars, each of which is computed when it is asked about.
+    """How well the days of each instrument fit calendars, which are computed when they are needed.
 
     `candidates` are pairs of a calendar and by how many days it is read early; `strange` and `absent` have a column
     for each: days off-session, sessions without a row.
@@ -249,7 +249,7 @@ class _Fit:
         return self.candidates.index((name, early))
 
     def best(self, columns: Sequence[int]) -> Integers:
-        """Of each instrument the candidate with the fewest strange days, then the fewest absent ones."""
+        """For each instrument, the candidate with the fewest strange days, then the fewest absent ones."""
         strange, absent = self.strange[:, columns], self.absent[:, columns]
         found: Integers = np.asarray(columns)[np.lexsort((absent, strange), axis=1)[:, 0]]
         return found
@@ -261,7 +261,7 @@ class _Fit:
         return found
 
     def is_exact(self, chosen: Integers) -> Booleans:
-        """Whether hardly a day speaks against the candidate chosen for each instrument."""
+        """Whether hardly any day contradicts the candidate chosen for each instrument."""
         absent = _of_each(self.absent, chosen)
         lacking = (absent > _STRANGE_DAYS) & (absent > 2 * _STRANGE_SHARE * self.rows)
         found: Booleans = ~lacking & ~self.often_strange(chosen) & (self.rows >= _ENOUGH_DAYS)
@@ -286,7 +286,7 @@ def _choose(fit: _Fit, spoken: Sequence[str | None]) -> Integers:
         try:
             column = fit.add(name)
         except ConfigError as error:
-            log.warning("names speak for calendar %s, which is passed over: %s", name, error)
+            log.warning("names suggest calendar %s, which is skipped: %s", name, error)
             continue
         fits = fit.strange[:, column] <= fit.strange[:, exchanges].min(axis=1)
         if name == ALWAYS:
@@ -302,7 +302,7 @@ def _choose(fit: _Fit, spoken: Sequence[str | None]) -> Integers:
 
 
 def _or_without_holidays(fit: _Fit, chosen: Integers, others: Sequence[int]) -> Integers:
-    """Of each instrument the candidate chosen, or that of the others, which have no holidays, that lacks fewer days."""
+    """For each instrument, the candidate chosen, or the one of `others` (without holidays) that lacks fewer days."""
     misfit = fit.strange + fit.absent
     for number in others:
         chosen = np.where(misfit[:, number] < _of_each(misfit, chosen), number, chosen)
@@ -310,7 +310,7 @@ def _or_without_holidays(fit: _Fit, chosen: Integers, others: Sequence[int]) -> 
 
 
 def _with_neighbours(fit: _Fit, chosen: Integers, told: Booleans) -> Integers:
-    """Instruments with few days or many gaps go with what others follow, if that has no more strange days."""
+    """Give instruments with few days or many gaps what others follow, if that has no more strange days."""
     strong = told | (fit.is_dense(chosen) & ~fit.often_strange(chosen))
     adopted = sorted({int(number) for number in chosen[strong]})
     if not adopted:
@@ -339,8 +339,8 @@ def _search(fit: _Fit, unknown: Booleans) -> Integers:
     """The candidate of each unknown instrument among all calendars, until one explains each of them.
 
     Those that `calendar_ranking` finds best are computed, and after them those that its table lacks, until
-    `_MOST_IN_VAIN` in a row explain nobody more. Where the unknown are fewer than `_SEARCHED_SHARE` of all, calendars
-    that were looked at before are read early, and no other is computed: the rows of a few are rather wrong than of a
+    `_MOST_IN_VAIN` in a row explain no more. Where the unknown are fewer than `_SEARCHED_SHARE` of all, calendars that
+    were tried before are read early, and no other is computed: a few instruments are more likely wrong than in a
     market of their own.
     """
     before = [name for name, _ in fit.candidates]
@@ -375,7 +375,7 @@ def _search(fit: _Fit, unknown: Booleans) -> Integers:
 
 
 def _of_each(table: Integers, chosen: Integers) -> Integers:
-    """Of each row of a table the value in the column chosen for it."""
+    """For each row of a table, the value in the column chosen for it."""
     found: Integers = np.take_along_axis(table, chosen[:, np.newaxis], axis=1)[:, 0]
     return found
 
@@ -425,7 +425,7 @@ def _years(name: str, first_year: int, last_year: int) -> Schedule:
         raise ConfigError(
             f"calendar {name}: exchange_calendars {exchange_calendars.__version__} cannot compute {first_year} to "
             f"{last_year} ({excerpt(str(error), limit=120)}); set calendar.name and calendar.schedule to another "
-            f"one, such as {WEEKDAYS}, of which holidays are sessions"
+            f"one, such as {WEEKDAYS}, which has sessions on holidays"
         ) from error
     if high < last:
         log.warning("%s: sessions are known up to %s; each later weekday counts as one", name, high)
@@ -441,7 +441,7 @@ def _years(name: str, first_year: int, last_year: int) -> Schedule:
 
 def _mend_orthodox_easter() -> None:
     """Give the library's offset the method that pandas 3 calls, for the calendars of Athens, Belgrade, Bucharest and
-    Cyprus: it has the method of pandas 2 alone."""
+    Cyprus: it has only the method of pandas 2."""
     from exchange_calendars.pandas_extensions.offsets import OrthodoxEaster
     from pandas.tseries.offsets import Easter
 
@@ -456,7 +456,7 @@ def _computed(library: Any, name: str, first: np.datetime64, last: np.datetime64
     import pandas as pd
 
     if np.datetime64(f"{_FIRST_YEAR}-01-01") <= first and last <= np.datetime64(f"{_LAST_YEAR}-12-31"):
-        with suppress(ValueError):  # beyond its bounds, which only a calendar that was computed tells
+        with suppress(ValueError):  # beyond its bounds, which are known only once it is computed
             return library.get_calendar(name, start=pd.Timestamp(first), end=pd.Timestamp(last)), first, last
     calendar = library.get_calendar(name)
     low = max(first, _day_of(calendar.bound_min(), f"{_FIRST_YEAR}-01-01"))

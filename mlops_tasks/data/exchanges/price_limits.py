@@ -1,7 +1,7 @@
-"""How far a close may move in a day before its exchange stops the trade, by calendar, board and day.
+"""Daily price limits: how far a close may move in a day, by calendar, board and day.
 
-Limits are half a percentage point below the exchange's own: a limit price is rounded to the tick, so that a share with
-a low price stops below its nominal 10%. They apply to adjusted closes, since exchanges take the previous close without
+Limits are half a percentage point below the exchange's own: a limit price is rounded to the tick, so a share with a
+low price stops below its nominal 10%. They apply to adjusted closes, since exchanges take the previous close without
 the dividend or split of the day.
 
 | calendar | board | codes | limit |
@@ -13,9 +13,9 @@ the dividend or split of the day.
 | all others | | | none |
 
 Not known from a code, and so not in the rules: shares under special treatment (ST: 5% on the main boards), and the
-days after a listing that have no limit. A share under special treatment keeps within the wider limit, so no move of it
-is taken for an action; an action of it between 5% and the wider limit is not proved by it. A portfolio counts its bars
-at the 5% limit as tradable, unless `portfolio.limit_threshold` is set.
+days after a listing that have no limit. A share under special treatment stays within the wider limit, so none of its
+moves is taken for an action, and an action between 5% and the wider limit is not proved by the limit. A portfolio
+counts its bars at the 5% limit as tradable, unless `portfolio.limit_threshold` is set.
 """
 
 import re

@@ -64,14 +64,14 @@ SUFFIXES: Mapping[str, str] = {
     }.items()
     for suffix in suffixes.split()
 }
-"""What follows the last dot of a name, in upper case, to a calendar of exchange_calendars."""
+"""The suffix after a name's last dot, in upper case, to a calendar of exchange_calendars."""
 
 _A_SHARE = re.compile(r"(?:SH|SZ|BJ)\.?\d{6}", re.IGNORECASE)
 _COIN = re.compile(r"[A-Z0-9]{2,10}-(?:USD|USDT|USDC|EUR|BTC)|[A-Z0-9]{2,10}USDT", re.IGNORECASE)
 _CURRENCIES = re.compile(r"[A-Z]{6}=X", re.IGNORECASE)
 
 
-def spoken_calendar(name: str) -> str | None:
+def suggested_calendar(name: str) -> str | None:
     """The calendar of 7203.T, SH600000, sh.600000, BTC-USD or EURUSD=X; None where the spelling says nothing."""
     if _A_SHARE.fullmatch(name):
         return "XSHG"

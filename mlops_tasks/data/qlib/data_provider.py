@@ -1,4 +1,4 @@
-"""`QlibDataProvider`: a vintage's bars in the shape that features and models take."""
+"""`QlibDataProvider`: a vintage's bars in the form that features and models take."""
 
 from collections.abc import Sequence
 from typing import Literal

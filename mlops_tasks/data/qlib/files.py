@@ -42,7 +42,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class _Chunks:
-    """What is added to each instrument's files: `content[start:stop]` of every field, behind `size` bytes."""
+    """What is added to each instrument's files: `content[start:stop]` of every field, after `size` bytes."""
 
     folders: list[str]
     sizes: list[int]
@@ -66,7 +66,7 @@ def has_vwap(bars: pd.DataFrame) -> bool:
 
 
 def stores_vwap(folder: Path) -> bool:
-    """Whether the store in `folder` has vwap: the other fields every store has."""
+    """Whether the store in `folder` has vwap; every store has the other fields."""
     if not (folder / FEATURES).is_dir():
         return False
     with os.scandir(folder / FEATURES) as own:
@@ -138,7 +138,7 @@ def _chunks(names: list[str], positions: Array, bounds: Array, spans: dict[str, 
 
 
 def _changes(folder: Path, bars: pd.DataFrame, bounds: Array, chunks: _Chunks) -> Array:
-    """Each bar's move since the bar before it, in this chunk or in the store; NaN where there is none."""
+    """Each bar's move since the previous bar, in this chunk or in the store; NaN where there is none."""
     close = bars[CLOSE].to_numpy().astype("<f4").astype(np.float64)
     before = np.roll(close, 1)
     before[bounds[:-1]] = _last_closes(folder, chunks)
@@ -169,7 +169,7 @@ def _last_closes(folder: Path, chunks: _Chunks) -> Array:
 
 
 def _append(folder: Path, file_name: str, content: Array, chunks: _Chunks) -> None:
-    """Write each instrument's chunk behind what its file has. Relative names and bare calls: there are many files."""
+    """Append each instrument's chunk to its file, with relative names and bare calls: there are many files."""
     view = content.data
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

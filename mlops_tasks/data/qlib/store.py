@@ -3,7 +3,7 @@
 `data/qlib/<data_version>/` is laid out as `data/qlib/files.py` says. Prices are adjusted and volume is divided by the
 factor, Qlib's convention.
 
-A new day costs only a day's work: where history did not change, the store of the version before the one in use is moved
+A new day costs only a day's work: where history did not change, the store of the version before that in use is moved
 aside and the new days are added to its files, so the one in use is never touched. A killed writer leaves only a hidden
 folder. A store that is missing, has another layout, or was touched by anybody else is written anew from its vintage, so
 stores may be removed at any time. A reader that uses `init_qlib` holds a shared lock on its store, and such a store is
@@ -132,7 +132,7 @@ def _stores(settings: Settings) -> list[Path]:
 
 
 def _is_untouched(settings: Settings, store: Path) -> bool:
-    """Whether no file of a store has changed since it was written, by its status alone: a store is derived."""
+    """Whether no file of a store has changed since it was written, by its status alone: a store can be rebuilt."""
     return store.is_dir() and verified_files(settings.home).knows(_stamp(store), _fact(store))
 
 
@@ -159,13 +159,13 @@ def _write_store(target: Path, vintage: Vintage) -> None:
         add_bars(folder, vintage.adjusted_bars())
         _write_universe(folder, vintage)
         if target.is_dir():
-            log.warning("Qlib store of %s is not known to be as it was written: written anew", vintage.data_version)
+            log.warning("Qlib store of %s may have changed since it was written: it is rewritten", vintage.data_version)
             shutil.rmtree(target)
     log.info("Qlib store of %s: %s instruments", vintage.data_version, vintage.instruments)
 
 
 def _recycled(settings: Settings, target: Path, vintage: Vintage) -> bool:
-    """Whether an older store could be made the vintage's."""
+    """Whether an older store could be turned into the vintage's."""
     for store in _stores(settings):
         added = _added_bars(settings, store, vintage)
         if added is not None and _is_untouched(settings, store) and _recycle(store, target, vintage, added):

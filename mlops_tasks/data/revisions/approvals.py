@@ -34,7 +34,7 @@ def approve(settings: Settings, data_version: str, reason: str, by: str | None =
     Parameters
     ----------
     data_version
-        It is on disk and not yet in use.
+        A vintage that is on disk and not yet in use.
     reason
         Why; not empty.
     by
@@ -50,7 +50,9 @@ def approve(settings: Settings, data_version: str, reason: str, by: str | None =
     load_vintage(settings, data_version)
     old = current_version(settings)
     if old is None:
-        raise StoreError(f"{data_version}: no vintage is in use yet, so nothing is to approve; run sync_market_data")
+        raise StoreError(
+            f"{data_version}: no vintage is in use yet, so there is nothing to approve; run sync_market_data"
+        )
     if old == data_version:
         raise StoreError(f"{data_version} is in use already; approve the version that the sync rejected")
     now = datetime.now(UTC)

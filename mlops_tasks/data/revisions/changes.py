@@ -20,8 +20,8 @@ CLASSES = {
     SCALED: "a field of a whole instrument times a power of ten: other units",
     READJUSTED: "one constant ratio from an instrument's first row on, or up to its last: a dividend or split",
     REFACTORED: "factors changed, and not by one constant ratio",
-    FILLED: "a value where none was",
-    EMPTIED: "no value where one was",
+    FILLED: "a value where there was none",
+    EMPTIED: "no value where there was one",
     ADDED: "a row of the past that was not there",
     REMOVED: "a row of the past that is gone",
 }

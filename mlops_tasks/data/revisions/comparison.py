@@ -99,7 +99,7 @@ def compare_part(old: Rows, new: Rows, instruments: int, last_old_day: int) -> P
 
 
 def cells_of(rows: Rows, side: str) -> pd.DataFrame:
-    """All values of rows that only one side (`old` or `new`) has, as cells; a missing value is left out, save a close.
+    """All values of rows that only one side (`old` or `new`) has, as cells; missing values are left out, except closes.
 
     So every row has at least one cell.
     """
@@ -166,7 +166,7 @@ def _cells(codes: Any, days: Any, field: int, place: Any, ends: tuple[Floats, Fl
 
 
 def _new_jumps(old: Rows, new: Rows, common: tuple[Integers, Integers]) -> pd.DataFrame:
-    """Moves between neighbouring common rows of one instrument (and part) that are jumps in `new` and none in `old`."""
+    """Moves between neighbouring common rows of one instrument (and part) that are jumps in `new` but not in `old`."""
     old_at, new_at = common
     codes = old.codes[old_at]
     with np.errstate(all="ignore"):

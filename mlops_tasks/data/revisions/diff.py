@@ -165,7 +165,7 @@ class _Side:
 
     names: list[str]
     years: Mapping[str, Any]
-    """Year to what tells whether its bars are equal."""
+    """Year to a value that is equal where its bars are."""
     rows: int
     span: tuple[np.datetime64, np.datetime64]
     spells: pd.DataFrame
@@ -231,7 +231,7 @@ def _rows_of_year(side: _Side, year: str, names: pd.Index) -> Rows:
 
 
 def _changes(parts: Mapping[str, Part | None], names: pd.Index, old: _Side) -> pd.DataFrame:
-    """The cells of all years with their classes; rows are numbered through, those of equal years (None) included."""
+    """The cells of all years with their classes; rows are numbered consecutively, equal years (None) included."""
     unequal = [part for part in parts.values() if part is not None]
     any_change = any(len(part.cells) for part in unequal)
     before = np.zeros(len(names), dtype=np.int64)

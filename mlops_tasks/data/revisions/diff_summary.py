@@ -14,7 +14,7 @@ from mlops_tasks.data.revisions.comparison import Integers, Part
 from mlops_tasks.files import finite_or_none
 
 SHARED_SHARE, SHARED_CELLS = 0.9, 20
-"""An instrument shares its restated series when this share of at least so many cells has another's value of the day."""
+"""An instrument shares its restated series if it has so many cells and this share of them equals another's that day."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _largest(cells: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _shared_series(changes: pd.DataFrame, field: str) -> dict[str, Any]:
-    """Instruments whose restated values are, day by day, those of at least half of all restated instruments."""
+    """Instruments whose restated values are, day by day, shared by at least half of all restated instruments."""
     cells = changes.loc[(changes["class"] == RESTATED) & (changes["field"] == field), [INSTRUMENT, "date", "new"]]
     same = cells.groupby(["date", "new"])["new"].transform("size")
     all_of_day = cells.groupby("date")["new"].transform("size")

@@ -1,6 +1,6 @@
 """What a vintage diff leads to: accept, warn or block. A pure function of the diff's summary and the settings.
 
-Nothing is judged between different markets: a user who turns from the synthetic market to real bars is not stopped.
+Nothing is judged between different markets: a user who switches from the synthetic market to real bars is not stopped.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from mlops_tasks.data.revisions.changes import ADDED, HISTORY, READJUSTED, REFAC
 from mlops_tasks.errors import first_few
 
 SCALE_TOLERANCE = 0.25
-"""How near to a whole number the median log10 of new over old values is where the units changed."""
+"""How close the median log10 of new over old values is to a whole number where the units changed."""
 
 _SEVERITY: Mapping[VintageDecision, int] = {"accept": 0, "warn": 1, "block": 2}
 
@@ -103,7 +103,7 @@ def _readjusted(summary: Summary, policy: VintagePolicySettings) -> Iterator[Rea
             "warn" if share > policy.max_readjusted_instruments_share else "accept",
             f"{share:.1%} of the instruments are re-adjusted by a constant ratio "
             f"({policy.max_readjusted_instruments_share:.1%} usual): {_cells(info)}; "
-            "dividends and splits do that, else see vintage_policy.max_readjusted_instruments_share",
+            "dividends and splits do that; otherwise see vintage_policy.max_readjusted_instruments_share",
         )
 
 
@@ -139,7 +139,7 @@ def _jumps(summary: Summary, policy: VintagePolicySettings) -> Iterator[Reason]:
         "block" if share > policy.max_jumping_instruments_share else "warn",
         f"{info['instruments']} instruments move by more than 40% where they did not before "
         f"({policy.max_jumping_instruments_share:.1%} of the instruments allowed): {worst['instruments']} on "
-        f"{worst['date']}, by {worst['median_move']:+.1%} in the middle; correct prices or factors around it, "
+        f"{worst['date']}, by {worst['median_move']:+.1%} at the median; correct prices or factors around it, "
         "or raise vintage_policy.max_jumping_instruments_share",
     )
 
@@ -152,7 +152,7 @@ def _shared_series(summary: Summary, policy: VintagePolicySettings) -> Iterator[
             "shared_series",
             "block",
             f"instruments that now have one identical series, by field: {told}; the source gave one instrument's "
-            "values to others, correct it",
+            "values to others; correct it",
         )
 
 
@@ -173,7 +173,7 @@ def _removed(summary: Summary, policy: VintagePolicySettings) -> Iterator[Reason
         yield Reason(
             "removed_rows",
             "block" if share > policy.max_removed_rows_share else "warn",
-            f"{kept} rows are gone of instruments that are still there ({share:.3%} of all, "
+            f"{kept} rows are gone from instruments that are still there ({share:.3%} of all, "
             f"{policy.max_removed_rows_share:.3%} allowed); all that is gone: {_cells(rows)}; ask the source for "
             "them, or raise vintage_policy.max_removed_rows_share",
         )
@@ -182,7 +182,7 @@ def _removed(summary: Summary, policy: VintagePolicySettings) -> Iterator[Reason
 def _added(summary: Summary, policy: VintagePolicySettings) -> Iterator[Reason]:
     info = summary["changes"][ADDED]
     if info["cells"]:
-        yield Reason("added_rows", "warn", f"rows of the past are new: {_cells(info)}; check that they are meant")
+        yield Reason("added_rows", "warn", f"rows were added to the past: {_cells(info)}; check that this is intended")
 
 
 def _rounded(summary: Summary, policy: VintagePolicySettings) -> Iterator[Reason]:

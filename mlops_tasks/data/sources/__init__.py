@@ -1,4 +1,4 @@
-"""Where bars come from: files, databases, vendors and the synthetic market; vendor names end here."""
+"""Where bars come from: files, databases, vendors and the synthetic market; vendors' column names end here."""
 
 from mlops_tasks.data.sources.base import BarSource
 from mlops_tasks.data.sources.parsed import ParsedBars, RawFile

@@ -65,8 +65,8 @@ def _shares_per_unit(table: pd.DataFrame) -> int:
 
 
 def _open_session(pace: Pace, timeout_s: float) -> Any:
-    """What stands in for the module `requests`: paced, with a time limit, and with errors that say whether asking
-    again may help."""
+    """A stand-in for the module `requests`: paced, with a time limit, and with errors that say whether a retry may
+    help."""
     from requests import Session
 
     class PacedSession(Session):
@@ -87,4 +87,4 @@ def _check_literal(script: str) -> None:
     try:
         json.loads(assigned.split("\n")[0])
     except ValueError:
-        raise TransientError("Sina's factors are no JSON") from None
+        raise TransientError("Sina's factors are not JSON") from None

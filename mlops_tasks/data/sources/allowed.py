@@ -1,8 +1,8 @@
 """Which files may be read as bars or as names: the one policy for every path that a form, an API or a setting gives.
 
-Allowed are the files that the settings name, and those below the folders that they allow. Links are followed first, so
-the file itself must lie there. Whoever gave the name, /proc, /sys, /dev and the secrets are not read, and in the
-operation's own home only what the settings name. A file is judged before it is opened and again when it is open, so
+The files that the settings name are allowed, and those below the folders that they allow. Links are followed first, so
+the file itself must lie there. Whoever gave the name, /proc, /sys, /dev and the secrets are never read, and of the home
+folder (MLOPS_HOME) only what the settings name. A file is checked before it is opened and again when it is open, so
 that it cannot be replaced in between.
 """
 
@@ -19,7 +19,7 @@ from mlops_tasks.config import SYNTHETIC, Settings, TableSource, VendorSource
 from mlops_tasks.errors import SourceError, SourceUnavailableError, excerpt
 
 NEVER = tuple(map(Path, ("/proc", "/sys", "/dev")))
-"""These hold no data, but are windows into processes and the machine."""
+"""These hold no data, but expose processes and the machine."""
 _SHOWN = 200
 """Number of characters of a refused path that the message quotes."""
 
@@ -31,9 +31,9 @@ class AllowedFiles:
     Attributes
     ----------
     roots
-        Files and folders, without links. A folder stands for everything below it, except hidden files and folders.
+        Files and folders, links resolved. A folder stands for everything below it, except hidden files and folders.
     home, secrets
-        The operation's own state, without links.
+        MLOPS_HOME and its secrets, links resolved.
     """
 
     roots: tuple[Path, ...]
@@ -66,8 +66,8 @@ class AllowedFiles:
         if real is None or not self._admits(real):
             raise SourceError(
                 f"{excerpt(text, _SHOWN)}: rule allowed_source: neither a source that the settings name nor below a "
-                "folder that they allow (hidden files never are); choose a name of data.sources, or let who keeps the "
-                "settings add the folder to data.allowed_folders"
+                "folder that they allow (hidden files never are); choose a name of data.sources, or ask whoever keeps "
+                "the settings to add the folder to data.allowed_folders"
             )
         return real
 
@@ -78,7 +78,7 @@ class AllowedFiles:
         Raises
         ------
         SourceError
-            As for `check`, or it is no regular file.
+            As for `check`, or it is not a regular file.
         OSError
             The system does not open it.
         """
@@ -125,7 +125,7 @@ def _other_paths(settings: Settings) -> Iterator[str]:
 
 
 def _folders_of(named: list[Path], home: Path) -> list[Path]:
-    """The folders that these files lie in; not one with the whole operation in it, such as a user's own."""
+    """The folders that these files lie in, except one that contains MLOPS_HOME, such as a user's home folder."""
     return [path.parent for path in named if path.is_file() and not home.is_relative_to(path.parent)]
 
 
@@ -135,4 +135,4 @@ def _real(path: str) -> Path:
 
 def _refuse_special(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{path}: rule regular_file: no regular file; give a file of bars or of names")
+        raise SourceError(f"{path}: rule regular_file: not a regular file; give a file of bars or of names")

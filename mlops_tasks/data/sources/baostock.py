@@ -25,7 +25,7 @@ _FIRST_EX_DAY = "1990-01-01"
 
 _OK = "0"
 _WRONG_REQUEST = "10004"
-"""How the numbers of those of baostock's errors begin that concern the request itself."""
+"""How the numbers of baostock's errors about the request itself begin."""
 _REFUSED = ("10001004", "10001006", "10001007", "10001011")
 """Client too old, no permission, not activated, blacklisted: no request will succeed."""
 
@@ -56,7 +56,7 @@ class BaostockSource(VendorBars):
             try:
                 self._client.logout()
             except OSError as error:
-                log.info("%s: no farewell: %s", self.name, error)
+                log.info("%s: logout failed: %s", self.name, error)
 
     def fetch(self, instrument: str) -> pd.DataFrame:
         exchange, code = a_share(instrument)
@@ -113,7 +113,7 @@ def _check(answer: Any) -> None:
 
 
 class _Connection:
-    """The client's socket with a time limit, after which it raises an error: the client would wait for ever."""
+    """The client's socket with a time limit, after which it raises an error: the client itself would wait for ever."""
 
     timeout_s = 30.0
 
@@ -146,7 +146,7 @@ _connection = _Connection()
 
 @cache
 def _client() -> ModuleType:
-    """The package, with our connection for its own, its prints in the log, and its swallowed errors raised."""
+    """The package, with our connection in place of its own, its prints in the log, and its swallowed errors raised."""
     import baostock
     from baostock.evaluation import season_index
     from baostock.login import loginout
@@ -160,7 +160,7 @@ def _client() -> ModuleType:
     def send_msg(message: str) -> str:
         answer = exchange(message)
         if answer is None:  # what the client makes of every error on the way, at the end of a page too
-            raise TransientError("baostock did not answer, or not wholly")
+            raise TransientError("baostock did not answer, or not completely")
         return str(answer)
 
     socketutil.send_msg = send_msg

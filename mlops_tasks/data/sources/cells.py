@@ -30,7 +30,7 @@ NULL_WORDS = ("", "nan", "na", "n/a", "n.a.", "#n/a", "#n/a n/a", "#na", "null",
 WRITTEN_NULLS = tuple(
     sorted({form(word) for word in NULL_WORDS for form in (str, str.upper, str.capitalize, str.title)} | {"NaN", "NaT"})
 )
-"""The same as they are usually written, for a reader that distinguishes case."""
+"""The same in their usual spellings, for a case-sensitive reader."""
 _ISO_DAY = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]\d{1,2}:\d{2}.*)?")
 _COMPACT_DAY = re.compile(r"(\d{4})(\d{2})(\d{2})(?:([01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?)?(?:\.0*)?")
 _EPOCH = re.compile(r"(-?\d{1,20})(?:\.0*)?")
@@ -46,7 +46,7 @@ FIRST_YEAR, LAST_YEAR = 1900, 2199
 _UNUSABLE_IN_A_NAME = re.compile(r"[/\\\s]|^\.")
 _LONGEST_NAME = 64
 _NO_INSTRUMENT = (
-    "holds a slash, a blank, a leading dot or what does not print, or is longer than "
+    "holds a slash, a blank, a leading dot or an unprintable character, or is longer than "
     f"{_LONGEST_NAME} characters, which no instrument may"
 )
 _GROUPED_NUMBER = re.compile(r"[+-]?\d[\d.,' _\u00a0\u202f]*")
@@ -132,7 +132,7 @@ def parse_numbers(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) 
 
 
 def parse_days(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) -> ParsedColumn:
-    """`datetime64[ns]` array at midnight; NaT where the cell is empty or no date.
+    """`datetime64[ns]` array at midnight; NaT where the cell is empty or not a date.
 
     Text must be year first (2018-02-07, 2018/02/07, 20180207, with or without a time of day), or as `date_format`
     says. Whole numbers are read as 20180207; of nine digits and more as seconds, milliseconds, microseconds or
@@ -162,7 +162,7 @@ def parse_days(name: str, column: pa.ChunkedArray, forms: CellForms = PLAIN) -> 
 
 
 def parse_instruments(name: str, column: pa.ChunkedArray) -> ParsedNames:
-    """Names, blanks around them stripped; none where the cell is empty or no usable name."""
+    """Names, blanks around them stripped; none where the cell is empty or not a usable name."""
     found = _distinct(column, nulls=("",))
     good = [text is not None and is_instrument(text) for text in found.texts]
     wrong = [i for i, text in enumerate(found.texts) if text is not None and not good[i]]
@@ -219,7 +219,7 @@ class _Distinct:
         ]
 
     def null_words(self) -> dict[str, int]:
-        """How many cells are missing by each word, as it is written."""
+        """How many cells each word makes missing, as it is written."""
         words = Counter[str]()
         for code, text in enumerate(self.texts):
             if text is None and (word := str(self.words[code].as_py() or "").strip()):
@@ -296,7 +296,7 @@ def _day_or_moment(text: str, unit: EpochUnit | None, forms: CellForms) -> date 
 
 
 def _day_in_zone(text: str, timezone: str | None) -> date | None:
-    """The same as `day_of`, but for a moment that names its own zone the day in another one."""
+    """Like `day_of`, but a moment with its own time zone gives the day in `timezone`."""
     day = day_of(text)
     if day is None or timezone is None or not _ZONED.search(text):
         return day
@@ -403,7 +403,7 @@ def _to_numpy(column: pa.ChunkedArray) -> Any:
 
 
 def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Stripped text; null where empty or a null word. Other types become their text (a boolean is no number)."""
+    """Stripped text; null where empty or a null word. Other types become their text (a boolean is not a number)."""
     words = pc.utf8_trim_whitespace(column.cast(pa.string()))
     nulls = pc.is_in(pc.utf8_lower(words), value_set=pa.array(NULL_WORDS))
     return pc.if_else(nulls, pa.scalar(None, pa.string()), words)

@@ -50,7 +50,7 @@ class ColumnNames:
 
 
 class MissingColumnError(SourceError):
-    """Required columns are missing: perhaps this is not a table of bars, or its header is not read as it is meant."""
+    """Required columns are missing: perhaps this is not a table of bars, or its header is read wrongly."""
 
     def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ def load_aliases(path: Path = ALIASES_FILE) -> Mapping[str, Sequence[str]]:
     Raises
     ------
     ConfigError
-        The file is no such mapping.
+        The file is not such a mapping.
     """
     try:
         aliases = yaml.safe_load(read_yaml_text(path))
@@ -91,12 +91,14 @@ def named_columns(source: str, columns: Mapping[str, str]) -> ColumnNames:
     for standard in columns:
         if standard not in aliases:
             raise ConfigError(
-                f"data.sources.{source}.columns: {standard!r} is no standard name; use some of {', '.join(aliases)}"
+                f"data.sources.{source}.columns: {standard!r} is not a standard name; use some of {', '.join(aliases)}"
             )
     twice = [name for name, count in Counter(name.strip() for name in columns.values()).items() if count > 1]
     if twice:
         both = [standard for standard, name in columns.items() if name.strip() == twice[0]]
-        raise ConfigError(f"data.sources.{source}.columns: {' and '.join(both)} have one column; give each its own")
+        raise ConfigError(
+            f"data.sources.{source}.columns: {' and '.join(both)} name the same column; give each its own"
+        )
     taken = {name.strip() for name in columns.values()}
     others = {standard: [name for name in names if name not in taken] for standard, names in aliases.items()}
     return ColumnNames(others | {standard: [column] for standard, column in columns.items()}, columns)
@@ -112,8 +114,7 @@ def map_columns(
     """Standard name to the table's column name.
 
     A name is looked up as it is written, and then without regard to case and surrounding blanks if that leaves one
-    column. `remedies` of the missing ones are what a message offers before
-    the usual ones.
+    column. A message about missing columns offers their `remedies` before the usual ones.
 
     Raises
     ------
@@ -152,7 +153,7 @@ def _find(
             both = " and ".join(excerpt(column.strip()) for column in (exact or folded)[:2])
             raise SourceError(
                 f"{origin}: rule distinct_columns: {both} may both be {standard!r}; say which it is in the source's "
-                f"`columns` ({standard}: ...), as it is written there, or take one out"
+                f"`columns` ({standard}: ...), as it is written there, or remove one"
             )
         if folded:
             return (exact or folded)[0], folded

@@ -50,11 +50,11 @@ class CsvHeader:
     Attributes
     ----------
     names
-        Of each column; of a header of several lines the accepted one.
+        The name of each column; in a header of several lines, the accepted one.
     tickers
         The instrument of each column, where the header has one for it, as yfinance writes it.
     lines
-        Up to its end, blank ones before it included.
+        Number of lines up to its end, blank ones before it included.
     end
         Byte at which the rows begin.
     """
@@ -84,7 +84,7 @@ class CsvFile:
     said
         How messages name the source's settings.
     instrument
-        Of all rows, where the file's name says it.
+        The instrument of all rows, where the file's name gives it.
     """
 
     path: Path
@@ -101,7 +101,7 @@ class CsvFile:
         SourceError
             The text is in another encoding, or a required column is missing.
         ValueError, EOFError, zlib.error, pa.ArrowException
-            It cannot be taken apart.
+            It cannot be parsed.
         """
         text = self._decoded(content)
         header = self._header(text)
@@ -122,7 +122,7 @@ class CsvFile:
         except UnicodeError as error:
             place = content.count(b"\n", 0, error.start) + 1 if isinstance(error, UnicodeDecodeError) else 1
             raise SourceError(
-                f"{self.path}: rule readable_file: line {place} is no {self.spec.encoding.upper()}; "
+                f"{self.path}: rule readable_file: line {place} is not {self.spec.encoding.upper()}; "
                 f"{self.said.to('encoding', *ENCODINGS)}, or deliver the file again, whole and readable"
             ) from None
 
@@ -149,13 +149,13 @@ class CsvFile:
         tickers = list(dict.fromkeys(filter(None, header.tickers)))
         if self.instrument is not None and len(tickers) > 1:
             raise SourceError(
-                f"{self.path}: rule instruments_named: its header names {len(tickers)} instruments, and the file's "
-                f"name is to be the one; {self.said.to('instrument_from', 'column')}"
+                f"{self.path}: rule instruments_named: its header names {len(tickers)} instruments, but the "
+                f"file's name should give the only one; {self.said.to('instrument_from', 'column')}"
             )
         for ticker in tickers:
             if self.instrument is None and not is_instrument(ticker):
                 raise SourceError(
-                    f"{self.path}: rule instruments_named: its header names what is no instrument; "
+                    f"{self.path}: rule instruments_named: its header names something that is not an instrument; "
                     f"{self.said.to('instrument_from', 'file_name')}"
                 )
             own = [0, *(place for place, each in enumerate(header.tickers) if each == ticker)]
@@ -299,7 +299,7 @@ class _Rows:
         self._words: dict[str, dict[str, int]] = {}
 
     def parts(self, origin: str, blocks: Sequence[_Block]) -> list[TablePart]:
-        """The bars of each block; rows that do not fit the header are the first one's."""
+        """The bars of each block; rows that do not fit the header go to the first."""
         table, numbers, bad = self._fitting(blocks)
         bad |= self.unclosed
         order = np.argsort(numbers, kind="stable") if (np.diff(numbers) < 0).any() else None
@@ -355,7 +355,7 @@ class _Rows:
         return self._fitting_as({name: pa.string() if number else text for name, number in places.items()})
 
     def _null_words(self, table: pa.Table) -> dict[str, dict[str, int]]:
-        """Of each column of numbers that lacks some how many cells are missing by each word, which takes its text."""
+        """For each number column with missing cells, how many of them each word makes missing; this reads the text."""
         lacking = [name for name in table.column_names if table[name].null_count]
         if not lacking:
             return {}
@@ -428,7 +428,7 @@ class _Rows:
         )
 
     def _mended(self, text: str, fields: int) -> str | None:
-        """A row that has only empty fields too many or too few at its end, with as many as there should be."""
+        """A row with too many or too few fields, all of them empty and at its end, with as many as there should be."""
         if fields < self._width:
             return text + self._separator * (self._width - fields) if fields >= self._names_width else None
         for _ in range(fields - self._width):
@@ -447,15 +447,15 @@ class _Rows:
             return f"{said}; the file ends within the line: deliver it whole" if last and not ended else said
         number = self._split_number(cells_of(row.text, self._separator))
         if number is None:
-            return f"{said}; put what holds {excerpt(self._separator)} in quotes"
+            return f"{said}; put fields that hold {excerpt(self._separator)} in quotes"
         return (
             f"{said}; {excerpt(number)} may be one number: put numbers with a separator of thousands in quotes and set "
             "the source's `thousands`, or write them without it"
         )
 
     def _split_number(self, cells: Sequence[str]) -> str | None:
-        """Two fields that are groups of one number, where joining such fields explains how many there are: the first
-        of which the second part is no number by itself, as in 280,060, else the last."""
+        """Two fields that are groups of one number, where joining such fields explains the number of fields: the first
+        two whose second part is not a number by itself, as in 280,060, else the last two."""
         pairs = [
             f"{left.strip()}{self._separator}{right.strip()}"
             for left, right in pairwise(cells)
@@ -480,7 +480,7 @@ class _Rows:
         return bad
 
     def _with_cut_end(self, part: TablePart, block: _Block, table: pa.Table, numbers: Any) -> TablePart:
-        """The part, its last row bad if the file ends within that row's key: a piece of a name is another's name."""
+        """The part, its last row bad if the file ends within that row's key: a cut name may be another's."""
         place = self._width - 1
         standard = next((s for s, p in block.places.items() if p == place and s in (INSTRUMENT, DATETIME)), None)
         if standard is None or self._body.endswith((b"\n", b"\r")) or not len(part):

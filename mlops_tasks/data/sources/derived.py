@@ -31,7 +31,7 @@ USUAL_ACTIONS = 3
 TELLING_YEARS = 5
 """Instrument-years in which some action is to be expected."""
 LARGE_STEP, SMALL_PART = 0.2, 0.25
-"""Log of a step that is held against the moves around it, and the part of it by which they may differ from it."""
+"""Log of a step above which it is compared with the moves around it, and the part of it by which they may differ."""
 _ROWS_A_YEAR = 244
 _POWERS = tuple(range(-6, 7))
 """Units that are tried: powers of ten between the unit of the amount and that of price times volume."""
@@ -57,7 +57,7 @@ def derive_fields(frame: pd.DataFrame, settings: Settings, name: str, spec: Colu
         if spec.prices == "adjusted":
             raise SourceError(
                 f"{name}: rule factor_from_preclose: `prices: adjusted` says that the prices are adjusted already, and "
-                f"a factor of preclose needs them as they were paid; {named.to('prices', 'raw')}, or "
+                f"a factor from preclose needs them as traded; {named.to('prices', 'raw')}, or "
                 f"{named.to('factor', 'null')}"
             )
         factor = preclose_factor(frame, named)
@@ -118,7 +118,7 @@ def adjusted_factor(frame: pd.DataFrame, choice: str | None, name: str, *, named
         raise SourceError(
             f"{name}: rule adjusted_close_chosen: there is an adjusted close beside the close, and no factor: without "
             f"one, dividends and splits stay in the returns; set {where} to `factor` (adjusted / close is the factor, "
-            "and the prices are as they were paid) or to `ignore`"
+            "and the prices are as traded) or to `ignore`"
         )
     codes, _ = pd.factorize(frame[INSTRUMENT])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -127,23 +127,23 @@ def adjusted_factor(frame: pd.DataFrame, choice: str | None, name: str, *, named
 
 
 def preclose_factor(frame: pd.DataFrame, named: SettingsNamed) -> Any:
-    """(n,) the factor that the exchange's own adjustments make: 1 on an instrument's first day, and times the close
-    before over `preclose` with each action.
+    """(n,) the factor that follows from the exchange's own adjustments: 1 on an instrument's first day, multiplied by
+    the previous close over `preclose` at each action.
 
-    A difference of at most half a unit of preclose's last decimal is rounding, and not an action. Rows without a close
-    or preclose have no action of their own: that of a day without a trade takes effect with the next one. A step that a
+    A difference of at most half a unit of preclose's last decimal is rounding, not an action. Rows without a close or
+    preclose have no action of their own: that of a day without a trade takes effect with the next one. A step that a
     wrong number or a missing row may explain as well is ignored: it would stay in all later factors. See `_doubts`.
 
     Raises
     ------
     SourceError
-        There is a factor; there is no preclose; or it is not the close before on most days.
+        There is a factor; there is no preclose; or it is not the previous close on most days.
     """
     problem, remedy = None, named.to("factor", "null")
     if not frame[FACTOR].isna().all():
-        problem = "there is a factor, which goes before one that is made of preclose"
+        problem = "there is a factor, which takes precedence over one from preclose"
     elif PRECLOSE not in frame:
-        problem, remedy = "there is no preclose to make a factor of", f"name it in `columns`, or {remedy}"
+        problem, remedy = "there is no preclose to make a factor from", f"name it in `columns`, or {remedy}"
     if problem is not None:
         raise SourceError(f"{named.source}: rule factor_from_preclose: {problem}; {remedy}")
     codes, _ = pd.factorize(frame[INSTRUMENT])
@@ -161,8 +161,8 @@ def preclose_factor(frame: pd.DataFrame, named: SettingsNamed) -> Any:
     differing, count = int((~over_gap).sum()), int(told.sum())
     if not count or differing > max(3, MOST_ACTIONS * count):
         raise SourceError(
-            f"{named.source}: rule factor_from_preclose: preclose differs from the close of the bar before in "
-            f"{differing} of {count} rows, so that it is something else, or prices are adjusted; {remedy}"
+            f"{named.source}: rule factor_from_preclose: preclose differs from the previous bar's close in "
+            f"{differing} of {count} rows, so it is something else, or prices are adjusted; {remedy}"
         )
     wrong_close, wrong_preclose = _doubts(frame, bars, begins, places)
     action = places[~(over_gap | wrong_close | wrong_preclose)]
@@ -173,7 +173,7 @@ def preclose_factor(frame: pd.DataFrame, named: SettingsNamed) -> Any:
     _tell_actions(named.source, len(action), len(np.unique(codes[bars[action]])), count / _ROWS_A_YEAR)
     if len(action) < len(places):
         log.warning(
-            "%s: preclose and the close before differ in %s rows without an action: in %s the close before seems "
+            "%s: preclose and the previous close differ in %s rows without an action: in %s the previous close seems "
             "wrong, in %s preclose does, and %s come after sessions without a row",
             *(named.source, len(places) - len(action), int((wrong_close & ~over_gap).sum())),
             *(int((wrong_preclose & ~wrong_close & ~over_gap).sum()), int(over_gap.sum())),
@@ -185,28 +185,28 @@ def _tell_actions(name: str, actions: int, instruments: int, years: float) -> No
     """Log how many actions preclose shows. None in years, or very many, suggest that it is something else."""
     if not actions and years > TELLING_YEARS:
         log.warning(
-            "%s has no factor: preclose shows no action in %.0f instrument-years, as where it is only the close before "
-            "or adjusted like the prices; they count as unadjusted, so that a split is a fall",
+            "%s has no factor: preclose shows no action in %.0f instrument-years, as if it were only the previous "
+            "close, or adjusted like the prices; these count as unadjusted, so that a split looks like a fall",
             *(name, years),
         )
         return
     level = logging.WARNING if actions > max(3, USUAL_ACTIONS * years) else logging.INFO
     log.log(
         level,
-        "%s: preclose shows %s actions in %s instruments, of which the factor is made",
+        "%s: preclose shows %s actions in %s instruments, from which the factor is made",
         *(name, actions, instruments),
     )
 
 
 def _doubts(frame: pd.DataFrame, bars: Any, begins: Any, places: Any) -> tuple[Any, Any]:
-    """Two (m,) bool of the steps from `bars[places]` to the bars after them: the close before seems wrong, as it lies
-    outside its own range or the step only takes back a jump of that day; preclose seems wrong, as the open does not
-    follow it. Only steps above `LARGE_STEP` (log) are held against jumps and opens."""
+    """Two (m,) bool of the steps from `bars[places]` to the bars after them: the previous close seems wrong, as it
+    lies outside its own range or the step only takes back a jump of that day; preclose seems wrong, as the open does
+    not follow it. Only steps above `LARGE_STEP` (log) are compared with jumps and opens."""
     prior, at = bars[places], bars[places + 1]
     opened, high, low, close, before = (frame[each].to_numpy() for each in (OPEN, HIGH, LOW, CLOSE, PRECLOSE))
     last, known = close[prior], before[at]
     outside = (last < low[prior] * (1 - VWAP_TOLERANCE)) | (last > high[prior] * (1 + VWAP_TOLERANCE))
-    outside &= low[prior] > 0  # a range that is not there says nothing
+    outside &= low[prior] > 0  # a missing range says nothing
     earlier = np.where(begins[places], np.nan, close[bars[places - 1]])
     earlier = np.where(before[prior] > 0, before[prior], earlier)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -246,8 +246,8 @@ def _over_gaps(codes: Any, days: Any, order: Any, traded: Any, steps: tuple[Any,
 
 
 def levels(ratio: Any, bound: Any, begins: Any) -> Any:
-    """(n,) a step function whose rounding is taken out: a step is where no one value is left that all since the last
-    step may have been rounded from.
+    """(n,) a step function with the rounding removed: a step is where no single value is left from which all since
+    the last step may have been rounded.
 
     Parameters
     ----------
@@ -307,8 +307,8 @@ def _tell_unit(name: str, unit: int) -> None:
 def _absent(missing: Any, settings: Settings, preclose: SettingsNamed | None) -> Iterator[str]:
     """The missing columns, with what that means. `preclose` names the settings of a source that has one."""
     if missing[FACTOR]:
-        made = f", or make it of preclose: {preclose.to('factor', 'from_preclose')}" if preclose else ""
-        yield f"factor: its prices count as unadjusted, so that a split is a fall (`columns`: factor{made})"
+        made = f", or make it from preclose: {preclose.to('factor', 'from_preclose')}" if preclose else ""
+        yield f"factor: its prices count as unadjusted, so that a split looks like a fall (`columns`: factor{made})"
     if missing[VWAP]:
         yield "vwap: features of it are empty (`columns`: vwap, or amount)"
     if missing[FACTOR] and settings.calendar.name == AUTO:

@@ -95,7 +95,7 @@ class Pace:
             self.sleep(pause_s)
 
     def hold(self, seconds: float) -> None:
-        """Send no request for any instrument for so long."""
+        """Send no request for any instrument for this long."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 

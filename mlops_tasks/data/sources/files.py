@@ -46,7 +46,7 @@ class FileSource:
         `data.prices` and `data.adjusted` say what its columns are, unless `spec` does; they say which files may be
         read.
     name
-        Of the source: its name in `data.sources`, or the path itself.
+        The source's name in `data.sources`, or the path itself.
     spec
         The path, and how the files are written.
     """
@@ -88,8 +88,8 @@ class FileSource:
         cut = list(dict.fromkeys(part.origin for part in parts if not part.whole))
         if cut:
             log.warning(
-                "%s: %s of %s files end without a line end, as %s: if they were cut on their way, their last rows are "
-                "wrong",
+                "%s: %s of %s files end without a line end, such as %s: if they were cut off in transfer, their last "
+                "rows are wrong",
                 *(self.name, len(cut), len({part.origin for part in parts}), cut[0]),
             )
 
@@ -216,7 +216,7 @@ class _Opened:
 
 
 def _check_keys(frame: pd.DataFrame) -> None:
-    """Raise where no row has a key: the files are read in another way than they are written."""
+    """Raise where no row has a key: the files are not written as they are read."""
     if (frame[INSTRUMENT].notna() & frame[DATETIME].notna()).any():
         return
     wrong = frame[frame[PARSE_ERROR].notna()]

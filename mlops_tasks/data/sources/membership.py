@@ -98,10 +98,10 @@ def format_membership(spells: pd.DataFrame) -> str:
 def _spell(path: Path, number: int, line: str, form: str | None) -> tuple[str, date, date]:
     parts = [part.strip() for part in (line.split("\t") if "\t" in line else re.split(r"\s*,\s*|\s+", line.strip()))]
     if len(parts) < len(MEMBERSHIP_COLUMNS):
-        raise _no_spell(path, number, f"{len(parts)} fields are not three")
+        raise _no_spell(path, number, f"it has {len(parts)} fields, not three")
     name = parts[0]
     if not is_instrument(name):
-        raise _no_spell(path, number, "the first field is no instrument's name")
+        raise _no_spell(path, number, "the first field is not an instrument's name")
     first = _day(parts[1], form)
     last = OPEN_END if parts[2].lower() in NULL_WORDS else _day(parts[2], form)
     if first is None or last is None:

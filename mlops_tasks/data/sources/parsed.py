@@ -30,13 +30,13 @@ class RawFile:
 class ParsedBars:
     """All rows of a source, good and bad.
 
-    `frame` has a RangeIndex and the columns `PARSED_COLUMNS`: datetime (midnight, NaT where missing or no date),
-    instrument (null where missing), `BAR_FIELDS` as float64 (raw prices; NaN where missing or no number),
+    `frame` has a RangeIndex and the columns `PARSED_COLUMNS`: datetime (midnight, NaT where missing or not a date),
+    instrument (null where missing), `BAR_FIELDS` as float64 (raw prices; NaN where missing or not a number),
     `source_file`, `source_row` (1-based, the header not counted) and `parse_error` (null, or what could not be
     parsed); after them, where the source has it, `preclose` (float64, in the raw prices of the row's day). A row whose
     fields cannot be told apart has nothing but these three. `universe` has the columns instrument, first_date,
-    last_date; None where no membership file was given. `raw` lists what was read, with its digest: where lineage
-    begins. `failed` names the instruments that a network source could not fetch, each with its reason.
+    last_date; None where no membership file was given. `raw` lists what was read, with its digest: the beginning of
+    the lineage. `failed` names the instruments that a network source could not fetch, each with its reason.
     """
 
     frame: pd.DataFrame
@@ -47,5 +47,5 @@ class ParsedBars:
 
 
 def columns_of(present: Sequence[str]) -> list[str]:
-    """The columns of parsed rows, in their order, the optional ones as far as they are present."""
+    """The columns of parsed rows, in their order, with the optional ones that are present."""
     return [*PARSED_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in present)]

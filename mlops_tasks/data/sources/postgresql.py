@@ -88,9 +88,9 @@ class DatabaseSource:
             try:
                 labels = {standard: column.strip() for standard, column in names.items()}
                 part = parse_table(_read_copied(copied, list(names)), labels, self._origin)
-            except pa.ArrowException:  # its words quote the row
+            except pa.ArrowException:  # its message quotes the row
                 raise SourceError(
-                    f"{self._origin}: rule readable_table: the text cannot be taken apart; correct it there"
+                    f"{self._origin}: rule readable_table: the text cannot be parsed; correct it there"
                 ) from None
         frame = assemble([not_empty(part)])
         log.info("%s: %s rows of %s", self.name, len(frame), self._origin)
@@ -168,16 +168,16 @@ class DatabaseSource:
         try:
             parts = {"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "mlops_tasks"} | parse_dsn(dsn)
         except psycopg2.ProgrammingError:
-            raise ConfigError(f"data.sources.{self.name}: {variable} is no connection string; {remedy}") from None
+            raise ConfigError(f"data.sources.{self.name}: {variable} is not a connection string; {remedy}") from None
         try:
             connection: extensions.connection = psycopg2.connect(**parts)
         except psycopg2.OperationalError as error:
-            reason = next((known for known in _REFUSALS if known in str(error)), "no connection")
+            reason = next((known for known in _REFUSALS if known in str(error)), "no details")
         else:
             return connection
         raise SourceUnavailableError(
-            f"{self._origin}: rule readable_table: the server does not let us in: {reason}; correct user, password, "
-            f"host or database in {variable}, or start the server"
+            f"{self._origin}: rule readable_table: cannot connect to the server: {reason}; correct user, "
+            f"password, host or database in {variable}, or start the server"
         )
 
 
@@ -198,7 +198,7 @@ def _copy(connection: "extensions.connection", statement: "Composable", into: IO
 
 
 class _Digesting:
-    """A file to write to, which digests what goes through it."""
+    """A file to write to, which digests what is written."""
 
     def __init__(self, into: IO[bytes]) -> None:
         self.digest = hashlib.sha256()

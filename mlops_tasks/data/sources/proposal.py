@@ -32,7 +32,7 @@ from mlops_tasks.data.sources.reader import read_source
 from mlops_tasks.errors import MlopsError, SourceError
 
 _HEAD_BYTES = 1 << 16
-"""Of each file that are looked at."""
+"""Bytes of each file that are examined."""
 _LOOKED_AT = 200
 """Number of files of a folder whose cells are examined. All headers are."""
 _WRITINGS: tuple[tuple[str, str | None], ...] = (
@@ -48,10 +48,10 @@ _DATE_FORMS = tuple(
     )
     for time in ("", " %H:%M", " %H:%M:%S")
 )  # fmt: skip
-PRECLOSE_SEEN = "there is the close before (preclose), and no factor: `factor: from_preclose` makes one of it"
+PRECLOSE_SEEN = "there is a previous close (preclose) and no factor: `factor: from_preclose` makes one from it"
 _SEPARATES_WORDS = "_-. "
 _YEARLY = re.compile(r"(.+)[-_. ](?:19|20)\d\d")
-"""Of files that hold a year of an instrument."""
+"""The name of a file that holds one year of an instrument."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class Proposal:
         lines = [f"# {sentence}" for sentence in self.seen]
         if self.read:
             lines.append(
-                "# read so: {rows:,} rows of {instruments:,} instruments in {files:,} files, {first_date} to "
+                "# read this way: {rows:,} rows of {instruments:,} instruments in {files:,} files, {first_date} to "
                 "{last_date}; cells of {bad_rows:,} rows cannot be read".format(**self.read)
             )
             lines += [f"# {self.read['first']}"] if self.read["first"] else []
-        lines += [f"# not read so: {self.failed}"] if self.failed else []
+        lines += [f"# not read this way: {self.failed}"] if self.failed else []
         return "\n".join([*lines, self.snippet().rstrip("\n")])
 
 
@@ -208,7 +208,7 @@ def _layout(root: Path, looks: Sequence[_Look], bars: Sequence[_Look], options: 
     encoding, separator, header_rows = form
     if encoding != "utf-8":
         options["encoding"] = encoding
-        yield f"the text is no UTF-8 but looks like {encoding}"
+        yield f"the text is not UTF-8 but looks like {encoding}"
     if separator != ",":
         options["separator"] = separator
         yield f"cells are separated by {separator!r}"
@@ -218,12 +218,12 @@ def _layout(root: Path, looks: Sequence[_Look], bars: Sequence[_Look], options: 
     foreign = [look for look in looks if not look.has_bars or (is_csv(look.path) and look.form != form)]
     if foreign:
         options["exclude"] = [look.path.relative_to(root).as_posix() for look in foreign]
-        yield f"{len(foreign)} of {len(looks)} files have other columns, or are written in another way: left out"
+        yield f"{len(foreign)} of {len(looks)} files have other columns, or are written differently: left out"
     kept = [look for look in bars if look not in foreign]
     unnamed = [look for look in kept if INSTRUMENT in look.lacking]
     if unnamed:
         options["instrument_from"] = "file_name"
-        yield "the files have no column of the instrument: it is the file's name"
+        yield "the files have no instrument column: the file's name gives it"
         pattern = _pattern([stem_of(look.path) for look in kept])
         if pattern is not None:
             options["instrument_pattern"] = pattern
@@ -257,7 +257,7 @@ def _writing(bars: Sequence[_Look], names: ColumnNames, options: dict[str, Any])
         found = _mapped(look, names)
         if ADJUSTED_CLOSE in found and FACTOR not in found and "adjusted" not in options:
             options["adjusted"] = "factor"
-            seen.append("beside the close is an adjusted one: taken as factor; `adjusted: ignore` leaves it out")
+            seen.append("an adjusted close is beside the close: it gives the factor; `adjusted: ignore` leaves it out")
         if PRECLOSE in found and FACTOR not in found and ADJUSTED_CLOSE not in found and PRECLOSE_SEEN not in seen:
             seen.append(PRECLOSE_SEEN)
         rows = list(_rows(look))
@@ -269,7 +269,7 @@ def _writing(bars: Sequence[_Look], names: ColumnNames, options: dict[str, Any])
         decimal, thousands = writing
         options |= {"decimal": decimal} if decimal != "." else {}
         options |= {"thousands": thousands} if thousands is not None else {}
-        seen.append("numbers are written with other signs than 1234.5")
+        seen.append("numbers are not written like 1234.5")
     form = _date_form([_known(each) for each in days])
     if form is not None:
         options["date_format"] = form
@@ -281,7 +281,7 @@ def _mapped(look: _Look, names: ColumnNames) -> dict[str, int]:
     """Standard name to the first column of that name."""
     try:
         found = map_columns(look.path, dict.fromkeys(look.columns), names, ())  # type: ignore[arg-type]
-    except SourceError:  # told by the trial
+    except SourceError:  # the trial reports it
         return {}
     return {standard: look.columns.index(column) for standard, column in found.items()}
 
@@ -338,7 +338,7 @@ def _name_of(root: Path, settings: Settings) -> str:
 
 
 def _tried(settings: Settings, name: str, options: Mapping[str, Any], seen: Sequence[str], files: int) -> Proposal:
-    """The proposal with the result of reading the source by it."""
+    """The proposal, with the result of reading the source with it."""
     sources = settings.data.sources | {name: TableSource.model_validate(options)}
     data = settings.data.model_copy(update={"source": name, "sources": sources})
     try:

@@ -83,7 +83,7 @@ def _tell_cut_digits(source: str, names: Sequence[str]) -> None:
     if len(lengths) > 1:
         shortest, longest = lengths[min(lengths)], lengths[max(lengths)]
         log.warning(
-            "%s: instruments are all digits and of unequal length, as %s and %s: leading zeros are lost where the "
+            "%s: instruments are all digits and of unequal length, such as %s and %s: leading zeros are lost where the "
             "source keeps names as numbers; deliver them as text (%s)",
             *(source, shortest, longest, shortest.zfill(len(longest))),
         )

@@ -9,14 +9,14 @@ The truth, for instrument i and XNYS session t counted from `start`:
   legs of 100 and 50 sessions on average, a mean of +0.00033 a session
 - volatility regime  v_t = 0.8 (calm) or 1.6 (stressed), a Markov chain with P(calm to stressed) = 0.02 and back 0.08
 - planted signal  S = zscore(zscore(-5-day log return) + zscore(log(volume / its 5-day mean))), across all instruments:
-  what fell, on swelling volume, rises. It acts on the return from t+1 to t+2: label horizon 1, the first that can be
-  traded on the knowledge of day t.
+  what fell on rising volume rises. It acts on the return from t+1 to t+2: label horizon 1, the first that can be
+  traded with the knowledge of day t.
 - k = `signal_strength` is the population correlation of S[.,t-2] with the idiosyncratic return of t. The population
   rank IC of S with the traded return is slightly less: 6/pi * asin(k/2), and a little dilution by the spread of beta
   and sigma. Over 4,000 sessions of 60 instruments with k = 0.08: mean daily rank IC 0.075 (standard error 0.002).
 - volume: lognormal around a level of its own, first-order autoregressive (0.6), higher on days of large moves
 - listings: 15% of the instruments start after session 0 (uniform in 20 to 400), 10% end (uniform in 300 to 1,500)
-- suspensions: each day with probability 0.0005, for 1 to 10 sessions; the price moves on unseen, the days have no row
+- suspensions: each day with probability 0.0005, for 1 to 10 sessions; the price moves on unseen, without rows
 - splits: each day with probability 1/1500, two for one: the factor doubles, adjusted = raw * factor is continuous
 
 Every session's draws depend on (seed, session) alone and the state only on the past, so that a longer run extends a

@@ -16,7 +16,7 @@ from mlops_tasks.data.sources.parsed import PARSE_ERROR, SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.errors import SourceError
 
 NUMBERS = (*BAR_FIELDS, PRECLOSE, AMOUNT, ADJUSTED_CLOSE)
-"""Columns of numbers that a table may have; the last two serve to make fields (`derived.py`)."""
+"""Columns of numbers that a table may have; the last two serve to derive fields (`derived.py`)."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TablePart:
     Attributes
     ----------
     days
-        `datetime64[ns]` at midnight, NaT where missing or no date.
+        `datetime64[ns]` at midnight, NaT where missing or not a date.
     names, codes
         The instrument of a row is `names[code]`; it has none where the code is -1.
     numbers
@@ -38,7 +38,7 @@ class TablePart:
     whole
         Whether the end of the table shows that it is complete, as a line end does.
     words
-        Number of cells that are missing by each word that says so, such as a dash.
+        Number of cells that each word for a missing value, such as a dash, makes missing.
     """
 
     origin: str
@@ -111,7 +111,7 @@ def parse_table(
     origin
         Becomes `source_file`.
     instrument
-        Of all rows, where the table has no column for it.
+        The instrument of all rows, where the table has no column for it.
     """
     days = parse_days(labels[DATETIME], table[DATETIME], forms)
     bad, words = [days.bad], Counter(days.words)

@@ -6,7 +6,7 @@ import os
 def reason_of(error: Exception) -> str:
     """What went wrong, without a byte of the file."""
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start + 1} is no UTF-8"
+        return f"byte {error.start + 1} is not UTF-8"
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno)
-    return "it is torn, or of another format"
+    return "it is damaged, or in another format"

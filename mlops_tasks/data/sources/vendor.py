@@ -28,7 +28,7 @@ from mlops_tasks.files import digest_of, digest_of_file, folder_lock
 log = logging.getLogger(__name__)
 
 _FORMAT = 1
-"""Raised when the meaning of a kept frame changes, so that older ones are not reused."""
+"""Increased when the meaning of a kept frame changes, so that older ones are not reused."""
 A_SHARE = re.compile(r"(SH|SZ|BJ)(\d{6})")
 """Shares and indices of Shanghai, Shenzhen and Beijing, as this project spells them."""
 
@@ -138,7 +138,7 @@ class VendorBars(ABC):
         names = self._names_in(given) if isinstance(given, str) else list(given)
         if not names:
             raise SourceError(
-                f"{self.name}: rule instruments_given: no instrument to ask for; set "
+                f"{self.name}: rule instruments_given: no instrument to request; set "
                 f"data.sources.{self.name}.instruments (a list, or a file with one name per line) or data.universe"
             )
         return list(dict.fromkeys(names))
@@ -165,7 +165,7 @@ class VendorBars(ABC):
         for number, name in names.items():
             if not is_instrument(name):
                 raise SourceError(
-                    f"{path}, line {number}: rule instruments_named: no name begins it; write one per line"
+                    f"{path}, line {number}: rule instruments_named: it does not begin with a name; write one per line"
                 )
         return list(names.values())
 
@@ -238,7 +238,7 @@ def a_share(instrument: str) -> tuple[str, str]:
     """
     match = A_SHARE.fullmatch(instrument)
     if match is None:
-        raise UnavailableError(f"{instrument} is no A-share: write SH, SZ or BJ and six digits, as in SH600000")
+        raise UnavailableError(f"{instrument} is not an A-share: write SH, SZ or BJ and six digits, as in SH600000")
     return match[1], match[2]
 
 

@@ -26,7 +26,7 @@ CALENDARS = {
     "TO": "XTSE",
     "TW": "XTAI",
 }
-"""Calendar of Yahoo's exchange suffixes; those of none is XNYS, and of any other `calendar.schedule`."""
+"""Yahoo's exchange suffixes to calendars; without a suffix it is XNYS, with any other `calendar.schedule`."""
 
 _SUFFIXES = {"SH": "SS", "SZ": "SZ", "BJ": "BJ"}
 _SHARE_CLASS = re.compile(r"([A-Z]+)\.([ABC])")
@@ -54,7 +54,7 @@ class YahooSource(VendorBars):
     Yahoo's adjusted close / raw close: 1 at the newest bar, lower before dividends and splits. Each new dividend or
     split re-bases the whole history of factors, which a vintage diff shows as re-adjusted factors.
 
-    A split on a day without a bar counts for the bar before it, as yfinance reports it.
+    A split on a day without a bar counts for the previous bar, as yfinance reports it.
     """
 
     package = "yfinance"
@@ -110,7 +110,7 @@ def as_traded(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _levels(ratio: pd.Series) -> Any:
-    """(n,) the ratio with its rounding taken out: the median between one jump and the next; NaN takes its
+    """(n,) the ratio with its rounding removed: the median between one jump and the next; NaN takes its
     neighbours' value."""
     known = ratio.ffill().bfill().to_numpy()
     jumps = np.abs(np.diff(known) / known[:-1]) > _LEAST_FACTOR_STEP
@@ -126,7 +126,7 @@ def _significant(values: Any) -> Any:
 
 
 def _open_session(pace: Pace, timeout_s: float) -> Any:
-    """yfinance's kind of session, paced, with errors that say whether asking again may help."""
+    """A session of yfinance's kind, paced, with errors that say whether a retry may help."""
     from curl_cffi.requests import Session
 
     class PacedSession(Session):
@@ -146,7 +146,7 @@ def _description(answer: Any) -> str:
         error = answer.json()["chart"]["error"]
     except ValueError:
         if answer.ok:
-            raise TransientError("the answer is no JSON") from None
+            raise TransientError("the answer is not JSON") from None
         return "no reason given"
     except (KeyError, TypeError):
         return "no reason given"

@@ -1,20 +1,20 @@
-"""Corporate actions that the factor lacks, factors that the price does not follow, and tickers that were given again.
+"""Corporate actions that the factor lacks, factors that the price does not follow, and tickers that were reused.
 
-A jump is judged by its size: what is left of it after the factor, less what the instrument's market did that day, is
-held against what the instrument usually does. Two things may explain what is left: a trading move, or an action
-(a split, a bonus issue, a consolidation) with which nobody gained or lost. No sign proves one of them alone, so each
-adds its log likelihood ratio, action over trade:
+A jump is judged by its size: what is left of it after the factor, less the move of the instrument's market that day, is
+compared with the instrument's usual moves. Two things may explain what is left: a trading move, or an action
+(a split, a bonus issue, a consolidation) by which nobody gains or loses. No single sign proves either, so each adds
+its log likelihood ratio, action over trade:
 
-- how near the gap at the open lies to a ratio of `RATIOS`, in units of the usual gap, against how often the
-  instrument moves so far at all (Student's t with three degrees of freedom, and a floor for events);
-- turnover, range of the day, and volatility of the days after: a crash is traded ten times as much and goes on, an
-  action changes nothing for traders;
+- how close the gap at the open is to a ratio of `RATIOS`, in units of the usual gap, against how often the
+  instrument moves that far at all (Student's t with three degrees of freedom, and a floor for events);
+- turnover, range of the day, and volatility of the days after: in a crash ten times as much is traded and it goes on;
+  an action changes nothing for traders;
 - the new level stays;
 - how many other instruments jumped on the day.
 
-Two signs are proofs: a close beyond the exchange's daily limit is no trading move, and a `preclose` (the close before,
-adjusted by the exchange for the action of the day) names the action's ratio. Where it only takes back what the bar
-before moved against its own `preclose`, the close of that bar is wrong. Returns are natural logarithms.
+Two signs are proofs: a close beyond the exchange's daily limit is not a trading move, and a `preclose` (the previous
+close, adjusted by the exchange for the action of the day) gives the action's ratio. Where it only takes back the
+previous bar's move against its own `preclose`, the close of that bar is wrong. Returns are natural logarithms.
 """
 
 from collections.abc import Callable, Mapping
@@ -80,7 +80,7 @@ BEFORE, AFTER = 40, 20
 _STAYS = 5
 """Bars whose median is the level before and after."""
 _FEW = 5
-"""With fewer values nothing is usual."""
+"""With fewer values, it is not known what is usual."""
 
 _CERTAIN = 30.0
 """Log odds of what is proved."""
@@ -100,7 +100,7 @@ _NO_NEWS = 0.3
 _ANOTHER_UNIT = 2.0
 """A bar so far (log) from both neighbours, which agree within `spike_reach`, is in another unit."""
 _SMALL_PART = 0.25
-"""Of a step that `preclose` names: what is left of it where it takes a wrong close back."""
+"""What may be left of a step that `preclose` names where it takes back a wrong close."""
 _DAYS_MOVE = 0.2
 """No usual day moves farther (log)."""
 _TICK = 0.01
@@ -109,7 +109,7 @@ _TICK = 0.01
 
 @dataclass(frozen=True)
 class Bars:
-    """The rows in the order of instruments and days, and what is known of each row.
+    """The rows in the order of instruments and days, and what is known about each row.
 
     `chain` lists the rows that can be compared, `codes` the instrument of each row. `market` is the median log return
     of the row's session (0 where few trade), `limits` gives the exchange's limits of some rows (infinite: none),
@@ -128,13 +128,13 @@ class Bars:
     missing: NDArray[np.int32]
     """Sessions without a row before each."""
     idle: NDArray[np.int16]
-    """Bars in a row up to each without a trade."""
+    """Bars without a trade in a row up to each."""
     market: Callable[[Positions], Floats]
     limits: Callable[[Positions], Floats]
     limited: Booleans
-    """Of each instrument, whether its exchange has limits."""
+    """Whether each instrument's exchange has limits."""
     after_slip: Positions
-    """Rows before which the chain lacks a bar, as its close lies outside its range."""
+    """Rows before which the chain lacks a bar because that bar's close lies outside its range."""
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,12 @@ class _Steps:
     left: Floats
     """What the factor leaves of the move from close to close, less the market's."""
     gap: Floats
-    """The same from the close before to the open."""
+    """The same from the previous close to the open."""
     raw_gap: Floats
     change: Floats
-    """Of the factor."""
+    """Change of the factor."""
     scale: Floats
-    """Usual return of a day, or of as many as the instrument was away."""
+    """Usual return of a day, or of as many days as the instrument was absent."""
     gap_scale: Floats
     level: Floats
     """Median level of the bars from this one on over that of the bars before; NaN where none is before."""
@@ -194,13 +194,13 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
     Parameters
     ----------
     jump
-        (rows,) absolute log return of the adjusted close since the bar before; NaN where there is none.
+        (rows,) absolute log return of the adjusted close since the previous bar; NaN where there is none.
     parameters
         `action_odds` and `possible_action_odds`: log odds from which on an action is certain, and possible;
         `smallest_action` and `smallest_factor_error`: log sizes from which on they cost the history before;
         `smallest_known_action`: the smallest change of a factor, or by `preclose`, that is looked at;
         `displaced_bars`: bars that a displaced level lasts at most; `displaced_unit_bars`: those of another unit;
-        `price_units` and `level_tolerance`: the ratios of units above 1, and how near (log) a step lies to one;
+        `price_units` and `level_tolerance`: the ratios of units above 1, and how close (log) a step is to one;
         `recycled_gap`: sessions without a bar after which a ticker may be another company's.
     """
     empty: list[tuple[int, float]] = []
@@ -237,7 +237,7 @@ def find_actions(bars: Bars, jump: NDArray[np.float32], parameters: Mapping[str,
 
 
 def usual_spikes(bars: Bars, spike: NDArray[np.float32], parameters: Mapping[str, Any]) -> Positions:
-    """Rows whose spike is an ordinary move: the close before and the open after do not agree as they usually do, within
+    """Rows whose spike is an ordinary move: the previous close and the next open do not agree as usual, within
     `spike_agreement` or two and a half usual days (beside a bar in another unit any move will do), or the bar lies
     within `spike_deviations` usual days (which one in another unit never does), or within twice the market's move."""
     at = kernels.find_places(bars.chain, spike > 0)
@@ -335,7 +335,7 @@ def _measure_part(bars: Bars, places: Positions) -> _Steps:
 
 
 def _turnover_odds(traded: Floats, turnover: Floats) -> Floats:
-    """Of the day and of the five days from it on. Vendors count volume before or after the action: the smaller of
+    """From the day and the five days from it on. Vendors count volume before or after the action: the smaller of
     shares and money is compared with its median before."""
     begin = BEFORE - 20
     day = np.fmin(
@@ -351,7 +351,7 @@ def _range_odds(extent: Floats) -> Floats:
 
 
 def _volatility_odds(returns: Floats, now: int) -> Floats:
-    """Mean absolute return of the five days after over the median before."""
+    """From the mean absolute return of the five days after over the median before."""
     after = np.abs(returns[:, now + 1 : now + 6])
     count = np.sum(~np.isnan(after), axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -362,7 +362,7 @@ def _volatility_odds(returns: Floats, now: int) -> Floats:
 
 def _odds(value: Floats, action: tuple[float, float], trade: tuple[float, float]) -> Floats:
     """Log ratio of the densities of a Student's t (6 degrees) around mean and scale of each; 0 where unknown. Below
-    the mean of an action the value speaks no louder than there."""
+    the mean of an action, the value counts as that mean."""
     value = np.clip(value, action[0], 20.0)
     densities = [-3.5 * np.log1p(((value - mean) / scale) ** 2 / 6) - np.log(scale) for mean, scale in (action, trade)]
     return np.nan_to_num(densities[0] - densities[1], nan=0.0)
@@ -371,7 +371,7 @@ def _odds(value: Floats, action: tuple[float, float], trade: tuple[float, float]
 def _judge(
     bars: Bars, steps: _Steps, named: Floats, parameters: Mapping[str, Any]
 ) -> tuple[Floats, Floats, Booleans, Booleans]:
-    """Log odds that a step is an action or a factor's error, the price ratio of it, whether the factor did it, and
+    """Log odds that a step is an action or a factor's error, the price ratio of it, whether the factor caused it, and
     whether it is proved; `named` is what `preclose` says."""
     split_odds, split_ratio = _split_odds(bars, steps)
     factor_odds = _factor_odds(steps, parameters)
@@ -398,9 +398,9 @@ def _nearest_unit(steps: _Steps, parameters: Mapping[str, Any]) -> Floats:
 
 
 def _is_unit(steps: _Steps, odds: Floats, parameters: Mapping[str, Any]) -> Booleans:
-    """Whether the price is counted in another unit from a step on, at the same factor. Nothing that trades moves
-    between two sessions by a hundred, or up by ten; down by ten it may be a ruin, and where an action explains it, it
-    is one."""
+    """Whether the price is counted in another unit from a step on, at the same factor. Nothing that trades changes
+    by a factor of a hundred between two sessions, or rises by ten; a fall by ten may be a collapse, and where an action
+    explains it, it is one."""
     units = np.log(np.array(parameters["price_units"], dtype=np.float64))
     slack = np.minimum(parameters["level_tolerance"] + 2 * steps.scale, 0.2)[:, None]
     near = (np.abs(np.abs(steps.left)[:, None] - units) < slack) & (
@@ -415,7 +415,7 @@ def _is_unit(steps: _Steps, odds: Floats, parameters: Mapping[str, Any]) -> Bool
 
 
 def _split_odds(bars: Bars, steps: _Steps) -> tuple[Floats, Floats]:
-    """Of the likeliest ratio: that an action of it explains the step better than a trade does."""
+    """Log odds that an action explains the step better than a trade does, and the likeliest ratio."""
     logs = -np.log(np.array(list(RATIOS)))
     weights = np.array(list(RATIOS.values()))
     apart = steps.gap[:, None] - logs
@@ -434,15 +434,15 @@ def _split_odds(bars: Bars, steps: _Steps) -> tuple[Floats, Floats]:
 
 
 def _shift_odds(shift: Floats, ratio: Floats) -> Floats:
-    """Of the traded shares of the days after over those before: an action multiplies them by its ratio, or leaves them
-    where the vendor adjusts volume; after a crash they are somewhat more. 0 where unknown."""
+    """From the traded shares of the days after over those before: an action multiplies them by its ratio, or leaves
+    them where the vendor adjusts volume; after a crash there are somewhat more. 0 where unknown."""
     scaled, kept = (_t_density((shift - mean) / 0.5, 4) / 0.5 for mean in (-ratio, 0.0))
     odds = np.log(0.5 * scaled + 0.5 * kept) - np.log(_t_density((shift - 0.5) / 0.8, 4) / 0.8)
     return np.nan_to_num(odds, nan=0.0)
 
 
 def _factor_odds(steps: _Steps, parameters: Mapping[str, Any]) -> Floats:
-    """That the factor is wrong where it changed much: the raw price stands still, or moves by another ratio."""
+    """Log odds that the factor is wrong where it changed much: the raw price stays, or moves by another ratio."""
     logs = np.concatenate([[0.0], -np.log(np.array(list(RATIOS)))])
     weights = np.concatenate([[0.5], 0.5 * np.array(list(RATIOS.values()))])
     apart = steps.raw_gap[:, None] - logs
@@ -456,7 +456,7 @@ def _factor_odds(steps: _Steps, parameters: Mapping[str, Any]) -> Floats:
 
 
 def _stays(steps: _Steps) -> Booleans:
-    """Whether the level is another one for good: the medians of the bars on both sides differ like the step."""
+    """Whether the level is another one for good: the medians of the bars on both sides differ by about the step."""
     slack = np.maximum(np.maximum(0.1, 5 * steps.scale), 0.3 * np.abs(steps.left))
     apart = np.abs(steps.level - steps.left)
     stays: Booleans = (apart < slack) & (apart < 0.5 * np.abs(steps.left) + 0.03)
@@ -499,7 +499,7 @@ def _by_preclose(bars: Bars, steps: _Steps, lacking: Floats, parameters: Mapping
 
 def _wrong_closes(bars: Bars, steps: _Steps, lacking: Floats, parameters: Mapping[str, Any]) -> Booleans:
     """Whether `preclose` corrects the close before each step: it differs by enough to cost a history, and only takes
-    back what that bar moved against its own `preclose`, or the close before where it has none, and the price follows.
+    back that bar's move against its own `preclose`, or its previous close where it has none, and the price follows.
     A move that the exchange's limit allows may have been a trade, and an action may have followed; so may it where
     there is no limit and the step is a ratio of actions to the rounding of prices."""
     if bars.preclose is None:
@@ -523,7 +523,7 @@ def _wrong_closes(bars: Bars, steps: _Steps, lacking: Floats, parameters: Mappin
 
 
 def _lacking(bars: Bars, steps: _Steps) -> Floats:
-    """Log of `preclose` over the close before, less what the factor accounts for; NaN where unknown."""
+    """Log of `preclose` over the previous close, less what the factor accounts for; NaN where unknown."""
     if not _means_action(bars) or bars.preclose is None:
         return np.full(len(steps.rows), np.nan)
     before = bars.chain[steps.at - 1]
@@ -533,7 +533,7 @@ def _lacking(bars: Bars, steps: _Steps) -> Floats:
 
 
 def _means_action(bars: Bars) -> bool:
-    """Whether `preclose` is the close before on most days: else it is something else."""
+    """Whether `preclose` is the previous close on most days; otherwise it is something else."""
     if bars.preclose is None:
         return False
     chain = bars.chain
@@ -548,7 +548,7 @@ def _displaced(
     steps: _Steps, odds: Floats, unit: Booleans, parameters: Mapping[str, Any]
 ) -> tuple[Positions, Booleans]:
     """Positions in the chain between two steps that undo each other, one of which is the factor's alone or both of
-    which are no trades; and the steps that bound them."""
+    which are not trades; and the steps that bound them."""
     ends = np.zeros(len(steps.at), dtype=bool)
     inside: list[Positions] = []
     large = np.abs(steps.left) > parameters["smallest_factor_error"]
@@ -579,7 +579,7 @@ def _displaced(
 
 def _recycled(bars: Bars, parameters: Mapping[str, Any]) -> list[tuple[int, float]]:
     """Rows after a long absence whose level, volume and volatility are another company's. Codes of exchanges with
-    limits are never given again."""
+    limits are never reused."""
     chain = bars.chain
     places = kernels.find_places(chain, bars.missing >= parameters["recycled_gap"])
     places = places[~bars.limited[bars.codes[chain[places]]]]
@@ -622,8 +622,8 @@ def _t_density(value: Floats, degrees: int) -> Floats:
 
 def _scale(before: Floats, after: Floats, least: float) -> Floats:
     """Usual size (as of a standard deviation) of the values before, with too few of them of those after; at least
-    `least`, as much where both are few. The larger of what the median and the ninth decile say: a price of few ticks
-    stands still on most days."""
+    `least`, and just that where both are few. The larger of what the median and the ninth decile say: a price of few
+    ticks stands still on most days."""
     known = [np.sum(~np.isnan(part), axis=1) for part in (before, after)]
     sizes = []
     for part in (before, after):
@@ -644,13 +644,13 @@ def _tick_size(raw: Floats) -> Floats:
 
 
 def _quantiles(placed: Floats, share: float) -> Floats:
-    """Of each sorted row with NaN at its end; NaN where all are."""
+    """The quantile of each sorted row with NaN at its end; NaN where all are."""
     count = np.sum(~np.isnan(placed), axis=1)
     return placed[np.arange(len(placed)), np.round(share * np.maximum(count - 1, 0)).astype(np.int64)]
 
 
 def _medians(values: Floats) -> Floats:
-    """Of each row (n, m), NaN left out; NaN where all are."""
+    """The median of each row (n, m), NaN left out; NaN where all are."""
     placed = np.sort(values, axis=1)
     count = np.sum(~np.isnan(placed), axis=1)
     rows = np.arange(len(placed))

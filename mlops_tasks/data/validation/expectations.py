@@ -1,8 +1,8 @@
 """The suites of `include/expectations/` and which rows break them.
 
 A suite is data, in Great Expectations' own form. Its expectations are evaluated here, all of them on a part of the rows
-at a time, because Great Expectations copies the frame for each of them. An expectation means the same as there, and the
-tests compare the two. Any type or keyword that is not known here is refused, never ignored.
+at a time, because Great Expectations copies the frame for each of them. Their meaning is the same as there; the tests
+compare the two. Any type or keyword that is not known here is refused, never ignored.
 """
 
 import json
@@ -168,7 +168,7 @@ def _is_known(known: Mapping[str, Any], key: str, value: object) -> bool:
 
 
 def broken_rows(expectations: Sequence[Expectation], frame: pd.DataFrame) -> list[Positions]:
-    """Of each expectation the positions of the rows of `frame` that break it."""
+    """For each expectation, the positions of the rows of `frame` that break it."""
     values = {name: plain_values(frame[name]) for each in expectations for name in each.columns()}
     judged = [(_TYPES[each.type][0], each.columns(), each.kwargs) for each in expectations]
     parts: list[list[Positions]] = [[np.empty(0, dtype=np.int64)] for _ in expectations]

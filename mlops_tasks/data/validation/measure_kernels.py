@@ -27,7 +27,7 @@ _SAME_FACTOR = 1e-6
 _DAY_NS, _NOT_A_TIME = 86_400_000_000_000, -(2**63)
 
 BAR, NO_TRADE, BELOW_ZERO = 0, 1, 2
-"""What `classify_rows` says of a row."""
+"""What `classify_rows` says about a row."""
 
 
 @kernel(types.UniTuple(_FIELD, 5), types.int8[::1])
@@ -64,7 +64,7 @@ def find_repeated_keys(order: Integers, codes: Integers, days: Integers) -> Inte
 
 @kernel(_I4, _I4, _INT)
 def order_rows(codes: Integers, days: Integers, count: int) -> Integers:
-    """The rows with a key by code (0..count-1) and day, those of one key as they come (code or day below 0: no key).
+    """The rows with a key by code (0..count-1) and day, then in the order given (code or day below 0: no key).
 
     One pass to count the codes and one to place their rows; the days of a code are sorted only where they are not."""
     begins = np.zeros(count + 1, dtype=np.int64)
@@ -205,8 +205,8 @@ def measure_moves(
     bars: tuple[Floats, Floats, Floats],
     out: tuple[SmallFloats, SmallFloats, SmallFloats],
 ) -> None:
-    """Against the bar before, of `bars` = (open, close, factor): absolute adjusted close return; ratio of the factors;
-    absolute adjusted return up to the open where the factor changed by enough to account for it, else 0."""
+    """Against the previous bar, from `bars` = (open, close, factor): absolute adjusted close return; ratio of the
+    factors; absolute adjusted return up to the open where the factor changed by enough to account for it, else 0."""
     opened, close, factor = bars
     jump, factor_ratio, factor_gap = out
     for k in range(1, len(chain)):
@@ -231,10 +231,10 @@ def measure_repeats(
     bars: tuple[Floats, Floats, Floats, Floats, Floats],
     out: tuple[SmallIntegers, SmallIntegers, SmallIntegers],
 ) -> None:
-    """How many bars in a row before this one have the very same open, high, low, close and volume: `repeats` where
+    """How many bars in a row before this one have exactly the same open, high, low, close and volume: `repeats` where
     high is above low, `flat_repeats` where all prices are one. Both are 0 where the volume is, as in a suspension, and
-    `flat_repeats` where it is unknown. `idle`: bars in a row up to this one with the close before and no volume, or
-    an unknown one at one price."""
+    `flat_repeats` where it is unknown. `idle`: bars in a row up to this one with the previous close and no volume,
+    or an unknown one at one price."""
     opened, high, low, close, volume = bars
     repeats, flat_repeats, idle = out
     for k in range(1, len(chain)):
@@ -262,7 +262,7 @@ def measure_repeats(
 
 @kernel(types.Array(types.int64, 1, "C", readonly=True), types.int8[::1])
 def number_days(moments: NDArray[np.int64], kinds: NDArray[np.int8]) -> tuple[Integers, int]:
-    """The day of each row since the earliest, -1 without a date or a trade, and that earliest day since 1970; of
+    """The day of each row since the earliest, -1 without a date or a trade, and that earliest day since 1970; from
     `moments` in nanoseconds and `kinds` as `classify_rows` gives them."""
     days = np.empty(len(moments), dtype=np.int32)
     first = np.int32(2**31 - 1)
@@ -307,7 +307,7 @@ def place_days(
     tables: tuple[Integers, NDArray[np.int8], Integers],
     out: tuple[Integers, Integers, NDArray[np.int8]],
 ) -> None:
-    """Of each row: sessions of its calendar up to its day; the number of its session among those of all calendars, -1
+    """For each row: sessions of its calendar up to its day; the number of its session among those of all calendars, -1
     off the calendar; and whether the day is a session (1 without a key).
 
     `rows` = (codes, days); `calendar_of` each code; `tables` = sessions until and whether it is one for (calendar,
@@ -326,7 +326,7 @@ def place_days(
 
 @kernel(_I4, _I4, _I4, _I4)
 def measure_gaps(chain: Integers, codes: Integers, until: Integers, missing: Integers) -> None:
-    """`missing`: sessions between a bar and the one before, of `until` = sessions up to each row's day."""
+    """`missing`: sessions between a bar and the previous one, from `until` = sessions up to each row's day."""
     for k in range(1, len(chain)):
         row, before = chain[k], chain[k - 1]
         if codes[row] == codes[before]:
@@ -341,7 +341,7 @@ def measure_spikes(
     agreement: float,
     spike: SmallFloats,
 ) -> None:
-    """How far a whole bar lies from the close before and the open after, where those two agree; of `bars` = (open,
+    """How far a whole bar lies from the previous close and the next open, where those two agree; from `bars` = (open,
     high, low, close, factor)."""
     opened, high, low, close, factor = bars
     for k in range(1, len(chain) - 1):
@@ -406,7 +406,7 @@ def measure_sessions(
     jump: float,
     out: tuple[Integers, Integers, Integers, Floats, Floats],
 ) -> None:
-    """Across the instruments of each session: how many moved since their bar before, jumped by more than `jump`, and
+    """Across the instruments of each session: how many moved since their previous bar, jumped by more than `jump`, and
     repeat that bar; median ratio of adjusted closes and of positive volumes to it (NaN where there is none).
 
     `rows` = (codes, sessions, repeats, number of rows of each session), a session is -1 off the calendar; `bars` =
@@ -452,8 +452,8 @@ _INFINITE = 0x7F800000
 
 @inner
 def _median(values: SmallFloats) -> np.float32:
-    """`np.median`: positive numbers, most of which are near the first, are counted by size, so that only those of the
-    middle are sorted."""
+    """As `np.median`, for positive numbers of which most are near the first: they are counted by size, so that only
+    those of the middle are sorted."""
     numbers = values.view(np.int32)
     count, lowest = len(values), (numbers[0] >> _BUCKET_BITS) - _BUCKETS // 2
     sizes, strange = np.zeros(_BUCKETS, dtype=np.int32), False
@@ -488,7 +488,7 @@ def measure_common_moves(
     place_of: Integers,
     out: tuple[Floats, Floats],
 ) -> None:
-    """Of each chosen session: the median ratio of the open to the close before, and the median distance of the
+    """For each chosen session: the median ratio of the open to the previous close, and the median distance of the
     instruments' moves from their median; adjusted, NaN where no instrument moved.
 
     `rows` = (codes, sessions), `bars` = (open, close, factor), `place_of` a session: its place in `out`, -1 where it
@@ -531,7 +531,7 @@ def find_large_steps(
     known: float,
 ) -> NDArray[np.int64]:
     """Positions in the chain of the bars that jump by more than the least of their instrument, or whose factor, or
-    `preclose` over the close before, differs by more than `known` (relative, and logarithm).
+    `preclose` over the previous close, differs by more than `known` (relative, and logarithm).
 
     `jumps` = (jump of each row, least of each code); `fields` = (factor, close, preclose), the last may be empty."""
     jump, least = jumps

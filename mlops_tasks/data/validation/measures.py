@@ -19,7 +19,7 @@ from mlops_tasks.columns import CLOSE, DATETIME, FACTOR, HIGH, INSTRUMENT, LOW, 
 from mlops_tasks.data.exchanges import calendars
 from mlops_tasks.data.exchanges.calendars import CALENDAR
 from mlops_tasks.data.exchanges.price_limits import A_SHARES, price_limits
-from mlops_tasks.data.exchanges.ticker_suffixes import spoken_calendar
+from mlops_tasks.data.exchanges.ticker_suffixes import suggested_calendar
 from mlops_tasks.data.sources.parsed import PARSE_ERROR
 from mlops_tasks.data.validation import measure_kernels as kernels
 from mlops_tasks.data.validation.corporate_actions import Actions, Bars, find_actions, usual_spikes
@@ -66,7 +66,7 @@ class Measures:
         return {str(name): int(count) for name, count in counts.items()}
 
     def without(self, rows: NDArray[np.bool_]) -> pd.DataFrame:
-        """The sessions, with what is missing of them when these rows are no bars (bool, one a row)."""
+        """The sessions, with what is missing of them when these rows are not bars (bool, one per row)."""
         sessions = self.session_of[rows]
         lost = np.bincount(sessions[sessions >= 0], minlength=len(self.sessions))
         if not lost.any():
@@ -89,16 +89,16 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
     - `on_session`: 1 on a session of the instrument's calendar (and without a key), else 0
     - `high_tolerated`, `low_tolerated`: high and low widened by `price_tolerance`, because float32 sources round
     - `copies`: rows of the day with the same close and the same positive volume
-    - `jump`: absolute return since the bar before; `factor_ratio`: factor over that of the bar before
+    - `jump`: absolute return since the previous bar; `factor_ratio`: factor over that of the previous bar
     - `factor_gap`: absolute overnight return where the factor changed by enough to account for it, else 0
     - `action_ratio`: ratio of the prices of a split or another action that the factor may lack
-    - `displaced`: 1 between two steps of the level that undo each other and are no trades, else 0
+    - `displaced`: 1 between two steps of the level that undo each other and are not trades, else 0
     - `idle`: bars in a row up to this one without a trade
     - `repeats`, `flat_repeats`: bars in a row before this one that are the same in all five fields, volume not 0;
       flat ones (one price) counted by themselves
-    - `spike`: how far the whole bar lies from the close before and the open after, where those agree within
+    - `spike`: how far the whole bar lies from the previous close and the next open, where those agree within
       `spike_agreement`, and it is farther than `spike_deviations` usual days and two market moves
-    - `sessions_missing`: sessions between this bar and the one before
+    - `sessions_missing`: sessions between this bar and the previous one
 
     Instrument measures: `rows`, those of them that are `bars`, `first_date`, `last_date`, `longest_gap` (sessions) and
     its end `gap_on`; `case_clash`: the name, where another instrument with more rows differs from it only in case, else
@@ -109,9 +109,10 @@ def measure(frame: pd.DataFrame, calendar: str, parameters: Mapping[str, Any]) -
     Session measures, for each calendar from its first to its last row: `bars`; `newest`: 1 on the last one, unless
     other calendars went on without it; and, where at least `min_instruments` could have had one, else NaN,
     `missing_share` of the instruments whose bars lie around it, `jumping_share` of the instruments that moved more than
-    `jump`, `repeated_share`, and median `price_ratio` and `volume_ratio` to the bar before. On the newest session the
-    shares are `newest_missing_share` (of the instruments with a bar on the session before) and `newest_repeated_share`
-    instead. `price_scale` and `volume_scale`: the ratio where it is a change of scale (`session_measures`), else NaN.
+    `jump`, `repeated_share`, and median `price_ratio` and `volume_ratio` to the previous bar. On the newest session
+    the shares are `newest_missing_share` (of the instruments with a bar on the previous session) and
+    `newest_repeated_share` instead. `price_scale` and `volume_scale`: the ratio where it is a change of scale
+    (`session_measures`), else NaN.
     """
     panel = _Panel(frame, calendar)
     rows = _row_measures(panel, parameters)
@@ -156,8 +157,8 @@ class _Panel:
         return days, first, int(days.max(initial=-1)) + 1
 
     def _drop_days_to_come(self) -> None:
-        """Rows after the last day on which anybody traded, with one price at volume 0, are of days to come or of dead
-        names: no trade."""
+        """Rows after the last day on which anybody traded, with one price at volume 0, belong to future days or dead
+        names and count as no trade."""
         idle = self.column(VOLUME) == 0
         if not idle.any():
             return
@@ -173,7 +174,7 @@ class _Panel:
         return found
 
     def _drop_stray_days(self) -> NDArray[np.int64]:
-        """The rows whose day lies far from all others; they have none any more."""
+        """The rows whose day lies far from all others; they are left without a day."""
         first, last = stray_days(self.days, self.codes, self.day_count)
         if (first, last) == (0, self.day_count - 1):
             return np.empty(0, dtype=np.int64)
@@ -183,7 +184,7 @@ class _Panel:
         return stray
 
     def _drop_repeats(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Exact repeats, which have no day any more, and rows that share a key with another one."""
+        """Exact repeats, which are left without a day, and rows that share a key with another one."""
         shared = kernels.find_repeated_keys(self.order, self.codes, self.days)
         if not len(shared):
             return shared, shared
@@ -207,8 +208,8 @@ class _Panel:
         return np.where(rows >= 0, self.dates(self.days[rows]), np.datetime64("NaT"))
 
     def _calendars(self, calendar: str) -> tuple[list[str], NDArray[np.bool_]]:
-        """The calendar of each instrument, and whether its days are a day early: they follow from its days and what
-        its name speaks for, so those of equal ones are asked about once."""
+        """The calendar of each instrument, and whether its days are a day early. Both follow from its days and what
+        its name suggests, so equal ones are looked up once."""
         with_rows = kernels.count_keys(self.days, self.day_count) > 0
         seen = self._trading_days(with_rows)
         present = np.zeros((len(self.names), int(seen.sum())), dtype=bool)
@@ -216,7 +217,7 @@ class _Panel:
         traded = self.days if whole else np.where(seen[self.days], self.days, -1).astype(np.int32)
         kernels.mark_presence(self.codes, traded, (np.cumsum(seen) - 1).astype(np.int32), present)
         numbers: dict[bytes, int] = {}
-        spoken = [(spoken_calendar(name) or "").encode() for name in self.names]
+        spoken = [(suggested_calendar(name) or "").encode() for name in self.names]
         pattern_of = np.array(
             [
                 numbers.setdefault(row.tobytes() + word, len(numbers))
@@ -232,8 +233,8 @@ class _Panel:
         return [found.calendars[pattern] for pattern in pattern_of], found.day_early[pattern_of]
 
     def _trading_days(self, with_rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Of the days with rows those on which anybody traded: a day on which all volumes are zero says nothing about a
-        calendar, unless all days are such."""
+        """The days with rows on which anybody traded: a day on which all volumes are zero says nothing about a
+        calendar, unless all days are like that."""
         idle = self.column(VOLUME) == 0
         if not idle.any():
             return with_rows
@@ -242,20 +243,20 @@ class _Panel:
 
     @cached_property
     def idle(self) -> NDArray[np.int64]:
-        """Rows off the calendar that carry one price on without a volume: a holiday that a vendor filled."""
+        """Rows off the calendar that repeat one price without a volume: a holiday that a vendor filled."""
         off = np.flatnonzero(self.placed[2] == 0)
         off = off[self.column(VOLUME)[off] == 0]
         return off[self._one_price(off)]
 
     @cached_property
     def session_tables(self) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
-        """Of each calendar and day since the first: sessions until then, and whether it is one; and the number of
-        sessions of the calendars before each, that of all at the end."""
+        """For each calendar and day since the first: sessions until then, and whether it is one; and the number of
+        sessions of the calendars before each, the total at the end."""
         return self._sessions[0]
 
     @cached_property
     def placed(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
-        """Of each row: sessions of its calendar up to its day, its session's number, whether it is on one."""
+        """For each row: sessions of its calendar up to its day, its session's number, whether it is on one."""
         return self._sessions[1]
 
     @cached_property
@@ -281,11 +282,11 @@ class _Panel:
         return until, sessions, on_session
 
     def _borrow_sessions(self, opened: NDArray[np.int8], off: NDArray[np.int64]) -> bool:
-        """Open the days that a calendar lacks and on which nearly all of its instruments trade; whether there are any.
+        """Open the days that a calendar lacks and on which nearly all of its instruments trade; return whether any are.
 
         On such a day at least `_BORROWING` instruments have bars around it, and `_TRADING_SHARE` of them a bar on it
-        with a volume that is not zero and that is not the bar before. More than `_BORROWED_SHARE` of a calendar's days
-        are no special sessions: it is the wrong calendar.
+        with a volume that is not zero and that is not the previous bar. More than `_BORROWED_SHARE` of a calendar's
+        days are not special sessions: it is the wrong calendar.
         """
         off = off[~self.utc_dates[self.codes[off]]]
         if len(off) < _BORROWING:
@@ -307,7 +308,7 @@ class _Panel:
         return found
 
     def _is_stale(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each row (ascending, with a key) repeats close and volume of the bar before."""
+        """Whether each row (ascending, with a key) repeats close and volume of the previous bar."""
         marked = np.zeros(len(self.codes), dtype=bool)
         marked[rows] = True
         places = kernels.find_places(self.order, marked)
@@ -340,7 +341,7 @@ class _Panel:
 
 @dataclass(frozen=True)
 class _SessionStatistics:
-    """One value for each session of each calendar: bars on it, instruments that moved since their bar before, jumped
+    """One value for each session of each calendar: bars on it, instruments that moved since their previous bar, jumped
     and repeat it, and median ratios to it (NaN where none moved)."""
 
     bars: NDArray[np.int64]
@@ -390,7 +391,7 @@ def _row_measures(panel: _Panel, parameters: Mapping[str, Any]) -> dict[str, Any
 
 
 def _no_trade(panel: _Panel) -> NDArray[np.int8]:
-    """Rows without a trade, but for those of which a cell, or the whole row, could not be read: they are bad rows."""
+    """Rows without a trade, except those of which a cell or the whole row could not be read: these are bad rows."""
     marks = _marked(len(panel.codes), np.concatenate([np.flatnonzero(panel.kinds == kernels.NO_TRADE), panel.idle]))
     marks[panel.frame[PARSE_ERROR].notna().to_numpy()] = 0
     return marks
@@ -475,7 +476,7 @@ def _actions(
 
 
 def _sane(panel: _Panel, rows: Mapping[str, Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The rows of the chain whose close lies within their range, for a slip of the pen is no jump; and the rows after
+    """The rows of the chain whose close lies within their range, since a typing error is not a jump; and the rows after
     the others."""
     close = panel.column(CLOSE)
     odd = close > rows["high_tolerated"]
@@ -627,7 +628,7 @@ def _common_moves(
 
 
 def _live(panel: _Panel, number: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Of each session of a calendar: whether it lies between the calendar's first and last row, and the number of
+    """For each session of a calendar: whether it lies between the calendar's first and last row, and the number of
     instruments that are expected to have a bar."""
     until = panel.session_tables[0][number]
     first, last = panel.spans
@@ -641,7 +642,7 @@ def _live(panel: _Panel, number: int) -> tuple[NDArray[np.bool_], NDArray[np.int
     ends = until[panel.days[last[own]]]
     newest = int(ends.max())
     live[int(begins.min()) : newest] = True
-    # Whoever had a bar on the session before the newest is expected on that too: else nobody would miss there.
+    # Instruments with a bar on the session before the newest are expected on the newest: else none could be missing.
     ends = np.where(ends == newest - 1, newest, ends)
     np.add.at(change, begins, 1)
     np.add.at(change, ends, -1)

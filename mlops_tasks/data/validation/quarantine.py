@@ -138,7 +138,7 @@ def release(  # noqa: PLR0913 - what of several findings is meant
         if found.empty:
             raise StoreError(
                 f"{folder}: no {'session' if by_session else 'row'} of {wanted or ''} {day or ''} is quarantined or "
-                f"warned of by rule {rule}; `alphaops quarantine` lists what is"
+                f"warned about by rule {rule}; `alphaops quarantine` lists what is"
             )
         row = _only_one(rule, found, name, whole)
         until = day if day is not None and whole else pd.Timestamp(row[EVIDENCE_DATE]).date()

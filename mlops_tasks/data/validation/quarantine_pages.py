@@ -26,7 +26,7 @@ class QuarantinePage:
     number: int
     pages: int
     total: int
-    """Of all pages: broken rules of rows."""
+    """Number of findings (broken rules of rows) on all pages."""
     rows: list[dict[str, str]]
 
 

@@ -1,9 +1,9 @@
 """What a person has let through a rule: one file each in `data/releases/`, never changed and never removed.
 
 A release is bound to what it was given for, not to the sync: a rule, an instrument and a date, with the digest of the
-row's values, so that a row that changes afterwards is judged anew; for a rule about a whole instrument, all its
+row's values, so that a row that changes afterwards is judged again; for a rule about a whole instrument, all its
 evidence up to a date; for a rule about a session, a calendar and a date. The releases are part of the rules, so the
-next sync of the same content concludes anew.
+next sync of the same content validates again.
 """
 
 import getpass
@@ -116,7 +116,7 @@ def release_command(rule: str, instrument: Any, day: Any, calendar: str) -> str:
 
 
 def _quoted(name: str) -> str:
-    """For a shell; `<names>` in angle brackets stand for others and are for nobody to run."""
+    """For a shell; `<names>` in angle brackets are placeholders and stay as they are."""
     return name if name.startswith("<") else shlex.quote(str(name))
 
 

@@ -1,6 +1,6 @@
 """Which rows of a source are not bars to begin with: rows without a trade, exact repeats, dates far from all others.
 
-They do not affect what is measured of other rows: they open no session, are no neighbour, and do not extend an
+They do not affect what is measured of other rows: they open no session, are nobody's neighbour, and do not extend an
 instrument's life.
 """
 
@@ -17,12 +17,12 @@ from mlops_tasks.data.sources.parsed import PARSE_ERROR
 from mlops_tasks.data.validation import measure_kernels as kernels
 
 FAR_DAYS = 40
-"""No exchange stays closed so long, wars aside."""
+"""No exchange stays closed this long, wars aside."""
 STRAY_SHARE = 0.001
-"""Of all rows: more than these, beyond such a gap, are a part of the history."""
+"""Share of all rows: more than these, beyond such a gap, are part of the history."""
 
 _LOOKED_AT = 10_000
-"""Rows that show whether instruments stand one after the other."""
+"""Number of rows that are examined to see whether each instrument's rows are together."""
 
 Integers = NDArray[np.int32]
 Kinds = NDArray[np.int8]
@@ -38,7 +38,7 @@ def kinds_of(frame: pd.DataFrame) -> Kinds:
 def number_instruments(names: pd.Series) -> tuple[Integers, list[str]]:
     """The number of each row's instrument in the order in which they appear, -1 where it is missing; and their names.
 
-    A name that stands in many rows in a row is compared with the others once."""
+    A run of one name is compared with the others only once."""
     lengths = _run_lengths(names)
     if lengths is None:
         codes, found = pd.factorize(names)
@@ -49,7 +49,7 @@ def number_instruments(names: pd.Series) -> tuple[Integers, list[str]]:
 
 
 def _run_lengths(names: pd.Series) -> NDArray[np.int64] | None:
-    """Rows of each run of one name; None where names are no text or change so often that it saves nothing."""
+    """Rows of each run of one name; None where names are not text or change so often that it saves nothing."""
     if not isinstance(names.array, pd.arrays.ArrowStringArray) or not _is_in_runs(names):
         return None
     text = pa.array(names.array)
@@ -77,8 +77,8 @@ def read_only(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def repeats_and_rivals(frame: pd.DataFrame, rows: Integers) -> tuple[Integers, Integers]:
-    """Of rows that share a key with others: those that repeat an earlier one in every cell, and those left that have a
-    rival, a row of the same key with another value."""
+    """Among rows that share a key with others: those that repeat an earlier one in every cell, and of the rest those
+    with a rival, a row of the same key with another value."""
     shared = frame.loc[np.sort(rows), [INSTRUMENT, DATETIME, *BAR_FIELDS, PARSE_ERROR]]
     repeated = shared.duplicated(keep="first")
     left = shared[~repeated]
@@ -87,7 +87,7 @@ def repeats_and_rivals(frame: pd.DataFrame, rows: Integers) -> tuple[Integers, I
 
 
 def stray_days(days: Integers, codes: Integers, count: int) -> tuple[int, int]:
-    """First and last day (numbers of 0..count-1) of what is no stray date; all days where none is.
+    """First and last day (numbers of 0..count-1) of what is not stray; all days where none is.
 
     A block of days at either end is stray where more than `FAR_DAYS` without any row lie between it and the rest, it
     has one row or at most `STRAY_SHARE` of them, and others than its own instruments are in the panel.

@@ -1,8 +1,8 @@
 """Which rows are bars: the suites' rules over rows, instruments and sessions, and what follows from a broken one.
 
-A broken rule has one of five severities: the row is left out and is no bad one (a day without a trade, an exact
+A broken rule has one of five severities: the row is left out without being bad (a day without a trade, an exact
 repeat), it is quarantined, all rows of its instrument are, the vintage is rejected, or it is a warning and everything
-stays. A finding costs what it is about and no more: the vintage falls by the shares in the settings, and by what makes
+stays. A finding costs only what it is about: the vintage is rejected by the shares in the settings, and by what makes
 the newest session unusable or the whole history incomparable. Nothing is lost: `received == accepted + quarantined`,
 and each row that is left out is kept with every rule that it breaks, the reason and the remedy. A conclusion depends on
 the rows and on `Rules` alone.
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ENGINE = 4
-"""Part of every rules digest: a change of what is measured concludes anew."""
+"""Part of every rules digest: a change of what is measured leads to a new conclusion."""
 
 SHOWN_FAILURES = 3
 EXPLAINED = 100_000
@@ -137,7 +137,7 @@ class Validation:
 
     @property
     def quarantined(self) -> int:
-        """Rows that are no bars, break a rule about the row, or that a rule about their instrument takes."""
+        """Rows that are not bars, break a rule about the row, or that a rule about their instrument takes."""
         return int((~self.accepted).sum())
 
     @property
@@ -150,8 +150,8 @@ class Validation:
 
     @property
     def warnings(self) -> dict[str, int]:
-        """Rule to the number of rows that are left out as no bars, and of accepted rows, of instruments, or of sessions
-        that it warns of."""
+        """Rule to the number of rows that it leaves out as not being bars, and of accepted rows, of instruments, or of
+        sessions that it warns about."""
         found = {b.rule.rule: len(b.positions) for b in _with(self.bars, DROPPED)}
         found |= {b.rule.rule: int(self.accepted[b.positions].sum()) for b in _with(self.bars, WARNING)}
         found |= {b.rule.rule: len(b.positions) for b in _with((*self.instruments, *self.sessions), WARNING)}
@@ -164,7 +164,7 @@ class Validation:
 
     @property
     def quarantined_instruments(self) -> dict[str, list[str]]:
-        """Both: instrument that is quarantined whole, or before a date, to the rules that say so."""
+        """Instrument that is quarantined, whole or before a date, to the rules that say so."""
         return self._named(_taking(self.instruments))
 
     @property
@@ -194,7 +194,7 @@ class Validation:
 
     def failures(self) -> Iterator[pa.Table]:
         """The quarantine, in parts: each broken rule of each row, with the row's own columns, `position`, rule,
-        severity, reason, remedy and `evidence_date` (the row's, or what the rule about its instrument goes by)."""
+        severity, reason, remedy and `evidence_date` (the row's, or that of the rule about its instrument)."""
         yield self._failure_table(np.empty(0, dtype=np.int64), _NOTHING, pa.array([], pa.string()), None)
         for broken in self._of_bars():
             for start in range(0, len(broken.positions), EXPLAINED):
@@ -344,7 +344,7 @@ def validate(frame: pd.DataFrame, rules: Rules) -> Validation:
     ConfigError
         The calendar is unknown.
     """
-    from mlops_tasks.data.validation.measures import measure  # with it the compiled kernels, and their compiler
+    from mlops_tasks.data.validation.measures import measure  # this loads the compiled kernels and their compiler
 
     suites = rules.suites
     if frame.empty:
@@ -425,7 +425,7 @@ class _Judge:
             self._releases.setdefault(release.rule, []).append(release)
 
     def all_bars(self, expectations: Sequence[Expectation]) -> list[Broken]:
-        """In the suite's order; a row that is no bar is judged by no other rule."""
+        """In the suite's order; a row that is not a bar is judged by no other rule."""
         no_bar = np.zeros(len(self.measures.codes), dtype=bool)
         found: dict[str, Broken] = {}
         judged = zip(expectations, broken_rows(expectations, self.measures.rows), strict=True)
@@ -451,7 +451,7 @@ class _Judge:
                 names[row[INSTRUMENT]], row[list(BAR_FIELDS)], row[DATETIME].date()
             ):
                 continue
-            held[place] = expectation.rule.rule == UNIQUE_KEYS and key in keys  # of rows with one key one at most
+            held[place] = expectation.rule.rule == UNIQUE_KEYS and key in keys  # at most one of the rows with one key
             keys.add(key)
         return self._less(expectation, positions, held)
 
@@ -528,7 +528,7 @@ def _line(rule: Rule, where: str, reason: str, about: tuple[Any, Any, str]) -> s
 
 
 def _remedy(rule: Rule) -> str:
-    """With the command that releases, for who fills in what it is about."""
+    """The remedy, with the command that releases, whose placeholders the user fills in."""
     command = release_command(rule.rule, "<instrument>", "<date>", "")
     return f"{rule.remedy}; or: {command}" if command else rule.remedy
 
@@ -566,7 +566,7 @@ def _shown(name: str, values: pd.Series) -> list[str]:
     if kind == "M":
         words = [str(day) for day in values.to_numpy().astype("datetime64[D]")]
     elif kind == "f":
-        # Single precision is what measures have; they need no ten digits.
+        # Measures are single precision; they need not be shown with ten digits.
         form = ".4g" if values.dtype == np.float32 else ".10g"
         words = [format(value, form) for value in values.tolist()]
     else:

@@ -1,4 +1,4 @@
-"""What is measured of sessions across instruments: who is missing, and changes of scale told from news.
+"""Measures of sessions across instruments: missing instruments, and changes of scale told apart from news.
 
 A unit or price scale that changes moves all instruments by one ratio between two sessions, and stays. News may be as
 large, but moves each instrument by its own, within the session, or comes back. A session is judged by those after it;
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 
 GONE_DAYS = 14
-"""A calendar whose last row is older than the panel's by more has no newest session."""
+"""A calendar whose last row is older than the panel's by more than this has no newest session."""
 
 
 def newest_sessions(days: NDArray[np.datetime64], panels_last: np.datetime64) -> Booleans:

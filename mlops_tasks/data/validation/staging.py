@@ -81,7 +81,7 @@ class ValidationReport:
     released: dict[str, int] = field(default_factory=dict)
     """Rule to the number of rows or instruments that were released from it by hand."""
     raw: list[dict[str, Any]] = field(default_factory=list)
-    """What was read (name, sha256, rows): where lineage begins."""
+    """What was read (name, sha256, rows): the beginning of the lineage."""
     failed: dict[str, str] = field(default_factory=dict)
     """Instruments that a network source could not fetch, each with its reason."""
 
@@ -128,7 +128,7 @@ def write_staging(settings: Settings, parsed: ParsedBars) -> str:
 
 
 def origin_of(parsed: ParsedBars) -> dict[str, Any]:
-    """`raw` and `failed` as JSON carries them."""
+    """`raw` and `failed` as JSON."""
     return {"raw": [asdict(raw) for raw in parsed.raw], "failed": dict(parsed.failed)}
 
 

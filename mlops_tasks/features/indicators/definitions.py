@@ -1,16 +1,16 @@
 """The catalogue of indicators: each is a function from a bar's series and its parameters to its outputs.
 
 The values are those of the library `ta` 0.11 (`fillna=False`) on the instrument's own bars, warm-up included, up to
-rounding. Everywhere, on purpose:
+rounding. Deliberate differences, everywhere:
 
 - A value is finite or NaN. Where `ta` divides by zero and gives an infinity, it is NaN here.
 - Nothing is filled from the future. `ta` fills the beginning of shifted series with the mean of the whole series
   (`kst`, visual `ichimoku`, and `trix`, `dpo` with windows of one or two bars); here it is NaN.
-- What is not known yet is NaN, not zero (`atr`, `adx`), and short series have no value in place of an `IndexError`.
-- A recursion passes over a bar that lacks a price: NaN there, and on from where it was. In `ta` the first missing
-  price makes `kama`, `atr`, `adx`, `nvi` and `cumulative_return` NaN, or useless, for good.
+- What is not known yet is NaN, not zero (`atr`, `adx`), and short series give NaN instead of an `IndexError`.
+- A recursion skips a bar that lacks a price: NaN there, and it continues from where it was. In `ta` the first missing
+  price makes `kama`, `atr`, `adx`, `nvi` and `cumulative_return` NaN, or useless, from then on.
 
-What else differs is said where it does. A parameter's limits are in its annotation; `Window` counts bars.
+Each function states its other differences. A parameter's limits are in its annotation; `Window` counts bars.
 """
 
 import inspect
@@ -80,7 +80,7 @@ Switch = Annotated[bool, Limits(0, 1)]
 
 @dataclass(frozen=True)
 class Parameter:
-    """What may be given for a parameter, and what holds if nothing is."""
+    """The type, limits and default of a parameter."""
 
     kind: type
     limits: Limits
@@ -89,7 +89,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Definition:
-    """An indicator of the catalogue; what it takes and gives is read off its function.
+    """An indicator of the catalogue; its inputs and outputs are read from its function.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class Definition:
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what it gives; that of the main one is empty."""
+        """Names of its outputs; that of the main one is empty."""
         return tuple(self.build(BAR))
 
     @cached_property
@@ -143,7 +143,7 @@ def _percent_change(x: SeriesNode, bars: int) -> SeriesNode:
 
 
 def _centre_of_mass(window: int) -> float:
-    """Of Wilder's smoothing, where a value weighs 1 / window; rounded as pandas rounds `alpha=1 / window`."""
+    """Centre of mass of Wilder's smoothing, where a value weighs 1 / window, as pandas rounds `alpha=1 / window`."""
     return (1.0 - 1.0 / window) / (1.0 / window)
 
 
@@ -286,7 +286,7 @@ def adx(bar: Bar, window: Window = 14) -> Outputs:
 def cci(bar: Bar, window: Window = 20, constant: Factor = 0.015) -> Outputs:
     """Commodity channel index (Lambert 1980): distance of the typical price to its mean, in mean deviations.
 
-    NaN where the typical price did not change in the window; `ta` has 0 or NaN there, as rounding will have it.
+    NaN where the typical price did not change in the window; `ta` has 0 or NaN there, depending on rounding.
     """
     price = _typical_price(bar)
     return _one((price - mean(price, window)) / (constant * absolute_deviation(price, window)))
@@ -342,8 +342,8 @@ def keltner(
     """Keltner channel.
 
     `original`: mean typical price, and the means of (4 high - 2 low + close) / 3 and (-2 high + 4 low + close) / 3,
-    which, as in `ta`, are there from the first bar on; `window_atr` and `multiplier` are not used. Else: EMA of the
-    close, and `multiplier` average true ranges to both sides.
+    which, as in `ta`, have values from the first bar on; `window_atr` and `multiplier` are not used. Otherwise: EMA of
+    the close, and `multiplier` average true ranges to both sides.
     """
     high, low, close = bar.high, bar.low, bar.close
     if not original:
@@ -377,7 +377,7 @@ def ichimoku(
     """Ichimoku Kinko Hyo: conversion and base line, spans A and B.
 
     `visual`: the spans are those of `window2` bars ago, as charts draw them, NaN until then; the lagging line, which
-    charts draw into the past, is no output. As in `ta`, span B is there from the first bar on.
+    charts draw into the past, is not an output. As in `ta`, span B has values from the first bar on.
     """
     conversion, base = _midpoint(bar, window1), _midpoint(bar, window2)
     a, shift = 0.5 * (conversion + base), window2 if visual else 0
@@ -401,7 +401,7 @@ def kst(  # noqa: PLR0913, PLR0917 - the indicator has these nine
     """Know sure thing (Pring): weighted sum of four smoothed rates of change, its mean, and their difference.
 
     NaN until all rates of change are known. `ta` takes the mean of all closes, later ones too, for those before the
-    first, and begins earlier with such values; the signal is the mean of the values there are.
+    first, and begins earlier with such values; the signal is the mean of the available values.
     """
     smoothed = [
         mean(_percent_change(bar.close, bars), window)
@@ -453,7 +453,7 @@ def awesome_oscillator(bar: Bar, window1: Window = 5, window2: Window = 34) -> O
 def kama(bar: Bar, window: Window = 10, pow1: Window = 2, pow2: Window = 30) -> Outputs:
     """Kaufman's adaptive moving average (1995), started with the `window`-th close.
 
-    `ta` compares the first bars with the last ones (`np.roll`); that reaches the values only if the last close is
+    `ta` compares the first bars with the last ones (`np.roll`); that affects the values only if the last close is
     missing: then it starts a bar later.
     """
     fast, slow = 2.0 / (pow1 + 1.0), 2.0 / (pow2 + 1.0)
@@ -471,7 +471,7 @@ def ppo(bar: Bar, window_slow: Window = 26, window_fast: Window = 12, window_sig
 
 @_indicator
 def pvo(bar: Bar, window_slow: Window = 26, window_fast: Window = 12, window_sign: Window = 9) -> Outputs:
-    """Percentage volume oscillator: the same of the volume."""
+    """Percentage volume oscillator: the same for the volume."""
     return _percentage_oscillator(bar.volume, window_slow, window_fast, window_sign)
 
 
@@ -495,14 +495,14 @@ def mass_index(bar: Bar, window_fast: Window = 9, window_slow: Window = 25) -> O
 def dpo(bar: Bar, window: Window = 20) -> Outputs:
     """Detrended price oscillator: the close of window / 2 + 1 bars ago less the mean close of `window` bars.
 
-    This form knows no later bar; the one that centres the mean in time would.
+    This form reads no later bar; the one that centres the mean in time would.
     """
     return _one(lag(bar.close, int(0.5 * window + 1)) - mean(bar.close, window))
 
 
 @_indicator
 def aroon(bar: Bar, window: Window = 25) -> Outputs:
-    """Aroon (Chande 1995): how lately the high and the low of `window` + 1 bars were, 0 to 100; of equal ones, the
+    """Aroon (Chande 1995): how recent the high and the low of `window` + 1 bars are, 0 to 100; of equal ones, the
     oldest counts."""
     up = first_highest(bar.high, window + 1) / float(window) * 100.0
     down = first_lowest(bar.low, window + 1) / float(window) * 100.0
@@ -514,8 +514,8 @@ def psar(bar: Bar, step: Step = 0.02, max_step: Step = 0.2) -> Outputs:
     """Parabolic stop and reverse (Wilder 1978): the stop, the same in upward and in downward trends only, and 1 on the
     first bar of a trend, else 0.
 
-    As in `ta`, the stop of the first two bars is the close, of no trend. `ta` itself writes a falling stop to a wrong
-    row if the index is not 0, 1, 2, ...
+    As in `ta`, the stop of the first two bars is the close, without a trend. `ta` itself writes a falling stop to a
+    wrong row if the index is not 0, 1, 2, ...
     """
     stop, trend = stop_and_reverse(bar, step, max_step)
     before = coalesce(lag(trend), 0.0)

@@ -1,9 +1,9 @@
 """The steps that indicators are made of: a small language of series, in which a definition reads like its formula.
 
-A node is a series of one instrument, one value a bar it has; nodes combine with `+ - * /`, numbers included, and with
-the functions below. A value is a number or NaN, and NaN is what every function makes of NaN unless it says otherwise;
-recursions take an infinity for NaN, lest it stay. Bars before the first one count as NaN. No function looks at later
-bars.
+A node is a series of one instrument, one value for each of its bars; nodes combine with `+ - * /`, numbers included,
+and with the functions below. A value is a number or NaN, and every function gives NaN for NaN unless it says otherwise;
+recursions treat an infinity as NaN, so that it does not stay. Bars before the first one count as NaN. No function looks
+at later bars.
 """
 
 import math
@@ -27,7 +27,7 @@ INITIAL_STATE: dict[Op, tuple[float, ...]] = {
     Op.KAMA: (math.nan, 0.0),
     Op.PSAR: (0.0,) * 10,
 }
-"""Recursive operations, with what each remembers of an instrument before its first bar."""
+"""Recursive operations, each with its initial state before an instrument's first bar."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class SeriesNode:
 
     @cached_property
     def _hash(self) -> int:
-        """Kept, for it runs through all that the series is made of."""
+        """Cached, since it runs through everything that the series is made of."""
         return hash((self.op, self.inputs, self.window, self.constants, self.field))
 
     def __add__(self, other: "SeriesNode | float") -> "SeriesNode":
@@ -187,7 +187,7 @@ def true_range(high: SeriesNode, low: SeriesNode, previous_close: SeriesNode) ->
 
 
 def lag(x: SeriesNode, bars: int = 1) -> SeriesNode:
-    """The value of `bars` bars ago."""
+    """The value `bars` bars ago."""
     return SeriesNode(Op.LAG, (x,), bars) if bars else x
 
 
@@ -197,7 +197,7 @@ def change(x: SeriesNode) -> SeriesNode:
 
 
 def rolling_sum(x: SeriesNode, window: int) -> SeriesNode:
-    """Sum of the last `window` values, each time afresh from the newest to the oldest."""
+    """Sum of the last `window` values, summed anew each time from the newest to the oldest."""
     return SeriesNode(Op.SUM, (x,), window)
 
 
@@ -207,7 +207,7 @@ def mean(x: SeriesNode, window: int) -> SeriesNode:
 
 
 def mean_known(x: SeriesNode, window: int) -> SeriesNode:
-    """Mean of those of the last `window` values that are not NaN."""
+    """Mean of the last `window` values, NaN left out."""
     return SeriesNode(Op.MEAN_KNOWN, (x,), window)
 
 
@@ -222,12 +222,12 @@ def lowest(x: SeriesNode, window: int) -> SeriesNode:
 
 
 def highest_known(x: SeriesNode, window: int) -> SeriesNode:
-    """Largest of those of the last `window` values that are not NaN."""
+    """Largest of the last `window` values, NaN left out."""
     return SeriesNode(Op.EXTREME_KNOWN, (x,), window, _HIGH)
 
 
 def lowest_known(x: SeriesNode, window: int) -> SeriesNode:
-    """Smallest of those of the last `window` values that are not NaN."""
+    """Smallest of the last `window` values, NaN left out."""
     return SeriesNode(Op.EXTREME_KNOWN, (x,), window, _LOW)
 
 
@@ -247,7 +247,7 @@ def weighted_mean(x: SeriesNode, window: int) -> SeriesNode:
 
 
 def absolute_deviation(x: SeriesNode, window: int) -> SeriesNode:
-    """Mean distance of the last `window` values to their mean."""
+    """Mean distance of the last `window` values from their mean."""
     return SeriesNode(Op.ABSOLUTE_DEVIATION, (x, mean(x, window)), window)
 
 
@@ -270,22 +270,22 @@ def exponential_mean(x: SeriesNode, window: int) -> SeriesNode:
 
 
 def wilder_mean(x: SeriesNode, window: int) -> SeriesNode:
-    """Wilder's mean: that of the first `window` values, then (mean * (window - 1) + x) / window; passes over NaN."""
+    """Wilder's mean: that of the first `window` values, then (mean * (window - 1) + x) / window; skips NaN."""
     return SeriesNode(Op.WILDER_MEAN, (x,), window)
 
 
 def wilder_sum(x: SeriesNode, window: int) -> SeriesNode:
-    """Wilder's sum: that of the first `window` values, then sum - sum / window + x; passes over NaN."""
+    """Wilder's sum: that of the first `window` values, then sum - sum / window + x; skips NaN."""
     return SeriesNode(Op.WILDER_SUM, (x,), window)
 
 
 def total(x: SeriesNode) -> SeriesNode:
-    """Sum since the first bar; passes over NaN."""
+    """Sum since the first bar; skips NaN."""
     return SeriesNode(Op.TOTAL, (x,))
 
 
 def product(x: SeriesNode) -> SeriesNode:
-    """Product since the first bar; passes over NaN."""
+    """Product since the first bar; skips NaN."""
     return SeriesNode(Op.PRODUCT, (x,))
 
 
@@ -295,14 +295,14 @@ def first(x: SeriesNode) -> SeriesNode:
 
 
 def adaptive_mean(x: SeriesNode, speed: SeriesNode, window: int) -> SeriesNode:
-    """Begins as the `window`-th value, then moves by `speed` times its distance to x; passes over NaN."""
+    """Begins as the `window`-th value, then moves by `speed` times its distance to x; skips NaN."""
     return SeriesNode(Op.KAMA, (x, speed), window)
 
 
 def stop_and_reverse(bar: Bar, step: float, max_step: float) -> tuple[SeriesNode, SeriesNode]:
     """Wilder's parabolic stop, and its trend: 1 up, -1 down, 0 on the first two bars.
 
-    A bar that lacks a price has no stop and leaves the trend.
+    A bar that lacks a price has no stop and leaves the trend unchanged.
     """
     stop, trend = (
         SeriesNode(Op.PSAR, (bar.high, bar.low, bar.close), constants=(step, max_step, wants_stop))

@@ -1,9 +1,10 @@
 """The compiled arithmetic: a tape of steps, run over each instrument's bars in chunks.
 
 Every series of an instrument has a row of a buffer: what earlier bars its consumers still need, then the chunk. A step
-fills its row from others. Between chunks, and between calls, an instrument is its state: those earlier bars and the few
-numbers of each recursion. So all at once, chunk by chunk or one bar a day is the same arithmetic on the same numbers:
-windows are summed afresh from the newest bar to the oldest, recursions go bar by bar, nothing depends on the cut.
+fills its row from others. Between chunks, and between calls, only an instrument's state is kept: those earlier bars and
+the few numbers of each recursion. So all at once, chunk by chunk or one bar a day is the same arithmetic on the same
+numbers: windows are summed anew from the newest bar to the oldest, recursions go bar by bar, and nothing depends on how
+the bars are split.
 
 The inner loops of windows run along time for one lag: independent operations, which the compiler turns into vector
 instructions without changing any result.
@@ -88,7 +89,7 @@ _I8, _F8 = types.int64[:, ::1], types.float64[:, ::1]
 
 @kernel(record(Tape, _I8, _F8, types.float64[::1], _I8, types.int64[::1]), _F8, types.int64[::1], _F8, _F8)
 def run(tape: Tape, fields: FloatArray, offsets: IntArray, state: FloatArray, out: FloatArray) -> None:
-    """Compute all columns of some instruments, and take their states to their last bar.
+    """Compute all columns of some instruments, and advance their states to their last bar.
 
     Parameters
     ----------
@@ -387,7 +388,7 @@ def _ewm(x: FloatArray, alpha: float, least: float, slots: FloatArray, out: Floa
 
 @inner
 def _wilder(x: FloatArray, window: int, share: float, slots: FloatArray, out: FloatArray) -> None:
-    """`share` of the first `window` values, then that of each newer one while 1 / window of what was there leaves."""
+    """`share` of the sum of the first `window` values, then each step less 1 / window of itself plus `share` * x."""
     value, known = slots[0], slots[1]
     for j in range(len(out)):
         out[j] = np.nan

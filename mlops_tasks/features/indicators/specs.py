@@ -28,7 +28,7 @@ class IndicatorSpec:
     name
         Name of the column of its main output; the others are called `<name>_<output>`.
     columns
-        Names of those that are wanted, in the order of its outputs.
+        Names of the wanted columns, in the order of its outputs.
     """
 
     name: str
@@ -56,11 +56,11 @@ class IndicatorSpec:
         return max(known) + 1 if len(known) == len(earlier) else None
 
     def only(self, columns: Collection[str]) -> Self:
-        """The same with those of its columns that are among the given ones."""
+        """The same, with only those of the given columns that it has."""
         return replace(self, columns=tuple(column for column in self.columns if column in columns))
 
     def as_entry(self) -> dict[str, Any]:
-        """What `parse_indicators` makes this of."""
+        """The entry from which `parse_indicators` makes this."""
         entry: dict[str, Any] = {"indicator": self.indicator, "name": self.name, **self.parameters}
         if self.columns != all_columns(self.name, self.indicator):
             entry["columns"] = list(self.columns)
@@ -78,7 +78,7 @@ def load_indicators(path: Path = INDICATORS_FILE) -> tuple[IndicatorSpec, ...]:
     Raises
     ------
     ConfigError
-        The file is missing or no YAML list, or as `parse_indicators` says.
+        The file is missing or not a YAML list, or as `parse_indicators` says.
     """
     try:
         entries = yaml.safe_load(path.read_text())
@@ -90,7 +90,7 @@ def load_indicators(path: Path = INDICATORS_FILE) -> tuple[IndicatorSpec, ...]:
 def parse_indicators(entries: Any, where: str = "indicators") -> tuple[IndicatorSpec, ...]:
     """Check a list of mappings `{indicator: rsi, window: 14, name: RSI14}`.
 
-    The name is the indicator's by default; `columns` are those that are wanted of its outputs, by default all.
+    The name is the indicator's by default; `columns` are the wanted outputs, by default all.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ def parse_indicators(entries: Any, where: str = "indicators") -> tuple[Indicator
     Raises
     ------
     ConfigError
-        An entry is no mapping, its indicator or a parameter is unknown, a value has the wrong type or is out of range,
-        or two entries give the same column; names the entry, the key and the remedy.
+        An entry is not a mapping, its indicator or a parameter is unknown, a value has the wrong type or is out of
+        range, or two entries give the same column; names the entry, the key and the remedy.
     """
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
         raise ConfigError(f"{where}: expected a list of entries like {{indicator: rsi, window: 14, name: RSI14}}")
@@ -129,7 +129,7 @@ def _parse(entry: Any, where: str) -> IndicatorSpec:
         raise ConfigError(f"{where}.indicator: unknown indicator {indicator!r}; known: {', '.join(CATALOGUE)}")
     name = entry.get("name", indicator)
     if not isinstance(name, str) or not name.isidentifier():
-        raise ConfigError(f"{where}.name: {name!r} is no column name; use letters, digits and underscores")
+        raise ConfigError(f"{where}.name: {name!r} is not a column name; use letters, digits and underscores")
     given = {key: value for key, value in entry.items() if key not in _OWN_KEYS}
     columns = _columns(entry.get("columns"), all_columns(name, definition.name), f"{where}.columns")
     return IndicatorSpec(name, definition.name, _parameters(definition, given, where), columns)
@@ -162,7 +162,7 @@ def _value(value: Any, parameter: Parameter, where: str) -> Value:
     kind, limits = parameter.kind, parameter.limits
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    is_kind = type(value) is kind  # True is no int here
+    is_kind = type(value) is kind  # True is not an int here
     if not is_kind:
         raise ConfigError(f"{where}: expected {kind.__name__}, got {value!r}; the default is {parameter.default!r}")
     if not limits.low <= value <= limits.high:

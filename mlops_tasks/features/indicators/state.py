@@ -1,4 +1,4 @@
-"""Indicators of bars: all at once, or day after day from a saved state, with the same bits."""
+"""Indicators of bars: all at once, or day after day from a saved state, bit for bit the same."""
 
 import io
 import json
@@ -23,10 +23,10 @@ from mlops_tasks.features.kernels import FloatArray, IntArray, scatter
 from mlops_tasks.features.panel import Panel
 
 STATE_VERSION = 1
-"""Raise it with every change that can change a value or the places of a state: older states are then refused."""
+"""Increase it with every change that can change a value or the layout of a state: older states are then refused."""
 
 _BLOCK_BARS = 16_384
-"""Bars a block of instruments: its results are written out while they are still in the processor's cache."""
+"""Bars per block of instruments: its results are written out while they are still in the processor's cache."""
 
 
 def compute_indicators(
@@ -35,29 +35,29 @@ def compute_indicators(
     dtype: DTypeLike = np.float64,
     threads: int | None = None,
 ) -> pd.DataFrame:
-    """Indicators of all bars, each instrument on its own bars: a day without a bar is no row, not a missing value.
+    """Indicators of all bars, each instrument on its own bars: a day without a bar is not a row with missing values.
 
     Parameters
     ----------
     bars
         Columns datetime, instrument and the fields that the indicators read, of open, high, low, close (adjusted
-        prices) and volume; any order of rows, one row a datetime and instrument. Infinite values count as NaN.
+        prices) and volume; any order of rows, one row per datetime and instrument. Infinite values count as NaN.
     specs
         What to compute.
     dtype
-        Of the results, float64 or float32; computed in float64.
+        Type of the results, float64 or float32; computed in float64.
     threads
-        Default: one a processor. Results do not depend on it.
+        Default: one per processor. Results do not depend on it.
 
     Returns
     -------
     Columns datetime, instrument and those of `specs`; rows and index as in `bars`. Values are finite or NaN, and depend
-    on bars up to their own only.
+    only on bars up to their own.
 
     Raises
     ------
     SourceError
-        A column is missing, a datetime or instrument is missing, or a key is there twice.
+        A column is missing, a datetime or instrument is missing, or a key occurs twice.
     """
     return IndicatorState.empty(specs).update(bars, dtype, threads)
 
@@ -65,7 +65,7 @@ def compute_indicators(
 def compute_on_panel(
     specs: Sequence[IndicatorSpec], panel: Panel, positions: IntArray, threads: int | None = None
 ) -> NDArray[np.float32]:
-    """Indicators of a panel's bars; a calendar row without a bar is no bar of the instrument.
+    """Indicators of a panel's bars; a calendar row without a bar does not count as a bar of the instrument.
 
     The panel has rounded its bars to float32: the values are those of `compute_indicators` on bars rounded so, and
     differ from those on the bars themselves by that rounding.
@@ -95,18 +95,18 @@ def compute_on_panel(
 
 @dataclass(frozen=True)
 class _Bars:
-    """Bars that lie in flat series.
+    """Bars in flat series.
 
     Attributes
     ----------
     series
-        Of each field, float64.
+        Values of each field, float64.
     order
         Places of the bars in the series, instrument after instrument and by datetime.
     offsets
         Instrument i is `order[offsets[i]:offsets[i + 1]]`.
     positions
-        Of each bar of `order` its place in the results; negative: not wanted.
+        For each bar of `order`, its place in the results; negative: not wanted.
     """
 
     series: Sequence[FloatArray]
@@ -138,7 +138,7 @@ class _Layout:
 
 
 class IndicatorState:
-    """What indicators must remember of each instrument to go on with its next bar.
+    """What indicators must remember of each instrument to continue with its next bar.
 
     Updating with any split of the bars into calls gives the values of all at once, bit for bit.
     """
@@ -210,7 +210,7 @@ class IndicatorState:
         Raises
         ------
         StoreError
-            The content is no such archive, or another version of the indicators wrote it.
+            The content is not such an archive, or another version of the indicators wrote it.
         """
         remedy = "compute the indicators again from the first bar"
         try:
@@ -281,7 +281,7 @@ def _lay_out(bars: pd.DataFrame, fields: Sequence[str]) -> _Layout:
 def _run(
     program: IndicatorProgram, bars: _Bars, states: FloatArray, results: NDArray[np.floating[Any]], threads: int | None
 ) -> None:
-    """Fill `results` (columns, places), and take the states (instruments, places of a state) to the last bars."""
+    """Fill `results` (columns, places), and advance the states (instruments, places of a state) to the last bars."""
     workers = threads or len(os.sched_getaffinity(0))
 
     def compute(block: tuple[int, int]) -> None:

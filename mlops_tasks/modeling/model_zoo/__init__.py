@@ -1,1 +1,1 @@
-"""Every kind of model that can be trained: the entries (YAML), and one adapter for each family."""
+"""Every kind of model that can be trained: reads the entries (YAML), and has one adapter for each family."""

@@ -1,4 +1,4 @@
-"""What families of boosted trees share: the ICs of a round, and which round is kept."""
+"""What the families of boosted trees share: the ICs of a round, and the choice of the round that is kept."""
 
 import numpy as np
 
@@ -13,11 +13,11 @@ RANK_IC_EVERY = 5
 
 
 class RoundMetrics:
-    """The metrics of both segments after each boosting round, from 1, but for the losses of train.
+    """The metrics of both segments after each boosting round, from 1, except the losses of train.
 
-    `valid.ic` is there after every round, `valid.rank_ic` after the first, every `RANK_IC_EVERY`-th, and all of them
-    where early stopping or the overfitting detector looks at it. `train.ic` or `train.rank_ic` is there after every
-    round where the detector compares it (`compares_train_ics`).
+    `valid.ic` is computed after every round. `valid.rank_ic` is computed after the first and every `RANK_IC_EVERY`-th
+    round, or after all rounds if early stopping or the overfitting detector uses it. `train.ic` or `train.rank_ic` is
+    computed after every round if the detector compares it (`compares_train_ics`).
     """
 
     def __init__(self, problem: LearningProblem, session: TrainingSession) -> None:
@@ -37,7 +37,7 @@ class RoundMetrics:
         return found
 
     def train_ics(self, scores: FloatArray) -> dict[str, float]:
-        """`ic` or `rank_ic`, where the overfitting detector compares it, of scores of all train rows with a label."""
+        """`ic` or `rank_ic`, if the overfitting detector compares it, of scores of all train rows with a label."""
         return self._train.evaluate(scores[self._places])
 
 
@@ -47,7 +47,7 @@ def kept_round(session: TrainingSession) -> int:
     Raises
     ------
     TrainingError
-        No round is better than another: the metric that is watched never had a value.
+        No round is better than another: the watched metric never had a value.
     """
     if not session.best_iteration:
         raise TrainingError(

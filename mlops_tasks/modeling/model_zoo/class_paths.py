@@ -1,4 +1,4 @@
-"""Classes that an entry names by their path."""
+"""Imports the classes that an entry names by their path."""
 
 import importlib
 from collections.abc import Callable
@@ -21,8 +21,8 @@ def import_class(class_path: str) -> Callable[..., Any]:
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"class_path {class_path!r} cannot be imported: {error}; give module:Class, installed or on the path of "
-            "every process that trains or scores"
+            f"class_path {class_path!r} cannot be imported: {error}; give module:Class, with the module installed or "
+            "on the path of every process that trains or scores"
         ) from error
     return found
 

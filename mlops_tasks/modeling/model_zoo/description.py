@@ -1,4 +1,4 @@
-"""The model zoo as plain JSON, for forms, pages and the command line; light, but for memory estimates."""
+"""The model zoo as plain JSON, for forms, pages and the command line; light to import, except for memory estimates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,17 +8,17 @@ from mlops_tasks.modeling.model_zoo.zoo import ModelEntry, read_zoo, zoo_entry
 
 
 def describe_zoo(settings: Settings | None = None) -> list[dict[str, Any]]:
-    """Every model of the zoo, in the order of the files, after the user's own that have a shipped one's name.
+    """Every model of the zoo, in the order of the files; the user's own that clash with a shipped name come first.
 
     Returns
     -------
-    For each: `name`, `own` (from the user's file), `error` (None, or why it cannot be trained; then there is nothing
-    else), and what `describe_model` says.
+    For each: `name`, `own` (from the user's file), `error` (None, or why it cannot be trained; then the rest is
+    missing), and the keys of `describe_model`.
 
     Raises
     ------
     ConfigError
-        A file is no YAML mapping.
+        A file is not a YAML mapping.
     """
     zoo = read_zoo(settings)
     described = [
@@ -37,8 +37,8 @@ def describe_model(entry: ModelEntry) -> dict[str, Any]:
     Returns
     -------
     `family`, `class_path`, `description`, `recommended_for`, `feature_processors`, `label_processor`, `stopping`,
-    `checkpoint_every`; `window` (trading days that it sees by default); `hyperparameters`: a list in the order of the
-    form of `name`, `type`, `default`, the limits (JSON Schema keywords), `description`, `advanced`, and `search`
+    `checkpoint_every`; `window` (trading days that it sees by default); `hyperparameters`: a list, in the form's
+    order, of `name`, `type`, `default`, the limits (JSON Schema keywords), `description`, `advanced`, and `search`
     (None, or `kind` with `low` and `high`); `json_schema` of an object of them.
     """
     return {
@@ -64,7 +64,7 @@ def _parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 def memory_estimate(
     settings: Settings, model: str, rows: int, features: int, overrides: Mapping[str, Any] | None = None
 ) -> int:
-    """Estimated peak of a training's memory in bytes; imports the family, which may take seconds.
+    """Estimated peak memory of a training in bytes; imports the family, which may take seconds.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def memory_estimate(
 
     Returns
     -------
-    The family's own estimate and the processed float32 matrix.
+    The sum of the family's own estimate and the processed float32 matrix.
 
     Raises
     ------

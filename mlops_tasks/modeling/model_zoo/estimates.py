@@ -1,4 +1,4 @@
-"""Memory estimates for a process that must stay light: a child imports the model's family, once per question."""
+"""Memory estimates for a process that must stay light: a child process imports the model's family for each question."""
 
 import threading
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _one_child = threading.Lock()
 
 @dataclass(frozen=True)
 class Estimates:
-    """Peak memory of one training of each model of a family with its defaults, in bytes, or why it is unknown."""
+    """Peak memory in bytes of one training of each model of a family with its defaults, or why it is unknown."""
 
     memory_bytes: Mapping[str, int]
     errors: Mapping[str, str]

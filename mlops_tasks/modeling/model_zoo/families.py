@@ -1,4 +1,4 @@
-"""The names of the model families; light, because DAG files read the zoo."""
+"""The names of the model families; light to import, because DAG files read the zoo."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ FAMILIES: Mapping[str, str] = {
     "sklearn": "mlops_tasks.modeling.model_zoo.sklearn_family:SklearnFamily",
     "qlib": "mlops_tasks.modeling.model_zoo.qlib_family:QlibFamily",
 }
-"""Family name to its class, imported when it is needed: some bring heavy libraries."""
+"""Family name to its class, imported when it is needed: some import heavy libraries."""
 
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "lightgbm": ("lightgbm",),
@@ -20,7 +20,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "sklearn": ("scikit-learn", "skops"),
     "qlib": ("pyqlib",),
 }
-"""Distributions that a family's artefacts are read with, beside NumPy and pandas."""
+"""Distributions that a family's artefacts are read with, besides NumPy and pandas."""
 
 CLASS_OF: Mapping[str, str] = {
     "network": "torch.nn.Module",
@@ -30,14 +30,14 @@ CLASS_OF: Mapping[str, str] = {
 """What the class path of an entry names, in the families that take one."""
 
 LIBRARIES = frozenset(["mlops_tasks", "sklearn", "qlib", "torch", "lightgbm", "xgboost", "builtins"])
-"""Packages whose classes are not a user's own: they are installed by the lock, and their versions say what they are."""
+"""Packages whose classes are not a user's own: they come from the lock, and their versions identify them."""
 
 THREADS_CHANGE_BYTES = frozenset(["network", "sklearn", "linear", "xgboost", "qlib"])
 """Families whose models may differ in the last bits with the number of threads, because sums are split among them."""
 
 NO_MISSING_COLUMN = frozenset(["linear", "network"])
 NO_INFINITE_VALUE = frozenset(["linear", "network", "sklearn", "xgboost"])
-"""Families that learn from no column without a value, and from no infinite value, unless a processor replaces them."""
+"""Families that cannot learn from columns without a value or from infinite values, unless a processor replaces them."""
 
 ALWAYS_RUN_CODE = ("qlib",)
-"""Families whose every artefact runs code when it is loaded; of others see `Family.runs_code`."""
+"""Families whose every artefact runs code when it is loaded; for others see `Family.runs_code`."""

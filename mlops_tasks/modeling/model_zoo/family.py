@@ -20,33 +20,33 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 @dataclass
 class FitResult:
-    """What a training leaves besides the model."""
+    """The results of a training besides the model."""
 
     best_iteration: int = 0
     """0 for families without iterations."""
     importance: dict[str, float] = field(default_factory=dict)
-    """By feature; empty where the family has none of its own."""
+    """By feature; empty where the family has no importance."""
 
 
 class Family(Protocol):
     """One way of learning. A class of this protocol is named in `FAMILIES` and instantiated once per training."""
 
     def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
-        """Learn on segment train, watch segment valid, report to the session; see its module for the loop."""
+        """Learn on segment train, watch segment valid, report to the session; `session.py` describes the loop."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the model's files, the state of the best iteration."""
+        """Write the model's files, with the state of the best iteration."""
         ...
 
     @classmethod
     def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> "Predictor":
-        """What scores from the files of `save`; their digests have been checked."""
+        """The predictor of the files of `save`; their digests have been checked."""
         ...
 
     @classmethod
     def runs_code(cls, folder: Path) -> bool:
-        """Whether loading the files of `save` may run what they say, as a pickle does."""
+        """Whether loading the files of `save` may run code that they contain, as a pickle does."""
         ...
 
     @classmethod
@@ -56,7 +56,7 @@ class Family(Protocol):
 
 
 class Predictor(Protocol):
-    """What turns processed features into scores."""
+    """Turns processed features into scores."""
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Scores, shape (n,), of processed features: (n, features), or (n, window, features) for window models."""

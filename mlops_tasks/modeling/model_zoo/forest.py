@@ -1,4 +1,4 @@
-"""LightGBM's text of trees as arrays that the kernel sums: the very scores of LightGBM, several times as fast."""
+"""LightGBM's text of trees as arrays that the kernel sums: exactly LightGBM's scores, several times as fast."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ def forest_of(text: str) -> Forest | None:
 
 
 def plain_trees(text: str) -> "tuple[list[PlainTree], int] | None":
-    """The trees of a LightGBM model's text and the number of columns; None where a score is more than their sum.
+    """The trees of a LightGBM model's text and the number of columns; None where a score is not the sum of plain trees.
 
-    That is so for categorical splits, zeros that count as missing, linear leaves, several classes, means of trees, and
-    objectives that transform the sum. None, too, where there is no tree.
+    That is the case for categorical splits, zeros that count as missing, linear leaves, several classes, means of
+    trees, and objectives that transform the sum; and where there is no tree.
     """
     head, *parts = text.partition("\nend of trees")[0].split("\nTree=")
     fields = dict(_fields(head))
@@ -45,7 +45,7 @@ def plain_trees(text: str) -> "tuple[list[PlainTree], int] | None":
 
 
 def sum_trees(forest: Forest, features: npt.NDArray[np.float32]) -> Floats:
-    """Scores of rows, shape (n,); `features` has shape (n, the model's columns)."""
+    """Scores of rows, shape (n,); `features` has shape (n, columns of the model)."""
     scores = np.zeros(len(features))
     add_trees(forest, np.ascontiguousarray(features).view(np.int32), scores)
     return scores
@@ -85,7 +85,7 @@ class PlainTree:
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> "PlainTree | None":
-        """None where a row's way down is decided by more than a threshold, or a leaf is more than a number."""
+        """The tree; None where a split is more than a threshold, or a leaf is more than a number."""
         if fields["num_cat"] != "0" or fields.get("is_linear", "0") != "0":
             return None
         leaves, inner = _floats(fields["leaf_value"]), int(fields["num_leaves"]) - 1
@@ -96,7 +96,7 @@ class PlainTree:
         missing = decision >> 2
         if (decision & _CATEGORICAL).any() or (missing == _ZERO).any():
             return None
-        # Where nothing counts as missing, NaN is taken for zero.
+        # Where nothing counts as missing, LightGBM treats NaN as zero.
         missing_left = np.where(missing == _NAN, (decision & _DEFAULT_LEFT) != 0, threshold >= 0)
         left, right = _ints(fields["left_child"]), _ints(fields["right_child"])
         counts = (_floats(fields[f"{kind}_count"]) for kind in ("leaf", "internal"))
@@ -104,7 +104,7 @@ class PlainTree:
 
     @property
     def shared_steps(self) -> int:
-        """Levels that at least `SHARED` of the training's rows reach, so that few steps are taken in vain."""
+        """Levels that at least `SHARED` of the training's rows reach, so that few steps are wasted."""
         steps, nodes, rows = 0, np.zeros(min(1, len(self.feature)), np.int32), self.leaf_count.sum()
         walking = rows
         while walking >= SHARED * rows and len(nodes):
@@ -131,7 +131,7 @@ def _joined(trees: Sequence[PlainTree], columns: int) -> Forest:
 
 
 def at_most(threshold: Floats) -> npt.NDArray[np.float32]:
-    """The largest float32 that is not above: a float32 value is at most the one exactly where it is the other."""
+    """The largest float32 that is not above each threshold, which divides float32 values as the threshold does."""
     with np.errstate(over="ignore"):
         near = threshold.astype(np.float32)
     below = np.nextafter(near, np.float32(-np.inf))

@@ -1,4 +1,4 @@
-"""The zoo in words, for pages and the API."""
+"""Texts about the zoo, for pages and the API."""
 
 import json
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ Field = Mapping[str, Any]
 
 
 def value_text(value: Any) -> str:
-    """A value as it is typed into a form: JSON, words without quotes."""
+    """A value as it is typed into a form: JSON, but words without quotes."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def searched_text(field: Field) -> str:
-    """What a search varies: `0.01 to 0.3, logarithmic`; empty for a hyper-parameter that it leaves alone."""
+    """What a search varies, such as `0.01 to 0.3, logarithmic`; empty for a hyper-parameter that it leaves alone."""
     search = field["search"]
     if search is None:
         return ""

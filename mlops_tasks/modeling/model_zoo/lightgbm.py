@@ -1,7 +1,8 @@
 """LightGBM: gradient boosted trees (Ke et al., NIPS 2017).
 
-A training that goes on from a checkpoint ends in the bytes of an undisturbed one: scores are the sums of the same
-leaves in the same order, and the generator that draws columns is put where it would be (`seed_after`).
+A training that continues from a checkpoint ends with the same bytes as an uninterrupted one: scores are sums of the
+same leaves in the same order, and the generator that draws columns is set to the state that it would have
+(`seed_after`).
 """
 
 import math
@@ -27,7 +28,7 @@ from mlops_tasks.modeling.session import Restored, TrainingSession
 
 MODEL_FILE = "model.txt"
 QUICK_TREES = 1000
-"""That a row goes down in a moment: a tenth of a millisecond."""
+"""The most trees with which a row is scored in about a tenth of a millisecond."""
 
 _SEED = re.compile(r"^\[feature_fraction_seed: (-?\d+)\]$", re.MULTILINE)
 _ROUNDS = re.compile(r"^\[num_iterations: \d+\]$", re.MULTILINE)
@@ -38,7 +39,7 @@ class LightGBMFamily:
     """Boosting as Qlib's `LGBModel` configures it."""
 
     booster: Any
-    """Cut at the best round, and read from text: gains in memory have more digits, unless there was an interruption."""
+    """Cut at the best round, and always read from text: in memory, gains have more digits unless training resumed."""
 
     def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
         """Boost until the session says stop; keep the best round."""
@@ -46,7 +47,7 @@ class LightGBMFamily:
         rounds = int(session.config.hyperparameters["num_boost_round"])
         start = _Start.of(session, rounds)
         learn = lightgbm.Dataset(problem.features[rows], problem.label[rows], params=dict(start.params))
-        if start.booster is None:  # else its scores of these rows are needed first
+        if start.booster is None:  # otherwise its scores of these rows are needed first
             learn.construct()  # binned, so that this copy is gone before the next one is made
         rows = metrics.valid.rows
         watch = lightgbm.Dataset(problem.features[rows], problem.label[rows], reference=learn)
@@ -91,19 +92,19 @@ class LightGBMFamily:
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a training begins: at its first round, or behind a checkpoint."""
+    """Where a training begins: at its first round, or after a checkpoint."""
 
     params: Mapping[str, Any]
     rounds: int
-    """Of the whole training, at most."""
+    """The most rounds of the whole training."""
     done: int = 0
     booster: Any = None
     seed: str = ""
-    """That columns were drawn with from the first round on, where the checkpoint's successor has another."""
+    """The seed that columns were drawn with from the first round on, if the resumed training uses another one."""
 
     @classmethod
     def of(cls, session: TrainingSession, rounds: int) -> "_Start":
-        """The newest checkpoint's, or the beginning."""
+        """After the newest checkpoint, or at the beginning."""
         params = dict(session.config.hyperparameters)
         del params["num_boost_round"]
         params |= {"objective": params.pop("loss"), "verbosity": -1, "seed": session.seed}
@@ -120,7 +121,7 @@ class _Start:
         return cls(params, rounds, done, lightgbm.Booster(model_str=text), seed)
 
     def model_text(self, booster: Any, rounds: int = -1) -> str:
-        """A model as it would be if it had been trained at one go; cut at a round, or whole."""
+        """The text of a model as if it had been trained without interruption; cut at a round, or whole."""
         text = _ROUNDS.sub(f"[num_iterations: {self.rounds}]", booster.model_to_string(num_iteration=rounds))
         return _SEED.sub(f"[feature_fraction_seed: {self.seed}]", text) if self.seed else text
 
@@ -146,10 +147,10 @@ class _Report:
             raise lightgbm.callback.EarlyStopException(self._session.best_iteration - 1, env.evaluation_result_list)
 
     def _ics(self, booster: Any) -> Iterator[tuple[str, str, float, bool]]:
-        """ICs of the segments that have one now.
+        """ICs of the segments for which one is due now.
 
-        Not as the `feval` of `lightgbm.train`, which would have LightGBM copy the scores of both segments each time: at
-        40 ns a row that is a twentieth of a round of small trees.
+        They are not the `feval` of `lightgbm.train`, for which LightGBM would copy the scores of both segments each
+        time: at 40 ns a row that is a twentieth of a round of small trees.
         """
         metrics, done = self._metrics, self._done
         yield from booster.eval(self._watch, "valid", _as_feval(lambda scores: metrics.ics(done, scores)))
@@ -158,7 +159,7 @@ class _Report:
 
 
 def _as_feval(metrics: Callable[[FloatArray], Mapping[str, float]]) -> Callable[[FloatArray, Any], list[Any]]:
-    """What LightGBM calls with scores and their dataset, for metrics of which more is better."""
+    """A function that LightGBM calls with scores and their dataset, for metrics that are better when larger."""
     return lambda scores, _: [(name, value, True) for name, value in metrics(scores).items()]
 
 
@@ -166,8 +167,8 @@ def seed_after(rounds: int, seed: int, draws: int) -> int:
     """The `feature_fraction_seed` with which a booster draws what another one draws after this many rounds.
 
     LightGBM draws the columns of a tree with the linear congruential generator x <- 214013 x + 2531011 modulo 2^32,
-    whose first state is the seed (include/LightGBM/utils/random.h). Steps compose, so that any number of them takes
-    some thirty multiplications.
+    whose first state is the seed (include/LightGBM/utils/random.h). Steps compose, so any number of them takes about
+    thirty multiplications.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def seed_after(rounds: int, seed: int, draws: int) -> int:
 def draws_per_round(text: str, share: float) -> int:
     """Steps of the generator in a round (`Random::Sample`, src/treelearner/col_sampler.hpp), from a model's text.
 
-    Columns with one value take no part.
+    Columns with a single value take no part.
     """
     columns = sum(info != "none" for info in _found(_COLUMNS, text).split(" "))
     drawn = max(math.floor(columns * share + 0.5), min(1, columns))
@@ -221,7 +222,7 @@ class LightGBMPredictor:
 
     @property
     def is_quick(self) -> bool:
-        """Whether a row is scored in a moment."""
+        """Whether a row is scored in a fraction of a millisecond."""
         return self.forest is not None and len(self.forest.root) <= QUICK_TREES
 
     def predict(self, features: FloatArray) -> FloatArray:

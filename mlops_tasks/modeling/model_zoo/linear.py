@@ -1,7 +1,7 @@
-"""Linear models, solved from sums over the rows: what they take beside the learning matrix does not grow with it.
+"""Linear models, solved from sums over the rows: their memory beyond the learning matrix does not grow with the rows.
 
-The rows of X and y count in a least-squares problem only through X'X, X'y and y'y. These are summed block after block
-in float64, and a matrix with as many rows as columns that has the same products is given to scikit-learn's solvers.
+The rows of X and y enter a least-squares problem only through X'X, X'y and y'y. These are summed block by block in
+float64, and a matrix with as many rows as columns that has the same products is given to scikit-learn's solvers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,19 +28,19 @@ BLOCK = 4096
 
 
 class LinearFamily:
-    """Least squares as Qlib's `LinearModel` poses them; importance is the size of a coefficient on scaled features."""
+    """Least squares as in Qlib's `LinearModel`; importance is the size of a coefficient on scaled features."""
 
     coefficients: FloatArray
     """Shape (features,)."""
     intercept: float
 
     def fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
-        """Solve once; there is no iteration and so no curve. Rows with a missing feature are left out.
+        """Solve once; there are no iterations, and so no curve. Rows with a missing feature are left out.
 
         Raises
         ------
         TrainingError
-            No row has all features, a coefficient is not finite, or the penalty leaves none.
+            No row has all features, a coefficient is not finite, or the penalty sets all coefficients to zero.
         """
         parameters = session.config.hyperparameters
         estimator, alpha = str(parameters["estimator"]), float(parameters["alpha"])
@@ -82,16 +82,16 @@ class LinearFamily:
 
 @dataclass(frozen=True)
 class Sums:
-    """What least squares need of the training rows.
+    """The sums over the training rows that least squares needs.
 
     Attributes
     ----------
     rows
         How many there are.
     means
-        Shape (features + 1,), the label's last: what is taken off each column first; zeros without an intercept.
+        Shape (features + 1,), the label's last: subtracted from each column first; zeros without an intercept.
     products
-        Shape (features + 1, features + 1): sums over the rows of the products of two columns.
+        Shape (features + 1, features + 1): for each pair of columns, the sum of their products over the rows.
     """
 
     rows: int
@@ -134,7 +134,7 @@ class Sums:
 
 
 def _blocks(problem: LearningProblem) -> Iterator[FloatArray]:
-    """Features and label, float64, of the training rows that have all of them."""
+    """Features and label, float64, of the training rows without missing values."""
     rows = problem.learned(problem.train)
     for begin in range(0, len(rows), BLOCK):
         part = rows[begin : begin + BLOCK]
@@ -146,7 +146,7 @@ def _blocks(problem: LearningProblem) -> Iterator[FloatArray]:
 
 
 def _solver(estimator: str, alpha: float, rows_each: float) -> Any:
-    """scikit-learn's, on rows of which each stands for `rows_each`; ordinary least squares have no penalty."""
+    """scikit-learn's solver, for rows that each stand for `rows_each`; ordinary least squares has no penalty."""
     if estimator == "ols":
         return LinearRegression(fit_intercept=False, copy_X=False)
     if estimator == "ridge":
@@ -160,7 +160,7 @@ class LinearPredictor:
 
     path: Path
     is_quick: ClassVar[bool] = True
-    """A row is scored in a moment."""
+    """A row is scored in a fraction of a millisecond."""
 
     @cached_property
     def weights(self) -> tuple[FloatArray, float]:
@@ -174,7 +174,7 @@ class LinearPredictor:
         scores = np.empty(len(features))
         for begin in range(0, len(features), BLOCK):
             block = np.ascontiguousarray(features[begin : begin + BLOCK], dtype=np.float64)
-            # Over contiguous rows einsum sums each row in the same order, however many there are; a BLAS product does
+            # On contiguous rows, einsum sums each row in the same order, however many there are; a BLAS product does
             # not.
             np.einsum("ij,j->i", block, coefficients, out=scores[begin : begin + BLOCK])
         return scores + intercept

@@ -1,4 +1,4 @@
-"""Memory of a training by family, for processes that must not import one: some bring heavy libraries.
+"""Memory of a training by family, for processes that must not import families: some import heavy libraries.
 
 A family's `memory_bytes` is the formula here; a family without one counts as three copies of its learning rows.
 """
@@ -12,14 +12,14 @@ Formula = Callable[[Mapping[str, Any], int, int], int]
 _COPY = 4
 """Bytes of a float32 value."""
 _BINS = 256
-"""Of a feature's values, in both libraries."""
+"""Bins of a feature's values, in both libraries."""
 _BINNING_SAMPLE = 200_000
 """Rows that LightGBM looks at to choose its bins."""
 
 
 def lightgbm_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-    """The copy of the learning rows, their bins, gradients and scores; those that bins are chosen by, in float64 with
-    their places; a histogram a leaf; the trees and their text."""
+    """The copy of the learning rows, their bins, gradients and scores; the sample that bins are chosen from, in float64
+    with its positions; a histogram per leaf; the trees and their text."""
     given = {"num_leaves": 31, "max_depth": -1, "num_boost_round": 100, **hyperparameters}
     depth = given["max_depth"]
     leaves = min(given["num_leaves"], 2**depth) if depth > 0 else given["num_leaves"]
@@ -38,7 +38,7 @@ def xgboost_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) 
 
 
 def linear_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-    """The places of the learning rows, a few thousand of them in float64, and sums of products of two columns."""
+    """The positions of the learning rows, a few thousand rows in float64, and the sums of products of two columns."""
     return rows * 40 + 8 * (features + 1) * (4 * 4096 + 8 * (features + 1))
 
 
@@ -48,15 +48,15 @@ def three_copies(hyperparameters: Mapping[str, Any], rows: int, features: int) -
 
 
 def five_copies(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-    """As `three_copies`, and two of a model of Qlib's own."""
+    """As `three_copies`, and two copies that Qlib's own model makes."""
     return rows * features * _COPY * 5
 
 
 def network_bytes(hyperparameters: Mapping[str, Any], rows: int, features: int) -> int:
-    """The index of windows, the weights and their copies, and what a part of a batch takes on its way forth and back.
+    """The index of windows, the weights and their copies, and a part of a batch in the forward and backward pass.
 
-    A token (a day; of PatchTST a patch of each feature) takes its input four times, and in each layer 40 vectors of the
-    network's width. Measured on the zoo's networks that is above the peak, and at most three times as much.
+    A token (a day; for PatchTST a patch of each feature) takes its input four times, and in each layer 40 vectors of
+    the network's width. For the zoo's networks this was above the measured peak, and at most three times as much.
     """
     given = {"window": 20, "batch_size": 256, "micro_batch_size": 128, "layers": 1, "feedforward": 0, **hyperparameters}
     part = min(given["micro_batch_size"] or given["batch_size"], given["batch_size"])
@@ -80,7 +80,7 @@ FORMULAS: Mapping[str, Formula] = {
 }
 
 BASE_MB: Mapping[str, float] = {"lightgbm": 600.0, "linear": 900.0, "network": 950.0}
-"""What Python and the libraries take, with some room, where it is not `PLAIN_BASE_MB`."""
+"""Memory of Python and the libraries, with some margin, where it is not `PLAIN_BASE_MB`."""
 PLAIN_BASE_MB = 750.0
 
 

@@ -1,7 +1,7 @@
 """Neural networks: any `torch.nn.Module` by class path, trained on windows of days.
 
-A network's class is made as `Class(features=F, window=L, **architecture)`, takes windows (batch, L, F), or (batch, F)
-where L is 1, and returns scores (batch,). Its files are weights.safetensors and network.json; no pickle.
+A network is created as `Class(features=F, window=L, **architecture)`, takes windows (batch, L, F), or (batch, F) if L
+is 1, and returns scores (batch,). Its files are weights.safetensors and network.json; there is no pickle.
 """
 
 import importlib
@@ -54,18 +54,18 @@ class Architecture:
         Raises
         ------
         ConfigError
-            The class cannot be imported, is no `torch.nn.Module`, or does not take these hyper-parameters.
+            The class cannot be imported, is not a `torch.nn.Module`, or does not take these hyper-parameters.
         """
         module, _, name = self.class_path.partition(":")
         try:
             found = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(
-                f"class_path {self.class_path!r} cannot be imported: {error}; give module:Class, installed or on the "
-                "path of every process that trains or scores"
+                f"class_path {self.class_path!r} cannot be imported: {error}; give module:Class, with the module "
+                "installed or on the path of every process that trains or scores"
             ) from error
         if not (isinstance(found, type) and issubclass(found, nn.Module)):
-            raise ConfigError(f"class_path {self.class_path!r} is no torch.nn.Module; give the class of a network")
+            raise ConfigError(f"class_path {self.class_path!r} is not a torch.nn.Module; give the class of a network")
         try:
             return found(features=self.features, window=self.window, **self.hyperparameters)
         except TypeError as error:
@@ -113,7 +113,7 @@ class NetworkFamily:
                 if verdict.is_best:
                     training.keep()
                 session.checkpoint(done, lambda folder: training.write(folder / STATE))
-            # Without a metric to compare by, no epoch was the best one: the last is kept.
+            # If no metric could be compared, no epoch was the best one, and the last one is kept.
             self.weights = training.best if session.best_iteration else copied(training.network)
             training.network.load_state_dict(self.weights)
             importance = training.importance(metrics.rows)
@@ -131,7 +131,7 @@ class NetworkFamily:
 
     @classmethod
     def runs_code(cls, folder: Path) -> bool:
-        """Tensors without code; its class is one that is installed here."""
+        """Tensors contain no code; the class is one that is installed here."""
         return False
 
     @classmethod
@@ -156,7 +156,7 @@ class NetworkPredictor:
         ConfigError
             Its class cannot be imported.
         TrainingError
-            The class is another one by now: it has other weights.
+            The class has changed, so that its weights no longer fit.
         """
         architecture = Architecture(**read_json(self.folder / ARCHITECTURE))
         network = architecture.build()

@@ -1,4 +1,4 @@
-"""What a form or a script overrides of the zoo: `model.name=value` a line, or the same as nested mappings. Light."""
+"""Overrides of the zoo by a form or a script: lines of `model.name=value`, or nested mappings. Light to import."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from mlops_tasks.errors import ConfigError, excerpt
 from mlops_tasks.modeling.model_zoo.zoo import ModelEntry, zoo_entry
 
 Overrides = dict[str, dict[str, Any]]
-"""`{model: {name: value}}`; a value of `stopping` may be a mapping again."""
+"""`{model: {name: value}}`; in `stopping`, a value may itself be a mapping."""
 
 EXAMPLE = "lightgbm.num_leaves=31"
 _COMMENT = "#"
@@ -21,7 +21,8 @@ def checked_overrides(settings: Settings, form: Mapping[str, Any]) -> dict[str, 
     Raises
     ------
     ConfigError
-        A text cannot be read, or a model, a name or a value is not one of the zoo; begins with the field's name.
+        A text cannot be read, or a model, a name or a value is not one that the zoo allows; the message begins with the
+        field's name.
     """
     found = {field: read_overrides(field, form.get(field) or {}) for field in ("hyperparameters", "stopping")}
     for model, overrides in found["hyperparameters"].items():
@@ -32,7 +33,7 @@ def checked_overrides(settings: Settings, form: Mapping[str, Any]) -> dict[str, 
 
 
 def named_entry(field: str, model: str, settings: Settings) -> ModelEntry:
-    """The entry of a model that a field of a form names; ConfigError with the field's name where there is none."""
+    """The entry of a model that a field of a form names; ConfigError with the field's name if there is none."""
     try:
         return zoo_entry(model, settings)
     except ConfigError as error:
@@ -47,8 +48,8 @@ def read_overrides(field: str, given: Any) -> Overrides:
     field
         The field's name, for errors.
     given
-        A text: `model.name=value` a line, with a dot before each further level; a value is JSON, or a word without
-        quotes; empty lines and those that begin with # say nothing. Or `{model: {name: value}}`.
+        A text with one `model.name=value` per line, and a dot before each further level. A value is JSON, or a word
+        without quotes; empty lines and lines that begin with # are ignored. Or `{model: {name: value}}`.
 
     Raises
     ------

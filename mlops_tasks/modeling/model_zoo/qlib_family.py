@@ -1,12 +1,12 @@
 """Any model of Qlib, by class path: one of `qlib.contrib.model`, or your own subclass of `qlib.model.base.Model`.
 
-It is fitted on a `DatasetH` with segments train and valid, and asked for scores of one in which each row has a day and
-an instrument of its own, so that no row can be ranked by its neighbours.
+It is fitted on a `DatasetH` with segments train and valid, and scores one in which each row has a day and an instrument
+of its own, so that no row can be ranked among its neighbours.
 
-Its files are model.pkl and qlib.json. **The model is pickled**, as there is no other way to keep any object of Qlib's,
-and a pickle runs code when it is loaded. So it is read only where `models.unpickling_families` names this family, only
-from a signed artefact, in a process of its own (`isolation.py`), and only if its SHA-256 is the one in qlib.json: what
-is loaded are the bytes that were trained.
+Its files are model.pkl and qlib.json. **The model is pickled**, because there is no other way to store any object of
+Qlib, and a pickle runs code when it is loaded. So it is read only if `models.unpickling_families` names this family,
+only from a signed artefact, in a process of its own (`isolation.py`), and only if its SHA-256 is the one in qlib.json:
+only the bytes that were trained are loaded.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ SEGMENT = "test"
 
 
 class QlibFamily:
-    """Fits once, by Qlib's own code; its iterations are not seen, so there is one, when it is done."""
+    """Fits once, by Qlib's own code; its iterations cannot be seen, so one is reported, at the end."""
 
     model: Any
     class_path: str
@@ -51,7 +51,7 @@ class QlibFamily:
         Raises
         ------
         ConfigError
-            The class path names no Qlib model, or one that does not take the hyper-parameters.
+            The class path does not name a Qlib model, or its class does not take the hyper-parameters.
         TrainingError
             Qlib's code fails, or a row's score depends on the rows beside it.
         """
@@ -63,8 +63,8 @@ class QlibFamily:
             self.class_path = config.class_path or ""
             if not isinstance(self.model, Model):
                 raise ConfigError(
-                    f"models.{config.model}.class_path: {self.class_path} is no qlib.model.base.Model; give the class "
-                    "of one"
+                    f"models.{config.model}.class_path: {self.class_path} is not a qlib.model.base.Model; give the "
+                    "class of one"
                 )
             session.expect(1)
             try:
@@ -78,7 +78,7 @@ class QlibFamily:
                 ) from error
         if len(together) != problem.valid.stop - problem.valid.start:
             raise TrainingError(
-                f"{self.class_path}: {len(together)} scores of the validation rows; one a row is needed"
+                f"{self.class_path}: {len(together)} scores of the validation rows; one per row is needed"
             )
         score = _predictor(self.model, problem.names)
         check_alone(score, problem.features[problem.valid], together)
@@ -92,9 +92,9 @@ class QlibFamily:
         Raises
         ------
         TrainingError
-            The model holds what cannot be pickled.
+            The model holds something that cannot be pickled.
         """
-        self.model.config(dump_all=True)  # else Qlib leaves out attributes that begin with an underscore
+        self.model.config(dump_all=True)  # otherwise Qlib leaves out attributes that begin with an underscore
         try:
             content = pickle.dumps(self.model)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -104,7 +104,7 @@ class QlibFamily:
 
     @classmethod
     def load(cls, folder: Path, manifest: ArtefactManifest, threads: int) -> Predictor:
-        """The model; the bytes that are unpickled are the ones whose digest was compared.
+        """Load the model; the bytes that are unpickled are the ones whose digest was compared.
 
         Raises
         ------
@@ -161,7 +161,7 @@ def _predictor(model: Any, names: Any) -> Callable[[FloatArray], FloatArray]:
     def score(features: FloatArray) -> FloatArray:
         found = model.predict(dataset_of_rows(features, names), segment=SEGMENT)
         if isinstance(found, pd.Series | pd.DataFrame):
-            found = found.sort_index()  # by day, that is in the order of the rows
+            found = found.sort_index()  # by day, which is the order of the rows
         return np.asarray(found, dtype=np.float64)
 
     return score
@@ -179,7 +179,7 @@ def _own_seed(class_path: str | None, seed: int) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """The generators that Qlib's models draw from."""
+    """Seed the generators that Qlib's models draw from."""
     import torch
 
     before = random.getstate(), np.random.get_state()
@@ -196,7 +196,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_recorder() -> Iterator[None]:
-    """In place of Qlib's recorder, which `LGBModel` and others log to: it would leave runs and folders behind."""
+    """Replace Qlib's recorder, to which `LGBModel` and others log: it would leave runs and folders behind."""
     from qlib.workflow import R
 
     before, R._provider = R._provider, _NoRecorder()

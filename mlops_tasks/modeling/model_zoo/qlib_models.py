@@ -1,4 +1,4 @@
-"""One model of Qlib by itself: the package `qlib.contrib.model` imports all of them, PyTorch's among them."""
+"""Imports one model of Qlib alone: the package `qlib.contrib.model` imports all of them, including PyTorch's."""
 
 import importlib
 import sys
@@ -10,9 +10,9 @@ PACKAGE = "qlib.contrib.model"
 
 
 def qlib_model(name: str) -> ModuleType:
-    """The module `qlib.contrib.model.<name>`, imported without its package, which takes four seconds.
+    """The module `qlib.contrib.model.<name>`, imported without its package, whose import takes four seconds.
 
-    Whoever imports the package or the module later gets this very module.
+    Later imports of the package or the module get this same module.
     """
     full_name = f"{PACKAGE}.{name}"
     if full_name in sys.modules or PACKAGE in sys.modules:

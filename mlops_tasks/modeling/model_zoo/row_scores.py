@@ -1,4 +1,4 @@
-"""Scores of single rows from models of others, which see a matrix: a row's score must not depend on its company."""
+"""Scores of single rows from third-party models, which see a matrix: a row's score must not depend on other rows."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from mlops_tasks.errors import TrainingError
 from mlops_tasks.modeling.windows import FloatArray
 
 BLOCK = 1024
-"""Rows that a model is given at once. Always this many: how a product is summed may depend on its number of rows."""
+"""Rows that a model is given at once. Always this many: the order of sums in a product may depend on the row count."""
 SAMPLE = 256
 TOLERANCE = 1e-4
 """Of the spread of the scores: float32 sums in another order differ by less."""
@@ -17,12 +17,12 @@ Predict = Callable[[FloatArray], FloatArray]
 
 
 def in_blocks(predict: Predict, features: FloatArray) -> FloatArray:
-    """Scores, float64, shape (n,), of rows that are given to `predict` in blocks of equal size, the last one filled up.
+    """Scores, float64, shape (n,), of rows given to `predict` in blocks of equal size, the last one padded.
 
     Raises
     ------
     TrainingError
-        The model gives anything but one number a row.
+        The model does not give exactly one number per row.
     """
     scores = np.empty(len(features))
     for begin in range(0, len(features), BLOCK):
@@ -37,17 +37,17 @@ def in_blocks(predict: Predict, features: FloatArray) -> FloatArray:
 
 
 def check_alone(predict: Predict, features: FloatArray, together: FloatArray) -> None:
-    """Check on a sample that rows score the same with other company.
+    """Check on a sample that rows score the same among other rows.
 
     Parameters
     ----------
     features, together
-        Rows, and what the model says of them all at once.
+        Rows, and the model's scores of all of them at once.
 
     Raises
     ------
     TrainingError
-        They do not: a model that ranks a row by its neighbours cannot be asked for one name.
+        They do not: a model that ranks a row among its neighbours cannot score a single name.
     """
     sample = np.unique(np.linspace(0, len(features) - 1, SAMPLE).round().astype(np.int64))
     alone = in_blocks(predict, np.ascontiguousarray(features[sample[::-1]]))[::-1]
@@ -56,5 +56,5 @@ def check_alone(predict: Predict, features: FloatArray, together: FloatArray) ->
     if largest > TOLERANCE * spread:
         raise TrainingError(
             f"the model's score of a row depends on the rows beside it (by {largest / spread:.2g} standard deviations "
-            "of its scores), and it will be asked for single names; take a model that looks at one row at a time"
+            "of its scores), but it must score single names; use a model that looks at one row at a time"
         )

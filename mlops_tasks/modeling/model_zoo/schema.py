@@ -1,6 +1,6 @@
-"""Hyper-parameters as JSON Schema: a value is checked against its schema, and the schema against a closed list.
+"""Hyper-parameters as JSON Schema: values are checked against schemas, and schemas against a closed list of keywords.
 
-JSON Schema ignores keywords that it does not know, so that `minmum: 2` would check nothing; here it is an error.
+JSON Schema ignores keywords that it does not know, so `minmum: 2` would check nothing; here it is an error.
 
 The few keywords that are left are checked here, with the answers of the package jsonschema (a test compares them):
 every light process reads the zoo, and importing that package takes seconds.
@@ -64,7 +64,7 @@ _VALUE: Mapping[str, Check] = {
     **dict.fromkeys(_LENGTHS, _is_length),
     "items": lambda value: isinstance(value, dict),
 }
-"""Keywords that a value is checked by, and what each may be."""
+"""Keywords that a value is checked by, and the check of each keyword's own value."""
 _ABOUT: Mapping[str, Check] = {
     "default": lambda value: True,
     "title": _is_text,
@@ -75,11 +75,11 @@ _ABOUT: Mapping[str, Check] = {
     "high": _is_number,
     "window_share": lambda value: _is_number(value) and 0 < value <= 1,
 }
-"""Keywords that say more about a hyper-parameter."""
+"""Further keywords that describe a hyper-parameter."""
 
 
 def check_schema(path: str, schema: Schema) -> None:
-    """Check what says what one hyper-parameter may be.
+    """Check the schema of one hyper-parameter.
 
     Parameters
     ----------
@@ -89,8 +89,8 @@ def check_schema(path: str, schema: Schema) -> None:
     Raises
     ------
     ConfigError
-        A keyword is unknown or has a wrong value; type or default is missing; the default, a word of enum, `low` or
-        `high` is no value that the schema allows; or a search lacks what it needs.
+        A keyword is unknown or has a wrong value; type or default is missing; the schema does not allow the default, a
+        value of enum, `low` or `high`; or a search lacks what it needs.
     """
     for name in ("type", "default"):
         if name not in schema:
@@ -108,14 +108,14 @@ def check_schema(path: str, schema: Schema) -> None:
 
 
 def check_value(path: str, schema: Schema, value: Any) -> Any:
-    """A value that its schema allows, in the type that it names: 1.0 of an integer is 1, and 1 of a number is 1.0.
+    """A value that its schema allows, in the schema's type: 1.0 for an integer becomes 1, and 1 for a number 1.0.
 
-    So equal configurations have one digest. NaN and infinity are no numbers, and true is no integer.
+    So equal configurations have the same digest. NaN and infinity are not numbers, and true is not an integer.
 
     Raises
     ------
     ConfigError
-        The value is not allowed; says what is.
+        The value is not allowed; the message says what is.
     """
     rules = _rules(schema)
     if not _finite(value) or not fits(rules, value):
@@ -145,7 +145,7 @@ def types_of(schema: Schema) -> list[str]:
 
 
 def fits(schema: Schema, value: Any) -> bool:
-    """Whether a JSON value is what a schema of the keywords `_VALUE` allows."""
+    """Whether a schema made of the keywords `_VALUE` allows a JSON value."""
     types = types_of(schema)
     if types and not any(_IS[name](value) for name in types):
         return False
@@ -168,7 +168,7 @@ def _within(schema: Schema, value: float) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """As JSON compares: 1 is 1.0, and neither is true."""
+    """Whether values are equal in JSON: 1 equals 1.0, and neither equals true."""
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_equal, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
@@ -190,14 +190,14 @@ def _check_search(path: str, schema: Schema) -> None:
         if "enum" not in schema and types_of(schema) != ["boolean"]:
             raise ConfigError(f"{path}.search: categorical needs enum, or type boolean; give one")
         if "window_share" in schema:
-            raise ConfigError(f"{path}.window_share: bounds a log or linear search only; take it out")
+            raise ConfigError(f"{path}.window_share: only bounds a log or linear search; remove it")
         return
     if not numeric or "low" not in schema or "high" not in schema:
         raise ConfigError(f"{path}.search: {kind} needs type integer or number, and low and high; give them")
     low, high = (check_value(f"{path}.{end}", schema, schema[end]) for end in ("low", "high"))
     if low >= high or (kind == "log" and low <= 0):
         above = " above 0" if kind == "log" else ""
-        raise ConfigError(f"{path}: a {kind} search from {low} to {high} is none; give low{above} and a larger high")
+        raise ConfigError(f"{path}: a {kind} search from {low} to {high} is empty; give low{above} and a larger high")
 
 
 def _rules(schema: Schema) -> dict[str, Any]:

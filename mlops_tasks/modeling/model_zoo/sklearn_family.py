@@ -1,9 +1,9 @@
 """Any scikit-learn regressor, by class path.
 
-Whatever follows its interface will do: `fit(X, y)`, `predict(X)`, parameters by keyword. A function that returns one (a
-pipeline, say) may stand in its place. Its files are estimator.skops and sklearn.json; no pickle. What skops knows to be
-data, and `DATA` beside it, is loaded anywhere. An estimator of other types, of scikit-learn, NumPy, SciPy or the
-package that the class path names, runs their code: it is loaded in a process of its own, where the settings allow that.
+Anything with its interface will do: `fit(X, y)`, `predict(X)`, parameters by keyword. So will a function that returns
+one, such as a pipeline. Its files are estimator.skops and sklearn.json; there is no pickle. Types that skops or `DATA`
+knows to be plain data are loaded anywhere. An estimator that holds other types, of scikit-learn, NumPy, SciPy or the
+package that the class path names, runs their code: it is loaded in a process of its own, if the settings allow that.
 """
 
 import math
@@ -50,13 +50,13 @@ DATA = frozenset(
         "sklearn.tree._tree.Tree",
     ]
 )
-"""What scikit-learn's own regressors hold beyond the types that skops trusts by itself: numbers, and no code."""
+"""What scikit-learn's own regressors hold beyond the types that skops trusts by itself: numbers, not code."""
 TRAIN_SAMPLE = 20_000
 """Rows of train that the loss is computed on: for some estimators scoring costs more than learning."""
 
 
 class SklearnFamily:
-    """Fits once; there is one iteration, so that its metrics are in the events like all others'."""
+    """Fits once; one iteration is reported, so that its metrics are among the events like those of other families."""
 
     estimator: Any
     class_path: str
@@ -67,7 +67,7 @@ class SklearnFamily:
         Raises
         ------
         ConfigError
-            The class path names no regressor, or one that does not take the hyper-parameters or missing values.
+            The class path does not name a regressor, or its class does not take the hyper-parameters or missing values.
         TrainingError
             A row's score depends on the rows beside it.
         """
@@ -86,7 +86,7 @@ class SklearnFamily:
             raise ConfigError(
                 f"hyperparameters.{config.model}: {self.class_path} cannot be fitted: {error}; correct them"
             ) from error
-        _set_everywhere(self.estimator, "n_jobs", 1, {})  # a sum over threads has no order
+        _set_everywhere(self.estimator, "n_jobs", 1, {})  # sums over several threads have no fixed order
         sample = train[np.unique(np.linspace(0, len(train) - 1, TRAIN_SAMPLE).round().astype(np.int64))]
         misses = self._score(problem.features[sample], session.threads) - problem.label[sample]
         watched = problem.features[metrics.rows]
@@ -104,7 +104,7 @@ class SklearnFamily:
         Raises
         ------
         TrainingError
-            The estimator cannot be saved, or holds objects of other packages' types, which would not be loaded.
+            The estimator cannot be saved, or holds objects of other packages' types, which cannot be loaded again.
         """
         try:
             content = canonical(skops.io.dumps(self.estimator))
@@ -113,8 +113,8 @@ class SklearnFamily:
         foreign = _foreign(skops.io.get_untrusted_types(data=content), self.class_path)
         if foreign:
             raise TrainingError(
-                f"{self.class_path}: holds {', '.join(foreign)}, which is of another package than its own; only types "
-                f"of {', '.join(TRUSTED)} and its own package are loaded again: keep others out of its attributes"
+                f"{self.class_path}: holds {', '.join(foreign)}, from another package than its own; only types of "
+                f"{', '.join(TRUSTED)} and its own package can be loaded again: keep others out of its attributes"
             )
         (folder / MODEL_FILE).write_bytes(content)
         write_json(folder / ABOUT, {"class_path": self.class_path})
@@ -126,13 +126,15 @@ class SklearnFamily:
         Raises
         ------
         TrainingError
-            The file asks for types of other packages.
+            The file holds types of other packages.
         """
         class_path = read_json(folder / ABOUT)["class_path"]
         content = (folder / MODEL_FILE).read_bytes()
         types = skops.io.get_untrusted_types(data=content)
         if foreign := _foreign(types, class_path):
-            raise TrainingError(f"{folder / MODEL_FILE}: asks for {', '.join(foreign)}, which is not loaded")
+            raise TrainingError(
+                f"{folder / MODEL_FILE}: holds {', '.join(foreign)}, of packages that are not trusted; train again"
+            )
         return SklearnPredictor(skops.io.loads(content, trusted=types), threads)
 
     @classmethod
@@ -161,8 +163,8 @@ class SklearnPredictor:
 def _check_regressor(estimator: Any, model: str, class_path: str, problem: LearningProblem) -> None:
     if not (hasattr(estimator, "fit") and hasattr(estimator, "predict") and is_regressor(estimator)):
         raise ConfigError(
-            f"models.{model}.class_path: {class_path} is no scikit-learn regressor; give the class of one, or for a "
-            "classifier a regressor of its kind: a score ranks, it is no class"
+            f"models.{model}.class_path: {class_path} is not a scikit-learn regressor; give the class of one, or for a "
+            "classifier the regressor of its kind: a score ranks, it is not a class"
         )
     if get_tags(estimator).input_tags.allow_nan:
         return
@@ -170,14 +172,14 @@ def _check_regressor(estimator: Any, model: str, class_path: str, problem: Learn
     found = with_shares({name: share for name, share in missing.items() if share})
     if found:
         raise ConfigError(
-            f"models.{model}.feature_processors: {class_path} takes no missing values, and {len(found)} of "
+            f"models.{model}.feature_processors: {class_path} cannot take missing values, and {len(found)} of "
             f"{len(missing)} features have some: {first_few(found)}; set "
             "[robust_zscore_fill_zero]"
         )
 
 
 def _set_everywhere(estimator: Any, name: str, value: Any, given: Mapping[str, Any]) -> None:
-    """Set a parameter of the estimator and of those within it, but for what the hyper-parameters say themselves."""
+    """Set a parameter of the estimator and of those within it, except where the hyper-parameters set it."""
     found = [path for path in estimator.get_params(deep=True) if path.rpartition("__")[2] == name]
     estimator.set_params(**{path: value for path in found if given.get(path) is None})
 
@@ -197,7 +199,7 @@ def _importance(estimator: Any, names: Sequence[str]) -> dict[str, float]:
 
 
 def _tree_bytes(hyperparameters: Mapping[str, Any], rows: int) -> int:
-    """Some 100 bytes a node, two nodes a leaf; 0 for what has no `n_estimators`."""
+    """About 100 bytes per node and two nodes per leaf; 0 for estimators without `n_estimators`."""
     leaf = hyperparameters.get("min_samples_leaf") or 1
     leaves = rows / leaf if leaf >= 1 else 1 / leaf
     if hyperparameters.get("max_depth"):

@@ -9,10 +9,10 @@ SCHEMA = "schema.json"
 
 
 def canonical(content: bytes) -> bytes:
-    """A skops file with places in memory, random names and times taken out.
+    """A skops file without memory addresses, random names and times.
 
-    skops tells objects apart by their addresses, and names the arrays by them; here both are counted in the order in
-    which the schema comes to them.
+    skops tells objects apart by their memory addresses and gives arrays random names; here both are numbered in the
+    order in which the schema mentions them.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as source:
         names = _Names({name for name in source.namelist() if name != SCHEMA})
@@ -26,7 +26,7 @@ def canonical(content: bytes) -> bytes:
 
 
 class _Names:
-    """Numbers in the order of appearance."""
+    """Numbers names in the order of appearance."""
 
     def __init__(self, members: set[str]) -> None:
         self.members = members

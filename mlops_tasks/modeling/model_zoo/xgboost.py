@@ -1,7 +1,7 @@
 """XGBoost: gradient boosted trees with second-order steps (Chen and Guestrin, KDD 2016).
 
-What is random in a round, its rows and columns, depends on the seed and the round's number, so that a training that
-goes on from a checkpoint ends in the bytes of an undisturbed one.
+The random draws of a round, its rows and columns, depend only on the seed and the round's number, so a training that
+continues from a checkpoint ends with the same bytes as an uninterrupted one.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 16_384
 
 
 class XGBoostFamily:
-    """Boosting as Qlib's `XGBModel` configures it; scores by the trees up to the best round, and not by all."""
+    """Boosting as Qlib's `XGBModel` configures it; scores with the trees up to the best round, not with all."""
 
     booster: Any
 
@@ -43,8 +43,8 @@ class XGBoostFamily:
         except xgboost.core.XGBoostError as error:
             lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Stack")]
             raise TrainingError(
-                f"{session.config.model}: XGBoost refuses: {lines[0] if lines else error}; correct the features, or "
-                f"hyperparameters.{session.config.model}"
+                f"{session.config.model}: XGBoost refused to train: {lines[0] if lines else error}; correct the "
+                f"features, or hyperparameters.{session.config.model}"
             ) from error
 
     def _fit(self, problem: LearningProblem, session: TrainingSession) -> FitResult:
@@ -101,7 +101,7 @@ class _Data:
         self.watch = xgboost.QuantileDMatrix(_Rows(problem, self._metrics.valid.rows), ref=self.learn, **options)
 
     def evaluate(self, booster: Any, done: int) -> dict[str, float]:
-        """Metrics of the session after `done` rounds; the booster has the scores at hand."""
+        """Metrics of the session after `done` rounds; the booster has cached the scores."""
         learned, scores = booster.predict(self.learn), booster.predict(self.watch)
         difference = learned.astype(np.float64) - self._label
         train = {"loss": float(difference @ difference / len(difference)), **self._metrics.train_ics(learned)}
@@ -111,7 +111,7 @@ class _Data:
 
 
 class _Rows(xgboost.DataIter):
-    """Rows of a problem, some at a time: they are binned without a copy of all of them."""
+    """Rows of a problem, some at a time, so that they are binned without a copy of all of them."""
 
     def __init__(self, problem: LearningProblem, rows: IntArray) -> None:
         super().__init__()
@@ -145,8 +145,8 @@ def _parameters(hyperparameters: Mapping[str, Any], session: TrainingSession) ->
 
 def _boost(booster: Any, learn: Any, iteration: int) -> None:
     """One round, numbered from 0."""
-    # The columns of a tree are drawn from a state that no checkpoint holds, and that `seed_per_iteration` leaves alone;
-    # a configuration that is read makes it anew from the round's seed, in 0.3 ms.
+    # The columns of a tree are drawn from a state that no checkpoint holds and that `seed_per_iteration` does not
+    # touch; loading a configuration sets it again from the round's seed, in 0.3 ms.
     booster.load_config(booster.save_config())
     booster.update(learn, iteration)
 

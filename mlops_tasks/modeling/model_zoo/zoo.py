@@ -1,8 +1,8 @@
 """The model zoo: what can be trained, read from YAML and checked.
 
-Entries stand in include/config/models.yaml, and your own in `<home>/models.yaml`. One wrong entry spoils no other one:
-it cannot be trained, and what names it gets its error. Every function here takes settings for the home folder; without
-them it knows the shipped entries only.
+Entries are in include/config/models.yaml, and your own in `<home>/models.yaml`. A wrong entry does not affect the
+others: it cannot be trained, and whatever names it gets its error. Every function here takes settings for the home
+folder; without them it knows only the shipped entries.
 """
 
 import re
@@ -27,9 +27,9 @@ OWN_FILE = "models.yaml"
 """In the home folder."""
 
 _NAME = re.compile(r"[A-Za-z][\w-]*")
-"""A model's name is part of runs' ids and file names."""
+"""A model's name becomes part of run ids and file names."""
 _RESERVED = ("auto",)
-"""What forms take in place of a model."""
+"""Words that forms take in place of a model's name."""
 _NESTED: Mapping[str, type[Section]] = {"stopping": StoppingConfig, "overfitting": OverfittingConfig}
 _CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -50,7 +50,7 @@ class ModelEntry(Section):
     checkpoint_every: int = Field(100, ge=1, strict=True)
     """Iterations between two checkpoints."""
     hyperparameters: Mapping[str, Mapping[str, Any]]
-    """JSON Schema of each: type, default, minimum, maximum, enum, description; `advanced` (hidden at first),
+    """JSON Schema of each: type, default, minimum, maximum, enum, description; `advanced` (hidden at first), and
     `search` (`log`, `linear` or `categorical`: a search varies it, from `low` to `high`)."""
 
     def json_schema(self) -> dict[str, Any]:
@@ -67,8 +67,8 @@ class ModelEntry(Section):
         Raises
         ------
         ConfigError
-            A key is unknown, or a value of the wrong type or out of range; names the path, what is allowed and the
-            remedy.
+            A key is unknown, or a value is of the wrong type or out of range. The error names the path, what is allowed
+            and the remedy.
         """
         path = f"hyperparameters.{model}"
         if not isinstance(overrides, Mapping):
@@ -80,12 +80,12 @@ class ModelEntry(Section):
         return {name: check_value(f"{path}.{name}", self.hyperparameters[name], given[name]) for name in given}
 
     def resolve_stopping(self, model: str, overrides: Mapping[str, Any]) -> StoppingConfig:
-        """When training stops, with overrides of the entry's own values.
+        """The stopping rule, with overrides of the entry's own values.
 
         Raises
         ------
         ConfigError
-            As `resolve`, of a path `stopping.<model>.<key>`.
+            As `resolve`, with a path `stopping.<model>.<key>`.
         """
         path = f"stopping.{model}"
         if not isinstance(overrides, Mapping):
@@ -103,9 +103,9 @@ class Zoo:
     entries: Mapping[str, ModelEntry]
     errors: Mapping[str, str]
     own: frozenset[str] = frozenset()
-    """Names that stand in the user's own file alone."""
+    """Names that are only in the user's own file."""
     clashes: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with entries of the user's own file that have a shipped model's name; the shipped one is meant."""
+    """Errors of entries in the user's own file that have a shipped model's name; the name means the shipped one."""
 
 
 def model_zoo(settings: Settings | None = None) -> Mapping[str, ModelEntry]:
@@ -114,7 +114,7 @@ def model_zoo(settings: Settings | None = None) -> Mapping[str, ModelEntry]:
     Raises
     ------
     ConfigError
-        A file is no YAML mapping.
+        A file is not a YAML mapping.
     """
     return read_zoo(settings).entries
 
@@ -125,7 +125,7 @@ def zoo_entry(name: str, settings: Settings | None = None) -> ModelEntry:
     Raises
     ------
     ConfigError
-        There is none of this name, or something is wrong with it: names the file, the entry, the key and the remedy.
+        There is none with this name, or it is wrong. The error names the file, the entry, the key and the remedy.
     """
     zoo, wrong = model_zoo(settings), read_zoo(settings).errors
     if name in wrong:
@@ -142,7 +142,7 @@ def read_zoo(settings: Settings | None = None) -> Zoo:
     Raises
     ------
     ConfigError
-        A file is no YAML mapping.
+        A file is not a YAML mapping.
     """
     shipped = _read(SHIPPED_FILE, read_yaml_text(SHIPPED_FILE))
     path = settings.home / OWN_FILE if settings is not None else None
@@ -151,7 +151,7 @@ def read_zoo(settings: Settings | None = None) -> Zoo:
     own = _read(path, read_yaml_text(path))
     names = frozenset([*own.entries, *own.errors])
     clashes = {
-        name: f"{path}: {name} is the name of a shipped model, which is taken; give yours another one"
+        name: f"{path}: {name} is the name of a shipped model; give yours another name"
         for name in names & frozenset([*shipped.entries, *shipped.errors])
     }
     added = {name: entry for name, entry in own.entries.items() if name not in clashes}
@@ -160,18 +160,18 @@ def read_zoo(settings: Settings | None = None) -> Zoo:
 
 
 def check_family(path: str, family: str, class_path: str | None) -> None:
-    """Check that a family is known, and that there is a class path where it takes one.
+    """Check that a family is known, and that there is a class path exactly if it takes one.
 
     Raises
     ------
     ConfigError
-        Names the key below `path`, and the remedy.
+        It is not so. The error names the key below `path` and the remedy.
     """
     if family not in FAMILIES:
         raise ConfigError(f"{path}.family: unknown family {family!r}; {hint(family, FAMILIES)}")
     wanted = CLASS_OF.get(family)
     if wanted is None and class_path is not None:
-        raise ConfigError(f"{path}.class_path: family {family} has its own class; take the key out")
+        raise ConfigError(f"{path}.class_path: family {family} has its own class; remove the key")
     if wanted is not None and (class_path is None or not _CLASS_PATH.fullmatch(class_path)):
         raise ConfigError(f"{path}.class_path: family {family} needs module:Class of a {wanted}, got {class_path!r}")
 
@@ -182,13 +182,13 @@ def check_unpickling(models: ModelSettings, family: str, whose: str) -> None:
     Raises
     ------
     ConfigError
-        They do not; names the setting.
+        They do not. The error names the setting.
     """
     if family not in models.unpickling_families:
         known = ",".join(dict.fromkeys([*models.unpickling_families, family]))
         raise ConfigError(
             f"{whose}: files of family {family} run code when they are loaded, and models.unpickling_families does not "
-            f"name it; take a model without pickles, or set it (MLOPS_MODELS__UNPICKLING_FAMILIES={known})"
+            f"name it; use a model without pickles, or set it (MLOPS_MODELS__UNPICKLING_FAMILIES={known})"
         )
 
 
@@ -205,11 +205,11 @@ def _read(path: Path, text: str) -> Zoo:
 
 
 def _entry(file: EntryFile, name: str) -> ModelEntry:
-    """An entry, checked but for what its class says."""
+    """An entry, checked except for what depends on its class."""
     path = f"{file.path}: {name}"
     if not _NAME.fullmatch(name) or name in _RESERVED:
         raise ConfigError(
-            f"{path}: not a valid model name; use letters, digits, _ and -, and none of {', '.join(_RESERVED)}"
+            f"{path}: not a valid model name; use letters, digits, _ and -, but not {', '.join(_RESERVED)}"
         )
     try:
         entry = ModelEntry.model_validate(file.content(name))
@@ -220,14 +220,14 @@ def _entry(file: EntryFile, name: str) -> ModelEntry:
         check_schema(f"{path}.hyperparameters.{parameter}", schema)
     if entry.family in ("sklearn", "qlib") and "window" in entry.hyperparameters:
         raise ConfigError(
-            f"{path}.hyperparameters.window: family {entry.family} sees the row's own day only; take it out, or "
-            "write a torch.nn.Module and take family network"
+            f"{path}.hyperparameters.window: family {entry.family} sees the row's own day only; remove it, or write a "
+            "torch.nn.Module and use family network"
         )
     return entry
 
 
 def _reason(error: ValidationError, model: type[Section]) -> str:
-    """The first thing that is wrong, after the key that it is wrong in."""
+    """The first error, after the key that it is about."""
     first = error.errors()[0]
     place = "".join(f".{part}" for part in first["loc"])
     if not place:

@@ -1,8 +1,8 @@
 """How a network is trained: epochs of steps over windows of days, and scores between them.
 
-Equal seeds give equal bytes on a CPU with the same number of threads: what is random in an epoch, the order of the rows
-and what is dropped out, depends on the seed and the epoch's number, so a training that goes on from a checkpoint ends
-where an undisturbed one does.
+Equal seeds give equal bytes on a CPU with the same number of threads: the random draws of an epoch, the order of the
+rows and dropout, depend only on the seed and the epoch's number, so a training that continues from a checkpoint ends
+where an uninterrupted one does.
 """
 
 import math
@@ -22,7 +22,7 @@ from mlops_tasks.modeling.problem import FloatArray, IntArray, LearningProblem
 from mlops_tasks.modeling.windows import PanelWindows, batches, epoch_order
 
 SCORED_AT_ONCE = 128
-"""Windows per forward pass when scoring. Always this many: how a product is summed may depend on its number of rows."""
+"""Windows per forward pass when scoring. Always this many: the order of sums in a product may depend on it."""
 IMPORTANCE_SAMPLE = 2048
 
 State = dict[str, Tensor]
@@ -37,28 +37,28 @@ class TrainerConfig:
     window
         Trading days that the network sees.
     epochs
-        At most.
+        Maximum number of epochs.
     samples_per_epoch
-        Rows drawn anew for each epoch, without replacement; 0: all.
+        Rows drawn for each epoch, without replacement; 0: all.
     valid_rows_per_epoch
-        Rows that an epoch's validation metrics are measured on: about this many, the same in every epoch, the same
+        Rows on which an epoch's validation metrics are measured: about this many, the same in every epoch, the same
         share of each day; 0: all.
     batch_size
-        Rows of a step of the optimiser.
+        Rows per optimiser step.
     micro_batch_size
-        Rows whose gradient is computed at once and added up, the batch's gradient in the end; 0: the whole batch. A
-        part that fits into the processor's cache is several times as fast. A network with batch normalisation always
-        gets whole batches, as its statistics are theirs.
+        Rows whose gradient is computed at once; these gradients add up to the batch's. 0: the whole batch. A part that
+        fits into the processor's cache is several times as fast. A network with batch normalisation always gets whole
+        batches, because its statistics are those of the batch.
     optimizer
         `adamw` (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019) or `adam` (Kingma and Ba,
         ICLR 2015), whose weight decay is an L2 penalty.
     learning_rate
         Its largest value.
     schedule
-        What becomes of it after the first `warmup_steps`, in which it rises evenly: it stays (`constant`), or falls to
-        0 with the last of all `epochs` as half a cosine (Loshchilov and Hutter, ICLR 2017).
+        What it does after the first `warmup_steps`, over which it rises linearly: it stays (`constant`), or falls along
+        half a cosine to 0 at the end of all `epochs` (Loshchilov and Hutter, ICLR 2017).
     gradient_clip
-        Largest Euclidean norm of a step's gradient; 0: any.
+        Largest Euclidean norm of a step's gradient; 0: no limit.
     precision
         `bfloat16` multiplies matrices in bfloat16 (automatic mixed precision) and keeps weights in float32; recurrent
         cells stay in float32 on a CPU.
@@ -80,7 +80,7 @@ class TrainerConfig:
 
     @classmethod
     def split(cls, hyperparameters: Mapping[str, Any]) -> "tuple[TrainerConfig, dict[str, Any]]":
-        """Split hyper-parameters into the trainer's and the rest, which are the architecture's."""
+        """Split hyper-parameters into the trainer's and the rest, which belong to the architecture."""
         own = {field.name for field in fields(cls)}
         trainer = {name: value for name, value in hyperparameters.items() if name in own}
         return cls(**trainer), {name: value for name, value in hyperparameters.items() if name not in own}
@@ -96,7 +96,7 @@ class Training:
     windows: PanelWindows
     label: Tensor
     rows: IntArray
-    """Of the problem: learned from."""
+    """The problem's rows that are learned from."""
     seed: int
     device: torch.device
     best: State
@@ -113,12 +113,12 @@ class Training:
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         optimizer = kind(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         rows = problem.learned(problem.train)
-        label = torch.tensor(problem.label, device=device)  # pandas may hand out what must not be written to
+        label = torch.tensor(problem.label, device=device)  # a copy, because pandas may give a read-only array
         windows = problem.windows(config.window)
         return cls(network, optimizer, config, windows, label, rows, seed, device, copied(network))
 
     def epoch(self) -> float:
-        """Train one epoch; the mean loss of its rows, each before its step's update."""
+        """Train one epoch; returns the mean loss of its rows, each before its step's update."""
         self.network.train()
         self.epochs_done += 1
         torch.manual_seed(_epoch_seed(self.seed, self.epochs_done))
@@ -133,7 +133,7 @@ class Training:
         return float(np.average(losses, weights=[len(batch) for batch in steps]))
 
     def step(self, batch: IntArray) -> float:
-        """One update from the rows of a batch; its loss before."""
+        """Update the weights from the rows of a batch; returns the batch's loss before the update."""
         loss = self.gradient(batch)
         if self.config.gradient_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
@@ -171,7 +171,7 @@ class Training:
         """Mean size of gradient times input of each feature, summed over the window, on a seeded sample of rows.
 
         Shrikumar et al., "Learning important features through propagating activation differences", ICML 2017, discuss
-        it. Robustly scaled features have the same size, so features can be compared.
+        it. Robustly scaled features have similar sizes, so they can be compared.
         """
         sample = np.sort(epoch_order(rows, self.seed, 0, IMPORTANCE_SAMPLE))
         self.network.eval()
@@ -189,7 +189,7 @@ class Training:
         torch.save({**state, "optimizer": self.optimizer.state_dict()}, path)
 
     def read(self, path: Path) -> None:
-        """Resume from a state that was written."""
+        """Resume from a state that `write` wrote."""
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -210,9 +210,9 @@ class Training:
 
 
 def watched(problem: LearningProblem, rows: int, seed: int) -> LearningProblem:
-    """The problem with labels on a seeded sample of about `rows` validation rows only, of each day the same share.
+    """The problem with labels on only about `rows` validation rows, a seeded sample with the same share of each day.
 
-    Every day says more about a mean of daily correlations than every name of some days does. 0: all rows.
+    Some names of every day say more about a mean of daily correlations than all names of some days. 0: all rows.
     """
     valid = problem.learned(problem.valid)
     if not rows or len(valid) <= rows:
@@ -228,7 +228,7 @@ def watched(problem: LearningProblem, rows: int, seed: int) -> LearningProblem:
 
 @contextmanager
 def reproducible(threads: int) -> Iterator[None]:
-    """Deterministic kernels, a number of threads, and the generators as they were afterwards."""
+    """Use deterministic kernels and this number of threads; afterwards, restore the random generators."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     fill = torch.utils.deterministic.fill_uninitialized_memory
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -249,7 +249,7 @@ def bfloat16_cost() -> float:
     seconds = {}
     for precision in (torch.float32, torch.bfloat16):
         matrix, taken = torch.ones(256, 256, dtype=precision), []
-        for _ in range(4):  # the first one makes what the others use
+        for _ in range(4):  # the first one sets up what the others use
             began = time.perf_counter()
             torch.mm(matrix, matrix)
             taken.append(time.perf_counter() - began)

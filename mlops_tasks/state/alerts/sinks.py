@@ -16,6 +16,7 @@ from typing import Protocol
 
 import httpx
 
+from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.config import EmailSettings, Settings
 from mlops_tasks.errors import ConfigError, MlopsError
 from mlops_tasks.secret_files import SecretSource
@@ -159,7 +160,10 @@ class Webhook:
         headers = {"Idempotency-Key": notice.token}
         try:
             # Only the status counts: the body of the answer, which may be endless, is not read.
-            with httpx.stream("POST", self.url, json=body, headers=headers, timeout=self.timeout_s) as answer:
+            with (
+                httpx.Client(timeout=self.timeout_s, verify=trusted_authorities()) as client,
+                client.stream("POST", self.url, json=body, headers=headers) as answer,
+            ):
                 answer.raise_for_status()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             # The URL may contain a token, and httpx puts it into its messages: only the kind of error is shown.

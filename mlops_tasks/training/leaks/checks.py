@@ -1,4 +1,4 @@
-"""The checks: every part of a pipeline on data that was cut off at a day must give what it gives on all data."""
+"""The checks: on data that are cut off at a day, every part of a pipeline must give what it gives on all data."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,20 +20,21 @@ from mlops_tasks.training.leaks.known import KnownVintage, known_on, last_labell
 from mlops_tasks.training.leaks.pipeline import Pipeline
 
 SPAN_VALUES = 1 << 26
-"""Values that are held at once of each of two tables that are compared: 256 MiB of float32."""
+"""Values held at once of each of the two tables that are compared: 256 MiB of float32."""
 
 UNIVERSE, FEATURES, LABELS, PURGING = "universe", "features", "labels", "purging"
 PROCESSORS, LEARNING, INFERENCE, LABEL_INDEPENDENCE = "processors", "learning", "inference", "label_independence"
 LEVELS, SCORES = "levels", "scores"
 
 SAME_LEVEL = 0.02
-"""Of a value, or of its column's median size: what changes less in other units is no level. Ratios have it from the
-small numbers that keep their denominators from zero, and correlations with Log($volume+1) from the 1."""
+"""Share of a value, or of its column's median size: what changes less in other units is no level. Ratios change a
+little, because of the small numbers that keep their denominators from zero, and so do correlations with
+Log($volume+1), because of the 1."""
 LEVEL_DAYS = 60
-"""Trading days that are compared in other units; a level shows on every one."""
+"""Trading days that are compared in other units; a level shows on each of them."""
 LEVEL_ROWS = 0.2
-"""Share of a column's values beyond that which makes the column a level; fewer come from thresholds in absolute
-units."""
+"""Share of a column's values beyond `SAME_LEVEL` from which on the column is a level; smaller shares come from
+thresholds in absolute units."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Check:
     name, subject
         Which part of the pipeline, and which processors where there is a choice.
     cut
-        Day after whose close the data ends in the table that is compared; None where only labels were taken away.
+        The day after whose close the data of the compared table end; None where only labels were removed.
     digest
-        Of what was compared: keys and values.
+        Of the keys and values that were compared.
     """
 
     name: str
@@ -90,8 +91,8 @@ class Processing:
 class CheckedPipeline:
     """A pipeline, and what it is checked on.
 
-    Each part is given what the parts before it gave with all data, as far as it was known on the day of the cut: that
-    those give the same without later data is what their own checks say. So a leak shows where it is.
+    Each part is given what the parts before it gave with all data, as far as it was known on the day of the cut. Their
+    own checks show that they give the same without later data. So a leak shows in the part that causes it.
 
     Attributes
     ----------
@@ -144,7 +145,7 @@ class CheckedPipeline:
 
     @cached_property
     def known(self) -> dict[pd.Timestamp, LearningData]:
-        """The same with data up to each cut only."""
+        """The learning data at each cut, from data up to that cut only."""
         return {
             day: self.pipeline.learning_data(
                 self.data.features.iloc[: self._rows_until(day)],
@@ -163,7 +164,7 @@ class CheckedPipeline:
     def check_rows(self, day: pd.Timestamp) -> tuple[Check, Check]:
         """Universe and features of all rows up to a cut, span after span.
 
-        A panel of all bars is held while its cut is checked, and no longer: stored rows are read again at each cut.
+        A panel of all bars is held only while its cut is checked: stored rows are read again at each cut.
         """
         computed = self.pipeline.features(self.vintages[day])
         universe, features = Comparison(), Comparison()
@@ -181,14 +182,14 @@ class CheckedPipeline:
         )
 
     def check_labels(self, day: pd.Timestamp) -> Check:
-        """Labels whose closes are known at a cut, and that there are no others."""
+        """The labels whose closes are known at a cut, and no others."""
         found = Comparison()
         label = self.pipeline.label(self.vintages[day])
         found.add(self._known_label(day).to_frame(LABEL), label.to_frame(LABEL))
         return check_of(LABELS, day, found, Leak.LABEL_REACH)
 
     def check_levels(self) -> Check:
-        """Features of the last days up to the first cut, and again with each instrument in units of its own."""
+        """Features of the last days up to the first cut, as they are and with each instrument in units of its own."""
         day, found = self.cuts[0], Comparison()
         first = self._known_days(day)[-LEVEL_DAYS:][0]
         vintages = self.vintages[day], rescaled(self.vintages[day])
@@ -207,14 +208,14 @@ class CheckedPipeline:
         return check_of(PURGING, None, found, Leak.UNPURGED)
 
     def check_processors(self, names: Sequence[str], fitted: FittedProcessors) -> Check:
-        """Fitted numbers at the first cut: what is the same there needs none of the later days."""
+        """Fitted numbers at the first cut: if they are the same there, they need no later day."""
         found, day = Comparison(), self.cuts[0]
         again = self.pipeline.fit(self.known[day], names)
         found.add(*(_parameters(each, self.data.features.columns, day) for each in (fitted, again)))
         return check_of(PROCESSORS, day, found, Leak.FULL_SAMPLE, _subject(names))
 
     def check_inference(self, names: Sequence[str], fitted: FittedProcessors) -> Iterator[Check]:
-        """What a model is given to predict, with other labels and at each cut."""
+        """The inputs of a model's predictions, with other labels and at each cut."""
         independent, at_cut = Comparison(), {day: Comparison() for day in self.cuts}
         noise = np.random.default_rng(0).standard_normal(len(self.data.label))
         other = replace(self.data, label=pd.Series(noise, self.data.label.index, name=LABEL))
@@ -276,7 +277,7 @@ class CheckedPipeline:
 
 
 def _levels(features: pd.DataFrame, rescaled: pd.DataFrame) -> pd.DataFrame:
-    """The features, and in the columns that are levels what they are rescaled; shape and index of `features`."""
+    """The features, with the columns that are levels replaced by their rescaled values; shaped as `features`."""
     rescaled = rescaled.reindex(index=features.index, columns=features.columns)
     columns = {}
     for name in features.columns:
@@ -290,7 +291,7 @@ def _levels(features: pd.DataFrame, rescaled: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_of(name: str, day: pd.Timestamp | None, found: Comparison, leak: Leak, subject: str | None = None) -> Check:
-    """What a comparison has found; `leak` is what a difference looks like."""
+    """The check that a comparison results in; `leak` is what a difference looks like."""
     return Check(
         name=name,
         subject=subject,

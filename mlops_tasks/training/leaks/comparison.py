@@ -1,4 +1,4 @@
-"""Two tables that must be equal to the last bit, compared part by part; where they are not, what that looks like."""
+"""Compares two tables that must be equal to the last bit, part by part, and says what their differences look like."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.files import digest_of, finite_or_none
 
 NAMED_COLUMNS = 10
-"""Columns that a difference names; it counts them all."""
+"""At most so many columns are named in a difference; all are counted."""
 
 _PIECE = 1 << 18
-"""Values that are compared at once, so that what comes of it stays in the processor's cache."""
+"""Values that are compared at once, so that the result stays in the processor's cache."""
 _TOGETHER = 16
-"""Columns that are gathered together of a table that lies row after row: as many float32 as a line of the cache has."""
+"""Columns of a row-major table that are gathered together: as many float32 values as a cache line holds."""
 
 
 class Leak(StrEnum):
-    """What a difference looks like. Different mistakes can look alike: it is where to begin the search."""
+    """What a difference looks like. Different mistakes can look alike, so this only says where to begin the search."""
 
     CENTRED_WINDOW = "centred window"
     FULL_SAMPLE = "full-sample statistic"
@@ -43,8 +43,8 @@ REMEDIES = {
     Leak.FUTURE_JOIN: "join what was published by the row's own day, and shift by 1 or more, never by less than 0",
     Leak.BACKFILL: "fill gaps forwards only, or leave them empty",
     Leak.SURVIVORSHIP: "choose instruments by the membership of the row's own day, never of a later one",
-    Leak.LABEL_AT_INFERENCE: "apply what needs a label to the rows that are learned from only",
-    Leak.LABEL_REACH: "use no close after that of t+1+horizon, and leave the label empty until that one is known",
+    Leak.LABEL_AT_INFERENCE: "apply what needs a label only to the rows that are learned from",
+    Leak.LABEL_REACH: "use no close after that of t+1+horizon, and leave the label empty until that close is known",
     Leak.UNPURGED: "leave out the last horizon + 1 days of train and valid (modeling/dataset.py: purge)",
     Leak.LEVEL: "divide by a value of the same instrument and unit, as $close/Ref($close, 5) does: later splits and "
     "dividends change the level of earlier days",
@@ -54,7 +54,7 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between a table made of all data and the same table made of what was known.
+    """What differs between a table made from all data and the same table made from what was known.
 
     Attributes
     ----------
@@ -63,10 +63,10 @@ class Difference:
     rows
         Rows that only one of the tables has.
     column, instrument, date
-        The first difference: by date, then instrument, then column; no column where a row is not there. Fitted numbers
+        The first difference: by date, then instrument, then column; no column where a row is missing. Fitted numbers
         have the cut's date, and their kind (centre, scale) in the instrument's place.
     with_future, without
-        The two values there, None for NaN and for a row that is not there.
+        The two values there; None for NaN and for a missing row.
     largest
         Largest absolute difference of two finite values.
     """
@@ -95,20 +95,20 @@ class Difference:
     def __str__(self) -> str:
         where = f"{self.column or 'the row'} of {self.instrument} on {self.date}"
         if self.rows:
-            found = f"{where} is there only with or only without later data ({self.rows} such rows)"
+            found = f"{where} exists only with or only without later data ({self.rows} such rows)"
         else:
             a, b = ("missing" if each is None else f"{each:.9g}" for each in (self.with_future, self.without))
             found = f"{where} is {a} with later data and {b} without"
         size = "" if self.largest is None else f" by up to {self.largest:.3g}"
         if self.looks_like == Leak.LEVEL:
-            found = f"{where} is {a} as it is and {b} when prices and factor have another unit"
+            found = f"{where} is {a} as it is and {b} when prices and factor are in another unit"
         extent = f"{self.values} values of {self.n_columns} columns differ{size}"
         return f"{found}; {extent}; it looks like a {self.looks_like}: {self.remedy}"
 
 
 @dataclass(frozen=True)
 class First:
-    """The first of the differences that were met."""
+    """The first difference found."""
 
     column: str | None
     instrument: str
@@ -126,11 +126,11 @@ class Comparison:
     rows_since
         Rows on and after the first day that differs.
     rows_differing
-        Rows of which a value differs.
+        Rows in which a value differs.
     digest
-        Of the parts as they are with later data.
+        Of the parts made with later data.
     only_missing
-        Whether no value that differs is known without later data.
+        Whether every value that differs is missing without later data.
     """
 
     rows: int = 0
@@ -156,7 +156,7 @@ class Comparison:
         Parameters
         ----------
         whole, known
-            Made of all data, and of what was known; sorted by (datetime, instrument).
+            Made from all data, and from what was known; sorted by (datetime, instrument).
         content
             `fingerprint(whole)`, where it is known.
         """
@@ -179,7 +179,7 @@ class Comparison:
             self.affected.update(names[rows].unique())
 
     def difference(self, leak: Leak) -> Difference | None:
-        """What differs, told as that leak."""
+        """What differs, described as that leak."""
         if self.first is None:
             return None
         return Difference(
@@ -197,7 +197,7 @@ class Comparison:
         )
 
     def guess(self, days: pd.DatetimeIndex) -> Leak:
-        """What the pattern suggests; `days` are those that were known, up to the cut."""
+        """The leak that the pattern suggests; `days` are those that were known, up to the cut."""
         if self.lone_rows:
             return Leak.SURVIVORSHIP
         if self.first is None or days.searchsorted(self.first.date) < len(days) // 2:
@@ -207,7 +207,7 @@ class Comparison:
         return Leak.FUTURE_JOIN if len(self.affected) > len(self.present) / 2 else Leak.BACKFILL
 
     def _compare_columns(self, whole: pd.DataFrame, known: pd.DataFrame, rows: NDArray[np.bool_]) -> None:
-        """Note what differs, column after column, and mark its rows."""
+        """Note what differs, column by column, and mark its rows."""
         places: dict[str, NDArray[np.bool_]] = {}
         for name, x, y in zip(whole.columns, whole.to_numpy().T, known.to_numpy().T, strict=True):
             mask = unequal(x, y)
@@ -245,14 +245,14 @@ class Comparison:
 
 
 def identical(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Whether two matrices are seen to have the same bits without gathering their columns.
+    """Whether two matrices can be seen to have the same bits without gathering their columns.
 
-    False says little: they may have another layout or type, or NaNs of other bits.
+    False proves no difference: their layout or type, or the bits of their NaNs, may differ.
     """
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     if a.__array_interface__["data"] == b.__array_interface__["data"] and a.strides == b.strides:
-        return True  # the very same values, as of a model that takes features as they are
+        return True  # the same memory, as for a model that takes features as they are
     if a.strides[1] != a.itemsize:
         a, b = a.T, b.T
     if not a.strides[1] == b.strides[1] == a.itemsize:
@@ -263,7 +263,7 @@ def identical(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def unequal(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Where two arrays of floats differ in any bit, NaN being NaN; None where they do not."""
+    """Where two arrays of floats differ in any bit, all NaNs being equal; None where they do not."""
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     if a.dtype != b.dtype:
         a, b = a.astype(np.float64), b.astype(np.float64)
@@ -286,7 +286,7 @@ def fingerprint(part: pd.DataFrame) -> str:
 
 
 def _columns(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The columns of a matrix; where it lies row after row, some are gathered at once."""
+    """The columns of a matrix; those of a row-major one are gathered some at a time."""
     for begin in range(0, values.shape[1], _TOGETHER):
         some = values[:, begin : begin + _TOGETHER].T
         yield from some if values.strides[0] == values.itemsize else np.ascontiguousarray(some)

@@ -19,14 +19,14 @@ from mlops_tasks.modeling.learning_spec import LearningSpec
 class KnownVintage(Vintage):
     """A vintage without what came after the close of `last_date`.
 
-    Later bars are gone, and instruments that have no earlier ones. Of the membership, spells that begin later are
-    gone, and one that ends later goes on until `last_date`: that it would end was not known.
+    Later bars are removed, and so are instruments that have no earlier ones. Of the membership, spells that begin later
+    are removed, and one that ends later continues until `last_date`: that it would end was not known.
     """
 
     def tables(
         self, fields: Sequence[str] = BAR_FIELDS, start: Day | None = None, end: Day | None = None
     ) -> Iterator[pa.Table]:
-        """As `Vintage.tables`, which all reading of bars goes through, up to `last_date` whatever is asked for."""
+        """As `Vintage.tables`, through which all bars are read, but never beyond `last_date`."""
         last = pd.Timestamp(self.last_date)
         return super().tables(fields, start, last if end is None else min(pd.Timestamp(end), last))
 
@@ -37,7 +37,7 @@ class KnownVintage(Vintage):
         return begun.assign(**{LAST_DATE: begun[LAST_DATE].clip(upper=last)})
 
     def instrument_names(self) -> list[str]:
-        """Names that have bars up to `last_date`, sorted."""
+        """Instruments that have bars up to `last_date`, sorted."""
         return _names(self.tables(()))
 
 
@@ -61,8 +61,8 @@ def known_on(vintage: Vintage, day: pd.Timestamp) -> KnownVintage:
 class RescaledVintage(KnownVintage):
     """A known vintage as it would be after later splits and dividends.
 
-    Each instrument's raw prices are multiplied by one power of two and its factor by another, its volume divided so
-    that turnover, adjusted price times adjusted volume, stays; neighbours in the alphabet get other ones.
+    Each instrument's raw prices are multiplied by one power of two and its factor by another. Its volume is divided so
+    that turnover, adjusted price times adjusted volume, stays the same. Neighbours in the alphabet get other powers.
     """
 
     def tables(
@@ -92,10 +92,10 @@ def _names(tables: Iterable[pa.Table]) -> list[str]:
 
 
 def cut_days(spec: LearningSpec, calendar: pd.DatetimeIndex, count: int) -> pd.DatetimeIndex:
-    """The days at which to cut a spec's data, ascending, `count` of them where the test segment has so many days.
+    """The days at which to cut a spec's data, ascending: `count` of them if the test segment has enough days.
 
-    The last day of train and the last of valid, where a model's knowledge must end, then days spread evenly over test,
-    the latest being the day before the newest: a leak shows only where it reaches across a cut.
+    They are the last days of train and valid, where a model's knowledge must end, then days spread evenly over test.
+    The last one is the day before the newest, because a leak shows only where it reaches across a cut.
     """
     until = {name: calendar.searchsorted(pd.Timestamp(last), "right") for name, (_, last) in spec.segments.items()}
     first, last = int(until["valid"]), min(int(until["test"]), len(calendar) - 1)

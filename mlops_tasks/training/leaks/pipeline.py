@@ -1,4 +1,4 @@
-"""What leads from bars to what a model sees, part by part, so that each can be run again on less data."""
+"""The steps from bars to what a model sees, part by part, so that each can be run again on less data."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ FeatureReader: TypeAlias = Callable[[pd.Timestamp, pd.Timestamp], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The parts of a pipeline; none may know more than the data that it is given.
+    """The parts of a pipeline; none may know more than the data that it is given holds.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Pipeline:
     learned
         The labels as a model learns them, after the named label processor: the rows that it learns from, one column.
     seen
-        What a model is given to predict the rows at some positions of the learning data.
+        The inputs from which a model predicts the rows at some positions of the learning data.
     """
 
     stored: FeatureReader
@@ -56,7 +56,7 @@ class Pipeline:
 
 
 def production(settings: Settings, spec: LearningSpec, definition: FeatureSet) -> Pipeline:
-    """The pipeline of the daily chain: the very functions that it trains and scores with."""
+    """The pipeline of the daily chain, made of the functions that it trains and scores with."""
     store = FeatureStore(settings)
     return Pipeline(
         stored=lambda first, last: store.load(spec.feature_version, start=first, end=last),

@@ -1,4 +1,4 @@
-"""A trained model, where there is nothing later: its artefact must give the scores that it gave beside all data."""
+"""Scores a trained model again where no later data exist: its scores must be what they were with all data present."""
 
 import math
 import tempfile
@@ -24,20 +24,20 @@ from mlops_tasks.training.leaks.known import known_on
 from mlops_tasks.training_folder import TrainingFolder
 
 SCORED_DAYS = 10
-"""Trading days up to a cut whose scores are compared: what sees later days shows on the last ones."""
+"""Trading days up to a cut whose scores are compared: a model that sees later days differs on the last ones."""
 
 
 def check_scores(settings: Settings, training: TrainingFolder, cuts: Sequence[pd.Timestamp]) -> Iterator[Check]:
-    """Score again, at each cut, the last days before it, in a home folder that holds nothing later.
+    """Score the last days before each cut again, in a home folder that holds nothing later.
 
-    The home is made for it: a vintage of the bars that the features and the windows look back on, and its features,
-    computed and read by the functions of the chain. The model is loaded from the training's own artefact; one of an own
-    class in a process that reads nothing else.
+    The home is made for this purpose: a vintage of the bars that the features and the windows look back on, and its
+    features, computed and read by the functions of the chain. The model is loaded from the training's own artefact; a
+    model of a user's own class is loaded in a process that can read nothing else.
 
     Parameters
     ----------
     training
-        A training's folder, whose predictions were made beside all data.
+        A training's folder, whose predictions were made in the presence of all data.
     cuts
         Trading days; those without predictions are left out.
 
@@ -64,7 +64,7 @@ def check_scores(settings: Settings, training: TrainingFolder, cuts: Sequence[pd
 
 
 def _history(vintage: Vintage, definition: FeatureSet, first: pd.Timestamp, window: int) -> pd.Timestamp:
-    """The day from which on bars are needed for windows, and the features in them, of rows on and after `first`."""
+    """The first day whose bars are needed for the windows, and the features in them, of rows on and after `first`."""
     calendar = vintage.calendar()
     if definition.foreign or math.isinf(definition.lookback_rows):
         return calendar[0]
@@ -75,7 +75,7 @@ def _history(vintage: Vintage, definition: FeatureSet, first: pd.Timestamp, wind
 def _home_until(
     day: pd.Timestamp, vintage: Vintage, definition: FeatureSet, since: pd.Timestamp
 ) -> Iterator[FeatureSource]:
-    """A home folder that holds a vintage as it was known on a day, and its features; it is `MLOPS_HOME` meanwhile."""
+    """A home folder with a vintage as it was known on a day, and its features; within the block it is `MLOPS_HOME`."""
     known = known_on(vintage, day)
     with tempfile.TemporaryDirectory(prefix="mlops_certificate_") as name:
         settings = Settings(home=Path(name))
@@ -88,7 +88,7 @@ def _home_until(
 
 
 def _scores(scores: pd.Series) -> pd.DataFrame:
-    """Scores as tables are compared: sorted by (datetime, instrument), whatever file or frame they come from."""
+    """Scores as a table to compare: sorted by (datetime, instrument), whatever file or frame they come from."""
     days, names = (scores.index.get_level_values(name) for name in (DATETIME, INSTRUMENT))
     index = pd.MultiIndex.from_arrays(
         [pd.DatetimeIndex(days).as_unit("ns"), names.astype(str)], names=[DATETIME, INSTRUMENT]

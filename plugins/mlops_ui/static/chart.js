@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 220;
 const EDGE = { right: 14, top: 18, bottom: 40 };
 const LEAST_WIDTH = 240;
-const DIGIT = 7; // pixels, of the axes' font
+const DIGIT = 7; // width in pixels, in the axes' font
 const MOST_POINTS = 800;
 
 function svg(name, attributes, text) {

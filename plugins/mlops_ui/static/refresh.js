@@ -1,5 +1,5 @@
-// Keeps what the server renders up to date: each element with data-live="<milliseconds>" is replaced by itself, as it
-// is in the page now. One that has data-ended does not change any more.
+// Keeps what the server renders up to date: each element with data-live="<milliseconds>" is replaced by its
+// current version. One that has data-ended does not change any more.
 "use strict";
 
 async function refresh(places) {

@@ -129,7 +129,7 @@ class StoredBarsContract(BarSourceContract):
         return market.assign(**{CLOSE: market[CLOSE] + 0.01 * (market.index == len(market) - 1)})
 
     def test_it_holds_the_known_bars_with_raw_prices(self, source: BarSource, market: pd.DataFrame) -> None:
-        """Every row arrives, prices as they were paid, adjusted = raw * factor; no field is invented."""
+        """Every row arrives, prices as traded, adjusted = raw * factor; no field is invented."""
         found = source.read().frame.sort_values([INSTRUMENT, DATETIME], ignore_index=True)
         pd.testing.assert_frame_equal(
             found[list(market.columns)], market, check_exact=self.rtol == 0, rtol=self.rtol or 1e-5, atol=0

@@ -202,7 +202,7 @@ def test_a_last_line_without_its_end_is_told(
 ) -> None:
     """A number that was cut is a number; the missing line end is the only sign."""
     assert frame_of(tmp_path, GOOD, end=end)[VOLUME].tolist() == [500, 600, 700]
-    assert ("if they were cut on their way" in caplog.text) == told
+    assert ("if they were cut off in transfer" in caplog.text) == told
 
 
 # Columns.
@@ -347,7 +347,7 @@ def test_a_time_zone_holds_for_typed_moments_too(tmp_path: Path) -> None:
 
 def test_one_column_cannot_be_two(tmp_path: Path) -> None:
     """Neither by the settings nor by a name that fits both."""
-    with pytest.raises(ConfigError, match="datetime and instrument have one column"):
+    with pytest.raises(ConfigError, match="datetime and instrument name the same column"):
         parse(tmp_path, columns={"datetime": "T", "instrument": "T"})
     with pytest.raises(SourceError, match="rule distinct_columns: 't' would be 'datetime' and 'instrument'"):
         frame_of(tmp_path, [], "t,o,h,l,c,v", columns=NAMED)
@@ -576,7 +576,7 @@ def test_text_may_be_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     path.write_bytes(text.encode(encoding))
     assert parse(path, encoding=encoding).frame[INSTRUMENT].tolist() == [name]
     if not encoding.startswith("utf-8") and encoding != "utf-16-le":
-        with pytest.raises(SourceError, match=r"line \d is no UTF-8; set data\.sources\.desk\.encoding: .*gb18030"):
+        with pytest.raises(SourceError, match=r"line \d is not UTF-8; set data\.sources\.desk\.encoding: .*gb18030"):
             parse(path)
 
 
@@ -720,7 +720,7 @@ def test_a_header_may_have_as_many_lines_as_the_option_says(count: int, head: li
     assert frame[CLOSE].tolist() == [11, 11.5, 21] and frame[SOURCE_ROW].tolist() == [1, 2, 3]
 
 
-# An adjusted close, the money traded, the close before.
+# An adjusted close, the money traded, the previous close.
 
 
 def with_dividends(name: str, decimals: int = 4) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -865,7 +865,7 @@ def with_preclose(decimals: int = 2, days: int = 120) -> tuple[pd.DataFrame, dic
 @pytest.mark.parametrize("decimals", [2, 3, 6])
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_factor_is_made_of_preclose(decimals: int, shuffled: bool, tmp_path: Path) -> None:
-    """With each action close before / preclose, to the bit; between two of them nothing; prices stay as they were paid.
+    """With each action previous close / preclose, to the bit; between two of them nothing; prices stay as traded.
     In closed form: a split's shares, and price / (price - dividend)."""
     bars, actions = with_preclose(decimals)
     shown = bars.sample(frac=1, random_state=1) if shuffled else bars
@@ -919,9 +919,9 @@ def test_days_without_a_trade_keep_their_action_for_the_next_one(tmp_path: Path)
     [
         (lambda bars: bars.drop(columns="preclose"), "there is no preclose.*name it in `columns`"),
         (lambda bars: bars.assign(factor=1.0), "there is a factor"),
-        (lambda bars: bars.assign(preclose=bars["open"] * 1.01), "differs from the close of the bar before in"),
+        (lambda bars: bars.assign(preclose=bars["open"] * 1.01), "differs from the previous bar's close in"),
         (lambda bars: bars.assign(preclose=bars["preclose"] * 3), "is something else, or prices are adjusted"),
-        (lambda bars: bars.assign(preclose=np.nan), "differs from the close of the bar before in 0 of 0 rows"),
+        (lambda bars: bars.assign(preclose=np.nan), "differs from the previous bar's close in 0 of 0 rows"),
     ],
 )
 def test_a_preclose_that_makes_no_factor_is_refused(change: Any, words: str, tmp_path: Path) -> None:
@@ -959,7 +959,8 @@ def test_a_wrong_number_is_no_action(
     np.testing.assert_array_equal(factor_told(bars, tmp_path), truth)
     wrong = (0, 1) if columns == ["preclose"] else (1, 0)
     said = (
-        "differ in 1 rows without an action: in {} the close before seems wrong, in {} preclose does, and 0 come after"
+        "differ in 1 rows without an action: in {} the previous close seems wrong, in {} preclose does, and 0 "
+        "come after"
     )
     assert said.format(*wrong) in caplog.text
 
@@ -971,7 +972,8 @@ def test_a_row_that_is_missing_is_no_action(tmp_path: Path, caplog: pytest.LogCa
     without = bars.drop(index=[110])
     np.testing.assert_array_equal(factor_told(without, tmp_path), np.delete(truth, 110))
     assert (
-        "in 0 the close before seems wrong, in 0 preclose does, and 1 come after sessions without a row" in caplog.text
+        "in 0 the previous close seems wrong, in 0 preclose does, and 1 come after sessions without a row"
+        in caplog.text
     )
     caplog.clear()
     holiday = factor_told(bars.drop(index=[19, 219]), tmp_path)
@@ -1027,7 +1029,7 @@ def test_a_preclose_without_a_factor_offers_to_make_one(tmp_path: Path, caplog: 
     bars, _ = with_preclose()
     path = save(bars, tmp_path / "bars.csv")
     assert (parse(path).frame[FACTOR] == 1).all()
-    assert "or make it of preclose: set data.sources.desk.factor: from_preclose" in caplog.text
+    assert "or make it from preclose: set data.sources.desk.factor: from_preclose" in caplog.text
     caplog.clear()
     parse(path, factor="from_preclose")
     assert "no factor" not in caplog.text

@@ -233,13 +233,13 @@ def test_without_the_right_to_read_the_error_says_what_to_grant(
     ("dsn", "error", "message"),
     [
         ("", ConfigError, "BARS_DSN is not set; set BARS_DSN to postgresql://"),
-        ("postgresql://u:s3cret@[127.0.0.1/x", ConfigError, "BARS_DSN is no connection string"),
-        ("postgresql://u:s3cret@127.0.0.1:54 32/x", SourceError, "let us in: no connection; correct .* BARS_DSN"),
-        ("password=s3cret hots=x", ConfigError, "BARS_DSN is no connection string"),
-        ("postgresql://u:s3cret@x@127.0.0.1:1/x", SourceError, "the server does not let us in"),
-        ("postgresql://u:s3cret@127.0.0.1:1/x", SourceError, "let us in: Connection refused; .* in BARS_DSN"),
-        ("host=127.0.0.1 port=1 password=s3cret", SourceError, "let us in: Connection refused"),
-        ("postgresql://u:s3cret@nowhere.invalid/x", SourceError, "let us in: could not translate host name"),
+        ("postgresql://u:s3cret@[127.0.0.1/x", ConfigError, "BARS_DSN is not a connection string"),
+        ("postgresql://u:s3cret@127.0.0.1:54 32/x", SourceError, "the server: no details; correct .* BARS_DSN"),
+        ("password=s3cret hots=x", ConfigError, "BARS_DSN is not a connection string"),
+        ("postgresql://u:s3cret@x@127.0.0.1:1/x", SourceError, "cannot connect to the server"),
+        ("postgresql://u:s3cret@127.0.0.1:1/x", SourceError, "to the server: Connection refused; .* in BARS_DSN"),
+        ("host=127.0.0.1 port=1 password=s3cret", SourceError, "to the server: Connection refused"),
+        ("postgresql://u:s3cret@nowhere.invalid/x", SourceError, "to the server: could not translate host name"),
     ],
 )
 def test_no_error_holds_the_secret(
@@ -254,7 +254,7 @@ def test_no_error_holds_the_secret(
 
 
 def test_a_wrong_password_is_not_repeated(database: sa.Engine, desk: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user whom the server does not let in is told which variable to correct."""
+    """A user whom the server refuses is told which variable to correct."""
     url = database.url.set(username="mlops_nobody", password="s3cret")
     monkeypatch.setenv("BARS_DSN", url.render_as_string(hide_password=False))
     with pytest.raises(SourceError, match=r"password authentication failed|does not exist") as caught:

@@ -63,7 +63,7 @@ def test_the_columns_of_exact_names_are_read(tmp_path: Path) -> None:
 
 
 def test_an_adjusted_close_is_a_question_and_then_the_factor(tmp_path: Path) -> None:
-    """Adjusted over close, up to rounding; prices as they were paid."""
+    """Adjusted over close, up to rounding; prices as traded."""
     with pytest.raises(SourceError, match="rule adjusted_close_chosen"):
         read(tmp_path, "adj_close_beside_close.csv")
     frame, written = (

@@ -110,7 +110,7 @@ def test_a_named_column_is_taken_in_place_of_its_aliases(tmp_path: Path) -> None
     assert (named(tmp_path, path, columns={"close": " Settled"}).read().frame[CLOSE] == 7).all()
     with pytest.raises(SourceError, match=r"column 'close' is missing \(accepted names: last\);"):
         named(tmp_path, path, columns={"close": "last"}).read()
-    with pytest.raises(ConfigError, match=r"data\.sources\.desk\.columns: 'clsoe' is no standard name; use .*close"):
+    with pytest.raises(ConfigError, match=r"data\.sources\.desk\.columns: 'clsoe' is not a standard name; use .*close"):
         named(tmp_path, path, columns={"clsoe": "last"})
 
 

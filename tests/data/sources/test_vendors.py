@@ -1,8 +1,6 @@
 """Yahoo, akshare and baostock: their meaning of each field, their errors, and what is never asked for twice."""
 
-import os
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -25,8 +23,10 @@ from mlops_tasks.data.sources.download import UnavailableError
 from mlops_tasks.data.sources.vendor import VendorBars, a_share, factor_on
 from mlops_tasks.data.sources.yahoo import CALENDARS, YahooSource, yahoo_symbol
 from mlops_tasks.errors import SourceError, SourceNotFoundError
+from tests import programs
 from tests.data.sources.contract import BarSourceContract, small_market
 from tests.data.sources.vendors import Bar, Fault, Listing, Vendor
+from tests.programs import Program
 
 SOURCES: dict[str, type[VendorBars]] = {"yahoo": YahooSource, "akshare": AkshareSource, "baostock": BaostockSource}
 KINDS = list(SOURCES)
@@ -126,7 +126,7 @@ class VendorContract(BarSourceContract):
         )
 
     def test_it_holds_the_known_bars_with_raw_prices(self, source: BarSource, market: pd.DataFrame) -> None:
-        """Every row arrives to the last bit, prices as they were paid, adjusted = raw * factor; none is invented."""
+        """Every row arrives to the last bit, prices as traded, adjusted = raw * factor; none is invented."""
         found = source.read().frame.sort_values([INSTRUMENT, DATETIME], ignore_index=True)
         pd.testing.assert_frame_equal(found[list(market.columns)], market, check_exact=True)
         assert found[VWAP].isna().all()
@@ -259,7 +259,7 @@ def test_a_vendors_script_is_not_run(vendor: Vendor, tmp_path: Path) -> None:
     list_share(vendor, "akshare", "SH600001", flat())
     vendor.faults["sh600001"] = [Fault(body=f"var x=__import__('pathlib').Path({str(mark)!r}).touch()\n")] * 4
     done = make(tmp_path, "akshare", ("SH600000", "SH600001")).read()
-    assert done.failed == {"SH600001": "Sina's factors are no JSON"} and not mark.exists()
+    assert done.failed == {"SH600001": "Sina's factors are not JSON"} and not mark.exists()
 
 
 @pytest.mark.parametrize("kind", ["akshare", "baostock"])
@@ -440,12 +440,12 @@ PROGRAM = textwrap.dedent("""
 """)
 
 
-def start_reading(home: Path, kind: str) -> "subprocess.Popen[bytes]":
+def start_reading(home: Path, kind: str) -> Program:
     """A process that reads all shares from the local vendor."""
     from baostock.common import contants
 
     address = [contants.BAOSTOCK_SERVER_IP, str(contants.BAOSTOCK_SERVER_PORT)]
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(home), kind, *address], env=dict(os.environ))
+    return programs.start(PROGRAM, home, kind, *address)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -122,7 +122,7 @@ def test_files_that_change_while_they_are_fetched_are_refused(
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalArtifactRepository, "download_artifacts", longer)
-        with pytest.raises(RegistryError, match="its files changed while they were fetched; try again"):
+        with pytest.raises(RegistryError, match="its files changed during the download; try again"):
             load_version(settings, version)
     assert load_version(settings, version).version == version
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.config import PROJECT, Settings, StackSettings
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
@@ -82,7 +83,7 @@ class Server:
     url: str
 
     def client(self, user: str, password: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, auth=(user, password), timeout=60)
+        return httpx.Client(base_url=self.url, auth=(user, password), timeout=60, verify=trusted_authorities())
 
     @property
     def reader(self) -> httpx.Client:

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +16,8 @@ from mlops_tasks.state.alerts.delivery import KEEP_TRYING, deliver, finish, is_o
 from mlops_tasks.state.database import reading
 from mlops_tasks.state.history import newest_alerts
 from mlops_tasks.state.tables import AlertDelivery, now
+from tests import programs
+from tests.programs import Program
 from tests.state.alerts.receivers import Channel, Mailbox
 
 REJECTED = {"kind": "vintage_rejected", "subject": "s1", "message": "row 5: open=-3.5"}
@@ -43,7 +43,7 @@ def tries(settings: Settings) -> list[tuple[str, int, str]]:
         return [(row.sink, row.attempt, row.outcome) for row in rows]
 
 
-def process(settings: Settings) -> "subprocess.Popen[str]":
+def process(settings: Settings) -> Program:
     """A stage's process that raises an alert and ends."""
     address = settings.alerts.webhook_url
     assert address is not None
@@ -53,7 +53,7 @@ def process(settings: Settings) -> "subprocess.Popen[str]":
         "MLOPS_ALERTS__WEBHOOK_URL": address.get_secret_value(),
         "MLOPS_ALERTS__TIMEOUT_S": "2",
     }
-    return subprocess.Popen([sys.executable, "-c", RAISE], env=environment, stdout=subprocess.PIPE, text=True)
+    return programs.start(RAISE, environment=environment)
 
 
 def test_a_process_that_ends_at_once_has_told_before(tmp_path: Path, channel: Channel) -> None:

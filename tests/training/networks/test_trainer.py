@@ -360,7 +360,7 @@ def test_missing_values_are_refused_with_the_remedy():
     [
         ("no_such_module:Net", "cannot be imported"),
         ("torch.nn:NoSuchNet", "cannot be imported"),
-        ("math:pi", "is no torch.nn.Module"),
+        ("math:pi", "is not a torch.nn.Module"),
         ("torch.nn:Linear", "cannot be made with features, window"),
     ],
 )
