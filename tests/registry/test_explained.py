@@ -15,7 +15,7 @@ from tests.registry.trainings import Spec
     ("spec", "gap"),
     [
         (Spec(model="lightgbm"), 1e-12),
-        (Spec(model="linear"), 1e-12),
+        (Spec(model="linear"), 1e-8),
         (Spec(model="network", window=5), 0.2),
     ],
     ids=["lightgbm", "linear", "network"],
