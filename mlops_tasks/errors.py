@@ -76,6 +76,12 @@ class TransitionError(MlopsError, ValueError):
     lasting = True
 
 
+class ExplanationError(MlopsError, ValueError):
+    """A model's scores cannot be explained as asked."""
+
+    lasting = True
+
+
 class RegistryError(MlopsError, RuntimeError):
     """The model registry lacks what was asked of it, or contradicts itself."""
 

@@ -34,6 +34,7 @@ MODULES = (
     "mlops_tasks.data.validation.measure_kernels",
     "mlops_tasks.modeling.metrics",
     "mlops_tasks.modeling.model_zoo.forest_kernel",
+    "mlops_tasks.explain.kernels",
     "mlops_tasks.monitoring.kernels",
 )
 """Where kernels are defined, those that take longest to compile first."""

@@ -52,6 +52,7 @@ FILES = frozenset(
         "properties/test_property_4_qlib_conversion.py",
         "properties/test_property_6_alert_timeliness.py",
         "properties/test_property_8_data_versions.py",
+        "registry/test_explained.py",
         "registry/test_features_cli.py",
         "registry/test_features_in_use.py",
         "registry/test_models.py",

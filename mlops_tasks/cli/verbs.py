@@ -11,6 +11,7 @@ from typing import Any
 
 from mlops_tasks.cli.alerts import add_alerts_verb
 from mlops_tasks.cli.answers import print_json, tell
+from mlops_tasks.cli.explain import add_explain_verb
 from mlops_tasks.cli.features import add_features_verb
 from mlops_tasks.cli.history import add_history_verbs
 from mlops_tasks.cli.json_input import stage_arguments
@@ -62,6 +63,7 @@ _ADDED = (
     add_predictions_verb,
     add_performance_verb,
     add_monitor_verb,
+    add_explain_verb,
     add_keys_verb,
 )
 """Add the verbs of other modules."""

@@ -103,13 +103,28 @@ class ModelArtefact:
         """
         if self.window == 1:
             return self.predict(rows.scored_features())
+        parts = [self.predictor.predict(windows) for windows in self.inputs(rows)]
+        return _series(np.concatenate(parts) if parts else np.empty(0), rows.index)
+
+    def inputs(self, rows: ScoringRows) -> Iterator[FloatArray]:
+        """What the model itself sees of the wanted rows, some at a time, in order: processed features, float32.
+
+        Of shape (n, features), or (n, window, features) where the window is not 1.
+
+        Raises
+        ------
+        TrainingError
+            As `score`.
+        """
+        if self.window == 1:
+            yield self.processors.transform(self._matrix(rows.scored_features()))
+            return
         day, instrument = rows.codes(self.window)
         matrix = self.processors.transform(self._matrix(rows.features))
         windows = PanelWindows.of(matrix, day, instrument, self.window)
-        places = np.flatnonzero(rows.wanted)
         width = max(1, WINDOW_VALUES // (self.window * len(self.feature_names)))
-        parts = [self.predictor.predict(windows.gather(part)) for part in _parts(places, width)]
-        return _series(np.concatenate(parts) if parts else np.empty(0), rows.index)
+        for part in _parts(np.flatnonzero(rows.wanted), width):
+            yield windows.gather(part)
 
     def predict(self, features: pd.DataFrame) -> pd.Series:
         """Score rows of features.

@@ -20,22 +20,28 @@ Ints = npt.NDArray[np.int32]
 
 
 def forest_of(text: str) -> Forest | None:
-    """The trees of a LightGBM model's text; None where a score is not the sum of plain trees.
+    """The trees of a LightGBM model's text; None where `plain_trees` finds none."""
+    found = plain_trees(text)
+    return None if found is None else _joined(*found)
+
+
+def plain_trees(text: str) -> "tuple[list[PlainTree], int] | None":
+    """The trees of a LightGBM model's text and the number of columns; None where a score is not the sum of plain trees.
 
     That is the case for categorical splits, zeros that count as missing, linear leaves, several classes, means of
-    trees, and objectives that transform the sum.
+    trees, and objectives that transform the sum; and where there is no tree.
     """
     head, *parts = text.partition("\nend of trees")[0].split("\nTree=")
     fields = dict(_fields(head))
     if not _is_plain_sum(fields) or "average_output" in head.split("\n"):
         return None
-    trees: list[_Tree] = []
+    trees: list[PlainTree] = []
     for part in parts:
-        tree = _Tree.of(dict(_fields(part)))
+        tree = PlainTree.of(dict(_fields(part)))
         if tree is None:
             return None
         trees.append(tree)
-    return _joined(trees, int(fields["max_feature_idx"]) + 1) if trees else None
+    return (trees, int(fields["max_feature_idx"]) + 1) if trees else None
 
 
 def sum_trees(forest: Forest, features: npt.NDArray[np.float32]) -> Floats:
@@ -63,8 +69,8 @@ def _fields(text: str) -> Iterator[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class _Tree:
-    """One tree, inner nodes first and then leaves, counted from 0."""
+class PlainTree:
+    """One tree, inner nodes and leaves each counted from 0; a child below 0 is a leaf, -1 the first one."""
 
     feature: Ints
     threshold: Floats
@@ -74,16 +80,18 @@ class _Tree:
     leaf_value: Floats
     leaf_count: Floats
     """Rows of the training in each leaf."""
+    inner_count: Floats
+    """Rows of the training that came to each inner node."""
 
     @classmethod
-    def of(cls, fields: Mapping[str, str]) -> "_Tree | None":
+    def of(cls, fields: Mapping[str, str]) -> "PlainTree | None":
         """The tree; None where a split is more than a threshold, or a leaf is more than a number."""
         if fields["num_cat"] != "0" or fields.get("is_linear", "0") != "0":
             return None
         leaves, inner = _floats(fields["leaf_value"]), int(fields["num_leaves"]) - 1
         if not inner:
             none = np.empty(0, np.int32)
-            return cls(none, np.empty(0), none, none, np.empty(0, np.bool_), leaves, np.ones(1))
+            return cls(none, np.empty(0), none, none, np.empty(0, np.bool_), leaves, np.ones(1), np.empty(0))
         decision, threshold = _ints(fields["decision_type"]), _floats(fields["threshold"])
         missing = decision >> 2
         if (decision & _CATEGORICAL).any() or (missing == _ZERO).any():
@@ -91,8 +99,8 @@ class _Tree:
         # Where nothing counts as missing, LightGBM treats NaN as zero.
         missing_left = np.where(missing == _NAN, (decision & _DEFAULT_LEFT) != 0, threshold >= 0)
         left, right = _ints(fields["left_child"]), _ints(fields["right_child"])
-        counts = _floats(fields["leaf_count"])
-        return cls(_ints(fields["split_feature"]), threshold, left, right, missing_left, leaves, counts)
+        counts = (_floats(fields[f"{kind}_count"]) for kind in ("leaf", "internal"))
+        return cls(_ints(fields["split_feature"]), threshold, left, right, missing_left, leaves, *counts)
 
     @property
     def shared_steps(self) -> int:
@@ -106,7 +114,7 @@ class _Tree:
         return steps
 
 
-def _joined(trees: Sequence[_Tree], columns: int) -> Forest:
+def _joined(trees: Sequence[PlainTree], columns: int) -> Forest:
     roots = np.cumsum([0, *(len(tree.feature) + len(tree.leaf_value) for tree in trees)])
     nodes = int(roots[-1])
     node, value = np.zeros((nodes, 4), np.int32), np.zeros(nodes)
@@ -114,7 +122,7 @@ def _joined(trees: Sequence[_Tree], columns: int) -> Forest:
     for tree, root in zip(trees, roots[:-1].tolist(), strict=True):
         leaf, end = root + len(tree.feature), root + len(tree.feature) + len(tree.leaf_value)
         node[root:leaf, 0] = tree.feature + columns * tree.missing_left
-        node[root:leaf, 1] = keys_of(_at_most(tree.threshold))
+        node[root:leaf, 1] = keys_of(at_most(tree.threshold))
         for place, children in ((2, tree.right), (3, tree.left)):  # LightGBM counts leaves from -1 downwards
             node[root:leaf, place] = np.where(children >= 0, root + children, leaf + ~children)
         value[leaf:end] = tree.leaf_value
@@ -122,7 +130,7 @@ def _joined(trees: Sequence[_Tree], columns: int) -> Forest:
     return Forest(columns, node.reshape(-1), value, roots[:-1].astype(np.int32), steps)
 
 
-def _at_most(threshold: Floats) -> npt.NDArray[np.float32]:
+def at_most(threshold: Floats) -> npt.NDArray[np.float32]:
     """The largest float32 that is not above each threshold, which divides float32 values as the threshold does."""
     with np.errstate(over="ignore"):
         near = threshold.astype(np.float32)
