@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from mlops_tasks.config import PROJECT
+from mlops_tasks.config import PROJECT, load_settings
 from mlops_tasks.data.inspection import difference
 from mlops_tasks.data.qlib.store import qlib_store_path
 from mlops_tasks.data.revisions.approvals import find_approval
 from mlops_tasks.data.revisions.diff import diff_path
 from mlops_tasks.data.sources.allowed import AllowedFiles
 from mlops_tasks.data.tasks import compare_vintages_task, read_source_task, validate_bars_task, write_qlib_store_task
-from mlops_tasks.data.validation.staging import quarantine_path
+from mlops_tasks.data.validation.staging import quarantine_path, staging_path
 from mlops_tasks.errors import SourceError, StoreError
 from mlops_tasks.evaluation.tasks import evaluate_model_task
 from mlops_tasks.features.store import FeatureStore
@@ -124,6 +124,11 @@ def test_the_settings_open_further_folders(desk: Desk, monkeypatch: pytest.Monke
     ):
         with pytest.raises(SourceError, match=REFUSED):
             read_source_task(universe=str(path))
+    monkeypatch.setenv("MLOPS_DATA__ALLOWED_FOLDERS", str(desk.settings.home))
+    allowed = AllowedFiles.of(load_settings())
+    assert allowed.check(desk.settings.home / "settings.yaml") == desk.settings.home / "settings.yaml"
+    with pytest.raises(SourceError, match=REFUSED):
+        allowed.check(desk.settings.secrets_dir / "scoring_token")
 
 
 def test_a_source_beside_the_operation_opens_itself_alone(desk: Desk) -> None:
@@ -302,6 +307,7 @@ def test_an_identifier_leads_nowhere_else(desk: Desk) -> None:
         lambda name: FeatureStore(desk.settings).get(name),
         lambda name: FeatureStore(desk.settings).find(name, "alpha158"),
         lambda name: quarantine_path(desk.settings, name),
+        lambda name: staging_path(desk.settings, name),
         lambda name: qlib_store_path(desk.settings, name),
         lambda name: diff_path(desk.settings, name, "a"),
         lambda name: log_study(desk.settings, name),
