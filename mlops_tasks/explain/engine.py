@@ -57,6 +57,11 @@ def needs_background(artefact: ModelArtefact) -> bool:
     return artefact.manifest["family"] in ("linear", "network")
 
 
+def is_exact(artefact: ModelArtefact) -> bool:
+    """Whether a model's contributions are Shapley values but for rounding, and quickly computed."""
+    return artefact.manifest["family"] in ("lightgbm", "xgboost", "linear")
+
+
 def explain(
     artefact: ModelArtefact,
     rows: ScoringRows,

@@ -18,7 +18,7 @@ from mlops_tasks.errors import TrainingError, first_few
 from mlops_tasks.files import read_json
 from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.families import FAMILIES
-from mlops_tasks.modeling.model_zoo.family import Additive, Predictor
+from mlops_tasks.modeling.model_zoo.family import Predictor
 from mlops_tasks.modeling.own_code import Confinement
 from mlops_tasks.modeling.processors import FittedProcessors
 from mlops_tasks.modeling.scoring import ScoringRows
@@ -154,23 +154,6 @@ class ModelArtefact:
         """Scores, float64, shape (n,), by a model that sees one day; rows are float32, columns as `feature_names`."""
         scores = self.predictor.predict(self.processors.transform(matrix)) if len(matrix) else np.empty(0)
         return np.asarray(scores, np.float64)
-
-    def importance(self, features: pd.DataFrame) -> dict[str, float] | None:
-        """Mean absolute Shapley value of each feature over rows of features, in units of the score.
-
-        NaN counts as nothing where the model has no value for it. None if the model cannot say: a network, or one whose
-        code is closed off.
-
-        Raises
-        ------
-        TrainingError
-            A column is missing or is not numeric.
-        """
-        if not isinstance(self.predictor, Additive):
-            return None
-        values = np.abs(self.predictor.contributions(self.processors.transform(self._matrix(features))))
-        sizes = np.nan_to_num(values, nan=0.0).mean(axis=0, dtype=np.float64)
-        return dict(zip(self.feature_names, sizes.tolist(), strict=True))
 
     def _rows_after_history(self, features: pd.DataFrame) -> ScoringRows:
         if features.index.names != [DATETIME, INSTRUMENT]:

@@ -14,6 +14,8 @@ import pandas as pd
 from mlops_tasks.columns import SCORE
 from mlops_tasks.config import DriftSettings, Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
+from mlops_tasks.errors import ExplanationError
+from mlops_tasks.explain.engine import explain, is_exact
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, finite_or_none, folder_lock, new_folder, read_json, write_json
 from mlops_tasks.modeling.scoring import FeatureSource, ScoringRows
@@ -102,11 +104,16 @@ def champion_reference(settings: Settings, champion: LoadedModel) -> Reference:
 
 
 def _importance(settings: Settings, champion: LoadedModel, rows: ScoringRows) -> Importance:
-    """By Shapley values of some of the rows; of a model that has none, what its training has recorded."""
-    sample = rows.at_most(IMPORTANCE_ROWS).scored_features()
-    sizes = champion.artefact.importance(sample)
-    if sizes is not None:
-        return Importance(sizes, f"mean absolute Shapley value on {len(sample):,} rows of the training segment")
+    """By exact Shapley values of some of the rows; of a model that has none, what its training has recorded."""
+    if is_exact(champion.artefact):
+        sample = rows.at_most(IMPORTANCE_ROWS)
+        try:
+            sizes = explain(champion.artefact, sample, sample).importance().table["mean_abs"]
+        except ExplanationError as error:  # trees of another kind
+            log.info("the importance of version %d is its training's: %s", champion.version, error)
+        else:
+            told = f"mean absolute Shapley value on {sample.wanted.sum():,} rows of the training segment"
+            return Importance(sizes.to_dict(), told)
     recorded = TrainingFolder.of(settings, champion.training_key).importance()
     return Importance(recorded, "what the training recorded" if recorded else "not known")
 

@@ -154,18 +154,6 @@ def test_importance_is_total_gain_by_name(model: str, problem: LearningProblem) 
 
 
 @pytest.mark.parametrize("model", FAMILIES)
-def test_contributions_add_up_to_the_score(model: str, problem: LearningProblem, tmp_path) -> None:
-    """But for one constant of all rows; the two factors of what was planted have the largest."""
-    _, predictor = train(config(model), problem, tmp_path)
-    rows = problem.features[:200]
-    found = predictor.contributions(rows)
-    rest = predictor.predict(rows) - found.sum(axis=1)
-    assert found.shape == rows.shape and np.ptp(rest) < 1e-5 * np.ptp(predictor.predict(rows))
-    size = np.abs(found).mean(axis=0)
-    assert set(np.argsort(size)[-2:]) == {0, 1}
-
-
-@pytest.mark.parametrize("model", FAMILIES)
 def test_a_row_scores_the_same_alone_and_in_company(model: str, problem: LearningProblem, tmp_path) -> None:
     """Bit for bit, missing values included."""
     _, predictor = train(config(model), problem, tmp_path)

@@ -66,17 +66,6 @@ def test_it_is_what_qlib_finds(problem: LearningProblem, estimator: str, interce
     assert found.intercept == pytest.approx(float(peer.intercept_), abs=1e-5)
 
 
-def test_contributions_are_coefficients_times_distances_from_the_mean(problem: LearningProblem, tmp_path) -> None:
-    """They add up to the score's distance from the mean score."""
-    family = fitted(problem, estimator="ols")
-    family.save(tmp_path)
-    predictor, rows = LinearFamily.load(tmp_path, {}, 1), problem.features[:100]
-    found, scores = predictor.contributions(rows), predictor.predict(rows)
-    np.testing.assert_allclose(found.sum(axis=1), scores - scores.mean(), atol=1e-6)
-    expected = family.coefficients[1] * (rows[:, 1] - rows[:, 1].mean(dtype=np.float64))
-    np.testing.assert_allclose(found[:, 1], expected, atol=1e-9)
-
-
 def test_rows_that_lack_a_feature_and_features_that_repeat_another_are_no_obstacle(problem: LearningProblem) -> None:
     """The first are left out; of equal features each has an equal part, as the shortest solution says."""
     features = np.c_[problem.features, problem.features[:, 0]]

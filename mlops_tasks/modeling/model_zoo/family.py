@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -60,18 +60,6 @@ class Predictor(Protocol):
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Scores, shape (n,), of processed features: (n, features), or (n, window, features) for window models."""
-        ...
-
-
-@runtime_checkable
-class Additive(Protocol):
-    """A predictor that says what each feature contributes to a score: its Shapley value."""
-
-    def contributions(self, features: FloatArray) -> FloatArray:
-        """Shapley values, shape (n, features), of processed features (n, features), in units of the score.
-
-        A row's values and a constant of all rows add up to its score.
-        """
         ...
 
 

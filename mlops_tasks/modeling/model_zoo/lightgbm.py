@@ -232,8 +232,3 @@ class LightGBMPredictor:
             return sum_trees(forest, features)
         scores: FloatArray = np.asarray(self.booster.predict(features, num_threads=self.threads))
         return scores
-
-    def contributions(self, features: FloatArray) -> FloatArray:
-        """Shapley values by LightGBM itself (TreeSHAP, the trees' own covers being the background)."""
-        found: FloatArray = np.asarray(self.booster.predict(features, num_threads=self.threads, pred_contrib=True))
-        return found[:, :-1]

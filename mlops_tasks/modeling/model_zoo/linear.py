@@ -178,11 +178,3 @@ class LinearPredictor:
             # not.
             np.einsum("ij,j->i", block, coefficients, out=scores[begin : begin + BLOCK])
         return scores + intercept
-
-    def contributions(self, features: FloatArray) -> FloatArray:
-        """Shapley values in closed form, these rows being the background: coefficient times distance from the mean.
-
-        NaN where the feature is.
-        """
-        matrix = np.asarray(features, dtype=np.float64)
-        return np.asarray(self.weights[0] * (matrix - np.nanmean(matrix, axis=0)))

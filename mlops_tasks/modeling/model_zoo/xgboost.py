@@ -167,8 +167,3 @@ class XGBoostPredictor:
         """Sum of the trees; float32, shape (n,)."""
         scores: FloatArray = self.booster.inplace_predict(np.ascontiguousarray(features))
         return scores
-
-    def contributions(self, features: FloatArray) -> FloatArray:
-        """Shapley values by XGBoost itself (TreeSHAP, the trees' own covers being the background)."""
-        found: FloatArray = self.booster.predict(xgboost.DMatrix(np.ascontiguousarray(features)), pred_contribs=True)
-        return found[:, :-1]
