@@ -12,6 +12,7 @@ from mlops_tasks.config import load_settings
 from mlops_tasks.errors import ConfigError, StageError
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import INNER_STAGES, STAGES, run_stage, stage_environment
+from mlops_tasks.secret_variables import without_secrets
 from mlops_tasks.stack.credentials import ensure_credentials
 from mlops_tasks.stack.environment import airflow_environment, client_environment, mlflow_environment
 from tests.security.example_stages import PRINT_NAMES
@@ -160,6 +161,12 @@ def test_a_database_that_is_withheld_is_not_replaced_by_another(secrets: set[str
     with pytest.raises(StageError, match=r"ConfigError: state_url: withheld from this stage: MLOPS_STATE_URL"):
         run_stage("tests.security.example_stages:open_state_inside", {}, time_limit_s=60)
     assert not (load_settings().home / "state").exists()
+
+
+def test_what_was_withheld_before_stays_named() -> None:
+    """A stage that a stage runs is told of what neither of them was given."""
+    left = without_secrets({"MLOPS_WITHHELD": "MLOPS_STATE_URL", "MLOPS_SCORING_TOKEN": "s3cret", "PATH": "/bin"}, ())
+    assert left == {"MLOPS_WITHHELD": "MLOPS_SCORING_TOKEN MLOPS_STATE_URL", "PATH": "/bin"}
 
 
 def test_a_path_of_sqlite_is_no_secret(secrets: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
