@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from mlflow.tracking._tracking_service import utils
 
 from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import DagRun
@@ -164,6 +165,7 @@ def _log_training(settings: Settings, spec: Spec, vintage: Vintage) -> str:
 
     made = once(f"logged-{digest_of([asdict(spec), digest_of_file(vintage.path / MANIFEST)])}", make)
     run_id, there = read_json(made / "run.json")
+    utils._artifact_repos_cache.clear()  # by the run's id, which is that of other homes, too
     if not is_here:
         own.mkdir(exist_ok=True)
         _copy_database(made / DATABASE, own / DATABASE, there, str(own))

@@ -91,7 +91,7 @@ def champion_reference(settings: Settings, champion: LoadedModel) -> Reference:
     If there are more than 200,000 rows, that many at equal distances are used (rows are sorted by day and instrument).
     """
     path = settings.reports_dir / "drift" / "references" / f"{champion.training_key}-{REFERENCE_LAYOUT}"
-    profile, days, importance = path / "profile.npz", path / "days.npz", path / "importance.json"
+    profile, days, importance = path / "profile.npz", path / "days.npz", path / "column_importance.json"
     with folder_lock(path.parent):
         if not path.is_dir():
             found = _reference_rows(settings, champion)

@@ -13,7 +13,8 @@ import pytest
 from mlops_tasks.config import DriftRetrainingRules, DriftSettings, Settings
 from mlops_tasks.monitoring.retraining import confirmed, wanted_retraining
 from mlops_tasks.monitoring.tasks import monitor_task
-from mlops_tasks.state.history import record_deployment, record_drift_report
+from mlops_tasks.state.deployments import record_deployment
+from mlops_tasks.state.history import record_drift_report
 from mlops_tasks.state.retrainings import record_begun, retrainings
 from mlops_tasks.state.rollouts import Rollout, RolloutPlan, record_rollout, record_rollout_step
 from mlops_tasks.state.tables import Deployment, DriftReport, now

@@ -109,7 +109,7 @@ def test_the_reference_is_cached_by_training(
 def test_importance_is_that_of_the_champions_own_scores(operation: Operation, champion: int) -> None:
     """Mean absolute Shapley values on rows of the training segment, by LightGBM itself; kept with the reference."""
     result = check(operation)
-    (kept,) = (operation.settings.reports_dir / "drift" / "references").glob("*/importance.json")
+    (kept,) = (operation.settings.reports_dir / "drift" / "references").glob("*/column_importance.json")
     sizes = json.loads(kept.read_text())["sizes"]
     model = load_champion(operation.settings)
     rows = drift_report._reference_rows(operation.settings, model).at_most(2000).scored_features()

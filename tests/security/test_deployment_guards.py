@@ -124,9 +124,12 @@ def test_without_the_registry_the_way_back_is_left_to_the_next_look(
     """It goes away in the proof: the error names both troubles."""
     with monkeypatch.context() as patch:
         gone = failing(MlflowException("connection refused"))
-        patch.setattr(
-            Proof, "of_service", lambda proof: patch.setattr(MlflowClient, "get_model_version_by_alias", gone)
-        )
+
+        def proof(_: Proof) -> ServiceProbe:
+            patch.setattr(MlflowClient, "get_model_version_by_alias", gone)
+            raise DeploymentError("the service does not answer")
+
+        patch.setattr(Proof, "of_service", proof)
         with pytest.raises(DeploymentError, match=r"and so did the rollback \(.*connection refused"):
             deploy_blue_green(desk.settings, desk.candidate)
     assert get_alias_version(desk.settings, CHAMPION) == desk.candidate

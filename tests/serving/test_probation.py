@@ -252,7 +252,7 @@ def test_a_champion_is_too_slow_only_where_it_is_so_here_too(
     (settings.home / "settings.yaml").write_text(f"deployment:\n  rules: {rules}\n")
     slow, quick, slower = (operation.register(Spec(key=letter * 16, seed=seed)) for seed, letter in enumerate("abc"))
     takes_s = {slow: 0.02, quick: 0.01, slower: 0.05}
-    monkeypatch.setattr(probation_module, "_seconds", lambda day: takes_s[day.model.version])
+    monkeypatch.setattr(probation_module, "seconds_to_score", lambda day: takes_s[day.model.version])
 
     def answered(version: int, latency_ms: float) -> None:
         scores = pd.Series(1.0, INSTRUMENTS)

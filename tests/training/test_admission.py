@@ -72,7 +72,7 @@ def test_who_finds_room_starts_and_who_does_not_waits_for_a_release(settings: Se
     assert second.ask(NEED).granted
     place = third.ask(NEED)
     assert (place.granted, place.position, place.waits_for) == (False, 1, "slots")
-    assert place.reason == "it wants 1 slots, and 0 of 2 are free"
+    assert place.reason == "it needs 1 slots, and 0 of 2 are free"
     assert third.look() == place
     first.release()
     first.release()
@@ -132,7 +132,7 @@ def test_who_waits_for_memory_that_no_training_holds_gives_up(
     less = settings.model_copy(update={"training": settings.training.model_copy(update={"memory_limit_mb": 399.0})})
     holder.settings = waiting.settings = less
     holder.release()
-    assert waiting.look().reason == "it wants 400 MB, and 399 MB are free"
+    assert waiting.look().reason == "it needs 400 MB, and 399 MB are free"
     time.sleep(0.35)
     with pytest.raises(CapacityError, match="allows 399 MB"):
         waiting.look()
@@ -314,5 +314,5 @@ def test_the_command_line_shows_the_queue(
     assert cli.main(["training", "queue"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[1].split()[:2] == ["running", "one"]
-    assert said[3].endswith("priority 1: it wants 1 slots, and 0 of 2 are free")
+    assert said[3].endswith("priority 1: it needs 1 slots, and 0 of 2 are free")
     assert said[4].startswith("owner daily: weight 1, entitled to 100%, holds 100%")

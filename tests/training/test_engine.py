@@ -219,7 +219,7 @@ def test_a_run_whose_folder_cannot_be_written_has_ended(tmp_path):
     market = SmallMarket.make(tmp_path)
     market.settings.training_runs_dir.parent.mkdir(parents=True, exist_ok=True)
     market.settings.training_runs_dir.write_text("a file where the folder belongs")
-    with pytest.raises(StoreError, match=r"its folder cannot be written: .*training_runs.*; make room"):
+    with pytest.raises(StoreError, match=r"its folder cannot be written: .*training_runs.*; free space"):
         market.start()
     (run,) = runs(market.settings)
     (ending,) = read_events(market.settings, run.run_id)

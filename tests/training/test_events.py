@@ -194,7 +194,7 @@ def test_a_full_disk_costs_events_and_no_training(tmp_path: Path, caplog: pytest
     for _ in range(3):
         journal.append("stage", {})
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "make room" in caplog.text
+    assert "free disk space" in caplog.text
 
 
 def test_a_line_that_the_disk_takes_half_of_is_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

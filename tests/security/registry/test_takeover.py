@@ -171,7 +171,7 @@ def test_another_trainings_artefact_is_not_loaded_under_a_name(operation: Operat
     first = operation.register(Spec(key="a" * 16))
     second = operation.register(Spec(key="b" * 16, seed=2))
     set_tags(operation.settings, second, {"training_key": "a" * 16})
-    with pytest.raises(RegistryError, match="its artefact is of bbbb"):
+    with pytest.raises(RegistryError, match="its artefact is of training bbbb"):
         load_version(operation.settings, second)
     set_tags(operation.settings, second, {"digest": claim_of(operation.settings, first).digest[::-1]})
     with pytest.raises(DigestMismatchError):
