@@ -28,7 +28,7 @@ RULES = "deployment: {rules: {min_answers: 1000000, min_rank_correlation: null, 
 @pytest.mark.parametrize(
     ("count", "scenarios"),
     [
-        pytest.param(4, ["canary's promotion"], id="twin"),
+        pytest.param(4, ["canary's next step"], id="twin"),
         pytest.param(240, [], marks=[pytest.mark.slow, pytest.mark.timeout(3600)], id="all"),
     ],
 )
