@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from mlops_tasks.state.migrations.append_only import refuse_changes
+
 revision = "0004"
 down_revision = "0003"
 
@@ -77,7 +79,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("configuration", "data_version", "content_digest", name="uq_seed_noise"),
     )
     for table in TABLES:
-        _refuse_changes(table)
+        refuse_changes(table)
 
 
 def downgrade() -> None:
@@ -95,17 +97,3 @@ def _create_table(name: str, *parts: sa.Column[object] | sa.UniqueConstraint) ->
         *parts,
         sa.PrimaryKeyConstraint("id", name=f"pk_{name}"),
     )
-
-
-def _refuse_changes(table: str) -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-        )

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from mlops_tasks.state.migrations.append_only import refuse_changes
+
 revision = "0006"
 down_revision = "0005"
 
@@ -26,17 +28,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_model_approval"),
         sa.UniqueConstraint("training_key", "artefact_digest", "content_digest", name="uq_model_approval"),
     )
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {TABLE} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {TABLE}_no_{change.lower()} BEFORE {change} ON {TABLE} "
-            f"BEGIN SELECT RAISE(ABORT, '{TABLE} is append-only'); END"
-        )
+    refuse_changes(TABLE)
 
 
 def downgrade() -> None:

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from mlops_tasks.state.migrations.append_only import refuse_changes
+
 revision = "0008"
 down_revision = "0007"
 
@@ -28,17 +30,7 @@ def upgrade() -> None:
     )
     op.add_column("model_approval", sa.Column("revocations", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("deployment", sa.Column("artefact_digest", sa.String(64), nullable=False, server_default=""))
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {TABLE} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {TABLE}_no_{change.lower()} BEFORE {change} ON {TABLE} "
-            f"BEGIN SELECT RAISE(ABORT, '{TABLE} is append-only'); END"
-        )
+    refuse_changes(TABLE)
 
 
 def downgrade() -> None:

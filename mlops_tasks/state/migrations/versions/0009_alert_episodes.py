@@ -7,6 +7,8 @@ from uuid import uuid4
 import sqlalchemy as sa
 from alembic import op
 
+from mlops_tasks.state.migrations.append_only import refuse_changes
+
 revision = "0009"
 down_revision = "0008"
 
@@ -30,7 +32,7 @@ def upgrade() -> None:
     if rows:
         op.bulk_insert(events, rows)
     for table in TABLES:
-        _refuse_changes(table)
+        refuse_changes(table)
     op.drop_table("alert")
 
 
@@ -48,7 +50,7 @@ def downgrade() -> None:
         "SELECT token, recorded_at, kind, subject, message FROM alert_event "
         "WHERE step IN ('opened', 'updated') ORDER BY id"
     )
-    _refuse_changes("alert")
+    refuse_changes("alert")
     for table in reversed(TABLES):
         op.drop_table(table)
 
@@ -136,17 +138,3 @@ def _create(name: str, *parts: "sa.Column[Any] | sa.UniqueConstraint") -> None:
         *parts,
         sa.PrimaryKeyConstraint("id", name=f"pk_{name}"),
     )
-
-
-def _refuse_changes(table: str) -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-        )

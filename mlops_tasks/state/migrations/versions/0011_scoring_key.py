@@ -5,6 +5,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from mlops_tasks.state.migrations.append_only import refuse_changes
+
 revision = "0011"
 down_revision = "0010"
 
@@ -34,7 +36,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("key_id", name="uq_scoring_key_revocation"),
     )
     for table in TABLES:
-        _refuse_changes(table)
+        refuse_changes(table)
 
 
 def downgrade() -> None:
@@ -52,17 +54,3 @@ def _create(name: str, *parts: Any) -> None:
         *parts,
         sa.PrimaryKeyConstraint("id", name=f"pk_{name}"),
     )
-
-
-def _refuse_changes(table: str) -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-        )

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from mlops_tasks.state.migrations.append_only import refuse_changes
+
 revision = "0012"
 down_revision = "0011"
 
@@ -35,23 +37,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=f"pk_{TABLE}"),
     )
     op.create_index(op.f("ix_rollout_step_model_version"), TABLE, ["model_version"])
-    _refuse_changes(TABLE)
+    refuse_changes(TABLE)
 
 
 def downgrade() -> None:
     """Remove the rollouts: what is under way ends undecided."""
     op.drop_table(TABLE)
-
-
-def _refuse_changes(table: str) -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-        )

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from mlops_tasks.state.migrations.append_only import refuse_changes
+
 revision = "0014"
 down_revision = "0013"
 
@@ -27,17 +29,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("run_id", "step", name=f"uq_{TABLE}"),
         sa.PrimaryKeyConstraint("id", name=f"pk_{TABLE}"),
     )
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {TABLE} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {TABLE}_no_{change.lower()} BEFORE {change} ON {TABLE} "
-            f"BEGIN SELECT RAISE(ABORT, '{TABLE} is append-only'); END"
-        )
+    refuse_changes(TABLE)
 
 
 def downgrade() -> None:

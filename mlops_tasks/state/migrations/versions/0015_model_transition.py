@@ -9,6 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from mlops_tasks.state.migrations.append_only import refuse_changes
+
 revision = "0015"
 down_revision = "0014"
 
@@ -41,17 +43,7 @@ def upgrade() -> None:
     rows = list(_History(_facts()).rows())
     if rows:
         op.bulk_insert(table, rows)
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {TABLE} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {TABLE}_no_{change.lower()} BEFORE {change} ON {TABLE} "
-            f"BEGIN SELECT RAISE(ABORT, '{TABLE} is append-only'); END"
-        )
+    refuse_changes(TABLE)
 
 
 def downgrade() -> None:

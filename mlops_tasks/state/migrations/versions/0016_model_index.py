@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from mlops_tasks.state.migrations.append_only import refuse_changes
+
 revision = "0016"
 down_revision = "0015"
 
@@ -46,17 +48,7 @@ def upgrade() -> None:
             sa.PrimaryKeyConstraint("version", "name", name=f"pk_{table}"),
         )
         op.create_index(f"ix_{table}_name", table, ["name", "value"])
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {TAGS} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-        return
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER {TAGS}_no_{change.lower()} BEFORE {change} ON {TAGS} "
-            f"BEGIN SELECT RAISE(ABORT, '{TAGS} is append-only'); END"
-        )
+    refuse_changes(TAGS)
 
 
 def downgrade() -> None:
