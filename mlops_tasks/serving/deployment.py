@@ -183,7 +183,7 @@ class _Deployment:
             else:  # a champion that was not proven here is no target for a rollback
                 previous = None if champion == self.version else champion
                 found = self._switch(proof, previous)
-                speed = {"incoming": self._speed(client, self.version), "outgoing": outgoing}
+                speed = {"incoming": self._speed(client, self.version, proof.candidate), "outgoing": outgoing}
             try_to_show_history(self.settings)
         log.info(
             "version %d serves; largest difference of %d scores: %g",
@@ -200,12 +200,12 @@ class _Deployment:
         }
         return done if speed is None else {**done, "speed": speed}
 
-    def _speed(self, client: ScoringClient, version: int) -> VersionSpeed | None:
+    def _speed(self, client: ScoringClient, version: int, model: LoadedModel | None = None) -> VersionSpeed | None:
         """How fast a version is; None, with a line in the log, if that cannot be measured, which fails no deployment:
         the state of the outgoing version may be the reason for it."""
         try:
-            day = newest_day(self.settings, load_recorded(self.settings, version), current_vintage(self.settings))
-            speed = measure_speed(client, day)
+            measured = model or load_recorded(self.settings, version)
+            speed = measure_speed(client, newest_day(self.settings, measured, current_vintage(self.settings)))
         except Exception as error:
             log.warning("the speed of version %d could not be measured: %s", version, said(error))
             return None
