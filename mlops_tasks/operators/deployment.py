@@ -38,8 +38,9 @@ class DeploymentOperator(StageOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Deploy, or ask."""
+        self.check_form(context)  # nobody is asked about a run that cannot be
         if not self._is_to_ask(context):
-            return super().execute(context)
+            return self.run(context, {})
         version = self._version(context)
         upsert_hitl_detail(
             ti_id=context["ti"].id,

@@ -82,12 +82,16 @@ class StageOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the stage and return its result as the task's XCom."""
+        self.check_form(context)
         return self.run(context, {})
+
+    def check_form(self, context: Context) -> None:
+        """Refuse what the run was triggered with, if the form does not have it; first of all."""
+        if self.run_params:
+            check_conf(context["dag_run"].conf or {}, context["dag"].params)
 
     def run(self, context: Context, more: Mapping[str, Any]) -> dict[str, Any]:
         """Run the stage with further arguments besides those of the DAG file."""
-        if self.run_params:
-            check_conf(context["dag_run"].conf or {}, context["dag"].params)
         given = {name: context["params"][name] for name in self.run_params}
         if self.triggered_by is not None:
             given[self.triggered_by] = getattr(context["dag_run"], "triggering_user_name", None) or ""

@@ -138,8 +138,7 @@ class Candidates:
         about = (found.rollout.rollout_id, found.rollout.step, found.market.data_version)
         if about == self._noted or not self.worker.leads:
             return
-        caller = Caller(OWN, f"{found.rollout.rollout_id}-{day.date}")
-        self.log(Scored(day.slot, table, day, missing=table.unscored), caller)
+        self.log(Scored(day.slot, table, day, missing=table.unscored), Caller(OWN, found.rollout.step_id))
         self._noted = about
 
     def _reject(self, rollout: Rollout, reason: str) -> None:

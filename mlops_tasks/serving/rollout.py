@@ -37,7 +37,7 @@ class Situation:
     objections: Mapping[str, str]
     """Reasons against a candidate, by rollout: it may not serve, or it breaks a rule."""
     seen: bool = True
-    """Whether the candidate of the rollout in progress has scored in the service since its step began."""
+    """Whether the service has scored with the candidate of the rollout in progress at its current step."""
 
     @property
     def at_work(self) -> Rollout | None:

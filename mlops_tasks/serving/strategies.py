@@ -77,12 +77,12 @@ class Operation:
             raise DeploymentError("a deployment is at work; its end decides who is champion")
         at_work = next((each for each in queue if each.is_at_work), None)
         return Situation(
-            now=now(),
             champion=found.champion,
             queue=tuple(queue),
             policy=self.settings.deployment.queue,
             objections=self._objections(queue),
-            seen=at_work is not None and _is_seen(self.settings, at_work),
+            seen=at_work is not None and has_taken_up(self.settings, at_work),
+            now=now(),  # last: the next step's time begins when this one is decided
         )
 
     def _objections(self, queue: Sequence[Rollout]) -> Mapping[str, str]:
@@ -267,9 +267,9 @@ def _claim(settings: Settings, version: int, digest: str | None) -> Claim:
     return claim
 
 
-def _is_seen(settings: Settings, rollout: Rollout) -> bool:
-    """Whether the service has logged a score of the candidate since its current step began."""
-    return has_scored(settings, rollout.version, rollout.at)
+def has_taken_up(settings: Settings, rollout: Rollout) -> bool:
+    """Whether the service has scored with the candidate at its current step, and not only at one before."""
+    return has_scored(settings, rollout.version, rollout.step_id, rollout.at)
 
 
 def _result(rollout: Rollout) -> DeployedModel:

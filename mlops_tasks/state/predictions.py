@@ -183,11 +183,11 @@ def newest_scored(settings: Settings, model_version: int, since: datetime.dateti
     return day, data_version
 
 
-def has_scored(settings: Settings, model_version: int, since: datetime.datetime) -> bool:
-    """Whether an answer of a version was logged since a given time, as a shadow or not."""
-    query = select(Prediction.id).where(*_scored_since(model_version, since)).limit(1)
+def has_scored(settings: Settings, model_version: int, request_id: str, since: datetime.datetime) -> bool:
+    """Whether a version's answer to a request was logged since a given time."""
+    wanted = (*_scored_since(model_version, since), Prediction.request_id == request_id)
     with reading(settings) as active:
-        return active.scalars(query).first() is not None
+        return active.scalars(select(Prediction.id).where(*wanted).limit(1)).first() is not None
 
 
 def _scored_since(model_version: int, since: datetime.datetime) -> tuple[ColumnElement[bool], ...]:

@@ -124,6 +124,11 @@ class Rollout:
         return self.plan.shares[min(self.step, len(self.plan.shares) - 1)]
 
     @property
+    def step_id(self) -> str:
+        """Request id under which the service logs that it has taken up the current step."""
+        return f"{self.rollout_id}-{self.step}"
+
+    @property
     def arm(self) -> Arm:
         """Arm of the candidate's answers."""
         return Arm.SHADOW if self.strategy == Strategy.SHADOW else Arm.CANARY

@@ -26,11 +26,12 @@ from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.stack import keeper
 from mlops_tasks.stack.chain import Follower
 from mlops_tasks.stack.console import Progress
-from mlops_tasks.stack.credentials import ADMIN, read_credentials
+from mlops_tasks.stack.credentials import ADMIN, airflow_users_file, read_credentials
 from mlops_tasks.stack.environment import STACK_ID, airflow_url, mlflow_url
 from mlops_tasks.stack.health import basic_authorization, get, unhealthy, wait_for
 from mlops_tasks.stack.processes import own_processes
 from mlops_tasks.stack.up import connect
+from tests.browsers import chromium
 from tests.e2e.operation import (
     WITHOUT_STAGE,
     Killer,
@@ -40,6 +41,8 @@ from tests.e2e.operation import (
     tasks_with_stages,
     write_panel,
 )
+from tests.e2e.questions import Question
+from tests.waiting import wait_for as until_there
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -52,11 +55,14 @@ POINTERS = {"data/current.json", "training/latest.json"}
 ROUNDS = 4
 """Disturbed runs at most; nearly always one is enough, and a task that was faster than its killer is met once more."""
 
+VIEWER = "viewer"
+
 SMALL = {
     "MLOPS_PORTFOLIO__TOPK": "10",
     "MLOPS_PORTFOLIO__N_DROP": "2",
     "MLOPS_STACK__RETRY_DELAY_S": "1",
     "MLOPS_DATA__SUITE_PAGES": "false",  # the tests of the data stages render them
+    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:ADMIN,{VIEWER}:VIEWER",
 }
 
 
@@ -313,6 +319,36 @@ def test_a_run_by_hand_takes_its_form(calm, first_run):
     assert state["registry"]["versions"][newest][0] == key
     assert state["registry"]["aliases"]["challenger"] == newest
     assert state["registry"]["aliases"]["champion"] < newest
+
+
+def test_a_person_approves_a_deployment_on_airflows_page(calm, first_run):
+    """Airflow lists the question, a viewer's click does not answer it, the admin's lets the deployment go on, with the
+    name kept; until then the task waits and the champion serves."""
+    other, run = 2, ("deploy_model", "asked")
+    champion = calm.state()["registry"]["aliases"]["champion"]
+    assert champion != other
+    command = [PROJECT / "bin" / "alphaops", "approve-model", str(other), "--reason", "the desk wants it"]
+    subprocess.run(command, env=calm.environ, capture_output=True, check=True)
+    api = connect(calm.settings, read_credentials(calm.settings))
+    api.unpause(run[0])
+    api.trigger(*run, {"version": other, "strategy": "direct", "approval": "before_deploy"})
+
+    def is_waiting() -> bool:
+        return [task.state for task in api.tasks(*run)] == ["awaiting_input"]
+
+    until_there(is_waiting, 300)
+    passwords = read_json(airflow_users_file(calm.settings))
+    question = Question(airflow_url(calm.settings), f"Deploy version {other}?")
+    with chromium() as browser:
+        assert question.answer(browser, VIEWER, passwords[VIEWER], "Approve") == 403
+        assert is_waiting()
+        assert calm.state()["registry"]["aliases"]["champion"] == champion
+        assert question.answer(browser, ADMIN, passwords[ADMIN], "Approve") == 200
+    Follower(api, Progress(), time.monotonic() + 600).follow(*run)
+    state = calm.state()
+    assert state["registry"]["aliases"]["champion"] == other
+    version, _, step, reason = state["history"]["deployment"][-1]
+    assert (version, step, reason) == (str(other), "serving", f"approved by {ADMIN}")
 
 
 def test_a_crashed_service_comes_back(calm, first_run):

@@ -15,7 +15,7 @@ import json, sys, threading, time
 from datetime import timedelta
 from pathlib import Path
 import airflow
-from airflow.sdk.exceptions import TaskAwaitingInput
+from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 from types import SimpleNamespace
 import mlops_tasks.operators.deployment as deploying
 from mlops_tasks.operators.deployment import DeploymentOperator
@@ -49,17 +49,20 @@ def ended(pid_file, limit_s, marked_failed):
     except Exception as error:
         return [type(error).__name__, str(error)]
 
-def by_hand(version):
+def by_hand(version, **more):
     # What a deployment without a gate's decision does before anybody is asked.
-    operator = DeploymentOperator(task_id="d", wait=timedelta(hours=4), arguments={})
+    operator = DeploymentOperator(task_id="d", wait=timedelta(hours=4), run_params=["version", "strategy"])
     operator.stage, asked = "tests.example_stages:tell", {}
     deploying.upsert_hitl_detail = lambda **given: asked.update(given)
     ti = SimpleNamespace(id="the_id", xcom_push=lambda key, value: None)
     params = {"approval": "before_deploy", "version": version, "strategy": "canary"}
+    run, dag = SimpleNamespace(conf={"version": version, **more}), SimpleNamespace(params=params)
     try:
-        return [operator.execute({"ti": ti, "params": params}), asked]
+        return [operator.execute({"ti": ti, "params": params, "dag_run": run, "dag": dag}), asked]
     except TaskAwaitingInput:
         return asked["subject"]
+    except AirflowFailException as error:
+        return [str(error), asked]
 
 def deployment(approval, decision, events=()):
     # What is asked, and each answer's result.
@@ -95,6 +98,7 @@ found = {
     "unasked": [deployment("none", "promote"), deployment("before_deploy", "keep")],
     "asked": deployment("before_deploy", "promote", answers),
     "by hand": [by_hand(7), by_hand(None)],
+    "mistyped": by_hand(7, stratgy="direct"),
     "as typed": [operator.arguments == typed, operator.subject],
 }
 print(json.dumps([[executed(*case) for case in json.loads(sys.argv[1])], found]))
@@ -174,7 +178,15 @@ def test_nobody_is_asked_where_nobody_is_to_be_or_nothing_is_promoted(answers: d
     """The deployment's stage runs at once, and nobody has approved it."""
     for result, decision in zip(answers["unasked"], ("promote", "keep"), strict=True):
         assert (result["gate"]["decision"], "approved_by" in result) == (decision, False)
-    assert answers["by hand"] == ["Deploy version 7?", [{}, {}]], "without a version there is nothing to be asked about"
+    unversioned = [{"version": None, "strategy": "canary"}, {}]
+    assert answers["by hand"] == ["Deploy version 7?", unversioned], "without one there is nothing to be asked about"
+
+
+def test_nobody_is_asked_about_a_run_that_its_form_refuses(answers: dict[str, Any]) -> None:
+    """It was triggered with a key that does nothing: the task fails at once, not after an answer."""
+    told, asked = answers["mistyped"]
+    assert "unknown keys: 'stratgy'" in told and "strategy" in told.partition(":")[2]
+    assert asked == {}
 
 
 def test_a_deployment_waits_for_an_answer_without_a_worker(answers: dict[str, Any]) -> None:

@@ -1,13 +1,13 @@
 """One Airflow and one browser for all tests of the plugin, with training runs and reports in its home."""
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from mlops_tasks.config import Settings, StackSettings
+from tests.browsers import chromium
 from tests.operation import free_ports
 from tests.plugins.api_server import Airflow, start_airflow
 from tests.plugins.reports import Reports, write_reports
@@ -44,14 +44,9 @@ def reports(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> Repor
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; not for longer, since its event loop would be that of all tests after it."""
-    browser_path = shutil.which("chromium")
-    if browser_path is None:
-        pytest.skip("no browser: install chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+    """Not for longer, since its event loop would be that of all tests after it."""
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 def sign_in(browser: Browser, airflow: Airflow, width: int = 1280) -> BrowserContext:

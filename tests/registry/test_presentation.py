@@ -1,12 +1,11 @@
 """What MLflow's pages show first: names, ways to Airflow and to the reports, columns; in its own UI, too."""
 
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError
@@ -17,6 +16,7 @@ from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.mlflow_pages import NoRunError, runs_page, training_page
 from mlops_tasks.registry.presentation import COLUMNS, EXPERIMENT_TAGS, show_columns
 from mlops_tasks.registry.runs import log_run
+from tests.browsers import chromium
 from tests.registry.test_server import PASSWORD, server
 from tests.registry.trainings import Spec, make_training
 
@@ -72,9 +72,6 @@ def test_mlflow_opens_where_the_models_are_and_shows_what_matters_first(
 ) -> None:
     """In MLflow's own pages in a browser: the links open on runs and models, not on language models; the columns are
     ours, the one that picks the challenger first; a training's link leads to its run."""
-    browser_path = shutil.which("chromium")
-    if browser_path is None:
-        pytest.skip("no browser: install chromium")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
     with pytest.raises(NoRunError, match="no experiment"):
@@ -87,8 +84,7 @@ def test_mlflow_opens_where_the_models_are_and_shows_what_matters_first(
     with pytest.raises(NoRunError):
         training_page(server, "x' or '1'='1")
     assert training_page(server, Spec().key) == MlflowPages.of(server).run(experiment_id(server), run_id)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+    with chromium() as browser:
         context = browser.new_context(
             viewport={"width": 1900, "height": 900}, http_credentials={"username": "admin", "password": PASSWORD}
         )
@@ -109,7 +105,6 @@ def test_mlflow_opens_where_the_models_are_and_shows_what_matters_first(
         page.goto("about:blank")
         page.goto(training_page(server, Spec().key))
         expect(page.get_by_text("lightgbm 2020-06-30 #1").first).to_be_visible(timeout=PATIENCE_MS)
-        browser.close()
 
 
 def test_an_mlflow_that_does_not_answer_is_said(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from mlops_tasks.serving.deployment import deploy_blue_green, roll_back
 from mlops_tasks.serving.reconciliation import reconcile
 from mlops_tasks.serving.service import ScoringService
 from tests.data.killing import in_fork
-from tests.security.faults import KINDS, Edges, Fault
+from tests.security.faults import KINDS, Edges, Fault, Trial, draw
 
 TABLE = "SELECT name FROM sqlite_master WHERE name = 'deployment'"
 WITHDRAWN = (
@@ -70,18 +70,6 @@ SCENARIOS = (
     Scenario("undo", (1,), 1, lambda settings: deploy_blue_green(settings, 3)),
     Scenario("rollback", (1, 2), 1, roll_back),
 )
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One scenario with one fault in one of its processes."""
-
-    scenario: Scenario
-    process: str
-    fault: Fault
-    edge: str
-    by: str
-    """Who reconciles: `service` or `status`."""
 
 
 class Bench:
@@ -185,7 +173,7 @@ class Bench:
         Edges(fault, count_file).install(self.settings)
         scenario.work(self.settings)
 
-    def try_out(self, trial: Trial) -> dict[str, Any]:
+    def try_out(self, trial: Trial[Scenario]) -> dict[str, Any]:
         """One trial, from a known state to its end."""
         scenario, calm = trial.scenario, Fault("", 0)
         self.reset(str(len(scenario.before)))
@@ -221,7 +209,7 @@ class Bench:
             "wrong": wrong,
         }
 
-    def reconcile(self, trial: Trial) -> None:
+    def reconcile(self, trial: Trial[Scenario]) -> None:
         """Once, by a process that has no fault (any more)."""
         if trial.by == "status":
             assert in_fork(look_at_status) == 0
@@ -273,7 +261,7 @@ def state_of(home: Path) -> dict[str, Any]:
     }
 
 
-def wrongs(trial: Trial, ended: int, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def wrongs(trial: Trial[Scenario], ended: int, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What is wrong after one reconciliation."""
     alias, found = after["alias"], wrongs_of_history(before, after)
     if ended == 0 and alias != trial.scenario.target:
@@ -316,7 +304,7 @@ def _vacuum(source: Path, target: Path) -> None:
         connection.execute("VACUUM INTO ?", (str(target),))
 
 
-def trials(bench: Bench, count: int, names: list[str]) -> list[Trial]:
+def trials(bench: Bench, count: int, names: list[str]) -> list[Trial[Scenario]]:
     """So many of all faults at all edges, drawn by a fixed seed; every scenario, process and kind has its share."""
     generator, all_of = random.Random(15), []
     for scenario in [each for each in SCENARIOS if each.name in names or not names]:
@@ -331,12 +319,8 @@ def trials(bench: Bench, count: int, names: list[str]) -> list[Trial]:
                     for after in (False, True)
                     if not (kind.startswith("mlflow") and not after and not edge.startswith("mlflow"))
                 ]
-                generator.shuffle(group)
                 all_of.append(group)
-    generator.shuffle(all_of)
-    rounds = max(map(len, all_of))
-    drawn = [group[turn] for turn in range(rounds) for group in all_of if turn < len(group)]
-    return drawn[:count]
+    return draw(all_of, count, generator)
 
 
 def warm_up(settings: Settings) -> None:

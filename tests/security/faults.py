@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import random
 import resource
 import signal
 import sqlite3
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 from mlflow import MlflowClient
@@ -56,6 +57,30 @@ class Fault:
     after: bool = False
     """Whether the edge is crossed first, so that only its answer is lost."""
     service_pid: int = 0
+
+
+ScenarioT = TypeVar("ScenarioT")
+
+
+@dataclass(frozen=True)
+class Trial(Generic[ScenarioT]):
+    """One scenario with one fault in one of its processes."""
+
+    scenario: ScenarioT
+    process: str
+    fault: Fault
+    edge: str
+    by: str
+    """Who looks first afterwards: `service` or `status`."""
+
+
+def draw(groups: list[list[Trial[ScenarioT]]], count: int, generator: random.Random) -> list[Trial[ScenarioT]]:
+    """So many trials, each group having its share."""
+    for group in groups:
+        generator.shuffle(group)
+    generator.shuffle(groups)
+    rounds = max(map(len, groups))
+    return [group[turn] for turn in range(rounds) for group in groups if turn < len(group)][:count]
 
 
 class Edges:

@@ -31,8 +31,7 @@ from mlops_tasks.serving import client as client_module
 from mlops_tasks.serving.deployment import deploy_blue_green, roll_back, withdraw_model
 from mlops_tasks.serving.probation import judge_champion, probation_of
 from mlops_tasks.serving.rollout import is_of_candidate
-from mlops_tasks.serving.strategies import Wanted, abort, advance_rollouts, deploy
-from mlops_tasks.state.predictions import has_scored
+from mlops_tasks.serving.strategies import Wanted, abort, advance_rollouts, deploy, has_taken_up
 from mlops_tasks.state.quality_looks import record_quality_look
 from mlops_tasks.state.rollouts import rollout_at_work
 from mlops_tasks.state.tables import QualityLook
@@ -48,7 +47,7 @@ from tests.security.deployment_faults import (
     warm_up,
     wrongs_of_history,
 )
-from tests.security.faults import Edges, Fault
+from tests.security.faults import Edges, Fault, Trial, draw
 
 BAD = 3
 PATIENCE_S = 120.0
@@ -82,11 +81,11 @@ def aborted(settings: Settings) -> None:
 
 
 def _wait_for_scores(settings: Settings) -> None:
-    """Until the candidate of the rollout in progress has been seen to score."""
+    """Until the service has taken up the step of the rollout in progress."""
     until = time.monotonic() + PATIENCE_S
     at_work = rollout_at_work(settings)
     assert at_work is not None
-    while not has_scored(settings, at_work.version, at_work.at):
+    while not has_taken_up(settings, at_work):
         assert time.monotonic() < until
         time.sleep(0.05)
 
@@ -116,7 +115,19 @@ def _asked(version: int, strategy: Strategy) -> Work:
     return lambda settings: deploy(settings, Wanted(version, strategy))
 
 
-_CANARY: tuple[Work, ...] = (_deployed(1), _asked(2, Strategy.CANARY), _wait_for_scores)
+@dataclass(frozen=True)
+class Alone:
+    """What is done while the service is away.
+
+    An evaluation takes every step that is due, so one that is slower than the service's next look takes the step after
+    it too. How far a rollout has come before a trial must not depend on how busy the machine is.
+    """
+
+    work: Work
+
+
+Before = Work | Alone
+_CANARY: tuple[Before, ...] = (_deployed(1), Alone(_asked(2, Strategy.CANARY)), _wait_for_scores)
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ class Scenario:
     """Something that is done about rollouts."""
 
     name: str
-    before: tuple[Work, ...]
+    before: tuple[Before, ...]
     work: Work
     champion: int
     """When all is over."""
@@ -138,7 +149,7 @@ SCENARIOS = (
     Scenario("blue-green", _CANARY[:1], _asked(2, Strategy.BLUE_GREEN), 2),
     Scenario("canary begins", _CANARY[:1], _asked(2, Strategy.CANARY), 2, ((2, "promoted"),)),
     Scenario("canary's next step", _CANARY, monitored, 2, ((2, "promoted"),)),
-    Scenario("canary's promotion", (*_CANARY, monitored, _wait_for_scores), monitored, 2, ((2, "promoted"),)),
+    Scenario("canary's promotion", (*_CANARY, Alone(monitored), _wait_for_scores), monitored, 2, ((2, "promoted"),)),
     Scenario("canary's abort", _CANARY, aborted, 1, ((2, "aborted"),)),
     Scenario(
         "canary's rejection",
@@ -150,21 +161,21 @@ SCENARIOS = (
     ),
     Scenario(
         "shadow's end",
-        (_deployed(1), _asked(2, Strategy.SHADOW), _wait_for_scores),
+        (_deployed(1), Alone(_asked(2, Strategy.SHADOW)), _wait_for_scores),
         monitored,
         1,
         ((2, "completed"),),
     ),
     Scenario(
         "turn of one that waited",
-        (*_CANARY, _asked(4, Strategy.BLUE_GREEN), aborted),
+        (*_CANARY, Alone(_asked(4, Strategy.BLUE_GREEN)), Alone(aborted)),
         monitored,
         4,
         ((2, "aborted"), (4, "promoted")),
     ),
     Scenario(
         "turn of one that fails",
-        (*_CANARY, _asked(BAD, Strategy.BLUE_GREEN), aborted),
+        (*_CANARY, Alone(_asked(BAD, Strategy.BLUE_GREEN)), Alone(aborted)),
         monitored,
         1,
         ((2, "aborted"), (BAD, "rejected")),
@@ -173,7 +184,7 @@ SCENARIOS = (
     Scenario("direct beside a canary", _CANARY, _asked(4, Strategy.DIRECT), 4, ((2, "aborted"),), ("rollout_aborted",)),
     Scenario(
         "rollback beside a canary",
-        (_deployed(1), _deployed(4), _asked(2, Strategy.CANARY), _wait_for_scores),
+        (_deployed(1), _deployed(4), Alone(_asked(2, Strategy.CANARY)), _wait_for_scores),
         lambda settings: roll_back(settings, 1),
         1,
         ((2, "aborted"),),
@@ -187,18 +198,6 @@ SCENARIOS = (
         told=("champion_rolled_back",),
     ),
 )
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One scenario with a kill of one of its processes."""
-
-    scenario: Scenario
-    process: str
-    fault: Fault
-    edge: str
-    by: str
-    """Who looks first: `service` or `status`."""
 
 
 class RolloutBench(Bench):
@@ -219,9 +218,11 @@ class RolloutBench(Bench):
             self.reset("empty")
             self.start_service(Fault("", 0))
             for done in scenario.before:
-                if done is monitored:  # one step alone: no score of the next one is seen meanwhile
+                work = done
+                if isinstance(done, Alone):
                     self.stop_service()
-                ended = in_fork(partial(done, self.settings))  # type: ignore[arg-type]
+                    work = done.work
+                ended = in_fork(partial(work, self.settings))  # type: ignore[arg-type]
                 assert ended == 0, (scenario.name, whole_state(self.settings.home))
                 if not self.is_service_alive():
                     self.start_service(Fault("", 0))
@@ -262,7 +263,7 @@ class RolloutBench(Bench):
         """What the client was answered: unit, version, standing."""
         return self.settings.home / "answers"
 
-    def kill_and_go_on(self, trial: Trial) -> dict[str, Any]:
+    def kill_and_go_on(self, trial: Trial[Scenario]) -> dict[str, Any]:
         """One trial, from a known state to the end of everything."""
         scenario, calm, home = trial.scenario, Fault("", 0), self.settings.home
         self.reset(scenario.name)
@@ -314,7 +315,7 @@ class RolloutBench(Bench):
             "wrong": wrong,
         }
 
-    def between_states(self, trial: Trial, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    def between_states(self, trial: Trial[Scenario], before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         """Whether what was left is anything but the beginning, the end, or a recorded step in between."""
         calm, found = self.calm[trial.scenario.name], []
         if after["alias"] not in (before["alias"], trial.scenario.champion):
@@ -465,7 +466,7 @@ class _Drawn:
     share: float
 
 
-def trials(bench: RolloutBench, count: int, scenarios: Sequence[Scenario]) -> list[Trial]:
+def trials(bench: RolloutBench, count: int, scenarios: Sequence[Scenario]) -> list[Trial[Scenario]]:
     """So many of all kills at all edges, drawn by a fixed seed; every scenario and process has its share."""
     generator, all_of = random.Random(20), []
     for scenario in scenarios:
@@ -476,11 +477,8 @@ def trials(bench: RolloutBench, count: int, scenarios: Sequence[Scenario]) -> li
                 for at, edge in enumerate(edges, 1)
                 for after in (False, True)
             ]
-            generator.shuffle(group)
             all_of.append(group)
-    generator.shuffle(all_of)
-    drawn = [group[turn] for turn in range(max(map(len, all_of))) for group in all_of if turn < len(group)]
-    return drawn[:count]
+    return draw(all_of, count, generator)
 
 
 def main(home: Path, count: int, names: Sequence[str]) -> None:

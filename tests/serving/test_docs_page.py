@@ -2,16 +2,16 @@
 
 import base64
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from mlops_tasks.serving.client import ScoringClient
 from mlops_tasks.serving.docs_page import BROWSED, DOCUMENT, PAGE
+from tests.browsers import chromium
 from tests.operation import make_champion
 from tests.registry.conftest import new_home, new_operation
 from tests.registry.trainings import INSTRUMENTS, Spec
@@ -38,13 +38,8 @@ def address(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no browser: install chromium")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield launched
-        launched.close()
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

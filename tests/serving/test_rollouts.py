@@ -12,6 +12,7 @@ from mlops_tasks.config import DeploymentSettings, PredictionSettings, Settings
 from mlops_tasks.errors import DeploymentError
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.registry.models import claim_of, get_alias_version
+from mlops_tasks.serving import candidates
 from mlops_tasks.serving.client import ScoringClient, scores_of
 from mlops_tasks.serving.deployment import roll_back, withdraw_model
 from mlops_tasks.serving.rollout import is_of_candidate
@@ -132,6 +133,27 @@ def test_a_canary_is_led_to_its_promotion(
     ]
     assert ask(raw, UNITS[0])["model_version"] == get_alias_version(settings, CHAMPION) == next_one
     assert advance_rollouts(settings) == {"steps": [], "under_way": []}
+
+
+def test_a_step_is_over_only_once_the_service_has_taken_it_up(
+    versions: tuple[int, int], raw: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that does not hear of a step goes on with the one before; its answers do not count for the new one."""
+    _, candidate = versions
+    begun = begin(settings, candidate)
+    wait_for(lambda: {(candidate, "shadow", "rollout")} <= arms(settings))
+    with monkeypatch.context() as deaf:
+        deaf.setattr(candidates, "rollout_at_work", lambda settings: begun)
+        hurry(settings, begun)
+        assert [(each.state, each.step) for each in advance(settings)] == [(RolloutState.HOLDING, 1)]
+        drawn = next(unit for unit in UNITS if is_of_candidate(begun, f"unit {unit}"))
+        assert ask(raw, drawn)["model_version"] == candidate
+        wait_for(lambda: {(candidate, "canary", "admin")} <= arms(settings))
+        assert advance(settings) == []
+    assert advanced_to_the_end(settings) == [
+        (candidate, RolloutState.PROMOTING, 2),
+        (candidate, RolloutState.PROMOTED, 2),
+    ]
 
 
 def advanced_to_the_end(settings: Settings) -> list[tuple[int, RolloutState, int]]:
