@@ -82,7 +82,8 @@ def judge_champion(settings: Settings) -> str | None:
     version, back = named(probation.version), named(probation.replaced)
     told = f"{version} is rolled back to {back}: {reason}"
     log.warning("%s", told)
-    raise_daily_alert(settings, kind="champion_rolled_back", cause=version, message=told)
+    cause = f"{version} ({probation.subject})"  # where it was deployed once more, that is another episode
+    raise_daily_alert(settings, kind="champion_rolled_back", cause=cause, message=told)
     roll_back(settings, probation.replaced, reason, condemned=probation.version)
     return told
 

@@ -79,7 +79,8 @@ def record(settings: Settings, move: Move) -> bool:
     after = move.after
     told = f"{after.strategy} of version {after.version}: {after.state}" + (f", {after.reason}" if after.reason else "")
     if move.alarming:
-        raise_daily_alert(settings, kind=f"rollout_{after.state}", cause=f"version {after.version}", message=told)
+        cause = f"version {after.version} (rollout {after.rollout_id})"  # a second rollout of it is another episode
+        raise_daily_alert(settings, kind=f"rollout_{after.state}", cause=cause, message=told)
     done = record_rollout_step(settings, move.before, after)
     if done:
         log.log(logging.WARNING if after.state == RolloutState.REJECTED else logging.INFO, "%s", told)

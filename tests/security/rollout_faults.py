@@ -56,7 +56,7 @@ STEPS = (
     "SELECT rollout_id, sequence, model_version, state, step, champion_version, plan, reason FROM rollout_step "
     "ORDER BY id"
 )
-TOLD = "SELECT DISTINCT kind FROM alert_event"
+TOLD = "SELECT kind, sum(tell) FROM alert_event GROUP BY kind, subject, episode"
 AT_WORK = ("holding", "promoting")
 DECIDED = ("promoted", "completed", "rejected", "aborted")
 FOLLOWING = {
@@ -299,8 +299,10 @@ class RolloutBench(Bench):
         ends = tuple((each[-1]["version"], each[-1]["state"]) for each in last["rollouts"].values())
         if (last["alias"], ends) != (scenario.champion, scenario.ends):
             wrong.append(f"it ended with champion {last['alias']} and {ends}")
-        if untold := set(scenario.told).difference(last["told"]):
+        if untold := set(scenario.told).difference(kind for kind, times in last["told"] if times):
             wrong.append(f"nobody was told {untold}")
+        if often := [kind for kind, times in last["told"] if times > 1]:
+            wrong.append(f"people were told more than once {often}")
         if not settled or not served:
             wrong.append(f"the service does not serve what the alias names: {settled}, {served}")
         return {
@@ -386,7 +388,7 @@ def ask_for_ever(settings: Settings, note: Callable[[list[Any]], object]) -> Non
 
 
 def whole_state(home: Path) -> dict[str, Any]:
-    """As `state_of`, with the steps of each rollout and the kinds of alerts that people were told."""
+    """As `state_of`, with the steps of each rollout, and the kind of each episode of alerts with how often it was told."""
     record = home / "state" / "state.db"
     rollouts: dict[str, list[dict[str, Any]]] = {}
     there = bool(rows_of(record, TABLE))
@@ -403,7 +405,7 @@ def whole_state(home: Path) -> dict[str, Any]:
                 "reason": reason,
             }
         )
-    told = [kind for (kind,) in rows_of(record, TOLD)] if there else []
+    told = [tuple(row) for row in rows_of(record, TOLD)] if there else []
     return {**state_of(home), "rollouts": rollouts, "told": told}
 
 

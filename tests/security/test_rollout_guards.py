@@ -15,10 +15,12 @@ from mlops_tasks.registry.models import claim_of, set_alias, set_tags
 from mlops_tasks.serving import rollouts, strategies
 from mlops_tasks.serving.reconciliation import LEASE as DEPLOYMENT
 from mlops_tasks.serving.reconciliation import Reconciled, reconcile
-from mlops_tasks.serving.rollout import Situation, aborted
+from mlops_tasks.serving.rollout import Situation, aborted, rejected
 from mlops_tasks.serving.rollouts import LEASE, evaluate, record
 from mlops_tasks.serving.strategies import Wanted, abort, advance, deploy
 from mlops_tasks.serving.tasks import deploy_model_task
+from mlops_tasks.state.alerts.episodes import Key
+from mlops_tasks.state.alerts.handling import acknowledge
 from mlops_tasks.state.alerts.journal import newest_events
 from mlops_tasks.state.deployments import record_deployment
 from mlops_tasks.state.lease import lease
@@ -190,10 +192,11 @@ class World:
 AT_ONCE = RolloutPlan((), 0.0, 3600.0)
 
 
-def ask(settings: Settings, version: int, plan: RolloutPlan = AT_ONCE) -> Rollout:
+def ask(settings: Settings, version: int, plan: RolloutPlan = AT_ONCE, turn: int = 1) -> Rollout:
     """A candidate by blue-green."""
     text, moment = f"{version:016d}", now()
-    asked = Rollout(text, version, text, text * 4, Strategy.BLUE_GREEN, plan, RolloutState.WAITING, moment, moment)
+    name = f"{turn}{text[1:]}"
+    asked = Rollout(name, version, text, text * 4, Strategy.BLUE_GREEN, plan, RolloutState.WAITING, moment, moment)
     return record_rollout(settings, asked)
 
 
@@ -218,6 +221,17 @@ def test_what_ends_badly_is_told_before_it_is_recorded(settings: Settings, monke
     with pytest.raises(KeyboardInterrupt):
         evaluate(settings, World(settings, objection="a rule"))
     assert kinds(settings) == ["rollout_rejected"]
+
+
+def test_each_rollout_that_ends_badly_is_told_once(settings: Settings) -> None:
+    """A version whose second rollout is rejected on the same day, too, though somebody has acknowledged the first."""
+    for turn in (1, 2):
+        asked = ask(settings, 2, turn=turn)
+        move = rejected(asked, "a rule", now())
+        assert record(settings, move) and not record(settings, move)
+        told = newest_events(settings, 10)
+        assert [(event.kind, event.tell) for event in told if event.step == "opened"] == [("rollout_rejected", True)] * turn
+        acknowledge(settings, Key("rollout_rejected", f"version 2 (rollout {asked.rollout_id})"), "ann")
 
 
 def test_a_step_that_somebody_has_forestalled_is_none(settings: Settings) -> None:

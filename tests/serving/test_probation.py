@@ -172,7 +172,7 @@ def test_a_champion_that_proves_worse_is_rolled_back_to_the_one_before(
     capsys.readouterr()
     assert main(["monitor"]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("the champion stays\n") and f"champion_rolled_back, version {bad}: " in told
+    assert told.startswith("the champion stays\n") and f"champion_rolled_back, version {bad} ({attempt}): " in told
     assert main(["monitor", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["rolled_back"], again["probation"], again["looks"]) == (None, None, [])
