@@ -268,8 +268,11 @@ def _claim(settings: Settings, version: int, digest: str | None) -> Claim:
 
 
 def has_taken_up(settings: Settings, rollout: Rollout) -> bool:
-    """Whether the service has scored with the candidate at its current step, and not only at one before."""
-    return has_scored(settings, rollout.version, rollout.step_id, rollout.at)
+    """Whether the service has scored with the candidate at its current step, and not only at one before.
+
+    No time is compared: the service's clock may be another one.
+    """
+    return has_scored(settings, rollout.version, rollout.step_id)
 
 
 def _result(rollout: Rollout) -> DeployedModel:

@@ -171,7 +171,7 @@ def count_of_arm(settings: Settings, model_version: int, arm: str, since: dateti
 
 def newest_scored(settings: Settings, model_version: int, since: datetime.datetime) -> tuple[datetime.date, str] | None:
     """Newest day that a version has scored since a given time, and its data version."""
-    wanted = (*_scored_since(model_version, since), Prediction.date.is_not(None))
+    wanted = (*_scored(model_version), Prediction.at >= since, Prediction.date.is_not(None))
     query = select(Prediction.date, Prediction.data_version).where(*wanted)
     query = query.order_by(Prediction.date.desc(), Prediction.id.desc()).limit(1)
     with reading(settings) as active:
@@ -183,15 +183,15 @@ def newest_scored(settings: Settings, model_version: int, since: datetime.dateti
     return day, data_version
 
 
-def has_scored(settings: Settings, model_version: int, request_id: str, since: datetime.datetime) -> bool:
-    """Whether a version's answer to a request was logged since a given time."""
-    wanted = (*_scored_since(model_version, since), Prediction.request_id == request_id)
+def has_scored(settings: Settings, model_version: int, request_id: str) -> bool:
+    """Whether a version's answer to a request was logged."""
+    wanted = (Prediction.request_id == request_id, *_scored(model_version))
     with reading(settings) as active:
         return active.scalars(select(Prediction.id).where(*wanted).limit(1)).first() is not None
 
 
-def _scored_since(model_version: int, since: datetime.datetime) -> tuple[ColumnElement[bool], ...]:
-    return Prediction.model_version == model_version, Prediction.at >= since, Prediction.arm != Arm.FAILED
+def _scored(model_version: int) -> tuple[ColumnElement[bool], ...]:
+    return Prediction.model_version == model_version, Prediction.arm != Arm.FAILED
 
 
 def served_scores(settings: Settings, wanted: PredictionFilter) -> pd.DataFrame:
