@@ -49,6 +49,8 @@ WITHDRAWN = (
     "WHERE state = 'serving'"
 )
 ENDS = ("serving", "rolled_back")
+PATIENCE_S = 120.0
+"""Nobody waits so long for what is sound, on however busy a machine."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h: the service does not outlive the process that tries the faults
 
 
@@ -136,7 +138,7 @@ class Bench:
             self._note_looks(app.state.service)
             uvicorn.run(app, port=settings.stack.scoring_port, log_level="error")
             os._exit(0)
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_S
         while os.waitpid(self.service, os.WNOHANG) == (0, 0):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.settings.stack.scoring_port)) == 0:
@@ -227,7 +229,7 @@ class Bench:
 
     def wait_for_first_look(self) -> None:
         """The service's thread looks once at its start, and next after an hour."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_S
         while not self.looked.exists():
             assert time.monotonic() < until
             time.sleep(0.01)

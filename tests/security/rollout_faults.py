@@ -38,6 +38,7 @@ from mlops_tasks.state.tables import QualityLook
 from mlops_tasks.states import Strategy
 from tests.data.killing import in_fork
 from tests.security.deployment_faults import (
+    PATIENCE_S,
     PR_SET_PDEATHSIG,
     TABLE,
     Bench,
@@ -50,7 +51,6 @@ from tests.security.deployment_faults import (
 from tests.security.faults import Edges, Fault, Trial, draw
 
 BAD = 3
-PATIENCE_S = 120.0
 UNITS = [f"desk-{number}" for number in range(8)]
 STEPS = (
     "SELECT rollout_id, sequence, model_version, state, step, champion_version, plan, reason FROM rollout_step "

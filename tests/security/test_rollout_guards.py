@@ -230,7 +230,9 @@ def test_each_rollout_that_ends_badly_is_told_once(settings: Settings) -> None:
         move = rejected(asked, "a rule", now())
         assert record(settings, move) and not record(settings, move)
         told = newest_events(settings, 10)
-        assert [(event.kind, event.tell) for event in told if event.step == "opened"] == [("rollout_rejected", True)] * turn
+        assert [(event.kind, event.tell) for event in told if event.step == "opened"] == [
+            ("rollout_rejected", True)
+        ] * turn
         acknowledge(settings, Key("rollout_rejected", f"version 2 (rollout {asked.rollout_id})"), "ann")
 
 
