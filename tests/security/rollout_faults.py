@@ -388,7 +388,7 @@ def ask_for_ever(settings: Settings, note: Callable[[list[Any]], object]) -> Non
 
 
 def whole_state(home: Path) -> dict[str, Any]:
-    """As `state_of`, with the steps of each rollout, and of each episode of alerts its kind and how often it was told."""
+    """As `state_of`, with the steps of each rollout, and how often each episode of alerts was told, with its kind."""
     record = home / "state" / "state.db"
     rollouts: dict[str, list[dict[str, Any]]] = {}
     there = bool(rows_of(record, TABLE))
