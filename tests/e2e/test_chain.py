@@ -42,7 +42,6 @@ from tests.e2e.operation import (
     write_panel,
 )
 from tests.e2e.questions import Question
-from tests.waiting import wait_for as until_there
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -336,7 +335,7 @@ def test_a_person_approves_a_deployment_on_airflows_page(calm, first_run):
     def is_waiting() -> bool:
         return [task.state for task in api.tasks(*run)] == ["awaiting_input"]
 
-    until_there(is_waiting, 300)
+    assert wait_for(is_waiting, 300)
     passwords = read_json(airflow_users_file(calm.settings))
     question = Question(airflow_url(calm.settings), f"Deploy version {other}?")
     with chromium() as browser:
