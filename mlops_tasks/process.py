@@ -96,6 +96,10 @@ STAGES: Mapping[str, Stage] = {
     "registry.prune_features": Stage(
         "mlops_tasks.registry.tasks:prune_features_task", results.PrunedFeatures, _REGISTRY
     ),
+    "registry.choose_replays": Stage(
+        "mlops_tasks.registry.tasks:choose_replays_task", results.ChosenReplays, (*_STATE, *_REGISTRY)
+    ),
+    "registry.replay": Stage("mlops_tasks.registry.tasks:replay_task", results.Replayed, (*_ALERTS, *_REGISTRY)),
     "serving.deploy": Stage("mlops_tasks.serving.tasks:deploy_model_task", results.DeployedModel, _SERVING),
     "serving.score_newest_date": Stage(
         "mlops_tasks.serving.tasks:score_newest_date_task", results.ScoredDate, _SERVING
@@ -115,6 +119,7 @@ INNER_STAGES: Mapping[str, Stage] = {
     for stage in (
         Stage("mlops_tasks.training.fit:fit_stage", results.FinishedFit, _SIGNING),  # it signs what it has trained
         Stage("mlops_tasks.experiments.cross_validation:cross_validate_task", secrets=_STATE),
+        Stage("mlops_tasks.registry.replay.work:replay_stage", results.MeasuredReplay),
     )
 }
 """What the library itself starts beside the chain, by its function."""

@@ -20,6 +20,7 @@ from mlops_tasks.cli.models import add_models_verb, add_serving_verbs
 from mlops_tasks.cli.monitor import add_monitor_verb
 from mlops_tasks.cli.performance import add_performance_verb
 from mlops_tasks.cli.predictions import add_predictions_verb
+from mlops_tasks.cli.replay import add_replay_verb
 from mlops_tasks.cli.rollback import add_rollback_verb
 from mlops_tasks.cli.training import add_training_verb
 from mlops_tasks.cli.tuning import add_tune_verb
@@ -64,6 +65,7 @@ _ADDED = (
     add_performance_verb,
     add_monitor_verb,
     add_explain_verb,
+    add_replay_verb,
     add_keys_verb,
 )
 """Add the verbs of other modules."""

@@ -213,6 +213,25 @@ class VersionTag(Base):
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
+class ModelReplay(Base):
+    """A replay of a version, and what it has found."""
+
+    __tablename__ = "model_replay"
+
+    model_version: Mapped[int] = mapped_column(index=True)
+    training_key: Mapped[str] = mapped_column(String(64))
+    """Empty where the version names none."""
+    verdict: Mapped[str] = mapped_column(String(32))
+    """A `ReplayVerdict`."""
+    reason: Mapped[str] = mapped_column(Text)
+    """Where the first difference is, or why it was refused or is unfinished; empty where all is equal."""
+    report: Mapped[dict[str, Any]]
+    """`ReplayReport.to_json()` of `registry/replay/report.py`."""
+    by: Mapped[str]
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+    """When it ended."""
+
+
 class QualityLook(Base):
     """What a planned look at the rank ICs of a candidate or of a new champion has found. Numbers: 1, 2, 3, ..."""
 
@@ -634,6 +653,7 @@ TABLES: tuple[type[Base], ...] = (
     RolloutStep,
     ModelTransition,
     VersionTag,
+    ModelReplay,
     QualityLook,
     ScoreBatch,
     DriftReport,
