@@ -57,6 +57,7 @@ FILES = frozenset(
         "registry/test_features_in_use.py",
         "registry/test_models.py",
         "registry/test_presentation.py",
+        "registry/test_replay.py",
         "registry/test_runs.py",
         "registry/test_lineage.py",
         "registry/test_server.py",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlops_tasks.state.tables import ModelReplay
 
 REPRODUCED, NOT_KNOWN, DIFFERENT = 0, 1, 3
-"""Exit statuses: equal or within the tolerance; refused, unfinished or failed; different. 2 is of a wrong command line."""
+"""Exit statuses: equal or within the tolerance; refused, unfinished or failed; different. 2: a wrong command line."""
 
 
 def add_replay_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:

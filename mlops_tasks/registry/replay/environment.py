@@ -49,7 +49,7 @@ def check_environment(record: RecordedTraining, differences: tuple[EnvironmentDi
             ReplayRefusal.OTHER_ENVIRONMENT,
             f"version {record.version} was trained in another environment, which may change a model "
             f"({'; '.join(decisive)}); to have that environment, check out {record.code_version or 'the code of then'} "
-            "in a folder of its own and run `make env` there; or replay with --anyway, which reports how far they differ",
+            "in a folder of its own and run `make env` there; or replay with --anyway, which says how far they differ",
         )
 
 
