@@ -13,7 +13,7 @@ from mlops_tasks.process import stage_function
 from tests.operation import define_own_set
 
 FAMILIES: Mapping[str, Mapping[str, Any]] = {
-    "lightgbm": {"num_leaves": 7, "num_boost_round": 8},
+    "lightgbm": {"num_leaves": 7, "num_boost_round": 8, "lambda_l1": 0.0, "lambda_l2": 1.0},
     "xgboost": {"num_boost_round": 8},
     "linear": {},
     "patchtst": {"window": 8, "patch_length": 4, "stride": 2, "epochs": 2},

@@ -114,6 +114,7 @@ def test_a_version_of_the_chain_is_reproduced_to_the_last_bit(chained: Chained, 
     assert report.verdict is ReplayVerdict.EQUAL, "\n".join(report.lines())
     assert [(each.part, each.standing) for each in report.parts] == [(part, Standing.EQUAL) for part in Part]
     assert report.parts[0].values > 10_000 and report.parts[3].values > 500
+    assert training_of(chained, model).segment("test")["score"].nunique() > 50
     assert (report.environment, report.reason, report.model) == ((), "", model)
     run_id, client = get_run_id(chained.settings, report.version), MlflowClient(chained.settings.registry_uri)
     (logged,) = client.list_artifacts(run_id, "replays")
@@ -175,7 +176,7 @@ def test_the_first_difference_of_the_scores_is_named_and_alarms(chained: Chained
 
 
 def test_stored_features_that_are_not_what_is_rebuilt_are_found(chained: Chained) -> None:
-    """Two values of the newest year: the first is named, and people are told, though the training saw the right ones."""
+    """Two values of the newest year: the first is named and people are told, though the training saw the right ones."""
     store = FeatureStore(chained.settings)
     version = store.get(training_of(chained, "lightgbm").manifest().feature_version)
     newest = version.partitions[-1]

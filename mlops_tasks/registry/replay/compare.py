@@ -70,18 +70,21 @@ def compare_model(folder: Path, files: Mapping[str, str]) -> Compared:
 
 
 def compare_scores(recorded: pd.DataFrame, replayed: pd.DataFrame) -> Compared:
-    """Compare the scores of valid and test; both with the columns of `PREDICTION_COLUMNS`."""
-    found, before = Comparison(), _table(recorded, SCORE)
-    found.add(before, _table(replayed, SCORE))
-    return _compared(Part.SCORES, found, "", float(np.std(before.to_numpy())))
+    """Compare the scores of valid and test; both with the columns of `PREDICTION_COLUMNS`.
+
+    There is no relative difference where a score is not finite, or where all recorded ones are equal.
+    """
+    found, before, after = Comparison(), _table(recorded, SCORE), _table(replayed, SCORE)
+    found.add(before, after)
+    finite = all(np.isfinite(each.to_numpy()).all() for each in (before, after))
+    return _compared(Part.SCORES, found, "", float(np.std(before.to_numpy())) if finite else None)
 
 
 def verdict_on(scores: Compared, tolerance: float) -> ReplayVerdict:
-    """The verdict that compared scores stand for; a row that only one side has is beyond every tolerance."""
+    """The verdict that compared scores stand for; what has no relative difference is beyond every tolerance."""
     if scores.standing is Standing.EQUAL:
         return ReplayVerdict.EQUAL
-    alike = scores.first is not None and scores.first.column is not None and scores.relative is not None
-    within = alike and scores.relative is not None and scores.relative <= tolerance
+    within = scores.relative is not None and scores.relative <= tolerance
     return ReplayVerdict.WITHIN_TOLERANCE if within else ReplayVerdict.DIFFERENT
 
 
