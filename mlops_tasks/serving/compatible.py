@@ -1,0 +1,42 @@
+"""Compatibility of a version with the service that is to serve it."""
+
+import logging
+
+from mlops_tasks.config import Settings
+from mlops_tasks.data.vintages import current_vintage
+from mlops_tasks.modeling.environment import Environment
+from mlops_tasks.registry.compatibility import Compatibility, compatibility_of, compatibility_of_model
+from mlops_tasks.registry.models import LoadedModel
+from mlops_tasks.serving.client import ScoringClient, ScoringServiceError
+
+log = logging.getLogger(__name__)
+
+
+def require_compatible(settings: Settings, model: LoadedModel, client: ScoringClient) -> Compatibility:
+    """Compare a loaded version with the service, and log the warnings.
+
+    Raises
+    ------
+    CompatibilityError
+        Something differs that can change a score.
+    ScoringServiceError
+        The service does not answer.
+    """
+    serving = Environment.from_json(client.environment())
+    found = compatibility_of_model(settings, model, serving, current_vintage(settings))
+    for each in found.warnings:
+        log.warning("version %d: %s", model.version, each.text)
+    found.require()
+    return found
+
+
+def compatibility_with_service(settings: Settings, version: int) -> tuple[Compatibility, str]:
+    """The comparison of a registered version with the service, and with whose environment: the service's, or where it
+    does not answer, this process's."""
+    whose = "the scoring service"
+    try:
+        with ScoringClient(settings) as client:
+            serving = Environment.from_json(client.environment())
+    except ScoringServiceError as error:
+        serving, whose = Environment.whole(), f"this process, because {error}"
+    return compatibility_of(settings, version, serving, current_vintage(settings)), whose
