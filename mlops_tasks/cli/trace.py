@@ -131,6 +131,9 @@ def _bars(bars: "TracedBars", rows: int) -> Iterator[str]:
         place = "" if bar.source_row is None else f"  {bar.source_file}, row {bar.source_row}"
         values = " ".join(f"{name} {_number(value)}" for name, value in bar.values.items())
         yield f"            {bar.date} {values}{place}"
+    if bars.also_read:
+        others = ", ".join(bars.also_read).replace("*", "all members of the universe")
+        yield f"also read   bars of {others}"
     for each in bars.revisions:
         yield (
             f"revision    {each.date} {each.field} {_number(each.old)} to {_number(each.new)} ({each.kind}), "

@@ -81,6 +81,8 @@ class TracedBars:
     kept: tuple[Kept, ...]
     released: tuple[str, ...]
     """What a person let through a rule, in words."""
+    also_read: tuple[str, ...] = ()
+    """Other instruments whose bars the features read; `*`: all of the universe's members."""
 
 
 def find_bars(

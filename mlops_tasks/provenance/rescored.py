@@ -7,7 +7,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
-from mlops_tasks.errors import LineageError
+from mlops_tasks.errors import LineageError, StoreError
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.provenance.evidence import EvidenceBook
@@ -73,4 +73,8 @@ def find_features(
 
 
 def _is_stored(store: FeatureStore, feature_version: str) -> bool:
-    return feature_version in {path.name for path in store.root.glob("*") if path.is_dir()}
+    try:
+        store.get(feature_version)
+    except StoreError:
+        return False
+    return True

@@ -86,14 +86,16 @@ def _published(settings: Settings, instrument: str, batch: ScoreBatch, book: Evi
             f"{path}: not what was published: its content has digest {found}, and {batch.digest} was recorded; bring "
             "it back from a backup, or clear score_newest_date of that run to write it again"
         )
-    book.proven("score", f"the content of {settings.relative(path)} has the digest that was recorded, {found}")
     if instrument not in scores.index:
         return None
+    book.proven("score", f"the content of {settings.relative(path)} has the digest that was recorded, {found}")
     score = float(scores[instrument])
     answer = _answer(settings, batch, instrument, score)
     if answer is None and batch.alias == CHAMPION:
         book.unproven(
-            "slot", "no answer with this score is in the log of predictions: it was not logged, or was removed since"
+            "slot",
+            "no answer with this score is in the log of predictions: it was removed since, or is not there yet "
+            "(`predictions.ship_s`), or the service was sent the features",
         )
     publication = publication_at(settings, batch.recorded_at)
     row = None if answer is None else answer.prediction

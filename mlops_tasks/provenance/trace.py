@@ -4,7 +4,7 @@ score > version and slot > training (DAG run, seeds, configuration, code, lock, 
 the day > vintage and its raw files > the bars in the look-back window, with their rows in the source.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -12,6 +12,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.snapshots import checkout_vintage
 from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import LineageError
+from mlops_tasks.modeling.environment import Environment
 from mlops_tasks.provenance.bars import TracedBars, find_bars, window_of
 from mlops_tasks.provenance.evidence import Evidence, EvidenceBook
 from mlops_tasks.provenance.rescored import TracedFeatures, find_features
@@ -76,6 +77,8 @@ def trace(settings: Settings, instrument: str, day: date, version: int | None = 
     service = find_service(settings, score, book)
     lineage = _lineage(settings, score.version, book)
     model = _model(settings, score.version, book)
+    if lineage is not None and model is not None and lineage.environment is not None:
+        _verify_environment(lineage.environment, model, book)
     vintage = _vintage(settings, score, book)
     features, bars = None, None
     if model is not None and vintage is not None:
@@ -86,6 +89,8 @@ def trace(settings: Settings, instrument: str, day: date, version: int | None = 
             artefact = model.artefact
             window = window_of(vintage, features.definition, artefact.feature_names, artefact.window, day)
             bars = find_bars(settings, vintage, instrument, window, book)
+            others = (*sorted(features.definition.foreign), *(["*"] if features.definition.market else []))
+            bars = replace(bars, also_read=others)
     return Trace(score, service, lineage, vintage, features, bars, tuple(book.entries))
 
 
@@ -96,20 +101,35 @@ def _lineage(settings: Settings, version: int, book: EvidenceBook) -> Lineage | 
         book.proven("lineage", f"MLflow's run {found.run_id} and the version agree")
         with book.verifying("training"):
             trained = TrainingFolder.of(settings, found.training_key).manifest()
-            own = (trained.data_version, trained.feature_version, trained.seed)
-            if own != (found.data_version, found.feature_version, found.seed):
+            code = None if found.code is None else found.code.to_json()
+            own = (trained.data_version, trained.feature_version, trained.seed, trained.more.get("code"))
+            logged = (found.data_version, found.feature_version, found.seed, code)
+            if own != logged:
                 raise LineageError(
-                    f"the folder of training {found.training_key} says {own}, and MLflow {found.data_version}, "
-                    f"{found.feature_version}, {found.seed}; restore whichever was changed"
+                    f"the folder of training {found.training_key} says {own}, and MLflow {logged}; restore what was "
+                    "changed"
                 )
             book.proven("training", f"the folder of training {found.training_key} says the same")
-        if found.certificate is None:
-            book.unproven("certificate", "there is none: the model was trained without, or its file is gone")
-        else:
-            verdict = "passed" if found.certificate.passed else "failed"
-            book.proven("certificate", f"{found.certificate.key}, which names what it compared, {verdict}")
+        _verify_certificate(found, book)
         return found
     return None
+
+
+def _verify_certificate(lineage: Lineage, book: EvidenceBook) -> None:
+    certificate = lineage.certificate
+    if certificate is None:
+        book.unproven(
+            "certificate", "there is none: the model was trained without, or its file is gone; train it again"
+        )
+    elif certificate.artefact not in (None, lineage.digest):
+        book.unproven(
+            "certificate",
+            f"{certificate.key} is about the artefact {certificate.artefact}, not {lineage.digest}; certify the "
+            "training again (clear certify_learning_data and train_model of its run)",
+        )
+    else:
+        verdict = "passed" if certificate.passed else "failed"
+        book.proven("certificate", f"{certificate.key}, named by what it compared, {verdict}")
 
 
 def _model(settings: Settings, version: int, book: EvidenceBook) -> LoadedModel | None:
@@ -118,6 +138,15 @@ def _model(settings: Settings, version: int, book: EvidenceBook) -> LoadedModel 
         book.proven("artefact", f"signed, and its bytes have the digest that is registered, {model.digest}")
         return model
     return None
+
+
+def _verify_environment(logged: Environment, model: LoadedModel, book: EvidenceBook) -> None:
+    if logged.to_json() == model.artefact.manifest.get("environment"):
+        book.proven("environment", "Python, packages and lock are those in the artefact's signed manifest")
+    else:
+        book.unproven(
+            "environment", "MLflow's differs from the one in the artefact's signed manifest; restore it there"
+        )
 
 
 def _vintage(settings: Settings, score: TracedScore, book: EvidenceBook) -> Vintage | None:

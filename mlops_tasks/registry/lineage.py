@@ -39,6 +39,8 @@ class CertificateVerdict:
     passed: bool
     unproven: tuple[str, ...]
     """What no check can prove, in words."""
+    artefact: str | None
+    """Digest of the model whose scores were checked too; None: none was."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +131,12 @@ class LineageTracker:
         RegistryError
             There is no such version.
         LineageError
-            Its run was deleted in MLflow.
+            Its run was deleted in MLflow, or says something else than the version's tags.
         """
         tags = get_tags(self.settings, version)
         run = self.run(version)
         document = self._document(run.info.run_id, tags["training_key"])
+        _check_same(version, tags, document)
         manifest = vintage_manifest(self.settings, tags["data_version"])
         vintage = {**manifest, **{k: v for k, v in document.get("vintage", {}).items() if v is not None}}
         features, training = document.get("features", {}), document.get("training", {})
@@ -212,7 +215,7 @@ class LineageTracker:
 
     def _certificate(self, training_key: str) -> CertificateVerdict | None:
         found = certificate_of(self.settings, training_key)
-        return None if found is None else CertificateVerdict(found.key, found.passed, found.unproven)
+        return None if found is None else CertificateVerdict(found.key, found.passed, found.unproven, found.artefact)
 
     def _gate(self, training_key: str) -> GateVerdictOf | None:
         row = latest_gate_decision(self.settings, training_key)
@@ -232,6 +235,24 @@ _VINTAGE = (
     *("accepted", "received", "quarantined", "rows", "instruments", "first_date", "last_date"),
     "universe_digest",
 )
+
+
+def _check_same(version: int, tags: Mapping[str, str], document: Mapping[str, Any]) -> None:
+    """Compare what the run has recorded with what the version's tags say: anybody who may write to MLflow can set them.
+
+    Raises
+    ------
+    LineageError
+        They differ.
+    """
+    places = {"digest": "model", "training_key": "model", "feature_version": "features", "data_version": "vintage"}
+    recorded = {name: document.get(place, {}).get(name, tags[name]) for name, place in places.items()}
+    if wrong := [name for name, value in recorded.items() if value != tags[name]]:
+        name = wrong[0]
+        raise LineageError(
+            f"{MODEL_NAME} version {version}: its tag {name} says {tags[name][:64]}, and {LINEAGE_FILE} of its run "
+            f"{recorded[name]}: one of the two was changed; restore it, and check who may write to MLflow"
+        )
 
 
 def _segments(document: Mapping[str, Any]) -> dict[str, Days]:

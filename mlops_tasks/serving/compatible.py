@@ -6,7 +6,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.modeling.environment import Environment
 from mlops_tasks.registry.compatibility import Compatibility, compatibility_of, compatibility_of_model
-from mlops_tasks.registry.models import LoadedModel
+from mlops_tasks.registry.models import Claim, LoadedModel, load_claimed
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,24 @@ def require_compatible(settings: Settings, model: LoadedModel, client: ScoringCl
         log.warning("version %d: %s", model.version, each.text)
     found.require()
     return found
+
+
+def require_candidate_compatible(settings: Settings, claim: Claim) -> None:
+    """The same for a version that a rollout is asked for, so that no client is given scores of what would not be
+    deployed in the end. Without a service nothing is compared: the rollout begins only once the service has loaded it.
+
+    Raises
+    ------
+    CompatibilityError, MlopsError
+        As `require_compatible`, and `load_claimed`.
+    """
+    with ScoringClient(settings) as client:
+        try:
+            client.environment()
+        except ScoringServiceError as error:
+            log.warning("version %d is not compared with the service yet: %s", claim.version, error)
+            return
+        require_compatible(settings, load_claimed(settings, claim), client)
 
 
 def compatibility_with_service(settings: Settings, version: int) -> tuple[Compatibility, str]:

@@ -11,10 +11,9 @@ from mlops_tasks.config import DeploymentSettings, Settings
 from mlops_tasks.errors import ConfigError, DeploymentError, NotApprovedError, RecordMismatchError
 from mlops_tasks.registry.approvals import candidate_permit
 from mlops_tasks.registry.lifecycle import try_to_show_history
-from mlops_tasks.registry.models import Claim, load_claimed
+from mlops_tasks.registry.models import Claim
 from mlops_tasks.serving.champion import Action
-from mlops_tasks.serving.client import ScoringClient
-from mlops_tasks.serving.compatible import require_compatible
+from mlops_tasks.serving.compatible import require_candidate_compatible
 from mlops_tasks.serving.deployment import Order, deploy_blue_green, said
 from mlops_tasks.serving.reconciliation import named, reconcile
 from mlops_tasks.serving.rollout import Situation, aborted
@@ -225,7 +224,7 @@ def _deploy_at_once(settings: Settings, wanted: Wanted) -> DeployedModel | None:
 def _ask(settings: Settings, wanted: Wanted) -> Rollout:
     try:
         claim = _claim(settings, wanted.version, wanted.digest)
-        _require_compatible(settings, claim)
+        require_candidate_compatible(settings, claim)
     except Exception as error:
         message = f"version {wanted.version} was not deployed: {said(error)}"
         raise_daily_alert(settings, kind="deployment_failed", cause=named(wanted.version), message=message)
@@ -248,18 +247,6 @@ def _ask(settings: Settings, wanted: Wanted) -> Rollout:
         asked_by=", ".join(filter(None, (wanted.by or getpass.getuser(), wanted.approval))),
     )
     return record_rollout(settings, asked)
-
-
-def _require_compatible(settings: Settings, claim: Claim) -> None:
-    """As before a deployment, so that no clients are given scores of what would not be deployed in the end.
-
-    Raises
-    ------
-    CompatibilityError, MlopsError
-        As `require_compatible`, and `load_version`.
-    """
-    with ScoringClient(settings) as client:
-        require_compatible(settings, load_claimed(settings, claim), client)
 
 
 def plan_of(strategy: Strategy, limits: DeploymentSettings) -> RolloutPlan:
