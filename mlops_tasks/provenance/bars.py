@@ -229,7 +229,7 @@ def _kept_row(row: Mapping[Any, Any], day: date | None) -> Kept:
         severity=str(row.get(SEVERITY, "")),
         date=day,
         source_file=None if pd.isna(file) else str(file),
-        source_row=None if pd.isna(number) else int(number),
+        source_row=None if number is None or pd.isna(number) else int(number),
         reason=str(row.get(REASON, "")),
         remedy=str(row.get(REMEDY, "")),
     )

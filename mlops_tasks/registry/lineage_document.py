@@ -14,7 +14,7 @@ from mlops_tasks.features.labels import label_expression
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.training_record import TrainingRecord
-from mlops_tasks.training.run_details import run_details
+from mlops_tasks.state.training_runs import find_training_run
 
 LINEAGE_FILE = "lineage.json"
 """Artifact of every run."""
@@ -97,17 +97,12 @@ def _features(settings: Settings, record: TrainingRecord) -> dict[str, Any]:
 
 
 def _training(settings: Settings, record: TrainingRecord, dag_run: DagRun | None) -> dict[str, Any]:
-    owner = None
-    if record.run_id is not None:
-        try:
-            asked = run_details(settings, record.run_id)
-        except StoreError:  # the state database does not have it
-            pass
-        else:
-            dag_run, owner = asked.dag_run, asked.owner
+    asked = None if record.run_id is None else find_training_run(settings, record.run_id)
+    if asked is not None and asked.request.get("dag_run"):
+        dag_run = DagRun(**asked.request["dag_run"])
     return {
         "run_id": record.run_id,
-        "owner": owner,
+        "owner": None if asked is None else asked.owner,
         "dag_run": None if dag_run is None else dag_run.to_json(),
         "seed": record.trained.seed,
         "configuration": dict(record.trained.model_config),
