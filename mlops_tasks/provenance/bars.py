@@ -26,7 +26,7 @@ from mlops_tasks.data.validation.staging import REPORT_FILE, ROWS_FILE, WARNINGS
 from mlops_tasks.data.vintages import Vintage, canonical_bars
 from mlops_tasks.errors import LineageError
 from mlops_tasks.features.sets import FeatureSet
-from mlops_tasks.files import digest_of_file, read_json
+from mlops_tasks.files import digest_of_file, finite_or_none, read_json
 from mlops_tasks.provenance.evidence import EvidenceBook
 
 
@@ -137,11 +137,7 @@ def window_of(
 
 
 def _bar(row: Mapping[Any, Any]) -> TracedBar:
-    return TracedBar(pd.Timestamp(row[DATETIME]).date(), {name: _number(row[name]) for name in BAR_FIELDS})
-
-
-def _number(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
+    return TracedBar(pd.Timestamp(row[DATETIME]).date(), {name: finite_or_none(row[name]) for name in BAR_FIELDS})
 
 
 def _source_rows(settings: Settings, vintage: Vintage, instrument: str) -> pd.DataFrame:
@@ -201,7 +197,7 @@ def _revisions(settings: Settings, data_version: str, instrument: str, window: t
         days = pd.to_datetime(changes["date"])
         inside = (days >= pd.Timestamp(window[0])) & (days <= pd.Timestamp(window[1]))
         for row in changes[inside].to_dict("records"):
-            day, values = pd.Timestamp(row["date"]).date(), (_number(row["old"]), _number(row["new"]))
+            day, values = pd.Timestamp(row["date"]).date(), (finite_or_none(row["old"]), finite_or_none(row["new"]))
             found.append(Revision(old, new, day, str(row["field"]), *values, str(row["class"])))
     return found
 

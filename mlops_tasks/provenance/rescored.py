@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pandas as pd
-
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import LineageError, StoreError
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
+from mlops_tasks.files import finite_or_none
 from mlops_tasks.provenance.evidence import EvidenceBook
 from mlops_tasks.provenance.score import TracedScore
 from mlops_tasks.registry.model_features import feature_set_of, features_of
@@ -68,7 +67,7 @@ def find_features(
             f"the artefact gives {again!r} for these features, {difference:g} from the score, limit {limit:g}; the "
             "libraries or the vintage are others than then: see `alphaops compatibility` and the data version above",
         )
-    values = {str(name): None if pd.isna(value) else float(value) for name, value in row.items()}
+    values = {str(name): finite_or_none(value) for name, value in row.items()}
     return TracedFeatures(feature_version, definition.name, definition, values)
 
 

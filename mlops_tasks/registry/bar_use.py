@@ -11,8 +11,9 @@ import pandas as pd
 from mlops_tasks.columns import BAR_FIELDS, CLOSE, DATETIME, FACTOR, INSTRUMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import ConfigError, StoreError, hint
+from mlops_tasks.errors import ConfigError, StoreError, first_few, hint
 from mlops_tasks.features.labels import TRADABLE_AFTER
+from mlops_tasks.files import finite_or_none
 from mlops_tasks.state.tables import FactorInput, VersionOrigin
 from mlops_tasks.state.version_origins import EVERY, OWN, WHOLE, OriginSearch, find_origins, inputs_of
 
@@ -115,7 +116,7 @@ def _use(origin: VersionOrigin, inputs: Sequence[FactorInput], vintage: Vintage,
         label = bool({CLOSE, FACTOR} & set(fields)) and days.labelled(places, origin.horizon)
         if factors or label:
             values = {
-                str(pd.Timestamp(row[DATETIME]).date()): {name: _number(row[name]) for name in fields}
+                str(pd.Timestamp(row[DATETIME]).date()): {name: finite_or_none(row[name]) for name in fields}
                 for row in held.to_dict("records")
             }
             return BarUse(origin.version, origin.data_version, use, tuple(sorted(factors)), label, values)
@@ -125,10 +126,6 @@ def _use(origin: VersionOrigin, inputs: Sequence[FactorInput], vintage: Vintage,
 def _reads(each: FactorInput, fields: Sequence[str], instrument: str) -> bool:
     """Whether a factor reads one of these fields of an instrument; all prices and volumes are read with the factor."""
     return (each.field in fields or FACTOR in fields) and each.instrument in (OWN, EVERY, instrument)
-
-
-def _number(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
 
 
 @dataclass(frozen=True)
@@ -175,8 +172,7 @@ def _any_between(rows: np.ndarray, first: np.ndarray, last: np.ndarray) -> bool:
 def described(uses: UsesFound) -> Iterator[str]:
     """In words, a line for each version."""
     for each in uses.uses:
-        reads = ", ".join(each.factors[:5]) + (f" and {len(each.factors) - 5} more" if len(each.factors) > 5 else "")
-        through = [f"through {reads}"] if each.factors else []
+        through = [f"through {first_few(each.factors)}"] if each.factors else []
         through += ["in labels"] if each.label else []
         yield f"version {each.version} {each.use} it {' and '.join(through)} (vintage {each.data_version})"
         for day, values in each.values.items():

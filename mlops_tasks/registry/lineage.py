@@ -44,7 +44,7 @@ class CertificateVerdict:
 
 
 @dataclass(frozen=True)
-class GateVerdictOf:
+class GateRecord:
     """The gate's newest decision on a version."""
 
     decision: str
@@ -99,7 +99,7 @@ class Lineage:
     studies: tuple[str, ...]
     """The searches that chose its hyper-parameters."""
     certificate: CertificateVerdict | None
-    gate: GateVerdictOf | None
+    gate: GateRecord | None
 
     def to_json(self) -> dict[str, Any]:
         """As a plain dict."""
@@ -217,12 +217,12 @@ class LineageTracker:
         found = certificate_of(self.settings, training_key)
         return None if found is None else CertificateVerdict(found.key, found.passed, found.unproven, found.artefact)
 
-    def _gate(self, training_key: str) -> GateVerdictOf | None:
+    def _gate(self, training_key: str) -> GateRecord | None:
         row = latest_gate_decision(self.settings, training_key)
         if row is None:
             return None
         decided = row.decision
-        return GateVerdictOf(
+        return GateRecord(
             decision=decided["decision"],
             rule=decided["rule"],
             reasons=tuple(decided.get("reasons", ())),
