@@ -85,10 +85,10 @@ STAGES: Mapping[str, Stage] = {
     "tuning.run_worker": Stage("mlops_tasks.tuning.tasks:run_worker_task", results.Worked, _STUDIES),
     "tuning.finish_study": Stage("mlops_tasks.tuning.tasks:finish_study_task", results.FinishedStudy, _STUDIES),
     "evaluation.evaluate": Stage("mlops_tasks.evaluation.tasks:evaluate_model_task", results.Evaluated),
-    "registry.log_run": Stage("mlops_tasks.registry.tasks:log_run_task", results.LoggedRun, _REGISTRY),
+    "registry.log_run": Stage("mlops_tasks.registry.tasks:log_run_task", results.LoggedRun, (*_STATE, *_REGISTRY)),
     "registry.log_study": Stage("mlops_tasks.registry.tasks:log_study_task", results.LoggedStudy, _REGISTRY),
     "registry.register_challenger": Stage(
-        "mlops_tasks.registry.tasks:register_challenger_task", results.Registered, _REGISTRY
+        "mlops_tasks.registry.tasks:register_challenger_task", results.Registered, (*_STATE, *_REGISTRY)
     ),
     "registry.gate_challenger": Stage(
         "mlops_tasks.registry.tasks:gate_challenger_task", results.Judged, (*_STATE, *_REGISTRY)

@@ -85,7 +85,7 @@ def register(settings: Settings, training_key: str, run_id: str) -> int:
             MODEL_NAME,
             source=f"models:/{model_id}",
             run_id=run_id,
-            tags={**record.identity, **record.certificate_tags, "digest": record.digest},
+            tags={**record.identity, **record.made_by, **record.certificate_tags, "digest": record.digest},
             description=record.description,
             model_id=model_id,
         )

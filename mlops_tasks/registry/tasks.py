@@ -15,6 +15,7 @@ from mlops_tasks.registry.gating import gate
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.model_index import index_models
 from mlops_tasks.registry.models import get_tags
+from mlops_tasks.registry.origins import record_missing
 from mlops_tasks.registry.replay.run import ReplayOrder, replay
 from mlops_tasks.registry.replay.sample import sample
 from mlops_tasks.registry.replay.turns import Pace
@@ -92,6 +93,7 @@ def register_challenger_task(*, candidates: list[LoggedRun] | LoggedRun) -> Regi
         log.info("%s: %s %s", candidate["model"], SELECTION_METRIC, candidate["metrics"].get(SELECTION_METRIC))
     version = ModelLifecycleManager(settings).challenge(best["training_key"], best["run_id"])
     index_models(settings)
+    record_missing(settings)
     write_json(settings.home / LATEST_CANDIDATES, {"training_keys": [run["training_key"] for run in runs]})
     tags = get_tags(settings, version)
     return {

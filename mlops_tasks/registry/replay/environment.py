@@ -11,12 +11,12 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.features.sets import ENGINE_VERSION as FEATURES_VERSION
 from mlops_tasks.features.sets import FeatureSet
-from mlops_tasks.modeling.identity import certified_code, is_own, training_identity
+from mlops_tasks.modeling.environment import CodeState, Environment
+from mlops_tasks.modeling.identity import TrainingIdentity, certified_code, is_own, training_identity
 from mlops_tasks.modeling.model_zoo.zoo import read_zoo
 from mlops_tasks.registry.replay.record import RecordedTraining
 from mlops_tasks.registry.replay.refused import ReplayRefusedError
 from mlops_tasks.registry.replay.report import EnvironmentDifference
-from mlops_tasks.registry.runs import code_version
 from mlops_tasks.states import ReplayRefusal
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
 
@@ -75,11 +75,7 @@ def _differences(
     except ConfigError as error:
         raise ReplayRefusedError(ReplayRefusal.NOT_ALLOWED, f"version {record.version}: {error}") from error
     before = record.identity
-    libraries = {**before["libraries"], **present["libraries"]}
-    for name in sorted(libraries):
-        then, now = before["libraries"].get(name), present["libraries"].get(name)
-        if then != now:
-            yield EnvironmentDifference(name, then or "not installed", now or "not installed", decisive=True)
+    yield from _package_differences(record, present)
     if before["device"] != present["device"]:
         yield EnvironmentDifference("device", before["device"], present["device"], decisive=True)
     signed = record.manifest.get("own_source", before["source"])
@@ -92,8 +88,30 @@ def _differences(
     yield from _code_differences(record, definition)
 
 
+def _package_differences(record: RecordedTraining, present: TrainingIdentity) -> Iterator[EnvironmentDifference]:
+    """By what was signed with the model, where it says so, and by what its training key follows from."""
+    then, now = dict(record.identity["libraries"]), dict(present["libraries"])
+    differing = {name for name in then.keys() | now.keys() if then.get(name) != now.get(name)}
+    signed = record.manifest.get("environment")
+    if signed is not None:
+        before, here = Environment.from_json(signed), Environment.of_family(record.config.family)
+        names = before.packages.keys() | here.packages.keys()
+        differing |= (others := {name for name in names if before.packages.get(name) != here.packages.get(name)})
+        then |= {name: before.packages[name] for name in others & before.packages.keys()}
+        now |= {name: here.packages[name] for name in others & here.packages.keys()}
+        if before.python != here.python:
+            other_minor = before.python.split(".")[:2] != here.python.split(".")[:2]
+            yield EnvironmentDifference("Python", before.python, here.python, decisive=other_minor)
+        if before.lock != here.lock:
+            yield EnvironmentDifference("lock", before.lock or "none", here.lock or "none", decisive=False)
+    for name in sorted(differing):
+        yield EnvironmentDifference(
+            name, then.get(name, "not installed"), now.get(name, "not installed"), decisive=True
+        )
+
+
 def _code_differences(record: RecordedTraining, definition: FeatureSet) -> Iterator[EnvironmentDifference]:
-    certified, present = record.certificate, code_version()
+    certified, present = record.certificate, CodeState.here().text
     if certified is None:
         if record.code_version != present:
             then = record.code_version or "not known"

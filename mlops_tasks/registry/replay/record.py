@@ -32,10 +32,10 @@ from mlops_tasks.modeling.identity import TrainingIdentity
 from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.seal import verified_manifest
 from mlops_tasks.registry.client import connect, registry_errors
-from mlops_tasks.registry.lineage import LINEAGE_FILE
+from mlops_tasks.registry.lineage_document import LINEAGE_FILE
 from mlops_tasks.registry.models import NOT_FOUND, Claim, claim_of, fetch_version, get_run_id
 from mlops_tasks.registry.replay.refused import ReplayRefusedError
-from mlops_tasks.registry.training_record import flatten
+from mlops_tasks.registry.training_record import CODE_TAG, flatten
 from mlops_tasks.signing import VerifyingKeys
 from mlops_tasks.states import ReplayRefusal
 from mlops_tasks.training.certificate import CertificateSubject, certificate_of
@@ -115,7 +115,7 @@ def read_record(settings: Settings, version: int, into: Path) -> RecordedTrainin
         manifest=manifest,
         plan=plan,
         config=config,
-        code_version=run.data.tags.get("code_version", ""),
+        code_version=run.data.tags.get(CODE_TAG, ""),
         certificate=None if certificate is None else certificate.subject,
     )
 

@@ -178,4 +178,4 @@ class ReplayReport:
         if self.environment:
             yield "  what has changed since it was trained:"
         for each in self.environment:
-            yield f"    {each}{'' if each.decisive else ' (by its engine versions it should train the same models)'}"
+            yield f"    {each}{'' if each.decisive else ' (which should change no model)'}"

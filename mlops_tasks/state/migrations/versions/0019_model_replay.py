@@ -6,7 +6,7 @@ from alembic import op
 from mlops_tasks.state.migrations.append_only import refuse_changes
 
 revision = "0019"
-down_revision = "0016"
+down_revision = "0018"
 
 TABLE = "model_replay"
 
