@@ -95,6 +95,8 @@ def read_record(settings: Settings, version: int, into: Path) -> RecordedTrainin
     try:
         claim = claim_of(settings, version)
     except RegistryError as error:
+        if isinstance(error.__cause__, MlflowException):  # it does not answer
+            raise
         raise ReplayRefusedError(
             ReplayRefusal.NO_RECORD, f"{error}; only what the chain has trained and registered can be trained again"
         ) from error
