@@ -134,19 +134,14 @@ def test_versions_with_all_factors_and_the_models_own_settings_are_reproduced(
         assert replayed(made, model, Pace(1800, gives_way=False)).verdict is ReplayVerdict.EQUAL, model
 
 
-def test_features_are_rebuilt_where_the_store_has_none(chained: Chained) -> None:
-    """By the definition in the run's lineage, with the same result; the store itself is neither read nor filled."""
+def test_bars_come_back_from_dvc_and_features_are_rebuilt_where_the_stores_have_none(chained: Chained) -> None:
+    """By the definition in the run's lineage, with the same result; the feature store is neither read nor filled."""
+    shutil.rmtree(chained.settings.data_dir / "vintages" / chained.data_version)
     with moved(chained.settings.features_dir):
         report = replayed(chained, "lightgbm")
         assert not (chained.settings.features_dir / "partitions").exists()
-    assert report.verdict is ReplayVerdict.EQUAL
+    assert report.verdict is ReplayVerdict.EQUAL and report.environment == ()
     assert [each.standing for each in report.parts] == [Standing.NOT_COMPARED, *[Standing.EQUAL] * 3]
-
-
-def test_a_vintage_that_is_not_on_disk_comes_back_from_dvc(chained: Chained) -> None:
-    """And is the same."""
-    shutil.rmtree(chained.settings.data_dir / "vintages" / chained.data_version)
-    assert replayed(chained, "linear").verdict is ReplayVerdict.EQUAL
 
 
 def test_the_first_difference_of_the_scores_is_named_and_alarms(chained: Chained) -> None:
@@ -397,10 +392,8 @@ def test_a_killed_replay_leaves_nothing_that_the_next_one_does_not_remove(chaine
     assert not any(root.glob("replay.*"))
 
 
-def test_a_process_that_dies_keeps_nothing_and_the_next_one_does(
-    chained: Chained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed in the middle of its work, which no report tells; the machine's queue has its place back."""
+def test_of_a_replay_whose_process_dies_nothing_is_kept(chained: Chained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of its work: an error and no report; the machine's queue has its place back."""
     count, start = len(replays(chained.settings)), turns.run_stage
 
     def killed(*words: object, on_start: Callable[[object], None], **more: object) -> object:
@@ -410,13 +403,11 @@ def test_a_process_that_dies_keeps_nothing_and_the_next_one_does(
 
         return start(*words, on_start=begun, **more)  # type: ignore[arg-type]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(turns, "run_stage", killed)
-        with pytest.raises(StageError):
-            replay(chained.settings, ReplayOrder(chained.versions["lightgbm"], "tests", SOON))
+    monkeypatch.setattr(turns, "run_stage", killed)
+    with pytest.raises(StageError):
+        replay(chained.settings, ReplayOrder(chained.versions["lightgbm"], "tests", SOON))
     assert len(replays(chained.settings)) == count
-    assert queue_info(chained.settings)["running"] == []
-    assert replayed(chained, "lightgbm").verdict is ReplayVerdict.EQUAL
+    assert queue_info(chained.settings)["running"] == [] and not any(chained.settings.replays_dir.glob("replay.*"))
 
 
 @contextlib.contextmanager
