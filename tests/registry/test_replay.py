@@ -48,7 +48,7 @@ from mlops_tasks.training_folder import PREDICTION_COLUMNS, TrainingFolder
 from tests.operation import make_champion
 from tests.registry.replayed import FAMILIES, Chained, chain
 
-SOON = Pace(limit_s=300, gives_way=False)
+SOON = Pace(limit_s=1800, gives_way=False)
 SMALL = {"feature_set": "mine", "models": list(FAMILIES), "hyperparameters": dict(FAMILIES)}
 
 
@@ -468,7 +468,7 @@ def test_a_scheduled_replay_gives_way_and_continues(narrow: Chained, monkeypatch
     monkeypatch.setattr(turns, "run_stage", followed)
     other = threading.Thread(target=train)
     other.start()
-    report = replayed(narrow, "lightgbm", Pace(limit_s=300, gives_way=True))
+    report = replayed(narrow, "lightgbm", Pace(limit_s=1800, gives_way=True))
     other.join()
     assert order == ["turn", "training", "turn"]
     assert report.verdict is ReplayVerdict.EQUAL
