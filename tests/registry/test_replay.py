@@ -177,8 +177,8 @@ def test_stored_features_that_are_not_what_is_rebuilt_are_found(chained: Chained
     newest = version.partitions[-1]
     frame = store.load(version.feature_version, f"{newest.year}-01-01")
     other = frame.copy()
-    other.iloc[40, 1] += 1.0
-    other.iloc[41, 0] = np.nan
+    other.iloc[1000, 1] += 1.0
+    other.iloc[1001, 0] = np.nan
     folder = chained.settings.features_dir
     shutil.copytree(folder, folder.with_name("features.before"))
     try:
@@ -188,11 +188,11 @@ def test_stored_features_that_are_not_what_is_rebuilt_are_found(chained: Chained
     finally:
         shutil.rmtree(folder)
         folder.with_name("features.before").rename(folder)
-    (day, instrument), features = frame.index[40], report.parts[0]
+    (day, instrument), features = frame.index[1000], report.parts[0]
     assert report.first_difference is features and features.first is not None and features.differing == 2
     first = features.first
     assert (first.date, first.instrument, first.column) == (str(day.date()), instrument, version.names[1])
-    assert (first.recorded, first.replayed) == (other.iloc[40, 1], frame.iloc[40, 1])
+    assert (first.recorded, first.replayed) == (other.iloc[1000, 1], frame.iloc[1000, 1])
     assert report.verdict is ReplayVerdict.EQUAL and report.is_alarming
 
 
