@@ -616,6 +616,21 @@ class DriftSettings(Section):
     retraining: DriftRetrainingRules = DriftRetrainingRules()
 
 
+class ReplaySettings(Section):
+    """Replays of registered versions; see docs/replay.md."""
+
+    tolerance: float = Field(1e-6, ge=0)
+    """Largest difference between a replayed score and the recorded one, relative to the standard deviation of the
+    recorded scores, that is still within tolerance."""
+    delay_min: float = Field(480.0, ge=0)
+    """Minutes after each session's sync (`calendar.delay_min`) at which the DAG replay_models replays its sample."""
+    sample: int = Field(1, ge=0)
+    """Versions besides the champion that it replays: those that were never replayed, the oldest first, then those whose
+    last replay is longest ago."""
+    time_limit_s: float = Field(7200.0, gt=0)
+    """How long a scheduled replay of one version may take, including the time for which it waits or gives way."""
+
+
 class RolloutRules(Section):
     """Limits beyond which a candidate is rejected during its rollout. None: the rule does not apply."""
 
@@ -802,6 +817,7 @@ class Settings(Section):
     portfolio: PortfolioSettings = PortfolioSettings()
     gate: GateSettings = GateSettings()
     drift: DriftSettings = DriftSettings()
+    replay: ReplaySettings = ReplaySettings()
     deployment: DeploymentSettings = DeploymentSettings()
     serving: ServingSettings = ServingSettings()
     predictions: PredictionSettings = PredictionSettings()
@@ -848,6 +864,11 @@ class Settings(Section):
     def tuning_dir(self) -> Path:
         """Reports of studies by name, and the studies themselves if they are in SQLite."""
         return self.home / "tuning"
+
+    @cached_property
+    def replays_dir(self) -> Path:
+        """Scratch folders of replays; empty while none runs."""
+        return self.home / "replays"
 
     @cached_property
     def reports_dir(self) -> Path:

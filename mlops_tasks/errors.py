@@ -86,6 +86,12 @@ class RegistryError(MlopsError, RuntimeError):
     """The model registry lacks what was asked of it, or contradicts itself."""
 
 
+class LineageError(RegistryError):
+    """What a version was made of cannot be shown, or not proven, any more."""
+
+    lasting = True
+
+
 class DigestMismatchError(RegistryError):
     """An artefact's content is not what the registry recorded; it is not loaded."""
 
@@ -94,6 +100,12 @@ class DigestMismatchError(RegistryError):
 
 class SignatureError(DigestMismatchError):
     """An artefact was signed by no key that is accepted, or says something else than was signed; it is not loaded."""
+
+
+class CompatibilityError(RegistryError):
+    """Something about a version differs from where it is to serve, and could change its scores; it is not deployed."""
+
+    lasting = True
 
 
 class NotApprovedError(RegistryError, PermissionError):

@@ -85,10 +85,10 @@ STAGES: Mapping[str, Stage] = {
     "tuning.run_worker": Stage("mlops_tasks.tuning.tasks:run_worker_task", results.Worked, _STUDIES),
     "tuning.finish_study": Stage("mlops_tasks.tuning.tasks:finish_study_task", results.FinishedStudy, _STUDIES),
     "evaluation.evaluate": Stage("mlops_tasks.evaluation.tasks:evaluate_model_task", results.Evaluated),
-    "registry.log_run": Stage("mlops_tasks.registry.tasks:log_run_task", results.LoggedRun, _REGISTRY),
+    "registry.log_run": Stage("mlops_tasks.registry.tasks:log_run_task", results.LoggedRun, (*_STATE, *_REGISTRY)),
     "registry.log_study": Stage("mlops_tasks.registry.tasks:log_study_task", results.LoggedStudy, _REGISTRY),
     "registry.register_challenger": Stage(
-        "mlops_tasks.registry.tasks:register_challenger_task", results.Registered, _REGISTRY
+        "mlops_tasks.registry.tasks:register_challenger_task", results.Registered, (*_STATE, *_REGISTRY)
     ),
     "registry.gate_challenger": Stage(
         "mlops_tasks.registry.tasks:gate_challenger_task", results.Judged, (*_STATE, *_REGISTRY)
@@ -96,6 +96,10 @@ STAGES: Mapping[str, Stage] = {
     "registry.prune_features": Stage(
         "mlops_tasks.registry.tasks:prune_features_task", results.PrunedFeatures, _REGISTRY
     ),
+    "registry.choose_replays": Stage(
+        "mlops_tasks.registry.tasks:choose_replays_task", results.ChosenReplays, (*_STATE, *_REGISTRY)
+    ),
+    "registry.replay": Stage("mlops_tasks.registry.tasks:replay_task", results.Replayed, (*_ALERTS, *_REGISTRY)),
     "serving.deploy": Stage("mlops_tasks.serving.tasks:deploy_model_task", results.DeployedModel, _SERVING),
     "serving.score_newest_date": Stage(
         "mlops_tasks.serving.tasks:score_newest_date_task", results.ScoredDate, _SERVING
@@ -115,6 +119,7 @@ INNER_STAGES: Mapping[str, Stage] = {
     for stage in (
         Stage("mlops_tasks.training.fit:fit_stage", results.FinishedFit, _SIGNING),  # it signs what it has trained
         Stage("mlops_tasks.experiments.cross_validation:cross_validate_task", secrets=_STATE),
+        Stage("mlops_tasks.registry.replay.work:replay_stage", results.MeasuredReplay),
     )
 }
 """What the library itself starts beside the chain, by its function."""

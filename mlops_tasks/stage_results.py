@@ -459,6 +459,38 @@ class Compared(TypedDict):
     delivered: NotRequired[str]
 
 
+class ReplayAsked(TypedDict):
+    """One version of `ChosenReplays`; the arguments of `registry.replay`."""
+
+    version: int
+    anyway: bool
+    gives_way: bool
+
+
+class ChosenReplays(TypedDict):
+    """Of `registry.choose_replays`."""
+
+    replays: list[ReplayAsked]
+
+
+class Replayed(TypedDict):
+    """Of `registry.replay`."""
+
+    version: int
+    training_key: str
+    verdict: str
+    reason: str
+    seconds: float
+    run_note: NotRequired[str]
+
+
+class MeasuredReplay(TypedDict):
+    """Of the process that replays (`registry/replay/work.py`)."""
+
+    verdict: str
+    parts: list[dict[str, Any]]
+
+
 def keys_of(result: Any) -> set[str]:
     """Every key that a stage of this result type may return."""
     return {key for kind in _kinds(result) for key in get_type_hints(kind)}

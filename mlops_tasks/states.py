@@ -162,6 +162,42 @@ class Basis(StrEnum):
     """One about the champion, after its promotion: it lets nothing serve."""
 
 
+class ReplayVerdict(StrEnum):
+    """How a replay of a version has ended."""
+
+    EQUAL = "equal"
+    """Every score has the same bits."""
+    WITHIN_TOLERANCE = "within_tolerance"
+    DIFFERENT = "different"
+    REFUSED = "refused"
+    """It was not tried, for a `ReplayRefusal`."""
+    UNFINISHED = "unfinished"
+    """Its time was up; nothing was found out."""
+
+
+class ReplayRefusal(StrEnum):
+    """Why a version is not replayed."""
+
+    NO_RECORD = "no_record"
+    """It does not say, or nobody knows any more, how it was trained."""
+    RUN_DELETED = "run_deleted"
+    """Its MLflow run is deleted."""
+    ARTEFACT_DAMAGED = "artefact_damaged"
+    """MLflow's copy of its artefact is missing, is not what was registered, or is not signed."""
+    RECORD_DAMAGED = "record_damaged"
+    """What is recorded of its training contradicts what was signed, or itself."""
+    VINTAGE_GONE = "vintage_gone"
+    """Its vintage is neither on disk nor in DVC, or damaged in both."""
+    OTHER_ENVIRONMENT = "other_environment"
+    """It was trained with other libraries, engines or hardware, which can change a model."""
+    NOT_ALLOWED = "not_allowed"
+    """The settings do not let its code be trained any more."""
+
+
+DAMAGE = frozenset(ReplayRefusal) - {ReplayRefusal.OTHER_ENVIRONMENT, ReplayRefusal.NOT_ALLOWED}
+"""Refusals that mean that something was lost or changed which should be there."""
+
+
 class ModelState(StrEnum):
     """The state of a model, from its training to its end."""
 

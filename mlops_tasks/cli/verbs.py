@@ -20,7 +20,9 @@ from mlops_tasks.cli.models import add_models_verb, add_serving_verbs
 from mlops_tasks.cli.monitor import add_monitor_verb
 from mlops_tasks.cli.performance import add_performance_verb
 from mlops_tasks.cli.predictions import add_predictions_verb
+from mlops_tasks.cli.replay import add_replay_verb
 from mlops_tasks.cli.rollback import add_rollback_verb
+from mlops_tasks.cli.trace import add_lineage_verbs
 from mlops_tasks.cli.training import add_training_verb
 from mlops_tasks.cli.tuning import add_tune_verb
 from mlops_tasks.cli.users import add_users_verb
@@ -58,12 +60,14 @@ _ADDED = (
     add_models_verb,
     add_serving_verbs,
     add_history_verbs,
+    add_lineage_verbs,
     add_users_verb,
     add_alerts_verb,
     add_predictions_verb,
     add_performance_verb,
     add_monitor_verb,
     add_explain_verb,
+    add_replay_verb,
     add_keys_verb,
 )
 """Add the verbs of other modules."""

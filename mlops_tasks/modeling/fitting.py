@@ -17,6 +17,7 @@ from mlops_tasks.files import write_json
 from mlops_tasks.modeling.artefact import PROCESSORS, ModelArtefact
 from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.dataset import LearningData, fit_processors
+from mlops_tasks.modeling.environment import Environment
 from mlops_tasks.modeling.identity import own_source
 from mlops_tasks.modeling.isolation import IsolatedPredictor
 from mlops_tasks.modeling.manifest import ArtefactManifest, Origin
@@ -172,6 +173,7 @@ class ModelFitting:
             return
         if (source := own_source(config.class_path)) is not None:
             manifest["own_source"] = source
+        manifest["environment"] = Environment.of_family(config.family).to_json()
         seal(folder, {**self.stamp.origin, **manifest}, self.stamp.key)
 
 

@@ -1,6 +1,6 @@
 """The content of model.json, an artefact's manifest: what scores, and what it was trained on."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Origin(TypedDict):
@@ -28,5 +28,7 @@ class ArtefactManifest(Origin):
     """Columns that the model needs, in its own order."""
     own_source: NotRequired[str]
     """Digest of the code of a user's own class when it was trained; absent for other classes."""
+    environment: NotRequired[dict[str, Any]]
+    """What it was made by: an `Environment` as JSON (`environment.py`); absent in earlier versions' artefacts."""
     files: NotRequired[dict[str, str]]
     """Name to SHA-256 of every file except the manifest and its signature."""

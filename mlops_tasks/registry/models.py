@@ -85,7 +85,7 @@ def register(settings: Settings, training_key: str, run_id: str) -> int:
             MODEL_NAME,
             source=f"models:/{model_id}",
             run_id=run_id,
-            tags={**record.identity, **record.certificate_tags, "digest": record.digest},
+            tags={**record.identity, **record.made_by, **record.certificate_tags, "digest": record.digest},
             description=record.description,
             model_id=model_id,
         )
@@ -241,7 +241,7 @@ def load_claimed(settings: Settings, claim: Claim) -> LoadedModel:
     """Load what a claim is about, if it holds. Errors as for `load_version`."""
     if not _DIGEST.fullmatch(claim.digest):  # it names a folder
         raise DigestMismatchError(f"{MODEL_NAME} version {claim.version}: tag 'digest' is not a SHA-256; correct it")
-    artefact = ModelArtefact.load(_verified_copy(settings, claim.version, claim.digest), Trust.of(settings))
+    artefact = ModelArtefact.load(_verified_copy(settings, claim), Trust.of(settings))
     if artefact.manifest["training_key"] != claim.training_key:
         raise RegistryError(
             f"{MODEL_NAME} version {claim.version} is registered as training {claim.training_key}, but its artefact is "
@@ -250,18 +250,32 @@ def load_claimed(settings: Settings, claim: Claim) -> LoadedModel:
     return LoadedModel(claim.version, claim.training_key, artefact, claim.tags, claim.digest)
 
 
-def _verified_copy(settings: Settings, version: int, digest: str) -> Path:
+@registry_errors
+def fetch_version(settings: Settings, claim: Claim, into: Path) -> None:
+    """Copy what MLflow's store has of a version now, whatever the local copy is, and check that it is what is claimed.
+
+    Raises
+    ------
+    RegistryError
+        As for `fetch_artefact`.
+    DigestMismatchError
+        The stored artefact is not what was registered.
+    """
+    fetch_artefact(settings, _get_version(settings, claim.version), into)
+    _check_digest(into, claim.version, claim.digest)
+
+
+def _verified_copy(settings: Settings, claim: Claim) -> Path:
     """The local copy of an artefact: its folder is named by the digest, and its bytes are hashed at every load."""
     cache = settings.home / "mlflow" / "cache"
-    target = cache / digest
+    target = cache / claim.digest
     with folder_lock(cache):
-        if target.is_dir() and not _is_whole(target, digest):
+        if target.is_dir() and not _is_whole(target, claim.digest):
             log.warning("%s was changed: removed and fetched again", target)
             shutil.rmtree(target)
         if not target.is_dir():
             with new_folder(target) as folder:
-                fetch_artefact(settings, _get_version(settings, version), folder)
-                _check_digest(folder, version, digest)
+                fetch_version(settings, claim, folder)
     return target
 
 

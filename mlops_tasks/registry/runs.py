@@ -2,7 +2,6 @@
 
 import json
 import logging
-import subprocess
 import tempfile
 import time
 import warnings
@@ -20,11 +19,12 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from mlops_tasks.columns import SCORE, SEGMENTS
-from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.config import Settings
+from mlops_tasks.dag_run import DagRun
 from mlops_tasks.files import digest_of, folder_lock
 from mlops_tasks.modeling.model_zoo.families import PACKAGES
 from mlops_tasks.registry.client import connect, experiment_id, quoted, registry_errors
-from mlops_tasks.registry.lineage import LINEAGE_FILE, LineageDocument, lineage_document
+from mlops_tasks.registry.lineage_document import LINEAGE_FILE, LineageDocument, lineage_document
 from mlops_tasks.registry.presentation import numbered_name, origin_tags, show_columns
 from mlops_tasks.registry.report_artifacts import log_validation
 from mlops_tasks.registry.training_record import TrainingRecord
@@ -43,6 +43,8 @@ RAW_DATASETS = 50
 EVALUATION_TAG = "evaluation_digest"
 CERTIFICATE_FILE = "leak_certificate.json"
 """Artifact of every run whose training was certified."""
+LINEAGE_PLOT = "lineage.png"
+"""Artifact of every run: `lineage.json` as a graph."""
 
 T = TypeVar("T")
 
@@ -65,7 +67,8 @@ def log_run(settings: Settings, training_key: str) -> str:
         run_id = _finished_run(client, experiment, training_key)
         if run_id is None:
             show_columns(client, experiment)
-            run_id = _log_new(client, experiment, settings, record, lineage_document(settings, record))
+            lineage = lineage_document(settings, record, DagRun.of_environment())
+            run_id = _log_new(client, experiment, settings, record, lineage)
         else:
             _bring_up_to_date(client, run_id, record)
     return run_id
@@ -108,13 +111,14 @@ def _bring_up_to_date(client: MlflowClient, run_id: str, record: TrainingRecord)
 def _log_new(
     client: MlflowClient, experiment: str, settings: Settings, record: TrainingRecord, lineage: LineageDocument
 ) -> str:
-    tags = {**record.identity, **record.fit_tags, **origin_tags(settings, record), "code_version": code_version()}
+    tags = {**record.identity, **record.fit_tags, **origin_tags(settings, record), **record.made_by}
     name = numbered_name(client, experiment, record.name)
     run_id = str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
     for params in batched([Param(k, v) for k, v in record.parameters.items()], SMALL_BATCH):
         client.log_batch(run_id, params=params)
     client.log_inputs(run_id, [*_sources(lineage), *_features(record)])
     client.log_dict(run_id, lineage, LINEAGE_FILE)
+    _draw_lineage(client, run_id, f"Lineage of {name}", lineage)
     if record.columns_file.is_file():
         client.log_artifact(run_id, str(record.columns_file))
     _log_certificate(client, run_id, record)
@@ -125,6 +129,15 @@ def _log_new(
     client.set_terminated(run_id, FINISHED)
     log.info("run %s (%s): %d metrics, %d plots", run_id, name, len(record.evaluation), len(record.plots))
     return run_id
+
+
+def _draw_lineage(client: MlflowClient, run_id: str, title: str, lineage: LineageDocument) -> None:
+    from mlops_tasks.plots.figure import write_png
+    from mlops_tasks.plots.lineage import lineage_info, plot_lineage
+
+    with tempfile.TemporaryDirectory(prefix="mlops_lineage_") as folder:
+        write_png(plot_lineage(lineage_info(title, lineage)), Path(folder, LINEAGE_PLOT))
+        client.log_artifact(run_id, str(Path(folder, LINEAGE_PLOT)))
 
 
 def _log_evaluation(client: MlflowClient, target: Target, record: TrainingRecord) -> None:
@@ -235,13 +248,3 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
-
-
-def code_version() -> str:
-    """The package's version, and the commit if the project is a checkout."""
-    command = ["git", "-C", str(PROJECT), "rev-parse", "--short=12", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return package_version("mlops_tasks")
-    return f"{package_version('mlops_tasks')}+{found}"

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 from mlops_tasks.config import load_settings
+from mlops_tasks.dag_run import acting
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.features.garbage import collect_garbage
 from mlops_tasks.files import write_json
@@ -14,10 +15,23 @@ from mlops_tasks.registry.gating import gate
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.model_index import index_models
 from mlops_tasks.registry.models import get_tags
+from mlops_tasks.registry.origins import record_missing
+from mlops_tasks.registry.replay.run import ReplayOrder, replay
+from mlops_tasks.registry.replay.sample import sample
+from mlops_tasks.registry.replay.turns import Pace
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.studies import log_study
 from mlops_tasks.registry.training_record import TrainingRecord
-from mlops_tasks.stage_results import Judged, LoggedRun, LoggedStudy, PrunedFeatures, Registered
+from mlops_tasks.stage_results import (
+    ChosenReplays,
+    Judged,
+    LoggedRun,
+    LoggedStudy,
+    PrunedFeatures,
+    Registered,
+    Replayed,
+)
+from mlops_tasks.states import ReplayVerdict
 from mlops_tasks.training.certificate import find_certificate
 from mlops_tasks.training_folder import TrainingFolder
 
@@ -79,6 +93,7 @@ def register_challenger_task(*, candidates: list[LoggedRun] | LoggedRun) -> Regi
         log.info("%s: %s %s", candidate["model"], SELECTION_METRIC, candidate["metrics"].get(SELECTION_METRIC))
     version = ModelLifecycleManager(settings).challenge(best["training_key"], best["run_id"])
     index_models(settings)
+    record_missing(settings)
     write_json(settings.home / LATEST_CANDIDATES, {"training_keys": [run["training_key"] for run in runs]})
     tags = get_tags(settings, version)
     return {
@@ -134,3 +149,40 @@ def prune_features_task() -> PrunedFeatures:
         "bytes_freed": done.bytes_freed,
         "dry_run": done.dry_run,
     }
+
+
+def choose_replays_task(*, version: int | None = None, anyway: bool = False) -> ChosenReplays:
+    """The versions that a run replays: the one that a person asks for, or a sample, which gives way to trainings."""
+    settings = load_settings()
+    chosen = sample(settings) if version is None else [version]
+    log.info("versions to replay: %s", ", ".join(map(str, chosen)) or "none is registered yet")
+    return {"replays": [{"version": each, "anyway": anyway, "gives_way": version is None} for each in chosen]}
+
+
+def replay_task(*, version: int, anyway: bool = False, gives_way: bool = True, asked_by: str = "") -> Replayed:
+    """Replay a version within `replay.time_limit_s`; a difference is no error of the task, but an alert.
+
+    Parameters
+    ----------
+    anyway
+        Go on where the environment is not the one that it was trained in.
+    gives_way
+        Whether trainings that wait for the machine go first.
+    asked_by
+        Who has triggered the run; empty: the schedule.
+    """
+    settings = load_settings()
+    pace = Pace(settings.replay.time_limit_s, gives_way)
+    report = replay(settings, ReplayOrder(version, asked_by or acting(), pace, anyway))
+    for line in report.lines():
+        log.info("%s", line)
+    result: Replayed = {
+        "version": version,
+        "training_key": report.training_key,
+        "verdict": report.verdict.value,
+        "reason": report.reason,
+        "seconds": report.seconds,
+    }
+    if report.verdict is not ReplayVerdict.EQUAL:
+        result["run_note"] = f"replay of version {version}: {report.verdict.replace('_', ' ')}: {report.reason}"
+    return result

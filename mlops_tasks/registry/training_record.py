@@ -11,6 +11,7 @@ from mlops_tasks.columns import SEGMENTS
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError, StoreError, TrainingError
 from mlops_tasks.files import digest_of
+from mlops_tasks.modeling.environment import CodeState
 from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.seal import artefact_digest, unverified_manifest
 from mlops_tasks.training.certificate import Certificate, certificate_of
@@ -19,6 +20,7 @@ from mlops_tasks.training_folder import Curves, FitRecord, TrainingFolder, Train
 TAG_LENGTH = 5000
 """Characters of a tag that MLflow keeps."""
 CERTIFICATE_KEY_TAG, UNPROVEN_TAG = "leak_certificate_key", "leak_unproven"
+CODE_TAG, PYTHON_TAG, LOCK_TAG = "code_version", "python_version", "lock"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,15 @@ class TrainingRecord:
             "feature_version": str(self.manifest["feature_version"]),
             "data_version": str(self.manifest["data_version"]),
         }
+
+    @property
+    def made_by(self) -> dict[str, str]:
+        """Tags of a run and a version: the code, the lock and the interpreter; those that were recorded."""
+        code, environment = self.trained.more.get("code"), self.manifest.get("environment")
+        tags = {} if code is None else {CODE_TAG: CodeState(**code).text}
+        if environment is not None:
+            tags |= {PYTHON_TAG: environment["python"], LOCK_TAG: environment["lock"] or "none"}
+        return tags
 
     @property
     def certificate_tags(self) -> dict[str, str]:

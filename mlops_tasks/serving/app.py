@@ -187,6 +187,11 @@ def _add_state(app: FastAPI, service: ScoringService, step: InStep | None) -> No
             await (run_in_threadpool(service.refresh) if step is None else step.refresh())
         return service.health()
 
+    @app.get("/v1/environment")
+    async def environment() -> dict[str, Any]:
+        """The interpreter, the packages that score, and the lock of this process. Scope: admin."""
+        return service.environment.to_json()
+
     @app.get("/health", responses=STATE)
     async def health() -> JSONResponse:
         """What is in service; 503 if nothing is."""

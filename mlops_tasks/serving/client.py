@@ -67,6 +67,10 @@ class ScoringClient:
         """Let the service check the alias and the vintage now. Errors as for `health`."""
         return self._json(lambda: self._http.post("/v1/refresh"))
 
+    def environment(self) -> dict[str, Any]:
+        """What runs the service: an `Environment` as JSON. Errors as for `health`."""
+        return self._json(lambda: self._http.get("/v1/environment"))
+
     def score(self, instruments: Sequence[str] | None = None, day: date | None = None) -> dict[str, Any]:
         """Scores of instruments (None: all) on a day (None: the newest). Errors as for `health`."""
         body = {

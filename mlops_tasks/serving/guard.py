@@ -24,13 +24,14 @@ log = logging.getLogger(__name__)
 NEEDED: Mapping[str, tuple[KeyScope, ...]] = {
     "/v1/score": (KeyScope.SCORE, KeyScope.SCORE_ROWS),
     "/v1/refresh": (KeyScope.ADMIN,),
+    "/v1/environment": (KeyScope.ADMIN,),
     "/health": (KeyScope.READ,),
     "/ready": (KeyScope.READ,),
     "/metrics": (KeyScope.READ,),
     **dict.fromkeys(BROWSED, (KeyScope.READ,)),
 }
 """Scopes of which a key needs one, by route; which of the two a score needs depends on the request."""
-ROUTES = frozenset({"/v1/score", "/v1/refresh", "/health", "/live", "/ready", "/metrics"})
+ROUTES = frozenset({"/v1/score", "/v1/refresh", "/v1/environment", "/health", "/live", "/ready", "/metrics"})
 """Methods that metrics name."""
 _SEND_KEY = f"send the header 'Authorization: Bearer <key>': one of alphaops keys add, or the token; {TOKEN.where}"
 _SIGN_IN = f"sign in with any name, and a key or the token as password; {TOKEN.where}"

@@ -15,6 +15,7 @@ from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
+from mlops_tasks.serving.compatible import require_compatible
 from mlops_tasks.serving.model_day import ModelDay
 from mlops_tasks.serving.slots import probe
 from mlops_tasks.stage_results import ServiceProbe
@@ -33,14 +34,17 @@ class Proof:
     candidate: LoadedModel
 
     def preflight(self) -> None:
-        """Prove the candidate here, and that the service answers.
+        """Prove the candidate here, that it is compatible with the service, and that the service answers.
 
         Raises
         ------
+        CompatibilityError
+            Something differs from its training that can change a score.
         DeploymentError, ScoringServiceError, MlopsError
             A score is not finite; the service does not answer; features or vintage are missing.
         """
         self.client.health()
+        require_compatible(self.settings, self.candidate, self.client)
         probe(self.candidate)
         vintage = current_vintage(self.settings)
         feature_version = features_of(self.settings, self.candidate, vintage)

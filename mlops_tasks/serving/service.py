@@ -16,6 +16,7 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import MlopsError, StoreError, excerpt, first_few
+from mlops_tasks.modeling.environment import Environment
 from mlops_tasks.serving.candidates import Candidates
 from mlops_tasks.serving.day_scores import DayScores
 from mlops_tasks.serving.gates import Places
@@ -55,6 +56,8 @@ class ScoringService:
         self.worker = worker
         self.slots = ModelSlots(settings)
         self.market_view = MarketView(settings, worker.days)
+        self.environment = Environment.whole()
+        """As this process has begun with it."""
         self.metrics = ServiceMetrics(worker.counts)
         self.keys = KeyRing(settings, scoring_token(settings))
         self.predictions = PredictionLog(settings, self.metrics)

@@ -13,6 +13,7 @@ from mlops_tasks.registry.approvals import candidate_permit
 from mlops_tasks.registry.lifecycle import try_to_show_history
 from mlops_tasks.registry.models import Claim
 from mlops_tasks.serving.champion import Action
+from mlops_tasks.serving.compatible import require_candidate_compatible
 from mlops_tasks.serving.deployment import Order, deploy_blue_green, said
 from mlops_tasks.serving.reconciliation import named, reconcile
 from mlops_tasks.serving.rollout import Situation, aborted
@@ -223,6 +224,7 @@ def _deploy_at_once(settings: Settings, wanted: Wanted) -> DeployedModel | None:
 def _ask(settings: Settings, wanted: Wanted) -> Rollout:
     try:
         claim = _claim(settings, wanted.version, wanted.digest)
+        require_candidate_compatible(settings, claim)
     except Exception as error:
         message = f"version {wanted.version} was not deployed: {said(error)}"
         raise_daily_alert(settings, kind="deployment_failed", cause=named(wanted.version), message=message)

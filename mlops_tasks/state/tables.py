@@ -213,6 +213,25 @@ class VersionTag(Base):
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
+class ModelReplay(Base):
+    """A replay of a version, and what it has found."""
+
+    __tablename__ = "model_replay"
+
+    model_version: Mapped[int] = mapped_column(index=True)
+    training_key: Mapped[str] = mapped_column(String(64))
+    """Empty where the version names none."""
+    verdict: Mapped[str] = mapped_column(String(32))
+    """A `ReplayVerdict`."""
+    reason: Mapped[str] = mapped_column(Text)
+    """Where the first difference is, or why it was refused or is unfinished; empty where all is equal."""
+    report: Mapped[dict[str, Any]]
+    """`ReplayReport.to_json()` of `registry/replay/report.py`."""
+    by: Mapped[str]
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+    """When it ended."""
+
+
 class QualityLook(Base):
     """What a planned look at the rank ICs of a candidate or of a new champion has found. Numbers: 1, 2, 3, ..."""
 
@@ -626,6 +645,52 @@ class IndexedMetric(LogBase):
     value: Mapped[float] = mapped_column(Float)
 
 
+class VersionOrigin(LogBase):
+    """What a registered version was made of: copied from its run in MLflow, and kept where that is deleted."""
+
+    __tablename__ = "version_origin"
+
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    training_key: Mapped[str]
+    data_version: Mapped[str] = mapped_column(index=True)
+    feature_version: Mapped[str]
+    definition: Mapped[str] = mapped_column(index=True)
+    """Digest of the feature set's definition; empty: not recorded. This holds of the next ones too."""
+    code: Mapped[str] = mapped_column(index=True)
+    """The commit."""
+    dirty: Mapped[bool | None]
+    lock: Mapped[str] = mapped_column(String(64), index=True)
+    horizon: Mapped[int]
+    segments: Mapped[dict[str, Any]]
+    """Name to first and last day, ISO dates."""
+
+
+class VintageInput(LogBase):
+    """A file, or an answer of a database or vendor, that a vintage was made from."""
+
+    __tablename__ = "vintage_input"
+
+    data_version: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
+    name: Mapped[str] = mapped_column(Text)
+    rows: Mapped[int]
+
+
+class FactorInput(LogBase):
+    """A field that a factor of a feature set's definition reads."""
+
+    __tablename__ = "factor_input"
+
+    definition: Mapped[str] = mapped_column(primary_key=True)
+    factor: Mapped[str] = mapped_column(primary_key=True, index=True)
+    field: Mapped[str] = mapped_column(primary_key=True)
+    instrument: Mapped[str] = mapped_column(primary_key=True)
+    """Whose: empty: the row's own, `*`: all of them, else this one's."""
+    rows_back: Mapped[int]
+    """Calendar rows before the current one; -1: back to the first."""
+    expression: Mapped[str] = mapped_column(Text)
+
+
 TABLES: tuple[type[Base], ...] = (
     GateDecision,
     ModelApproval,
@@ -634,6 +699,7 @@ TABLES: tuple[type[Base], ...] = (
     RolloutStep,
     ModelTransition,
     VersionTag,
+    ModelReplay,
     QualityLook,
     ScoreBatch,
     DriftReport,

@@ -11,6 +11,7 @@ from mlops_tasks.machine.resources import used_so_far
 from mlops_tasks.modeling.checkpoints import CheckpointFolder, training_lock
 from mlops_tasks.modeling.column_health import ColumnHealth
 from mlops_tasks.modeling.dataset import LearningData
+from mlops_tasks.modeling.environment import CodeState
 from mlops_tasks.modeling.fitting import ModelFitting, Prepared, Stamp
 from mlops_tasks.modeling.identity import training_identity
 from mlops_tasks.modeling.manifest import Origin
@@ -112,6 +113,7 @@ class Fit:
                 **configuration,
                 "training_key": key,
                 "feature_version": self.request.feature_version,
+                "code": CodeState.here().to_json(),
             }
             data.check()
             self._train(TrainingManifest.from_json(lineage), data.loaded, checkpoints)

@@ -74,7 +74,22 @@ def fold_need(
     from mlops_tasks.features.store import FeatureStore
 
     version = FeatureStore(settings).get(feature_version)
-    stored, features = sum(each.rows for each in version.partitions), len(version.names)
+    stored = sum(each.rows for each in version.partitions)
+    return panel_need(vintage, stored, len(version.names), config, is_loaded=is_loaded)
+
+
+def panel_need(
+    vintage: "Vintage", stored: int, features: int, config: "TrainingConfig", *, is_loaded: bool = False
+) -> MemoryNeed:
+    """Estimate what a training on all days of a vintage takes beyond its process, and beyond a loaded panel.
+
+    Parameters
+    ----------
+    stored
+        Rows of the features.
+    features
+        Columns.
+    """
     rows = _loaded(stored, vintage, config, (vintage.first_date, vintage.last_date))
     processed = rows * features * _VALUE / _MB if config.feature_processors else 0.0
     return MemoryNeed(

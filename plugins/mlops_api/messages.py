@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from mlops_tasks.state.alerts.episodes import Episode
 from mlops_tasks.state.model_history import Tenure, Transition
 from mlops_tasks.state.model_index import LARGEST_PAGE, FoundVersion
-from mlops_tasks.state.tables import TrainingEvent
+from mlops_tasks.state.tables import TrainingEvent, VersionOrigin
 from mlops_tasks.states import ModelState
 from mlops_tasks.training.events import RunProgress
 
@@ -294,6 +294,43 @@ class VersionList(BaseModel):
 
     total: int = Field(description="Number of versions on all pages.")
     versions: list[Version]
+
+
+class OriginsAsked(BaseModel):
+    """What versions were made of; all conditions hold."""
+
+    file: str | None = Field(None, max_length=1000, description="Raw file: its SHA-256, or the end of its path.")
+    data_version: str | None = Field(None, max_length=200, description="Vintage that they were trained on.")
+    factor: str | None = Field(None, max_length=200, description="Column of their feature set.")
+    definition: str | None = Field(None, max_length=200, description="Digest of their feature set's definition.")
+    code: str | None = Field(None, max_length=64, description="Commit, or how it begins.")
+    lock: str | None = Field(None, max_length=64, description="SHA-256 of requirements.txt, or how it begins.")
+
+
+class Origin(BaseModel):
+    """What a version was made of; empty: not recorded."""
+
+    version: int
+    training_key: str
+    data_version: str
+    feature_version: str
+    definition: str
+    code: str
+    dirty: bool | None = Field(description="Whether files differed from the commit; null: not recorded.")
+    lock: str
+    horizon: int
+    segments: dict[str, tuple[str, str]]
+
+
+class OriginList(BaseModel):
+    """The origins of versions, ascending."""
+
+    origins: list[Origin]
+
+    @classmethod
+    def of(cls, found: Sequence[VersionOrigin]) -> Self:
+        """Make it from what a search has found."""
+        return cls(origins=[Origin.model_validate(each, from_attributes=True) for each in found])
 
 
 class TagGiven(BaseModel):

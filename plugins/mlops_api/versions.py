@@ -9,7 +9,16 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, HTTPException, Path, Query
 
 from mlops_api.access import COMMAND, SEE
-from mlops_api.messages import TagGiven, TenureList, TransitionList, Version, VersionList, VersionsAsked
+from mlops_api.messages import (
+    OriginList,
+    OriginsAsked,
+    TagGiven,
+    TenureList,
+    TransitionList,
+    Version,
+    VersionList,
+    VersionsAsked,
+)
 from mlops_api.service import NO_SUCH, settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.state.model_history import history_of, knows, live_at, live_on
@@ -20,6 +29,7 @@ from mlops_tasks.state.model_index import (
     search_versions,
     tag_version,
 )
+from mlops_tasks.state.version_origins import OriginSearch, find_origins
 
 router = APIRouter(prefix="/versions", tags=["versions"])
 
@@ -63,6 +73,13 @@ def live(day: date | None = None, at: datetime | None = None) -> TenureList:
     moment = at or datetime.now(UTC)
     found = live_at(settings(), moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
     return TenureList.of([] if found is None else [found])
+
+
+@router.get("/origins", dependencies=SEE)
+def origins(asked: Annotated[OriginsAsked, Query()]) -> OriginList:
+    """What the versions that meet all conditions were made of."""
+    with _refused():
+        return OriginList.of(find_origins(settings(), OriginSearch(**asked.model_dump())))
 
 
 @router.get("/{version}/history", dependencies=SEE, responses=NO_SUCH)

@@ -18,7 +18,7 @@ from mlops_tasks.stage_results import keys_of
 from mlops_tasks.states import Approval, Strategy
 from mlops_tasks.tuning.study import OBJECTIVES, SAMPLERS
 
-DAGS = ("sync_market_data", "daily_retraining", "tune_models", "deploy_model", "monitor_champion")
+DAGS = ("sync_market_data", "daily_retraining", "tune_models", "deploy_model", "monitor_champion", "replay_models")
 DAG_FILES = {name + ".py": name for name in DAGS}
 """Every DAG file and its DAG; a file that is not listed here fails the test."""
 
@@ -301,6 +301,16 @@ def test_the_search_is_one_path_from_plan_to_gate(parsed):
     assert last == {"gate_challenger", "log_study"}
 
 
+def test_what_is_chosen_is_replayed_one_by_one(parsed):
+    """The sample, or the version of the form; each replay ends by itself before its task does."""
+    found = parsed["dags"]["replay_models"]
+    assert found["edges"] == [["choose_replays", "list_replays"], ["list_replays", "replay_model"]]
+    assert found["tasks"]["replay_model"][0] == "registry.replay"
+    assert list(found["mapped"]) == ["replay_model"]
+    assert found["limits"]["replay_model"] > load_settings().replay.time_limit_s
+    assert found["defaults"] == {"version": None, "anyway": False}
+
+
 def test_the_form_of_the_search_is_made_from_the_zoo(parsed):
     """Every model, `auto`, and every way of searching."""
     form = parsed["dags"]["tune_models"]["form"]
@@ -334,6 +344,8 @@ UNFIT = {
     ("deploy_model", "version"): [0, -1, "1", 1.5, True, [1]],
     ("deploy_model", "strategy"): ["", "none", None, 7],
     ("deploy_model", "approval"): ["", "no", None, True],
+    ("replay_models", "version"): [0, -1, "1", 1.5, True, [1]],
+    ("replay_models", "anyway"): ["", "yes", None, 1],
     ("daily_retraining", "approval"): ["", "no", None, True],
     ("daily_retraining", "deployment_strategy"): ["", "none", None],
     ("daily_retraining", "owner"): ["", "ann and bob", "a" * 65, "a/b", "a\x1b", None],

@@ -30,7 +30,7 @@ from tests.serving.conftest import RunningService
 
 __all__ = ["migrated_mlflow", "vintage_template"]
 
-PAGES = ("README.md", "docs/operations.md", "docs/user_interface.md", "docs/users.md")
+PAGES = ("README.md", "docs/operations.md", "docs/user_interface.md", "docs/users.md", "docs/lineage.md")
 COMMANDS = [command for page in PAGES for command in commands_of(page)]
 CHAIN, HERE = "tests/e2e/test_chain.py", "tests/docs/test_commands.py"
 
@@ -43,6 +43,10 @@ ELSEWHERE = {
     "alphaops keys *": "tests/test_cli_keys.py::test_a_key_from_its_making_to_its_end",
     "alphaops users *": "tests/security/test_roles.py::test_the_commands_of_the_page_about_users",
     "alphaops withdraw-model*": "tests/security/registry/test_record.py::test_a_model_is_withdrawn_by_hand",
+    **dict.fromkeys(
+        ("alphaops trace *", "alphaops lineage *", "alphaops compatibility *"),
+        "tests/provenance/test_trace.py::test_the_commands_of_the_page",
+    ),
     "alphaops rollback*": "tests/serving/test_deployment.py::test_rollbacks_go_back_step_by_step",
     "curl -H *": f"{HERE}::test_the_request_of_the_readme_is_answered",
     "export PATH*": f"{HERE}::test_the_launcher_works_from_any_folder_and_by_a_link",

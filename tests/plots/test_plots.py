@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from mlops_tasks.plots import comparison, drift, evaluation, vintage_diff
+from mlops_tasks.plots import comparison, drift, evaluation, lineage, vintage_diff
 from mlops_tasks.plots.figure import png_bytes
 
 DAYS = pd.bdate_range("2023-01-02", periods=60, name="datetime")
@@ -30,7 +30,24 @@ CHANGES = pd.DataFrame(
     }
 )
 
+RAW = [{"name": f"/data/bars-{n}.csv", "rows": 100, "sha256": f"{n}" * 64} for n in range(9)]
+LINEAGE = {
+    "raw": RAW,
+    "vintage": {"data_version": "43d116071a2f2fcb", "rows": 900},
+    "features": {"feature_set": "alpha158", "feature_version": "features0", "names": ["a", "b"]},
+    "label": {"horizon": 1},
+    "training": {
+        "seed": 42,
+        "code": {"commit": "3ec27c8a" * 5, "dirty": True},
+        "environment": {"lock": None, "python": "3.11.7"},
+    },
+    "model": {"training_key": "a" * 16, "model": "linear", "digest": "d" * 64},
+}
+BARE = {**LINEAGE, "raw": [], "vintage": {"data_version": "x", "rows": None}, "label": None, "training": None}
+
 PLOTS: dict[str, Callable[[], Figure]] = {
+    "lineage": lambda: lineage.plot_lineage(lineage.lineage_info("Lineage", LINEAGE)),
+    "lineage_bare": lambda: lineage.plot_lineage(lineage.lineage_info("Lineage", BARE)),
     "ic": lambda: evaluation.plot_ic(evaluation.ic_info(NOISE, NOISE)),
     "equity": lambda: evaluation.plot_equity(evaluation.equity_info(DAILY, NOISE)),
     "quantiles": lambda: evaluation.plot_quantiles(evaluation.quantile_info(QUANTILES)),
@@ -95,3 +112,20 @@ def test_the_band_ends_at_the_confidence_bound() -> None:
     info = comparison.comparison_info(NOISE, 0.002, 0.5, "t")
     assert info.band.iloc[-1] == pytest.approx(60 * 1.96 * 0.002)
     assert info.total.iloc[-1] == pytest.approx(NOISE.sum())
+
+
+def test_a_lineage_leads_from_every_raw_file_to_the_model() -> None:
+    """Each box lies on a way to the model, data flows to the right, and files beyond the first few are one box."""
+    info = lineage.lineage_info("Lineage", LINEAGE)
+    columns = {box.key: box.column for box in info.boxes}
+    assert all(columns[start] <= columns[end] for start, end in info.edges)
+    reached = {"model"}
+    while more := {start for start, end in info.edges if end in reached} - reached:
+        reached |= more
+    assert reached == set(columns)
+    files = [box.lines for box in info.boxes if box.column == 0]
+    assert len(files) == lineage.SHOWN_FILES
+    assert files[-1] == ("6 more files", "600 rows")
+    (code,) = (box for box in info.boxes if box.key == "code")
+    assert code.lines[0] == "commit 3ec27c8a3ec2 + changes"
+    assert {box.key for box in lineage.lineage_info("Bare", BARE).boxes}.isdisjoint({"label", "code"})

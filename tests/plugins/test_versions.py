@@ -7,6 +7,8 @@ import pytest
 from mlops_tasks.state.database import session
 from mlops_tasks.state.model_history import Model, succeed
 from mlops_tasks.state.model_index import RegisteredVersion, index_versions
+from mlops_tasks.state.tables import VersionOrigin, VintageInput
+from mlops_tasks.state.version_origins import record_origin
 from tests.plugins.api_server import Airflow
 
 VERSIONS = "/mlops/v1/versions"
@@ -43,6 +45,30 @@ def test_versions_are_found_tagged_and_told_of(airflow: Airflow) -> None:
         (row,) = viewer.get(f"{VERSIONS}/1/history").json()["transitions"]
         assert (row["before"], row["after"], row["by"]) == ("challenger", "champion", "ann")
         assert viewer.get(f"{VERSIONS}/2/history").status_code == 404
+
+
+def test_versions_are_found_by_what_they_were_made_of(airflow: Airflow) -> None:
+    """By a raw file and the beginning of a commit, together; 422 for a NUL character."""
+    for version, data_version in ((1, "old"), (2, "new")):
+        origin = VersionOrigin(
+            version=version,
+            training_key="k",
+            data_version=data_version,
+            feature_version="f",
+            definition="",
+            code="3ec27c8a",
+            dirty=None,
+            lock="",
+            horizon=1,
+            segments={"train": ["2020-01-01", "2020-03-24"]},
+        )
+        file = VintageInput(data_version=data_version, sha256=data_version, name=f"/data/{data_version}.csv", rows=1)
+        record_origin(airflow.settings, origin, [file], [])
+    with airflow.client("viewer") as viewer:
+        found = viewer.get(f"{VERSIONS}/origins", params={"file": "new.csv", "code": "3ec"}).json()["origins"]
+        assert [(each["version"], each["dirty"]) for each in found] == [(2, None)]
+        assert viewer.get(f"{VERSIONS}/origins", params={"code": "4"}).json() == {"origins": []}
+        assert viewer.get(f"{VERSIONS}/origins?factor=%00").status_code == 422
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,9 @@ def test_a_run_holds_parameters_metrics_curves_datasets_plots_and_tags(settings:
     assert inputs["source"] == ("bars", "data0")
     assert inputs["test"] == ("alpha158 2020-05-06 to 2020-06-30", "features0")
     assert [a.path for a in client.list_artifacts(run.info.run_id, "plots")] == ["plots/ic.png"]
+    artifacts = {each.path: each.file_size for each in client.list_artifacts(run.info.run_id)}
+    assert artifacts["lineage.png"] > 10_000
+    assert run.data.tags["python_version"] and run.data.tags["lock"]
 
 
 def test_the_logged_model_has_a_signature_metrics_and_no_pickle(settings: Settings) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.files import write_json
 from mlops_tasks.modeling.artefact import ModelArtefact
+from mlops_tasks.modeling.environment import CodeState, Environment
 from mlops_tasks.modeling.seal import seal
 from mlops_tasks.modeling.trust import Trust
 from mlops_tasks.signing import SigningKey
@@ -41,6 +42,8 @@ class Spec:
     leaves: int = 7
     depth: int = -1
     """Of LightGBM's trees."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """What the manifest says of the environment, where that is not this process's."""
     later_days: int = 0
     """By how many days the learning period that the manifest names ends later than `SEGMENTS`."""
 
@@ -83,9 +86,11 @@ def make_training(settings: Settings, spec: Spec, data: Data | None = None) -> P
         "segments": segments,
         "seed": spec.seed,
     }
+    environment = Environment.of_family(spec.model).to_json() | spec.environment
     described = {"family": spec.model, "feature_names": list(features.columns), "window": spec.window}
-    seal(folder / "model", {**lineage, **described}, SigningKey.of(settings))
-    plan = {**lineage, "last_date": segments["test"][1], "models": [spec.model]}
+    seal(folder / "model", {**lineage, **described, "environment": environment}, SigningKey.of(settings))
+    code = CodeState("0.1.0", "3ec27c8a" * 5, dirty=False).to_json()
+    plan = {**lineage, "last_date": segments["test"][1], "models": [spec.model], "code": code}
     config = {"family": spec.model, "hyperparameters": {"num_leaves": 7, "learning_rate": 0.1}}
     write_json(folder / "plan.json", {**plan, "model_config": config})
     write_json(folder / "curves.json", curves)

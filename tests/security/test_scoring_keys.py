@@ -40,6 +40,7 @@ ROUTES = {
     "metrics": ("GET", "/metrics", None, 200),
     "ready": ("GET", "/ready", None, 200),
     "refresh": ("POST", "/v1/refresh", None, 200),
+    "environment": ("GET", "/v1/environment", None, 200),
     **{page: ("GET", page, None, 200) for page in BROWSED},
 }
 """What is asked, and what is answered to who may; the rows lack features."""

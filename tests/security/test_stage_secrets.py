@@ -38,11 +38,13 @@ NEEDED = {
     "tuning.create_study": STUDIES,
     "tuning.run_worker": STUDIES,
     "tuning.finish_study": STUDIES,
-    "registry.log_run": REGISTRY,
+    "registry.log_run": JUDGING,
     "registry.log_study": REGISTRY,
-    "registry.register_challenger": REGISTRY,
+    "registry.register_challenger": JUDGING,
     "registry.prune_features": REGISTRY,
     "registry.gate_challenger": JUDGING,
+    "registry.choose_replays": JUDGING,
+    "registry.replay": JUDGING | ALERTS,
     "monitoring.check_drift": JUDGING | ALERTS,
     "monitoring.monitor": SERVING,
     "experiments.compare_models": JUDGING,
@@ -133,6 +135,12 @@ def test_models_are_fitted_with_the_key_that_signs_them_and_no_other_secret(secr
     """The process that fits a model, of whatever class, has no other, though the stage that starts it has."""
     assert given_to("mlops_tasks.training.fit:fit_stage") & secrets == {"MLOPS_SIGNING_KEY"}
     assert all(STAGES.get(name) is None for name in INNER_STAGES)
+
+
+def test_a_replay_trains_without_any_secret(secrets: set[str]) -> None:
+    """Whoever may ask for one cannot have anything signed, or read a store's password, by it."""
+    assert "mlops_tasks.registry.replay.work:replay_stage" in INNER_STAGES
+    assert given_to("mlops_tasks.registry.replay.work:replay_stage") & secrets == set()
 
 
 def test_the_settings_can_give_a_stage_more(secrets: set[str]) -> None:

@@ -139,7 +139,7 @@ def test_a_body_that_is_no_json(raw: httpx.Client) -> None:
 def test_nothing_is_said_without_the_token(raw: httpx.Client, header: str | None) -> None:
     """Every path asks for the token first, and says where it is, not what it is."""
     headers = {} if header is None else {"Authorization": header}
-    for path in ("/health", "/metrics", "/v1/score", "/v1/refresh", "/docs", "/openapi.json", "/x"):
+    for path in ("/health", "/metrics", "/v1/score", "/v1/refresh", "/v1/environment", "/docs", "/openapi.json", "/x"):
         response = httpx.get(f"{raw.base_url}{path}", headers=headers, verify=trusted_authorities())
         assert response.status_code == 401
         assert "secrets/scoring_token" in response.json()["detail"]
