@@ -10,7 +10,7 @@ from mlops_tasks.plots.figure import BLUE, GREEN, GREY, ORANGE, draw, styled
 
 SHOWN_FILES = 4
 """Raw files that have a box of their own; the others share one."""
-_WIDTH, _HEIGHT = 0.86, 0.74
+_WIDTH, _HEIGHT = 0.54, 0.62
 """Of a box, where a column and a row are 1."""
 _NAME = 30
 """Characters of a name that fit into a box."""
