@@ -90,7 +90,7 @@ def _traced(found: "Trace", rows: int) -> Iterator[str]:
             yield f"raw         {raw['name']}: {raw['rows']:,} rows, SHA-256 {raw['sha256']}"
     yield from [] if found.bars is None else _bars(found.bars, rows)
     for each in found.evidence:
-        yield f"{'verified' if each.verified else 'NOT VERIFIED':<12}{each.subject}: {each.said}"
+        yield f"{'verified' if each.verified else 'NOT VERIFIED':<13}{each.subject}: {each.said}"
 
 
 def _service(service: Any) -> str:

@@ -10,7 +10,7 @@ from mlops_tasks.plots.figure import BLUE, GREEN, GREY, ORANGE, draw, styled
 
 SHOWN_FILES = 4
 """Raw files that have a box of their own; the others share one."""
-_WIDTH, _HEIGHT = 0.86, 0.74
+_WIDTH, _HEIGHT = 0.54, 0.62
 """Of a box, where a column and a row are 1."""
 _NAME = 30
 """Characters of a name that fit into a box."""
@@ -96,8 +96,9 @@ def plot_lineage(info: LineageInfo) -> Figure:
     rows = 1 + max(box.row for box in info.boxes)
     columns = 1 + max(box.column for box in info.boxes)
     figure, (axes,) = draw(size=(2.4 * columns, 0.8 + 0.95 * rows))
-    figure.suptitle(info.title, x=0.01, ha="left", fontsize=11)
-    axes.set_axis_off()
+    axes.set(title=info.title, xticks=(), yticks=())
+    axes.set(xlabel="from what is read, to what is made of it", ylabel="what serves the same")
+    axes.spines[:].set_visible(False)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
     places = {box.key: (box.column, box.row) for box in info.boxes}
     for start, end in info.edges:
