@@ -43,6 +43,7 @@ NEEDED = {
     "registry.register_challenger": REGISTRY,
     "registry.prune_features": REGISTRY,
     "registry.gate_challenger": JUDGING,
+    "registry.explain_model": REGISTRY,
     "monitoring.check_drift": JUDGING | ALERTS,
     "monitoring.monitor": SERVING,
     "experiments.compare_models": JUDGING,
