@@ -187,7 +187,8 @@ class _Day:
             return ranked[:names]
         if missing := sorted(set(names) - explained):
             raise ExplanationError(
-                f"not among the {len(ranked)} names of that day: {first_few(missing)}; name members of the universe"
+                f"not among the {len(ranked)} explained names of that day: {first_few(missing)}; name members of the "
+                "universe"
             )
         return [instrument for instrument in ranked if instrument in set(names)]
 

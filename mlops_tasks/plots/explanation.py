@@ -82,7 +82,8 @@ def plot_influence(info: InfluenceInfo) -> Figure:
     rows = len(info.table)
     figure, (whole,) = draw(1, (WIDTH, 1.2 + 0.24 * max(rows, 3)))
     if rows == 0:
-        no_data(whole, "no feature moves the scores")
+        whole.set(title="Share and rank", xlabel="share", ylabel="feature")
+        no_data(whole, "there is no feature")
         return figure
     whole.remove()
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
@@ -92,7 +93,7 @@ def plot_influence(info: InfluenceInfo) -> Figure:
     left.invert_yaxis()
     left.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     left.xaxis.set_major_locator(MaxNLocator(4))
-    left.set(title=f"Share, first {rows} of {info.n_features}", xlabel="of the scores' movement")
+    left.set(title=f"Share, first {rows} of {info.n_features}", xlabel="of the scores' movement", ylabel="feature")
     right.hlines(places, info.table["rank_low"], info.table["rank_high"], color=GREY, linewidth=3, alpha=0.6)
     right.plot(info.table["rank_median"], places, "o", color=ORANGE, markersize=4)
     right.set(title="Rank", xlabel=f"best, median, worst\nof {info.n_periods} periods")
@@ -114,7 +115,8 @@ def plot_groups(info: GroupsInfo) -> Figure:
         upper.bar(places, values, 0.8, below, color=COLOURS[number % len(COLOURS)], label=str(group))
         below += values
     upper.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    upper.set(title="Share of the scores' movement", ylim=(0, 1))
+    upper.set(title="Share of the scores' movement", ylabel="share", ylim=(0, 1))
+    lower.set_xlabel("period")
     _plot_ic(lower, info, places)
     for axes in (upper, lower):
         axes.set_xticks(places, names, rotation=45 if len(names) > 6 else 0, ha="right" if len(names) > 6 else "center")
@@ -140,11 +142,12 @@ def _plot_ic(axes: Axes, info: GroupsInfo, places: NDArray[np.int64]) -> None:
 
 @styled
 def plot_dependence(info: DependenceInfo) -> Figure:
-    """Two columns of panels."""
+    """Two columns of panels; scores are changes from their mean."""
     count = len(info.curves)
     rows = max(1, -(-count // 2))
     figure, (whole,) = draw(1, (WIDTH, 0.6 + 1.6 * rows))
     if count == 0:
+        whole.set(title="Partial dependence", xlabel="value", ylabel="mean score")
         no_data(whole, "no feature has two values")
         return figure
     whole.remove()
@@ -155,7 +158,10 @@ def plot_dependence(info: DependenceInfo) -> Figure:
         panel.set_title(curve.feature)
         panel.xaxis.set_major_locator(MaxNLocator(3))
         panel.yaxis.set_major_locator(MaxNLocator(4))
+    for panel in panels[:count:2]:
+        panel.set_ylabel("mean score")
+    for panel in panels[max(0, count - 2) : count]:
+        panel.set_xlabel("value")
     for panel in panels[count:]:
         panel.remove()
-    figure.supylabel("change of the mean score", fontsize=9.5)
     return figure

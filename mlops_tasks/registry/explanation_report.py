@@ -82,6 +82,7 @@ def write_explanation(folder: Path, found: ExplainedVersion, replaced: int | Non
     }
     for name, figure in figures.items():
         write_png(figure, folder / f"{name}.png")
+        figure.set_layout_engine("none")  # it has its layout, which takes longer than drawing it
     drawn = Figures(**{name: svg_text(figure, name) for name, figure in figures.items()})
     write_text(folder / PAGE, report_page(_subject(found), report, day, drawn))
     report.table().reset_index().to_parquet(folder / "features.parquet", index=False)

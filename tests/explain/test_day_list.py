@@ -67,7 +67,7 @@ def test_names_may_be_asked_for() -> None:
     found = day_reasons(two_days(), SECOND, ["B", "A"])
     assert [(each.instrument, each.rank) for each in found.names] == [("A", 1), ("B", 3)]
     assert [each.instrument for each in day_changes(two_days(), SECOND, ["B"]).names] == ["B"]
-    with pytest.raises(ExplanationError, match="not among the 3 names of that day: D"):
+    with pytest.raises(ExplanationError, match="not among the 3 explained names of that day: D"):
         day_reasons(two_days(), SECOND, ["D", "A"])
 
 
@@ -119,5 +119,5 @@ def test_ranks_are_among_all_names_where_only_some_were_explained() -> None:
     some = whole.of_rows(np.asarray(whole.scores.index.get_level_values(INSTRUMENT).isin(["A", "B"])))
     found = day_changes(replace(some, ranked_among=whole.scores), SECOND, names=9)
     assert [(each.instrument, each.rank, each.rank_before) for each in found.names] == [("A", 1, 3), ("B", 3, 2)]
-    with pytest.raises(ExplanationError, match="not among the 3 names of that day: C"):
+    with pytest.raises(ExplanationError, match="not among the 2 explained names of that day: C"):
         day_reasons(replace(some, ranked_among=whole.scores), SECOND, ["C"])

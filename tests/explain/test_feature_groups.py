@@ -15,7 +15,7 @@ def test_groups_and_indicators_of_a_set_with_both() -> None:
     mixed, technical = find_feature_set("alpha158_oscillators"), find_feature_set("technical")
     groups = groups_of(mixed)
     assert list(groups) == list(mixed.names) and OTHER not in groups.values()
-    assert (groups["ROC5"], groups["RSI14"], groups["BOLL20_wband"]) == ("momentum", "ta_momentum", "ta_volatility")
+    assert (groups["ROC5"], groups["RSI14"], groups["BOLL20_width"]) == ("momentum", "ta_momentum", "ta_volatility")
     indicators = indicators_of(technical)
     assert list(indicators) == list(technical.names)
     assert {column for column, name in indicators.items() if name == "MACD"} == {
