@@ -17,6 +17,8 @@ from mlops_tasks.plots.figure import BLUE, GREY, ORANGE, draw, no_data, styled
 
 WIDTH = 5.2
 """Inches."""
+LONGEST = 18
+"""Characters of a name."""
 COLOURS = (
     *("#2a6fbb", "#e08214", "#2e8b57", "#c0392b", "#8e6bb0", "#8c6d4f"),
     *("#17a2b8", "#b8a400", "#d6619b", "#6b7785", "#6fa8dc", "#93c572"),
@@ -76,6 +78,12 @@ def dependence_info(curves: Sequence[tuple[str, NDArray[np.float64], NDArray[np.
     return DependenceInfo([DependenceCurve(name, values, scores - scores.mean()) for name, values, scores in kept])
 
 
+def _short(name: object) -> str:
+    """A name that leaves room for the figure."""
+    text = str(name)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
 @styled
 def plot_influence(info: InfluenceInfo) -> Figure:
     """Shares as bars; beside them the ranks of the periods, from the best to the worst, with a dot at the median."""
@@ -89,7 +97,7 @@ def plot_influence(info: InfluenceInfo) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = np.arange(rows)
     left.barh(places, info.table["share"], color=BLUE)
-    left.set_yticks(places, [str(name) for name in info.table.index])
+    left.set_yticks(places, [_short(name) for name in info.table.index])
     left.invert_yaxis()
     left.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     left.xaxis.set_major_locator(MaxNLocator(4))
@@ -112,7 +120,7 @@ def plot_groups(info: GroupsInfo) -> Figure:
     below = np.zeros(len(places))
     for number, group in enumerate(info.shares.columns):
         values = info.shares[group].fillna(0.0).to_numpy()
-        upper.bar(places, values, 0.8, below, color=COLOURS[number % len(COLOURS)], label=str(group))
+        upper.bar(places, values, 0.8, below, color=COLOURS[number % len(COLOURS)], label=_short(group))
         below += values
     upper.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     upper.set(title="Share of the scores' movement", ylabel="share", ylim=(0, 1))
@@ -155,7 +163,7 @@ def plot_dependence(info: DependenceInfo) -> Figure:
     for panel, curve in zip(panels, info.curves, strict=False):
         panel.plot(curve.values, curve.scores, "o-", color=BLUE, markersize=3, linewidth=1.5)
         panel.axhline(0, color=GREY, linewidth=0.8)
-        panel.set_title(curve.feature)
+        panel.set_title(_short(curve.feature))
         panel.xaxis.set_major_locator(MaxNLocator(3))
         panel.yaxis.set_major_locator(MaxNLocator(4))
     for panel in panels[:count:2]:

@@ -74,8 +74,8 @@ def test_what_cannot_be_explained_is_refused() -> None:
         explain(linear, rows)
     with pytest.raises(ExplanationError, match="has no rows"):
         explain(artefact("network"), rows, replace(rows, wanted=np.zeros(20, np.bool_)))
-    linear.manifest["family"] = "qlib"
-    with pytest.raises(ExplanationError, match="models of family qlib are not explained"):
+    linear.manifest["family"] = "forest"
+    with pytest.raises(ExplanationError, match="models of family forest are not explained; those of lightgbm"):
         explain(linear, rows)
     with pytest.raises(ConfigError, match="points must be 1 or more"):
         ExplainOptions(points=0)

