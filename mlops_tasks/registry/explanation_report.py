@@ -61,25 +61,11 @@ def publish_explanation(
 
 def write_explanation(folder: Path, found: ExplainedVersion, replaced: int | None = None) -> None:
     """Write report.json, explanation.html, the plots and the tables into a folder."""
-    from mlops_tasks.plots.explanation import (
-        dependence_info,
-        groups_info,
-        influence_info,
-        plot_dependence,
-        plot_groups,
-        plot_influence,
-    )
+    from mlops_tasks.explain.report_figures import report_figures
     from mlops_tasks.plots.figure import svg_text, write_png
 
     report, day = found.report(), _day_list(found, replaced)
-    groups = report.groups.periods
-    figures = {
-        "influence": plot_influence(influence_info(report.features.table, len(groups.shares))),
-        "groups": plot_groups(groups_info(groups.shares, groups.ic_parts, groups.ic)),
-        "dependence": plot_dependence(
-            dependence_info([(each.feature, each.values, each.scores) for each in report.dependence])
-        ),
-    }
+    figures = report_figures(report)
     for name, figure in figures.items():
         write_png(figure, folder / f"{name}.png")
         figure.set_layout_engine("none")  # it has its layout, which takes longer than drawing it

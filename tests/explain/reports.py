@@ -9,17 +9,10 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.explain.day_list import day_changes, day_reasons
 from mlops_tasks.explain.engine import explain
 from mlops_tasks.explain.model_report import Grouping, ModelReport, model_report
+from mlops_tasks.explain.report_figures import report_figures
 from mlops_tasks.explain.report_page import DayList, Figures, Subject, report_page
 from mlops_tasks.explain.sample import SampleSize
 from mlops_tasks.modeling.scoring import ScoringRows
-from mlops_tasks.plots.explanation import (
-    dependence_info,
-    groups_info,
-    influence_info,
-    plot_dependence,
-    plot_groups,
-    plot_influence,
-)
 from mlops_tasks.plots.figure import svg_text
 from tests.explain.artefacts import artefact
 
@@ -55,10 +48,5 @@ def made_report() -> tuple[ModelReport, DayList]:
 def made_page() -> tuple[ModelReport, str]:
     """The report and its page."""
     report, day = made_report()
-    groups = report.groups.periods
-    figures = Figures(
-        svg_text(plot_influence(influence_info(report.features.table, len(groups.shares))), "influence"),
-        svg_text(plot_groups(groups_info(groups.shares, groups.ic_parts, groups.ic)), "groups"),
-        svg_text(plot_dependence(dependence_info([(d.feature, d.values, d.scores) for d in report.dependence])), "d"),
-    )
+    figures = Figures(**{name: svg_text(figure, name) for name, figure in report_figures(report).items()})
     return report, report_page(Subject(2, EVIL, EVIL, "v1", "a" * 16), report, day, figures)

@@ -30,7 +30,8 @@ CHANGES = pd.DataFrame(
     }
 )
 RANKED = pd.DataFrame(
-    {"share": [0.6, 0.4], "rank_low": [1.0, 1.0], "rank_median": [1.0, 2.0], "rank_high": [2.0, 2.0]}, index=["a", "$b_c$"]
+    {"share": [0.6, 0.4], "rank_low": [1.0, 1.0], "rank_median": [1.0, 2.0], "rank_high": [2.0, 2.0]},
+    index=["a", "$b_c$"],
 )
 SHARES = pd.DataFrame({"a": [0.3, 0.4], "b": [0.7, 0.6]}, index=["2024-01", "2024-02"])
 
