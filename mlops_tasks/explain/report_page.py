@@ -115,8 +115,8 @@ def _ic(report: ModelReport) -> str:
     daily = report.features.periods.daily.ic.dropna()
     if daily.empty:
         return "not known: no labels"
-    error = daily.std(ddof=1) / np.sqrt(len(daily))
-    return f"{report.ic:+.4f}, standard error {error:.4f} over {len(daily)} days"
+    error = _number(float(daily.std(ddof=1) / np.sqrt(len(daily))), ".4f")
+    return f"{report.ic:+.4f}, standard error {error} over {len(daily)} days"
 
 
 def _steadiness(periods: OverTime) -> str:

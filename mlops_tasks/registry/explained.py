@@ -12,7 +12,7 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, current_vintage
-from mlops_tasks.errors import ExplanationError, StoreError
+from mlops_tasks.errors import ExplanationError, StoreError, first_few
 from mlops_tasks.explain.day_list import Names
 from mlops_tasks.explain.engine import ExplainOptions, explain, is_exact, needs_background
 from mlops_tasks.explain.explanation import Explanation
@@ -100,7 +100,12 @@ class ExplainedVersion:
             found = self._explain(rows)
         else:
             scores = artefact.score(rows)
-            found = replace(self._explain(_only(rows, _instruments(scores, day, names))), ranked_among=scores)
+            wanted = _instruments(scores, day, names)
+            found = replace(self._explain(_only(rows, wanted)), ranked_among=scores)
+            if day in scores.index.get_level_values(DATETIME) and day not in found.days:
+                raise ExplanationError(
+                    f"not among the names of {day.date()}: {first_few(wanted)}; name members of the universe"
+                )
         found.on(day)  # raises where there is nothing to explain
         return found
 

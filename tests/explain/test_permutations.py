@@ -10,7 +10,8 @@ from tests.explain.games import shapley
 def interacting(x: np.ndarray) -> np.ndarray:
     """An interaction of three, one of two, and a feature alone; the last feature says nothing."""
     x = x.astype(np.float64)
-    return x[:, 0] * x[:, 1] * x[:, 2] + np.abs(x[:, 1] - x[:, 3]) + 2 * x[:, 0]
+    found: np.ndarray = x[:, 0] * x[:, 1] * x[:, 2] + np.abs(x[:, 1] - x[:, 3]) + 2 * x[:, 0]
+    return found
 
 
 def exact(row: np.ndarray, background: np.ndarray) -> np.ndarray:

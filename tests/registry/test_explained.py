@@ -8,6 +8,7 @@ import pytest
 
 from mlops_tasks import cli
 from mlops_tasks.errors import ExplanationError
+from mlops_tasks.explain.day_list import day_changes
 from mlops_tasks.explain.model_report import FACTORS
 from mlops_tasks.files import read_json
 from mlops_tasks.registry.client import connect
@@ -137,3 +138,20 @@ def test_indicators_are_ranked(operation: Operation) -> None:
     (curve,) = [each for each in report.dependence if each.feature == "RSI"]
     assert 0 < curve.values[0] < curve.values[-1] < 100
     assert set(report.group_of.values()) == {"other", "ta_momentum"}
+
+
+def test_a_model_that_takes_long_is_explained_for_the_names_that_are_shown(
+    operation: Operation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ranks stay those among all; a name that is no member is refused by its name."""
+    version = operation.register(Spec(model="network", window=5))
+    shown = ExplainedDay.of(operation.settings, version, names=2)
+    whole = ExplainedDay.of(operation.settings, version)
+    assert len(shown.explanation.on(shown.day).scores) == 2
+    mine, all_of_them = (day_changes(each.explanation, each.day, 2, 3) for each in (shown, whole))
+    assert [(each.instrument, each.rank, each.rank_before) for each in mine.names] == [
+        (each.instrument, each.rank, each.rank_before) for each in all_of_them.names
+    ]
+    assert mine.names[0].parts == all_of_them.names[0].parts
+    assert cli.main(["explain", str(version), "--instrument", "NONE"]) == 1
+    assert "not among the names of" in capsys.readouterr().out
