@@ -1,8 +1,8 @@
 """# Daily retraining
 
 From a new vintage to scores: features, training of every model, evaluation, registration, the gate against the
-champion, deployment, scores for the newest date, drift, and the paired comparison of champion and challenger. At the
-end, features that nothing needs any more are removed from the store.
+champion, deployment, scores for the newest date, drift, the paired comparison of champion and challenger, and a
+report of what moves the model's scores. At the end, features that nothing needs any more are removed from the store.
 
 * **Runs** when `sync_market_data` publishes a vintage; by hand with the form (features, models, their
   hyper-parameters, dates, strategy).
@@ -152,10 +152,12 @@ with DAG(
     compare = StageOperator(
         task_id="compare_models", stage="experiments.compare_models", arguments={**vintage, "gate": gate.output}
     )
+    explain = StageOperator(task_id="explain_model", stage="registry.explain_model", arguments={"gate": gate.output})
     prune = StageOperator(task_id="prune_features", stage="registry.prune_features")
     deploy >> [score, drift]
     score >> compare  # it holds the feature store's lock for long, and the day's scores must not wait for it
-    [drift, compare] >> prune
+    compare >> explain  # nobody waits for it
+    [drift, explain] >> prune
 
 # Set after the tasks: a task created while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**FORM, **APPROVAL, **MACHINE})

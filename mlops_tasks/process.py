@@ -93,6 +93,9 @@ STAGES: Mapping[str, Stage] = {
     "registry.gate_challenger": Stage(
         "mlops_tasks.registry.tasks:gate_challenger_task", results.Judged, (*_STATE, *_REGISTRY)
     ),
+    "registry.explain_model": Stage(
+        "mlops_tasks.registry.tasks:explain_model_task", results.Explained | results.Skipped, _REGISTRY
+    ),
     "registry.prune_features": Stage(
         "mlops_tasks.registry.tasks:prune_features_task", results.PrunedFeatures, _REGISTRY
     ),

@@ -24,6 +24,7 @@ class ReportKind(StrEnum):
     DRIFT = "drift"
     COMPARISON = "comparison"
     MODEL_TABLE = "model_table"
+    EXPLANATION = "explanation"
     DATA_DOCS = "data_docs"
     QUARANTINE = "quarantine"
 
@@ -79,6 +80,17 @@ LAYOUTS: Mapping[ReportKind, Layout] = {
         "reports/model_table",
         "table.json",
         {"table.json": JSON, "table.md": MARKDOWN, "table.png": PNG},
+    ),
+    ReportKind.EXPLANATION: Layout(
+        "Explanations",
+        "reports/explanation",
+        "report.json",
+        {
+            "explanation.html": HTML,
+            **dict.fromkeys(("influence.png", "groups.png", "dependence.png"), PNG),
+            "report.json": JSON,
+            **dict.fromkeys(("features.parquet", "periods.parquet", "dependence.parquet"), PARQUET),
+        },
     ),
     ReportKind.DATA_DOCS: Layout(
         "Data docs",
@@ -220,6 +232,11 @@ def _said_of_table(content: Mapping[str, Any]) -> str:
     return f"{len(content['rows'])} models, {len(content['seeds'])} seeds"
 
 
+def _said_of_explanation(report: Mapping[str, Any]) -> str:
+    first = ", ".join(f"{name} {share:.0%}" for name, share in list(report["features"].items())[:3] if share)
+    return f"version {report['model_version']}: {first or 'nothing moves the scores'}"
+
+
 def _said_of_validation(report: Mapping[str, Any]) -> str:
     warned = f", {len(report['warnings'])} rules warn" if report["warnings"] else ""
     return (
@@ -237,6 +254,7 @@ _SAID: Mapping[ReportKind, Callable[[Mapping[str, Any]], str]] = {
     ReportKind.DRIFT: _said_of_drift,
     ReportKind.COMPARISON: lambda report: str(report["conclusion"]),
     ReportKind.MODEL_TABLE: _said_of_table,
+    ReportKind.EXPLANATION: _said_of_explanation,
     ReportKind.DATA_DOCS: _said_of_validation,
     ReportKind.QUARANTINE: _said_of_validation,
 }

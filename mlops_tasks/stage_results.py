@@ -277,6 +277,15 @@ class Judged(TypedDict):
     run_note: str
 
 
+class Explained(TypedDict):
+    """Of `registry.explain_model`: folders of the reports, relative to the home folder."""
+
+    version: int
+    path: str
+    champion_path: str | None
+    """Of the champion that stays in service; None where the version takes its place, or there is none."""
+
+
 class PrunedFeatures(TypedDict):
     """Of `registry.prune_features`."""
 

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,10 @@ from mlops_tasks.cli.answers import tell
 from mlops_tasks.config import load_settings
 
 if TYPE_CHECKING:
-    from mlops_tasks.explain.day_list import DayChanges, DayReasons, Part
+    from pathlib import Path
+
+    from mlops_tasks.config import Settings
+    from mlops_tasks.explain.day_list import DayChanges, DayReasons, ModelPart, Part
     from mlops_tasks.explain.explanation import AdditivityGap, Explanation
     from mlops_tasks.registry.explained import ExplainedDay
 
@@ -26,6 +28,14 @@ def add_explain_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--names", type=int, default=10, help="how many of the highest scores; default: 10")
     verb.add_argument("--parts", type=int, default=5, help="how many contributions of each name; default: 5")
+    verb.add_argument(
+        "--replaced", type=int, help="the version that scored the day before, if another; default: the same one"
+    )
+    verb.add_argument(
+        "--report",
+        action="store_true",
+        help="make the version's report (HTML, plots, tables) for the newest day too, and log it to MLflow",
+    )
     verb.set_defaults(verb_function=_explain)
 
 
@@ -33,58 +43,55 @@ def _explain(arguments: argparse.Namespace) -> int:
     from mlops_tasks.explain.day_list import day_changes, day_reasons
     from mlops_tasks.registry.explained import ExplainedDay
 
-    found = ExplainedDay.of(load_settings(), arguments.version, arguments.date)
+    settings = load_settings()
     chosen = arguments.instrument or arguments.names
+    found = ExplainedDay.of(settings, arguments.version, arguments.date, chosen, arguments.replaced)
     reasons = day_reasons(found.explanation, found.day, chosen, arguments.parts)
     changes = None
     if len(found.explanation.days) > 1:
-        changes = day_changes(found.explanation, found.day, chosen, arguments.parts)
-    groups = _groups(found.explanation.on(found.day))
+        changes = day_changes(found.explanation, found.day, chosen, arguments.parts, found.replaced)
+    groups = _groups(found)
+    report = _report(settings, arguments) if arguments.report else None
     return tell(
-        arguments, lambda: _info(found, reasons, changes, groups), lambda: _told(found, reasons, changes, groups)
+        arguments,
+        lambda: {**_info(found, reasons, changes, groups), "report": report and str(report)},
+        lambda: [*_told(found, reasons, changes, groups), *([f"report {report}"] if report else [])],
     )
 
 
-def _groups(explanation: "Explanation") -> dict[str, float] | None:
-    """Shares of Alpha158's groups; None where the model has other features."""
-    from mlops_tasks.explain.factor_groups import alpha158_groups
+def _report(settings: "Settings", arguments: argparse.Namespace) -> "Path":
+    from mlops_tasks.registry.explanation_report import PAGE, publish_explanation
 
-    group_of = alpha158_groups()
-    if not set(explanation.contributions.columns) <= set(group_of):
-        return None
-    shares = explanation.grouped(group_of).importance().table["share"]
+    return publish_explanation(settings, arguments.version, replaced=arguments.replaced) / PAGE
+
+
+def _groups(found: "ExplainedDay") -> dict[str, float]:
+    """Shares of the groups of features on the day."""
+    shares = found.explanation.on(found.day).grouped(found.grouping.group_of).importance().table["share"]
     return {str(group): float(share) for group, share in shares.items()}
 
 
 def _info(
-    found: "ExplainedDay", reasons: "DayReasons", changes: "DayChanges | None", groups: dict[str, float] | None
+    found: "ExplainedDay", reasons: "DayReasons", changes: "DayChanges | None", groups: dict[str, float]
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    from mlops_tasks.explain.day_list import day_json
+
+    return {
         "version": found.version,
         "data_version": found.data_version,
-        "date": str(found.day.date()),
         "method": str(found.explanation.method),
-        "base": reasons.base,
-        "gap": {**asdict(reasons.gap), "share": reasons.gap.share},
+        "sampling_error": found.explanation.error_share,
         "groups": groups,
-        "names": [asdict(each) for each in reasons.names],
-        "changes": None,
+        **day_json(reasons, changes),
     }
-    if changes is not None:
-        told["changes"] = {
-            "since": str(changes.before.date()),
-            "gap_before": asdict(changes.gaps[0]),
-            "names": [asdict(each) for each in changes.names],
-        }
-    return told
 
 
 def _told(
-    found: "ExplainedDay", reasons: "DayReasons", changes: "DayChanges | None", groups: dict[str, float] | None
+    found: "ExplainedDay", reasons: "DayReasons", changes: "DayChanges | None", groups: dict[str, float]
 ) -> Iterator[str]:
     explanation = found.explanation
     yield f"version {found.version}, {found.day.date()}, data {found.data_version}: {_method(explanation, reasons.gap)}"
-    if groups is not None:
+    if len(groups) > 1:
         yield "share of the scores: " + ", ".join(f"{name} {share:.0%}" for name, share in groups.items())
     yield f"score = base {reasons.base:+.4g} + contributions"
     for each in reasons.names:
@@ -97,11 +104,17 @@ def _told(
             yield f"{change.rank:4d} {change.instrument} had no score"
             continue
         moved = f"{change.score - change.score_before:+.4g}, rank {change.rank_before} to {change.rank}"
-        yield f"{change.rank:4d} {change.instrument} {moved}: {_parts(change.parts, change.rest)}"
+        yield f"{change.rank:4d} {change.instrument} {moved}: {_parts(change.parts, change.rest)}{_model(change.model)}"
 
 
 def _method(explanation: "Explanation", gap: "AdditivityGap") -> str:
-    return f"{explanation.method}, largest gap {gap.largest:.2g} ({gap.share:.2g} of the scores' spread)"
+    told = f"{explanation.method}, largest gap {gap.largest:.2g} ({gap.share:.2g} of the scores' spread)"
+    error = explanation.error_share
+    return told if error is None else f"{told}, sampling error {error:.0%} of the contributions"
+
+
+def _model(model: "ModelPart | None") -> str:
+    return "" if model is None else f"; by the other model: base {model.base:+.3g}, {_parts(model.parts, model.rest)}"
 
 
 def _parts(parts: "tuple[Part, ...]", rest: float) -> str:

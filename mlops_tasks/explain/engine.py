@@ -1,6 +1,6 @@
 """One way to explain a model's scores, whatever its family."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,11 +8,13 @@ import pandas as pd
 
 from mlops_tasks.errors import ConfigError, ExplanationError
 from mlops_tasks.explain.explanation import Explanation, Method
+from mlops_tasks.explain.sampled import Floats, Sampled
 from mlops_tasks.modeling.artefact import ModelArtefact
 from mlops_tasks.modeling.scoring import ScoringRows
 from mlops_tasks.modeling.windows import FloatArray
 
-Contributions = Callable[[FloatArray], FloatArray]
+Contributions = Callable[[FloatArray], Sampled | Floats]
+"""Of what the model sees of rows; plain numbers where nothing is drawn."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,11 @@ class ExplainOptions:
     Attributes
     ----------
     background_rows
-        Rows drawn from the background for a network; at least 1.
+        Rows drawn from the background where one is not used whole; at least 1.
     points
         Of each of a network's integrals; at least 1.
     seed
-        Of that drawing.
+        Of that drawing, and of the orders of the features.
     threads
         That compute; they change nothing in the result but the last bits of a network's.
     """
@@ -49,17 +51,37 @@ class _Explainer:
     method: Method
     base: float
     contributions: Contributions
-    """Of what the model sees of rows."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How models of a family are explained.
+
+    Attributes
+    ----------
+    explainer
+        From a model, the background and the options.
+    needs_background
+        It is explained against rows of the training segment.
+    is_exact
+        Its contributions are Shapley values but for rounding, and quickly computed.
+    """
+
+    explainer: Callable[[ModelArtefact, ScoringRows | None, ExplainOptions], _Explainer]
+    needs_background: bool
+    is_exact: bool
 
 
 def needs_background(artefact: ModelArtefact) -> bool:
-    """Whether a model is explained against rows of the training segment."""
-    return artefact.manifest["family"] in ("linear", "network")
+    """Whether a model is explained against rows of the training segment; False for a family that is not explained."""
+    way = _FAMILIES.get(artefact.manifest["family"])
+    return way is not None and way.needs_background
 
 
 def is_exact(artefact: ModelArtefact) -> bool:
     """Whether a model's contributions are Shapley values but for rounding, and quickly computed."""
-    return artefact.manifest["family"] in ("lightgbm", "xgboost", "linear")
+    way = _FAMILIES.get(artefact.manifest["family"])
+    return way is not None and way.is_exact
 
 
 def explain(
@@ -72,7 +94,8 @@ def explain(
 
     Trees (LightGBM, XGBoost) are explained exactly, along their paths, and need no background. A linear model is
     explained exactly against the mean of the background, a network by expected gradients (`gradients.py`) from rows
-    that are drawn from it: use the training segment. Contributions are those of processed features; those of a window
+    that are drawn from it, a model of scikit-learn or Qlib by orders of the features from such rows
+    (`permutations.py`): use the training segment. Contributions are those of processed features; those of a window
     model are summed over its days.
 
     Raises
@@ -86,12 +109,22 @@ def explain(
     family = str(artefact.manifest["family"])
     if family not in _FAMILIES:
         raise ExplanationError(f"models of family {family} are not explained; those of {', '.join(_FAMILIES)} are")
-    explainer = _FAMILIES[family](artefact, background, chosen)
+    explainer = _FAMILIES[family].explainer(artefact, background, chosen)
     found = [explainer.contributions(part) for part in artefact.inputs(rows)]
     names = artefact.feature_names
-    values = np.concatenate(found) if found else np.empty((0, len(names)))
+    values, error = _together(found, names)
     contributions = pd.DataFrame(values, rows.index, names)
-    return Explanation(explainer.method, contributions, explainer.base, artefact.score(rows))
+    return Explanation(explainer.method, contributions, explainer.base, artefact.score(rows), error)
+
+
+def _together(found: Sequence[Sampled | Floats], names: Sequence[str]) -> tuple[Floats, pd.Series | None]:
+    """Contributions one below the other, and the sampling error of each feature."""
+    drawn = [part for part in found if isinstance(part, Sampled)]
+    if drawn:
+        joined = Sampled.joined(drawn, len(names))
+        return joined.values, pd.Series(joined.error(), list(names))
+    plain = [part for part in found if not isinstance(part, Sampled)]
+    return np.concatenate(plain) if plain else np.empty((0, len(names))), None
 
 
 def _lightgbm(artefact: ModelArtefact, background: ScoringRows | None, options: ExplainOptions) -> _Explainer:
@@ -132,11 +165,21 @@ def _network(artefact: ModelArtefact, background: ScoringRows | None, options: E
     return _Explainer(Method.EXPECTED_GRADIENTS, gradients.base(), gradients.contributions)
 
 
-_FAMILIES: Mapping[str, Callable[[ModelArtefact, ScoringRows | None, ExplainOptions], _Explainer]] = {
-    "lightgbm": _lightgbm,
-    "xgboost": _xgboost,
-    "linear": _linear,
-    "network": _network,
+def _scores_only(artefact: ModelArtefact, background: ScoringRows | None, options: ExplainOptions) -> _Explainer:
+    from mlops_tasks.explain.permutations import PermutationExplainer
+
+    drawn = None if background is None else _drawn(background, options)
+    orders = PermutationExplainer(artefact.predictor.predict, _joined(artefact, drawn), options.seed)
+    return _Explainer(Method.PERMUTATIONS, orders.base(), orders.contributions)
+
+
+_FAMILIES: Mapping[str, _Way] = {
+    "lightgbm": _Way(_lightgbm, needs_background=False, is_exact=True),
+    "xgboost": _Way(_xgboost, needs_background=False, is_exact=True),
+    "linear": _Way(_linear, needs_background=True, is_exact=True),
+    "network": _Way(_network, needs_background=True, is_exact=False),
+    "sklearn": _Way(_scores_only, needs_background=True, is_exact=False),
+    "qlib": _Way(_scores_only, needs_background=True, is_exact=False),
 }
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mlops_tasks.columns import DATETIME
@@ -21,6 +22,8 @@ class Method(StrEnum):
     """Exact Shapley values in closed form."""
     EXPECTED_GRADIENTS = "expected_gradients"
     """Gradients integrated from rows of a background; as exact as the gap says."""
+    PERMUTATIONS = "permutations"
+    """Shapley values sampled over orders of the features, of a model that is only asked for scores."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class AdditivityGap:
     largest: float
     mean: float
     spread: float
-    """Of the scores: the largest less the smallest."""
+    """Of the scores, of all names where only some were explained: the largest less the smallest."""
 
     @property
     def share(self) -> float:
@@ -72,12 +75,20 @@ class Explanation:
         The score of a row of which nothing is known.
     scores
         The model's own; shape (n,), same index.
+    sampling_error
+        By feature: the standard error of its contribution, for the background rows and orders that were drawn, as the
+        root mean square over the rows; of a group, the sum of its features', which is the most that it can be. None
+        where nothing is drawn.
+    ranked_among
+        Scores of all names of the days, where not all of them were explained; None: they were.
     """
 
     method: Method
     contributions: pd.DataFrame
     base: float
     scores: pd.Series
+    sampling_error: pd.Series | None = None
+    ranked_among: pd.Series | None = None
 
     @cached_property
     def gaps(self) -> pd.Series:
@@ -96,7 +107,8 @@ class Explanation:
         if self.scores.empty:
             raise ExplanationError("there is no row to explain; choose days on which the universe has members")
         sizes = self.gaps.abs()
-        return AdditivityGap(float(sizes.max()), float(sizes.mean()), float(self.scores.max() - self.scores.min()))
+        among = self.scores if self.ranked_among is None else self.ranked_among
+        return AdditivityGap(float(sizes.max()), float(sizes.mean()), float(among.max() - among.min()))
 
     @property
     def days(self) -> pd.DatetimeIndex:
@@ -111,9 +123,17 @@ class Explanation:
         ExplanationError
             There are none.
         """
-        rows = self.scores.index.get_level_values(DATETIME) == day
+        rows = np.asarray(self.scores.index.get_level_values(DATETIME) == day)
         if not rows.any():
             raise ExplanationError(f"no row of {day.date()} was explained; explain that day too")
+        found = self.of_rows(rows)
+        if self.ranked_among is None:
+            return found
+        of_day = np.asarray(self.ranked_among.index.get_level_values(DATETIME) == day)
+        return replace(found, ranked_among=self.ranked_among[of_day])
+
+    def of_rows(self, rows: npt.NDArray[np.bool_]) -> "Explanation":
+        """Some of the rows, by a mask of shape (n,); the sampling error stays that of all."""
         return replace(self, contributions=self.contributions[rows], scores=self.scores[rows])
 
     def importance(self) -> Importance:
@@ -153,4 +173,15 @@ class Explanation:
         groups = list(dict.fromkeys(group_of[name] for name in names))
         member = np.array([[group_of[name] == group for group in groups] for name in names], np.float64)
         values = self.contributions.to_numpy() @ member
-        return replace(self, contributions=pd.DataFrame(values, self.contributions.index, groups))
+        error = None if self.sampling_error is None else pd.Series(self.sampling_error.to_numpy() @ member, groups)
+        contributions = pd.DataFrame(values, self.contributions.index, groups)
+        return replace(self, contributions=contributions, sampling_error=error)
+
+    @property
+    def error_share(self) -> float | None:
+        """The sampling error as a share of the contributions' size, both as root mean squares; None without one."""
+        if self.sampling_error is None:
+            return None
+        size = float(np.sqrt((self.contributions.to_numpy() ** 2).sum(axis=1).mean())) if len(self.scores) else 0.0
+        error = float(np.sqrt((self.sampling_error**2).sum()))
+        return error / size if size else 0.0 if error == 0 else float("inf")

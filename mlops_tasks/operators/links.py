@@ -78,6 +78,7 @@ _LINKS: Mapping[str, Mapping[str, Callable[[Known], str]]] = {
     "training.train": {"Training": _training},
     "registry.log_run": {"MLflow run": _mlflow_run},
     "registry.log_study": {"MLflow run": _mlflow_run},
+    "registry.explain_model": {"Explanation": _report("explanation", "path")},
     "monitoring.check_drift": {"Drift report": _report("drift", "path")},
     "experiments.compare_models": {"Comparison": _report("comparison", "path")},
 }

@@ -28,6 +28,7 @@ _STYLE = {
     "axes.axisbelow": True,
     "grid.color": "#e6e8eb",
     "legend.frameon": False,
+    "text.parse_math": False,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
@@ -63,6 +64,25 @@ def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
     with rc_context({**rcParamsDefault, **_STYLE}):
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+_VARIABLES = {"#000000": "--text", "#555555": "--muted", "#e6e8eb": "--edge", "#ffffff": "--back"}
+"""Colours of the style that a page's theme has its own for."""
+
+
+def svg_text(figure: Figure, salt: str) -> str:
+    """The figure as an `<svg>` element within a page, in the colours of the page's theme (`html_page.py`).
+
+    Its texts are texts, escaped; equal content gives equal text. `salt` tells the ids of a page's figures apart.
+    """
+    buffer = io.StringIO()
+    with rc_context({**rcParamsDefault, **_STYLE, "svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return text
 
 
 def write_png(figure: Figure, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.dag_run import acting
-from mlops_tasks.errors import RegistryError
+from mlops_tasks.errors import ExplanationError, RegistryError
 from mlops_tasks.features.garbage import collect_garbage
 from mlops_tasks.files import write_json
 from mlops_tasks.registry.client import TUNING_EXPERIMENT, experiment_id
@@ -24,14 +24,16 @@ from mlops_tasks.registry.studies import log_study
 from mlops_tasks.registry.training_record import TrainingRecord
 from mlops_tasks.stage_results import (
     ChosenReplays,
+    Explained,
     Judged,
     LoggedRun,
     LoggedStudy,
     PrunedFeatures,
     Registered,
     Replayed,
+    Skipped,
 )
-from mlops_tasks.states import ReplayVerdict
+from mlops_tasks.states import Outcome, ReplayVerdict
 from mlops_tasks.training.certificate import find_certificate
 from mlops_tasks.training_folder import TrainingFolder
 
@@ -128,6 +130,39 @@ def _selection(candidate: LoggedRun) -> float:
 def gate_challenger_task(*, challenger: Registered) -> Judged:
     """Judge the challenger against the champion; the decision is recorded in the state and in the version's tags."""
     return gate(load_settings(), challenger["version"]).to_json()
+
+
+def explain_model_task(*, gate: Judged) -> Explained | Skipped:
+    """Make the report of the version that was judged, and of the champion where that stays in service.
+
+    Where the version is promoted, its day's list says what has changed since the champion's of the day before.
+
+    Returns
+    -------
+    Where the reports are; or `skipped` with a reason if the model is of a kind that is not explained.
+
+    Raises
+    ------
+    RegistryError, StoreError
+        As `publish_explanation`.
+    """
+    from mlops_tasks.registry.explanation_report import publish_explanation
+
+    settings, version, champion = load_settings(), gate["version"], gate["champion_version"]
+    stays = champion is not None and gate["decision"] != Outcome.PROMOTE
+    try:
+        mine = publish_explanation(settings, version, gate["data_version"], None if stays else champion)
+        other = (
+            publish_explanation(settings, champion, gate["data_version"]) if stays and champion is not None else None
+        )
+    except ExplanationError as error:
+        log.info("explanation skipped: %s", error)
+        return {"skipped": str(error)}
+    return {
+        "version": version,
+        "path": settings.relative(mine),
+        "champion_path": None if other is None else settings.relative(other),
+    }
 
 
 def prune_features_task() -> PrunedFeatures:

@@ -36,6 +36,7 @@ MADE_BY: Mapping[ReportKind, str] = {
     ReportKind.DRIFT: "the task check_drift of daily_retraining makes one every day, once there is a champion",
     ReportKind.COMPARISON: "the task compare_models of daily_retraining makes one once two models can be compared",
     ReportKind.MODEL_TABLE: "alphaops models table makes one",
+    ReportKind.EXPLANATION: "the task explain_model of daily_retraining and alphaops explain --report make them",
     ReportKind.DATA_DOCS: "the tasks validate_bars and render_docs of sync_market_data make them",
     ReportKind.QUARANTINE: "the task validate_bars of sync_market_data makes it",
 }
@@ -121,6 +122,7 @@ _MORE: Mapping[ReportKind, Callable[[Report, Mapping[str, Any], str], dict[str, 
     ReportKind.DRIFT: _nothing_more,
     ReportKind.COMPARISON: _nothing_more,
     ReportKind.MODEL_TABLE: _table,
+    ReportKind.EXPLANATION: _nothing_more,
     ReportKind.DATA_DOCS: _docs,
     ReportKind.QUARANTINE: _quarantine,
 }

@@ -20,7 +20,7 @@ from tests.explain.panels import index_of
 
 
 def artefact(family: str, *, window: int = 1, features: int = 4, **content: Any) -> ModelArtefact:
-    """Of a linear model with `coefficients` and `intercept`, a small network, or a saved `booster` of trees."""
+    """Of a linear model with `coefficients` and `intercept`, a network (small, or `architecture`), or a `booster`."""
     folder = Path(tempfile.mkdtemp(prefix="explained_"))
     if family == "linear":
         coefficients = [float(each) for each in content["coefficients"]]
@@ -28,7 +28,8 @@ def artefact(family: str, *, window: int = 1, features: int = 4, **content: Any)
     elif family == "network":
         network = NetworkFamily()
         class_path = "mlops_tasks.modeling.networks.mlp:MLP"
-        network.architecture = Architecture(class_path, features, window, {"hidden_size": 16, "dropout": 0.0})
+        small = Architecture(class_path, features, window, {"hidden_size": 16, "dropout": 0.0})
+        network.architecture = content.get("architecture", small)
         torch.manual_seed(0)
         network.weights = network.architecture.build().state_dict()
         network.save(folder)

@@ -1,5 +1,7 @@
 """Why names are at the top of a day, and what changed since the day before."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,7 +67,7 @@ def test_names_may_be_asked_for() -> None:
     found = day_reasons(two_days(), SECOND, ["B", "A"])
     assert [(each.instrument, each.rank) for each in found.names] == [("A", 1), ("B", 3)]
     assert [each.instrument for each in day_changes(two_days(), SECOND, ["B"]).names] == ["B"]
-    with pytest.raises(ExplanationError, match="not among the 3 names of that day: D"):
+    with pytest.raises(ExplanationError, match="not among the 3 explained names of that day: D"):
         day_reasons(two_days(), SECOND, ["D", "A"])
 
 
@@ -74,3 +76,48 @@ def test_rest_is_what_was_left_out() -> None:
     found = day_reasons(two_days(), FIRST, parts=9)
     assert all(each.rest == 0 and len(each.parts) == 3 for each in found.names)
     assert np.isfinite(found.base)
+
+
+def by_another_model() -> Explanation:
+    """The same names and days, of which it sees y and a feature w of its own."""
+    rows = {
+        (FIRST, "A"): (0.5, 2.0),
+        (FIRST, "B"): (-1.0, 0.0),
+        (FIRST, "D"): (0.0, 0.0),
+        (SECOND, "A"): (1.5, -2.0),
+        (SECOND, "B"): (0.0, 1.0),
+        (SECOND, "C"): (1.0, 1.0),
+    }
+    index = pd.MultiIndex.from_tuples(list(rows), names=[DATETIME, INSTRUMENT])
+    contributions = pd.DataFrame(list(rows.values()), index, ["y", "w"])
+    return Explanation(Method.LINEAR, contributions, -0.25, contributions.sum(axis=1) - 0.25)
+
+
+def test_a_change_of_model_is_told_from_changes_of_features() -> None:
+    """Shapley's division between the two: half of what the features' change is worth to either model, half of what the
+    model is worth on either day; with the base, all of it is the change of the score."""
+    found = day_changes(two_days(), SECOND, names=3, parts=9, replaced=by_another_model())
+    first, new, second = found.names
+    assert (new.instrument, new.score_before, new.model) == ("C", None, None)
+    assert first.instrument == "A" and first.model is not None
+    assert (first.score_before, first.rank_before) == (2.25, 1)
+    assert {part.feature: part.contribution for part in first.parts} == {"x": 2.0, "y": 0.5, "z": -0.125, "w": -2.0}
+    # y: on the first day 1 against 0.5, on the second 1 against 1.5; w: nothing against 2, and against -2
+    moved = {part.feature: part.contribution for part in first.model.parts}
+    assert moved == {"x": 2.0, "y": 0.0, "z": 0.375, "w": 0.0}
+    assert first.model.base == 0.75
+    for each in (first, second):
+        assert each.model is not None and each.score_before is not None
+        parts = [*each.parts, *each.model.parts]
+        total = sum(part.contribution for part in parts) + each.rest + each.model.rest + each.model.base
+        assert total == pytest.approx(each.score - each.score_before, abs=1e-12)
+
+
+def test_ranks_are_among_all_names_where_only_some_were_explained() -> None:
+    """A model that takes long is explained for some names; their ranks are those of the whole day."""
+    whole = two_days()
+    some = whole.of_rows(np.asarray(whole.scores.index.get_level_values(INSTRUMENT).isin(["A", "B"])))
+    found = day_changes(replace(some, ranked_among=whole.scores), SECOND, names=9)
+    assert [(each.instrument, each.rank, each.rank_before) for each in found.names] == [("A", 1, 3), ("B", 3, 2)]
+    with pytest.raises(ExplanationError, match="not among the 2 explained names of that day: C"):
+        day_reasons(replace(some, ranked_among=whole.scores), SECOND, ["C"])

@@ -46,7 +46,7 @@ def test_integrals_of_a_function_of_single_features_and_of_a_product_are_shapley
 
     rng = np.random.default_rng(3)
     x, background = (rng.standard_normal((rows, 3)).astype(np.float32) for rows in (140, 5))
-    found = ExpectedGradients(Known(), background, points=2, threads=1).contributions(x)
+    found = ExpectedGradients(Known(), background, points=2, threads=1).contributions(x).values
     expected = np.zeros((140, 3))
     for b in background.astype(np.float64):
         expected[:, 0] += (x[:, 0].astype(np.float64) ** 3 - b[0] ** 3) / 5
@@ -74,8 +74,8 @@ def test_what_cannot_be_explained_is_refused() -> None:
         explain(linear, rows)
     with pytest.raises(ExplanationError, match="has no rows"):
         explain(artefact("network"), rows, replace(rows, wanted=np.zeros(20, np.bool_)))
-    linear.manifest["family"] = "qlib"
-    with pytest.raises(ExplanationError, match="models of family qlib are not explained"):
+    linear.manifest["family"] = "forest"
+    with pytest.raises(ExplanationError, match="models of family forest are not explained; those of lightgbm"):
         explain(linear, rows)
     with pytest.raises(ConfigError, match="points must be 1 or more"):
         ExplainOptions(points=0)

@@ -6,7 +6,7 @@ import pytest
 
 from mlops_tasks.errors import ExplanationError
 from mlops_tasks.explain.explanation import Explanation, Method
-from mlops_tasks.explain.factor_groups import FactorGroup, alpha158_groups
+from mlops_tasks.explain.feature_groups import FactorGroup, alpha158_groups
 from mlops_tasks.features.alpha158 import alpha158
 from tests.explain.panels import index_of
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from mlops_tasks.plots import comparison, drift, evaluation, lineage, vintage_diff
-from mlops_tasks.plots.figure import png_bytes
+from mlops_tasks.plots import comparison, drift, evaluation, explanation, lineage, vintage_diff
+from mlops_tasks.plots.figure import png_bytes, svg_text
 
 DAYS = pd.bdate_range("2023-01-02", periods=60, name="datetime")
 RNG = np.random.default_rng(0)
@@ -29,6 +29,11 @@ CHANGES = pd.DataFrame(
         "class": pd.Categorical(["restated", "restated", "restated", "emptied"]),
     }
 )
+RANKED = pd.DataFrame(
+    {"share": [0.6, 0.4], "rank_low": [1.0, 1.0], "rank_median": [1.0, 2.0], "rank_high": [2.0, 2.0]},
+    index=["a", "$b_c$"],
+)
+SHARES = pd.DataFrame({"a": [0.3, 0.4], "b": [0.7, 0.6]}, index=["2024-01", "2024-02"])
 
 RAW = [{"name": f"/data/bars-{n}.csv", "rows": 100, "sha256": f"{n}" * 64} for n in range(9)]
 LINEAGE = {
@@ -61,6 +66,14 @@ PLOTS: dict[str, Callable[[], Figure]] = {
     "drift_empty": lambda: drift.plot_drift(drift.drift_info(TABLE[:0], 0.75, SCORES, "Drift")),
     "vintage_diff": lambda: vintage_diff.plot_vintage_diff(vintage_diff.vintage_diff_info(CHANGES, "a to b")),
     "vintage_diff_empty": lambda: vintage_diff.plot_vintage_diff(vintage_diff.vintage_diff_info(CHANGES[:0], "a to b")),
+    "influence": lambda: explanation.plot_influence(explanation.influence_info(RANKED, 4)),
+    "influence_empty": lambda: explanation.plot_influence(explanation.influence_info(RANKED[:0], 4)),
+    "groups": lambda: explanation.plot_groups(explanation.groups_info(SHARES, SHARES - 0.4, SHARES["b"])),
+    "groups_without_labels": lambda: explanation.plot_groups(
+        explanation.groups_info(SHARES, SHARES * np.nan, SHARES["b"] * np.nan)
+    ),
+    "dependence": lambda: explanation.plot_dependence(explanation.dependence_info([("$a", EDGES, EDGES**2)] * 3)),
+    "dependence_empty": lambda: explanation.plot_dependence(explanation.dependence_info([("a", EDGES[:1], EDGES[:1])])),
     "comparison": lambda: comparison.plot_comparison(comparison.comparison_info(NOISE, 0.001, 0.2, "2 against 1")),
 }
 
@@ -129,3 +142,21 @@ def test_a_lineage_leads_from_every_raw_file_to_the_model() -> None:
     (code,) = (box for box in info.boxes if box.key == "code")
     assert code.lines[0] == "commit 3ec27c8a3ec2 + changes"
     assert {box.key for box in lineage.lineage_info("Bare", BARE).boxes}.isdisjoint({"label", "code"})
+
+
+def test_groups_come_in_the_order_of_their_mean_share_and_curves_are_about_their_mean() -> None:
+    """The largest first, for shares and parts of the IC alike; a feature of one value has no curve."""
+    found = explanation.groups_info(SHARES, SHARES - 1, SHARES["a"])
+    assert list(found.shares.columns) == list(found.ic_parts.columns) == ["b", "a"]
+    info = explanation.dependence_info([("a", EDGES, 3 + EDGES), ("b", EDGES[:1], EDGES[:1])])
+    assert [curve.feature for curve in info.curves] == ["a"]
+    np.testing.assert_allclose(info.curves[0].scores, EDGES, rtol=0, atol=1e-12)
+
+
+def test_a_figure_within_a_page_is_text_in_the_colours_of_its_theme() -> None:
+    """The same text each time, escaped, with no colour of paper or ink of its own."""
+    text = svg_text(PLOTS["influence"](), "influence")
+    assert text == svg_text(PLOTS["influence"](), "influence") != svg_text(PLOTS["influence"](), "other")
+    assert text.startswith("<svg") and "$b_c$</text>" in text
+    assert "#000000" not in text and "#ffffff" not in text and "var(--back)" in text
+    assert "matplotlib" not in text.lower()

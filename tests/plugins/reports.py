@@ -14,6 +14,8 @@ from mlops_tasks.data.validation.expectations import load_suites
 from mlops_tasks.data.validation.rules import Rules, validate
 from mlops_tasks.data.validation.staging import ValidationReport, write_quarantine
 from mlops_tasks.files import write_json
+from mlops_tasks.html_page import page as html_page
+from mlops_tasks.html_page import table
 from mlops_tasks.plots.comparison import comparison_info, plot_comparison
 from mlops_tasks.plots.figure import write_png
 from tests.data.market import make_bars, parsed_frame
@@ -40,9 +42,11 @@ class Reports:
 def write_reports(settings: Settings, folder: Path) -> Reports:
     """Write them below the home; `folder` is for what is made on the way."""
     names = {"drift": "2026-02-27-v1-0a1b2c3d", "comparison": "2026-02-27-v1-v2-0a1b2c3d", "model_table": "v1-0a1b2c3d"}
+    names["explanation"] = "2026-02-27-v1-0a1b2c3d"
     _write_drift(settings.reports_dir / "drift" / names["drift"])
     _write_comparison(settings.reports_dir / "comparison" / names["comparison"])
     _write_table(settings.reports_dir / "model_table" / names["model_table"])
+    _write_explanation(settings.reports_dir / "explanation" / names["explanation"])
     _write_validation(settings)
     return Reports(names | {"data_docs": STAGING, "quarantine": STAGING})
 
@@ -87,6 +91,17 @@ def _write_table(folder: Path) -> None:
     rows = [{"name": name, "metrics": {"test_rank_ic_mean": band}} for name in ("lightgbm", EVIL)]
     write_json(folder / "table.json", {"plan": plan, "feature_version": "f1", "seeds": [42, 43], "rows": rows})
     picture(folder / "table.png")
+
+
+def _write_explanation(folder: Path) -> None:
+    report = {
+        **{"date": "2026-02-27", "model_version": 1, "training_key": "a" * 16, "data_version": "v1"},
+        "sample": {"rows": 6000, "days": 120, "span": ["2025-01-02", "2026-02-27"]},
+        "features": {EVIL: 0.31, "VSUMD60": 0.12, "KMID": 0.0},
+    }
+    write_json(folder / "report.json", report)
+    (folder / "explanation.html").write_text(html_page("What moves version 1", table(("Feature",), [(EVIL,)])))
+    picture(folder / "influence.png")
 
 
 def _write_validation(settings: Settings) -> None:

@@ -31,6 +31,7 @@ def test_the_list_leads_to_a_page_of_each_report(airflow: Airflow, reports: Repo
     assert texts["drift"].count("1.70 31.0% 0.62 0.0% not known") == 1
     assert "78, 2025-11-03 to 2026-02-27" in texts["comparison"]
     assert "lightgbm – – 0.0250 ± 0.0070" in texts["model_table"]
+    assert "VSUMD60 12%" in texts["explanation"] and "6,000 scores of 120 days" in texts["explanation"]
     for kind in ("data_docs", "quarantine"):
         assert "rejected" in texts[kind] and "2,400 received, 1,999 accepted, 401 in quarantine" in texts[kind]
 
@@ -153,6 +154,6 @@ def test_a_home_without_reports_says_how_to_get_them(tmp_path: Path) -> None:
     from mlops_tasks.reports import NoReportError, newest_reports
 
     settings = Settings(home=tmp_path)
-    assert [newest_reports(settings, kind, 5) for kind in ReportKind] == [[]] * 5
+    assert [newest_reports(settings, kind, 5) for kind in ReportKind] == [[]] * len(ReportKind)
     with pytest.raises(NoReportError, match="there are drift, comparison"):
         find_report(settings, "none", "x")

@@ -45,6 +45,7 @@ NEEDED = {
     "registry.gate_challenger": JUDGING,
     "registry.choose_replays": JUDGING,
     "registry.replay": JUDGING | ALERTS,
+    "registry.explain_model": REGISTRY,
     "monitoring.check_drift": JUDGING | ALERTS,
     "monitoring.monitor": SERVING,
     "experiments.compare_models": JUDGING,

@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.data.validation.expectations import BARS, INSTRUMENTS, SESSIONS, Positions, Suite, Suites
 from mlops_tasks.data.validation.rules import Broken, Rules, Validation
+from mlops_tasks.html_page import head, joined, page, table
 from mlops_tasks.lean_imports import import_json_schema
 
 EVIDENCE = 200
@@ -40,20 +42,8 @@ _LINK = re.compile(r"href=\"\.\./[^\"]*\"")
 _STATUS = re.compile(r"<span class=\"h6\"\s*>Status:</span>\s*<i [^>]*></i>\s*(?:Failed|Succeeded)")
 """Great Expectations' own verdict: it calls a page failed as soon as one rule warns, even for a vintage in use."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_HEAD = """
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c2733; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
-td, th { border-bottom: 1px solid #d7dee5; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-code, pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; }
-.rejected { color: #a1260d; } .accepted { color: #1b6e3c; }
-@media (prefers-color-scheme: dark) { body { background: #14191f; color: #dfe6ec; } td, th { border-color: #36414c; }
-  .rejected { color: #ff9a80; } .accepted { color: #7fd6a0; } a { color: #8ab8ff; } }
-.modal, .navbar, .ge-navigation-sidebar-container, .cooltip > span, .card:has(.btn-group) { display: none; }
-</style>
-"""
+_HIDDEN = ".modal, .navbar, .ge-navigation-sidebar-container, .cooltip > span, .card:has(.btn-group) { display: none; }"
+"""Parts of Great Expectations' page that do nothing without its scripts."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +102,13 @@ def evidence_rows(count: int, broken: Iterable[Positions]) -> Positions:
     return np.unique(np.concatenate([spread, *(positions[:EVIDENCE] for positions in broken)]))
 
 
-def _verdict(validation: Validation, rejected: str) -> str:
-    """The conclusion about the vintage, as HTML, the same on every page."""
+def _verdict(validation: Validation, rejected: str) -> Markup:
+    """The conclusion about the vintage, the same on every page."""
     state = "rejected" if rejected else "accepted"
     kept = (
         f", {validation.quarantined:,} of {validation.received:,} rows in quarantine" if validation.quarantined else ""
     )
-    return f'<span class="{state}">{state}</span>{kept}'
+    return Markup('<span class="{0}">{0}</span>{1}').format(state, kept)
 
 
 def _index_page(validation: Validation, rules: Rules, title: str, rejected: str, shown: Sequence[Suite]) -> str:
@@ -131,17 +121,22 @@ def _index_page(validation: Validation, rules: Rules, title: str, rejected: str,
     ]
     whole = [(name, ", ".join(found)) for name, found in validation.quarantined_instruments.items()]
     released = [(name, f"{count:,}") for name, count in validation.released.items()]
-    conclusion = f"<h2>Why it was rejected</h2><pre>{html.escape(rejected)}</pre>" if rejected else ""
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Validation of {html.escape(title)}'
-        f"</title>{_HEAD}</head><body>\n<h1>{html.escape(title)}: {_verdict(validation, rejected)}</h1>\n"
-        f"{_table(('', ''), facts)}{conclusion}"
-        f"<h2>Broken rules</h2>{_table(('rule', 'severity', 'count', 'says', 'remedy'), _broken_rules(validation))}"
-        f"<h2>Instruments quarantined, whole or before a date</h2>{_table(('instrument', 'rules'), whole)}"
-        f"<h2>Released by hand</h2>{_table(('rule', 'count'), released)}"
-        f"<h2>First findings</h2><pre>{html.escape(_first_findings(validation))}</pre>"
-        f"{_links(shown)}\n</body></html>\n"
+    conclusion = Markup("<h2>Why it was rejected</h2><pre>{}</pre>").format(rejected) if rejected else Markup("")
+    body = Markup(
+        "<h1>{}: {}</h1>\n{}{}<h2>Broken rules</h2>{}<h2>Instruments quarantined, whole or before a date</h2>{}"
+        "<h2>Released by hand</h2>{}<h2>First findings</h2><pre>{}</pre>{}"
+    ).format(
+        title,
+        _verdict(validation, rejected),
+        table(("", ""), facts),
+        conclusion,
+        table(("rule", "severity", "count", "says", "remedy"), _broken_rules(validation)),
+        table(("instrument", "rules"), whole),
+        table(("rule", "count"), released),
+        _first_findings(validation),
+        _links(shown),
     )
+    return page(f"Validation of {title}", body)
 
 
 def _broken_rules(validation: Validation) -> list[Sequence[str]]:
@@ -160,26 +155,10 @@ def _first_findings(validation: Validation) -> str:
     )
 
 
-def _links(suites: Sequence[Suite]) -> str:
-    items = [
-        f'<li><a href="{suite.name}.html">{suite.name}</a>, {len(suite.expectations)} expectations</li>'
-        for suite in suites
-    ]
-    return f"<h2>Expectations</h2><ul>{''.join(items)}</ul>" if items else ""
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return "<p>none</p>"
-    titles = "".join(f"<th>{html.escape(word)}</th>" for word in head)
-    lines = "".join(
-        "<tr>" + "".join(f"<td{_kind(word)}>{html.escape(word)}</td>" for word in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{titles}</tr>{lines}</table>"
-
-
-def _kind(word: str) -> str:
-    return ' class="number"' if word.replace(",", "").isdigit() else ""
+def _links(suites: Sequence[Suite]) -> Markup:
+    link = Markup('<li><a href="{0}.html">{0}</a>, {1} expectations</li>')
+    items = joined(link.format(suite.name, len(suite.expectations)) for suite in suites)
+    return Markup("<h2>Expectations</h2><ul>{}</ul>").format(items) if suites else Markup("")
 
 
 def _suite_page(suite: Suite, evidence: Evidence) -> str:
@@ -203,7 +182,7 @@ def _suite_page(suite: Suite, evidence: Evidence) -> str:
     own = _LINK.sub('href="index.html"', _REMOTE.sub("", page))
     told = f"{broken} of {rules} rules of this page are broken"
     own = _STATUS.sub(f'<span class="h6">Vintage:</span> {evidence.verdict}; {told}', own)
-    return _settled(own).replace("</head>", f"{_HEAD}</head>", 1)
+    return _settled(own).replace("</head>", f"{head(_HIDDEN)}</head>", 1)
 
 
 def _great_expectations() -> Any:
