@@ -43,6 +43,7 @@ NEEDED = {
     "registry.register_challenger": REGISTRY,
     "registry.prune_features": REGISTRY,
     "registry.gate_challenger": JUDGING,
+    "monitoring.profile_training": REGISTRY,
     "monitoring.check_drift": JUDGING | ALERTS,
     "monitoring.monitor": SERVING,
     "experiments.compare_models": JUDGING,
