@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Column, Result = TypeVar("Column"), TypeVar("Result")
+Column = TypeVar("Column")
+Result = TypeVar("Result")
 
 BINS = 10
 POINTS = 2048
