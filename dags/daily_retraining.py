@@ -145,7 +145,7 @@ with DAG(
     gate = StageOperator(
         task_id="gate_challenger", stage="registry.gate_challenger", arguments={"challenger": register.output}
     )
-    # Beside the deployment: the day's drift is measured against it. `check_drift` makes it where it is missing.
+    # Beside the deployment. `check_drift`, which needs the profile, waits for it, or makes it where it is missing.
     StageOperator(task_id="profile_training", stage="monitoring.profile_training", arguments={"gate": gate.output})
     deploy = deployment({"gate": gate.output, "strategy": plan.output["deployment_strategy"]})
     vintage = {"data_version": plan.output["data_version"]}

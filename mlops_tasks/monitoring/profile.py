@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Column = TypeVar("Column")
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 BINS = 10
@@ -118,10 +118,10 @@ def reference_profile(frame: pd.DataFrame, points: int = POINTS) -> Profile:
     return Profile(dict(zip(map(str, names), in_threads(profile, names), strict=True)))
 
 
-def in_threads(compute: Callable[[Column], Result], columns: Iterable[Column]) -> list[Result]:
-    """Apply a function to each column, with one thread per core: sorting and kernels release the GIL."""
+def in_threads(compute: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
+    """Apply a function to each part of a frame, with one thread per core: sorting and kernels release the GIL."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(compute, columns))
+        return list(pool.map(compute, parts))
 
 
 def sorted_finite(series: pd.Series) -> NDArray[Any]:
