@@ -192,13 +192,14 @@ def test_trainings_take_turns_and_a_killed_one_makes_room(base: SmallMarket, tmp
         thread.join()
     assert isinstance(background[2][1][0], TrainingCancelledError)
     assert run_progress(market.settings, handles[2].run_id).ending["forced"] is False
-    spans = []
+    trained, history = [], []
     for handle, (_, outcome) in zip(handles[:2], background[:2], strict=True):
         assert outcome[0].is_dir()
-        steps = {row.kind: row.id for row in resource_events(market.settings, handle.run_id)}
-        spans.append((steps["granted"], steps["released"]))
-    spans.sort()
-    assert spans[0][1] < spans[1][0]
+        rows = resource_events(market.settings, handle.run_id)
+        trained.append([row.id for row in rows if row.kind in ("granted", "released")])
+        history += [(row.id, row.request_id, row.kind, row.payload) for row in rows]
+    (_, released), (granted, _) = sorted(trained)
+    assert released < granted, sorted(history)
     assert {event.kind for event in read_events(market.settings, handles[2].run_id)} == {
         "created",
         "queued",
