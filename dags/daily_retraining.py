@@ -2,7 +2,7 @@
 
 From a new vintage to scores: features, training of every model, evaluation, registration, the gate against the
 champion, deployment, scores for the newest date, drift, the paired comparison of champion and challenger, and a
-report of what moves the model's scores. At the end, features that nothing needs any more are removed from the store.
+report of what moves the model's scores. Features that nothing needs any more are removed from the store.
 
 * **Runs** when `sync_market_data` publishes a vintage; by hand with the form (features, models, their
   hyper-parameters, dates, strategy).
@@ -145,6 +145,8 @@ with DAG(
     gate = StageOperator(
         task_id="gate_challenger", stage="registry.gate_challenger", arguments={"challenger": register.output}
     )
+    # Beside the deployment. `check_drift`, which needs the profile, waits for it, or makes it where it is missing.
+    StageOperator(task_id="profile_training", stage="monitoring.profile_training", arguments={"gate": gate.output})
     deploy = deployment({"gate": gate.output, "strategy": plan.output["deployment_strategy"]})
     vintage = {"data_version": plan.output["data_version"]}
     score = StageOperator(task_id="score_newest_date", stage="serving.score_newest_date", arguments=vintage)
@@ -155,9 +157,9 @@ with DAG(
     explain = StageOperator(task_id="explain_model", stage="registry.explain_model", arguments={"gate": gate.output})
     prune = StageOperator(task_id="prune_features", stage="registry.prune_features")
     deploy >> [score, drift]
-    score >> compare  # it holds the feature store's lock for long, and the day's scores must not wait for it
+    # These hold the feature store's lock, for which the day's scores must not wait. What is pruned, they do not need.
+    score >> [compare, prune]
     compare >> explain  # nobody waits for it
-    [drift, explain] >> prune
 
 # Set after the tasks: a task created while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**FORM, **APPROVAL, **MACHINE})

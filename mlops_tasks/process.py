@@ -40,6 +40,10 @@ _REGISTRY = (
 _SERVING = (*_ALERTS, *_REGISTRY, "MLOPS_SCORING_TOKEN")
 _SIGNING = ("MLOPS_SIGNING_KEY",)
 
+_BESIDE = 3
+"""Niceness of what runs beside the trainings: half of their share of a core that both want. With less, it would not be
+done when the longest training is, whose evaluation needs one core only."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -57,12 +61,16 @@ class Stage:
         other (`secret_variables.py` says what a secret is).
     reads_sources
         It is given those too that `data.sources` names.
+    niceness
+        How much lower than usual its process's priority is: a stage that ends long before anything waits for it leaves
+        the cores to the others meanwhile.
     """
 
     function: str
     result: Any = None
     secrets: tuple[str, ...] = ()
     reads_sources: bool = False
+    niceness: int = 0
 
 
 STAGES: Mapping[str, Stage] = {
@@ -70,14 +78,16 @@ STAGES: Mapping[str, Stage] = {
         "mlops_tasks.data.tasks:read_source_task", results.ReadSource, _ALERTS, reads_sources=True
     ),
     "data.validate_bars": Stage("mlops_tasks.data.tasks:validate_bars_task", results.Validated, _ALERTS),
-    "data.render_docs": Stage("mlops_tasks.data.tasks:render_docs_task", results.RenderedDocs),
+    "data.render_docs": Stage("mlops_tasks.data.tasks:render_docs_task", results.RenderedDocs, niceness=_BESIDE),
     "data.version_snapshot": Stage("mlops_tasks.data.tasks:version_snapshot_task", results.Snapshot),
     "data.compare_vintages": Stage("mlops_tasks.data.tasks:compare_vintages_task", results.ComparedVintages, _ALERTS),
     "data.write_qlib_store": Stage("mlops_tasks.data.tasks:write_qlib_store_task", results.WrittenStore),
     "data.publish_vintage": Stage("mlops_tasks.data.tasks:publish_vintage_task", results.Published, _ALERTS),
     "features.compute": Stage("mlops_tasks.features.tasks:compute_features_task", results.Features),
     "training.plan": Stage("mlops_tasks.training.tasks:plan_run_task", results.PlannedRun, _STATE),
-    "training.certify": Stage("mlops_tasks.training.tasks:certify_learning_data_task", results.Certified, _ALERTS),
+    "training.certify": Stage(
+        "mlops_tasks.training.tasks:certify_learning_data_task", results.Certified, _ALERTS, niceness=_BESIDE
+    ),
     "training.train": Stage("mlops_tasks.training.tasks:train_model_task", results.Trained, (*_ALERTS, *_SIGNING)),
     "tuning.plan": Stage("mlops_tasks.tuning.tasks:plan_search_task", results.SearchPlan),
     "tuning.choose_algorithm": Stage("mlops_tasks.tuning.tasks:choose_algorithm_task", results.ChosenAlgorithm, _STATE),
@@ -108,6 +118,9 @@ STAGES: Mapping[str, Stage] = {
         "mlops_tasks.serving.tasks:score_newest_date_task", results.ScoredDate, _SERVING
     ),
     "monitoring.monitor": Stage("mlops_tasks.monitoring.tasks:monitor_task", results.Monitored, _SERVING),
+    "monitoring.profile_training": Stage(
+        "mlops_tasks.monitoring.tasks:profile_training_task", results.ProfiledTraining | results.Skipped, _REGISTRY
+    ),
     "monitoring.check_drift": Stage(
         "mlops_tasks.monitoring.tasks:check_drift_task", results.DriftFound | results.Skipped, (*_ALERTS, *_REGISTRY)
     ),
@@ -246,6 +259,17 @@ def hold_leash() -> None:
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, name="leash", daemon=True).start()
+
+
+def give_way(stage: str) -> None:
+    """In the child: lower this process's priority as its stage says, also where the kernel weighs whole sessions."""
+    niceness = _known(stage).niceness
+    if niceness == 0:
+        return
+    os.nice(niceness)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # a kernel without them
+            Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def stage_function(stage: str) -> Callable[..., dict[str, Any]]:

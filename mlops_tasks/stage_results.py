@@ -406,6 +406,13 @@ class Skipped(TypedDict):
     delivered: NotRequired[str]
 
 
+class ProfiledTraining(TypedDict):
+    """Of `monitoring.profile_training`: the training, and the folder of its profile, relative to the home folder."""
+
+    training_key: str
+    path: str
+
+
 class DriftFound(TypedDict):
     """Of `monitoring.check_drift`: the drift report, and the folder that it lies in."""
 

@@ -31,6 +31,7 @@ from setproctitle import getproctitle, setproctitle
 from mlops_tasks.config import PROJECT, load_settings
 from mlops_tasks.errors import ConfigError, StackError
 from mlops_tasks.forking import import_before_forks
+from mlops_tasks.lean_imports import import_late
 from mlops_tasks.machine.resources import mark_inherited
 from mlops_tasks.private import be_private, private_folder
 from mlops_tasks.process import STAGES
@@ -40,7 +41,9 @@ PRELOADED = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "scipy.stats", "scipy.optimize", "numba", "requests"),
     *("sqlalchemy", "alembic.command", "exchange_calendars", "great_expectations", "matplotlib.figure"),
     *("lightgbm", "xgboost", "sklearn.linear_model", "torch", "optuna", "mlflow", "mlflow.pyfunc"),
-    *("qlib", "qlib.data", "qlib.backtest", "mlops_tasks.cli", "mlops_tasks.modeling.metrics"),
+    *("qlib", "qlib.data.dataset.handler", "qlib.workflow", "qlib.contrib.evaluate", "mlops_tasks.cli"),
+    *("mlops_tasks.modeling.metrics", "mlops_tasks.modeling.label_processors"),
+    *("mlops_tasks.evaluation.qlib_market", "mlops_tasks.plots.evaluation", "matplotlib.style"),
     *("mlops_tasks.features.kernels", "mlops_tasks.features.indicators.kernels"),
     "mlops_tasks.data.validation.measure_kernels",
 )
@@ -252,6 +255,7 @@ def preload() -> None:
 
     with contextlib.suppress(ConfigError):  # the stages that ask for it will say so
         model_zoo()
+    import_late("cvxpy")  # of a strategy that is not traded
     functions = (stage.function.partition(":")[0] for stage in STAGES.values())
     import_before_forks(dict.fromkeys((*functions, *PRELOADED)))
 

@@ -87,6 +87,20 @@ def test_a_stage_is_checked_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> Non
         run_stage("tests.example_stages:double", {"number": 21}, time_limit_s=60)
 
 
+def test_what_runs_beside_the_trainings_gives_way_to_them() -> None:
+    """The process of the certificate has a lower priority than its caller's, that of a training has the same."""
+    children, priorities = [], {}
+    for stage in ("training.certify", "training.train"):
+
+        def look(_: StageLine, stage: str = stage) -> None:
+            priorities[stage] = os.getpriority(os.PRIO_PROCESS, children[-1].pid)
+
+        with pytest.raises(StageError):
+            run_stage(stage, {}, time_limit_s=120, on_line=look, on_start=children.append)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert priorities == {"training.certify": min(own + 3, 19), "training.train": own}
+
+
 def test_an_unknown_stage_names_the_known_ones():
     """A typing error in a stage's name shows what there is."""
     with pytest.raises(StageError, match=r"unknown stage 'data.fetch'.*data.read_source"):

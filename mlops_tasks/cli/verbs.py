@@ -29,7 +29,7 @@ from mlops_tasks.cli.users import add_users_verb
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import MlopsError
 from mlops_tasks.files import full_disk_named, write_json
-from mlops_tasks.process import hold_leash, stage_function
+from mlops_tasks.process import give_way, hold_leash, stage_function
 from mlops_tasks.stage_output import RecordFormatter, StageFailure
 
 OK, FAILED = 0, 1
@@ -289,6 +289,7 @@ def _run(arguments: argparse.Namespace) -> int:
         _run_stage(arguments)
         return OK
     hold_leash()
+    give_way(arguments.stage)
     try:
         _run_stage(arguments)
     except MlopsError as error:

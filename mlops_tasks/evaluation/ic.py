@@ -35,7 +35,7 @@ class IcSummary:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Finite pairs sorted by day: n values of each, the day's position of each, and the days."""
+    """n finite pairs, sorted by day: both values of each, the position of its day, and all days."""
 
     score: Floats
     label: Floats
@@ -85,7 +85,7 @@ def quantile_returns(score: pd.Series, label: pd.Series, quantiles: int = 10) ->
     Returns
     -------
     Frame by datetime with columns 1 (lowest scores) to `quantiles` (highest), in the label's unit. Equal scores share a
-    quantile; a quantile without a name on a day, as all are on days with fewer pairs than quantiles, is NaN.
+    quantile. A quantile without names on a day is NaN; on days with fewer pairs than quantiles, all are.
 
     Raises
     ------
@@ -107,9 +107,9 @@ def quantile_returns(score: pd.Series, label: pd.Series, quantiles: int = 10) ->
 
 
 def constant_days_share(score: pd.Series) -> float:
-    """Share of days on which two or more finite scores are all the same; NaN without such days.
+    """Of the days with two or more finite scores, the share on which these are all equal; NaN without such days.
 
-    A model that scores every name alike orders nothing, however good its other numbers look.
+    A model that gives every name the same score ranks nothing, however good its other numbers look.
     """
     pairs = _pairs(score, score)
     counts = np.bincount(pairs.day, minlength=len(pairs.days))
@@ -197,7 +197,7 @@ def _scaled(values: Floats, day: Ints, size: int) -> Floats:
 
 
 def _is_constant(values: Floats, pairs: _Pairs) -> NDArray[np.bool_]:
-    """Whether all values of a day are the same; days without values count as such."""
+    """Whether all values of a day are the same; days without values count as constant."""
     changes = np.zeros(len(values))
     changes[1:] = (values[1:] != values[:-1]) & (pairs.day[1:] == pairs.day[:-1])
     return np.bincount(pairs.day, changes, len(pairs.days)) == 0

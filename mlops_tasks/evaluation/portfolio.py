@@ -1,10 +1,10 @@
 """What a model's scores would have earned: Qlib's top-k dropout strategy and Qlib's backtest, after costs.
 
-Scores of day t are traded at the close of t + 1, within the market's price limits, and not where nothing was traded.
-A held instrument whose bars end is paid out the market day after, at `portfolio.delisting_return`, without costs. The
-benchmark is the equal-weight mean return of the universe's point-in-time members. Returns are summed, not compounded,
-and a year has 252 days, as in Qlib's `risk_analysis(mode="sum", N=252)`; the drawdown is that of the sum, counted from
-the start of the first day on.
+Scores of day t are traded at the close of t + 1, within the market's price limits, but not in an instrument that was
+not traded then. A held instrument whose bars end is paid out on the next market day, at `portfolio.delisting_return`,
+without costs. The benchmark is the equal-weight mean return of the universe's point-in-time members. Returns are
+summed, not compounded, and a year has 252 days, as in Qlib's `risk_analysis(mode="sum", N=252)`; the drawdown is that
+of this sum, measured from the start of the first day.
 """
 
 import importlib
@@ -97,7 +97,7 @@ def backtest(scores: pd.Series, settings: Settings, data_version: str, portfolio
 
 
 def limits_of(index: pd.DataFrame, settings: Settings, portfolio: PortfolioSettings) -> Limits:
-    """The price limits that a portfolio's settings say, for a vintage's bars (columns datetime and instrument).
+    """The price limits that a portfolio's settings ask for, for a vintage's bars (columns datetime and instrument).
 
     Raises
     ------
@@ -114,7 +114,7 @@ def limits_of(index: pd.DataFrame, settings: Settings, portfolio: PortfolioSetti
 def delisted(index: pd.DataFrame) -> dict[str, pd.Timestamp]:
     """Instruments without a bar on the last day of a vintage's bars, and the day of their last one.
 
-    One whose bars merely pause on that day is among them: a vintage cannot tell.
+    One whose bars merely pause on that day is among them: the vintage does not show the difference.
     """
     last = index.groupby(INSTRUMENT)[DATETIME].max()
     return last[last < last.max()].to_dict()
@@ -126,7 +126,7 @@ def universe_returns(vintage: Vintage, first: pd.Timestamp, last: pd.Timestamp) 
     Returns
     -------
     Series by market day: the mean over the day's members of adjusted close / the previous market day's - 1. Members
-    without either close are left out; 0 on a day on which none has both.
+    that lack one of the two closes are left out; 0 on a day on which no member has both.
     """
     bars = vintage.adjusted_bars(start=first - pd.Timedelta(days=LOOKBACK_DAYS), end=last)
     returns = daily_returns(bars)
@@ -154,7 +154,7 @@ def daily_returns(bars: pd.DataFrame) -> pd.Series:
 
 
 def names_held(scores: pd.Series, topk: int) -> int:
-    """How many names a portfolio of `topk` holds: at most a third of the median number of names a day, one at least."""
+    """How many names a portfolio of `topk` holds: at most a third of the median number of names a day, at least one."""
     return min(topk, max(1, int(names_a_day(scores) / 3)))
 
 
@@ -166,15 +166,15 @@ def names_a_day(scores: pd.Series) -> float:
 def capped_sizes(scores: pd.Series, portfolio: PortfolioSettings) -> tuple[int, int]:
     """`topk` and `n_drop` that fit the universe, as `names_held` caps them.
 
-    `n_drop` is one at least, because Qlib's strategy reads 0 as "sell all".
+    `n_drop` is at least one, because Qlib's strategy takes 0 to mean "sell all".
     """
     topk = names_held(scores, portfolio.topk)
     n_drop = max(1, min(portfolio.n_drop, topk))
     if topk < portfolio.topk:
         names = names_a_day(scores)
         log.warning(
-            "topk %d does not fit %.0f names a day: %d, a third of them, are held and %d replaced a day, which is "
-            "%.0f%% of the holdings with their costs (%.0f%% as asked); set topk and n_drop for so few names",
+            "topk %d is too large for %.0f names a day: %d, a third of them, are held and %d replaced a day, which is "
+            "%.0f%% of the holdings, at their costs (%.0f%% as configured); set topk and n_drop to suit so few names",
             *(portfolio.topk, names, topk, n_drop, 100 * n_drop / topk, 100 * portfolio.n_drop / portfolio.topk),
         )
     return topk, n_drop
@@ -217,14 +217,14 @@ def _trading_span(scores: pd.Series, calendar: pd.DatetimeIndex) -> tuple[pd.Tim
     days = calendar[(calendar > scored.min()) & (calendar <= scored.max())] if len(scores) else calendar[:0]
     days = days[days < calendar[-1]]
     if len(days) < 2:
-        raise StoreError(f"scores can be traded on {len(days)} market days, two are needed; score a longer segment")
+        raise StoreError(f"scores can be traded on {len(days)} market days, but two are needed; score a longer segment")
     return days[0], days[-1]
 
 
 def _run_qlib(
     scores: pd.Series, span: tuple[pd.Timestamp, pd.Timestamp], market: _Market, portfolio: PortfolioSettings
 ) -> pd.DataFrame:
-    import_late("cvxpy")  # of a strategy beside the one that is traded
+    import_late("cvxpy")  # only another strategy of that module needs it
     from qlib.contrib.evaluate import backtest_daily
 
     from mlops_tasks.evaluation.qlib_market import LimitedExchange, SettlingStrategy

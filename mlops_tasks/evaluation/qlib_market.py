@@ -1,6 +1,6 @@
 """The market that Qlib's backtest trades in: price limits by instrument and day, suspensions, delistings.
 
-Imports Qlib, so it is itself imported where a backtest runs.
+It imports Qlib, so it is imported only where a backtest runs.
 """
 
 import math
@@ -18,10 +18,11 @@ from mlops_tasks.data.exchanges.price_limits import Limits
 
 
 class LimitedExchange(Exchange):
-    """Qlib's exchange at the close, with limits of each instrument and day.
+    """Qlib's exchange at the close, with a price limit for each instrument and day.
 
-    Nothing is bought at a move of the limit or more, nothing sold at one of minus the limit or less, and nothing is
-    traded on a day without a bar or with a bar of volume 0. An unknown move or volume (NaN) stops nothing.
+    Nothing is bought that has risen by its limit or more, and nothing sold that has fallen by its limit or more.
+    Nothing is traded on a day without a bar or with a bar of volume 0. An unknown move or volume (NaN) prevents no
+    trade.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class LimitedExchange(Exchange):
             open_cost=portfolio.open_cost_bps / 1e4,
             close_cost=portfolio.close_cost_bps / 1e4,
             min_cost=portfolio.min_cost,
-            # None would mean Qlib's default of the market's region; what counts is `_update_limit` below.
+            # None would mean Qlib's default for the region. The limits are set by `_update_limit` below.
             limit_threshold=math.inf,
             trade_unit=None,
         )
@@ -50,14 +51,14 @@ class LimitedExchange(Exchange):
 
 
 class SettlingStrategy(TopkDropoutStrategy):
-    """Qlib's top-k dropout, which is paid out what it holds of a delisted instrument before it trades.
+    """Qlib's top-k dropout. What it holds of a delisted instrument is paid out before it trades.
 
     Parameters
     ----------
+    portfolio
+        Its `delisting_return` is the return from the last close to the payment; -1: nothing is paid.
     last_days
         The day of each delisted instrument's last bar.
-    delisting_return
-        What the last close changes by until it is paid out; -1: nothing is paid.
     """
 
     def __init__(self, signal: pd.Series, portfolio: PortfolioSettings, last_days: Mapping[str, pd.Timestamp]) -> None:
@@ -68,7 +69,7 @@ class SettlingStrategy(TopkDropoutStrategy):
     def generate_trade_decision(self, execute_result: Any = None) -> Any:
         """Settle, then decide as Qlib does."""
         today = self.trade_calendar.get_step_time()[0]
-        # Qlib's position has no payment without a trade, so its own dictionary is written.
+        # Qlib's position has no method for a payment without a trade, so its dictionary is changed directly.
         held = self.trade_position.position
         for name in sorted(self.trade_position.get_stock_list()):
             if name in self._last_days and self._last_days[name] < today:

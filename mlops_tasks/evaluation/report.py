@@ -20,24 +20,24 @@ from mlops_tasks.training_folder import EvaluationFolder, EvaluationRecord, Metr
 log = logging.getLogger(__name__)
 
 EVALUATED = ("valid", "test")
-"""Segments that metrics are of."""
+"""Segments for which metrics are computed."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of one training."""
+    """What was measured for one training."""
 
     training_key: str
     model: str
     metrics: Metrics
-    """`<segment>_<name>`; ICs are of daily values, returns are annualised sums; None where undefined."""
+    """`<segment>_<name>`; ICs are computed by day, returns are annualised sums; None where undefined."""
     daily: pd.DataFrame
     """The test segment by datetime: ic, rank_ic (date of the score), return, bench, cost, turnover (trading day)."""
     quantiles: pd.DataFrame
     portfolio: PortfolioResult
     data_version: str
     identity: str
-    """Digest of everything that it depends on."""
+    """Digest of everything that the evaluation depends on."""
 
 
 def evaluate(settings: Settings, training: TrainingFolder, portfolio: PortfolioSettings) -> Evaluation:
@@ -70,18 +70,18 @@ def evaluate(settings: Settings, training: TrainingFolder, portfolio: PortfolioS
 
 
 def identity_of(settings: Settings, training: TrainingFolder, portfolio: PortfolioSettings) -> str:
-    """Digest of what a training's evaluation depends on, with today's settings and code.
+    """Digest of what a training's evaluation depends on, under the current settings and code.
 
     Raises
     ------
     StoreError
-        There is no training.
+        The training does not exist.
     """
     return evaluation_identity(settings, training.manifest().data_version, training.predictions, portfolio)
 
 
 def is_current(settings: Settings, training: TrainingFolder, portfolio: PortfolioSettings) -> bool:
-    """Whether a training has an evaluation that would come out the same today."""
+    """Whether a training has an evaluation that would be the same if it were made now."""
     found = training.evaluation.find()
     return found is not None and found.identity == identity_of(settings, training, portfolio)
 
@@ -118,7 +118,7 @@ def quantiles_for(rows: pd.DataFrame) -> int:
 
 
 def write_evaluation(folder: EvaluationFolder, evaluation: Evaluation, training: TrainingFolder) -> EvaluationRecord:
-    """Write an evaluation of `training`, with its plots, into `folder`; what evaluation.json says of it."""
+    """Write an evaluation of `training`, with its plots, into `folder`; returns the content of evaluation.json."""
     record = EvaluationRecord(
         training_key=evaluation.training_key,
         model=evaluation.model,
@@ -133,7 +133,7 @@ def write_evaluation(folder: EvaluationFolder, evaluation: Evaluation, training:
 
 
 def write_plots(folder: Path, evaluation: Evaluation, training: TrainingFolder) -> list[str]:
-    """Draw all plots; returns their file names. Curves and importance are drawn where the training wrote them."""
+    """Draw all plots; returns their file names. Curves and importance are drawn if the training wrote them."""
     from mlops_tasks.plots import evaluation as plots
     from mlops_tasks.plots.figure import write_png
 

@@ -1,10 +1,10 @@
 """Is a daily mean different from zero? Robust to the autocorrelation of daily series.
 
-Daily differences of ICs are autocorrelated (labels overlap, models change slowly); a plain t-test then sees gains that
-are none. `cosine_mean` is the test: the equal-weighted cosine estimator of the long-run variance with few terms, and
-Student's t with as many degrees of freedom (Mueller, Journal of Econometrics 141, 2007; Lazarus, Lewis, Stock and
+Daily differences of ICs are autocorrelated (labels overlap, models change slowly); a plain t-test then sees gains where
+there are none. `cosine_mean` is the test: the equal-weighted cosine estimator of the long-run variance with few terms,
+and Student's t with as many degrees of freedom (Mueller, Journal of Econometrics 141, 2007; Lazarus, Lewis, Stock and
 Watson, Journal of Business & Economic Statistics 36, 2018). Sums of weighted autocovariances (Newey and West,
-Econometrica 55, 1987) find more, and are less honest at a persistence as of 0.7.
+Econometrica 55, 1987) have more power, but exceed their nominal level when the persistence is as high as 0.7.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 MAX_TERMS = 8
-"""Cosine terms of a series that is long enough: few keep the test's size at a persistence of 0.7."""
+"""Number of cosine terms for a long series: so few keep the test at its nominal level at a persistence of 0.7."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class MeanTest:
     def widened(self, parts: Sequence[tuple[float, float]]) -> "MeanTest":
         """The same test when the mean has further, independent sources of variance.
 
-        `parts` are variances with their degrees of freedom; the sum's follow Welch and Satterthwaite (Biometrics
-        Bulletin 2, 1946).
+        `parts` are variances with their degrees of freedom; those of the sum follow from Welch and Satterthwaite
+        (Biometrics Bulletin 2, 1946).
         """
         terms = [(self.standard_error**2, self.degrees_of_freedom), *parts]
         variance = sum(value for value, _ in terms)
@@ -72,8 +72,8 @@ def cosine_mean(series: pd.Series | Floats, confidence: float = 0.95, terms: int
 
     With the cosine transforms L_j = sqrt(2 / n) sum_t cos(pi j (t - 1/2) / n) y_t, j = 1 to B, the long-run variance is
     estimated by the mean of L_j^2, and the mean over its standard error follows Student's t with B degrees of freedom.
-    B is 8, and less where fewer than 90 days are there: 0.4 n^(2/3), the rule of Lazarus, Lewis, Stock and Watson,
-    one at least. Few terms see slow movements of the series only, so its memory may be long.
+    B is 8, or fewer for a series of less than 90 days: 0.4 n^(2/3), the rule of Lazarus, Lewis, Stock and Watson, but
+    at least one. Few terms capture only the slow movements of the series, so its memory may be long.
 
     Parameters
     ----------
@@ -82,31 +82,31 @@ def cosine_mean(series: pd.Series | Floats, confidence: float = 0.95, terms: int
     confidence
         Level of the two-sided interval.
     terms
-        B; None: the rule. With n - 1, all there are, it is Student's test of separate observations.
+        B; None: by that rule. With n - 1, which is the most, it is Student's test of independent observations.
 
     Raises
     ------
     ValueError
-        Fewer than two finite values, an infinite value, or a number of terms that is not 1 to n - 1.
+        There are fewer than two values, one is infinite, or the number of terms is not between 1 and n - 1.
     """
     values = _known(series)
     n, mean = len(values), float(values.mean())
     terms = cosine_terms(n) if terms is None else terms
     if not 1 <= terms < n:
-        raise ValueError(f"{n} days have 1 to {n - 1} cosine terms, got {terms}")
+        raise ValueError(f"{n} days allow 1 to {n - 1} cosine terms, got {terms}")
     centred = values - mean if np.ptp(values) > 0 else np.zeros(n)
     error = float(np.sqrt(np.mean((_cosines(n, terms) @ centred) ** 2) / n))
     return _mean_test(mean, error, n, float(terms), confidence)
 
 
 def cosine_terms(n: int) -> int:
-    """How many cosine terms a series of n days has."""
+    """How many cosine terms are used for a series of n days."""
     return max(1, min(MAX_TERMS, int(0.4 * n ** (2 / 3))))
 
 
 @lru_cache(maxsize=16)
 def _cosines(n: int, terms: int) -> Floats:
-    """Shape (terms, n); orthonormal rows, each of sum zero."""
+    """Shape (terms, n); orthonormal rows, each of which sums to zero."""
     days = np.arange(n) + 0.5
     basis = np.sqrt(2 / n) * np.cos(np.pi / n * np.outer(np.arange(1, terms + 1), days))
     basis.flags.writeable = False

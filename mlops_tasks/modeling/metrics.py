@@ -1,7 +1,7 @@
-"""The metrics of scores of a segment, fast enough to be computed after every iteration.
+"""Metrics of a segment's scores, fast enough to be computed after every iteration.
 
 What depends on the labels alone (each day's ranks, centred values and their spreads) is computed once; an evaluation is
-then one pass over the scores, after one sort where ranks are wanted. The values are those of `evaluation.ic`.
+then one pass over the scores, after one sort if ranks are needed. The values are those of `evaluation.ic`.
 """
 
 import math
@@ -17,7 +17,7 @@ from mlops_tasks.modeling.overfitting import Metric
 from mlops_tasks.modeling.problem import FloatArray, IntArray, LearningProblem
 
 TRAIN_ROWS = 12_000
-"""About how many train rows an IC is measured on after each iteration."""
+"""Approximate number of training rows on which an IC is measured after each iteration."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -26,7 +26,7 @@ _F8, _I8, _ORDER = types.float64[::1], types.int64[::1], types.int64[:, ::1]
 
 
 class ValidationMetrics:
-    """Loss, IC and rank IC of scores of one segment.
+    """Loss, IC and rank IC of one segment's scores.
 
     Attributes
     ----------
@@ -46,17 +46,17 @@ class ValidationMetrics:
         return float(difference @ difference / len(difference)) if len(difference) else float("nan")
 
     def ic(self, scores: FloatArray) -> float:
-        """Mean over days of `evaluation.ic.daily_ic`; NaN when no day has one."""
+        """Mean over days of `evaluation.ic.daily_ic`; NaN if no day has one."""
         return self._days.ic(self._checked(scores))
 
     def rank_ic(self, scores: FloatArray) -> float:
-        """Mean over days of `evaluation.ic.daily_rank_ic`; NaN when no day has one."""
+        """Mean over days of `evaluation.ic.daily_rank_ic`; NaN if no day has one."""
         return self._days.rank_ic(self._checked(scores))
 
     def evaluate(self, scores: FloatArray, segment: str = "valid") -> Mapping[str, float]:
-        """All three, named as `TrainingSession.iteration` takes them; an IC that no day has is left out.
+        """All three, under the names that `TrainingSession.iteration` expects; an IC that no day has is left out.
 
-        The loss is there in any case: where it is not finite, the training has diverged.
+        The loss is always included: if it is not finite, the training has diverged.
         """
         ics = {"ic": self.ic(scores), "rank_ic": self.rank_ic(scores)}
         found = {"loss": self.loss(scores), **{name: value for name, value in ics.items() if np.isfinite(value)}}
@@ -74,12 +74,12 @@ class ValidationMetrics:
 class TrainIC:
     """The IC or rank IC of the train segment, for an overfitting detector that compares ICs.
 
-    It is measured on whole days, drawn by a seed, of `TRAIN_ROWS` rows or so.
+    It is measured on a seeded sample of whole days that have about `TRAIN_ROWS` rows in all.
 
     Attributes
     ----------
     rows
-        Positions in the problem's arrays, ascending, shape (n,); none where losses are compared.
+        Positions in the problem's arrays, ascending, shape (n,); empty if losses are compared.
     """
 
     def __init__(self, problem: LearningProblem, metric: Metric, seed: int) -> None:
@@ -92,7 +92,7 @@ class TrainIC:
         self._days = DailyCorrelation(problem.realised[self.rows], problem.day[self.rows])
 
     def evaluate(self, scores: FloatArray) -> dict[str, float]:
-        """By name, of scores of `rows`; NaN when no day has one, and nothing where losses are compared."""
+        """The metric of scores of `rows`, by its name: NaN if no day has one; empty if losses are compared."""
         if self._metric == "loss":
             return {}
         return {self._metric: self._days.ic(scores) if self._metric == "ic" else self._days.rank_ic(scores)}
@@ -111,12 +111,12 @@ class DailyCorrelation:
     Raises
     ------
     ValueError
-        The days do not ascend.
+        The days are not in ascending order.
     """
 
     def __init__(self, label: FloatArray, day: IntArray) -> None:
         if np.any(day[1:] < day[:-1]):
-            raise ValueError("days do not ascend; sort the rows by day")
+            raise ValueError("the days are not in ascending order; sort the rows by day")
         self._label, self._day = label, day
         self._kept = np.isfinite(label)
         values, days = label[self._kept].astype(np.float64), day[self._kept]
@@ -129,12 +129,12 @@ class DailyCorrelation:
         _rank(values, self._sorted(values), self._bounds, self._ranks)
 
     def ic(self, scores: FloatArray) -> float:
-        """Mean of Pearson's correlations of the days that have one."""
+        """Mean of Pearson's correlation over the days that have one."""
         values, correlation = self._pairs(scores)
         return _mean(_pearson(values, correlation._centred, correlation._bounds, MIN_PAIRS))
 
     def rank_ic(self, scores: FloatArray) -> float:
-        """Mean of Spearman's correlations of the days that have one."""
+        """Mean of Spearman's correlation over the days that have one."""
         values, correlation = self._pairs(scores)
         order = correlation._sorted(values)
         return _mean(_spearman(values, order, correlation._ranks, correlation._bounds, MIN_PAIRS))
@@ -148,13 +148,13 @@ class DailyCorrelation:
         return values[finite], DailyCorrelation(self._label[self._kept][finite], self._day[self._kept][finite])
 
     def _layout(self) -> tuple[Ints, Ints]:
-        """Row and column of each value in a matrix with a row a day."""
+        """Row and column of each value in a matrix with one row per day."""
         counts = np.diff(self._bounds)
         day = np.repeat(np.arange(len(counts)), counts)
         return day, np.arange(len(day)) - self._bounds[day]
 
     def _sorted(self, values: Floats) -> Ints:
-        """Shape (days, most values of a day): each day's positions by ascending value, those beyond its count last."""
+        """Positions that sort each day's values, padding last; shape (days, largest number of values on a day)."""
         counts = np.diff(self._bounds)
         table = np.full((len(counts), counts.max(initial=0)), np.nan)
         table[self._row, self._column] = values
@@ -168,9 +168,9 @@ def _mean(daily: Floats) -> float:
 
 @kernel(_F8, _I8)
 def _centre(values: Floats, bounds: Ints) -> None:
-    """Each day's values less their mean, divided by their mean absolute size; NaN where they are all the same.
+    """Subtract each day's mean and divide by the mean absolute deviation; NaN on days whose values are all equal.
 
-    Divided, so that labels of 1e-200 do not vanish when they are squared.
+    The division keeps labels of 1e-200 from vanishing when they are squared.
     """
     for day in range(len(bounds) - 1):
         part = values[bounds[day] : bounds[day + 1]]
@@ -187,7 +187,7 @@ def _centre(values: Floats, bounds: Ints) -> None:
 
 @kernel(_F8, _F8, _I8, types.int64)
 def _pearson(scores: Floats, centred: Floats, bounds: Ints, least: int) -> Floats:
-    """Correlation of each day that has at least this many pairs; `centred` as `_centre` leaves the labels."""
+    """Correlation of each day that has at least this many pairs; `centred` are the labels after `_centre`."""
     result = np.full(len(bounds) - 1, np.nan)
     for day in range(len(result)):
         begin, end = bounds[day], bounds[day + 1]
@@ -217,7 +217,7 @@ def _pearson(scores: Floats, centred: Floats, bounds: Ints, least: int) -> Float
 
 @kernel(_F8, _ORDER, _I8, _F8)
 def _rank(values: Floats, order: Ints, bounds: Ints, ranks: Floats) -> None:
-    """Ranks within the day about their mean, equal values at their mean rank."""
+    """Ranks within each day less their mean; equal values get their mean rank."""
     for day in range(len(bounds) - 1):
         begin, count = bounds[day], bounds[day + 1] - bounds[day]
         first = 0
@@ -233,7 +233,7 @@ def _rank(values: Floats, order: Ints, bounds: Ints, ranks: Floats) -> None:
 
 @kernel(_F8, _ORDER, _F8, _I8, types.int64)
 def _spearman(scores: Floats, order: Ints, label_ranks: Floats, bounds: Ints, least: int) -> Floats:
-    """Rank correlation of each day that has at least this many pairs; `label_ranks` as `_rank` makes them."""
+    """Rank correlation of each day that has at least this many pairs; `label_ranks` come from `_rank`."""
     result = np.full(len(bounds) - 1, np.nan)
     for day in range(len(result)):
         begin, count = bounds[day], bounds[day + 1] - bounds[day]

@@ -4,13 +4,16 @@ Everything is computed from ranks within the day, so the columns' own distributi
 matched with the wrong instruments has the same values as before, but no longer correlates with the others.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from mlops_tasks.monitoring.kernels import score_ranks
+from mlops_tasks.monitoring.kernels import add_correlations, correlation_distance, rank_days
+from mlops_tasks.monitoring.profile import in_threads
 
 Floats = NDArray[np.float64]
 SmallFloats = NDArray[np.float32]
@@ -20,6 +23,10 @@ RIDGE = 0.05
 """Added to the eigenvalues of the reference's rank correlations, so that almost equal columns do not determine each
 other to the last digit."""
 LEAST_UNEXPLAINED = 1e-3
+BLOCKS = 8
+"""Days are worked through in so many blocks, on any machine: the order of sums depends on it."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class RankScores:
     Attributes
     ----------
     values
-        Shape (rows, columns); rows sorted by day.
+        Shape (columns, rows); rows sorted by day.
     begins
         Shape (days + 1,): first row of each day, and the number of rows.
     finite
@@ -44,21 +51,32 @@ class RankScores:
     def empty(cls, count: Ints, columns: int) -> "RankScores":
         """An empty object, to be filled by column with `put`; `count` is the number of rows of each day."""
         begins = np.concatenate([[0], np.cumsum(count)])
-        values = np.zeros((int(begins[-1]), columns), dtype=np.float32)
+        values = np.zeros((columns, int(begins[-1])), dtype=np.float32)
         return cls(values, begins, np.zeros((len(count), columns), dtype=np.int64))
 
-    def put(self, column: int, grid: Floats, rows: tuple[Ints, Ints]) -> None:
-        """Set the ranks of one column; `grid`, of shape (days, most rows of a day), is padded with NaN, and `rows` maps
-        its cells."""
-        scores = np.zeros(grid.shape, dtype=np.float32)
-        self.finite[:, column] = score_ranks(grid, np.argsort(grid, axis=1), scores)
-        self.values[:, column] = scores[rows]
+    def put(self, column: int, grid: Floats) -> Ints:
+        """Set the ranks of one column. Different columns may be set by different threads at the same time.
 
-    def sums(self) -> Iterator[Floats]:
-        """Sums of products of each day, shape (columns, columns)."""
-        for first, last in zip(self.begins[:-1], self.begins[1:], strict=True):
-            day = self.values[first:last]
-            yield (day.T @ day).astype(np.float64)
+        `grid`, of shape (days, most rows of a day), holds each day's rows in their order and is padded with NaN. Its
+        rows are sorted in place, NaN last; the number of finite values of each is returned.
+        """
+        found = rank_days(grid, np.argsort(grid, axis=1), self.begins, self.values[column])
+        differ = grid[:, 0] != grid[np.arange(len(grid)), np.maximum(found - 1, 0)]
+        self.finite[:, column] = np.where(differ, found, 0)
+        return np.asarray(found)
+
+    def sums(self, day: int) -> SmallFloats:
+        """Sums of products of a day, shape (columns, columns)."""
+        rows = self.values[:, self.begins[day] : self.begins[day + 1]]
+        return np.asarray(rows @ rows.T)
+
+    def by_block(self, compute: Callable[[Ints], Result]) -> list[Result]:
+        """What a function gives for the days of each block, in their order; several threads share the blocks.
+
+        A product of so few rows is too small for several threads, which would wait for one another most of the time.
+        """
+        with threadpool_limits(1, "blas"):
+            return in_threads(compute, np.array_split(np.arange(len(self.finite)), BLOCKS))
 
 
 def mean_correlations(scores: RankScores) -> Floats:
@@ -67,9 +85,14 @@ def mean_correlations(scores: RankScores) -> Floats:
     For a pair, the days count on which both have values that differ; 0 if there is no such day.
     """
     has = (scores.finite > 0).astype(np.float64)
-    total = np.zeros((has.shape[1], has.shape[1]))
-    for sums, finite in zip(scores.sums(), scores.finite, strict=True):
-        total += _correlations(sums, finite)
+
+    def total_of(days: Ints) -> Floats:
+        total = np.zeros((has.shape[1], has.shape[1]))
+        for day in days:
+            add_correlations(total, scores.sums(day), scores.finite[day])
+        return total
+
+    total = np.sum(scores.by_block(total_of), axis=0)
     total /= np.maximum(has.T @ has, 1.0)
     np.fill_diagonal(total, 1.0)
     return total
@@ -95,20 +118,15 @@ def daily_dependence(scores: RankScores, reference: Floats) -> tuple[Floats, Flo
     values, vectors = np.linalg.eigh(reference)
     inverse = (vectors / (np.maximum(values, 0.0) + RIDGE)) @ vectors.T
     inverse /= np.diag(inverse)
-    expected = (1 - reference**2) ** 2
     unexplained, correlation = (np.full(scores.finite.shape, np.nan) for _ in range(2))
-    for day, (sums, finite) in enumerate(zip(scores.sums(), scores.finite, strict=True)):
-        has = finite > 0
-        residual = np.sum((sums @ inverse) * inverse, axis=0) / np.maximum(finite, 1)
-        unexplained[day, has] = np.log(np.maximum(residual, LEAST_UNEXPLAINED))[has]
-        smaller = np.maximum(np.minimum.outer(finite, finite) - 1, 1)
-        excess = (_correlations(sums, finite) - reference) ** 2 - expected / smaller
-        excess[:, ~has] = 0.0
-        np.fill_diagonal(excess, 0.0)
-        correlation[day, has] = (excess.sum(axis=1) / max(has.sum() - 1, 1))[has]
+
+    def fill(days: Ints) -> None:
+        for day in days:
+            sums, finite = scores.sums(day), scores.finite[day]
+            has = finite > 0
+            residual = np.sum((sums.astype(np.float64) @ inverse) * inverse, axis=0) / np.maximum(finite, 1)
+            unexplained[day, has] = np.log(np.maximum(residual, LEAST_UNEXPLAINED))[has]
+            correlation[day] = correlation_distance(sums, finite, reference)
+
+    scores.by_block(fill)
     return unexplained, correlation
-
-
-def _correlations(sums: Floats, finite: Ints) -> Floats:
-    """Sums of products over the smaller number of values of each pair: missing ranks are 0."""
-    return np.asarray(sums / np.maximum(np.minimum.outer(finite, finite), 1))

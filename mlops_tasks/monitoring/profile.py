@@ -4,7 +4,7 @@ Each column is sorted once, with one thread per core; float32 stays float32.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 BINS = 10
@@ -72,26 +73,29 @@ class Profile:
     columns: Mapping[str, ColumnProfile]
 
     def save(self, path: Path) -> None:
-        """Write as one npz file."""
-        arrays: dict[str, Any] = {"names": np.array(list(self.columns), dtype=str)}
-        for position, column in enumerate(self.columns.values()):
-            for name in _ARRAYS:
-                arrays[f"{position}.{name}"] = getattr(column, name)
-            arrays[f"{position}.numbers"] = np.array([column.deviation, column.moved, column.rows])
+        """Write as one npz file: of each array the values of all columns, one after another, and where they begin."""
+        profiles = list(self.columns.values())
+        arrays: dict[str, Any] = {
+            "names": np.array(list(self.columns), dtype=str),
+            "numbers": np.array([[each.deviation, each.moved, each.rows] for each in profiles]).reshape(-1, 3),
+        }
+        for name in _ARRAYS:
+            parts = [getattr(each, name) for each in profiles]
+            arrays[name] = np.concatenate([np.empty(0), *parts])
+            arrays[f"{name}.begins"] = np.cumsum([0, *map(len, parts)])
         with path.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Profile":
         """Read a file written by `save`."""
         with np.load(path, allow_pickle=False) as content:
+            parts = {name: np.split(content[name], content[f"{name}.begins"][1:-1]) for name in _ARRAYS}
             columns = {}
-            for position, name in enumerate(content["names"]):
-                deviation, moved, rows = content[f"{position}.numbers"]
-                arrays = {array: content[f"{position}.{array}"] for array in _ARRAYS}
-                columns[str(name)] = ColumnProfile(
-                    **arrays, deviation=float(deviation), moved=float(moved), rows=int(rows)
-                )
+            for position, (name, numbers) in enumerate(zip(content["names"], content["numbers"], strict=True)):
+                arrays = {array: parts[array][position] for array in _ARRAYS}
+                deviation, moved, rows = map(float, numbers)
+                columns[str(name)] = ColumnProfile(**arrays, deviation=deviation, moved=moved, rows=int(rows))
             return cls(columns)
 
 
@@ -114,10 +118,10 @@ def reference_profile(frame: pd.DataFrame, points: int = POINTS) -> Profile:
     return Profile(dict(zip(map(str, names), in_threads(profile, names), strict=True)))
 
 
-def in_threads(compute: Callable[[str], Result], names: list[str]) -> list[Result]:
-    """Apply a function to each column, with one thread per core: sorting and kernels release the GIL."""
+def in_threads(compute: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
+    """Apply a function to each part of a frame, with one thread per core: sorting and kernels release the GIL."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(compute, names))
+        return list(pool.map(compute, parts))
 
 
 def sorted_finite(series: pd.Series) -> NDArray[Any]:

@@ -36,11 +36,12 @@ MAX_REFERENCE_ROWS = 200_000
 IMPORTANCE_ROWS = 2000
 """Rows of the training segment whose Shapley values make the importance."""
 REPORT = "report.json"
-REFERENCE_LAYOUT = 6
+REFERENCE_LAYOUT = 7
 """Part of the name of a cached reference: a change of its content creates new ones."""
 NEAR = 0.75
 """Columns at or above this share of the limit count as near it."""
 NAMED_COLUMNS = 20
+_PROFILE, _DAYS, _IMPORTANCE = "profile.npz", "days.npz", "column_importance.json"
 
 
 @dataclass(frozen=True)
@@ -84,23 +85,33 @@ class Reference:
         """Bands for windows of the newest day and of all current days."""
         return reference_bands(self.days, (1, limits.current_days), limits.error_rate)
 
+    def save(self, folder: Path) -> None:
+        """Write three files into a folder."""
+        self.profile.save(folder / _PROFILE)
+        self.days.save(folder / _DAYS)
+        write_json(folder / _IMPORTANCE, vars(self.importance))
 
-def champion_reference(settings: Settings, champion: LoadedModel) -> Reference:
-    """The reference of a model, computed once per training.
+    @classmethod
+    def load(cls, folder: Path) -> "Reference":
+        """Read what `save` has written."""
+        importance = Importance(**read_json(folder / _IMPORTANCE))
+        return cls(Profile.load(folder / _PROFILE), DailySummaries.load(folder / _DAYS), importance)
+
+
+def make_reference(settings: Settings, model: LoadedModel) -> Path:
+    """The folder of a model's reference, which is computed once per training; another process's is waited for.
 
     If there are more than 200,000 rows, that many at equal distances are used (rows are sorted by day and instrument).
     """
-    path = settings.reports_dir / "drift" / "references" / f"{champion.training_key}-{REFERENCE_LAYOUT}"
-    profile, days, importance = path / "profile.npz", path / "days.npz", path / "column_importance.json"
+    path = settings.reports_dir / "drift" / "references" / f"{model.training_key}-{REFERENCE_LAYOUT}"
     with folder_lock(path.parent):
         if not path.is_dir():
-            found = _reference_rows(settings, champion)
-            rows = _with_scores(champion, found)
+            found = _reference_rows(settings, model)
+            rows = _with_scores(model, found)
+            importance = _importance(settings, model, found)
             with new_folder(path) as folder:
-                reference_profile(rows).save(folder / profile.name)
-                daily_summaries(rows).save(folder / days.name)
-                write_json(folder / importance.name, vars(_importance(settings, champion, found)))
-    return Reference(Profile.load(profile), DailySummaries.load(days), Importance(**read_json(importance)))
+                Reference(reference_profile(rows), daily_summaries(rows), importance).save(folder)
+    return path
 
 
 def _importance(settings: Settings, champion: LoadedModel, rows: ScoringRows) -> Importance:
@@ -135,7 +146,7 @@ def write_drift_report(folder: Path, settings: Settings, given: DriftInput) -> d
         The features of the champion's training, or the current ones, are not in the store.
     """
     champion = given.champion
-    reference = champion_reference(settings, champion)
+    reference = Reference.load(make_reference(settings, champion))
     span = (str(given.days[0].date()), str(given.last_date.date()))
     current = _with_scores(champion, _rows(settings, champion, given.feature_version, span, given.vintage))
     bands = reference.bands(given.limits)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from mlops_tasks.columns import DATETIME
 from mlops_tasks.monitoring.dependence import Floats, RankScores, daily_dependence, mean_correlations
+from mlops_tasks.monitoring.kernels import distance_statistics
+from mlops_tasks.monitoring.profile import in_threads
 
 STATISTICS = ("missing", "level", "spread", "tails", "extremes", "unexplained", "correlation")
 MARGINAL = 5
@@ -71,7 +73,7 @@ class DailySummaries:
         days = self.days.to_numpy("datetime64[ns]")
         arrays = {"days": days, "columns": np.array(self.columns), "values": self.values, **vars(self.norms)}
         with path.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "DailySummaries":
@@ -94,38 +96,40 @@ def daily_summaries(frame: pd.DataFrame, norms: Norms | None = None) -> DailySum
     """
     code, unique = pd.factorize(pd.DatetimeIndex(frame.index.get_level_values(DATETIME)))
     count = np.bincount(code)
-    rows = (code, np.arange(len(frame)) - np.repeat(np.cumsum(count) - count, count))
+    places = (code, np.arange(len(frame)) - np.repeat(np.cumsum(count) - count, count))
     values = np.empty((len(unique), frame.shape[1], len(STATISTICS)))
     scales = np.empty(frame.shape[1])
     scores = RankScores.empty(count, frame.shape[1])
-    for number in range(frame.shape[1]):
+
+    def summarise(number: int) -> None:
         column = frame.iloc[:, number].to_numpy(np.float64, na_value=np.nan)
         grid = np.full((len(unique), int(count.max())), np.nan)
-        grid[rows] = np.where(np.isfinite(column), column, np.nan)
-        scores.put(number, grid, rows)
+        grid[places] = np.where(np.isfinite(column), column, np.nan)
+        finite = scores.put(number, grid)
         scale = None if norms is None else float(norms.scales[number])
-        values[:, number, :MARGINAL], scales[number] = _cross_sections(grid, count, scale)
+        values[:, number, :MARGINAL], scales[number] = _cross_sections(grid, (finite, count), scale)
+
+    in_threads(summarise, range(frame.shape[1]))
     used = Norms(scales, mean_correlations(scores)) if norms is None else norms
     values[:, :, MARGINAL:] = np.stack(daily_dependence(scores, used.correlations), axis=2)
     return DailySummaries(pd.DatetimeIndex(unique), tuple(map(str, frame.columns)), values, used)
 
 
-def _cross_sections(grid: Floats, count: NDArray[np.int64], scale: float | None) -> tuple[Floats, float]:
-    """Statistics of (days, rows) values padded with NaN, shape (days, statistics), and the scale used."""
-    grid.sort(axis=1)
-    finite = np.isfinite(grid).sum(axis=1)
-    low, median, high = (_order_statistic(grid, finite, share) for share in (0.25, 0.5, 0.75))
+def _cross_sections(
+    ordered: Floats, counts: tuple[NDArray[np.int64], NDArray[np.int64]], scale: float | None
+) -> tuple[Floats, float]:
+    """Statistics, shape (days, statistics), and the scale used.
+
+    `ordered` are (days, rows) values, ascending and padded with NaN; `counts` each day's finite values and rows.
+    """
+    finite, rows = counts
+    low, median, high = (_order_statistic(ordered, finite, share) for share in (0.25, 0.5, 0.75))
     width = high - low
-    distance = np.abs(grid - median[:, None])
     if scale is None:
-        scale = _scale(width, distance, median)
+        scale = _scale(width, ordered, median)
     spread = np.log(np.maximum(width, LEAST_SPREAD * scale))
-    distance.sort(axis=1)
-    distance /= np.maximum(2 * _order_statistic(distance, finite, 0.5), scale)[:, None]
-    known = np.where(finite, finite, np.nan)
-    extremes = (distance > EXTREME).sum(axis=1) / known
-    tails = np.nansum(np.log1p(distance, out=distance), axis=1) / known
-    return np.column_stack([1 - finite / count, median, spread, tails, extremes]), scale
+    tails_and_extremes = distance_statistics(ordered, finite, median, scale, EXTREME)
+    return np.column_stack([1 - finite / rows, median, spread, tails_and_extremes]), scale
 
 
 def _order_statistic(grid: Floats, finite: NDArray[np.int64], share: float) -> Floats:
@@ -133,8 +137,10 @@ def _order_statistic(grid: Floats, finite: NDArray[np.int64], share: float) -> F
     return np.asarray(np.take_along_axis(grid, place[:, None], axis=1)[:, 0])
 
 
-def _scale(width: Floats, distance: Floats, median: Floats) -> float:
-    for candidate in (_median(width), _mean(distance), 1e-3 * _mean(np.abs(median))):
+def _scale(width: Floats, ordered: Floats, median: Floats) -> float:
+    if (usual := _median(width)) > 0:
+        return usual
+    for candidate in (_mean(np.abs(ordered - median[:, None])), 1e-3 * _mean(np.abs(median))):
         if candidate > 0:
             return candidate
     return 1e-3

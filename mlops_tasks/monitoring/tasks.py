@@ -6,14 +6,16 @@ from datetime import date
 from mlops_tasks.config import load_settings
 from mlops_tasks.files import new_folder, read_json
 from mlops_tasks.monitoring.monitor import monitor
-from mlops_tasks.monitoring.report import REPORT, drift_input, drift_message, write_drift_report
+from mlops_tasks.monitoring.report import REPORT, drift_input, drift_message, make_reference, write_drift_report
 from mlops_tasks.registry.approvals import load_champion
+from mlops_tasks.registry.models import load_version
 from mlops_tasks.registry.report_artifacts import log_report
 from mlops_tasks.reports import ReportKind
-from mlops_tasks.stage_results import DriftFound, Monitored, Skipped
+from mlops_tasks.stage_results import DriftFound, Judged, Monitored, ProfiledTraining, Skipped
 from mlops_tasks.state.alerts import raise_daily_alert
 from mlops_tasks.state.history import record_drift_report
 from mlops_tasks.state.tables import DriftReport
+from mlops_tasks.states import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,28 @@ def monitor_task() -> Monitored:
         As `monitor.monitor`.
     """
     return monitor(load_settings())
+
+
+def profile_training_task(*, gate: Judged) -> ProfiledTraining | Skipped:
+    """Profile the training of a model that the gate promotes, for `check_drift_task`, which does it otherwise.
+
+    Returns
+    -------
+    `training_key`, and `path` of the profile's folder relative to the home folder; or `skipped` with a reason if the
+    model is not promoted.
+
+    Raises
+    ------
+    StoreError, RegistryError
+        The vintage or the features of the training are missing, or the version is gone.
+    """
+    if gate["decision"] != Outcome.PROMOTE:
+        reason = f"the gate's decision is {gate['decision']} (rule {gate['rule']})"
+        log.info("version %s is not profiled: %s", gate["version"], reason)
+        return {"skipped": reason}
+    settings = load_settings()
+    folder = make_reference(settings, load_version(settings, gate["version"]))
+    return {"training_key": gate["training_key"], "path": settings.relative(folder)}
 
 
 def check_drift_task(*, data_version: str) -> DriftFound | Skipped:

@@ -44,7 +44,7 @@ class QuantileInfo:
 
 @dataclass(frozen=True)
 class ImportanceInfo:
-    """The most important features, the strongest first, as shares of the sum of absolute values."""
+    """The most important features, strongest first, as shares of the sum of absolute values."""
 
     shares: pd.Series
     n_features: int
@@ -59,7 +59,7 @@ def ic_info(ic: pd.Series, rank_ic: pd.Series) -> IcInfo:
 
 
 def equity_info(daily: pd.DataFrame, drawdown: pd.Series) -> EquityInfo:
-    """From a frame by datetime with columns return (before costs), cost and bench, as shares of the account a day, and
+    """From a frame by datetime with columns return (before costs), cost and bench, as daily shares of the account, and
     from the drawdown of the excess return after costs."""
     portfolio = cumulative(daily["return"] - daily["cost"])
     universe = cumulative(daily["bench"])
@@ -126,13 +126,13 @@ def plot_quantiles(info: QuantileInfo) -> Figure:
     title = f"Mean label by score quantile, {info.n_days} test days"
     axes.set(title=title, xlabel="score quantile (right: highest scores)", ylabel="mean label, bps (bar: std. error)")
     if info.n_days == 0:
-        no_data(axes, "fewer names a day than quantiles")
+        no_data(axes, "fewer names per day than quantiles")
     return figure
 
 
 @styled
 def plot_curves(curves: Curves) -> Figure:
-    """The training's metric by iteration, one panel a metric: {metric: {segment: values}}; None: not computed."""
+    """The training's metric by iteration, one panel per metric: {metric: {segment: values}}; None: not computed."""
     figure, panels = draw(max(len(curves), 1), (9.0, 1.0 + 3.2 * max(len(curves), 1)))
     colors = {"train": BLUE, "valid": ORANGE, "test": GREEN}
     for axes, (metric, segments) in zip(panels, curves.items(), strict=False):
@@ -157,7 +157,7 @@ def plot_importance(info: ImportanceInfo) -> Figure:
     axes.barh(list(shares.index), shares, color=BLUE)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    title = f"Feature importance, first {len(info.shares)} of {info.n_features}"
+    title = f"Feature importance, top {len(info.shares)} of {info.n_features}"
     axes.set(title=title, xlabel="share of total importance", ylabel="feature")
     if len(info.shares) == 0:
         no_data(axes, "this model has no feature importance")

@@ -246,8 +246,8 @@ def test_every_stage_says_what_it_returns():
 
 def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
     """Nothing is logged without a certificate or deployed before the gate, nothing scored before the deployment;
-    the comparison, which holds the feature store for long, begins when the day's scores are there, and the explanation,
-    for which nobody waits, after it."""
+    comparing and pruning, which hold the feature store for long, begin when the day's scores are there, and the
+    explanation, for which nobody waits, after them."""
     edges = {tuple(edge) for edge in parsed["dags"]["daily_retraining"]["edges"]}
     for edge in [
         ("plan_run", "compute_features"),
@@ -262,9 +262,9 @@ def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
         ("deploy_model", "score_newest_date"),
         ("deploy_model", "check_drift"),
         ("score_newest_date", "compare_models"),
-        ("check_drift", "prune_features"),
+        ("score_newest_date", "prune_features"),
         ("compare_models", "explain_model"),
-        ("explain_model", "prune_features"),
+        ("gate_challenger", "profile_training"),
     ]:
         assert edge in edges
 

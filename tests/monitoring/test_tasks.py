@@ -4,6 +4,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,12 @@ import pytest
 from mlops_tasks.config import Settings
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.monitoring import report as drift_report
-from mlops_tasks.monitoring.tasks import check_drift_task
+from mlops_tasks.monitoring.profile import Profile
+from mlops_tasks.monitoring.tasks import check_drift_task, profile_training_task
 from mlops_tasks.registry.approvals import load_champion
 from mlops_tasks.registry.client import connect
 from mlops_tasks.registry.models import get_run_id
+from mlops_tasks.stage_results import Judged
 from mlops_tasks.state.history import latest_drift_report, newest_alerts
 from tests.operation import OWN_ROC, define_own_set, make_champion
 from tests.registry.conftest import Operation
@@ -61,6 +64,17 @@ def test_the_report_is_written_and_recorded_once(operation: Operation, champion:
     client, run_id = connect(operation.settings), get_run_id(operation.settings, champion)
     logged = client.list_artifacts(run_id, f"reports/drift/{folder.name}")
     assert sorted(Path(each.path).name for each in logged) == ["drift.parquet", "drift.png", "report.json"]
+
+
+def test_a_promoted_training_is_profiled_before_its_first_check(operation: Operation, champion: int) -> None:
+    """The check reads the profile that is there; a model that the gate does not promote is not profiled."""
+    gate: dict[str, object] = {"version": champion, "rule": "best", "training_key": "k", "decision": "keep"}
+    assert profile_training_task(gate=cast("Judged", gate)) == {"skipped": "the gate's decision is keep (rule best)"}
+    gate["decision"] = "promote"
+    folder = operation.settings.home / str(profile_training_task(gate=cast("Judged", gate))["path"])
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert check(operation)["columns"] == len(Profile.load(folder / "profile.npz").columns)
+    assert {path: path.stat().st_mtime_ns for path in folder.parent.glob("*/*")} == before
 
 
 def test_drift_that_alerts_is_a_warning_with_its_columns(

@@ -46,6 +46,7 @@ NEEDED = {
     "registry.choose_replays": JUDGING,
     "registry.replay": JUDGING | ALERTS,
     "registry.explain_model": REGISTRY,
+    "monitoring.profile_training": REGISTRY,
     "monitoring.check_drift": JUDGING | ALERTS,
     "monitoring.monitor": SERVING,
     "experiments.compare_models": JUDGING,

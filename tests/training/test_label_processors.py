@@ -1,12 +1,13 @@
-"""The z-score of labels is Qlib's, to the last bit."""
+"""Ranks and z-scores of labels are Qlib's, to the last bit."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from qlib.data.dataset.processor import CSRankNorm as QlibRankNorm
 from qlib.data.dataset.processor import CSZScoreNorm as QlibZScoreNorm
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL
-from mlops_tasks.modeling.label_processors import CSZScoreNorm
+from mlops_tasks.modeling.label_processors import CSRankNorm, CSZScoreNorm
 
 
 def labels(values: np.ndarray, days: np.ndarray) -> pd.DataFrame:
@@ -43,6 +44,17 @@ def test_scores_are_qlibs_to_the_last_bit(name):
     a, b = (frame.to_numpy(np.float32)[:, 0] for frame in (ours, qlibs))
     pd.testing.assert_index_equal(ours.index, qlibs.index)
     assert ((a.view(np.uint32) == b.view(np.uint32)) | (np.isnan(a) & np.isnan(b))).all()
+
+
+@pytest.mark.parametrize("name", DAYS)
+def test_ranks_are_qlibs_to_the_last_bit(name):
+    """With ties, and where values are left to Qlib itself."""
+    values, days = DAYS[name]
+    frames = (labels(np.round(values, 1), days) for _ in range(2))
+    ours, qlibs = (
+        kind(fields_group=LABEL)(frame) for kind, frame in zip((CSRankNorm, QlibRankNorm), frames, strict=True)
+    )
+    pd.testing.assert_frame_equal(ours, qlibs, check_exact=True)
 
 
 def test_several_columns_are_left_to_qlib():

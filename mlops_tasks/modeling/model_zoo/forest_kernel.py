@@ -1,4 +1,4 @@
-"""Boosted trees as arrays, and the kernel that sums them."""
+"""Boosted trees as arrays, and the kernel that adds up their leaves."""
 
 from typing import Any, NamedTuple
 
@@ -9,29 +9,30 @@ from numba import types
 from mlops_tasks.kernels import inner, kernel, record
 
 ROWS_AT_ONCE = 64
-"""Rows that go down a tree side by side: the processor follows many at once, and guesses no branch."""
+"""Rows that descend a tree together: the processor follows many at once, and has no branch to predict."""
 _MAGNITUDE, _INFINITY = 0x7FFFFFFF, 0x7F800000
-"""Bits of a float32 without its sign, and those of infinity: NaN has larger ones."""
+"""Mask of a float32's bits without the sign, and the bits of infinity, above which are those of NaN."""
 _LOWEST, _HIGHEST = np.int32(-(2**31)), np.int32(2**31 - 1)
 
 
 class Forest(NamedTuple):
-    """Binary trees, node after node; a leaf is its own child, so that a row may stay there while others walk on.
+    """Binary trees, one node after another; a leaf is its own child, so that a row can stay there while others go on.
 
     Attributes
     ----------
     columns
-        Of the rows.
+        Number of columns of the rows.
     node
-        Shape (4 * nodes,), what a step needs side by side: column, threshold, right child, left child. A row goes left
-        where the key of its value is at most the threshold, which is a key too (`keys_of`). A column of `columns` and
-        more is the one so many before it, where NaN goes left.
+        Shape (4 * nodes,). Of each node, side by side: column, threshold, right child, left child. A row goes left if
+        the key of its value is at most the threshold, which is a key too (`keys_of`). A column number from `columns` on
+        stands for the column that many before it, with NaN going left.
     value
-        Of a leaf; shape (nodes,).
+        Of each leaf; shape (nodes,).
     root
-        Of a tree; shape (trees,).
+        Root node of each tree; shape (trees,).
     shared_steps
-        Of a tree: how many steps its rows take side by side, before those that have reached their leaf are left out.
+        How many steps all rows take together in each tree, before those that have reached their leaf are left out;
+        shape (trees,).
     """
 
     columns: int
@@ -47,14 +48,14 @@ _READ_ONLY = types.Array(types.int32, 2, "C", readonly=True)
 
 
 def keys_of(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
-    """Integers in the order of the values, which are numbers; of both zeros the same."""
-    bits = (values + np.float32(0)).view(np.int32)  # there is no -0.0 in this sum
+    """Integers that sort as the values do; both zeros have the same. There must be no NaN."""
+    bits = (values + np.float32(0)).view(np.int32)  # the sum turns -0.0 into 0.0
     return np.asarray(bits ^ ((bits >> 31) & _MAGNITUDE), np.int32)
 
 
 @inner
 def _write_keys(bits: npt.NDArray[np.int32], first: int, keys: npt.NDArray[np.int32]) -> None:
-    """Keys of rows from `first` on; NaN is above all numbers in the first half of the columns, below in the second."""
+    """Write keys of rows from `first` on; NaN sorts last in the first half of the columns, first in the second half."""
     columns = bits.shape[1]
     for row in range(min(len(keys), len(bits) - first)):
         for column in range(columns):
@@ -67,12 +68,12 @@ def _write_keys(bits: npt.NDArray[np.int32], first: int, keys: npt.NDArray[np.in
 
 @kernel(_FOREST, types.int32[:, ::1], _F8, also=((_FOREST, _READ_ONLY, _F8),))
 def add_trees(forest: Forest, bits: npt.NDArray[np.int32], scores: npt.NDArray[np.float64]) -> None:
-    """Add to each row's score the leaves that it falls into, tree after tree: LightGBM's order, and so its bits.
+    """Add to each row's score the leaves that it falls into, tree by tree: in LightGBM's order, so with the same bits.
 
     Parameters
     ----------
     bits
-        Of the rows' float32 values; shape (n, columns).
+        Bits of the rows' float32 values; shape (n, columns).
     scores
         Shape (n,); changed in place.
     """

@@ -39,7 +39,7 @@ class InformerConfig:
     distil: bool = True
     """Halve the steps between two layers."""
     causal: bool = False
-    """A step sees itself and earlier ones only."""
+    """A step sees only itself and earlier ones."""
 
 
 def sparse_size(factor: int, steps: int) -> int:
@@ -69,13 +69,13 @@ def sparsity(query: Tensor, key: Tensor, sampled: Tensor, *, causal: bool = Fals
 
 
 def dominant(measure: Tensor, size: int, *, causal: bool = False) -> Tensor:
-    """Which queries attend: the `size` of the largest measure; (..., steps) -> bool of the same shape.
+    """Which queries attend: the `size` with the largest measure; (..., steps) -> bool of the same shape.
 
-    With `causal` a query is compared with those up to its own step: among all of them, later days would decide.
+    With `causal` a query is compared only with those up to its own step; otherwise later days would affect the choice.
     """
     larger = measure[..., None, :] > measure[..., :, None]
     steps = measure.shape[-1]
-    # Of equal measures the earlier comes first, so that exactly `size` are chosen.
+    # Of equal measures the earlier one comes first, so that exactly `size` are chosen.
     earlier = torch.ones(steps, steps, dtype=torch.bool, device=measure.device).tril(-1)
     before = larger | ((measure[..., None, :] == measure[..., :, None]) & earlier)
     if causal:
@@ -86,10 +86,11 @@ def dominant(measure: Tensor, size: int, *, causal: bool = False) -> Tensor:
 class ProbSparseAttention(SelfAttention):
     """Self-attention of the queries that matter (section 3.1, algorithm 1); the others take the mean of the values.
 
-    The sample of keys is drawn once, from a fixed seed, where the authors' code draws one a batch: a row's score then
-    depends on nothing but the row. With `causal` the mean is over the values up to the query's step (the authors' code
-    takes their sum, which grows with the step). The choice gets no gradient. All products are made, then chosen from:
-    over the tens of days of a window that costs less than gathering, and saves nothing against full attention.
+    The sample of keys is drawn once, from a fixed seed, so that a row's score depends on nothing but the row; the
+    authors' code draws one per batch. With `causal` the mean is over the values up to the query's step (the authors'
+    code takes their sum, which grows with the step). No gradient flows through the choice. All products are computed
+    and then chosen from: for a window of tens of days that costs less than gathering, but saves nothing compared with
+    full attention.
     """
 
     def __init__(self, d_model: int, heads: int, steps: int, factor: int) -> None:
@@ -115,8 +116,8 @@ class Distilling(nn.Module):
     """Halves the steps: max-pooling (width 3, stride 2) of ELU of a convolution (width 3); section 3.2, equation 5.
 
     (batch, steps, d_model) -> (batch, ceil(steps / 2), d_model), the newest step always the last. The convolution pads
-    with zeros, not around the corner. With `causal` both look backwards only. The authors' code has a batch
-    normalisation between them that the paper has not; neither has this.
+    with zeros, not circularly. With `causal` both look only backwards. The authors' code has a batch normalisation
+    between the two; the paper has none, and neither has this class.
     """
 
     def __init__(self, d_model: int, *, causal: bool) -> None:
@@ -133,7 +134,7 @@ class Distilling(nn.Module):
 
 
 class Informer(nn.Module):
-    """The encoder of the paper; the score is read off the newest step's output and the mean of all steps'."""
+    """The encoder of the paper; the score is computed from the newest step's output and the mean of all steps'."""
 
     def __init__(self, features: int, window: int, **architecture: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the networks share: activations, positions, attention, the encoder layer, and what a batch keeps in memory."""
+"""What the networks share: activations, positions, attention, the encoder layer, and the memory of a batch."""
 
 import math
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def sinusoidal_positions(length: int, d_model: int) -> Tensor:
 
 
 class Embedding(nn.Module):
-    """Each step's features as a vector, its position added; (batch, steps, features) -> (batch, steps, d_model)."""
+    """Each step's features as a vector, plus its position; (batch, steps, features) -> (batch, steps, d_model)."""
 
     def __init__(self, features: int, steps: int, d_model: int, positions: Positions = "sinusoidal") -> None:
         super().__init__()
@@ -63,8 +63,8 @@ class Embedding(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention, softmax(query key' / sqrt(size)) value; (..., steps, size) each.
 
-    `mask` is True where a query may look. Written out: for windows of tens of steps two batched products are several
-    times as fast on a CPU as the blockwise kernel behind `scaled_dot_product_attention`.
+    `mask` is True where a query may look. It is written out because, for windows of tens of steps, two batched products
+    are several times as fast on a CPU as the blockwise kernel behind `scaled_dot_product_attention`.
     """
     weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if mask is not None:
@@ -73,16 +73,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 
 
 def causal_mask(steps: int, device: torch.device | None = None) -> Tensor:
-    """True where a step (row) may look at another (column): itself and what is before it; shape (steps, steps)."""
+    """True where a step (row) may look at another (column): at itself and earlier ones; shape (steps, steps)."""
     return torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
 
 
 class Dropout(nn.Module):
-    """Sets each number to 0 with probability p and scales the others to keep the mean; in training only.
+    """Sets each number to 0 with probability p and scales the others to keep the mean; only in training.
 
     Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014. p is rounded
-    to a multiple of 1/256 (and 1/256 at least, unless it is 0): one random byte a number makes it several times as fast
-    on a CPU as `torch.nn.Dropout`, which took a sixth of a training step.
+    to a multiple of 1/256 (at least 1/256, unless it is 0). Taking one random byte per number makes this several times
+    as fast on a CPU as `torch.nn.Dropout`, which took a sixth of a training step.
     """
 
     def __init__(self, p: float) -> None:
@@ -113,7 +113,7 @@ class SelfAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def merge(self, x: Tensor) -> Tensor:
-        """The opposite of `split`, and the output projection."""
+        """The inverse of `split`, then the output projection."""
         return self.out(x.transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor, *, causal: bool = False, last: bool = False) -> Tensor:
@@ -130,15 +130,15 @@ class SelfAttention(nn.Module):
 
 
 HIDDEN_BYTES = 320 * 2048 * 4
-"""How much of a feed-forward block's hidden layer there is at once: what a core's cache holds beside the weights."""
+"""How much of a feed-forward block's hidden layer exists at once: what fits into a core's cache beside the weights."""
 
 
 class FeedForward(nn.Module):
     """Two layers, applied to each step alone (Vaswani et al. 2017, section 3.3).
 
-    The hidden layer is many times as wide as what goes in and out, and on a CPU its way to memory and back takes longer
-    than its arithmetic. So where it is large it is made for some steps at a time and never kept: the backward pass
-    makes it again, which costs a sixth more arithmetic and less than half the time. The function is the same.
+    The hidden layer is many times as wide as input and output, and on a CPU moving it to memory and back takes longer
+    than computing it. So a large one is computed for a few steps at a time and never kept; the backward pass computes
+    it again. That is a sixth more arithmetic, but takes less than half the time. The function is the same.
     """
 
     def __init__(self, d_model: int, feedforward: int, activation: Activation) -> None:
@@ -158,10 +158,10 @@ class FeedForward(nn.Module):
 
 
 class _BlockedFeedForward(torch.autograd.Function):
-    """narrow(activation(widen(x))) by blocks of steps, the hidden layer of a block made anew for its gradient.
+    """narrow(activation(widen(x))) in blocks of steps; a block's hidden layer is computed again for its gradient.
 
-    Weights lie (inputs, outputs) in memory, and the gradients of both are (narrow, wide): such products are a third
-    faster.
+    Both weights are laid out as (inputs, outputs) in memory, and both gradients as (narrow, wide), which makes the
+    products a third faster.
     """
 
     @staticmethod
@@ -183,7 +183,7 @@ class _BlockedFeedForward(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, narrow_weight, _ = ctx.saved_tensors
         hidden = _HiddenLayer(ctx.activation, x, weight, bias)
-        # In float32 also where the products are of bfloat16: its sums would stand still after some hundred blocks.
+        # In float32 even if the products are in bfloat16, in which sums stop growing after a few hundred blocks.
         d_weight, d_bias, d_narrow = (torch.zeros(each.shape) for each in (weight.t(), bias, narrow_weight))
         d_x, d_wide = torch.empty_like(x.flatten(0, -2)), torch.empty_like(hidden.wide)
         for block, d_out, d_block in zip(*map(hidden.blocks, (x, gradient, d_x)), strict=True):
@@ -197,7 +197,7 @@ class _BlockedFeedForward(torch.autograd.Function):
 
 
 class _HiddenLayer:
-    """activation(widen(x)) of a block of steps; each block's numbers take the place of the one's before."""
+    """activation(widen(x)) of a block of steps; each block overwrites the one before."""
 
     def __init__(self, activation: Activation, x: Tensor, weight: Tensor, bias: Tensor) -> None:
         self.activation, self.bias = activation, bias
@@ -219,9 +219,9 @@ class _HiddenLayer:
         return _ACTIVATE[self.activation](wide, out=activated)
 
     def take_through(self, gradient: Tensor) -> None:
-        """Turn the gradient of the newest call's result into that of what came before the activation."""
+        """Turn the gradient for the latest call's result into that for the activation's input, in place."""
         wide = self.wide[self.now]
-        if self.activation == "relu":  # `wide` is the result: above 0 where it was
+        if self.activation == "relu":  # `wide` holds the result, which is above 0 where the input was
             aten.threshold_backward.grad_input(gradient, wide, 0, grad_input=gradient)
         elif self.activation == "gelu":
             aten.gelu_backward.grad_input(gradient, wide, grad_input=gradient)
@@ -259,16 +259,16 @@ class EncoderLayer(nn.Module):
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Numbers that are learned."""
+    """Number of parameters that are learned."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def activation_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Bytes that a forward pass on a batch of this shape keeps for the backward pass, parameters not counted.
 
-    `shape` is (batch, window, features) or (batch, features). Measured on two small batches and continued in a straight
-    line: what is kept grows by the same amount with every row. The peak of a training step is about twice as much, as
-    the backward pass makes gradients while it frees this.
+    `shape` is (batch, window, features) or (batch, features). It is measured on two small batches and extrapolated
+    linearly, because each row adds the same amount. A training step peaks at about twice as much, because the backward
+    pass allocates gradients while it frees these bytes.
     """
     few, more = 4, 8
     at_few, at_more = (_saved_bytes(network, (rows, *shape[1:])) for rows in (few, more))
@@ -283,7 +283,7 @@ def _saved_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage  # held, so that no later tensor gets the same address
+            kept[storage.data_ptr()] = storage  # kept, so that no later tensor gets the same address
         return tensor
 
     generator = torch.Generator().manual_seed(0)

@@ -21,7 +21,7 @@ class MLPConfig:
 
 
 class Block(nn.Module):
-    """norm, widen, activation, dropout, narrow; added to its input when `residual`."""
+    """norm, widen, activation, dropout, narrow; added to its input if `residual`."""
 
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
@@ -40,9 +40,9 @@ class Block(nn.Module):
 
 class MLP(nn.Module):
     """The residual network of Gorishniy et al., "Revisiting deep learning models for tabular data", NeurIPS 2021
-    (section 3.2), with layer instead of batch normalisation: a row's score is a function of that row.
+    (section 3.2), with layer instead of batch normalisation, so that a row's score is a function of that row alone.
 
-    A window longer than a day is taken as one long row.
+    A window of several days is treated as one long row.
     """
 
     def __init__(self, features: int, window: int = 1, **architecture: Any) -> None:

@@ -29,13 +29,13 @@ class PatchTSTConfig:
     layers: int = 1
     feedforward: int = 16
     channel_size: int = 4
-    """Numbers that a channel's patches are summed up in, before the channels meet."""
+    """How many numbers summarise a channel's patches before the channels are combined."""
     hidden_size: int = 64
-    """Of the head over the channels."""
+    """Width of the head that combines the channels."""
     dropout: float = 0.1
     activation: Activation = "gelu"
     instance_norm: bool = False
-    """Take each channel's mean and standard deviation over the window out, and so its level."""
+    """Remove each channel's mean and standard deviation over the window, and with them its level."""
 
 
 def patch_count(window: int, patch_length: int, stride: int) -> int:
@@ -50,16 +50,17 @@ def patches(x: Tensor, patch_length: int, stride: int) -> Tensor:
 
 
 class PatchTST(nn.Module):
-    """Each channel (feature) goes alone through one shared Transformer over its patches; then the channels meet.
+    """Each channel (feature) passes separately through one shared Transformer over its patches; then they are combined.
 
-    Channel independence (section 3.1): `encode` of a channel depends on that channel only, whichever place it has. The
-    paper forecasts each channel; a score is one number over all of them, so a head sums each channel up in
-    `channel_size` numbers, by the same weights, and a perceptron with one hidden layer combines those. Layer
-    normalisation stands where the authors' code normalises over the batch. `instance_norm` is the paper's, after Kim et
-    al., "Reversible instance normalization", ICLR 2022, without its learned scale; there is nothing to reverse it on.
+    Channel independence (section 3.1): what `encode` returns for a channel depends only on that channel, whatever its
+    position. The paper forecasts each channel; a score is one number for all of them, so a head summarises each channel
+    in `channel_size` numbers, with the same weights, and a perceptron with one hidden layer combines those. Layer
+    normalisation is used where the authors' code normalises over the batch. `instance_norm` is the paper's, after Kim
+    et al., "Reversible instance normalization", ICLR 2022, without its learned scale; there is no forecast to reverse
+    it on.
 
-    Cost: a row is features x patches tokens (158 x 2 with the defaults, Alpha158 and 20 days), against a
-    Transformer's one a day; that is what keeps the defaults so narrow.
+    Cost: a row has features x patches tokens (158 x 2 with the defaults, Alpha158 and 20 days), where a Transformer has
+    one per day; this is why the defaults are so narrow.
     """
 
     def __init__(self, features: int, window: int, **architecture: Any) -> None:
@@ -87,7 +88,7 @@ class PatchTST(nn.Module):
         self.head = nn.Linear(config.hidden_size, 1)
 
     def encode(self, x: Tensor) -> Tensor:
-        """What each channel is represented by; (batch, window, features) -> (batch, features, patches * d_model)."""
+        """Representation of each channel; (batch, window, features) -> (batch, features, patches * d_model)."""
         config = self.config
         x = x.transpose(1, 2)
         if config.instance_norm:

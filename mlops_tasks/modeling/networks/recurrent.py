@@ -21,7 +21,7 @@ class RecurrentConfig:
     layers: int = 1
     dropout: float = 0.1
     pooling: Literal["last", "attention"] = "last"
-    """What the score is read off: the newest day's hidden state, or that and a weighted mean of all days'."""
+    """What the score is computed from: the newest day's hidden state, or that and a weighted mean of all days'."""
 
 
 class AttentionPooling(nn.Module):
@@ -42,7 +42,7 @@ class AttentionPooling(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A recurrent cell run over the window from the oldest day to the newest, from a zero state."""
+    """A recurrent cell that runs over the window from the oldest day to the newest, beginning with a zero state."""
 
     cell: ClassVar[type[nn.RNNBase]]
 
@@ -58,7 +58,7 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, window, features) -> scores, (batch,)."""
-        # In float32 on every processor: PyTorch's LSTM of bfloat16 fails where a processor has no AVX-512.
+        # Always in float32: PyTorch's LSTM in bfloat16 fails on a processor without AVX-512.
         with torch.autocast("cpu", enabled=False):
             h, _ = self.recurrent(x)
         return self.head(self.dropout(self.pooling(h) if self.pooling else h[:, -1])).squeeze(-1)

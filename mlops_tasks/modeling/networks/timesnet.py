@@ -11,7 +11,7 @@ from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.networks.layers import Dropout, Embedding
 
 SCORED_TOGETHER = 16
-"""Rows of a convolution that scores."""
+"""Rows that are convolved together when scoring."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class TimesNetConfig:
     """Channels between the two inception blocks."""
     layers: int = 2
     top_k: int = 2
-    """Periods that are looked at in each layer."""
+    """Number of periods at which each layer folds the window."""
     kernels: int = 2
-    """Sizes of kernel in an inception block: 1, 3, ..., 2 kernels - 1."""
+    """Number of kernel sizes in an inception block: 1, 3, ..., 2 * kernels - 1."""
     dropout: float = 0.1
 
 
@@ -48,7 +48,7 @@ def fold(x: Tensor, period: int) -> Tensor:
 
 
 def unfold(x: Tensor, steps: int) -> Tensor:
-    """The opposite of `fold`: (batch, c, rows, period) -> (batch, steps, c)."""
+    """The inverse of `fold`: (batch, c, rows, period) -> (batch, steps, c)."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)[:, :steps]
 
 
@@ -56,8 +56,8 @@ class Inception(nn.Module):
     """The mean of convolutions of sizes 1, 3, 5, ...; (batch, inputs, rows, columns) -> (batch, outputs, ...).
 
     After Szegedy et al., "Going deeper with convolutions", CVPR 2015, as the authors use it. A convolution is linear,
-    so the mean of the outputs is the output of one convolution by the mean of the kernels, the small ones in the middle
-    of the largest: one pass instead of one a size.
+    so the mean of the outputs is the output of one convolution with the mean of the kernels, the smaller ones centred
+    in the largest: one pass instead of one per size.
     """
 
     def __init__(self, inputs: int, outputs: int, kernels: int) -> None:
@@ -73,11 +73,11 @@ class Inception(nn.Module):
 
 
 class TimesBlock(nn.Module):
-    """Looks at the window folded at its strongest periods, and adds what it sees; equations 2 to 6.
+    """Convolves the window folded at its strongest periods, and adds the result to it; equations 2 to 6.
 
-    The periods are chosen for each row from its own amplitudes. The authors choose them once a batch, from the mean of
-    its amplitudes: a score would then depend on the other rows of its batch. Rows of the same period are convolved
-    together. (Their text and code agree that the weights of the periods are each row's own.)
+    The periods are chosen for each row from its own amplitudes. The authors choose them once per batch, from the
+    mean of its amplitudes; a score would then depend on the other rows of its batch. Rows of the same period are
+    convolved together. (Their text and code agree that the weights of the periods are each row's own.)
     """
 
     def __init__(self, config: TimesNetConfig) -> None:
@@ -102,10 +102,10 @@ class TimesBlock(nn.Module):
         return x + torch.einsum("bktc,bk->btc", by_period, weights)
 
     def _seen(self, rows: Tensor, period: int) -> Tensor:
-        """What is seen of rows folded at one period, (rows, steps, d_model).
+        """The convolution of rows folded at one period, (rows, steps, d_model).
 
-        When it scores, always `SCORED_TOGETHER` at a time, empty ones added: how a convolution sums may depend on how
-        many rows it has, and a score must not depend on how many others have the same period.
+        When scoring, it takes exactly `SCORED_TOGETHER` rows at a time, padded with empty ones: the order of its sums
+        may depend on the number of rows, and a score must not depend on how many other rows have the same period.
         """
         if self.training:
             return unfold(self.look(fold(rows, period)), rows.shape[1])
@@ -115,14 +115,14 @@ class TimesBlock(nn.Module):
 
 
 class TimesNet(nn.Module):
-    """Stacked TimesBlocks, each normalised; the score is read off all days of the window, side by side."""
+    """Stacked TimesBlocks, each normalised; the score is a linear function of all days of the window, side by side."""
 
     def __init__(self, features: int, window: int, **architecture: Any) -> None:
         super().__init__()
         config = TimesNetConfig(**architecture)
         if config.top_k > window // 2:
             raise ConfigError(
-                f"top_k: a window of {window} days has {window // 2} frequencies, {config.top_k} were asked for; "
+                f"top_k: a window of {window} days has {window // 2} frequencies, but {config.top_k} were asked for; "
                 "lower top_k or lengthen the window"
             )
         self.embedding = Embedding(features, window, config.d_model)

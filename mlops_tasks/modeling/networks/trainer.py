@@ -1,7 +1,7 @@
-"""How a network is trained: epochs of steps over windows of days, and scores between them.
+"""How a network is trained: in epochs of steps over windows of days, with scores between them.
 
-Equal seeds give equal bytes on a CPU with the same number of threads: the random draws of an epoch, the order of the
-rows and dropout, depend only on the seed and the epoch's number, so a training that continues from a checkpoint ends
+Equal seeds give equal bytes on a CPU with the same number of threads: the random draws of an epoch (the order of the
+rows, dropout) depend only on the seed and the epoch's number, so a training that continues from a checkpoint ends
 where an uninterrupted one does.
 """
 
@@ -53,10 +53,10 @@ class TrainerConfig:
         `adamw` (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019) or `adam` (Kingma and Ba,
         ICLR 2015), whose weight decay is an L2 penalty.
     learning_rate
-        Its largest value.
+        The largest one.
     schedule
-        What it does after the first `warmup_steps`, over which it rises linearly: it stays (`constant`), or falls along
-        half a cosine to 0 at the end of all `epochs` (Loshchilov and Hutter, ICLR 2017).
+        What the learning rate does after the first `warmup_steps`, over which it rises linearly: it stays the same
+        (`constant`), or falls along half a cosine to 0 at the end of all `epochs` (Loshchilov and Hutter, ICLR 2017).
     gradient_clip
         Largest Euclidean norm of a step's gradient; 0: no limit.
     precision
@@ -106,7 +106,7 @@ class Training:
     def begin(
         cls, problem: LearningProblem, build: Callable[[], nn.Module], config: TrainerConfig, seed: int
     ) -> "Training":
-        """A new network, on the GPU where there is one."""
+        """A new network, on the GPU if there is one."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(seed)
         network = build().to(device)
@@ -164,11 +164,11 @@ class Training:
         return torch.cat(parts).numpy() if parts else np.empty(0, dtype=np.float32)
 
     def keep(self) -> None:
-        """Keep the present weights as the best."""
+        """Keep the current weights as the best."""
         self.best = copied(self.network)
 
     def importance(self, rows: IntArray) -> list[float]:
-        """Mean size of gradient times input of each feature, summed over the window, on a seeded sample of rows.
+        """Mean absolute gradient times input of each feature, summed over the window, on a seeded sample of rows.
 
         Shrikumar et al., "Learning important features through propagating activation differences", ICML 2017, discuss
         it. Robustly scaled features have similar sizes, so they can be compared.

@@ -28,14 +28,14 @@ class TransformerConfig:
     activation: Activation = "relu"
     positions: Positions = "sinusoidal"
     causal: bool = False
-    """A step sees itself and earlier ones only."""
+    """A step sees only itself and earlier ones."""
 
 
 class Transformer(nn.Module):
-    """The encoder of the paper (section 3.1) over the days of a window; the score is read off the newest day.
+    """The encoder of the paper (section 3.1) over the days of a window; the score is computed from the newest day.
 
-    Dropout follows section 5.4: on each sub-layer's output and on the embedded steps. Nothing but the newest day's
-    output is read, so the last layer computes only that: the same function for about half the work of two layers.
+    Dropout follows section 5.4: on each sub-layer's output and on the embedded steps. Only the newest day's
+    output is used, so the last layer computes only that: the same function for about half the work of two layers.
     With dropout 0, ReLU, sinusoidal positions and `feedforward` 2048 it is the function of Qlib's
     `pytorch_transformer_ts`.
     """
@@ -57,7 +57,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(config.d_model, 1)
 
     def encode(self, x: Tensor) -> Tensor:
-        """What each day of the window is represented by; (batch, window, features) -> (batch, window, d_model)."""
+        """Representation of each day of the window; (batch, window, features) -> (batch, window, d_model)."""
         x = self.dropout(self.embedding(x))
         for layer in self.layers:
             x = layer(x, causal=self.causal)

@@ -135,7 +135,10 @@ class CheckedPipeline:
         first, last = (pd.Timestamp(self.spec.segments[n][i]) for n, i in (("train", 0), ("test", 1)))
         features = self.pipeline.stored(first, last)
         members = self.pipeline.universe(self.vintage, features.index)
-        features = features if members.all() else features[members]
+        if members.all():
+            self._held.append(features)
+        else:
+            features = features[members]
         return self.pipeline.learning_data(features, self.label, self.spec, self.calendar)
 
     @cached_property
@@ -157,6 +160,11 @@ class CheckedPipeline:
         }
 
     @cached_property
+    def _held(self) -> list[pd.DataFrame]:
+        """All stored rows of the days that are learned from, if all of them are; they are in memory anyway."""
+        return []
+
+    @cached_property
     def contents(self) -> dict[tuple[pd.Timestamp, pd.Timestamp], str]:
         """Fingerprints of the stored features of the spans that were compared."""
         return {}
@@ -164,14 +172,15 @@ class CheckedPipeline:
     def check_rows(self, day: pd.Timestamp) -> tuple[Check, Check]:
         """Universe and features of all rows up to a cut, span after span.
 
-        A panel of all bars is held only while its cut is checked: stored rows are read again at each cut.
+        A panel of all bars is held only while its cut is checked: stored rows that are not learned from are read again
+        at each cut.
         """
         computed = self.pipeline.features(self.vintages[day])
         universe, features = Comparison(), Comparison()
         for span in self._spans():
             if span[1] > day:
                 break
-            stored = self.pipeline.stored(*span)
+            stored = self._stored(*span)
             if span not in self.contents:
                 self.contents[span] = fingerprint(stored)
             features.add(stored, computed(*span), self.contents[span])
@@ -242,6 +251,14 @@ class CheckedPipeline:
                 self.pipeline.learned(self.known[day], label_processor),
             )
             yield check_of(LEARNING, day, found, Leak.FULL_SAMPLE, label_processor)
+
+    def _stored(self, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
+        """The stored features of some days, read unless they are held."""
+        for held in self._held:
+            days = held.index.get_level_values(DATETIME)
+            if len(days) and days[0] <= first and last <= days[-1]:
+                return held.iloc[days.searchsorted(first) : days.searchsorted(last, "right")]
+        return self.pipeline.stored(first, last)
 
     def _known_days(self, day: pd.Timestamp) -> pd.DatetimeIndex:
         return self.calendar[: self.calendar.searchsorted(day, "right")]
