@@ -262,6 +262,41 @@ class FullSocket(asyncio.Transport):
         self.aborted.set()
 
 
+UNSEEN = {
+    "fields behind a body": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+    "headers behind a request that is not answered yet": b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n",
+}
+
+
+@pytest.mark.parametrize("case", UNSEEN)
+def test_fields_where_no_limit_of_time_or_body_holds_are_cut_off_as_headers_are(case: str) -> None:
+    """A megabyte of them takes fifteen in memory, and nobody needs a key to send them."""
+    fields, asked = b"a:b\r\n" * 1000, []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope)
+        await asyncio.Event().wait()
+
+    async def connect() -> int:
+        metrics = ServiceMetrics()
+        made = limited_protocol(ServingSettings(), metrics)
+        config = uvicorn.Config(app, lifespan="off")
+        config.load()
+        protocol, socket_of_client = made(config=config, server_state=ServerState(), app_state={}), FullSocket()
+        protocol.connection_made(socket_of_client)
+        protocol.data_received(UNSEEN[case])
+        await asyncio.sleep(0)
+        sent = 0
+        while not socket_of_client.aborted.is_set() and sent < 2_000_000:
+            protocol.data_received(fields)
+            sent += len(fields)
+        assert b'reason="oversized"} 1.0' in metrics.render()
+        return sent
+
+    assert asyncio.run(connect()) < 50_000
+    assert len(asked) == 1 and len(asked[0]["headers"]) <= 1
+
+
 @pytest.mark.parametrize(
     ("sent", "status"), [(b"nonsense\r\n\r\n", b"400"), (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"200")]
 )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.serving.arrow_requests import read_arrow
+from mlops_tasks.serving.arrow_requests import ArrowReader
 from mlops_tasks.serving.client import scores_of
 from mlops_tasks.serving.media_types import ARROW, JSON, is_arrow, wants_arrow
 from mlops_tasks.serving.reading import BadRequestError, RequestLimits
@@ -156,7 +156,7 @@ def test_the_limits_are_those_of_json(served: Served, raw: httpx.Client) -> None
     assert answer.status_code == 413 and "51 are more than 50" in str(answer.json()["detail"])
     wide = pa.table({"instrument": ["A"] * 1001, **{f"F{i}": np.zeros(1001, np.float32) for i in range(1000)}})
     with pytest.raises(BadRequestError, match="more than 1000000 values") as error:
-        read_arrow(stream(wide), RequestLimits(5000, 5000))
+        ArrowReader(RequestLimits(5000, 5000)).read(stream(wide))
     assert error.value.status == 413
     names = stream(pa.table({"instrument": ["A"] * 60_001}), compression="zstd")
     assert raw.post("/v1/score", content=names, headers=GIVEN).status_code == 413
