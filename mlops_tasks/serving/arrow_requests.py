@@ -5,6 +5,7 @@ asks for these instruments on a day, which the schema's metadata may name (`date
 code and may use a multiple of the body's memory, so it runs only where large bodies are checked closely (`reader.py`).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 
@@ -86,7 +87,7 @@ class ArrowReader:
 
 def _check_columns(schema: pa.Schema) -> None:
     names = schema.names
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise BadRequestError(f"columns {first_few(map(excerpt, twice))} are given twice; give each once")
     if INSTRUMENT not in names:

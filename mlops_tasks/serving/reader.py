@@ -75,7 +75,7 @@ class RequestReader:
                 _write(process.stdin, kind.encode())
                 _write(process.stdin, body)
                 header, values = from_json(_read(process.stdout)), _read(process.stdout)
-            except (OSError, EOFError):
+            except (OSError, EOFError, ValueError, OverflowError, MemoryError):  # it may say anything
                 self._end()
                 raise BadRequestError(
                     f"the body of {len(body)} bytes could not be read within {BODY_S} s and {MEMORY_BYTES >> 20} MiB; "

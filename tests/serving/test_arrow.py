@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,15 @@ def test_the_limits_are_those_of_json(served: Served, raw: httpx.Client) -> None
     assert len(bomb) < 1_000_000
     assert raw.post("/v1/score", content=bomb, headers=GIVEN).status_code == 413
     assert raw.post("/v1/score", content=stream(pa.table({"instrument": ["S001"]})), headers=GIVEN).status_code == 200
+
+
+def test_many_columns_of_one_name_are_found_at_once() -> None:
+    """To compare each with each would take a minute, for which nobody else's stream is read."""
+    body = stream(pa.schema([("instrument", pa.string()), *[("F", pa.float32())] * 100_000]).empty_table())
+    began = time.process_time()
+    with pytest.raises(BadRequestError, match="'F' are given twice"):
+        ArrowReader(RequestLimits(50, 50)).read(body)
+    assert time.process_time() - began < 15
 
 
 def test_streams_with_changed_bytes_are_answered_and_never_an_error_of_ours(
