@@ -109,7 +109,13 @@ def create_app(settings: Settings, worker: Worker = ALONE) -> FastAPI:
         service.predictions.stop()
 
     app = FastAPI(
-        title="AlphaOps scoring", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, responses=REFUSED
+        title="AlphaOps scoring",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=REFUSED,
+        redirect_slashes=False,  # a client would send its key to where the request's Host says, in clear text
     )
     app.state.service, app.state.step = service, step
     rates = Rates(buckets=worker.board)

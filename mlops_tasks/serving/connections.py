@@ -15,8 +15,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from mlops_tasks.config import ServingSettings
 from mlops_tasks.serving.metrics import ServiceMetrics
 
-# A line for each malformed request would let anybody fill the disk; they are counted.
-_log = logging.getLogger("uvicorn.error.connections")
+# A line for each malformed request would let anybody fill the disk; they are counted. The logger is none of uvicorn's,
+# which sets the levels of its own anew when a server is made.
+_log = logging.getLogger(f"{__name__}.protocol")
 _log.setLevel(logging.ERROR)
 
 MOST_HEADER_BYTES = 32 * 2**10

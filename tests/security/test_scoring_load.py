@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import threading
 import time
@@ -260,6 +261,42 @@ class FullSocket(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted.set()
+
+
+class Lines(logging.Handler):
+    """What is logged while it is attached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.getMessage())
+
+
+def test_malformed_requests_are_counted_and_not_logged(served: Served) -> None:
+    """A line for each would let a stranger fill the disk."""
+    name = 'alphaops_cut_connections_total{reason="malformed"}'
+    before, lines = served.metric(name), Lines()
+    loggers = [logging.getLogger(each) for each in ("", "uvicorn", "uvicorn.error")]
+    for each in loggers:
+        each.addHandler(lines)
+    try:
+        for sent in (b"nonsense\r\n\r\n", b"GET /live HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"):
+            assert served.connect(sent).recv(65536).startswith(b"HTTP/1.1 ")
+    finally:
+        for each in loggers:
+            each.removeHandler(lines)
+    assert served.metric(name) == before + 1
+    assert lines.seen == []
+
+
+def test_a_path_with_a_slash_too_many_leads_nowhere(served: Served) -> None:
+    """The answer would name where to send the key to, and that is what the request called the service."""
+    with served.client() as client:
+        for path in ("/health/", "/v1/score/"):
+            answer = client.get(path, headers={"Host": "elsewhere.example"})
+            assert answer.status_code == 404 and "location" not in answer.headers
 
 
 UNSEEN = {
