@@ -171,7 +171,7 @@ def _shown(scope: Scope, headers: Headers) -> bytes:
     scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
     if _is_browsed(scope) and scheme.lower() == b"basic":
         return _password(given)
-    return given if scheme.lower() == b"bearer" else b""
+    return given if scheme == b"Bearer" else b""
 
 
 def _password(credentials: bytes) -> bytes:

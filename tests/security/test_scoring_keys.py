@@ -93,15 +93,6 @@ def test_a_key_opens_what_its_scope_says(served: Served, scope: Scope) -> None:
                 assert f"only-{scope} does not have the scope" in answer.json()["detail"]
 
 
-def test_the_scheme_before_a_key_may_be_written_in_any_case(served: Served) -> None:
-    """As HTTP has it (RFC 9110, section 11.1); another scheme is none."""
-    key, _ = new_key(served, "any-case", Scope.READ)
-    with client(served, key) as asking:
-        for scheme, status in (("bearer", 200), ("BEARER", 200), ("Token", 401), ("", 401)):
-            answer = asking.get("/health", headers={"Authorization": f"{scheme} {key}"})
-            assert answer.status_code == status, scheme
-
-
 def test_several_scopes_open_what_each_does(served: Served) -> None:
     """And not more."""
     with client(served, new_key(served, "two", Scope.SCORE, Scope.READ)[0]) as asking:
