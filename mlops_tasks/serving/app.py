@@ -25,7 +25,7 @@ from mlops_tasks.serving.caller import SCOPE, Caller
 from mlops_tasks.serving.day_answers import DayAnswers
 from mlops_tasks.serving.docs_page import add_docs
 from mlops_tasks.serving.gates import RETRY_AFTER_S, BusyError, Gate, Places
-from mlops_tasks.serving.guard import LIVE, Guard
+from mlops_tasks.serving.guard import LIVE, Guard, failure_of
 from mlops_tasks.serving.keys import Rates, ScopeError
 from mlops_tasks.serving.market import UnknownDateError
 from mlops_tasks.serving.media_types import ARROW, JSON, is_arrow, wants_arrow
@@ -109,7 +109,13 @@ def create_app(settings: Settings, worker: Worker = ALONE) -> FastAPI:
         service.predictions.stop()
 
     app = FastAPI(
-        title="AlphaOps scoring", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, responses=REFUSED
+        title="AlphaOps scoring",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=REFUSED,
+        redirect_slashes=False,  # a client would send its key to where the request's Host says, in clear text
     )
     app.state.service, app.state.step = service, step
     rates = Rates(buckets=worker.board)
@@ -220,7 +226,10 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, BadRequestError):
         return JSONResponse({"detail": list(error.problems)}, error.status)
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    detail = str(error)
     if status == 500:
-        log.error("request %s: %s: %s", request.scope[SCOPE].request_id, type(error).__name__, error)
+        caller: Caller = request.scope[SCOPE]
+        log.error("request %s failed: %s: %s", caller.request_id, type(error).__name__, error)
+        detail = failure_of(caller)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, BusyError) else None
-    return JSONResponse({"detail": str(error)}, status, headers)
+    return JSONResponse({"detail": detail}, status, headers)

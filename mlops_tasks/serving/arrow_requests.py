@@ -5,6 +5,7 @@ asks for these instruments on a day, which the schema's metadata may name (`date
 code and may use a multiple of the body's memory, so it runs only where large bodies are checked closely (`reader.py`).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 
@@ -27,51 +28,66 @@ from mlops_tasks.serving.reading import (
 _DATE = b"date"
 
 
-def read_arrow(body: bytes, limits: RequestLimits) -> DayAsked | FeaturesGiven:
-    """Parse the request in a stream.
+class ArrowReader:
+    """Reads requests in streams; not thread-safe."""
 
-    Raises
-    ------
-    BadRequestError
-        It is not an Arrow stream, has columns of the wrong type, an invalid number, or more than the limits allow.
-    """
-    try:
-        batch, metadata = _content(body, limits)
-        instruments = _instruments(batch)
-        if batch.num_columns == 1:
-            return DayAsked(instruments, _date(metadata))
-        return _features(batch, instruments, metadata)
-    except (BadRequestError, pa.ArrowMemoryError):
-        raise
-    except (pa.ArrowException, ValueError, OSError) as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise BadRequestError(f"the body is not an Arrow stream: {excerpt(said)}") from None
+    def __init__(self, limits: RequestLimits) -> None:
+        self.limits = limits
+        self._checked: pa.Schema | None = None
+        """The last one that was in order: most clients send the same one each time, and to look at it takes longest."""
+
+    def read(self, body: bytes) -> DayAsked | FeaturesGiven:
+        """Parse the request in a stream.
+
+        Raises
+        ------
+        BadRequestError
+            It is not an Arrow stream, has columns of the wrong type, an invalid number, or more than the limits allow.
+        """
+        try:
+            batch = self._content(body)
+            metadata = dict(batch.schema.metadata or {})
+            instruments = _instruments(batch)
+            if batch.num_columns == 1:
+                return DayAsked(instruments, _date(metadata))
+            return _features(batch, instruments, metadata)
+        except (BadRequestError, pa.ArrowMemoryError):
+            raise
+        except (pa.ArrowException, ValueError, OSError) as error:
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            raise BadRequestError(f"the body is not an Arrow stream: {excerpt(said)}") from None
+
+    def _content(self, body: bytes) -> pa.RecordBatch:
+        source = pa.BufferReader(body)
+        with pa.ipc.open_stream(source, options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
+            schema = reader.schema
+            self._check_schema(schema)
+            width = len(schema) - 1
+            rows, batches = 0, []
+            for batch in reader:
+                rows += batch.num_rows
+                check_count("rows", rows, self.limits.rows if width else self.limits.names)
+                if rows * width > MOST_VALUES:
+                    raise BadRequestError(f"the body has more than {MOST_VALUES} values; send fewer rows", status=413)
+                batch.validate(full=True)
+                batches.append(batch)
+        if source.tell() != len(body):
+            raise BadRequestError(f"{len(body) - source.tell()} bytes follow the end of the stream; send one stream")
+        if width and not rows:
+            raise BadRequestError("the stream has no row; send at least one")
+        if len(batches) == 1:
+            return batches[0]
+        return pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], schema)
+
+    def _check_schema(self, schema: pa.Schema) -> None:
+        if self._checked is None or not schema.equals(self._checked):
+            _check_columns(schema)
+            self._checked = schema
 
 
-def _content(body: bytes, limits: RequestLimits) -> tuple[pa.Table, dict[bytes, bytes]]:
-    source = pa.BufferReader(body)
-    with pa.ipc.open_stream(source, options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
-        schema = reader.schema
-        _check_schema(schema)
-        width = len(schema) - 1
-        rows, batches = 0, []
-        for batch in reader:
-            rows += batch.num_rows
-            check_count("rows", rows, limits.rows if width else limits.names)
-            if rows * width > MOST_VALUES:
-                raise BadRequestError(f"the body has more than {MOST_VALUES} values; send fewer rows", status=413)
-            batch.validate(full=True)
-            batches.append(batch)
-    if source.tell() != len(body):
-        raise BadRequestError(f"{len(body) - source.tell()} bytes follow the end of the stream; send one stream")
-    if width and not rows:
-        raise BadRequestError("the stream has no row; send at least one")
-    return pa.Table.from_batches(batches, schema), dict(schema.metadata or {})
-
-
-def _check_schema(schema: pa.Schema) -> None:
+def _check_columns(schema: pa.Schema) -> None:
     names = schema.names
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise BadRequestError(f"columns {first_few(map(excerpt, twice))} are given twice; give each once")
     if INSTRUMENT not in names:
@@ -84,8 +100,8 @@ def _check_schema(schema: pa.Schema) -> None:
             raise BadRequestError(f"column {excerpt(field.name)} is {excerpt(str(field.type))}; send it as {wanted}")
 
 
-def _instruments(table: pa.Table) -> list[str]:
-    names: list[str | None] = table.column(INSTRUMENT).to_pylist()
+def _instruments(batch: pa.RecordBatch) -> list[str]:
+    names: list[str | None] = batch.column(INSTRUMENT).to_pylist()
     for row, name in enumerate(names):
         if name is None or not 1 <= len(name) <= MOST_NAME:
             raise BadRequestError(f"row {row}: an instrument has 1 to {MOST_NAME} characters")
@@ -105,21 +121,21 @@ def _date(metadata: dict[bytes, bytes]) -> date | None:
         ) from None
 
 
-def _features(table: pa.Table, instruments: Sequence[str], metadata: dict[bytes, bytes]) -> FeaturesGiven:
+def _features(batch: pa.RecordBatch, instruments: Sequence[str], metadata: dict[bytes, bytes]) -> FeaturesGiven:
     _refuse_unknown(metadata, set())
-    names = [name for name in table.column_names if name != INSTRUMENT]
-    (batch,) = table.select(names).combine_chunks().to_batches()
+    batch = batch.remove_column(batch.schema.get_field_index(INSTRUMENT))
+    names = batch.schema.names
     with np.errstate(over="ignore"):
         matrix = np.ascontiguousarray(batch.to_tensor(null_to_nan=True).to_numpy(), dtype=np.float32)
     if np.isinf(matrix).any():
-        _refuse_infinity(table, names)
+        _refuse_infinity(batch, names)
     return given_matrix("row {row}, column {name}", instruments, names, matrix)
 
 
-def _refuse_infinity(table: pa.Table, names: Sequence[str]) -> None:
+def _refuse_infinity(batch: pa.RecordBatch, names: Sequence[str]) -> None:
     """Refuse infinite values; `given_matrix` reports numbers that are too large for 32 bits."""
     for name in names:
-        if np.isinf(table.column(name).to_numpy()).any():
+        if np.isinf(batch.column(name).to_numpy(zero_copy_only=False)).any():
             raise BadRequestError(f"column {excerpt(name)}: a value is infinite; send null where there is no value")
 
 

@@ -15,11 +15,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from mlops_tasks.config import ServingSettings
 from mlops_tasks.serving.metrics import ServiceMetrics
 
-# A line for each malformed request would let anybody fill the disk; they are counted.
-_log = logging.getLogger("uvicorn.error.connections")
+# A line for each malformed request would let anybody fill the disk; they are counted. The logger is none of uvicorn's,
+# which sets the levels of its own anew when a server is made.
+_log = logging.getLogger(f"{__name__}.protocol")
 _log.setLevel(logging.ERROR)
 
 MOST_HEADER_BYTES = 32 * 2**10
+_BESIDE = len(b": \r\n")
+"""Bytes of a header field beside its name and value."""
 MOST_PIPELINED = 16
 """Requests that a client may send before the first is answered."""
 
@@ -62,6 +65,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._received = 0
+        self._trailed = 0
+        """Bytes of the fields that follow a body."""
         self.logger = _log
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -87,14 +92,22 @@ class LimitedProtocol(HttpToolsProtocol):
         self._received += len(data)
         super().data_received(data)
         # Chunks are separated by their lengths, so a body may need a multiple of its size on the wire.
-        limit = 2 * self.others.limits.max_body_mb * 10**6 if self._waits_for != "headers" else 0
-        if self._received > limit + MOST_HEADER_BYTES and self._waits_for in ("headers", "body"):
+        limit = 2 * self.others.limits.max_body_mb * 10**6 if self._waits_for == "body" else 0
+        is_long = self._received > limit + MOST_HEADER_BYTES and self._waits_for not in ("idle", "answer")
+        if is_long or self._trailed > MOST_HEADER_BYTES:
             self.cut("oversized")
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._received = 0
+        self._received = self._trailed = 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field, unless it follows the body: nobody reads those, and a small one takes much memory."""
+        if self._waits_for == "body":
+            self._trailed += len(name) + len(value) + _BESIDE
+        else:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Wait for the body."""
@@ -106,6 +119,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete; there is no limit on the service's own time to answer."""
+        self._received = 0
         super().on_message_complete()
         self._wait_for(None)
         if self.cycle is not None and self.cycle.response_complete:

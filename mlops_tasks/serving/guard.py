@@ -91,8 +91,7 @@ class Guard:
             if status != CLIENT_GONE:  # an answer has begun, and can no longer be replaced
                 status = 500
                 raise
-            told = f"the service failed; its log says how, under the request id {caller.request_id}"
-            await refuse(counted, 500, told)
+            await refuse(counted, 500, failure_of(caller))
         finally:
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.latency.labels(route).observe(caller.seconds)
@@ -182,6 +181,11 @@ def _password(credentials: bytes) -> bytes:
         return base64.b64decode(credentials, validate=True).partition(b":")[2]
     except ValueError:
         return b""
+
+
+def failure_of(caller: Caller) -> str:
+    """What a client is told of an error of the service: nothing of it, as it may name files and hosts."""
+    return f"the service failed; its log says how, under the request id {caller.request_id}"
 
 
 async def _next(whole: list[Message], receive: Receive) -> Message:

@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 from pydantic_core import from_json, to_json
 
-from mlops_tasks.serving.arrow_requests import read_arrow
+from mlops_tasks.serving.arrow_requests import ArrowReader
 from mlops_tasks.serving.media_types import ARROW, JSON
 from mlops_tasks.serving.plain import read_plain
 from mlops_tasks.serving.reading import (
@@ -75,7 +75,7 @@ class RequestReader:
                 _write(process.stdin, kind.encode())
                 _write(process.stdin, body)
                 header, values = from_json(_read(process.stdout)), _read(process.stdout)
-            except (OSError, EOFError):
+            except (OSError, EOFError, ValueError, OverflowError, MemoryError):  # it may say anything
                 self._end()
                 raise BadRequestError(
                     f"the body of {len(body)} bytes could not be read within {BODY_S} s and {MEMORY_BYTES >> 20} MiB; "
@@ -123,9 +123,9 @@ def _asked(header: dict[str, Any], values: bytes) -> DayAsked | FeaturesGiven:
     return FeaturesGiven(header["instruments"], header["names"], matrix)
 
 
-def _answer(body: bytes, kind: str, limits: RequestLimits) -> tuple[dict[str, Any], bytes]:
+def _answer(body: bytes, kind: str, streams: ArrowReader) -> tuple[dict[str, Any], bytes]:
     try:
-        asked = read_arrow(body, limits) if kind == ARROW else read_request(body, limits)
+        asked = streams.read(body) if kind == ARROW else read_request(body, streams.limits)
     except BadRequestError as error:
         return {"problems": error.problems, "status": error.status}, b""
     if isinstance(asked, DayAsked):
@@ -158,14 +158,14 @@ def main(limits: RequestLimits) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    source, sink, streams = sys.stdin.buffer, sys.stdout.buffer, ArrowReader(limits)
     while True:
         try:
             kind, body = _read(source).decode(), _read(source)
         except EOFError:
             return
         signal.alarm(BODY_S)  # kills this process, whatever native code it is in
-        header, values = _answer(body, kind, limits)
+        header, values = _answer(body, kind, streams)
         signal.alarm(0)
         _write(sink, to_json(header))
         _write(sink, values)

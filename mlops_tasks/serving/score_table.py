@@ -26,11 +26,12 @@ class ScoreTable:
         found = scores[known]
         made = cls(found.index.to_list(), found.to_list(), scores.index[~known].to_list())
         # What every answer needs is computed here, where nothing waits for it.
+        _ = made.positions
         return made.prepared()
 
     def prepared(self) -> Self:
-        """The table itself, with everything derived from it computed."""
-        _ = self.positions, self.digest
+        """The table itself, with what its log needs computed."""
+        _ = self.digest
         return self
 
     @cached_property

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import threading
 import time
@@ -260,6 +261,77 @@ class FullSocket(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted.set()
+
+
+class Lines(logging.Handler):
+    """What is logged while it is attached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.getMessage())
+
+
+def test_malformed_requests_are_counted_and_not_logged(served: Served) -> None:
+    """A line for each would let a stranger fill the disk."""
+    name = 'alphaops_cut_connections_total{reason="malformed"}'
+    before, lines = served.metric(name), Lines()
+    loggers = [logging.getLogger(each) for each in ("", "uvicorn", "uvicorn.error")]
+    for each in loggers:
+        each.addHandler(lines)
+    try:
+        for sent in (b"nonsense\r\n\r\n", b"GET /live HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"):
+            assert served.connect(sent).recv(65536).startswith(b"HTTP/1.1 ")
+    finally:
+        for each in loggers:
+            each.removeHandler(lines)
+    assert served.metric(name) == before + 1
+    assert lines.seen == []
+
+
+def test_a_path_with_a_slash_too_many_leads_nowhere(served: Served) -> None:
+    """The answer would name where to send the key to, and that is what the request called the service."""
+    with served.client() as client:
+        for path in ("/health/", "/v1/score/"):
+            answer = client.get(path, headers={"Host": "elsewhere.example"})
+            assert answer.status_code == 404 and "location" not in answer.headers
+
+
+UNSEEN = {
+    "fields behind a body": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+    "headers behind a request that is not answered yet": b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n",
+}
+
+
+@pytest.mark.parametrize("case", UNSEEN)
+def test_fields_where_no_limit_of_time_or_body_holds_are_cut_off_as_headers_are(case: str) -> None:
+    """A megabyte of them takes fifteen in memory, and nobody needs a key to send them."""
+    fields, asked = b"a:b\r\n" * 1000, []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope)
+        await asyncio.Event().wait()
+
+    async def connect() -> int:
+        metrics = ServiceMetrics()
+        made = limited_protocol(ServingSettings(), metrics)
+        config = uvicorn.Config(app, lifespan="off")
+        config.load()
+        protocol, socket_of_client = made(config=config, server_state=ServerState(), app_state={}), FullSocket()
+        protocol.connection_made(socket_of_client)
+        protocol.data_received(UNSEEN[case])
+        await asyncio.sleep(0)
+        sent = 0
+        while not socket_of_client.aborted.is_set() and sent < 2_000_000:
+            protocol.data_received(fields)
+            sent += len(fields)
+        assert b'reason="oversized"} 1.0' in metrics.render()
+        return sent
+
+    assert asyncio.run(connect()) < 50_000
+    assert len(asked) == 1 and len(asked[0]["headers"]) <= 1
 
 
 @pytest.mark.parametrize(

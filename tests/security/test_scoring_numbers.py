@@ -13,7 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mlops_tasks.serving.media_types import ARROW
 from mlops_tasks.serving.plain import PLAIN_BYTES, read_plain
+from mlops_tasks.serving.reader import RequestReader
 from mlops_tasks.serving.reading import MOST_VALUES, BadRequestError, FeaturesGiven, RequestLimits, read_request
 from tests.registry.conftest import migrated_mlflow, vintage_template
 from tests.security.served import Served, serve
@@ -230,6 +232,19 @@ def test_a_body_that_kills_its_reader_is_refused_and_the_next_one_is_read(served
     os.kill(int(reader), signal.SIGKILL)
     assert raw.post("/v1/score", content=large).status_code in (200, 413)
     assert raw.post("/v1/score", content=large).status_code == 200
+
+
+@pytest.mark.parametrize("said", [struct.pack("<Q", 2**63), struct.pack("<Q", 2) + b"no" + struct.pack("<Q", 0)])
+def test_a_reader_that_answers_anything_is_ended(said: bytes) -> None:
+    """Native code in it may have been taken over: what it says next would be taken for the answer to another body."""
+    reading = RequestReader(RequestLimits(50, 50))
+    command = [sys.executable, "-c", f"import sys; sys.stdout.buffer.write({said!r}); sys.stdout.flush(); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as taken_over:
+        reading._process = taken_over
+        with pytest.raises(BadRequestError, match="could not be read") as refused:
+            reading.read(b"{}", ARROW)
+        assert refused.value.status == 413 and taken_over.wait(60) == -signal.SIGKILL
+    assert reading._process is None
 
 
 def status_of(pid: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from mlops_tasks.features.store import FeatureStore
-from mlops_tasks.serving.arrow_requests import read_arrow
+from mlops_tasks.serving.arrow_requests import ArrowReader
 from mlops_tasks.serving.client import scores_of
 from mlops_tasks.serving.media_types import ARROW, JSON, is_arrow, wants_arrow
 from mlops_tasks.serving.reading import BadRequestError, RequestLimits
@@ -156,7 +157,7 @@ def test_the_limits_are_those_of_json(served: Served, raw: httpx.Client) -> None
     assert answer.status_code == 413 and "51 are more than 50" in str(answer.json()["detail"])
     wide = pa.table({"instrument": ["A"] * 1001, **{f"F{i}": np.zeros(1001, np.float32) for i in range(1000)}})
     with pytest.raises(BadRequestError, match="more than 1000000 values") as error:
-        read_arrow(stream(wide), RequestLimits(5000, 5000))
+        ArrowReader(RequestLimits(5000, 5000)).read(stream(wide))
     assert error.value.status == 413
     names = stream(pa.table({"instrument": ["A"] * 60_001}), compression="zstd")
     assert raw.post("/v1/score", content=names, headers=GIVEN).status_code == 413
@@ -166,6 +167,15 @@ def test_the_limits_are_those_of_json(served: Served, raw: httpx.Client) -> None
     assert len(bomb) < 1_000_000
     assert raw.post("/v1/score", content=bomb, headers=GIVEN).status_code == 413
     assert raw.post("/v1/score", content=stream(pa.table({"instrument": ["S001"]})), headers=GIVEN).status_code == 200
+
+
+def test_many_columns_of_one_name_are_found_at_once() -> None:
+    """To compare each with each would take a minute, for which nobody else's stream is read."""
+    body = stream(pa.schema([("instrument", pa.string()), *[("F", pa.float32())] * 100_000]).empty_table())
+    began = time.process_time()
+    with pytest.raises(BadRequestError, match="'F' are given twice"):
+        ArrowReader(RequestLimits(50, 50)).read(body)
+    assert time.process_time() - began < 15
 
 
 def test_streams_with_changed_bytes_are_answered_and_never_an_error_of_ours(

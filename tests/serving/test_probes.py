@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from mlops_tasks.config import ServingSettings, Settings
+from mlops_tasks.errors import StoreError
 from mlops_tasks.serving.access_log import LINES_A_SECOND, AccessLog
 from mlops_tasks.serving.caller import SCOPE, Caller
 from mlops_tasks.serving.client import ScoringClient
@@ -65,13 +66,18 @@ def test_a_key_has_a_few_lines_a_second(caplog: pytest.LogCaptureFixture) -> Non
     assert (lines[0]["key"], lines[0]["suppressed"], lines[1]["key"]) == ("loud", 7, "calm")
 
 
+@pytest.mark.parametrize("error", [RuntimeError, StoreError])
 def test_a_failure_names_its_request(
-    service: RunningService, raw: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    service: RunningService,
+    raw: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[Exception],
 ) -> None:
-    """In the answer, in its header, and beside the traceback in the log; no word of the error goes out."""
+    """In the answer, in its header, and beside the error in the log; no word of the error goes out."""
 
     def fail() -> None:
-        raise RuntimeError("an inner matter")
+        raise error("an inner matter")
 
     monkeypatch.setattr(service.scoring, "health", fail)
     answer = raw.get("/health", headers={"X-Request-ID": "mine"})

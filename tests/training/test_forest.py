@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlops_tasks.modeling.model_zoo import forest
 from mlops_tasks.modeling.model_zoo.forest import forest_of, sum_trees
 from mlops_tasks.modeling.model_zoo.lightgbm import LightGBMPredictor
 
@@ -121,3 +122,14 @@ def test_the_predictor_sums_what_it_can(tmp_path: Path) -> None:
     assert predictor.predict(values.astype(np.float64)).tobytes() == model.predict(values).tobytes()
     with pytest.raises(lightgbm.basic.LightGBMError, match="number of features"):
         predictor.predict(values[:, :3])
+
+
+def test_trees_that_a_node_has_no_bits_for_are_left_to_lightgbm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many columns, or too many nodes in one tree; one fewer is summed."""
+    text = booster(rounds=3, num_leaves=8).model_to_string()
+    for limit, size in (("MOST_COLUMNS", COLUMNS), ("MOST_NODES", 15)):
+        monkeypatch.setattr(forest, limit, size)
+        assert forest_of(text) is not None
+        monkeypatch.setattr(forest, limit, size - 1)
+        assert forest_of(text) is None
+        monkeypatch.undo()

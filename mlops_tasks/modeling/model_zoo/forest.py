@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlops_tasks.modeling.model_zoo.forest_kernel import Forest, add_trees, keys_of
+from mlops_tasks.modeling.model_zoo.forest_kernel import (
+    MOST_COLUMNS,
+    MOST_NODES,
+    Forest,
+    Nodes,
+    add_trees,
+    leaves_of,
+    nodes_of,
+)
 
 _SUMMED = frozenset({"regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg"})
 """Objectives whose score is the sum of the trees; others transform it."""
@@ -20,9 +28,13 @@ Ints = npt.NDArray[np.int32]
 
 
 def forest_of(text: str) -> Forest | None:
-    """The trees of a LightGBM model's text; None where `plain_trees` finds none."""
+    """The trees of a LightGBM model's text; None where `plain_trees` finds none, or they are too large for a kernel."""
     found = plain_trees(text)
-    return None if found is None else _joined(*found)
+    if found is None:
+        return None
+    trees, columns = found
+    largest = max(len(tree.feature) + len(tree.leaf_value) for tree in trees)
+    return None if columns > MOST_COLUMNS or largest > MOST_NODES else _joined(trees, columns)
 
 
 def plain_trees(text: str) -> "tuple[list[PlainTree], int] | None":
@@ -47,7 +59,7 @@ def plain_trees(text: str) -> "tuple[list[PlainTree], int] | None":
 def sum_trees(forest: Forest, features: npt.NDArray[np.float32]) -> Floats:
     """Scores of rows, shape (n,); `features` has shape (n, columns of the model)."""
     scores = np.zeros(len(features))
-    add_trees(forest, np.ascontiguousarray(features).view(np.int32), scores)
+    add_trees(forest, np.ascontiguousarray(features).view(np.uint32), scores)
     return scores
 
 
@@ -115,19 +127,32 @@ class PlainTree:
 
 
 def _joined(trees: Sequence[PlainTree], columns: int) -> Forest:
-    roots = np.cumsum([0, *(len(tree.feature) + len(tree.leaf_value) for tree in trees)])
-    nodes = int(roots[-1])
-    node, value = np.zeros((nodes, 4), np.int32), np.zeros(nodes)
-    node[:, 2:] = np.arange(nodes)[:, np.newaxis]
-    for tree, root in zip(trees, roots[:-1].tolist(), strict=True):
-        leaf, end = root + len(tree.feature), root + len(tree.feature) + len(tree.leaf_value)
-        node[root:leaf, 0] = tree.feature + columns * tree.missing_left
-        node[root:leaf, 1] = keys_of(at_most(tree.threshold))
-        for place, children in ((2, tree.right), (3, tree.left)):  # LightGBM counts leaves from -1 downwards
-            node[root:leaf, place] = np.where(children >= 0, root + children, leaf + ~children)
-        value[leaf:end] = tree.leaf_value
-    steps = np.array([tree.shared_steps for tree in trees], np.int32)
-    return Forest(columns, node.reshape(-1), value, roots[:-1].astype(np.int32), steps)
+    packed = [_packed(tree) for tree in trees]
+    return Forest(
+        columns,
+        np.concatenate([node for node, _, _ in packed]),
+        np.concatenate([value for _, value, _ in packed]),
+        np.cumsum([0, *(len(node) for node, _, _ in packed)], dtype=np.int64),
+        np.array([tree.shared_steps for tree in trees], np.int32),
+        np.array([depth for _, _, depth in packed], np.int32),
+    )
+
+
+def _packed(tree: PlainTree) -> tuple[Nodes, Floats, int]:
+    """Nodes and their values, level after level, so that the children of a node lie side by side; and the depth."""
+    threshold = at_most(tree.threshold)
+    nodes, values, place = [], [], 0
+    level = np.array([0 if len(tree.feature) else -1])
+    while len(level):
+        split, below = level[level >= 0], place + len(level)
+        node, value = leaves_of(np.arange(place, below)), np.zeros(len(level))
+        left = below + 2 * np.arange(len(split))
+        node[level >= 0] = nodes_of(tree.feature[split], threshold[split], tree.missing_left[split], left)
+        value[level < 0] = tree.leaf_value[~level[level < 0]]  # LightGBM counts leaves from -1 downwards
+        nodes.append(node)
+        values.append(value)
+        place, level = below, np.column_stack([tree.left[split], tree.right[split]]).reshape(-1)
+    return np.concatenate(nodes), np.concatenate(values), len(nodes) - 1
 
 
 def at_most(threshold: Floats) -> npt.NDArray[np.float32]:

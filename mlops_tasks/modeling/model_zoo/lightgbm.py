@@ -223,7 +223,7 @@ class LightGBMPredictor:
     @property
     def is_quick(self) -> bool:
         """Whether a row is scored in a fraction of a millisecond."""
-        return self.forest is not None and len(self.forest.root) <= QUICK_TREES
+        return self.forest is not None and self.forest.trees <= QUICK_TREES
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Sum of the trees; shape (n,)."""
