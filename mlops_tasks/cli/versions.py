@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,8 @@ from mlops_tasks.errors import ConfigError, excerpt
 from mlops_tasks.states import ModelState
 
 if TYPE_CHECKING:
-    from mlops_tasks.state.model_index import FoundVersion, VersionPage, VersionSearch
+    from mlops_tasks.state.model_index import FoundVersion
+    from mlops_tasks.state.version_search import VersionPage, VersionSearch
 
 
 def add_version_verbs(own: Any, shared: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
 
 
 def _wanted(arguments: argparse.Namespace) -> "VersionSearch":
-    from mlops_tasks.state.model_index import VersionSearch, metric_range
+    from mlops_tasks.state.version_search import VersionSearch, metric_range
 
     ranges = [_pair(each, "--metric", "NAME=LOW:HIGH") for each in arguments.metric]
     return VersionSearch(
@@ -81,7 +81,8 @@ def _search(arguments: argparse.Namespace) -> int:
 
 
 def _row(found: "FoundVersion") -> dict[str, Any]:
-    return {**asdict(found), "registered_at": found.registered_at.isoformat()}
+    at, metrics, tags = found.registered_at.isoformat(), dict(found.metrics), dict(found.tags)
+    return {**vars(found), "registered_at": at, "metrics": metrics, "tags": tags}
 
 
 def _lines(found: "VersionPage", arguments: argparse.Namespace) -> Iterator[str]:

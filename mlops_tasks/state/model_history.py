@@ -7,7 +7,7 @@ differ. How a model was trained is read from its training runs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from itertools import zip_longest
 
 from sqlalchemy import ColumnElement, and_, or_, select, text, update
@@ -17,6 +17,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import acting
 from mlops_tasks.errors import StoreError, TransitionError
 from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.index_revision import next_revision
 from mlops_tasks.state.rows import content_digest, lock_table
 from mlops_tasks.state.tables import IndexedVersion, ModelTransition, TrainingEvent, TrainingRun, now
 from mlops_tasks.states import TRANSITIONS, ModelState, RunState
@@ -166,6 +167,24 @@ def state_within(active: Session, model: Model) -> ModelState:
     return ModelState.TRAINED if version is None else ModelState.CHALLENGER
 
 
+def states_within(active: Session, models: Sequence[Model]) -> list[ModelState]:
+    """`state_within` of many versions, in their order, by one query."""
+    versions, keys = [each.version for each in models], [each.training_key for each in models]
+    of_training = and_(ModelTransition.model_version.is_(None), ModelTransition.training_key.in_(keys))
+    mine = or_(ModelTransition.model_version.in_(versions), ModelTransition.replaced_version.in_(versions), of_training)
+    row = ModelTransition
+    moves = (row.training_key, row.model_version, row.after, row.replaced_version, row.replaced_after)
+    found: dict[int | str, str] = {}
+    for key, version, after, replaced, replaced_after in active.execute(
+        select(*moves).where(mine).order_by(row.sequence)
+    ):
+        found[key if version is None else version] = after
+        if replaced is not None:
+            found[replaced] = replaced_after
+    registered = [each.version if each.version in found else each.training_key for each in models]
+    return [ModelState(found.get(each, ModelState.CHALLENGER)) for each in registered]
+
+
 def newest_sequence(settings: Settings) -> int:
     """Number of the newest transition; 0 before the first."""
     with reading(settings) as active:
@@ -242,11 +261,10 @@ def live_on(settings: Settings, day: date) -> list[Tenure]:
     A tenure of no length, which ends at the very moment at which it began, is on no day.
     """
     begin = datetime.combine(day, time(), UTC)
-    end = begin + timedelta(days=1)
     return [
         each
         for each in tenures(settings)
-        if each.since < end and (each.until is None or (each.until > begin and each.until > each.since))
+        if each.since.date() <= day and (each.until is None or (each.until > begin and each.until > each.since))
     ]
 
 
@@ -278,9 +296,11 @@ def _add(active: Session, last: ModelTransition | None, row: ModelTransition) ->
     active.add(row)
     active.flush()
     moved = {row.model_version: row.after, row.replaced_version: row.replaced_after}
-    for version, state in moved.items():
-        if version is not None:
-            active.execute(update(IndexedVersion).where(IndexedVersion.version == version).values(state=state))
+    if moved.keys() != {None}:
+        revision = next_revision(active)
+        for version, state in moved.items():
+            changed = {"state": state, "changed": revision}
+            active.execute(update(IndexedVersion).where(IndexedVersion.version == version).values(changed))
 
 
 def _row(model: Model, before: ModelState, to: ModelState, reason: str, by: str) -> ModelTransition:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 
 from mlops_tasks.cli.verbs import main
 from mlops_tasks.config import Settings
@@ -31,6 +30,7 @@ from mlops_tasks.state.tables import Deployment, GateDecision, ModelRevocation, 
 from mlops_tasks.state.training_runs import end_run, record_training_run
 from mlops_tasks.states import DeploymentState, ModelState
 from tests.postgres import DATABASES, settings_on
+from tests.state.migrations import downgrade
 from tests.state.replayed import Replayed
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -153,7 +153,7 @@ def test_an_older_database_has_a_history_too(settings: Settings) -> None:
             if not isinstance(row, GateDecision):
                 row.at = row.recorded_at
         active.add_all(rows)
-    migrate(settings, "0014")
+    downgrade(settings, "0014")
     upgrade(settings)
     found = transitions(settings)
     assert [f"{row.before} {row.after} {row.by}" for row in found] == [*moved, "canary champion migration"]
@@ -163,19 +163,11 @@ def test_an_older_database_has_a_history_too(settings: Settings) -> None:
     assert Replayed().read(found).champion == 2
     record_deployment(settings, serving(3))
     assert Replayed().read(transitions(settings)).champion == 3
-    migrate(settings, "0014")
+    downgrade(settings, "0014")
     with database.engine(settings.state_database).connect() as connection:
         assert not sa.inspect(connection).has_table("model_transition")
     upgrade(settings)
     assert Replayed().read(transitions(settings)).champion == 3
-
-
-def migrate(settings: Settings, revision: str) -> None:
-    """Back to an older revision."""
-    with database.engine(settings.state_database).connect() as connection, connection.begin():
-        config = database._alembic_config()
-        config.attributes["connection"] = connection
-        command.downgrade(config, revision)
 
 
 def write(settings: Settings, number: int, turns: int) -> None:
@@ -218,6 +210,7 @@ def test_writers_at_once_lose_nothing(settings: Settings) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_sixteen_writers_at_once_lose_nothing(settings: Settings) -> None:
     """As above, longer and with more of them."""
     write_at_once(settings, writers=16, turns=25)
