@@ -24,7 +24,9 @@ _REVISION_TABLE = "alembic_version"
 """Alembic's own table, of one row."""
 _UPGRADE_LOCK = 4_203_118_271
 """Key of PostgreSQL's advisory lock around an upgrade; any fixed number of our own."""
-_BUSY_TIMEOUT_S = 30
+_BUSY_TIMEOUT_S = 120
+"""How long a writer of SQLite waits for the others. They do not queue: on a loaded machine one of sixteen was passed
+over for 30 s."""
 
 
 @contextmanager

@@ -96,11 +96,31 @@ def test_who_was_live(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsy
     said = capsys.readouterr().out.splitlines()
     assert said == [
         "version 2 (training k2), champion since 2024-03-03 12:00:00 UTC until 2024-03-03 13:00:00 UTC",
-        "no version was champion on 2024-02-01",
+        "no version was champion on 2024-02-01 (UTC)",
         "2024-03-03 12:00:00 UTC  version 2: challenger > champion, by ann",
         "2024-03-03 13:00:00 UTC  version 2: champion > retired, by ann: version 1 took its place",
     ]
     assert main(["history", "9"]) == 1 and "no version 9" in capsys.readouterr().out
+    assert main(["live", "--at", "2024-03-03 20:30+08:00"]) == main(["live", "--day", "9999-12-31"]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["live", "--day", "2024-13-01"], "'2024-13-01' is no day; write it as 2026-03-02"),
+        (["live", "--at", "yesterday"], "'yesterday' is no time; write it as"),
+        (["live", "--at", "0001-01-01 00:00+14:00"], "is no time"),
+        (["history", "9" * 30], "is no version; versions are numbered 1, 2, 3"),
+        (["models", "tag", "0", "desk=asia"], "'0' is no version"),
+        (["models", "search", "--since", "\0"], "is no day"),
+    ],
+)
+def test_what_is_no_day_time_or_version(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused by the command line, with the form that it asks for."""
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_a_history_begins_with_the_training(settings: Settings) -> None:
