@@ -6,7 +6,7 @@ differ. How a model was trained is read from its training runs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from itertools import zip_longest
 
@@ -252,20 +252,33 @@ def tenures(settings: Settings) -> list[Tenure]:
 
 def live_at(settings: Settings, moment: datetime) -> Tenure | None:
     """Who was champion at a time (aware); None: nobody."""
-    return next((each for each in tenures(settings) if each.includes(moment)), None)
+    return next((each for each in _lasting(tenures(settings)) if each.includes(moment)), None)
 
 
 def live_on(settings: Settings, day: date) -> list[Tenure]:
     """Who was champion on a day (UTC) or a part of it, oldest first; each with its whole tenure.
 
-    A tenure of no length, which ends at the very moment at which it began, is on no day.
+    A tenure of no length, which ends at the very moment at which it began, is on no day, and interrupts none.
     """
     begin = datetime.combine(day, time(), UTC)
     return [
         each
-        for each in tenures(settings)
-        if each.since.date() <= day and (each.until is None or (each.until > begin and each.until > each.since))
+        for each in _lasting(tenures(settings))
+        if each.since.date() <= day and (each.until is None or each.until > begin)
     ]
+
+
+def _lasting(found: Sequence[Tenure]) -> list[Tenure]:
+    """Those that have a length; those of a version that follow each other at once are one."""
+    lasting: list[Tenure] = []
+    for each in found:
+        if each.since == each.until:
+            continue
+        if lasting and (lasting[-1].version, lasting[-1].until) == (each.version, each.since):
+            lasting[-1] = replace(lasting[-1], until=each.until)
+        else:
+            lasting.append(each)
+    return lasting
 
 
 def _begin(active: Session) -> ModelTransition | None:

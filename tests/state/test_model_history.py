@@ -123,6 +123,17 @@ def test_what_is_no_day_time_or_version(arguments: list[str], said: str, capsys:
     assert left.value.code == 2 and said in capsys.readouterr().err
 
 
+def test_a_tenure_of_no_length_interrupts_none(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 2 came and went at the very moment at which version 1 was back: no moment was without version 1."""
+    for version, at in ((1, NOON), (2, NOON + timedelta(hours=1)), (1, NOON + timedelta(hours=1))):
+        monkeypatch.setattr(model_history, "now", lambda at=at: at)
+        record_deployment(settings, serving(version))
+    (tenure,) = live_on(settings, NOON.date())
+    assert (tenure.version, tenure.since, tenure.until) == (1, NOON, None)
+    assert live_at(settings, NOON) == live_at(settings, NOON + timedelta(hours=1)) == tenure
+    assert [each.version for each in tenures(settings)] == [1, 2, 1]
+
+
 def test_a_history_begins_with_the_training(settings: Settings) -> None:
     """As its run has recorded it; a version that nobody has heard of has none."""
     request: dict[str, Any] = {"plan": {}}
