@@ -172,17 +172,16 @@ def states_within(active: Session, models: Sequence[Model]) -> list[ModelState]:
     versions, keys = [each.version for each in models], [each.training_key for each in models]
     of_training = and_(ModelTransition.model_version.is_(None), ModelTransition.training_key.in_(keys))
     mine = or_(ModelTransition.model_version.in_(versions), ModelTransition.replaced_version.in_(versions), of_training)
-    row = ModelTransition
-    moves = (row.training_key, row.model_version, row.after, row.replaced_version, row.replaced_after)
     found: dict[int | str, str] = {}
-    for key, version, after, replaced, replaced_after in active.execute(
-        select(*moves).where(mine).order_by(row.sequence)
-    ):
-        found[key if version is None else version] = after
-        if replaced is not None:
-            found[replaced] = replaced_after
-    registered = [each.version if each.version in found else each.training_key for each in models]
-    return [ModelState(found.get(each, ModelState.CHALLENGER)) for each in registered]
+    for row in active.scalars(select(ModelTransition).where(mine).order_by(ModelTransition.sequence)):
+        found[row.training_key if row.model_version is None else row.model_version] = row.after
+        if row.replaced_version is not None:
+            found[row.replaced_version] = row.replaced_after
+    before_registration = [found.get(each.training_key, ModelState.CHALLENGER) for each in models]
+    return [
+        ModelState(before if each.version is None else found.get(each.version, before))
+        for each, before in zip(models, before_registration, strict=True)
+    ]
 
 
 def newest_sequence(settings: Settings) -> int:
@@ -308,10 +307,11 @@ def _add(active: Session, last: ModelTransition | None, row: ModelTransition) ->
     row.content_digest = content_digest(row)
     active.add(row)
     active.flush()
-    moved = {row.model_version: row.after, row.replaced_version: row.replaced_after}
-    if moved.keys() != {None}:
-        revision = next_revision(active)
-        for version, state in moved.items():
+    if row.model_version is None:
+        return
+    revision = next_revision(active)
+    for version, state in ((row.model_version, row.after), (row.replaced_version, row.replaced_after)):
+        if version is not None:
             changed = {"state": state, "changed": revision}
             active.execute(update(IndexedVersion).where(IndexedVersion.version == version).values(changed))
 
