@@ -85,7 +85,7 @@ def _documents() -> list[dict[str, Any]]:
     ]
 
 
-def _document(row: Mapping[str, Any], tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
+def _document(row: sa.RowMapping, tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
     plain, at = {name: row[name] for name in COPIED}, row["registered_at"]
     utc = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     return json.dumps({**plain, "registered_at": utc.isoformat(), "metrics": metrics, "tags": tags})
