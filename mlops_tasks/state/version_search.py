@@ -1,4 +1,4 @@
-"""Search of the index of versions by words, tags, family, state, metrics and dates, in a millisecond or two."""
+"""Search of the index of versions by words, tags, family, state, metrics and dates."""
 
 import math
 from collections.abc import Iterator, Mapping
