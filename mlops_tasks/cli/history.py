@@ -2,10 +2,11 @@
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_tasks.cli.answers import tell
+from mlops_tasks.cli.given import day, moment, version_number
 from mlops_tasks.config import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -18,19 +19,14 @@ def add_history_verbs(verbs: Any, shared: argparse.ArgumentParser) -> None:
     """Add the verbs `live` and `history`; `shared` has the options that all verbs take."""
     live = verbs.add_parser("live", parents=[shared], help="which version was champion on a day, or at a time")
     when = live.add_mutually_exclusive_group()
-    when.add_argument("--day", type=date.fromisoformat, help="a day in UTC: all champions of the day, with their times")
-    when.add_argument("--at", type=_moment, help="a time, in UTC if it has no zone; default: now")
+    when.add_argument("--day", type=day, help="a day in UTC: all champions of the day, with their times")
+    when.add_argument("--at", type=moment, help="a time, in UTC if it has no zone; default: now")
     live.set_defaults(verb_function=_live)
 
     said = "the states that a version has been in, with who, when and why"
     history = verbs.add_parser("history", parents=[shared], help=said)
-    history.add_argument("version", type=int, nargs="?", help="default: every transition of every model")
+    history.add_argument("version", type=version_number, nargs="?", help="default: every transition of every model")
     history.set_defaults(verb_function=_history)
-
-
-def _moment(text: str) -> datetime:
-    given = datetime.fromisoformat(text)
-    return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
 
 
 def _live(arguments: argparse.Namespace) -> int:
@@ -38,11 +34,11 @@ def _live(arguments: argparse.Namespace) -> int:
 
     settings = load_settings()
     if arguments.day is not None:
-        found, when = live_on(settings, arguments.day), f"on {arguments.day}"
+        found, when = live_on(settings, arguments.day), f"on {arguments.day} (UTC)"
     else:
-        moment = arguments.at or datetime.now(UTC)
-        tenure = live_at(settings, moment)
-        found, when = [] if tenure is None else [tenure], f"at {moment.astimezone(UTC):{TIME}}"
+        at = arguments.at or datetime.now(UTC)
+        tenure = live_at(settings, at)
+        found, when = [] if tenure is None else [tenure], f"at {at:{TIME}}"
     lines = [_line(each) for each in found] or [f"no version was champion {when}"]
     return tell(arguments, [_tenure(each) for each in found], lines)
 

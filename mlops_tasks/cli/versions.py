@@ -2,17 +2,17 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from mlops_tasks.cli.answers import tell
+from mlops_tasks.cli.given import day, version_number
 from mlops_tasks.config import load_settings
 from mlops_tasks.errors import ConfigError, excerpt
 from mlops_tasks.states import ModelState
 
 if TYPE_CHECKING:
-    from mlops_tasks.state.model_index import FoundVersion, VersionPage, VersionSearch
+    from mlops_tasks.state.model_index import FoundVersion
+    from mlops_tasks.state.version_search import VersionPage, VersionSearch
 
 
 def add_version_verbs(own: Any, shared: argparse.ArgumentParser) -> None:
@@ -26,8 +26,8 @@ def add_version_verbs(own: Any, shared: argparse.ArgumentParser) -> None:
     search.add_argument("--data-version", help="vintage that it was trained on")
     said = "a metric between two numbers, either of which may be left out; may be repeated"
     search.add_argument("--metric", action="append", default=[], metavar="NAME=LOW:HIGH", help=said)
-    search.add_argument("--since", type=date.fromisoformat, help="first day (UTC) of the registration")
-    search.add_argument("--until", type=date.fromisoformat, help="last day (UTC) of the registration")
+    search.add_argument("--since", type=day, help="first day (UTC) of the registration")
+    search.add_argument("--until", type=day, help="last day (UTC) of the registration")
     said = "version, registered_at, family, state, data_version, or metric.NAME (version)"
     search.add_argument("--sort", default="version", help=said)
     search.add_argument("--ascending", action="store_true", help="default: the largest or newest first")
@@ -37,7 +37,7 @@ def add_version_verbs(own: Any, shared: argparse.ArgumentParser) -> None:
 
     said = "give a version tags; MLflow has them as user.NAME"
     tag = own.add_parser("tag", parents=[shared], help=said)
-    tag.add_argument("version", type=int)
+    tag.add_argument("version", type=version_number)
     tag.add_argument("tags", nargs="+", metavar="NAME=VALUE", help="NAME= takes a tag away")
     tag.set_defaults(verb_function=_tag)
 
@@ -53,7 +53,7 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
 
 
 def _wanted(arguments: argparse.Namespace) -> "VersionSearch":
-    from mlops_tasks.state.model_index import VersionSearch, metric_range
+    from mlops_tasks.state.version_search import VersionSearch, metric_range
 
     ranges = [_pair(each, "--metric", "NAME=LOW:HIGH") for each in arguments.metric]
     return VersionSearch(
@@ -81,7 +81,8 @@ def _search(arguments: argparse.Namespace) -> int:
 
 
 def _row(found: "FoundVersion") -> dict[str, Any]:
-    return {**asdict(found), "registered_at": found.registered_at.isoformat()}
+    at, metrics, tags = found.registered_at.isoformat(), dict(found.metrics), dict(found.tags)
+    return {**vars(found), "registered_at": at, "metrics": metrics, "tags": tags}
 
 
 def _lines(found: "VersionPage", arguments: argparse.Namespace) -> Iterator[str]:

@@ -18,13 +18,11 @@ from mlops_tasks.registry.models import NOT_FOUND
 from mlops_tasks.state.model_index import (
     FoundVersion,
     RegisteredVersion,
-    VersionPage,
-    VersionSearch,
     index_versions,
     indexed_versions,
-    search_versions,
     tag_version,
 )
+from mlops_tasks.state.version_search import VersionPage, VersionSearch, search_versions
 
 log = logging.getLogger(__name__)
 

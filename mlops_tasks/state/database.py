@@ -24,7 +24,9 @@ _REVISION_TABLE = "alembic_version"
 """Alembic's own table, of one row."""
 _UPGRADE_LOCK = 4_203_118_271
 """Key of PostgreSQL's advisory lock around an upgrade; any fixed number of our own."""
-_BUSY_TIMEOUT_S = 30
+_BUSY_TIMEOUT_S = 120
+"""How long a writer of SQLite waits for the others. They do not queue: on a loaded machine one of sixteen was passed
+over for 30 s."""
 
 
 @contextmanager
@@ -48,9 +50,16 @@ def session(settings: Settings) -> Iterator[Session]:
 def reading(settings: Settings) -> Iterator[Session]:
     """A session for queries only; it waits for no writer. Errors as for `session`."""
     _upgrade_once(settings)
-    readers = engine(settings.state_database).execution_options(reads_only=True)
-    with Session(readers, expire_on_commit=False) as active, active.begin():
+    with Session(_readers(settings.state_database), expire_on_commit=False) as active, active.begin():
         yield active
+
+
+@contextmanager
+def querying(settings: Settings) -> Iterator[Connection]:
+    """As `reading`, for plain statements that are made often: without a session they take half the time."""
+    _upgrade_once(settings)
+    with _readers(settings.state_database).connect() as connection, connection.begin():
+        yield connection
 
 
 def upgrade(settings: Settings) -> str:
@@ -111,6 +120,11 @@ def engine(url: str) -> Engine:
     return made
 
 
+@lru_cache(maxsize=8)
+def _readers(url: str) -> Engine:
+    return engine(url).execution_options(reads_only=True)
+
+
 def _configure_sqlite(connection: Any, record: object) -> None:
     # The driver's own transactions begin too late, and never before DDL; ours are explicit.
     connection.isolation_level = None
@@ -135,6 +149,7 @@ def _upgrade_once(settings: Settings) -> None:
         _upgraded.add(url)
 
 
+@lru_cache(maxsize=8)
 def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite URL; None for other databases and for one in memory."""
     parsed = make_url(url)

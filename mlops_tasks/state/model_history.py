@@ -6,8 +6,8 @@ differ. How a model was trained is read from its training runs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
 from itertools import zip_longest
 
 from sqlalchemy import ColumnElement, and_, or_, select, text, update
@@ -17,6 +17,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import acting
 from mlops_tasks.errors import StoreError, TransitionError
 from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.index_revision import next_revision
 from mlops_tasks.state.rows import content_digest, lock_table
 from mlops_tasks.state.tables import IndexedVersion, ModelTransition, TrainingEvent, TrainingRun, now
 from mlops_tasks.states import TRANSITIONS, ModelState, RunState
@@ -166,6 +167,23 @@ def state_within(active: Session, model: Model) -> ModelState:
     return ModelState.TRAINED if version is None else ModelState.CHALLENGER
 
 
+def states_within(active: Session, models: Sequence[Model]) -> list[ModelState]:
+    """`state_within` of many versions, in their order, by one query."""
+    versions, keys = [each.version for each in models], [each.training_key for each in models]
+    of_training = and_(ModelTransition.model_version.is_(None), ModelTransition.training_key.in_(keys))
+    mine = or_(ModelTransition.model_version.in_(versions), ModelTransition.replaced_version.in_(versions), of_training)
+    found: dict[int | str, str] = {}
+    for row in active.scalars(select(ModelTransition).where(mine).order_by(ModelTransition.sequence)):
+        found[row.training_key if row.model_version is None else row.model_version] = row.after
+        if row.replaced_version is not None:
+            found[row.replaced_version] = row.replaced_after
+    before_registration = [found.get(each.training_key, ModelState.CHALLENGER) for each in models]
+    return [
+        ModelState(before if each.version is None else found.get(each.version, before))
+        for each, before in zip(models, before_registration, strict=True)
+    ]
+
+
 def newest_sequence(settings: Settings) -> int:
     """Number of the newest transition; 0 before the first."""
     with reading(settings) as active:
@@ -233,21 +251,33 @@ def tenures(settings: Settings) -> list[Tenure]:
 
 def live_at(settings: Settings, moment: datetime) -> Tenure | None:
     """Who was champion at a time (aware); None: nobody."""
-    return next((each for each in tenures(settings) if each.includes(moment)), None)
+    return next((each for each in _lasting(tenures(settings)) if each.includes(moment)), None)
 
 
 def live_on(settings: Settings, day: date) -> list[Tenure]:
     """Who was champion on a day (UTC) or a part of it, oldest first; each with its whole tenure.
 
-    A tenure of no length, which ends at the very moment at which it began, is on no day.
+    A tenure of no length, which ends at the very moment at which it began, is on no day, and interrupts none.
     """
     begin = datetime.combine(day, time(), UTC)
-    end = begin + timedelta(days=1)
     return [
         each
-        for each in tenures(settings)
-        if each.since < end and (each.until is None or (each.until > begin and each.until > each.since))
+        for each in _lasting(tenures(settings))
+        if each.since.date() <= day and (each.until is None or each.until > begin)
     ]
+
+
+def _lasting(found: Sequence[Tenure]) -> list[Tenure]:
+    """Those that have a length; those of a version that follow each other at once are one."""
+    lasting: list[Tenure] = []
+    for each in found:
+        if each.since == each.until:
+            continue
+        if lasting and (lasting[-1].version, lasting[-1].until) == (each.version, each.since):
+            lasting[-1] = replace(lasting[-1], until=each.until)
+        else:
+            lasting.append(each)
+    return lasting
 
 
 def _begin(active: Session) -> ModelTransition | None:
@@ -277,10 +307,13 @@ def _add(active: Session, last: ModelTransition | None, row: ModelTransition) ->
     row.content_digest = content_digest(row)
     active.add(row)
     active.flush()
-    moved = {row.model_version: row.after, row.replaced_version: row.replaced_after}
-    for version, state in moved.items():
+    if row.model_version is None:
+        return
+    revision = next_revision(active)
+    for version, state in ((row.model_version, row.after), (row.replaced_version, row.replaced_after)):
         if version is not None:
-            active.execute(update(IndexedVersion).where(IndexedVersion.version == version).values(state=state))
+            changed = {"state": state, "changed": revision}
+            active.execute(update(IndexedVersion).where(IndexedVersion.version == version).values(changed))
 
 
 def _row(model: Model, before: ModelState, to: ModelState, reason: str, by: str) -> ModelTransition:

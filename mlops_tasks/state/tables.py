@@ -609,40 +609,22 @@ class IndexedVersion(LogBase):
     __tablename__ = "indexed_version"
 
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    training_key: Mapped[str]
-    family: Mapped[str] = mapped_column(index=True)
-    data_version: Mapped[str] = mapped_column(index=True)
-    feature_version: Mapped[str]
-    run_id: Mapped[str]
-    description: Mapped[str] = mapped_column(Text)
-    registered_at: Mapped[datetime] = mapped_column(index=True)
-    state: Mapped[str] = mapped_column(index=True)
+    changed: Mapped[int] = mapped_column(index=True)
+    """Number of the `IndexRevision` that wrote the row last."""
+    state: Mapped[str]
     """A `ModelState`; changed in the transaction of each `ModelTransition`."""
-    text: Mapped[str] = mapped_column(Text)
-    """Everything that a search for words looks at, in lower case."""
+    document: Mapped[str] = mapped_column(Text)
+    """All else that is known of it, as JSON (`state/model_index.py`)."""
 
 
-class IndexedTag(LogBase):
-    """A tag of an indexed version; a person's begins with `user.`."""
+class IndexRevision(LogBase):
+    """One of the newest changes of the index of versions: 1, 2, 3, ..."""
 
-    __tablename__ = "indexed_tag"
-    __table_args__ = (Index("ix_indexed_tag_name", "name", "value"),)
+    __tablename__ = "index_revision"
 
-    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    name: Mapped[str] = mapped_column(primary_key=True)
-    value: Mapped[str] = mapped_column(String(500))
-    """Its first 500 characters."""
-
-
-class IndexedMetric(LogBase):
-    """A metric of the evaluation of an indexed version; finite."""
-
-    __tablename__ = "indexed_metric"
-    __table_args__ = (Index("ix_indexed_metric_name", "name", "value"),)
-
-    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    name: Mapped[str] = mapped_column(primary_key=True)
-    value: Mapped[float] = mapped_column(Float)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    token: Mapped[str] = mapped_column(String(16))
+    """Random."""
 
 
 class VersionOrigin(LogBase):

@@ -8,8 +8,9 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from mlops_tasks.state.alerts.episodes import Episode
 from mlops_tasks.state.model_history import Tenure, Transition
-from mlops_tasks.state.model_index import LARGEST_PAGE, FoundVersion
+from mlops_tasks.state.model_index import FoundVersion
 from mlops_tasks.state.tables import TrainingEvent, VersionOrigin
+from mlops_tasks.state.version_search import LARGEST_PAGE
 from mlops_tasks.states import ModelState
 from mlops_tasks.training.events import RunProgress
 

@@ -22,14 +22,9 @@ from mlops_api.messages import (
 from mlops_api.service import NO_SUCH, settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.state.model_history import history_of, knows, live_at, live_on
-from mlops_tasks.state.model_index import (
-    VersionSearch,
-    indexed_versions,
-    metric_range,
-    search_versions,
-    tag_version,
-)
+from mlops_tasks.state.model_index import indexed_versions, tag_version
 from mlops_tasks.state.version_origins import OriginSearch, find_origins
+from mlops_tasks.state.version_search import VersionSearch, metric_range, search_versions
 
 router = APIRouter(prefix="/versions", tags=["versions"])
 

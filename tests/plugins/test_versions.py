@@ -45,6 +45,15 @@ def test_versions_are_found_tagged_and_told_of(airflow: Airflow) -> None:
         (row,) = viewer.get(f"{VERSIONS}/1/history").json()["transitions"]
         assert (row["before"], row["after"], row["by"]) == ("challenger", "champion", "ann")
         assert viewer.get(f"{VERSIONS}/2/history").status_code == 404
+        for asked, count in (
+            ({"text": "%_.*[("}, 0),
+            ({"until": "9999-12-31", "since": "0001-01-01"}, 2),
+            ({"page": 1_000_000}, 2),
+            ({"tag": "user.desk=asia=x"}, 0),
+        ):
+            assert viewer.get(VERSIONS, params=asked).json()["total"] == count, asked
+        for asked in ({"day": "9999-12-31"}, {"day": "0001-01-01"}, {"at": "0001-01-01T00:00:00+14:00"}):
+            assert viewer.get(f"{VERSIONS}/live", params=asked).status_code == 200, asked
 
 
 def test_versions_are_found_by_what_they_were_made_of(airflow: Airflow) -> None:
@@ -72,11 +81,15 @@ def test_versions_are_found_by_what_they_were_made_of(airflow: Airflow) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["sort=x", "tag=x", "metric=x%3Dy", "page=0", "text=%00", "state=x", "day=2024-13-01"]
+    "query",
+    [
+        *("sort=x", "tag=x", "metric=x%3Dy", "metric=x%3Dnan:", "page=0", "page=-1", "page=x", "size=1001"),
+        *("text=%00", f"text={'x' * 5000}", "state=x", "since=2024-13-01", "day=2024-13-01", "at=yesterday"),
+    ],
 )
 def test_what_cannot_be_searched_for_is_refused(airflow: Airflow, query: str) -> None:
     """422, with the reason."""
-    route = f"{VERSIONS}/live" if query.startswith("day") else VERSIONS
+    route = f"{VERSIONS}/live" if query.startswith(("day", "at")) else VERSIONS
     with airflow.client("viewer") as viewer:
         answer = viewer.get(f"{route}?{query}")
     assert answer.status_code == 422 and answer.json()["detail"]

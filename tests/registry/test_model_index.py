@@ -9,7 +9,8 @@ from mlops_tasks.registry.lifecycle import ModelLifecycleManager
 from mlops_tasks.registry.model_index import index_models, search_models, tag_model
 from mlops_tasks.registry.models import get_run_id, get_tags, set_tags
 from mlops_tasks.registry.runs import log_run
-from mlops_tasks.state.model_index import VersionSearch, find_version
+from mlops_tasks.state.model_index import find_version
+from mlops_tasks.state.version_search import VersionSearch
 from mlops_tasks.states import ModelState
 from tests.operation import make_champion
 from tests.registry.trainings import Spec, make_training

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 
 from mlops_tasks.cli.verbs import main
 from mlops_tasks.config import Settings
@@ -31,6 +30,7 @@ from mlops_tasks.state.tables import Deployment, GateDecision, ModelRevocation, 
 from mlops_tasks.state.training_runs import end_run, record_training_run
 from mlops_tasks.states import DeploymentState, ModelState
 from tests.postgres import DATABASES, settings_on
+from tests.state.migrations import downgrade
 from tests.state.replayed import Replayed
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -96,11 +96,42 @@ def test_who_was_live(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsy
     said = capsys.readouterr().out.splitlines()
     assert said == [
         "version 2 (training k2), champion since 2024-03-03 12:00:00 UTC until 2024-03-03 13:00:00 UTC",
-        "no version was champion on 2024-02-01",
+        "no version was champion on 2024-02-01 (UTC)",
         "2024-03-03 12:00:00 UTC  version 2: challenger > champion, by ann",
         "2024-03-03 13:00:00 UTC  version 2: champion > retired, by ann: version 1 took its place",
     ]
     assert main(["history", "9"]) == 1 and "no version 9" in capsys.readouterr().out
+    assert main(["live", "--at", "2024-03-03 20:30+08:00"]) == main(["live", "--day", "9999-12-31"]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["live", "--day", "2024-13-01"], "'2024-13-01' is no day; write it as 2026-03-02"),
+        (["live", "--at", "yesterday"], "'yesterday' is no time; write it as"),
+        (["live", "--at", "0001-01-01 00:00+14:00"], "is no time"),
+        (["history", "9" * 30], "is no version; versions are numbered 1, 2, 3"),
+        (["models", "tag", "0", "desk=asia"], "'0' is no version"),
+        (["models", "search", "--since", "\0"], "is no day"),
+    ],
+)
+def test_what_is_no_day_time_or_version(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused by the command line, with the form that it asks for."""
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_tenure_of_no_length_interrupts_none(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 2 came and went at the very moment at which version 1 was back: no moment was without version 1."""
+    for version, at in ((1, NOON), (2, NOON + timedelta(hours=1)), (1, NOON + timedelta(hours=1))):
+        monkeypatch.setattr(model_history, "now", lambda at=at: at)
+        record_deployment(settings, serving(version))
+    (tenure,) = live_on(settings, NOON.date())
+    assert (tenure.version, tenure.since, tenure.until) == (1, NOON, None)
+    assert live_at(settings, NOON) == live_at(settings, NOON + timedelta(hours=1)) == tenure
+    assert [each.version for each in tenures(settings)] == [1, 2, 1]
 
 
 def test_a_history_begins_with_the_training(settings: Settings) -> None:
@@ -153,7 +184,7 @@ def test_an_older_database_has_a_history_too(settings: Settings) -> None:
             if not isinstance(row, GateDecision):
                 row.at = row.recorded_at
         active.add_all(rows)
-    migrate(settings, "0014")
+    downgrade(settings, "0014")
     upgrade(settings)
     found = transitions(settings)
     assert [f"{row.before} {row.after} {row.by}" for row in found] == [*moved, "canary champion migration"]
@@ -163,19 +194,11 @@ def test_an_older_database_has_a_history_too(settings: Settings) -> None:
     assert Replayed().read(found).champion == 2
     record_deployment(settings, serving(3))
     assert Replayed().read(transitions(settings)).champion == 3
-    migrate(settings, "0014")
+    downgrade(settings, "0014")
     with database.engine(settings.state_database).connect() as connection:
         assert not sa.inspect(connection).has_table("model_transition")
     upgrade(settings)
     assert Replayed().read(transitions(settings)).champion == 3
-
-
-def migrate(settings: Settings, revision: str) -> None:
-    """Back to an older revision."""
-    with database.engine(settings.state_database).connect() as connection, connection.begin():
-        config = database._alembic_config()
-        config.attributes["connection"] = connection
-        command.downgrade(config, revision)
 
 
 def write(settings: Settings, number: int, turns: int) -> None:
@@ -218,6 +241,7 @@ def test_writers_at_once_lose_nothing(settings: Settings) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_sixteen_writers_at_once_lose_nothing(settings: Settings) -> None:
     """As above, longer and with more of them."""
     write_at_once(settings, writers=16, turns=25)
