@@ -138,7 +138,7 @@ def look_moments(series: Floats, plan: LookDays, spread: Spread) -> tuple[Floats
     return means, np.stack([cosine_errors(series[:, :each], honest_terms(each)) for each in plan.days], axis=1)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)  # of a year of daily looks it has 60 MB
 def simulated(plan: LookDays, spread: Spread, autocorrelation: float) -> SimulatedLooks:
     """First-order autoregressions without effect, the same in each process."""
     from scipy.signal import lfilter

@@ -98,7 +98,7 @@ def test_an_effect_that_fades_is_found() -> None:
     """And one that lasts is not said to fade, in most cases."""
     rows = [ar1(0.3, 252, seed) for seed in range(150)]
     assert np.mean([novelty(row + 0.5).found for row in rows]) <= 0.1
-    fading = novelty(rows[0] + 2.0 * np.exp(-np.arange(252) / 60))
+    fading = novelty(rows[0] + np.linspace(2.5, 0.0, 252))
     assert fading.found and "fades" in fading.sentence
 
 

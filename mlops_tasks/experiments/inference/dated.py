@@ -53,7 +53,7 @@ class DailyDifferences:
             if series.index.has_duplicates:
                 day = series.index[series.index.duplicated()][0]
                 raise ExperimentError(f"the {name} arm has more than one value for {day}; give one a day")
-        both = pd.concat({"control": control, "treatment": treatment}, axis=1).sort_index()
+        both = pd.concat({"control": control, "treatment": treatment}, axis=1, sort=True).sort_index()
         known = both.notna()
         found = (both["treatment"] - both["control"])[known.all(axis=1)]
         if found.empty:

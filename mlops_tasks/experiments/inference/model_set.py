@@ -137,7 +137,7 @@ def _losses(losses: pd.DataFrame) -> tuple[Floats, Sequence[str]]:
         raise ExperimentError(f"{len(values)} days have a loss of every model, and all must be finite; two are needed")
     for i in range(len(names)):
         for j in range(i):
-            if np.ptp(values[:, i] - values[:, j]) == 0:
+            if np.ptp(values[:, i] - values[:, j]) <= 1e-12 * np.abs(values[:, [i, j]]).max():
                 raise ExperimentError(
                     f"{names[j]} and {names[i]} differ by the same on all days; leave one of them out"
                 )

@@ -99,9 +99,12 @@ def rates() -> tuple[Rate, ...]:
 
 
 def offered(case: Case) -> tuple[Method, ...]:
-    """The methods that keep their level in a case, the most powerful first; none for a case that was not measured."""
+    """The methods that keep their level in a case; none for a case that was not measured.
+
+    The most powerful comes first; where nothing is known of the days, by its mean power over all kinds.
+    """
     held = [method for method in Method if _refusal(method, case) is None]
-    return tuple(sorted(held, key=lambda method: -min(rate.power for rate in _cells(method, case))))
+    return tuple(sorted(held, key=lambda method: -_power(method, case)))
 
 
 def refusal(method: Method, case: Case) -> str | None:
@@ -141,6 +144,12 @@ def demand_persistence(rho: float) -> None:
             f"the daily differences have a first autocorrelation of {rho:.2f}, and no method was shown to keep its "
             f"level above {MOST_AUTOCORRELATION}; compare weekly means, or switch the arms by days (switchback)"
         )
+
+
+def _power(method: Method, case: Case) -> float:
+    """Mean power over the cells of a case."""
+    found = [rate.power for rate in _cells(method, case)]
+    return sum(found) / len(found)
 
 
 def _refusal(method: Method, case: Case) -> str | None:

@@ -56,9 +56,10 @@ def resampling_weights(
     lengths = np.diff(ends, axis=1, prepend=0)
     rows = np.repeat(np.arange(resamples), starts.shape[1])
     turns, rest = np.divmod((starts + lengths).ravel(), n)
-    steps = np.zeros((resamples, n + 1))
-    np.add.at(steps, (rows, starts.ravel()), 1.0)
-    np.add.at(steps, (rows, rest), -1.0)
+    begins, finishes = (
+        np.bincount(rows * (n + 1) + days, minlength=resamples * (n + 1)) for days in (starts.ravel(), rest)
+    )
+    steps = (begins - finishes).reshape(resamples, n + 1)
     whole = np.bincount(
         rows, weights=turns, minlength=resamples
     )  # a block that passes the end goes on at the beginning
