@@ -91,7 +91,7 @@ def test_each_resample_has_as_many_days(blocks: Blocks, length: int) -> None:
 
 def test_blocks_keep_the_dependence_that_single_days_lose() -> None:
     """Of an AR(1) of 0.6 the resampled mean's error is near the truth with blocks, and half of it without."""
-    rows = [ar1(0.6, 400, seed) for seed in range(12)]
+    rows = [ar1(0.6, 400, seed) for seed in range(6)]
     single, circular, stationary = (
         np.mean([bootstrap_mean(row, kind).standard_error for row in rows]) for kind in (None, *Blocks)
     )
