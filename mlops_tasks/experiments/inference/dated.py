@@ -216,15 +216,6 @@ def bounded(differences: Floats | pd.Series, bound: Bernstein, lag: int = 1, con
     )
 
 
-def by_level(result: Result, alpha: float) -> Result:
-    """The result of `paired` at another level; for arms and metrics that share one (`multiplicity`)."""
-    if result.standard_error is None or result.degrees_of_freedom is None or result.horizon is not Horizon.FIXED:
-        raise ExperimentError(f"a result of {result.method} has no other level than its own; analyse it anew")
-    found = Estimate(result.effect, result.standard_error, result.degrees_of_freedom, result.n)
-    again = tested(found, result.method, 1 - alpha, result.assumes)
-    return replace(result, lower=again.lower, upper=again.upper, confidence=again.confidence)
-
-
 def _days(differences: Floats | pd.Series) -> Floats:
     values = finite_days(np.asarray(differences, dtype=np.float64))
     if len(values) < LEAST_DAYS:
