@@ -47,13 +47,14 @@ def run() -> dict[str, Any]:
 def dated_rates(methods: tuple[str, ...], data: Any, n: int, count: int, power_count: int) -> list[dict[str, Any]]:
     """Rows of the table for one kind of daily differences and number of days."""
     from mlops_tasks.experiments.inference.offers import Looks
-    from tests.experiments.simulated import ONE_LOOK, draw, found
+    from tests.experiments.simulated import BOUNDARIES, ONE_LOOK, draw, found
 
     null, other = draw(data, count, n, 0), draw(data, power_count, n, 1)
     return [
         _row(method, (data, n, looks), found(method, null, looks), found(method, other, looks, EFFECT))
         for method in methods
-        for looks in ((Looks.ONE,) if method in ONE_LOOK else tuple(Looks))
+        for looks in Looks
+        if not (method in ONE_LOOK and looks is not Looks.ONE) and not (method in BOUNDARIES and looks is Looks.ONE)
     ]
 
 

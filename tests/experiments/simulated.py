@@ -157,3 +157,5 @@ _FINDERS: dict[str, Callable[[Floats, Looks], Flags]] = {
 }
 ONE_LOOK = frozenset({NEWEY_WEST, Method.CIRCULAR_BOOTSTRAP, Method.STATIONARY_BOOTSTRAP, Method.SWITCHBACK})
 """Measured at one look only; at several, Student's test shows what a test of one look does there."""
+BOUNDARIES = frozenset({Method.PREWHITENED_POCOCK, Method.OBRIEN_FLEMING, Method.POCOCK})
+"""Measured at several looks only; at one they are the tests of one look."""
