@@ -114,6 +114,12 @@ class DeploymentError(MlopsError, RuntimeError):
     """A deployment failed; the previous champion is in service again."""
 
 
+class ExperimentError(MlopsError, ValueError):
+    """An experiment cannot be planned, run or analysed as asked."""
+
+    lasting = True
+
+
 class AccountError(MlopsError, ValueError):
     """An account cannot be made or changed as it was asked."""
 
