@@ -3,7 +3,7 @@
 A unit (a client, an account, an instrument, a sleeve of capital, a day) has a position in its layer. The experiments of
 a layer hold ranges of its positions that do not overlap, so a unit is in one of them at most; positions in different
 layers are independent, so experiments in different layers do not interfere. Within an experiment a second position,
-independent of the first, chooses the arm. A larger exposure takes in new units and moves none, and when the shares of the
+independent of the first, chooses the arm. A larger exposure takes in new units and moves none. When the shares of the
 arms change, only units of those that shrink move.
 """
 
