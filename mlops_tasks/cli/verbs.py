@@ -11,6 +11,7 @@ from typing import Any
 
 from mlops_tasks.cli.alerts import add_alerts_verb
 from mlops_tasks.cli.answers import print_json, tell
+from mlops_tasks.cli.experiments import add_experiments_verb
 from mlops_tasks.cli.explain import add_explain_verb
 from mlops_tasks.cli.features import add_features_verb
 from mlops_tasks.cli.history import add_history_verbs
@@ -64,6 +65,7 @@ _ADDED = (
     add_performance_verb,
     add_monitor_verb,
     add_explain_verb,
+    add_experiments_verb,
     add_keys_verb,
 )
 """Add the verbs of other modules."""

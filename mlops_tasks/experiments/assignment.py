@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,6 +232,17 @@ class Enrolment:
     def exposed(self) -> int:
         """The positions from `first` to here take part."""
         return self.first + int(self.exposure * (self.end - self.first))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; the inverse of `from_json`."""
+        segments = [[each.first, each.end, each.arm] for each in self.allocation.segments]
+        return {**vars(self), "allocation": segments, "exposure": str(self.exposure), "overrides": {**self.overrides}}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Errors as on construction."""
+        allocation = Allocation(tuple(Segment(*each) for each in values["allocation"]))
+        return cls(**{**values, "allocation": allocation, "exposure": Decimal(values["exposure"])})
 
     def ramped_to(self, exposure: Decimal) -> Self:
         """The same with a larger share of its range exposed.

@@ -14,8 +14,8 @@ HALVES = Allocation.of({"control": "0.5", "treatment": "0.5"})
 LAYER = Layer("ranking", "r", UnitKind.ACCOUNT)
 
 PUBLISHED = {1: 0x74F839C593DC67FD, 8: 0x93F5F5799A932462, 15: 0xA129CA6149BE45E5}
-"""SipHash-2-4 of the bytes 0, 1, 2, ... under the key 0 to 15, by their number: from the paper of Aumasson and Bernstein
-(15) and the vectors of their reference implementation."""
+"""SipHash-2-4 of the bytes 0, 1, 2, ... under the key 0 to 15, by their number. 15: from the paper of Aumasson and
+Bernstein; the others: vectors of their reference implementation."""
 
 
 @pytest.mark.parametrize("length", PUBLISHED)
