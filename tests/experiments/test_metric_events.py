@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import resource
 import statistics
 from collections.abc import Iterator
@@ -168,12 +169,13 @@ def test_wrong_events_are_refused_and_kept(tmp_path: Path, changes: dict[str, An
     settings = Settings(home=tmp_path)
     running(settings)
     first = started(settings)
-    told = ingest_events(settings, "orders", [event(1, first, **changes), event(2, first)])
+    wrong = event(1, first) | changes
+    told = ingest_events(settings, "orders", [wrong, event(2, first)])
     assert (told.new, told.refused) == (1, 1)
-    with pytest.raises(AssertionError, match=said):
-        raise AssertionError(told.faults[0])
+    assert re.search(said, told.faults[0])
     (kept,) = refused_events(settings, "orders")
-    assert kept.reason in told.faults[0] and "e1" in kept.event.replace("a\\0b", "e1").replace('""', "e1")
+    assert told.faults[0] == f"event 1: {kept.reason}"
+    assert json.loads(kept.event) == wrong
 
 
 def test_what_is_no_event_is_refused(settings: Settings) -> None:
