@@ -37,8 +37,8 @@ class MetricDesign(Section):
     name: str = Field(pattern=NAME)
     better: Direction = Direction.HIGHER
     smallest_effect: float = Field(gt=0, allow_inf_nan=False)
-    """In the metric's unit: the least difference that the experiment should find, or the least harm to a guard for which
-    it should stop."""
+    """In the metric's unit: the least difference that the experiment should find, or the least harm to a guard that
+    stops it."""
 
 
 class ExperimentDesign(Section):
