@@ -120,6 +120,10 @@ class ExperimentError(MlopsError, ValueError):
     lasting = True
 
 
+class NoExperimentError(ExperimentError):
+    """There is no experiment of this name."""
+
+
 class AccountError(MlopsError, ValueError):
     """An account cannot be made or changed as it was asked."""
 

@@ -116,10 +116,12 @@ def _move(arguments: argparse.Namespace) -> int:
 
 
 def _decide(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.experiments.lifecycle import move_experiment
+    from mlops_tasks.experiments.lifecycle import decide_experiment, move_experiment
 
-    settings, to = load_settings(), ExperimentState.DECIDED
-    return _tell(arguments, move_experiment(settings, arguments.name, to, arguments.reason, arguments.winner))
+    settings, name, reason = load_settings(), arguments.name, arguments.reason
+    if arguments.winner is None:
+        return _tell(arguments, move_experiment(settings, name, ExperimentState.DECIDED, reason))
+    return _tell(arguments, decide_experiment(settings, name, arguments.winner, reason))
 
 
 def _ramp(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_tasks.errors import ExperimentError, excerpt, hint
+from mlops_tasks.errors import ExperimentError, NoExperimentError, excerpt, hint
 from mlops_tasks.experiments.hashing import SPACE, positions
 
 
@@ -374,7 +374,8 @@ class TrafficPlan:
             The experiment is unknown, a unit has no name, or there are not as many groups as units.
         """
         if (enrolment := self._enrolments.get(experiment)) is None:
-            raise ExperimentError(f"no experiment {excerpt(experiment)}; {hint(experiment, self._enrolments)}")
+            known = hint(experiment, self._enrolments) if self._enrolments else "none is running"
+            raise NoExperimentError(f"no experiment {excerpt(experiment)}; {known}")
         if groups is not None and len(groups) != len(units):
             raise ExperimentError(f"{len(units)} units and {len(groups)} groups; give each unit its group")
         drawn, layer = units if groups is None else groups, self._layers[enrolment.layer]

@@ -13,7 +13,7 @@ from typing import Self
 
 from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import acting
-from mlops_tasks.errors import ExperimentError, excerpt, hint
+from mlops_tasks.errors import ExperimentError, NoExperimentError, excerpt, hint
 from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, TrafficPlan, UnitKind
 from mlops_tasks.experiments.design import ExperimentDesign
 from mlops_tasks.state.experiments import Layers, Steps, add_row, newest, steps_of
@@ -99,29 +99,31 @@ def create_experiment(settings: Settings, design: ExperimentDesign) -> Experimen
     return Experiment.of(add_row(settings, decide))
 
 
-def move_experiment(
-    settings: Settings, name: str, to: ExperimentState, reason: str, winner: str | None = None
-) -> Experiment:
-    """Take an experiment to another state.
+def move_experiment(settings: Settings, name: str, to: ExperimentState, reason: str, by: str = "") -> Experiment:
+    """Take an experiment to another state; to `DECIDED`: without a winner.
+
+    Parameters
+    ----------
+    by
+        Who asks for it; default: the DAG or the person that this process works for.
 
     Raises
     ------
     ExperimentError
-        It is unknown, cannot go there from where it is, no reason is given, or the winner is none of its arms.
+        It is unknown, cannot go there from where it is, or no reason is given.
     """
-    reason = _stated(reason)
+    return _changed(settings, name, reason, by, lambda before: _moved(before, to))
 
-    def decide(layers: Layers, steps: Steps) -> ExperimentStep:
-        row = _known(steps, name)
-        before = Experiment.of(row)
-        if to not in EXPERIMENT_TRANSITIONS[before.state]:
-            allowed = ", ".join(sorted(EXPERIMENT_TRANSITIONS[before.state])) or "nothing else"
-            raise ExperimentError(f"experiment {name} is {before.state}, and can become {allowed}, not {to}")
-        if winner is not None and winner not in before.design.arms:
+
+def decide_experiment(settings: Settings, name: str, winner: str, reason: str, by: str = "") -> Experiment:
+    """Name the winner of a stopped experiment. Errors as for `move_experiment`, and an arm that it has not."""
+
+    def decide(before: Experiment) -> Experiment:
+        if winner not in before.design.arms:
             raise ExperimentError(f"experiment {name} has no arm {excerpt(winner)}; {hint(winner, before.design.arms)}")
-        return _step(row, replace(before, state=to, winner=winner, by=acting(), reason=reason, at=now()))
+        return replace(_moved(before, ExperimentState.DECIDED), winner=winner)
 
-    return Experiment.of(add_row(settings, decide))
+    return _changed(settings, name, reason, by, decide)
 
 
 def ramp_experiment(settings: Settings, name: str, exposure: Decimal, reason: str) -> Experiment:
@@ -153,7 +155,7 @@ def history_of(settings: Settings, name: str) -> list[Experiment]:
         There is none of this name.
     """
     if not (steps := steps_of(settings, name)):
-        raise ExperimentError(f"no experiment {excerpt(name)}; {_hint(newest(settings)[1], name)}")
+        raise NoExperimentError(f"no experiment {excerpt(name)}; {_hint(newest(settings)[1], name)}")
     return [Experiment.of(step) for step in steps]
 
 
@@ -168,15 +170,33 @@ def running_traffic(settings: Settings) -> TrafficPlan:
 
 
 def _rerouted(settings: Settings, name: str, reason: str, change: Callable[[Enrolment], Enrolment]) -> Experiment:
-    reason = _stated(reason)
-
-    def decide(layers: Layers, steps: Steps) -> ExperimentStep:
-        row = _known(steps, name)
-        before = Experiment.of(row)
+    def reroute(before: Experiment) -> Experiment:
         if before.state not in HOLDS_UNITS:
             raise ExperimentError(f"experiment {name} is {before.state}; its traffic does not change any more")
-        enrolment = change(before.enrolment)
-        return _step(row, replace(before, enrolment=enrolment, by=acting(), reason=reason, at=now()))
+        return replace(before, enrolment=change(before.enrolment))
+
+    return _changed(settings, name, reason, "", reroute)
+
+
+def _moved(before: Experiment, to: ExperimentState) -> Experiment:
+    if to not in EXPERIMENT_TRANSITIONS[before.state]:
+        allowed = ", ".join(sorted(EXPERIMENT_TRANSITIONS[before.state])) or "nothing else"
+        raise ExperimentError(f"experiment {before.design.name} is {before.state}, and can become {allowed}, not {to}")
+    return replace(before, state=to)
+
+
+def _changed(
+    settings: Settings, name: str, reason: str, by: str, change: Callable[[Experiment], Experiment]
+) -> Experiment:
+    """Record the next step of an experiment."""
+    if not reason.strip():
+        raise ExperimentError("no reason is given; say why, it is kept with your name")
+
+    def decide(layers: Layers, steps: Steps) -> ExperimentStep:
+        if name not in steps:
+            raise NoExperimentError(f"no experiment {excerpt(name)}; {_hint(steps, name)}")
+        after = change(Experiment.of(steps[name]))
+        return _step(steps[name], replace(after, by=by or acting(), reason=reason.strip(), at=now()))
 
     return Experiment.of(add_row(settings, decide))
 
@@ -207,17 +227,5 @@ def _layer(row: ExperimentLayer) -> Layer:
     return Layer(row.name, row.salt, UnitKind(row.unit), Decimal(row.held_out))
 
 
-def _known(steps: Steps, name: str) -> ExperimentStep:
-    if name not in steps:
-        raise ExperimentError(f"no experiment {excerpt(name)}; {_hint(steps, name)}")
-    return steps[name]
-
-
 def _hint(steps: Steps, name: str) -> str:
     return hint(name, steps) if steps else "none is registered: alphaops experiments create FILE"
-
-
-def _stated(reason: str) -> str:
-    if not reason.strip():
-        raise ExperimentError("no reason is given; say why, it is kept with your name")
-    return reason.strip()

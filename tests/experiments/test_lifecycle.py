@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mlops_tasks.experiments.assignment import Reason, UnitKind
 from mlops_tasks.experiments.lifecycle import (
     create_experiment,
     create_layer,
+    decide_experiment,
     experiments,
     history_of,
     move_experiment,
@@ -55,7 +57,9 @@ def test_units_keep_their_arms_through_the_whole_life(settings: Settings) -> Non
     move_experiment(settings, "orders", ExperimentState.RUNNING, "back")
     assert (running_traffic(settings).assign("orders", UNITS).codes == whole.codes).all()
     move_experiment(settings, "orders", ExperimentState.STOPPED, "planned end")
-    move_experiment(settings, "orders", ExperimentState.DECIDED, "cheaper", "treatment")
+    with pytest.raises(ExperimentError, match="has no arm 'tretment'; did you mean treatment"):
+        decide_experiment(settings, "orders", "tretment", "cheaper")
+    decide_experiment(settings, "orders", "treatment", "cheaper")
     steps = history_of(settings, "orders")
     assert [step.state for step in steps] == ["draft", "draft", "running", "paused", "running", "stopped", "decided"]
     assert steps[-1].winner == "treatment" and steps[-1].reason == "cheaper" and steps[-1].by
@@ -97,29 +101,32 @@ def test_two_that_register_at_once_do_not_overlap(settings: Settings) -> None:
     assert len(refused) == 3
 
 
-@pytest.mark.parametrize("before", ExperimentState)
-@pytest.mark.parametrize("to", ExperimentState)
-def test_only_legal_transitions(tmp_path: Path, before: ExperimentState, to: ExperimentState) -> None:
-    """The others are refused, say what is possible, and record nothing."""
+WAYS: dict[ExperimentState, tuple[ExperimentState, ...]] = {
+    ExperimentState.DRAFT: (),
+    ExperimentState.RUNNING: (ExperimentState.RUNNING,),
+    ExperimentState.PAUSED: (ExperimentState.RUNNING, ExperimentState.PAUSED),
+    ExperimentState.STOPPED: (ExperimentState.STOPPED,),
+    ExperimentState.DECIDED: (ExperimentState.STOPPED, ExperimentState.DECIDED),
+}
+"""How an experiment comes to a state from its draft."""
+
+
+def test_only_legal_transitions(tmp_path: Path) -> None:
+    """From each state to each: the illegal ones are refused, say what is possible, and record nothing."""
     settings = Settings(home=tmp_path)
     create_layer(settings, "accounts", UnitKind.ACCOUNT)
-    create_experiment(settings, design())
-    ways: dict[ExperimentState, list[ExperimentState]] = {
-        ExperimentState.DRAFT: [],
-        ExperimentState.RUNNING: [ExperimentState.RUNNING],
-        ExperimentState.PAUSED: [ExperimentState.RUNNING, ExperimentState.PAUSED],
-        ExperimentState.STOPPED: [ExperimentState.STOPPED],
-        ExperimentState.DECIDED: [ExperimentState.STOPPED, ExperimentState.DECIDED],
-    }
-    for state in ways[before]:
-        move_experiment(settings, "orders", state, "on its way")
-    steps = len(history_of(settings, "orders"))
-    if to in EXPERIMENT_TRANSITIONS[before]:
-        assert move_experiment(settings, "orders", to, "on").state == to
-        return
-    with pytest.raises(ExperimentError, match=f"is {before}, and can become"):
-        move_experiment(settings, "orders", to, "on")
-    assert len(history_of(settings, "orders")) == steps
+    for before, to in product(ExperimentState, ExperimentState):
+        name = f"{before}-{to}"
+        create_experiment(settings, design(name=name, share="0.01"))
+        for state in WAYS[before]:
+            move_experiment(settings, name, state, "on its way")
+        steps = len(history_of(settings, name))
+        if to in EXPERIMENT_TRANSITIONS[before]:
+            assert move_experiment(settings, name, to, "on").state == to
+            continue
+        with pytest.raises(ExperimentError, match=f"is {before}, and can become"):
+            move_experiment(settings, name, to, "on")
+        assert len(history_of(settings, name)) == steps
 
 
 def test_overridden_units_are_told_apart(settings: Settings) -> None:
