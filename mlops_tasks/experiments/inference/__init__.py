@@ -1,0 +1,1 @@
+"""Analysis of experiments: pure statistics, without a database. `offers` says which method is valid for which data."""
