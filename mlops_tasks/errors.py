@@ -82,12 +82,6 @@ class ExplanationError(MlopsError, ValueError):
     lasting = True
 
 
-class ExperimentError(MlopsError, ValueError):
-    """An experiment cannot be analysed as asked: data, plan and method do not fit."""
-
-    lasting = True
-
-
 class RegistryError(MlopsError, RuntimeError):
     """The model registry lacks what was asked of it, or contradicts itself."""
 

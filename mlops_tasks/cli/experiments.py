@@ -58,6 +58,7 @@ def add_experiments_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     record = _of_one(own, shared, "record", _record, "store metric events, one JSON object a line")
     record.add_argument("file", help="-: standard input")
     _of_one(own, shared, "refused", _refused, "the newest metric events that were refused, with reasons")
+    _of_one(own, shared, "analyze", _analyze, "effect of each arm so far, and what to do")
     _of_one(own, shared, "sums", _sums, "number, mean and variance of each metric's events by arm and day")
 
 
@@ -200,6 +201,13 @@ def _sums(arguments: argparse.Namespace) -> int:
     line = "{metric}  {arm}  {day}  n {n}  mean {mean:.6g}  variance {variance:.6g}"
     lines = [line.format(**row) for row in rows]
     return tell(arguments, rows, lines or ["no event has been counted yet"])
+
+
+def _analyze(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.experiments.daily_analysis import analyse_experiment
+
+    found = analyse_experiment(load_settings(), arguments.name)
+    return tell(arguments, found.to_json(), found.lines())
 
 
 def _moments(each: "Sum") -> dict[str, float | int]:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from mlops_tasks.config import Section, read_settings_file
 from mlops_tasks.errors import ExperimentError, excerpt
 from mlops_tasks.experiments.assignment import Allocation
+from mlops_tasks.experiments.inference.offers import Looks
 
 NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 """Names of experiments, layers, arms and metrics."""
@@ -21,14 +22,6 @@ class Direction(StrEnum):
 
     HIGHER = "higher"
     LOWER = "lower"
-
-
-class Looks(StrEnum):
-    """How often the running experiment is looked at, with the power to stop it."""
-
-    ONCE = "once"
-    WEEKLY = "weekly"
-    DAILY = "daily"
 
 
 class MetricDesign(Section):
@@ -57,7 +50,8 @@ class ExperimentDesign(Section):
     guards: tuple[MetricDesign, ...] = ()
     planned_days: int = Field(ge=2, le=1260)
     """Market days until the last look."""
-    looks: Looks = Looks.ONCE
+    looks: Looks = Looks.ONE
+    """How often it is looked at until then, with the power to stop it."""
     alpha: float = Field(0.05, gt=0, le=0.2)
     """Two-sided level of the primary metric's test, over all looks."""
     power: float = Field(0.8, ge=0.5, lt=1)
