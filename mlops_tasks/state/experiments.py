@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
-from mlops_tasks.state.rows import content_digest, lock_table
-from mlops_tasks.state.tables import ExperimentLayer, ExperimentStep
+from mlops_tasks.state.rows import content_digest, lock_table, record_row
+from mlops_tasks.state.tables import ExperimentAnalysis, ExperimentLayer, ExperimentStep
 
 Layers = Mapping[str, ExperimentLayer]
 Steps = Mapping[str, ExperimentStep]
@@ -41,6 +41,18 @@ def add_row(settings: Settings, decide: Callable[[Layers, Steps], Row]) -> Row:
         row.content_digest = content_digest(row)
         active.add(row)
         return row
+
+
+def record_analysis(settings: Settings, row: ExperimentAnalysis) -> bool:
+    """Record an analysis; False if an equal one of the same experiment is there."""
+    return record_row(settings, row)
+
+
+def analyses_of(settings: Settings, experiment: str) -> list[ExperimentAnalysis]:
+    """The analyses of an experiment, in the order in which they were made."""
+    query = select(ExperimentAnalysis).where(ExperimentAnalysis.experiment == experiment)
+    with reading(settings) as active:
+        return list(active.scalars(query.order_by(ExperimentAnalysis.id)))
 
 
 def _newest(active: Session) -> tuple[Layers, Steps]:

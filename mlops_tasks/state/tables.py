@@ -252,6 +252,19 @@ class ExperimentStep(Base):
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 
+class ExperimentAnalysis(Base):
+    """What an experiment had shown by a day."""
+
+    __tablename__ = "experiment_analysis"
+    __table_args__ = (UniqueConstraint("experiment", "content_digest"),)
+
+    experiment: Mapped[str] = mapped_column(String(64), index=True)
+    days: Mapped[int]
+    """With events of the primary metric in every arm."""
+    result: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
 class QualityLook(Base):
     """What a planned look at the rank ICs of a candidate or of a new champion has found. Numbers: 1, 2, 3, ..."""
 
@@ -728,6 +741,7 @@ TABLES: tuple[type[Base], ...] = (
     VersionTag,
     ExperimentLayer,
     ExperimentStep,
+    ExperimentAnalysis,
     QualityLook,
     ScoreBatch,
     DriftReport,

@@ -12,8 +12,12 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import ExperimentError
 from mlops_tasks.experiments.assignment import UnitKind
 from mlops_tasks.experiments.daily_analysis import Advice, ExperimentAnalysis, analyse_experiment
-from mlops_tasks.experiments.lifecycle import create_experiment, create_layer, running_traffic
+from mlops_tasks.experiments.daily_task import analyze_experiments_task
+from mlops_tasks.experiments.lifecycle import create_experiment, create_layer, experiments, running_traffic
 from mlops_tasks.experiments.metric_events import ingest_events
+from mlops_tasks.state.alerts.handling import open_episodes
+from mlops_tasks.state.experiments import analyses_of
+from mlops_tasks.states import ExperimentState
 from tests.experiments.designs import design, running
 
 BEGAN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -48,7 +52,7 @@ def measured(settings: Settings, days: int, cost: float, errors: float = 0.0, **
                         "value": value,
                         "at": at,
                     }
-                    yield sent
+                    yield {**sent, "value": value, "at": at}
 
     assert ingest_events(settings, "orders", events()).refused == 0
     return analyse_experiment(settings, "orders")
@@ -105,3 +109,28 @@ def test_missing_units_are_noticed(settings: Settings, monkeypatch: pytest.Monke
     found = analyse_experiment(settings, "orders")
     assert found.advice == Advice.DISTRUST
     assert "find out where before reading any metric" in found.lines()[1]
+
+
+def test_the_daily_task_stops_what_does_harm(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, with an alert, and records what it saw; a run after it finds nothing to do."""
+    measured(settings, 60, cost=-0.5, errors=0.5)
+    monkeypatch.setenv("MLOPS_HOME", str(settings.home))
+    told = analyze_experiments_task()
+    assert told == {"advice": {"orders": "stop_harm"}, "stopped": ["orders"], "paused": []}
+    assert experiments(settings)["orders"].state == ExperimentState.STOPPED
+    (episode,) = open_episodes(settings)
+    assert (episode.key.kind, episode.key.subject, episode.severity) == ("experiment_harmful", "orders", "critical")
+    (row,) = analyses_of(settings, "orders")
+    assert row.result["advice"] == "stop_harm" and row.days == 60
+    assert analyze_experiments_task()["advice"] == {}
+
+
+def test_the_daily_task_leaves_a_winner_to_people(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tells once that one is found, however often it runs, and goes on assigning."""
+    measured(settings, 60, cost=-0.5)
+    monkeypatch.setenv("MLOPS_HOME", str(settings.home))
+    for _ in range(2):
+        assert analyze_experiments_task()["advice"] == {"orders": "stop_winner"}
+    assert experiments(settings)["orders"].state == ExperimentState.RUNNING
+    assert [episode.key.kind for episode in open_episodes(settings)] == ["experiment_due"]
+    assert len(analyses_of(settings, "orders")) == 1

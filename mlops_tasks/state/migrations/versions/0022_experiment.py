@@ -1,4 +1,4 @@
-"""Layers and steps of experiments, append-only; metric events with their sums, and those that were refused."""
+"""Layers, steps and analyses of experiments, append-only; metric events with their sums, and those that were refused."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,11 +8,11 @@ from mlops_tasks.state.migrations.append_only import refuse_changes
 revision = "0022"
 down_revision = "0016"
 
-LAYERS, STEPS = "experiment_layer", "experiment_step"
+LAYERS, STEPS, ANALYSES = "experiment_layer", "experiment_step", "experiment_analysis"
 
 
 def upgrade() -> None:
-    """Create the tables; nobody changes or removes a layer or a step."""
+    """Create the tables; nobody changes or removes a layer, a step or an analysis."""
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     time = sa.DateTime(timezone=True)
     op.create_table(
@@ -40,6 +40,16 @@ def upgrade() -> None:
         sa.Column("at", time, nullable=False),
         sa.UniqueConstraint("experiment", "sequence", name=f"uq_{STEPS}"),
         sa.PrimaryKeyConstraint("id", name=f"pk_{STEPS}"),
+    )
+    op.create_table(
+        ANALYSES,
+        *_recorded(),
+        sa.Column("experiment", sa.String(64), nullable=False, index=True),
+        sa.Column("days", sa.Integer(), nullable=False),
+        sa.Column("result", sa.JSON(), nullable=False),
+        sa.Column("at", time, nullable=False),
+        sa.UniqueConstraint("experiment", "content_digest", name=f"uq_{ANALYSES}"),
+        sa.PrimaryKeyConstraint("id", name=f"pk_{ANALYSES}"),
     )
     op.create_table(
         "metric_event",
@@ -76,13 +86,13 @@ def upgrade() -> None:
         sa.Column("squares", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("experiment", "metric", "arm", "of", "name", name="pk_metric_sum"),
     )
-    refuse_changes(LAYERS)
-    refuse_changes(STEPS)
+    for table in (LAYERS, STEPS, ANALYSES):
+        refuse_changes(table)
 
 
 def downgrade() -> None:
     """Remove the experiments and all that they have measured."""
-    for table in ("metric_sum", "refused_metric_event", "metric_event", STEPS, LAYERS):
+    for table in ("metric_sum", "refused_metric_event", "metric_event", ANALYSES, STEPS, LAYERS):
         op.drop_table(table)
 
 
