@@ -20,7 +20,7 @@ _ALERTS = {
     Advice.STOP_END: "experiment_due",
 }
 _ACTS = {Advice.DISTRUST: ExperimentState.PAUSED, Advice.STOP_HARM: ExperimentState.STOPPED}
-"""What is done at once, without a person: units are kept out of harm. Whether to follow a winner is a person's to say."""
+"""Done at once, without a person: units are kept out of harm. Whether to follow a winner is for a person to say."""
 
 
 def analyze_experiments_task() -> Analyzed:

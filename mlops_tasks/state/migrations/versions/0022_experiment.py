@@ -1,4 +1,4 @@
-"""Layers, steps and analyses of experiments, append-only; metric events with their sums, and those that were refused."""
+"""Layers, steps and analyses of experiments, append-only; metric events with their sums, and refused ones."""
 
 import sqlalchemy as sa
 from alembic import op
