@@ -19,8 +19,8 @@ from mlops_tasks.config import Section, Settings
 from mlops_tasks.errors import ExperimentError, excerpt, hint
 from mlops_tasks.experiments.assignment import Reason, TrafficPlan
 from mlops_tasks.experiments.lifecycle import history_of, layers
-from mlops_tasks.state.metric_events import BATCH, add_metric_events
-from mlops_tasks.state.tables import MetricEvent, RefusedMetricEvent, now
+from mlops_tasks.state.metric_events import BATCH, NewEvent, add_metric_events
+from mlops_tasks.state.tables import RefusedMetricEvent, now
 from mlops_tasks.states import ExperimentState
 
 SCALE = 9
@@ -108,7 +108,7 @@ class _Assigned:
 
     def read(
         self, batch: Sequence[Mapping[str, Any] | str | bytes], first: int, told: Ingested
-    ) -> tuple[list[MetricEvent], list[RefusedMetricEvent]]:
+    ) -> tuple[list[NewEvent], list[RefusedMetricEvent]]:
         """The events of a batch whose first one has the row `first`, and those that are refused."""
         refused: list[RefusedMetricEvent] = []
 
@@ -131,7 +131,7 @@ class _Assigned:
                 refuse(row, raw, reason)
             else:
                 by_step.setdefault(self._step_at(event.at), []).append((row, event))
-        events: list[MetricEvent] = []
+        events: list[NewEvent] = []
         for step, found in by_step.items():
             arms = self.plans[step].assign(self.experiment, [event.unit for _, event in found])
             for place, (row, event) in enumerate(found):
@@ -163,9 +163,9 @@ class _Assigned:
             return f"it is of {event.at.astimezone(UTC):%F %T} UTC, when the experiment was {said}, not running"
         return None
 
-    def _event(self, event: SentEvent, arm: str, counted: bool) -> MetricEvent:
+    def _event(self, event: SentEvent, arm: str, counted: bool) -> NewEvent:
         moment = event.at.astimezone(UTC)
-        return MetricEvent(
+        return NewEvent(
             experiment=self.experiment,
             event_id=event.event_id,
             unit=event.unit,

@@ -1,10 +1,11 @@
 """Metric events of experiments, and their sums, which every transaction brings up to date."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import insert, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.rows import lock_table
-from mlops_tasks.state.tables import MetricEvent, MetricSum, RefusedMetricEvent
+from mlops_tasks.state.tables import MetricEvent, MetricSum, RefusedMetricEvent, now
 
 BATCH = 5_000
 """Most events of one transaction; SQLite allows 32,766 variables in a statement."""
@@ -55,6 +56,20 @@ class Sum:
         return float(Fraction(self.n * self.squares - self.total**2, self.n * (self.n - 1) * ONE**2))
 
 
+class NewEvent(NamedTuple):
+    """A row of `MetricEvent`, but for when it was received."""
+
+    experiment: str
+    event_id: str
+    unit: str
+    arm: str
+    metric: str
+    value: int
+    day: date
+    counted: bool
+    at: datetime
+
+
 @dataclass(frozen=True)
 class Stored:
     """What became of a batch."""
@@ -67,7 +82,7 @@ class Stored:
 
 
 def add_metric_events(
-    settings: Settings, experiment: str, events: Sequence[MetricEvent], refused: Sequence[RefusedMetricEvent] = ()
+    settings: Settings, experiment: str, events: Sequence[NewEvent], refused: Sequence[RefusedMetricEvent] = ()
 ) -> Stored:
     """Add up to `BATCH` events of an experiment and bring its sums up to date, in one transaction.
 
@@ -77,7 +92,7 @@ def add_metric_events(
     with session(settings) as active:
         lock_table(active, MetricEvent.__tablename__)
         known = _known(active, experiment, [event.event_id for event in events])
-        new: dict[str, MetricEvent] = {}
+        new: dict[str, NewEvent] = {}
         conflicting = []
         repeated = 0
         for event in events:
@@ -117,19 +132,19 @@ def _known(active: Session, experiment: str, identifiers: Sequence[str]) -> dict
     return {row.event_id: row for row in active.execute(query)}
 
 
-def _conflict(event: MetricEvent) -> RefusedMetricEvent:
+def _conflict(event: NewEvent) -> RefusedMetricEvent:
     sent = {name: str(getattr(event, name)) for name in _SENT}
     reason = "another event with this identifier has other content; send a correction under an identifier of its own"
     return RefusedMetricEvent(experiment=event.experiment, event=f"{event.event_id}: {sent}", reason=reason)
 
 
-def _insert(active: Session, events: Any) -> None:
-    names = MetricEvent.__table__.columns.keys()
-    rows = [{name: getattr(event, name) for name in names} for event in events]
+def _insert(active: Session, events: Iterable[NewEvent]) -> None:
+    received_at = now()
+    rows = [{**event._asdict(), "received_at": received_at} for event in events]
     active.connection().execute(insert(MetricEvent), rows)
 
 
-def _bring_up_to_date(active: Session, experiment: str, events: Any) -> None:
+def _bring_up_to_date(active: Session, experiment: str, events: Iterable[NewEvent]) -> None:
     """Add counted events to the sums of their days and units."""
     sums: dict[tuple[str, ...], Sum] = {}
     for event in events:
