@@ -82,12 +82,6 @@ class ExplanationError(MlopsError, ValueError):
     lasting = True
 
 
-class ExperimentError(MlopsError, ValueError):
-    """An experiment cannot be analysed as asked: data, plan and method do not fit."""
-
-    lasting = True
-
-
 class RegistryError(MlopsError, RuntimeError):
     """The model registry lacks what was asked of it, or contradicts itself."""
 
@@ -130,6 +124,16 @@ class IsolationError(MlopsError, RuntimeError):
 
 class DeploymentError(MlopsError, RuntimeError):
     """A deployment failed; the previous champion is in service again."""
+
+
+class ExperimentError(MlopsError, ValueError):
+    """An experiment cannot be planned, run or analysed as asked."""
+
+    lasting = True
+
+
+class NoExperimentError(ExperimentError):
+    """There is no experiment of this name."""
 
 
 class AccountError(MlopsError, ValueError):

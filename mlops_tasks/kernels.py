@@ -36,6 +36,7 @@ MODULES = (
     "mlops_tasks.modeling.model_zoo.forest_kernel",
     "mlops_tasks.explain.kernels",
     "mlops_tasks.monitoring.kernels",
+    "mlops_tasks.experiments.hashing",
 )
 """Where kernels are defined, those that take longest to compile first."""
 

@@ -127,6 +127,9 @@ STAGES: Mapping[str, Stage] = {
     "experiments.compare_models": Stage(
         "mlops_tasks.experiments.tasks:compare_models_task", results.Compared | results.Skipped, (*_STATE, *_REGISTRY)
     ),
+    "experiments.analyze": Stage(
+        "mlops_tasks.experiments.daily_task:analyze_experiments_task", results.Analyzed, _ALERTS
+    ),
 }
 """The stages that DAGs name."""
 

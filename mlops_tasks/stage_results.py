@@ -507,6 +507,14 @@ class MeasuredReplay(TypedDict):
     parts: list[dict[str, Any]]
 
 
+class Analyzed(TypedDict):
+    """Of `experiments.analyze`: what is advised by experiment, and which ones were stopped or paused for it."""
+
+    advice: dict[str, str]
+    stopped: list[str]
+    paused: list[str]
+
+
 def keys_of(result: Any) -> set[str]:
     """Every key that a stage of this result type may return."""
     return {key for kind in _kinds(result) for key in get_type_hints(kind)}

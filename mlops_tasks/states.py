@@ -231,3 +231,27 @@ TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
     ModelState.REJECTED: frozenset((ModelState.CHALLENGER, ModelState.CANARY, ModelState.CHAMPION)),
 }
 """The legal transitions of a model. It becomes champion, and stops being it, by a step of a deployment only."""
+
+
+class ExperimentState(StrEnum):
+    """How an experiment stands."""
+
+    DRAFT = "draft"
+    """Its units are reserved, and nobody is assigned yet."""
+    RUNNING = "running"
+    PAUSED = "paused"
+    """Nobody is assigned, and nothing is measured; when it goes on, each unit has the arm that it had."""
+    STOPPED = "stopped"
+    """It measures nothing new; late events of its time still count."""
+    DECIDED = "decided"
+    """A person has named a winner, or that there is none."""
+
+
+EXPERIMENT_TRANSITIONS: Mapping[ExperimentState, frozenset[ExperimentState]] = {
+    ExperimentState.DRAFT: frozenset((ExperimentState.RUNNING, ExperimentState.STOPPED)),
+    ExperimentState.RUNNING: frozenset((ExperimentState.PAUSED, ExperimentState.STOPPED)),
+    ExperimentState.PAUSED: frozenset((ExperimentState.RUNNING, ExperimentState.STOPPED)),
+    ExperimentState.STOPPED: frozenset((ExperimentState.DECIDED,)),
+    ExperimentState.DECIDED: frozenset(),
+}
+"""The legal transitions of an experiment. Its traffic may also change within `DRAFT`, `RUNNING` and `PAUSED`."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlops_tasks.cli.alerts import add_alerts_verb
 from mlops_tasks.cli.answers import print_json, tell
+from mlops_tasks.cli.experiments import add_experiments_verb
 from mlops_tasks.cli.explain import add_explain_verb
 from mlops_tasks.cli.features import add_features_verb
 from mlops_tasks.cli.history import add_history_verbs
@@ -68,6 +69,7 @@ _ADDED = (
     add_monitor_verb,
     add_explain_verb,
     add_replay_verb,
+    add_experiments_verb,
     add_keys_verb,
 )
 """Add the verbs of other modules."""

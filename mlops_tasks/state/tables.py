@@ -232,6 +232,58 @@ class ModelReplay(Base):
     """When it ended."""
 
 
+class ExperimentLayer(Base):
+    """A population of units that experiments share. The newest row of a name counts; only its holdout may differ."""
+
+    __tablename__ = "experiment_layer"
+
+    name: Mapped[str] = mapped_column(String(64), index=True)
+    salt: Mapped[str] = mapped_column(String(64))
+    unit: Mapped[str] = mapped_column(String(16))
+    """A `UnitKind`."""
+    held_out: Mapped[str] = mapped_column(String(16))
+    """Decimal share of the units that take part in nothing."""
+    by: Mapped[str]
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class ExperimentStep(Base):
+    """A step of an experiment, with everything known about it by then. Sequence numbers of an experiment: 1, 2, 3, ...
+
+    Its times are in the order of its sequence.
+    """
+
+    __tablename__ = "experiment_step"
+    __table_args__ = (UniqueConstraint("experiment", "sequence"),)
+
+    experiment: Mapped[str] = mapped_column(String(64))
+    sequence: Mapped[int]
+    state: Mapped[str]
+    """An `ExperimentState`."""
+    design: Mapped[dict[str, Any]]
+    """What was registered before it began."""
+    traffic: Mapped[dict[str, Any]]
+    """Which units take part, and with which arm."""
+    by: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    winner: Mapped[str | None] = mapped_column(String(64), default=None)
+    """An arm; None: not decided, or decided that there is none."""
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class ExperimentAnalysis(Base):
+    """What an experiment had shown by a day."""
+
+    __tablename__ = "experiment_analysis"
+    __table_args__ = (UniqueConstraint("experiment", "content_digest"),)
+
+    experiment: Mapped[str] = mapped_column(String(64), index=True)
+    days: Mapped[int]
+    """With events of the primary metric in every arm."""
+    result: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
 class QualityLook(Base):
     """What a planned look at the rank ICs of a candidate or of a new champion has found. Numbers: 1, 2, 3, ..."""
 
@@ -673,6 +725,59 @@ class FactorInput(LogBase):
     expression: Mapped[str] = mapped_column(Text)
 
 
+class MetricEvent(LogBase):
+    """A business metric's value for a unit of an experiment. Its sender identifies it, and it counts once however often
+    it is sent."""
+
+    __tablename__ = "metric_event"
+
+    experiment: Mapped[str] = mapped_column(String(64), primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    unit: Mapped[str] = mapped_column(String(128))
+    arm: Mapped[str] = mapped_column(String(64))
+    metric: Mapped[str] = mapped_column(String(64))
+    value: Mapped[int] = mapped_column(_BIG)
+    """In units of 1e-9."""
+    day: Mapped[date]
+    """In UTC, of `at`."""
+    counted: Mapped[bool]
+    """False: a person chose the unit's arm, so that it is left out of the sums."""
+    at: Mapped[datetime]
+    received_at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class RefusedMetricEvent(LogBase):
+    """A metric event that was refused, as it was sent, with the reason."""
+
+    __tablename__ = "refused_metric_event"
+
+    id: Mapped[int] = mapped_column(_BIG, primary_key=True, init=False, repr=False)
+    experiment: Mapped[str] = mapped_column(String(64), index=True)
+    """Empty: it named none."""
+    event: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    received_at: Mapped[datetime] = mapped_column(default_factory=now)
+
+
+class MetricSum(LogBase):
+    """Number, sum and sum of squares of a metric's counted events, of a day or a unit in an arm; always up to date."""
+
+    __tablename__ = "metric_sum"
+
+    experiment: Mapped[str] = mapped_column(String(64), primary_key=True)
+    metric: Mapped[str] = mapped_column(String(64), primary_key=True)
+    arm: Mapped[str] = mapped_column(String(64), primary_key=True)
+    of: Mapped[str] = mapped_column(String(8), primary_key=True)
+    """`day` or `unit`."""
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    """The day (YYYY-MM-DD) or the unit."""
+    n: Mapped[int] = mapped_column(_BIG)
+    total: Mapped[str] = mapped_column(Text)
+    """A whole number, in units of 1e-9."""
+    squares: Mapped[str] = mapped_column(Text)
+    """A whole number, in units of 1e-18."""
+
+
 TABLES: tuple[type[Base], ...] = (
     GateDecision,
     ModelApproval,
@@ -682,6 +787,11 @@ TABLES: tuple[type[Base], ...] = (
     ModelTransition,
     VersionTag,
     ModelReplay,
+
+
+    ExperimentLayer,
+    ExperimentStep,
+    ExperimentAnalysis,
     QualityLook,
     ScoreBatch,
     DriftReport,

@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
-from mlops_api import alerts, forms, models, stream, training, versions
+from mlops_api import alerts, experiments, forms, models, stream, training, versions
 from mlops_api.access import SEE
 from mlops_api.service import HEADERS, REFUSED, answer_errors
 
@@ -20,6 +20,7 @@ def create_app() -> FastAPI:
     app.include_router(stream.router)
     app.include_router(alerts.router)
     app.include_router(versions.router)
+    app.include_router(experiments.router)
     answer_errors(app)
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=SEE)

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from mlops_api.messages import Problem
 from mlops_tasks.config import Settings, load_settings
-from mlops_tasks.errors import MlopsError
+from mlops_tasks.errors import ExperimentError, MlopsError, NoExperimentError
 from mlops_tasks.state.alerts.handling import NoEpisodeError
 from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.state.training_runs import RunEndedError, find_training_run
@@ -49,14 +49,25 @@ def known_run(run_id: str) -> TrainingRun:
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Answer errors in one shape: invalid requests with 422, what has ended with 409, else 503 with the remedy."""
+    """Answer errors in one shape: invalid requests with 422, what is not there with 404, what has ended with 409, else
+    503 with the remedy."""
 
     @app.exception_handler(MlopsError)
     def answer(request: Request, error: MlopsError) -> JSONResponse:
-        status = 409 if isinstance(error, RunEndedError | NoEpisodeError) else 503
-        return JSONResponse({"detail": str(error)}, status, HEADERS)
+        return JSONResponse({"detail": str(error)}, _status(error), HEADERS)
 
     @app.exception_handler(RequestValidationError)
     def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
         found = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         return JSONResponse({"detail": "; ".join(found)}, 422, HEADERS)
+
+
+def _status(error: MlopsError) -> int:
+    match error:
+        case RunEndedError() | NoEpisodeError():
+            return 409
+        case NoExperimentError():
+            return 404
+        case ExperimentError():
+            return 422
+    return 503

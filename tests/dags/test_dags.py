@@ -18,7 +18,15 @@ from mlops_tasks.stage_results import keys_of
 from mlops_tasks.states import Approval, Strategy
 from mlops_tasks.tuning.study import OBJECTIVES, SAMPLERS
 
-DAGS = ("sync_market_data", "daily_retraining", "tune_models", "deploy_model", "monitor_champion", "replay_models")
+DAGS = (
+    "sync_market_data",
+    "daily_retraining",
+    "tune_models",
+    "deploy_model",
+    "monitor_champion",
+    "replay_models",
+    "analyze_ab_test",
+)
 DAG_FILES = {name + ".py": name for name in DAGS}
 """Every DAG file and its DAG; a file that is not listed here fails the test."""
 

@@ -1,0 +1,32 @@
+"""# Analyze A/B tests
+
+Every running experiment, each day: the effect of each arm on the primary metric and on the guards, with an interval
+that holds over all planned looks, and whether the arms have the units that were planned.
+
+* **Runs** daily; by hand: `alphaops experiments analyze NAME`, which changes nothing.
+* **Stops by itself** an experiment of which an arm does harm, and pauses one whose arms do not have their shares. Both
+  raise an alert. A winner, and the end of the planned days, are told; a person decides
+  (`alphaops experiments decide`), and what a winner serves still has to pass the gate.
+* **Look at** the task's log and result; `GET /mlops/v1/experiments` has the experiments.
+* **Safe to run again,** and to kill, at any point: an equal analysis is recorded once.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from dag_shared.alerts import tell_failing_dag
+from dag_shared.default_args import DEFAULT_ARGS
+from mlops_tasks.operators.stage import StageOperator
+
+with DAG(
+    dag_id="analyze_ab_test",
+    doc_md=__doc__,
+    schedule=timedelta(days=1),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    on_failure_callback=tell_failing_dag,
+    tags=["experiments"],
+) as dag:
+    StageOperator(task_id="analyze_experiments", stage="experiments.analyze")

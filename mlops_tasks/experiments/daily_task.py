@@ -1,0 +1,55 @@
+"""Task entry of the daily analysis of experiments."""
+
+import logging
+
+from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.experiments.daily_analysis import Advice, ExperimentAnalysis, analyse_experiment
+from mlops_tasks.experiments.lifecycle import experiments, move_experiment
+from mlops_tasks.stage_results import Analyzed
+from mlops_tasks.state.alerts import raise_alert
+from mlops_tasks.state.experiments import record_analysis
+from mlops_tasks.state.tables import ExperimentAnalysis as AnalysisRow
+from mlops_tasks.states import ExperimentState
+
+log = logging.getLogger(__name__)
+
+_ALERTS = {
+    Advice.DISTRUST: "experiment_distrusted",
+    Advice.STOP_HARM: "experiment_harmful",
+    Advice.STOP_WINNER: "experiment_due",
+    Advice.STOP_END: "experiment_due",
+}
+_ACTS = {Advice.DISTRUST: ExperimentState.PAUSED, Advice.STOP_HARM: ExperimentState.STOPPED}
+"""Done at once, without a person: units are kept out of harm. Whether to follow a winner is for a person to say."""
+
+
+def analyze_experiments_task() -> Analyzed:
+    """Analyse every running experiment and record what was found; stop what does harm, pause what cannot be trusted.
+
+    Raises
+    ------
+    StoreError
+        The state database does not answer.
+    """
+    settings = load_settings()
+    told: Analyzed = {"advice": {}, "stopped": [], "paused": []}
+    for name, experiment in experiments(settings).items():
+        if experiment.state != ExperimentState.RUNNING:
+            continue
+        found = analyse_experiment(settings, name)
+        for line in found.lines():
+            log.info("%s", line)
+        record_analysis(settings, AnalysisRow(experiment=name, days=found.days, result=found.to_json()))
+        told["advice"][name] = found.advice
+        _follow(settings, found, told)
+    return told
+
+
+def _follow(settings: Settings, found: ExperimentAnalysis, told: Analyzed) -> None:
+    if (kind := _ALERTS.get(found.advice)) is None:
+        return
+    reason = "; ".join(found.lines()[:2])
+    if (to := _ACTS.get(found.advice)) is not None:
+        move_experiment(settings, found.experiment, to, reason)
+        told["stopped" if to == ExperimentState.STOPPED else "paused"].append(found.experiment)
+    raise_alert(settings, kind=kind, subject=found.experiment, message=reason)

@@ -1,0 +1,100 @@
+"""What is registered of an experiment before it begins: its question, its metrics, its units and its length."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from mlops_tasks.config import Section, read_settings_file
+from mlops_tasks.errors import ExperimentError, excerpt
+from mlops_tasks.experiments.assignment import Allocation
+from mlops_tasks.experiments.inference.offers import Looks
+
+NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+"""Names of experiments, layers, arms and metrics."""
+
+
+class Direction(StrEnum):
+    """Which values of a metric are better."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+
+
+class MetricDesign(Section):
+    """A metric that decides the experiment, or guards it."""
+
+    name: str = Field(pattern=NAME)
+    better: Direction = Direction.HIGHER
+    smallest_effect: float = Field(gt=0, allow_inf_nan=False)
+    """In the metric's unit: the least difference that the experiment should find, or the least harm to a guard that
+    stops it."""
+
+
+class ExperimentDesign(Section):
+    """An experiment as it is registered."""
+
+    name: str = Field(pattern=NAME)
+    owner: str = Field(min_length=1, max_length=64)
+    hypothesis: str = Field(min_length=10, max_length=2000)
+    """What is expected, and why; one or two sentences."""
+    layer: str = Field(pattern=NAME)
+    share: Decimal = Field(Decimal(1), gt=0, le=1)
+    """Of the layer's units."""
+    arms: Mapping[str, Decimal]
+    """Share by arm; the first is the control."""
+    primary: MetricDesign
+    guards: tuple[MetricDesign, ...] = ()
+    planned_days: int = Field(ge=2, le=1260)
+    """Market days until the last look."""
+    looks: Looks = Looks.ONE
+    """How often it is looked at until then, with the power to stop it."""
+    alpha: float = Field(0.05, gt=0, le=0.2)
+    """Two-sided level of the primary metric's test, over all looks."""
+    power: float = Field(0.8, ge=0.5, lt=1)
+    """Wanted probability of finding the smallest effect."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        Allocation.of(self.arms)
+        names = [metric.name for metric in self.metrics]
+        if twins := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"metric {twins[0]} is named twice; a metric is the primary one or a guard, once")
+        return self
+
+    @property
+    def metrics(self) -> tuple[MetricDesign, ...]:
+        """The primary one first."""
+        return (self.primary, *self.guards)
+
+    @property
+    def control(self) -> str:
+        """The arm that others are compared with."""
+        return next(iter(self.arms))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; the inverse of `from_json`."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """A design from plain values.
+
+        Raises
+        ------
+        ExperimentError
+            A field is missing, unknown or wrong; all of them are named.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            faults = [f"{'.'.join(map(str, each['loc'])) or 'design'}: {each['msg']}" for each in error.errors()]
+            raise ExperimentError(f"experiment {excerpt(str(values.get('name', '')))}: {'; '.join(faults)}") from None
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> Self:
+        """A design from a YAML file. Errors as for `from_json`, and `ConfigError` if it is no mapping."""
+        return cls.from_json(read_settings_file(path))

@@ -1,0 +1,231 @@
+"""The life of experiments: registered, started, ramped up, paused, stopped and decided, with who, when and why.
+
+Every change is a row of the state database that also contains all that was known before, so what an experiment was at
+any time can be read. A design does not change once the experiment has started.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Self
+
+from mlops_tasks.config import Settings
+from mlops_tasks.dag_run import acting
+from mlops_tasks.errors import ExperimentError, NoExperimentError, excerpt, hint
+from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, TrafficPlan, UnitKind
+from mlops_tasks.experiments.design import ExperimentDesign
+from mlops_tasks.state.experiments import Layers, Steps, add_row, newest, steps_of
+from mlops_tasks.state.tables import ExperimentLayer, ExperimentStep, now
+from mlops_tasks.states import EXPERIMENT_TRANSITIONS, ExperimentState
+
+HOLDS_UNITS = (ExperimentState.DRAFT, ExperimentState.RUNNING, ExperimentState.PAUSED)
+"""States in which the units of an experiment are its own."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment as one of its steps left it."""
+
+    design: ExperimentDesign
+    enrolment: Enrolment
+    state: ExperimentState
+    winner: str | None
+    by: str
+    reason: str
+    at: datetime
+
+    @classmethod
+    def of(cls, step: ExperimentStep) -> Self:
+        """From a row."""
+        return cls(
+            design=ExperimentDesign.from_json(step.design),
+            enrolment=Enrolment.from_json(step.traffic),
+            state=ExperimentState(step.state),
+            winner=step.winner,
+            by=step.by,
+            reason=step.reason,
+            at=step.at,
+        )
+
+
+def create_layer(settings: Settings, name: str, unit: UnitKind, held_out: Decimal = Decimal(0)) -> Layer:
+    """Register a population of units, or enlarge the holdout of one.
+
+    Raises
+    ------
+    ExperimentError
+        The holdout would shrink, or the layer has units of another kind.
+    """
+
+    def decide(layers: Layers, steps: Steps) -> ExperimentLayer:
+        known = layers.get(name)
+        layer = Layer(name, secrets.token_hex(16) if known is None else known.salt, unit, held_out)
+        if known is not None and known.unit != unit:
+            raise ExperimentError(f"layer {name} has units of the kind {known.unit}; create another layer for {unit}")
+        if known is not None and held_out < Decimal(known.held_out):
+            raise ExperimentError(
+                f"layer {name} holds out {known.held_out}; a smaller holdout would mix units that have seen nothing "
+                "into experiments that run. Create another layer"
+            )
+        return ExperimentLayer(name=name, salt=layer.salt, unit=unit, held_out=str(held_out), by=acting())
+
+    return _layer(add_row(settings, decide))
+
+
+def create_experiment(settings: Settings, design: ExperimentDesign) -> Experiment:
+    """Register an experiment as a draft and reserve its range of the layer.
+
+    Raises
+    ------
+    ExperimentError
+        The name is taken, the layer is unknown, or it has no free range as wide.
+    """
+
+    def decide(layers: Layers, steps: Steps) -> ExperimentStep:
+        if design.name in steps:
+            raise ExperimentError(f"there is an experiment {design.name} already; choose another name")
+        if design.layer not in layers:
+            raise ExperimentError(
+                f"experiment {design.name}: no layer {design.layer}; "
+                + (hint(design.layer, layers) if layers else "create one: alphaops experiments layer NAME --unit KIND")
+            )
+        first, end = _plan(layers, steps).free_range(design.layer, design.share)
+        arms = Allocation.of(design.arms)
+        enrolment = Enrolment(design.name, secrets.token_hex(16), design.layer, first, end, arms)
+        return _step(None, Experiment(design, enrolment, ExperimentState.DRAFT, None, acting(), "registered", now()))
+
+    return Experiment.of(add_row(settings, decide))
+
+
+def move_experiment(settings: Settings, name: str, to: ExperimentState, reason: str, by: str = "") -> Experiment:
+    """Take an experiment to another state; to `DECIDED`: without a winner.
+
+    Parameters
+    ----------
+    by
+        Who asks for it; default: the DAG or the person that this process works for.
+
+    Raises
+    ------
+    ExperimentError
+        It is unknown, cannot go there from where it is, or no reason is given.
+    """
+    return _changed(settings, name, reason, by, lambda before: _moved(before, to))
+
+
+def decide_experiment(settings: Settings, name: str, winner: str, reason: str, by: str = "") -> Experiment:
+    """Name the winner of a stopped experiment. Errors as for `move_experiment`, and an arm that it has not."""
+
+    def decide(before: Experiment) -> Experiment:
+        if winner not in before.design.arms:
+            raise ExperimentError(f"experiment {name} has no arm {excerpt(winner)}; {hint(winner, before.design.arms)}")
+        return replace(_moved(before, ExperimentState.DECIDED), winner=winner)
+
+    return _changed(settings, name, reason, by, decide)
+
+
+def ramp_experiment(settings: Settings, name: str, exposure: Decimal, reason: str) -> Experiment:
+    """Expose a larger share of an experiment's units. Errors as for `move_experiment` and `Enrolment.ramped_to`."""
+    return _rerouted(settings, name, reason, lambda enrolment: enrolment.ramped_to(exposure))
+
+
+def override_units(settings: Settings, name: str, arms: Mapping[str, str], reason: str) -> Experiment:
+    """Choose the arms of some units by hand; they are left out of every analysis from now on.
+
+    Errors as for `move_experiment`, and an arm that the experiment has not.
+    """
+    return _rerouted(
+        settings, name, reason, lambda enrolment: replace(enrolment, overrides={**enrolment.overrides, **arms})
+    )
+
+
+def experiments(settings: Settings) -> dict[str, Experiment]:
+    """All experiments as they stand, by name."""
+    return {name: Experiment.of(step) for name, step in newest(settings)[1].items()}
+
+
+def history_of(settings: Settings, name: str) -> list[Experiment]:
+    """An experiment after each of its steps, in order.
+
+    Raises
+    ------
+    ExperimentError
+        There is none of this name.
+    """
+    if not (steps := steps_of(settings, name)):
+        raise NoExperimentError(f"no experiment {excerpt(name)}; {_hint(newest(settings)[1], name)}")
+    return [Experiment.of(step) for step in steps]
+
+
+def layers(settings: Settings) -> dict[str, Layer]:
+    """All layers, by name."""
+    return {name: _layer(row) for name, row in newest(settings)[0].items()}
+
+
+def running_traffic(settings: Settings) -> TrafficPlan:
+    """The layers, and the experiments that are running."""
+    return _plan(*newest(settings), (ExperimentState.RUNNING,))
+
+
+def _rerouted(settings: Settings, name: str, reason: str, change: Callable[[Enrolment], Enrolment]) -> Experiment:
+    def reroute(before: Experiment) -> Experiment:
+        if before.state not in HOLDS_UNITS:
+            raise ExperimentError(f"experiment {name} is {before.state}; its traffic does not change any more")
+        return replace(before, enrolment=change(before.enrolment))
+
+    return _changed(settings, name, reason, "", reroute)
+
+
+def _moved(before: Experiment, to: ExperimentState) -> Experiment:
+    if to not in EXPERIMENT_TRANSITIONS[before.state]:
+        allowed = ", ".join(sorted(EXPERIMENT_TRANSITIONS[before.state])) or "nothing else"
+        raise ExperimentError(f"experiment {before.design.name} is {before.state}, and can become {allowed}, not {to}")
+    return replace(before, state=to)
+
+
+def _changed(
+    settings: Settings, name: str, reason: str, by: str, change: Callable[[Experiment], Experiment]
+) -> Experiment:
+    """Record the next step of an experiment."""
+    if not reason.strip():
+        raise ExperimentError("no reason is given; say why, it is kept with your name")
+
+    def decide(layers: Layers, steps: Steps) -> ExperimentStep:
+        if name not in steps:
+            raise NoExperimentError(f"no experiment {excerpt(name)}; {_hint(steps, name)}")
+        after = change(Experiment.of(steps[name]))
+        return _step(steps[name], replace(after, by=by or acting(), reason=reason.strip(), at=now()))
+
+    return Experiment.of(add_row(settings, decide))
+
+
+def _step(before: ExperimentStep | None, after: Experiment) -> ExperimentStep:
+    """The next row of an experiment; a clock that goes back does not bring its steps out of order."""
+    return ExperimentStep(
+        experiment=after.design.name,
+        sequence=1 if before is None else before.sequence + 1,
+        state=after.state,
+        design=after.design.to_json(),
+        traffic=after.enrolment.to_json(),
+        by=after.by,
+        reason=after.reason,
+        winner=after.winner,
+        at=after.at if before is None else max(after.at, before.at),
+    )
+
+
+def _plan(layers: Layers, steps: Steps, states: tuple[ExperimentState, ...] = HOLDS_UNITS) -> TrafficPlan:
+    return TrafficPlan(
+        tuple(map(_layer, layers.values())),
+        tuple(Enrolment.from_json(step.traffic) for step in steps.values() if step.state in states),
+    )
+
+
+def _layer(row: ExperimentLayer) -> Layer:
+    return Layer(row.name, row.salt, UnitKind(row.unit), Decimal(row.held_out))
+
+
+def _hint(steps: Steps, name: str) -> str:
+    return hint(name, steps) if steps else "none is registered: alphaops experiments create FILE"

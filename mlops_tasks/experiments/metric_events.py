@@ -1,0 +1,183 @@
+"""Business metric events: read, checked, given their arm, and stored in batches.
+
+An event belongs to the arm that its unit had at the event's time. Events may come late, out of order and more than
+once. What is refused is kept, with the reason.
+"""
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import islice
+from typing import Any
+
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+
+from mlops_tasks.config import Section, Settings
+from mlops_tasks.errors import ExperimentError, excerpt, hint
+from mlops_tasks.experiments.assignment import Reason, TrafficPlan
+from mlops_tasks.experiments.lifecycle import history_of, layers
+from mlops_tasks.state.metric_events import BATCH, NewEvent, add_metric_events
+from mlops_tasks.state.tables import RefusedMetricEvent, now
+from mlops_tasks.states import ExperimentState
+
+SCALE = 9
+"""Decimal places of a value that are kept."""
+LARGEST = 1e9
+CLOCK_SKEW = timedelta(minutes=5)
+"""An event may be this far ahead of this machine's clock."""
+_MOST_TOLD = 20
+
+
+class SentEvent(Section):
+    """An event as a client sends it."""
+
+    event_id: str = Field(min_length=1, max_length=64)
+    """Chosen by the client, unique within the experiment; sent again, it counts once."""
+    unit: str = Field(min_length=1, max_length=128)
+    metric: str = Field(min_length=1, max_length=64)
+    value: float = Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)
+    """Rounded to `SCALE` decimal places."""
+    at: AwareDatetime
+    """When it happened."""
+
+
+_ADAPTER = TypeAdapter(SentEvent)
+
+
+@dataclass
+class Ingested:
+    """What became of a stream of events."""
+
+    new: int = 0
+    repeated: int = 0
+    refused: int = 0
+    """Kept in the state database with their reasons: `alphaops experiments refused NAME`."""
+    faults: list[str] = field(default_factory=list)
+    """The first `_MOST_TOLD` refusals, with their row from 1."""
+
+    def fault(self, row: int, reason: str) -> None:
+        """Note a refusal."""
+        self.refused += 1
+        if len(self.faults) < _MOST_TOLD:
+            self.faults.append(f"event {row}: {reason}")
+
+
+def ingest_events(settings: Settings, experiment: str, sent: Iterable[Mapping[str, Any] | str | bytes]) -> Ingested:
+    """Store events of an experiment, JSON texts or plain values, in batches of `BATCH`.
+
+    A batch is stored whole or not at all, so after a kill the same stream may be sent again from its beginning. Memory
+    does not grow with the number of events.
+
+    Raises
+    ------
+    ExperimentError
+        There is no such experiment, or it was never started.
+    """
+    assigned = _Assigned(settings, experiment)
+    told, stream, first = Ingested(), iter(sent), 1
+    while batch := list(islice(stream, BATCH)):
+        events, refused = assigned.read(batch, first, told)
+        stored = add_metric_events(settings, experiment, events, refused)
+        told.new += stored.new
+        told.repeated += stored.repeated
+        for identifier in stored.conflicting:
+            told.refused += 1
+            if len(told.faults) < _MOST_TOLD:
+                told.faults.append(f"event {excerpt(identifier)}: another one with this identifier has other content")
+        first += len(batch)
+    return told
+
+
+class _Assigned:
+    """Gives events the arms that their units had at their times."""
+
+    def __init__(self, settings: Settings, experiment: str) -> None:
+        self.history = history_of(settings, experiment)
+        if all(each.state == ExperimentState.DRAFT for each in self.history):
+            raise ExperimentError(
+                f"experiment {experiment} is a draft; start it: alphaops experiments start {experiment}"
+            )
+        self.experiment = experiment
+        self.times = [each.at for each in self.history]
+        self.metrics = {metric.name for metric in self.history[-1].design.metrics}
+        layer = layers(settings)[self.history[-1].design.layer]
+        self.plans = [TrafficPlan((layer,), (each.enrolment,)) for each in self.history]
+
+    def read(
+        self, batch: Sequence[Mapping[str, Any] | str | bytes], first: int, told: Ingested
+    ) -> tuple[list[NewEvent], list[RefusedMetricEvent]]:
+        """The events of a batch whose first one has the row `first`, and those that are refused."""
+        refused: list[RefusedMetricEvent] = []
+
+        def refuse(row: int, event: Any, reason: str) -> None:
+            told.fault(row, reason)
+            text = event.decode(errors="replace") if isinstance(event, bytes) else event
+            kept = text if isinstance(text, str) else json.dumps(text, default=str)
+            kept = kept.replace("\0", "\\0")[:4000]
+            refused.append(RefusedMetricEvent(experiment=self.experiment, event=kept, reason=reason))
+
+        latest = now() + CLOCK_SKEW
+        by_step: dict[int, list[tuple[int, SentEvent]]] = {}
+        for row, raw in enumerate(batch, first):
+            try:
+                event = _ADAPTER.validate_json(raw) if isinstance(raw, str | bytes) else _ADAPTER.validate_python(raw)
+            except ValidationError as error:
+                refuse(row, raw, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+                continue
+            if (reason := self._objection(event, latest)) is not None:
+                refuse(row, raw, reason)
+            else:
+                by_step.setdefault(self._step_at(event.at), []).append((row, event))
+        events: list[NewEvent] = []
+        for step, found in by_step.items():
+            arms = self.plans[step].assign(self.experiment, [event.unit for _, event in found])
+            for place, (row, event) in enumerate(found):
+                if (arm := arms.arm_of(place)) is None:
+                    reason = f"unit {excerpt(event.unit)} had no arm at that time ({arms.reason_of(place)})"
+                    refuse(row, batch[row - first], reason)
+                else:
+                    events.append(self._event(event, arm, arms.reason_of(place) == Reason.ASSIGNED))
+        return events, refused
+
+    def _step_at(self, moment: datetime) -> int:
+        """Place of the step that was in force; -1: before the first."""
+        return bisect_right(self.times, moment) - 1
+
+    def _objection(self, event: SentEvent, latest: datetime) -> str | None:
+        if "\0" in event.event_id + event.unit:
+            return "a NUL byte in a name; names are printable text"
+        if event.metric not in self.metrics:
+            return f"no metric {excerpt(event.metric)}; {hint(event.metric, self.metrics)}"
+        if event.at > latest:
+            return (
+                f"it is of {event.at.astimezone(UTC):%F %T} UTC, which is more than {CLOCK_SKEW.seconds // 60} minutes "
+                "ahead of this machine's clock; set the sender's clock and send it again"
+            )
+        step = self._step_at(event.at)
+        state = None if step < 0 else self.history[step].state
+        if state != ExperimentState.RUNNING:
+            said = "not registered" if state is None else state
+            return f"it is of {event.at.astimezone(UTC):%F %T} UTC, when the experiment was {said}, not running"
+        return None
+
+    def _event(self, event: SentEvent, arm: str, counted: bool) -> NewEvent:
+        moment = event.at.astimezone(UTC)
+        return NewEvent(
+            experiment=self.experiment,
+            event_id=event.event_id,
+            unit=event.unit,
+            arm=arm,
+            metric=event.metric,
+            value=scaled(event.value),
+            day=moment.date(),
+            counted=counted,
+            at=moment,
+        )
+
+
+def scaled(value: float) -> int:
+    """A value in units of 1e-9, from its shortest decimal text, half to even."""
+    return int(Decimal(repr(value)).scaleb(SCALE).to_integral_value(ROUND_HALF_EVEN))

@@ -1,0 +1,95 @@
+"""Routes about experiments: how they stand, the arms of units, metric events and their sums."""
+
+from typing import Annotated
+
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, HTTPException, Path
+
+from mlops_api.access import COMMAND, SEE
+from mlops_api.messages import (
+    Assignment,
+    AssignmentList,
+    Experiment,
+    ExperimentList,
+    ExperimentMove,
+    MetricEvents,
+    MetricEventsTold,
+    MetricSum,
+    MetricSumList,
+    UnitsAsked,
+)
+from mlops_api.service import NO_SUCH, settings
+from mlops_tasks.experiments.design import NAME
+from mlops_tasks.experiments.lifecycle import (
+    decide_experiment,
+    experiments,
+    history_of,
+    move_experiment,
+    running_traffic,
+)
+from mlops_tasks.experiments.metric_events import ingest_events
+from mlops_tasks.files import finite_or_none
+from mlops_tasks.state.metric_events import DAY, metric_sums
+from mlops_tasks.states import ExperimentState
+
+router = APIRouter(prefix="/experiments", tags=["experiments"])
+
+Name = Annotated[str, Path(pattern=NAME)]
+
+
+@router.get("", dependencies=SEE)
+def list_experiments() -> ExperimentList:
+    """All experiments as they stand."""
+    return ExperimentList(experiments=list(map(Experiment.of, experiments(settings()).values())))
+
+
+@router.get("/{name}/history", dependencies=SEE, responses=NO_SUCH)
+def show_steps(name: Name) -> ExperimentList:
+    """The steps of an experiment, oldest first."""
+    return ExperimentList(experiments=list(map(Experiment.of, history_of(settings(), name))))
+
+
+@router.get("/{name}/sums", dependencies=SEE, responses=NO_SUCH)
+def show_sums(name: Name) -> MetricSumList:
+    """Number, mean and variance of each metric's events by arm and day, up to the last event."""
+    design = history_of(settings(), name)[-1].design
+    rows = [
+        MetricSum(
+            metric=metric.name,
+            arm=arm,
+            day=day,
+            n=each.n,
+            mean=finite_or_none(each.mean),
+            variance=finite_or_none(each.variance),
+        )
+        for metric in design.metrics
+        for (arm, day), each in sorted(metric_sums(settings(), name, metric.name, DAY).items())
+    ]
+    return MetricSumList(sums=rows)
+
+
+@router.post("/{name}/assignments", dependencies=SEE, responses=NO_SUCH)
+def assign(name: Name, asked: UnitsAsked) -> AssignmentList:
+    """The arms of units in a running experiment; nothing is recorded."""
+    found = running_traffic(settings()).assign(name, asked.units)
+    rows = enumerate(asked.units)
+    return AssignmentList(
+        assignments=[Assignment(unit=unit, arm=found.arm_of(row), reason=found.reason_of(row)) for row, unit in rows]
+    )
+
+
+@router.post("/{name}/events", dependencies=COMMAND, responses=NO_SUCH)
+def record_events(name: Name, batch: MetricEvents) -> MetricEventsTold:
+    """Store metric events, whole or not at all; a batch whose answer was lost may be sent again."""
+    return MetricEventsTold(**vars(ingest_events(settings(), name, batch.events)))
+
+
+@router.post("/{name}/moves", dependencies=COMMAND, responses=NO_SUCH)
+def move(name: Name, wanted: ExperimentMove, user: GetUserDep) -> Experiment:
+    """Start, pause, stop or decide an experiment, under the user's name."""
+    by = user.get_name()
+    if wanted.winner is None:
+        return Experiment.of(move_experiment(settings(), name, wanted.to, wanted.reason, by))
+    if wanted.to != ExperimentState.DECIDED:
+        raise HTTPException(422, f"winner: named when an experiment is decided, not when it is {wanted.to}")
+    return Experiment.of(decide_experiment(settings(), name, wanted.winner, wanted.reason, by))
