@@ -787,8 +787,6 @@ TABLES: tuple[type[Base], ...] = (
     ModelTransition,
     VersionTag,
     ModelReplay,
-
-
     ExperimentLayer,
     ExperimentStep,
     ExperimentAnalysis,
