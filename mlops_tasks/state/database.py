@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -24,6 +25,10 @@ _REVISION_TABLE = "alembic_version"
 """Alembic's own table, of one row."""
 _UPGRADE_LOCK = 4_203_118_271
 """Key of PostgreSQL's advisory lock around an upgrade; any fixed number of our own."""
+_SETTLED_NS = 200_000_000
+"""Age of a write after which a next one has another time: file systems count in ticks of some milliseconds."""
+FileStates = tuple[tuple[int, int, int], ...]
+"""Identity, size and time of the last write (ns) of each file."""
 _BUSY_TIMEOUT_S = 120
 """How long a writer of SQLite waits for the others. They do not queue: on a loaded machine one of sixteen was passed
 over for 30 s."""
@@ -167,6 +172,26 @@ def _upgrade_lock(settings: Settings) -> Iterator[None]:
         return
     with folder_lock(file.parent):
         yield
+
+
+def settled_files(url: str) -> FileStates | None:
+    """What the files of a SQLite database look like: equal ones, taken at two times, say that nothing was written.
+
+    None: another kind of database, or the last write is so new that the clock of the file system may hide a next one.
+    """
+    file = sqlite_file(url)
+    if file is None:
+        return None
+    found = tuple(_file_state(path) for path in (file, file.with_name(f"{file.name}-wal")))
+    return None if max(each[-1] for each in found) > time.time_ns() - _SETTLED_NS else found
+
+
+def _file_state(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0, 0
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def database_bytes(settings: Settings) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, case, select
 
 from mlops_tasks.config import Settings
-from mlops_tasks.state.database import querying
+from mlops_tasks.state.database import FileStates, querying, settled_files
 from mlops_tasks.state.index_revision import NO_REVISION, Revision, is_known, newest_revision
 from mlops_tasks.state.model_index import FoundVersion
 from mlops_tasks.state.tables import IndexedVersion
@@ -154,24 +154,26 @@ def begin_of(day: date) -> int:
     return (day - _EPOCH.date()) // _DAY * (_DAY // _MICROSECOND)
 
 
-_kept: dict[str, Catalogue] = {}
-"""The copy of the database that this process has searched last."""
+_kept: dict[str, tuple[Catalogue, FileStates | None]] = {}
+"""The copy of the database that this process has searched last, and what its files looked like just before."""
 
 
 def catalogue(settings: Settings) -> Catalogue:
     """The index as it is now. What has not changed since the last search of this process is not read again."""
     address = settings.state_database
-    kept = _kept.get(address)
+    kept, files = _kept.get(address, (None, None))
+    found = settled_files(address)
+    if kept is not None and found is not None and found == files:
+        return kept  # opening a SQLite database takes longer than a search
     with querying(settings) as active:
         revision = newest_revision(active)
-        if kept is not None and kept.revision == revision:
-            return kept
-        if kept is None or not is_known(active, kept.revision):
-            kept = Catalogue(address, NO_REVISION, (), ())
-        now = _renewed(active, kept, revision)
+        if kept is None or kept.revision != revision:
+            known = kept is not None and is_known(active, kept.revision)
+            before = kept if kept is not None and known else Catalogue(address, NO_REVISION, (), ())
+            kept = _renewed(active, before, revision)
     _kept.clear()
-    _kept[address] = now
-    return now
+    _kept[address] = kept, found
+    return kept
 
 
 def _renewed(active: Connection, kept: Catalogue, revision: Revision) -> Catalogue:

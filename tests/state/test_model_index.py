@@ -1,9 +1,12 @@
 """The index of registered versions, on SQLite and on PostgreSQL."""
 
 import itertools
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError, StoreError
-from mlops_tasks.state import database
+from mlops_tasks.state import database, version_catalogue
 from mlops_tasks.state.approvals import record_model_approval
 from mlops_tasks.state.database import upgrade
 from mlops_tasks.state.model_history import Model, record_transition, state_of
@@ -34,6 +37,7 @@ from mlops_tasks.state.model_index import (
 from mlops_tasks.state.tables import ModelApproval
 from mlops_tasks.state.version_search import SORTED_BY, MetricRange, VersionSearch, metric_range, search_versions
 from mlops_tasks.states import ModelState
+from tests import programs
 from tests.postgres import DATABASES, settings_on
 from tests.state.migrations import downgrade
 
@@ -259,6 +263,31 @@ def test_another_database_at_the_same_address_is_read_anew(tmp_path: Path) -> No
         shutil.rmtree(tmp_path / "state", ignore_errors=True)
         index_versions(settings, [registered(number)])
         assert [each.version for each in search_versions(settings, VersionSearch()).versions] == [number]
+
+
+def test_a_search_opens_a_settled_database_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing is written its files say so; what another process writes is found at once."""
+    settings = Settings(home=tmp_path)
+    index_versions(settings, [registered(1)])
+    opened: list[Settings] = []
+    querying = version_catalogue.querying
+
+    def counted(settings: Settings) -> AbstractContextManager[sa.Connection]:
+        opened.append(settings)
+        return querying(settings)
+
+    monkeypatch.setattr(version_catalogue, "querying", counted)
+    search_versions(settings, VersionSearch())
+    search_versions(settings, VersionSearch())
+    assert len(opened) == 2, "the last write is too new to tell a next one from it"
+    time.sleep(0.25)
+    for _ in range(3):
+        assert search_versions(settings, VersionSearch()).total == 1
+    assert len(opened) == 3
+    tag = "from mlops_tasks.state.model_index import tag_version as t; t(load_settings(), 1, 'desk', 'asia', 'ann')"
+    code = f"from mlops_tasks.config import load_settings; {tag}"
+    programs.run(code, environment={**os.environ, "MLOPS_HOME": str(tmp_path)}, timeout=60).check_returncode()
+    assert search_versions(settings, VersionSearch(tags={"user.desk": "asia"})).total == 1
 
 
 def test_what_is_found_cannot_be_changed(tmp_path: Path) -> None:
