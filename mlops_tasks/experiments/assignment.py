@@ -3,8 +3,7 @@
 A unit (a client, an account, an instrument, a sleeve of capital, a day) has a position in its layer. The experiments of
 a layer hold ranges of its positions that do not overlap, so a unit is in one of them at most; positions in different
 layers are independent, so experiments in different layers do not interfere. Within an experiment a second position,
-independent of the first, chooses the arm. A larger exposure takes in new units and moves none. When the shares of the
-arms change, only units of those that shrink move.
+independent of the first, chooses the arm. A larger exposure takes in new units and moves none.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,32 +103,6 @@ class Allocation:
         """Each arm's share of the units."""
         return {arm: Decimal(sum(each.width for each in self.segments if each.arm == arm)) / SPACE for arm in self.arms}
 
-    def with_shares(self, shares: Mapping[str, Decimal | float | str]) -> Self:
-        """Other shares, with the fewest positions moved: an arm that grows keeps all that it has.
-
-        Errors as for `of`. An arm that is not named loses all its positions.
-        """
-        wanted = _widths(shares)
-        left = dict(wanted)
-        kept: list[Segment] = []
-        free: list[tuple[int, int]] = []
-        for segment in self.segments:
-            width = min(segment.width, left.get(segment.arm, 0))
-            left[segment.arm] = left.get(segment.arm, 0) - width
-            if width:
-                kept.append(Segment(segment.first, segment.first + width, segment.arm))
-            if width < segment.width:
-                free.append((segment.first + width, segment.end))
-        for arm in wanted:
-            while left[arm] > 0:
-                first, end = free.pop(0)
-                width = min(end - first, left[arm])
-                kept.append(Segment(first, first + width, arm))
-                left[arm] -= width
-                if first + width < end:
-                    free.insert(0, (first + width, end))
-        return type(self)(_joined(sorted(kept, key=lambda each: each.first)))
-
     def codes_of(self, at: NDArray[np.int64]) -> NDArray[np.int8]:
         """The place in `arms` of each position."""
         place = {arm: code for code, arm in enumerate(self.arms)}
@@ -165,16 +138,6 @@ def _width(what: str, share: Decimal | float | str, least: int = 1) -> int:
         low = "0" if least == 0 else "above 0"
         raise ExperimentError(f"{what} is {share}; expected {low} to 1, in whole millionths, e.g. 0.25") from None
     return int(width)
-
-
-def _joined(segments: Iterable[Segment]) -> tuple[Segment, ...]:
-    joined: list[Segment] = []
-    for segment in segments:
-        if joined and joined[-1].arm == segment.arm:
-            joined[-1] = replace(joined[-1], end=segment.end)
-        else:
-            joined.append(segment)
-    return tuple(joined)
 
 
 @dataclass(frozen=True)
