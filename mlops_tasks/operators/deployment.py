@@ -49,6 +49,7 @@ class DeploymentOperator(StageOperator):
             subject=f"Deploy version {version}?",
             body=f"By the strategy {self._strategy(context)}. {self._reasons()} Without an answer within {self.wait} "
             "it is not deployed, and the champion stays in service.",
+            params={},  # without it Airflow's own API refuses the question
         )
         raise TaskAwaitingInput(method_name="execute_complete", timeout=self.wait)
 

@@ -178,7 +178,7 @@ def test_the_openapi_document_types_every_answer(airflow: Airflow) -> None:
         document = viewer.get(f"{API}/openapi.json").json()
     assert document["servers"] == [{"url": API}]
     operations = [operation for path in document["paths"].values() for operation in path.values()]
-    assert len(operations) == 16
+    assert len(operations) == 23
     for operation in operations:
         (good,) = [answer for code, answer in operation["responses"].items() if code.startswith("2")]
         assert good["content"]["application/json"]["schema"]["$ref"].startswith("#/components/schemas/")

@@ -114,7 +114,7 @@ def test_a_version_of_the_chain_is_reproduced_to_the_last_bit(chained: Chained, 
     assert report.verdict is ReplayVerdict.EQUAL, "\n".join(report.lines())
     assert [(each.part, each.standing) for each in report.parts] == [(part, Standing.EQUAL) for part in Part]
     assert report.parts[0].values > 10_000 and report.parts[3].values > 500
-    assert training_of(chained, model).segment("test")["score"].nunique() > 50
+    assert training_of(chained, model).segment("test")["score"].nunique() > 20
     assert (report.environment, report.reason, report.model) == ((), "", model)
     run_id, client = get_run_id(chained.settings, report.version), MlflowClient(chained.settings.registry_uri)
     (logged,) = client.list_artifacts(run_id, "replays")
