@@ -128,7 +128,7 @@ def test_sizes_fit_the_universe(names: int, expected: tuple[int, int], caplog: p
     assert len(said) == (expected[0] < 50)
     if names == 24:
         assert "8, a third of them, are held and 5 replaced a day, which is 62% of the holdings" in said[0]
-        assert "(10% as asked)" in said[0]
+        assert "(10% as configured)" in said[0]
 
 
 def test_scores_that_cannot_be_traded_are_an_error(settings: Settings, vintage: Vintage) -> None:

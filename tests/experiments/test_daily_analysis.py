@@ -91,7 +91,7 @@ def test_without_an_effect_it_goes_on(settings: Settings) -> None:
     assert measured(settings, 60, cost=0.0).advice == Advice.WAIT
     create_layer(settings, "other", UnitKind.ACCOUNT)
     create_experiment(settings, design(name="draft", layer="other"))
-    with pytest.raises(ExperimentError, match="draft is a draft; start it"):
+    with pytest.raises(ExperimentError, match="draft is a draft and has measured nothing"):
         analyse_experiment(settings, "draft")
 
 
