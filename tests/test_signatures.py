@@ -27,6 +27,10 @@ ALSO_FREE = {
     "modeling/networks/trainer.py:split": "hyper-parameters",
     "registry/training_record.py:flatten": "any nested mapping",
     "modeling/configuration.py:resolve_config": "what an entry's user overrides of its hyper-parameters",
+    "registry/lineage_document.py:vintage_manifest": "a document in MLflow, of whatever release",
+    "registry/replay/record.py:configuration": "plan.json as it was recorded, of whatever release",
+    "registry/replay/record.py:identity": "a digest's content, of whatever release",
+    "registry/replay/turns.py:run": "a stage's result, of whatever type the stage states",
 }
 
 

@@ -85,5 +85,5 @@ def test_block_is_the_papers_sum_over_periods():
 
 def test_too_many_periods_are_refused():
     """The error names key and remedy."""
-    with pytest.raises(ConfigError, match=r"top_k: a window of 6 days has 3 frequencies, 4 were.*; lower top_k"):
+    with pytest.raises(ConfigError, match=r"top_k: a window of 6 days has 3 frequencies, but 4 were.*; lower top_k"):
         TimesNet(5, 6, top_k=4)
