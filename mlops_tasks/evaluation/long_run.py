@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_tasks.evaluation.significance import MeanTest, cosine_mean
+from mlops_tasks.evaluation.significance import MeanTest, cosine_basis, cosine_mean
 
 Floats = NDArray[np.float64]
 
@@ -23,13 +23,6 @@ MOST_PERSISTENCE = 0.97
 def honest_terms(n: int) -> int:
     """Cosine terms of n days: one for 30 days, from 2 to 8."""
     return max(LEAST_TERMS, min(MOST_TERMS, n // DAYS_PER_TERM))
-
-
-def cosine_basis(n: int, terms: int) -> Floats:
-    """The first cosine transforms but the constant one, shape (terms, n): orthonormal rows of sum zero."""
-    from scipy.fft import dct
-
-    return dct(np.eye(n), axis=0, norm="ortho")[1 : terms + 1]
 
 
 def cosine_errors(series: Floats, terms: int) -> Floats:

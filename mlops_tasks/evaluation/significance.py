@@ -95,7 +95,7 @@ def cosine_mean(series: pd.Series | Floats, confidence: float = 0.95, terms: int
     if not 1 <= terms < n:
         raise ValueError(f"{n} days allow 1 to {n - 1} cosine terms, got {terms}")
     centred = values - mean if np.ptp(values) > 0 else np.zeros(n)
-    error = float(np.sqrt(np.mean((_cosines(n, terms) @ centred) ** 2) / n))
+    error = float(np.sqrt(np.mean((cosine_basis(n, terms) @ centred) ** 2) / n))
     return _mean_test(mean, error, n, float(terms), confidence)
 
 
@@ -105,8 +105,8 @@ def cosine_terms(n: int) -> int:
 
 
 @lru_cache(maxsize=16)
-def _cosines(n: int, terms: int) -> Floats:
-    """Shape (terms, n); orthonormal rows, each of which sums to zero."""
+def cosine_basis(n: int, terms: int) -> Floats:
+    """The first cosines but the constant one, shape (terms, n): orthonormal rows of sum zero; not to be written to."""
     days = np.arange(n) + 0.5
     basis = np.sqrt(2 / n) * np.cos(np.pi / n * np.outer(np.arange(1, terms + 1), days))
     basis.flags.writeable = False

@@ -9,14 +9,13 @@ from mlops_tasks.errors import ExperimentError
 from mlops_tasks.evaluation.confidence_sequences import Bernstein, asymptotic_sequence
 from mlops_tasks.evaluation.long_run import (
     autocorrelation,
-    cosine_basis,
     cosine_errors,
     cosine_regression,
     honest_terms,
     prewhitened_variances,
 )
 from mlops_tasks.evaluation.planned_looks import Boundary, LookDays, LookTest, Spread, constant
-from mlops_tasks.evaluation.significance import cosine_mean
+from mlops_tasks.evaluation.significance import cosine_basis, cosine_mean
 from mlops_tasks.experiments.inference.dated import DailyDifferences, bounded, open_ended, paired, planned, prewhitened
 from mlops_tasks.experiments.inference.power import days_needed, detectable, long_run_deviation, one_look, power
 from mlops_tasks.experiments.inference.results import Horizon, Method
