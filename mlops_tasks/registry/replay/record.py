@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.artifacts import load_dict
-from mlflow.entities import LifecycleStage, Run
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
@@ -19,6 +19,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import (
     ConfigError,
     DigestMismatchError,
+    LineageError,
     MlopsError,
     RegistryError,
     StoreError,
@@ -31,9 +32,10 @@ from mlops_tasks.modeling.configuration import TrainingConfig
 from mlops_tasks.modeling.identity import TrainingIdentity
 from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.seal import verified_manifest
-from mlops_tasks.registry.client import connect, registry_errors
+from mlops_tasks.registry.client import registry_errors
+from mlops_tasks.registry.lineage import LineageTracker
 from mlops_tasks.registry.lineage_document import LINEAGE_FILE
-from mlops_tasks.registry.models import NOT_FOUND, Claim, claim_of, fetch_version, get_run_id
+from mlops_tasks.registry.models import NOT_FOUND, Claim, claim_of, fetch_version
 from mlops_tasks.registry.replay.refused import ReplayRefusedError
 from mlops_tasks.registry.training_record import CODE_TAG, flatten
 from mlops_tasks.signing import VerifyingKeys
@@ -164,26 +166,11 @@ def _definition_of_lineage(record: RecordedTraining) -> FeatureSet:
     return stored_feature_set(content)
 
 
-@registry_errors
 def _run_of(settings: Settings, version: int) -> Run:
-    run_id = get_run_id(settings, version)
     try:
-        run = connect(settings).get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
-            raise
-        raise ReplayRefusedError(
-            ReplayRefusal.RUN_DELETED,
-            f"version {version}: MLflow no longer has its run {run_id}, nor its parameters and its model; bring "
-            "MLflow's database and artefacts back from a backup, or train and register again",
-        ) from error
-    if run.info.lifecycle_stage == LifecycleStage.DELETED:
-        raise ReplayRefusedError(
-            ReplayRefusal.RUN_DELETED,
-            f"version {version}: its MLflow run {run_id} is deleted; restore it (mlflow runs restore --run-id "
-            f"{run_id}) and replay again, or delete the version too",
-        )
-    return run
+        return LineageTracker(settings).run(version)
+    except LineageError as error:
+        raise ReplayRefusedError(ReplayRefusal.RUN_DELETED, str(error)) from error
 
 
 def _signed(settings: Settings, claim: Claim, into: Path) -> ArtefactManifest:
