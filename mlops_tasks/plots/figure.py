@@ -79,7 +79,7 @@ def svg_text(figure: Figure, salt: str) -> str:
     with rc_context({**rcParamsDefault, **_STYLE, "svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
-    text = text[text.index("<svg") :]
+    text = text[text.index("<svg") :].replace('id="matplotlib.', 'id="')
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     return text
