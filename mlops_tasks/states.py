@@ -255,3 +255,14 @@ EXPERIMENT_TRANSITIONS: Mapping[ExperimentState, frozenset[ExperimentState]] = {
     ExperimentState.DECIDED: frozenset(),
 }
 """The legal transitions of an experiment. Its traffic may also change within `DRAFT`, `RUNNING` and `PAUSED`."""
+
+
+class UnitKind(StrEnum):
+    """What an experiment assigns to its arms."""
+
+    CLIENT = "client"
+    ACCOUNT = "account"
+    INSTRUMENT = "instrument"
+    SLEEVE = "sleeve"
+    """A part of the capital."""
+    DAY = "day"

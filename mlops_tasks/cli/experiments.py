@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_tasks.cli.answers import tell
 from mlops_tasks.config import load_settings
-from mlops_tasks.states import ExperimentState
+from mlops_tasks.states import ExperimentState, UnitKind
 
 if TYPE_CHECKING:
     from mlops_tasks.experiments.lifecycle import Experiment
-    from mlops_tasks.state.metric_events import Sum
 
 TIME = "%Y-%m-%d %H:%M UTC"
 
@@ -33,7 +32,7 @@ def add_experiments_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     said = "register a population of units that experiments share, or enlarge its holdout"
     layer = _action(own, shared, "layer", _layer, said)
     layer.add_argument("name")
-    layer.add_argument("--unit", required=True, choices=["client", "account", "instrument", "sleeve", "day"])
+    layer.add_argument("--unit", required=True, choices=[*UnitKind])
     layer.add_argument("--held-out", type=_share, default=Decimal(0), help="share that takes part in no experiment")
 
     create = _action(own, shared, "create", _create, "register an experiment from a YAML file, as a draft")
@@ -94,7 +93,6 @@ def _share(text: str) -> Decimal:
 
 
 def _layer(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.experiments.assignment import UnitKind
     from mlops_tasks.experiments.lifecycle import create_layer
 
     made = create_layer(load_settings(), arguments.name, UnitKind(arguments.unit), arguments.held_out)
@@ -188,16 +186,9 @@ def _refused(arguments: argparse.Namespace) -> int:
 
 
 def _sums(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.experiments.lifecycle import history_of
-    from mlops_tasks.state.metric_events import DAY, metric_sums
+    from mlops_tasks.experiments.metric_events import daily_moments
 
-    settings = load_settings()
-    design = history_of(settings, arguments.name)[-1].design
-    rows = [
-        {"metric": metric.name, "arm": arm, "day": day, **_moments(each)}
-        for metric in design.metrics
-        for (arm, day), each in sorted(metric_sums(settings, design.name, metric.name, DAY).items())
-    ]
+    rows = [each._asdict() for each in daily_moments(load_settings(), arguments.name)]
     line = "{metric}  {arm}  {day}  n {n}  mean {mean:.6g}  variance {variance:.6g}"
     lines = [line.format(**row) for row in rows]
     return tell(arguments, rows, lines or ["no event has been counted yet"])
@@ -208,10 +199,6 @@ def _analyze(arguments: argparse.Namespace) -> int:
 
     found = analyse_experiment(load_settings(), arguments.name)
     return tell(arguments, found.to_json(), found.lines())
-
-
-def _moments(each: "Sum") -> dict[str, float | int]:
-    return {"n": each.n, "mean": each.mean, "variance": each.variance}
 
 
 def _tell(arguments: argparse.Namespace, experiment: "Experiment") -> int:

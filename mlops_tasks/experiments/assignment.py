@@ -18,17 +18,7 @@ from numpy.typing import NDArray
 
 from mlops_tasks.errors import ExperimentError, NoExperimentError, excerpt, hint
 from mlops_tasks.experiments.hashing import SPACE, positions
-
-
-class UnitKind(StrEnum):
-    """What is assigned."""
-
-    CLIENT = "client"
-    ACCOUNT = "account"
-    INSTRUMENT = "instrument"
-    SLEEVE = "sleeve"
-    """A part of the capital."""
-    DAY = "day"
+from mlops_tasks.states import UnitKind
 
 
 class Reason(StrEnum):

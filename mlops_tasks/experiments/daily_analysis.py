@@ -20,9 +20,8 @@ from mlops_tasks.experiments.inference.dated import DailyDifferences
 from mlops_tasks.experiments.inference.offers import Case
 from mlops_tasks.experiments.inference.results import Result
 from mlops_tasks.experiments.inference.verdict import Goal, Outcome, Verdict, judge
-from mlops_tasks.experiments.lifecycle import Experiment, history_of
+from mlops_tasks.experiments.lifecycle import Experiment, started_history
 from mlops_tasks.state.metric_events import DAY, UNIT, Sum, metric_sums
-from mlops_tasks.states import ExperimentState
 
 
 class Advice(StrEnum):
@@ -107,11 +106,7 @@ def analyse_experiment(settings: Settings, name: str) -> ExperimentAnalysis:
     ExperimentError
         There is none of this name, or it was never started.
     """
-    history = history_of(settings, name)
-    if all(each.state == ExperimentState.DRAFT for each in history):
-        raise ExperimentError(
-            f"experiment {name} is a draft and has measured nothing: alphaops experiments start {name}"
-        )
+    history = started_history(settings, name)
     design = history[-1].design
     means = {metric.name: _daily_means(settings, design, metric) for metric in design.metrics}
     findings = tuple(

@@ -14,11 +14,11 @@ from typing import Self
 from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import acting
 from mlops_tasks.errors import ExperimentError, NoExperimentError, excerpt, hint
-from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, TrafficPlan, UnitKind
+from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, TrafficPlan
 from mlops_tasks.experiments.design import ExperimentDesign
 from mlops_tasks.state.experiments import Layers, Steps, add_row, newest, steps_of
 from mlops_tasks.state.tables import ExperimentLayer, ExperimentStep, now
-from mlops_tasks.states import EXPERIMENT_TRANSITIONS, ExperimentState
+from mlops_tasks.states import EXPERIMENT_TRANSITIONS, ExperimentState, UnitKind
 
 HOLDS_UNITS = (ExperimentState.DRAFT, ExperimentState.RUNNING, ExperimentState.PAUSED)
 """States in which the units of an experiment are its own."""
@@ -157,6 +157,14 @@ def history_of(settings: Settings, name: str) -> list[Experiment]:
     if not (steps := steps_of(settings, name)):
         raise NoExperimentError(f"no experiment {excerpt(name)}; {_hint(newest(settings)[1], name)}")
     return [Experiment.of(step) for step in steps]
+
+
+def started_history(settings: Settings, name: str) -> list[Experiment]:
+    """`history_of` an experiment that has been started. Errors as there, and for a draft."""
+    history = history_of(settings, name)
+    if all(each.state == ExperimentState.DRAFT for each in history):
+        raise ExperimentError(f"experiment {name} is a draft; start it: alphaops experiments start {name}")
+    return history
 
 
 def layers(settings: Settings) -> dict[str, Layer]:

@@ -11,20 +11,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from mlops_tasks.config import Section, Settings
-from mlops_tasks.errors import ExperimentError, excerpt, hint
+from mlops_tasks.errors import excerpt, hint
 from mlops_tasks.experiments.assignment import Reason, TrafficPlan
-from mlops_tasks.experiments.lifecycle import history_of, layers
-from mlops_tasks.state.metric_events import BATCH, NewEvent, add_metric_events
+from mlops_tasks.experiments.lifecycle import history_of, layers, started_history
+from mlops_tasks.state.metric_events import BATCH, DAY, DECIMALS, NewEvent, add_metric_events, metric_sums
 from mlops_tasks.state.tables import RefusedMetricEvent, now
 from mlops_tasks.states import ExperimentState
 
-SCALE = 9
-"""Decimal places of a value that are kept."""
 LARGEST = 1e9
 CLOCK_SKEW = timedelta(minutes=5)
 """An event may be this far ahead of this machine's clock."""
@@ -39,7 +37,7 @@ class SentEvent(Section):
     unit: str = Field(min_length=1, max_length=128)
     metric: str = Field(min_length=1, max_length=64)
     value: float = Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)
-    """Rounded to `SCALE` decimal places."""
+    """Rounded to `DECIMALS` places."""
     at: AwareDatetime
     """When it happened."""
 
@@ -58,11 +56,11 @@ class Ingested:
     faults: list[str] = field(default_factory=list)
     """The first `_MOST_TOLD` refusals, with their row from 1."""
 
-    def fault(self, row: int, reason: str) -> None:
-        """Note a refusal."""
+    def fault(self, event: int | str, reason: str) -> None:
+        """Note the refusal of an event, which its row or its identifier names."""
         self.refused += 1
         if len(self.faults) < _MOST_TOLD:
-            self.faults.append(f"event {row}: {reason}")
+            self.faults.append(f"event {event}: {reason}")
 
 
 def ingest_events(settings: Settings, experiment: str, sent: Iterable[Mapping[str, Any] | str | bytes]) -> Ingested:
@@ -84,9 +82,7 @@ def ingest_events(settings: Settings, experiment: str, sent: Iterable[Mapping[st
         told.new += stored.new
         told.repeated += stored.repeated
         for identifier in stored.conflicting:
-            told.refused += 1
-            if len(told.faults) < _MOST_TOLD:
-                told.faults.append(f"event {excerpt(identifier)}: another one with this identifier has other content")
+            told.fault(excerpt(identifier), "another one with this identifier has other content")
         first += len(batch)
     return told
 
@@ -95,11 +91,7 @@ class _Assigned:
     """Gives events the arms that their units had at their times."""
 
     def __init__(self, settings: Settings, experiment: str) -> None:
-        self.history = history_of(settings, experiment)
-        if all(each.state == ExperimentState.DRAFT for each in self.history):
-            raise ExperimentError(
-                f"experiment {experiment} is a draft; start it: alphaops experiments start {experiment}"
-            )
+        self.history = started_history(settings, experiment)
         self.experiment = experiment
         self.times = [each.at for each in self.history]
         self.metrics = {metric.name for metric in self.history[-1].design.metrics}
@@ -180,4 +172,31 @@ class _Assigned:
 
 def scaled(value: float) -> int:
     """A value in units of 1e-9, from its shortest decimal text, half to even."""
-    return int(Decimal(repr(value)).scaleb(SCALE).to_integral_value(ROUND_HALF_EVEN))
+    return int(Decimal(repr(value)).scaleb(DECIMALS).to_integral_value(ROUND_HALF_EVEN))
+
+
+class DailyMoments(NamedTuple):
+    """A metric's counted events of an arm and a day; NaN where there are too few for a moment."""
+
+    metric: str
+    arm: str
+    day: str
+    n: int
+    mean: float
+    variance: float
+
+
+def daily_moments(settings: Settings, experiment: str) -> list[DailyMoments]:
+    """By metric, the primary one first, then by arm and day, up to the last event.
+
+    Raises
+    ------
+    NoExperimentError
+        There is none of this name.
+    """
+    design = history_of(settings, experiment)[-1].design
+    return [
+        DailyMoments(metric.name, arm, day, each.n, each.mean, each.variance)
+        for metric in design.metrics
+        for (arm, day), each in sorted(metric_sums(settings, experiment, metric.name, DAY).items())
+    ]

@@ -21,7 +21,9 @@ BATCH = 5_000
 
 DAY, UNIT = "day", "unit"
 
-ONE = 10**9
+DECIMALS = 9
+"""Places of a value that are kept."""
+ONE = 10**DECIMALS
 """The value 1, as it is stored."""
 
 _SENT = ("unit", "metric", "value", "at")

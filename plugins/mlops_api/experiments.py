@@ -27,9 +27,8 @@ from mlops_tasks.experiments.lifecycle import (
     move_experiment,
     running_traffic,
 )
-from mlops_tasks.experiments.metric_events import ingest_events
+from mlops_tasks.experiments.metric_events import daily_moments, ingest_events
 from mlops_tasks.files import finite_or_none
-from mlops_tasks.state.metric_events import DAY, metric_sums
 from mlops_tasks.states import ExperimentState
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
@@ -52,18 +51,9 @@ def show_steps(name: Name) -> ExperimentList:
 @router.get("/{name}/sums", dependencies=SEE, responses=NO_SUCH)
 def show_sums(name: Name) -> MetricSumList:
     """Number, mean and variance of each metric's events by arm and day, up to the last event."""
-    design = history_of(settings(), name)[-1].design
     rows = [
-        MetricSum(
-            metric=metric.name,
-            arm=arm,
-            day=day,
-            n=each.n,
-            mean=finite_or_none(each.mean),
-            variance=finite_or_none(each.variance),
-        )
-        for metric in design.metrics
-        for (arm, day), each in sorted(metric_sums(settings(), name, metric.name, DAY).items())
+        MetricSum(**each._asdict() | {moment: finite_or_none(getattr(each, moment)) for moment in ("mean", "variance")})
+        for each in daily_moments(settings(), name)
     ]
     return MetricSumList(sums=rows)
 

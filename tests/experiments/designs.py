@@ -4,10 +4,9 @@ from decimal import Decimal
 from typing import Any
 
 from mlops_tasks.config import Settings
-from mlops_tasks.experiments.assignment import UnitKind
 from mlops_tasks.experiments.design import ExperimentDesign
 from mlops_tasks.experiments.lifecycle import create_experiment, create_layer, move_experiment
-from mlops_tasks.states import ExperimentState
+from mlops_tasks.states import ExperimentState, UnitKind
 
 VALUES: dict[str, Any] = {
     "name": "orders",

@@ -7,8 +7,9 @@ from decimal import Decimal
 import pytest
 
 from mlops_tasks.errors import ExperimentError
-from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, Reason, TrafficPlan, UnitKind
+from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, Reason, TrafficPlan
 from mlops_tasks.experiments.hashing import SPACE, unit_hashes
+from mlops_tasks.states import UnitKind
 
 HALVES = Allocation.of({"control": "0.5", "treatment": "0.5"})
 LAYER = Layer("ranking", "r", UnitKind.ACCOUNT)

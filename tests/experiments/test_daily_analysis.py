@@ -10,14 +10,13 @@ import pytest
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ExperimentError
-from mlops_tasks.experiments.assignment import UnitKind
 from mlops_tasks.experiments.daily_analysis import Advice, ExperimentAnalysis, analyse_experiment
 from mlops_tasks.experiments.daily_task import analyze_experiments_task
 from mlops_tasks.experiments.lifecycle import create_experiment, create_layer, experiments, running_traffic
 from mlops_tasks.experiments.metric_events import ingest_events
 from mlops_tasks.state.alerts.handling import open_episodes
 from mlops_tasks.state.experiments import analyses_of
-from mlops_tasks.states import ExperimentState
+from mlops_tasks.states import ExperimentState, UnitKind
 from tests.experiments.designs import design, running
 
 BEGAN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -91,7 +90,7 @@ def test_without_an_effect_it_goes_on(settings: Settings) -> None:
     assert measured(settings, 60, cost=0.0).advice == Advice.WAIT
     create_layer(settings, "other", UnitKind.ACCOUNT)
     create_experiment(settings, design(name="draft", layer="other"))
-    with pytest.raises(ExperimentError, match="draft is a draft and has measured nothing"):
+    with pytest.raises(ExperimentError, match="draft is a draft; start it"):
         analyse_experiment(settings, "draft")
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ExperimentError
-from mlops_tasks.experiments.assignment import Reason, UnitKind
+from mlops_tasks.experiments.assignment import Reason
 from mlops_tasks.experiments.lifecycle import (
     create_experiment,
     create_layer,
@@ -27,7 +27,7 @@ from mlops_tasks.experiments.lifecycle import (
 )
 from mlops_tasks.state.database import session
 from mlops_tasks.state.tables import ExperimentStep
-from mlops_tasks.states import EXPERIMENT_TRANSITIONS, ExperimentState
+from mlops_tasks.states import EXPERIMENT_TRANSITIONS, ExperimentState, UnitKind
 from tests.experiments.designs import design, running
 from tests.postgres import DATABASES, settings_on
 

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ExperimentError
-from mlops_tasks.experiments.assignment import UnitKind
 from mlops_tasks.experiments.lifecycle import (
     create_experiment,
     create_layer,
@@ -29,7 +28,7 @@ from mlops_tasks.experiments.lifecycle import (
 )
 from mlops_tasks.experiments.metric_events import ingest_events, scaled
 from mlops_tasks.state.metric_events import BATCH, DAY, ONE, UNIT, Sum, metric_sums, refused_events
-from mlops_tasks.states import ExperimentState
+from mlops_tasks.states import ExperimentState, UnitKind
 from tests import programs
 from tests.experiments.designs import design, running
 from tests.postgres import DATABASES, settings_on

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from mlops_tasks.experiments.assignment import UnitKind
 from mlops_tasks.experiments.lifecycle import create_experiment, create_layer, experiments
+from mlops_tasks.states import UnitKind
 from tests.experiments.designs import design
 from tests.plugins.api_server import Airflow
 

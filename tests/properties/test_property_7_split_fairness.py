@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mlops_tasks.errors import ExperimentError
-from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, Reason, TrafficPlan, UnitKind
+from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, Reason, TrafficPlan
 from mlops_tasks.experiments.hashing import SPACE, positions
+from mlops_tasks.states import UnitKind
 
 UNITS = [f"account-{number}" for number in range(20_000)]
 HALVES = {"a": Decimal("0.5"), "b": Decimal("0.5")}
