@@ -49,6 +49,7 @@ def unit_hashes(key: bytes, units: Sequence[str]) -> NDArray[np.uint64]:
         raise ExperimentError(f"units: row {missing[0]} has no name; a unit without a name cannot be assigned")
     data = text.buffers()[2]
     raw = np.frombuffer(data if data is not None else b"", np.uint8)
+    raw.flags.writeable = False  # as the kernel's type says; some of Arrow's buffers may be written
     hashes = np.empty(len(text), np.uint64)
     _siphash(raw, np.ascontiguousarray(offsets).copy(), np.frombuffer(key, "<u8").copy(), hashes)
     return hashes
