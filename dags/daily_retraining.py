@@ -158,8 +158,7 @@ with DAG(
     prune = StageOperator(task_id="prune_features", stage="registry.prune_features")
     deploy >> [score, drift]
     # These hold the feature store's lock, for which the day's scores must not wait. What is pruned, they do not need.
-    score >> [compare, prune]
-    compare >> explain  # nobody waits for it
+    score >> [compare, prune, explain]
 
 # Set after the tasks: a task created while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update({**FORM, **APPROVAL, **MACHINE})
