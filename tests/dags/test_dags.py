@@ -254,8 +254,8 @@ def test_every_stage_says_what_it_returns():
 
 def test_the_chain_is_one_path_from_plan_to_comparison(parsed):
     """Nothing is logged without a certificate or deployed before the gate, nothing scored before the deployment;
-    comparing and pruning, which hold the feature store for long, and the explanation, for which nobody waits, begin when
-    the day's scores are there."""
+    comparing and pruning, which hold the feature store for long, and the explanation, for which nobody waits, begin
+    when the day's scores are there."""
     edges = {tuple(edge) for edge in parsed["dags"]["daily_retraining"]["edges"]}
     for edge in [
         ("plan_run", "compute_features"),
