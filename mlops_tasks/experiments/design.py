@@ -46,6 +46,8 @@ class ExperimentDesign(Section):
     """Of the layer's units."""
     arms: Mapping[str, Decimal]
     """Share by arm; the first is the control."""
+    models: Mapping[str, int] = {}
+    """Registered version by arm, where the arms are models; one for every arm, or none."""
     primary: MetricDesign
     guards: tuple[MetricDesign, ...] = ()
     planned_days: int = Field(ge=2, le=1260)
@@ -60,6 +62,11 @@ class ExperimentDesign(Section):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         Allocation.of(self.arms)
+        if self.models and set(self.models) != set(self.arms):
+            missing = ", ".join(sorted(set(self.arms) ^ set(self.models)))
+            raise ValueError(f"models: {missing}; name a registered version for every arm and for nothing else")
+        if len(set(self.models.values())) < len(self.models):
+            raise ValueError("models: two arms have the same version; a model is compared with another one")
         names = [metric.name for metric in self.metrics]
         if twins := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"metric {twins[0]} is named twice; a metric is the primary one or a guard, once")
