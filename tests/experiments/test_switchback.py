@@ -110,7 +110,7 @@ def test_a_sample_ratio_is_the_bayes_factor_and_names_a_mismatch() -> None:
     """Of two arms the ratio of beta functions, written out; counts that chance explains pass, lost units do not."""
     prior = PRIOR_UNITS * np.array([0.8, 0.2])
     ours = sample_ratio([8300, 1700], [0.8, 0.2])
-    log_factor = betaln(*(prior + [8300, 1700])) - betaln(*prior) - 8300 * np.log(0.8) - 1700 * np.log(0.2)
+    log_factor = betaln(*(prior + np.array([8300, 1700]))) - betaln(*prior) - 8300 * np.log(0.8) - 1700 * np.log(0.2)
     assert ours.p_value == pytest.approx(np.exp(-log_factor), rel=1e-6)
     assert ours.expected == pytest.approx((8000, 2000))
     assert not sample_ratio([5050, 4950], [0.5, 0.5]).mismatch
