@@ -66,7 +66,7 @@ def test_what_follows_from_the_home_points_below_it(settings: Settings) -> None:
     assert all(str(settings.home) in environment[name] for name in from_cfg)
 
 
-def test_another_executor_gets_the_schedulers_own_pause_back(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_executor_gets_the_pause_back(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it the scheduler would loop without rest, for only ours waits in it."""
     pause, credentials = "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", ensure_credentials(settings)
     assert pause not in airflow_environment(settings, credentials)
