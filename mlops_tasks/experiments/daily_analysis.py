@@ -68,7 +68,7 @@ class ExperimentAnalysis:
     """With events of the primary metric in every arm."""
     planned_days: int
     ratio: SampleRatio | None
-    """None: too few units yet."""
+    """None: no unit has an event yet."""
     findings: tuple[ArmFinding, ...]
     advice: Advice
     arm: str | None
@@ -77,7 +77,9 @@ class ExperimentAnalysis:
     def lines(self) -> list[str]:
         """For people, the advice first."""
         about = "" if self.arm is None else f" ({self.arm})"
-        ratio = "too few units yet to check the arms' shares" if self.ratio is None else self.ratio.said()
+        ratio = (
+            "no unit has an event yet, so the arms' shares are not checked" if self.ratio is None else self.ratio.said()
+        )
         return [
             f"{self.experiment}: {self.advice.replace('_', ' ')}{about}, day {self.days} of {self.planned_days}",
             ratio,
