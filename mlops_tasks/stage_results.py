@@ -508,7 +508,7 @@ class MeasuredReplay(TypedDict):
 
 
 class Analyzed(TypedDict):
-    """Of `experiments.analyze`: what is advised by experiment, and which ones were stopped, paused or decided for it."""
+    """Of `experiments.analyze`: what is advised by experiment, and which were stopped, paused or decided for it."""
 
     advice: dict[str, str]
     stopped: list[str]

@@ -1,4 +1,4 @@
-"""The winners of experiments with models before the gate. A winner is promoted by nobody else, and deployed by nobody here.
+"""The winners of experiments with models before the gate. What it promotes may serve; nothing is deployed here.
 
 The gate judges each winner once, on the look that its experiment has reserved, as any other challenger. Killed at any
 point and called again, it takes no second look.

@@ -187,9 +187,7 @@ def _decide(
     unbeaten = champion is not None and not champion.provisional
     look = plan_look(subject, "gain" if unbeaten else "skill", looks.past, market, settings.gate)
     if winner is not None and isinstance(look, Wait):  # also where any other model would serve without proof
-        return GateResult(
-            challenger, champion, GateVerdict(Outcome.KEEP, BETWEEN_LOOKS, (look.said(),), wait=look)
-        )
+        return GateResult(challenger, champion, GateVerdict(Outcome.KEEP, BETWEEN_LOOKS, (look.said(),), wait=look))
     if champion is None:
         return GateResult(challenger, None, should_promote(ours, None, settings.gate, look))
     reign = reign_of(settings, champion)

@@ -47,7 +47,7 @@ def add_rows(settings: Settings, decide: Callable[[Layers, Steps], Sequence[Row]
 
 
 def add_start(settings: Settings, decide: Callable[[Steps, LookRows], ExperimentStep]) -> ExperimentStep:
-    """`add_row` for a step that may reserve a look: `decide` sees all looks too, and nobody else takes one meanwhile."""
+    """`add_row` for a step that may reserve a look: `decide` sees all looks, and nobody else takes one meanwhile."""
     with session(settings) as active:
         looks = locked_look_rows(active)
         return _add(active, decide(_newest(active)[1], looks))
