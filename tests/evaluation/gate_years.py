@@ -14,9 +14,9 @@ champion whose training data were more than 20 days older.
 A year without a champion is that of `proofs`: each look asks whether the newest training has skill. Its daily rank ICs
 have the standard deviation `SPREAD`.
 
-In a year of `experimented`, an experiment is due every `EXPERIMENT_EVERY_DAYS` besides, if the budget has a look for it.
-Two retrains, ten days apart, run against the model in service for up to `EXPERIMENT_DAYS`, with a look a day from day
-30 on. Its days are those after the newest arm's bars, so they are test days of later retrains, and each retrain's rank
+In a year of `experimented`, an experiment is due every `EXPERIMENT_EVERY_DAYS` besides, if the budget has a look for
+it. Two retrains, ten days apart, run against the model in service for up to `EXPERIMENT_DAYS`, with a look a day from
+day 30 on. Its days are those after the newest arm's bars, so they are test days of later retrains, and each retrain's rank
 ICs go on from its test days with the same memory. A winner goes to the gate.
 """
 
