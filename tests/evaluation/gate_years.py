@@ -16,8 +16,8 @@ have the standard deviation `SPREAD`.
 
 In a year of `experimented`, an experiment is due every `EXPERIMENT_EVERY_DAYS` besides, if the budget has a look for
 it. Two retrains, ten days apart, run against the model in service for up to `EXPERIMENT_DAYS`, with a look a day from
-day 30 on. Its days are those after the newest arm's bars, so they are test days of later retrains, and each retrain's rank
-ICs go on from its test days with the same memory. A winner goes to the gate.
+day 30 on. Its days are those after the newest arm's bars, so they are test days of later retrains, and each retrain's
+rank ICs go on from its test days with the same memory. A winner goes to the gate.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Experiments with models and the gate share one ledger of looks; the gate judges winners, once, and deploys nothing."""
+"""Experiments with models and the gate share one ledger of looks; a winner is judged once, and not deployed."""
 
 import threading
 from collections.abc import Iterator
@@ -42,7 +42,6 @@ from tests.operation import make_champion, register_model
 from tests.postgres import DATABASES, settings_on
 from tests.registry.conftest import Operation
 from tests.registry.trainings import Spec
-from tests.state.rows import rows_of
 
 LEVEL = 0.05 / 12
 ONE_LOOK = GateSettings(look_every_days=252)
