@@ -205,7 +205,7 @@ def plan_look(
     Parameters
     ----------
     past
-        The looks that were taken, and those that experiments have reserved; those of one year are enough.
+        The looks that were taken, and those that experiments have reserved, each once; those of one year are enough.
 
     Raises
     ------

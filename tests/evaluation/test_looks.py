@@ -37,7 +37,7 @@ def looks_on(days: list[int], policy: GateSettings = POLICY) -> list[Look]:
     past: list[Look] = []
     for day in days:
         found = plan_look(subject(day), "gain", past, MARKET, policy)
-        if isinstance(found, Look):
+        if isinstance(found, Look) and found not in past:
             past.append(found)
     return past
 
