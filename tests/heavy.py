@@ -50,6 +50,7 @@ FILES = frozenset(
         "features/test_store.py",
         "monitoring/test_retraining.py",
         "monitoring/test_tasks.py",
+        "operators/test_emitted_lineage.py",
         "operators/test_timetable.py",
         "properties/test_property_10_scheduling_fairness.py",
         "properties/test_property_1_feature_triggers.py",
