@@ -39,6 +39,7 @@ FILES = frozenset(
         "experiments/test_model_table.py",
         "experiments/test_rates.py",
         "experiments/test_switchback.py",
+        "experiments/test_winners.py",
         "features/test_catalogue.py",
         "features/test_incremental.py",
         "features/test_indicators.py",
