@@ -508,11 +508,15 @@ class MeasuredReplay(TypedDict):
 
 
 class Analyzed(TypedDict):
-    """Of `experiments.analyze`: what is advised by experiment, and which ones were stopped or paused for it."""
+    """Of `experiments.analyze`: what is advised by experiment, which ones were stopped or paused for it, and the runs in
+    MLflow, by experiment, whose reports were looked at."""
 
     advice: dict[str, str]
     stopped: list[str]
     paused: list[str]
+    runs: dict[str, str]
+    experiment_id: NotRequired[str]
+    """Of MLflow."""
 
 
 def keys_of(result: Any) -> set[str]:
