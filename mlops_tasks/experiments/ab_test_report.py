@@ -83,14 +83,13 @@ class AbTestReport:
     @cached_property
     def content(self) -> dict[str, Any]:
         """What `report.json` holds, as plain JSON values."""
-        experiment, daily = self.experiment, [each.differences for each in self.analysis.findings]
-        newest = [str(each.index[-1]) for each in daily if len(each)]
+        experiment = self.experiment
         return {
             "experiment": self.name,
             "state": str(experiment.state),
             "winner": experiment.winner,
             "reason": experiment.reason,
-            "date": max(newest, default=str(experiment.at.date())),
+            "date": self._newest,
             "advice": str(self.analysis.advice),
             "lines": self.analysis.lines(),
             "design": experiment.design.to_json(),
@@ -101,8 +100,8 @@ class AbTestReport:
                 for look in looks
             ],
             "differences": [
-                {"metric": each.metric, "arm": each.arm, "days": dict(zip(values.index, values.tolist(), strict=True))}
-                for each, values in zip(self.analysis.findings, daily, strict=True)
+                {"metric": each.metric, "arm": each.arm, "days": each.differences.to_dict()}
+                for each in self.analysis.findings
             ],
             "units": [
                 {"day": str(day.date()), **{str(arm): int(count) for arm, count in row.items()}}
@@ -119,8 +118,17 @@ class AbTestReport:
         if metric is not None and enrolment.schedule is None:
             counts = new_units(self.settings, self.name, metric.name)
         table = pd.Series(counts, dtype=float).unstack() if counts else pd.DataFrame(dtype=float)
-        table.index = pd.DatetimeIndex(table.index)
-        return table.reindex(columns=list(design.arms)).fillna(0.0).sort_index()
+        table = table.set_axis(pd.DatetimeIndex(table.index)).reindex(columns=list(design.arms)).sort_index()
+        last = pd.Timestamp(self._newest)
+        if len(table) and last > table.index[-1]:
+            table.loc[last] = 0.0  # none is new since
+        return table.fillna(0.0)
+
+    @cached_property
+    def _newest(self) -> str:
+        """The last day that a difference is of, or that of the newest step."""
+        daily = [each.differences for each in self.analysis.findings]
+        return max((str(each.index[-1]) for each in daily if len(each)), default=str(self.experiment.at.date()))
 
     def write(self, folder: Path) -> list[Path]:
         """Write report.json and the plots into a folder; returns their paths."""
@@ -136,7 +144,7 @@ class AbTestReport:
         if len(self._units):
             shares = {arm: float(share) for arm, share in design.arms.items()}
             quantile = float(ndtri(1 - RATIO_LEVEL / 2))
-            figures["sample_ratio.png"] = plot_shares(shares_info(self._units, shares, quantile, info.title))
+            figures["sample_ratio.png"] = plot_shares(shares_info(self._units, shares, quantile, self.name))
         for name, figure in figures.items():
             write_png(figure, folder / name)
         return [folder / name for name in figures]

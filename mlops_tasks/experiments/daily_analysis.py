@@ -139,7 +139,7 @@ def analyse_experiment(settings: Settings, name: str) -> ExperimentAnalysis:
         if arm != design.control
     )
     days = min(each.days for each in findings if not each.guard)
-    over = days >= design.planned_days or (schedule is not None and _is_over(schedule))
+    over = days >= design.planned_days if schedule is None else _is_over(schedule)
     ratio = None if schedule is not None else measured.ratio()
     advice, arm = _advice(over, ratio, findings)
     return ExperimentAnalysis(

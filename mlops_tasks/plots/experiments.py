@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,10 @@ from mlops_tasks.plots.figure import (
 
 _COLOURS = (BLUE, ORANGE, GREEN, RED)
 _PANEL, _EDGE = 2.7, 0.9
-"""Heights in inches: of a metric, and of title and legend."""
+"""Heights in inches: of a metric, and of title and label."""
+_MOST_BARS = 15
+"""More looks than these are drawn as a band."""
+_LEGEND: dict[str, Any] = {"frameon": True, "framealpha": 0.85, "edgecolor": "none"}
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,17 @@ def plot_effects(info: ExperimentInfo) -> Figure:
     figure, panels = _panels(info)
     for axes, metric in zip(panels, info.metrics, strict=True):
         axes.set(title=metric.title, ylabel="treatment minus control")
+        if _is_empty(axes, metric):
+            continue
         for bound in (-metric.smallest_effect, metric.smallest_effect):
             axes.axhline(bound, color=GREY, linewidth=0.9, linestyle="--")
-        for colour, arm in zip(cycle(_COLOURS), metric.arms, strict=False):
-            _plot_effect(axes, arm, colour)
+        for place, (colour, arm) in enumerate(zip(cycle(_COLOURS), metric.arms, strict=False)):
+            _plot_effect(axes, arm, colour, pd.Timedelta(hours=18 * place))
         _limit(axes, metric)
-        _finish(axes, metric, "no day has a value of both arms yet")
-    panels[-1].set_xlabel("day; bars: intervals that hold over all looks; dashed: the smallest effect that matters")
+        _finish(axes)
+    panels[-1].set_xlabel(
+        "day; line: mean so far; at each look the interval that holds over all looks; dashed: the smallest effect"
+    )
     return figure
 
 
@@ -104,12 +112,14 @@ def plot_differences(info: ExperimentInfo) -> Figure:
     figure, panels = _panels(info)
     for axes, metric in zip(panels, info.metrics, strict=True):
         axes.set(title=metric.title, ylabel="summed differences")
+        if _is_empty(axes, metric):
+            continue
         for colour, arm in zip(cycle(_COLOURS), metric.arms, strict=False):
             values = arm.differences
             if len(values):
                 mean = f"{arm.arm}: mean {shown(values.mean(), '+.4g')} a day, {len(values)} days"
                 axes.plot(values.index, cumulative(values), color=colour, linewidth=1.6, label=mean)
-        _finish(axes, metric, "no day has a value of both arms yet")
+        _finish(axes)
     panels[-1].set_xlabel("day; treatment minus control, summed from the first day on")
     return figure
 
@@ -119,22 +129,24 @@ def plot_shares(info: SharesInfo) -> Figure:
     """Each arm's surplus of units over its planned share, with the band that it leaves where units are lost."""
     figure, (axes,) = draw(size=(9.0, 3.9))
     axes.set(
-        title=f"{info.title}: {info.units:,} units with events",
-        xlabel="day; band: where an arm's share lies by chance, by the check of sample ratios",
+        title=f"{info.title}: shares of the {info.units:,} units with events",
+        xlabel="day; outside of the band the arms do not have the units that were planned",
         ylabel="share less planned share",
     )
     if info.surplus.empty:
         no_data(axes, "no unit has an event yet")
         return figure
-    for colour, arm in zip(cycle(_COLOURS), info.surplus.columns, strict=False):
+    alike = np.allclose(info.band, info.band.iloc[:, [0]])
+    for place, (colour, arm) in enumerate(zip(cycle(_COLOURS), info.surplus.columns, strict=False)):
         band = info.band[arm]
-        axes.fill_between(band.index, -band, band, color=colour, alpha=0.1, linewidth=0)
+        if place == 0 or not alike:
+            axes.fill_between(band.index, -band, band, color=GREY if alike else colour, alpha=0.15, linewidth=0)
         axes.plot(info.surplus.index, info.surplus[arm], "o-", color=colour, markersize=2.5, label=arm)
     reach = 1.3 * float(max(info.band.iloc[-1].max(), info.surplus.iloc[len(info.surplus) // 2 :].abs().max().max()))
     axes.set_ylim(-reach, reach)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend(loc="upper right", ncols=len(info.surplus.columns))
+    axes.legend(loc="upper right", ncols=len(info.surplus.columns), **_LEGEND)
     date_axis(axes)
     return figure
 
@@ -145,19 +157,22 @@ def _panels(info: ExperimentInfo) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _plot_effect(axes: Axes, arm: ArmCourse, colour: str) -> None:
+def _plot_effect(axes: Axes, arm: ArmCourse, colour: str, aside: pd.Timedelta) -> None:
+    """`aside`: how far bars are moved, so that those of several arms do not hide each other."""
     means, looks = arm.differences.expanding().mean(), arm.looks
     if len(means):
         axes.plot(means.index, means, color=colour, linewidth=1.0, alpha=0.6)
-    if len(looks):
-        newest = looks.iloc[-1]
-        label = f"{arm.arm}: {newest['effect']:+.4g} ({newest['lower']:+.4g} to {newest['upper']:+.4g})"
-        reach = [looks["effect"] - looks["lower"], looks["upper"] - looks["effect"]]
-        axes.errorbar(
-            looks.index, looks["effect"], reach, fmt="o", color=colour, markersize=4, capsize=2.5, label=label
-        )
-    elif len(means):
+    if looks.empty:
         axes.plot([], [], color=colour, label=f"{arm.arm}: no look yet, {len(means)} days")
+        return
+    newest, days = looks.iloc[-1], looks.index + aside
+    label = f"{arm.arm}: {newest['effect']:+.4g} ({newest['lower']:+.4g} to {newest['upper']:+.4g})"
+    if len(looks) > _MOST_BARS:
+        axes.fill_between(looks.index, looks["lower"], looks["upper"], color=colour, alpha=0.18, linewidth=0)
+        axes.plot(looks.index, looks["effect"], color=colour, linewidth=2, label=label)
+        return
+    reach = [looks["effect"] - looks["lower"], looks["upper"] - looks["effect"]]
+    axes.errorbar(days, looks["effect"], reach, fmt="o", color=colour, markersize=4, capsize=2.5, label=label)
 
 
 def _limit(axes: Axes, metric: MetricCourse) -> None:
@@ -172,11 +187,16 @@ def _limit(axes: Axes, metric: MetricCourse) -> None:
     axes.set_ylim(low - room, high + room)
 
 
-def _finish(axes: Axes, metric: MetricCourse, nothing: str) -> None:
+def _is_empty(axes: Axes, metric: MetricCourse) -> bool:
+    """Whether there is nothing to draw, which is said."""
+    if any(len(arm.differences) or len(arm.looks) for arm in metric.arms):
+        return False
+    no_data(axes, "no day has a value of both arms yet")
+    axes.set(xticks=[], yticks=[])
+    return True
+
+
+def _finish(axes: Axes) -> None:
     axes.axhline(0, color="#555555", linewidth=0.8)
-    if all(arm.differences.empty and arm.looks.empty for arm in metric.arms):
-        no_data(axes, nothing)
-        axes.set_xticks([])
-        return
-    axes.legend(loc="best")
+    axes.legend(loc="best", **_LEGEND)
     date_axis(axes)
