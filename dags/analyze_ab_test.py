@@ -7,7 +7,8 @@ that holds over all planned looks, and whether the arms have the units that were
 * **Stops by itself** an experiment of which an arm does harm, and pauses one whose arms do not have their shares. Both
   raise an alert. A winner, and the end of the planned days, are told; a person decides
   (`alphaops experiments decide`), and what a winner serves still has to pass the gate.
-* **Look at** the task's log and result; `GET /mlops/v1/experiments` has the experiments.
+* **Look at** the task's links: the report with its plots, and the run in MLflow. `GET /mlops/v1/experiments` has the
+  experiments.
 * **Safe to run again,** and to kill, at any point: an equal analysis is recorded once.
 """
 

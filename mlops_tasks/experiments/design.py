@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -15,7 +15,9 @@ from mlops_tasks.experiments.inference.offers import Looks
 from mlops_tasks.experiments.inference.switchback import Switchback
 
 NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
-"""Names of experiments, layers, arms and metrics."""
+"""Names of experiments, layers and metrics."""
+ARM = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+"""Names of arms."""
 
 
 class Direction(StrEnum):
@@ -87,7 +89,7 @@ class ExperimentDesign(Section):
     layer: str = Field(pattern=NAME)
     share: Decimal = Field(Decimal(1), gt=0, le=1)
     """Of the layer's units."""
-    arms: Mapping[str, Decimal]
+    arms: Mapping[Annotated[str, Field(pattern=ARM)], Decimal]
     """Share by arm; the first is the control."""
     models: Mapping[str, int] = {}
     """Registered version by arm, where the arms are models; one for every arm, or none."""
