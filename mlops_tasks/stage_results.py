@@ -508,8 +508,8 @@ class MeasuredReplay(TypedDict):
 
 
 class Analyzed(TypedDict):
-    """Of `experiments.analyze`: what is advised by experiment, which ones were stopped or paused for it, and the runs in
-    MLflow, by experiment, whose reports were looked at."""
+    """Of `experiments.analyze`: the advice by experiment, which ones were stopped or paused for it, and by experiment
+    the run in MLflow."""
 
     advice: dict[str, str]
     stopped: list[str]

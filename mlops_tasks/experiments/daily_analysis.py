@@ -20,7 +20,7 @@ from mlops_tasks.experiments.design import Direction, ExperimentDesign, MetricDe
 from mlops_tasks.experiments.inference.analysis import analyse
 from mlops_tasks.experiments.inference.checks import SampleRatio, sample_ratio
 from mlops_tasks.experiments.inference.dated import DailyDifferences
-from mlops_tasks.experiments.inference.offers import Case, Data
+from mlops_tasks.experiments.inference.offers import Case
 from mlops_tasks.experiments.inference.results import Result
 from mlops_tasks.experiments.inference.switchback import switchback_test
 from mlops_tasks.experiments.inference.verdict import Goal, Outcome, Verdict, judge
@@ -218,9 +218,7 @@ def _finding(design: ExperimentDesign, metric: MetricDesign, arm: str, measured:
         about = (differences, case, confidence)
         return ArmFinding(arm, metric.name, guard, len(differences), None, None, str(error), *about)
     verdict = judge(result, _goal(metric, len(differences) >= design.planned_days), differences.to_numpy())
-    return ArmFinding(
-        arm, metric.name, guard, len(differences), result, verdict, "", differences, case, confidence
-    )
+    return ArmFinding(arm, metric.name, guard, len(differences), result, verdict, "", differences, case, confidence)
 
 
 def _switched(experiment: Experiment, metric: MetricDesign, arm: str, measured: _Measured) -> ArmFinding:
@@ -261,9 +259,7 @@ def _level(design: ExperimentDesign, metric: MetricDesign) -> float:
     return design.alpha / (len(design.arms) - 1) / (1 if metric is design.primary else len(design.guards))
 
 
-def _advice(
-    over: bool, ratio: SampleRatio | None, findings: tuple[ArmFinding, ...]
-) -> tuple[Advice, str | None]:
+def _advice(over: bool, ratio: SampleRatio | None, findings: tuple[ArmFinding, ...]) -> tuple[Advice, str | None]:
     if ratio is not None and ratio.mismatch:
         return Advice.DISTRUST, None
     by_outcome = {

@@ -3,7 +3,7 @@
 import logging
 
 from mlops_tasks.config import Settings, load_settings
-from mlops_tasks.experiments.ab_test_report import AbTestReport, published_state, publish_report
+from mlops_tasks.experiments.ab_test_report import AbTestReport, publish_report, published_state
 from mlops_tasks.experiments.daily_analysis import Advice, ExperimentAnalysis, analyse_experiment
 from mlops_tasks.experiments.lifecycle import experiments, move_experiment
 from mlops_tasks.stage_results import Analyzed

@@ -122,7 +122,9 @@ class ArmScores:
         """
         if metric in _OF_ACCOUNT:
             accounts = self._both_accounts(arm)
-            both = {name: _OF_ACCOUNT[metric](daily) for name, daily in zip((CONTROL, TREATMENT), accounts, strict=True)}
+            both = {
+                name: _OF_ACCOUNT[metric](daily) for name, daily in zip((CONTROL, TREATMENT), accounts, strict=True)
+            }
             return PairedDays(self._by_day(both), None)
         horizon = self._common_horizon(arm)
         control, treatment = self._common_scores(arm)
@@ -204,9 +206,7 @@ class ArmScores:
             portfolio = self._settings.portfolio
             sizes = portfolio.holding(*capped_sizes(control[days == days.min()], portfolio))
             try:
-                accounts = [
-                    daily_account(each, self._settings, self._bars, sizes) for each in (control, treatment)
-                ]
+                accounts = [daily_account(each, self._settings, self._bars, sizes) for each in (control, treatment)]
             except StoreError as error:
                 raise ExperimentError(f"{arm}: {error}; or wait for more days") from error
             self._accounts[arm] = accounts[0], accounts[1]

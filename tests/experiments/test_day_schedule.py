@@ -1,4 +1,4 @@
-"""Days as units in the life of an experiment: a schedule that is known before its days come, and one test at its end."""
+"""Days as units in the life of an experiment: a schedule that is known beforehand, and one test at its end."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -131,9 +131,7 @@ def told(settings: Settings) -> tuple[ExperimentAnalysis, str]:
     return found, finding.said()
 
 
-def test_it_is_looked_at_once_when_its_last_day_has_ended(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_looked_at_once_when_its_last_day_has_ended(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not an hour before; then the effect is found, by the randomisation test over the six pairs."""
     schedule = measured(settings, monkeypatch)
     found, said = told(settings)

@@ -89,7 +89,7 @@ def analyse(
 
 
 def course(differences: Floats | pd.Series, case: Case, confidence: float = 0.95) -> tuple[Result, ...]:
-    """`analyse` at each planned look that the days suffice for, oldest first; looks that could not be taken are left out.
+    """`analyse` at each planned look that the days suffice for, oldest first, but those that could not be taken.
 
     The intervals are those that were valid at each look.
     """
