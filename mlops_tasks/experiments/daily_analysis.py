@@ -8,7 +8,8 @@ days themselves are the units, the randomisation test of the switchback is made 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,14 @@ import pandas as pd
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ExperimentError, first_few
 from mlops_tasks.experiments.day_schedule import DaySchedule
-from mlops_tasks.experiments.design import Direction, ExperimentDesign, MetricDesign, MetricSource, PredictionMetric
+from mlops_tasks.experiments.design import (
+    PORTFOLIO_METRICS,
+    Direction,
+    ExperimentDesign,
+    MetricDesign,
+    MetricSource,
+    PredictionMetric,
+)
 from mlops_tasks.experiments.inference.analysis import analyse
 from mlops_tasks.experiments.inference.checks import SampleRatio, sample_ratio
 from mlops_tasks.experiments.inference.dated import DailyDifferences
@@ -25,16 +33,12 @@ from mlops_tasks.experiments.inference.results import Result
 from mlops_tasks.experiments.inference.switchback import switchback_test
 from mlops_tasks.experiments.inference.verdict import Goal, Outcome, Verdict, judge
 from mlops_tasks.experiments.lifecycle import Experiment, started_history
-from mlops_tasks.experiments.prediction_metrics import (
-    ACCOUNT_METRICS,
-    CONTROL,
-    TREATMENT,
-    ArmScores,
-    PairedDays,
-    PairedPortfolios,
-)
+from mlops_tasks.experiments.paired_days import CONTROL, TREATMENT, PairedDays, PairedPortfolios
 from mlops_tasks.state.metric_events import DAY, UNIT, Sum, metric_sums
 from mlops_tasks.state.tables import now
+
+if TYPE_CHECKING:
+    from mlops_tasks.experiments.prediction_metrics import ArmScores
 
 
 class Advice(StrEnum):
@@ -153,9 +157,14 @@ class _Measured:
     """What the metrics of an experiment were: from events, or from the log of predictions."""
 
     def __init__(self, settings: Settings, history: Sequence[Experiment]) -> None:
-        self._settings, self._newest = settings, history[-1]
+        self._settings, self._history, self._newest = settings, history, history[-1]
         self._design = history[-1].design
-        self._scores = ArmScores(settings, history)
+
+    @cached_property
+    def _scores(self) -> "ArmScores":
+        from mlops_tasks.experiments.prediction_metrics import ArmScores  # with MLflow, which events do without
+
+        return ArmScores(self._settings, self._history)
 
     def paired(self, metric: MetricDesign, arm: str) -> PairedDays:
         """The daily values of the control and of another arm.
@@ -199,7 +208,7 @@ class _Measured:
     def portfolios(self, findings: Sequence[ArmFinding]) -> tuple[PairedPortfolios, ...]:
         """Of each arm whose portfolio a metric measures."""
         computed = {each.name for each in self._design.metrics if each.source is MetricSource.PREDICTIONS}
-        wanted = computed & ACCOUNT_METRICS
+        wanted = computed & PORTFOLIO_METRICS
         arms = dict.fromkeys(each.arm for each in findings if each.metric in wanted and each.days)
         return tuple(map(self._scores.portfolios, arms))
 

@@ -48,6 +48,12 @@ class PredictionMetric(StrEnum):
     TURNOVER = "turnover"
 
 
+PORTFOLIO_METRICS = frozenset(
+    {PredictionMetric.PORTFOLIO_RETURN, PredictionMetric.PORTFOLIO_COST, PredictionMetric.TURNOVER}
+)
+"""Those of the portfolio that the scores would have held."""
+
+
 class MetricDesign(Section):
     """A metric that decides the experiment, or guards it."""
 

@@ -23,7 +23,6 @@ counts as delisted, and is paid out at `portfolio.delisting_return`, until it tr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +36,7 @@ from mlops_tasks.evaluation.portfolio import capped_sizes, daily_account, portfo
 from mlops_tasks.experiments.design import ExperimentDesign, PredictionMetric
 from mlops_tasks.experiments.inference.offers import OVERLAP, Data
 from mlops_tasks.experiments.lifecycle import Experiment
+from mlops_tasks.experiments.paired_days import CONTROL, TREATMENT, PairedDays, PairedPortfolios
 from mlops_tasks.features.labels import forward_return, label_dates
 from mlops_tasks.monitoring.performance import daily_performance, label_horizon, live_scores
 from mlops_tasks.state.predictions import PredictionFilter, served_scores
@@ -47,49 +47,6 @@ _OF_ACCOUNT = {
     PredictionMetric.PORTFOLIO_COST: lambda daily: daily["cost"],
     PredictionMetric.TURNOVER: lambda daily: daily["turnover"],
 }
-ACCOUNT_METRICS = frozenset(_OF_ACCOUNT)
-CONTROL, TREATMENT = "control", "treatment"
-
-
-@dataclass(frozen=True)
-class PairedDays:
-    """Daily values of a metric, of the control and of another arm."""
-
-    values: pd.DataFrame
-    """By day (`2024-01-31`): control, treatment."""
-    data: Data | None
-    """What is known of how the days depend on each other."""
-
-
-@dataclass(frozen=True)
-class PairedPortfolios:
-    """What the portfolios of two arms came to on the same days and names: described, not tested.
-
-    The drawdown is a statistic of the whole path: it has no daily values whose mean could be tested.
-    """
-
-    arm: str
-    days: int
-    control: dict[str, float | None]
-    """As in `PortfolioResult.metrics`."""
-    treatment: dict[str, float | None]
-
-    def said(self) -> str:
-        """One sentence for people."""
-        named = {
-            "max_drawdown": "largest drawdown of the excess return",
-            "annualised_excess_return_after_cost": "excess return a year",
-            "turnover": "turnover a day",
-        }
-        parts = [
-            f"{words} {_percent(self.treatment[name])} (control {_percent(self.control[name])})"
-            for name, words in named.items()
-        ]
-        return f"{self.arm} (described, not tested): on {self.days} trading days, {', '.join(parts)}"
-
-
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{share:.1%}"
 
 
 class ArmScores:

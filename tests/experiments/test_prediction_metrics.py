@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic_core import to_json
 
 from mlops_tasks.config import PortfolioSettings, Settings
-from mlops_tasks.data.vintages import Vintage, publish, write_vintage
+from mlops_tasks.data.vintages import Vintage, current_vintage, publish, write_vintage
 from mlops_tasks.errors import ExperimentError
 from mlops_tasks.experiments.daily_analysis import analyse_experiment
 from mlops_tasks.experiments.design import PredictionMetric
@@ -31,6 +30,7 @@ from mlops_tasks.state.predictions import record_predictions
 from mlops_tasks.state.tables import Prediction, PredictionScores
 from mlops_tasks.states import ExperimentState, UnitKind
 from tests.experiments.designs import design
+from tests.monitoring.test_performance import answer, vintage_of
 from tests.operation import bars
 from tests.registry.conftest import migrated_mlflow, new_home, new_operation, vintage_template
 from tests.registry.trainings import DAYS, INSTRUMENTS, Spec
@@ -68,7 +68,7 @@ def log_of(settings: Settings, last: Vintage) -> tuple[list[Prediction], list[Pr
     labels = {horizon: forward_return(last, horizon) for horizon in (1, 5)}
     draw = np.random.default_rng(4)
     for place, day in enumerate(SCORED, FIRST):
-        vintage = write_vintage(settings, bars(DAYS[: place + 1]), None, {"source": "planted bars", "quarantined": 0})
+        vintage = vintage_of(settings, DAYS[: place + 1])
         one, five = (labels[horizon].xs(day).astype(float) for horizon in (1, 5))
         noise = pd.Series(draw.normal(0, 0.04, len(five)), five.index)
         skilled = place < FAVOURED
@@ -79,7 +79,7 @@ def log_of(settings: Settings, last: Vintage) -> tuple[list[Prediction], list[Pr
             (4, "canary"): five + noise.sample(frac=1, random_state=place).set_axis(five.index),
         }
         for (version, arm), values in scores.items():
-            row, table = answer(vintage, day, version, arm, values)
+            row, table = answer(vintage, values, len(rows) + 1, model_version=version, arm=arm)
             rows.append(row)
             tables.append(table)
     return rows, tables
@@ -88,36 +88,6 @@ def log_of(settings: Settings, last: Vintage) -> tuple[list[Prediction], list[Pr
 def favourite(name: str, names: pd.Index) -> pd.Series:
     """The same scores every day, one name on top."""
     return pd.Series(-np.arange(len(names)) / 100, names).where(names != name, 1.0)
-
-
-def answer(
-    vintage: Vintage, day: pd.Timestamp, version: int, arm: str, scores: pd.Series
-) -> tuple[Prediction, PredictionScores]:
-    """As the service logs it."""
-    name = f"{version}-{day.date()}"
-    table = PredictionScores(
-        digest=name, instruments=to_json(list(scores.index)).decode(), scores=scores.to_numpy("<f8").tobytes()
-    )
-    row = Prediction(
-        writer=f"w{version}",
-        sequence=int(day.day_of_year),
-        at=datetime(2020, 1, 1, tzinfo=UTC),
-        request_id=name,
-        key_name="desk",
-        model_version=version,
-        training_key="a" * 16,
-        slot="blue",
-        arm=arm,
-        date=day.date(),
-        data_version=vintage.data_version,
-        feature_version="f",
-        scores=name,
-        chosen=None,
-        instruments=len(scores),
-        missing=0,
-        latency_ms=1.0,
-    )
-    return row, table
 
 
 def at(day: pd.Timestamp) -> datetime:
@@ -170,7 +140,7 @@ def test_scores_that_are_the_label_and_its_opposite(home: Settings, steps: Steps
         np.testing.assert_allclose(found.values, np.tile([1.0, -1.0], (15, 1)))
     hits = scores.paired(PredictionMetric.HIT_RATE, "treatment").values
     assert (hits["control"] == 1).all() and (hits["treatment"] == 0).all()
-    label = forward_return(scores._bars, 1).drop(NOT_ASKED, level="instrument")
+    label = forward_return(current_vintage(home), 1).drop(NOT_ASKED, level="instrument")
     best = scores.paired(PredictionMetric.TOP_RETURN, "treatment").values
     for day in (DAYS[65], DAYS[79]):
         own = label.xs(day).astype(float)
