@@ -58,8 +58,6 @@ def sample_ratio(counts: Sequence[int], shares: Sequence[float]) -> SampleRatio:
     ExperimentError
         Shares do not sum to 1, or there is no unit yet.
     """
-    from scipy.special import gammaln
-
     if len(counts) != len(shares) or len(counts) < 2:
         raise ExperimentError(f"{len(counts)} counts do not fit {len(shares)} shares; give one of both for each arm")
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
@@ -68,13 +66,33 @@ def sample_ratio(counts: Sequence[int], shares: Sequence[float]) -> SampleRatio:
     if total == 0:
         raise ExperimentError("no unit has an event yet, so there is nothing to check: wait")
     seen, share = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
-    prior = PRIOR_UNITS * share
-    log_factor = float(
-        gammaln(PRIOR_UNITS)
-        - gammaln(PRIOR_UNITS + total)
-        + np.sum(gammaln(prior + seen) - gammaln(prior) - seen * np.log(share))
-    )
+    log_factor = float(_log_factor(seen[:, None], share)[0])
     return SampleRatio(tuple(counts), tuple((share * total).tolist()), float(np.exp(min(0.0, -log_factor))))
+
+
+def ratio_band(units: Floats, share: float) -> Floats:
+    """By how much an arm's share of so many units may exceed its planned share before the check of two arms objects.
+
+    Returns
+    -------
+    Shape of `units`; what is left of all units (1 - `share`) where even all of them would be no mismatch.
+    """
+    low, high = units * share, units * 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        mismatch = _log_factor(np.stack([middle, units - middle]), np.array([share, 1 - share])) > -np.log(RATIO_LEVEL)
+        low, high = np.where(mismatch, low, middle), np.where(mismatch, middle, high)
+    return high / np.maximum(units, 1.0) - share
+
+
+def _log_factor(seen: Floats, share: Floats) -> Floats:
+    """Logarithm of the Bayes factor against the shares, of counts of shape (arms, days)."""
+    from scipy.special import gammaln
+
+    total, prior = seen.sum(axis=0), PRIOR_UNITS * share[:, None]
+    parts = gammaln(prior + seen) - gammaln(prior) - seen * np.log(share[:, None])
+    factor: Floats = gammaln(PRIOR_UNITS) - gammaln(PRIOR_UNITS + total) + parts.sum(axis=0)
+    return factor
 
 
 @dataclass(frozen=True)
