@@ -52,8 +52,8 @@ RANK_IC = {"name": "rank_ic", "source": "predictions", "smallest_effect": 0.01}
 def home(
     tmp_path_factory: pytest.TempPathFactory, migrated_mlflow: Path, vintage_template: tuple[Path, str, str]
 ) -> Iterator[Settings]:
-    """Four versions, the last two with labels of five days, and what they were asked on the forty days `SCORED`; and two
-    that were never asked."""
+    """Four versions, the last two with labels of five days, and what they were asked on the forty days `SCORED`;
+    two were never asked."""
     with pytest.MonkeyPatch.context() as patch:
         settings = new_home(tmp_path_factory.mktemp("log"), migrated_mlflow, patch)
         operation = new_operation(settings, vintage_template)
