@@ -22,7 +22,7 @@ No value depends on bars after its outcome, with one exception: an instrument wi
 counts as delisted, and is paid out at `portfolio.delisting_return`, until it trades again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -42,7 +42,7 @@ from mlops_tasks.monitoring.performance import daily_performance, label_horizon,
 from mlops_tasks.state.predictions import PredictionFilter, served_scores
 from mlops_tasks.states import ExperimentState
 
-_OF_ACCOUNT = {
+_OF_ACCOUNT: Mapping[PredictionMetric, Callable[[pd.DataFrame], pd.Series]] = {
     PredictionMetric.PORTFOLIO_RETURN: lambda daily: daily["return"] - daily["cost"],
     PredictionMetric.PORTFOLIO_COST: lambda daily: daily["cost"],
     PredictionMetric.TURNOVER: lambda daily: daily["turnover"],

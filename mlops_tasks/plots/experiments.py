@@ -112,9 +112,7 @@ def plot_effects(info: ExperimentInfo) -> Figure:
             _plot_effect(axes, arm, colour, pd.Timedelta(hours=18 * place))
         _limit(axes, metric)
         _finish(axes)
-    panels[-1].set_xlabel(
-        "day; line: mean so far; at each look the interval that holds over all looks; dashed: the smallest effect"
-    )
+    panels[-1].set_xlabel("day; mean so far, and at looks its interval over all looks; dashed: smallest effect")
     return figure
 
 
