@@ -15,8 +15,9 @@ Floats = NDArray[np.float64]
 
 RATIO_LEVEL = 0.001
 """Of the check of sample ratios, over all days together: whoever is alarmed stops an experiment."""
-PRIOR_UNITS = 100.0
-"""Weight of the planned shares against others in the check: it sees smallest deviations soonest near this number."""
+PRIOR_UNITS = (10.0, 100.0, 1000.0)
+"""Weights of the planned shares against others in the check, averaged: each sees the smallest deviations soonest near
+its number of units."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class SampleRatio:
 def sample_ratio(counts: Sequence[int], shares: Sequence[float]) -> SampleRatio:
     """Test the numbers of units against their shares, at any day and as often as one likes.
 
-    The p-value is the inverse of the Bayes factor of a Dirichlet distribution around the shares against the shares
+    The p-value is the inverse of the mean Bayes factor of Dirichlet distributions around the shares against the shares
     (Lindon and Malek, Anytime-valid inference for multinomial count data, NeurIPS 2022), 1 at most. The usual
     chi-square test, looked at every day of a year, falls below 0.001 in 1% to 2% of sound experiments.
 
@@ -86,13 +87,16 @@ def ratio_band(units: Floats, share: float) -> Floats:
 
 
 def _log_factor(seen: Floats, share: Floats) -> Floats:
-    """Logarithm of the Bayes factor against the shares, of counts of shape (arms, days)."""
-    from scipy.special import gammaln
+    """Logarithm of the mean Bayes factor against the shares, of counts of shape (arms, days)."""
+    from scipy.special import gammaln, logsumexp
 
-    total, prior = seen.sum(axis=0), PRIOR_UNITS * share[:, None]
-    parts = gammaln(prior + seen) - gammaln(prior) - seen * np.log(share[:, None])
-    factor: Floats = gammaln(PRIOR_UNITS) - gammaln(PRIOR_UNITS + total) + parts.sum(axis=0)
-    return factor
+    total, factors = seen.sum(axis=0), []
+    for units in PRIOR_UNITS:
+        prior = units * share[:, None]
+        parts = gammaln(prior + seen) - gammaln(prior) - seen * np.log(share[:, None])
+        factors.append(gammaln(units) - gammaln(units + total) + parts.sum(axis=0))
+    mean: Floats = logsumexp(factors, axis=0) - np.log(len(factors))
+    return mean
 
 
 @dataclass(frozen=True)
