@@ -10,7 +10,8 @@ that holds over all planned looks, and whether the arms have the units that were
 * **Where the arms are models**, a winner is named without a person, and `judge_winners` hands it to the gate, on the
   look that the experiment has reserved. What the gate promotes may serve. It is not deployed: that is for a person, by
   `deploy_model`.
-* **Look at** the tasks' logs and results; `GET /mlops/v1/experiments` has the experiments.
+* **Look at** the tasks' links: the report with its plots, and the run in MLflow. `GET /mlops/v1/experiments` has the
+  experiments.
 * **Safe to run again,** and to kill, at any point: an equal analysis is recorded once, and a winner is judged once.
 """
 

@@ -508,12 +508,16 @@ class MeasuredReplay(TypedDict):
 
 
 class Analyzed(TypedDict):
-    """Of `experiments.analyze`: what is advised by experiment, and which were stopped, paused or decided for it."""
+    """Of `experiments.analyze`: the advice by experiment, which ones were stopped, paused or decided for it, and by
+    experiment the run in MLflow."""
 
     advice: dict[str, str]
     stopped: list[str]
     paused: list[str]
     decided: list[str]
+    runs: dict[str, str]
+    experiment_id: NotRequired[str]
+    """Of MLflow."""
 
 
 class JudgedWinner(TypedDict):

@@ -59,7 +59,8 @@ def add_experiments_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     record = _of_one(own, shared, "record", _record, "store metric events, one JSON object a line")
     record.add_argument("file", help="-: standard input")
     _of_one(own, shared, "refused", _refused, "the newest metric events that were refused, with reasons")
-    _of_one(own, shared, "analyze", _analyze, "effect of each arm so far, and what to do")
+    analyze = _of_one(own, shared, "analyze", _analyze, "effect of each arm so far, and what to do")
+    analyze.add_argument("--plots", type=Path, metavar="FOLDER", help="write its plots there, as PNG")
     _of_one(own, shared, "sums", _sums, "number, mean and variance of each metric's events by arm and day")
 
 
@@ -206,8 +207,15 @@ def _sums(arguments: argparse.Namespace) -> int:
 def _analyze(arguments: argparse.Namespace) -> int:
     from mlops_tasks.experiments.daily_analysis import analyse_experiment
 
-    found = analyse_experiment(load_settings(), arguments.name)
-    return tell(arguments, found.to_json(), found.lines())
+    settings = load_settings()
+    found, lines = analyse_experiment(settings, arguments.name), []
+    if arguments.plots is not None:
+        from mlops_tasks.experiments.ab_test_report import AbTestReport
+        from mlops_tasks.experiments.lifecycle import experiments
+
+        report = AbTestReport(settings, experiments(settings)[arguments.name], found)
+        lines = list(map(str, report.write_plots(arguments.plots)))
+    return tell(arguments, found.to_json(), [*found.lines(), *lines])
 
 
 def _tell(arguments: argparse.Namespace, experiment: "Experiment") -> int:
@@ -227,6 +235,8 @@ def _words(experiment: "Experiment") -> Iterator[str]:
             judge = f"not yet, analyze_ab_test hands it over, or: alphaops experiments judge {design.name}"
             yield f"the gate: {experiment.look.verdict or judge};"
     shares = ", ".join(f"{arm} {share:.4%}" for arm, share in enrolment.allocation.shares.items())
+    if enrolment.schedule is not None:
+        yield f"{enrolment.schedule.said()};"
     yield f"{shares} of {enrolment.exposure:%} of positions {enrolment.first} to {enrolment.end - 1} in {design.layer}"
 
 
@@ -241,5 +251,5 @@ def _info(experiment: "Experiment") -> Mapping[str, Any]:
         "at": experiment.at.isoformat(),
         "design": experiment.design.to_json(),
         "look": None if experiment.look is None else experiment.look.to_json(),
-        "traffic": {name: traffic[name] for name in ("layer", "first", "end", "exposure", "overrides")},
+        "traffic": {name: traffic[name] for name in ("layer", "first", "end", "exposure", "overrides", "schedule")},
     }

@@ -3,6 +3,7 @@
 import logging
 
 from mlops_tasks.config import Settings, load_settings
+from mlops_tasks.experiments.ab_test_report import AbTestReport, publish_report, published_state
 from mlops_tasks.experiments.daily_analysis import Advice, ExperimentAnalysis, analyse_experiment
 from mlops_tasks.experiments.lifecycle import experiments, move_experiment, settle_experiment
 from mlops_tasks.stage_results import Analyzed
@@ -28,18 +29,22 @@ def analyze_experiments_task() -> Analyzed:
     """Analyse every running experiment and record what was found; stop what does harm, pause what cannot be trusted.
 
     An experiment with models that has a winner is stopped and decided, and `judge_winners_task` hands it to the gate.
+    Then write the reports, also of experiments that ended or paused since their last one.
 
     Raises
     ------
     StoreError
         The state database does not answer.
+    RegistryError
+        MLflow does not; everything but the reports is done.
     """
     settings = load_settings()
-    told: Analyzed = {"advice": {}, "stopped": [], "paused": [], "decided": []}
+    told: Analyzed = {"advice": {}, "stopped": [], "paused": [], "decided": [], "runs": {}}
+    analyses: dict[str, ExperimentAnalysis] = {}
     for name, experiment in experiments(settings).items():
         if experiment.state != ExperimentState.RUNNING:
             continue
-        found = analyse_experiment(settings, name)
+        found = analyses[name] = analyse_experiment(settings, name)
         for line in found.lines():
             log.info("%s", line)
         record_analysis(settings, AnalysisRow(experiment=name, days=found.days, result=found.to_json()))
@@ -50,6 +55,13 @@ def analyze_experiments_task() -> Analyzed:
             told["decided"].append(name)
         else:
             _follow(settings, found, told)
+    for name, experiment in experiments(settings).items():
+        if name not in analyses and published_state(settings, name) in (None, experiment.state):
+            continue
+        found = analyses[name] if name in analyses else analyse_experiment(settings, name)
+        logged = publish_report(AbTestReport(settings, experiment, found))
+        told["runs"][name] = logged.run_id
+        told["experiment_id"] = logged.experiment_id
     return told
 
 

@@ -18,6 +18,7 @@ from mlops_tasks.dag_run import acting
 from mlops_tasks.errors import ExperimentError, NoExperimentError, excerpt, hint
 from mlops_tasks.evaluation.looks import PlannedExperiment, Reservation, Wait, reserve_look
 from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, TrafficPlan
+from mlops_tasks.experiments.day_schedule import DaySchedule, calendar_of
 from mlops_tasks.experiments.design import ExperimentDesign
 from mlops_tasks.experiments.inference.offers import Looks, first_look
 from mlops_tasks.registry.looks_ledger import ledger_of, market_today
@@ -89,7 +90,8 @@ def create_experiment(settings: Settings, design: ExperimentDesign) -> Experimen
     Raises
     ------
     ExperimentError
-        The name is taken, the layer is unknown, or it has no free range as wide; or a version is not registered.
+        The name is taken, the layer is unknown, it has no free range as wide, or its units are days and the design
+        does not switch between the arms, or the other way round; or a version is not registered.
     RegistryError
         Its arms are models, and the registry does not answer.
     """
@@ -103,12 +105,26 @@ def create_experiment(settings: Settings, design: ExperimentDesign) -> Experimen
                 f"experiment {design.name}: no layer {design.layer}; "
                 + (hint(design.layer, layers) if layers else "create one: alphaops experiments layer NAME --unit KIND")
             )
+        _check_unit(design, _layer(layers[design.layer]))
         first, end = _plan(layers, steps).free_range(design.layer, design.share)
         arms = Allocation.of(design.arms)
         enrolment = Enrolment(design.name, secrets.token_hex(16), design.layer, first, end, arms)
         return _step(None, Experiment(design, enrolment, ExperimentState.DRAFT, None, acting(), "registered", now()))
 
     return Experiment.of(add_row(settings, decide))
+
+
+def _check_unit(design: ExperimentDesign, layer: Layer) -> None:
+    if design.switchback is None and layer.unit == UnitKind.DAY:
+        raise ExperimentError(
+            f"experiment {design.name}: on each day of layer {layer.name} one arm serves, so no day compares two; "
+            "switch between the arms in blocks: switchback: {block: 5, washout: 1}"
+        )
+    if design.switchback is not None and (layer.unit != UnitKind.DAY or layer.held_out):
+        raise ExperimentError(
+            f"experiment {design.name}: a switchback has all days as units, and layer {layer.name} has {layer.unit} "
+            f"units, {layer.held_out} held out; take a layer of days: alphaops experiments layer NAME --unit day"
+        )
 
 
 def move_experiment(settings: Settings, name: str, to: ExperimentState, reason: str, by: str = "") -> Experiment:
@@ -130,6 +146,15 @@ def move_experiment(settings: Settings, name: str, to: ExperimentState, reason: 
     if to == ExperimentState.RUNNING:
         return _started(settings, name, reason, by)
     return _changed(settings, name, reason, by, lambda before: _moved(before, to))
+
+
+def _scheduled(settings: Settings, after: Experiment) -> Experiment:
+    """A switchback has its days from its first start on."""
+    switched = after.design.plan_of_days
+    if switched is None or after.enrolment.schedule is not None:
+        return after
+    schedule = DaySchedule.after(now().date(), switched, calendar_of(settings))
+    return replace(after, enrolment=replace(after.enrolment, schedule=schedule))
 
 
 def decide_experiment(settings: Settings, name: str, winner: str, reason: str, by: str = "") -> Experiment:
@@ -214,6 +239,11 @@ def _rerouted(settings: Settings, name: str, reason: str, change: Callable[[Enro
     def reroute(before: Experiment) -> Experiment:
         if before.state not in HOLDS_UNITS:
             raise ExperimentError(f"experiment {name} is {before.state}; its traffic does not change any more")
+        if before.design.switchback is not None:
+            raise ExperimentError(
+                f"experiment {name} switches days by a schedule that was drawn; a day chosen by hand would spoil its "
+                "test. Stop it instead"
+            )
         return replace(before, enrolment=change(before.enrolment))
 
     return _changed(settings, name, reason, "", reroute)
@@ -236,10 +266,14 @@ def _check_models(settings: Settings, design: ExperimentDesign) -> None:
 
 def _started(settings: Settings, name: str, reason: str, by: str) -> Experiment:
     """Start an experiment, or let it go on; the first start of one with models reserves its look."""
+
+    def started(before: Experiment) -> Experiment:
+        return _scheduled(settings, _moved(before, ExperimentState.RUNNING))
+
     known = newest(settings)[1].get(name)
     design = None if known is None or known.look is not None else Experiment.of(known).design
     if design is None or not design.models:
-        return _changed(settings, name, reason, by, lambda before: _moved(before, ExperimentState.RUNNING))
+        return _changed(settings, name, reason, by, started)
     _check_models(settings, design)
     market, today = market_today(settings)
     first = design.planned_days if design.looks is Looks.ONE else first_look(design.planned_days)
@@ -247,7 +281,7 @@ def _started(settings: Settings, name: str, reason: str, by: str) -> Experiment:
 
     def decide(steps: Steps, looks: LookRows) -> ExperimentStep:
         def start(before: Experiment) -> Experiment:
-            after = _moved(before, ExperimentState.RUNNING)
+            after = started(before)
             if before.look is not None:  # somebody else was faster, and paused it
                 return after
             found = reserve_look(wanted, ledger_of(looks), market, settings.gate)

@@ -115,7 +115,8 @@ def test_the_daily_task_stops_what_does_harm(settings: Settings, monkeypatch: py
     measured(settings, 60, cost=-0.5, errors=0.5)
     monkeypatch.setenv("MLOPS_HOME", str(settings.home))
     told = analyze_experiments_task()
-    assert told == {"advice": {"orders": "stop_harm"}, "stopped": ["orders"], "paused": [], "decided": []}
+    assert (told["advice"], told["stopped"]) == ({"orders": "stop_harm"}, ["orders"])
+    assert (told["paused"], told["decided"]) == ([], [])
     assert experiments(settings)["orders"].state == ExperimentState.STOPPED
     (episode,) = open_episodes(settings)
     assert (episode.key.kind, episode.key.subject, episode.severity) == ("experiment_harmful", "orders", "critical")
