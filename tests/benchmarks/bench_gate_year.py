@@ -14,7 +14,8 @@ that a mean daily rank IC of 0.03 (standard deviation 0.1) is proven on the firs
 `with_experiments` has `p_false`, `p_found` and `p_worse_serving` of the same years when experiments with models share
 the budget, whoever promotes; how many of them begin, are refused and have a winner in a year among equals; in how many
 of these years a winner would have been false if it were promoted straight away (`p_false_straight`); and `p_false` if
-their arms are chosen by the gate's own test days (`p_false_picky`), which is what nobody should do.
+every experiment sends its better arm to the gate, proven or not (`p_false_always`), and if the arms were chosen by the
+gate's own test days besides (`p_false_picky`), which is what nobody should do.
 """
 
 import time
@@ -90,9 +91,9 @@ def with_experiments(count: int = YEARS) -> dict[str, dict[str, float]]:
     """The cells of years with experiments."""
     from tests.evaluation.gate_years import Case, ExperimentYear, experimented, years
 
-    def cell(better: float, picky: bool = False) -> dict[str, list[ExperimentYear]]:
+    def cell(better: float, **how: bool) -> dict[str, list[ExperimentYear]]:
         cases = {f"{rho:g}": Case(rho, better) for rho in RHOS}
-        return {rho: years(case, lambda year: experimented(year, picky=picky), count) for rho, case in cases.items()}
+        return {rho: years(case, lambda year: experimented(year, **how), count) for rho, case in cases.items()}
 
     def mean(cells: dict[str, list[ExperimentYear]], of: Any) -> dict[str, float]:
         return {rho: round(float(np.mean([of(each) for each in found])), 3) for rho, found in cells.items()}
@@ -104,7 +105,8 @@ def with_experiments(count: int = YEARS) -> dict[str, dict[str, float]]:
         "p_found_by_experiments": mean(better, lambda each: each.promoted > 0),
         "p_worse_serving": mean(worse, lambda each: each.outcome.serving > 0),
         "p_false_straight": mean(equal, lambda each: each.won > 0),
-        "p_false_picky": mean(cell(0.0, picky=True), lambda each: each.outcome.superior > 0),
+        "p_false_always": mean(cell(0.0, always=True), lambda each: each.outcome.superior > 0),
+        "p_false_picky": mean(cell(0.0, always=True, picky=True), lambda each: each.outcome.superior > 0),
         "begun_a_year": mean(equal, lambda each: each.begun),
         "refused_a_year": mean(equal, lambda each: each.refused),
         "won_a_year": mean(equal, lambda each: each.won),

@@ -218,12 +218,22 @@ class _Running:
     begins: int
     """Position in the calendar of its first day."""
 
+    def differences(self, year: Year, known: int) -> dict[int, NDArray[np.float64]]:
+        """By arm: its rank ICs minus the control's on its days up to this position."""
+        days = slice(self.begins - year.first, min(known, self.begins + EXPERIMENT_DAYS) - year.first)
+        return {arm: year.rank_ic[arm, days] - year.rank_ic[self.control, days] for arm in self.arms}
+
+    def ahead(self, year: Year, known: int) -> int | None:
+        """The better arm after all days, however little better; None: there are more to come."""
+        if known < self.begins + EXPERIMENT_DAYS:
+            return None
+        means = {arm: float(each.mean()) for arm, each in self.differences(year, known).items()}
+        return max(means, key=means.__getitem__)
+
     def winner(self, year: Year, known: int) -> int | None:
         """Who has won on the days up to this position; the control if an arm is worse; None: nobody yet."""
         found = {}
-        for arm in self.arms:
-            days = slice(self.begins - year.first, min(known, self.begins + EXPERIMENT_DAYS) - year.first)
-            difference = year.rank_ic[arm, days] - year.rank_ic[self.control, days]
+        for arm, difference in self.differences(year, known).items():
             try:
                 level = EXPERIMENT_ALPHA / len(self.arms)
                 found[arm] = analyse(difference, PlannedDays(EXPERIMENT_DAYS, Looks.DAILY), confidence=1 - level)
@@ -235,15 +245,21 @@ class _Running:
         return max(better, key=better.__getitem__) if better else None
 
 
-def experimented(year: Year, policy: GateSettings = POLICY, picky: bool = False) -> ExperimentYear:
-    """The year under the gate with experiments; `picky`: their arms are the best of twenty retrains on test days."""
+def experimented(
+    year: Year, policy: GateSettings = POLICY, always: bool = False, picky: bool = False
+) -> ExperimentYear:
+    """The year under the gate with experiments.
+
+    `always`: each has a winner, which is its better arm, proven or not. `picky`: its arms are the best of twenty
+    retrains on the gate's own test days.
+    """
     gate, running, waiting = _Gate(year, policy), list[_Running](), list[tuple[_Running, int]]()
     begun = refused = won = promoted = 0
     for training in range(1, YEAR_DAYS + 1):
         day, known = _day(year, training), year.calendar.tests[training].stop
         gate.retrained(training)
         for each in list(running):
-            winner = each.winner(year, known)
+            winner = each.ahead(year, known) if always else each.winner(year, known)
             if winner is None and known < each.begins + EXPERIMENT_DAYS:
                 continue
             running.remove(each)
