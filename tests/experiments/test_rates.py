@@ -51,7 +51,7 @@ def test_rates_of_the_hardest_days_are_those_of_the_table(method: Method, looks:
     assert false >= lower
     row = [each for each in rates() if (each.method, each.data, each.n, each.looks) == (method, Data.AR_07, 120, looks)]
     if row:
-        assert false == pytest.approx(row[0].false, abs=max(ROOM, 0.06 if row[0].false > 0.2 else 0.0))
+        assert false == pytest.approx(row[0].false, abs=3 * np.sqrt(row[0].false * (1 - row[0].false) / COUNT))
     assert lower > 0 or false <= MOST_FALSE + ROOM
 
 
