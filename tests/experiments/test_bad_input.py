@@ -72,7 +72,7 @@ def test_layers_do_not_overlap(run: Run, tmp_path: Path) -> None:
     """Two experiments that want more of a layer than there is: the second is refused."""
     create(run, tmp_path, share="0.6")
     said = create(run, tmp_path, status=1, name="other", share="0.6")
-    assert "layer accounts has no free range of 0.6; experiments hold orders 0 to 599999" in said
+    assert "layer 'accounts' has no free range of 0.6; experiments hold orders 0 to 599999" in said
     assert "Wait for one to end, take a smaller share, or use another layer" in said
     assert "other" not in run("list")
 
@@ -80,7 +80,7 @@ def test_layers_do_not_overlap(run: Run, tmp_path: Path) -> None:
 def test_proportions_sum_to_one(run: Run, tmp_path: Path) -> None:
     """The shares and their sum are told; nothing is registered."""
     said = create(run, tmp_path, status=1, arms={"control": "0.5", "treatment": "0.4"})
-    assert "the shares sum to 0.9, not to 1: control 0.5, treatment 0.4" in said
+    assert "the shares sum to 0.9, not to 1: 'control' 0.5, 'treatment' 0.4" in said
     assert "no experiment is registered" in run("list")
 
 
