@@ -130,6 +130,9 @@ STAGES: Mapping[str, Stage] = {
     "experiments.analyze": Stage(
         "mlops_tasks.experiments.daily_task:analyze_experiments_task", results.Analyzed, (*_ALERTS, *_REGISTRY)
     ),
+    "experiments.judge_winners": Stage(
+        "mlops_tasks.experiments.judging_task:judge_winners_task", results.JudgedWinners, (*_ALERTS, *_REGISTRY)
+    ),
 }
 """The stages that DAGs name."""
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy.special import ndtri
 
 from mlops_tasks.config import Settings
 from mlops_tasks.experiments.daily_analysis import ArmFinding, ExperimentAnalysis
 from mlops_tasks.experiments.design import MetricDesign, MetricSource
 from mlops_tasks.experiments.inference.analysis import course
-from mlops_tasks.experiments.inference.checks import RATIO_LEVEL
+from mlops_tasks.experiments.inference.checks import ratio_band
 from mlops_tasks.experiments.inference.results import Result
 from mlops_tasks.experiments.lifecycle import HOLDS_UNITS, Experiment
 from mlops_tasks.files import digest_of, finite_or_none, new_folder, read_json, retire_folder, write_json
@@ -143,8 +142,7 @@ class AbTestReport:
             figures["difference.png"] = plot_differences(info)
         if len(self._units):
             shares = {arm: float(share) for arm, share in design.arms.items()}
-            quantile = float(ndtri(1 - RATIO_LEVEL / 2))
-            figures["sample_ratio.png"] = plot_shares(shares_info(self._units, shares, quantile, self.name))
+            figures["sample_ratio.png"] = plot_shares(shares_info(self._units, shares, ratio_band, self.name))
         for name, figure in figures.items():
             write_png(figure, folder / name)
         return [folder / name for name in figures]

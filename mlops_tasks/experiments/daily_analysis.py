@@ -90,7 +90,7 @@ class ExperimentAnalysis:
     """On which the primary metric compares every arm with the control."""
     planned_days: int
     ratio: SampleRatio | None
-    """None: too few units yet, or no metric of events."""
+    """None: no unit has an event yet, or no metric is of events."""
     findings: tuple[ArmFinding, ...]
     advice: Advice
     arm: str | None
@@ -101,7 +101,9 @@ class ExperimentAnalysis:
     def lines(self) -> list[str]:
         """For people, the advice first."""
         about = "" if self.arm is None else f" ({self.arm})"
-        ratio = "too few units with events to check the arms' shares" if self.ratio is None else self.ratio.said()
+        ratio = (
+            "no unit has an event yet, so the arms' shares are not checked" if self.ratio is None else self.ratio.said()
+        )
         return [
             f"{self.experiment}: {self.advice.replace('_', ' ')}{about}, day {self.days} of {self.planned_days}",
             ratio,

@@ -37,7 +37,7 @@ class SentEvent(Section):
     """Chosen by the client, unique within the experiment; sent again, it counts once."""
     unit: str = Field(min_length=1, max_length=128)
     metric: str = Field(min_length=1, max_length=64)
-    value: float = Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)
+    value: float = Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False, strict=True)
     """Rounded to `DECIMALS` places."""
     at: AwareDatetime
     """When it happened."""

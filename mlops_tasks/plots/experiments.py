@@ -1,6 +1,6 @@
 """What an experiment shows: the effect at its looks, the running sum of differences, and the arms' shares of units."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
 
 from mlops_tasks.plots.figure import (
     BLUE,
@@ -68,21 +69,32 @@ class SharesInfo:
     title: str
     surplus: pd.DataFrame
     """Columns: arms."""
-    band: pd.DataFrame
-    """Half width at the level of the check; columns: arms."""
+    above: pd.DataFrame
+    """The largest surplus that is no mismatch; columns: arms."""
+    below: pd.DataFrame
+    """The largest deficit that is none; columns: arms."""
     units: int
 
 
-def shares_info(counts: pd.DataFrame, planned: Mapping[str, float], quantile: float, title: str) -> SharesInfo:
-    """From the numbers of new units by datetime (columns: arms), the planned shares, and the normal distribution's
-    two-sided quantile at the level of the check."""
+Band = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
+"""From numbers of units and a planned share, by how much an arm's share may exceed it (`checks.ratio_band`)."""
+
+
+def shares_info(counts: pd.DataFrame, planned: Mapping[str, float], band: Band, title: str) -> SharesInfo:
+    """From the numbers of new units by datetime (columns: arms), the planned shares, and the band of the check.
+
+    An arm's deficit is the surplus of all others together.
+    """
     total = counts.cumsum()
     units = total.sum(axis=1)
     shares = pd.Series(planned)[counts.columns]
-    band = pd.DataFrame(
-        {arm: quantile * np.sqrt(share * (1 - share) / units) for arm, share in shares.items()}, counts.index
+    seen = units.to_numpy(np.float64)
+    above, below = (
+        pd.DataFrame({arm: band(seen, of(share)) for arm, share in shares.items()}, counts.index)
+        for of in (float, lambda share: 1 - share)
     )
-    return SharesInfo(title, total.div(units, axis=0) - shares, band, int(units.iloc[-1]) if len(units) else 0)
+    surplus = total.div(units, axis=0) - shares
+    return SharesInfo(title, surplus, above, below, int(units.iloc[-1]) if len(units) else 0)
 
 
 @styled
@@ -134,13 +146,13 @@ def plot_shares(info: SharesInfo) -> Figure:
     if info.surplus.empty:
         no_data(axes, "no unit has an event yet")
         return figure
-    alike = np.allclose(info.band, info.band.iloc[:, [0]])
+    alike = np.allclose(info.above, info.above.iloc[:, [0]]) and np.allclose(info.below, info.below.iloc[:, [0]])
     for place, (colour, arm) in enumerate(zip(cycle(_COLOURS), info.surplus.columns, strict=False)):
-        band = info.band[arm]
         if place == 0 or not alike:
-            axes.fill_between(band.index, -band, band, color=GREY if alike else colour, alpha=0.15, linewidth=0)
+            edges = (-info.below[arm], info.above[arm])
+            axes.fill_between(info.above.index, *edges, color=GREY if alike else colour, alpha=0.15, linewidth=0)
         axes.plot(info.surplus.index, info.surplus[arm], "o-", color=colour, markersize=2.5, label=arm)
-    reach = 1.3 * float(max(info.band.iloc[-1].max(), info.surplus.iloc[len(info.surplus) // 2 :].abs().max().max()))
+    reach = 1.3 * float(max(info.above.iloc[-1].max(), info.surplus.iloc[len(info.surplus) // 2 :].abs().max().max()))
     axes.set_ylim(-reach, reach)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))

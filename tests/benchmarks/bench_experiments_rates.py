@@ -7,7 +7,8 @@ and refuses methods by, and `python -m tests.experiments.rates_page` writes the 
 
 `ours` is the largest rate of false findings of a method that is offered for its case, `peer` that of the test of Newey
 and West, or of Student's where it is looked at again and again; `power` the mean power of the best method that is
-offered, of all cases, and `wrong_power` that of the best one that is not.
+offered, of all cases, and `wrong_power` that of the best one that is not. `other` in the table has false findings on
+days outside these kinds; nothing is offered by them.
 """
 
 import time
@@ -18,7 +19,9 @@ from mlops_tasks.config import PROJECT
 from mlops_tasks.files import write_json
 from tests.benchmarks.pieces import Pieces
 
-COUNT, POWER_COUNT, EFFECT = 5000, 2000, 0.25
+COUNT, POWER_COUNT, EFFECT = 10_000, 2_000, 0.25
+_PART = 5_000
+"""Series that are held at once."""
 DAYS = (60, 120, 252)
 TABLE = PROJECT / "var" / "bench" / "experiments_rates.json"
 
@@ -40,18 +43,27 @@ def run() -> dict[str, Any]:
             rows += pieces.get(
                 f"units-{data}-{n}", lambda data=data, n=n: unit_rates(UNIT_METHODS, data, n, COUNT, POWER_COUNT)
             )
-    write_json(TABLE, {"effect": EFFECT, "rates": rows})
+    other = [row for n in DAYS for row in pieces.get(f"other-{n}", lambda n=n: other_rates(n, COUNT))]
+    write_json(TABLE, {"effect": EFFECT, "rates": rows, "other": other})
     return {"name": "experiments_rates", **summary(rows), "seconds": round(time.perf_counter() - started, 1)}
 
 
 def dated_rates(methods: tuple[str, ...], data: Any, n: int, count: int, power_count: int) -> list[dict[str, Any]]:
     """Rows of the table for one kind of daily differences and number of days."""
+    import numpy as np
+
     from mlops_tasks.experiments.inference.offers import Looks
     from tests.experiments.simulated import BOUNDARIES, ONE_LOOK, draw, found
 
-    null, other = draw(data, count, n, 0), draw(data, power_count, n, 1)
+    null = [draw(data, min(_PART, count - start), n, 2 * part) for part, start in enumerate(range(0, count, _PART))]
+    other = draw(data, power_count, n, 1)
     return [
-        _row(method, (data, n, looks), found(method, null, looks), found(method, other, looks, EFFECT))
+        _row(
+            method,
+            (data, n, looks),
+            np.concatenate([found(method, series, looks) for series in null]),
+            found(method, other, looks, EFFECT),
+        )
         for method in methods
         for looks in Looks
         if not (method in ONE_LOOK and looks is not Looks.ONE) and not (method in BOUNDARIES and looks is Looks.ONE)
@@ -70,14 +82,38 @@ def unit_rates(methods: tuple[str, ...], data: Any, n: int, count: int, power_co
     return [_row(method, (data, n, Looks.ONE), null[method], other[method]) for method in methods]
 
 
+def other_rates(n: int, count: int) -> list[dict[str, Any]]:
+    """False findings on days outside the kinds of the table; a series that is refused for its persistence is none."""
+    import numpy as np
+
+    from mlops_tasks.evaluation.long_run import autocorrelation
+    from mlops_tasks.experiments.inference.offers import MOST_AUTOCORRELATION
+    from tests.experiments.other_days import OTHER_DAYS, OTHER_METHODS, draw_other
+    from tests.experiments.simulated import found
+
+    rows = []
+    for kind in OTHER_DAYS:
+        parts = [
+            draw_other(kind, min(_PART, count - start), n, part) for part, start in enumerate(range(0, count, _PART))
+        ]
+        tested = [autocorrelation(series) <= MOST_AUTOCORRELATION for series in parts]
+        for method, looks in OTHER_METHODS:
+            false = [found(method, series, looks) & seen for series, seen in zip(parts, tested, strict=True)]
+            rate = round(float(np.concatenate(false).mean()), 4)
+            cell = {"kind": kind, "n": n, "method": str(method), "looks": str(looks)}
+            rows.append({**cell, "false": rate, "count": count})
+    return rows
+
+
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The result line."""
-    from mlops_tasks.experiments.inference.offers import MOST_FALSE
+    from mlops_tasks.experiments.inference.offers import MOST_FALSE, observations_of
 
     by_case: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        by_case.setdefault((row["data"], row["n"], row["looks"]), []).append(row)
-    right = [max(r["power"] for r in case if r["false"] <= MOST_FALSE) for case in by_case.values()]
+        case = (observations_of(row["method"]), row["data"], row["n"], row["looks"])
+        by_case.setdefault(case, []).append(row)
+    right = [max((r["power"] for r in case if r["false"] <= MOST_FALSE), default=0.0) for case in by_case.values()]
     wrong = [max((r["power"] for r in case if r["false"] > MOST_FALSE), default=0.0) for case in by_case.values()]
     ours = max(row["false"] for row in rows if row["false"] <= MOST_FALSE)
     peer = max(row["false"] for row in rows if row["method"] in ("newey_west", "student"))
@@ -129,7 +165,7 @@ def _code() -> list[Path]:
     inference = PROJECT / "mlops_tasks" / "experiments" / "inference"
     evaluation = PROJECT / "mlops_tasks" / "evaluation"
     return [
-        *(evaluation / f"{name}.py" for name in ("long_run", "planned_looks")),
-        *(inference / f"{name}.py" for name in ("resampling", "switchback")),
-        *(PROJECT / "tests" / "experiments" / f"{name}.py" for name in ("simulated", "simulated_units")),
+        *(evaluation / f"{name}.py" for name in ("confidence_sequences", "long_run", "planned_looks", "significance")),
+        *(inference / f"{name}.py" for name in ("resampling", "switchback", "units")),
+        *(PROJECT / "tests" / "experiments" / f"{name}.py" for name in ("other_days", "simulated", "simulated_units")),
     ]

@@ -4,40 +4,49 @@ Everything between the markers of the page is written anew; `test_rates.py` fail
 """
 
 from mlops_tasks.config import PROJECT
-from mlops_tasks.experiments.inference.offers import Data, Looks, Rate, rates
+from mlops_tasks.experiments.inference.offers import RATES, Data, Looks, Observations, Rate, observations_of, rates
+from mlops_tasks.files import read_json
 
 PAGE = PROJECT / "docs" / "experiments.md"
 BEGIN, END = "<!-- rates: begin -->", "<!-- rates: end -->"
+OTHER_BEGIN, OTHER_END = "<!-- other days: begin -->", "<!-- other days: end -->"
 
 
 def tables() -> str:
     """False findings and power, in percent, by kind of data; a refused cell is struck out."""
     found = rates()
     parts = []
-    for n in sorted({rate.n for rate in found}):
-        for looks in Looks:
-            rows = [rate for rate in found if rate.n == n and rate.looks is looks]
-            if rows:
-                parts.append(_table(f"{n} observations, {_LOOKS[looks]}", rows))
+    for observations, title in _TITLES.items():
+        own = [rate for rate in found if observations_of(rate.method) is observations]
+        for n in sorted({rate.n for rate in own}):
+            for looks in Looks:
+                rows = [rate for rate in own if rate.n == n and rate.looks is looks]
+                if rows:
+                    parts.append(_table(f"{title.format(n=n)}, {_LOOKS[looks]}", rows))
     return "\n\n".join(parts)
 
 
+_TITLES = {
+    Observations.PAIRED_DAYS: "{n} days of both arms",
+    Observations.SWITCHED_DAYS: "{n} days of one arm each",
+    Observations.UNITS: "{n} units in each arm",
+}
 _LOOKS = {Looks.ONE: "one look", Looks.WEEKLY: "a look every week", Looks.DAILY: "a look every day"}
 
 
 def _table(title: str, rows: list[Rate]) -> str:
-    lines = [f"**{title}**", "", "| method | " + " | ".join(data.replace("_", " ") for data in Data) + " |"]
-    lines.append("| --- |" + " --- |" * len(Data))
+    kinds = [data for data in Data if any(rate.data is data for rate in rows)]
+    lines = [f"**{title}**", "", "| method | " + " | ".join(data.replace("_", " ") for data in kinds) + " |"]
+    lines.append("| --- |" + " --- |" * len(kinds))
     for method in dict.fromkeys(rate.method for rate in rows):
         cells = {rate.data: rate for rate in rows if rate.method == method}
-        lines.append(f"| `{method}` | " + " | ".join(_cell(cells.get(data)) for data in Data) + " |")
-    best = {
-        data: [
-            max((r.power for r in rows if r.data is data and r.holds is holds), default=None) for holds in (True, False)
-        ]
-        for data in Data
-    }
-    lines.append("| *cost* | " + " | ".join(_cost(*best[data]) for data in Data) + " |")
+        lines.append(f"| `{method}` | " + " | ".join(_cell(cells.get(data)) for data in kinds) + " |")
+    best = [
+        [max((r.power for r in rows if r.data is data and r.holds is holds), default=None) for holds in (True, False)]
+        for data in kinds
+    ]
+    if any(None not in pair for pair in best):
+        lines.append("| *cost* | " + " | ".join(_cost(*pair) for pair in best) + " |")
     return "\n".join(lines)
 
 
@@ -53,10 +62,31 @@ def _cost(right: float | None, wrong: float | None) -> str:
     return "" if right is None or wrong is None else f"{100 * (right - wrong):+.0f}"
 
 
+def other_table() -> str:
+    """False findings on days outside the kinds that were measured, in percent; by 60, 120 and 252 days."""
+    rows = read_json(RATES)["other"]
+    columns = list(dict.fromkeys((row["method"], row["looks"]) for row in rows))
+    lines = ["| days | " + " | ".join(f"`{method}`, {looks}" for method, looks in columns) + " |"]
+    lines.append("| --- |" + " --- |" * len(columns))
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        cells = [
+            " / ".join(
+                f"{100 * row['false']:.1f}"
+                for row in sorted(rows, key=lambda row: row["n"])
+                if (row["kind"], row["method"], row["looks"]) == (kind, *column)
+            )
+            for column in columns
+        ]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def page(text: str) -> str:
     """The page with the tables of now."""
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{rest.split(END)[1]}"
+    for begin, end, table in ((BEGIN, END, tables()), (OTHER_BEGIN, OTHER_END, other_table())):
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
+    return text
 
 
 if __name__ == "__main__":

@@ -19,17 +19,23 @@ from mlops_tasks.evaluation.planned_looks import Boundary, LookTest, Spread, con
 from mlops_tasks.experiments.inference.analysis import plan_for
 from mlops_tasks.experiments.inference.dated import METHODS
 from mlops_tasks.experiments.inference.offers import OVERLAP, Case, Data, Looks, first_look
-from mlops_tasks.experiments.inference.resampling import Blocks, block_length, bootstrap_p, resampling_weights
+from mlops_tasks.experiments.inference.resampling import (
+    RESAMPLES,
+    Blocks,
+    block_length,
+    bootstrap_p,
+    resampling_weights,
+)
 from mlops_tasks.experiments.inference.results import Method
-from mlops_tasks.experiments.inference.switchback import Switchback
+from mlops_tasks.experiments.inference.switchback import Switchback, sign_flips
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 WARM_UP = 200
 ALPHA = 0.05
-RESAMPLES = 199
-BATCH = 250
+BATCH = 500
+"""Series whose resamples are held at once."""
 BLOCK, WASHOUT = 5, 1
 
 
@@ -115,16 +121,17 @@ def _newey_west(series: Floats, looks: Looks) -> Flags:
 
 
 def _bootstrap(blocks: Blocks) -> Callable[[Floats, Looks], Flags]:
+    """With the resamples that `bootstrap_mean` draws for a series of this length and these blocks."""
+
     def decide(series: Floats, looks: Looks) -> Flags:
         assert looks is Looks.ONE
         n = series.shape[1]
         lengths = np.array([block_length(float(rho), n, blocks) for rho in autocorrelation(series)])
-        flags, generator = np.zeros(len(series), dtype=bool), np.random.default_rng(n)
+        flags = np.zeros(len(series), dtype=bool)
         for length in np.unique(lengths):
-            chosen = np.flatnonzero(lengths == length)
-            for part in np.array_split(chosen, -(-len(chosen) // BATCH)):
+            weights = resampling_weights(n, int(length), blocks, RESAMPLES, np.random.default_rng(0))
+            for part in _batches(np.flatnonzero(lengths == length)):
                 means = series[part].mean(axis=1)
-                weights = resampling_weights(n, int(length), blocks, RESAMPLES, generator)
                 flags[part] = bootstrap_p(series[part] @ weights.T - means[:, None], means) <= ALPHA
         return flags
 
@@ -136,13 +143,16 @@ def _switchback(series: Floats, effect: float) -> Flags:
     design, generator = Switchback(series.shape[1], BLOCK, WASHOUT), np.random.default_rng(series.shape[1])
     signs = np.where(design.assign(generator, len(series)), 1.0, -1.0)
     gains = signs * design.contrasts(series) + effect
-    flags = np.zeros(len(series), dtype=bool)
-    for part in np.array_split(np.arange(len(series)), -(-len(series) // BATCH)):
-        flips = np.where(design.assign(generator, 999), 1.0, -1.0)
+    flags, flips = np.zeros(len(series), dtype=bool), sign_flips(design.pairs)
+    for part in _batches(np.arange(len(series))):
         others = np.abs(gains[part] @ flips.T)
-        p_values = (1 + (others >= np.abs(gains[part].sum(axis=1))[:, None] * (1 - 1e-12)).sum(axis=1)) / 1000
-        flags[part] = p_values <= ALPHA
+        observed = np.abs(gains[part].sum(axis=1))[:, None] * (1 - 1e-12)
+        flags[part] = (others >= observed).mean(axis=1) <= ALPHA
     return flags
+
+
+def _batches(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    return np.array_split(rows, -(-len(rows) // BATCH))
 
 
 NEWEY_WEST = "newey_west"

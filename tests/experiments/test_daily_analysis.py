@@ -117,7 +117,8 @@ def test_the_daily_task_stops_what_does_harm(settings: Settings) -> None:
     """Once, with an alert, and records what it saw; a run after it finds nothing to do."""
     measured(settings, 60, cost=-0.5, errors=0.5)
     told = analyze_experiments_task()
-    assert (told["advice"], told["stopped"], told["paused"]) == ({"orders": "stop_harm"}, ["orders"], [])
+    assert (told["advice"], told["stopped"]) == ({"orders": "stop_harm"}, ["orders"])
+    assert (told["paused"], told["decided"]) == ([], [])
     assert experiments(settings)["orders"].state == ExperimentState.STOPPED
     (episode,) = open_episodes(settings)
     assert (episode.key.kind, episode.key.subject, episode.severity) == ("experiment_harmful", "orders", "critical")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from mlops_tasks.config import PortfolioSettings, Settings
 from mlops_tasks.data.vintages import Vintage, current_vintage, publish, write_vintage
@@ -26,6 +27,7 @@ from mlops_tasks.experiments.lifecycle import (
 from mlops_tasks.experiments.metric_events import ingest_events
 from mlops_tasks.experiments.prediction_metrics import ArmScores
 from mlops_tasks.features.labels import forward_return
+from mlops_tasks.registry.client import MODEL_NAME
 from mlops_tasks.state.predictions import record_predictions
 from mlops_tasks.state.tables import Prediction, PredictionScores
 from mlops_tasks.states import ExperimentState, UnitKind
@@ -50,11 +52,12 @@ RANK_IC = {"name": "rank_ic", "source": "predictions", "smallest_effect": 0.01}
 def home(
     tmp_path_factory: pytest.TempPathFactory, migrated_mlflow: Path, vintage_template: tuple[Path, str, str]
 ) -> Iterator[Settings]:
-    """Four versions, the last two with labels of five days, and what they were asked on the forty days `SCORED`."""
+    """Four versions, the last two with labels of five days, and what they were asked on the forty days `SCORED`;
+    two were never asked."""
     with pytest.MonkeyPatch.context() as patch:
         settings = new_home(tmp_path_factory.mktemp("log"), migrated_mlflow, patch)
         operation = new_operation(settings, vintage_template)
-        for key, horizon in (("a", 1), ("b", 1), ("c", 5), ("d", 5)):
+        for key, horizon in (("a", 1), ("b", 1), ("c", 5), ("d", 5), ("e", 1), ("f", 1)):
             operation.register(Spec(key=key * 16, horizon=horizon))
         publish(settings, operation.vintage.data_version)
         create_layer(settings, "accounts", UnitKind.ACCOUNT, Decimal(0))
@@ -122,6 +125,8 @@ def steps(home: Settings, monkeypatch: pytest.MonkeyPatch) -> Steps:
     return Steps(home, monkeypatch)
 
 
+GONE = 6
+"""A version that is removed from the registry while its experiment runs."""
 RUNNING, PAUSED, STOPPED = ExperimentState.RUNNING, ExperimentState.PAUSED, ExperimentState.STOPPED
 
 
@@ -219,8 +224,8 @@ def test_skill_is_found_with_overlapping_labels(home: Settings, steps: Steps) ->
 @pytest.mark.parametrize(
     ("versions", "metric", "said"),
     [
-        ((1, 9), "rank_ic", r"the label of version 9 is not known"),
-        ((1, 9), "turnover", r"arm treatment: version 9 has no scores .* trigger deploy_model with this version"),
+        ((1, GONE), "rank_ic", rf"the label of version {GONE} is not known"),
+        ((1, 5), "turnover", r"arm treatment: version 5 has no scores .* trigger deploy_model with this version"),
         ((1, 3), "rank_ic", r"different horizons \(1 and 5 days\) .* compare portfolio_return"),
     ],
 )
@@ -230,6 +235,8 @@ def test_what_cannot_be_compared_says_what_to_do(
     """The analysis goes on, and its finding has the reason."""
     name = f"without-{versions[1]}-{metric.replace('_', '-')}"
     steps(name, versions, {RUNNING: SCORED[0]}, primary={**RANK_IC, "name": metric})
+    if GONE in versions:
+        MlflowClient().delete_model_version(MODEL_NAME, str(GONE))
     found = analyse_experiment(home, name)
     assert found.advice == "wait" and found.days == 0
     with pytest.raises(ExperimentError, match=said):

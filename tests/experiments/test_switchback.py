@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.special import betaln, logsumexp
 
 from mlops_tasks.errors import ExperimentError
-from mlops_tasks.experiments.inference.checks import carry_over, novelty, sample_ratio
+from mlops_tasks.experiments.inference.checks import PRIOR_UNITS, carry_over, novelty, sample_ratio
 from mlops_tasks.experiments.inference.results import Horizon
 from mlops_tasks.experiments.inference.switchback import Switchback, switchback_test
 from tests.evaluation.test_significance import ar1
@@ -95,23 +96,52 @@ def test_carry_over_is_found_where_there_is_some() -> None:
 
 
 def test_an_effect_that_fades_is_found() -> None:
-    """And one that lasts is not said to fade, in most cases."""
-    rows = [ar1(0.3, 252, seed) for seed in range(150)]
-    assert np.mean([novelty(row + 0.5).found for row in rows]) <= 0.1
-    fading = novelty(rows[0] + np.linspace(2.5, 0.0, 252))
+    """And one that lasts is not said to fade: the rate is that of the level, also with few terms."""
+    for n in (60, 120):
+        rows = np.stack([ar1(0.3, n, seed) for seed in range(600)])
+        assert np.mean([novelty(row + 0.5).found for row in rows]) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)
+    row = ar1(0.3, 252, 1)
+    fading = novelty(row + np.linspace(2.5, 0.0, 252))
     assert fading.found and "fades" in fading.sentence
+    assert fading.test.mean == pytest.approx(np.polyfit(np.arange(252) / 21, row + np.linspace(2.5, 0.0, 252), 1)[0])
 
 
-def test_a_sample_ratio_equals_scipy_and_names_a_mismatch() -> None:
-    """The chi-square test; counts that chance explains pass."""
-    from scipy.stats import chisquare
+def mean_factor(treated, units, share):
+    """Logarithm of the mean of the Bayes factors of two arms, ratios of beta functions, written out."""
+    factors = []
+    for weight in PRIOR_UNITS:
+        prior = (weight * share, weight * (1 - share))
+        seen = betaln(prior[0] + treated, prior[1] + units - treated) - betaln(*prior)
+        factors.append(seen - treated * np.log(share) - (units - treated) * np.log(1 - share))
+    return logsumexp(factors, axis=0) - np.log(len(factors))
 
-    ours = sample_ratio([5050, 4950, 2400], [0.4, 0.4, 0.2])
-    assert ours.p_value == pytest.approx(chisquare(ours.counts, ours.expected).pvalue, rel=1e-9)
+
+def test_a_sample_ratio_is_the_bayes_factor_and_names_a_mismatch() -> None:
+    """Counts that chance explains pass, lost units do not, be they few or a small part of many."""
+    ours = sample_ratio([8300, 1700], [0.8, 0.2])
+    assert ours.p_value == pytest.approx(np.exp(-mean_factor(8300, 10_000, 0.8)), rel=1e-6)
+    assert ours.expected == pytest.approx((8000, 2000))
     assert not sample_ratio([5050, 4950], [0.5, 0.5]).mismatch
+    assert not sample_ratio([3, 1], [0.5, 0.5]).mismatch
+    assert not sample_ratio([4050, 3950, 2000], [0.4, 0.4, 0.2]).mismatch
     lost = sample_ratio([5300, 4700], [0.5, 0.5])
     assert lost.mismatch and "find out where" in lost.said()
+    assert sample_ratio([4000, 4000, 1600], [0.4, 0.4, 0.2]).mismatch
+    assert sample_ratio([34, 0], [0.5, 0.5]).mismatch and sample_ratio([51_500, 48_500], [0.5, 0.5]).mismatch
     with pytest.raises(ExperimentError, match=r"sum to 1, got .* which sum to 0.9"):
         sample_ratio([5, 5], [0.5, 0.4])
     with pytest.raises(ExperimentError, match="wait"):
-        sample_ratio([3, 1], [0.5, 0.5])
+        sample_ratio([0, 0], [0.5, 0.5])
+
+
+def test_a_sample_ratio_that_is_looked_at_every_day_alarms_seldom() -> None:
+    """Of 2,000 sound experiments, ten units a day for a year, 2 are allowed; the chi-square test stops about 30."""
+    generator = np.random.default_rng(6)
+    treated = generator.binomial(10, 0.5, size=(2000, 252)).cumsum(axis=1)
+    units = 10 * np.arange(1, 253)
+    chi_square = (treated - units / 2) ** 2 / (units / 4)
+    assert (chi_square > 10.83).any(axis=1).mean() > 0.008
+    factors = mean_factor(treated, units, 0.5)
+    last = [sample_ratio([2520 - count, count], [0.5, 0.5]).p_value for count in treated[:20, -1].tolist()]
+    assert last == pytest.approx(np.exp(np.minimum(0.0, -factors[:20, -1])))
+    assert (factors > np.log(1000)).any(axis=1).sum() <= 4

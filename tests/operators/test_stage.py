@@ -26,7 +26,7 @@ def executed(stage, arguments, known):
     pushed = {}
     context = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))}
     if known is not None:
-        operator.known = known
+        operator.made = known
         return {link.name: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
     try:
         return [operator.execute(context), pushed]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from mlops_tasks.experiments.inference.checks import RATIO_LEVEL, ratio_band, sample_ratio
 from mlops_tasks.plots import comparison, drift, evaluation, experiments, explanation, lineage, vintage_diff
 from mlops_tasks.plots.figure import png_bytes, svg_text
 
@@ -60,6 +61,7 @@ COURSE = experiments.ExperimentInfo("orders", [experiments.MetricCourse("cost", 
 NO_COURSE = experiments.ExperimentInfo(
     "orders", [experiments.MetricCourse("cost", 0.002, [experiments.ArmCourse("a", NOISE[:0], LOOKS[:0])])]
 )
+HALVES = {"a": 0.5, "b": 0.5}
 NEW_UNITS = pd.DataFrame({"a": [30.0, 10.0, 0.0], "b": [20.0, 20.0, 20.0]}, DAYS[:3])
 
 PLOTS: dict[str, Callable[[], Figure]] = {
@@ -89,9 +91,9 @@ PLOTS: dict[str, Callable[[], Figure]] = {
     "effects": lambda: experiments.plot_effects(COURSE),
     "effects_empty": lambda: experiments.plot_effects(NO_COURSE),
     "differences": lambda: experiments.plot_differences(COURSE),
-    "shares": lambda: experiments.plot_shares(experiments.shares_info(NEW_UNITS, {"a": 0.5, "b": 0.5}, 3.29, "orders")),
+    "shares": lambda: experiments.plot_shares(experiments.shares_info(NEW_UNITS, HALVES, ratio_band, "orders")),
     "shares_empty": lambda: experiments.plot_shares(
-        experiments.shares_info(NEW_UNITS[:0], {"a": 0.5, "b": 0.5}, 3.29, "orders")
+        experiments.shares_info(NEW_UNITS[:0], HALVES, ratio_band, "orders")
     ),
     "comparison": lambda: comparison.plot_comparison(comparison.comparison_info(NOISE, 0.001, 0.2, "2 against 1")),
 }
@@ -108,16 +110,13 @@ def test_a_plot_is_a_labelled_png_with_the_same_bytes_each_time(name: str) -> No
 
 
 def test_shares_are_outside_of_the_band_where_the_check_finds_a_mismatch() -> None:
-    """For two arms the band is the chi-square test's own: its edge has the p-value of the check."""
-    from scipy.special import ndtri
-
-    from mlops_tasks.experiments.inference.checks import RATIO_LEVEL, sample_ratio
-
-    info = experiments.shares_info(NEW_UNITS, {"a": 0.4, "b": 0.6}, float(ndtri(1 - RATIO_LEVEL / 2)), "orders")
+    """For two arms the band is the check's own: its edges, of a surplus and of a deficit, have the level as p-value."""
+    info = experiments.shares_info(NEW_UNITS, {"a": 0.4, "b": 0.6}, ratio_band, "orders")
     assert info.units == 100 and info.surplus["a"].tolist() == pytest.approx([0.2, 0.1, 0.0])
-    edge = 100 * (0.4 + info.band["a"].iloc[-1])
-    found = sample_ratio([edge, 100 - edge], [0.4, 0.6])
-    assert found.p_value == pytest.approx(RATIO_LEVEL)
+    for share in (0.4 + info.above["a"].iloc[-1], 0.4 - info.below["a"].iloc[-1]):
+        found = sample_ratio([100 * share, 100 * (1 - share)], [0.4, 0.6])
+        assert found.p_value == pytest.approx(RATIO_LEVEL)
+    assert ratio_band(np.array([3.0]), 0.4).tolist() == pytest.approx([0.6]), "three units prove nothing"
 
 
 def test_equity_is_summed_after_costs() -> None:

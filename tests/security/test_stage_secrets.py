@@ -51,6 +51,7 @@ NEEDED = {
     "monitoring.monitor": SERVING,
     "experiments.compare_models": JUDGING,
     "experiments.analyze": JUDGING | ALERTS,
+    "experiments.judge_winners": JUDGING | ALERTS,
     "serving.deploy": SERVING,
     "serving.score_newest_date": SERVING,
 }

@@ -45,6 +45,38 @@ class Looks(StrEnum):
     DAILY = "daily"
 
 
+class Observations(StrEnum):
+    """What is compared. Methods for one kind say nothing of the others, and neither does their power."""
+
+    PAIRED_DAYS = "paired_days"
+    """Differences of the arms on the same days."""
+    SWITCHED_DAYS = "switched_days"
+    """Days of one arm each."""
+    UNITS = "units"
+    """Independent units of two arms."""
+
+
+_OTHERS: dict[str, Observations] = {
+    Method.SWITCHBACK: Observations.SWITCHED_DAYS,
+    **dict.fromkeys(
+        (
+            Method.WELCH,
+            Method.PROPORTIONS,
+            Method.MANN_WHITNEY,
+            Method.BOOTSTRAP,
+            Method.CUPED,
+            Method.RATIO,
+        ),
+        Observations.UNITS,
+    ),
+}
+
+
+def observations_of(method: str) -> Observations:
+    """What a method compares."""
+    return _OTHERS.get(method, Observations.PAIRED_DAYS)
+
+
 LOOK_STEPS = {Looks.WEEKLY: 5, Looks.DAILY: 1}
 """Market days between looks."""
 
@@ -87,12 +119,17 @@ class Case:
     """Planned days, or units of the smaller arm."""
     looks: Looks = Looks.ONE
     data: Data | None = None
-    """None: nothing is known but that the days are in order."""
+    """None: nothing is known but that days are in order, and that units are independent."""
+    observations: Observations = Observations.PAIRED_DAYS
 
     def said(self) -> str:
         """In words."""
-        kind = "days of unknown dependence" if self.data is None else self.data.replace("_", " ")
-        return f"{self.n} observations ({kind}), looked at {'once' if self.looks is Looks.ONE else self.looks}"
+        what = self.observations.replace("_", " ")
+        if self.data is not None:
+            kind = self.data.replace("_", " ")
+        else:
+            kind = "of unknown spread" if self.observations is Observations.UNITS else "of unknown dependence"
+        return f"{self.n} {what} ({kind}), looked at {'once' if self.looks is Looks.ONE else self.looks}"
 
 
 @lru_cache(maxsize=1)
@@ -157,6 +194,9 @@ def _power(method: Method, case: Case) -> float:
 
 
 def _refusal(method: Method, case: Case) -> str | None:
+    own = observations_of(method)
+    if own is not case.observations:
+        return f"{method} compares {own.replace('_', ' ')}, not {case.observations.replace('_', ' ')}"
     cells = _cells(method, case)
     if not cells:
         known = sorted({rate.n for rate in rates() if rate.method == method})
@@ -181,7 +221,7 @@ def _cells(method: Method, case: Case) -> list[Rate]:
     """
     own = [rate for rate in rates() if rate.method == method and rate.looks is case.looks]
     own = [rate for rate in own if case.data in (None, rate.data)]
-    kinds = len(Data) if case.data is None else 1
+    kinds = len(_kinds(case.observations)) if case.data is None else 1
     sizes = sorted({rate.n for rate in own})
     sizes = [size for size in sizes if sum(rate.n == size for rate in own) == kinds]
     if not sizes or case.n < sizes[0]:
@@ -189,3 +229,9 @@ def _cells(method: Method, case: Case) -> list[Rate]:
     below = max(size for size in sizes if size <= case.n)
     above = min((size for size in sizes if size >= case.n), default=below)
     return [rate for rate in own if rate.n in (below, above)]
+
+
+@lru_cache(maxsize=len(Observations))
+def _kinds(observations: Observations) -> frozenset[Data]:
+    """Kinds of data that were measured of them."""
+    return frozenset(rate.data for rate in rates() if observations_of(rate.method) is observations)

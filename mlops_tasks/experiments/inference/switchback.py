@@ -107,7 +107,7 @@ def switchback_test(
     signs = np.where(np.asarray(first, dtype=bool), 1.0, -1.0)
     gains = signs * design.contrasts(values)
     effect = float(gains.mean())
-    flips = _flips(design.pairs, seed)
+    flips = sign_flips(design.pairs, seed)
     low, high = _interval(gains, flips, 1 - confidence)
     return Result(
         method=Method.SWITCHBACK,
@@ -126,7 +126,7 @@ def switchback_test(
     )
 
 
-def _flips(pairs: int, seed: int) -> Floats:
+def sign_flips(pairs: int, seed: int = 0) -> Floats:
     """Signs of the pairs under the assignments that are compared, the observed one first; shape (count, pairs)."""
     if pairs <= EXACT_PAIRS:
         numbers = np.arange(2**pairs)
