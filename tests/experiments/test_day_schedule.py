@@ -91,14 +91,14 @@ def test_no_effect_is_found_at_the_level_and_an_effect_is_found() -> None:
     """Dependent days, with carry-over on the first day of each block: the salts' coins are the test's randomness."""
     schedule = DaySchedule.after(date(2024, 1, 1), Switchback(80, 5, 1), "24/7")
     false, found = [], []
-    for number in range(400):
+    for number in range(250):
         first = schedule.first(f"salt {number}")
         arms = schedule.codes(f"salt {number}", schedule.days).astype(float)
         before = np.concatenate([[0.0], arms[:-1]])
         noise = ar1(0.5, 80, number) + 2.0 * (before - arms)
         false.append(switchback_test(noise, first, schedule.design).significant)
         found.append(switchback_test(noise + 3.0 * arms, first, schedule.design).significant)
-    assert np.mean(false) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(false) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 250)
     assert np.mean(found) >= 0.8
 
 
