@@ -202,6 +202,10 @@ def _refusal(method: Method, case: Case) -> str | None:
         known = sorted({rate.n for rate in rates() if rate.method == method})
         if known and case.n < known[0]:
             return f"{method} was measured from {known[0]} observations on, and {case.n} are planned"
+        if known and case.n > known[-1] and method is Method.OPEN_ENDED:
+            return (
+                f"{method} was measured up to {known[-1]} observations, and over the {case.n} planned its errors add up"
+            )
         return f"{method} was not measured for {case.said()}"
     worst = max(cells, key=lambda rate: rate.false)
     if worst.holds:
@@ -216,7 +220,8 @@ def _refusal(method: Method, case: Case) -> str | None:
 def _cells(method: Method, case: Case) -> list[Rate]:
     """The measured cells that a case lies between; none where it lies outside.
 
-    Longer ones than measured count as the longest: the level comes nearer to 5% the longer the series. Where nothing is
+    Longer ones than measured count as the longest: the level comes nearer to 5% the longer the series. Not so for
+    `open_ended`, which finds something at more and more looks from the same first day on. Where nothing is
     known of the days, every kind must have been measured.
     """
     own = [rate for rate in rates() if rate.method == method and rate.looks is case.looks]
@@ -224,7 +229,7 @@ def _cells(method: Method, case: Case) -> list[Rate]:
     kinds = len(_kinds(case.observations)) if case.data is None else 1
     sizes = sorted({rate.n for rate in own})
     sizes = [size for size in sizes if sum(rate.n == size for rate in own) == kinds]
-    if not sizes or case.n < sizes[0]:
+    if not sizes or case.n < sizes[0] or (method is Method.OPEN_ENDED and case.n > sizes[-1]):
         return []
     below = max(size for size in sizes if size <= case.n)
     above = min((size for size in sizes if size >= case.n), default=below)
