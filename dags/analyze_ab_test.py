@@ -6,9 +6,13 @@ that holds over all planned looks, and whether the arms have the units that were
 * **Runs** daily; by hand: `alphaops experiments analyze NAME`, which changes nothing.
 * **Stops by itself** an experiment of which an arm does harm, and pauses one whose arms do not have their shares. Both
   raise an alert. A winner, and the end of the planned days, are told; a person decides
-  (`alphaops experiments decide`), and what a winner serves still has to pass the gate.
-* **Look at** the task's log and result; `GET /mlops/v1/experiments` has the experiments.
-* **Safe to run again,** and to kill, at any point: an equal analysis is recorded once.
+  (`alphaops experiments decide`).
+* **Where the arms are models**, a winner is named without a person, and `judge_winners` hands it to the gate, on the
+  look that the experiment has reserved. What the gate promotes may serve. It is not deployed: that is for a person, by
+  `deploy_model`.
+* **Look at** the tasks' links: the report with its plots, and the run in MLflow. `GET /mlops/v1/experiments` has the
+  experiments.
+* **Safe to run again,** and to kill, at any point: an equal analysis is recorded once, and a winner is judged once.
 """
 
 from datetime import timedelta
@@ -29,4 +33,6 @@ with DAG(
     on_failure_callback=tell_failing_dag,
     tags=["experiments"],
 ) as dag:
-    StageOperator(task_id="analyze_experiments", stage="experiments.analyze")
+    analyze = StageOperator(task_id="analyze_experiments", stage="experiments.analyze")
+    judge = StageOperator(task_id="judge_winners", stage="experiments.judge_winners")
+    analyze >> judge

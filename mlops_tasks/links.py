@@ -62,6 +62,10 @@ class MlflowPages:
         """The runs of an experiment, in the view whose columns matter."""
         return f"{self.base}/#/experiments/{experiment_id}/runs?viewStateShareKey={RUNS_VIEW}&{MACHINE_LEARNING}"
 
+    def experiment(self, experiment_id: str) -> str:
+        """The runs of an experiment that has no such view."""
+        return f"{self.base}/#/experiments/{experiment_id}/runs?{MACHINE_LEARNING}"
+
     def run(self, experiment_id: str, run_id: str) -> str:
         """One run."""
         return f"{self.base}/#/experiments/{experiment_id}/runs/{run_id}?{MACHINE_LEARNING}"

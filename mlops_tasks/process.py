@@ -128,7 +128,10 @@ STAGES: Mapping[str, Stage] = {
         "mlops_tasks.experiments.tasks:compare_models_task", results.Compared | results.Skipped, (*_STATE, *_REGISTRY)
     ),
     "experiments.analyze": Stage(
-        "mlops_tasks.experiments.daily_task:analyze_experiments_task", results.Analyzed, _ALERTS
+        "mlops_tasks.experiments.daily_task:analyze_experiments_task", results.Analyzed, (*_ALERTS, *_REGISTRY)
+    ),
+    "experiments.judge_winners": Stage(
+        "mlops_tasks.experiments.judging_task:judge_winners_task", results.JudgedWinners, (*_ALERTS, *_REGISTRY)
     ),
 }
 """The stages that DAGs name."""

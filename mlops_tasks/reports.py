@@ -23,6 +23,7 @@ class ReportKind(StrEnum):
 
     DRIFT = "drift"
     COMPARISON = "comparison"
+    AB_TEST = "ab_test"
     MODEL_TABLE = "model_table"
     EXPLANATION = "explanation"
     DATA_DOCS = "data_docs"
@@ -74,6 +75,12 @@ LAYOUTS: Mapping[ReportKind, Layout] = {
         "reports/comparison",
         "report.json",
         {"report.json": JSON, "comparison.png": PNG, "daily.parquet": PARQUET},
+    ),
+    ReportKind.AB_TEST: Layout(
+        "A/B tests",
+        "reports/ab_test",
+        "report.json",
+        {"report.json": JSON, **dict.fromkeys(("effect.png", "difference.png", "sample_ratio.png"), PNG)},
     ),
     ReportKind.MODEL_TABLE: Layout(
         "Table of models",
@@ -253,6 +260,7 @@ def verdict_of(report: Mapping[str, Any]) -> str:
 _SAID: Mapping[ReportKind, Callable[[Mapping[str, Any]], str]] = {
     ReportKind.DRIFT: _said_of_drift,
     ReportKind.COMPARISON: lambda report: str(report["conclusion"]),
+    ReportKind.AB_TEST: lambda report: f"{report['state']}; {report['lines'][0]}",
     ReportKind.MODEL_TABLE: _said_of_table,
     ReportKind.EXPLANATION: _said_of_explanation,
     ReportKind.DATA_DOCS: _said_of_validation,

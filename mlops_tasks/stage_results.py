@@ -508,11 +508,35 @@ class MeasuredReplay(TypedDict):
 
 
 class Analyzed(TypedDict):
-    """Of `experiments.analyze`: what is advised by experiment, and which ones were stopped or paused for it."""
+    """Of `experiments.analyze`: the advice by experiment, which ones were stopped, paused or decided for it, and by
+    experiment the run in MLflow."""
 
     advice: dict[str, str]
     stopped: list[str]
     paused: list[str]
+    decided: list[str]
+    runs: dict[str, str]
+    experiment_id: NotRequired[str]
+    """Of MLflow."""
+
+
+class JudgedWinner(TypedDict):
+    """What the gate said of an experiment's winner."""
+
+    experiment: str
+    arm: str
+    version: int
+    decision: str
+    rule: str
+    said: str
+    waits: bool
+
+
+class JudgedWinners(TypedDict):
+    """Of `experiments.judge_winners`."""
+
+    judged: list[JudgedWinner]
+    run_note: NotRequired[str]
 
 
 def keys_of(result: Any) -> set[str]:

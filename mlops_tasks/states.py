@@ -244,7 +244,7 @@ class ExperimentState(StrEnum):
     STOPPED = "stopped"
     """It measures nothing new; late events of its time still count."""
     DECIDED = "decided"
-    """A person has named a winner, or that there is none."""
+    """A winner is named, or that there is none: by a person, or by the analysis where the arms are models."""
 
 
 EXPERIMENT_TRANSITIONS: Mapping[ExperimentState, frozenset[ExperimentState]] = {

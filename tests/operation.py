@@ -98,7 +98,7 @@ def certify_data(settings: Settings, spec: Spec) -> Certificate:
         data_version=spec.data_version,
         last_date=DAYS[-1].date(),
         feature_set=spec.feature_set,
-        horizon=1,
+        horizon=spec.horizon,
         models=("lightgbm", "linear"),
         segments={name: (days[0].date(), days[-1].date()) for name, days in SEGMENTS.items()},  # type: ignore[misc]
         seed=spec.seed,

@@ -45,6 +45,8 @@ def add_experiments_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     which = decide.add_mutually_exclusive_group(required=True)
     which.add_argument("--winner", metavar="ARM")
     which.add_argument("--no-winner", action="store_true")
+    said = "have the gate judge the winner of a decided experiment, once; its arms are models"
+    _of_one(own, shared, "judge", _judge, said)
     ramp = _change(own, shared, "ramp", _ramp, "expose a larger share of an experiment's units; nobody moves")
     ramp.add_argument("exposure", type=_share)
     override = _change(own, shared, "override", _override, "choose a unit's arm by hand; it is left out of analyses")
@@ -57,7 +59,8 @@ def add_experiments_verb(verbs: Any, shared: argparse.ArgumentParser) -> None:
     record = _of_one(own, shared, "record", _record, "store metric events, one JSON object a line")
     record.add_argument("file", help="-: standard input")
     _of_one(own, shared, "refused", _refused, "the newest metric events that were refused, with reasons")
-    _of_one(own, shared, "analyze", _analyze, "effect of each arm so far, and what to do")
+    analyze = _of_one(own, shared, "analyze", _analyze, "effect of each arm so far, and what to do")
+    analyze.add_argument("--plots", type=Path, metavar="FOLDER", help="write its plots there, as PNG")
     _of_one(own, shared, "sums", _sums, "number, mean and variance of each metric's events by arm and day")
 
 
@@ -121,6 +124,13 @@ def _decide(arguments: argparse.Namespace) -> int:
     if arguments.winner is None:
         return _tell(arguments, move_experiment(settings, name, ExperimentState.DECIDED, reason))
     return _tell(arguments, decide_experiment(settings, name, arguments.winner, reason))
+
+
+def _judge(arguments: argparse.Namespace) -> int:
+    from mlops_tasks.experiments.winners import judge_winner
+
+    verdict = judge_winner(load_settings(), arguments.name)
+    return tell(arguments, verdict.to_json(), verdict.text)
 
 
 def _ramp(arguments: argparse.Namespace) -> int:
@@ -197,8 +207,15 @@ def _sums(arguments: argparse.Namespace) -> int:
 def _analyze(arguments: argparse.Namespace) -> int:
     from mlops_tasks.experiments.daily_analysis import analyse_experiment
 
-    found = analyse_experiment(load_settings(), arguments.name)
-    return tell(arguments, found.to_json(), found.lines())
+    settings = load_settings()
+    found, lines = analyse_experiment(settings, arguments.name), []
+    if arguments.plots is not None:
+        from mlops_tasks.experiments.ab_test_report import AbTestReport
+        from mlops_tasks.experiments.lifecycle import experiments
+
+        report = AbTestReport(settings, experiments(settings)[arguments.name], found)
+        lines = list(map(str, report.write_plots(arguments.plots)))
+    return tell(arguments, found.to_json(), [*found.lines(), *lines])
 
 
 def _tell(arguments: argparse.Namespace, experiment: "Experiment") -> int:
@@ -214,7 +231,12 @@ def _words(experiment: "Experiment") -> Iterator[str]:
     yield f"{design.name}: {experiment.state} since {experiment.at:{TIME}} by {experiment.by} ({experiment.reason});"
     if experiment.state == ExperimentState.DECIDED:
         yield f"winner: {experiment.winner or 'none'};"
+        if design.models and experiment.winner not in (None, design.control) and experiment.look is not None:
+            judge = f"not yet, analyze_ab_test hands it over, or: alphaops experiments judge {design.name}"
+            yield f"the gate: {experiment.look.verdict or judge};"
     shares = ", ".join(f"{arm} {share:.4%}" for arm, share in enrolment.allocation.shares.items())
+    if enrolment.schedule is not None:
+        yield f"{enrolment.schedule.said()};"
     yield f"{shares} of {enrolment.exposure:%} of positions {enrolment.first} to {enrolment.end - 1} in {design.layer}"
 
 
@@ -228,5 +250,6 @@ def _info(experiment: "Experiment") -> Mapping[str, Any]:
         "reason": experiment.reason,
         "at": experiment.at.isoformat(),
         "design": experiment.design.to_json(),
-        "traffic": {name: traffic[name] for name in ("layer", "first", "end", "exposure", "overrides")},
+        "look": None if experiment.look is None else experiment.look.to_json(),
+        "traffic": {name: traffic[name] for name in ("layer", "first", "end", "exposure", "overrides", "schedule")},
     }

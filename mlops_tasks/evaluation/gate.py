@@ -13,13 +13,15 @@ The first rule that applies decides:
    `bootstrap`: on a look it is above zero with a one-sided p up to the look's level on at least `min_skill_days`;
    promote.
    `between_looks`: another model serves as provisional already, and no look is due; keep.
-   `provisional`: promote, to serve without proof: a challenger does not have to beat it.
+   `provisional`: promote, to serve without proof: a challenger does not have to beat it. Not on the look of an
+   experiment, whose winner is kept by `no_proven_gain`.
 5. `between_looks`: no look is due (`evaluation/looks.py`); keep, and say when the next one is.
 6. `not_comparable`: fewer common days than `min_test_days`; keep.
 7. `superiority`: mean gain of daily rank IC above zero, at least `min_gain`, with a one-sided p up to the look's level,
    where the standard error includes the seed noise of both models as far as it is known; promote.
 8. `refresh`: the champion has served for `look_every_days` market days, and the one-sided lower bound of the gain at
-   the look's level is at least -`non_inferiority_margin`; promote.
+   the look's level is at least -`non_inferiority_margin`; promote. Not on the look of an experiment: how often a worse
+   model may serve was bounded for one refresh a month at most.
 9. `no_proven_gain`: keep.
 
 A challenger is compared with the anchor: the last champion that was promoted by superiority, as the first, or by a
@@ -57,6 +59,7 @@ GatePolicy = GateSettings
 PROVISIONAL = "provisional"
 """The rule by which a model without proven skill serves."""
 SUPERIORITY, REFRESH, BOOTSTRAP, BETWEEN_LOOKS = "superiority", "refresh", "bootstrap", "between_looks"
+NO_PROVEN_GAIN = "no_proven_gain"
 
 
 @dataclass(frozen=True)
@@ -314,6 +317,11 @@ def _bootstrap(challenger: CandidateEvidence, serves: bool, policy: GateSettings
         f"{policy.min_skill_days} days are needed for a proof of skill"
     )
     reasons = ["there is no champion to be compared with", sane, level, look.said()]
+    if not proven and isinstance(look, Look) and look.subject.experiment:
+        reasons.append("an experiment lets no model serve without proof")
+        return GateVerdict(
+            Outcome.KEEP, NO_PROVEN_GAIN, tuple(reasons), p_value=test.p_one_sided, n_days=n_days, look=look
+        )
     if not proven:
         reasons.append("it may serve, and is provisional: nothing shows that its scores are better than chance")
     return GateVerdict(
@@ -349,10 +357,12 @@ def _compare(
     reasons: tuple[str, ...]
     if superior:
         outcome, rule, reasons = Outcome.PROMOTE, SUPERIORITY, (gain, level)
-    elif stale and not_worse:
+    elif stale and not_worse and not look.subject.experiment:
         outcome, rule, reasons = Outcome.PROMOTE, REFRESH, (gain, ages, bound)
+    elif look.subject.experiment:
+        outcome, rule, reasons = Outcome.KEEP, NO_PROVEN_GAIN, (gain, level)
     else:
-        outcome, rule, reasons = Outcome.KEEP, "no_proven_gain", (gain, level, ages, bound)
+        outcome, rule, reasons = Outcome.KEEP, NO_PROVEN_GAIN, (gain, level, ages, bound)
     return GateVerdict(
         decision=outcome,
         rule=rule,

@@ -82,18 +82,25 @@ def backtest(scores: pd.Series, settings: Settings, data_version: str, portfolio
         Fewer than two market days can be traded, or the vintage or its Qlib store is missing.
     """
     vintage = load_vintage(settings, data_version)
-    scores = _tradable_scores(scores, vintage)
+    scores = tradable_scores(scores, vintage)
     topk, n_drop = capped_sizes(scores, portfolio)
-    init_qlib(settings, data_version)
+    daily = daily_account(scores, settings, vintage, portfolio.holding(topk, n_drop))
+    return PortfolioResult(daily, portfolio_metrics(daily), topk, n_drop)
+
+
+def daily_account(
+    scores: pd.Series, settings: Settings, vintage: Vintage, portfolio: PortfolioSettings
+) -> pd.DataFrame:
+    """`PortfolioResult.daily` of `tradable_scores` for sizes that are not capped any more. Errors as for `backtest`."""
+    init_qlib(settings, vintage.data_version)
     first, last = _trading_span(scores, vintage.calendar())
     bench = universe_returns(vintage, first, last)
     index = vintage.bars(fields=())
     market = _Market(limits_of(index, settings, portfolio), delisted(index), bench)
-    portfolio = portfolio.model_copy(update={"topk": topk, "n_drop": n_drop})
     report = _run_qlib(scores, (first, last), market, portfolio)
     daily = report[["return", "cost", "bench", "turnover"]].astype(float).rename_axis(DATETIME)
     daily["excess_return_after_cost"] = daily["return"] - daily["bench"] - daily["cost"]
-    return PortfolioResult(daily, portfolio_metrics(daily), topk, n_drop)
+    return daily
 
 
 def limits_of(index: pd.DataFrame, settings: Settings, portfolio: PortfolioSettings) -> Limits:
@@ -203,7 +210,8 @@ def drawdown(returns: pd.Series) -> pd.Series:
     return total - total.cummax().clip(lower=0.0)
 
 
-def _tradable_scores(scores: pd.Series, vintage: Vintage) -> pd.Series:
+def tradable_scores(scores: pd.Series, vintage: Vintage) -> pd.Series:
+    """The finite scores of the day's members, sorted by datetime and instrument."""
     scores = scores[np.isfinite(scores.to_numpy(np.float64, na_value=np.nan))]
     return scores[vintage.membership_mask(scores.index)].sort_index()
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_tasks.errors import ExperimentError, NoExperimentError, excerpt, hint
+from mlops_tasks.experiments.day_schedule import DaySchedule
 from mlops_tasks.experiments.hashing import SPACE, positions
 from mlops_tasks.states import UnitKind
 
@@ -33,6 +34,8 @@ class Reason(StrEnum):
     """Its position in the layer is not of this experiment's range."""
     NOT_EXPOSED = "not_exposed"
     """It is of this experiment's range, and a larger exposure will take it in."""
+    NOT_SCHEDULED = "not_scheduled"
+    """It is no day of this experiment's schedule."""
 
 
 _REASONS = tuple(Reason)
@@ -167,6 +170,8 @@ class Enrolment:
     """Share of the range that takes part so far; ramp up by raising it."""
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Arm by unit, chosen by a person."""
+    schedule: DaySchedule | None = None
+    """Of a switchback that has started: it decides alone."""
 
     def __post_init__(self) -> None:
         where = f"experiment {excerpt(self.experiment)}"
@@ -189,13 +194,27 @@ class Enrolment:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the inverse of `from_json`."""
         segments = [[each.first, each.end, each.arm] for each in self.allocation.segments]
-        return {**vars(self), "allocation": segments, "exposure": str(self.exposure), "overrides": {**self.overrides}}
+        return {
+            **vars(self),
+            "allocation": segments,
+            "exposure": str(self.exposure),
+            "overrides": {**self.overrides},
+            "schedule": None if self.schedule is None else self.schedule.to_json(),
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Errors as on construction."""
         allocation = Allocation(tuple(Segment(*each) for each in values["allocation"]))
-        return cls(**{**values, "allocation": allocation, "exposure": Decimal(values["exposure"])})
+        schedule = values.get("schedule")
+        return cls(
+            **{
+                **values,
+                "allocation": allocation,
+                "exposure": Decimal(values["exposure"]),
+                "schedule": None if schedule is None else DaySchedule.from_json(schedule),
+            }
+        )
 
     def ramped_to(self, exposure: Decimal) -> Self:
         """The same with a larger share of its range exposed.
@@ -316,7 +335,7 @@ class TrafficPlan:
         Parameters
         ----------
         units
-            Names, each as its layer's kind of unit is named.
+            Names, each as its layer's kind of unit is named; days as ISO dates.
         groups
             Of each unit, the name of what it is assigned with (the client of an account, say): units of one group have
             the same arm. None: each unit for itself. Overrides go by the unit.
@@ -331,6 +350,10 @@ class TrafficPlan:
             raise NoExperimentError(f"no experiment {excerpt(experiment)}; {known}")
         if groups is not None and len(groups) != len(units):
             raise ExperimentError(f"{len(units)} units and {len(groups)} groups; give each unit its group")
+        if enrolment.schedule is not None:
+            codes = enrolment.schedule.codes(enrolment.salt, units)
+            why = np.where(codes < 0, _REASONS.index(Reason.NOT_SCHEDULED), _REASONS.index(Reason.ASSIGNED))
+            return Assignments(enrolment.allocation.arms, codes, why.astype(np.int8))
         drawn, layer = units if groups is None else groups, self._layers[enrolment.layer]
         at = positions(layer.salt, drawn)
         codes = enrolment.allocation.codes_of(positions(enrolment.salt, drawn))

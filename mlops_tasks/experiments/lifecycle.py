@@ -2,6 +2,8 @@
 
 Every change is a row of the state database that also contains all that was known before, so what an experiment was at
 any time can be read. A design does not change once the experiment has started.
+
+An experiment whose arms are models reserves a look of the gate's yearly budget when it starts (`evaluation/looks.py`).
 """
 
 import secrets
@@ -14,9 +16,14 @@ from typing import Self
 from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import acting
 from mlops_tasks.errors import ExperimentError, NoExperimentError, excerpt, hint
+from mlops_tasks.evaluation.looks import PlannedExperiment, Reservation, Wait, reserve_look
 from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, TrafficPlan
+from mlops_tasks.experiments.day_schedule import DaySchedule, calendar_of
 from mlops_tasks.experiments.design import ExperimentDesign
-from mlops_tasks.state.experiments import Layers, Steps, add_row, newest, steps_of
+from mlops_tasks.experiments.inference.offers import Looks, first_look
+from mlops_tasks.registry.looks_ledger import ledger_of, market_today
+from mlops_tasks.state.experiments import Layers, Steps, add_row, add_rows, add_start, newest, steps_of
+from mlops_tasks.state.looks import LookRows
 from mlops_tasks.state.tables import ExperimentLayer, ExperimentStep, now
 from mlops_tasks.states import EXPERIMENT_TRANSITIONS, ExperimentState, UnitKind
 
@@ -35,6 +42,8 @@ class Experiment:
     by: str
     reason: str
     at: datetime
+    look: Reservation | None = None
+    """Of the gate's budget; None: its arms are no models, or it has not begun."""
 
     @classmethod
     def of(cls, step: ExperimentStep) -> Self:
@@ -47,6 +56,7 @@ class Experiment:
             by=step.by,
             reason=step.reason,
             at=step.at,
+            look=None if step.look is None else Reservation.from_json(step.look),
         )
 
 
@@ -80,8 +90,12 @@ def create_experiment(settings: Settings, design: ExperimentDesign) -> Experimen
     Raises
     ------
     ExperimentError
-        The name is taken, the layer is unknown, or it has no free range as wide.
+        The name is taken, the layer is unknown, it has no free range as wide, or its units are days and the design
+        does not switch between the arms, or the other way round; or a version is not registered.
+    RegistryError
+        Its arms are models, and the registry does not answer.
     """
+    _check_models(settings, design)
 
     def decide(layers: Layers, steps: Steps) -> ExperimentStep:
         if design.name in steps:
@@ -91,12 +105,26 @@ def create_experiment(settings: Settings, design: ExperimentDesign) -> Experimen
                 f"experiment {design.name}: no layer {design.layer}; "
                 + (hint(design.layer, layers) if layers else "create one: alphaops experiments layer NAME --unit KIND")
             )
+        _check_unit(design, _layer(layers[design.layer]))
         first, end = _plan(layers, steps).free_range(design.layer, design.share)
         arms = Allocation.of(design.arms)
         enrolment = Enrolment(design.name, secrets.token_hex(16), design.layer, first, end, arms)
         return _step(None, Experiment(design, enrolment, ExperimentState.DRAFT, None, acting(), "registered", now()))
 
     return Experiment.of(add_row(settings, decide))
+
+
+def _check_unit(design: ExperimentDesign, layer: Layer) -> None:
+    if design.switchback is None and layer.unit == UnitKind.DAY:
+        raise ExperimentError(
+            f"experiment {design.name}: on each day of layer {layer.name} one arm serves, so no day compares two; "
+            "switch between the arms in blocks: switchback: {block: 5, washout: 1}"
+        )
+    if design.switchback is not None and (layer.unit != UnitKind.DAY or layer.held_out):
+        raise ExperimentError(
+            f"experiment {design.name}: a switchback has all days as units, and layer {layer.name} has {layer.unit} "
+            f"units, {layer.held_out} held out; take a layer of days: alphaops experiments layer NAME --unit day"
+        )
 
 
 def move_experiment(settings: Settings, name: str, to: ExperimentState, reason: str, by: str = "") -> Experiment:
@@ -110,20 +138,50 @@ def move_experiment(settings: Settings, name: str, to: ExperimentState, reason: 
     Raises
     ------
     ExperimentError
-        It is unknown, cannot go there from where it is, or no reason is given.
+        It is unknown, cannot go there from where it is, or no reason is given. It starts, its arms are models, and one
+        of them is not registered any more, or the gate's budget has no look left for it.
+    RegistryError, StoreError
+        It starts, its arms are models, and the registry does not answer, or no vintage is in use.
     """
+    if to == ExperimentState.RUNNING:
+        return _started(settings, name, reason, by)
     return _changed(settings, name, reason, by, lambda before: _moved(before, to))
+
+
+def _scheduled(settings: Settings, after: Experiment) -> Experiment:
+    """A switchback has its days from its first start on."""
+    switched = after.design.plan_of_days
+    if switched is None or after.enrolment.schedule is not None:
+        return after
+    schedule = DaySchedule.after(now().date(), switched, calendar_of(settings))
+    return replace(after, enrolment=replace(after.enrolment, schedule=schedule))
 
 
 def decide_experiment(settings: Settings, name: str, winner: str, reason: str, by: str = "") -> Experiment:
     """Name the winner of a stopped experiment. Errors as for `move_experiment`, and an arm that it has not."""
 
-    def decide(before: Experiment) -> Experiment:
-        if winner not in before.design.arms:
-            raise ExperimentError(f"experiment {name} has no arm {excerpt(winner)}; {hint(winner, before.design.arms)}")
-        return replace(_moved(before, ExperimentState.DECIDED), winner=winner)
+    return _changed(settings, name, reason, by, lambda before: _won(before, winner))
 
-    return _changed(settings, name, reason, by, decide)
+
+def settle_experiment(settings: Settings, name: str, winner: str, reason: str) -> Experiment:
+    """Stop a running experiment and name its winner, both or neither. Errors as for `decide_experiment`."""
+
+    def decide(layers: Layers, steps: Steps) -> list[ExperimentStep]:
+        stopped = _next_step(steps, name, reason, "", lambda before: _moved(before, ExperimentState.STOPPED))
+        return [stopped, _next_step({name: stopped}, name, reason, "", lambda before: _won(before, winner))]
+
+    return Experiment.of(add_rows(settings, decide)[-1])
+
+
+def record_verdict(settings: Settings, name: str, verdict: str, said: str) -> Experiment:
+    """Record what the gate said of the winner of a decided experiment, in short and in a sentence."""
+
+    def judged(before: Experiment) -> Experiment:
+        if before.look is None or before.state != ExperimentState.DECIDED:
+            raise ExperimentError(f"experiment {name} has no winner for the gate to judge")
+        return replace(before, look=replace(before.look, ended=now().date(), verdict=verdict))
+
+    return _changed(settings, name, said, "", judged)
 
 
 def ramp_experiment(settings: Settings, name: str, exposure: Decimal, reason: str) -> Experiment:
@@ -181,32 +239,102 @@ def _rerouted(settings: Settings, name: str, reason: str, change: Callable[[Enro
     def reroute(before: Experiment) -> Experiment:
         if before.state not in HOLDS_UNITS:
             raise ExperimentError(f"experiment {name} is {before.state}; its traffic does not change any more")
+        if before.design.switchback is not None:
+            raise ExperimentError(
+                f"experiment {name} switches days by a schedule that was drawn; a day chosen by hand would spoil its "
+                "test. Stop it instead"
+            )
         return replace(before, enrolment=change(before.enrolment))
 
     return _changed(settings, name, reason, "", reroute)
+
+
+def _check_models(settings: Settings, design: ExperimentDesign) -> None:
+    if not design.models:
+        return
+    from mlops_tasks.registry.models import versions
+
+    registered = versions(settings)
+    for arm, version in design.models.items():
+        if version not in registered:
+            known = ", ".join(map(str, registered)) or "none"
+            raise ExperimentError(
+                f"experiment {design.name}: arm {arm} is version {version}, which is not registered (registered: "
+                f"{known}); correct `models`, and register an experiment of another name if this one is registered"
+            )
+
+
+def _started(settings: Settings, name: str, reason: str, by: str) -> Experiment:
+    """Start an experiment, or let it go on; the first start of one with models reserves its look."""
+
+    def started(before: Experiment) -> Experiment:
+        return _scheduled(settings, _moved(before, ExperimentState.RUNNING))
+
+    known = newest(settings)[1].get(name)
+    design = None if known is None or known.look is not None else Experiment.of(known).design
+    if design is None or not design.models:
+        return _changed(settings, name, reason, by, started)
+    _check_models(settings, design)
+    market, today = market_today(settings)
+    first = design.planned_days if design.looks is Looks.ONE else first_look(design.planned_days)
+    wanted = PlannedExperiment(name, today, first)
+
+    def decide(steps: Steps, looks: LookRows) -> ExperimentStep:
+        def start(before: Experiment) -> Experiment:
+            after = started(before)
+            if before.look is not None:  # somebody else was faster, and paused it
+                return after
+            found = reserve_look(wanted, ledger_of(looks), market, settings.gate)
+            if isinstance(found, Wait):
+                raise ExperimentError(_no_look(name, found, settings.gate.alpha))
+            return replace(after, look=found)
+
+        return _next_step(steps, name, reason, by, start)
+
+    return Experiment.of(add_start(settings, decide))
+
+
+def _no_look(name: str, wait: Wait, budget: float) -> str:
+    return (
+        f"experiment {name} would have a winner judged by the gate, and has to reserve a look of its yearly budget of "
+        f"{budget:g}, of which {wait.spent:.4f} is spent or reserved; start it in {wait.days} market days, about "
+        f"{wait.next_day}, when a look of the last year expires, or decide an experiment that is over; "
+        "docs/gate.md says what a larger gate.alpha means"
+    )
 
 
 def _moved(before: Experiment, to: ExperimentState) -> Experiment:
     if to not in EXPERIMENT_TRANSITIONS[before.state]:
         allowed = ", ".join(sorted(EXPERIMENT_TRANSITIONS[before.state])) or "nothing else"
         raise ExperimentError(f"experiment {before.design.name} is {before.state}, and can become {allowed}, not {to}")
+    if to == ExperimentState.DECIDED and before.look is not None:
+        before = replace(before, look=replace(before.look, ended=now().date()))
     return replace(before, state=to)
+
+
+def _won(before: Experiment, winner: str) -> Experiment:
+    arms = before.design.arms
+    if winner not in arms:
+        raise ExperimentError(f"experiment {before.design.name} has no arm {excerpt(winner)}; {hint(winner, arms)}")
+    return replace(_moved(before, ExperimentState.DECIDED), winner=winner)
 
 
 def _changed(
     settings: Settings, name: str, reason: str, by: str, change: Callable[[Experiment], Experiment]
 ) -> Experiment:
     """Record the next step of an experiment."""
+    return Experiment.of(add_row(settings, lambda layers, steps: _next_step(steps, name, reason, by, change)))
+
+
+def _next_step(
+    steps: Steps, name: str, reason: str, by: str, change: Callable[[Experiment], Experiment]
+) -> ExperimentStep:
     if not reason.strip():
         raise ExperimentError("no reason is given; say why, it is kept with your name")
-
-    def decide(layers: Layers, steps: Steps) -> ExperimentStep:
-        if name not in steps:
-            raise NoExperimentError(f"no experiment {excerpt(name)}; {_hint(steps, name)}")
-        after = change(Experiment.of(steps[name]))
-        return _step(steps[name], replace(after, by=by or acting(), reason=reason.strip(), at=now()))
-
-    return Experiment.of(add_row(settings, decide))
+    if name not in steps:
+        raise NoExperimentError(f"no experiment {excerpt(name)}; {_hint(steps, name)}")
+    after = change(Experiment.of(steps[name]))
+    return _step(steps[name], replace(after, by=by or acting(), reason=reason.strip(), at=now()))
 
 
 def _step(before: ExperimentStep | None, after: Experiment) -> ExperimentStep:
@@ -220,6 +348,7 @@ def _step(before: ExperimentStep | None, after: Experiment) -> ExperimentStep:
         by=after.by,
         reason=after.reason,
         winner=after.winner,
+        look=None if after.look is None else after.look.to_json(),
         at=after.at if before is None else max(after.at, before.at),
     )
 

@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 from mlops_tasks.config import Section, Settings
 from mlops_tasks.errors import excerpt, hint
 from mlops_tasks.experiments.assignment import Reason, TrafficPlan
+from mlops_tasks.experiments.design import MetricSource
 from mlops_tasks.experiments.lifecycle import history_of, layers, started_history
 from mlops_tasks.state.metric_events import BATCH, DAY, DECIMALS, NewEvent, add_metric_events, metric_sums
 from mlops_tasks.state.tables import RefusedMetricEvent, now
@@ -36,7 +37,7 @@ class SentEvent(Section):
     """Chosen by the client, unique within the experiment; sent again, it counts once."""
     unit: str = Field(min_length=1, max_length=128)
     metric: str = Field(min_length=1, max_length=64)
-    value: float = Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)
+    value: float = Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False, strict=True)
     """Rounded to `DECIMALS` places."""
     at: AwareDatetime
     """When it happened."""
@@ -94,7 +95,9 @@ class _Assigned:
         self.history = started_history(settings, experiment)
         self.experiment = experiment
         self.times = [each.at for each in self.history]
-        self.metrics = {metric.name for metric in self.history[-1].design.metrics}
+        design = self.history[-1].design
+        self.metrics = {metric.name for metric in design.metrics if metric.source is MetricSource.EVENTS}
+        self.computed = {metric.name for metric in design.metrics} - self.metrics
         layer = layers(settings)[self.history[-1].design.layer]
         self.plans = [TrafficPlan((layer,), (each.enrolment,)) for each in self.history]
 
@@ -141,6 +144,8 @@ class _Assigned:
     def _objection(self, event: SentEvent, latest: datetime) -> str | None:
         if "\0" in event.event_id + event.unit:
             return "a NUL byte in a name; names are printable text"
+        if event.metric in self.computed:
+            return f"{event.metric} is computed from the log of predictions; its events are not needed"
         if event.metric not in self.metrics:
             return f"no metric {excerpt(event.metric)}; {hint(event.metric, self.metrics)}"
         if event.at > latest:

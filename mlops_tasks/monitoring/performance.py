@@ -93,7 +93,7 @@ def performance(settings: Settings, vintage: Vintage) -> list[Performance]:
     A version that is no longer in the registry has no known horizon and is left out, with a warning.
     """
     live = live_scores(settings, served_scores(settings, PredictionFilter()))
-    horizons = {int(version): _horizon(settings, int(version)) for version in live["model_version"].unique()}
+    horizons = {int(version): label_horizon(settings, int(version)) for version in live["model_version"].unique()}
     labels = {each: forward_return(vintage, each) for each in set(horizons.values()) if each is not None}
     calendar = vintage.calendar()
     found = []
@@ -163,7 +163,8 @@ def last_date(settings: Settings, data_version: str) -> pd.Timestamp | None:
         return None
 
 
-def _horizon(settings: Settings, version: int) -> int | None:
+def label_horizon(settings: Settings, version: int) -> int | None:
+    """Horizon of a version's label in trading days; None, with a warning, where it cannot be read."""
     try:
         return int(load_version(settings, version).artefact.manifest["horizon"])
     except MlopsError as error:

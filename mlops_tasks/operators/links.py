@@ -53,6 +53,21 @@ def _mlflow_run(known: Known) -> str:
     return MlflowPages.of(load_settings()).run(known["experiment_id"], known["run_id"])
 
 
+def _mlflow_ab_tests(known: Known) -> str:
+    """The page of the only experiment's run, or of all of them."""
+    runs = known.get("runs", {})
+    if not runs:
+        return ""
+    pages, experiment = MlflowPages.of(load_settings()), known["experiment_id"]
+    return pages.experiment(experiment) if len(runs) > 1 else pages.run(experiment, *runs.values())
+
+
+def _ab_tests(known: Known) -> str:
+    """The page of the only experiment's report, or the list."""
+    names = list(known.get("runs", {}))
+    return framed_path("reports", *(["ab_test", *names] if len(names) == 1 else [])) if names else ""
+
+
 def _report(kind: str, key: str) -> Callable[[Known], str]:
     """The page of the report whose folder or name is the value of a key."""
 
@@ -81,4 +96,5 @@ _LINKS: Mapping[str, Mapping[str, Callable[[Known], str]]] = {
     "registry.explain_model": {"Explanation": _report("explanation", "path")},
     "monitoring.check_drift": {"Drift report": _report("drift", "path")},
     "experiments.compare_models": {"Comparison": _report("comparison", "path")},
+    "experiments.analyze": {"MLflow run": _mlflow_ab_tests, "Report": _ab_tests},
 }

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
@@ -11,6 +11,9 @@ from mlops_tasks.errors import MlopsError, StageCancelledError, excerpt, hint
 from mlops_tasks.operators.links import links_of
 from mlops_tasks.process import RUN_NOTE, STAGE_SPAN, run_stage
 from mlops_tasks.stage_process import StageProcess, end_group
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors.base import OperatorLineage
 
 
 class StageOperator(BaseOperator):
@@ -69,8 +72,10 @@ class StageOperator(BaseOperator):
         self.time_limit_s = time_limit_s
         self.subject = subject
         self.operator_extra_links = links_of(stage)
-        self.known: dict[str, Any] = {}
-        """Arguments and, once the stage is done, its result: the links are derived from it."""
+        self.given: dict[str, Any] = {}
+        """All arguments of the stage, once it has begun."""
+        self.made: dict[str, Any] = {}
+        """Its result, once it is done."""
         self._child: StageProcess | None = None
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
@@ -95,19 +100,29 @@ class StageOperator(BaseOperator):
         given = {name: context["params"][name] for name in self.run_params}
         if self.triggered_by is not None:
             given[self.triggered_by] = getattr(context["dag_run"], "triggering_user_name", None) or ""
-        self.known = {**self.arguments, **given, **more}
+        self.given = {**self.arguments, **given, **more}
         started = time.time()
         try:
-            result = run_stage(self.stage, self.known, time_limit_s=self.time_limit_s, on_start=self._remember)
+            self.made = run_stage(self.stage, self.given, time_limit_s=self.time_limit_s, on_start=self._remember)
         except MlopsError as error:
             told = f"cancelled: {error}" if isinstance(error, StageCancelledError) else str(error)
             context["ti"].xcom_push(RUN_NOTE, f"{self.task_id}: {told}")
             if error.lasting:
                 raise AirflowFailException(told) from None
             raise
-        self.known = {**self.known, **result}
         context["ti"].xcom_push(STAGE_SPAN, [started, time.time()])
-        return result
+        return self.made
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """Arguments and, once the stage is done, its result: the links are derived from it."""
+        return {**self.given, **self.made}
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> "OperatorLineage":
+        """What the stage read and made, for an OpenLineage service; Airflow's provider calls it, where one is named."""
+        from mlops_tasks.operators.emitted_lineage import emitted_lineage  # needs packages that no other task does
+
+        return emitted_lineage(self.given, self.made)
 
     def on_kill(self) -> None:
         """End the stage's process group."""

@@ -23,6 +23,7 @@ from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "daily_retraining"
 TUNING_EXPERIMENT = "tune_models"
+AB_TEST_EXPERIMENT = "analyze_ab_test"
 MODEL_NAME = "alphaops"
 CHAMPION = "champion"
 CHALLENGER = "challenger"

@@ -1,6 +1,7 @@
 """The adapter between the registry and the pure gate: gathers the evidence, records the decision."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import cast
@@ -13,6 +14,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import MlopsError, RegistryError
 from mlops_tasks.evaluation.gate import (
+    BETWEEN_LOOKS,
     REFRESH,
     CandidateEvidence,
     Champion,
@@ -20,7 +22,7 @@ from mlops_tasks.evaluation.gate import (
     evidence,
     should_promote,
 )
-from mlops_tasks.evaluation.looks import Look, LookSubject, MarketDays, Wait, plan_look
+from mlops_tasks.evaluation.looks import Entry, Look, LookSubject, MarketDays, Wait, plan_look
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.process import RUN_NOTE
@@ -32,6 +34,7 @@ from mlops_tasks.registry.approvals import (
     revoke_by_gate,
 )
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
+from mlops_tasks.registry.looks_ledger import ledger, ledger_of, market_today
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.model_index import index_model
 from mlops_tasks.registry.models import LoadedModel, load_version, set_tags
@@ -39,6 +42,7 @@ from mlops_tasks.registry.trial_evidence import fit_warning_of, search_evidence_
 from mlops_tasks.stage_results import Judged
 from mlops_tasks.state.approvals import standing_approval
 from mlops_tasks.state.history import gate_decisions, record_gate_decision
+from mlops_tasks.state.looks import LookRows
 from mlops_tasks.state.tables import GateDecision
 from mlops_tasks.state.trials import studies_of
 from mlops_tasks.states import Basis, Outcome
@@ -48,6 +52,20 @@ from mlops_tasks.training_folder import TrainingFolder
 log = logging.getLogger(__name__)
 
 WITHDRAWN = "withdrawn"
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class ExperimentWinner:
+    """That a version is the winner of an experiment, which has reserved a look for it."""
+
+    experiment: str
+    arms: int
+    """Besides the control."""
+
+
+class _LedgerMovedError(MlopsError, RuntimeError):
+    """Another process has taken or reserved a look since this one was planned."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +107,7 @@ class GateResult:
         return f"{decided} by rule {self.decision.rule}: {'; '.join(self.decision.reasons)}"
 
 
-def gate(settings: Settings, version: int) -> GateResult:
+def gate(settings: Settings, version: int, winner_of: ExperimentWinner | None = None) -> GateResult:
     """Decide whether a registered version replaces the champion, and record the decision.
 
     Both models are judged on the challenger's test dates and vintage, on the same rows: point-in-time members of the
@@ -98,31 +116,58 @@ def gate(settings: Settings, version: int) -> GateResult:
     (`evaluation/looks.py`). Champion and anchor are those in the record of deployments, whatever the registry's alias
     names.
 
+    Parameters
+    ----------
+    winner_of
+        The experiment whose reserved look this is; None: a look of the daily trainings.
+
     Raises
     ------
     RegistryError, DigestMismatchError
         A version is unknown, or its artefact is not what was registered.
     RecordMismatchError, NotApprovedError
         As `load_champion`: without the champion nothing is compared or promoted.
+    StoreError
+        Nothing is published yet by whose days the look of an experiment could be counted.
+    ValueError
+        The experiment has reserved no look, or has used it.
     """
-    challenger, champion = load_version(settings, version), load_champion(settings)
+    challenger = load_version(settings, version)
     certificate = certificate_of(settings, challenger.training_key)
-    if is_withdrawn(settings, challenger):
-        reason = f"version {version} was taken out of service; the same training is not promoted again"
-        result = GateResult(challenger, champion, GateVerdict(Outcome.KEEP, WITHDRAWN, (reason,)))
-    else:
-        result = _decide(settings, challenger, champion, why_uncertified(challenger, certificate))
-        result = replace(result, notes=(*unproven_of(certificate), *result.notes))
-    _record(settings, result, certificate)
+    for tries in range(1, _TRIES + 1):
+        champion, past = load_champion(settings), ledger(settings)
+        if is_withdrawn(settings, challenger):
+            reason = f"version {version} was taken out of service; the same training is not promoted again"
+            result = GateResult(challenger, champion, GateVerdict(Outcome.KEEP, WITHDRAWN, (reason,)))
+        else:
+            looks = _Looks(past, winner_of)
+            result = _decide(settings, (challenger, champion), why_uncertified(challenger, certificate), looks)
+            result = replace(result, notes=(*unproven_of(certificate), *result.notes))
+        try:
+            _record(settings, result, certificate, past)
+            break
+        except _LedgerMovedError:
+            if tries == _TRIES:
+                raise
+            log.info("version %d: somebody else has taken or reserved a look meanwhile; judged again", version)
     log.info("%s", result.sentence)
     for note in result.notes:
         log.info("  %s", note)
     return result
 
 
+@dataclass(frozen=True)
+class _Looks:
+    """What a look is planned with."""
+
+    past: Sequence[Entry]
+    winner_of: ExperimentWinner | None
+
+
 def _decide(
-    settings: Settings, challenger: LoadedModel, champion: LoadedModel | None, uncertified: str | None
+    settings: Settings, models: tuple[LoadedModel, LoadedModel | None], uncertified: str | None, looks: _Looks
 ) -> GateResult:
+    challenger, champion = models
     key = challenger.training_key
     test, studies = TrainingFolder.of(settings, key).segment("test"), studies_of(settings, key)
     ours = replace(
@@ -136,7 +181,13 @@ def _decide(
     vintage = load_vintage(settings, challenger.artefact.manifest["data_version"])
     market = MarketDays(vintage.calendar())
     subject = LookSubject(key, date.fromisoformat(vintage.last_date), 0 if champion is None else champion.version)
-    look = look_of(settings, subject, champion, market)
+    if (winner := looks.winner_of) is not None:
+        market, today = market_today(settings)
+        subject = replace(subject, day=today, experiment=winner.experiment, arms=winner.arms)
+    unbeaten = champion is not None and not champion.provisional
+    look = plan_look(subject, "gain" if unbeaten else "skill", looks.past, market, settings.gate)
+    if winner is not None and isinstance(look, Wait):  # also where any other model would serve without proof
+        return GateResult(challenger, champion, GateVerdict(Outcome.KEEP, BETWEEN_LOOKS, (look.said(),), wait=look))
     if champion is None:
         return GateResult(challenger, None, should_promote(ours, None, settings.gate, look))
     reign = reign_of(settings, champion)
@@ -182,14 +233,6 @@ def reign_of(settings: Settings, model: LoadedModel) -> Reign:
         since=None if look is None else Look.from_json(look).subject.day,
         promotion=promoted[-1],
     )
-
-
-def look_of(settings: Settings, subject: LookSubject, champion: LoadedModel | None, market: MarketDays) -> Look | Wait:
-    """Whether a challenger may be compared with the champion on a day of its market, given the looks taken so far."""
-    taken = [Look.from_json(row.decision["look"]) for row in gate_decisions(settings) if row.decision.get("look")]
-    past = list({(look.subject, look.kind): look for look in taken}.values())
-    unbeaten = champion is not None and not champion.provisional
-    return plan_look(subject, "gain" if unbeaten else "skill", past, market, settings.gate)
 
 
 def _anchor_evidence(
@@ -254,8 +297,15 @@ def champion_evidence(
     return replace(found, rank_ic=found.rank_ic.where(~seen, np.nan)), (note,)
 
 
-def _record(settings: Settings, result: GateResult, certificate: Certificate | None) -> None:
+def _record(
+    settings: Settings, result: GateResult, certificate: Certificate | None, planned_with: Sequence[Entry]
+) -> None:
     content, version = result.to_json(), result.challenger.version
+
+    def check(rows: LookRows) -> None:
+        if ledger_of(rows) != planned_with:
+            raise _LedgerMovedError(f"version {version}: others take looks all the time; judge it again")
+
     if result.champion is not None and result.champion.version == version:
         return  # nothing was decided; its tags and the history show how it became champion
     record_gate_decision(
@@ -268,6 +318,7 @@ def _record(settings: Settings, result: GateResult, certificate: Certificate | N
             data_version=content["data_version"],
         ),
         version,
+        None if result.decision.look is None else check,
     )
     if result.decision.promotes:
         approve_by_gate(settings, result.challenger, result.decision.rule, certificate)

@@ -136,6 +136,7 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
     given_key = {name: os.environ[name] for name in (PRIVATE.variable,) if name in os.environ}  # trainings run here
     return {
         **given_key,
+        **_pause_of_another_executor(os.environ),
         **_LOGINS[settings.stack.login],
         "AIRFLOW_HOME": str(PROJECT),
         "AIRFLOW__API__BASE_URL": airflow_url(settings),
@@ -154,6 +155,15 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(home / "logs" / "dag_processor"),
     }
+
+
+def _pause_of_another_executor(environ: Mapping[str, str]) -> dict[str, str]:
+    """Airflow's own pause between two loops of the scheduler, where the caller chooses an executor.
+
+    `airflow.cfg` has next to none, since its executor waits; with another one the scheduler would never rest.
+    """
+    pause = "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME"
+    return {pause: environ.get(pause, "1")} if "AIRFLOW__CORE__EXECUTOR" in environ else {}
 
 
 def full_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The record of experiments: their layers and their steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from sqlalchemy import select
@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.looks import LookRows, locked_look_rows
 from mlops_tasks.state.rows import content_digest, lock_table, record_row
 from mlops_tasks.state.tables import ExperimentAnalysis, ExperimentLayer, ExperimentStep
 
@@ -35,12 +36,21 @@ def add_row(settings: Settings, decide: Callable[[Layers, Steps], Row]) -> Row:
 
     An error that `decide` raises is passed on, and nothing is recorded.
     """
+    return add_rows(settings, lambda layers, steps: [decide(layers, steps)])[0]
+
+
+def add_rows(settings: Settings, decide: Callable[[Layers, Steps], Sequence[Row]]) -> Sequence[Row]:
+    """`add_row` for several rows: all of them are recorded, or none."""
     with session(settings) as active:
         lock_table(active, ExperimentStep.__tablename__)
-        row = decide(*_newest(active))
-        row.content_digest = content_digest(row)
-        active.add(row)
-        return row
+        return [_add(active, row) for row in decide(*_newest(active))]
+
+
+def add_start(settings: Settings, decide: Callable[[Steps, LookRows], ExperimentStep]) -> ExperimentStep:
+    """`add_row` for a step that may reserve a look: `decide` sees all looks, and nobody else takes one meanwhile."""
+    with session(settings) as active:
+        looks = locked_look_rows(active)
+        return _add(active, decide(_newest(active)[1], looks))
 
 
 def record_analysis(settings: Settings, row: ExperimentAnalysis) -> bool:
@@ -53,6 +63,12 @@ def analyses_of(settings: Settings, experiment: str) -> list[ExperimentAnalysis]
     query = select(ExperimentAnalysis).where(ExperimentAnalysis.experiment == experiment)
     with reading(settings) as active:
         return list(active.scalars(query.order_by(ExperimentAnalysis.id)))
+
+
+def _add(active: Session, row: Row) -> Row:
+    row.content_digest = content_digest(row)
+    active.add(row)
+    return row
 
 
 def _newest(active: Session) -> tuple[Layers, Steps]:

@@ -1,5 +1,6 @@
 """Record facts and read the newest ones. Recording the same fact twice leaves one row."""
 
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import TypeVar
 
@@ -7,6 +8,7 @@ from sqlalchemy import select
 
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
+from mlops_tasks.state.looks import LookRows, locked_look_rows
 from mlops_tasks.state.model_history import Model, move
 from mlops_tasks.state.rows import insert_row, record_row, record_step
 from mlops_tasks.state.tables import (
@@ -26,8 +28,19 @@ from mlops_tasks.states import Basis, ModelState, Outcome
 Row = TypeVar("Row", bound=Base)
 
 
-def record_gate_decision(settings: Settings, row: GateDecision, version: int | None = None) -> bool:
+def record_gate_decision(
+    settings: Settings,
+    row: GateDecision,
+    version: int | None = None,
+    check: Callable[[LookRows], None] | None = None,
+) -> bool:
     """Add a gate decision; False if there is an equal one. A rejected version moves to that state with it.
+
+    Parameters
+    ----------
+    check
+        Sees the looks as they stand in the transaction that adds the row. An error that it raises is passed on, and
+        nothing is recorded.
 
     Raises
     ------
@@ -36,6 +49,8 @@ def record_gate_decision(settings: Settings, row: GateDecision, version: int | N
     """
     row.champion_key = row.champion_version or 0
     with session(settings) as active:
+        if check is not None:
+            check(locked_look_rows(active))
         added = insert_row(active, row)
         if version is not None and row.decision["decision"] == Outcome.REJECT:
             reason = f"rule {row.decision['rule']}: {'; '.join(row.decision['reasons'])}"

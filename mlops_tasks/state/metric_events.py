@@ -7,7 +7,7 @@ from datetime import date, datetime
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -119,6 +119,16 @@ def metric_sums(settings: Settings, experiment: str, metric: str, of: str) -> di
     query = select(MetricSum).where(MetricSum.experiment == experiment, MetricSum.metric == metric, MetricSum.of == of)
     with reading(settings) as active:
         return {(row.arm, row.name): Sum(row.n, int(row.total), int(row.squares)) for row in active.scalars(query)}
+
+
+def new_units(settings: Settings, experiment: str, metric: str) -> dict[tuple[date, str], int]:
+    """By day and arm, the number of units whose first counted event of a metric is of that day; it scans the events."""
+    wanted = (MetricEvent.experiment == experiment, MetricEvent.metric == metric, MetricEvent.counted)
+    first = select(MetricEvent.arm, func.min(MetricEvent.day).label("day")).where(*wanted)
+    units = first.group_by(MetricEvent.arm, MetricEvent.unit).subquery()
+    query = select(units.c.day, units.c.arm, func.count()).group_by(units.c.day, units.c.arm)
+    with reading(settings) as active:
+        return {(day, arm): count for day, arm, count in active.execute(query)}
 
 
 def refused_events(settings: Settings, experiment: str, limit: int = 100) -> list[RefusedMetricEvent]:

@@ -268,6 +268,9 @@ class ExperimentStep(Base):
     reason: Mapped[str] = mapped_column(Text)
     winner: Mapped[str | None] = mapped_column(String(64), default=None)
     """An arm; None: not decided, or decided that there is none."""
+    look: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    """`Reservation.to_json()` of `evaluation/looks.py`: the gate's look that it has reserved; None: its arms are no
+    models, or it has not begun."""
     at: Mapped[datetime] = mapped_column(default_factory=now)
 
 

@@ -209,7 +209,7 @@ class SilenceAsked(BaseModel):
 
     kind: str = Field(min_length=1, max_length=200)
     subject: str = Field("", max_length=2000, description="Empty: the whole kind.")
-    hours: float = Field(ge=0, le=2160)
+    hours: float = Field(ge=0, le=2160, strict=True)
     reason: Annotated[str, AfterValidator(_not_blank)] = Field(min_length=1, max_length=2000, pattern=r"\S")
 
 

@@ -35,6 +35,7 @@ SHOWN = 30
 MADE_BY: Mapping[ReportKind, str] = {
     ReportKind.DRIFT: "the task check_drift of daily_retraining makes one every day, once there is a champion",
     ReportKind.COMPARISON: "the task compare_models of daily_retraining makes one once two models can be compared",
+    ReportKind.AB_TEST: "analyze_ab_test makes one of each experiment, and brings it up to date every day",
     ReportKind.MODEL_TABLE: "alphaops models table makes one",
     ReportKind.EXPLANATION: "the task explain_model of daily_retraining and alphaops explain --report make them",
     ReportKind.DATA_DOCS: "the tasks validate_bars and render_docs of sync_market_data make them",
@@ -121,6 +122,7 @@ def _quarantine(report: Report, content: Mapping[str, Any], page: str) -> dict[s
 _MORE: Mapping[ReportKind, Callable[[Report, Mapping[str, Any], str], dict[str, Any]]] = {
     ReportKind.DRIFT: _nothing_more,
     ReportKind.COMPARISON: _nothing_more,
+    ReportKind.AB_TEST: _nothing_more,
     ReportKind.MODEL_TABLE: _table,
     ReportKind.EXPLANATION: _nothing_more,
     ReportKind.DATA_DOCS: _docs,

@@ -1,7 +1,8 @@
 """A million metric events are stored; then their sums, against SQLite's own GROUP BY over all events.
 
 `seconds` and `peak_mb` are of the ingest, `grown_mb` how much memory the second half of it took beyond the first,
-`assignment_s` the processor time to assign a million units; `equal`: the sums are those of SQLite, to the last digit.
+`assignment_s` the processor time to assign a million units, `assignment_wall_s` the time on the clock, both of the
+quickest of three and without what the first call compiles; `equal`: the sums are those of SQLite, to the last digit.
 """
 
 import resource
@@ -32,9 +33,7 @@ def run() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(home=Path(folder))
         running(settings)
-        began = time.process_time()
-        running_traffic(settings).assign("orders", [f"account-{number}" for number in range(EVENTS)])
-        assignment = time.process_time() - began
+        assignment, on_the_clock = _assignment(settings)
         first = next(step.at for step in history_of(settings, "orders") if step.state == ExperimentState.RUNNING)
         values = np.random.default_rng(1).normal(3, 10, EVENTS).round(9).tolist()
 
@@ -61,7 +60,21 @@ def run() -> dict[str, Any]:
             "peak_mb": round(_peak_mb()),
             "grown_mb": round(_peak_mb() - half),
             "assignment_s": round(assignment, 2),
+            "assignment_wall_s": round(on_the_clock, 2),
         }
+
+
+def _assignment(settings: Settings) -> tuple[float, float]:
+    """Processor time and time on the clock to assign a million units, in seconds."""
+    traffic, units = running_traffic(settings), [f"account-{number}" for number in range(EVENTS)]
+    traffic.assign("orders", units[:1])
+    spent, passed = [], []
+    for _ in range(3):
+        began, clock = time.process_time(), time.perf_counter()
+        traffic.assign("orders", units)
+        spent.append(time.process_time() - began)
+        passed.append(time.perf_counter() - clock)
+    return min(spent), min(passed)
 
 
 def _event(number: int, value: float, first: datetime) -> dict[str, Any]:

@@ -13,6 +13,11 @@ champion whose training data were more than 20 days older.
 
 A year without a champion is that of `proofs`: each look asks whether the newest training has skill. Its daily rank ICs
 have the standard deviation `SPREAD`.
+
+In a year of `experimented`, an experiment is due every `EXPERIMENT_EVERY_DAYS` besides, if the budget has a look for
+it. Two retrains, ten days apart, run against the model in service for up to `EXPERIMENT_DAYS`, with a look a day from
+day 30 on. Its days are those after the newest arm's bars, so they are test days of later retrains, and each retrain's
+rank ICs go on from its test days with the same memory. A winner goes to the gate.
 """
 
 from collections.abc import Callable
@@ -28,8 +33,23 @@ from scipy.signal import lfilter
 
 from mlops_tasks.config import GateSettings
 from mlops_tasks.data.exchanges.calendars import sessions
+from mlops_tasks.errors import ExperimentError
 from mlops_tasks.evaluation.gate import BOOTSTRAP, REFRESH, SUPERIORITY, CandidateEvidence, Champion, should_promote
-from mlops_tasks.evaluation.looks import YEAR_DAYS, Look, LookSubject, MarketDays, Wait, plan_look
+from mlops_tasks.evaluation.looks import (
+    YEAR_DAYS,
+    Entry,
+    Look,
+    LookSubject,
+    MarketDays,
+    PlannedExperiment,
+    Reservation,
+    Wait,
+    plan_look,
+    reserve_look,
+)
+from mlops_tasks.experiments.inference.analysis import analyse
+from mlops_tasks.experiments.inference.offers import Case as PlannedDays
+from mlops_tasks.experiments.inference.offers import Looks, first_look
 from mlops_tasks.training.plan import rolling_segments
 from tests.evaluation.newey_west import newey_west_mean
 
@@ -42,6 +62,9 @@ WARM_UP = 100
 POLICY = GateSettings()
 EAGER = GateSettings(looks="daily")
 BEFORE_LEVEL, BEFORE_AGE_DAYS = 0.1, 20
+EXPERIMENT_EVERY_DAYS, EXPERIMENT_DAYS, EXPERIMENT_ALPHA = 40, 60, 0.05
+ARMS_APART_DAYS = 10
+"""Between the retrains that are arms of one experiment."""
 
 
 @dataclass(frozen=True)
@@ -127,23 +150,152 @@ class Outcome:
 T = TypeVar("T")
 
 
+class _Gate:
+    """The gate on the days of a year: what serves, and what was spent."""
+
+    def __init__(self, year: Year, policy: GateSettings) -> None:
+        self.year, self.policy, self.market = year, policy, MarketDays(year.calendar.days)
+        self.looks, self.reserved = list[Look](), dict[str, Reservation]()
+        self.serving, self.anchor, self.since = 0, 0, _day(year, 0)
+        self.rules = list[str]()
+
+    @property
+    def past(self) -> list[Entry]:
+        return [*self.looks, *self.reserved.values()]
+
+    def judge(self, training: int, subject: LookSubject) -> bool:
+        """Whether there was a look for it."""
+        look = plan_look(subject, "gain", self.past, self.market, self.policy)
+        if isinstance(look, Wait):
+            return False
+        self.looks.append(look)
+        age = self.market.between(self.since, subject.day)
+        champion = Champion(str(self.serving), _evidence(self.year, self.anchor, training), age_days=age)
+        decision = should_promote(_evidence(self.year, training, training), champion, self.policy, look)
+        if decision.promotes:
+            self.rules.append(decision.rule)
+            self.serving, self.since = training, subject.day
+            self.anchor = training if decision.rule == SUPERIORITY else self.anchor
+        return True
+
+    def retrained(self, training: int) -> None:
+        """A day's retraining."""
+        self.judge(training, LookSubject(str(training), _day(self.year, training), self.serving + 1))
+
+    def outcome(self) -> Outcome:
+        """Of the year."""
+        return Outcome(self.rules.count(SUPERIORITY), self.rules.count(REFRESH), self.serving)
+
+
 def gated(year: Year, policy: GateSettings = POLICY) -> Outcome:
     """The year under the gate."""
-    market, past = MarketDays(year.calendar.days), list[Look]()
-    serving, anchor, since, rules = 0, 0, _day(year, 0), list[str]()
+    gate = _Gate(year, policy)
     for training in range(1, YEAR_DAYS + 1):
-        day = _day(year, training)
-        look = plan_look(LookSubject(str(training), day, serving + 1), "gain", past, market, policy)
-        if isinstance(look, Wait):
-            continue
-        champion = Champion(str(serving), _evidence(year, anchor, training), age_days=market.between(since, day))
-        decision = should_promote(_evidence(year, training, training), champion, policy, look)
-        past.append(look)
-        if decision.promotes:
-            rules.append(decision.rule)
-            serving, since = training, day
-            anchor = training if decision.rule == SUPERIORITY else anchor
-    return Outcome(rules.count(SUPERIORITY), rules.count(REFRESH), serving)
+        gate.retrained(training)
+    return gate.outcome()
+
+
+@dataclass(frozen=True)
+class ExperimentYear:
+    """What the gate and experiments did in a year."""
+
+    outcome: Outcome
+    """Of both."""
+    begun: int
+    refused: int
+    """Experiments that the budget had no look for."""
+    won: int
+    """Experiments with a winner."""
+    promoted: int
+    """Winners that the gate has promoted."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    name: str
+    control: int
+    arms: tuple[int, ...]
+    begins: int
+    """Position in the calendar of its first day."""
+
+    def differences(self, year: Year, known: int) -> dict[int, NDArray[np.float64]]:
+        """By arm: its rank ICs minus the control's on its days up to this position."""
+        days = slice(self.begins - year.first, min(known, self.begins + EXPERIMENT_DAYS) - year.first)
+        return {arm: year.rank_ic[arm, days] - year.rank_ic[self.control, days] for arm in self.arms}
+
+    def ahead(self, year: Year, known: int) -> int | None:
+        """The better arm after all days, however little better; None: there are more to come."""
+        if known < self.begins + EXPERIMENT_DAYS:
+            return None
+        means = {arm: float(each.mean()) for arm, each in self.differences(year, known).items()}
+        return max(means, key=means.__getitem__)
+
+    def winner(self, year: Year, known: int) -> int | None:
+        """Who has won on the days up to this position; the control if an arm is worse; None: nobody yet."""
+        found = {}
+        for arm, difference in self.differences(year, known).items():
+            try:
+                level = EXPERIMENT_ALPHA / len(self.arms)
+                found[arm] = analyse(difference, PlannedDays(EXPERIMENT_DAYS, Looks.DAILY), confidence=1 - level)
+            except ExperimentError:  # no look is due yet
+                continue
+        if any(each.upper < 0 for each in found.values()):
+            return self.control
+        better = {arm: each.effect for arm, each in found.items() if each.lower > 0}
+        return max(better, key=better.__getitem__) if better else None
+
+
+def experimented(
+    year: Year, policy: GateSettings = POLICY, always: bool = False, picky: bool = False
+) -> ExperimentYear:
+    """The year under the gate with experiments.
+
+    `always`: each has a winner, which is its better arm, proven or not. `picky`: its arms are the best of twenty
+    retrains on the gate's own test days.
+    """
+    gate, running, waiting = _Gate(year, policy), list[_Running](), list[tuple[_Running, int]]()
+    begun = refused = won = promoted = 0
+    for training in range(1, YEAR_DAYS + 1):
+        day, known = _day(year, training), year.calendar.tests[training].stop
+        gate.retrained(training)
+        for each in list(running):
+            winner = each.ahead(year, known) if always else each.winner(year, known)
+            if winner is None and known < each.begins + EXPERIMENT_DAYS:
+                continue
+            running.remove(each)
+            gate.reserved[each.name] = replace(gate.reserved[each.name], ended=day)
+            if winner not in (None, each.control):
+                waiting.append((each, winner))
+                won += 1
+        for each, winner in list(waiting):
+            subject = LookSubject(str(winner), day, gate.serving + 1, each.name, len(each.arms))
+            before = gate.serving
+            if winner in (gate.serving, gate.anchor) or gate.judge(winner, subject):
+                waiting.remove((each, winner))
+                promoted += gate.serving != before
+        if training % EXPERIMENT_EVERY_DAYS == EXPERIMENT_EVERY_DAYS // 2:
+            wanted = PlannedExperiment(f"e{training}", day, first_look(EXPERIMENT_DAYS))
+            found = reserve_look(wanted, gate.past, gate.market, policy)
+            if isinstance(found, Wait):
+                refused += 1
+                continue
+            begun, gate.reserved[wanted.name] = begun + 1, found
+            arms = _arms(gate, training, picky)
+            running.append(_Running(wanted.name, gate.serving, arms, known + HORIZON + 1))
+    return ExperimentYear(gate.outcome(), begun, refused, won, promoted)
+
+
+def _arms(gate: _Gate, training: int, picky: bool) -> tuple[int, ...]:
+    """Two retrains up to this one that do not serve."""
+    newest = [each for each in range(training, training - 20, -1) if each not in (gate.serving, gate.anchor)]
+    if not picky:
+        return newest[0], newest[ARMS_APART_DAYS]
+
+    def gain(each: int) -> float:
+        return float(np.mean(gate.year.on_test_days(each, each) - gate.year.on_test_days(gate.anchor, each)))
+
+    first, second = sorted(newest, key=gain)[-2:]
+    return first, second
 
 
 def before(year: Year) -> Outcome:

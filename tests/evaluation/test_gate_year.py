@@ -11,6 +11,7 @@ from tests.evaluation.gate_years import (
     Case,
     before,
     draw,
+    experimented,
     gated,
     proofs,
     skilled,
@@ -48,3 +49,10 @@ def test_noise_is_seldom_taken_for_skill_in_a_year_and_skill_is() -> None:
     assert sum(bool(proofs(year)) for year in drawn) <= 4
     assert sum(bool(proofs(year, level=POLICY.alpha)) for year in drawn) >= 6
     assert all(proofs(draw(skilled(0.3, 0.04), seed)) for seed in range(YEARS))
+
+
+def test_experiments_and_gate_together_keep_the_budget() -> None:
+    """Six years among equals: experiments begin as far as the budget goes, and hardly a model is promoted."""
+    found = [experimented(draw(Case(0.3), seed)) for seed in range(6)]
+    assert sum(each.outcome.superior > 0 for each in found) <= 1
+    assert all(each.begun >= 2 and each.begun + each.refused == 6 for each in found)

@@ -18,7 +18,7 @@ from mlops_tasks.evaluation.long_run import autocorrelation, honest_terms, prewh
 from mlops_tasks.evaluation.planned_looks import Boundary, LookTest, Spread, constant, look_moments
 from mlops_tasks.experiments.inference.analysis import plan_for
 from mlops_tasks.experiments.inference.dated import METHODS
-from mlops_tasks.experiments.inference.offers import Case, Data, Looks, first_look
+from mlops_tasks.experiments.inference.offers import OVERLAP, Case, Data, Looks, first_look
 from mlops_tasks.experiments.inference.resampling import (
     RESAMPLES,
     Blocks,
@@ -48,7 +48,7 @@ def draw(data: Data, count: int, n: int, seed: int) -> Floats:
     if data is Data.VOLATILITY_CLUSTERS:
         return _garch(shocks)[:, WARM_UP:]
     if data is Data.OVERLAPPING_LABELS:
-        return lfilter(np.ones(5) / np.sqrt(5), [1.0], shocks, axis=1)[:, WARM_UP:]
+        return lfilter(np.ones(OVERLAP) / np.sqrt(OVERLAP), [1.0], shocks, axis=1)[:, WARM_UP:]
     rho = {Data.INDEPENDENT: 0.0, Data.AR_03: 0.3, Data.AR_07: 0.7}[data]
     return lfilter([np.sqrt(1 - rho**2)], [1.0, -rho], shocks, axis=1)[:, WARM_UP:]
 

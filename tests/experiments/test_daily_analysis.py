@@ -18,16 +18,19 @@ from mlops_tasks.state.alerts.handling import open_episodes
 from mlops_tasks.state.experiments import analyses_of
 from mlops_tasks.states import ExperimentState, UnitKind
 from tests.experiments.designs import design, running
+from tests.registry.conftest import migrated_mlflow, new_home
+
+__all__ = ["migrated_mlflow"]
 
 BEGAN = datetime(2024, 1, 1, tzinfo=UTC)
 UNITS = [f"account-{number}" for number in range(40)]
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, migrated_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An empty home, in which experiments begin on the first day of 2024."""
     monkeypatch.setattr("mlops_tasks.experiments.lifecycle.now", lambda: BEGAN)
-    return Settings(home=tmp_path)
+    return new_home(tmp_path, migrated_mlflow, monkeypatch)
 
 
 def measured(settings: Settings, days: int, cost: float, errors: float = 0.0, **changes: Any) -> ExperimentAnalysis:
@@ -110,12 +113,12 @@ def test_missing_units_are_noticed(settings: Settings, monkeypatch: pytest.Monke
     assert "find out where before reading any metric" in found.lines()[1]
 
 
-def test_the_daily_task_stops_what_does_harm(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daily_task_stops_what_does_harm(settings: Settings) -> None:
     """Once, with an alert, and records what it saw; a run after it finds nothing to do."""
     measured(settings, 60, cost=-0.5, errors=0.5)
-    monkeypatch.setenv("MLOPS_HOME", str(settings.home))
     told = analyze_experiments_task()
-    assert told == {"advice": {"orders": "stop_harm"}, "stopped": ["orders"], "paused": []}
+    assert (told["advice"], told["stopped"]) == ({"orders": "stop_harm"}, ["orders"])
+    assert (told["paused"], told["decided"]) == ([], [])
     assert experiments(settings)["orders"].state == ExperimentState.STOPPED
     (episode,) = open_episodes(settings)
     assert (episode.key.kind, episode.key.subject, episode.severity) == ("experiment_harmful", "orders", "critical")
@@ -124,10 +127,9 @@ def test_the_daily_task_stops_what_does_harm(settings: Settings, monkeypatch: py
     assert analyze_experiments_task()["advice"] == {}
 
 
-def test_the_daily_task_leaves_a_winner_to_people(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daily_task_leaves_a_winner_to_people(settings: Settings) -> None:
     """It tells once that one is found, however often it runs, and goes on assigning."""
     measured(settings, 60, cost=-0.5)
-    monkeypatch.setenv("MLOPS_HOME", str(settings.home))
     for _ in range(2):
         assert analyze_experiments_task()["advice"] == {"orders": "stop_winner"}
     assert experiments(settings)["orders"].state == ExperimentState.RUNNING

@@ -152,6 +152,8 @@ def test_late_events_count_after_the_stop(settings: Settings) -> None:
     [
         ({"metric": "cost"}, r"event 1: no metric 'cost'; did you mean cost_bps\?"),
         ({"value": "nan"}, r"event 1: value: "),
+        ({"value": True}, r"event 1: value: Input should be a valid number"),
+        ({"value": "3.1"}, r"event 1: value: Input should be a valid number"),
         ({"value": float("inf")}, r"event 1: value: "),
         ({"value": 2e9}, r"event 1: value: .*less than or equal to 1000000000"),
         ({"event_id": ""}, r"event 1: event_id: "),

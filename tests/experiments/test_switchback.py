@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import betaln
+from scipy.special import betaln, logsumexp
 
 from mlops_tasks.errors import ExperimentError
 from mlops_tasks.experiments.inference.checks import PRIOR_UNITS, carry_over, novelty, sample_ratio
@@ -106,12 +106,20 @@ def test_an_effect_that_fades_is_found() -> None:
     assert fading.test.mean == pytest.approx(np.polyfit(np.arange(252) / 21, row + np.linspace(2.5, 0.0, 252), 1)[0])
 
 
+def mean_factor(treated, units, share):
+    """Logarithm of the mean of the Bayes factors of two arms, ratios of beta functions, written out."""
+    factors = []
+    for weight in PRIOR_UNITS:
+        prior = (weight * share, weight * (1 - share))
+        seen = betaln(prior[0] + treated, prior[1] + units - treated) - betaln(*prior)
+        factors.append(seen - treated * np.log(share) - (units - treated) * np.log(1 - share))
+    return logsumexp(factors, axis=0) - np.log(len(factors))
+
+
 def test_a_sample_ratio_is_the_bayes_factor_and_names_a_mismatch() -> None:
-    """Of two arms the ratio of beta functions, written out; counts that chance explains pass, lost units do not."""
-    prior = PRIOR_UNITS * np.array([0.8, 0.2])
+    """Counts that chance explains pass, lost units do not, be they few or a small part of many."""
     ours = sample_ratio([8300, 1700], [0.8, 0.2])
-    log_factor = betaln(*(prior + np.array([8300, 1700]))) - betaln(*prior) - 8300 * np.log(0.8) - 1700 * np.log(0.2)
-    assert ours.p_value == pytest.approx(np.exp(-log_factor), rel=1e-6)
+    assert ours.p_value == pytest.approx(np.exp(-mean_factor(8300, 10_000, 0.8)), rel=1e-6)
     assert ours.expected == pytest.approx((8000, 2000))
     assert not sample_ratio([5050, 4950], [0.5, 0.5]).mismatch
     assert not sample_ratio([3, 1], [0.5, 0.5]).mismatch
@@ -119,6 +127,7 @@ def test_a_sample_ratio_is_the_bayes_factor_and_names_a_mismatch() -> None:
     lost = sample_ratio([5300, 4700], [0.5, 0.5])
     assert lost.mismatch and "find out where" in lost.said()
     assert sample_ratio([4000, 4000, 1600], [0.4, 0.4, 0.2]).mismatch
+    assert sample_ratio([34, 0], [0.5, 0.5]).mismatch and sample_ratio([51_500, 48_500], [0.5, 0.5]).mismatch
     with pytest.raises(ExperimentError, match=r"sum to 1, got .* which sum to 0.9"):
         sample_ratio([5, 5], [0.5, 0.4])
     with pytest.raises(ExperimentError, match="wait"):
@@ -132,8 +141,7 @@ def test_a_sample_ratio_that_is_looked_at_every_day_alarms_seldom() -> None:
     units = 10 * np.arange(1, 253)
     chi_square = (treated - units / 2) ** 2 / (units / 4)
     assert (chi_square > 10.83).any(axis=1).mean() > 0.008
-    prior = PRIOR_UNITS / 2
-    factors = betaln(prior + treated, prior + units - treated) - betaln(prior, prior) + units * np.log(2)
+    factors = mean_factor(treated, units, 0.5)
     last = [sample_ratio([2520 - count, count], [0.5, 0.5]).p_value for count in treated[:20, -1].tolist()]
     assert last == pytest.approx(np.exp(np.minimum(0.0, -factors[:20, -1])))
     assert (factors > np.log(1000)).any(axis=1).sum() <= 4

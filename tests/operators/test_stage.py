@@ -26,7 +26,7 @@ def executed(stage, arguments, known):
     pushed = {}
     context = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))}
     if known is not None:
-        operator.known = known
+        operator.made = known
         return {link.name: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
     try:
         return [operator.execute(context), pushed]
@@ -117,6 +117,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
     "drift": ("monitoring.check_drift", {}, {"path": "reports/drift/2026-03-02-v1-ab"}),
     "no drift": ("monitoring.check_drift", {}, {"skipped": "there is no champion yet"}),
     "compared": ("experiments.compare_models", {}, {"path": "reports/comparison/2026-03-02-v1-v2-ab"}),
+    "one test": ("experiments.analyze", {}, {"experiment_id": "3", "runs": {"orders": "r1"}}),
+    "two tests": ("experiments.analyze", {}, {"experiment_id": "3", "runs": {"orders": "r1", "sleeves": "r2"}}),
+    "no test": ("experiments.analyze", {}, {"runs": {}}),
     "rejected": ("data.validate_bars", {}, {"staging": "ab12"}),
     "plain": ("training.plan", {}, {}),
 }
@@ -218,6 +221,21 @@ def test_no_text_of_an_argument_is_a_template(answers: dict[str, Any]) -> None:
         ("drift", {"Drift report": "/airflow/plugin/reports/mlops/ui/reports/drift/2026-03-02-v1-ab"}),
         ("no drift", {"Drift report": ""}),
         ("compared", {"Comparison": "/airflow/plugin/reports/mlops/ui/reports/comparison/2026-03-02-v1-v2-ab"}),
+        (
+            "one test",
+            {
+                "MLflow run": "http://127.0.0.1:5511/#/experiments/3/runs/r1?workflowType=machine_learning",
+                "Report": "/airflow/plugin/reports/mlops/ui/reports/ab_test/orders",
+            },
+        ),
+        (
+            "two tests",
+            {
+                "MLflow run": "http://127.0.0.1:5511/#/experiments/3/runs?workflowType=machine_learning",
+                "Report": "/airflow/plugin/reports/mlops/ui/reports",
+            },
+        ),
+        ("no test", {"MLflow run": "", "Report": ""}),
         (
             "rejected",
             {

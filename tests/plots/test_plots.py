@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from mlops_tasks.plots import comparison, drift, evaluation, explanation, lineage, vintage_diff
+from mlops_tasks.experiments.inference.checks import RATIO_LEVEL, ratio_band, sample_ratio
+from mlops_tasks.plots import comparison, drift, evaluation, experiments, explanation, lineage, vintage_diff
 from mlops_tasks.plots.figure import png_bytes, svg_text
 
 DAYS = pd.bdate_range("2023-01-02", periods=60, name="datetime")
@@ -50,6 +51,19 @@ LINEAGE = {
 }
 BARE = {**LINEAGE, "raw": [], "vintage": {"data_version": "x", "rows": None}, "label": None, "training": None}
 
+LOOKS = pd.DataFrame({"effect": 0.001, "lower": -0.002, "upper": 0.004}, DAYS[30::10])
+ARMS = [
+    experiments.ArmCourse("a", NOISE, LOOKS),
+    experiments.ArmCourse("$b", NOISE, pd.DataFrame({"effect": 0.0, "lower": -0.1, "upper": 0.1}, DAYS[30:])),
+    experiments.ArmCourse("c", NOISE[:5], LOOKS[:0]),
+]
+COURSE = experiments.ExperimentInfo("orders", [experiments.MetricCourse("cost", 0.002, ARMS)])
+NO_COURSE = experiments.ExperimentInfo(
+    "orders", [experiments.MetricCourse("cost", 0.002, [experiments.ArmCourse("a", NOISE[:0], LOOKS[:0])])]
+)
+HALVES = {"a": 0.5, "b": 0.5}
+NEW_UNITS = pd.DataFrame({"a": [30.0, 10.0, 0.0], "b": [20.0, 20.0, 20.0]}, DAYS[:3])
+
 PLOTS: dict[str, Callable[[], Figure]] = {
     "lineage": lambda: lineage.plot_lineage(lineage.lineage_info("Lineage", LINEAGE)),
     "lineage_bare": lambda: lineage.plot_lineage(lineage.lineage_info("Lineage", BARE)),
@@ -74,6 +88,13 @@ PLOTS: dict[str, Callable[[], Figure]] = {
     ),
     "dependence": lambda: explanation.plot_dependence(explanation.dependence_info([("$a", EDGES, EDGES**2)] * 3)),
     "dependence_empty": lambda: explanation.plot_dependence(explanation.dependence_info([("a", EDGES[:1], EDGES[:1])])),
+    "effects": lambda: experiments.plot_effects(COURSE),
+    "effects_empty": lambda: experiments.plot_effects(NO_COURSE),
+    "differences": lambda: experiments.plot_differences(COURSE),
+    "shares": lambda: experiments.plot_shares(experiments.shares_info(NEW_UNITS, HALVES, ratio_band, "orders")),
+    "shares_empty": lambda: experiments.plot_shares(
+        experiments.shares_info(NEW_UNITS[:0], HALVES, ratio_band, "orders")
+    ),
     "comparison": lambda: comparison.plot_comparison(comparison.comparison_info(NOISE, 0.001, 0.2, "2 against 1")),
 }
 
@@ -86,6 +107,16 @@ def test_a_plot_is_a_labelled_png_with_the_same_bytes_each_time(name: str) -> No
     assert content.startswith(b"\x89PNG") and content == png_bytes(PLOTS[name]())
     assert b"matplotlib" not in content.lower()
     assert figure.axes[0].get_title("left") and figure.axes[0].get_ylabel() and figure.axes[-1].get_xlabel()
+
+
+def test_shares_are_outside_of_the_band_where_the_check_finds_a_mismatch() -> None:
+    """For two arms the band is the check's own: its edges, of a surplus and of a deficit, have the level as p-value."""
+    info = experiments.shares_info(NEW_UNITS, {"a": 0.4, "b": 0.6}, ratio_band, "orders")
+    assert info.units == 100 and info.surplus["a"].tolist() == pytest.approx([0.2, 0.1, 0.0])
+    for share in (0.4 + info.above["a"].iloc[-1], 0.4 - info.below["a"].iloc[-1]):
+        found = sample_ratio([100 * share, 100 * (1 - share)], [0.4, 0.6])
+        assert found.p_value == pytest.approx(RATIO_LEVEL)
+    assert ratio_band(np.array([3.0]), 0.4).tolist() == pytest.approx([0.6]), "three units prove nothing"
 
 
 def test_equity_is_summed_after_costs() -> None:

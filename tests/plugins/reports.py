@@ -42,11 +42,12 @@ class Reports:
 def write_reports(settings: Settings, folder: Path) -> Reports:
     """Write them below the home; `folder` is for what is made on the way."""
     names = {"drift": "2026-02-27-v1-0a1b2c3d", "comparison": "2026-02-27-v1-v2-0a1b2c3d", "model_table": "v1-0a1b2c3d"}
-    names["explanation"] = "2026-02-27-v1-0a1b2c3d"
+    names |= {"explanation": "2026-02-27-v1-0a1b2c3d", "ab_test": "orders"}
     _write_drift(settings.reports_dir / "drift" / names["drift"])
     _write_comparison(settings.reports_dir / "comparison" / names["comparison"])
     _write_table(settings.reports_dir / "model_table" / names["model_table"])
     _write_explanation(settings.reports_dir / "explanation" / names["explanation"])
+    _write_ab_test(settings.reports_dir / "ab_test" / names["ab_test"])
     _write_validation(settings)
     return Reports(names | {"data_docs": STAGING, "quarantine": STAGING})
 
@@ -102,6 +103,18 @@ def _write_explanation(folder: Path) -> None:
     write_json(folder / "report.json", report)
     (folder / "explanation.html").write_text(html_page("What moves version 1", table(("Feature",), [(EVIL,)])))
     picture(folder / "influence.png")
+
+
+def _write_ab_test(folder: Path) -> None:
+    design = {"hypothesis": f"It costs less. {EVIL}", "owner": EVIL, "arms": {EVIL: "0.5", "treatment": "0.5"}}
+    report = {
+        **{"state": "running", "winner": None, "reason": EVIL, "date": "2026-02-27", "advice": "stop_harm"},
+        "design": design | {"looks": "weekly", "models": {EVIL: 1, "treatment": 2}},
+        "analysis": {"days": 40, "planned_days": 120},
+        "lines": ["orders: stop harm (treatment), day 40 of 120", f"treatment (guard): the treatment is worse {EVIL}"],
+    }
+    write_json(folder / "report.json", report)
+    picture(folder / "effect.png")
 
 
 def _write_validation(settings: Settings) -> None:

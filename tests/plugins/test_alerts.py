@@ -35,6 +35,7 @@ def test_an_alert_is_seen_followed_acknowledged_silenced_and_ended(airflow: Airf
         silence = {**LEAK, "hours": 1, "reason": "it is being mended"}
         assert admin.post(f"{ALERTS}/silence", json=silence).json()["by"] == "admin"
         assert admin.post(f"{ALERTS}/silence", json=silence | {"hours": -1}).status_code == 422
+        assert admin.post(f"{ALERTS}/silence", json=silence | {"hours": False}).status_code == 422
         assert [row["reason"] for row in viewer.get(ALERTS).json()["silenced"]] == ["it is being mended"]
         assert admin.post(f"{ALERTS}/resolve", json=LEAK).status_code == 200
         assert json.loads(stream.recv(timeout=60))["step"] == "resolved"

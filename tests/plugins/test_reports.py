@@ -31,6 +31,7 @@ def test_the_list_leads_to_a_page_of_each_report(airflow: Airflow, reports: Repo
     assert texts["drift"].count("1.70 31.0% 0.62 0.0% not known") == 1
     assert "78, 2025-11-03 to 2026-02-27" in texts["comparison"]
     assert "lightgbm – – 0.0250 ± 0.0070" in texts["model_table"]
+    assert "stop harm : running" in texts["ab_test"] and "treatment 0.5 (version 2)" in texts["ab_test"]
     assert "VSUMD60 12%" in texts["explanation"] and "6,000 scores of 120 days" in texts["explanation"]
     for kind in ("data_docs", "quarantine"):
         assert "rejected" in texts[kind] and "2,400 received, 1,999 accepted, 401 in quarantine" in texts[kind]

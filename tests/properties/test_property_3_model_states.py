@@ -260,5 +260,5 @@ def test_states_are_consistent(actors: type[Actors]) -> None:
 @pytest.mark.timeout(7200)
 def test_states_are_consistent_over_ten_thousand_transitions(actors: type[Actors]) -> None:
     """As above, over a long time."""
-    run(actors, max_examples=800, stateful_step_count=50)
+    run(actors, max_examples=900, stateful_step_count=50)
     assert actors.taken >= 10_000

@@ -44,6 +44,8 @@ class Spec:
     """Of LightGBM's trees."""
     environment: dict[str, Any] = field(default_factory=dict)
     """What the manifest says of the environment, where that is not this process's."""
+    horizon: int = 1
+    """Of the label, as the manifest names it."""
     later_days: int = 0
     """By how many days the learning period that the manifest names ends later than `SEGMENTS`."""
 
@@ -82,7 +84,7 @@ def make_training(settings: Settings, spec: Spec, data: Data | None = None) -> P
         "feature_set": spec.feature_set,
         "feature_version": spec.feature_version,
         "data_version": spec.data_version,
-        "horizon": 1,
+        "horizon": spec.horizon,
         "segments": segments,
         "seed": spec.seed,
     }

@@ -50,7 +50,8 @@ NEEDED = {
     "monitoring.check_drift": JUDGING | ALERTS,
     "monitoring.monitor": SERVING,
     "experiments.compare_models": JUDGING,
-    "experiments.analyze": ALERTS,
+    "experiments.analyze": JUDGING | ALERTS,
+    "experiments.judge_winners": JUDGING | ALERTS,
     "serving.deploy": SERVING,
     "serving.score_newest_date": SERVING,
 }

@@ -191,7 +191,7 @@ def test_without_a_disk_answers_go_to_the_database_and_without_both_they_are_cou
             assert "answers are not logged" in str(raw.get("/health").json()["errors"])
         wait_for(lambda: "waits-in-memory" in logged(settings))
         causes = {"the log of predictions", "the disk of the log of predictions"}
-        wait_for(lambda: {e.subject for e in newest_events(settings, 10) if e.kind == "predictions_lost"} == causes)
+        wait_for(lambda: {e.subject for e in newest_events(settings, 100) if e.kind == "predictions_lost"} == causes)
         settings.predictions_dir.unlink()
         wait_for(lambda: any(settings.predictions_dir.glob("*/.spare.*")))
         ask(raw, "logged", {})

@@ -64,3 +64,13 @@ def test_what_follows_from_the_home_points_below_it(settings: Settings) -> None:
     from_cfg = {f"AIRFLOW__{s}__{k}".upper() for (s, k), value in options().items() if "$AIRFLOW_HOME/var" in value}
     assert from_cfg <= set(environment)
     assert all(str(settings.home) in environment[name] for name in from_cfg)
+
+
+def test_another_executor_gets_the_pause_back(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the scheduler would loop without rest, for only ours waits in it."""
+    pause, credentials = "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", ensure_credentials(settings)
+    assert pause not in airflow_environment(settings, credentials)
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "LocalExecutor")
+    assert airflow_environment(settings, credentials)[pause] == "1"
+    monkeypatch.setenv(pause, "3")
+    assert airflow_environment(settings, credentials)[pause] == "3"

@@ -1,6 +1,7 @@
 """The analysis of daily differences by a method that is offered for their case, the most powerful one by default."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -85,3 +86,18 @@ def analyse(
     if days < case.n:
         raise ExperimentError(f"one look was planned after {case.n} days, and {days} have a value: wait")
     return _SINGLE[method](np.asarray(differences, dtype=np.float64), confidence)
+
+
+def course(differences: Floats | pd.Series, case: Case, confidence: float = 0.95) -> tuple[Result, ...]:
+    """`analyse` at each planned look that the days suffice for, oldest first, but those that could not be taken.
+
+    The intervals are those that were valid at each look.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    found = []
+    for days in plan_for(case).days:
+        if days <= len(values):
+            with suppress(ExperimentError):
+                found.append(analyse(values[:days], case, confidence=confidence))
+    return tuple(found)

@@ -15,8 +15,9 @@ Floats = NDArray[np.float64]
 
 RATIO_LEVEL = 0.001
 """Of the check of sample ratios, over all days together: whoever is alarmed stops an experiment."""
-PRIOR_UNITS = 100.0
-"""Weight of the planned shares against others in the check: it sees smallest deviations soonest near this number."""
+PRIOR_UNITS = (10.0, 100.0, 1000.0)
+"""Weights of the planned shares against others in the check, averaged: each sees the smallest deviations soonest near
+its number of units."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class SampleRatio:
 def sample_ratio(counts: Sequence[int], shares: Sequence[float]) -> SampleRatio:
     """Test the numbers of units against their shares, at any day and as often as one likes.
 
-    The p-value is the inverse of the Bayes factor of a Dirichlet distribution around the shares against the shares
+    The p-value is the inverse of the mean Bayes factor of Dirichlet distributions around the shares against the shares
     (Lindon and Malek, Anytime-valid inference for multinomial count data, NeurIPS 2022), 1 at most. The usual
     chi-square test, looked at every day of a year, falls below 0.001 in 1% to 2% of sound experiments.
 
@@ -58,8 +59,6 @@ def sample_ratio(counts: Sequence[int], shares: Sequence[float]) -> SampleRatio:
     ExperimentError
         Shares do not sum to 1, or there is no unit yet.
     """
-    from scipy.special import gammaln
-
     if len(counts) != len(shares) or len(counts) < 2:
         raise ExperimentError(f"{len(counts)} counts do not fit {len(shares)} shares; give one of both for each arm")
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
@@ -68,13 +67,36 @@ def sample_ratio(counts: Sequence[int], shares: Sequence[float]) -> SampleRatio:
     if total == 0:
         raise ExperimentError("no unit has an event yet, so there is nothing to check: wait")
     seen, share = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
-    prior = PRIOR_UNITS * share
-    log_factor = float(
-        gammaln(PRIOR_UNITS)
-        - gammaln(PRIOR_UNITS + total)
-        + np.sum(gammaln(prior + seen) - gammaln(prior) - seen * np.log(share))
-    )
+    log_factor = float(_log_factor(seen[:, None], share)[0])
     return SampleRatio(tuple(counts), tuple((share * total).tolist()), float(np.exp(min(0.0, -log_factor))))
+
+
+def ratio_band(units: Floats, share: float) -> Floats:
+    """By how much an arm's share of so many units may exceed its planned share before the check of two arms objects.
+
+    Returns
+    -------
+    Shape of `units`; what is left of all units (1 - `share`) where even all of them would be no mismatch.
+    """
+    low, high = units * share, units * 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        mismatch = _log_factor(np.stack([middle, units - middle]), np.array([share, 1 - share])) > -np.log(RATIO_LEVEL)
+        low, high = np.where(mismatch, low, middle), np.where(mismatch, middle, high)
+    return high / np.maximum(units, 1.0) - share
+
+
+def _log_factor(seen: Floats, share: Floats) -> Floats:
+    """Logarithm of the mean Bayes factor against the shares, of counts of shape (arms, days)."""
+    from scipy.special import gammaln, logsumexp
+
+    total, factors = seen.sum(axis=0), []
+    for units in PRIOR_UNITS:
+        prior = units * share[:, None]
+        parts = gammaln(prior + seen) - gammaln(prior) - seen * np.log(share[:, None])
+        factors.append(gammaln(units) - gammaln(units + total) + parts.sum(axis=0))
+    mean: Floats = logsumexp(factors, axis=0) - np.log(len(factors))
+    return mean
 
 
 @dataclass(frozen=True)

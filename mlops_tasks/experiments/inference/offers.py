@@ -33,6 +33,10 @@ class Data(StrEnum):
     VOLATILITY_CLUSTERS = "volatility_clusters"
 
 
+OVERLAP = 5
+"""Days that the labels of `OVERLAPPING_LABELS` have."""
+
+
 class Looks(StrEnum):
     """How often the result is looked at until the planned end."""
 
