@@ -153,12 +153,11 @@ def _row(method: str, cell: tuple[Any, int, Any], false: Any, power: Any) -> dic
 def _stages() -> tuple[tuple[tuple[str, ...], int], ...]:
     """Methods that are measured together, and in how many experiments without effect at one look."""
     from mlops_tasks.experiments.inference.results import Method
-    from tests.experiments.simulated import NEWEY_WEST
 
     return (
         ((Method.PREWHITENED, Method.PREWHITENED_POCOCK), ONE_LOOK_COUNT),
         (
-            (Method.PAIRED, Method.OBRIEN_FLEMING, Method.POCOCK, Method.OPEN_ENDED, Method.STUDENT, NEWEY_WEST),
+            (Method.PAIRED, Method.OBRIEN_FLEMING, Method.POCOCK, Method.OPEN_ENDED, Method.STUDENT, Method.NEWEY_WEST),
             ONE_LOOK_COUNT,
         ),
         ((Method.SWITCHBACK,), COUNT),

@@ -61,8 +61,8 @@ def sizes(count: int) -> dict[str, dict[str, list[float]]]:
     """Refusals of a true mean of zero, by cosine terms and by Newey and West."""
     from scipy.signal import lfilter
 
+    from mlops_tasks.evaluation.newey_west import newey_west_mean
     from mlops_tasks.evaluation.significance import cosine_mean
-    from tests.evaluation.newey_west import newey_west_mean
 
     found: dict[str, dict[str, list[float]]] = {}
     for days in DAYS:

@@ -47,11 +47,11 @@ from mlops_tasks.evaluation.looks import (
     plan_look,
     reserve_look,
 )
+from mlops_tasks.evaluation.newey_west import newey_west_mean
 from mlops_tasks.experiments.inference.analysis import analyse
 from mlops_tasks.experiments.inference.offers import Case as PlannedDays
 from mlops_tasks.experiments.inference.offers import Looks, first_look
 from mlops_tasks.training.plan import rolling_segments
-from tests.evaluation.newey_west import newey_west_mean
 
 HISTORY_DAYS = 1260
 DEVIATION = 0.02

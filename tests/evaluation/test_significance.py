@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
+from mlops_tasks.evaluation.newey_west import newey_west_mean
 from mlops_tasks.evaluation.significance import cosine_mean
-from tests.evaluation.newey_west import newey_west_mean
 
 
 def ar1(rho: float, n: int, seed: int) -> np.ndarray:

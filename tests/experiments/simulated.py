@@ -102,7 +102,7 @@ def _open_ended(series: Floats, looks: Looks) -> Flags:
 
 
 def _newey_west(series: Floats, looks: Looks) -> Flags:
-    """As `tests/evaluation/newey_west.py` has it, for many series at one look."""
+    """As `mlops_tasks/evaluation/newey_west.py` has it, for many series at one look."""
     assert looks is Looks.ONE
     n = series.shape[1]
     centred = series - series.mean(axis=1, keepdims=True)
@@ -155,17 +155,16 @@ def _batches(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     return np.array_split(rows, -(-len(rows) // BATCH))
 
 
-NEWEY_WEST = "newey_west"
 _FINDERS: dict[str, Callable[[Floats, Looks], Flags]] = {
     Method.PAIRED: _paired,
     **{method: _boundary(*how) for how, method in METHODS.items()},
     Method.OPEN_ENDED: _open_ended,
     Method.STUDENT: _student,
-    NEWEY_WEST: _newey_west,
+    Method.NEWEY_WEST: _newey_west,
     Method.CIRCULAR_BOOTSTRAP: _bootstrap(Blocks.CIRCULAR),
     Method.STATIONARY_BOOTSTRAP: _bootstrap(Blocks.STATIONARY),
 }
-ONE_LOOK = frozenset({NEWEY_WEST, Method.CIRCULAR_BOOTSTRAP, Method.STATIONARY_BOOTSTRAP, Method.SWITCHBACK})
+ONE_LOOK = frozenset({Method.NEWEY_WEST, Method.CIRCULAR_BOOTSTRAP, Method.STATIONARY_BOOTSTRAP, Method.SWITCHBACK})
 """Measured at one look only; at several, Student's test shows what a test of one look does there."""
 BOUNDARIES = frozenset({Method.PREWHITENED_POCOCK, Method.OBRIEN_FLEMING, Method.POCOCK})
 """Measured at several looks only; at one they are the tests of one look."""

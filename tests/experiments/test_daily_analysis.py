@@ -99,7 +99,7 @@ def test_without_an_effect_it_goes_on(settings: Settings) -> None:
 
 def test_missing_units_are_noticed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the treatment's events are lost on their way."""
-    monkeypatch.setattr("tests.experiments.test_daily_analysis.UNITS", [f"account-{n}" for n in range(400)])
+    monkeypatch.setattr("tests.experiments.test_daily_analysis.UNITS", [f"account-{n}" for n in range(2000)])
     running(settings)
     arms = running_traffic(settings).assign("orders", UNITS)
     sent = [

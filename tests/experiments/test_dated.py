@@ -14,9 +14,12 @@ from mlops_tasks.evaluation.long_run import (
     honest_terms,
     prewhitened_variances,
 )
+from mlops_tasks.evaluation.newey_west import newey_west_mean
 from mlops_tasks.evaluation.planned_looks import Boundary, LookDays, LookTest, Spread, constant
 from mlops_tasks.evaluation.significance import cosine_basis, cosine_mean
+from mlops_tasks.experiments.inference.analysis import analyse
 from mlops_tasks.experiments.inference.dated import DailyDifferences, bounded, open_ended, paired, planned, prewhitened
+from mlops_tasks.experiments.inference.offers import Case, Data
 from mlops_tasks.experiments.inference.power import days_needed, detectable, long_run_deviation, one_look, power
 from mlops_tasks.experiments.inference.results import Horizon, Method
 from mlops_tasks.experiments.inference.verdict import Goal, Outcome, judge
@@ -220,3 +223,14 @@ def test_a_lower_metric_may_be_the_better_one() -> None:
     """For a drawdown, less is better."""
     values = ar1(0.2, 252, 9) - 0.8
     assert judge(paired(values), Goal("drawdown", 0.1, higher_is_better=False), values).outcome is Outcome.BETTER
+
+
+def test_newey_and_west_are_offered_where_days_have_no_memory() -> None:
+    """The test of `evaluation/newey_west.py`, by name; refused where nothing is known of the days."""
+    values = np.random.default_rng(2).standard_t(3, 120)
+    expected = newey_west_mean(values)
+    found = analyse(values, Case(120, data=Data.HEAVY_TAILS), Method.NEWEY_WEST)
+    assert (found.effect, found.p_value) == pytest.approx((expected.mean, expected.p_two_sided))
+    assert (found.lower + found.upper) / 2 == pytest.approx(expected.mean)
+    with pytest.raises(ExperimentError, match=r"newey_west finds an effect where there is none in \d+\.\d% .* use "):
+        analyse(values, Case(120), Method.NEWEY_WEST)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlops_tasks.errors import ExperimentError
 from mlops_tasks.evaluation.planned_looks import LookDays, LookTest
-from mlops_tasks.experiments.inference.dated import METHODS, open_ended, paired, planned, prewhitened
+from mlops_tasks.experiments.inference.dated import METHODS, newey_west, open_ended, paired, planned, prewhitened
 from mlops_tasks.experiments.inference.offers import LOOK_STEPS, Case, Looks, demand, first_look, offered
 from mlops_tasks.experiments.inference.resampling import Blocks, bootstrap_mean
 from mlops_tasks.experiments.inference.results import Method, Result
@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 _SINGLE: dict[Method, Callable[[Floats, float], Result]] = {
     Method.PAIRED: paired,
     Method.PREWHITENED: prewhitened,
+    Method.NEWEY_WEST: newey_west,
     Method.CIRCULAR_BOOTSTRAP: lambda values, confidence: bootstrap_mean(
         values, Blocks.CIRCULAR, confidence=confidence
     ),

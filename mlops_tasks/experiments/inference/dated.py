@@ -1,6 +1,6 @@
 """Arms that are compared on the same days: daily differences, treatment minus control.
 
-- `paired` and `prewhitened`: one look at a length that was set beforehand.
+- `paired`, `prewhitened` and `newey_west`: one look at a length that was set beforehand.
 - `planned`: looks that were planned beforehand, with a boundary that keeps the level over all of them.
 - `open_ended`: any day from a first one on, without a plan; it costs power.
 - `bounded`: any day, for differences with a known range, without assumptions on their dependence; it costs more.
@@ -20,6 +20,7 @@ from mlops_tasks.evaluation.confidence_sequences import (
     lagged_comparison,
 )
 from mlops_tasks.evaluation.long_run import autocorrelation, honest_terms
+from mlops_tasks.evaluation.newey_west import newey_west_mean
 from mlops_tasks.evaluation.planned_looks import Boundary, LookDays, LookTest, Spread, look_moments
 from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.experiments.inference.offers import demand_persistence
@@ -96,6 +97,22 @@ def prewhitened(differences: Floats | pd.Series, confidence: float = 0.95) -> Re
     values = _days(differences)
     result = planned(values, LookTest(LookDays((len(values),))), confidence)
     return replace(result, horizon=Horizon.FIXED, assumes=f"one look, at a length set beforehand; {_FADES_EVENLY}")
+
+
+def newey_west(differences: Floats | pd.Series, confidence: float = 0.95) -> Result:
+    """Test the mean daily difference once, by Newey and West's standard error with an automatic lag.
+
+    It finds more than `paired`, and is offered only for days that are known not to depend on each other in their mean
+    (`offers.refusal` has its rates elsewhere).
+
+    Raises
+    ------
+    ExperimentError
+        As for `paired`.
+    """
+    test = newey_west_mean(_days(differences), confidence=confidence)
+    found = Estimate(test.mean, test.standard_error, test.degrees_of_freedom, test.n)
+    return tested(found, Method.NEWEY_WEST, confidence, "one look, at a length set beforehand; days without memory")
 
 
 METHODS = {

@@ -25,6 +25,7 @@ class Method(StrEnum):
     STUDENT = "student"
     CIRCULAR_BOOTSTRAP = "circular_bootstrap"
     STATIONARY_BOOTSTRAP = "stationary_bootstrap"
+    NEWEY_WEST = "newey_west"
     PAIRED = "paired"
     OBRIEN_FLEMING = "obrien_fleming"
     POCOCK = "pocock"

@@ -1,4 +1,7 @@
-"""The test of Newey and West (Econometrica 55, 1987), which ours is compared with, and which the earlier gate had."""
+"""The test of Newey and West (Econometrica 55, 1987), for days that hardly depend on each other.
+
+Where they do it errs too often (docs/experiments.md); `significance.cosine_mean` is the test of the gate.
+"""
 
 import numpy as np
 import pandas as pd
