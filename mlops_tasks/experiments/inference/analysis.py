@@ -1,4 +1,4 @@
-"""The analysis of daily differences by a method that is offered for their case, see `choose` for the default."""
+"""The analysis of daily differences by a method that is offered for their case, the most powerful one by default."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,8 +28,6 @@ _SINGLE: dict[Method, Callable[[Floats, float], Result]] = {
 }
 _PLANNED = {method: how for how, method in METHODS.items()}
 DAILY_METHODS = frozenset({*_SINGLE, *_PLANNED, Method.OPEN_ENDED})
-FADES_EVENLY = frozenset({Method.PREWHITENED, Method.PREWHITENED_POCOCK, Method.OPEN_ENDED})
-"""They know the error of a mean by a first-order autoregression."""
 
 
 def plan_for(case: Case) -> LookDays:
@@ -42,9 +40,6 @@ def plan_for(case: Case) -> LookDays:
 def choose(case: Case) -> Method:
     """The most powerful method for daily differences that keeps its level in a case.
 
-    Where nothing is known of the days, one that does not assume that their memory fades evenly, if there is one: slow
-    movements below the noise make the others err several times as often (docs/experiments.md).
-
     Raises
     ------
     ExperimentError
@@ -55,8 +50,7 @@ def choose(case: Case) -> Method:
         raise ExperimentError(
             f"no method for daily differences keeps its level for {case.said()}: plan more days, or fewer looks"
         )
-    careful = [method for method in methods if method not in FADES_EVENLY]
-    return (careful if case.data is None and careful else methods)[0]
+    return methods[0]
 
 
 def analyse(
