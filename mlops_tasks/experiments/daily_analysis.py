@@ -25,7 +25,7 @@ from mlops_tasks.experiments.design import (
     MetricSource,
     PredictionMetric,
 )
-from mlops_tasks.experiments.inference.analysis import analyse
+from mlops_tasks.experiments.inference.analysis import analyse, look_test
 from mlops_tasks.experiments.inference.checks import SampleRatio, sample_ratio
 from mlops_tasks.experiments.inference.dated import DailyDifferences
 from mlops_tasks.experiments.inference.offers import Case
@@ -228,7 +228,8 @@ def _finding(design: ExperimentDesign, metric: MetricDesign, arm: str, measured:
     except ExperimentError as error:
         about = (differences, case, confidence)
         return ArmFinding(arm, metric.name, guard, len(differences), None, None, str(error), *about)
-    verdict = judge(result, _goal(metric, len(differences) >= design.planned_days), differences.to_numpy())
+    goal, test = _goal(metric, len(differences) >= design.planned_days), look_test(case, result.method)
+    verdict = judge(result, goal, differences.to_numpy(), test)
     return ArmFinding(arm, metric.name, guard, len(differences), result, verdict, "", differences, case, confidence)
 
 

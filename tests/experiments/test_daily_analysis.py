@@ -71,6 +71,7 @@ def test_a_better_arm_is_found_with_its_size(settings: Settings) -> None:
     assert found.ratio is not None and not found.ratio.mismatch
     lines = "\n".join(found.lines())
     assert "orders: stop winner (treatment), day 60 of 120" in lines and "The treatment is better" in lines
+    assert "120 planned days" in lines, "the power is that of all the looks"
 
 
 def test_harm_to_a_guard_comes_before_a_gain(settings: Settings) -> None:

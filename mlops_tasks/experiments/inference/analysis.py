@@ -38,6 +38,11 @@ def plan_for(case: Case) -> LookDays:
     return LookDays.every(LOOK_STEPS[case.looks], first_look(case.n), case.n)
 
 
+def look_test(case: Case, method: Method) -> LookTest | None:
+    """The test that a method makes at the planned looks of a case; None for a method without a boundary."""
+    return LookTest(plan_for(case), *_PLANNED[method]) if method in _PLANNED else None
+
+
 def choose(case: Case) -> Method:
     """The most powerful method for daily differences that keeps its level in a case.
 
@@ -82,8 +87,8 @@ def analyse(
     days = int(np.sum(~np.isnan(np.asarray(differences, dtype=np.float64))))
     if method is Method.OPEN_ENDED:
         return open_ended(differences, first_look(case.n), confidence)
-    if case.looks is not Looks.ONE:
-        return planned(differences, LookTest(plan_for(case), *_PLANNED[method]), confidence)
+    if case.looks is not Looks.ONE and (test := look_test(case, method)) is not None:
+        return planned(differences, test, confidence)
     if days < case.n:
         raise ExperimentError(f"one look was planned after {case.n} days, and {days} have a value: wait")
     return _SINGLE[method](np.asarray(differences, dtype=np.float64), confidence)

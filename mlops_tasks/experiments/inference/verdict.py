@@ -95,8 +95,9 @@ def _outcome(result: Result, goal: Goal) -> Outcome:
 
 def _effect(result: Result, goal: Goal) -> str:
     share = "" if result.relative_effect is None else f" ({result.relative_effect:+.1%} of control)"
+    confidence = f"{100 * result.confidence:.4g}%"
     return (
-        f"{goal.metric}: treatment minus control is {result.effect:+.5g}{share}, and the {result.confidence:.0%} "
+        f"{goal.metric}: treatment minus control is {result.effect:+.5g}{share}, and the {confidence} "
         f"interval reaches from {result.lower:+.5g} to {result.upper:+.5g}."
     )
 
