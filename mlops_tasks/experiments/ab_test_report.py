@@ -76,7 +76,8 @@ class AbTestReport:
             if finding.result is not None:
                 yield Look(len(schedule.days), schedule.days[-1], finding.result)
         elif finding.case is not None:
-            for result in course(finding.differences, finding.case, finding.confidence):
+            method = self.experiment.design.method
+            for result in course(finding.differences, finding.case, method, finding.confidence):
                 yield Look(result.n, str(finding.differences.index[result.n - 1]), result)
 
     @cached_property

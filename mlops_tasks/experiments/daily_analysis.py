@@ -224,7 +224,7 @@ def _finding(design: ExperimentDesign, metric: MetricDesign, arm: str, measured:
         case = Case(design.planned_days, design.looks, found.data)
         pairs = DailyDifferences.of(found.values[CONTROL], found.values[TREATMENT])
         differences = pairs.values.iloc[: design.planned_days]
-        result = analyse(differences, case, confidence=confidence)
+        result = analyse(differences, case, design.method, confidence)
     except ExperimentError as error:
         about = (differences, case, confidence)
         return ArmFinding(arm, metric.name, guard, len(differences), None, None, str(error), *about)

@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from mlops_tasks.config import Section, read_settings_file
 from mlops_tasks.errors import ExperimentError, excerpt, hint
 from mlops_tasks.experiments.assignment import Allocation
-from mlops_tasks.experiments.inference.offers import Looks
+from mlops_tasks.experiments.inference.offers import Case, Looks, refusal
+from mlops_tasks.experiments.inference.results import Method
 from mlops_tasks.experiments.inference.switchback import Switchback
 
 NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
@@ -105,6 +106,9 @@ class ExperimentDesign(Section):
     """Market days until the last look."""
     looks: Looks = Looks.ONE
     """How often it is looked at until then, with the power to stop it."""
+    method: Method | None = None
+    """Of the daily differences; None: the most powerful one that keeps its level for every kind of days that was
+    measured. Cosine terms (`paired`, `obrien_fleming`, `pocock`) also where an advantage comes and goes by regimes."""
     alpha: float = Field(0.05, gt=0, le=0.2)
     """Two-sided level of the primary metric's test, over all looks."""
     power: float = Field(0.8, ge=0.5, lt=1)
@@ -120,6 +124,8 @@ class ExperimentDesign(Section):
             raise ValueError(f"models: {missing}; name a registered version for every arm and for nothing else")
         if len(set(self.models.values())) < len(self.models):
             raise ValueError("models: two arms have the same version; a model is compared with another one")
+        if self.method is not None:
+            self._check_method(self.method)
         names = [metric.name for metric in self.metrics]
         if twins := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"metric {twins[0]} is named twice; a metric is the primary one or a guard, once")
@@ -160,6 +166,12 @@ class ExperimentDesign(Section):
         if self.switchback is None:
             return None
         return Switchback(self.planned_days, self.switchback.block, self.switchback.washout)
+
+    def _check_method(self, method: Method) -> None:
+        if self.switchback is not None:
+            raise ValueError("method: a switchback is tested by its own assignment; leave it out")
+        if (reason := refusal(method, Case(self.planned_days, self.looks))) is not None:
+            raise ValueError(f"method: {reason}")
 
     @property
     def metrics(self) -> tuple[MetricDesign, ...]:

@@ -74,6 +74,13 @@ def test_a_better_arm_is_found_with_its_size(settings: Settings) -> None:
     assert "120 planned days" in lines, "the power is that of all the looks"
 
 
+def test_the_method_that_was_registered_is_taken(settings: Settings) -> None:
+    """Cosine terms, which need more days."""
+    found = measured(settings, 120, cost=-0.5, method="obrien_fleming")
+    assert {each.result.method for each in found.findings if each.result is not None} == {"obrien_fleming"}
+    assert found.advice == Advice.STOP_WINNER
+
+
 def test_harm_to_a_guard_comes_before_a_gain(settings: Settings) -> None:
     """The treatment costs less and fails more."""
     found = measured(settings, 60, cost=-0.5, errors=0.5)

@@ -94,7 +94,9 @@ def analyse(
     return _SINGLE[method](np.asarray(differences, dtype=np.float64), confidence)
 
 
-def course(differences: Floats | pd.Series, case: Case, confidence: float = 0.95) -> tuple[Result, ...]:
+def course(
+    differences: Floats | pd.Series, case: Case, method: Method | None = None, confidence: float = 0.95
+) -> tuple[Result, ...]:
     """`analyse` at each planned look that the days suffice for, oldest first, but those that could not be taken.
 
     The intervals are those that were valid at each look.
@@ -105,5 +107,5 @@ def course(differences: Floats | pd.Series, case: Case, confidence: float = 0.95
     for days in plan_for(case).days:
         if days <= len(values):
             with suppress(ExperimentError):
-                found.append(analyse(values[:days], case, confidence=confidence))
+                found.append(analyse(values[:days], case, method, confidence))
     return tuple(found)
