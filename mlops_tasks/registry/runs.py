@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import mlflow.pyfunc
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
@@ -116,7 +117,14 @@ def _log_new(
     run_id = str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
     for params in batched([Param(k, v) for k, v in record.parameters.items()], SMALL_BATCH):
         client.log_batch(run_id, params=params)
-    client.log_inputs(run_id, [*_sources(lineage), *_features(record)])
+    inputs = [*_sources(lineage), *_features(record)]
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:
+        # Another run has added an equal data set at the same moment; now MLflow finds it.
+        if "unique constraint" not in str(error).lower():
+            raise
+        client.log_inputs(run_id, inputs)
     client.log_dict(run_id, lineage, LINEAGE_FILE)
     _draw_lineage(client, run_id, f"Lineage of {name}", lineage)
     if record.columns_file.is_file():
