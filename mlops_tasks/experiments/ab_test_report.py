@@ -14,7 +14,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.experiments.daily_analysis import ArmFinding, ExperimentAnalysis
-from mlops_tasks.experiments.design import MetricDesign, MetricSource
+from mlops_tasks.experiments.design import MetricDesign
 from mlops_tasks.experiments.inference.analysis import course
 from mlops_tasks.experiments.inference.checks import ratio_band
 from mlops_tasks.experiments.inference.results import Result
@@ -113,8 +113,7 @@ class AbTestReport:
     def _units(self) -> pd.DataFrame:
         """New units by datetime; columns: arms. Empty without a metric of events, or where days are the units."""
         design, enrolment = self.experiment.design, self.experiment.enrolment
-        metric = next((each for each in design.metrics if each.source is MetricSource.EVENTS), None)
-        counts = {}
+        metric, counts = design.unit_metric, {}
         if metric is not None and enrolment.schedule is None:
             counts = new_units(self.settings, self.name, metric.name)
         table = pd.Series(counts, dtype=float).unstack() if counts else pd.DataFrame(dtype=float)

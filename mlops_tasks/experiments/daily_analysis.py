@@ -159,6 +159,7 @@ class _Measured:
     def __init__(self, settings: Settings, history: Sequence[Experiment]) -> None:
         self._settings, self._history, self._newest = settings, history, history[-1]
         self._design = history[-1].design
+        self._read: dict[tuple[str, str], Mapping[tuple[str, str], Sum]] = {}
 
     @cached_property
     def _scores(self) -> "ArmScores":
@@ -195,7 +196,7 @@ class _Measured:
 
     def ratio(self) -> SampleRatio | None:
         """Of the units with events of the first metric of events."""
-        metric = next((each for each in self._design.metrics if each.source is MetricSource.EVENTS), None)
+        metric = self._design.unit_metric
         if metric is None:
             return None
         sums, shares = self._sums(metric.name, UNIT), self._newest.enrolment.allocation.shares
@@ -213,7 +214,10 @@ class _Measured:
         return tuple(map(self._scores.portfolios, arms))
 
     def _sums(self, metric: str, of: str) -> Mapping[tuple[str, str], Sum]:
-        return metric_sums(self._settings, self._design.name, metric, of)
+        """Read once, for all arms."""
+        if (metric, of) not in self._read:
+            self._read[metric, of] = metric_sums(self._settings, self._design.name, metric, of)
+        return self._read[metric, of]
 
 
 def _finding(design: ExperimentDesign, metric: MetricDesign, arm: str, measured: _Measured) -> ArmFinding:

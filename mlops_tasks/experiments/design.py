@@ -179,6 +179,11 @@ class ExperimentDesign(Section):
         return (self.primary, *self.guards)
 
     @property
+    def unit_metric(self) -> MetricDesign | None:
+        """The first metric of events, by which units are counted; None where all are computed."""
+        return next((each for each in self.metrics if each.source is MetricSource.EVENTS), None)
+
+    @property
     def control(self) -> str:
         """The arm that others are compared with."""
         return next(iter(self.arms))
