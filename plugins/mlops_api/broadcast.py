@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from mlops_api.stream_messages import Frame, Message
+from mlops_api.messages.stream import Frame, Message
 from mlops_api.topics import head_of, new_events, page_of
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import FileStates, settled_files

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mlops_api.messages import AlertEvent, Event
-from mlops_api.stream_messages import DeploymentEvent, Message, RolloutEvent
+from mlops_api.messages.alerts import AlertEvent
+from mlops_api.messages.stream import DeploymentEvent, Message, RolloutEvent
+from mlops_api.messages.training import Event
 from mlops_tasks.config import Settings
 from mlops_tasks.state.alerts.journal import events_after, newest_events
 from mlops_tasks.state.deployments import deployments_after, newest_deployment_id

@@ -214,7 +214,7 @@ import asyncio, json, sys
 from mlops_tasks.config import PROJECT
 sys.path.insert(0, str(PROJECT / "plugins"))
 from mlops_api import broadcast, connection, stream, stream_limits
-from mlops_api.stream_messages import Frame
+from mlops_api.messages.stream import Frame
 from mlops_tasks.errors import StoreError
 from starlette.exceptions import WebSocketException
 
