@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +19,8 @@ from mlops_tasks.errors import MlopsError
 
 BURST, PER_SECOND = 200, 20.0
 """Messages that a client may send at once, and afterwards per second."""
+
+NO_TOPIC = "there is no such topic; there are runs/<run id>, alerts, deployments, rollouts"
 
 
 class Ending(NamedTuple):
@@ -61,7 +62,10 @@ class Connection:
     _cursors: dict[str, Cursor] = field(default_factory=dict)
     _answers: deque[str] = field(default_factory=deque)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _happened: float = field(default_factory=lambda: _clock())
+    _happened: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._happened = _clock()
 
     async def run(self) -> Ending:
         """Serve until one side ends it."""
@@ -87,10 +91,10 @@ class Connection:
                     await self._wait()
         except TimeoutError:
             return TOO_SLOW
-        except (WebSocketDisconnect, RuntimeError):  # the latter is uvicorn's, for a connection that it has ended
-            return GONE
         except (MlopsError, SQLAlchemyError):
             return UNREADABLE
+        except (WebSocketDisconnect, RuntimeError):  # the latter is uvicorn's, for a connection that it has ended
+            return GONE
 
     async def _advance(self, topic: str) -> bool:
         """Send the next events of a topic; whether there were any, or there will be none any more."""
@@ -145,12 +149,12 @@ class Connection:
     async def _subscribe(self, asked: Subscribe) -> None:
         self._drop(asked.topic)
         if len(self._cursors) >= self.most.topics:
-            return self._refuse(asked.topic, 429, f"{self.most.topics} topics are followed; unsubscribe from one")
+            self._refuse(asked.topic, 429, f"{self.most.topics} topics are followed; unsubscribe from one")
+            return
         feed = await self.broadcaster.follow(asked.topic, self._news)
         if feed is None:
-            return self._refuse(
-                asked.topic, 404, "there is no such topic; there are runs/<run id>, alerts, deployments, rollouts"
-            )
+            self._refuse(asked.topic, 404, NO_TOPIC)
+            return
         self._cursors[asked.topic] = Cursor(feed, asked.after)
         self._answer(said("subscribed", asked.topic, after=asked.after, newest=feed.head))
 

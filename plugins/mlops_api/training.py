@@ -6,18 +6,21 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, Query
 
 from mlops_api.access import needs
-from mlops_api.messages.training import Command, CommandAccepted, Event, EventPage, Run, RunList
+from mlops_api.messages.training import Command, CommandAccepted, Event, EventPage, Run, RunCurves, RunList
 from mlops_api.service import ENDED, NO_SUCH, After, known_run, settings
 from mlops_tasks.roles import Right
 from mlops_tasks.state.training_runs import newest_training_event
 from mlops_tasks.states import TERMINAL
 from mlops_tasks.training.control import command_run
+from mlops_tasks.training.curves import run_curves
 from mlops_tasks.training.events import read_events, run_progress, runs
 from mlops_tasks.training.supervision import end_lost_runs
 
 router = APIRouter(prefix="/training/runs", tags=["training"])
 
 Limit = Annotated[int, Query(ge=1, le=200)]
+Points = Annotated[int, Query(ge=2, le=5000, description="Iterations, and samples, at most.")]
+Until = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 PageSize = Annotated[int, Query(ge=1, le=10_000)]
 
 
@@ -44,6 +47,13 @@ def list_events(run_id: str, after: After = 0, limit: PageSize = 1000) -> EventP
     return EventPage(
         events=events, next_after=next_after, ended=terminal is not None and terminal.sequence <= next_after
     )
+
+
+@router.get("/{run_id}/curves", **needs(Right.SEE, Depends(known_run)), responses=NO_SUCH)
+def show_curves(run_id: str, points: Points = 1000, until: Until = None) -> RunCurves:
+    """Metrics by iteration and resources by time, evenly thinned out, as of a sequence number (default: the newest)."""
+    found = run_curves(settings(), run_id, points, until)
+    return RunCurves.model_validate(found, from_attributes=True)
 
 
 @router.post(
