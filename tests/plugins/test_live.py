@@ -7,7 +7,7 @@ from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from websockets.exceptions import InvalidStatus
 
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
@@ -191,10 +191,12 @@ def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs,
     expect(frame.locator("figcaption strong")).to_have_text(["loss", "ic", "rank_ic"], timeout=PATIENCE_MS)
     expect(frame.locator("#link")).to_have_text("live")
     loss = frame.locator("figure").first
-    expect(loss.locator("path.line")).to_have_count(2)
+    expect(loss.locator("canvas")).to_be_visible()
     expect(frame.locator("#commands button:visible")).to_have_text(["Pause", "Cancel"])
-    assert len(_corners(loss.locator("path.valid").get_attribute("d"))) == 10
-    assert frame.locator("figure").nth(1).locator("path.valid").get_attribute("d").count("M") == 2, "an undefined IC"
+    iterations, *lines = drawn(loss)
+    assert iterations == list(range(1, 11)) and [len(line) for line in lines] == [10, 10]
+    ic = drawn(frame.locator("figure").nth(1))[1]
+    assert [number for number, value in enumerate(ic, 1) if value is None] == [3], "an undefined IC"
 
     frame.get_by_role("button", name="Pause").click()
     expect(frame.locator("#commands output")).to_contain_text("pause requested")
@@ -210,11 +212,35 @@ def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs,
     expect(frame.locator("#events tr").first).to_contain_text("finished")
     expect(frame.locator("#summary .state")).to_have_text("finished", timeout=PATIENCE_MS)
     expect(frame.locator("#commands")).to_have_count(0)
-    assert len(_corners(loss.locator("path.valid").get_attribute("d"))) == 20
+    assert drawn(loss)[0] == list(range(1, 21))
 
 
-def _corners(path: str | None) -> list[str]:
-    return re.findall(r"[ML]", path or "")
+def drawn(plot: Locator) -> list[list[float | None]]:
+    """What a plot shows: its places, and the values of each line."""
+    found: list[list[float | None]] = plot.evaluate("each => each.plot.chart.data")
+    return found
+
+
+def test_the_list_of_trainings_moves_by_itself(airflow: Airflow, runs: Runs, page: Page) -> None:
+    """Progress of a run comes as it is recorded, a new run by itself, and an end in the server's words."""
+    run = runs.open("gru")
+    run.iterate(1, 2)
+    page.goto(f"{airflow.url}/mlops/ui/training")
+    row = page.locator(f"tr[data-run='{run.run_id}']")
+    expect(row.locator(".number")).to_have_text("5%, 2 of 40 at most", timeout=PATIENCE_MS)
+    run.iterate(3, 10)
+    expect(row.locator(".number")).to_have_text("25%, 10 of 40 at most")
+    expect(row.locator(".kept")).to_have_text("best so far: iteration 10, valid loss 0.96942")
+    expect(row.locator(".outcome")).to_have_text("0:00:08 left unless validation improves, 0:00:45 at most")
+    run.add(("paused", {"iteration": 10}))
+    expect(row.locator(".state")).to_have_text("paused")
+    later = runs.open("lstm")
+    expect(page.locator(f"tr[data-run='{later.run_id}'] .state")).to_have_text("running", timeout=PATIENCE_MS)
+    later.iterate(1, 1)
+    expect(page.locator(f"tr[data-run='{later.run_id}'] .number")).to_have_text("2%, 1 of 40 at most")
+    run.add(("cancelled", {"asked_by": "ann", "forced": False}))
+    expect(row).to_contain_text("by ann", timeout=PATIENCE_MS)
+    expect(row.locator(".state")).to_have_class("state cancelled")
 
 
 def test_without_a_websocket_the_page_asks_again_and_again(airflow: Airflow, runs: Runs, page: Page) -> None:

@@ -124,7 +124,7 @@ async function command(button) {
 const stream = new TrainingProgressWebSocket(`${api}/stream`, {
   onState: (state) => {
     live = state === "live";
-    if (!ended && state !== "waiting") say(state);
+    if (live && !ended) say(state);
   },
 });
 
