@@ -12,8 +12,8 @@ from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from mlops_api.broadcast import Broadcaster, Feed
-from mlops_api.stream_limits import ADMISSION_S, StreamLimits
 from mlops_api.messages.stream import ASKED, LONGEST_ASKED, Subscribe, said
+from mlops_api.stream_limits import ADMISSION_S, StreamLimits
 from mlops_tasks.config import StreamSettings
 from mlops_tasks.errors import MlopsError
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -118,7 +117,7 @@ def test_an_event_is_on_the_page_within_half_a_second(
     browser that shows them, beside fifty other subscribers, who get all of them too."""
     monkeypatch.setattr(supervision, "FIT_STAGE", FIT_STAGE)
     market = SmallMarket.make(server.settings.home)
-    patient = replace(config(steps=STEPS, step_s=STEP_S), stopping=StoppingConfig(patience=STEPS))
+    patient = config(steps=STEPS, step_s=STEP_S).model_copy(update={"stopping": StoppingConfig(patience=STEPS)})
     handle = market.start_config(patient)
     training = threading.Thread(target=handle.supervise)
     with subscribers(server, handle.run_id, OTHERS) as got:
