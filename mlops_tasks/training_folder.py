@@ -196,6 +196,15 @@ class EvaluationFolder:
             raise _missing(self.path / "evaluation.json", _EVALUATE)
         return found
 
+    def daily(self) -> "pd.DataFrame":
+        """The daily series, by datetime; StoreError where the training is not evaluated."""
+        import pandas as pd
+
+        path = self.path / "daily.parquet"
+        if not path.is_file():
+            raise _missing(path, _EVALUATE)
+        return pd.read_parquet(path).set_index(DATETIME)
+
     def plot_files(self) -> list[Path]:
         """The plots that are there, by name."""
         return sorted(self.plots.glob("*.png"))

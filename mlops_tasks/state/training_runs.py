@@ -170,6 +170,14 @@ def training_runs(settings: Settings, limit: int) -> list[TrainingRun]:
         return list(active.scalars(select(TrainingRun).order_by(TrainingRun.id.desc()).limit(limit)))
 
 
+def training_runs_of(settings: Settings, dag_id: str, dag_run_id: str, limit: int = 200) -> list[TrainingRun]:
+    """The runs that a run of a DAG has started, newest first."""
+    started = TrainingRun.request["dag_run"]
+    wanted = (started["dag_id"].as_string() == dag_id, started["run_id"].as_string() == dag_run_id)
+    with reading(settings) as active:
+        return list(active.scalars(select(TrainingRun).where(*wanted).order_by(TrainingRun.id.desc()).limit(limit)))
+
+
 def find_training_run(settings: Settings, run_id: str) -> TrainingRun | None:
     """The run with this id."""
     with reading(settings) as active:

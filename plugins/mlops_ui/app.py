@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -15,6 +15,13 @@ from mlops_tasks.errors import MlopsError
 from mlops_ui import mlflow_pages, pages, report_pages, training_pages
 from mlops_ui.rendering import render
 
+ROUTERS: tuple[APIRouter, ...] = (
+    pages.router,
+    training_pages.router,
+    training_pages.of_dag_runs,
+    report_pages.router,
+    mlflow_pages.router,
+)
 STATIC = Path(__file__).parent / "static"
 ASSETS = {path.name: path for path in STATIC.iterdir()}
 
@@ -46,7 +53,13 @@ OTHER = ("That did not work", "Go back and try again.")
 def create_app() -> FastAPI:
     """Make the app, which Airflow mounts."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    for router in (pages.router, training_pages.router, report_pages.router, mlflow_pages.router):
+    for router in (
+        pages.router,
+        training_pages.router,
+        training_pages.of_dag_runs,
+        report_pages.router,
+        mlflow_pages.router,
+    ):
         app.include_router(router)
     show_errors(app)
 

@@ -27,7 +27,8 @@ def _share(value: float | None) -> str:
     return NONE if value is None else f"{value:.1%}"
 
 
-def _figure(value: float | None) -> str:
+def figure_text(value: float | None) -> str:
+    """A number with four digits; a dash where there is none."""
     return NONE if value is None else f"{value:.4g}"
 
 
@@ -40,7 +41,7 @@ def _said(payload: Mapping[str, Any]) -> str:
 templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
 )
-templates.filters.update(duration=_duration, value=value_text, metric=_metric, share=_share, figure=_figure)
+templates.filters.update(duration=_duration, value=value_text, metric=_metric, share=_share, figure=figure_text)
 templates.filters["said"] = _said
 templates.globals.update(dag_run_path=dag_run_path, navigation=NAVIGATION)
 

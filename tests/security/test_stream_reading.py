@@ -208,7 +208,7 @@ def test_streams_at_one_number_share_a_text_of_bounded_length(broadcast: Any, ru
     asyncio.run(follow())
 
 
-LIMITS = {"total": 2, "idle_s": 0.4, "lifetime_s": 4.0, "heartbeat_s": 0.25, "send_timeout_s": 0.5}
+LIMITS = {"total": 2, "idle_s": 0.4, "lifetime_s": 4.0, "heartbeat_s": 0.25, "send_timeout_s": 0.2}
 LASTING = """
 import asyncio, json, sys
 from mlops_tasks.config import PROJECT
