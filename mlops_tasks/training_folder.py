@@ -196,14 +196,12 @@ class EvaluationFolder:
             raise _missing(self.path / "evaluation.json", _EVALUATE)
         return found
 
-    def daily(self) -> "pd.DataFrame":
-        """The daily series, by datetime; StoreError where the training is not evaluated."""
+    def find_daily(self) -> "pd.DataFrame | None":
+        """The daily series, by datetime; None before the training is evaluated."""
         import pandas as pd
 
         path = self.path / "daily.parquet"
-        if not path.is_file():
-            raise _missing(path, _EVALUATE)
-        return pd.read_parquet(path).set_index(DATETIME)
+        return pd.read_parquet(path).set_index(DATETIME) if path.is_file() else None
 
     def plot_files(self) -> list[Path]:
         """The plots that are there, by name."""

@@ -112,8 +112,9 @@ def training_figures(settings: Settings, training_key: str) -> TrainingFigures:
     """
     folder = TrainingFolder.of(settings, training_key)
     folder.manifest()
-    evaluated = folder.evaluation.find() is not None
-    daily = folder.evaluation.daily() if evaluated else pd.DataFrame(columns=["ic", "rank_ic", *_ACCOUNT], dtype=float)
+    daily = folder.evaluation.find_daily()
+    if daily is None:
+        daily = pd.DataFrame(columns=["ic", "rank_ic", *_ACCOUNT], dtype=float)
     importance = folder.importance()
     return TrainingFigures(
         training_key,

@@ -68,7 +68,7 @@ def show_report(request: Request, run: Run, key: TrainingKey) -> str:
         key=key,
         known=known,
         dag_run=run_details(settings(), run.run_id).dag_run,
-        has_curves=bool(TrainingFolder.of(settings(), key).curves()),
+        curves=list(TrainingFolder.of(settings(), key).curves()),
         titles=list(MEASURES.values()),
         measures=_measures(known.evaluation),
         explained=_explained(known.explanation),
@@ -108,6 +108,7 @@ def show_run(request: Request, run: Run, user: GetUserDep) -> str:
         asked=run_details(settings(), run.run_id),
         after=after,
         log=last_training_events(settings(), run.run_id, after, LOGGED, QUIET),
+        sampled=newest_training_event(settings(), run.run_id, ("resources",)) is not None,
         commands=may(user, Right.TRAIN),
     )
 
@@ -125,9 +126,9 @@ def _explained(report: Report | None) -> dict[str, Any] | None:
     if report is None:
         return None
     content = report.content
-    groups = {name: each["share"] for name, each in content["groups"].items()}
+    groups = {name: each["share"] for name, each in content.get("groups", {}).items()}
     return {
-        "method": content["method"],
+        "method": content.get("method", "by an earlier version"),
         "features": _shares(content["features"]),
         "groups": _shares(groups),
     }

@@ -1,7 +1,7 @@
 // The curves of a training: one plot for each metric, with a line for each segment (train, valid, test), the best
 // iteration marked. However long a training is, a plot keeps so many points: every second one is dropped at the limit.
 
-import { Plot } from "./plot.js";
+import { Plot, settle } from "./plot.js";
 
 export const MOST_POINTS = 1600;
 const SEGMENTS = ["train", "valid", "test"];
@@ -90,9 +90,7 @@ export class Curves {
     if (curve === undefined) {
       curve = new Curve(metric);
       this.#curves.set(metric, curve);
-      this.place.querySelector(".empty")?.remove();
-      this.place.append(curve.plot.element);
-      Object.assign(curve.plot.element, { plot: curve.plot });
+      settle(this.place, curve.plot);
     }
     return curve;
   }

@@ -2,6 +2,7 @@
 // and style sheet beside this one. A plot is as wide as its place, follows the theme, and says its numbers in words.
 
 const HEIGHT = 220;
+export const LOW = 150;
 const FONT = "12px system-ui, sans-serif";
 
 /**
@@ -46,6 +47,19 @@ export function labels(values, step) {
   return values.map((value) => (value === 0 ? 0 : value).toFixed(decimals));
 }
 
+/**
+ * Put a plot into its part of a page: where the server has kept a place free, so that nothing moves, or else at the end.
+ * @param {Element} part
+ * @param {Plot} plot
+ */
+export function settle(part, plot) {
+  const coming = part.querySelector("figure.coming");
+  if (coming) coming.replaceWith(plot.element);
+  else part.append(plot.element);
+  part.querySelector(".empty")?.remove();
+  Object.assign(plot.element, { plot });
+}
+
 /** A figure with its caption, which says each line's newest value, or the one under the pointer. */
 export class Plot {
   /** @type {import("uplot") | undefined} */
@@ -67,7 +81,7 @@ export class Plot {
     this.element = document.createElement("figure");
     this.caption = document.createElement("figcaption");
     this.place = document.createElement("div");
-    this.place.className = "plot";
+    this.place.className = look.height === LOW ? "drawn low" : "drawn";
     this.place.setAttribute("role", "img");
     this.element.append(this.caption, this.place);
     new ResizeObserver(() => this.#resize()).observe(this.place);

@@ -1,6 +1,6 @@
 // What a training uses over time: processor and memory, and those of the graphics card where there is one.
 
-import { Plot } from "./plot.js";
+import { LOW, Plot, settle } from "./plot.js";
 
 const MOST_SAMPLES = 1600;
 const SHOWN = [
@@ -34,9 +34,8 @@ export class Resources {
 
   #show() {
     if (this.#plots.length === 0) {
-      this.#plots = SHOWN.map(({ title, unit }) => new Plot({ title, across: "second", zero: true, height: 150, words: (value) => `${Math.round(value)} ${unit}` }, []));
-      this.place.querySelector(".empty")?.remove();
-      this.place.append(...this.#plots.map(({ element }) => element));
+      this.#plots = SHOWN.map(({ title, unit }) => new Plot({ title, across: "second", zero: true, height: LOW, words: (value) => `${Math.round(value)} ${unit}` }, []));
+      for (const plot of this.#plots) settle(this.place, plot);
     }
     const seconds = this.#samples.map(({ second }) => second);
     SHOWN.forEach(({ lines }, number) => {

@@ -2,7 +2,7 @@
 
 import { get, Problem } from "./api.js";
 import { Curves } from "./curves.js";
-import { figure, Plot } from "./plot.js";
+import { figure, Plot, settle } from "./plot.js";
 
 /** @typedef {{ days: string[], values: Record<string, (number | null)[]> }} Series */
 /** @typedef {{ name: string, share: number }} Share */
@@ -22,8 +22,7 @@ const percent = (value) => `${(100 * value).toFixed(2)}%`;
  */
 function add(place, look, lines, data) {
   const plot = new Plot(look, lines);
-  Object.assign(plot.element, { plot });
-  place.append(plot.element);
+  settle(place, plot);
   plot.show(data);
 }
 
@@ -110,11 +109,11 @@ function drawSignal({ decay, groups, horizon }) {
   add(part("signal"), { title: "Return by group", across: "group by score, highest last", names, bars: true, zero: true, words: (value) => `${value.toFixed(1)} bps` }, [{ name: `mean over ${horizon} day${horizon === 1 ? "" : "s"}`, colour: "--valid" }], [places, groups.map((/** @type {any} */ each) => each.mean_bps)]);
 }
 
-/**
- * @param {string} place
- * @param {unknown} error
- */
-const tell = (place, error) => empty(part(place), error instanceof Problem ? error.detail : String(error));
+/** @param {unknown} error */
+function tell(error) {
+  document.querySelectorAll("figure.coming").forEach((place) => place.remove());
+  empty(part("signal"), error instanceof Problem ? error.detail : String(error));
+}
 
 features();
-get(`${path}/report`).then(draw).catch((error) => tell("signal", error)).then(() => get(`${path}/report/signal`)).then(drawSignal).catch((error) => tell("signal", error));
+get(`${path}/report`).then(draw).then(() => get(`${path}/report/signal`)).then(drawSignal).catch(tell);
