@@ -12,11 +12,12 @@ from starlette.responses import Response
 from mlops_api.access import SEE
 from mlops_api.service import HEADERS
 from mlops_tasks.errors import MlopsError
-from mlops_ui import mlflow_pages, pages, report_pages, training_pages
+from mlops_ui import mlflow_pages, new_training_pages, pages, report_pages, training_pages
 from mlops_ui.rendering import render
 
 ROUTERS: tuple[APIRouter, ...] = (
     pages.router,
+    new_training_pages.router,
     training_pages.router,
     training_pages.of_dag_runs,
     report_pages.router,

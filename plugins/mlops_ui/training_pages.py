@@ -51,10 +51,11 @@ Run = Annotated[TrainingRun, Depends(known_run)]
 
 
 @router.get("")
-def show_runs(request: Request) -> str:
+def show_runs(request: Request, user: GetUserDep) -> str:
     """The latest runs."""
     end_lost_runs(settings())
-    return render(request, "training.html", runs=runs(settings(), SHOWN))
+    may_start = may(user, Right.OPERATE) or may(user, Right.SEARCH)
+    return render(request, "training.html", runs=runs(settings(), SHOWN), may_start=may_start)
 
 
 @router.get("/{run_id}/report")

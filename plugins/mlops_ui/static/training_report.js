@@ -109,11 +109,15 @@ function drawSignal({ decay, groups, horizon }) {
   add(part("signal"), { title: "Return by group", across: "group by score, highest last", names, bars: true, zero: true, words: (value) => `${value.toFixed(1)} bps` }, [{ name: `mean over ${horizon} day${horizon === 1 ? "" : "s"}`, colour: "--valid" }], [places, groups.map((/** @type {any} */ each) => each.mean_bps)]);
 }
 
+/** Nothing more is coming. */
+function settled() {
+  document.querySelectorAll("figure.coming").forEach((place) => place.remove());
+}
+
 /** @param {unknown} error */
 function tell(error) {
-  document.querySelectorAll("figure.coming").forEach((place) => place.remove());
   empty(part("signal"), error instanceof Problem ? error.detail : String(error));
 }
 
 features();
-get(`${path}/report`).then(draw).then(() => get(`${path}/report/signal`)).then(drawSignal).catch(tell);
+get(`${path}/report`).then(draw).then(() => get(`${path}/report/signal`)).then(drawSignal).catch(tell).finally(settled);
