@@ -1,21 +1,40 @@
-"""The form of a new training in a real Airflow: drawn from the schemas, checked while it is typed, and it starts DAGs."""
+"""The form of a new training in a real Airflow: drawn from schemas, checked while it is typed, and it starts DAGs."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from mlops_tasks.config import Settings, StackSettings
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.tuning.recommendations import record_recommendation
-from tests.operation import publish_vintage
+from tests.operation import free_ports, publish_vintage
 from tests.plugins.accessibility import serious
-from tests.plugins.api_server import Airflow
+from tests.plugins.api_server import Airflow, start_airflow
 from tests.plugins.conftest import PATIENCE_MS, sign_in
 from tests.plugins.runs import FINISHED, Runs
 from tests.plugins.test_screens import WIDE
 
 API, PAGE = "/mlops/v1/training", "/mlops/ui/training/new"
 EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """A server of its own, with a vintage in its home."""
+    airflow_port, mlflow_port, scoring_port = free_ports(3)
+    stack = StackSettings(airflow_port=airflow_port, mlflow_port=mlflow_port, scoring_port=scoring_port)
+    settings = Settings(home=tmp_path_factory.mktemp("new_training"), stack=stack)
+    publish_vintage(settings)
+    with start_airflow(settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def runs(airflow: Airflow) -> Runs:
+    """Of that server."""
+    return Runs(airflow.settings, datetime(2026, 3, 2, 9, 30, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -78,14 +97,13 @@ def test_the_api_starts_a_training_and_a_search(airflow: Airflow) -> None:
 
 
 def test_the_api_estimates_and_recommends(airflow: Airflow, runs: Runs, suggested: None) -> None:
-    """Memory grows with the leaves; time is that of the trainings before; without a vintage the reason is told."""
+    """Memory grows with the leaves; time is that of the trainings before; a wrong value is refused."""
     with airflow.client("viewer") as viewer:
         said = viewer.get(f"{API}/recommendation").raise_for_status().json()
         assert said["ranking"][0]["model"] == "lightgbm" and said["refused"] == {"gru": "too large"}
         refused = viewer.post(f"{API}/estimate", json={"model": "lightgbm", "hyperparameters": "lightgbm.num_leaves=0"})
         assert refused.status_code == 422 and "num_leaves" in refused.json()["detail"]
-        publish_vintage(airflow.settings)
-        runs.finished("lightgbm").add()
+        runs.finished("lightgbm")
         runs.open("lightgbm").add(("finished", {**FINISHED, "seconds": 1.0, "reused": True}))
 
         def estimate(lines: str) -> dict[str, object]:
@@ -100,7 +118,7 @@ def test_the_api_estimates_and_recommends(airflow: Airflow, runs: Runs, suggeste
 
 
 def test_the_form_is_drawn_from_the_schemas(airflow: Airflow, view: Page, suggested: None) -> None:
-    """A widget for each hyper-parameter of each model, advanced ones folded away; it fits a phone, and axe is content."""
+    """A widget for each hyper-parameter of each model, advanced ones folded away; it fits a phone; axe is content."""
     view.goto(f"{airflow.url}{PAGE}?model=lightgbm")
     zoo = model_zoo(airflow.settings)
     expect(view.locator(".model")).to_have_count(len(zoo))

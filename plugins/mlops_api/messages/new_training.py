@@ -44,7 +44,7 @@ class TrainingAsked(_Asked):
 
 
 class SearchAsked(_Asked):
-    """A run of `tune_models`: a model's hyper-parameters are searched, the best trained and judged; none is deployed."""
+    """A run of `tune_models`: hyper-parameters are searched, the best model is trained and judged; none is deployed."""
 
     model: Name = Field("auto", description="`auto`: the selector's choice, as measured on the training segment.")
     objectives: Annotated[list[Name], Field(min_length=1, max_length=10)] | None = None
