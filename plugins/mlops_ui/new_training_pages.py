@@ -73,7 +73,8 @@ class Choice:
     def of(cls, model: Mapping[str, Any]) -> "Choice":
         """From what `describe_zoo` says."""
         names = ("name", "family", "own", "window", "description", "recommended_for")
-        return cls(*(model[name] for name in names), [Widget.of(field) for field in model["hyperparameters"]])
+        fields = [Widget.of(field) for field in model["hyperparameters"]]
+        return cls(**{name: model[name] for name in names}, fields=fields)
 
 
 @router.get("/new")
