@@ -164,6 +164,20 @@ def newest_training_event(settings: Settings, run_id: str, kinds: Sequence[str] 
         return active.scalars(query.order_by(TrainingEvent.sequence.desc()).limit(1)).first()
 
 
+def newest_training_events(
+    settings: Settings, run_ids: Sequence[str], kinds: Sequence[str] = ()
+) -> dict[str, TrainingEvent]:
+    """The newest event of each of these runs, of the given kinds if any; runs that have none are left out."""
+    event = aliased(TrainingEvent)
+    newest = select(event.id).where(event.run_id == TrainingRun.run_id)
+    if kinds:
+        newest = newest.where(event.kind.in_(kinds))
+    wanted = newest.order_by(event.sequence.desc()).limit(1).correlate(TrainingRun).scalar_subquery()
+    query = select(TrainingEvent).join(TrainingRun, TrainingEvent.id == wanted)
+    with reading(settings) as active:
+        return {row.run_id: row for row in active.scalars(query.where(TrainingRun.run_id.in_(run_ids)))}
+
+
 def training_runs(settings: Settings, limit: int) -> list[TrainingRun]:
     """The last runs, newest first."""
     with reading(settings) as active:
