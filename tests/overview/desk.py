@@ -44,10 +44,11 @@ def publish_bars(settings: Settings, days: pd.DatetimeIndex = DAYS, source: str 
     return vintage
 
 
-def serve(settings: Settings, version: int, rule: str = "superiority") -> None:
+def serve(settings: Settings, version: int, rule: str = "superiority", indexed: bool = True) -> None:
     """A version of training `k<version>` becomes champion by a rule of the gate."""
     key = f"k{version}"
-    index_versions(settings, [_registered(version, key)])
+    if indexed:
+        index_versions(settings, [_registered(version, key)])
     approval = ModelApproval(training_key=key, artefact_digest=DIGEST, basis="gate", approved_by=rule, reason="gate")
     record_model_approval(settings, approval)
     row = Deployment(
