@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
-from mlops_api import alerts, experiments, forms, models, new_training, stream, training, versions
+from mlops_api import alerts, experiments, forms, models, new_training, overview, stream, training, versions
 from mlops_api.access import SEE
 from mlops_api.messages.problem import PROBLEM_JSON
 from mlops_api.service import HEADERS, REFUSED, answer_errors
@@ -21,6 +21,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     alerts.router,
     versions.router,
     experiments.router,
+    overview.router,
 )
 
 

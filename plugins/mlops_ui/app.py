@@ -12,10 +12,11 @@ from starlette.responses import Response
 from mlops_api.access import SEE
 from mlops_api.service import HEADERS
 from mlops_tasks.errors import MlopsError
-from mlops_ui import mlflow_pages, new_training_pages, pages, report_pages, training_pages
+from mlops_ui import mlflow_pages, new_training_pages, pages, report_pages, today_pages, training_pages
 from mlops_ui.rendering import render
 
 ROUTERS: tuple[APIRouter, ...] = (
+    today_pages.router,
     pages.router,
     new_training_pages.router,
     training_pages.router,
@@ -54,13 +55,7 @@ OTHER = ("That did not work", "Go back and try again.")
 def create_app() -> FastAPI:
     """Make the app, which Airflow mounts."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    for router in (
-        pages.router,
-        training_pages.router,
-        training_pages.of_dag_runs,
-        report_pages.router,
-        mlflow_pages.router,
-    ):
+    for router in ROUTERS:
         app.include_router(router)
     show_errors(app)
 

@@ -10,6 +10,7 @@ from mlops_tasks.config import Settings, StackSettings
 from tests.browsers import chromium
 from tests.operation import free_ports
 from tests.plugins.api_server import Airflow, start_airflow
+from tests.plugins.desk import Day, happened
 from tests.plugins.reports import Reports, write_reports
 from tests.plugins.runs import Runs
 
@@ -41,6 +42,13 @@ def runs(airflow: Airflow) -> Runs:
 def reports(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> Reports:
     """A report of each kind, with texts that would be markup."""
     return write_reports(airflow.settings, tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def day(airflow: Airflow) -> Iterator[Day]:
+    """A day of a desk, taken back when the module's tests are over."""
+    with happened(airflow.settings) as told:
+        yield told
 
 
 @pytest.fixture(scope="module")
