@@ -136,4 +136,6 @@ def _explained(report: Report | None) -> dict[str, Any] | None:
 
 
 def _shares(found: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    return [{"name": name, "share": share or 0.0} for name, share in found.items()]
+    """The largest first."""
+    known = sorted(((share or 0.0, name) for name, share in found.items()), key=lambda each: (-each[0], each[1]))
+    return [{"name": name, "share": share} for share, name in known]
