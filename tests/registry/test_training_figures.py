@@ -7,7 +7,7 @@ import pytest
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
 from mlops_tasks.evaluation.ic import daily_rank_ic, ic_decay
-from mlops_tasks.evaluation.training_report import (
+from mlops_tasks.registry.training_figures import (
     MOST_DAYS,
     curve_steps,
     shares,
