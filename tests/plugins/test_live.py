@@ -7,7 +7,7 @@ from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 from websockets.exceptions import InvalidStatus
 
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
@@ -213,6 +213,63 @@ def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs,
     expect(frame.locator("#summary .state")).to_have_text("finished", timeout=PATIENCE_MS)
     expect(frame.locator("#commands")).to_have_count(0)
     assert drawn(loss)[0] == list(range(1, 21))
+
+
+def test_a_page_that_loses_its_connection_goes_on_where_it_was(airflow: Airflow, runs: Runs, page: Page) -> None:
+    """Cut after every few messages, it connects again: every iteration is drawn, and every event listed, once."""
+    run = runs.open()
+    lost: list[WebSocketRoute] = []
+
+    def breaking(socket: WebSocketRoute) -> None:
+        server, passed = socket.connect_to_server(), [0]
+
+        def back(message: str | bytes) -> None:
+            passed[0] += 1
+            socket.send(message)
+            if passed[0] == 3:
+                lost.append(socket)
+                server.close()
+                socket.close()
+
+        server.on_message(back)
+
+    page.route_web_socket("**/stream", breaking)
+    page.goto(f"{airflow.url}/mlops/ui/training/{run.run_id}")
+    expect(page.locator("#link")).to_have_text("live", timeout=PATIENCE_MS)
+    for number in range(1, 41):
+        run.iterate(number, number)
+        run.add(("checkpoint", {"iteration": number}))
+        page.wait_for_timeout(100)
+    expect(page.locator("#events tr").first).to_contain_text("iteration 40", timeout=PATIENCE_MS)
+    page.unroute_all()
+    assert len(lost) >= 2
+    plot = page.locator("figure").first
+    expect(plot.locator(".key.train")).to_have_text("train 0.90357")
+    assert drawn(plot)[0] == list(range(1, 41))
+    checkpoints = page.locator("#events tr").filter(has_text="checkpoint")
+    said = checkpoints.evaluate_all("rows => rows.map(row => row.cells[3].textContent)")
+    assert said == [f"iteration {number}" for number in range(40, 0, -1)]
+
+
+SILENT = """async (silenceMs) => {
+    const { TrainingProgressWebSocket } = await import("/mlops/ui/assets/stream.js");
+    const states = [];
+    const stream = new TrainingProgressWebSocket("/mlops/v1/stream", { silenceMs, onState: state => states.push(state) });
+    stream.subscribe("alerts", 2 ** 40, { onEvents: () => {} });
+    while (states.filter(state => state === "live").length < 2) await new Promise(done => setTimeout(done, 20));
+    stream.close();
+    return states;
+}"""
+
+
+def test_a_connection_on_which_nothing_comes_is_given_up(airflow: Airflow, page: Page) -> None:
+    """A dead connection may look open for minutes: the client connects again, and after its end no more."""
+    opened: list[WebSocketRoute] = []
+    page.route_web_socket("**/stream", opened.append)
+    page.goto(f"{airflow.url}/mlops/ui/reports")
+    assert page.evaluate(SILENT, 300) == ["connecting", "live", "waiting", "connecting", "live", "closed"]
+    page.wait_for_timeout(1000)
+    assert len(opened) == 2
 
 
 def drawn(plot: Locator) -> list[list[float | None]]:
