@@ -254,7 +254,8 @@ def test_a_page_that_loses_its_connection_goes_on_where_it_was(airflow: Airflow,
 SILENT = """async (silenceMs) => {
     const { TrainingProgressWebSocket } = await import("/mlops/ui/assets/stream.js");
     const states = [];
-    const stream = new TrainingProgressWebSocket("/mlops/v1/stream", { silenceMs, onState: state => states.push(state) });
+    const onState = state => states.push(state);
+    const stream = new TrainingProgressWebSocket("/mlops/v1/stream", { silenceMs, onState });
     stream.subscribe("alerts", 2 ** 40, { onEvents: () => {} });
     while (states.filter(state => state === "live").length < 2) await new Promise(done => setTimeout(done, 20));
     stream.close();
