@@ -4,10 +4,10 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, WebSocketRoute, expect
+from playwright.sync_api import Locator, Page, Route, WebSocketRoute, expect
 from websockets.exceptions import InvalidStatus
 
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
@@ -21,7 +21,7 @@ from mlops_tasks.states import RolloutState
 from mlops_tasks.training.events import read_events
 from tests.plugins.api_server import Airflow
 from tests.plugins.conftest import HEARTBEAT_S, PATIENCE_MS, TOPICS
-from tests.plugins.runs import FINISHED, Runs
+from tests.plugins.runs import DAG_RUN, FINISHED, Runs
 from tests.plugins.streams import WAITING, deployment, open_stream, run_topic
 
 
@@ -249,6 +249,46 @@ def test_a_page_that_loses_its_connection_goes_on_where_it_was(airflow: Airflow,
     checkpoints = page.locator("#events tr").filter(has_text="checkpoint")
     said = checkpoints.evaluate_all("rows => rows.map(row => row.cells[3].textContent)")
     assert said == [f"iteration {number}" for number in range(40, 0, -1)]
+
+
+def test_the_end_of_the_tasks_log_is_shown_while_somebody_looks(airflow: Airflow, runs: Runs, page: Page) -> None:
+    """That of the mapped task that trains this model, brought up to date; what Airflow refuses is told."""
+    run, asked = runs.open("gru"), []
+    lines = [
+        {"timestamp": f"2026-03-02T09:30:{second:02}Z", "level": "info", "event": "<i>x"} for second in range(60)
+    ] * 5
+
+    def answer(route: Route) -> None:
+        address = urlsplit(route.request.url)
+        asked.append(address)
+        if address.path.endswith("/taskInstances"):
+            about = {"task_id": "build_model.train_model", "try_number": 2, "start_date": "2026-03-02T09:30:00Z"}
+            mapped = [{**about, "map_index": n, "rendered_map_index": name} for n, name in enumerate(("linear", "gru"))]
+            other = {**about, "task_id": "plan_run", "map_index": -1, "rendered_map_index": None}
+            return route.fulfill(json={"task_instances": [other, *mapped]})
+        return route.fulfill(json={"content": lines, "continuation_token": None})
+
+    page.route("**/api/v2/**", answer)
+    page.goto(f"{airflow.url}/mlops/ui/training/{run.run_id}")
+    page.wait_for_timeout(500)
+    assert asked == [], "nothing is asked before somebody looks"
+    page.get_by_text("Its task's log in Airflow").click()
+    log = page.locator("#task-log pre")
+    expect(log).to_contain_text("09:30:59 info <i>x")
+    assert log.evaluate("each => each.textContent.split('\\n').length") == 200
+    assert log.evaluate("each => each.scrollTop + each.clientHeight >= each.scrollHeight - 2")
+    logs = asked[-1]
+    assert unquote(logs.path) == (
+        f"/api/v2/dags/{DAG_RUN.dag_id}/dagRuns/{DAG_RUN.run_id}/taskInstances/build_model.train_model/logs/2"
+    )
+    assert logs.query == "map_index=1"
+    lines.append({"event": "the newest"})
+    expect(log).to_contain_text("the newest")
+    page.unroute_all()
+    expect(log).to_have_text("Airflow answers 404")
+    with airflow.client("viewer") as viewer:
+        found = viewer.get(f"/api/v2/dags/{DAG_RUN.dag_id}/dagRuns/none/taskInstances?limit=200")
+    assert found.status_code == 404, "it is Airflow's own answer"
 
 
 SILENT = """async (silenceMs) => {
