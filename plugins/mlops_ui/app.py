@@ -12,7 +12,7 @@ from starlette.responses import Response
 from mlops_api.access import SEE
 from mlops_api.service import HEADERS
 from mlops_tasks.errors import MlopsError
-from mlops_ui import mlflow_pages, pages, report_pages, today_pages
+from mlops_ui import data_pages, mlflow_pages, monitoring_pages, pages, report_pages, today_pages
 from mlops_ui.rendering import render
 
 STATIC = Path(__file__).parent / "static"
@@ -46,7 +46,14 @@ OTHER = ("That did not work", "Go back and try again.")
 def create_app() -> FastAPI:
     """Make the app, which Airflow mounts."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    for router in (today_pages.router, pages.router, report_pages.router, mlflow_pages.router):
+    for router in (
+        today_pages.router,
+        data_pages.router,
+        monitoring_pages.router,
+        pages.router,
+        report_pages.router,
+        mlflow_pages.router,
+    ):
         app.include_router(router)
     show_errors(app)
 
