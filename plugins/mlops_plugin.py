@@ -17,6 +17,7 @@ from mlops_tasks.operators import run_notes
 from mlops_tasks.operators.timetable import SessionTimetable
 
 API = "/mlops/v1"
+ICONS = {"icon": "today.svg", "icon_dark_mode": "today_dark.svg"}
 
 
 def base_path() -> str:
@@ -31,7 +32,14 @@ def own_pages() -> list[dict[str, Any]]:
         {"name": title, "href": f"{base}{PAGES}/{page}", "url_route": page, "destination": "nav"}
         for title, page in NAVIGATION
     )
-    return [{**first, "nav_top_level": True}, *({**page, "category": "browse"} for page in others)]
+    icons = {name: f"{base}{PAGES}/assets/{file}" for name, file in ICONS.items()}
+    return [{**first, **icons, "nav_top_level": True}, *({**page, "category": "browse"} for page in others)]
+
+
+def pages_on_runs() -> list[dict[str, str]]:
+    """What a DAG run's own page shows in a tab; Airflow fills in the names."""
+    href = f"{base_path()}{PAGES}/dag-run/{{DAG_ID}}/{{RUN_ID}}"
+    return [{"name": "Trainings", "href": href, "url_route": "trainings", "destination": "dag_run"}]
 
 
 def mlflow_links() -> list[dict[str, str]]:
@@ -47,7 +55,7 @@ class MlopsPlugin(AirflowPlugin):
     """What AlphaOps adds to Airflow."""
 
     name = "mlops"
-    external_views = own_pages() + mlflow_links()
+    external_views = own_pages() + pages_on_runs() + mlflow_links()
     fastapi_apps = [  # noqa: RUF012  Airflow's own declaration
         {"name": "mlops_api", "url_prefix": API, "app": LazyApp("mlops_api.app:create_app")},
         {"name": "mlops_ui", "url_prefix": PAGES, "app": LazyApp("mlops_ui.app:create_app")},

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -12,9 +12,27 @@ from starlette.responses import Response
 from mlops_api.access import SEE
 from mlops_api.service import HEADERS
 from mlops_tasks.errors import MlopsError
-from mlops_ui import data_pages, mlflow_pages, monitoring_pages, pages, report_pages, today_pages
+from mlops_ui import (
+    data_pages,
+    mlflow_pages,
+    monitoring_pages,
+    pages,
+    report_pages,
+    today_pages,
+    training_pages,
+)
 from mlops_ui.rendering import render
 
+ROUTERS: tuple[APIRouter, ...] = (
+    today_pages.router,
+    data_pages.router,
+    monitoring_pages.router,
+    pages.router,
+    training_pages.router,
+    training_pages.of_dag_runs,
+    report_pages.router,
+    mlflow_pages.router,
+)
 STATIC = Path(__file__).parent / "static"
 ASSETS = {path.name: path for path in STATIC.iterdir()}
 
@@ -46,14 +64,7 @@ OTHER = ("That did not work", "Go back and try again.")
 def create_app() -> FastAPI:
     """Make the app, which Airflow mounts."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    for router in (
-        today_pages.router,
-        data_pages.router,
-        monitoring_pages.router,
-        pages.router,
-        report_pages.router,
-        mlflow_pages.router,
-    ):
+    for router in ROUTERS:
         app.include_router(router)
     show_errors(app)
 

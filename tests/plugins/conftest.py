@@ -14,7 +14,8 @@ from tests.plugins.desk import Day, happened
 from tests.plugins.reports import Reports, write_reports
 from tests.plugins.runs import Runs
 
-SEND_TIMEOUT_S = 2.0
+SEND_TIMEOUT_S, HEARTBEAT_S, TOPICS = 2.0, 2.0, 12
+STREAMS = f"{{send_timeout_s: {SEND_TIMEOUT_S}, heartbeat_s: {HEARTBEAT_S}, topics: {TOPICS}}}"
 PATIENCE_MS = 90_000
 """Pages load slowly where other tests use all cores."""
 expect.set_options(timeout=PATIENCE_MS)
@@ -26,7 +27,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     airflow_port, mlflow_port, scoring_port = free_ports(3)
     stack = StackSettings(airflow_port=airflow_port, mlflow_port=mlflow_port, scoring_port=scoring_port)
     settings = Settings(home=tmp_path_factory.mktemp("airflow_home"), stack=stack)
-    (settings.home / "settings.yaml").write_text(f"streams: {{send_timeout_s: {SEND_TIMEOUT_S}}}\n")
+    (settings.home / "settings.yaml").write_text(f"streams: {STREAMS}\n")
     with start_airflow(settings) as server:
         yield server
 
@@ -57,11 +58,11 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-def sign_in(browser: Browser, airflow: Airflow, width: int = 1280) -> BrowserContext:
-    """A window of the admin's, in Airflow's dark theme."""
+def sign_in(browser: Browser, airflow: Airflow, width: int = 1280, theme: str = "dark") -> BrowserContext:
+    """A window of the admin's, in one of Airflow's themes."""
     context = browser.new_context(viewport={"width": width, "height": 900})
     context.add_cookies([{"name": "_token", "value": airflow.token("admin"), "url": airflow.url}])
-    context.add_init_script("localStorage.setItem('theme', 'dark')")
+    context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
     context.set_default_timeout(PATIENCE_MS)
     return context
 
