@@ -7,7 +7,19 @@ from fastapi.responses import JSONResponse
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
-from mlops_api import alerts, data, experiments, forms, models, monitoring, overview, stream, training, versions
+from mlops_api import (
+    alerts,
+    data,
+    experiments,
+    features,
+    forms,
+    models,
+    monitoring,
+    overview,
+    stream,
+    training,
+    versions,
+)
 from mlops_api.access import SEE
 from mlops_api.messages.problem import PROBLEM_JSON
 from mlops_api.service import HEADERS, REFUSED, answer_errors
@@ -23,6 +35,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     overview.router,
     data.router,
     monitoring.router,
+    features.router,
 )
 
 

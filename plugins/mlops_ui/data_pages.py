@@ -1,4 +1,4 @@
-"""The pages about data: vintages, what changed between two of them, quarantine and releases."""
+"""The pages about data: vintages, what changed between two of them, quarantine, releases and features."""
 
 from typing import Annotated
 
@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 from mlops_api.access import SEE, may
 from mlops_api.data import list_sources
 from mlops_api.messages.data import VERSION
+from mlops_api.messages.features import NAME
 from mlops_api.service import settings
 from mlops_tasks.data.revisions.changes import CLASSES
 from mlops_tasks.data.revisions.diff import CHANGES_FILE, PLOT_FILE
@@ -16,6 +17,8 @@ from mlops_tasks.data.revisions.stored import cell_page, diff_file, find_stored_
 from mlops_tasks.data.validation.releases import load_releases
 from mlops_tasks.data.vintage_list import find_vintage, vintage_page
 from mlops_tasks.data.vintages import current_version
+from mlops_tasks.features.catalogue import FeatureCatalogue
+from mlops_tasks.features.set_list import feature_set_detail, feature_sets
 from mlops_tasks.reports import ReportKind, newest_reports, verdict_of
 from mlops_tasks.roles import Right
 from mlops_ui.rendering import render
@@ -51,6 +54,29 @@ def show_data(request: Request, user: GetUserDep, page: PageNumber = 1) -> str:
         sources=list_sources(),
         operate=may(user, Right.OPERATE),
     )
+
+
+@router.get("/features")
+def show_features(request: Request, user: GetUserDep, page: PageNumber = 1) -> str:
+    """The feature sets, what is stored of them, and the form of a computation."""
+    versions = FeatureCatalogue(settings()).versions()[::-1]
+    return render(
+        request,
+        "features.html",
+        sets=feature_sets(settings()),
+        versions=versions[(page - 1) * SHOWN : page * SHOWN],
+        total=len(versions),
+        in_use=current_version(settings()),
+        page=page,
+        pages=_pages(len(versions), SHOWN),
+        operate=may(user, Right.OPERATE),
+    )
+
+
+@router.get("/features/{name}")
+def show_feature_set(request: Request, name: Annotated[str, Path(pattern=NAME)]) -> str:
+    """A feature set: its columns, what they are made of, and how far back they read."""
+    return render(request, "feature_set.html", found=feature_set_detail(settings(), name))
 
 
 @router.get("/{data_version}")

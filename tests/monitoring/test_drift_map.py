@@ -68,7 +68,11 @@ def test_reports_are_listed_newest_first_by_version(settings: Settings) -> None:
     for number in range(3):
         report(settings, FIRST + timedelta(number), {"A": 0.1})
     assert [row.date.day for row in newest_drift_reports(settings, 3, 1, 5)] == [6, 5]
-    assert (count_drift_reports(settings), count_drift_reports(settings, 3), count_drift_reports(settings, 4)) == (3, 3, 0)
+    assert (count_drift_reports(settings), count_drift_reports(settings, 3), count_drift_reports(settings, 4)) == (
+        3,
+        3,
+        0,
+    )
 
 
 def test_a_damaged_report_is_left_out(settings: Settings) -> None:

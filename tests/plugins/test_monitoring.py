@@ -104,8 +104,10 @@ def test_the_page_draws_what_it_has(airflow: Airflow, day: Day, monitor: Page) -
     errors: list[str] = []
     monitor.on("pageerror", lambda error: errors.append(str(error)))
     monitor.goto(f"{airflow.url}{UI}")
-    for plot in ("rank_ic", "drift_columns", "scored_instruments"):
+    for plot in ("rank_ic", "drift_columns"):
         expect(monitor.locator(f"#{plot} canvas")).to_be_visible(timeout=PATIENCE_MS)
+    expect(monitor.locator("#drift_columns figcaption")).to_contain_text("newest 3")
+    expect(monitor.locator("#scored_instruments")).to_contain_text("Instruments scored by the champion")
     cells = monitor.locator(".map tbody tr").first.locator("td.at")
     expect(cells.last).to_have_class("at far")
     expect(monitor.locator("#predictions tbody tr")).to_contain_text(f"version {CHAMPION}")

@@ -1,52 +1,32 @@
 // Draws the plots of the page Monitoring, and counts the scoring service's answers, which may take a moment.
 
 import { get, Problem } from "./api.js";
+import { figure, LOW, Plot, settle } from "./plot.js";
 
-const HEIGHT = 200;
 const COLOURS = ["--valid", "--test", "--good", "--bad", "--wait", "--train"];
 
-/** @typedef {{label: string, values: (number | null)[]}} Line */
-
-/** @param {string} name of a colour of the theme */
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/** @typedef {{name: string, values: (number | null)[]}} Values */
 
 /**
- * @param {string} id of the figure
- * @param {number[]} times in seconds since the epoch, ascending
- * @param {Line[]} lines
- * @param {number} digits of the values
+ * @param {string} id of the part of the page
+ * @param {string} title
+ * @param {number[]} times in seconds since 1970, ascending
+ * @param {Values[]} lines
+ * @param {boolean} low whether it is a small plot
  */
-function draw(id, times, lines, digits) {
-  const place = document.querySelector(`#${id} > div`);
-  if (!(place instanceof HTMLElement)) return;
-  if (!times.length) {
-    place.textContent = "Nothing yet.";
+function draw(id, title, times, lines, low) {
+  const part = document.querySelector(`#${id}`);
+  if (!part) return;
+  if (times.length < 2) {
+    const value = lines[0]?.values[0];
+    const words = times.length && value !== null && value !== undefined ? `${figure(value)} on ${new Date(1000 * times[0]).toISOString().slice(0, 10)}` : "nothing yet";
+    part.replaceChildren(Object.assign(document.createElement("p"), { className: "empty", textContent: `${title}: ${words}.` }));
     return;
   }
-  const axis = { stroke: colour("--muted"), grid: { stroke: colour("--edge"), width: 1 }, ticks: { show: false } };
-  const plot = new uPlot(
-    {
-      width: place.clientWidth,
-      height: HEIGHT,
-      axes: [axis, { ...axis, size: 60, values: (_, ticks) => ticks.map((value) => value.toFixed(digits)) }],
-      series: [
-        { label: "Day", value: (_, time) => (time ? new Date(time * 1000).toISOString().slice(0, 10) : "") },
-        ...lines.map(({ label }, number) => ({
-          label,
-          stroke: colour(COLOURS[number % COLOURS.length]),
-          width: 2,
-          spanGaps: true,
-          points: { show: times.length < 40, size: 5 },
-          value: (/** @type {unknown} */ _, /** @type {number | null} */ value) => value?.toFixed(digits) ?? "–",
-        })),
-      ],
-      scales: { x: { time: true } },
-      tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "UTC"),
-    },
-    [times, ...lines.map(({ values }) => values)],
-    place,
-  );
-  new ResizeObserver(() => plot.setSize({ width: place.clientWidth, height: HEIGHT })).observe(place);
+  const looks = lines.map(({ name }, number) => ({ name, colour: COLOURS[number % COLOURS.length] }));
+  const plot = new Plot({ title, days: true, zero: true, height: low ? LOW : undefined, words: figure }, looks);
+  settle(part, plot);
+  plot.show([times, ...lines.map(({ values }) => values)]);
 }
 
 /** @param {string} day */
@@ -67,18 +47,26 @@ function drawPerformance(served) {
       count += 1;
       return sum / count;
     });
-    return { label: `version ${each.model_version}, ${each.arm}`, values };
+    return { name: `version ${each.model_version}, ${each.arm}`, values };
   });
-  draw("rank_ic", days.map(seconds), lines, 3);
+  draw("rank_ic", "Mean rank IC so far", days.map(seconds), lines, false);
 }
 
-/**
- * @param {string} id
- * @param {{at: string, value: number}[]} samples
- * @param {string} label
- */
-function drawSamples(id, samples, label) {
-  draw(id, samples.map(({ at }) => seconds(at)), [{ label, values: samples.map(({ value }) => value) }], 0);
+/** @param {{date: string, beyond: number}[]} reports the last ones first: of a day, the last one counts */
+function drawDrift(reports) {
+  /** @type {Map<string, number>} */
+  const byDay = new Map();
+  for (const { date, beyond } of reports) if (!byDay.has(date)) byDay.set(date, beyond);
+  const days = [...byDay.keys()].sort();
+  const values = days.map((date) => byDay.get(date) ?? null);
+  draw("drift_columns", "Columns beyond the limit", days.map(seconds), [{ name: "newest", values }], true);
+}
+
+/** @param {{at: string, value: number}[]} samples */
+function drawScored(samples) {
+  const values = samples.map(({ value }) => value);
+  const times = samples.map(({ at }) => seconds(at));
+  draw("scored_instruments", "Instruments scored by the champion", times, [{ name: "newest", values }], true);
 }
 
 /** @param {string | number} text */
@@ -111,14 +99,19 @@ async function countAnswers() {
 const told = (error) => (error instanceof Problem ? error.detail : String(error));
 
 async function start() {
-  const [{ performance }, series] = await Promise.all([get("monitoring/performance"), get("monitoring/series")]);
+  const version = document.querySelector("#drift")?.getAttribute("data-version");
+  const [{ performance }, series, drift] = await Promise.all([
+    get("monitoring/performance"),
+    get("monitoring/series"),
+    version ? get(`monitoring/drift?size=200&version=${version}`) : { reports: [] },
+  ]);
   if (performance?.served.length) drawPerformance(performance.served);
-  drawSamples("drift_columns", series.drift_columns, "columns");
-  drawSamples("scored_instruments", series.scored_instruments, "instruments");
+  drawDrift(drift.reports);
+  drawScored(series.scored_instruments);
 }
 
 start().catch((error) => {
-  for (const place of document.querySelectorAll("figure.plot > div")) place.textContent = told(error);
+  for (const place of document.querySelectorAll("figure.coming figcaption")) place.textContent = told(error);
 });
 countAnswers().catch((error) => {
   const note = document.querySelector("#predictions .empty");

@@ -143,7 +143,7 @@ export class Plot {
       cursor: { y: false, points: { size: 6 }, drag: { setScale: false, x: false, y: false } },
       scales: { x: { time: days === true, ...(bars ? { range: (_, low, high) => [low - 0.6, high + 0.6] } : {}) }, y: zero ? { range: withZero } : {} },
       axes: [
-        { stroke: text, font: FONT, grid: { show: false }, ticks: { ...grid, size: 4 }, size: 28, space: 60, ...label, ...named, ...whole },
+        { stroke: text, font: FONT, grid: { show: false }, ticks: { ...grid, size: 4 }, size: days ? 40 : 28, space: 60, ...label, ...named, ...whole },
         { stroke: text, font: FONT, grid, ticks: { show: false }, size: widest, space: 28, values: (_, at, __, ___, step) => labels(at, step) },
       ],
       series: [{}, ...this.lines.map((line) => this.#series(line))],
