@@ -40,7 +40,7 @@ from mlops_tasks.data.validation.quarantine_pages import quarantine_page
 from mlops_tasks.data.validation.releases import load_releases
 from mlops_tasks.data.vintage_list import find_vintage, vintage_page
 from mlops_tasks.data.vintages import current_version
-from mlops_tasks.errors import StoreError, hint
+from mlops_tasks.errors import BusyFolderError, StoreError, hint
 from mlops_tasks.reports import ReportKind, count_reports, find_report, newest_reports
 from mlops_tasks.roles import Right
 
@@ -49,6 +49,8 @@ router = APIRouter(prefix="/data", tags=["data"])
 DataVersion = Annotated[str, Path(pattern=VERSION)]
 Paged = Annotated[Page, Depends(paged)]
 SYNC_DAG = "sync_market_data"
+WAIT_S = 5.0
+"""How long a release waits for a sync that is at work."""
 CONFLICT: Answers = {409: {"model": Problem, "description": "It is not so any more; `detail` says how it is."}}
 
 
@@ -134,7 +136,10 @@ def release_finding(asked: ReleaseAsked, user: GetUserDep) -> Release:
             source_row=asked.row,
             by=user.get_name(),
             staging=asked.staging,
+            wait_s=WAIT_S,
         )
+    except BusyFolderError:
+        raise
     except StaleQuarantineError as error:
         raise HTTPException(409, str(error)) from None
     except StoreError as error:

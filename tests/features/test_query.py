@@ -49,7 +49,9 @@ def test_values_are_those_of_the_store(settings: Settings) -> None:
     found = query_features(settings, FeatureQuery(version, names, FIRST, LAST, ("GAP", "ROC5")))
     stored = FeatureStore(settings).load(version, columns=("GAP", "ROC5"), instruments=["S000", "S001"])
     assert [(row.date, row.instrument) for row in found.rows] == [(day.date(), name) for day, name in stored.index]
-    given = pd.DataFrame([row.values for row in found.rows], index=stored.index, columns=stored.columns, dtype="float32")
+    given = pd.DataFrame(
+        [row.values for row in found.rows], index=stored.index, columns=stored.columns, dtype="float32"
+    )
     pd.testing.assert_frame_equal(given, stored)
     assert found.rows[0].values[0] is None, "there is no close before the first"
     whole = query_features(settings, FeatureQuery(version, ("S000",), FIRST, FIRST))
