@@ -50,6 +50,10 @@ class DamagedFileError(StoreError):
     lasting = True
 
 
+class BusyFolderError(StoreError):
+    """Another process is at work in a folder of a store, and a person does not wait for it."""
+
+
 class TrainingError(MlopsError, ValueError):
     """A training cannot be run as it was configured."""
 

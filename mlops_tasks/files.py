@@ -10,18 +10,21 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from mlops_tasks.errors import StoreError, excerpt
+from mlops_tasks.errors import BusyFolderError, StoreError, excerpt
 
 _PLAIN_NAME = re.compile(r"\w[\w. -]{0,199}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_SHMSIZE")
+_LOOK_S = 0.05
+"""Between two looks at a lock that is not waited for without end."""
 _SYNCED_ONE_BY_ONE = 64
 """Files that are brought to the disk each by itself: one step for all of them also waits for what others write."""
 
@@ -144,12 +147,33 @@ def _is_in_use(folder: Path) -> bool:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold an exclusive advisory lock on `folder`; the system frees it when the process ends, however it ends."""
+def folder_lock(folder: Path, wait_s: float | None = None) -> Iterator[None]:
+    """Hold an exclusive advisory lock on `folder`; the system frees it when the process ends, however it ends.
+
+    Raises
+    ------
+    BusyFolderError
+        Another process holds it for longer than `wait_s` seconds; None: it is waited for.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if wait_s is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            _try_lock(file, folder, time.monotonic() + wait_s)
         yield
+
+
+def _try_lock(file: IO[str], folder: Path, until: float) -> None:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise BusyFolderError(f"{folder} is in use, by a sync perhaps; try again in a minute") from None
+            time.sleep(_LOOK_S)
+        else:
+            return
 
 
 @contextmanager

@@ -6,7 +6,7 @@ themselves: no name leads elsewhere, and neither does a link.
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -176,18 +176,25 @@ class Report:
 
 def newest_reports(settings: Settings, kind: ReportKind, limit: int) -> list[Report]:
     """The last reports of a kind, the newest first."""
+    base = settings.home / LAYOUTS[kind].folder
+    found = sorted(_reports(settings, kind), key=lambda each: (each[1], each[0]), reverse=True)
+    return [Report(kind, name, base / name, datetime.fromtimestamp(made / 1e9, UTC)) for name, made in found[:limit]]
+
+
+def count_reports(settings: Settings, kind: ReportKind) -> int:
+    """The number of reports of a kind."""
+    return sum(1 for _ in _reports(settings, kind))
+
+
+def _reports(settings: Settings, kind: ReportKind) -> Iterator[tuple[str, int]]:
+    """Name of each report of a kind, and when it was made, in nanoseconds since the epoch."""
     layout = LAYOUTS[kind]
     base = settings.home / layout.folder
-    entries = os.scandir(base) if base.is_dir() else ()
-    found = [
-        (entry.name, made)
-        for entry in entries
-        if entry.is_dir(follow_symlinks=False)
-        and not entry.name.startswith(".")
-        and (made := _made(Path(entry.path), layout)) is not None
-    ]
-    found.sort(key=lambda each: (each[1], each[0]), reverse=True)
-    return [Report(kind, name, base / name, datetime.fromtimestamp(made / 1e9, UTC)) for name, made in found[:limit]]
+    for entry in os.scandir(base) if base.is_dir() else ():
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+            made = _made(Path(entry.path), layout)
+            if made is not None:
+                yield entry.name, made
 
 
 def find_report(settings: Settings, kind: str, name: str) -> Report:

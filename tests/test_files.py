@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from mlops_tasks.errors import BusyFolderError
 from mlops_tasks.files import (
     digest_of,
     finite_or_none,
@@ -159,3 +160,14 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, code):
     content, *named = watched(code, tmp_path)
     assert content.startswith("sync ") and content != f"sync {tmp_path.name}"
     assert named == ["rename target", f"sync {tmp_path.name}"]
+
+
+def test_a_lock_that_others_hold_is_waited_for_no_longer_than_said(tmp_path):
+    """Then the folder is named; once it is free, it is had at once."""
+    with folder_lock(tmp_path):
+        began = time.monotonic()
+        with pytest.raises(BusyFolderError, match="try again in a minute"), folder_lock(tmp_path, wait_s=0.2):
+            pass
+        assert 0.2 <= time.monotonic() - began < 5
+    with folder_lock(tmp_path, wait_s=0):
+        assert (tmp_path / ".lock").exists()

@@ -2,21 +2,22 @@
 
 from mlops_tasks.config import load_settings
 from mlops_tasks.data.callbacks import FinishedSync
-from mlops_tasks.data.vintages import load_vintage
+from mlops_tasks.data.vintages import current_vintage, load_vintage
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.stage_results import Features
 
 
-def compute_features_task(*, data_version: str, feature_set: str = "alpha158") -> Features:
-    """Compute and store the features of a data version; a second call computes nothing.
+def compute_features_task(*, data_version: str | None = None, feature_set: str = "alpha158") -> Features:
+    """Compute and store the features of a data version (None: that in use); a second call computes nothing.
 
     Raises
     ------
     StoreError, ConfigError
-        No such data version; no such feature set.
+        No such data version, or none is in use; no such feature set.
     """
     settings = load_settings()
-    version = FeatureStore(settings).compute(load_vintage(settings, data_version), feature_set)
+    vintage = current_vintage(settings) if data_version is None else load_vintage(settings, data_version)
+    version = FeatureStore(settings).compute(vintage, feature_set)
     return {
         "feature_version": version.feature_version,
         "data_version": version.data_version,

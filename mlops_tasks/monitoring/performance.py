@@ -21,6 +21,7 @@ from mlops_tasks.evaluation.ic import daily_ic, daily_rank_ic
 from mlops_tasks.evaluation.significance import cosine_mean
 from mlops_tasks.features.labels import forward_return, label_dates
 from mlops_tasks.files import finite_or_none, read_json, write_json
+from mlops_tasks.monitoring.performance_files import DAYS, performance_path
 from mlops_tasks.registry.models import load_version
 from mlops_tasks.stage_results import MaturePerformance
 from mlops_tasks.state.history import publications
@@ -110,14 +111,14 @@ def performance(settings: Settings, vintage: Vintage) -> list[Performance]:
 def mature_performance(settings: Settings, vintage: Vintage) -> list[MaturePerformance]:
     """The figures of versions and arms that have mature days by the labels of a vintage.
 
-    They are computed once a vintage and kept below `reports/performance`: what is answered while it is in use is not
-    mature by it.
+    They are computed once a vintage and kept below `reports/performance`, with every day: what is answered while it is
+    in use is not mature by it.
     """
-    path = settings.reports_dir / "performance" / f"{vintage.last_date}-{vintage.data_version}.json"
+    path = performance_path(settings, vintage.last_date, vintage.data_version)
     if not path.is_file():
-        found = [_figures(each) for each in performance(settings, vintage) if len(each.daily)]
+        found = [each for each in performance(settings, vintage) if len(each.daily)]
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"performance": found})
+        write_json(path, {"performance": list(map(_figures, found)), DAYS: [_plain(each.daily) for each in found]})
     kept: list[MaturePerformance] = read_json(path)["performance"]
     return kept
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from datetime import date, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 
 from mlops_tasks.config import Settings
 from mlops_tasks.state.database import reading, session
@@ -126,6 +126,23 @@ def drift_reports(settings: Settings, model_version: int, since: date) -> list[D
     query = select(DriftReport).where(DriftReport.model_version == model_version, DriftReport.date >= since)
     with reading(settings) as active:
         return list(active.scalars(query.order_by(DriftReport.id)))
+
+
+def newest_drift_reports(settings: Settings, model_version: int | None, first: int, count: int) -> list[DriftReport]:
+    """Some drift reports, of one version if given, the last recorded ones first."""
+    query = _drift_reports(select(DriftReport), model_version).order_by(DriftReport.id.desc())
+    with reading(settings) as active:
+        return list(active.scalars(query.offset(first).limit(count)))
+
+
+def count_drift_reports(settings: Settings, model_version: int | None = None) -> int:
+    """The number of drift reports, of one version if given."""
+    with reading(settings) as active:
+        return active.scalar(_drift_reports(select(func.count()).select_from(DriftReport), model_version)) or 0
+
+
+def _drift_reports(query: Select[Any], model_version: int | None) -> Select[Any]:
+    return query if model_version is None else query.where(DriftReport.model_version == model_version)
 
 
 def latest_seed_noise(settings: Settings, configuration: str) -> SeedNoise | None:

@@ -134,6 +134,12 @@ def prediction_counts(settings: Settings, wanted: PredictionFilter) -> list[Pred
     return sorted(found, key=lambda each: (each.date or datetime.date.min, each.model_version), reverse=True)
 
 
+def newest_predicted_day(settings: Settings) -> datetime.date | None:
+    """The newest day that was scored for a client; None: none was."""
+    with reading(settings) as active:
+        return active.scalars(select(func.max(Prediction.date))).one()
+
+
 def _latency_at(ranked: Subquery, percent: int) -> ColumnElement[float]:
     """A percentile of the latencies of a group's answers."""
     wanted = (percent * ranked.c.answers + 99) // 100

@@ -4,24 +4,29 @@ from datetime import timedelta
 from typing import Annotated
 
 from airflow.api_fastapi.core_api.security import GetUserDep
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from mlops_api.access import needs
 from mlops_api.messages.alerts import (
     Alert,
     AlertEvent,
     AlertEventPage,
+    AlertHistory,
     AlertList,
     AlertNamed,
+    Rule,
+    RuleList,
     SilenceAsked,
     Silenced,
 )
 from mlops_api.messages.problem import Problem
+from mlops_api.paging import Page, paged
 from mlops_api.service import After, Answers, settings
 from mlops_tasks.roles import Right
 from mlops_tasks.state.alerts.episodes import Key
 from mlops_tasks.state.alerts.handling import acknowledge, be_silent, open_episodes, resolve
-from mlops_tasks.state.alerts.journal import events_after, silences
+from mlops_tasks.state.alerts.journal import event_page, events_after, silences
+from mlops_tasks.state.alerts.rules import configured_sinks, read_rules
 
 router = APIRouter(prefix="/alerts", tags=["alerts"])
 
@@ -45,6 +50,22 @@ def list_events(after: After = 0, limit: Limit = 100) -> AlertEventPage:
     rows = events_after(settings(), after, limit)
     events = [AlertEvent.model_validate(row, from_attributes=True) for row in rows]
     return AlertEventPage(events=events, next_after=rows[-1].id if rows else after)
+
+
+@router.get("/history", **needs(Right.SEE))
+def list_history(
+    page: Annotated[Page, Depends(paged)], kind: Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")] = ""
+) -> AlertHistory:
+    """The steps of alerts, the newest first; `kind`: of this kind alone."""
+    total, rows = event_page(settings(), kind, page.first, page.size)
+    return AlertHistory(total=total, events=[AlertEvent.model_validate(row, from_attributes=True) for row in rows])
+
+
+@router.get("/rules", **needs(Right.SEE))
+def list_rules() -> RuleList:
+    """The rules, built-in ones and those of your alerts.yaml in MLOPS_HOME."""
+    rules = [Rule.of(name, rule) for name, rule in read_rules(settings()).items()]
+    return RuleList(rules=rules, sinks=configured_sinks(settings()))
 
 
 @router.post("/acknowledge", **needs(Right.TRAIN), responses=NOT_OPEN)

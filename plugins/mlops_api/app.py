@@ -7,7 +7,20 @@ from fastapi.responses import JSONResponse
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
-from mlops_api import alerts, experiments, forms, models, new_training, overview, stream, training, versions
+from mlops_api import (
+    alerts,
+    data,
+    experiments,
+    features,
+    forms,
+    models,
+    monitoring,
+    new_training,
+    overview,
+    stream,
+    training,
+    versions,
+)
 from mlops_api.access import SEE
 from mlops_api.messages.problem import PROBLEM_JSON
 from mlops_api.service import HEADERS, REFUSED, answer_errors
@@ -22,6 +35,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     versions.router,
     experiments.router,
     overview.router,
+    data.router,
+    monitoring.router,
+    features.router,
 )
 
 

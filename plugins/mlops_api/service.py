@@ -77,7 +77,7 @@ def _status(error: MlopsError) -> int:
     match error:
         case RunEndedError() | NoEpisodeError():
             return 409
-        case NoExperimentError():
+        case NoExperimentError() | LookupError():
             return 404
         case ExperimentError():
             return 422

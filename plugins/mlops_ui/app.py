@@ -12,11 +12,22 @@ from starlette.responses import Response
 from mlops_api.access import SEE
 from mlops_api.service import HEADERS
 from mlops_tasks.errors import MlopsError
-from mlops_ui import mlflow_pages, new_training_pages, pages, report_pages, today_pages, training_pages
+from mlops_ui import (
+    data_pages,
+    mlflow_pages,
+    monitoring_pages,
+    new_training_pages,
+    pages,
+    report_pages,
+    today_pages,
+    training_pages,
+)
 from mlops_ui.rendering import render
 
 ROUTERS: tuple[APIRouter, ...] = (
     today_pages.router,
+    data_pages.router,
+    monitoring_pages.router,
     pages.router,
     new_training_pages.router,
     training_pages.router,

@@ -7,10 +7,11 @@ and with a policy that lets them load nothing, and everything else is a picture 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
+from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse
 
-from mlops_api.access import SEE
+from mlops_api.access import SEE, may
 from mlops_api.service import settings
 from mlops_tasks.data.validation.quarantine_pages import quarantine_page
 from mlops_tasks.errors import StoreError
@@ -26,6 +27,7 @@ from mlops_tasks.reports import (
     newest_reports,
     verdict_of,
 )
+from mlops_tasks.roles import Right
 from mlops_ui.rendering import render
 
 router = APIRouter(prefix="/reports", dependencies=SEE, default_response_class=HTMLResponse)
@@ -74,11 +76,15 @@ def list_reports(request: Request) -> str:
 
 
 @router.get("/{kind}/{name}")
-def show_report(request: Request, kind: str, name: str, page: Annotated[str, Query(max_length=40)] = "") -> str:
+def show_report(
+    request: Request, kind: str, name: str, user: GetUserDep, page: Annotated[str, Query(max_length=40)] = ""
+) -> str:
     """One report. `page` is the number of a page of the quarantine, or the name of a page of the data docs."""
     report = find_report(settings(), kind, name)
     content = report.content
     more = _MORE[report.kind](report, content, page)
+    if report.kind is ReportKind.QUARANTINE:
+        more["releasable"] = _is_newest(report) and may(user, Right.OPERATE)
     return render(request, f"report_{report.kind}.html", report=report, content=content, **more)
 
 
@@ -117,6 +123,11 @@ def _quarantine(report: Report, content: Mapping[str, Any], page: str) -> dict[s
         raise NoReportError(str(error)) from None
     rules = [(rule, what, count) for name, what in COUNTED.items() for rule, count in content[name].items()]
     return {"verdict": verdict_of(content), "page": shown, "rules": rules}
+
+
+def _is_newest(report: Report) -> bool:
+    """Whether it is the conclusion that releases are about."""
+    return [each.name for each in newest_reports(settings(), report.kind, 1)] == [report.name]
 
 
 _MORE: Mapping[ReportKind, Callable[[Report, Mapping[str, Any], str], dict[str, Any]]] = {

@@ -27,7 +27,7 @@ PAGES: Mapping[Part, str] = {
     Part.CHAMPION: "deployments",
     Part.GATE: "models",
     Part.DRIFT: "monitoring",
-    Part.ALERTS: "monitoring",
+    Part.ALERTS: "monitoring/alerts",
     Part.WORK: "training",
     Part.EXPERIMENTS: "experiments",
     Part.APPROVALS: "deployments",

@@ -26,6 +26,7 @@ DAGS = (
     "monitor_champion",
     "replay_models",
     "analyze_ab_test",
+    "compute_features",
 )
 DAG_FILES = {name + ".py": name for name in DAGS}
 """Every DAG file and its DAG; a file that is not listed here fails the test."""
@@ -321,6 +322,13 @@ def test_what_is_chosen_is_replayed_one_by_one(parsed):
     assert found["defaults"] == {"version": None, "anyway": False}
 
 
+def test_features_are_computed_of_the_vintage_in_use_unless_the_form_says_otherwise(parsed):
+    """One task, in the pool of what uses several cores."""
+    found = parsed["dags"]["compute_features"]
+    assert found["tasks"]["compute_features"][0] == "features.compute" and found["edges"] == []
+    assert found["defaults"] == {"feature_set": load_settings().features.feature_set, "data_version": None}
+
+
 def test_the_form_of_the_search_is_made_from_the_zoo(parsed):
     """Every model, `auto`, and every way of searching."""
     form = parsed["dags"]["tune_models"]["form"]
@@ -351,6 +359,8 @@ UNFIT = {
     ("sync_market_data", "universe"): [7, ["a"], "/" + "a" * 1000],
     ("sync_market_data", "approve_version"): [7, "abc", "0" * 17, "../../../x/000000", "0123456789ABCDEF"],
     ("sync_market_data", "approve_reason"): [7, ["a"]],
+    ("compute_features", "feature_set"): ["", "none", None, ["alpha158"]],
+    ("compute_features", "data_version"): [7, "abc", "0" * 17, "../../../x/000000", "0123456789ABCDEF"],
     ("deploy_model", "version"): [0, -1, "1", 1.5, True, [1]],
     ("deploy_model", "strategy"): ["", "none", None, 7],
     ("deploy_model", "approval"): ["", "no", None, True],

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,14 @@ from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, write_vintage
 from mlops_tasks.features.labels import forward_return
-from mlops_tasks.monitoring.performance import LEAST_DAYS, daily_performance, live_scores, performance
+from mlops_tasks.monitoring.performance import (
+    LEAST_DAYS,
+    daily_performance,
+    live_scores,
+    mature_performance,
+    performance,
+)
+from mlops_tasks.monitoring.performance_files import newest_performance, performance_path
 from mlops_tasks.state.history import record_publication
 from mlops_tasks.state.predictions import PredictionFilter, record_predictions, served_scores
 from mlops_tasks.state.tables import Prediction, PredictionScores, Publication
@@ -155,6 +163,28 @@ def test_live_scores_are_judged_when_their_label_exists(
     assert main(["performance", "--data-version", last.data_version]) == 0
     pending = f"2 pending ({days[-2].date()} to {days[-1].date()})"
     assert f"version 1, champion: 5 mature days, {pending}" in capsys.readouterr().out
+
+    figures = mature_performance(settings, last)
+    kept = newest_performance(settings)
+    assert kept is not None and (kept.data_version, str(kept.last_date)) == (last.data_version, last.last_date)
+    for row, each in zip(figures, kept.served, strict=True):
+        assert (each.arm, each.mature_days, each.rank_ic_mean) == (row["arm"], 5, found[row["arm"]].rank_ic_mean)
+        assert [(str(day.date), day.rank_ic) for day in each.days] == [
+            (day["date"], day["rank_ic"]) for day in found[row["arm"]].to_json()["daily"]
+        ]
+
+
+def test_performance_that_an_older_release_kept_has_no_days(tmp_path: Path) -> None:
+    """Its figures are there; nothing was kept before the first."""
+    home = Settings(home=tmp_path)
+    assert newest_performance(home) is None
+    figures = {"model_version": 1, "arm": "champion", "mature_days": 3, "last_mature_day": "2026-01-30"}
+    figures |= dict.fromkeys(("rank_ic_mean", "rank_ic_lower", "rank_ic_upper", "hit_rate"))
+    path = performance_path(home, "2026-02-03", "0" * 16)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"performance": [figures]}))
+    kept = newest_performance(home)
+    assert kept is not None and [(each.mature_days, list(each.days)) for each in kept.served] == [(3, [])]
 
 
 def test_the_first_answer_of_a_day_counts_and_a_restated_price_as_it_is_known_now(operation: Operation) -> None:

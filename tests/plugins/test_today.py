@@ -46,7 +46,7 @@ def test_each_part_leads_to_its_page_and_to_its_task(airflow: Airflow, day: Day)
         "scores": "/monitoring",
         "champion": f"/models/{CHAMPION}",
         "drift": f"/reports/drift/{desk.LAST}-v{CHAMPION}-0a1b2c3d",
-        "alerts": "/monitoring",
+        "alerts": "/monitoring/alerts",
         "work": "/experiments/desk_orders",
         "waiting": f"/data/{day.blocked}",
     }.items():

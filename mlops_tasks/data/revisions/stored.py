@@ -1,4 +1,4 @@
-"""The diffs that were made, as they are on disk: their list, what the policy says of one, and its cells page by page."""
+"""The diffs that were made, as they are on disk: their list, the verdict of one, and its cells page by page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

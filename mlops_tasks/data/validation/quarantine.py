@@ -107,6 +107,7 @@ def release(  # noqa: PLR0913 - what of several findings is meant
     source_row: int | None = None,
     by: str = "",
     staging: str = "",
+    wait_s: float | None = None,
 ) -> releases.Release:
     """Let a row of the newest conclusion through its rule, an instrument through a rule about it, or a session.
 
@@ -125,9 +126,13 @@ def release(  # noqa: PLR0913 - what of several findings is meant
         Who releases it; default: the system's user.
     staging
         The conclusion that the person has seen; default: whichever is the newest.
+    wait_s
+        How long to wait for a sync that is at work; default: until it is done.
 
     Raises
     ------
+    BusyFolderError
+        A sync was at work for that long.
     StaleQuarantineError
         The newest conclusion is another one than the person has seen.
     StoreError
@@ -135,7 +140,7 @@ def release(  # noqa: PLR0913 - what of several findings is meant
         No reason is given.
     """
     suite, meaning = _releasable(rule)
-    with folder_lock(settings.data_dir):
+    with folder_lock(settings.data_dir, wait_s):
         folder = newest_quarantine(settings)
         if staging not in ("", folder.name):
             raise StaleQuarantineError(

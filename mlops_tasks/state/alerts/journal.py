@@ -106,6 +106,16 @@ def newest_events(settings: Settings, limit: int) -> list[AlertEvent]:
         return list(active.scalars(select(AlertEvent).order_by(AlertEvent.id.desc()).limit(limit)))
 
 
+def event_page(settings: Settings, kind: str, first: int, count: int) -> tuple[int, list[AlertEvent]]:
+    """The number of events, of one kind if it is not empty, and some of them, the newest first."""
+    total, query = select(func.count()).select_from(AlertEvent), select(AlertEvent)
+    if kind:
+        total, query = total.where(AlertEvent.kind == kind), query.where(AlertEvent.kind == kind)
+    with reading(settings) as active:
+        rows = active.scalars(query.order_by(AlertEvent.id.desc()).offset(first).limit(count))
+        return active.scalar(total) or 0, list(rows)
+
+
 def events_after(settings: Settings, after: int, limit: int) -> list[AlertEvent]:
     """Events of all keys with row ids above `after`, in order."""
     with reading(settings) as active:

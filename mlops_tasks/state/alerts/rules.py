@@ -267,6 +267,15 @@ def rule_of(settings: Settings, kind: str) -> AlertRule:
         return Told()
 
 
+def condition_of(rule: AlertRule) -> str:
+    """When a rule is broken, as its entry says it; empty for one that the code raises."""
+    if not isinstance(rule, SignalRule):
+        return ""
+    plain = set(AlertRule.model_fields) | {"type", "signal"}
+    given = {name: value for name, value in rule.model_dump(exclude_none=True, exclude=plain).items() if value != 0}
+    return ", ".join(f"{name}: {value:g}" for name, value in given.items())
+
+
 def sinks_of(rule: AlertRule, step: Step) -> list[str]:
     """Names of the sinks that report a step according to the rule; none for a disabled rule.
 

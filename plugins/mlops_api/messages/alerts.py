@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field
 
 from mlops_tasks.state.alerts.episodes import Episode
+from mlops_tasks.state.alerts.rules import AlertRule, SignalRule, condition_of
 
 
 class Alert(BaseModel):
@@ -90,3 +91,46 @@ class AlertEventPage(BaseModel):
 
     events: list[AlertEvent]
     next_after: int
+
+
+class AlertHistory(BaseModel):
+    """Some steps of alerts, the newest first."""
+
+    total: int
+    events: list[AlertEvent]
+
+
+class Rule(BaseModel):
+    """A rule of alerts."""
+
+    name: str = Field(description="Also the kind of its alerts.")
+    type: str = Field(description="`told`: the code raises the alert, and the rule says how bad it is and who is told.")
+    severity: Literal["info", "warning", "critical"]
+    enabled: bool
+    signal: str = Field(description="What it looks at. Empty: a rule of the type `told`.")
+    condition: str = Field(description="When it is broken, as in `alerts.yaml`.")
+    sinks: list[str] | None = Field(description="Who is told. Null: every sink that is configured.")
+    escalate_after_min: float | None
+    help: str
+
+    @classmethod
+    def of(cls, name: str, rule: AlertRule) -> Self:
+        """From the library's own."""
+        return cls(
+            name=name,
+            type=getattr(rule, "type", "told"),
+            severity=rule.severity.value,
+            enabled=rule.enabled,
+            signal=rule.signal if isinstance(rule, SignalRule) else "",
+            condition=condition_of(rule),
+            sinks=None if rule.sinks is None else list(rule.sinks),
+            escalate_after_min=rule.escalate_after_min,
+            help=rule.help,
+        )
+
+
+class RuleList(BaseModel):
+    """The rules, and the sinks that have an address."""
+
+    rules: list[Rule]
+    sinks: list[str]
