@@ -126,6 +126,12 @@ class DeploymentError(MlopsError, RuntimeError):
     """A deployment failed; the previous champion is in service again."""
 
 
+class OvertakenError(DeploymentError):
+    """What was asked for is overtaken by what has happened since; nothing was done."""
+
+    lasting = True
+
+
 class ExperimentError(MlopsError, ValueError):
     """An experiment cannot be planned, run or analysed as asked."""
 
