@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+PAGES := plugins/mlops_ui
+NODE_STAMP := $(PAGES)/node_modules/.package-lock.json
 
 # What `make up` runs on; an empty one leaves what the last `make up` chose (at first: the synthetic market).
 # Not `?=`: a variable TEST or NAME that happens to be in the environment is not meant.
@@ -44,6 +46,12 @@ $(STAMP): requirements.txt pyproject.toml $(wildcard include/supply_chain/*.txt)
 	@echo "the command line is $(CURDIR)/bin/alphaops; it works from any folder, and by a link to it"
 	@touch $@
 
+# What checks the pages' scripts and the pages themselves; nothing that runs needs it.
+$(NODE_STAMP): $(PAGES)/package.json $(PAGES)/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing, which the checks of the pages need; on Debian and Ubuntu: apt-get install npm"; exit 1; }
+	cd $(PAGES) && npm ci --no-fund --no-audit
+	@touch $@
+
 up: env  ## start everything and run one day: SOURCE= UNIVERSE= TRAIN=first:last VALID= TEST= CHAIN=0
 	@$(RUN) -m mlops_tasks.stack up --source="$$SOURCE" --universe="$$UNIVERSE" \
 	  --train="$$TRAIN" --valid="$$VALID" --test="$$TEST" $(if $(filter 0,$(CHAIN)),--no-chain)
@@ -56,17 +64,18 @@ status:  ## how each service is
 
 test: env lint tests  ## every check and test; SLOW=1 with the long ones
 
-tests: env  ## every test; SLOW=1 with the long ones
+tests: env $(NODE_STAMP)  ## every test; SLOW=1 with the long ones
 	$(RUN) -m pytest $(PYTEST) --durations=10 $(if $(SLOW),,-m "not slow")
 
 test-fast: env lint  ## lint, and the tests that need no server, browser, process or simulation: for the hand
 	$(RUN) -m pytest $(PYTEST) -q --fast -m "not slow"
 
-lint: env  ## style, types, layers
+lint: env $(NODE_STAMP)  ## style, types, layers
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	node $(PAGES)/node_modules/typescript/bin/tsc -p $(PAGES)
 
 format: env  ## write the style
 	$(VENV)/bin/ruff check --fix .

@@ -7,6 +7,18 @@ from mlops_tasks.config import Settings
 
 PAGES = "/mlops/ui"
 """Where the pages lie on Airflow's API server."""
+NAVIGATION = (
+    ("Today", "today"),
+    ("Training", "training"),
+    ("Models", "models"),
+    ("Zoo", "zoo"),
+    ("Deployments", "deployments"),
+    ("Monitoring", "monitoring"),
+    ("Experiments", "experiments"),
+    ("Data", "data"),
+    ("Reports", "reports"),
+)
+"""Title and path of each page that the others lead to; the first is in Airflow's own navigation."""
 MACHINE_LEARNING = "workflowType=machine_learning"
 """Opens MLflow where its models and runs are; it opens on pages for language models otherwise."""
 RUNS_VIEW = "alphaops"

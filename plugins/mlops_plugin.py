@@ -1,9 +1,10 @@
-"""Registers with Airflow: the API and the pages of models and trainings, links to MLflow's experiment and model
+"""Registers with Airflow: the API and the pages, links to MLflow's experiment and model
 registry in the navigation, the timetable that follows an exchange, and the listener that writes the notes of runs.
 
 Airflow loads this file in every process, also in those of tasks: nothing heavy may be imported here.
 """
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
@@ -11,7 +12,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 from mlops_api.lazy import LazyApp
 from mlops_tasks.config import load_settings
-from mlops_tasks.links import PAGES, MlflowPages
+from mlops_tasks.links import NAVIGATION, PAGES, MlflowPages
 from mlops_tasks.operators import run_notes
 from mlops_tasks.operators.timetable import SessionTimetable
 
@@ -23,20 +24,14 @@ def base_path() -> str:
     return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
 
 
-def own_pages() -> list[dict[str, str]]:
-    """The pages that are shown inside Airflow's."""
+def own_pages() -> list[dict[str, Any]]:
+    """The pages that are shown inside Airflow's: the first in its navigation, the others below *Browse*."""
     base = base_path()
-    pages = {"Models": "models", "Training": "training", "Reports": "reports"}
-    return [
-        {
-            "name": name,
-            "href": f"{base}{PAGES}/{page}",
-            "url_route": page,
-            "destination": "nav",
-            "category": "browse",
-        }
-        for name, page in pages.items()
-    ]
+    (first, *others) = (
+        {"name": title, "href": f"{base}{PAGES}/{page}", "url_route": page, "destination": "nav"}
+        for title, page in NAVIGATION
+    )
+    return [{**first, "nav_top_level": True}, *({**page, "category": "browse"} for page in others)]
 
 
 def mlflow_links() -> list[dict[str, str]]:

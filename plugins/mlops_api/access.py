@@ -1,18 +1,20 @@
-"""Who may do what: users who may see runs of `daily_retraining` see trainings, and users who may edit runs of
-`tune_models` control them. `mlops_tasks/roles.py` says which roles those are.
+"""Who may do what. Each route names the right that it needs (`mlops_tasks/roles.py`), and Airflow's auth manager
+decides who has it: a right is access to runs of a DAG.
 
-Airflow's own dependencies decide. They take a bearer token or the cookie of Airflow's pages. A browser sends that
-cookie whichever page asks. Whatever the cookie permits, beyond reading an answer that the browser withholds from
-foreign pages anyway, therefore requires our own Origin.
+Airflow's own dependencies take a bearer token or the cookie of Airflow's pages. A browser sends that cookie whichever
+page asks. Whatever the cookie permits, beyond reading an answer that the browser withholds from foreign pages anyway,
+therefore requires our own Origin. It is also written to Airflow's audit log.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag, resolve_user_from_token
+from airflow.api_fastapi.core_api.security import requires_access_dag, resolve_user_from_token
 from airflow.configuration import conf
 from fastapi import Depends, HTTPException, status
 from fastapi.concurrency import run_in_threadpool
@@ -20,10 +22,21 @@ from starlette.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
-from mlops_tasks.roles import CHAIN_DAG, SEARCH_DAG
+from mlops_api.audit import record_write
+from mlops_tasks.roles import CHAIN_DAG, SEARCH_DAG, Right
 
-_may_see = requires_access_dag("GET", DagAccessEntity.RUN, CHAIN_DAG)
-_may_command = requires_access_dag("PUT", DagAccessEntity.RUN, SEARCH_DAG)
+RIGHT = "x-right"
+"""Names the right of a route in the OpenAPI document."""
+
+Check = Callable[[None, BaseUser], None]
+"""One of Airflow's dependencies, called without a request: 403 for a user who may not."""
+
+_CHECKS: Mapping[Right, Check] = {
+    Right.SEE: requires_access_dag("GET", DagAccessEntity.RUN, CHAIN_DAG),
+    Right.SEARCH: requires_access_dag("POST", DagAccessEntity.RUN, SEARCH_DAG),
+    Right.TRAIN: requires_access_dag("PUT", DagAccessEntity.RUN, SEARCH_DAG),
+    Right.OPERATE: requires_access_dag("POST", DagAccessEntity.RUN, CHAIN_DAG),
+}
 
 
 def refuse_foreign_page(connection: HTTPConnection) -> None:
@@ -44,10 +57,20 @@ def refuse_foreign_page(connection: HTTPConnection) -> None:
         )
 
 
-def may_command(user: GetUserDep) -> bool:
-    """Whether the user may pause, resume and cancel; for pages that show what a person can do."""
+def needs(right: Right, *further: Any) -> dict[str, Any]:
+    """The keyword arguments of a route that needs a right, and `further` dependencies, which come after it.
+
+    A right other than to see also refuses foreign pages and writes the request to the audit log.
+    """
+    check = Depends(_CHECKS[right])
+    guards = (check,) if right is Right.SEE else (Depends(refuse_foreign_page), check, Depends(record_write))
+    return {"dependencies": [*guards, *further], "openapi_extra": {RIGHT: right.name.lower()}}
+
+
+def may(user: BaseUser, right: Right) -> bool:
+    """Whether a user has a right; for pages that show what a person can do."""
     try:
-        _may_command(None, user)
+        _CHECKS[right](None, user)
     except HTTPException:
         return False
     return True
@@ -69,7 +92,7 @@ async def user_who_may_see(token: str | None) -> str:
     """
     with _as_policy_violation():
         user = await resolve_user_from_token(token)
-        await run_in_threadpool(_may_see, None, user)
+        await run_in_threadpool(_CHECKS[Right.SEE], None, user)
     return str(user.get_id())
 
 
@@ -91,7 +114,5 @@ def _bearer(connection: HTTPConnection) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-SEE = (Depends(_may_see),)
-"""For routes that only show something."""
-COMMAND = (Depends(refuse_foreign_page), Depends(_may_command))
-"""For routes that change the course of a run."""
+SEE = (Depends(_CHECKS[Right.SEE]),)
+"""For pages, and for what no OpenAPI document describes."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from mlops_api.broadcast import Message
-from mlops_api.messages import AlertEvent
+from mlops_api.messages.alerts import AlertEvent
 from mlops_tasks.config import Settings
 from mlops_tasks.state.alerts.journal import events_after, newest_events
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from mlops_api.messages import Event
+from mlops_api.messages.training import Event
 from mlops_tasks.config import Settings
 from mlops_tasks.state.tables import TrainingEvent
 from mlops_tasks.state.training_runs import find_training_run, new_training_events, newest_training_event

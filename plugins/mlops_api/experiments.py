@@ -5,8 +5,8 @@ from typing import Annotated
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, HTTPException, Path
 
-from mlops_api.access import COMMAND, SEE
-from mlops_api.messages import (
+from mlops_api.access import needs
+from mlops_api.messages.experiments import (
     Assignment,
     AssignmentList,
     Experiment,
@@ -29,6 +29,7 @@ from mlops_tasks.experiments.lifecycle import (
 )
 from mlops_tasks.experiments.metric_events import daily_moments, ingest_events
 from mlops_tasks.files import finite_or_none
+from mlops_tasks.roles import Right
 from mlops_tasks.states import ExperimentState
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
@@ -36,19 +37,19 @@ router = APIRouter(prefix="/experiments", tags=["experiments"])
 Name = Annotated[str, Path(pattern=NAME)]
 
 
-@router.get("", dependencies=SEE)
+@router.get("", **needs(Right.SEE))
 def list_experiments() -> ExperimentList:
     """All experiments as they stand."""
     return ExperimentList(experiments=list(map(Experiment.of, experiments(settings()).values())))
 
 
-@router.get("/{name}/history", dependencies=SEE, responses=NO_SUCH)
+@router.get("/{name}/history", **needs(Right.SEE), responses=NO_SUCH)
 def show_steps(name: Name) -> ExperimentList:
     """The steps of an experiment, oldest first."""
     return ExperimentList(experiments=list(map(Experiment.of, history_of(settings(), name))))
 
 
-@router.get("/{name}/sums", dependencies=SEE, responses=NO_SUCH)
+@router.get("/{name}/sums", **needs(Right.SEE), responses=NO_SUCH)
 def show_sums(name: Name) -> MetricSumList:
     """Number, mean and variance of each metric's events by arm and day, up to the last event."""
     rows = [
@@ -58,7 +59,7 @@ def show_sums(name: Name) -> MetricSumList:
     return MetricSumList(sums=rows)
 
 
-@router.post("/{name}/assignments", dependencies=SEE, responses=NO_SUCH)
+@router.post("/{name}/assignments", **needs(Right.SEE), responses=NO_SUCH)
 def assign(name: Name, asked: UnitsAsked) -> AssignmentList:
     """The arms of units in a running experiment; nothing is recorded."""
     found = running_traffic(settings()).assign(name, asked.units)
@@ -68,13 +69,13 @@ def assign(name: Name, asked: UnitsAsked) -> AssignmentList:
     )
 
 
-@router.post("/{name}/events", dependencies=COMMAND, responses=NO_SUCH)
+@router.post("/{name}/events", **needs(Right.TRAIN), responses=NO_SUCH)
 def record_events(name: Name, batch: MetricEvents) -> MetricEventsTold:
     """Store metric events, whole or not at all; a batch whose answer was lost may be sent again."""
     return MetricEventsTold(**vars(ingest_events(settings(), name, batch.events)))
 
 
-@router.post("/{name}/moves", dependencies=COMMAND, responses=NO_SUCH)
+@router.post("/{name}/moves", **needs(Right.TRAIN), responses=NO_SUCH)
 def move(name: Name, wanted: ExperimentMove, user: GetUserDep) -> Experiment:
     """Start, pause, stop or decide an experiment, under the user's name."""
     by = user.get_name()

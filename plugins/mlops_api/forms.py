@@ -2,16 +2,17 @@
 
 from fastapi import APIRouter, HTTPException
 
-from mlops_api.access import SEE
-from mlops_api.messages import Overrides, OverridesText
+from mlops_api.access import needs
+from mlops_api.messages.zoo import Overrides, OverridesText
 from mlops_api.service import settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.modeling.model_zoo.overrides import checked_overrides
+from mlops_tasks.roles import Right
 
-router = APIRouter(prefix="/overrides", tags=["models"], dependencies=SEE)
+router = APIRouter(prefix="/overrides", tags=["models"])
 
 
-@router.post("")
+@router.post("", **needs(Right.SEE))
 def check_overrides(given: OverridesText) -> Overrides:
     """Parse and check the overrides of models in a form, as `plan_run` will. Nothing is stored."""
     try:

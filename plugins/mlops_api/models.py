@@ -5,21 +5,25 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
 
-from mlops_api.access import SEE
-from mlops_api.messages import HyperParameter, MemoryEstimate, ModelDetail, ModelList, ModelSummary, Problem, WrongModel
-from mlops_api.service import NO_SUCH, settings
+from mlops_api.access import needs
+from mlops_api.messages.problem import Problem
+from mlops_api.messages.zoo import HyperParameter, MemoryEstimate, ModelDetail, ModelList, ModelSummary, WrongModel
+from mlops_api.service import NO_SUCH, Answers, settings
 from mlops_tasks.modeling.model_zoo.description import describe_zoo
 from mlops_tasks.modeling.model_zoo.estimates import family_estimates
 from mlops_tasks.modeling.model_zoo.forms import searched_text
 from mlops_tasks.modeling.model_zoo.schema import allowed
+from mlops_tasks.roles import Right
 
-router = APIRouter(prefix="/models", tags=["models"], dependencies=SEE)
+router = APIRouter(prefix="/models", tags=["models"])
+
+NO_USABLE: Answers = {**NO_SUCH, 409: {"model": Problem, "description": "Its entry is wrong."}}
 
 Rows = Annotated[int | None, Query(ge=1, le=10**10, description="Rows with a label, in train and valid together.")]
 Features = Annotated[int | None, Query(ge=1, le=10**6, description="Columns of the feature set.")]
 
 
-@router.get("")
+@router.get("", **needs(Right.SEE))
 def list_models() -> ModelList:
     """The models that can be trained, and the entries of your models.yaml that cannot."""
     described = describe_zoo(settings())
@@ -29,7 +33,9 @@ def list_models() -> ModelList:
     )
 
 
-@router.get("/{name}", responses={**NO_SUCH, 409: {"model": Problem, "description": "Its entry is wrong."}})
+@router.get(
+    "/{name}", **needs(Right.SEE), responses={**NO_SUCH, 409: {"model": Problem, "description": "Its entry is wrong."}}
+)
 def show_model(name: str, rows: Rows = None, features: Features = None) -> ModelDetail:
     """A model's description, its hyper-parameters, and the memory that a training of this size takes."""
     model = find_model(name)

@@ -1,13 +1,15 @@
 """What the routes share: the settings, and the answer to each error of the library."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from mlops_api.messages import Problem
+from mlops_api.messages.problem import PROBLEM_JSON, Problem
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.errors import ExperimentError, MlopsError, NoExperimentError
 from mlops_tasks.state.alerts.handling import NoEpisodeError
@@ -49,17 +51,26 @@ def known_run(run_id: str) -> TrainingRun:
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Answer errors in one shape: invalid requests with 422, what is not there with 404, what has ended with 409, else
+    """Answer errors as problems: invalid requests with 422, what is not there with 404, what has ended with 409, else
     503 with the remedy."""
+
+    @app.exception_handler(StarletteHTTPException)
+    def pass_on(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        return _problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(MlopsError)
     def answer(request: Request, error: MlopsError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, _status(error), HEADERS)
+        return _problem(_status(error), str(error))
 
     @app.exception_handler(RequestValidationError)
     def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
         found = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        return JSONResponse({"detail": "; ".join(found)}, 422, HEADERS)
+        return _problem(422, "; ".join(found))
+
+
+def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    content = Problem.of(status, detail).model_dump()
+    return JSONResponse(content, status, {**HEADERS, **(headers or {})}, PROBLEM_JSON)
 
 
 def _status(error: MlopsError) -> int:

@@ -8,8 +8,8 @@ from typing import Annotated
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, HTTPException, Path, Query
 
-from mlops_api.access import COMMAND, SEE
-from mlops_api.messages import (
+from mlops_api.access import needs
+from mlops_api.messages.versions import (
     OriginList,
     OriginsAsked,
     TagGiven,
@@ -21,6 +21,7 @@ from mlops_api.messages import (
 )
 from mlops_api.service import NO_SUCH, settings
 from mlops_tasks.errors import ConfigError
+from mlops_tasks.roles import Right
 from mlops_tasks.state.model_history import history_of, knows, live_at, live_on
 from mlops_tasks.state.model_index import indexed_versions, tag_version
 from mlops_tasks.state.version_origins import OriginSearch, find_origins
@@ -47,7 +48,7 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-@router.get("", dependencies=SEE)
+@router.get("", **needs(Right.SEE))
 def search(asked: Annotated[VersionsAsked, Query()]) -> VersionList:
     """The registered versions that meet all conditions, sorted, the largest or newest first."""
     plain = asked.model_dump(exclude={"tag", "metric"})
@@ -58,7 +59,7 @@ def search(asked: Annotated[VersionsAsked, Query()]) -> VersionList:
     return VersionList(total=found.total, versions=[Version.of(each) for each in found.versions])
 
 
-@router.get("/live", dependencies=SEE)
+@router.get("/live", **needs(Right.SEE))
 def live(day: date | None = None, at: datetime | None = None) -> TenureList:
     """Who was champion on a day (UTC), or at a time (UTC where it has no zone); default: now."""
     if day is not None and at is not None:
@@ -70,14 +71,14 @@ def live(day: date | None = None, at: datetime | None = None) -> TenureList:
     return TenureList.of([] if found is None else [found])
 
 
-@router.get("/origins", dependencies=SEE)
+@router.get("/origins", **needs(Right.SEE))
 def origins(asked: Annotated[OriginsAsked, Query()]) -> OriginList:
     """What the versions that meet all conditions were made of."""
     with _refused():
         return OriginList.of(find_origins(settings(), OriginSearch(**asked.model_dump())))
 
 
-@router.get("/{version}/history", dependencies=SEE, responses=NO_SUCH)
+@router.get("/{version}/history", **needs(Right.SEE), responses=NO_SUCH)
 def show_history(version: Number) -> TransitionList:
     """The states that a version has been in, oldest first."""
     if not knows(settings(), version):
@@ -85,7 +86,7 @@ def show_history(version: Number) -> TransitionList:
     return TransitionList.of(history_of(settings(), version))
 
 
-@router.post("/{version}/tags", dependencies=COMMAND, responses=NO_SUCH)
+@router.post("/{version}/tags", **needs(Right.TRAIN), responses=NO_SUCH)
 def tag_a_version(version: Number, tag: TagGiven, user: GetUserDep) -> Version:
     """Give a version a tag, under the user's name; MLflow has it as `user.<name>` within moments."""
     if version not in indexed_versions(settings()):

@@ -2,13 +2,15 @@
 
 from typing import Annotated
 
+from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
 
-from mlops_api.access import SEE, may_command
+from mlops_api.access import SEE, may
 from mlops_api.models import hyperparameters
 from mlops_api.service import known_run, settings
 from mlops_tasks.modeling.model_zoo.description import describe_zoo
+from mlops_tasks.roles import Right
 from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.training.events import run_progress, runs
 from mlops_tasks.training.run_details import run_details
@@ -44,10 +46,8 @@ def show_runs(request: Request) -> str:
 
 
 @router.get("/training/{run_id}")
-def show_run(
-    request: Request, run: Annotated[TrainingRun, Depends(known_run)], commands: Annotated[bool, Depends(may_command)]
-) -> str:
+def show_run(request: Request, run: Annotated[TrainingRun, Depends(known_run)], user: GetUserDep) -> str:
     """One run: its progress, its curves, and what was asked for."""
     end_lost_runs(settings())
     progress, asked = run_progress(settings(), run.run_id), run_details(settings(), run.run_id)
-    return render(request, "run.html", run=progress, asked=asked, commands=commands)
+    return render(request, "run.html", run=progress, asked=asked, commands=may(user, Right.TRAIN))

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mlops_tasks.links import dag_run_path
+from mlops_tasks.links import NAVIGATION, dag_run_path
 from mlops_tasks.modeling.model_zoo.forms import value_text
 
 NONE = "–"
@@ -33,11 +33,12 @@ templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
 )
 templates.filters.update(duration=_duration, value=value_text, metric=_metric, share=_share, figure=_figure)
-templates.globals.update(dag_run_path=dag_run_path)
+templates.globals.update(dag_run_path=dag_run_path, navigation=NAVIGATION)
 
 
 def render(request: Request, template: str, **content: Any) -> str:
     """A page whose links begin with the paths that Airflow is served at."""
     root = request.scope["root_path"]
     paths = {"root": root, "api": root.removesuffix("/ui") + "/v1", "airflow": root.removesuffix("/mlops/ui")}
-    return templates.get_template(template).render(**paths, **content)
+    current = request.url.path.removeprefix(root).strip("/").partition("/")[0]
+    return templates.get_template(template).render(**paths, current=current, **content)

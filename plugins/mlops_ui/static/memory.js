@@ -1,17 +1,17 @@
 // Fills in the memory estimates. They are computed when somebody opens the page, which takes some seconds at first.
-"use strict";
 
+import { get, Problem } from "./api.js";
+
+/** @param {HTMLElement} place */
 async function estimate(place) {
-  const answer = await fetch(place.dataset.memory);
-  const found = await answer.json();
-  if (!answer.ok) {
-    place.textContent = `unknown: ${found.detail}`;
-  } else {
-    const { bytes } = found.memory;
+  try {
+    const { bytes } = (await get(place.dataset.memory ?? "")).memory;
     place.textContent = bytes < 1e9 ? `${Math.ceil(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+  } catch (error) {
+    place.textContent = `unknown: ${error instanceof Problem ? error.detail : error}`;
   }
 }
 
 for (const place of document.querySelectorAll("[data-memory]")) {
-  estimate(place).catch(() => { place.textContent = "unknown: the server does not answer"; });
+  if (place instanceof HTMLElement) void estimate(place);
 }

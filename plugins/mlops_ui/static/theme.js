@@ -1,4 +1,5 @@
-// Follows Airflow's choice of colours, which it stores where its pages, and so this one, can read it.
+// Follows Airflow's choice of colours, which it stores where its pages, and so this one, can read it. Not a module: it
+// runs before anything is painted.
 "use strict";
 
 function chooseTheme() {
