@@ -174,8 +174,13 @@ class Report:
         return self.folder / self.layout.inner / name
 
 
-def newest_reports(settings: Settings, kind: ReportKind, limit: int) -> list[Report]:
-    """The last reports of a kind, the newest first."""
+def reports_of_version(settings: Settings, kind: ReportKind, version: int, limit: int) -> list[Report]:
+    """The last reports of a kind that are about a version, as their names say, the newest first."""
+    return newest_reports(settings, kind, limit, about=f"-v{version}-")
+
+
+def newest_reports(settings: Settings, kind: ReportKind, limit: int, about: str = "") -> list[Report]:
+    """The last reports of a kind whose names have `about`, the newest first."""
     layout = LAYOUTS[kind]
     base = settings.home / layout.folder
     entries = os.scandir(base) if base.is_dir() else ()
@@ -184,6 +189,7 @@ def newest_reports(settings: Settings, kind: ReportKind, limit: int) -> list[Rep
         for entry in entries
         if entry.is_dir(follow_symlinks=False)
         and not entry.name.startswith(".")
+        and about in entry.name
         and (made := _made(Path(entry.path), layout)) is not None
     ]
     found.sort(key=lambda each: (each[1], each[0]), reverse=True)

@@ -7,7 +7,18 @@ from fastapi.responses import JSONResponse
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
-from mlops_api import alerts, experiments, forms, models, stream, training, versions
+from mlops_api import (
+    alerts,
+    deployments,
+    experiment_results,
+    experiments,
+    forms,
+    models,
+    stream,
+    training,
+    version_details,
+    versions,
+)
 from mlops_api.access import SEE
 from mlops_api.messages.problem import PROBLEM_JSON
 from mlops_api.service import HEADERS, REFUSED, answer_errors
@@ -19,7 +30,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     stream.router,
     alerts.router,
     versions.router,
+    version_details.router,
+    deployments.router,
     experiments.router,
+    experiment_results.router,
 )
 
 
