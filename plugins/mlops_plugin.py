@@ -17,6 +17,7 @@ from mlops_tasks.operators import run_notes
 from mlops_tasks.operators.timetable import SessionTimetable
 
 API = "/mlops/v1"
+ICONS = {"icon": "today.svg", "icon_dark_mode": "today_dark.svg"}
 
 
 def base_path() -> str:
@@ -31,7 +32,8 @@ def own_pages() -> list[dict[str, Any]]:
         {"name": title, "href": f"{base}{PAGES}/{page}", "url_route": page, "destination": "nav"}
         for title, page in NAVIGATION
     )
-    return [{**first, "nav_top_level": True}, *({**page, "category": "browse"} for page in others)]
+    icons = {name: f"{base}{PAGES}/assets/{file}" for name, file in ICONS.items()}
+    return [{**first, **icons, "nav_top_level": True}, *({**page, "category": "browse"} for page in others)]
 
 
 def mlflow_links() -> list[dict[str, str]]:

@@ -49,11 +49,11 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-def sign_in(browser: Browser, airflow: Airflow, width: int = 1280) -> BrowserContext:
-    """A window of the admin's, in Airflow's dark theme."""
+def sign_in(browser: Browser, airflow: Airflow, width: int = 1280, theme: str = "dark") -> BrowserContext:
+    """A window of the admin's, in one of Airflow's themes."""
     context = browser.new_context(viewport={"width": width, "height": 900})
     context.add_cookies([{"name": "_token", "value": airflow.token("admin"), "url": airflow.url}])
-    context.add_init_script("localStorage.setItem('theme', 'dark')")
+    context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
     context.set_default_timeout(PATIENCE_MS)
     return context
 

@@ -1,5 +1,6 @@
 """The API inside a real Airflow API server: who may ask, what is answered, what is refused."""
 
+import json
 from typing import Any
 
 import pytest
@@ -37,6 +38,34 @@ def test_a_viewer_sees_and_commands_nothing(airflow: Airflow, runs: Runs) -> Non
         assert viewer.post(f"{API}/training/runs/{run_id}/cancel").status_code == 403
         assert 'id="commands"' not in viewer.get(f"/mlops/ui/training/{run_id}").text
     assert training_commands(airflow.settings, run_id) == []
+
+
+def test_a_write_is_in_the_audit_log(airflow: Airflow, runs: Runs) -> None:
+    """With its author, path and body, whatever comes of it; what only reads, or is refused to the user, is not."""
+    run_id = runs.open().run_id
+    with airflow.client("viewer") as viewer, airflow.client("admin") as admin:
+        viewer.post(f"{API}/training/runs/{run_id}/cancel")
+        admin.get(f"{API}/training/runs/{run_id}")
+        silence = {"kind": "audit\0", "subject": "s" * 5000, "hours": "none", "reason": "x"}
+        assert admin.post(f"{API}/alerts/silence", json=silence).status_code == 422
+        assert admin.post(f"{API}/training/runs/{run_id}/pause").status_code == 202
+        logged = admin.get("/api/v2/eventLogs", params={"order_by": "-event_log_id", "limit": 2}).json()["event_logs"]
+    paused, refused = (each | json.loads(each["extra"]) for each in logged)
+    assert (paused["owner"], paused["event"], paused["method"]) == ("admin", "mlops.command", "POST")
+    assert paused["path"].endswith(f"{API}/training/runs/{run_id}/pause")
+    assert refused["event"] == "mlops.silence_alert" and refused["body"].startswith('{"kind":"audit')
+    assert len(refused["body"]) == 2000
+
+
+def test_a_refusal_is_a_problem_in_the_standard_form(airflow: Airflow) -> None:
+    """RFC 9457: for what is not there, not allowed, not valid, and not a route at all."""
+    asked = {"training/runs/none": 404, "training/runs?limit=0": 422, "none": 404}
+    with airflow.client("viewer") as viewer, airflow.client(None) as stranger:
+        answers = {status: viewer.get(f"{API}/{path}") for path, status in asked.items()}
+        answers |= {401: stranger.get(f"{API}/models"), 403: viewer.post(f"{API}/alerts/resolve", json={})}
+    for status, answer in answers.items():
+        assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json")
+        assert answer.json().keys() == {"type", "title", "status", "detail"} and answer.json()["status"] == status
 
 
 def test_a_command_is_recorded_under_the_users_name(airflow: Airflow, runs: Runs) -> None:

@@ -28,6 +28,7 @@ from tests.operation import free_ports
 from tests.plugins.api_server import Airflow, start_airflow
 
 REFUSED = {401, 403}
+API = "/mlops/v1"
 CHAIN, SEARCH, SYNC = "/api/v2/dags/daily_retraining", "/api/v2/dags/tune_models", "/api/v2/dags/sync_market_data"
 RUN = {"logical_date": None, "conf": {}}
 PERIOD = {"from_date": "2026-01-05T00:00:00Z", "to_date": "2026-01-06T00:00:00Z"}
@@ -180,6 +181,27 @@ def test_a_role_may_do_what_the_table_says_and_nothing_else(airflow: Airflow, ro
     assert all(status < 500 for status in answers.values()), answers
 
 
+@pytest.mark.parametrize("role", list(Role))
+def test_a_role_reaches_the_routes_whose_right_it_has(airflow: Airflow, role: Role) -> None:
+    """Made from the OpenAPI document, which has every route of the API: one that names no right fails here."""
+    with airflow.client(role.value) as client:
+        attempts = _documented(client.get(f"{API}/openapi.json").json())
+        answers = {(attempt.method, attempt.path): _status(client, attempt) for attempt in attempts}
+    assert len(attempts) >= 20
+    refused = {request for request, status in answers.items() if status in REFUSED}
+    expected = {(each.method, each.path) for each in attempts if each.right not in RIGHTS[role]}
+    assert refused == expected
+
+
+def test_the_document_has_every_route(airflow: Airflow) -> None:
+    """But the streams, which no OpenAPI document can describe, and the document itself."""
+    with airflow.client("viewer") as viewer:
+        paths = viewer.get(f"{API}/openapi.json").json()["paths"]
+    documented = {(method.upper(), API + path) for path, operations in paths.items() for method in operations}
+    served = {(method, path) for method, path in airflow.routes if path.startswith(API)}
+    assert {each for each in served if each[0] != "APIWebSocketRoute"} - documented == {("GET", f"{API}/openapi.json")}
+
+
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.TRADER, Role.RESEARCHER])
 def test_no_detour_around_a_dags_name(airflow: Airflow, role: Role) -> None:
     """Requests for no DAG, for several, or for what a task has told the next one."""
@@ -310,6 +332,26 @@ def test_the_documented_table_is_the_one_in_force() -> None:
 
 def _row(first: str, cells: Iterable[str]) -> str:
     return " ".join(f"| {cell}".rstrip() for cell in (first, *cells)) + " |"
+
+
+def _documented(document: dict[str, Any]) -> list[Attempt]:
+    """A request to each operation of an OpenAPI document. What it names does not exist, and its body lacks all fields,
+    so that whoever has the right is told that, and nothing happens."""
+    return [
+        Attempt(Right[operation["x-right"].upper()], method.upper(), API + _named(path, operation), {"none": None})
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+
+
+def _named(path: str, operation: dict[str, Any]) -> str:
+    """The path with a name for each parameter that its schema allows."""
+    schemas = {each["name"]: each["schema"] for each in operation.get("parameters", []) if each["in"] == "path"}
+    names = {
+        name: schema["enum"][0] if "enum" in schema else "1" if schema.get("type") == "integer" else "none"
+        for name, schema in schemas.items()
+    }
+    return path.format(**names)
 
 
 def _status(client: httpx.Client, attempt: Attempt) -> int:
