@@ -138,7 +138,7 @@ class ExperimentError(MlopsError, ValueError):
     lasting = True
 
 
-class NoExperimentError(ExperimentError):
+class NoExperimentError(ExperimentError, LookupError):
     """There is no experiment of this name."""
 
 

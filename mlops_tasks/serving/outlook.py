@@ -15,8 +15,6 @@ from mlops_tasks.state.model_index import find_version
 from mlops_tasks.state.rollouts import Rollout, RolloutPlan, undecided_rollouts
 from mlops_tasks.states import DeploymentState, QueuePolicy, Strategy
 
-AT_ONCE = (Strategy.BLUE_GREEN, Strategy.DIRECT)
-
 
 @dataclass(frozen=True)
 class Standing:
@@ -86,8 +84,11 @@ def _objections(standing: Standing, strategy: Strategy, limits: DeploymentSettin
 
 
 def _steps(standing: Standing, strategy: Strategy, limits: DeploymentSettings) -> Iterator[str]:
-    if standing.champion == standing.version and strategy in AT_ONCE:
-        yield f"version {standing.version} serves already: it is proven again, and nothing changes"
+    if standing.champion == standing.version:
+        yield f"version {standing.version} serves already: nothing changes"
+        return
+    if any((each.version, each.strategy) == (standing.version, strategy) for each in standing.queue):
+        yield "its rollout is under way or waits already: that goes on, and nothing else begins"
         return
     if strategy is Strategy.DIRECT:
         yield from _switch(standing, limits)
@@ -109,8 +110,8 @@ def _turn(standing: Standing, limits: DeploymentSettings) -> Iterator[str]:
     """Its place in the queue."""
     if not standing.queue:
         return
-    under_way = ", ".join(f"version {each.version}" for each in standing.queue)
-    yield f"it waits, for {limits.deadline_days:g} days at most, until the rollout of {under_way} is decided"
+    before = ", ".join(f"version {each.version}" for each in standing.queue if each.is_at_work) or "those before it"
+    yield f"it waits, for {limits.deadline_days:g} days at most, until the rollout of {before} is decided"
     waiting = [each for each in standing.queue if not each.is_at_work]
     if limits.queue is QueuePolicy.NEWEST_WINS and waiting:
         yield f"waiting candidates are displaced by it: {', '.join(f'version {each.version}' for each in waiting)}"

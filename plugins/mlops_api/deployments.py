@@ -15,11 +15,13 @@ from mlops_api.messages.deployments import (
     DeploymentPlan,
     RollbackAsked,
     RolloutHistory,
+    ServiceState,
     Serving,
 )
 from mlops_api.paging import Page, paged
 from mlops_api.service import NO_SUCH, registered, settings
 from mlops_tasks.roles import Right
+from mlops_tasks.serving.liveness import is_alive
 from mlops_tasks.serving.outlook import outlook
 from mlops_tasks.serving.overview import serving_overview
 from mlops_tasks.state.deployment_log import deployment_page, rollout_page
@@ -34,6 +36,12 @@ DEPLOY_DAG, OPERATE_DAG = "deploy_model", "operate_models"
 def show() -> Serving:
     """Who serves with which share of the clients, what is under way, the traffic of the last hour, open alerts."""
     return Serving.of(serving_overview(settings()))
+
+
+@router.get("/service", **needs(Right.SEE))
+async def show_service() -> ServiceState:
+    """Whether the scoring service answers now; it is asked for at most a second."""
+    return ServiceState(answers=await is_alive(settings()))
 
 
 @router.get("/plan", **needs(Right.SEE), responses=NO_SUCH)

@@ -12,11 +12,20 @@ from starlette.responses import Response
 from mlops_api.access import SEE
 from mlops_api.service import HEADERS
 from mlops_tasks.errors import MlopsError
-from mlops_ui import mlflow_pages, pages, report_pages
+from mlops_ui import deployment_pages, experiment_pages, mlflow_pages, pages, report_pages, version_pages
 from mlops_ui.rendering import render
 
 STATIC = Path(__file__).parent / "static"
 ASSETS = {path.name: path for path in STATIC.iterdir()}
+
+ROUTERS = (
+    pages.router,
+    version_pages.router,
+    deployment_pages.router,
+    experiment_pages.router,
+    report_pages.router,
+    mlflow_pages.router,
+)
 
 POLICY = "; ".join(
     [
@@ -46,7 +55,7 @@ OTHER = ("That did not work", "Go back and try again.")
 def create_app() -> FastAPI:
     """Make the app, which Airflow mounts."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    for router in (pages.router, report_pages.router, mlflow_pages.router):
+    for router in ROUTERS:
         app.include_router(router)
     show_errors(app)
 

@@ -1,4 +1,4 @@
-"""The pages of models and trainings. What they show comes from the library, as in the API."""
+"""The pages of the model zoo and of trainings. What they show comes from the library, as in the API."""
 
 from typing import Annotated
 
@@ -25,8 +25,8 @@ ROWS, FEATURES = 500_000, 158
 """Rows and features of the memory estimate that is shown first: some 500 names over four years, Alpha158."""
 
 
-@router.get("/models")
-def show_models(
+@router.get("/zoo")
+def show_zoo(
     request: Request,
     rows: Annotated[int, Query(ge=1, le=10**10)] = ROWS,
     features: Annotated[int, Query(ge=1, le=10**6)] = FEATURES,
@@ -35,7 +35,7 @@ def show_models(
     zoo = describe_zoo(settings())
     cards = [(model, hyperparameters(model)) for model in zoo if model["error"] is None]
     wrong = [model for model in zoo if model["error"] is not None]
-    return render(request, "models.html", cards=cards, wrong=wrong, rows=rows, features=features)
+    return render(request, "zoo.html", cards=cards, wrong=wrong, rows=rows, features=features)
 
 
 @router.get("/training")

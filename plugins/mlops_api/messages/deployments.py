@@ -25,9 +25,7 @@ def _not_blank(text: str) -> str:
 
 
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Reason = Annotated[
-    str, AfterValidator(_not_blank), Field(min_length=1, max_length=2000, pattern=r"^[^\x00]*\S[^\x00]*$")
-]
+Reason = Annotated[str, AfterValidator(_not_blank), Field(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
 
 
 class ServingSlot(BaseModel):
@@ -152,6 +150,12 @@ class Serving(BaseModel):
             traffic=list(map(ArmTraffic.of, found.traffic)),
             alerts=list(map(Alert.of, found.alerts)),
         )
+
+
+class ServiceState(BaseModel):
+    """Whether the scoring service is there."""
+
+    answers: bool
 
 
 class DeploymentPlan(BaseModel):
