@@ -787,14 +787,18 @@ class PredictionSettings(Section):
 class StreamSettings(Section):
     """Live event streams (WebSockets) of one process of Airflow's API server."""
 
-    per_user: int = Field(16, ge=1)
-    """Streams that a user may have open; one more is refused with 429."""
-    total: int = Field(128, ge=1)
+    per_user: int = Field(32, ge=1)
+    """Streams that a user may have open; one more is refused with 429. A page needs one."""
+    total: int = Field(600, ge=1)
     """Streams of all users; one more is refused with 503."""
+    topics: int = Field(64, ge=1)
+    """Topics that are followed on one stream."""
+    heartbeat_s: float = Field(15.0, gt=0)
+    """A stream on which nothing happens says so this often."""
     send_timeout_s: float = Field(10.0, gt=0)
     """How long a client may take to receive a message before it is disconnected."""
     idle_s: float = Field(1800.0, gt=0)
-    """How long a run may produce no event before its streams are closed; the pages reconnect."""
+    """How long a stream may have no event before it is closed; the pages reconnect."""
     lifetime_s: float = Field(14_400.0, gt=0)
     """Maximum lifetime of a stream."""
 

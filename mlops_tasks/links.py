@@ -53,6 +53,12 @@ def dag_run_path(dag_id: str, run_id: str) -> str:
     return f"/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
 
 
+def task_path(dag_id: str, task_id: str, run_id: str | None = None) -> str:
+    """The page of a task in one run, or, without one, in all runs, below Airflow's base address."""
+    run = "" if run_id is None else f"/runs/{quote(run_id, safe='')}"
+    return f"/dags/{quote(dag_id, safe='')}{run}/tasks/{quote(task_id, safe='')}"
+
+
 @dataclass(frozen=True)
 class MlflowPages:
     """Pages of an MLflow server."""

@@ -196,6 +196,13 @@ class EvaluationFolder:
             raise _missing(self.path / "evaluation.json", _EVALUATE)
         return found
 
+    def find_daily(self) -> "pd.DataFrame | None":
+        """The daily series, by datetime; None before the training is evaluated."""
+        import pandas as pd
+
+        path = self.path / "daily.parquet"
+        return pd.read_parquet(path).set_index(DATETIME) if path.is_file() else None
+
     def plot_files(self) -> list[Path]:
         """The plots that are there, by name."""
         return sorted(self.plots.glob("*.png"))

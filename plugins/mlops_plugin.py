@@ -36,6 +36,12 @@ def own_pages() -> list[dict[str, Any]]:
     return [{**first, **icons, "nav_top_level": True}, *({**page, "category": "browse"} for page in others)]
 
 
+def pages_on_runs() -> list[dict[str, str]]:
+    """What a DAG run's own page shows in a tab; Airflow fills in the names."""
+    href = f"{base_path()}{PAGES}/dag-run/{{DAG_ID}}/{{RUN_ID}}"
+    return [{"name": "Trainings", "href": href, "url_route": "trainings", "destination": "dag_run"}]
+
+
 def mlflow_links() -> list[dict[str, str]]:
     """Links to MLflow. Runs go through a redirect of ours, since only MLflow knows their experiment's id."""
     pages = {
@@ -49,7 +55,7 @@ class MlopsPlugin(AirflowPlugin):
     """What AlphaOps adds to Airflow."""
 
     name = "mlops"
-    external_views = own_pages() + mlflow_links()
+    external_views = own_pages() + pages_on_runs() + mlflow_links()
     fastapi_apps = [  # noqa: RUF012  Airflow's own declaration
         {"name": "mlops_api", "url_prefix": API, "app": LazyApp("mlops_api.app:create_app")},
         {"name": "mlops_ui", "url_prefix": PAGES, "app": LazyApp("mlops_ui.app:create_app")},

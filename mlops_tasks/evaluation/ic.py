@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops_tasks.columns import DATETIME
+from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.files import finite_or_none
 
 Floats = NDArray[np.float64]
@@ -104,6 +104,24 @@ def quantile_returns(score: pd.Series, label: pd.Series, quantiles: int = 10) ->
     table = means.reshape(len(pairs.days), quantiles)
     table[counts < quantiles] = np.nan
     return pd.DataFrame(table, index=pairs.days, columns=pd.RangeIndex(1, quantiles + 1, name="quantile"))
+
+
+def ic_decay(score: pd.Series, label: pd.Series, lags: int) -> pd.DataFrame:
+    """How long a score tells something: its daily rank IC with the labels of later days.
+
+    Returns
+    -------
+    Frame by lag, from 0 (the score's own day) to `lags`, in trading days that occur in the labels: `mean`, its standard
+    error `error` (days taken as independent) and `days`. NaN where fewer than two days have a rank IC.
+    """
+    table = label.unstack(label.index.names.index(INSTRUMENT)).sort_index()
+    found = []
+    for lag in range(lags + 1):
+        ics = daily_rank_ic(score, table.shift(-lag).stack()).dropna()
+        enough = len(ics) > 1
+        error = float(ics.std(ddof=1) / np.sqrt(len(ics))) if enough else np.nan
+        found.append((float(ics.mean()) if enough else np.nan, error, len(ics)))
+    return pd.DataFrame(found, columns=["mean", "error", "days"], index=pd.RangeIndex(lags + 1, name="lag"))
 
 
 def constant_days_share(score: pd.Series) -> float:

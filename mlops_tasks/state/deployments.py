@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from mlops_tasks.config import Settings
@@ -74,6 +74,19 @@ def versions_that_served(settings: Settings) -> list[Deployed]:
     with reading(settings) as active:
         newest = {row.model_version: row for row in active.scalars(query)}
     return [_deployed(row) for row in sorted(newest.values(), key=lambda row: -row.id)]
+
+
+def newest_deployment_id(settings: Settings) -> int:
+    """Row id of the newest step of all deployments; 0 before the first."""
+    with reading(settings) as active:
+        return active.scalar(select(func.max(Deployment.id))) or 0
+
+
+def deployments_after(settings: Settings, after: int, limit: int) -> list[Deployment]:
+    """Steps of deployments with row ids above `after`, in the order in which they were recorded."""
+    with reading(settings) as active:
+        query = select(Deployment).where(Deployment.id > after).order_by(Deployment.id).limit(limit)
+        return list(active.scalars(query))
 
 
 def record_deployment(settings: Settings, row: Deployment, by: str = "") -> bool:

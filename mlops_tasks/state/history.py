@@ -150,6 +150,11 @@ def publication_at(settings: Settings, moment: datetime) -> Publication | None:
         return active.scalars(query).first()
 
 
+def latest_publication(settings: Settings) -> Publication | None:
+    """The newest publication of a vintage; None before the first recorded one."""
+    return _latest(settings, Publication)
+
+
 def publications(settings: Settings) -> list[str]:
     """The data versions that came into use, oldest first; one that came back appears again."""
     with reading(settings) as active:

@@ -236,6 +236,14 @@ def knows(settings: Settings, version: int) -> bool:
         return _newest(active, _of_version(version)) is not None
 
 
+def version_trained_as(settings: Settings, training_key: str) -> int | None:
+    """The version that a training was registered as; None: it was not, or the history does not know it."""
+    known = (ModelTransition.training_key == training_key, ModelTransition.model_version.is_not(None))
+    query = select(ModelTransition.model_version).where(*known).order_by(ModelTransition.sequence.desc()).limit(1)
+    with reading(settings) as active:
+        return active.scalars(query).first()
+
+
 def tenures(settings: Settings) -> list[Tenure]:
     """All tenures, oldest first."""
     query = select(ModelTransition).where(_OF_CHAMPIONS).order_by(ModelTransition.sequence)

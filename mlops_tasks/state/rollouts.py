@@ -180,6 +180,19 @@ def rollout_steps(settings: Settings, rollout_id: str) -> list[Rollout]:
         return [Rollout.of(row) for row in active.scalars(query)]
 
 
+def newest_rollout_step_id(settings: Settings) -> int:
+    """Row id of the newest step of all rollouts; 0 before the first."""
+    with reading(settings) as active:
+        return active.scalar(select(func.max(RolloutStep.id))) or 0
+
+
+def rollout_steps_after(settings: Settings, after: int, limit: int) -> list[RolloutStep]:
+    """Steps of rollouts with row ids above `after`, in the order in which they were recorded."""
+    with reading(settings) as active:
+        query = select(RolloutStep).where(RolloutStep.id > after).order_by(RolloutStep.id).limit(limit)
+        return list(active.scalars(query))
+
+
 def record_rollout(settings: Settings, asked: Rollout) -> Rollout:
     """Add a requested rollout, unless there is an undecided one of the same artefact with the same strategy.
 

@@ -5,12 +5,13 @@ Events are numbered 1, 2, 3, ... in each run. A run is open until its terminal e
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, insert, or_, select, text
+from sqlalchemy import and_, func, insert, or_, select, text
 from sqlalchemy.orm import Session, aliased
 
 from mlops_tasks.config import Settings
@@ -131,6 +132,29 @@ def new_training_events(settings: Settings, after: Mapping[str, int], limit: int
         return list(active.scalars(select(TrainingEvent).where(or_(*wanted)).order_by(TrainingEvent.id).limit(limit)))
 
 
+def sampled_training_events(settings: Settings, run_id: str, kind: str, until: int, most: int) -> list[TrainingEvent]:
+    """About `most` events of a kind up to a number, evenly spread, the newest among them, in order."""
+    wanted = (TrainingEvent.run_id == run_id, TrainingEvent.kind == kind, TrainingEvent.sequence <= until)
+    place = func.row_number().over(order_by=TrainingEvent.sequence.desc()) - 1
+    numbered = select(TrainingEvent.id, place.label("place")).where(*wanted).subquery()
+    with reading(settings) as active:
+        count = active.scalar(select(func.count()).select_from(TrainingEvent).where(*wanted)) or 0
+        every = max(1, math.ceil(count / most))
+        query = select(TrainingEvent).join(numbered, TrainingEvent.id == numbered.c.id)
+        query = query.where(numbered.c.place % every == 0).order_by(TrainingEvent.sequence)
+        return list(active.scalars(query))
+
+
+def last_training_events(
+    settings: Settings, run_id: str, until: int, limit: int, without: Sequence[str] = ()
+) -> list[TrainingEvent]:
+    """The last events up to a number, the newest first, but for these kinds."""
+    query = select(TrainingEvent).where(TrainingEvent.run_id == run_id, TrainingEvent.sequence <= until)
+    query = query.where(TrainingEvent.kind.not_in(without)).order_by(TrainingEvent.sequence.desc()).limit(limit)
+    with reading(settings) as active:
+        return list(active.scalars(query))
+
+
 def newest_training_event(settings: Settings, run_id: str, kinds: Sequence[str] = ()) -> TrainingEvent | None:
     """The newest event of a run, of the given kinds if any."""
     query = select(TrainingEvent).where(TrainingEvent.run_id == run_id)
@@ -144,6 +168,14 @@ def training_runs(settings: Settings, limit: int) -> list[TrainingRun]:
     """The last runs, newest first."""
     with reading(settings) as active:
         return list(active.scalars(select(TrainingRun).order_by(TrainingRun.id.desc()).limit(limit)))
+
+
+def training_runs_of(settings: Settings, dag_id: str, dag_run_id: str, limit: int = 200) -> list[TrainingRun]:
+    """The runs that a run of a DAG has started, newest first."""
+    started = TrainingRun.request["dag_run"]
+    wanted = (started["dag_id"].as_string() == dag_id, started["run_id"].as_string() == dag_run_id)
+    with reading(settings) as active:
+        return list(active.scalars(select(TrainingRun).where(*wanted).order_by(TrainingRun.id.desc()).limit(limit)))
 
 
 def find_training_run(settings: Settings, run_id: str) -> TrainingRun | None:

@@ -33,6 +33,7 @@ from mlops_tasks.state.training_runs import (
     record_events,
     training_events,
     training_runs,
+    training_runs_of,
 )
 from mlops_tasks.states import TERMINAL, RunState
 
@@ -217,6 +218,11 @@ def run_progress(settings: Settings, run_id: str) -> RunProgress:
 def runs(settings: Settings, limit: int = 20) -> list[RunProgress]:
     """The latest runs, the newest first."""
     return [_progress(settings, run) for run in training_runs(settings, limit)]
+
+
+def trainings_of(settings: Settings, dag_id: str, dag_run_id: str) -> list[RunProgress]:
+    """The runs that a run of a DAG has started, the newest first."""
+    return [_progress(settings, run) for run in training_runs_of(settings, dag_id, dag_run_id)]
 
 
 def _known(settings: Settings, run_id: str) -> TrainingRun:

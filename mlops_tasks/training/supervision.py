@@ -9,7 +9,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ log = logging.getLogger(__name__)
 FIT_STAGE = "mlops_tasks.training.fit:fit_stage"
 
 TICK_S = 0.5
-"""How often events are copied and commands are checked for."""
+"""How often commands and limits are checked for, and a database that did not answer is asked again."""
+COPY_S = 0.1
+"""How often events are copied. A look at a journal that has not grown takes some microseconds."""
 HEARTBEAT_S = 30.0
 """The longest time without an event."""
 LEASE_S = 600.0
@@ -127,7 +130,7 @@ class Supervisor:
     def _watch(self) -> None:
         worked_s, asked_at, last = 0.0, None, time.monotonic()
         sampled = last
-        while not self._stopped.wait(TICK_S):
+        while self._copied_for_a_tick():
             self._exchange()
             moment = time.monotonic()
             worked_s += 0.0 if self._recorder.paused or self._child is None else moment - last
@@ -149,11 +152,33 @@ class Supervisor:
         if used or self.journal.silent_s > HEARTBEAT_S:
             self.journal.append("resources", used)
 
+    def _copied_for_a_tick(self) -> bool:
+        """Copy events as they come, for the length of a tick; returns False as soon as the training is over."""
+        until = time.monotonic() + TICK_S
+        while not self._stopped.wait(max(0.0, min(COPY_S, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                return True
+            if not self._copy():  # it is asked again at the next tick
+                return not self._stopped.wait(max(0.0, until - time.monotonic()))
+        return False
+
+    def _copy(self) -> bool:
+        """Copy events to the database; returns whether it has taken them all."""
+        with self._database():
+            return self._recorder.record()
+        return False
+
     def _exchange(self) -> None:
-        """Copy events to the database and commands from it; a database that does not answer ends no training."""
-        try:
+        """Copy events to the database and commands from it."""
+        with self._database():
             self._recorder.record()
             self._relay.relay()
+
+    @contextmanager
+    def _database(self) -> Iterator[None]:
+        """A database that does not answer ends no training."""
+        try:
+            yield
         except RunEndedError as error:
             self._kill("StageError", f"somebody else ended the run: {error}")
         except (SQLAlchemyError, MlopsError, OSError) as error:

@@ -14,6 +14,7 @@ from mlops_api import (
     experiments,
     forms,
     models,
+    overview,
     stream,
     training,
     version_details,
@@ -34,6 +35,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     deployments.router,
     experiments.router,
     experiment_results.router,
+    overview.router,
 )
 
 

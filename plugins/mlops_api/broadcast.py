@@ -1,81 +1,81 @@
-"""New training events for all streams of this process: one reader asks the database, and what it finds goes to all.
+"""New events for all streams of this process: one reader asks the database, and what it finds goes to all.
 
-A stream holds no events of its own, only the number of its newest one. A run's newest events are kept once for all
-streams that follow it. A stream that is further behind gets older events from the database, page by page.
+A stream holds no events of its own, only the number of its newest one in each topic. A topic's newest events are kept
+once for all streams that follow it, and so are the texts in which they are sent. A stream that is further behind gets
+older events from the database, page by page.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from mlops_api.messages.training import Event
+from mlops_api.messages.stream import Frame, Message
+from mlops_api.topics import head_of, new_events, page_of
 from mlops_tasks.config import Settings
-from mlops_tasks.state.tables import TrainingEvent
-from mlops_tasks.state.training_runs import find_training_run, new_training_events, newest_training_event
-from mlops_tasks.training.events import read_events
+from mlops_tasks.state.database import FileStates, settled_files
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.5
-"""Seconds between two looks: events are copied to the database as often."""
+POLL_S = 0.1
+"""Seconds between two looks: events are copied to the database as often. One at a SQLite database to which nothing was
+written takes some microseconds, any other about a millisecond."""
 PAGE = 500
 KEPT = 500
-"""Newest events of a run that are kept for the streams that follow it."""
+"""Newest events of a topic that are kept for the streams that follow it."""
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Message:
-    """An event as it is sent."""
-
-    sequence: int
-    terminal: bool
-    text: str
-
-    @classmethod
-    def of(cls, event: TrainingEvent) -> "Message":
-        """From a row."""
-        return cls(event.sequence, event.terminal, Event.of(event).model_dump_json())
-
-
 @dataclass(eq=False)
 class Feed:
-    """A run that is followed."""
+    """A topic that is followed."""
 
-    run_id: str
+    topic: str
     head: int
     """Number of the newest event that was found."""
     ended: bool
     """Whether that event is the terminal one."""
     recent: deque[Message] = field(default_factory=lambda: deque(maxlen=KEPT))
     """Events up to `head`, without gaps."""
-    followers: int = 0
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set and replaced with each new event."""
+    floor: int = field(init=False)
+    """The number before the oldest one that is kept."""
+    followers: list[asyncio.Event] = field(default_factory=list)
+    """One for each stream; set when there is news."""
+    _frames: dict[int, Frame] = field(default_factory=dict)
 
-    def add(self, message: Message) -> None:
-        """Add the next event. A known one is ignored."""
-        if message.sequence <= self.head:
+    def __post_init__(self) -> None:
+        self.floor = self.head
+
+    def add(self, messages: list[Message]) -> None:
+        """Add the next events, and wake who waits for them. Known ones are ignored."""
+        new = [message for message in messages if message.sequence > self.head]
+        if not new:
             return
-        self.recent.append(message)
-        self.head, self.ended = message.sequence, message.terminal
-        self.news.set()
-        self.news = asyncio.Event()
+        for message in new:
+            if len(self.recent) == KEPT:
+                self.floor = self.recent[0].sequence
+            self.recent.append(message)
+        self.head, self.ended = new[-1].sequence, new[-1].terminal
+        self._frames.clear()
+        for follower in self.followers:
+            follower.set()
 
-    def after(self, sequence: int) -> list[Message] | None:
-        """Events above a number. None if some of them are older than those kept."""
-        if sequence >= self.head:
-            return []
-        if not self.recent or self.recent[0].sequence > sequence + 1:
+    def holds(self, after: int) -> bool:
+        """Whether all events above a number are kept."""
+        return after >= self.floor
+
+    def frame(self, after: int) -> Frame | None:
+        """The events above a number; None when there are none yet. Streams at the same number share it."""
+        if after >= self.head:
             return None
-        return [message for message in self.recent if message.sequence > sequence]
+        if after not in self._frames:
+            self._frames[after] = Frame.of(self.topic, [each for each in self.recent if each.sequence > after])
+        return self._frames[after]
 
 
 class Broadcaster:
@@ -84,96 +84,88 @@ class Broadcaster:
     def __init__(self, settings: Callable[[], Settings]) -> None:
         self.settings = settings
         self.feeds: dict[str, Feed] = {}
-        self._reader = ThreadPoolExecutor(1, "training event reader")
+        self._reader = ThreadPoolExecutor(1, "event reader")
         self._poller: asyncio.Task[None] | None = None
         self._complained = False
+        self._opened = 0
+        """Number of feeds that were ever opened."""
+        self._seen: tuple[FileStates, int] | None = None
+        """What the database looked like before the last complete look, and how many feeds were opened by then."""
         self._one_opens = asyncio.Lock()
-        """Held while a feed is looked up: the first stream of a run asks the database, and the others find its feed."""
+        """Held while a feed is looked up: the first stream of a topic asks the database, and the others find it."""
 
-    @asynccontextmanager
-    async def follow(self, run_id: str) -> AsyncIterator[Feed | None]:
-        """A run's feed while the block runs. None when there is no such run."""
-        async with self._one_opens:
-            feed = self.feeds.get(run_id) or await self._open(run_id)
-        if feed is None:
-            yield None
-            return
-        feed.followers += 1
-        if self._poller is None:
-            self._poller = asyncio.create_task(self._poll())
-        try:
-            yield feed
-        finally:
-            feed.followers -= 1
-            if not feed.followers:
-                self.feeds.pop(run_id, None)
-
-    async def messages(self, feed: Feed, after: int) -> AsyncIterator[Message]:
-        """Events above a number, as they come, up to the terminal one.
+    async def follow(self, topic: str, follower: asyncio.Event) -> Feed | None:
+        """A topic's feed, until `leave`; it sets `follower` when there is news. None when there is no such topic.
 
         Raises
         ------
         StoreError, SQLAlchemyError
-            The database does not answer when older events are to be read.
+            The database does not answer.
         """
-        while True:
-            news, found = feed.news, feed.after(after)
-            if found is None:
-                found = await self._read(partial(self._page, feed.run_id, after))
-            for message in found:
-                yield message
-                after = message.sequence
-                if message.terminal:
-                    return
-            if not found:
-                if feed.ended:
-                    return
-                await news.wait()
+        async with self._one_opens:
+            feed = self.feeds.get(topic) or await self._open(topic)
+        if feed is not None:
+            feed.followers.append(follower)
+            if self._poller is None:
+                self._poller = asyncio.create_task(self._poll())
+        return feed
 
-    async def _open(self, run_id: str) -> Feed | None:
-        made = await self._read(partial(self._new_feed, run_id))
-        if made is not None:
-            self.feeds[run_id] = made
-        return made
+    def leave(self, feed: Feed, follower: asyncio.Event) -> None:
+        """Follow a feed no longer; nothing is kept of one that nobody follows."""
+        feed.followers.remove(follower)
+        if not feed.followers and self.feeds.get(feed.topic) is feed:
+            del self.feeds[feed.topic]
 
-    def _new_feed(self, run_id: str) -> Feed | None:
-        if find_training_run(self.settings(), run_id) is None:
+    async def frame(self, feed: Feed, after: int) -> Frame | None:
+        """The next events of a feed above a number; None when there are none yet. Errors as for `follow`."""
+        if feed.holds(after):
+            return feed.frame(after)
+        found = await self._read(partial(page_of, self.settings(), feed.topic, after, PAGE))
+        return Frame.of(feed.topic, found) if found else None
+
+    async def _open(self, topic: str) -> Feed | None:
+        head = await self._read(partial(head_of, self.settings(), topic))
+        if head is None:
             return None
-        newest = newest_training_event(self.settings(), run_id)
-        return Feed(run_id, newest.sequence, newest.terminal) if newest else Feed(run_id, 0, ended=False)
-
-    def _page(self, run_id: str, after: int) -> list[Message]:
-        return [Message.of(event) for event in read_events(self.settings(), run_id, after, PAGE)]
+        self._opened += 1
+        self.feeds[topic] = Feed(topic, head.sequence, head.ended)
+        return self.feeds[topic]
 
     async def _poll(self) -> None:
-        """Look for new events of all followed runs, in one query, until no run is followed."""
+        """Look for new events of all topics that are followed, until none is."""
         try:
             while self.feeds:
-                wanted = {run_id: feed.head for run_id, feed in self.feeds.items() if not feed.ended}
-                found = await self._look(wanted) if wanted else []
-                for run_id, message in found:
-                    if run_id in self.feeds:
-                        self.feeds[run_id].add(message)
-                if len(found) < PAGE:
+                if not await self._look():
                     await asyncio.sleep(POLL_S)
         finally:
             self._poller = None
 
-    async def _look(self, wanted: dict[str, int]) -> list[tuple[str, Message]]:
+    async def _look(self) -> bool:
+        """Whether there may be more at once."""
+        wanted = {topic: feed.head for topic, feed in self.feeds.items() if not feed.ended}
         try:
-            found = await self._read(partial(self._new_events, wanted))
+            found = await self._read(partial(self._find, wanted, self._opened)) if wanted else {}
         except Exception as error:
             # All streams depend on this one task: whatever is wrong with the database, it is asked again soon.
             if not self._complained:
-                log.warning("new training events cannot be read: %s: %s", type(error).__name__, error)
+                log.warning("new events cannot be read: %s: %s", type(error).__name__, error)
             self._complained = True
-            return []
+            return False
         self._complained = False
-        return found
+        for topic, messages in found.items():
+            if topic in self.feeds:
+                self.feeds[topic].add(messages)
+        return any(len(messages) >= PAGE for messages in found.values())
 
-    def _new_events(self, wanted: dict[str, int]) -> list[tuple[str, Message]]:
-        events: Iterable[TrainingEvent] = new_training_events(self.settings(), wanted, PAGE)
-        return [(event.run_id, Message.of(event)) for event in events]
+    def _find(self, wanted: Mapping[str, int], opened: int) -> dict[str, list[Message]]:
+        """New events, without a query where nothing was written since the last look."""
+        files = settled_files(self.settings().state_database)
+        seen = None if files is None else (files, opened)
+        if seen is not None and seen == self._seen:
+            return {}
+        found = dict(new_events(self.settings(), wanted, PAGE))
+        self._seen = seen if all(len(messages) < PAGE for messages in found.values()) else None
+        return found
 
     async def _read(self, ask: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._reader, ask)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -12,20 +12,31 @@ from starlette.responses import Response
 from mlops_api.access import SEE
 from mlops_api.service import HEADERS
 from mlops_tasks.errors import MlopsError
-from mlops_ui import deployment_pages, experiment_pages, mlflow_pages, pages, report_pages, version_pages
+from mlops_ui import (
+    deployment_pages,
+    experiment_pages,
+    mlflow_pages,
+    pages,
+    report_pages,
+    today_pages,
+    training_pages,
+    version_pages,
+)
 from mlops_ui.rendering import render
 
-STATIC = Path(__file__).parent / "static"
-ASSETS = {path.name: path for path in STATIC.iterdir()}
-
-ROUTERS = (
+ROUTERS: tuple[APIRouter, ...] = (
+    today_pages.router,
     pages.router,
+    training_pages.router,
+    training_pages.of_dag_runs,
     version_pages.router,
     deployment_pages.router,
     experiment_pages.router,
     report_pages.router,
     mlflow_pages.router,
 )
+STATIC = Path(__file__).parent / "static"
+ASSETS = {path.name: path for path in STATIC.iterdir()}
 
 POLICY = "; ".join(
     [

@@ -1,5 +1,7 @@
 """How pages are made from templates: filters, and the paths that their links begin with."""
 
+import json
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,27 @@ def _share(value: float | None) -> str:
     return NONE if value is None else f"{value:.1%}"
 
 
-def _figure(value: float | None) -> str:
+def figure_text(value: float | None) -> str:
+    """A number with four digits; a dash where there is none."""
     return NONE if value is None else f"{value:.4g}"
+
+
+def _metric_names(metrics: Mapping[str, Any]) -> list[str]:
+    """Of `<segment>.<metric>`, each metric once."""
+    return list(dict.fromkeys(name.partition(".")[2] for name in metrics))
+
+
+def _said(payload: Mapping[str, Any]) -> str:
+    """What an event says, in a line."""
+    told = (f"{name} {each if isinstance(each, str) else json.dumps(each)}" for name, each in payload.items())
+    return str(payload.get("explanation") or ", ".join(told))
 
 
 templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
 )
-templates.filters.update(duration=_duration, value=value_text, metric=_metric, share=_share, figure=_figure)
+templates.filters.update(duration=_duration, value=value_text, metric=_metric, share=_share, figure=figure_text)
+templates.filters.update(said=_said, metric_names=_metric_names)
 templates.globals.update(dag_run_path=dag_run_path, navigation=NAVIGATION)
 
 

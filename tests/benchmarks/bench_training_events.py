@@ -27,7 +27,7 @@ from mlops_tasks.state.training_runs import record_training_run
 from mlops_tasks.training.control import CommandRelay, FileControl
 from mlops_tasks.training.events import JournalReader, Recorder, read_events
 from mlops_tasks.training.journal import Journal
-from mlops_tasks.training.supervision import TICK_S
+from mlops_tasks.training.supervision import COPY_S
 from tests.benchmarks.parts import PartsClock, compared
 from tests.benchmarks.processes import in_process
 
@@ -112,7 +112,7 @@ def record(home: Path) -> None:
     reader = JournalReader(home / "events.jsonl")
     recorder, relay = Recorder(settings, "r", reader), CommandRelay(settings, "r", home / "command")
     while not reader.ended:
-        time.sleep(TICK_S)
+        time.sleep(COPY_S)
         recorder.record()
         relay.relay()
 

@@ -11,7 +11,12 @@ import pytest
 from mlops_tasks.cli import main
 from mlops_tasks.config import Settings
 from mlops_tasks.data.tasks import read_source_task, validate_bars_task
-from mlops_tasks.data.validation.quarantine import quarantine_info, release
+from mlops_tasks.data.validation.quarantine import (
+    StaleQuarantineError,
+    newest_quarantine,
+    quarantine_info,
+    release,
+)
 from mlops_tasks.data.validation.releases import load_releases, releases_path
 from mlops_tasks.data.validation.rules import load_rules
 from mlops_tasks.errors import StoreError
@@ -152,3 +157,16 @@ def test_the_command_line_lists_and_releases(
     assert "passes rule price_spike from the next sync on: confirmed" in capsys.readouterr().out
     assert main(["release", *told, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reason"] == "confirmed"
+
+
+def test_a_release_is_of_the_quarantine_that_the_person_has_seen(settings: Settings, tmp_path: Path) -> None:
+    """Under the person's name; if a sync has concluded since, nothing is released."""
+    bars, source = market(tmp_path)
+    validated(source)
+    seen = newest_quarantine(settings).name
+    given = {"rule": "price_spike", "instrument": "S00", "day": day_of(bars, 50), "reason": "confirmed", "by": "ann"}
+    with pytest.raises(StaleQuarantineError, match="look at that one"):
+        release(settings, **given, staging="0" * 16)
+    assert load_releases(settings) == ()
+    assert release(settings, **given, staging=seen).released_by == "ann"
+    assert [each.released_by for each in load_releases(settings)] == ["ann"]

@@ -10,10 +10,12 @@ from mlops_tasks.config import Settings, StackSettings
 from tests.browsers import chromium
 from tests.operation import free_ports
 from tests.plugins.api_server import Airflow, start_airflow
+from tests.plugins.desk import Day, happened
 from tests.plugins.reports import Reports, write_reports
 from tests.plugins.runs import Runs
 
-SEND_TIMEOUT_S = 2.0
+SEND_TIMEOUT_S, HEARTBEAT_S, TOPICS = 2.0, 2.0, 12
+STREAMS = f"{{send_timeout_s: {SEND_TIMEOUT_S}, heartbeat_s: {HEARTBEAT_S}, topics: {TOPICS}}}"
 PATIENCE_MS = 90_000
 """Pages load slowly where other tests use all cores."""
 expect.set_options(timeout=PATIENCE_MS)
@@ -25,7 +27,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     airflow_port, mlflow_port, scoring_port = free_ports(3)
     stack = StackSettings(airflow_port=airflow_port, mlflow_port=mlflow_port, scoring_port=scoring_port)
     settings = Settings(home=tmp_path_factory.mktemp("airflow_home"), stack=stack)
-    (settings.home / "settings.yaml").write_text(f"streams: {{send_timeout_s: {SEND_TIMEOUT_S}}}\n")
+    (settings.home / "settings.yaml").write_text(f"streams: {STREAMS}\n")
     with start_airflow(settings) as server:
         yield server
 
@@ -40,6 +42,13 @@ def runs(airflow: Airflow) -> Runs:
 def reports(airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> Reports:
     """A report of each kind, with texts that would be markup."""
     return write_reports(airflow.settings, tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def day(airflow: Airflow) -> Iterator[Day]:
+    """A day of a desk, taken back when the module's tests are over."""
+    with happened(airflow.settings) as told:
+        yield told
 
 
 @pytest.fixture(scope="module")

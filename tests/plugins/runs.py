@@ -38,7 +38,7 @@ class OpenRun:
 
     def iterate(self, first: int, last: int, total: int = 40) -> None:
         """Iterations of a training that learns and then overfits."""
-        self.add(*(("iteration", _iteration(number, total)) for number in range(first, last + 1)))
+        self.add(*(("iteration", iteration(number, total)) for number in range(first, last + 1)))
 
 
 @dataclass
@@ -89,10 +89,12 @@ PLAN = RunPlan(
 )
 REQUEST = FitRequest(PLAN, "f1", resolve_config("lightgbm", {"num_leaves": 31}, seed=42))
 
+LEAST_LOSS_AT = 22
 FINISHED = {"training_key": "0123456789abcdef", "path": "training/0123456789abcdef", "seconds": 61.5, "reused": False}
 
 
-def _iteration(number: int, total: int) -> dict[str, Any]:
+def iteration(number: int, total: int) -> dict[str, Any]:
+    """The payload of an iteration."""
     fall = math.exp(-number / 12)
     metrics = {
         "train.loss": 0.9 + 0.1 * fall,
@@ -100,7 +102,7 @@ def _iteration(number: int, total: int) -> dict[str, Any]:
         "valid.ic": None if number == 3 else 0.05 * (1 - fall) - 0.0004 * number,
         "valid.rank_ic": 0.06 * (1 - fall) - 0.0004 * number,
     }
-    best = min(range(1, number + 1), key=_valid_loss)
+    best = min(number, LEAST_LOSS_AT)
     return {
         "iteration": number,
         "total": total,
@@ -113,5 +115,5 @@ def _iteration(number: int, total: int) -> dict[str, Any]:
 
 
 def _valid_loss(number: int) -> float:
-    """Falls until iteration 22 and rises then."""
+    """Falls until `LEAST_LOSS_AT` and rises then."""
     return 0.93 + 0.07 * math.exp(-number / 12) + 0.0009 * number

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.plugins.api_server import Airflow
-from tests.plugins.desk import BEFORE, CANDIDATE, CHAMPION, FIRST, PLAIN, WAITING, WITHDRAWN, make_desk
+from tests.plugins.serving import BEFORE, CANDIDATE, CHAMPION, FIRST, PLAIN, WAITING, WITHDRAWN, make_desk
 
 ROUTE = "/mlops/v1/deployments"
 

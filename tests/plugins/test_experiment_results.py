@@ -6,7 +6,7 @@ import pytest
 
 from tests.experiments.designs import VALUES
 from tests.plugins.api_server import Airflow
-from tests.plugins.desk import CHAMPION, EXPERIMENT, make_desk
+from tests.plugins.serving import CHAMPION, EXPERIMENT, make_desk
 
 ROUTE = "/mlops/v1/experiments"
 

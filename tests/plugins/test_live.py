@@ -2,63 +2,141 @@
 
 import json
 import re
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
+from mlops_tasks.state.alerts import raise_alert
+from mlops_tasks.state.alerts.episodes import Key
+from mlops_tasks.state.alerts.handling import resolve
+from mlops_tasks.state.deployments import record_deployment
+from mlops_tasks.state.rollouts import record_rollout, record_rollout_step
 from mlops_tasks.state.training_runs import training_commands
+from mlops_tasks.states import RolloutState
 from mlops_tasks.training.events import read_events
 from tests.plugins.api_server import Airflow
-from tests.plugins.conftest import PATIENCE_MS
+from tests.plugins.conftest import HEARTBEAT_S, PATIENCE_MS, TOPICS
 from tests.plugins.runs import FINISHED, Runs
-
-
-def stream(airflow: Airflow, run_id: str, after: int = 0, **headers: str) -> ClientConnection:
-    """A stream with the viewer's bearer token, unless headers say otherwise."""
-    given = headers or {"Authorization": f"Bearer {airflow.token('viewer')}"}
-    address = f"{airflow.url.replace('http', 'ws', 1)}/mlops/v1/training/runs/{run_id}/stream?after={after}"
-    return connect(address, additional_headers=given, open_timeout=60)
-
-
-def received(connection: ClientConnection) -> list[tuple[int, str, dict[str, Any]]]:
-    """All messages until the server closes."""
-    events = [json.loads(message) for message in connection]
-    return [(event["sequence"], event["kind"], event["payload"]) for event in events]
+from tests.plugins.streams import WAITING, deployment, open_stream, run_topic
 
 
 def test_the_stream_from_any_number_is_the_database_and_ends_at_the_terminal_event(
     airflow: Airflow, runs: Runs
 ) -> None:
-    """In order and complete, closed with 1000."""
+    """In order and complete; then it is told that the run has ended, and the stream takes other topics."""
     run_id = runs.finished().run_id
     rows = [(row.sequence, row.kind, dict(row.payload)) for row in read_events(airflow.settings, run_id)]
-    for after in (0, 1, 17, len(rows) - 1):
-        with stream(airflow, run_id, after) as connection:
-            assert received(connection) == rows[after:]
-            assert connection.close_code == 1000
+    with open_stream(airflow) as stream:
+        for after in (0, 1, 17, len(rows) - 1, len(rows), 10_000):
+            stream.subscribe(run_topic(run_id), after)
+            found = [(each["sequence"], each["kind"], each["payload"]) for each in stream.events(run_topic(run_id))]
+            assert found == rows[after:]
 
 
 def test_events_arrive_as_they_are_recorded(airflow: Airflow, runs: Runs) -> None:
     """Two listeners, of whom one came later, get each event once."""
     run = runs.open()
-    with stream(airflow, run.run_id) as first, stream(airflow, run.run_id, after=3) as second:
-        assert [json.loads(first.recv(timeout=60))["sequence"] for _ in range(3)] == [1, 2, 3]
+    topic = run_topic(run.run_id)
+    with open_stream(airflow) as first, open_stream(airflow) as second:
+        assert [each["sequence"] for each in first.subscribe(topic).take(topic, 3)] == [1, 2, 3]
+        second.subscribe(topic, after=3)
         for number in range(1, 6):
             run.iterate(number, number)
             for listener in (first, second):
-                assert json.loads(listener.recv(timeout=60))["payload"]["iteration"] == number
+                assert [each["payload"]["iteration"] for each in listener.take(topic, 1)] == [number]
         run.add(("finished", FINISHED))
-        assert received(first) == received(second) == [(9, "finished", FINISHED)]
+        for listener in (first, second):
+            assert [(each["sequence"], each["kind"]) for each in listener.events(topic)] == [(9, "finished")]
 
 
-def test_a_stream_needs_a_user_our_own_page_and_a_run(airflow: Airflow, runs: Runs) -> None:
+def test_one_connection_follows_runs_alerts_and_deployments(airflow: Airflow, runs: Runs) -> None:
+    """Each topic with its own numbers; what is unsubscribed from is silent, and goes on from any number later."""
+    one, other = runs.open(), runs.open()
+    with open_stream(airflow) as stream:
+        heads = {}
+        for topic in ("alerts", "deployments", "rollouts"):
+            stream.ask("subscribe", topic, after=2**31)
+            heads[topic] = stream.message()["newest"]
+            assert stream.ask("unsubscribe", topic).message() == {"type": "unsubscribed", "topic": topic}
+            stream.subscribe(topic, heads[topic])
+        stream.subscribe(run_topic(one.run_id), 3).subscribe(run_topic(other.run_id), 3)
+        raise_alert(airflow.settings, kind="leak_found", subject="of one stream", message="it knows")
+        assert stream.take("alerts", 1)[0]["subject"] == "of one stream"
+        record_deployment(airflow.settings, deployment(state="started"))
+        assert [each["state"] for each in stream.take("deployments", 1)] == ["started"]
+        record_rollout(airflow.settings, WAITING)
+        assert [each["rollout_id"] for each in stream.take("rollouts", 1)] == [WAITING.rollout_id]
+
+        assert stream.ask("unsubscribe", run_topic(one.run_id)).message()["type"] == "unsubscribed"
+        one.iterate(1, 4)
+        other.iterate(1, 2)
+        assert [each["sequence"] for each in stream.take(run_topic(other.run_id), 2)] == [4, 5]
+        again = stream.subscribe(run_topic(one.run_id), 4).take(run_topic(one.run_id), 3)
+        assert [each["sequence"] for each in again] == [5, 6, 7]
+        record_deployment(airflow.settings, deployment(state="failed"))
+        newest = stream.take("deployments", 1)[0]
+        assert newest["state"] == "failed" and newest["id"] > heads["deployments"] + 1
+        assert record_rollout_step(airflow.settings, WAITING, replace(WAITING, state=RolloutState.ABORTED))
+        assert [each["state"] for each in stream.take("rollouts", 1)] == ["aborted"]
+        resolve(airflow.settings, Key("leak_found", "of one stream"), "admin")
+        assert [each["step"] for each in stream.take("alerts", 1)] == ["resolved"]
+
+
+def test_a_lost_connection_costs_no_event_and_repeats_none(airflow: Airflow, runs: Runs) -> None:
+    """Whenever it breaks, the next one goes on after the newest event that came: a thousand events over many
+    connections are a thousand events, while they are being recorded."""
+    run = runs.open()
+    topic, found = run_topic(run.run_id), [1, 2, 3]
+
+    def train() -> None:
+        for first in range(1, 1001, 10):
+            run.iterate(first, first + 9, total=1000)
+        run.add(("finished", FINISHED))
+
+    with ThreadPoolExecutor(1) as pool:
+        writer, ended = pool.submit(train), False
+        while not ended:
+            with open_stream(airflow) as stream:
+                stream.subscribe(topic, found[-1])
+                for _ in range(4):
+                    message = stream.message()
+                    ended = message["type"] == "ended"
+                    if ended:
+                        break
+                    found += [each["sequence"] for each in message["events"]]
+        writer.result()
+    assert found == list(range(1, 1005))
+
+
+def test_a_quiet_stream_has_a_heartbeat(airflow: Airflow, runs: Runs) -> None:
+    """So that a client knows a dead connection from a quiet one."""
+    with open_stream(airflow) as stream:
+        stream.subscribe(run_topic(runs.open().run_id), 3)
+        beats = [json.loads(stream.connection.recv(timeout=10 * HEARTBEAT_S + 60)) for _ in range(2)]
+        assert beats == [{"type": "heartbeat"}] * 2
+
+
+def test_a_stream_takes_only_so_many_topics_and_knows_those_there_are(airflow: Airflow, runs: Runs) -> None:
+    """What is refused is told, with the topic, and ends nothing."""
+    with open_stream(airflow) as stream:
+        for topic in ("runs/none", "runs/", "none", "runs"):
+            answer = stream.ask("subscribe", topic).message()
+            assert (answer["type"], answer["topic"], answer["status"]) == ("refused", topic, 404)
+        made = [run_topic(runs.open().run_id) for _ in range(TOPICS)]
+        for topic in made:
+            stream.subscribe(topic, 3)
+        assert stream.ask("subscribe", "alerts").message()["status"] == 429
+        assert stream.ask("unsubscribe", made[0]).message()["type"] == "unsubscribed"
+        stream.subscribe("alerts", 2**31)
+
+
+def test_a_stream_needs_a_user_and_our_own_page(airflow: Airflow) -> None:
     """The cookie counts with this server's Origin alone; refused before anything is sent."""
-    run_id = runs.finished().run_id
     cookie = {"Cookie": f"_token={airflow.token('viewer')}"}
     refused = {
         "nobody": {"Origin": airflow.url},
@@ -69,14 +147,11 @@ def test_a_stream_needs_a_user_our_own_page_and_a_run(airflow: Airflow, runs: Ru
         "no page": cookie,
     }
     for case, headers in refused.items():
-        with pytest.raises(InvalidStatus) as error:
-            stream(airflow, run_id, **headers)
+        with pytest.raises(InvalidStatus) as error, open_stream(airflow, **headers):
+            pass
         assert error.value.response.status_code == 403, case
-    with pytest.raises(InvalidStatus) as error:
-        stream(airflow, "none")
-    assert error.value.response.status_code == 404
-    with stream(airflow, run_id, **cookie, Origin=airflow.url) as connection:
-        assert received(connection)[-1][1] == "finished"
+    with open_stream(airflow, **cookie, Origin=airflow.url) as stream:
+        stream.subscribe("alerts", 2**31)
 
 
 def test_the_plugin_is_loaded_whole_and_its_packages_are_no_plugins(airflow: Airflow) -> None:
@@ -116,10 +191,12 @@ def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs,
     expect(frame.locator("figcaption strong")).to_have_text(["loss", "ic", "rank_ic"], timeout=PATIENCE_MS)
     expect(frame.locator("#link")).to_have_text("live")
     loss = frame.locator("figure").first
-    expect(loss.locator("path.line")).to_have_count(2)
+    expect(loss.locator("canvas")).to_be_visible()
     expect(frame.locator("#commands button:visible")).to_have_text(["Pause", "Cancel"])
-    assert len(_corners(loss.locator("path.valid").get_attribute("d"))) == 10
-    assert frame.locator("figure").nth(1).locator("path.valid").get_attribute("d").count("M") == 2, "an undefined IC"
+    iterations, *lines = drawn(loss)
+    assert iterations == list(range(1, 11)) and [len(line) for line in lines] == [10, 10]
+    ic = drawn(frame.locator("figure").nth(1))[1]
+    assert [number for number, value in enumerate(ic, 1) if value is None] == [3], "an undefined IC"
 
     frame.get_by_role("button", name="Pause").click()
     expect(frame.locator("#commands output")).to_contain_text("pause requested")
@@ -135,11 +212,35 @@ def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs,
     expect(frame.locator("#events tr").first).to_contain_text("finished")
     expect(frame.locator("#summary .state")).to_have_text("finished", timeout=PATIENCE_MS)
     expect(frame.locator("#commands")).to_have_count(0)
-    assert len(_corners(loss.locator("path.valid").get_attribute("d"))) == 20
+    assert drawn(loss)[0] == list(range(1, 21))
 
 
-def _corners(path: str | None) -> list[str]:
-    return re.findall(r"[ML]", path or "")
+def drawn(plot: Locator) -> list[list[float | None]]:
+    """What a plot shows: its places, and the values of each line."""
+    found: list[list[float | None]] = plot.evaluate("each => each.plot.chart.data")
+    return found
+
+
+def test_the_list_of_trainings_moves_by_itself(airflow: Airflow, runs: Runs, page: Page) -> None:
+    """Progress of a run comes as it is recorded, a new run by itself, and an end in the server's words."""
+    run = runs.open("gru")
+    run.iterate(1, 2)
+    page.goto(f"{airflow.url}/mlops/ui/training")
+    row = page.locator(f"tr[data-run='{run.run_id}']")
+    expect(row.locator(".number")).to_have_text("5%, 2 of 40 at most", timeout=PATIENCE_MS)
+    run.iterate(3, 10)
+    expect(row.locator(".number")).to_have_text("25%, 10 of 40 at most")
+    expect(row.locator(".kept")).to_have_text("best so far: iteration 10, valid loss 0.96942")
+    expect(row.locator(".outcome")).to_have_text("0:00:08 left unless validation improves, 0:00:45 at most")
+    run.add(("paused", {"iteration": 10}))
+    expect(row.locator(".state")).to_have_text("paused")
+    later = runs.open("lstm")
+    expect(page.locator(f"tr[data-run='{later.run_id}'] .state")).to_have_text("running", timeout=PATIENCE_MS)
+    later.iterate(1, 1)
+    expect(page.locator(f"tr[data-run='{later.run_id}'] .number")).to_have_text("2%, 1 of 40 at most")
+    run.add(("cancelled", {"asked_by": "ann", "forced": False}))
+    expect(row).to_contain_text("by ann", timeout=PATIENCE_MS)
+    expect(row.locator(".state")).to_have_class("state cancelled")
 
 
 def test_without_a_websocket_the_page_asks_again_and_again(airflow: Airflow, runs: Runs, page: Page) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.plugins.api_server import Airflow
-from tests.plugins.desk import BEFORE, CHAMPION, FIRST, WITHDRAWN, key_of, make_desk
+from tests.plugins.serving import BEFORE, CHAMPION, FIRST, WITHDRAWN, key_of, make_desk
 
 ROUTE = "/mlops/v1/versions"
 

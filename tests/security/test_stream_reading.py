@@ -5,7 +5,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,34 @@ def run(tmp_path: Path) -> OpenRun:
     return Runs(Settings(home=tmp_path), datetime(2026, 3, 2, tzinfo=UTC)).open()
 
 
+async def frames(broadcaster: Any, topic: str, after: int) -> AsyncIterator[Any]:
+    """What a stream is sent of a topic, up to the end."""
+    news = asyncio.Event()
+    feed = await broadcaster.follow(topic, news)
+    try:
+        while True:
+            news.clear()
+            frame = await broadcaster.frame(feed, after)
+            if frame is not None:
+                yield frame
+                after = frame.last
+            if feed.ended if frame is None else frame.ended:
+                return
+            if frame is None:
+                await news.wait()
+    finally:
+        broadcaster.leave(feed, news)
+
+
 async def collect(broadcaster: Any, run: OpenRun, after: int) -> list[int]:
     """Numbers of a stream's events up to the end."""
-    async with broadcaster.follow(run.run_id) as feed:
-        return [message.sequence async for message in broadcaster.messages(feed, after)]
+    found = [json.loads(frame.text) async for frame in frames(broadcaster, topic_of(run), after)]
+    return [event["sequence"] for message in found for event in message["events"]]
+
+
+def topic_of(run: OpenRun) -> str:
+    """The topic of a run."""
+    return f"runs/{run.run_id}"
 
 
 def test_a_hundred_streams_ask_the_database_as_often_as_one(broadcast: Any, run: OpenRun) -> None:
@@ -57,7 +81,7 @@ def test_a_hundred_streams_ask_the_database_as_often_as_one(broadcast: Any, run:
         broadcaster = broadcast.Broadcaster(lambda: run.settings)
         streams = [asyncio.create_task(collect(broadcaster, run, run.sequence)) for _ in range(count)]
         first = run.sequence + 1
-        while (feed := broadcaster.feeds.get(run.run_id)) is None or feed.followers < count:
+        while (feed := broadcaster.feeds.get(topic_of(run))) is None or len(feed.followers) < count:
             await asyncio.sleep(0.01)
         asked.clear()
         began = time.monotonic()
@@ -70,6 +94,7 @@ def test_a_hundred_streams_ask_the_database_as_often_as_one(broadcast: Any, run:
         if count == 100:
             await asyncio.to_thread(run.add, ("finished", FINISHED))
             assert await asyncio.gather(*streams) == [list(range(first, first + 4))] * count
+        asked.clear()
         for stream in streams:
             stream.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
@@ -86,7 +111,7 @@ def test_streams_behind_by_any_number_get_every_event_once(broadcast: Any, run: 
         broadcaster = broadcast.Broadcaster(lambda: run.settings)
         starts = (0, 1, 499, 700, 1202, 1203, 5000)
         streams = [asyncio.create_task(collect(broadcaster, run, after)) for after in starts]
-        while (feed := broadcaster.feeds.get(run.run_id)) is None:
+        while (feed := broadcaster.feeds.get(topic_of(run))) is None:
             await asyncio.sleep(0.01)
         await asyncio.to_thread(run.iterate, 1201, 1800)
         while feed.head < run.sequence:
@@ -107,29 +132,22 @@ def test_streams_go_on_when_the_database_is_back(
     broadcast: Any, run: OpenRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of a run and of alerts: what is recorded later arrives, and the trouble is told once, not at every look."""
-    from mlops_api import alert_feed
-
     monkeypatch.setattr(broadcast, "POLL_S", 0.05)
-    monkeypatch.setattr(alert_feed, "POLL_S", 0.05)
 
-    def told() -> list[str]:
-        said = [record.getMessage().partition(" cannot be read")[0] for record in caplog.records]
-        return sorted(each for each in said if each.startswith("new "))
-
-    async def first_alert(feed: Any) -> str:
-        with feed.follow():
-            async for message in feed.messages(0):
-                return json.loads(message.text)["kind"]
+    async def first_alert(broadcaster: Any) -> str:
+        async for frame in frames(broadcaster, "alerts", 0):
+            kind: str = json.loads(frame.text)["events"][0]["kind"]
+            return kind
         raise AssertionError("the stream has ended")
 
     async def follow() -> None:
-        broadcaster, feed = broadcast.Broadcaster(lambda: run.settings), alert_feed.AlertFeed(lambda: run.settings)
-        before = feed._news
-        streams = [asyncio.create_task(collect(broadcaster, run, run.sequence)), asyncio.create_task(first_alert(feed))]
-        while not (run.run_id in broadcaster.feeds and feed._news is not before and feed._news._waiters):
+        broadcaster = broadcast.Broadcaster(lambda: run.settings)
+        streams = [asyncio.create_task(collect(broadcaster, run, run.sequence))]
+        streams += [asyncio.create_task(first_alert(broadcaster))]  # type: ignore[arg-type]
+        while {topic_of(run), "alerts"} - broadcaster.feeds.keys():
             await asyncio.sleep(0.01)
         with without_state_database(run.settings):
-            while len(told()) < 2:
+            while not caplog.records:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.3)  # several looks more
         await asyncio.to_thread(run.add, ("cancelled", {}))
@@ -137,21 +155,71 @@ def test_streams_go_on_when_the_database_is_back(
         assert await asyncio.wait_for(asyncio.gather(*streams), 30) == [[run.sequence], "leak_found"]
 
     asyncio.run(follow())
-    assert told() == ["new events of alerts", "new training events"]
+    said = [record.getMessage().partition(" cannot be read")[0] for record in caplog.records]
+    assert [each for each in said if each.startswith("new ")] == ["new events"]
 
 
-LIMITS = {"total": 2, "idle_s": 0.4, "lifetime_s": 4.0}
+def test_a_database_at_rest_is_not_asked(broadcast: Any, run: OpenRun) -> None:
+    """Where nothing was written there is nothing new; what is written then comes all the same, whichever topic opened
+    meanwhile."""
+    asked: list[str] = []
+
+    def note(*about: Any) -> None:
+        asked.append(about[2])
+
+    async def follow() -> None:
+        broadcaster = broadcast.Broadcaster(lambda: run.settings)
+        for _ in range(3):
+            stream = asyncio.create_task(collect(broadcaster, run, run.sequence))
+            await asyncio.sleep(0.6)
+            asked.clear()
+            await asyncio.sleep(5 * broadcast.POLL_S)
+            assert asked == []
+            await asyncio.to_thread(run.iterate, 1, 1)
+            while broadcaster.feeds[topic_of(run)].head < run.sequence:
+                await asyncio.sleep(0.01)
+            stream.cancel()
+            await asyncio.gather(stream, return_exceptions=True)
+
+    event.listen(engine(run.settings.state_database), "before_cursor_execute", note)
+    asyncio.run(asyncio.wait_for(follow(), 60))
+
+
+def test_streams_at_one_number_share_a_text_of_bounded_length(broadcast: Any, run: OpenRun) -> None:
+    """However long events are, a message with several is not longer than it may be."""
+    run.add(*(("warning", {"explanation": "x" * 100_000}) for _ in range(8)))
+
+    async def follow() -> None:
+        broadcaster = broadcast.Broadcaster(lambda: run.settings)
+        feed = await broadcaster.follow(topic_of(run), asyncio.Event())
+        await asyncio.to_thread(run.add, *(("warning", {"explanation": "x" * 100_000}) for _ in range(8)))
+        while feed.head < run.sequence:
+            await asyncio.sleep(0.01)
+        for after in (3, run.sequence - 8):  # one that is read from the database, and one from memory
+            found = []
+            async for frame in frames(broadcaster, topic_of(run), after):
+                assert len(frame.text) < 300_000
+                found += [event["sequence"] for event in json.loads(frame.text)["events"]]
+                if frame.last == run.sequence:
+                    break
+            assert found == list(range(after + 1, run.sequence + 1))
+        assert feed.frame(run.sequence - 1) is feed.frame(run.sequence - 1)
+
+    asyncio.run(follow())
+
+
+LIMITS = {"total": 2, "idle_s": 0.4, "lifetime_s": 4.0, "heartbeat_s": 0.25, "send_timeout_s": 0.2}
 LASTING = """
 import asyncio, json, sys
 from mlops_tasks.config import PROJECT
 sys.path.insert(0, str(PROJECT / "plugins"))
-from mlops_api import stream, stream_limits
-from mlops_api.broadcast import Message
+from mlops_api import broadcast, connection, stream, stream_limits
+from mlops_api.messages.stream import Frame
 from mlops_tasks.errors import StoreError
 from starlette.exceptions import WebSocketException
 
-stream.ADMISSION_S = stream_limits.ADMISSION_S = 0.3
-stream.CLOSE_S, stream_limits.REMEMBERED = 0.2, 2
+connection.ADMISSION_S = stream_limits.ADMISSION_S = 0.3
+stream_limits.REMEMBERED = 2
 revoked, asked = set(), []
 
 async def user_of(token):
@@ -164,16 +232,20 @@ stream_limits.user_who_may_see = user_of  # Airflow's own answer
 
 class Silent:
     def __init__(self, user):
-        self.headers, self.cookies, self.sent = {"authorization": f"Bearer {user}"}, {}, 0
+        self.headers, self.cookies, self.sent = {"authorization": f"Bearer {user}"}, {}, []
+        self.says = [json.dumps({"type": "subscribe", "topic": "alerts"})]
 
     async def receive(self):
+        if self.says:
+            return {"type": "websocket.receive", "text": self.says.pop()}
         await asyncio.Event().wait()
 
     async def send_text(self, text):
-        self.sent += 1
+        self.sent.append(json.loads(text)["type"])
 
-    async def send_denial_response(self, answer):
-        self.denied = [answer.status_code, answer.body.decode()]
+class Stuck(Silent):
+    async def send_text(self, text):
+        await asyncio.Event().wait()
 
 class Deaf:
     # A client that never takes the reason why it is closed.
@@ -189,23 +261,32 @@ class Deaf:
     def abort(self):
         self.aborted.set()
 
-async def quiet(after):
-    await asyncio.Event().wait()
-    yield
+class Broadcaster:
+    feed = broadcast.Feed("alerts", 0, False)
 
-async def busy(after):
-    while True:
+    async def follow(self, topic, follower):
+        return self.feed
+
+    def leave(self, feed, follower):
+        pass
+
+class Quiet(Broadcaster):
+    async def frame(self, feed, after):
+        return None
+
+class Busy(Broadcaster):
+    async def frame(self, feed, after):
         await asyncio.sleep(0.05)
-        after += 1
-        yield Message(after, False, "")
+        return Frame(after + 1, False, '{"type": "events"}')
 
-async def broken(after):
-    raise StoreError("no database at postgresql://ann:secret@db/x")
-    yield
+class Broken(Broadcaster):
+    async def frame(self, feed, after):
+        raise StoreError("no database at postgresql://ann:secret@db/x")
 
-async def ended(user, messages):
+async def ended(silent, broadcaster):
     async with asyncio.timeout(30):
-        return await stream.Stream(Silent(user), messages, 0).run()
+        most = stream.settings().streams
+        return await connection.Connection(silent, broadcaster, stream.limits, most).run()
 
 async def places():
     made = [stream.limits.place(Silent(user)) for user in ("ann", "bob", "eve")]
@@ -221,22 +302,20 @@ async def places():
     async with stream.limits.place(Silent("eve")), stream.limits.place(Silent("eve")):
         return [*refused, list(asked), len(stream.limits._admitted)]
 
-async def refused():
-    silent = Silent("ann")
-    await stream.stream_events(silent, "a-run")
-    return silent.denied
-
 async def cut_off():
     deaf = Deaf()
-    await stream._close(deaf, stream.TOO_QUIET)
+    await connection.close(deaf, connection.TOO_QUIET, 0.2)
     async with asyncio.timeout(30):
         return await deaf.aborted.wait()
 
 async def main():
-    found = {"places": await places(), "quiet": await ended("ann", quiet), "busy": await ended("ann", busy)}
-    found |= {"broken": await ended("ann", broken), "refused": await refused(), "deaf": await cut_off()}
+    ann = Silent("ann")
+    found = {"places": await places(), "quiet": await ended(ann, Quiet()), "sent": ann.sent}
+    found |= {"busy": await ended(Silent("ann"), Busy()), "broken": await ended(Silent("ann"), Broken())}
+    found |= {"no database": await ended(Silent("ann"), stream.broadcaster), "stuck": await ended(Stuck("ann"), Busy())}
+    found["deaf"] = await cut_off()
     asyncio.get_running_loop().call_later(0.5, revoked.add, "joe")
-    found["revoked"] = await ended("joe", busy)
+    found["revoked"] = await ended(Silent("joe"), Busy())
     return found
 
 print(json.dumps(asyncio.run(main())))
@@ -246,17 +325,19 @@ print(json.dumps(asyncio.run(main())))
 def test_no_stream_lasts_for_ever_and_there_are_only_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One too many is refused whoever asks, before anything is looked up, until a place is free; a user's token is
     looked up once for all streams, and not remembered for ever. A quiet run's stream ends, a busy one's too in the end,
-    that of a user who may not see any more at the next look, and one whose events cannot be read. Without a database
-    none begins, and who does not take the reason is cut off."""
+    that of a user who may not see any more at the next look, and one whose events cannot be read. Who reads nothing is
+    told so, and who does not take the reason is cut off."""
     (tmp_path / "settings.yaml").write_text(json.dumps({"streams": LIMITS}))
     monkeypatch.setenv("MLOPS_STATE_URL", "postgresql+psycopg2://ann:secret@127.0.0.1:1/x")
     found = in_airflow(tmp_path, LASTING)
     status, said, asked, remembered = found["places"]
     assert (status, said) == (503, "2 streams are open; ask for events instead, or try again later")
     assert asked == ["ann", "bob", "eve"] and remembered == 2
-    assert found["broken"] == [1011, "events cannot be read; connect again later"]
-    assert found["refused"] == [503, '{"detail":"the state database does not answer; ask again later"}']
+    unreadable = [1011, "events cannot be read; connect again later"]
+    assert found["broken"] == found["no database"] == unreadable
+    assert found["stuck"] == [1008, "you read too slowly"]
     assert found["deaf"]
     assert found["quiet"] == [1013, "nothing has happened for a long time; connect again"]
+    assert found["sent"][:2] == ["subscribed", "heartbeat"]
     assert found["busy"] == [1013, "the stream has lasted long enough; connect again"]
     assert found["revoked"] == [1008, "the token is not valid any more"]

@@ -32,6 +32,10 @@ SHOWN = 5
 """Number of rows of each rule that are listed."""
 
 
+class StaleQuarantineError(StoreError):
+    """What a person has seen is no longer the newest quarantine."""
+
+
 def newest_quarantine(settings: Settings) -> Path:
     """The folder of the newest conclusion.
 
@@ -101,6 +105,8 @@ def release(  # noqa: PLR0913 - what of several findings is meant
     day: date | None = None,
     calendar: str | None = None,
     source_row: int | None = None,
+    by: str = "",
+    staging: str = "",
 ) -> releases.Release:
     """Let a row of the newest conclusion through its rule, an instrument through a rule about it, or a session.
 
@@ -115,9 +121,15 @@ def release(  # noqa: PLR0913 - what of several findings is meant
         The calendar of the session (not needed where there is only one).
     source_row
         Which of several rows of one day is meant.
+    by
+        Who releases it; default: the system's user.
+    staging
+        The conclusion that the person has seen; default: whichever is the newest.
 
     Raises
     ------
+    StaleQuarantineError
+        The newest conclusion is another one than the person has seen.
     StoreError
         The rule is unknown, or nothing can be released from it. The newest conclusion has no such finding, or several.
         No reason is given.
@@ -125,6 +137,10 @@ def release(  # noqa: PLR0913 - what of several findings is meant
     suite, meaning = _releasable(rule)
     with folder_lock(settings.data_dir):
         folder = newest_quarantine(settings)
+        if staging not in ("", folder.name):
+            raise StaleQuarantineError(
+                f"a sync has concluded since: the newest quarantine is {folder.name}, not {staging}; look at that one"
+            )
         found = _evidence(folder, rule, meaning.severity)
         by_session, whole = suite == SESSIONS, suite == INSTRUMENTS
         name = CALENDAR if by_session else INSTRUMENT
@@ -142,7 +158,9 @@ def release(  # noqa: PLR0913 - what of several findings is meant
             )
         row = _only_one(rule, found, name, whole)
         until = day if day is not None and whole else pd.Timestamp(row[EVIDENCE_DATE]).date()
-        made = releases.make_release(rule=rule, name=row[name], day=until, values=row[VALUES] or "", reason=reason)
+        made = releases.make_release(
+            rule=rule, name=row[name], day=until, values=row[VALUES] or "", reason=reason, by=by
+        )
         return releases.write_release(settings, made)
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from mlops_tasks.columns import DATETIME, INSTRUMENT
 from mlops_tasks.data.sources.parsed import SOURCE_FILE, SOURCE_ROW
 from mlops_tasks.data.validation.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY
 from mlops_tasks.errors import StoreError
+from mlops_tasks.parquet_pages import rows_of
 
 PAGE_ROWS = 100
 LONGEST_CELL = 300
@@ -38,31 +38,11 @@ def quarantine_page(rows_file: Path, number: int) -> QuarantinePage:
     StoreError
         There is no such page.
     """
-    with pq.ParquetFile(rows_file) as file:
-        total = file.metadata.num_rows
-        pages = max(1, -(-total // PAGE_ROWS))
-        if not 1 <= number <= pages:
-            raise StoreError(f"there is no page {number}; the quarantine has pages 1 to {pages}")
-        frame = _slice(file, (number - 1) * PAGE_ROWS)
-    return QuarantinePage(number, pages, total, [_texts(row) for row in frame.to_dict("records")])
-
-
-def _slice(file: pq.ParquetFile, start: int) -> pd.DataFrame:
-    group, before = 0, 0
-    while group < file.metadata.num_row_groups - 1 and before + file.metadata.row_group(group).num_rows <= start:
-        before += file.metadata.row_group(group).num_rows
-        group += 1
-    parts, wanted = [], PAGE_ROWS
-    groups = list(range(group, file.metadata.num_row_groups))
-    for batch in file.iter_batches(batch_size=10 * PAGE_ROWS, row_groups=groups, columns=list(_READ)):
-        part = batch.slice(max(0, start - before), wanted)
-        before += batch.num_rows
-        if part.num_rows:
-            parts.append(part.to_pandas())
-            wanted -= part.num_rows
-        if not wanted:
-            break
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_READ))
+    found = rows_of(rows_file, max(0, number - 1) * PAGE_ROWS, PAGE_ROWS, _READ)
+    pages = max(1, -(-found.total // PAGE_ROWS))
+    if not 1 <= number <= pages:
+        raise StoreError(f"there is no page {number}; the quarantine has pages 1 to {pages}")
+    return QuarantinePage(number, pages, found.total, [_texts(row) for row in found.frame.to_dict("records")])
 
 
 def _texts(row: dict[Any, Any]) -> dict[str, str]:

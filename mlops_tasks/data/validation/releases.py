@@ -75,8 +75,15 @@ def write_release(settings: Settings, release: Release) -> Release:
     return release
 
 
-def make_release(*, rule: str, name: str, day: date, values: str, reason: str) -> Release:
+def make_release(  # noqa: PLR0913 - what is let through, by whom and why
+    *, rule: str, name: str, day: date, values: str, reason: str, by: str = ""
+) -> Release:
     """The release of a row (`values`: its digest), or of an instrument or session (empty).
+
+    Parameters
+    ----------
+    by
+        Who; default: the system's user.
 
     Raises
     ------
@@ -91,7 +98,7 @@ def make_release(*, rule: str, name: str, day: date, values: str, reason: str) -
         date=day.isoformat(),
         values=values,
         reason=reason.strip(),
-        released_by=getpass.getuser(),
+        released_by=by or getpass.getuser(),
         released_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

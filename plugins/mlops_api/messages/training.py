@@ -83,3 +83,27 @@ class CommandAccepted(BaseModel):
     run_id: str
     command: Command
     asked_by: str
+
+
+class CurveStep(BaseModel):
+    """An iteration."""
+
+    iteration: int
+    best: int | None = Field(description="The iteration that would be kept by then.")
+    metrics: dict[str, float | None] = Field(description="<segment>.<metric> to value; null where it is undefined.")
+
+
+class CurveSample(BaseModel):
+    """What the processes of a training use at one moment."""
+
+    at: datetime
+    used: dict[str, float] = Field(description="cpu_percent (of one core), rss_mb, gpu_percent, gpu_memory_mb.")
+
+
+class RunCurves(BaseModel):
+    """A run's curves, thinned out to the number of points that was asked for."""
+
+    run_id: str
+    until: int = Field(description="Number of the newest event that is in it; later ones go on from there.")
+    steps: list[CurveStep]
+    samples: list[CurveSample]

@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.plugins.accessibility import serious
 from tests.plugins.api_server import Airflow
 from tests.plugins.conftest import sign_in
-from tests.plugins.desk import BEFORE, CANDIDATE, CHAMPION, EXPERIMENT, FIRST, PLAIN, WITHDRAWN, make_desk
 from tests.plugins.runs import Runs
+from tests.plugins.serving import BEFORE, CANDIDATE, CHAMPION, EXPERIMENT, FIRST, PLAIN, WITHDRAWN, make_desk
 
 UI = "/mlops/ui"
 PATHS = [
