@@ -11,6 +11,9 @@ from mlops_tasks.state.database import reading
 from mlops_tasks.state.predictions import latencies_of_arm
 from mlops_tasks.state.tables import Prediction
 
+MOST_COUNTED = 20_000
+"""Newest answers that are counted, so that a busy service's page comes as soon as a calm one's."""
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -27,9 +30,12 @@ class Traffic:
 
 
 def traffic_since(settings: Settings, moment: datetime) -> list[Traffic]:
-    """What was answered since a time (aware): most answers first."""
-    by = (Prediction.model_version, Prediction.slot, Prediction.arm)
-    query = select(*by, func.count(), func.max(Prediction.at)).where(Prediction.at >= moment).group_by(*by)
+    """What was answered since a time (aware), of the newest `MOST_COUNTED`: most answers first."""
+    columns = (Prediction.model_version, Prediction.slot, Prediction.arm, Prediction.at)
+    recent = select(*columns).where(Prediction.at >= moment).order_by(Prediction.at.desc()).limit(MOST_COUNTED)
+    newest = recent.subquery().c
+    by = (newest.model_version, newest.slot, newest.arm)
+    query = select(*by, func.count(), func.max(newest.at)).group_by(*by)
     with reading(settings) as active:
         rows = active.execute(query.order_by(func.count().desc(), *by)).all()
     found = []

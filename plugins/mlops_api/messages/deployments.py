@@ -42,7 +42,7 @@ class ServingSlot(BaseModel):
 
 
 class ArmTraffic(BaseModel):
-    """What a version has answered on an arm from a slot in the last hour."""
+    """What a version has answered on an arm from a slot in the last hour, of the newest 20,000 answers of all."""
 
     version: int
     slot: str = Field(description="Of the service: the models in it alternate between two.")
