@@ -10,6 +10,8 @@ from starlette.responses import Response
 from mlops_api import (
     alerts,
     data,
+    deployments,
+    experiment_results,
     experiments,
     features,
     forms,
@@ -19,6 +21,7 @@ from mlops_api import (
     overview,
     stream,
     training,
+    version_details,
     versions,
 )
 from mlops_api.access import SEE
@@ -33,7 +36,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     stream.router,
     alerts.router,
     versions.router,
+    version_details.router,
+    deployments.router,
     experiments.router,
+    experiment_results.router,
     overview.router,
     data.router,
     monitoring.router,

@@ -14,6 +14,8 @@ from mlops_api.service import HEADERS
 from mlops_tasks.errors import MlopsError
 from mlops_ui import (
     data_pages,
+    deployment_pages,
+    experiment_pages,
     mlflow_pages,
     monitoring_pages,
     new_training_pages,
@@ -21,6 +23,7 @@ from mlops_ui import (
     report_pages,
     today_pages,
     training_pages,
+    version_pages,
 )
 from mlops_ui.rendering import render
 
@@ -32,6 +35,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     new_training_pages.router,
     training_pages.router,
     training_pages.of_dag_runs,
+    version_pages.router,
+    deployment_pages.router,
+    experiment_pages.router,
     report_pages.router,
     mlflow_pages.router,
 )

@@ -356,7 +356,7 @@ def test_without_a_websocket_the_page_asks_again_and_again(airflow: Airflow, run
 
 def test_the_models_page_has_a_card_for_each_model(airflow: Airflow, page: Page) -> None:
     """With advanced hyper-parameters folded away, and an estimate of memory."""
-    page.goto(f"{airflow.url}/mlops/ui/models?rows=1000&features=10")
+    page.goto(f"{airflow.url}/mlops/ui/zoo?rows=1000&features=10")
     zoo = model_zoo(airflow.settings)
     expect(page.locator("section.card")).to_have_count(len(zoo))
     for name, entry in zoo.items():

@@ -1,5 +1,6 @@
 """Queries behind the live pages, on SQLite and on PostgreSQL: what is new, what a DAG run has started, thin curves."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -80,7 +81,7 @@ def test_curves_are_thinned_out_evenly_with_the_newest_iteration(settings: Setti
     assert [sample.used["cpu_percent"] for sample in whole.samples] == [number / 10 for number in range(1, 1000, 100)]
     assert whole.samples[0].used.keys() == {"cpu_percent", "rss_mb"}
     thin = [step.iteration for step in run_curves(settings, run.run_id, 300).steps]
-    assert thin[-1] == 1000 and len(thin) == 250 and {b - a for a, b in zip(thin, thin[1:], strict=False)} == {4}
+    assert thin[-1] == 1000 and len(thin) == 250 and {b - a for a, b in itertools.pairwise(thin)} == {4}
     early = run_curves(settings, run.run_id, 5000, until=53)
     assert early.until == 53 and early.steps[-1].iteration == 50 and early.steps[-1].best == 22
 
