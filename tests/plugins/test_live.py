@@ -306,7 +306,11 @@ SILENT = """async (silenceMs) => {
 def test_a_connection_on_which_nothing_comes_is_given_up(airflow: Airflow, page: Page) -> None:
     """A dead connection may look open for minutes: the client connects again, and after its end no more."""
     opened: list[WebSocketRoute] = []
-    page.route_web_socket("**/stream", opened.append)
+
+    def silent(socket: WebSocketRoute) -> None:
+        opened.append(socket)
+
+    page.route_web_socket("**/stream", silent)
     page.goto(f"{airflow.url}/mlops/ui/reports")
     assert page.evaluate(SILENT, 300) == ["connecting", "live", "waiting", "connecting", "live", "closed"]
     page.wait_for_timeout(1000)
