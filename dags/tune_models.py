@@ -98,7 +98,7 @@ FORM = {
         title="Trials",
         section="Budget",
         description_md=f"In total, over {SETTINGS.tuning.workers} workers with PostgreSQL or one with SQLite. What a "
-        "search varies for each model: *Browse > Models*.",
+        "search varies for each model: *Browse > Zoo*.",
     ),
     "time_s": budget_param("Time (seconds)", "Training seconds of all trials together."),
     "memory_mb": budget_param("Memory of a trial (MB)", "A trial whose estimate is larger is refused and recorded."),

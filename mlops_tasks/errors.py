@@ -130,13 +130,19 @@ class DeploymentError(MlopsError, RuntimeError):
     """A deployment failed; the previous champion is in service again."""
 
 
+class OvertakenError(DeploymentError):
+    """What was asked for is overtaken by what has happened since; nothing was done."""
+
+    lasting = True
+
+
 class ExperimentError(MlopsError, ValueError):
     """An experiment cannot be planned, run or analysed as asked."""
 
     lasting = True
 
 
-class NoExperimentError(ExperimentError):
+class NoExperimentError(ExperimentError, LookupError):
     """There is no experiment of this name."""
 
 

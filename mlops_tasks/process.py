@@ -114,6 +114,7 @@ STAGES: Mapping[str, Stage] = {
     ),
     "registry.replay": Stage("mlops_tasks.registry.tasks:replay_task", results.Replayed, (*_ALERTS, *_REGISTRY)),
     "serving.deploy": Stage("mlops_tasks.serving.tasks:deploy_model_task", results.DeployedModel, _SERVING),
+    "serving.operate": Stage("mlops_tasks.serving.tasks:operate_task", results.Operated, _SERVING),
     "serving.score_newest_date": Stage(
         "mlops_tasks.serving.tasks:score_newest_date_task", results.ScoredDate, _SERVING
     ),

@@ -174,10 +174,16 @@ class Report:
         return self.folder / self.layout.inner / name
 
 
-def newest_reports(settings: Settings, kind: ReportKind, limit: int) -> list[Report]:
-    """The last reports of a kind, the newest first."""
+def reports_of_version(settings: Settings, kind: ReportKind, version: int, limit: int) -> list[Report]:
+    """The last reports of a kind that are about a version, as their names say, the newest first."""
+    return newest_reports(settings, kind, limit, about=f"-v{version}-")
+
+
+def newest_reports(settings: Settings, kind: ReportKind, limit: int, about: str = "") -> list[Report]:
+    """The last reports of a kind whose names have `about`, the newest first."""
     base = settings.home / LAYOUTS[kind].folder
-    found = sorted(_reports(settings, kind), key=lambda each: (each[1], each[0]), reverse=True)
+    named = (each for each in _reports(settings, kind) if about in each[0])
+    found = sorted(named, key=lambda each: (each[1], each[0]), reverse=True)
     return [Report(kind, name, base / name, datetime.fromtimestamp(made / 1e9, UTC)) for name, made in found[:limit]]
 
 

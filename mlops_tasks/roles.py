@@ -17,6 +17,10 @@ ROLLOUT_DAG = "monitor_champion"
 """Deploys what has passed the steps of its rollout."""
 
 
+AB_TEST_DAG = "analyze_ab_test"
+"""Analyses experiments, and hands winners to the gate."""
+
+
 class Role(StrEnum):
     """What a person is here."""
 

@@ -342,6 +342,18 @@ class DeployedModel(TypedDict):
     """Why nothing was deployed."""
 
 
+class Operated(TypedDict):
+    """Of `serving.operate`."""
+
+    action: str
+    """An `Intervention`."""
+    version: int | None
+    """That serves after a rollback, whose rollout was ended, or that may serve now, or no longer; None: several, or
+    none."""
+    run_note: str
+    """What was done, in a sentence."""
+
+
 class Advanced(TypedDict):
     """What an evaluation of the rollouts has done."""
 

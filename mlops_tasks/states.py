@@ -28,6 +28,21 @@ class Strategy(StrEnum):
     """As `blue_green`, at once: a rollout that is under way is aborted."""
 
 
+class Intervention(StrEnum):
+    """What a person may do by hand about the models that serve, or are to."""
+
+    ROLLBACK = "rollback"
+    """The champion is withdrawn, and the one before it, or a named version, serves again."""
+    ABORT = "abort"
+    """A rollout ends before its decision."""
+    ADVANCE = "advance"
+    """The steps of rollouts that are due are taken at once."""
+    APPROVE = "approve"
+    """A version may serve that the gate has not promoted."""
+    WITHDRAW = "withdraw"
+    """A version may no longer serve."""
+
+
 class RetrainingStep(StrEnum):
     """How far a retraining is for which drift has asked."""
 

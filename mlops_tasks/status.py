@@ -17,7 +17,7 @@ from mlops_tasks.registry.client import CHALLENGER
 from mlops_tasks.registry.models import claim_of, get_alias_version
 from mlops_tasks.reports import ReportKind, validation_of
 from mlops_tasks.serving.reconciliation import named, reconcile
-from mlops_tasks.serving.strategies import describe
+from mlops_tasks.serving.rollout_plan import describe
 from mlops_tasks.state.deployments import last_step
 from mlops_tasks.state.history import (
     latest_delivered_gain,

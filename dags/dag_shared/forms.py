@@ -8,7 +8,7 @@ from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.states import Approval
 
 MODELS = list(model_zoo(SETTINGS))
-SEE_MODELS = "*Browse > Models* describes them."
+SEE_MODELS = "*Browse > Zoo* describes them."
 STRATEGIES = (
     "`blue_green`: loaded beside the champion, checked, then switched to; waits for a rollout under way. `canary`: "
     "serves a growing share of the clients. `shadow`: scores beside the champion, never serves. `direct`: like "
@@ -71,7 +71,7 @@ def lines_param(title: str, section: str, description: str) -> Param:
 
 def hyperparameters_param() -> Param:
     """Overrides of the zoo's hyper-parameters."""
-    text = f"{OVERRIDES} `lightgbm.num_leaves=31`. Names, defaults and limits of every model: *Browse > Models*."
+    text = f"{OVERRIDES} `lightgbm.num_leaves=31`. Names, defaults and limits of every model: *Browse > Zoo*."
     return lines_param("Hyper-parameters", "Hyper-parameters", text)
 
 

@@ -175,7 +175,8 @@ def _deploy(arguments: argparse.Namespace) -> int:
 
 
 def _abort(arguments: argparse.Namespace) -> int:
-    from mlops_tasks.serving.strategies import abort, describe
+    from mlops_tasks.serving.rollout_plan import describe
+    from mlops_tasks.serving.strategies import abort
 
     ended = abort(load_settings(), arguments.reason, arguments.version)
     found = {"version": ended.version, "strategy": ended.strategy, "state": ended.state, "reason": ended.reason}

@@ -21,6 +21,13 @@ ARM = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 """Names of arms."""
 
 
+PLAIN = r"^[^\x00]*$"
+"""Texts that every database stores."""
+Share = Annotated[Decimal, Field(max_digits=18, decimal_places=17)]
+"""In whole millionths."""
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
 class Direction(StrEnum):
     """Which values of a metric are better."""
 
@@ -82,7 +89,7 @@ class SwitchbackDesign(Section):
 
     block: int = Field(ge=1, le=60)
     """Market days of a block."""
-    washout: int = Field(ge=0)
+    washout: int = Field(ge=0, le=60)
     """Market days at the beginning of each block that are left out: as long as an arm may act after its last day."""
 
 
@@ -90,18 +97,18 @@ class ExperimentDesign(Section):
     """An experiment as it is registered."""
 
     name: str = Field(pattern=NAME)
-    owner: str = Field(min_length=1, max_length=64)
-    hypothesis: str = Field(min_length=10, max_length=2000)
+    owner: str = Field(min_length=1, max_length=64, pattern=PLAIN)
+    hypothesis: str = Field(min_length=10, max_length=2000, pattern=PLAIN)
     """What is expected, and why; one or two sentences."""
     layer: str = Field(pattern=NAME)
-    share: Decimal = Field(Decimal(1), gt=0, le=1)
+    share: Share = Field(Decimal(1), gt=0, le=1)
     """Of the layer's units."""
-    arms: Mapping[Annotated[str, Field(pattern=ARM)], Decimal]
+    arms: Mapping[Annotated[str, Field(pattern=ARM)], Share] = Field(max_length=64)
     """Share by arm; the first is the control."""
-    models: Mapping[str, int] = {}
+    models: Mapping[str, VersionNumber] = {}
     """Registered version by arm, where the arms are models; one for every arm, or none."""
     primary: MetricDesign
-    guards: tuple[MetricDesign, ...] = ()
+    guards: tuple[MetricDesign, ...] = Field((), max_length=64)
     planned_days: int = Field(ge=2, le=1260)
     """Market days until the last look."""
     looks: Looks = Looks.ONE

@@ -7,7 +7,7 @@ An experiment whose arms are models reserves a look of the gate's yearly budget 
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ from typing import Self
 
 from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import acting
-from mlops_tasks.errors import ExperimentError, NoExperimentError, excerpt, hint
+from mlops_tasks.errors import ExperimentError, NoExperimentError, excerpt, first_few, hint
 from mlops_tasks.evaluation.looks import PlannedExperiment, Reservation, Wait, reserve_look
 from mlops_tasks.experiments.assignment import Allocation, Enrolment, Layer, TrafficPlan
 from mlops_tasks.experiments.day_schedule import DaySchedule, calendar_of
@@ -60,8 +60,8 @@ class Experiment:
         )
 
 
-def create_layer(settings: Settings, name: str, unit: UnitKind, held_out: Decimal = Decimal(0)) -> Layer:
-    """Register a population of units, or enlarge the holdout of one.
+def create_layer(settings: Settings, name: str, unit: UnitKind, held_out: Decimal = Decimal(0), by: str = "") -> Layer:
+    """Register a population of units, or enlarge the holdout of one; `by` as in `move_experiment`.
 
     Raises
     ------
@@ -79,13 +79,16 @@ def create_layer(settings: Settings, name: str, unit: UnitKind, held_out: Decima
                 f"layer {name} holds out {known.held_out}; a smaller holdout would mix units that have seen nothing "
                 "into experiments that run. Create another layer"
             )
-        return ExperimentLayer(name=name, salt=layer.salt, unit=unit, held_out=str(held_out), by=acting())
+        return ExperimentLayer(name=name, salt=layer.salt, unit=unit, held_out=str(held_out), by=by or acting())
 
     return _layer(add_row(settings, decide))
 
 
-def create_experiment(settings: Settings, design: ExperimentDesign) -> Experiment:
-    """Register an experiment as a draft and reserve its range of the layer.
+def create_experiment(
+    settings: Settings, design: ExperimentDesign, by: str = "", registered: Collection[int] | None = None
+) -> Experiment:
+    """Register an experiment as a draft and reserve its range of the layer; `by` and `registered` as in
+    `start_experiment`.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def create_experiment(settings: Settings, design: ExperimentDesign) -> Experimen
     RegistryError
         Its arms are models, and the registry does not answer.
     """
-    _check_models(settings, design)
+    _check_models(settings, design, registered)
 
     def decide(layers: Layers, steps: Steps) -> ExperimentStep:
         if design.name in steps:
@@ -109,7 +112,8 @@ def create_experiment(settings: Settings, design: ExperimentDesign) -> Experimen
         first, end = _plan(layers, steps).free_range(design.layer, design.share)
         arms = Allocation.of(design.arms)
         enrolment = Enrolment(design.name, secrets.token_hex(16), design.layer, first, end, arms)
-        return _step(None, Experiment(design, enrolment, ExperimentState.DRAFT, None, acting(), "registered", now()))
+        draft = Experiment(design, enrolment, ExperimentState.DRAFT, None, by or acting(), "registered", now())
+        return _step(None, draft)
 
     return Experiment.of(add_row(settings, decide))
 
@@ -144,8 +148,53 @@ def move_experiment(settings: Settings, name: str, to: ExperimentState, reason: 
         It starts, its arms are models, and the registry does not answer, or no vintage is in use.
     """
     if to == ExperimentState.RUNNING:
-        return _started(settings, name, reason, by)
+        return start_experiment(settings, name, reason, by)
     return _changed(settings, name, reason, by, lambda before: _moved(before, to))
+
+
+def start_experiment(
+    settings: Settings, name: str, reason: str, by: str = "", registered: Collection[int] | None = None
+) -> Experiment:
+    """Start an experiment, or let it go on; the first start of one with models reserves its look.
+
+    Parameters
+    ----------
+    by
+        As in `move_experiment`.
+    registered
+        The registered versions, for whoever does without MLflow; None: MLflow is asked where arms are models.
+
+    Raises
+    ------
+    ExperimentError, RegistryError, StoreError
+        As `move_experiment`.
+    """
+
+    def started(before: Experiment) -> Experiment:
+        return _scheduled(settings, _moved(before, ExperimentState.RUNNING))
+
+    known = newest(settings)[1].get(name)
+    design = None if known is None or known.look is not None else Experiment.of(known).design
+    if design is None or not design.models:
+        return _changed(settings, name, reason, by, started)
+    _check_models(settings, design, registered)
+    market, today = market_today(settings)
+    first = design.planned_days if design.looks is Looks.ONE else first_look(design.planned_days)
+    wanted = PlannedExperiment(name, today, first)
+
+    def decide(steps: Steps, looks: LookRows) -> ExperimentStep:
+        def start(before: Experiment) -> Experiment:
+            after = started(before)
+            if before.look is not None:  # somebody else was faster, and paused it
+                return after
+            found = reserve_look(wanted, ledger_of(looks), market, settings.gate)
+            if isinstance(found, Wait):
+                raise ExperimentError(_no_look(name, found, settings.gate.alpha))
+            return replace(after, look=found)
+
+        return _next_step(steps, name, reason, by, start)
+
+    return Experiment.of(add_start(settings, decide))
 
 
 def _scheduled(settings: Settings, after: Experiment) -> Experiment:
@@ -184,18 +233,18 @@ def record_verdict(settings: Settings, name: str, verdict: str, said: str) -> Ex
     return _changed(settings, name, said, "", judged)
 
 
-def ramp_experiment(settings: Settings, name: str, exposure: Decimal, reason: str) -> Experiment:
+def ramp_experiment(settings: Settings, name: str, exposure: Decimal, reason: str, by: str = "") -> Experiment:
     """Expose a larger share of an experiment's units. Errors as for `move_experiment` and `Enrolment.ramped_to`."""
-    return _rerouted(settings, name, reason, lambda enrolment: enrolment.ramped_to(exposure))
+    return _rerouted(settings, name, reason, by, lambda enrolment: enrolment.ramped_to(exposure))
 
 
-def override_units(settings: Settings, name: str, arms: Mapping[str, str], reason: str) -> Experiment:
+def override_units(settings: Settings, name: str, arms: Mapping[str, str], reason: str, by: str = "") -> Experiment:
     """Choose the arms of some units by hand; they are left out of every analysis from now on.
 
     Errors as for `move_experiment`, and an arm that the experiment has not.
     """
     return _rerouted(
-        settings, name, reason, lambda enrolment: replace(enrolment, overrides={**enrolment.overrides, **arms})
+        settings, name, reason, by, lambda enrolment: replace(enrolment, overrides={**enrolment.overrides, **arms})
     )
 
 
@@ -235,7 +284,9 @@ def running_traffic(settings: Settings) -> TrafficPlan:
     return _plan(*newest(settings), (ExperimentState.RUNNING,))
 
 
-def _rerouted(settings: Settings, name: str, reason: str, change: Callable[[Enrolment], Enrolment]) -> Experiment:
+def _rerouted(
+    settings: Settings, name: str, reason: str, by: str, change: Callable[[Enrolment], Enrolment]
+) -> Experiment:
     def reroute(before: Experiment) -> Experiment:
         if before.state not in HOLDS_UNITS:
             raise ExperimentError(f"experiment {name} is {before.state}; its traffic does not change any more")
@@ -246,52 +297,23 @@ def _rerouted(settings: Settings, name: str, reason: str, change: Callable[[Enro
             )
         return replace(before, enrolment=change(before.enrolment))
 
-    return _changed(settings, name, reason, "", reroute)
+    return _changed(settings, name, reason, by, reroute)
 
 
-def _check_models(settings: Settings, design: ExperimentDesign) -> None:
+def _check_models(settings: Settings, design: ExperimentDesign, registered: Collection[int] | None) -> None:
     if not design.models:
         return
-    from mlops_tasks.registry.models import versions
+    if registered is None:
+        from mlops_tasks.registry.models import versions
 
-    registered = versions(settings)
+        registered = versions(settings)
     for arm, version in design.models.items():
         if version not in registered:
-            known = ", ".join(map(str, registered)) or "none"
+            known = first_few(map(str, sorted(registered))) or "none"
             raise ExperimentError(
                 f"experiment {design.name}: arm {arm} is version {version}, which is not registered (registered: "
                 f"{known}); correct `models`, and register an experiment of another name if this one is registered"
             )
-
-
-def _started(settings: Settings, name: str, reason: str, by: str) -> Experiment:
-    """Start an experiment, or let it go on; the first start of one with models reserves its look."""
-
-    def started(before: Experiment) -> Experiment:
-        return _scheduled(settings, _moved(before, ExperimentState.RUNNING))
-
-    known = newest(settings)[1].get(name)
-    design = None if known is None or known.look is not None else Experiment.of(known).design
-    if design is None or not design.models:
-        return _changed(settings, name, reason, by, started)
-    _check_models(settings, design)
-    market, today = market_today(settings)
-    first = design.planned_days if design.looks is Looks.ONE else first_look(design.planned_days)
-    wanted = PlannedExperiment(name, today, first)
-
-    def decide(steps: Steps, looks: LookRows) -> ExperimentStep:
-        def start(before: Experiment) -> Experiment:
-            after = started(before)
-            if before.look is not None:  # somebody else was faster, and paused it
-                return after
-            found = reserve_look(wanted, ledger_of(looks), market, settings.gate)
-            if isinstance(found, Wait):
-                raise ExperimentError(_no_look(name, found, settings.gate.alpha))
-            return replace(after, look=found)
-
-        return _next_step(steps, name, reason, by, start)
-
-    return Experiment.of(add_start(settings, decide))
 
 
 def _no_look(name: str, wait: Wait, budget: float) -> str:

@@ -35,6 +35,9 @@ class StageOperator(BaseOperator):
         Names of DAG params that are passed as arguments of the same names.
     triggered_by
         Name of the argument that receives the user who triggered the run; empty if nobody did.
+    triggered_at
+        Name of the argument that receives the time as of which the run was triggered (ISO, with its zone): the same
+        whenever the task is tried or cleared.
     time_limit_s
         Seconds after which the stage is killed and the task fails.
     subject
@@ -60,6 +63,7 @@ class StageOperator(BaseOperator):
         arguments: Mapping[str, Any] | None = None,
         run_params: Sequence[str] = (),
         triggered_by: str | None = None,
+        triggered_at: str | None = None,
         time_limit_s: float = 1800,
         subject: str = "",
         **kwargs: Any,
@@ -69,6 +73,7 @@ class StageOperator(BaseOperator):
         self.arguments = dict(arguments or {})
         self.run_params = tuple(run_params)
         self.triggered_by = triggered_by
+        self.triggered_at = triggered_at
         self.time_limit_s = time_limit_s
         self.subject = subject
         self.operator_extra_links = links_of(stage)
@@ -100,6 +105,8 @@ class StageOperator(BaseOperator):
         given = {name: context["params"][name] for name in self.run_params}
         if self.triggered_by is not None:
             given[self.triggered_by] = getattr(context["dag_run"], "triggering_user_name", None) or ""
+        if self.triggered_at is not None:
+            given[self.triggered_at] = context["dag_run"].run_after.isoformat()
         self.given = {**self.arguments, **given, **more}
         started = time.time()
         try:

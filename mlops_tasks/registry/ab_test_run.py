@@ -14,10 +14,11 @@ from mlops_tasks.config import Settings
 from mlops_tasks.files import folder_lock
 from mlops_tasks.links import report_link
 from mlops_tasks.registry.client import AB_TEST_EXPERIMENT, connect, experiment_id, quoted, registry_errors
+from mlops_tasks.registry.mlflow_pages import AB_TEST_TAG
 from mlops_tasks.registry.runs import BATCH, FINISHED, SMALL_BATCH, batched
 from mlops_tasks.reports import ReportKind
 
-NAME_TAG, DIGEST_TAG = "ab_test", "ab_test_digest"
+NAME_TAG, DIGEST_TAG = AB_TEST_TAG, "ab_test_digest"
 PARAMETER_LENGTH = 500
 """Characters of a parameter that every version of MLflow keeps."""
 

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError
 from mlops_tasks.files import folder_lock
+from mlops_tasks.roles import AB_TEST_DAG
 
 # Read by mlflow when it is imported: no telemetry, no progress bars in task logs, an unreachable server is an
 # error within seconds instead of minutes.
@@ -23,7 +24,7 @@ from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "daily_retraining"
 TUNING_EXPERIMENT = "tune_models"
-AB_TEST_EXPERIMENT = "analyze_ab_test"
+AB_TEST_EXPERIMENT = AB_TEST_DAG
 MODEL_NAME = "alphaops"
 CHAMPION = "champion"
 CHALLENGER = "challenger"

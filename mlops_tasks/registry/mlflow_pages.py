@@ -13,10 +13,12 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import RegistryError, StoreError, excerpt
 from mlops_tasks.files import plain_name
 from mlops_tasks.links import MlflowPages
-from mlops_tasks.roles import CHAIN_DAG
+from mlops_tasks.roles import AB_TEST_DAG, CHAIN_DAG
 
 EXPERIMENT = CHAIN_DAG
 """The experiment has the name of its DAG."""
+AB_TEST_TAG = "ab_test"
+"""Of the run of an A/B test: its name."""
 _API = "/api/2.0/mlflow"
 _TIMEOUT_S = 10.0
 
@@ -54,8 +56,23 @@ def training_page(settings: Settings, training_key: str) -> str:
     return MlflowPages.of(settings).run(experiment, found[0]["info"]["run_id"])
 
 
-def _experiment(client: httpx.Client) -> str:
-    asked = {"experiment_name": EXPERIMENT}
+def ab_test_page(settings: Settings, name: str) -> str:
+    """The page of an A/B test's run. Errors as for `runs_page`."""
+    try:
+        known = plain_name(name, "name of an experiment")
+    except StoreError as error:
+        raise NoRunError(str(error)) from None
+    with _client(settings) as client:
+        experiment = _experiment(client, AB_TEST_DAG)
+        asked = {"experiment_ids": [experiment], "filter": f"tags.{AB_TEST_TAG} = '{known}'", "max_results": 1}
+        found = _answer(client, "POST", "/runs/search", json=asked).get("runs", [])
+    if not found:
+        raise NoRunError(f"MLflow has no run of experiment {excerpt(known)} yet: analyze_ab_test creates it")
+    return MlflowPages.of(settings).run(experiment, found[0]["info"]["run_id"])
+
+
+def _experiment(client: httpx.Client, name: str = EXPERIMENT) -> str:
+    asked = {"experiment_name": name}
     return str(_answer(client, "GET", "/experiments/get-by-name", params=asked)["experiment"]["experiment_id"])
 
 
@@ -79,7 +96,7 @@ def _answer(client: httpx.Client, method: str, path: str, **request: Any) -> dic
             f"MLflow at {client.base_url.host}:{client.base_url.port} does not answer: {type(error).__name__}; start it"
         ) from None
     if response.status_code == httpx.codes.NOT_FOUND:
-        raise NoRunError(f"MLflow has no experiment {EXPERIMENT} yet: the first run of daily_retraining creates it")
+        raise NoRunError(f"MLflow has no such experiment yet: a run of {EXPERIMENT}, or of {AB_TEST_DAG}, creates it")
     if not response.is_success:
         raise RegistryError(f"MLflow answered {path} with status {response.status_code}; check user and password")
     found: dict[str, Any] = response.json()

@@ -86,7 +86,7 @@ def deploy_blue_green(
 
 
 def roll_back(
-    settings: Settings, version: int | None = None, reason: str = "", condemned: int | None = None
+    settings: Settings, version: int | None = None, reason: str = "", condemned: int | None = None, by: str = ""
 ) -> DeployedModel:
     """Put the last champion that may still serve, or the given version, in service, and withdraw the present one.
 
@@ -96,8 +96,10 @@ def roll_back(
     Parameters
     ----------
     condemned
-        The champion that a rule is against: where another one serves by now, nothing is done. None: a person is against
-        whichever serves.
+        The champion that is to go: where another one serves by now, nothing is done. None: whichever serves.
+    by
+        The person who is against it, for the record. Empty: a rule is, where one is condemned; otherwise the system's
+        user.
 
     Raises
     ------
@@ -110,7 +112,8 @@ def roll_back(
         raise DeploymentError(f"the rollback has not begun: {said(error)}") from error
     if version is None:
         raise DeploymentError("no earlier champion is left to go back to; name a version with --version")
-    result = _Deployment(settings, version, order=Order(reason=reason), withdraws=True, condemned=condemned).run()
+    order = Order(reason=reason, by=by)
+    result = _Deployment(settings, version, order=order, withdraws=True, condemned=condemned).run()
     return {**result, "rejected_version": result["previous_version"]}
 
 
@@ -159,7 +162,7 @@ class _Deployment:
     withdraws: bool = False
     """Whether the champion that it replaces may no longer serve."""
     condemned: int | None = None
-    """The champion that a rule wants replaced; None: a person wants it, or the gate."""
+    """The champion that is to be replaced, and no other; None: whichever serves."""
 
     def run(self) -> DeployedModel:
         """Run it exclusively; returns the result of the stage."""
@@ -283,9 +286,9 @@ class _Deployment:
         if previous is None or not self.withdraws:
             return None
         reason = f"rolled back to version {self.version}" + (f", {self.order.reason}" if self.order.reason else "")
-        if self.condemned is not None:
+        if self.condemned is not None and not self.order.by:
             return revocation_by_rule(self.settings, previous, reason)
-        return revocation_by_person(self.settings, previous, reason)
+        return revocation_by_person(self.settings, previous, reason, self.order.by or None)
 
     def _tell_service(self, client: ScoringClient) -> None:
         try:

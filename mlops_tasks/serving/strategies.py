@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlops_tasks.config import DeploymentSettings, Settings
+from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError, DeploymentError, NotApprovedError, RecordMismatchError
 from mlops_tasks.registry.approvals import candidate_permit
 from mlops_tasks.registry.lifecycle import try_to_show_history
@@ -18,6 +18,7 @@ from mlops_tasks.serving.deployment import Order, deploy_blue_green, said
 from mlops_tasks.serving.reconciliation import named, reconcile
 from mlops_tasks.serving.rollout import Situation, aborted
 from mlops_tasks.serving.rollout_measures import measures_of
+from mlops_tasks.serving.rollout_plan import describe, plan_of
 from mlops_tasks.serving.rollout_rules import breach
 from mlops_tasks.serving.rollouts import LEASE, WAIT_S, evaluate, record
 from mlops_tasks.stage_results import Advanced, DeployedModel
@@ -27,7 +28,6 @@ from mlops_tasks.state.predictions import has_scored
 from mlops_tasks.state.quality_looks import found_worse
 from mlops_tasks.state.rollouts import (
     Rollout,
-    RolloutPlan,
     latest_rollout,
     record_rollout,
     rollout_steps,
@@ -167,13 +167,19 @@ def advance_rollouts(settings: Settings) -> Advanced:
     }
 
 
-def abort(settings: Settings, reason: str, version: int | None = None, by: str = "") -> Rollout:
+def abort(
+    settings: Settings, reason: str, version: int | None = None, by: str = "", asked_at: datetime | None = None
+) -> Rollout:
     """End a rollout before its decision: within `serving.poll_s` the champion answers everybody.
 
     Parameters
     ----------
     version
         None: the one in progress.
+    by
+        Who; default: the system's user.
+    asked_at
+        No rollout is meant that was asked for, or, without a version, has begun, after this time. None: now.
 
     Raises
     ------
@@ -187,7 +193,7 @@ def abort(settings: Settings, reason: str, version: int | None = None, by: str =
     with awaited_lease(settings, LEASE, WAIT_S) as taken:
         if not taken:
             raise DeploymentError("a candidate is being deployed; wait for its end, then use `alphaops rollback`")
-        target = _under_way(settings, version)
+        target = _under_way(settings, version, asked_at)
         if reconcile(settings).champion == target.version:
             raise DeploymentError(f"version {target.version} is already the champion; use `alphaops rollback`")
         move = aborted(target, reason.strip(), by or getpass.getuser(), now())
@@ -197,14 +203,21 @@ def abort(settings: Settings, reason: str, version: int | None = None, by: str =
     return move.after
 
 
-def _under_way(settings: Settings, version: int | None) -> Rollout:
+def _under_way(settings: Settings, version: int | None, asked_at: datetime | None) -> Rollout:
     queue = undecided_rollouts(settings)
     for each in queue:
-        if each.version == version or (version is None and each.is_at_work):
+        if is_meant(each, version, asked_at):
             return each
     others = f"; {', '.join(named(each.version) for each in queue)} waits" if queue else ""
     whose = "" if version is None else f" of version {version}"
     raise DeploymentError(f"no rollout{whose} is under way{others}")
+
+
+def is_meant(rollout: Rollout, version: int | None, asked_at: datetime | None) -> bool:
+    """Whether somebody who asks, or has asked at a time, means this rollout: by its version, or (None) as the one that
+    has begun."""
+    since = rollout.began_at if version is None else rollout.asked_at
+    return version in (None, rollout.version) and since is not None and (asked_at is None or since <= asked_at)
 
 
 def _deploy_at_once(settings: Settings, wanted: Wanted) -> DeployedModel | None:
@@ -249,16 +262,6 @@ def _ask(settings: Settings, wanted: Wanted) -> Rollout:
     return record_rollout(settings, asked)
 
 
-def plan_of(strategy: Strategy, limits: DeploymentSettings) -> RolloutPlan:
-    """What a strategy does."""
-    deadline_s = limits.deadline_days * 86_400
-    if strategy == Strategy.CANARY:
-        return RolloutPlan(tuple(step / 100 for step in limits.canary_steps_pct), limits.hold_h * 3600, deadline_s)
-    if strategy == Strategy.SHADOW:
-        return RolloutPlan((0.0,), limits.shadow_h * 3600, deadline_s)
-    return RolloutPlan((), 0.0, deadline_s)
-
-
 def _claim(settings: Settings, version: int, digest: str | None) -> Claim:
     claim = candidate_permit(settings, version).claim
     if digest not in (None, claim.digest):
@@ -286,15 +289,3 @@ def _result(rollout: Rollout) -> DeployedModel:
         "rollout": rollout.state.value,
         "reason": describe(rollout),
     }
-
-
-def describe(rollout: Rollout) -> str:
-    """The state of a rollout, in words."""
-    state = rollout.state.value
-    if rollout.state == RolloutState.HOLDING:
-        share = f" with {rollout.share:.0%} of the clients" if rollout.strategy == Strategy.CANARY else ""
-        state = f"holding until {rollout.holds_until:%F %R} UTC{share}"
-    elif not rollout.is_decided:
-        state += f" since {rollout.at:%F %R} UTC"
-    reason = f": {rollout.reason}" if rollout.reason else ""
-    return f"{rollout.strategy.value} of version {rollout.version}, {state}{reason}"

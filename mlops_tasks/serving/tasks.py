@@ -1,14 +1,17 @@
 """Task entries of the serving stage."""
 
 import logging
+from datetime import datetime
 
 from mlops_tasks.config import load_settings
+from mlops_tasks.dag_run import acting
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.errors import ConfigError, excerpt
+from mlops_tasks.serving.operations import Asked, operate
 from mlops_tasks.serving.score_files import score_challenger, score_champion
 from mlops_tasks.serving.strategies import Wanted, deploy
-from mlops_tasks.stage_results import DeployedModel, Judged, ScoredDate
-from mlops_tasks.states import Outcome, Strategy
+from mlops_tasks.stage_results import DeployedModel, Judged, Operated, ScoredDate
+from mlops_tasks.states import Intervention, Outcome, Strategy
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,31 @@ def deploy_model_task(
     digest = gate["digest"]
     wanted = Wanted(gate["version"], by, digest, by="daily_retraining", approved_by=approved_by, again=False)
     return deploy(settings, wanted)
+
+
+def operate_task(
+    *, action: str, asked_at: str, version: int | None = None, reason: str | None = None, asked_by: str = ""
+) -> Operated:
+    """Do what a person has asked for about the models that serve, once: another try finds that it is done.
+
+    Parameters
+    ----------
+    action
+        An `Intervention`.
+    asked_at
+        When; ISO, with its zone. What is undone after this time is not done again.
+    asked_by
+        Who; empty: nobody is known by name, and the DAG's name is recorded.
+
+    Raises
+    ------
+    ConfigError, OvertakenError, MlopsError
+        As `operations.operate`.
+    """
+    if action not in [*Intervention]:
+        raise ConfigError(f"action: unknown {excerpt(action)}; use {', '.join(Intervention)}")
+    moment = datetime.fromisoformat(asked_at)
+    return operate(load_settings(), Asked(Intervention(action), moment, version, reason or "", asked_by or acting()))
 
 
 def _strategy(name: str) -> Strategy:

@@ -65,6 +65,13 @@ def analyses_of(settings: Settings, experiment: str) -> list[ExperimentAnalysis]
         return list(active.scalars(query.order_by(ExperimentAnalysis.id)))
 
 
+def latest_analysis(settings: Settings, experiment: str) -> ExperimentAnalysis | None:
+    """The newest analysis of an experiment; None before the first."""
+    query = select(ExperimentAnalysis).where(ExperimentAnalysis.experiment == experiment)
+    with reading(settings) as active:
+        return active.scalars(query.order_by(ExperimentAnalysis.id.desc()).limit(1)).first()
+
+
 def _add(active: Session, row: Row) -> Row:
     row.content_digest = content_digest(row)
     active.add(row)

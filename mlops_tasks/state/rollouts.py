@@ -165,6 +165,14 @@ def latest_rollout(settings: Settings, digest: str | None = None) -> Rollout | N
     return None if row is None else Rollout.of(row)
 
 
+def rollouts_decided_since(settings: Settings, moment: datetime) -> list[Rollout]:
+    """Rollouts that were decided at a time (aware) or later, the newest decision first."""
+    decided = RolloutStep.state.not_in(UNDECIDED)
+    query = select(RolloutStep).where(decided, RolloutStep.at >= moment).order_by(RolloutStep.id.desc())
+    with reading(settings) as active:
+        return [Rollout.of(row) for row in active.scalars(query)]
+
+
 def rollout_steps(settings: Settings, rollout_id: str) -> list[Rollout]:
     """All steps of a rollout, in order."""
     query = select(RolloutStep).where(RolloutStep.rollout_id == rollout_id).order_by(RolloutStep.sequence)

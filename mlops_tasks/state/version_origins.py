@@ -70,6 +70,26 @@ def find_origins(settings: Settings, wanted: OriginSearch) -> list[VersionOrigin
         return list(active.scalars(query))
 
 
+def origin_of(settings: Settings, version: int) -> VersionOrigin | None:
+    """What a version was made of; None: it is not recorded."""
+    with reading(settings) as active:
+        return active.get(VersionOrigin, version)
+
+
+def files_of(settings: Settings, data_version: str, limit: int) -> list[VintageInput]:
+    """The first raw files, or answers of a database or vendor, that a vintage was made from, by name."""
+    query = select(VintageInput).where(VintageInput.data_version == data_version).order_by(VintageInput.name)
+    with reading(settings) as active:
+        return list(active.scalars(query.limit(limit)))
+
+
+def factors_of(settings: Settings, definition: str) -> list[str]:
+    """Names of the factors of a feature set's definition; none where it is not recorded."""
+    query = select(FactorInput.factor).where(FactorInput.definition == definition).distinct()
+    with reading(settings) as active:
+        return list(active.scalars(query.order_by(FactorInput.factor)))
+
+
 def inputs_of(settings: Settings, definitions: Iterable[str]) -> dict[str, list[FactorInput]]:
     """By definition, what its factors read."""
     wanted = sorted(set(definitions))

@@ -98,6 +98,16 @@ def search_versions(settings: Settings, wanted: VersionSearch) -> VersionPage:
     return VersionPage(len(places), tuple(known.versions[place] for place in order))
 
 
+def known_families(settings: Settings) -> list[str]:
+    """The families that versions of the index have, by name."""
+    return sorted(catalogue(settings).families.known)
+
+
+def known_metrics(settings: Settings) -> list[str]:
+    """The metrics that versions of the index have, by name."""
+    return sorted(catalogue(settings).names[1])
+
+
 def _check(wanted: VersionSearch) -> None:
     if wanted.sort not in SORTED_BY and not wanted.sort.startswith(METRIC):
         raise ConfigError(f"sort {excerpt(wanted.sort)}: use one of {', '.join(SORTED_BY)}, or {METRIC}<name>")

@@ -26,10 +26,12 @@ from mlops_tasks.experiments.lifecycle import (
     history_of,
     move_experiment,
     running_traffic,
+    start_experiment,
 )
 from mlops_tasks.experiments.metric_events import daily_moments, ingest_events
 from mlops_tasks.files import finite_or_none
 from mlops_tasks.roles import Right
+from mlops_tasks.state.model_index import indexed_versions
 from mlops_tasks.states import ExperimentState
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
@@ -79,6 +81,8 @@ def record_events(name: Name, batch: MetricEvents) -> MetricEventsTold:
 def move(name: Name, wanted: ExperimentMove, user: GetUserDep) -> Experiment:
     """Start, pause, stop or decide an experiment, under the user's name."""
     by = user.get_name()
+    if wanted.winner is None and wanted.to == ExperimentState.RUNNING:
+        return Experiment.of(start_experiment(settings(), name, wanted.reason, by, indexed_versions(settings())))
     if wanted.winner is None:
         return Experiment.of(move_experiment(settings(), name, wanted.to, wanted.reason, by))
     if wanted.to != ExperimentState.DECIDED:

@@ -13,6 +13,7 @@ from mlops_api.messages.problem import PROBLEM_JSON, Problem
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.errors import ExperimentError, MlopsError, NoExperimentError
 from mlops_tasks.state.alerts.handling import NoEpisodeError
+from mlops_tasks.state.model_index import indexed_versions
 from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.state.training_runs import RunEndedError, find_training_run
 
@@ -48,6 +49,13 @@ def known_run(run_id: str) -> TrainingRun:
     if run is None:
         raise HTTPException(404, f"there is no training run {run_id!r}; GET training/runs lists them")
     return run
+
+
+def registered(version: int) -> int:
+    """The version that a request names. 404 when the index does not have it."""
+    if version not in indexed_versions(settings()):
+        raise HTTPException(404, f"the index has no version {version}; GET versions lists them")
+    return version
 
 
 def answer_errors(app: FastAPI) -> None:

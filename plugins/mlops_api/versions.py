@@ -19,11 +19,11 @@ from mlops_api.messages.versions import (
     VersionList,
     VersionsAsked,
 )
-from mlops_api.service import NO_SUCH, settings
+from mlops_api.service import NO_SUCH, registered, settings
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.roles import Right
 from mlops_tasks.state.model_history import history_of, knows, live_at, live_on
-from mlops_tasks.state.model_index import indexed_versions, tag_version
+from mlops_tasks.state.model_index import tag_version
 from mlops_tasks.state.version_origins import OriginSearch, find_origins
 from mlops_tasks.state.version_search import VersionSearch, metric_range, search_versions
 
@@ -89,7 +89,5 @@ def show_history(version: Number) -> TransitionList:
 @router.post("/{version}/tags", **needs(Right.TRAIN), responses=NO_SUCH)
 def tag_a_version(version: Number, tag: TagGiven, user: GetUserDep) -> Version:
     """Give a version a tag, under the user's name; MLflow has it as `user.<name>` within moments."""
-    if version not in indexed_versions(settings()):
-        raise HTTPException(404, f"the index has no version {version}; GET versions lists them")
     with _refused():
-        return Version.of(tag_version(settings(), version, tag.name, tag.value, user.get_name()))
+        return Version.of(tag_version(settings(), registered(version), tag.name, tag.value, user.get_name()))

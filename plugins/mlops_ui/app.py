@@ -14,12 +14,16 @@ from mlops_api.service import HEADERS
 from mlops_tasks.errors import MlopsError
 from mlops_ui import (
     data_pages,
+    deployment_pages,
+    experiment_pages,
     mlflow_pages,
     monitoring_pages,
+    new_training_pages,
     pages,
     report_pages,
     today_pages,
     training_pages,
+    version_pages,
 )
 from mlops_ui.rendering import render
 
@@ -28,8 +32,12 @@ ROUTERS: tuple[APIRouter, ...] = (
     data_pages.router,
     monitoring_pages.router,
     pages.router,
+    new_training_pages.router,
     training_pages.router,
     training_pages.of_dag_runs,
+    version_pages.router,
+    deployment_pages.router,
+    experiment_pages.router,
     report_pages.router,
     mlflow_pages.router,
 )

@@ -5,7 +5,7 @@ from fastapi.responses import RedirectResponse
 
 from mlops_api.access import SEE
 from mlops_api.service import settings
-from mlops_tasks.registry.mlflow_pages import runs_page, training_page
+from mlops_tasks.registry.mlflow_pages import ab_test_page, runs_page, training_page
 
 router = APIRouter(prefix="/mlflow", dependencies=SEE)
 
@@ -20,3 +20,9 @@ def runs() -> RedirectResponse:
 def training(training_key: str) -> RedirectResponse:
     """A training's run."""
     return RedirectResponse(training_page(settings(), training_key))
+
+
+@router.get("/ab_tests/{name}")
+def ab_test(name: str) -> RedirectResponse:
+    """The run of an A/B test."""
+    return RedirectResponse(ab_test_page(settings(), name))

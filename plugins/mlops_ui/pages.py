@@ -17,8 +17,8 @@ ROWS, FEATURES = 500_000, 158
 """Rows and features of the memory estimate that is shown first: some 500 names over four years, Alpha158."""
 
 
-@router.get("/models")
-def show_models(
+@router.get("/zoo")
+def show_zoo(
     request: Request,
     rows: Annotated[int, Query(ge=1, le=10**10)] = ROWS,
     features: Annotated[int, Query(ge=1, le=10**6)] = FEATURES,
@@ -27,4 +27,4 @@ def show_models(
     zoo = describe_zoo(settings())
     cards = [(model, hyperparameters(model)) for model in zoo if model["error"] is None]
     wrong = [model for model in zoo if model["error"] is not None]
-    return render(request, "models.html", cards=cards, wrong=wrong, rows=rows, features=features)
+    return render(request, "zoo.html", cards=cards, wrong=wrong, rows=rows, features=features)

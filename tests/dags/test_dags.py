@@ -15,7 +15,7 @@ from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, STAGES, TRAINING_PO
 from mlops_tasks.stack.environment import pool_slots
 from mlops_tasks.stack.up import POOLS
 from mlops_tasks.stage_results import keys_of
-from mlops_tasks.states import Approval, Strategy
+from mlops_tasks.states import Approval, Intervention, Strategy
 from mlops_tasks.tuning.study import OBJECTIVES, SAMPLERS
 
 DAGS = (
@@ -23,6 +23,7 @@ DAGS = (
     "daily_retraining",
     "tune_models",
     "deploy_model",
+    "operate_models",
     "monitor_champion",
     "replay_models",
     "analyze_ab_test",
@@ -289,6 +290,14 @@ def test_a_deployment_by_hand_and_one_of_a_retraining_are_the_same_task(parsed):
         assert (found["form"]["approval"]["enum"], found["defaults"]["approval"]) == ([*Approval], "none")
 
 
+def test_a_person_does_by_hand_what_the_form_says(parsed):
+    """Every action, in one task; the harmless one is chosen until a person chooses."""
+    found = parsed["dags"]["operate_models"]
+    assert found["tasks"] == {"operate": ["serving.operate", 2]}
+    assert found["form"]["action"]["enum"] == [*Intervention]
+    assert found["defaults"] == {"action": "advance", "version": None, "reason": None}
+
+
 def test_the_search_is_one_path_from_plan_to_gate(parsed):
     """Nothing is searched without a certificate, and the gate's judgement is the end."""
     edges = {tuple(edge) for edge in parsed["dags"]["tune_models"]["edges"]}
@@ -364,6 +373,9 @@ UNFIT = {
     ("deploy_model", "version"): [0, -1, "1", 1.5, True, [1]],
     ("deploy_model", "strategy"): ["", "none", None, 7],
     ("deploy_model", "approval"): ["", "no", None, True],
+    ("operate_models", "action"): ["", "deploy", None, 7],
+    ("operate_models", "version"): [0, -1, "1", 1.5, True, [1], 2**31],
+    ("operate_models", "reason"): [7, ["a"], "a" * 2001, "a\0"],
     ("replay_models", "version"): [0, -1, "1", 1.5, True, [1]],
     ("replay_models", "anyway"): ["", "yes", None, 1],
     ("daily_retraining", "approval"): ["", "no", None, True],

@@ -12,7 +12,7 @@ from tests.shared_stages import serve
 
 EXECUTE = """
 import json, sys, threading, time
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 import airflow
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
@@ -80,6 +80,15 @@ def deployment(approval, decision, events=()):
         method, wait = getattr(operator, waiting.method_name), waiting.timeout.total_seconds()
         return [asked, wait, [method(context, event) for event in events], noted]
 
+def triggered(user):
+    # What a stage is told of who triggered its run, and when.
+    operator = StageOperator(
+        task_id="t", stage="tests.example_stages:tell", triggered_by="asked_by", triggered_at="asked_at"
+    )
+    moment = datetime(2026, 3, 2, 21, 14, tzinfo=timezone.utc)
+    run = SimpleNamespace(triggering_user_name=user, run_after=moment)
+    return operator.execute({"ti": SimpleNamespace(xcom_push=lambda key, value: None), "dag_run": run})
+
 ann = {"responded_by_user": {"id": "7", "name": "ann"}, "timedout": False}
 answers = [
     {"chosen_options": ["Approve"], **ann},
@@ -98,6 +107,7 @@ found = {
     "unasked": [deployment("none", "promote"), deployment("before_deploy", "keep")],
     "asked": deployment("before_deploy", "promote", answers),
     "by hand": [by_hand(7), by_hand(None)],
+    "triggered": [triggered("ann"), triggered(None)],
     "mistyped": by_hand(7, stratgy="direct"),
     "as typed": [operator.arguments == typed, operator.subject],
 }
@@ -204,6 +214,12 @@ def test_a_deployment_waits_for_an_answer_without_a_worker(answers: dict[str, An
     assert unnamed == late, "an approval is a person's"
     assert both == rejected
     assert noted[:2] == [f"version 7 is not deployed: {each['reason']}" for each in (rejected, late)]
+
+
+def test_a_stage_is_told_who_triggered_its_run_and_when(answers: dict[str, Any]) -> None:
+    """By arguments that no form has; the name is empty where nobody did."""
+    moment = {"asked_at": "2026-03-02T21:14:00+00:00"}
+    assert answers["triggered"] == [{"asked_by": "ann", **moment}, {"asked_by": "", **moment}]
 
 
 def test_no_text_of_an_argument_is_a_template(answers: dict[str, Any]) -> None:

@@ -129,7 +129,7 @@ def test_a_wrong_entry_of_the_users_own_is_named_with_its_remedy(airflow: Airflo
             (wrong,) = viewer.get(f"{API}/models").json()["wrong"]
             assert (wrong["name"], str(path) in wrong["error"]) == ("mine", True)
             assert viewer.get(f"{API}/models/mine").status_code == 409
-            page = viewer.get("/mlops/ui/models").text
+            page = viewer.get("/mlops/ui/zoo").text
     finally:
         path.unlink()
     assert '<section class="card wrong">' in page

@@ -115,7 +115,7 @@ def test_a_runs_page_tells_what_was_asked_and_what_came_of_it(airflow: Airflow, 
 
 def test_what_does_not_exist_has_a_page_of_ours(airflow: Airflow) -> None:
     """A run, a report, an address, a wrong parameter: the status, what is wrong and where to go, under our policy."""
-    asked = {"training/none": 404, "none": 404, "reports/drift/none": 404, "assets/none": 404, "models?rows=0": 422}
+    asked = {"training/none": 404, "none": 404, "reports/drift/none": 404, "assets/none": 404, "zoo?rows=0": 422}
     with airflow.client("viewer") as viewer:
         answers = {path: viewer.get(f"{UI}/{path}") for path in asked}
     assert {path: answer.status_code for path, answer in answers.items()} == asked

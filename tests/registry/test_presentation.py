@@ -13,7 +13,7 @@ from mlops_tasks.files import write_json, write_text
 from mlops_tasks.links import MlflowPages
 from mlops_tasks.registry.client import connect, experiment_id
 from mlops_tasks.registry.lifecycle import ModelLifecycleManager
-from mlops_tasks.registry.mlflow_pages import NoRunError, runs_page, training_page
+from mlops_tasks.registry.mlflow_pages import NoRunError, ab_test_page, runs_page, training_page
 from mlops_tasks.registry.presentation import COLUMNS, EXPERIMENT_TAGS, show_columns
 from mlops_tasks.registry.runs import log_run
 from tests.browsers import chromium
@@ -74,8 +74,10 @@ def test_mlflow_opens_where_the_models_are_and_shows_what_matters_first(
     ours, the one that picks the challenger first; a training's link leads to its run."""
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-    with pytest.raises(NoRunError, match="no experiment"):
+    with pytest.raises(NoRunError, match="no such experiment"):
         runs_page(server)
+    with pytest.raises(NoRunError, match="no such experiment"):
+        ab_test_page(server, "orders")
     make_training(server, Spec(metrics={"valid_rank_ic_mean": 0.0311, "test_rank_ic_mean": 0.0199}))
     run_id = log_run(server, Spec().key)
     ModelLifecycleManager(server).challenge(Spec().key, run_id)

@@ -101,7 +101,7 @@ class TagGiven(BaseModel):
     """A tag for a version."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")
-    value: str = Field(max_length=500, pattern=r"^[^\x00]*$", description="Empty: the tag is taken away.")
+    value: str = Field("", max_length=500, pattern=r"^[^\x00]*$", description="Empty: the tag is taken away.")
 
 
 class ModelTransition(BaseModel):
