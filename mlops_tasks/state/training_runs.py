@@ -19,7 +19,7 @@ from mlops_tasks.errors import StoreError
 from mlops_tasks.state.database import reading, session
 from mlops_tasks.state.rows import content_digest
 from mlops_tasks.state.tables import TrainingCommand, TrainingEvent, TrainingRun, now
-from mlops_tasks.states import TERMINAL
+from mlops_tasks.states import TERMINAL, RunState
 
 COMMANDS = ("pause", "resume", "cancel")
 
@@ -164,6 +164,20 @@ def newest_training_event(settings: Settings, run_id: str, kinds: Sequence[str] 
         return active.scalars(query.order_by(TrainingEvent.sequence.desc()).limit(1)).first()
 
 
+def newest_training_events(
+    settings: Settings, run_ids: Sequence[str], kinds: Sequence[str] = ()
+) -> dict[str, TrainingEvent]:
+    """The newest event of each of these runs, of the given kinds if any; runs that have none are left out."""
+    event = aliased(TrainingEvent)
+    newest = select(event.id).where(event.run_id == TrainingRun.run_id)
+    if kinds:
+        newest = newest.where(event.kind.in_(kinds))
+    wanted = newest.order_by(event.sequence.desc()).limit(1).correlate(TrainingRun).scalar_subquery()
+    query = select(TrainingEvent).join(TrainingRun, TrainingEvent.id == wanted)
+    with reading(settings) as active:
+        return {row.run_id: row for row in active.scalars(query.where(TrainingRun.run_id.in_(run_ids)))}
+
+
 def training_runs(settings: Settings, limit: int) -> list[TrainingRun]:
     """The last runs, newest first."""
     with reading(settings) as active:
@@ -176,6 +190,14 @@ def training_runs_of(settings: Settings, dag_id: str, dag_run_id: str, limit: in
     wanted = (started["dag_id"].as_string() == dag_id, started["run_id"].as_string() == dag_run_id)
     with reading(settings) as active:
         return list(active.scalars(select(TrainingRun).where(*wanted).order_by(TrainingRun.id.desc()).limit(limit)))
+
+
+def finished_trainings(settings: Settings, model: str, limit: int) -> list[dict[str, Any]]:
+    """What the last runs of a model that have finished said at their end, the newest first."""
+    query = select(TrainingEvent.payload).join(TrainingRun, TrainingRun.run_id == TrainingEvent.run_id)
+    query = query.where(TrainingRun.model == model, TrainingEvent.kind == RunState.FINISHED.value)
+    with reading(settings) as active:
+        return list(active.scalars(query.order_by(TrainingEvent.id.desc()).limit(limit)))
 
 
 def find_training_run(settings: Settings, run_id: str) -> TrainingRun | None:

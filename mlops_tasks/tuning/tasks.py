@@ -7,7 +7,6 @@ from typing import Any
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.data.vintages import current_vintage
 from mlops_tasks.errors import ConfigError
-from mlops_tasks.files import write_json
 from mlops_tasks.machine.admission import refuse_what_never_fits
 from mlops_tasks.machine.queue_state import TUNING
 from mlops_tasks.modeling.configuration import TrainingConfig
@@ -28,6 +27,7 @@ from mlops_tasks.training.plan import RunPlan, make_plan
 from mlops_tasks.training.run_folder import FitRequest
 from mlops_tasks.tuning.data_profile import ProfileConfig, profile_data
 from mlops_tasks.tuning.optimizer import HyperparameterOptimizer, StudySubject
+from mlops_tasks.tuning.recommendations import record_recommendation
 from mlops_tasks.tuning.selector import Constraints, select_algorithm
 from mlops_tasks.tuning.study import AUTO, StudyConfig, searched, study_config
 from mlops_tasks.tuning.trial import without_test
@@ -89,7 +89,7 @@ def choose_algorithm_task(*, plan: PlannedRun, features: Features, search: dict[
     found = select_algorithm(profile, {name: model_zoo(settings)[name] for name in models}, constraints)
     best = found.ranking[0]
     content = {"profile": profile.to_json(), "recommendation": found.to_json()}
-    write_json(settings.tuning_dir / "recommendations" / f"{run_plan.data_version}.json", content)
+    record_recommendation(settings, run_plan.data_version, content)
     log.info("%s", found.summary)
     for reason in best.reasons:
         log.info("%s: %s", best.model, reason)

@@ -14,6 +14,7 @@ from mlops_api import (
     experiments,
     forms,
     models,
+    new_training,
     overview,
     stream,
     training,
@@ -27,6 +28,7 @@ from mlops_api.service import HEADERS, REFUSED, answer_errors
 ROUTERS: tuple[APIRouter, ...] = (
     models.router,
     forms.router,
+    new_training.router,
     training.router,
     stream.router,
     alerts.router,

@@ -10,8 +10,8 @@ from mlops_api.messages.problem import Problem
 from mlops_api.messages.training import Command, CommandAccepted, Event, EventPage, Run, RunCurves, RunList
 from mlops_api.messages.training_report import SignalReport, TrainingReport
 from mlops_api.service import ENDED, NO_SUCH, After, Answers, known_run, settings
-from mlops_tasks.evaluation.training_report import signal_figures, training_figures
 from mlops_tasks.registry.training_evidence import training_evidence
+from mlops_tasks.registry.training_figures import signal_figures, training_figures
 from mlops_tasks.roles import Right
 from mlops_tasks.state.tables import TrainingRun
 from mlops_tasks.state.training_runs import newest_training_event

@@ -16,6 +16,7 @@ from mlops_ui import (
     deployment_pages,
     experiment_pages,
     mlflow_pages,
+    new_training_pages,
     pages,
     report_pages,
     today_pages,
@@ -27,6 +28,7 @@ from mlops_ui.rendering import render
 ROUTERS: tuple[APIRouter, ...] = (
     today_pages.router,
     pages.router,
+    new_training_pages.router,
     training_pages.router,
     training_pages.of_dag_runs,
     version_pages.router,

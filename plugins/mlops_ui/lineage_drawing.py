@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from mlops_tasks.plots.lineage import Box, LineageInfo
 
-WIDTH, LINE, PADDING = 176, 17, 9
-ACROSS, DOWN = 212, 92
+WIDTH, LINE, PADDING = 160, 17, 9
+ACROSS, DOWN = 188, 96
 """From one column to the next, and from one row."""
 
 
@@ -50,9 +50,10 @@ def draw_lineage(info: LineageInfo) -> Drawing:
 
 
 def _drawn(box: Box, top: float) -> DrawnBox:
-    height = len(box.lines) * LINE + 2 * PADDING
+    texts = [part for line in box.lines for part in line.split(" + ")]  # of a commit with changes
+    height = len(texts) * LINE + 2 * PADDING
     x, y = 2 + box.column * ACROSS, 2 + (box.row - top) * DOWN + max(0.0, (DOWN - 12 - height) / 2)
-    lines = [(y + PADDING + (place + 0.75) * LINE, text) for place, text in enumerate(box.lines)]
+    lines = [(y + PADDING + (place + 0.75) * LINE, text) for place, text in enumerate(texts)]
     return DrawnBox(x, y, height, lines)
 
 

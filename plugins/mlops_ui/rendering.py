@@ -47,7 +47,7 @@ templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
 )
 templates.filters.update(duration=_duration, value=value_text, metric=_metric, share=_share, figure=figure_text)
-templates.filters.update(said=_said, metric_names=_metric_names)
+templates.filters.update(json=json.dumps, said=_said, metric_names=_metric_names)
 templates.globals.update(dag_run_path=dag_run_path, navigation=NAVIGATION)
 
 

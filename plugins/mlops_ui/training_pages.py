@@ -51,10 +51,11 @@ Run = Annotated[TrainingRun, Depends(known_run)]
 
 
 @router.get("")
-def show_runs(request: Request) -> str:
+def show_runs(request: Request, user: GetUserDep) -> str:
     """The latest runs."""
     end_lost_runs(settings())
-    return render(request, "training.html", runs=runs(settings(), SHOWN))
+    may_start = may(user, Right.OPERATE) or may(user, Right.SEARCH)
+    return render(request, "training.html", runs=runs(settings(), SHOWN), may_start=may_start)
 
 
 @router.get("/{run_id}/report")
@@ -135,4 +136,6 @@ def _explained(report: Report | None) -> dict[str, Any] | None:
 
 
 def _shares(found: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    return [{"name": name, "share": share or 0.0} for name, share in found.items()]
+    """The largest first."""
+    known = sorted(((share or 0.0, name) for name, share in found.items()), key=lambda each: (-each[0], each[1]))
+    return [{"name": name, "share": share} for share, name in known]

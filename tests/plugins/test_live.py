@@ -4,10 +4,10 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, WebSocketRoute, expect
 from websockets.exceptions import InvalidStatus
 
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
@@ -21,7 +21,7 @@ from mlops_tasks.states import RolloutState
 from mlops_tasks.training.events import read_events
 from tests.plugins.api_server import Airflow
 from tests.plugins.conftest import HEARTBEAT_S, PATIENCE_MS, TOPICS
-from tests.plugins.runs import FINISHED, Runs
+from tests.plugins.runs import DAG_RUN, FINISHED, Runs
 from tests.plugins.streams import WAITING, deployment, open_stream, run_topic
 
 
@@ -177,7 +177,7 @@ def test_pages_load_nothing_from_elsewhere_and_escape_what_they_show(airflow: Ai
         assert {"base-uri 'none'", "frame-ancestors 'self'"} <= set(policy), "no foreign page frames one"
         assert not re.search(r"<style|<script>|\sstyle=|\son\w+=|<i>x", answer.text)
         addresses = re.findall(r'(?:src|href)="([^"]*)"', answer.text)
-        assert all(address.startswith(("/mlops/", "/dags/")) for address in addresses)
+        assert all(address.startswith(("/mlops/", "/dags/", "#")) for address in addresses)
     assert all("&lt;i&gt;x&amp;" in answers[number].text for number in (1, 3))
 
 
@@ -213,6 +213,104 @@ def test_a_runs_page_draws_its_curves_as_they_come(airflow: Airflow, runs: Runs,
     expect(frame.locator("#summary .state")).to_have_text("finished", timeout=PATIENCE_MS)
     expect(frame.locator("#commands")).to_have_count(0)
     assert drawn(loss)[0] == list(range(1, 21))
+
+
+def test_a_page_that_loses_its_connection_goes_on_where_it_was(airflow: Airflow, runs: Runs, page: Page) -> None:
+    """Cut after every few messages, it connects again: every iteration is drawn, and every event listed, once."""
+    run = runs.open()
+    lost: list[WebSocketRoute] = []
+
+    def breaking(socket: WebSocketRoute) -> None:
+        server, passed = socket.connect_to_server(), [0]
+
+        def back(message: str | bytes) -> None:
+            passed[0] += 1
+            socket.send(message)
+            if passed[0] == 3:
+                lost.append(socket)
+                server.close()
+                socket.close()
+
+        server.on_message(back)
+
+    page.route_web_socket("**/stream", breaking)
+    page.goto(f"{airflow.url}/mlops/ui/training/{run.run_id}")
+    expect(page.locator("#link")).to_have_text("live", timeout=PATIENCE_MS)
+    for number in range(1, 41):
+        run.iterate(number, number)
+        run.add(("checkpoint", {"iteration": number}))
+        page.wait_for_timeout(100)
+    expect(page.locator("#events tr").first).to_contain_text("iteration 40", timeout=PATIENCE_MS)
+    page.unroute_all()
+    assert len(lost) >= 2
+    plot = page.locator("figure").first
+    expect(plot.locator(".key.train")).to_have_text("train 0.90357")
+    assert drawn(plot)[0] == list(range(1, 41))
+    checkpoints = page.locator("#events tr").filter(has_text="checkpoint")
+    said = checkpoints.evaluate_all("rows => rows.map(row => row.cells[3].textContent)")
+    assert said == [f"iteration {number}" for number in range(40, 0, -1)]
+
+
+def test_the_end_of_the_tasks_log_is_shown_while_somebody_looks(airflow: Airflow, runs: Runs, page: Page) -> None:
+    """That of the mapped task that trains this model, brought up to date; what Airflow refuses is told."""
+    run, asked = runs.open("gru"), []
+    lines = [
+        {"timestamp": f"2026-03-02T09:30:{second:02}Z", "level": "info", "event": "<i>x"} for second in range(60)
+    ] * 5
+
+    def answer(route: Route) -> None:
+        address = urlsplit(route.request.url)
+        asked.append(address)
+        if address.path.endswith("/taskInstances"):
+            about = {"task_id": "build_model.train_model", "try_number": 2, "start_date": "2026-03-02T09:30:00Z"}
+            mapped = [{**about, "map_index": n, "rendered_map_index": name} for n, name in enumerate(("linear", "gru"))]
+            other = {**about, "task_id": "plan_run", "map_index": -1, "rendered_map_index": None}
+            return route.fulfill(json={"task_instances": [other, *mapped]})
+        return route.fulfill(json={"content": lines, "continuation_token": None})
+
+    page.route("**/api/v2/**", answer)
+    page.goto(f"{airflow.url}/mlops/ui/training/{run.run_id}")
+    page.wait_for_timeout(500)
+    assert asked == [], "nothing is asked before somebody looks"
+    page.get_by_text("Its task's log in Airflow").click()
+    log = page.locator("#task-log pre")
+    expect(log).to_contain_text("09:30:59 info <i>x")
+    assert log.evaluate("each => each.textContent.split('\\n').length") == 200
+    assert log.evaluate("each => each.scrollTop + each.clientHeight >= each.scrollHeight - 2")
+    logs = asked[-1]
+    assert unquote(logs.path) == (
+        f"/api/v2/dags/{DAG_RUN.dag_id}/dagRuns/{DAG_RUN.run_id}/taskInstances/build_model.train_model/logs/2"
+    )
+    assert logs.query == "map_index=1"
+    lines.append({"event": "the newest"})
+    expect(log).to_contain_text("the newest")
+    page.unroute_all()
+    expect(log).to_have_text("Airflow answers 404")
+    with airflow.client("viewer") as viewer:
+        found = viewer.get(f"/api/v2/dags/{DAG_RUN.dag_id}/dagRuns/none/taskInstances?limit=200")
+    assert found.status_code == 404, "it is Airflow's own answer"
+
+
+SILENT = """async (silenceMs) => {
+    const { TrainingProgressWebSocket } = await import("/mlops/ui/assets/stream.js");
+    const states = [];
+    const onState = state => states.push(state);
+    const stream = new TrainingProgressWebSocket("/mlops/v1/stream", { silenceMs, onState });
+    stream.subscribe("alerts", 2 ** 40, { onEvents: () => {} });
+    while (states.filter(state => state === "live").length < 2) await new Promise(done => setTimeout(done, 20));
+    stream.close();
+    return states;
+}"""
+
+
+def test_a_connection_on_which_nothing_comes_is_given_up(airflow: Airflow, page: Page) -> None:
+    """A dead connection may look open for minutes: the client connects again, and after its end no more."""
+    opened: list[WebSocketRoute] = []
+    page.route_web_socket("**/stream", opened.append)
+    page.goto(f"{airflow.url}/mlops/ui/reports")
+    assert page.evaluate(SILENT, 300) == ["connecting", "live", "waiting", "connecting", "live", "closed"]
+    page.wait_for_timeout(1000)
+    assert len(opened) == 2
 
 
 def drawn(plot: Locator) -> list[list[float | None]]:

@@ -6,8 +6,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_api.messages.training import CurveStep
-from mlops_tasks.evaluation.training_report import TrainingFigures
 from mlops_tasks.registry.training_evidence import TrainingEvidence
+from mlops_tasks.registry.training_figures import TrainingFigures
 from mlops_tasks.state.tables import GateDecision
 from mlops_tasks.training.certificate import Certificate
 

@@ -3,6 +3,9 @@
 
 const HEIGHT = 220;
 export const LOW = 150;
+/** Steps of an axis: of 1, 2 or 5 in a decimal place, which their labels can say. */
+const STEPS = Array.from({ length: 31 }, (_, power) => [1, 2, 5].map((digit) => Number(`${digit}e${power - 15}`))).flat();
+const DAYS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000].map((days) => days * 86_400);
 const FONT = "12px system-ui, sans-serif";
 
 /**
@@ -134,17 +137,18 @@ export class Plot {
     const grid = { stroke: () => colour("--edge"), width: 1 };
     const label = across === undefined ? {} : { label: across, labelFont: FONT, labelSize: 20, labelGap: 0 };
     const named = names === undefined ? {} : { values: (/** @type {unknown} */ _, /** @type {number[]} */ at) => at.map((place) => names[place] ?? "") };
-    const whole = days || names !== undefined ? {} : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000, 100_000] };
+    const whole = days || names !== undefined ? {} : { incrs: STEPS.filter((step) => step >= 1) };
+    const dated = days ? { values: (/** @type {unknown} */ _, /** @type {number[]} */ at) => at.map(day), incrs: DAYS } : {};
     return {
       width,
       height,
-      padding: [16, 12, 0, 0],
+      padding: [16, 24, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { setScale: false, x: false, y: false } },
       scales: { x: { time: days === true, ...(bars ? { range: (_, low, high) => [low - 0.6, high + 0.6] } : {}) }, y: zero ? { range: withZero } : {} },
       axes: [
-        { stroke: text, font: FONT, grid: { show: false }, ticks: { ...grid, size: 4 }, size: 28, space: 60, ...label, ...named, ...whole },
-        { stroke: text, font: FONT, grid, ticks: { show: false }, size: widest, space: 28, values: (_, at, __, ___, step) => labels(at, step) },
+        { stroke: text, font: FONT, grid: { show: false }, ticks: { ...grid, size: 4 }, size: 28, space: names ? 20 : days ? 90 : 60, ...label, ...named, ...dated, ...whole },
+        { stroke: text, font: FONT, grid, ticks: { show: false }, size: widest, space: 28, incrs: STEPS, values: (_, at, __, ___, step) => labels(at, step) },
       ],
       series: [{}, ...this.lines.map((line) => this.#series(line))],
       hooks: { draw: [(chart) => this.#mark(chart)], setCursor: [(chart) => this.#say(chart.cursor.idx ?? null)] },

@@ -4,6 +4,8 @@ import { get, Problem } from "./api.js";
 import { Curves } from "./curves.js";
 import { figure, Plot, settle } from "./plot.js";
 
+const MOST_BARS = 15;
+
 /** @typedef {{ days: string[], values: Record<string, (number | null)[]> }} Series */
 /** @typedef {{ name: string, share: number }} Share */
 
@@ -58,7 +60,7 @@ function bars(title, shares, unit) {
   const table = document.createElement("table");
   table.className = "bars";
   const most = Math.max(...shares.map(({ share }) => Math.abs(share)), 1e-12);
-  for (const { name, share } of shares) {
+  for (const { name, share } of shares.slice(0, MOST_BARS)) {
     const row = table.insertRow();
     row.insertCell().textContent = name;
     const meter = Object.assign(document.createElement("meter"), { min: 0, max: most, value: Math.abs(share) });
@@ -87,8 +89,8 @@ function draw(report) {
   const { signal, account, importance, n_features: count } = report;
   if (signal.days.length > 0) {
     const lines = [{ name: "IC", colour: "--valid" }, { name: "rank IC", colour: "--test" }];
-    add(part("signal"), { title: "Daily IC", days: true, across: "day", zero: true, words: figure }, lines, byDay(signal, ["ic", "rank_ic"]));
-    add(part("signal"), { title: "Running sum", days: true, across: "day", zero: true }, lines, byDay(signal, ["ic_sum", "rank_ic_sum"]));
+    add(part("signal"), { title: "Daily IC", days: true, zero: true, words: figure }, lines, byDay(signal, ["ic", "rank_ic"]));
+    add(part("signal"), { title: "Running sum", days: true, zero: true }, lines, byDay(signal, ["ic_sum", "rank_ic_sum"]));
   }
   if (account.days.length > 0) {
     const lines = [{ name: "portfolio", colour: "--valid" }, { name: "universe", colour: "--train" }, { name: "excess", colour: "--good" }];
@@ -109,11 +111,15 @@ function drawSignal({ decay, groups, horizon }) {
   add(part("signal"), { title: "Return by group", across: "group by score, highest last", names, bars: true, zero: true, words: (value) => `${value.toFixed(1)} bps` }, [{ name: `mean over ${horizon} day${horizon === 1 ? "" : "s"}`, colour: "--valid" }], [places, groups.map((/** @type {any} */ each) => each.mean_bps)]);
 }
 
+/** Nothing more is coming. */
+function settled() {
+  document.querySelectorAll("figure.coming").forEach((place) => place.remove());
+}
+
 /** @param {unknown} error */
 function tell(error) {
-  document.querySelectorAll("figure.coming").forEach((place) => place.remove());
   empty(part("signal"), error instanceof Problem ? error.detail : String(error));
 }
 
 features();
-get(`${path}/report`).then(draw).then(() => get(`${path}/report/signal`)).then(drawSignal).catch(tell);
+get(`${path}/report`).then(draw).then(() => get(`${path}/report/signal`)).then(drawSignal).catch(tell).finally(settled);

@@ -6,6 +6,7 @@ import { Curves } from "./curves.js";
 import { Progress, stateAfter } from "./progress.js";
 import { Resources } from "./resources.js";
 import { TrainingProgressWebSocket } from "./stream.js";
+import { showTaskLog } from "./task_log.js";
 
 /** @typedef {import("./progress.js").TrainingEvent} TrainingEvent */
 
@@ -21,7 +22,7 @@ const path = `training/runs/${encodeURIComponent(run)}`;
 const curves = new Curves(place);
 const resources = new Resources(/** @type {HTMLElement} */ (document.getElementById("resources")));
 const progress = new Progress(() => document.getElementById("summary"));
-let ended = false;
+let ended = place.dataset.ended !== undefined;
 let live = false;
 
 /** @param {string} words */
@@ -129,13 +130,15 @@ const stream = new TrainingProgressWebSocket(`${api}/stream`, {
 });
 
 async function begin() {
+  const log = document.getElementById("task-log");
+  if (log instanceof HTMLDetailsElement) showTaskLog(log, () => ended);
   for (const button of document.querySelectorAll("#commands button")) {
     if (button instanceof HTMLButtonElement) button.addEventListener("click", () => void command(button));
   }
   const past = await get(`${path}/curves?points=${POINTS}&until=${after}`);
   curves.add(past.steps);
   resources.add(past.samples);
-  if (place.dataset.ended !== undefined) return say("");
+  if (ended) return say("");
   stream.subscribe(topic, Number(after), { onEvents: take, onRefused: say });
   await new Promise((done) => setTimeout(done, ASK_MS));
   await askWhileNotLive();
