@@ -6,6 +6,7 @@ without one (`reference.py`). What is asked of the services themselves is asked 
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -400,8 +401,9 @@ def _trains(admin: Person, settings: Settings) -> None:
     frame = admin.open("training", "new")
     for model, wanted in (("linear", False), ("lightgbm", True)):
         frame.locator(f"[data-choose={model}]").set_checked(wanted)
+    frame.locator("[data-model=lightgbm] summary").click()
     frame.locator("[id='lightgbm.num_boost_round']").fill(str(ROUNDS_TO_WATCH))
-    frame.locator("[name=stopping]").evaluate("field => { field.closest('details').open = true; }")
+    frame.get_by_text("Early stopping", exact=True).click()
     frame.locator("[name=stopping]").fill(f"lightgbm.patience={ROUNDS_TO_WATCH}")
     frame.locator("[name=deployment_strategy]").select_option("shadow")
     admin.take_picture("new_training")
@@ -423,17 +425,18 @@ def _trains(admin: Person, settings: Settings) -> None:
     context.set_offline(False)
     assert wait_for(lambda: _iteration(number) > lost, 120)
     expect(frame.locator("#summary .state")).to_have_text("finished", timeout=300_000)
-    assert _iteration(number) == ROUNDS_TO_WATCH
+    assert wait_for(lambda: _iteration(number) == ROUNDS_TO_WATCH, 60), number.inner_text()
 
     Follower(connect(settings, read_credentials(settings)), Progress(), time.monotonic() + 600).follow(*run)
-    frame.get_by_role("link", name="Report").click()
+    frame.get_by_role("link", name="Report", exact=True).click()
     expect(frame.locator("h1")).to_contain_text("lightgbm")
     expect(frame.locator("main")).to_contain_text("certificate", ignore_case=True)
     admin.take_picture("training_report")
 
 
 def _iteration(number: Locator) -> int:
-    return int(number.inner_text().split()[0].replace(",", ""))
+    found = re.search(r"(\d+) of", number.inner_text().replace(",", ""))
+    return int(found.group(1)) if found else 0
 
 
 def _deploys_and_rolls_back(admin: Person, calm: Operation, champion: int, other: int) -> None:
