@@ -25,7 +25,7 @@ PLAIN = r"^[^\x00]*$"
 """Texts that every database stores."""
 Share = Annotated[Decimal, Field(max_digits=18, decimal_places=17)]
 """In whole millionths."""
-VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
 
 
 class Direction(StrEnum):
@@ -68,7 +68,7 @@ class MetricDesign(Section):
     name: str = Field(pattern=NAME)
     source: MetricSource = MetricSource.EVENTS
     better: Direction = Direction.HIGHER
-    smallest_effect: float = Field(gt=0, allow_inf_nan=False)
+    smallest_effect: float = Field(gt=0, allow_inf_nan=False, strict=True)
     """In the metric's unit: the least difference that the experiment should find, or the least harm to a guard that
     stops it."""
 
@@ -87,9 +87,9 @@ class MetricDesign(Section):
 class SwitchbackDesign(Section):
     """Days as units: one arm serves for a block of days, then the other, and a coin says which one begins."""
 
-    block: int = Field(ge=1, le=60)
+    block: int = Field(ge=1, le=60, strict=True)
     """Market days of a block."""
-    washout: int = Field(ge=0, le=60)
+    washout: int = Field(ge=0, le=60, strict=True)
     """Market days at the beginning of each block that are left out: as long as an arm may act after its last day."""
 
 
@@ -109,16 +109,16 @@ class ExperimentDesign(Section):
     """Registered version by arm, where the arms are models; one for every arm, or none."""
     primary: MetricDesign
     guards: tuple[MetricDesign, ...] = Field((), max_length=64)
-    planned_days: int = Field(ge=2, le=1260)
+    planned_days: int = Field(ge=2, le=1260, strict=True)
     """Market days until the last look."""
     looks: Looks = Looks.ONE
     """How often it is looked at until then, with the power to stop it."""
     method: Method | None = None
     """Of the daily differences; None: the most powerful one that keeps its level for every kind of days that was
     measured. Cosine terms (`paired`, `obrien_fleming`, `pocock`) also where an advantage comes and goes by regimes."""
-    alpha: float = Field(0.05, gt=0, le=0.2)
+    alpha: float = Field(0.05, gt=0, le=0.2, strict=True)
     """Two-sided level of the primary metric's test, over all looks."""
-    power: float = Field(0.8, ge=0.5, lt=1)
+    power: float = Field(0.8, ge=0.5, lt=1, strict=True)
     """Wanted probability of finding the smallest effect."""
     switchback: SwitchbackDesign | None = None
     """Of an experiment whose units are days, and of no other."""

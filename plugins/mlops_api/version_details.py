@@ -4,12 +4,13 @@ whether it may serve; and about several side by side."""
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query
+from pydantic import Field
 
 from mlops_api.access import needs
 from mlops_api.dag_runs import DagRunsDep
 from mlops_api.deployments import OPERATE_DAG
 from mlops_api.messages.dag_runs import StartedRun
-from mlops_api.messages.deployments import ReasonGiven, VersionNumber
+from mlops_api.messages.deployments import ReasonGiven
 from mlops_api.messages.version_details import (
     ExplanationList,
     Replay,
@@ -36,11 +37,13 @@ REPLAY_DAG = "replay_models"
 SHOWN = 30
 """Number of explanations that are listed."""
 MOST_COMPARED = 10
+ListedVersion = Annotated[int, Field(ge=1, le=2**31 - 1)]
+"""One of several in an address."""
 
 
 @router.get("/compare", **needs(Right.SEE), responses=NO_SUCH)
 def compare(
-    version: Annotated[list[VersionNumber], Query(min_length=2, max_length=MOST_COMPARED)],
+    version: Annotated[list[ListedVersion], Query(min_length=2, max_length=MOST_COMPARED)],
 ) -> VersionComparison:
     """Two or more versions side by side; `version` is repeated."""
     if len(set(version)) < len(version):

@@ -10,10 +10,9 @@ from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mlops_api.access import SEE, may
-from mlops_api.messages.deployments import VersionNumber
 from mlops_api.messages.version_details import VersionComparison
 from mlops_api.service import registered, settings
-from mlops_api.version_details import MOST_COMPARED
+from mlops_api.version_details import MOST_COMPARED, ListedVersion
 from mlops_api.versions import Number
 from mlops_tasks.errors import ConfigError
 from mlops_tasks.provenance.known_version import known_version, plot_of
@@ -133,7 +132,7 @@ def show_versions(request: Request, asked: Annotated[VersionsShown, Query()]) ->
 
 @router.get("/compare")
 def compare(
-    request: Request, version: Annotated[list[VersionNumber], Query(min_length=1, max_length=MOST_COMPARED)]
+    request: Request, version: Annotated[list[ListedVersion], Query(min_length=1, max_length=MOST_COMPARED)]
 ) -> str:
     """Versions side by side; a form may send a single one."""
     numbers = list(dict.fromkeys(version))

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from playwright.sync_api import Locator, expect
 
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.data.vintages import current_vintage
@@ -31,6 +32,8 @@ from mlops_tasks.stack.environment import STACK_ID, airflow_url, mlflow_url
 from mlops_tasks.stack.health import basic_authorization, get, unhealthy, wait_for
 from mlops_tasks.stack.processes import own_processes
 from mlops_tasks.stack.up import connect
+from mlops_tasks.state.alerts.handling import open_episodes
+from mlops_tasks.state.alerts.raising import raise_daily_alert
 from tests.browsers import chromium
 from tests.e2e.operation import (
     WITHOUT_STAGE,
@@ -41,7 +44,8 @@ from tests.e2e.operation import (
     tasks_with_stages,
     write_panel,
 )
-from tests.e2e.questions import Question
+from tests.e2e.person import Person, person
+from tests.e2e.questions import PATIENCE_MS, Question
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -55,6 +59,11 @@ ROUNDS = 4
 """Disturbed runs at most; nearly always one is enough, and a task that was faster than its killer is met once more."""
 
 VIEWER = "viewer"
+
+SHOWN_ALERT = "replay_different"
+
+ROUNDS_TO_WATCH = 4000
+"""Iterations of a training that a person watches: some ten seconds."""
 
 SMALL = {
     "MLOPS_PORTFOLIO__TOPK": "10",
@@ -348,6 +357,130 @@ def test_a_person_approves_a_deployment_on_airflows_page(calm, first_run):
     assert state["registry"]["aliases"]["champion"] == other
     version, _, step, reason = state["history"]["deployment"][-1]
     assert (version, step, reason) == (str(other), "serving", f"approved by {ADMIN}")
+
+
+def test_a_person_does_a_days_work_on_the_pages(calm, first_run):
+    """Sees how the operation stands, starts a training, watches its curves grow through a lost connection, reads its
+    report, deploys another version and rolls it back, takes care of an alert, registers an experiment and reads it; all
+    in Airflow's frame. A viewer is shown no form and refused what the forms send."""
+    settings, passwords = calm.settings, read_json(airflow_users_file(calm.settings))
+    champion = calm.state()["registry"]["aliases"]["champion"]
+    other = min(version for version in calm.state()["registry"]["versions"] if version != champion)
+    approve = [PROJECT / "bin" / "alphaops", "approve-model", str(other), "--reason", "the desk wants to see it"]
+    subprocess.run(approve, env=calm.environ, capture_output=True, check=True)
+    raise_daily_alert(settings, kind=SHOWN_ALERT, cause="desk", message="somebody should have a look")
+    with chromium() as browser:
+        with person(browser, airflow_url(settings), ADMIN, passwords[ADMIN]) as admin:
+            _looks_at_today(admin, champion)
+            _trains(admin, settings)
+            _deploys_and_rolls_back(admin, calm, champion, other)
+            _takes_care(admin, settings)
+            _registers_an_experiment(admin)
+        with person(browser, airflow_url(settings), VIEWER, passwords[VIEWER]) as viewer:
+            frame = viewer.open("deployments")
+            expect(frame.locator("#serving")).to_contain_text(f"version {champion}")
+            assert frame.locator("form[data-post]").count() == 0
+            answer = viewer.page.request.post(
+                f"{viewer.url}/mlops/v1/deployments/rollback",
+                data={"reason": "I may not"},
+                headers={"Origin": viewer.url},
+            )
+            assert answer.status == 403
+    assert calm.state()["registry"]["aliases"]["champion"] == champion
+
+
+def _looks_at_today(admin: Person, champion: int) -> None:
+    frame = admin.open("today")
+    expect(frame.locator("main")).to_contain_text(f"version {champion}", ignore_case=True)
+    admin.take_picture("today")
+
+
+def _trains(admin: Person, settings: Settings) -> None:
+    """Long enough to be watched; a shadow leaves the champion in service."""
+    frame = admin.open("training", "new")
+    for model, wanted in (("linear", False), ("lightgbm", True)):
+        frame.locator(f"[data-choose={model}]").set_checked(wanted)
+    frame.locator("[id='lightgbm.num_boost_round']").fill(str(ROUNDS_TO_WATCH))
+    frame.locator("[name=stopping]").evaluate("field => { field.closest('details').open = true; }")
+    frame.locator("[name=stopping]").fill(f"lightgbm.patience={ROUNDS_TO_WATCH}")
+    frame.locator("[name=deployment_strategy]").select_option("shadow")
+    admin.take_picture("new_training")
+    run = admin.starts(frame.locator("#train"), "Train")
+
+    frame = admin.open("training")
+    row = frame.locator("tr[data-run]", has_text="running").first
+    row.get_by_role("link", name="lightgbm").click()
+    number = frame.locator("#summary .number")
+    expect(frame.locator("#link")).to_have_text("live", timeout=PATIENCE_MS)
+    expect(frame.locator("#curves canvas").first).to_be_visible(timeout=PATIENCE_MS)
+    first = _iteration(number)
+    assert wait_for(lambda: _iteration(number) > first, 120)
+    admin.take_picture("live_training")
+    context = admin.page.context
+    context.set_offline(True)
+    expect(frame.locator("#link")).not_to_have_text("live", timeout=PATIENCE_MS)
+    lost = _iteration(number)
+    context.set_offline(False)
+    assert wait_for(lambda: _iteration(number) > lost, 120)
+    expect(frame.locator("#summary .state")).to_have_text("finished", timeout=300_000)
+    assert _iteration(number) == ROUNDS_TO_WATCH
+
+    Follower(connect(settings, read_credentials(settings)), Progress(), time.monotonic() + 600).follow(*run)
+    frame.get_by_role("link", name="Report").click()
+    expect(frame.locator("h1")).to_contain_text("lightgbm")
+    expect(frame.locator("main")).to_contain_text("certificate", ignore_case=True)
+    admin.take_picture("training_report")
+
+
+def _iteration(number: Locator) -> int:
+    return int(number.inner_text().split()[0].replace(",", ""))
+
+
+def _deploys_and_rolls_back(admin: Person, calm: Operation, champion: int, other: int) -> None:
+    api = connect(calm.settings, read_credentials(calm.settings))
+    frame = admin.open("deployments")
+    frame.locator("#plan [name=version]").first.fill(str(other))
+    frame.locator("#plan [name=strategy]").first.select_option("direct")
+    frame.get_by_role("button", name="Show").click()
+    run = admin.starts(frame.locator("#deploy"), f"Deploy version {other} by direct")
+    Follower(api, Progress(), time.monotonic() + 600).follow(*run)
+    expect(frame.locator("#serving")).to_contain_text(f"version {other}", timeout=PATIENCE_MS)
+    admin.take_picture("deployments")
+    back = frame.locator("form[data-post='deployments/rollback']")
+    back.locator("[name=reason]").fill("it was a trial")
+    back.locator("[name=version]").fill(str(champion))
+    run = admin.starts(back, "Roll back")
+    Follower(api, Progress(), time.monotonic() + 600).follow(*run)
+    expect(frame.locator("#serving")).to_contain_text(f"version {champion}", timeout=PATIENCE_MS)
+
+
+def _takes_care(admin: Person, settings: Settings) -> None:
+    frame = admin.open("monitoring", "alerts")
+    alert = frame.locator(".card", has_text="somebody should have a look").first
+    admin.take_picture("alerts")
+    alert.get_by_role("button", name="I take care of it").click()
+    expect(frame.locator("main")).to_contain_text(f"{ADMIN} takes care of it", timeout=PATIENCE_MS)
+    assert [each.acknowledged_by for each in open_episodes(settings) if each.key.kind == SHOWN_ALERT] == [ADMIN]
+
+
+def _registers_an_experiment(admin: Person) -> None:
+    frame = admin.open("experiments")
+    layer = frame.locator("form[data-post=layers]")
+    layer.locator("[name=name]").fill("accounts")
+    layer.get_by_role("button").click()
+    create = frame.locator("#create")
+    expect(create.locator("[name=layer] option", has_text="accounts")).to_have_count(1, timeout=PATIENCE_MS)
+    create.locator("summary").click()
+    create.locator("[name=name]").fill("smaller_orders")
+    create.locator("[name=owner]").fill("desk")
+    create.locator("[name=hypothesis]").fill("Smaller orders cost less, since they move the price less.")
+    create.locator("[data-metric]").first.locator("[data-part=name]").fill("cost_bps")
+    create.locator("[data-metric]").first.locator("[data-part=smallest_effect]").fill("0.5")
+    create.get_by_role("button", name="Register").click()
+    expect(create.locator("output")).to_contain_text("Registered", timeout=PATIENCE_MS)
+    frame = admin.open("experiments", "smaller_orders")
+    expect(frame.locator("#summary")).to_contain_text("Smaller orders cost less")
+    admin.take_picture("experiment")
 
 
 def test_a_crashed_service_comes_back(calm, first_run):

@@ -7,9 +7,9 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, publish, write_vintage
+from mlops_tasks.experiments.lifecycle import create_experiment, create_layer, move_experiment
 from mlops_tasks.state.approvals import record_model_approval
 from mlops_tasks.state.deployments import record_deployment
-from mlops_tasks.state.experiments import add_row
 from mlops_tasks.state.history import (
     record_drift_report,
     record_gate_decision,
@@ -20,13 +20,13 @@ from mlops_tasks.state.model_index import RegisteredVersion, index_versions
 from mlops_tasks.state.tables import (
     Deployment,
     DriftReport,
-    ExperimentStep,
     GateDecision,
     ModelApproval,
     Publication,
     ScoreBatch,
 )
-from mlops_tasks.states import DeploymentState
+from mlops_tasks.states import DeploymentState, ExperimentState, UnitKind
+from tests.experiments.designs import design
 from tests.operation import bars
 
 DAYS = pd.bdate_range("2026-01-05", periods=20)
@@ -107,9 +107,10 @@ def drift(settings: Settings, version: int, beyond: int, day: date = LAST) -> No
     record_drift_report(settings, row)
 
 
-def experiment(settings: Settings, name: str, state: str, sequence: int = 1) -> None:
-    """An experiment at one of its steps."""
-    step = ExperimentStep(
-        experiment=name, sequence=sequence, state=state, design={}, traffic={}, by="ann", reason="as planned"
-    )
-    add_row(settings, lambda layers, steps: step)
+def experiment(settings: Settings, name: str, state: str) -> None:
+    """An experiment on its way to a state."""
+    create_layer(settings, "overview", UnitKind.ACCOUNT)
+    create_experiment(settings, design(name=name, layer="overview", share="0.1"))
+    way = {"draft": (), "running": ("running",), "stopped": ("stopped",), "decided": ("stopped", "decided")}
+    for to in way[state]:
+        move_experiment(settings, name, ExperimentState(to), "as planned", "ann")

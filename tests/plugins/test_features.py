@@ -93,6 +93,6 @@ def test_pages_show_sets_and_what_is_stored(airflow: Airflow, version: str) -> N
             columns = viewer.get(f"{PAGES}/alpha158").raise_for_status().text
             assert "$close" in columns and columns.count("<tr>") == 159
             assert viewer.get(f"{PAGES}/none").status_code == 404
-            assert viewer.get(f"{PAGES}/..").status_code in (404, 422)
+            assert viewer.get(f"{PAGES}/a%2F..%2Fb").status_code == 404
     finally:
         own.unlink()

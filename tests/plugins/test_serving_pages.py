@@ -160,7 +160,7 @@ def test_an_experiment_shows_its_intervals_and_is_moved(airflow: Airflow, page: 
         form.get_by_label(label, exact=True).first.fill(text)
     form.get_by_label("Hypothesis").fill("It costs less than before, by half a point.")
     form.get_by_label("Share of the layer's units").fill("0.000002")
-    form.get_by_label("Layer").select_option("desk_accounts")
+    form.locator("select[name=layer]").select_option("desk_accounts")
     primary = form.locator("[data-metric]").first
     primary.get_by_label("Metric").fill("cost_bps")
     primary.get_by_label("Better").select_option("lower")

@@ -24,7 +24,7 @@ def _not_blank(text: str) -> str:
     return text
 
 
-VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
 Reason = Annotated[str, AfterValidator(_not_blank), Field(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
 
 
