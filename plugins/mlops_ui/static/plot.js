@@ -79,9 +79,12 @@ function drawSoon(draw) {
 
 function drawSome() {
   const until = performance.now() + FRAME_MS;
-  do waiting.shift()?.();
-  while (waiting.length > 0 && performance.now() < until);
-  if (waiting.length > 0) requestAnimationFrame(drawSome);
+  try {
+    do waiting.shift()?.();
+    while (waiting.length > 0 && performance.now() < until);
+  } finally {
+    if (waiting.length > 0) requestAnimationFrame(drawSome);
+  }
 }
 
 /** A figure with its caption, which says each line's newest value, or the one under the pointer. */
