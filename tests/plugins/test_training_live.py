@@ -37,7 +37,7 @@ WATCH = """() => {
         .observe({ type: "longtask" });
     const look = () => {
         // What is there at the beginning of a frame was painted by the one before.
-        const chart = document.querySelector("#curves figure")?.plot.chart;
+        const chart = document.querySelector("#curves figure")?.plot?.chart;
         const now = performance.timeOrigin + performance.now();
         for (let place = (chart?.data[0].length ?? 0) - 1; place >= 0; place--) {
             const number = chart.data[0][place];
@@ -152,7 +152,7 @@ def test_twenty_events_a_second_stay_smooth_after_five_thousand_iterations(serve
     view.on("response", lambda answer: sizes.append(len(answer.body())) if "/mlops/v1/" in answer.url else None)
     show(view, server, run.run_id)
     expect(view.locator("#summary .number")).to_have_text("50%, 5000 of 10000 at most", timeout=PATIENCE_MS)
-    expect(view.locator("#curves figure").first).to_be_visible(timeout=PATIENCE_MS)
+    view.wait_for_function("document.querySelector('#curves figure')?.plot?.chart", timeout=PATIENCE_MS)
     assert view.evaluate("document.querySelector('#curves figure').plot.chart.data[0].length") <= 801
     assert sum(sizes) < 400_000
     view.evaluate("window.tasks = []")
@@ -166,6 +166,6 @@ def test_twenty_events_a_second_stay_smooth_after_five_thousand_iterations(serve
     print(f"tasks over 50 ms: {[round(each) for each in tasks]}")
     assert max(tasks, default=0) <= LONGEST_TASK_MS
     chart = view.evaluate("document.querySelector('#curves figure').plot.chart.data[0]")
-    assert chart[0] <= 20 and chart[-1] == last and len(chart) <= 1600
+    assert chart[0] <= 20 and chart[-1] == last and len(chart) <= 1200
     run.add(("finished", FINISHED))
     expect(view.locator("#summary .state")).to_have_text("finished", timeout=PATIENCE_MS)

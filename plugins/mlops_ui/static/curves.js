@@ -3,7 +3,7 @@
 
 import { Plot, settle } from "./plot.js";
 
-export const MOST_POINTS = 1600;
+export const MOST_POINTS = 1200;
 const SEGMENTS = ["train", "valid", "test"];
 const LINE = { train: "--train", valid: "--valid", test: "--test" };
 

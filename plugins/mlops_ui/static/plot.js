@@ -2,6 +2,8 @@
 // and style sheet beside this one. A plot is as wide as its place, follows the theme, and says its numbers in words.
 
 const HEIGHT = 220;
+/** Milliseconds of a frame that may be spent on drawing before the rest waits for the next one. */
+const FRAME_MS = 4;
 export const LOW = 150;
 /** Steps of an axis: of 1, 2 or 5 in a decimal place, which their labels can say. */
 const STEPS = Array.from({ length: 31 }, (_, power) => [1, 2, 5].map((digit) => Number(`${digit}e${power - 15}`))).flat();
@@ -63,6 +65,28 @@ export function settle(part, plot) {
   Object.assign(plot.element, { plot });
 }
 
+/** @type {(() => void)[]} what is to be drawn */
+const waiting = [];
+
+/**
+ * Draw in the next frame, or in a later one where that has drawn long enough: however many plots there are, the page goes
+ * on answering.
+ * @param {() => void} draw
+ */
+function drawSoon(draw) {
+  if (waiting.push(draw) === 1) requestAnimationFrame(drawSome);
+}
+
+function drawSome() {
+  const until = performance.now() + FRAME_MS;
+  try {
+    do waiting.shift()?.();
+    while (waiting.length > 0 && performance.now() < until);
+  } finally {
+    if (waiting.length > 0) requestAnimationFrame(drawSome);
+  }
+}
+
 /** A figure with its caption, which says each line's newest value, or the one under the pointer. */
 export class Plot {
   /** @type {import("uplot") | undefined} */
@@ -105,7 +129,7 @@ export class Plot {
     }
     if (this.#due) return;
     this.#due = true;
-    requestAnimationFrame(() => {
+    drawSoon(() => {
       this.#due = false;
       this.#draw();
     });
