@@ -16,6 +16,14 @@ from mlops_api.messages.data import (
     DiffList,
     DiffShown,
     DiffSummary,
+    SourceList,
+    SyncAsked,
+    Vintage,
+    VintageList,
+    VintageShown,
+)
+from mlops_api.messages.problem import Problem
+from mlops_api.messages.quarantine import (
     Quarantine,
     QuarantinedRow,
     QuarantinedRows,
@@ -24,13 +32,7 @@ from mlops_api.messages.data import (
     Release,
     ReleaseAsked,
     ReleaseList,
-    SourceList,
-    SyncAsked,
-    Vintage,
-    VintageList,
-    VintageShown,
 )
-from mlops_api.messages.problem import Problem
 from mlops_api.paging import Page, paged
 from mlops_api.service import NO_SUCH, Answers, settings
 from mlops_tasks.config import SYNTHETIC
