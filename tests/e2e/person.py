@@ -50,6 +50,7 @@ class Person:
     def take_picture(self, name: str) -> None:
         """For the user guide, where it is asked for."""
         if PICTURES in os.environ:
+            self.frame.locator("body").evaluate("() => { document.activeElement?.blur(); scrollTo(0, 0); }")
             self.page.screenshot(path=IMAGES / f"{name}.png")
 
 

@@ -431,6 +431,7 @@ def _trains(admin: Person, settings: Settings) -> None:
     frame.get_by_role("link", name="Report", exact=True).click()
     expect(frame.locator("h1")).to_contain_text("lightgbm")
     expect(frame.locator("main")).to_contain_text("certificate", ignore_case=True)
+    expect(frame.locator("canvas").first).to_be_visible(timeout=PATIENCE_MS)
     admin.take_picture("training_report")
 
 
