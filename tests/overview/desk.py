@@ -1,13 +1,14 @@
 """A home in which a day has happened, made by the library's own functions."""
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, publish, write_vintage
-from mlops_tasks.experiments.lifecycle import create_experiment, create_layer, move_experiment
+from mlops_tasks.experiments.lifecycle import create_experiment, create_layer, layers, move_experiment
 from mlops_tasks.state.approvals import record_model_approval
 from mlops_tasks.state.deployments import record_deployment
 from mlops_tasks.state.history import (
@@ -33,6 +34,9 @@ DAYS = pd.bdate_range("2026-01-05", periods=20)
 LAST = DAYS[-1].date()
 NAMES = [f"S{number:03d}" for number in range(5)]
 DIGEST = "d" * 64
+LAYER = "desk"
+STEPS = (ExperimentState.RUNNING, ExperimentState.STOPPED, ExperimentState.DECIDED)
+"""Of an experiment, after its draft."""
 
 
 def publish_bars(settings: Settings, days: pd.DatetimeIndex = DAYS, source: str = "vendor/bars.parquet") -> Vintage:
@@ -107,10 +111,10 @@ def drift(settings: Settings, version: int, beyond: int, day: date = LAST) -> No
     record_drift_report(settings, row)
 
 
-def experiment(settings: Settings, name: str, state: str) -> None:
-    """An experiment on its way to a state."""
-    create_layer(settings, "overview", UnitKind.ACCOUNT)
-    create_experiment(settings, design(name=name, layer="overview", share="0.1"))
-    way = {"draft": (), "running": ("running",), "stopped": ("stopped",), "decided": ("stopped", "decided")}
-    for to in way[state]:
-        move_experiment(settings, name, ExperimentState(to), "as planned", "ann")
+def experiment(settings: Settings, name: str, state: ExperimentState) -> None:
+    """An experiment that has come so far."""
+    if LAYER not in layers(settings):
+        create_layer(settings, LAYER, UnitKind.ACCOUNT)
+    create_experiment(settings, design(name=name, layer=LAYER, share=Decimal("0.1")))
+    for to in STEPS[: STEPS.index(state) + 1] if state in STEPS else ():
+        move_experiment(settings, name, to, "as planned", "ann")

@@ -16,7 +16,7 @@ from mlops_tasks.overview.reading import overview
 from mlops_tasks.state.alerts import raise_alert
 from mlops_tasks.state.rollouts import Rollout, RolloutPlan, record_rollout
 from mlops_tasks.state.tables import now
-from mlops_tasks.states import RolloutState, Strategy
+from mlops_tasks.states import ExperimentState, RolloutState, Strategy
 from tests.operation import bars
 from tests.overview import desk
 
@@ -111,7 +111,7 @@ def test_what_is_under_way_and_what_waits_for_a_person(settings: Settings) -> No
     decided and approved; an alert that is open is counted by its severity."""
     old = desk.publish_bars(settings)
     for name, state in (("orders", "running"), ("costs", "stopped"), ("old", "decided"), ("new", "draft")):
-        desk.experiment(settings, name, state)
+        desk.experiment(settings, name, ExperimentState(state))
     plan = RolloutPlan((0.05, 0.5), 3600.0, 86400.0)
     asked = Rollout("0" * 16, 4, "k4", desk.DIGEST, Strategy.CANARY, plan, RolloutState.WAITING, now(), now())
     record_rollout(settings, asked)

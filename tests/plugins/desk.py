@@ -18,6 +18,7 @@ from mlops_tasks.state.alerts.handling import open_episodes, resolve
 from mlops_tasks.state.experiments import steps_of
 from mlops_tasks.state.predictions import record_predictions
 from mlops_tasks.state.tables import Prediction, PredictionScores, now
+from mlops_tasks.states import ExperimentState
 from tests.operation import bars
 from tests.overview import desk
 from tests.plugins.reports import EVIL
@@ -50,7 +51,7 @@ def happened(settings: Settings) -> Iterator[Day]:
         _report_drift(settings, number)
     _keep_performance(settings)
     _answer(settings)
-    for name, state in (("desk_orders", "running"), ("desk_costs", "stopped")):
+    for name, state in (("desk_orders", ExperimentState.RUNNING), ("desk_costs", ExperimentState.STOPPED)):
         if not steps_of(settings, name):  # another module's day may have begun it
             desk.experiment(settings, name, state)
     frame = bars(desk.DAYS, desk.NAMES).query("datetime < @desk.DAYS[-1]").reset_index(drop=True)
