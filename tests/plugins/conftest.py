@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -23,13 +24,24 @@ expect.set_options(timeout=PATIENCE_MS)
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """A fresh home; the server of all tests."""
-    airflow_port, mlflow_port, scoring_port = free_ports(3)
-    stack = StackSettings(airflow_port=airflow_port, mlflow_port=mlflow_port, scoring_port=scoring_port)
-    settings = Settings(home=tmp_path_factory.mktemp("airflow_home"), stack=stack)
+    """A fresh home; the server of most tests."""
+    settings = _home(tmp_path_factory.mktemp("airflow_home"))
     (settings.home / "settings.yaml").write_text(f"streams: {STREAMS}\n")
     with start_airflow(settings) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def desk_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """A server of its own for versions, rollouts and experiments, of which other tests' pages would tell, too."""
+    with start_airflow(_home(tmp_path_factory.mktemp("desk_home"))) as server:
+        yield server
+
+
+def _home(folder: Path) -> Settings:
+    airflow_port, mlflow_port, scoring_port = free_ports(3)
+    stack = StackSettings(airflow_port=airflow_port, mlflow_port=mlflow_port, scoring_port=scoring_port)
+    return Settings(home=folder, stack=stack)
 
 
 @pytest.fixture(scope="session")

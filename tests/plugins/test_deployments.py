@@ -3,15 +3,11 @@
 import pytest
 
 from tests.plugins.api_server import Airflow
-from tests.plugins.serving import BEFORE, CANDIDATE, CHAMPION, FIRST, PLAIN, WAITING, WITHDRAWN, make_desk
+from tests.plugins.serving import BEFORE, CANDIDATE, CHAMPION, FIRST, PLAIN, WAITING, WITHDRAWN, airflow
+
+__all__ = ["airflow"]
 
 ROUTE = "/mlops/v1/deployments"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def desk(airflow: Airflow) -> None:
-    """Versions, deployments and rollouts."""
-    make_desk(airflow.settings)
 
 
 def test_who_serves_is_told_with_share_traffic_and_what_is_under_way(airflow: Airflow) -> None:

@@ -6,15 +6,11 @@ import pytest
 
 from tests.experiments.designs import VALUES
 from tests.plugins.api_server import Airflow
-from tests.plugins.serving import CHAMPION, EXPERIMENT, make_desk
+from tests.plugins.serving import CHAMPION, EXPERIMENT, airflow
+
+__all__ = ["airflow"]
 
 ROUTE = "/mlops/v1/experiments"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def desk(airflow: Airflow) -> None:
-    """An experiment with an analysis, and a draft."""
-    make_desk(airflow.settings)
 
 
 def test_results_have_their_intervals_at_each_look(airflow: Airflow) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -10,7 +11,9 @@ from tests.plugins.accessibility import serious
 from tests.plugins.api_server import Airflow
 from tests.plugins.conftest import sign_in
 from tests.plugins.runs import Runs
-from tests.plugins.serving import BEFORE, CANDIDATE, CHAMPION, EXPERIMENT, FIRST, PLAIN, WITHDRAWN, make_desk
+from tests.plugins.serving import BEFORE, CANDIDATE, CHAMPION, EXPERIMENT, FIRST, PLAIN, WITHDRAWN, airflow
+
+__all__ = ["airflow"]
 
 UI = "/mlops/ui"
 PATHS = [
@@ -29,12 +32,6 @@ WIDE = """() => ({
         !each.closest('.box') && each.getBoundingClientRect().right > innerWidth + 1
     ).map(each => each.outerHTML.slice(0, 90)),
 })"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def desk(airflow: Airflow) -> None:
-    """Versions, deployments, rollouts and experiments; some texts would be markup."""
-    make_desk(airflow.settings)
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +166,7 @@ def test_an_experiment_shows_its_intervals_and_is_moved(airflow: Airflow, page: 
     expect(form.locator("output")).to_have_text("Registered as a draft.")
     visit(page, airflow, "experiments/by-page")
     expect(page.locator("#summary")).to_contain_text("cost_bps (primary, better: lower, at least 0.5)")
-    page.get_by_label("To", exact=True).select_option("running")
+    page.locator("#moves select[name=to]").select_option("running")
     page.locator("#moves form").first.get_by_label("Reason").fill("go")
     for _ in range(2):
         page.locator("#moves form").first.get_by_role("button").click()
@@ -184,9 +181,9 @@ def test_who_may_only_see_has_no_forms(airflow: Airflow) -> None:
             assert answer.status_code == 200 and "data-post" not in answer.text, path
 
 
-def test_trainings_under_way_are_above_the_versions(airflow: Airflow, runs: Runs, page: Page) -> None:
+def test_trainings_under_way_are_above_the_versions(airflow: Airflow, page: Page) -> None:
     """With their progress, which moves without a reload."""
-    run = runs.open("lightgbm")
+    run = Runs(airflow.settings, datetime(2026, 3, 2, 9, 30, tzinfo=UTC)).open("lightgbm")
     run.iterate(1, 10)
     visit(page, airflow, "models")
     bar = page.locator("#trained p", has=page.locator(f"a[href$='{run.run_id}']"))

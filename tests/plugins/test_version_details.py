@@ -3,15 +3,11 @@
 import pytest
 
 from tests.plugins.api_server import Airflow
-from tests.plugins.serving import BEFORE, CHAMPION, FIRST, WITHDRAWN, key_of, make_desk
+from tests.plugins.serving import BEFORE, CHAMPION, FIRST, WITHDRAWN, airflow, key_of
+
+__all__ = ["airflow"]
 
 ROUTE = "/mlops/v1/versions"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def desk(airflow: Airflow) -> None:
-    """Versions, deployments and rollouts."""
-    make_desk(airflow.settings)
 
 
 def test_a_version_is_told_with_all_that_is_known_of_it(airflow: Airflow) -> None:
