@@ -70,7 +70,7 @@ def overview(settings: Settings) -> Overview:
         drift=None if champion is None else _drift(settings, champion.version),
         alerts=[_alert(each) for each in alerts],
         work=_work(settings, steps),
-        waiting=[*_blocked(settings, alerts), *_undecided(steps)],
+        waiting=[*_blocked(settings, vintage, alerts), *_undecided(steps)],
         unreadable=unreadable,
     )
 
@@ -196,9 +196,9 @@ def _experiment(step: ExperimentStep) -> Work:
     return Work("experiment", step.experiment, f"experiment {step.experiment} is {step.state}", step.at)
 
 
-def _blocked(settings: Settings, alerts: list[Episode]) -> list[Waiting]:
+def _blocked(settings: Settings, in_use: Vintage | None, alerts: list[Episode]) -> list[Waiting]:
     """Vintages that a person may approve, as long as the one that they were compared with is in use."""
-    old = current_version(settings)
+    old = None if in_use is None else in_use.data_version
     found = []
     for each in alerts:
         version = each.key.subject

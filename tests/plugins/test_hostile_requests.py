@@ -12,6 +12,7 @@ from mlops_tasks.state.alerts.episodes import Key
 from mlops_tasks.state.alerts.handling import resolve
 from mlops_tasks.state.database import sqlite_file
 from mlops_tasks.state.training_runs import training_commands
+from tests.dags.test_dags import in_airflow
 from tests.plugins.api_server import Airflow
 from tests.plugins.reports import Reports
 from tests.plugins.runs import Runs
@@ -199,3 +200,38 @@ def test_a_double_click_sends_once_and_confirms_nothing(airflow: Airflow, page: 
     page.wait_for_load_state("networkidle")
     assert sent == ["data/syncs"]
     resolve(airflow.settings, Key("leak_found", "a double click"), "the tests")
+
+
+WAITING = """
+import asyncio, json, sys, threading
+from mlops_tasks.config import PROJECT
+sys.path.insert(0, str(PROJECT / "plugins"))
+from fastapi.concurrency import run_in_threadpool
+from mlops_api import models
+
+go_on, entered = threading.Event(), threading.Semaphore(0)
+models.find_model = lambda name: {"name": name}
+
+def estimate(model, rows, features):
+    entered.release()
+    go_on.wait()
+    raise LookupError("nothing more is needed")
+
+models.estimate_memory = estimate
+
+async def main():
+    asked = [asyncio.create_task(models.show_model("linear", rows, 158)) for rows in range(1, 201)]
+    await asyncio.to_thread(entered.acquire)
+    answered = await asyncio.wait_for(run_in_threadpool(lambda: "another request"), 60)
+    waiting = sum(not each.done() for each in asked)
+    go_on.set()
+    await asyncio.gather(*asked, return_exceptions=True)
+    print(json.dumps([answered, waiting]))
+
+asyncio.run(main())
+"""
+
+
+def test_requests_that_wait_for_an_estimate_keep_no_thread_from_others(tmp_path: Path) -> None:
+    """However many there are: the server has forty threads for all of Airflow."""
+    assert in_airflow(tmp_path, WAITING) == ["another request", 200]

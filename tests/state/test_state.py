@@ -3,17 +3,19 @@
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.exc import OperationalError
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import ConfigError, StoreError
 from mlops_tasks.state import history
-from mlops_tasks.state.database import engine, newest_revision, reading, session, upgrade
+from mlops_tasks.state.database import engine, newest_revision, reading, session, upgrade, wait_at_most
 from mlops_tasks.state.deployments import record_deployment
 from mlops_tasks.state.quality_looks import found_worse, quality_looks, record_quality_look
 from mlops_tasks.state.tables import (
@@ -213,6 +215,20 @@ def test_sqlite_is_configured_for_many_processes(tmp_path: Path) -> None:
     with reading(Settings(home=tmp_path)) as active:
         values = [active.scalar(sa.text(f"PRAGMA {p}")) for p in ("journal_mode", "busy_timeout", "foreign_keys")]
     assert values == ["wal", 120_000, 1]
+
+
+def test_a_process_whose_writers_do_not_wait_long_gives_up(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """While another one holds the database, and without having written; afterwards it writes as ever."""
+    settings = Settings(home=tmp_path)
+    request.addfinalizer(partial(wait_at_most, 120))
+    with session(settings) as holder:
+        holder.execute(sa.text("SELECT 1"))
+        wait_at_most(0.05)
+        with pytest.raises(OperationalError, match="database is locked"):
+            record_deployment(settings, _step())
+    assert history.latest_deployment(settings) is None
+    record_deployment(settings, _step())
+    assert history.latest_deployment(settings) is not None
 
 
 def test_a_bad_address_is_a_clear_error(tmp_path: Path) -> None:
