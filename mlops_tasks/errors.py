@@ -50,6 +50,10 @@ class DamagedFileError(StoreError):
     lasting = True
 
 
+class DamagedJsonError(DamagedFileError, ValueError):
+    """A stored file is no JSON."""
+
+
 class BusyFolderError(StoreError):
     """Another process is at work in a folder of a store, and a person does not wait for it."""
 

@@ -18,7 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from mlops_tasks.errors import BusyFolderError, StoreError, excerpt
+from mlops_tasks.errors import BusyFolderError, DamagedJsonError, StoreError, excerpt
 
 _PLAIN_NAME = re.compile(r"\w[\w. -]{0,199}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -57,8 +57,17 @@ def finite_or_none(value: float | None) -> float | None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON content of `path`."""
-    return json.loads(path.read_text())
+    """The JSON content of `path`.
+
+    Raises
+    ------
+    DamagedJsonError
+        It has none.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise DamagedJsonError(f"{path} cannot be read as JSON: it is damaged, or was changed by hand") from error
 
 
 @contextmanager

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import StoreError, excerpt
+from mlops_tasks.errors import DamagedFileError, StoreError, excerpt
 from mlops_tasks.files import plain_name, read_json
 
 
@@ -115,6 +116,10 @@ LAYOUTS: Mapping[ReportKind, Layout] = {
 }
 
 
+LARGEST_SUMMARY = 16_000_000
+"""Bytes of a summary that is read; those that are written are some hundred times smaller."""
+
+
 @dataclass(frozen=True)
 class Report:
     """A report."""
@@ -130,22 +135,45 @@ class Report:
         """Of its kind."""
         return LAYOUTS[self.kind]
 
-    @property
+    @cached_property
     def content(self) -> dict[str, Any]:
-        """What its summary says."""
-        found: dict[str, Any] = read_json(self.folder / self.layout.summary)
+        """What its summary says.
+
+        Raises
+        ------
+        DamagedFileError
+            The file cannot be read, is too large, or is no summary.
+        """
+        path = self.folder / self.layout.summary
+        try:
+            found = read_json(path) if path.stat().st_size <= LARGEST_SUMMARY else None
+        except (OSError, ValueError) as error:
+            raise DamagedFileError(f"{self._place} cannot be read ({type(error).__name__}); remove it") from None
+        if not isinstance(found, dict):
+            raise DamagedFileError(f"{self._place} is no summary of a report; remove it")
         return found
 
     @property
     def day(self) -> str:
         """The day that it is about, or on which it was made."""
-        content = self.content
+        content = self.content if self.is_whole else {}
         return str(content.get("date") or content.get("last_date") or self.made_at.date())
 
     @property
     def said(self) -> str:
         """What came out, in a line."""
-        return _SAID[self.kind](self.content)
+        try:
+            return _SAID[self.kind](self.content)
+        except _NOT_WHOLE:
+            return f"unreadable: {self._place} is damaged, or of another version"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its summary can be read, and says what those of its kind say."""
+        try:
+            return bool(_SAID[self.kind](self.content))
+        except _NOT_WHOLE:
+            return False
 
     @property
     def files(self) -> list[str]:
@@ -165,6 +193,10 @@ class Report:
             known = ", ".join(self.files) or "none"
             raise NoReportError(f"{self.kind} {self.name} has no file {excerpt(name)}; its files: {known}")
         return path
+
+    @property
+    def _place(self) -> str:
+        return f"{self.layout.folder}/{self.name}/{self.layout.summary}"
 
     @property
     def _real(self) -> Path:
@@ -227,6 +259,22 @@ def find_report(settings: Settings, kind: str, name: str) -> Report:
     return Report(ReportKind(kind), name, folder, datetime.fromtimestamp(made / 1e9, UTC))
 
 
+def find_whole_report(settings: Settings, kind: str, name: str) -> Report:
+    """`find_report`, of what is about to be shown.
+
+    Raises
+    ------
+    NoReportError
+        There is none.
+    DamagedFileError
+        Its summary cannot be read, or does not say what those of its kind say.
+    """
+    report = find_report(settings, kind, name)
+    if not report.is_whole:
+        raise DamagedFileError(report.said)
+    return report
+
+
 def validation_of(settings: Settings, data_version: str) -> Report | None:
     """The newest validation that a vintage came from; None where it is not kept."""
     found = newest_reports(settings, ReportKind.QUARANTINE, limit=sys.maxsize)
@@ -270,6 +318,8 @@ def verdict_of(report: Mapping[str, Any]) -> str:
     return "rejected" if report["rejected"] else "accepted"
 
 
+_NOT_WHOLE = (DamagedFileError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading a summary raises that is not as those of its kind are."""
 _SAID: Mapping[ReportKind, Callable[[Mapping[str, Any]], str]] = {
     ReportKind.DRIFT: _said_of_drift,
     ReportKind.COMPARISON: lambda report: str(report["conclusion"]),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
@@ -21,7 +21,7 @@ def try_operations(url: str, headers: Mapping[str, str], mode: GenerationMode) -
     Raises where an answer is 500 or more, where its status, type or shape is none that the document names, where
     something is answered without `headers`, or where a wrong request is accepted.
     """
-    document = schemathesis.openapi.from_url(url, headers=dict(headers))
+    document = schemathesis.openapi.from_url(url, headers=dict(headers), timeout=PATIENCE_S)
     operations = [found.ok() for found in document.get_all_operations()]
     for operation in operations:
         if mode is GenerationMode.POSITIVE or operation.body or list(operation.iter_parameters()):
@@ -33,6 +33,9 @@ def _try(operation: schemathesis.APIOperation, headers: Mapping[str, str], mode:
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(PATIENT, max_examples=BODIES if operation.body else PARAMETERS)
     def send(case: schemathesis.Case) -> None:
+        assume(
+            not any("\n" in str(each) for each in case.path_parameters.values())
+        )  # Airflow finds no app for such a path
         # What is right by its shape may name what is not there: a date, a feature, a run.
         unjudged = [checks.positive_data_acceptance]
         case.call_and_validate(headers=dict(headers), excluded_checks=unjudged, timeout=PATIENCE_S)

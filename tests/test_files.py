@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from mlops_tasks.errors import BusyFolderError
+from mlops_tasks.errors import BusyFolderError, DamagedFileError
 from mlops_tasks.files import (
     digest_of,
     finite_or_none,
@@ -30,6 +30,16 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
         write_json(path, {"x": float("nan")})
     assert read_json(path) == {"x": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"half": ', b"\xff\xfe"])
+def test_a_file_that_is_no_json_is_named_as_damaged(tmp_path, content):
+    """Also to those who expect a ValueError."""
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    for kind in (DamagedFileError, ValueError):
+        with pytest.raises(kind, match=r"a\.json cannot be read as JSON: it is damaged"):
+            read_json(path)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

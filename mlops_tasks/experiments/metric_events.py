@@ -27,6 +27,8 @@ from mlops_tasks.states import ExperimentState
 LARGEST = 1e9
 CLOCK_SKEW = timedelta(minutes=5)
 """An event may be this far ahead of this machine's clock."""
+LONGEST_REASON = 1000
+"""Characters of a reason why an event is refused."""
 _MOST_TOLD = 20
 
 
@@ -108,6 +110,7 @@ class _Assigned:
         refused: list[RefusedMetricEvent] = []
 
         def refuse(row: int, event: Any, reason: str) -> None:
+            reason = reason.replace("\0", "\\0")[:LONGEST_REASON]  # it quotes names of fields as they were sent
             told.fault(row, reason)
             text = event.decode(errors="replace") if isinstance(event, bytes) else event
             kept = text if isinstance(text, str) else json.dumps(text, default=str)
@@ -150,14 +153,14 @@ class _Assigned:
             return f"no metric {excerpt(event.metric)}; {hint(event.metric, self.metrics)}"
         if event.at > latest:
             return (
-                f"it is of {event.at.astimezone(UTC):%F %T} UTC, which is more than {CLOCK_SKEW.seconds // 60} minutes "
+                f"it is of {_told(event.at)}, which is more than {CLOCK_SKEW.seconds // 60} minutes "
                 "ahead of this machine's clock; set the sender's clock and send it again"
             )
         step = self._step_at(event.at)
         state = None if step < 0 else self.history[step].state
         if state != ExperimentState.RUNNING:
             said = "not registered" if state is None else state
-            return f"it is of {event.at.astimezone(UTC):%F %T} UTC, when the experiment was {said}, not running"
+            return f"it is of {_told(event.at)}, when the experiment was {said}, not running"
         return None
 
     def _event(self, event: SentEvent, arm: str, counted: bool) -> NewEvent:
@@ -173,6 +176,14 @@ class _Assigned:
             counted=counted,
             at=moment,
         )
+
+
+def _told(moment: datetime) -> str:
+    """A time as messages name it; one at an end of the calendar has none in UTC."""
+    try:
+        return f"{moment.astimezone(UTC):%F %T} UTC"
+    except OverflowError:
+        return moment.isoformat()
 
 
 def scaled(value: float) -> int:

@@ -76,10 +76,8 @@ def overview(settings: Settings) -> Overview:
 
 
 def _vintage(settings: Settings) -> tuple[Vintage | None, str]:
-    if current_version(settings) is None:
-        return None, ""
     try:
-        return current_vintage(settings), ""
+        return (None if current_version(settings) is None else current_vintage(settings)), ""
     except StoreError as error:
         return None, str(error)
 

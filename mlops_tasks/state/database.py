@@ -34,6 +34,17 @@ _BUSY_TIMEOUT_S = 120
 over for 30 s."""
 
 
+class _Patience:
+    """How long this process's own writers wait, in seconds."""
+
+    seconds: float = _BUSY_TIMEOUT_S
+
+
+def wait_at_most(seconds: float) -> None:
+    """Let writers of this process wait no longer for others: where a person waits for an answer, say."""
+    _Patience.seconds = seconds
+
+
 @contextmanager
 def session(settings: Settings) -> Iterator[Session]:
     """A session in one transaction: committed when the block ends, rolled back on an error.
@@ -133,7 +144,7 @@ def _readers(url: str) -> Engine:
 def _configure_sqlite(connection: Any, record: object) -> None:
     # The driver's own transactions begin too late, and never before DDL; ours are explicit.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", f"busy_timeout={_BUSY_TIMEOUT_S * 1000}", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", f"busy_timeout={round(_Patience.seconds * 1000)}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -25,8 +25,9 @@ from mlops_api import (
     versions,
 )
 from mlops_api.access import SEE
+from mlops_api.body_limit import BodyLimit
 from mlops_api.messages.problem import PROBLEM_JSON
-from mlops_api.service import HEADERS, REFUSED, answer_errors
+from mlops_api.service import HEADERS, REFUSED, answer_errors, problem, unexpected
 
 ROUTERS: tuple[APIRouter, ...] = (
     models.router,
@@ -54,6 +55,7 @@ def create_app() -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     answer_errors(app)
+    app.add_middleware(BodyLimit)
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=SEE)
     def document(request: Request) -> JSONResponse:
@@ -61,7 +63,10 @@ def create_app() -> FastAPI:
 
     @app.middleware("http")
     async def add_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        response = await call_next(request)
+        try:
+            response = await call_next(request)
+        except Exception as error:
+            response = problem(500, unexpected(request, error))
         response.headers.update(HEADERS)
         return response
 

@@ -43,7 +43,7 @@ from mlops_tasks.data.validation.releases import load_releases
 from mlops_tasks.data.vintage_list import find_vintage, vintage_page
 from mlops_tasks.data.vintages import current_version
 from mlops_tasks.errors import BusyFolderError, StoreError, hint
-from mlops_tasks.reports import ReportKind, count_reports, find_report, newest_reports
+from mlops_tasks.reports import ReportKind, count_reports, find_report, find_whole_report, newest_reports
 from mlops_tasks.roles import Right
 
 router = APIRouter(prefix="/data", tags=["data"])
@@ -95,13 +95,13 @@ def list_quarantines(page: Paged) -> QuarantineList:
     kind = ReportKind.QUARANTINE
     found = page.of(newest_reports(settings(), kind, page.first + page.size))
     total = count_reports(settings(), kind)
-    return QuarantineList(total=total, quarantines=[Quarantine.of(each) for each in found])
+    return QuarantineList(total=total, quarantines=[Quarantine.of(each) for each in found if each.is_whole])
 
 
 @router.get("/quarantine/{staging}", **needs(Right.SEE), responses=NO_SUCH)
 def show_quarantine(staging: DataVersion) -> QuarantineShown:
     """What a validation concluded, and how often each rule was broken."""
-    return QuarantineShown.of(find_report(settings(), ReportKind.QUARANTINE, staging))
+    return QuarantineShown.of(find_whole_report(settings(), ReportKind.QUARANTINE, staging))
 
 
 @router.get("/quarantine/{staging}/rows", **needs(Right.SEE), responses=NO_SUCH)

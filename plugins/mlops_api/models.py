@@ -1,9 +1,11 @@
 """Routes about the model zoo."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
+from fastapi.concurrency import run_in_threadpool
 
 from mlops_api.access import needs
 from mlops_api.messages.problem import Problem
@@ -16,6 +18,9 @@ from mlops_tasks.modeling.model_zoo.schema import allowed
 from mlops_tasks.roles import Right
 
 router = APIRouter(prefix="/models", tags=["models"])
+
+_one_estimate = asyncio.Lock()
+"""Each estimate takes seconds in a child process, one at a time. Who waits here keeps no thread from other requests."""
 
 NO_USABLE: Answers = {**NO_SUCH, 409: {"model": Problem, "description": "Its entry is wrong."}}
 
@@ -36,10 +41,12 @@ def list_models() -> ModelList:
 @router.get(
     "/{name}", **needs(Right.SEE), responses={**NO_SUCH, 409: {"model": Problem, "description": "Its entry is wrong."}}
 )
-def show_model(name: str, rows: Rows = None, features: Features = None) -> ModelDetail:
+async def show_model(name: str, rows: Rows = None, features: Features = None) -> ModelDetail:
     """A model's description, its hyper-parameters, and the memory that a training of this size takes."""
-    model = find_model(name)
-    memory = estimate_memory(model, rows, features) if rows is not None and features is not None else None
+    model, memory = await run_in_threadpool(find_model, name), None
+    if rows is not None and features is not None:
+        async with _one_estimate:
+            memory = await run_in_threadpool(estimate_memory, model, rows, features)
     fields = hyperparameters(model)
     return ModelDetail(
         **ModelSummary.model_validate(model).model_dump(),

@@ -5,12 +5,13 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
 from mlops_api.access import SEE
-from mlops_api.service import HEADERS
+from mlops_api.service import HEADERS, told_of_database, unexpected
 from mlops_tasks.errors import MlopsError
 from mlops_ui import (
     data_pages,
@@ -85,7 +86,10 @@ def create_app() -> FastAPI:
 
     @app.middleware("http")
     async def add_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        response = await call_next(request)
+        try:
+            response = await call_next(request)
+        except Exception as error:
+            response = _error_page(request, 500, unexpected(request, error))
         response.headers.update({**HEADERS, "Referrer-Policy": "no-referrer"})
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
@@ -109,6 +113,10 @@ def show_errors(app: FastAPI) -> None:
     @app.exception_handler(MlopsError)
     def failed(request: Request, error: MlopsError) -> HTMLResponse:
         return _error_page(request, 404 if isinstance(error, LookupError) else 503, str(error))
+
+    @app.exception_handler(SQLAlchemyError)
+    def unavailable(request: Request, error: SQLAlchemyError) -> HTMLResponse:
+        return _error_page(request, 503, told_of_database(request, error))
 
 
 def _error_page(request: Request, status: int, detail: str) -> HTMLResponse:

@@ -48,7 +48,9 @@ def show_data(request: Request, user: GetUserDep, page: PageNumber = 1) -> str:
         pages=_pages(vintages.total, SHOWN),
         diffs=stored_diffs(settings(), 0, SHOWN).diffs,
         validations=[
-            (each, verdict_of(each.content)) for each in newest_reports(settings(), ReportKind.QUARANTINE, SHOWN)
+            (each, verdict_of(each.content))
+            for each in newest_reports(settings(), ReportKind.QUARANTINE, SHOWN)
+            if each.is_whole
         ],
         releases=sorted(load_releases(settings()), key=lambda each: each.released_at, reverse=True)[:SHOWN],
         sources=list_sources(),

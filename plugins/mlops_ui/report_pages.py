@@ -24,6 +24,7 @@ from mlops_tasks.reports import (
     Report,
     ReportKind,
     find_report,
+    find_whole_report,
     newest_reports,
     verdict_of,
 )
@@ -80,7 +81,7 @@ def show_report(
     request: Request, kind: str, name: str, user: GetUserDep, page: Annotated[str, Query(max_length=40)] = ""
 ) -> str:
     """One report. `page` is the number of a page of the quarantine, or the name of a page of the data docs."""
-    report = find_report(settings(), kind, name)
+    report = find_whole_report(settings(), kind, name)
     content = report.content
     more = _MORE[report.kind](report, content, page)
     if report.kind is ReportKind.QUARANTINE:

@@ -162,6 +162,8 @@ def test_late_events_count_after_the_stop(settings: Settings) -> None:
         ({"at": "2026-01-05T10:00:00"}, r"event 1: at: .*timezone"),
         ({"at": "2020-01-05T10:00:00Z"}, r"when the experiment was not registered, not running"),
         ({"at": "2199-01-05T10:00:00Z"}, r"more than 5 minutes ahead of this machine's clock; set the sender's clock"),
+        ({"at": "0001-01-01T00:00:00+23:59"}, r"of 0001-01-01T00:00:00\+23:59, when the experiment was not registered"),
+        ({"at": "9999-12-31T23:59:59-23:59"}, r"of 9999-12-31T23:59:59-23:59, which is more than 5 minutes ahead"),
         ({"arm": "control"}, r"event 1: arm: Extra inputs are not permitted"),
     ],
 )
@@ -185,6 +187,16 @@ def test_what_is_no_event_is_refused(settings: Settings) -> None:
     told = ingest_events(settings, "orders", ['{"event_id": ', "[1]", b"\xff\xfe", "null"])
     assert (told.new, told.refused) == (0, 4)
     assert ingest_events(settings, "orders", []).new == 0
+
+
+def test_a_reason_is_short_and_plain_whatever_an_event_calls_its_fields(settings: Settings) -> None:
+    """Also where the database takes no NUL."""
+    running(settings)
+    told = ingest_events(settings, "orders", [{"a\0b" * 5000: 1}, {f"field{number}": 1 for number in range(9000)}])
+    assert (told.new, told.refused) == (0, 2)
+    reasons = [each.reason for each in refused_events(settings, "orders")]
+    assert len(reasons) == 2
+    assert all(len(each) <= 1009 and "\0" not in each for each in (*reasons, *told.faults))
 
 
 def test_an_identifier_with_other_content_is_refused(settings: Settings) -> None:

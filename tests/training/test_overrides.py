@@ -59,3 +59,16 @@ def test_a_line_that_says_nothing_clear_is_refused_by_its_number(text: str, said
     with pytest.raises(ConfigError, match=said) as error:
         read_overrides("hyperparameters", text)
     assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("value", ["[" * 50_000, "[" * 600 + "]" * 600, '{"a":' * 3000])
+def test_no_value_exhausts_the_stack(value: str) -> None:
+    """One list in another, however many: the line is refused like any other wrong one."""
+    with pytest.raises(ConfigError, match=r"^hyperparameters, line 1: .* has more than 100 levels"):
+        read_overrides("hyperparameters", f"mlp.layers={value}")
+
+
+def test_no_path_is_deeper_than_what_reads_it_goes() -> None:
+    """A level for each dot."""
+    with pytest.raises(ConfigError, match=r"^stopping, line 1: .* has more than 100 levels"):
+        read_overrides("stopping", f"mlp.{'a.' * 20_000}b=1")

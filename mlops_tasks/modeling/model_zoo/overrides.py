@@ -13,6 +13,9 @@ Overrides = dict[str, dict[str, Any]]
 
 EXAMPLE = "lightgbm.num_leaves=31"
 _COMMENT = "#"
+_DEEPEST = 100
+"""Lists and objects of a value, and levels of a path: no setting has so many, and one inside another they would exhaust
+the stack of whatever reads them."""
 
 
 def checked_overrides(settings: Settings, form: Mapping[str, Any]) -> dict[str, Overrides]:
@@ -72,6 +75,10 @@ def _from_lines(field: str, text: str) -> Overrides:
         if not (outer and all(outer) and name and value):
             raise ConfigError(
                 f"{field}, line {number}: expected model.name=value, such as {EXAMPLE}, got {excerpt(line)}; correct it"
+            )
+        if max(value.count("[") + value.count("{"), len(outer)) > _DEEPEST:
+            raise ConfigError(
+                f"{field}, line {number}: {excerpt(line)} has more than {_DEEPEST} levels, lists or objects; correct it"
             )
         place: dict[str, Any] = found
         for level in outer:

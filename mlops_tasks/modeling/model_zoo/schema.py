@@ -7,6 +7,7 @@ every light process reads the zoo, and importing that package takes seconds.
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -120,7 +121,7 @@ def check_value(path: str, schema: Schema, value: Any) -> Any:
     rules = _rules(schema)
     if not _finite(value) or not fits(rules, value):
         default = f", or leave it out for {schema['default']!r}" if "default" in schema else ""
-        raise ConfigError(f"{path}: expected {allowed(schema)}, got {value!r}; correct it{default}")
+        raise ConfigError(f"{path}: expected {allowed(schema)}, got {value!r:.60}; correct it{default}")
     return _typed(rules, value)
 
 
@@ -207,7 +208,9 @@ def _rules(schema: Schema) -> dict[str, Any]:
 def _finite(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(value, int | float):
+        return True
+    return -sys.float_info.max <= value <= sys.float_info.max  # an integer can be larger than any float, too
 
 
 def _typed(schema: Schema, value: Any) -> Any:

@@ -33,11 +33,15 @@ class Alert(BaseModel):
         )
 
 
+PLAIN = r"^[^\x00]*$"
+"""Texts that every database stores."""
+
+
 class AlertNamed(BaseModel):
     """Which alert."""
 
-    kind: str = Field(max_length=200)
-    subject: str = Field(max_length=2000)
+    kind: str = Field(max_length=200, pattern=PLAIN)
+    subject: str = Field(max_length=2000, pattern=PLAIN)
 
 
 def _not_blank(text: str) -> str:
@@ -49,10 +53,10 @@ def _not_blank(text: str) -> str:
 class SilenceAsked(BaseModel):
     """What to silence, and for how long."""
 
-    kind: str = Field(min_length=1, max_length=200)
-    subject: str = Field("", max_length=2000, description="Empty: the whole kind.")
+    kind: str = Field(min_length=1, max_length=200, pattern=PLAIN)
+    subject: str = Field("", max_length=2000, pattern=PLAIN, description="Empty: the whole kind.")
     hours: float = Field(ge=0, le=2160, strict=True)
-    reason: Annotated[str, AfterValidator(_not_blank)] = Field(min_length=1, max_length=2000, pattern=r"\S")
+    reason: Annotated[str, AfterValidator(_not_blank)] = Field(min_length=1, max_length=2000, pattern=PLAIN)
 
 
 class Silenced(BaseModel):

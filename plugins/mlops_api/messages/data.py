@@ -236,6 +236,8 @@ class SourceList(BaseModel):
 class SyncAsked(BaseModel):
     """A sync of another source than the configured one."""
 
+    model_config = ConfigDict(extra="forbid")
+
     source: Named | None = Field(None, description="One of `GET data/sources`; null: the configured one.")
 
 

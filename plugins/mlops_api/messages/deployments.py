@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mlops_api.messages.alerts import Alert
 from mlops_api.messages.versions import ChampionTenure
@@ -206,6 +206,8 @@ class RolloutHistory(BaseModel):
 class DeploymentAsked(BaseModel):
     """Which version is to be deployed, and how; what is left out is as the settings say."""
 
+    model_config = ConfigDict(extra="forbid")
+
     version: VersionNumber
     strategy: Strategy | None = None
     approval: Approval | None = Field(None, description="Whether a person is asked first.")
@@ -214,6 +216,8 @@ class DeploymentAsked(BaseModel):
 class RollbackAsked(BaseModel):
     """Why the champion is withdrawn, and who is to serve."""
 
+    model_config = ConfigDict(extra="forbid")
+
     reason: Reason
     version: VersionNumber | None = Field(None, description="null: the champion before.")
 
@@ -221,11 +225,15 @@ class RollbackAsked(BaseModel):
 class AbortAsked(BaseModel):
     """Why a rollout is ended, and which."""
 
+    model_config = ConfigDict(extra="forbid")
+
     reason: Reason
     version: VersionNumber | None = Field(None, description="Its candidate; null: the one that has begun.")
 
 
 class ReasonGiven(BaseModel):
     """Why."""
+
+    model_config = ConfigDict(extra="forbid")
 
     reason: Reason

@@ -143,6 +143,8 @@ class FeatureRows(_Read):
 class ComputationAsked(BaseModel):
     """Which features to compute."""
 
+    model_config = ConfigDict(extra="forbid")
+
     feature_set: str | None = Field(None, pattern=NAME, description="Null: the configured one.")
     data_version: str | None = Field(None, pattern=VERSION, description="Null: the vintage in use.")
 

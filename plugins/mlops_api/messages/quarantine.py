@@ -117,6 +117,8 @@ class ReleaseList(BaseModel):
 class ReleaseAsked(BaseModel):
     """What to let through a rule. Leave out what is not needed to tell it from the rule's other findings."""
 
+    model_config = ConfigDict(extra="forbid")
+
     staging: str = Field(pattern=VERSION, description="The quarantine that you have looked at: the newest one.")
     rule: Named
     instrument: Named | None = None

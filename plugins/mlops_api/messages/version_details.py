@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_api.messages.versions import Origin, Version
 from mlops_tasks.provenance.known_version import KnownVersion
@@ -163,6 +163,8 @@ class ReplayList(BaseModel):
 
 class ReplayAsked(BaseModel):
     """How a version is to be replayed."""
+
+    model_config = ConfigDict(extra="forbid")
 
     anyway: bool = Field(False, strict=True, description="Also in another environment than that of its training.")
 

@@ -1,6 +1,7 @@
 // Forms that ask the API for something: <form data-post="deployments/rollback">. Its named fields are sent as JSON, and
 // what comes of it is told in its <output>: an error, a link to the DAG run that was started, or the form's data-done.
-// A button with data-sure asks once more. With data-then="reload" the page is loaded again afterwards.
+// A button with data-sure asks once more. The second click of a double click neither confirms nor sends again, and a
+// form whose request is under way sends no other one. With data-then="reload" the page is loaded again afterwards.
 //
 // A field is sent as its type says: a number, a truth value (checkbox), a text, the lines of a text (data-lines), or
 // JSON (data-json). An empty field that is not required is not sent.
@@ -74,6 +75,8 @@ function isSure(button) {
 
 /** @param {HTMLFormElement} form */
 async function send(form) {
+  if (form.dataset.busy !== undefined) return;
+  form.dataset.busy = "";
   tell(form, "…", "busy");
   try {
     const answer = await post(form.dataset.post ?? "", contentOf(form));
@@ -87,8 +90,14 @@ async function send(form) {
   } catch (error) {
     const told = error instanceof Problem ? error.detail : error instanceof SyntaxError ? `not JSON: ${error.message}` : String(error);
     tell(form, told, "bad");
+  } finally {
+    delete form.dataset.busy;
   }
 }
+
+document.addEventListener("click", (event) => {
+  if (event.detail > 1 && event.target instanceof Element && event.target.closest("form[data-post] button")) event.preventDefault();
+});
 
 document.addEventListener("submit", (event) => {
   const form = event.target;

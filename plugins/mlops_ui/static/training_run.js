@@ -133,7 +133,10 @@ async function begin() {
   const log = document.getElementById("task-log");
   if (log instanceof HTMLDetailsElement) showTaskLog(log, () => ended);
   for (const button of document.querySelectorAll("#commands button")) {
-    if (button instanceof HTMLButtonElement) button.addEventListener("click", () => void command(button));
+    if (!(button instanceof HTMLButtonElement)) continue;
+    button.addEventListener("click", (event) => {
+      if (event.detail < 2) void command(button); // the second click of a double click confirms nothing
+    });
   }
   const past = await get(`${path}/curves?points=${POINTS}&until=${after}`);
   curves.add(past.steps);
