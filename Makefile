@@ -25,7 +25,7 @@ WORKERS = 3
 test-fast: WORKERS = 2
 PYTEST = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help env up down status test tests test-fast lint format lock licences bench
+.PHONY: help env up down status test tests test-fast screenshots lint format lock licences bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -69,6 +69,9 @@ tests: env $(NODE_STAMP)  ## every test; SLOW=1 with the long ones
 
 test-fast: env lint  ## lint, and the tests that need no server, browser, process or simulation: for the hand
 	$(RUN) -m pytest $(PYTEST) -q --fast -m "not slow"
+
+screenshots: env  ## take the pictures of the pages for docs/pages.md anew
+	SCREENSHOTS=1 $(RUN) -m pytest -q tests/e2e/test_chain.py -k "leads_from_bars or takes_its_form or days_work"
 
 lint: env $(NODE_STAMP)  ## style, types, layers
 	$(VENV)/bin/ruff check .

@@ -62,11 +62,21 @@ def late_kernels() -> list[str]:
     return sorted(path.name for path in cache_folder().iterdir() if path.stat().st_mtime > made and path != complete)
 
 
+_DESK = ("deployments", "experiment_results", "serving_pages", "version_details")
+_ALONE = ("new_training", "training_live", "lineage_drawing", "shipped")
+SERVERS = {
+    **{f"tests/plugins/test_{name}.py": "tests/plugins/serving.py" for name in _DESK},
+    **{f"tests/plugins/test_{name}.py": f"tests/plugins/test_{name}.py" for name in _ALONE},
+}
+"""Files of `tests/plugins` that do not use the server of all others, and what they share instead."""
+
+
 class ByFile(LoadFileScheduling):
     """A worker takes whole files, so that what a file makes is made once; tests of one server are one file to it."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/plugins" if nodeid.startswith("tests/plugins/") else super()._split_scope(nodeid)
+        file = super()._split_scope(nodeid)
+        return SERVERS.get(file, "tests/plugins") if nodeid.startswith("tests/plugins/") else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from mlops_tasks.config import PROJECT
+from mlops_tasks.links import NAVIGATION
 from tests.dags.test_dags import HEAVY
 
 LOAD = """
@@ -32,12 +33,15 @@ def test_the_navigation_leads_to_the_pages_and_to_the_stacks_own_mlflow(tmp_path
     command = [sys.executable, "-c", LOAD, str(PROJECT / "plugins")]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     loaded = json.loads(done.stdout.splitlines()[-1])
-    assert {view["name"]: view["href"] for view in loaded["views"]} == {
-        "Models": "/airflow/mlops/ui/models",
-        "Training": "/airflow/mlops/ui/training",
-        "Reports": "/airflow/mlops/ui/reports",
+    views = {view["name"]: view for view in loaded["views"]}
+    assert {name: view["href"] for name, view in views.items()} == {
+        **{title: f"/airflow/mlops/ui/{page}" for title, page in NAVIGATION},
+        "Trainings": "/airflow/mlops/ui/dag-run/{DAG_ID}/{RUN_ID}",
         "MLflow runs": "/airflow/mlops/ui/mlflow",
         "MLflow models": "http://127.0.0.1:5511/#/models?workflowType=machine_learning",
     }
-    assert [view["url_route"] for view in loaded["views"] if "url_route" in view] == ["models", "training", "reports"]
+    framed = [view["url_route"] for view in loaded["views"] if "url_route" in view]
+    assert framed == [*(page for _, page in NAVIGATION), "trainings"]
+    assert [name for name, view in views.items() if view.get("nav_top_level")] == ["Today"]
+    assert views["Trainings"]["destination"] == "dag_run"
     assert not set(loaded["new"]) & {*HEAVY, "fastapi", "jinja2"}

@@ -217,7 +217,7 @@ def test_airflow_shows_what_was_decided(calm, first_run):
     assert addresses["_link_MLflow run"].startswith(f"{mlflow_url(calm.settings)}/#/experiments/")
     token = airflow_token(calm.settings, read_credentials(calm.settings).airflow_password)
     page = airflow_url(calm.settings) + addresses["_link_Training"].removeprefix("/plugin/training")
-    assert get(page, {"Authorization": f"Bearer {token}"}).status == 200
+    assert get(page, {"Authorization": f"Bearer {token}"}, 120).status == 200  # the first page imports the app
 
 
 def state_version(operation: Operation) -> str:

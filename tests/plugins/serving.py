@@ -269,7 +269,7 @@ def _experiment(settings: Settings) -> None:
         create_layer(settings, "desk_accounts", UnitKind.ACCOUNT, Decimal("0.1"))
         changes: dict[str, Any] = {"layer": "desk_accounts", "share": "0.5", "looks": "weekly"}
         create_experiment(settings, design(name=EXPERIMENT, **changes))
-        create_experiment(settings, design(name="execution", **changes))
+        create_experiment(settings, design(name="execution", **{**changes, "share": "0.25"}))
         move_experiment(settings, EXPERIMENT, ExperimentState.RUNNING, "approved by the desk")
     assert ingest_events(settings, EXPERIMENT, _events(settings)).refused == 0
     found = analyse_experiment(settings, EXPERIMENT)
