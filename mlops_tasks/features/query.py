@@ -68,8 +68,9 @@ def query_features(settings: Settings, wanted: FeatureQuery) -> FeaturesFound:
     store = FeatureStore(settings)
     try:
         known = store.get(wanted.feature_version).names
-    except StoreError as error:
-        raise NoFeatureVersionError(str(error)) from None
+    except StoreError:
+        told = f"no features of version {wanted.feature_version!r} are stored; `features list` shows what is"
+        raise NoFeatureVersionError(told) from None
     columns = wanted.columns or known
     _check(wanted, columns, known)
     frame = store.load(

@@ -78,8 +78,8 @@ def show_version(version: Version) -> FeatureVersionShown:
     """A stored version with the statistics of its columns."""
     try:
         info = FeatureCatalogue(settings()).info(version)
-    except StoreError as error:
-        raise HTTPException(404, str(error)) from None
+    except StoreError:
+        raise HTTPException(404, f"no features of version {version!r} are stored; GET features/versions") from None
     return FeatureVersionShown.described(info, current_version(settings()))
 
 
