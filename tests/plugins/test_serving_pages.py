@@ -144,6 +144,22 @@ def test_a_rollback_asks_twice_and_leads_to_its_run(airflow: Airflow, page: Page
     assert "/dags/operate_models/runs/manual__" in str(link.get_attribute("href"))
 
 
+def test_what_a_script_fills_in_survives_the_pages_refresh(airflow: Airflow, page: Page) -> None:
+    """Whether the scoring service answers is told all the time, while the page around it is brought up to date."""
+    visit(page, airflow, "deployments")
+    expect(page.locator("#service")).to_have_text("does not answer")
+    page.evaluate(
+        """() => {
+            window.seen = new Set();
+            setInterval(() => seen.add(document.querySelector("#service").textContent));
+        }"""
+    )
+    with page.expect_response(lambda answer: answer.url.endswith("/mlops/ui/deployments")):
+        pass
+    page.wait_for_timeout(500)
+    assert page.evaluate("[...seen]") == ["does not answer"]
+
+
 def test_an_experiment_shows_its_intervals_and_is_moved(airflow: Airflow, page: Page) -> None:
     """Each look with its interval, the report's pictures; a form registers another one with its arms and metrics."""
     visit(page, airflow, f"experiments/{EXPERIMENT}")

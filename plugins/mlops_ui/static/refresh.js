@@ -1,5 +1,5 @@
 // Keeps what the server renders up to date: each element with data-live="<milliseconds>" is replaced by its
-// current version. One that has data-ended does not change any more.
+// current version. One that has data-ended does not change any more. What a script fills in (data-kept, with an id) stays.
 
 /** @param {HTMLElement[]} places */
 async function refresh(places) {
@@ -9,6 +9,7 @@ async function refresh(places) {
   const fresh = page.querySelectorAll("[data-live]");
   places.forEach((place, number) => {
     const now = fresh[number];
+    for (const kept of place.querySelectorAll("[data-kept]")) now?.querySelector(`#${kept.id}`)?.replaceWith(kept.cloneNode(true));
     if (now && now.innerHTML !== place.innerHTML) place.replaceChildren(...now.childNodes);
     if (now?.hasAttribute("data-ended")) place.setAttribute("data-ended", "");
   });
