@@ -175,9 +175,9 @@ def _alert(episode: Episode) -> OpenAlert:
 def _work(settings: Settings, steps: list[ExperimentStep]) -> list[Work]:
     running = [each for each in steps if each.state in (ExperimentState.RUNNING, ExperimentState.PAUSED)]
     return [
-        *map(_training, open_training_runs(settings)[-SHOWN:]),
         *map(_rollout, undecided_rollouts(settings)),
         *map(_experiment, running),
+        *map(_training, open_training_runs(settings)[-SHOWN:]),
     ]
 
 

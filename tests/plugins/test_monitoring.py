@@ -127,6 +127,7 @@ def test_a_person_acknowledges_silences_and_ends_an_alert(airflow: Airflow, day:
     alert.get_by_role("button", name="Silence").click()
     silence = monitor.locator("#silences li", has_text="it is being mended")
     expect(silence).to_be_visible(timeout=PATIENCE_MS)
+    monitor.wait_for_load_state("load")
     silence.get_by_role("button", name="End it").click()
     expect(silence).to_have_count(0, timeout=PATIENCE_MS)
     assert key not in silences(airflow.settings)

@@ -10,6 +10,7 @@ from tests.plugins.runs import Runs
 API = "/mlops/v1"
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.slow  # each run makes other requests: what it finds is news, and not of the change at hand
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_no_request_that_the_document_suggests_breaks_the_api(

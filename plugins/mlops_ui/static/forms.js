@@ -3,6 +3,8 @@
 // A button with data-sure asks once more. The second click of a double click neither confirms nor sends again, and a
 // form whose request is under way sends no other one. With data-then="reload" the page is loaded again afterwards.
 //
+// Their method is "dialog", with which a browser sends nothing while this script is not there yet.
+//
 // A field is sent as its type says: a number, a truth value (checkbox), a text, the lines of a text (data-lines), or
 // JSON (data-json). An empty field that is not required is not sent.
 
