@@ -1,6 +1,7 @@
 """Requests made from an OpenAPI document, right and wrong ones, to the server that gives it."""
 
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 import schemathesis
 from hypothesis import HealthCheck, assume, given, settings
@@ -33,9 +34,8 @@ def _try(operation: schemathesis.APIOperation, headers: Mapping[str, str], mode:
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(PATIENT, max_examples=BODIES if operation.body else PARAMETERS)
     def send(case: schemathesis.Case) -> None:
-        assume(
-            not any("\n" in str(each) for each in case.path_parameters.values())
-        )  # Airflow finds no app for such a path
+        # Airflow finds no app for a path with a line break, and answers it itself.
+        assume(not any("\n" in unquote(str(each)) for each in case.path_parameters.values()))
         # What is right by its shape may name what is not there: a date, a feature, a run.
         unjudged = [checks.positive_data_acceptance]
         if not operation.body:
