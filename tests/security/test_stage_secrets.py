@@ -53,6 +53,7 @@ NEEDED = {
     "experiments.analyze": JUDGING | ALERTS,
     "experiments.judge_winners": JUDGING | ALERTS,
     "serving.deploy": SERVING,
+    "serving.operate": SERVING,
     "serving.score_newest_date": SERVING,
 }
 """What each stage needs of `secrets`; the others need none."""
