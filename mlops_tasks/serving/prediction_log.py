@@ -22,7 +22,7 @@ from mlops_tasks.serving.caller import Caller
 from mlops_tasks.serving.metrics import ServiceMetrics
 from mlops_tasks.serving.scored import Scored
 from mlops_tasks.serving.write_ahead import BAD, LeftLog, Record, WriteAheadLog, bytes_beside, left_logs
-from mlops_tasks.state.alerts.raising import raise_daily_alert
+from mlops_tasks.state.alerts.raising import awaits_record, raise_daily_alert
 from mlops_tasks.state.database import database_bytes, reason_of
 from mlops_tasks.state.predictions import chosen_bits, forget_predictions, record_predictions
 from mlops_tasks.state.tables import Prediction, PredictionScores, now
@@ -46,6 +46,7 @@ _IN_MEMORY = (
     "the disk does not take the log of predictions: answers are in memory alone until the state database has them, and "
     "would not survive this process"
 )
+_LOST = "predictions_lost"
 _OWN, _DISK, _LEFT = "the log of predictions", "the disk of the log of predictions", "the logs of ended processes"
 """Causes of the alert."""
 
@@ -195,8 +196,8 @@ class PredictionLog:
         """Report answers that are lost or at risk: once per day and cause, and once more when the state database is
         back, which records it then."""
         for cause, message in list(self._untold.items()):
-            raise_daily_alert(self.settings, kind="predictions_lost", cause=cause, message=message)
-            if not self.trouble:
+            raise_daily_alert(self.settings, kind=_LOST, cause=cause, message=message)
+            if not awaits_record(self.settings, kind=_LOST, cause=cause):
                 del self._untold[cause]
 
     def _ship_own(self) -> bool:

@@ -54,6 +54,11 @@ def raise_daily_alert(settings: Settings, *, kind: str, cause: str, message: str
     return not again
 
 
+def awaits_record(settings: Settings, *, kind: str, cause: str) -> bool:
+    """Whether a daily alert was sent without the database and is still to be recorded: raise it again later."""
+    return (str(settings.home), Key(kind, cause)) in _held
+
+
 @dataclass(frozen=True)
 class _Held:
     """An alert that was sent without the database, and is still to be recorded."""
