@@ -1,6 +1,7 @@
 """One Airflow and one browser for all tests of the plugin, with training runs and reports in its home."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -79,13 +80,19 @@ def sign_in(browser: Browser, airflow: Airflow, width: int = 1280, theme: str = 
     return context
 
 
-@pytest.fixture(scope="module")
-def page(browser: Browser, airflow: Airflow) -> Iterator[Page]:
-    """A page of the admin's; a script's error fails the module."""
-    context = sign_in(browser, airflow)
+@contextmanager
+def sound_page(context: BrowserContext) -> Iterator[Page]:
+    """A new page of a window, which is closed at the end; a script's error fails whoever has it then."""
     opened = context.new_page()
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
     context.close()
     assert errors == []
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, airflow: Airflow) -> Iterator[Page]:
+    """A page of the admin's; a script's error fails the module."""
+    with sound_page(sign_in(browser, airflow)) as opened:
+        yield opened

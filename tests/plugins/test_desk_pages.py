@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page
 from mlops_tasks.features.store import FeatureStore
 from tests.plugins.accessibility import serious
 from tests.plugins.api_server import Airflow
-from tests.plugins.conftest import sign_in
+from tests.plugins.conftest import sign_in, sound_page
 from tests.plugins.desk import Day
 from tests.plugins.reports import STAGING, Reports
 from tests.plugins.test_screens import UI, WIDE
@@ -27,13 +27,8 @@ def paths(airflow: Airflow, day: Day, reports: Reports) -> list[str]:
 def page(airflow: Airflow, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page of the admin's, who sees every form."""
     theme, width = request.param
-    context = sign_in(browser, airflow, width, theme)
-    opened = context.new_page()
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    yield opened
-    context.close()
-    assert errors == []
+    with sound_page(sign_in(browser, airflow, width, theme)) as opened:
+        yield opened
 
 
 def test_every_page_is_accessible_and_fits(airflow: Airflow, page: Page, paths: list[str]) -> None:

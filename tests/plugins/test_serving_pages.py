@@ -12,6 +12,7 @@ from tests.plugins.api_server import Airflow
 from tests.plugins.conftest import sign_in
 from tests.plugins.runs import Runs
 from tests.plugins.serving import BEFORE, CANDIDATE, CHAMPION, EXPERIMENT, FIRST, PLAIN, WITHDRAWN, airflow
+from tests.plugins.test_screens import WIDE
 
 __all__ = ["airflow"]
 
@@ -26,12 +27,6 @@ PATHS = [
     f"experiments/{EXPERIMENT}",
     "zoo",
 ]
-WIDE = """() => ({
-    body: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    outside: [...document.querySelectorAll('main *')].filter(each =>
-        !each.closest('.box') && each.getBoundingClientRect().right > innerWidth + 1
-    ).map(each => each.outerHTML.slice(0, 90)),
-})"""
 
 
 @pytest.fixture(autouse=True)
