@@ -164,14 +164,28 @@ def test_a_person_starts_a_training(airflow: Airflow, view: Page, suggested: Non
     view.locator("[id='lightgbm.max_depth']").fill("6")
     expect(problem).to_be_hidden(timeout=PATIENCE_MS)
     expect(view.locator("#train button.main")).to_be_enabled()
-    view.locator("#train button.main").click()
-    view.get_by_role("button", name="Really start?").click()
+    # What is typed just before the form is sent is sent, however quick the person is.
+    view.evaluate(
+        """() => {
+          const field = document.getElementById("lightgbm.num_boost_round");
+          const button = document.querySelector("#train button.main");
+          field.value = "63";
+          field.dispatchEvent(new Event("input", { bubbles: true }));
+          button.click();
+          button.click();
+        }"""
+    )
     link = view.locator("#train > output a")
     expect(link).to_contain_text("daily_retraining", timeout=PATIENCE_MS)
     conf = conf_of(airflow, "daily_retraining", (link.text_content() or "").partition(" ")[2])
     assert conf["models"] == ["lightgbm"]
     lines = str(conf["hyperparameters"]).split("\n")
-    assert sorted(lines) == ["lightgbm.learning_rate=0.05", "lightgbm.max_depth=6", "lightgbm.num_leaves=33"]
+    assert sorted(lines) == [
+        "lightgbm.learning_rate=0.05",
+        "lightgbm.max_depth=6",
+        "lightgbm.num_boost_round=63",
+        "lightgbm.num_leaves=33",
+    ]
 
 
 def test_who_may_not_start_sees_no_form(airflow: Airflow) -> None:

@@ -86,13 +86,19 @@ function complain(words) {
   form?.querySelectorAll("button.main").forEach((button) => button.toggleAttribute("disabled", words !== ""));
 }
 
-let asked = 0;
-
-async function check() {
+/** Write what is chosen into the fields that are sent: at once, since the form may be sent before it is checked. */
+function gather() {
   const cards = chosen();
   put("models", cards.map((card) => /** @type {HTMLElement} */ (card).dataset.model ?? "").join("\n"));
   const all = cards.flatMap(lines).join("\n");
   put("hyperparameters", all);
+  return { cards, all };
+}
+
+let asked = 0;
+
+async function check() {
+  const { cards, all } = gather();
   const number = ++asked;
   if (cards.length === 0) return complain("Choose a model.");
   const found = await post("overrides", { hyperparameters: all }).then(() => "", (error) => (error instanceof Problem ? error.detail : String(error)));
@@ -158,6 +164,7 @@ let timer;
 
 form?.addEventListener("input", (event) => {
   if (event.target instanceof HTMLInputElement && event.target.dataset.choose !== undefined) return open();
+  gather();
   clearTimeout(timer);
   timer = setTimeout(() => void check(), PAUSE_MS);
 });
