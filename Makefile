@@ -13,6 +13,7 @@ UNIVERSE =
 TRAIN =
 VALID =
 TEST =
+PROFILE =
 NAME =
 # TORCH=cuda takes torch's CUDA build, with its packages (3.4 GB).
 TORCH =
@@ -52,9 +53,9 @@ $(NODE_STAMP): $(PAGES)/package.json $(PAGES)/package-lock.json
 	cd $(PAGES) && npm ci --no-fund --no-audit
 	@touch $@
 
-up: env  ## start everything and run one day: SOURCE= UNIVERSE= TRAIN=first:last VALID= TEST= CHAIN=0
+up: env  ## start everything and run one day: SOURCE= UNIVERSE= TRAIN=first:last VALID= TEST= PROFILE=celery CHAIN=0
 	@$(RUN) -m mlops_tasks.stack up --source="$$SOURCE" --universe="$$UNIVERSE" \
-	  --train="$$TRAIN" --valid="$$VALID" --test="$$TEST" $(if $(filter 0,$(CHAIN)),--no-chain)
+	  --train="$$TRAIN" --valid="$$VALID" --test="$$TEST" --profile="$$PROFILE" $(if $(filter 0,$(CHAIN)),--no-chain)
 
 down:  ## end every process that `make up` started
 	@if test -x $(RUN); then $(RUN) -m mlops_tasks.stack down; else echo "nothing was ever started here"; fi

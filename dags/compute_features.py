@@ -38,7 +38,13 @@ with DAG(
     on_failure_callback=tell_failed_run,
     tags=["data"],
 ) as dag:
-    StageOperator(task_id="compute_features", stage="features.compute", run_params=tuple(FORM), pool=HEAVY_POOL)
+    StageOperator(
+        task_id="compute_features",
+        stage="features.compute",
+        run_params=tuple(FORM),
+        pool=HEAVY_POOL,
+        queue=HEAVY_POOL,
+    )
 
 # Set after the tasks: a task created while the DAG has params gets a copy of all of them, in every parse.
 dag.params.update(FORM)

@@ -91,6 +91,7 @@ with DAG(
         stage="features.compute",
         arguments={"data_version": plan.output["data_version"], "feature_set": plan.output["feature_set"]},
         pool=HEAVY_POOL,
+        queue=HEAVY_POOL,
     )
 
     certificate = StageOperator(
@@ -98,6 +99,7 @@ with DAG(
         stage="training.certify",
         arguments={"plan": plan.output, "features": features.output},
         pool=HEAVY_POOL,
+        queue=HEAVY_POOL,
     )
 
     @task_group
@@ -115,6 +117,7 @@ with DAG(
             run_params=tuple(MACHINE),
             time_limit_s=TRAINING_TASK_LIMIT_S,
             pool=TRAINING_POOL,
+            queue=TRAINING_POOL,
             **named,
         )
         evaluate = StageOperator(
@@ -122,6 +125,7 @@ with DAG(
             stage="evaluation.evaluate",
             arguments={name: train.output[name] for name in ("training_key", "topk", "n_drop")},
             pool=EVALUATION_POOL,
+            queue=EVALUATION_POOL,
             **named,
         )
         log_run = StageOperator(

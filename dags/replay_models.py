@@ -63,6 +63,7 @@ with DAG(
         map_index_template="version {{ task.arguments.version }}",
         time_limit_s=SETTINGS.replay.time_limit_s + 600,
         pool=TRAINING_POOL,
+        queue=TRAINING_POOL,
         max_active_tis_per_dag=1,
     ).expand(arguments=list_replays(choose.output))
 

@@ -126,12 +126,14 @@ with DAG(
         stage="features.compute",
         arguments={"data_version": asked.output["data_version"], "feature_set": asked.output["feature_set"]},
         pool=HEAVY_POOL,
+        queue=HEAVY_POOL,
     )
     certificate = StageOperator(
         task_id="certify_learning_data",
         stage="training.certify",
         arguments={"plan": plan, "features": features.output},
         pool=HEAVY_POOL,
+        queue=HEAVY_POOL,
     )
     given = {"plan": plan, "features": features.output}
     choice = StageOperator(
@@ -139,6 +141,7 @@ with DAG(
         stage="tuning.choose_algorithm",
         arguments={**given, "search": search},
         pool=HEAVY_POOL,
+        queue=HEAVY_POOL,
     )
     study = StageOperator(
         task_id="create_study",
@@ -158,6 +161,7 @@ with DAG(
         map_index_template="worker {{ task.arguments.worker }}",
         time_limit_s=SETTINGS.tuning.time_limit_s,
         pool=TRAINING_POOL,
+        queue=TRAINING_POOL,
     ).expand(arguments=list_workers(plan, features.output, study.output))
     finish = StageOperator(
         task_id="finish_study", stage="tuning.finish_study", arguments={"plan": plan, "study": study.output["study"]}
@@ -177,12 +181,14 @@ with DAG(
         run_params=tuple(MACHINE),
         time_limit_s=TRAINING_TASK_LIMIT_S,
         pool=TRAINING_POOL,
+        queue=TRAINING_POOL,
     )
     evaluate = StageOperator(
         task_id="evaluate_model",
         stage="evaluation.evaluate",
         arguments={name: train.output[name] for name in ("training_key", "topk", "n_drop")},
         pool=EVALUATION_POOL,
+        queue=EVALUATION_POOL,
     )
     log_run = StageOperator(
         task_id="log_run", stage="registry.log_run", arguments={"training_key": evaluate.output["training_key"]}

@@ -44,6 +44,11 @@ class StackSettings(Section):
     airflow_port: int = Field(8080, ge=1, le=65535)
     mlflow_port: int = Field(5500, ge=1, le=65535)
     scoring_port: int = Field(8600, ge=1, le=65535)
+    profile: Literal["local", "celery"] = "local"
+    """Where tasks run. `local`: in processes of the scheduler, with SQLite. `celery`: on workers that take them from a
+    broker, with PostgreSQL (`celery`, docs/workers.md)."""
+    part: Literal["all", "workers"] = "all"
+    """What runs on this machine. `workers`: only workers, for a stack whose services run on another machine."""
     login: Literal["simple", "fab"] = "simple"
     """Who may log in to Airflow. `simple`: one admin, for one person. `fab`: named accounts, each with a role
     (docs/users.md)."""
@@ -64,6 +69,53 @@ class StackSettings(Section):
         ports = [self.airflow_port, self.mlflow_port, self.scoring_port]
         if len(set(ports)) < len(ports):
             raise ValueError(f"airflow_port, mlflow_port and scoring_port must differ, got {ports}")
+        return self
+
+
+_POSTGRESQL_LINK = (
+    "connect_timeout=10&keepalives_idle=20&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=30000"
+)
+"""A connection to PostgreSQL whose network was cut is given up within 35 s; without this it may hang for two hours."""
+
+
+class CelerySettings(Section):
+    """Databases, broker and workers of the profile `celery`. Passwords come from the environment, not from here:
+    PGPASSWORD, or addresses that hold one in `MLOPS_CELERY__DATABASE_URL` and `MLOPS_CELERY__BROKER_URL`."""
+
+    database_url: str = ""
+    """The PostgreSQL server: `postgresql://<user>@<host>:<port>`, without a database."""
+    database_prefix: str = Field("alphaops", pattern=r"^[a-z][a-z0-9_]{0,40}$")
+    """The databases are named after it: `<prefix>_airflow`, `_results`, `_mlflow` and `_state`. `make up` creates those
+    that do not exist."""
+    broker_url: str = ""
+    """`redis://<host>:<port>/<number>` or `amqp://<user>@<host>:<port>/<virtual host>`."""
+    workers: int = Field(2, ge=0, le=64)
+    """Workers on this machine. They share its queue of trainings."""
+    concurrency: int = Field(0, ge=0, le=256)
+    """Tasks at once of each worker. 0: as many as this machine's pools have slots, and two, shared by its workers."""
+    queues: tuple[Literal["light", "heavy", "training", "evaluation"], ...] = (
+        "light",
+        "heavy",
+        "training",
+        "evaluation",
+    )
+    """From which queues this machine's workers take tasks. A machine with a GPU may take `training` alone."""
+    hosts: int = Field(1, ge=1, le=1000)
+    """Machines with workers: Airflow's pools have the slots of this machine as many times."""
+    visibility_timeout_s: int = Field(86_400, ge=60)
+    """After how long Redis delivers a task again that was not acknowledged. A second delivery of a task that runs is
+    ignored, so that a longer task loses nothing."""
+    queued_timeout_s: int = Field(120, ge=10)
+    """A task that no worker takes for so long is queued anew: its message may be lost with the broker."""
+
+    @model_validator(mode="after")
+    def _addresses_are_known(self) -> Self:
+        # What was withheld from a stage is refused where it is needed.
+        if self.database_url and not self.database_url.startswith(("postgresql://", "withheld")):
+            raise ValueError("database_url: not a PostgreSQL server; e.g. postgresql://alphaops@db.example.com:5432")
+        brokers = ("redis://", "rediss://", "amqp://", "amqps://", "withheld")
+        if self.broker_url and not self.broker_url.startswith(brokers):
+            raise ValueError("broker_url: neither Redis nor RabbitMQ; e.g. redis://mq.example.com:6379/0")
         return self
 
 
@@ -808,6 +860,7 @@ class Settings(Section):
 
     home: Path
     stack: StackSettings = StackSettings()
+    celery: CelerySettings = CelerySettings()
     data: DataSettings = DataSettings()
     calendar: CalendarSettings = CalendarSettings()
     vintage_policy: VintagePolicySettings = VintagePolicySettings()
@@ -837,7 +890,8 @@ class Settings(Section):
     own store (`mlflow-artifacts:/`), or the folder `artifacts` beside the SQLite database. Set it if the server uses
     another location, e.g. `s3://bucket/models`."""
     state_url: str = ""
-    """SQLAlchemy URL of the state database. Default: SQLite below `home`."""
+    """SQLAlchemy URL of the state database. Default: SQLite below `home`; with the profile `celery`, the PostgreSQL
+    server of `celery.database_url`."""
 
     @cached_property
     def data_dir(self) -> Path:
@@ -912,7 +966,14 @@ class Settings(Section):
     @cached_property
     def state_database(self) -> str:
         """SQLAlchemy URL of the state database."""
+        if not self.state_url and self.stack.profile == "celery":
+            return self.postgresql_database("state")
         return self.state_url or f"sqlite:///{self.home / 'state' / 'state.db'}"
+
+    def postgresql_database(self, name: str) -> str:
+        """SQLAlchemy URL of one of the profile `celery`'s databases."""
+        server = self.celery.database_url.replace("postgresql://", "postgresql+psycopg2://", 1).rstrip("/")
+        return f"{server}/{self.celery.database_prefix}_{name}?{_POSTGRESQL_LINK}"
 
     @cached_property
     def scoring_url(self) -> str:

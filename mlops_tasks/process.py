@@ -149,7 +149,11 @@ INNER_STAGES: Mapping[str, Stage] = {
 
 HEAVY_POOL, TRAINING_POOL, EVALUATION_POOL = "heavy", "training", "evaluation"
 """Airflow pools, which `make up` creates (`stack/environment.py`): of the stages that use several cores, of those that
-train or wait for their turn in the machine's queue (`machine/admission.py`), and of the evaluations of many models."""
+train or wait for their turn in the machine's queue (`machine/admission.py`), and of the evaluations of many models.
+A task's queue, from which Celery workers take it, has the name of its pool."""
+LIGHT_QUEUE = "light"
+"""The queue of tasks without a pool."""
+QUEUES = (LIGHT_QUEUE, HEAVY_POOL, TRAINING_POOL, EVALUATION_POOL)
 
 RUN_NOTE = "run_note"
 """Key of a stage's result, and XCom, of a sentence that the DAG run's note takes over."""

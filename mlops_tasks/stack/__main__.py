@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import fields
 
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.errors import MlopsError, StackError
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--universe", default="", help="membership file: instrument, first day, last day")
     for segment in ("train", "valid", "test"):
         up.add_argument(f"--{segment}", default="", metavar="FIRST:LAST", help=f"days of the {segment} segment")
+    up.add_argument("--profile", default="", help="local, or celery: PostgreSQL and workers (docs/workers.md)")
     up.add_argument("--no-chain", dest="chain", action="store_false", help="only start the services")
     up.set_defaults(verb=_up)
     verbs.add_parser(
@@ -71,7 +73,8 @@ def _up(settings: Settings, arguments: argparse.Namespace) -> int:
             "warning: this runs as root, so anybody who breaks into a service or a model's file controls the machine; "
             "better: make down, chown -R <user> this folder and MLOPS_HOME, and make up as that user"
         )
-    choice = Choice(arguments.source, arguments.universe, arguments.train, arguments.valid, arguments.test)
+    given = vars(arguments)
+    choice = Choice(**{field.name: given[field.name] for field in fields(Choice)})
     settings, credentials = start_services(settings, choice, progress)
     if arguments.chain:
         run_day(settings, credentials, progress)

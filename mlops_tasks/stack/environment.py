@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlops_tasks.config import PROJECT, Settings
-from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
+from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, LIGHT_QUEUE, TRAINING_POOL
 from mlops_tasks.signing import PRIVATE
 from mlops_tasks.stack.credentials import ADMIN, Credentials, airflow_users_file, mlflow_auth_file
+from mlops_tasks.stack.postgresql import POOL_OVERFLOW, POOL_SIZE
 
 STACK_ID = "MLOPS_STACK_ID"
 """Names the home to which a process belongs, so that `make down` ends only these processes."""
@@ -49,6 +50,19 @@ _LOGINS: Mapping[str, Mapping[str, str]] = {
     },
 }
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_NOT_FOR_WORKERS = frozenset(
+    {
+        "AIRFLOW__API__SECRET_KEY",
+        "AIRFLOW__API_AUTH__JWT_SECRET",
+        "AIRFLOW__CORE__FERNET_KEY",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC",
+    }
+)
+_MLFLOW_POOL = {
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(POOL_SIZE),
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": str(POOL_OVERFLOW),
+}
 _WAITING = {"GOMP_SPINCOUNT": "10000"}
 """How often an OpenMP thread polls for the others before it sleeps: about a tenth of a millisecond. By default it holds
 its core for several milliseconds. If stages run beside a training, the thread that it waits for needs that core, and
@@ -90,7 +104,9 @@ def base_environment(settings: Settings, environ: Mapping[str, str] = os.environ
 
 def client_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """What a stage needs to reach MLflow and the scoring service."""
+    shared = {"MLOPS_STATE_URL": settings.state_database} if settings.stack.profile == "celery" else {}
     return {
+        **shared,
         "MLOPS_MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri or mlflow_url(settings),
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri or mlflow_url(settings),
         "MLFLOW_TRACKING_USERNAME": ADMIN,
@@ -100,7 +116,7 @@ def client_environment(settings: Settings, credentials: Credentials) -> dict[str
 
 
 def pool_slots() -> dict[str, int]:
-    """Slots of Airflow's pools on this machine.
+    """Slots of Airflow's pools for one machine, this one.
 
     A heavy task runs two threads. Trainings are limited by the machine's queue: more of them wait there than can run,
     so that owners and priorities decide which is next, not the order of arrival at the pool. Each evaluation keeps a
@@ -110,9 +126,20 @@ def pool_slots() -> dict[str, int]:
     return {HEAVY_POOL: max(1, cores // 2), TRAINING_POOL: max(3, cores), EVALUATION_POOL: cores}
 
 
+def tasks_at_once(settings: Settings) -> int:
+    """Tasks that all machines work on at once: those of every slot of a pool, and two without a pool on each."""
+    slots = sum(pool_slots().values()) + 2
+    if settings.stack.profile == "local":
+        return slots
+    celery = settings.celery
+    return (celery.concurrency * celery.workers or slots) * celery.hosts
+
+
 def mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """What the MLflow server needs."""
     return {
+        "MLFLOW_BACKEND_STORE_URI": mlflow_database(settings),
+        **({} if settings.stack.profile == "local" else _MLFLOW_POOL),
         "MLFLOW_AUTH_CONFIG_PATH": str(mlflow_auth_file(settings)),
         "MLFLOW_AUTH_ADMIN_PASSWORD": credentials.mlflow_password,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": credentials.mlflow_flask_key,
@@ -123,13 +150,27 @@ def mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str
     }
 
 
+def mlflow_database(settings: Settings) -> str:
+    """SQLAlchemy URL of the MLflow server's database."""
+    if settings.stack.profile == "celery":
+        return settings.postgresql_database("mlflow")
+    return f"sqlite:///{settings.home / 'mlflow' / 'mlflow.db'}"
+
+
+def worker_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    """What a Celery worker and its tasks need: not Airflow's database, nor what Airflow signs and encrypts with."""
+    given = full_environment(settings, credentials)
+    return {name: value for name, value in given.items() if name not in _NOT_FOR_WORKERS}
+
+
 def airflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """What Airflow's processes need beyond `airflow.cfg`: the secrets, and settings that depend on home and ports.
 
-    A database URL from the caller's environment is kept, so that PostgreSQL can be used.
+    A database URL from the caller's environment is kept, so that PostgreSQL can be used without workers.
     """
     home = settings.home / "airflow"
     database = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{home / 'airflow.db'}?timeout=30")
+    on_workers = _celery_environment(settings) if settings.stack.profile == "celery" else {}
     training, tuning = settings.training, settings.tuning
     longest_s = max(training.time_limit_s + training.wait_limit_s, tuning.time_limit_s)
     jwt_s = max(_LEAST_JWT_S, int(longest_s) + 3600)
@@ -146,14 +187,36 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
         "AIRFLOW__API_AUTH__JWT_SECRET": credentials.airflow_jwt_secret,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{airflow_url(settings)}/execution/",
         "AIRFLOW__CORE__FERNET_KEY": credentials.airflow_fernet_key,
-        # A worker for every slot of a pool, and two for tasks without a pool; each uses 120 MB from the start.
-        "AIRFLOW__CORE__PARALLELISM": str(sum(pool_slots().values()) + 2),
+        # Of the local executor, each is a process that uses 120 MB from the start.
+        "AIRFLOW__CORE__PARALLELISM": str(tasks_at_once(settings)),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(airflow_users_file(settings)),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": str(jwt_s),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(home / "logs" / "dag_processor"),
+        **on_workers,
+    }
+
+
+def _celery_environment(settings: Settings) -> dict[str, str]:
+    celery = settings.celery
+    database = settings.postgresql_database("airflow")
+    return {
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+        # asyncpg does not know libpq's parameters.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database.partition("?")[0].replace("+psycopg2", "+asyncpg", 1),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": str(POOL_SIZE),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": str(POOL_OVERFLOW),
+        "AIRFLOW__OPERATORS__DEFAULT_QUEUE": LIGHT_QUEUE,
+        "AIRFLOW__CELERY__BROKER_URL": celery.broker_url,
+        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{settings.postgresql_database('results')}",
+        "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
+        "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": str(celery.visibility_timeout_s),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": str(celery.queued_timeout_s),
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
     }
 
 

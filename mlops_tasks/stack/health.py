@@ -11,11 +11,12 @@ from typing import Any
 
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StackError
+from mlops_tasks.stack.broker import host_name, living_workers
 from mlops_tasks.stack.console import Progress
 from mlops_tasks.stack.credentials import ADMIN, Credentials
 from mlops_tasks.stack.environment import airflow_url, mlflow_url, scoring_url
 from mlops_tasks.stack.keeper import log_tail, logs_dir, service_states
-from mlops_tasks.stack.services import MLFLOW, SCORING, STAGES, services
+from mlops_tasks.stack.services import MLFLOW, SCORING, STAGES, services, worker_names
 from mlops_tasks.stage_process import is_listening
 
 HEALTH_LIMIT_S = 600.0
@@ -55,12 +56,10 @@ def get(url: str, headers: Mapping[str, str] | None = None, timeout_s: float = 5
 
 def unhealthy(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """Maps each unhealthy service to its fault; empty if all are healthy."""
-    return {
-        **_stages(settings),
-        **_airflow(settings),
-        **_mlflow(settings, credentials),
-        **_scoring(settings, credentials),
-    }
+    here = {**_stages(settings), **_workers(settings)}
+    if settings.stack.part == "workers":
+        return here
+    return {**here, **_airflow(settings), **_mlflow(settings, credentials), **_scoring(settings, credentials)}
 
 
 def wait_until_healthy(settings: Settings, credentials: Credentials, progress: Progress) -> None:
@@ -107,6 +106,12 @@ def basic_authorization(user: str, password: str) -> dict[str, str]:
 def _stages(settings: Settings) -> dict[str, str]:
     kept = any(service.name == STAGES for service in services(settings))
     return {STAGES: NOT_YET} if kept and not is_listening(settings.stage_socket) else {}
+
+
+def _workers(settings: Settings) -> dict[str, str]:
+    names = worker_names(settings)
+    alive = living_workers(settings) if names else set()
+    return {name: "does not answer by the broker" for name in names if host_name(name) not in alive}
 
 
 def _airflow(settings: Settings) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from mlops_tasks.entry_files import read_yaml_text
 from mlops_tasks.errors import ConfigError, SourceNotFoundError
 from mlops_tasks.files import write_text
 
-_HEADER = "# Written by `make up` from SOURCE, UNIVERSE, TRAIN, VALID and TEST; other keys may be added by hand.\n"
+_HEADER = (
+    "# Written by `make up` from SOURCE, UNIVERSE, TRAIN, VALID, TEST and PROFILE; other keys may be added by hand.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Choice:
     train: str = ""
     valid: str = ""
     test: str = ""
+    profile: str = ""
 
 
 def resolve(choice: Choice, folder: Path, named: Container[str] = ()) -> Choice:
@@ -40,7 +43,7 @@ def resolve(choice: Choice, folder: Path, named: Container[str] = ()) -> Choice:
         source = str(_existing(source, folder, "SOURCE"))
     if universe:
         universe = str(_existing(universe, folder, "UNIVERSE"))
-    return Choice(source, universe, choice.train, choice.valid, choice.test)
+    return replace(choice, source=source, universe=universe)
 
 
 def apply(choice: Choice, settings: Settings, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -79,6 +82,8 @@ def overlay_of(content: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
     given = {"train": choice.train, "valid": choice.valid, "test": choice.test}
     if any(given.values()):
         changed.setdefault("training", {}).update({name: text for name, text in given.items() if text})
+    if choice.profile:
+        changed.setdefault("stack", {})["profile"] = choice.profile
     return {section: values for section, values in changed.items() if values != {}}
 
 

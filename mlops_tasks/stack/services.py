@@ -1,5 +1,6 @@
 """The processes of the stack: what each runs, with which environment, and how its health is checked."""
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from mlops_tasks.config import Settings
 from mlops_tasks.errors import StackError
 from mlops_tasks.files import digest_of
 from mlops_tasks.secret_variables import without_secrets
+from mlops_tasks.stack.broker import host_name
 from mlops_tasks.stack.credentials import MLFLOW_READER, Credentials
 from mlops_tasks.stack.environment import (
     base_environment,
     client_environment,
     full_environment,
     mlflow_environment,
+    tasks_at_once,
+    worker_environment,
 )
 
 
@@ -47,8 +51,12 @@ STAGES = "stages"
 def services(settings: Settings) -> tuple[Service, ...]:
     """Every service, in the order in which they start."""
     airflow = _binary("airflow")
+    stage_server = [_STAGE_SERVER] if sys.platform == "linux" else []
+    workers = _workers(settings) if settings.stack.profile == "celery" else []
+    if settings.stack.part == "workers":
+        return *stage_server, *workers
     return (
-        *([_STAGE_SERVER] if sys.platform == "linux" else []),
+        *stage_server,
         Service(MLFLOW, _mlflow_command(settings), _mlflow_environment),
         # The API server waits two minutes for open connections, including those of browsers.
         Service("airflow-api-server", (airflow, "api-server"), full_environment, stop_s=5),
@@ -57,7 +65,13 @@ def services(settings: Settings) -> tuple[Service, ...]:
         Service("airflow-dag-processor", (airflow, "dag-processor"), full_environment),
         Service("airflow-triggerer", (airflow, "triggerer", "--skip-serve-logs"), full_environment, stop_s=5),
         Service(SCORING, (sys.executable, "-m", "mlops_tasks.serving"), _scoring_environment),
+        *workers,
     )
+
+
+def worker_names(settings: Settings) -> list[str]:
+    """The services that are Celery workers."""
+    return [service.name for service in _workers(settings)] if settings.stack.profile == "celery" else []
 
 
 def service_named(name: str, settings: Settings) -> Service:
@@ -91,6 +105,26 @@ def configuration_digest(settings: Settings, credentials: Credentials) -> str:
     return digest_of(content)
 
 
+def _workers(settings: Settings) -> list[Service]:
+    """Celery workers; together they have room for all tasks of this machine."""
+    celery = settings.celery
+    here = math.ceil(tasks_at_once(settings) / celery.hosts / max(1, celery.workers))
+    # The API server reads the logs of its own machine's workers from their files; those of others it asks for.
+    logs = () if settings.stack.part == "workers" else ("--skip-serve-logs",)
+    return [
+        Service(
+            name,
+            (
+                *(_binary("airflow"), "celery", "worker", "--celery-hostname", host_name(name)),
+                *("--queues", ",".join(celery.queues), "--concurrency", str(celery.concurrency or here)),
+                *("--without-mingle", "--without-gossip", *logs),
+            ),
+            worker_environment,
+        )
+        for name in (f"worker-{number}" for number in range(1, celery.workers + 1))
+    ]
+
+
 def _binary(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
@@ -117,7 +151,6 @@ def _mlflow_command(settings: Settings) -> tuple[str, ...]:
     return (
         *(_binary("mlflow"), "server", "--app-name", "basic-auth", "--workers", "1"),
         *("--host", settings.stack.host, "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
         *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
         # A DNS-rebinding page sends a foreign Host header. Any port is allowed: a container maps its own.
         *("--allowed-hosts", ",".join(f"{host},{host}:*" for host in hosts)),

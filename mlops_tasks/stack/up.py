@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sqlalchemy import make_url
+
 from mlops_tasks.config import PROJECT, Settings
 from mlops_tasks.errors import StackError
 from mlops_tasks.kernels import compile_kernels
@@ -12,12 +14,21 @@ from mlops_tasks.private import make_private
 from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.stack import keeper, overlay, ports
 from mlops_tasks.stack.airflow_api import AirflowApi
+from mlops_tasks.stack.broker import check_broker
 from mlops_tasks.stack.chain import run_chain
 from mlops_tasks.stack.console import Progress
 from mlops_tasks.stack.credentials import ADMIN, MLFLOW_READER, Credentials, ensure_credentials
-from mlops_tasks.stack.environment import airflow_url, full_environment, pool_slots, scoring_url
+from mlops_tasks.stack.environment import (
+    airflow_url,
+    full_environment,
+    mlflow_database,
+    pool_slots,
+    scoring_url,
+    tasks_at_once,
+)
 from mlops_tasks.stack.health import wait_until_healthy
 from mlops_tasks.stack.mlflow_reader import ensure_reader
+from mlops_tasks.stack.postgresql import prepare_databases
 from mlops_tasks.stack.services import configuration_digest
 from mlops_tasks.stack.users import Desk
 
@@ -47,6 +58,9 @@ def start_services(settings: Settings, choice: overlay.Choice, progress: Progres
     with keeper.exclusive(settings):
         settings = overlay.apply(chosen, settings)
         progress.say(f"home {settings.home}; source {settings.data.source}")
+        if settings.stack.profile == "celery":
+            check_broker(settings)
+            progress.say(f"PostgreSQL: {prepare_databases(settings, tasks_at_once(settings))}")
         compile_kernels(progress.say)
         credentials = ensure_credentials(settings)
         configuration = configuration_digest(settings, credentials)
@@ -59,7 +73,8 @@ def start_services(settings: Settings, choice: overlay.Choice, progress: Progres
             progress.say("the services are already running" + (f"; started {', '.join(revived)}" if revived else ""))
         else:
             keeper.stop(settings)  # a killed keeper leaves its services behind
-            migrate_databases(settings, credentials, progress)
+            if settings.stack.part == "all":
+                migrate_databases(settings, credentials, progress)
             keeper.start(settings, configuration)
             progress.say("services are starting")
     try:
@@ -68,8 +83,11 @@ def start_services(settings: Settings, choice: overlay.Choice, progress: Progres
         if fresh:  # a half-started stack helps nobody; the logs stay
             keeper.stop(settings)
         raise
+    if settings.stack.part == "workers":
+        return settings, credentials
     ensure_reader(settings, credentials)
-    for pool, slots in pool_slots().items():
+    hosts = settings.celery.hosts if settings.stack.profile == "celery" else 1
+    for pool, slots in ((pool, slots * hosts) for pool, slots in pool_slots().items()):
         if connect(settings, credentials).ensure_pool(pool, slots, POOLS[pool]):
             progress.say(f"created the pool {pool} with {slots} slot(s)")
     return settings, credentials
@@ -120,13 +138,13 @@ def migrate_databases(settings: Settings, credentials: Credentials, progress: Pr
         (settings.home / folder).mkdir(parents=True, exist_ok=True)
     environment = full_environment(settings, credentials)
     commands = {"Airflow": [str(binaries / "airflow"), "db", "migrate"]}
-    if (settings.home / "mlflow" / "mlflow.db").exists():  # the server creates a new one itself
-        commands["MLflow"] = [
-            str(binaries / "mlflow"),
-            "db",
-            "upgrade",
-            f"sqlite:///{settings.home / 'mlflow' / 'mlflow.db'}",
-        ]
+    # The server itself creates a new SQLite database.
+    if (settings.home / "mlflow" / "mlflow.db").exists() or settings.stack.profile == "celery":
+        database = make_url(mlflow_database(settings))
+        if database.password:  # a command line is for everybody to see
+            environment["PGPASSWORD"] = str(database.password)
+        shown = database.set(password=None).render_as_string()
+        commands["MLflow"] = [str(binaries / "mlflow"), "db", "upgrade", shown]
     running = {
         name: subprocess.Popen(
             command,
