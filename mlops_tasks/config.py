@@ -102,7 +102,9 @@ class CelerySettings(Section):
     """From which queues this machine's workers take tasks. A machine with a GPU may take `training` alone."""
     hosts: int = Field(1, ge=1, le=1000)
     """Machines with workers: Airflow's pools have the slots of this machine as many times."""
-    visibility_timeout_s: int = Field(86_400, ge=60)
+    least_disk_mb: int = Field(500, ge=0)
+    """A worker with less free space than this on its disks takes no tasks."""
+    visibility_timeout_s: int = Field(86_400, ge=1)
     """After how long Redis delivers a task again that was not acknowledged. A second delivery of a task that runs is
     ignored, so that a longer task loses nothing."""
     queued_timeout_s: int = Field(120, ge=10)

@@ -15,7 +15,7 @@ from mlops_tasks.stack import keeper
 from mlops_tasks.stack.console import Progress
 from mlops_tasks.stack.credentials import read_credentials
 from mlops_tasks.stack.environment import STACK_ID, full_environment
-from mlops_tasks.stack.health import unhealthy
+from mlops_tasks.stack.health import HEALTH_LIMIT_S, get, unhealthy, wait_for
 from mlops_tasks.stack.overlay import Choice
 from mlops_tasks.stack.services import service_named, services
 from mlops_tasks.stack.up import addresses, run_day, start_services
@@ -148,6 +148,8 @@ def _exec(settings: Settings, arguments: argparse.Namespace) -> int:
     """Replace this process by the service, so that the keeper's own environment and command line contain no secret."""
     service = service_named(arguments.service, settings)
     environment = dict(service.environment(settings, read_credentials(settings)))
+    if service.after:
+        wait_for(lambda: get(service.after).status == 200, HEALTH_LIMIT_S)
     environment[STACK_ID] = keeper.read_record(settings).stack_id
     os.execve(service.command[0], service.command, environment)  # noqa: S606 - no shell is wanted
 

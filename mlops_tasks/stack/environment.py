@@ -1,5 +1,6 @@
 """The environment of every process of the stack, made from the settings and secrets, not from the caller's shell."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from mlops_tasks.stack.postgresql import POOL_OVERFLOW, POOL_SIZE
 
 STACK_ID = "MLOPS_STACK_ID"
 """Names the home to which a process belongs, so that `make down` ends only these processes."""
+
+WORKER_GUARD = "mlops_tasks.operators.worker_guard"
+"""The module that a worker imports beside Airflow's tasks; by its name, for it imports Celery."""
 
 _LEAST_JWT_S = 14_400
 _FOREIGN = (
@@ -72,6 +76,11 @@ boosting takes three times the processor time. The results are the same."""
 def airflow_url(settings: Settings) -> str:
     """Base address of Airflow's API server."""
     return settings.airflow_url
+
+
+def health_url(settings: Settings) -> str:
+    """Where Airflow's API server tells how its parts are."""
+    return f"{airflow_url(settings)}/api/v2/monitor/health"
 
 
 def mlflow_url(settings: Settings) -> str:
@@ -213,6 +222,7 @@ def _celery_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CELERY__BROKER_URL": celery.broker_url,
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{settings.postgresql_database('results')}",
         "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
+        "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG": json.dumps({"imports": [WORKER_GUARD]}),
         "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": str(celery.visibility_timeout_s),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": str(celery.queued_timeout_s),

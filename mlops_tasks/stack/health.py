@@ -14,7 +14,7 @@ from mlops_tasks.errors import StackError
 from mlops_tasks.stack.broker import host_name, living_workers
 from mlops_tasks.stack.console import Progress
 from mlops_tasks.stack.credentials import ADMIN, Credentials
-from mlops_tasks.stack.environment import airflow_url, mlflow_url, scoring_url
+from mlops_tasks.stack.environment import health_url, mlflow_url, scoring_url
 from mlops_tasks.stack.keeper import log_tail, logs_dir, service_states
 from mlops_tasks.stack.services import MLFLOW, SCORING, STAGES, services, worker_names
 from mlops_tasks.stage_process import is_listening
@@ -115,7 +115,7 @@ def _workers(settings: Settings) -> dict[str, str]:
 
 
 def _airflow(settings: Settings) -> dict[str, str]:
-    reply = get(f"{airflow_url(settings)}/api/v2/monitor/health")
+    reply = get(health_url(settings))
     if reply.status != 200:
         reason = _short(reply)
         return dict.fromkeys(_AIRFLOW_PARTS, reason)

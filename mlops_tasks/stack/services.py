@@ -16,6 +16,7 @@ from mlops_tasks.stack.environment import (
     base_environment,
     client_environment,
     full_environment,
+    health_url,
     mlflow_environment,
     tasks_at_once,
     worker_environment,
@@ -34,12 +35,15 @@ class Service:
         Builds its whole environment; only the process itself ever has it.
     stop_s
         Seconds between the request to end and the kill.
+    after
+        Address that has to answer before it starts; empty: none.
     """
 
     name: str
     command: tuple[str, ...]
     environment: Callable[[Settings, Credentials], Mapping[str, str]]
     stop_s: int = 10
+    after: str = ""
 
 
 SCHEDULER = "airflow-scheduler"
@@ -120,6 +124,8 @@ def _workers(settings: Settings) -> list[Service]:
                 *("--without-mingle", "--without-gossip", *logs),
             ),
             worker_environment,
+            # A task that cannot tell the API server that it begins has failed.
+            after=health_url(settings),
         )
         for name in (f"worker-{number}" for number in range(1, celery.workers + 1))
     ]

@@ -24,7 +24,7 @@ from mlops_tasks.config import PROJECT, Settings, load_settings
 from mlops_tasks.secret_files import make_once
 from mlops_tasks.signing import PRIVATE
 from mlops_tasks.stack.chain import RETRAIN, SYNC
-from mlops_tasks.stack.environment import base_environment
+from mlops_tasks.stack.environment import base_environment, mlflow_database
 from mlops_tasks.state import tables
 from mlops_tasks.state.database import reading
 from tests.operation import free_ports
@@ -130,7 +130,7 @@ class Operation:
     def _registry(self) -> dict[str, Any]:
         import mlflow
 
-        database = f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+        database = mlflow_database(self.settings)
         client = mlflow.MlflowClient(tracking_uri=database, registry_uri=database)
         experiment = client.get_experiment_by_name("daily_retraining")
         runs = client.search_runs([experiment.experiment_id])
