@@ -19,7 +19,7 @@ from mlops_ui.rendering import render
 
 router = APIRouter(prefix="/today", dependencies=SEE, default_response_class=HTMLResponse)
 
-SHOWN = 5
+SHOWN = 3
 """Number of rows of a part that are shown; the others are counted."""
 PAGES: Mapping[Part, str] = {
     Part.DATA: "data",

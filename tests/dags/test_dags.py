@@ -112,6 +112,7 @@ def shown(dag):
         "defaults": dict(dag.params),
         "tasks": {task.task_id: [of(task, "stage"), task.retries] for task in dag.tasks},
         "pools": {task.task_id: of(task, "pool") for task in dag.tasks},
+        "queues": {task.task_id: of(task, "queue") for task in dag.tasks},
         "limits": {task.task_id: of(task, "time_limit_s") for task in dag.tasks},
         "mapped": {task.task_id: of(task, "map_index_template") for task in dag.tasks if is_mapped(task)},
         "given": {task.task_id: list(given(task)) for task in dag.tasks},
@@ -511,6 +512,13 @@ def test_who_trains_waits_in_the_queue_of_the_machine_and_not_for_a_heavy_task(p
             assert found["limits"][task] > training.time_limit_s + 3600
     slots = pool_slots()
     assert slots[TRAINING_POOL] > slots[HEAVY_POOL] >= 1
+
+
+def test_a_tasks_queue_has_the_name_of_its_pool(parsed):
+    """Workers take trainings, evaluations and heavy tasks from queues of their own; what has no pool is light."""
+    for found in parsed["dags"].values():
+        for task, pool in found["pools"].items():
+            assert found["queues"][task] == (pool if pool in POOLS else "default")
 
 
 def test_evaluations_leave_workers_to_other_tasks(parsed):

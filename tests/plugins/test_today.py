@@ -7,6 +7,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import create_engine, text
 
+from mlops_tasks.state.alerts import raise_alert
+from mlops_tasks.state.alerts.episodes import Key
+from mlops_tasks.state.alerts.handling import resolve
 from tests.overview import desk
 from tests.plugins.api_server import Airflow
 from tests.plugins.conftest import PATIENCE_MS, sign_in
@@ -16,6 +19,8 @@ UI, OVERVIEW = "/mlops/ui", "/mlops/v1/overview"
 FIRST_PAINT_S = 1.5
 ONE_SCREEN = 900
 """Height of a usual browser's page, in pixels."""
+MANY = 8
+"""Alerts, more than the page shows."""
 
 
 def test_the_route_says_how_the_operation_stands(airflow: Airflow, day: Day) -> None:
@@ -81,7 +86,10 @@ def test_a_part_leads_to_the_very_run_that_made_it(airflow: Airflow, day: Day) -
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_today_is_one_screen_inside_airflow(airflow: Airflow, day: Day, browser: Browser, width: int) -> None:
-    """First in Airflow's own navigation; on a wide screen nothing but the page's end needs scrolling."""
+    """First in Airflow's own navigation; on a wide screen nothing but the page's end needs scrolling, however much is
+    open."""
+    for number in range(MANY):
+        raise_alert(airflow.settings, kind="desk_full", subject=str(number), message="a long message " * 20)
     context = sign_in(browser, airflow, width)
     page = context.new_page()
     page.goto(f"{airflow.url}/plugin/today{UI}/today")
@@ -96,3 +104,5 @@ def test_today_is_one_screen_inside_airflow(airflow: Airflow, day: Day, browser:
     if width == 1280:
         assert frame.locator("main").evaluate("each => each.scrollHeight") < ONE_SCREEN
     context.close()
+    for number in range(MANY):
+        resolve(airflow.settings, Key("desk_full", str(number)), by="admin")

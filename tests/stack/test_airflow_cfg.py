@@ -39,14 +39,20 @@ def test_every_option_exists_and_differs(known: dict[str, dict[str, Any]]) -> No
             assert str(known[section][key]["default"]) != value, f"[{section}] {key} is the default"
 
 
+def provided(provider: str) -> dict[str, Any]:
+    """Sections and options of one of Airflow's providers."""
+    package = distribution(f"apache-airflow-providers-{provider}")
+    module = package.locate_file(f"airflow/providers/{provider}/get_provider_info.py")
+    config = runpy.run_path(str(module))["get_provider_info"]()["config"]
+    return {name: section["options"] for name, section in config.items()}
+
+
 def test_every_variable_names_an_option(known: dict[str, dict[str, Any]], settings: Settings) -> None:
     """A variable with a typing error would be ignored without a word."""
-    provider = distribution("apache-airflow-providers-fab").locate_file("airflow/providers/fab/get_provider_info.py")
-    fab = runpy.run_path(str(provider))["get_provider_info"]()["config"]["fab"]
-    every = {**known, "fab": fab["options"]}
+    every = known | provided("fab") | provided("celery")
     credentials = ensure_credentials(settings)
-    for login in ("simple", "fab"):
-        stack = StackSettings.model_validate({"login": login})
+    for login, profile in (("simple", "local"), ("fab", "local"), ("simple", "celery")):
+        stack = StackSettings.model_validate({"login": login, "profile": profile})
         for name in airflow_environment(settings.model_copy(update={"stack": stack}), credentials):
             if name != "AIRFLOW_HOME":
                 _, section, key = name.lower().split("__")
