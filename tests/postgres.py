@@ -67,19 +67,24 @@ class OwnPostgres:
     programs: Path
     user: str | None
     """Who runs it: root may not."""
+    address: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
         """SQLAlchemy address of its database."""
-        return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg2://postgres@{self.address}:{self.port}/postgres"
 
     def make(self) -> None:
         """An empty cluster; whoever reaches it is let in."""
         self._run("initdb", "--username=postgres", "--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8")
+        with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {self.address}/24 trust\n")
 
     def start(self) -> None:
         """Returns once it answers."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=100"
+        options = (
+            f"-p {self.port} -c listen_addresses={self.address} -c unix_socket_directories='' -c max_connections=100"
+        )
         self._run("pg_ctl", "start", "-w", "-s", "-o", options, "-l", str(self.folder / "log"))
 
     def stop(self, mode: str = "immediate") -> None:
@@ -92,8 +97,8 @@ class OwnPostgres:
 
 
 @contextmanager
-def own_postgres() -> Iterator[OwnPostgres]:
-    """A server that runs, with an empty database. Without PostgreSQL's programs the test is skipped."""
+def own_postgres(address: str = "127.0.0.1") -> Iterator[OwnPostgres]:
+    """A server of that address that runs, with an empty database. Without PostgreSQL's programs the test is skipped."""
     found = [Path(at).resolve().parent for at in (shutil.which("initdb"),) if at]
     found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     if not found:
@@ -103,7 +108,7 @@ def own_postgres() -> Iterator[OwnPostgres]:
     if os.getuid() == 0:
         user = next(name for name in ("postgres", "nobody") if name in {each.pw_name for each in pwd.getpwall()})
         shutil.chown(folder, user)
-    server = OwnPostgres(folder, free_ports(1)[0], found[0], user)
+    server = OwnPostgres(folder, free_ports(1)[0], found[0], user, address)
     try:
         server.make()
         server.start()

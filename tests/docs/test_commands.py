@@ -37,6 +37,7 @@ CHAIN, HERE = "tests/e2e/test_chain.py", "tests/docs/test_commands.py"
 ELSEWHERE = {
     "make up": f"{CHAIN}::test_one_command_leads_from_bars_to_a_served_champion",
     "make up SOURCE=/data/bars.parquet": f"{CHAIN}::test_one_command_leads_from_bars_to_a_served_champion",
+    "make up PROFILE=celery": "tests/e2e/test_workers.py::test_a_day_on_workers_ends_as_any_other",
     "make status": f"{CHAIN}::test_a_second_run_on_unchanged_bars_changes_nothing",
     "make down": f"{CHAIN}::test_the_end_leaves_nothing_of_ours_and_everything_else",
     "alphaops alerts *": "tests/test_cli_alerts.py::test_an_alert_from_its_list_to_its_end",

@@ -116,12 +116,15 @@ def expected(panel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 @contextlib.contextmanager
-def cluster_on(kind: str, home: Path, panel: Path, changes: Mapping[str, str]) -> Iterator[Cluster]:
+def cluster_on(
+    kind: str, home: Path, panel: Path, changes: Mapping[str, str], address: str = "127.0.0.1"
+) -> Iterator[Cluster]:
     """Database and broker run; the stack does not yet."""
-    with own_postgres() as postgres, own_broker(kind) as broker:
+    with own_postgres(address) as postgres, own_broker(kind, address) as broker:
         own = {
             "MLOPS_STACK__PROFILE": "celery",
-            "MLOPS_CELERY__DATABASE_URL": f"postgresql://postgres@127.0.0.1:{postgres.port}",
+            "MLOPS_CELERY__DATABASE_URL": f"postgresql://postgres@{address}:{postgres.port}",
+            "MLOPS_STACK__HOST": address,
             "MLOPS_CELERY__BROKER_URL": broker.url,
             "MLOPS_CELERY__WORKERS": "2",
             "MLOPS_CELERY__CONCURRENCY": "3",
@@ -148,7 +151,7 @@ def disturb(cluster: Cluster, fault: Callable[[Cluster], None]) -> None:
 
     thread = threading.Thread(target=strike, daemon=True)
     thread.start()
-    cluster.operation.up()
+    cluster.operation.make("up", f"SOURCE={cluster.operation.source}", "PROFILE=celery")
     thread.join(60)
     assert not failed, failed
 
@@ -254,13 +257,76 @@ def test_each_fault_leaves_the_day_as_it_is(kind, fault, panel, expected, tmp_pa
 def test_a_worker_whose_clock_is_an_hour_off(kind, panel, expected, tmp_path):
     """It takes the trainings; nothing that it makes depends on its clock."""
     faketime = shutil.which("faketime") or pytest.skip("no faketime: apt-get install faketime")
-    own = {"MLOPS_CELERY__WORKERS": "1", "MLOPS_CELERY__QUEUES": '["light", "heavy", "evaluation"]'}
-    with cluster_on(kind, tmp_path / "home", panel, own) as cluster:
+    with cluster_on(kind, tmp_path / "home", panel, OUTSIDE) as cluster:
         cluster.operation.make("up", f"SOURCE={panel}", "CHAIN=0")
         cluster.start_beside([faketime, "-f", "+1h"])
         disturb(cluster, lambda cluster: cluster.found.append(cluster.worker_of_training()))
         ended_well(cluster, expected)
         assert cluster.found == ["worker-2"]
+
+
+OUTSIDE = {"MLOPS_CELERY__WORKERS": "1", "MLOPS_CELERY__QUEUES": '["light", "heavy", "evaluation"]'}
+"""Of the stack's own worker, so that one beside it has the trainings."""
+
+
+@dataclass(frozen=True)
+class OtherHost:
+    """A network namespace with one link to this one."""
+
+    name: str
+    address: str
+
+    @property
+    def prefix(self) -> list[str]:
+        """What a command there begins with."""
+        return ["ip", "netns", "exec", self.name]
+
+    def link(self, state: str) -> None:
+        """`up` or `down`."""
+        subprocess.run(["ip", "link", "set", self.name, state], check=True)
+
+
+@contextlib.contextmanager
+def other_host() -> Iterator[OtherHost]:
+    """Made for a test, and gone after it."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("a network namespace needs root and iproute2")
+    host = OtherHost(f"mlops{os.getpid() % 10_000}", f"10.231.{os.getpid() % 200}.1")
+    there = f"{host.address.rpartition('.')[0]}.2"
+    for command in (
+        f"ip netns add {host.name}",
+        f"ip link add {host.name} type veth peer name inner netns {host.name}",
+        f"ip addr add {host.address}/24 dev {host.name}",
+        f"ip link set {host.name} up",
+        f"ip -n {host.name} addr add {there}/24 dev inner",
+        f"ip -n {host.name} link set inner up",
+        f"ip -n {host.name} link set lo up",
+    ):
+        subprocess.run(command.split(), check=True)
+    try:
+        yield host
+    finally:
+        subprocess.run(["ip", "netns", "delete", host.name], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BROKERS)
+def test_a_worker_whose_network_is_cut(kind, panel, expected, tmp_path):
+    """In the middle of a training, for 45 s: from database, broker, API server and MLflow at once."""
+    with other_host() as host, cluster_on(kind, tmp_path / "home", panel, OUTSIDE, host.address) as cluster:
+        cluster.operation.make("up", f"SOURCE={panel}", "CHAIN=0")
+        cluster.start_beside(host.prefix)
+
+        def cut(cluster: Cluster) -> None:
+            cluster.found.append(cluster.worker_of_training())
+            host.link("down")
+            time.sleep(45)
+            host.link("up")
+
+        disturb(cluster, cut)
+        tries = ended_well(cluster, expected)
+        assert cluster.found == ["worker-2"]
+        print(f"FAULT network cut | {kind} | tried again: {sorted(t for t, (_, n) in tries.items() if n > 1)}")
 
 
 @pytest.mark.slow

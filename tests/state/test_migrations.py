@@ -1,5 +1,6 @@
 """Every migration, down and up again with rows in all tables, on SQLite and on PostgreSQL."""
 
+import itertools
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -37,19 +38,15 @@ def upgrade_to(settings: Settings, revision: str) -> None:
 def value_of(column: sa.Column[Any]) -> Any:
     """Something that the column takes."""
     kind = column.type
-    if isinstance(kind, sa.DateTime):
-        return datetime(2026, 1, 5, tzinfo=UTC)
-    if isinstance(kind, sa.Date):
-        return date(2026, 1, 5)
-    if isinstance(kind, sa.JSON):
-        return {}
-    if isinstance(kind, sa.LargeBinary):
-        return b"\0"
-    if isinstance(kind, sa.Boolean):
-        return True
-    if isinstance(kind, sa.Numeric | sa.Float | sa.Integer):
-        return 1
-    return "x"
+    values: list[tuple[Any, Any]] = [
+        (sa.DateTime, datetime(2026, 1, 5, tzinfo=UTC)),
+        (sa.Date, date(2026, 1, 5)),
+        (sa.JSON, {}),
+        (sa.LargeBinary, b"\0"),
+        (sa.Boolean, True),
+        (sa.Numeric | sa.Float | sa.Integer, 1),
+    ]
+    return next((value for kinds, value in values if isinstance(kind, kinds)), "x")
 
 
 def fill(settings: Settings) -> None:
@@ -87,7 +84,7 @@ def common(one: Rows, other: Rows) -> tuple[Rows, Rows]:
 def test_every_migration_keeps_the_rows_both_ways(settings: Settings) -> None:
     """At each revision tables are filled; one step up, down and up again leaves what both revisions have, as it is; in
     the end all the way down and up does."""
-    for before, after in zip(REVISIONS, REVISIONS[1:], strict=False):
+    for before, after in itertools.pairwise(REVISIONS):
         upgrade_to(settings, before)
         fill(settings)
         old = rows(settings)
