@@ -15,7 +15,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
-from mlops_tasks.errors import MlopsError, StoreError, excerpt, first_few
+from mlops_tasks.errors import ErrorKind, MlopsError, StoreError, excerpt, first_few
 from mlops_tasks.modeling.environment import Environment
 from mlops_tasks.serving.candidates import Candidates
 from mlops_tasks.serving.day_scores import DayScores
@@ -42,9 +42,13 @@ FEW_ROWS = 8
 class NotReadyError(MlopsError, RuntimeError):
     """Nothing can be scored yet: there is no champion, or no features."""
 
+    kind = ErrorKind.TRANSIENT
+
 
 class BadFeaturesError(MlopsError, ValueError):
     """Features that the model does not know, or that are missing."""
+
+    kind = ErrorKind.DATA
 
 
 class ScoringService:
