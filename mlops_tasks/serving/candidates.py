@@ -57,7 +57,7 @@ class Candidate:
         """Plan with which it scores the champion's requests; None: it is not on the champion's data."""
         if self.market.data_version != champions.market.data_version:
             return None
-        return DayPlan(self.slot, self.market, champions.date)
+        return DayPlan(self.slot, self.market, champions.date, champions.due)
 
 
 class Candidates:

@@ -69,8 +69,12 @@ def fit_stage(*, folder: str) -> FinishedFit:
     except TrainingCancelledError:
         return {"state": RunState.CANCELLED}
     except MlopsError as error:
-        failed = {"state": RunState.FAILED, "error": type(error).__name__, "reason": str(error)}
-        return {**failed, "kind": error.kind.value}
+        return {
+            "state": RunState.FAILED,
+            "error": type(error).__name__,
+            "reason": str(error),
+            "kind": error.kind.value,
+        }
 
 
 class Fit:

@@ -302,7 +302,7 @@ def test_a_deployment_by_hand_and_one_of_a_retraining_are_the_same_task(parsed):
 def test_a_person_does_by_hand_what_the_form_says(parsed):
     """Every action, in one task; the harmless one is chosen until a person chooses."""
     found = parsed["dags"]["operate_models"]
-    assert found["tasks"] == {"operate": ["serving.operate", 2]}
+    assert found["tasks"] == {"operate": ["serving.operate", MOST_RETRIES]}
     assert found["form"]["action"]["enum"] == [*Intervention]
     assert found["defaults"] == {"action": "advance", "version": None, "reason": None}
 
