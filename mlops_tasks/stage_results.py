@@ -410,6 +410,8 @@ class ScoredDate(TypedDict):
     challenger_version: int | None
     instruments: int
     path: str | None
+    caught_up: list[str]
+    """Missed days that were scored now, in their order."""
 
 
 class Skipped(TypedDict):

@@ -1,8 +1,8 @@
 """Results of the service, and the form of an answer."""
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from typing import Any, Self
 
 from mlops_tasks.serving.day_scores import DayKey
@@ -20,8 +20,8 @@ class DayPlan:
 
     slot: Slot
     market: Market
-    date: date
-    due: date | None = None
+    date: datetime.date
+    due: datetime.date | None = None
     """The newest session whose scores are due by now (`watch.due_date`); None: it is not known yet."""
 
     @property
