@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlops_tasks.config import PROJECT, Settings
-from mlops_tasks.error_policy import DECISIONS
+from mlops_tasks.error_policy import DECISIONS, MOST_RETRIES
 from mlops_tasks.errors import ErrorKind
 from mlops_tasks.state.history import newest_alerts
 from tests.dags.test_dags import DAG_FILES
@@ -123,6 +123,29 @@ def test_a_failed_task_tells_the_kind_of_its_error_and_the_remedy(home: Path, ch
     call(home, [failed("monitor_champion"), failed("sync_market_data", "read_source")])
     last = [(sent["kind"], sent["subject"]) for sent in channel.received][len(ErrorKind) :]
     assert last == [("run_failed_bug", "monitor_champion"), ("run_failed", f"sync_market_data {run_id}")]
+
+
+@pytest.mark.slow
+def test_airflow_tries_again_what_may_pass_and_nothing_else(tmp_path: Path) -> None:
+    """With each kind of error, in a mapped task too; each failure is told by its kind."""
+    environ = {
+        **os.environ,
+        "MLOPS_HOME": str(tmp_path),
+        "MLOPS_STACK__RETRY_DELAY_S": "0",
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    command = [sys.executable, "-m", "tests.dags.failing_in_airflow"]
+    done = subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False)
+    told = [line for line in done.stdout.splitlines() if line.startswith("= ")]
+    assert done.returncode == 0 and told, done.stdout + done.stderr
+    states, tries = json.loads(told[-1].removeprefix("= "))
+    assert states == dict.fromkeys(("ConfigError", "RegistryError", "KeyError", "mapped"), "failed")
+    assert tries == {"ConfigError": 1, "RegistryError": 1 + MOST_RETRIES, "KeyError": 1, "mapped": 1}
+    kinds = ErrorKind.CONFIGURATION, ErrorKind.TRANSIENT, ErrorKind.BUG, ErrorKind.DATA
+    alerts = newest_alerts(Settings(home=tmp_path), 10)
+    assert sorted(alert.kind for alert in alerts) == sorted(DECISIONS[kind].alert for kind in kinds)
 
 
 def test_a_run_that_failed_for_want_of_the_state_database_is_told(home: Path, channel: Channel) -> None:
