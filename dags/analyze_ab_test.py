@@ -19,8 +19,8 @@ from datetime import timedelta
 
 from airflow.sdk import DAG
 
-from dag_shared.alerts import tell_failing_dag
 from dag_shared.default_args import DEFAULT_ARGS
+from mlops_tasks.operators.failures import tell_failed_run
 from mlops_tasks.operators.stage import StageOperator
 
 with DAG(
@@ -30,7 +30,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,
-    on_failure_callback=tell_failing_dag,
+    on_failure_callback=tell_failed_run,
     tags=["experiments"],
 ) as dag:
     analyze = StageOperator(task_id="analyze_experiments", stage="experiments.analyze")

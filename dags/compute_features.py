@@ -10,9 +10,9 @@ Computes a feature set of a vintage and stores it, without training on it: to lo
 
 from airflow.sdk import DAG, Param
 
-from dag_shared.alerts import tell_failed_run
 from dag_shared.default_args import DEFAULT_ARGS
 from dag_shared.forms import feature_set_param
+from mlops_tasks.operators.failures import tell_failed_run
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import HEAVY_POOL
 

@@ -21,7 +21,6 @@ report of what moves the model's scores. Features that nothing needs any more ar
 
 from airflow.sdk import DAG, Param, task, task_group
 
-from dag_shared.alerts import tell_failed_run
 from dag_shared.assets import MARKET_DATA
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS, TRAINING_TASK_LIMIT_S
 from dag_shared.forms import (
@@ -39,6 +38,7 @@ from dag_shared.forms import (
 )
 from dag_shared.task_groups import deployment
 from mlops_tasks.machine.queue_state import DAILY
+from mlops_tasks.operators.failures import tell_failed_run
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.states import Strategy

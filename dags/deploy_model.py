@@ -14,10 +14,10 @@ Puts a registered version into service by hand, with the strategy chosen in the 
 
 from airflow.sdk import DAG, Param
 
-from dag_shared.alerts import tell_failed_run
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
 from dag_shared.forms import STRATEGIES, approval_param
 from dag_shared.task_groups import deployment
+from mlops_tasks.operators.failures import tell_failed_run
 from mlops_tasks.states import Strategy
 
 STAGE_FORM = {

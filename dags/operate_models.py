@@ -18,8 +18,8 @@ What a person does by hand about the models that serve, or are to:
 
 from airflow.sdk import DAG, Param
 
-from dag_shared.alerts import tell_failed_run
 from dag_shared.default_args import DEFAULT_ARGS
+from mlops_tasks.operators.failures import tell_failed_run
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.states import Intervention
 

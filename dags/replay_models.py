@@ -17,8 +17,8 @@ known, not hoped, that a model can be reproduced.
 
 from airflow.sdk import DAG, Param, task
 
-from dag_shared.alerts import tell_failed_run
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
+from mlops_tasks.operators.failures import tell_failed_run
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.operators.timetable import SessionTimetable
 from mlops_tasks.process import TRAINING_POOL

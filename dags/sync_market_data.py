@@ -17,10 +17,10 @@ with the vintage in use, and publishes it as a new vintage.
 from airflow.sdk import DAG, Metadata, Param, TriggerRule, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dag_shared.alerts import tell_failed_run
 from dag_shared.assets import MARKET_DATA
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS
 from mlops_tasks.config import SYNTHETIC
+from mlops_tasks.operators.failures import tell_failed_run
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.operators.timetable import SessionTimetable
 

@@ -15,7 +15,6 @@ Search the hyper-parameters of one model on the vintage in use, train the best c
 
 from airflow.sdk import DAG, Param, task
 
-from dag_shared.alerts import tell_failed_run
 from dag_shared.default_args import DEFAULT_ARGS, SETTINGS, TRAINING_TASK_LIMIT_S
 from dag_shared.forms import (
     MODELS,
@@ -27,6 +26,7 @@ from dag_shared.forms import (
     segment_params,
 )
 from mlops_tasks.machine.queue_state import TUNING
+from mlops_tasks.operators.failures import tell_failed_run
 from mlops_tasks.operators.stage import StageOperator
 from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, TRAINING_POOL
 from mlops_tasks.tuning.study import AUTO, OBJECTIVES, PRUNERS, SAMPLERS

@@ -2,32 +2,46 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import ClassVar
+from enum import StrEnum
+
+
+class ErrorKind(StrEnum):
+    """What stands behind an error; `error_policy.py` says what follows from it."""
+
+    TRANSIENT = "transient"
+    """Something does not answer, is busy, full or was killed: the same may succeed later."""
+    DATA = "data"
+    """What was received or stored is wrong: the same fails until it is other data."""
+    CONFIGURATION = "configuration"
+    """What was set or asked for cannot be done: the same fails until it is set or asked for otherwise."""
+    BUG = "bug"
+    """The code is wrong, ours or a model's own: the same fails until it is corrected."""
+    DECIDED = "decided"
+    """Nothing is wrong: a person, or what has happened since, has decided otherwise."""
 
 
 class MlopsError(Exception):
-    """Root of every error that this library raises on purpose."""
+    """Root of every error that this library raises on purpose. Each class right below it says its kind."""
 
-    lasting: ClassVar[bool] = False
-    """Whether another try of the same ends the same: somebody has to correct something, or to ask anew."""
+    kind: ErrorKind = ErrorKind.BUG
 
 
 class ConfigError(MlopsError, ValueError):
     """A setting is missing, unknown or out of range."""
 
-    lasting = True
+    kind = ErrorKind.CONFIGURATION
 
 
 class SourceError(MlopsError, ValueError):
     """A source cannot be read as bars: a missing column, an empty table, an unreadable file."""
 
-    lasting = True
+    kind = ErrorKind.DATA
 
 
 class SourceUnavailableError(SourceError):
     """A source does not answer now, or was changed while it was read; another try may find it well."""
 
-    lasting = False
+    kind = ErrorKind.TRANSIENT
 
 
 class SourceNotFoundError(SourceError, FileNotFoundError):
@@ -37,17 +51,19 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 class VintageRejectedError(MlopsError, ValueError):
     """The received bars break a rule that makes the whole vintage unusable; the last good one stays in use."""
 
-    lasting = True
+    kind = ErrorKind.DATA
 
 
 class StoreError(MlopsError, RuntimeError):
     """A store lacks what was asked of it, or cannot be written."""
 
+    kind = ErrorKind.TRANSIENT
+
 
 class DamagedFileError(StoreError):
     """A stored file is not what was written: damaged, or changed by hand; nothing of it is used."""
 
-    lasting = True
+    kind = ErrorKind.DATA
 
 
 class DamagedJsonError(DamagedFileError, ValueError):
@@ -61,7 +77,7 @@ class BusyFolderError(StoreError):
 class TrainingError(MlopsError, ValueError):
     """A training cannot be run as it was configured."""
 
-    lasting = True
+    kind = ErrorKind.CONFIGURATION
 
 
 class CapacityError(TrainingError, MemoryError):
@@ -71,7 +87,7 @@ class CapacityError(TrainingError, MemoryError):
 class TrainingCancelledError(MlopsError, RuntimeError):
     """Somebody ended a training before its time; nothing of it is kept but its events and its newest checkpoint."""
 
-    lasting = True
+    kind = ErrorKind.DECIDED
 
 
 class LeakError(TrainingError):
@@ -81,29 +97,31 @@ class LeakError(TrainingError):
 class TransitionError(MlopsError, ValueError):
     """A model cannot go from its present state to the wanted one; nothing was recorded."""
 
-    lasting = True
+    kind = ErrorKind.DECIDED
 
 
 class ExplanationError(MlopsError, ValueError):
     """A model's scores cannot be explained as asked."""
 
-    lasting = True
+    kind = ErrorKind.CONFIGURATION
 
 
 class RegistryError(MlopsError, RuntimeError):
     """The model registry lacks what was asked of it, or contradicts itself."""
 
+    kind = ErrorKind.TRANSIENT
+
 
 class LineageError(RegistryError):
     """What a version was made of cannot be shown, or not proven, any more."""
 
-    lasting = True
+    kind = ErrorKind.DATA
 
 
 class DigestMismatchError(RegistryError):
     """An artefact's content is not what the registry recorded; it is not loaded."""
 
-    lasting = True
+    kind = ErrorKind.DATA
 
 
 class SignatureError(DigestMismatchError):
@@ -113,37 +131,43 @@ class SignatureError(DigestMismatchError):
 class CompatibilityError(RegistryError):
     """Something about a version differs from where it is to serve, and could change its scores; it is not deployed."""
 
-    lasting = True
+    kind = ErrorKind.CONFIGURATION
 
 
 class NotApprovedError(RegistryError, PermissionError):
     """Neither the gate nor a person has let a model serve; it does not."""
 
-    lasting = True
+    kind = ErrorKind.DECIDED
 
 
 class RecordMismatchError(RegistryError):
     """What MLflow says of a version is not what was deployed under its number; it does not serve."""
 
+    kind = ErrorKind.DATA
+
 
 class IsolationError(MlopsError, RuntimeError):
     """The process that a model's own code runs in cannot be closed off, or did not do what was asked of it."""
+
+    kind = ErrorKind.TRANSIENT
 
 
 class DeploymentError(MlopsError, RuntimeError):
     """A deployment failed; the previous champion is in service again."""
 
+    kind = ErrorKind.TRANSIENT
+
 
 class OvertakenError(DeploymentError):
     """What was asked for is overtaken by what has happened since; nothing was done."""
 
-    lasting = True
+    kind = ErrorKind.DECIDED
 
 
 class ExperimentError(MlopsError, ValueError):
     """An experiment cannot be planned, run or analysed as asked."""
 
-    lasting = True
+    kind = ErrorKind.CONFIGURATION
 
 
 class NoExperimentError(ExperimentError, LookupError):
@@ -153,19 +177,22 @@ class NoExperimentError(ExperimentError, LookupError):
 class AccountError(MlopsError, ValueError):
     """An account cannot be made or changed as it was asked."""
 
+    kind = ErrorKind.CONFIGURATION
+
 
 class StageError(MlopsError, RuntimeError):
-    """A stage's process failed; its own error is in the log above."""
+    """A stage's process failed; its own error is in the log above. It has the kind of that error."""
+
+    def __init__(self, message: str, kind: ErrorKind = ErrorKind.TRANSIENT) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
-class LastingStageError(StageError):
-    """A stage failed with an error that another try cannot mend."""
-
-    lasting = True
-
-
-class StageCancelledError(LastingStageError):
+class StageCancelledError(StageError):
     """Somebody cancelled what a stage did; that is its end."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, ErrorKind.DECIDED)
 
 
 class StageTimeoutError(StageError, TimeoutError):
@@ -174,6 +201,8 @@ class StageTimeoutError(StageError, TimeoutError):
 
 class StackError(MlopsError, RuntimeError):
     """The stack cannot be started or stopped as asked."""
+
+    kind = ErrorKind.CONFIGURATION
 
 
 def excerpt(text: str, limit: int = 40) -> str:

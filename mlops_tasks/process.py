@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import select
 import signal
 import tempfile
 import threading
@@ -22,7 +23,7 @@ from typing import Any
 
 from mlops_tasks import stage_results as results
 from mlops_tasks.config import PostgresqlSource, Settings, load_settings
-from mlops_tasks.errors import ConfigError, StageError, StageTimeoutError, hint
+from mlops_tasks.errors import ConfigError, ErrorKind, StageError, StageTimeoutError, hint
 from mlops_tasks.secret_variables import without_secrets
 from mlops_tasks.stage_output import StageFailure, StageLine
 from mlops_tasks.stage_process import StageProcess, end_group, start_process
@@ -187,9 +188,9 @@ def run_stage(
     ------
     StageTimeoutError
         The stage ran too long.
-    StageCancelledError, LastingStageError, StageError
-        It was cancelled; it ended with an error that another try cannot mend, or returned something else than its type
-        in `STAGES` says; it ended with any other error.
+    StageCancelledError, StageError
+        It was cancelled; it ended with an error, whose kind this one has. To be killed by a signal, for lack of memory
+        say, is transient; to end without a word, or to return something else than its type in `STAGES` says, is a bug.
     ConfigError
         The settings, which say what secrets it is given, cannot be read.
     """
@@ -200,15 +201,16 @@ def run_stage(
         # Sets are iterated in the same order every time, or Qlib's backtest would sum in another one.
         environment = {**stage_environment(stage, settings), "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
         child = start_process(words, environment, settings.stage_socket)
-        expired = threading.Event()
+        expired, handle = threading.Event(), os.pidfd_open(child.pid)
 
-        def expire() -> None:
-            expired.set()
+        def end() -> None:
+            """End the group with its leader, or at the limit: what a killed leader leaves would hold the output."""
+            if not select.select([handle], [], [], time_limit_s)[0]:
+                expired.set()
             end_group(child)
 
-        timer = threading.Timer(time_limit_s, expire)
-        timer.daemon = True
-        timer.start()
+        ender = threading.Thread(target=end, name="stage-end", daemon=True)
+        ender.start()
         last = ""
         try:
             on_start(child)
@@ -218,8 +220,9 @@ def run_stage(
                 on_line(told)
             child.wait()
         finally:
-            timer.cancel()
             end_group(child)
+            ender.join()
+            os.close(handle)
             child.close()
         if expired.is_set():
             raise StageTimeoutError(
@@ -228,7 +231,8 @@ def run_stage(
         if child.returncode != 0 or not result.exists():
             if (failure := StageFailure.read(result)) is not None:
                 raise failure.error(stage)
-            raise StageError(f"{stage}: exit status {child.returncode}: {last.splitlines()[-1] if last else ''}")
+            ended = f"{stage}: exit status {child.returncode}: {last.splitlines()[-1] if last else ''}"
+            raise StageError(ended, ErrorKind.BUG if (child.returncode or 0) > 0 else ErrorKind.TRANSIENT)
         content: dict[str, Any] = json.loads(result.read_text())
         if (declared := _known(stage).result) is not None:
             results.check_result(stage, declared, content)
@@ -294,7 +298,8 @@ def stage_function(stage: str) -> Callable[..., dict[str, Any]]:
     target = STAGES[stage].function if stage in STAGES else stage
     module, separator, name = target.partition(":")
     if not separator:
-        raise StageError(f"unknown stage {stage!r}; known: {', '.join(STAGES)}, or module:function")
+        known = f"known: {', '.join(STAGES)}, or module:function"
+        raise StageError(f"unknown stage {stage!r}; {known}", ErrorKind.CONFIGURATION)
     function: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
     return function
 

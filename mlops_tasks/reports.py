@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import DamagedFileError, StoreError, excerpt
+from mlops_tasks.errors import DamagedFileError, ErrorKind, StoreError, excerpt
 from mlops_tasks.files import plain_name, read_json
 
 
@@ -33,6 +33,8 @@ class ReportKind(StrEnum):
 
 class NoReportError(StoreError, LookupError):
     """There is no report, or no file of a report, of this name."""
+
+    kind = ErrorKind.CONFIGURATION
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,8 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mlops_tasks.errors import (
-    LastingStageError,
-    MlopsError,
-    StageCancelledError,
-    StageError,
-    TrainingCancelledError,
-)
+from mlops_tasks.error_policy import kind_of
+from mlops_tasks.errors import ErrorKind, StageCancelledError, StageError, TrainingCancelledError
 from mlops_tasks.files import read_json, write_json
 
 PRINTED = "mlops_tasks.printed"
@@ -55,16 +50,15 @@ class StageLine:
 class StageFailure:
     """The error that a stage ended with."""
 
-    kind: str
+    error_class: str
     """Name of its class."""
     message: str
-    lasting: bool
-    """As `MlopsError.lasting`."""
+    kind: ErrorKind
 
     @classmethod
-    def of(cls, error: MlopsError) -> "StageFailure":
-        """From the error itself."""
-        return cls(type(error).__name__, str(error), error.lasting)
+    def of(cls, error: Exception) -> "StageFailure":
+        """From the error itself, whoever raised it."""
+        return cls(type(error).__name__, str(error), kind_of(error))
 
     def write(self, result: Path) -> None:
         """Leave it beside where the result would have been."""
@@ -74,14 +68,17 @@ class StageFailure:
     def read(cls, result: Path) -> "StageFailure | None":
         """What the stage has left; None where its process ended without a word."""
         path = _beside(result)
-        return cls(**read_json(path)) if path.is_file() else None
+        if not path.is_file():
+            return None
+        content = read_json(path)
+        return cls(content["error_class"], content["message"], ErrorKind(content["kind"]))
 
     def error(self, stage: str) -> StageError:
         """The error for those who started the stage."""
-        message = f"{stage}: {self.kind}: {self.message}"
-        if self.kind == TrainingCancelledError.__name__:
+        message = f"{stage}: {self.error_class}: {self.message}"
+        if self.error_class == TrainingCancelledError.__name__:
             return StageCancelledError(message)
-        return LastingStageError(message) if self.lasting else StageError(message)
+        return StageError(message, self.kind)
 
 
 def _beside(result: Path) -> Path:

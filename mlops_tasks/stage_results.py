@@ -12,7 +12,7 @@ from typing import Any, NotRequired, get_args
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict, get_type_hints
 
-from mlops_tasks.errors import LastingStageError
+from mlops_tasks.errors import ErrorKind, StageError
 from mlops_tasks.training_folder import Metrics
 
 Segments = dict[str, tuple[str, str]]
@@ -157,9 +157,11 @@ class Trained(TypedDict):
 
 
 class FinishedFit(TypedDict):
-    """Of the process of a training: its final state, with the payload of the event that ended it."""
+    """Of the process of a training: its final state, with the payload of the event that ended it, and of which kind
+    an error was."""
 
     state: str
+    kind: NotRequired[str]
     training_key: NotRequired[str]
     path: NotRequired[str]
     reused: NotRequired[bool]
@@ -408,6 +410,8 @@ class ScoredDate(TypedDict):
     challenger_version: int | None
     instruments: int
     path: str | None
+    caught_up: list[str]
+    """Missed days that were scored now, in their order."""
 
 
 class Skipped(TypedDict):
@@ -566,14 +570,15 @@ def check_result(stage: str, result: Any, content: Any) -> None:
 
     Raises
     ------
-    LastingStageError
-        A key is missing, one is not declared, or a value is of another type; names the stage and the key.
+    StageError
+        A bug: a key is missing, one is not declared, or a value is of another type; names the stage and the key.
     """
     faults = [_fault(kind, content) for kind in _kinds(result)]
     if None not in faults:
-        raise LastingStageError(
+        raise StageError(
             f"{stage}: it returned something other than {' or '.join(each.__name__ for each in _kinds(result))} "
-            f"(mlops_tasks/stage_results.py): {'; or '.join(filter(None, faults))}"
+            f"(mlops_tasks/stage_results.py): {'; or '.join(filter(None, faults))}",
+            ErrorKind.BUG,
         )
 
 

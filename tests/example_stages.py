@@ -104,3 +104,12 @@ def sleep_with_grandchild(*, pid_file: str) -> dict:
     Path(pid_file + ".part").rename(pid_file)
     time.sleep(300)
     return {}
+
+
+def fail_and_count(*, error: str, message: str, tries: str) -> dict:
+    """Leave a character for each call, and fail."""
+    with Path(tries).open("a") as file:
+        file.write("x")
+    if error == "KeyError":
+        raise KeyError(message)
+    return fail_with(error=error, message=message)

@@ -10,8 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from mlops_tasks import errors, process
-from mlops_tasks.errors import LastingStageError, StageCancelledError, StageError, StageTimeoutError
+from mlops_tasks import process
+from mlops_tasks.errors import (
+    CapacityError,
+    ConfigError,
+    DeploymentError,
+    ErrorKind,
+    LeakError,
+    NotApprovedError,
+    SignatureError,
+    SourceNotFoundError,
+    SourceUnavailableError,
+    StageCancelledError,
+    StageError,
+    StageTimeoutError,
+    TrainingCancelledError,
+)
 from mlops_tasks.process import STAGES, Stage, run_stage, stage_function
 from mlops_tasks.stage_output import PRINTED, StageFailure, StageLine
 from mlops_tasks.stage_process import end_group
@@ -35,7 +49,10 @@ def test_a_stage_returns_its_result_and_streams_what_it_writes():
 def test_a_stages_records_are_logged_under_their_own_names_and_levels(caplog):
     """Through two processes, one inside the other: nothing is put before a text, a traceback is part of its record, and
     what looks like a record and is none stays a line."""
-    with caplog.at_level(logging.INFO), pytest.raises(StageError, match=r"exit status 1: KeyError: 'nothing'"):
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.raises(StageError, match=r"talk_inside: StageError: .*talk: KeyError: 'nothing'"),
+    ):
         run_stage("tests.example_stages:talk_inside", {}, time_limit_s=60)
     told = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
     assert ("tests.talk", "WARNING", "drift in 2 columns:\n  close\n  volume") in told
@@ -46,44 +63,68 @@ def test_a_stages_records_are_logged_under_their_own_names_and_levels(caplog):
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "lasting"),
+    ("error", "kind"),
     [
-        ("ConfigError", LastingStageError, True),
-        ("SourceError", LastingStageError, True),
-        ("SourceNotFoundError", LastingStageError, True),
-        ("LeakError", LastingStageError, True),
-        ("VintageRejectedError", LastingStageError, True),
-        ("DamagedFileError", LastingStageError, True),
-        ("DigestMismatchError", LastingStageError, True),
-        ("SignatureError", LastingStageError, True),
-        ("NotApprovedError", LastingStageError, True),
-        ("CapacityError", LastingStageError, True),
-        ("TrainingCancelledError", StageCancelledError, True),
-        ("SourceUnavailableError", StageError, False),
-        ("RegistryError", StageError, False),
-        ("StoreError", StageError, False),
-        ("DeploymentError", StageError, False),
+        (ConfigError("m"), ErrorKind.CONFIGURATION),
+        (CapacityError("m"), ErrorKind.CONFIGURATION),
+        (LeakError("m"), ErrorKind.CONFIGURATION),
+        (SourceNotFoundError("m"), ErrorKind.DATA),
+        (SignatureError("m"), ErrorKind.DATA),
+        (SourceUnavailableError("m"), ErrorKind.TRANSIENT),
+        (DeploymentError("m"), ErrorKind.TRANSIENT),
+        (NotApprovedError("m"), ErrorKind.DECIDED),
+        (ConnectionRefusedError("m"), ErrorKind.TRANSIENT),
+        (KeyError("m"), ErrorKind.BUG),
     ],
 )
-def test_what_another_try_cannot_mend_is_known_by_the_type_of_its_error(error, kind, lasting, tmp_path):
-    """The type crosses the process: what is wrong with what was asked or given lasts, what did not answer may pass."""
-    failure = StageFailure.of(getattr(errors, error)("m"))
-    failure.write(tmp_path / "result.json")
-    found = StageFailure.read(tmp_path / "result.json").error("a.stage")
-    assert (type(found), found.lasting, str(found)) == (kind, lasting, f"a.stage: {error}: m")
+def test_the_kind_of_an_error_crosses_the_process(error: Exception, kind: ErrorKind, tmp_path: Path) -> None:
+    """Whoever raised it; so does its name, with what it says."""
+    StageFailure.of(error).write(tmp_path / "result.json")
+    failure = StageFailure.read(tmp_path / "result.json")
+    assert failure is not None
+    found = failure.error("a.stage")
+    assert (type(found), found.kind, str(found)) == (StageError, kind, f"a.stage: {type(error).__name__}: {error}")
+
+
+def test_a_cancelled_training_cancels_its_stage(tmp_path: Path) -> None:
+    """It is the end that somebody decided on."""
+    StageFailure.of(TrainingCancelledError("m")).write(tmp_path / "result.json")
+    failure = StageFailure.read(tmp_path / "result.json")
+    assert failure is not None and isinstance(failure.error("a.stage"), StageCancelledError)
+    assert failure.error("a.stage").kind is ErrorKind.DECIDED
 
 
 def test_a_failed_stage_raises_with_its_own_last_words():
     """A known error of the stage is in the message of the task's error."""
-    with pytest.raises(LastingStageError, match=r"TrainingError: segment test is empty; choose other dates$"):
+    with pytest.raises(StageError, match=r"TrainingError: segment test is empty; choose other dates$") as caught:
         run_stage("tests.example_stages:fail", {}, time_limit_s=30)
+    assert caught.value.kind is ErrorKind.CONFIGURATION
+
+
+def test_a_killed_stage_is_transient_and_one_that_leaves_without_a_word_is_a_bug(tmp_path: Path) -> None:
+    """As by the kernel, for lack of memory: what it has started ends with it, and does not hold its caller up."""
+    path, children = tmp_path / "pids", []
+
+    def kill() -> None:
+        pids_in(path)
+        os.kill(children[0].pid, signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(StageError, match="exit status -9") as caught:
+        sleeper = "tests.example_stages:sleep_with_grandchild"
+        run_stage(sleeper, {"pid_file": str(path)}, time_limit_s=60, on_start=children.append)
+    wait_for(lambda: not any(map(is_running, pids_in(path))))
+    assert caught.value.kind is ErrorKind.TRANSIENT
+    with pytest.raises(StageError, match="exit status 3") as caught:
+        run_stage("tests.example_stages:leave", {"status": 3}, time_limit_s=60)
+    assert caught.value.kind is ErrorKind.BUG
 
 
 def test_a_stage_is_checked_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the process that started it."""
     example = Stage("tests.example_stages:double", Worked)
     monkeypatch.setattr(process, "INNER_STAGES", {example.function: example})
-    with pytest.raises(LastingStageError, match=r"tests\.example_stages:double: .* Worked .*finished is missing"):
+    with pytest.raises(StageError, match=r"tests\.example_stages:double: .* Worked .*finished is missing"):
         run_stage("tests.example_stages:double", {"number": 21}, time_limit_s=60)
 
 

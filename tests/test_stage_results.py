@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mlops_tasks.config import GateSettings
-from mlops_tasks.errors import LastingStageError
+from mlops_tasks.errors import StageError
 from mlops_tasks.evaluation.gate import GateVerdict
 from mlops_tasks.stage_results import (
     Compared,
@@ -37,7 +37,7 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
 def test_another_result_is_refused(fault: str) -> None:
     """By its first fault; of a union, by the first fault against each."""
     declared, content, said = FAULTS[fault]
-    with pytest.raises(LastingStageError, match=f"a.stage: it returned something other than .*{said}"):
+    with pytest.raises(StageError, match=f"a.stage: it returned something other than .*{said}"):
         check_result("a.stage", declared, content)
 
 

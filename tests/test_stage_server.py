@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from mlops_tasks.config import PROJECT
-from mlops_tasks.errors import LastingStageError, StageError, StageTimeoutError
+from mlops_tasks.errors import ErrorKind, StageError, StageTimeoutError
 from mlops_tasks.process import run_stage
 from mlops_tasks.stage_output import StageLine
 from mlops_tasks.stage_process import ForkedProcess, FreshProcess, StageProcess, end_group
@@ -133,9 +133,10 @@ def test_what_is_shared_with_the_server_is_no_use_of_a_stages_own(server: Runnin
 
 
 def test_failures_cross_the_process(server: Running) -> None:
-    """Its own error with its own words; an exit status."""
-    with pytest.raises(LastingStageError, match=r"TrainingError: segment test is empty; choose other dates$"):
+    """Its own error with its own words and kind; an exit status."""
+    with pytest.raises(StageError, match=r"TrainingError: segment test is empty; choose other dates$") as caught:
         run(f"{STAGES}:fail")
+    assert caught.value.kind is ErrorKind.CONFIGURATION
     with pytest.raises(StageError, match="exit status 3"):
         run(f"{STAGES}:leave", status=3)
 
@@ -155,8 +156,9 @@ def test_the_time_limit_and_the_leash_end_all_that_it_started(server: Running, t
     children: list[StageProcess] = []
     ender = threading.Thread(target=lambda: (started(), end_group(children[0])))
     ender.start()
-    with pytest.raises(StageError, match="exit status -9"):
+    with pytest.raises(StageError, match="exit status -9") as caught:
         run_stage(f"{STAGES}:sleep_with_grandchild", {"pid_file": str(pids)}, time_limit_s=60, on_start=children.append)
+    assert caught.value.kind is ErrorKind.TRANSIENT
     ender.join()
     assert isinstance(children[0], ForkedProcess)
     wait_for(lambda: not any(map(is_running, started())))

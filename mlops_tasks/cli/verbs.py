@@ -294,11 +294,10 @@ def _run(arguments: argparse.Namespace) -> int:
     give_way(arguments.stage)
     try:
         _run_stage(arguments)
-    except MlopsError as error:
+    except Exception as error:
+        if not isinstance(error, MlopsError):
+            logging.getLogger(__name__).exception("%s failed", arguments.stage)
         StageFailure.of(error).write(arguments.result)
-        return FAILED
-    except Exception:
-        logging.getLogger(__name__).exception("%s failed", arguments.stage)
         return FAILED
     return OK
 

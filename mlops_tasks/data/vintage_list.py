@@ -11,12 +11,14 @@ from mlops_tasks.data.revisions.approvals import Approval, approvals
 from mlops_tasks.data.snapshots import pointer_path
 from mlops_tasks.data.vintage_files import MANIFEST
 from mlops_tasks.data.vintages import current_version, is_complete, vintage_path
-from mlops_tasks.errors import StoreError, excerpt
+from mlops_tasks.errors import ErrorKind, StoreError, excerpt
 from mlops_tasks.files import read_json
 
 
 class NoVintageError(StoreError, LookupError):
     """There is no vintage of this data version, neither on disk nor in DVC."""
+
+    kind = ErrorKind.CONFIGURATION
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import ConfigError, StoreError, first_few
+from mlops_tasks.errors import ConfigError, ErrorKind, StoreError, first_few
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import finite_or_none
 
@@ -16,6 +16,8 @@ MOST_CELLS = 20_000
 
 class NoFeatureVersionError(StoreError, LookupError):
     """No features of this version are stored."""
+
+    kind = ErrorKind.CONFIGURATION
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ It has one verdict per day over all columns (`bands.py`); PSI, KS, Wasserstein a
 import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,11 @@ class DriftInput:
         return self.days[-1]
 
 
-def drift_input(settings: Settings, champion: LoadedModel, data_version: str) -> DriftInput:
-    """The newest `drift.current_days` trading days of a vintage, for a model; missing features are computed."""
-    vintage = load_vintage(settings, data_version)
-    days = vintage.calendar()[-settings.drift.current_days :]
+def drift_input(settings: Settings, champion: LoadedModel, vintage: Vintage, day: date | None = None) -> DriftInput:
+    """The last `drift.current_days` trading days of a vintage up to a day (None: its newest), for a model; missing
+    features are computed."""
+    days = vintage.calendar()
+    days = (days if day is None else days[days <= pd.Timestamp(day)])[-settings.drift.current_days :]
     return DriftInput(champion, vintage, features_of(settings, champion, vintage), days, settings.drift)
 
 

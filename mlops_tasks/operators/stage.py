@@ -5,9 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowFailException
 
-from mlops_tasks.errors import MlopsError, StageCancelledError, excerpt, hint
+from mlops_tasks.errors import ConfigError, StageCancelledError, excerpt, hint
 from mlops_tasks.operators.links import links_of
 from mlops_tasks.process import RUN_NOTE, STAGE_SPAN, run_stage
 from mlops_tasks.stage_process import StageProcess, end_group
@@ -45,11 +44,10 @@ class StageOperator(BaseOperator):
 
     Raises
     ------
-    AirflowFailException
-        The run was triggered with a key that the form does not have (Airflow accepts it silently), or the stage
-        failed with an error that a retry cannot fix, or was cancelled: the task fails at once.
-    StageTimeoutError, StageError
-        The stage ran too long, or ended with another error; the task is retried as configured.
+    ConfigError
+        The run was triggered with a key that the form does not have (Airflow accepts it silently).
+    StageError
+        The stage ran too long, was cancelled, or ended with an error. Its kind says what follows (`ErrorPolicy`).
     """
 
     template_fields: Sequence[str] = ("arguments", "subject")
@@ -111,11 +109,9 @@ class StageOperator(BaseOperator):
         started = time.time()
         try:
             self.made = run_stage(self.stage, self.given, time_limit_s=self.time_limit_s, on_start=self._remember)
-        except MlopsError as error:
+        except Exception as error:
             told = f"cancelled: {error}" if isinstance(error, StageCancelledError) else str(error)
             context["ti"].xcom_push(RUN_NOTE, f"{self.task_id}: {told}")
-            if error.lasting:
-                raise AirflowFailException(told) from None
             raise
         context["ti"].xcom_push(STAGE_SPAN, [started, time.time()])
         return self.made
@@ -145,10 +141,10 @@ def check_conf(conf: Mapping[str, Any], params: Collection[str]) -> None:
 
     Raises
     ------
-    AirflowFailException
-        Names the keys and what they may have been meant for; trying again would not help.
+    ConfigError
+        Names the keys and what they may have been meant for.
     """
     unknown = sorted(set(conf) - set(params))
     if unknown:
         told = "; ".join(f"{excerpt(name)}: {hint(name, params)}" for name in unknown)
-        raise AirflowFailException(f"the run's configuration has unknown keys: {told}; trigger it with the form's keys")
+        raise ConfigError(f"the run's configuration has unknown keys: {told}; trigger it with the form's keys")

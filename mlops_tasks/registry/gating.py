@@ -12,7 +12,7 @@ import pandas as pd
 from mlops_tasks.columns import DATETIME, LABEL, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
-from mlops_tasks.errors import MlopsError, RegistryError
+from mlops_tasks.errors import ErrorKind, MlopsError, RegistryError
 from mlops_tasks.evaluation.gate import (
     BETWEEN_LOOKS,
     REFRESH,
@@ -66,6 +66,8 @@ class ExperimentWinner:
 
 class _LedgerMovedError(MlopsError, RuntimeError):
     """Another process has taken or reserved a look since this one was planned."""
+
+    kind = ErrorKind.TRANSIENT
 
 
 @dataclass(frozen=True)

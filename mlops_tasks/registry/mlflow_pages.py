@@ -10,7 +10,7 @@ import httpx
 
 from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import RegistryError, StoreError, excerpt
+from mlops_tasks.errors import ErrorKind, RegistryError, StoreError, excerpt
 from mlops_tasks.files import plain_name
 from mlops_tasks.links import MlflowPages
 from mlops_tasks.roles import AB_TEST_DAG, CHAIN_DAG
@@ -25,6 +25,8 @@ _TIMEOUT_S = 10.0
 
 class NoRunError(RegistryError, LookupError):
     """MLflow has no such experiment or run."""
+
+    kind = ErrorKind.CONFIGURATION
 
 
 def runs_page(settings: Settings) -> str:

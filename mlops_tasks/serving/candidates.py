@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import IsolationError, MlopsError, RecordMismatchError
+from mlops_tasks.errors import ErrorKind, IsolationError, MlopsError, RecordMismatchError
 from mlops_tasks.registry.approvals import Permit, candidate_permit
 from mlops_tasks.registry.models import LoadedModel
 from mlops_tasks.serving.caller import Caller
@@ -42,6 +42,8 @@ OWN = Holder("rollout", frozenset())
 class NoScoresError(MlopsError, ValueError):
     """A candidate has no finite score, although the champion has some."""
 
+    kind = ErrorKind.DATA
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -55,7 +57,7 @@ class Candidate:
         """Plan with which it scores the champion's requests; None: it is not on the champion's data."""
         if self.market.data_version != champions.market.data_version:
             return None
-        return DayPlan(self.slot, self.market, champions.date)
+        return DayPlan(self.slot, self.market, champions.date, champions.due)
 
 
 class Candidates:

@@ -13,7 +13,7 @@ import pandas as pd
 from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.columns import INSTRUMENT, SCORE
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError
+from mlops_tasks.errors import ErrorKind, MlopsError
 from mlops_tasks.serving.secret import scoring_token
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ TIMEOUT_S = 60.0
 
 class ScoringServiceError(MlopsError, RuntimeError):
     """The scoring service does not answer, or refuses."""
+
+    kind = ErrorKind.TRANSIENT
 
 
 class ScoringClient:

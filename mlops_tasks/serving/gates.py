@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter
 
-from mlops_tasks.errors import MlopsError
+from mlops_tasks.errors import ErrorKind, MlopsError
 from mlops_tasks.serving.keys import Holder
 
 RETRY_AFTER_S = 1
@@ -15,6 +15,8 @@ RETRY_AFTER_S = 1
 
 class BusyError(MlopsError, RuntimeError):
     """Too many requests of a kind are in progress; retry in `RETRY_AFTER_S`."""
+
+    kind = ErrorKind.TRANSIENT
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hmac import compare_digest
 from typing import Protocol
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError
+from mlops_tasks.errors import ErrorKind, MlopsError
 from mlops_tasks.serving.board import Bucket
 from mlops_tasks.state.database import reason_of
 from mlops_tasks.state.scoring_keys import TOKEN_NAME, ClientKey, client_keys, digest_of_secret, parse_key
@@ -26,6 +26,8 @@ BURST_S = 10.0
 
 class ScopeError(MlopsError, PermissionError):
     """The key lacks the scope of the request."""
+
+    kind = ErrorKind.CONFIGURATION
 
 
 @dataclass(frozen=True)

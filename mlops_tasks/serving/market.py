@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, current_vintage
-from mlops_tasks.errors import MlopsError, StoreError
+from mlops_tasks.errors import ErrorKind, MlopsError, StoreError
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.scoring import FeatureSource
@@ -24,9 +24,13 @@ log = logging.getLogger(__name__)
 class UnknownDateError(StoreError):
     """There are no features of that day."""
 
+    kind = ErrorKind.CONFIGURATION
+
 
 class ModelError(MlopsError, RuntimeError):
     """A model raised an error, its cause, where it should have scored."""
+
+    kind = ErrorKind.BUG
 
     def __init__(self, model: LoadedModel, cause: Exception) -> None:
         super().__init__(f"version {model.version} cannot score: {type(cause).__name__}: {cause}")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from mlops_tasks.errors import MlopsError, excerpt, first_few
+from mlops_tasks.errors import ErrorKind, MlopsError, excerpt, first_few
 from mlops_tasks.serving.messages import FeatureRow, FeatureTable, ScoreRequest
 
 MOST_VALUES = 1_000_000
@@ -27,6 +27,8 @@ Matrix = npt.NDArray[np.float32]
 
 class BadRequestError(MlopsError, ValueError):
     """A body that the service does not accept; `problems` says where and why, `status` is the HTTP status."""
+
+    kind = ErrorKind.DATA
 
     def __init__(self, *problems: str, status: int = 422) -> None:
         super().__init__("; ".join(problems))

@@ -10,17 +10,18 @@ import pandas as pd
 from mlops_tasks.columns import INSTRUMENT, SCORE
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage
-from mlops_tasks.errors import RegistryError, excerpt, first_few
+from mlops_tasks.errors import MlopsError, RegistryError, excerpt, first_few
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.files import digest_of, new_file
-from mlops_tasks.registry.approvals import load_champion
+from mlops_tasks.registry.approvals import load_champion, standing_of
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
 from mlops_tasks.registry.model_features import features_of
 from mlops_tasks.registry.models import LoadedModel, get_alias_version, load_version
+from mlops_tasks.serving.catch_up import missed
 from mlops_tasks.serving.client import ScoringClient, ScoringServiceError, scores_of
 from mlops_tasks.serving.model_day import ModelDay
 from mlops_tasks.state.deployments import recorded_champion
-from mlops_tasks.state.history import record_score_batch
+from mlops_tasks.state.history import record_score_batch, scored_days
 from mlops_tasks.state.tables import ScoreBatch
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 class ScoreFile:
     """A written file."""
 
+    date: date
     version: int
     path: Path
     instruments: int
@@ -76,6 +78,28 @@ def score_champion(settings: Settings, vintage: Vintage) -> ScoreFile | None:
     return write_scores(settings, Batch(day.date, champion, CHAMPION, model.standing), scores_of(answer))
 
 
+def score_missed_days(settings: Settings, vintage: Vintage) -> list[ScoreFile]:
+    """Score the days that were missed, oldest first, and write the scores; each is recorded as soon as it is done.
+
+    Nobody was answered on these days: the log of predictions has nothing of them. An error is logged and ends it: the
+    newest day must not wait for an old one, and the next run tries again.
+    """
+    written: list[ScoreFile] = []
+    try:
+        for each in missed(settings, vintage, scored_days(settings, CHAMPION)):
+            data = (vintage, features_of(settings, each.model, vintage))
+            day = ModelDay.read(FeatureStore(settings), data, each.model, each.date)
+            if day.is_empty:
+                continue
+            version = each.model.version
+            batch = Batch(each.date, version, CHAMPION, standing_of(settings, version) or CHAMPION)
+            log.warning("%s was missed: it is scored now, by version %d", each.date, version)
+            written.append(write_scores(settings, batch, day.scores()))
+    except MlopsError as error:
+        log.error("not all missed days were scored, the next run tries again: %s", error)
+    return written
+
+
 def score_challenger(settings: Settings, vintage: Vintage) -> ScoreFile | None:
     """Score the newest day's members with the challenger, in this process, if it is not the champion itself."""
     challenger = get_alias_version(settings, CHALLENGER)
@@ -119,4 +143,4 @@ def write_scores(settings: Settings, batch: Batch, scores: pd.Series) -> ScoreFi
         batch.version,
         batch.standing,
     )
-    return ScoreFile(batch.version, path, len(frame), batch.standing)
+    return ScoreFile(batch.date, batch.version, path, len(frame), batch.standing)

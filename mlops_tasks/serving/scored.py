@@ -1,8 +1,8 @@
 """Results of the service, and the form of an answer."""
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from typing import Any, Self
 
 from mlops_tasks.serving.day_scores import DayKey
@@ -20,7 +20,14 @@ class DayPlan:
 
     slot: Slot
     market: Market
-    date: date
+    date: datetime.date
+    due: datetime.date | None = None
+    """The newest session whose scores are due by now (`watch.due_date`); None: it is not known yet."""
+
+    @property
+    def is_stale(self) -> bool | None:
+        """Whether the newest scores that there are are older than those that are due; None: it is not known yet."""
+        return None if self.due is None else self.market.newest_date < self.due
 
     @property
     def newest(self) -> bool:
@@ -78,6 +85,8 @@ class Scored:
             "date": None if plan is None else plan.date.isoformat(),
             "data_version": None if plan is None else plan.market.data_version,
             "feature_version": None if plan is None else plan.market.feature_version,
+            "due_date": None if plan is None or plan.due is None else plan.due.isoformat(),
+            "stale": None if plan is None else plan.is_stale,
             "missing": list(self.missing),
         }
 

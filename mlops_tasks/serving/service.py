@@ -15,7 +15,7 @@ import pandas as pd
 
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import current_vintage
-from mlops_tasks.errors import MlopsError, StoreError, excerpt, first_few
+from mlops_tasks.errors import ErrorKind, MlopsError, StoreError, excerpt, first_few
 from mlops_tasks.modeling.environment import Environment
 from mlops_tasks.serving.candidates import Candidates
 from mlops_tasks.serving.day_scores import DayScores
@@ -29,8 +29,9 @@ from mlops_tasks.serving.score_table import ScoreTable
 from mlops_tasks.serving.scored import DayPlan, Scored, choose
 from mlops_tasks.serving.secret import scoring_token
 from mlops_tasks.serving.slots import ModelSlots, Slot
-from mlops_tasks.serving.watch import View, Watch, is_scored
+from mlops_tasks.serving.watch import View, Watch, due_date, is_scored
 from mlops_tasks.serving.workers import ALONE, Worker, WorkerState, health_of
+from mlops_tasks.state.tables import now
 from mlops_tasks.states import Arm
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,13 @@ FEW_ROWS = 8
 class NotReadyError(MlopsError, RuntimeError):
     """Nothing can be scored yet: there is no champion, or no features."""
 
+    kind = ErrorKind.TRANSIENT
+
 
 class BadFeaturesError(MlopsError, ValueError):
     """Features that the model does not know, or that are missing."""
+
+    kind = ErrorKind.DATA
 
 
 class ScoringService:
@@ -63,6 +68,8 @@ class ScoringService:
         self.predictions = PredictionLog(settings, self.metrics)
         self.watch = Watch(settings)
         self.started = time.monotonic()
+        self.due: date | None = None
+        """The newest session whose scores are due, as of the last check."""
         self._unscored = ""
         """Why the newest day could not be scored, as it was logged last."""
         serving = settings.serving
@@ -76,13 +83,14 @@ class ScoringService:
         self.follow()
 
     def follow(self) -> None:
-        """Check the champion alias and the vintage in use now."""
+        """Check the champion alias and the vintage in use now, and by the clock whose scores are due."""
         self.slots.follow()
         slot = self.slots.active
         if slot is not None:
             self.market_view.follow(slot.model)
             self._warm(slot)
         self._publish_metrics(slot)
+        self.due = due_date(self.settings, now())
         if self.worker.leads and self.watch.is_due():
             self._look_out()
 
@@ -144,7 +152,7 @@ class ScoringService:
             raise NotReadyError(f"no features are served yet: {self.market_view.error}")
         if wanted is not None:
             market.check(wanted)
-        return DayPlan(slot, market, wanted or market.newest_date)
+        return DayPlan(slot, market, wanted or market.newest_date, self.due)
 
     def ask_day(self, plan: DayPlan, holder: Holder = NOBODY) -> "Future[ScoreTable]":
         """Scores of all instruments of a day, as soon as they are available.
@@ -283,7 +291,9 @@ class ScoringService:
     def health(self) -> dict[str, Any]:
         """What is in service; `status` is ok, degraded (`errors` says by what) or no_model."""
         found = health_of(self.worker.with_others(self.state()), self.worker.count)
-        return found | {"uptime_s": self.uptime_s}
+        newest, due = found["newest_date"], None if self.due is None else self.due.isoformat()
+        stale = None if newest is None or due is None else newest < due
+        return found | {"due_date": due, "stale": stale, "uptime_s": self.uptime_s}
 
 
 def _check_looks_at_one_day(slot: Slot) -> None:

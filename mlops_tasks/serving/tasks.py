@@ -8,7 +8,7 @@ from mlops_tasks.dag_run import acting
 from mlops_tasks.data.vintages import load_vintage
 from mlops_tasks.errors import ConfigError, excerpt
 from mlops_tasks.serving.operations import Asked, operate
-from mlops_tasks.serving.score_files import score_challenger, score_champion
+from mlops_tasks.serving.score_files import score_challenger, score_champion, score_missed_days
 from mlops_tasks.serving.strategies import Wanted, deploy
 from mlops_tasks.stage_results import DeployedModel, Judged, Operated, ScoredDate
 from mlops_tasks.states import Intervention, Outcome, Strategy
@@ -86,10 +86,12 @@ def _strategy(name: str) -> Strategy:
 def score_newest_date_task(*, data_version: str) -> ScoredDate:
     """Score the universe's members of the newest date: the champion through the service, the challenger here.
 
-    Each on the features of its own set. `instruments` is how many were scored.
+    Each on the features of its own set. `instruments` is how many were scored. Days that were missed come first, in
+    their order, by the champion of their day (`catch_up.py`); `caught_up` lists them.
     """
     settings = load_settings()
     vintage = load_vintage(settings, data_version)
+    missed = score_missed_days(settings, vintage)
     challenger = score_challenger(settings, vintage)
     champion = score_champion(settings, vintage)
     if champion is None:
@@ -102,4 +104,5 @@ def score_newest_date_task(*, data_version: str) -> ScoredDate:
         "challenger_version": None if challenger is None else challenger.version,
         "instruments": 0 if written is None else written.instruments,
         "path": None if champion is None else settings.relative(champion.path),
+        "caught_up": [each.date.isoformat() for each in missed],
     }

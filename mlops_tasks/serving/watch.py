@@ -2,12 +2,14 @@
 
 import time
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from mlops_tasks.config import AlertSettings, Settings
-from mlops_tasks.data.exchanges.calendars import last_session_of
+from mlops_tasks.data.exchanges.calendars import last_closed_session, last_session_of
+from mlops_tasks.errors import ConfigError
 from mlops_tasks.registry.client import CHAMPION
 from mlops_tasks.state.alerts.episodes import Key, Observation, Standing
+from mlops_tasks.state.alerts.rules import AbsenceRule, read_rules
 from mlops_tasks.state.alerts.watching import SERVICE_KINDS, look
 from mlops_tasks.state.history import latest_score_batch
 from mlops_tasks.state.tables import now
@@ -83,6 +85,26 @@ class Watch:
             for each in complaints(view, self.settings.alerts)
         ]
         look(self.settings, seen, kinds_judged(view), now(), last_session_of(self.settings.calendar.schedule))
+
+
+DEAD_MAN = "scores_overdue"
+"""The rule that says when scores are due."""
+_DUE_MIN = 720.0
+"""Minutes after a session's close at which its scores are due, where that rule does not say it."""
+
+
+def due_date(settings: Settings, moment: datetime) -> date:
+    """The newest session whose scores are due at a time (aware), by the exchange's calendar.
+
+    They are due when the alert `scores_overdue` would miss them. It needs no database, no run and no schedule.
+    """
+    try:
+        rule = read_rules(settings).get(DEAD_MAN)
+    except ConfigError:  # the alert `rules_wrong` says so
+        rule = None
+    minutes = rule.after_close_min if isinstance(rule, AbsenceRule) else None
+    late = timedelta(minutes=_DUE_MIN if minutes is None else minutes)
+    return last_closed_session(settings.calendar.schedule, moment, late)
 
 
 def is_scored(settings: Settings, day: date) -> bool:

@@ -116,6 +116,18 @@ def latest_score_batch(
     return _latest(settings, ScoreBatch, date=day, model_version=model_version, alias=alias)
 
 
+def scored_days(settings: Settings, alias: str) -> set[date]:
+    """Days of which there are scores of an alias."""
+    with reading(settings) as active:
+        return set(active.scalars(select(ScoreBatch.date).where(ScoreBatch.alias == alias).distinct()))
+
+
+def drift_checked_days(settings: Settings) -> set[date]:
+    """Days of which there is a drift report, of whatever version."""
+    with reading(settings) as active:
+        return set(active.scalars(select(DriftReport.date).distinct()))
+
+
 def latest_drift_report(settings: Settings, model_version: int | None = None) -> DriftReport | None:
     """The newest drift report, of one version if given."""
     return _latest(settings, DriftReport, model_version=model_version)

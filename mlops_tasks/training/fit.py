@@ -69,7 +69,12 @@ def fit_stage(*, folder: str) -> FinishedFit:
     except TrainingCancelledError:
         return {"state": RunState.CANCELLED}
     except MlopsError as error:
-        return {"state": RunState.FAILED, "error": type(error).__name__, "reason": str(error)}
+        return {
+            "state": RunState.FAILED,
+            "error": type(error).__name__,
+            "reason": str(error),
+            "kind": error.kind.value,
+        }
 
 
 class Fit:

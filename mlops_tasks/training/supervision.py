@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_tasks import errors
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError, StageError, TrainingCancelledError
+from mlops_tasks.errors import ErrorKind, MlopsError, StageError, TrainingCancelledError
 from mlops_tasks.machine.admission import Admission, Place
 from mlops_tasks.machine.liveness import is_gone, this_host
 from mlops_tasks.machine.memory_need import MemoryNeed
@@ -65,7 +65,9 @@ class Supervisor:
         self._relay = CommandRelay(settings, folder.run_id, folder.command)
         self._child: StageProcess | None = None
         self._killed_for: tuple[str, str] | None = None
-        """Kind of error and reason, when it was this process that killed the training."""
+        """Class of error and reason, when it was this process that killed the training."""
+        self._kind = ErrorKind.TRANSIENT
+        """Of the error that the training process ended with."""
         self._stopped = threading.Event()
 
     def run(self) -> Path:
@@ -106,7 +108,9 @@ class Supervisor:
             return {"state": RunState.CANCELLED}
         # Pauses do not count, so the watcher keeps the time limit.
         arguments = {"folder": str(self.folder.path)}
-        return run_stage(FIT_STAGE, arguments, time_limit_s=threading.TIMEOUT_MAX, on_start=self._remember)
+        outcome = run_stage(FIT_STAGE, arguments, time_limit_s=threading.TIMEOUT_MAX, on_start=self._remember)
+        self._kind = ErrorKind(outcome.pop("kind", self._kind))
+        return outcome
 
     def _admitted(self) -> bool:
         """Wait until there is room; False when the run was cancelled first."""
@@ -195,7 +199,7 @@ class Supervisor:
             return {"state": RunState.CANCELLED, "forced": True}
         if self._killed_for is not None:
             return _failed(*self._killed_for)
-        reason = str(error)
+        reason, self._kind = str(error), error.kind
         if self._child is not None and (status := self._child.wait()) < 0:
             name = signal.Signals(-status).name
             reason = f"the training process was ended by {name}, sent by somebody or for lack of memory: {error}"
@@ -227,8 +231,9 @@ class Supervisor:
                 f"run {self.folder.run_id} was cancelled by {self._relay.cancelled_by}; train again to continue from "
                 "its newest checkpoint"
             )
-        kind: type[MlopsError] = getattr(errors, outcome["error"])
-        raise kind(f"run {self.folder.run_id}: {outcome['reason']}")
+        said = f"run {self.folder.run_id}: {outcome['reason']}"
+        known: type[MlopsError] = getattr(errors, outcome["error"], StageError)
+        raise StageError(said, self._kind) if known is StageError else known(said)
 
 
 def _failed(error: str, reason: str) -> dict[str, Any]:

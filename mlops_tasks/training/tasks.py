@@ -6,7 +6,7 @@ from typing import Any, cast
 from mlops_tasks.config import Settings, load_settings
 from mlops_tasks.dag_run import DRIFT_RUN, DagRun
 from mlops_tasks.data.vintages import current_vintage
-from mlops_tasks.errors import LeakError, MlopsError
+from mlops_tasks.errors import ErrorKind, LeakError, MlopsError
 from mlops_tasks.machine.queue_state import DAILY
 from mlops_tasks.stage_results import Certified, Features, PlannedRun, Trained
 from mlops_tasks.training.plan import RunPlan, make_plan
@@ -83,7 +83,7 @@ def certify_learning_data_task(*, plan: PlannedRun, features: Features) -> Certi
     except MlopsError as error:
         from mlops_tasks.state.alerts import raise_alert
 
-        if error.lasting:
+        if error.kind is not ErrorKind.TRANSIENT:
             kind = "leak_found" if isinstance(error, LeakError) else "not_certified"
             raise_alert(settings, kind=kind, subject=features["feature_version"], message=str(error))
         raise

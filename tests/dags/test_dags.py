@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mlops_tasks.config import PROJECT, load_settings
+from mlops_tasks.error_policy import MOST_RETRIES
 from mlops_tasks.modeling.model_zoo.zoo import model_zoo
 from mlops_tasks.process import EVALUATION_POOL, HEAVY_POOL, STAGES, TRAINING_POOL, stage_function
 from mlops_tasks.stack.environment import pool_slots
@@ -90,6 +91,11 @@ def given(task):
         for name, value in [*zip(names, task.op_args), *task.op_kwargs.items()]:
             yield from ([name, *each] for each in references(value))
 
+def failing(task):
+    told = getattr(task, "on_failure_callback", None) or task.partial_kwargs["on_failure_callback"]
+    told = told if isinstance(told, (list, tuple)) else [told]
+    return [type(task.retry_policy).__name__, [each.__name__ for each in told], task.retry_exponential_backoff]
+
 def is_mapped(task):
     return task.is_mapped or task.get_closest_mapped_task_group() is not None
 
@@ -111,6 +117,7 @@ def shown(dag):
         "form": {name: dag.params.get_param(name).schema for name in dag.params},
         "defaults": dict(dag.params),
         "tasks": {task.task_id: [of(task, "stage"), task.retries] for task in dag.tasks},
+        "failing": {task.task_id: failing(task) for task in dag.tasks},
         "pools": {task.task_id: of(task, "pool") for task in dag.tasks},
         "queues": {task.task_id: of(task, "queue") for task in dag.tasks},
         "limits": {task.task_id: of(task, "time_limit_s") for task in dag.tasks},
@@ -204,7 +211,9 @@ def test_every_stage_of_the_chain_has_its_task_and_its_retries(parsed):
     assert {stage for each in stages for stage in each} == set(STAGES)
     assert all(len(each) == len(set(each)) for each in stages)
     tasks = [task for dag in parsed["dags"].values() for task in dag["tasks"].values()]
-    assert all(retries >= 2 for _, retries in tasks)
+    assert {retries for _, retries in tasks} == {MOST_RETRIES}
+    failing = [each for dag in parsed["dags"].values() for each in dag["failing"].values()]
+    assert all(each == ["ErrorPolicy", ["tell_failed_task"], 2] for each in failing), failing
 
 
 def passed_on(dag):
@@ -294,7 +303,7 @@ def test_a_deployment_by_hand_and_one_of_a_retraining_are_the_same_task(parsed):
 def test_a_person_does_by_hand_what_the_form_says(parsed):
     """Every action, in one task; the harmless one is chosen until a person chooses."""
     found = parsed["dags"]["operate_models"]
-    assert found["tasks"] == {"operate": ["serving.operate", 2]}
+    assert found["tasks"] == {"operate": ["serving.operate", MOST_RETRIES]}
     assert found["form"]["action"]["enum"] == [*Intervention]
     assert found["defaults"] == {"action": "advance", "version": None, "reason": None}
 
@@ -535,7 +544,7 @@ def test_evaluations_leave_workers_to_other_tasks(parsed):
 def test_a_run_with_an_unknown_key_is_refused(answered):
     """Airflow takes any key; a misspelled one would leave the default in force. Known ones get as far as the stage."""
     wrong, also_wrong, right = answered["triggered"]
-    assert wrong[0] == also_wrong[0] == "AirflowFailException"
+    assert wrong[0] == also_wrong[0] == "ConfigError"
     assert "'horzion': did you mean horizon?" in wrong[1]
     assert "'trails': did you mean trials" in also_wrong[1]
     assert "seed" not in also_wrong[1].partition("trigger")[0]

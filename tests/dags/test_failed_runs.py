@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from mlops_tasks.config import PROJECT, Settings
+from mlops_tasks.error_policy import DECISIONS, MOST_RETRIES
+from mlops_tasks.errors import ErrorKind
 from mlops_tasks.state.history import newest_alerts
 from tests.dags.test_dags import DAG_FILES
 from tests.state.alerts.conftest import channel
@@ -83,6 +85,67 @@ def test_a_failed_run_of_any_dag_is_told_once(home: Path, channel: Channel) -> N
     assert sorted(alert.subject.split()[0] for alert in alerts) == sorted(DAG_FILES.values()), said
     assert {alert.kind for alert in alerts} == {"run_failed"}
     assert sorted(sent["subject"] for sent in channel.received) == sorted(alert.subject for alert in alerts)
+
+
+TELL = """
+import os, sys
+from types import SimpleNamespace
+from mlops_tasks.errors import ErrorKind, StageError
+from mlops_tasks.operators.failures import tell_failed_task
+
+for kind in map(ErrorKind, sys.argv[3:]):
+    run = SimpleNamespace(task_id="read_source", dag_id=sys.argv[1], run_id=f"{sys.argv[2]}{kind}")
+    for _ in range(2):
+        tell_failed_task({"ti": run, "exception": StageError("bars.csv has no column close; rename it", kind)})
+os._exit(0)
+"""
+
+
+def tell(home: Path, dag_id: str, run_id: str, *kinds: str) -> None:
+    """Twice what a task that fails for good calls, for a run of each kind."""
+    command = [sys.executable, "-c", TELL, dag_id, run_id, *kinds]
+    done = subprocess.run(command, env={**os.environ, "AIRFLOW_HOME": str(home)}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_failed_task_tells_the_kind_of_its_error_and_the_remedy(home: Path, channel: Channel) -> None:
+    """Once, as severe as the kind is; the run that fails with it is not told again, another one is."""
+    run_id = "scheduled__2024-06-03T20:00:00+00:00"
+    tell(home, "sync_market_data", run_id, *ErrorKind)
+    told = {sent["kind"]: sent for sent in channel.received}
+    assert len(told) == len(channel.received) == len(ErrorKind)
+    for kind, decision in DECISIONS.items():
+        message = told[decision.alert]["message"]
+        assert message.startswith(f"task read_source of run {run_id}{kind} of sync_market_data, {kind}: bars.csv has ")
+        assert message.endswith(f"rename it. {decision.kept} {decision.remedy}")
+    assert told["run_failed_data"]["severity"] == "critical" and told["run_ended"]["severity"] == "info"
+    tell(home, "monitor_champion", run_id, "bug")
+    call(home, [failed("monitor_champion"), failed("sync_market_data", "read_source")])
+    last = [(sent["kind"], sent["subject"]) for sent in channel.received][len(ErrorKind) :]
+    assert last == [("run_failed_bug", "monitor_champion"), ("run_failed", f"sync_market_data {run_id}")]
+
+
+@pytest.mark.slow
+def test_airflow_tries_again_what_may_pass_and_nothing_else(tmp_path: Path) -> None:
+    """With each kind of error, in a mapped task too; each failure is told by its kind."""
+    environ = {
+        **os.environ,
+        "MLOPS_HOME": str(tmp_path),
+        "MLOPS_STACK__RETRY_DELAY_S": "0",
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    command = [sys.executable, "-m", "tests.dags.failing_in_airflow"]
+    done = subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False)
+    told = [line for line in done.stdout.splitlines() if line.startswith("= ")]
+    assert done.returncode == 0 and told, done.stdout + done.stderr
+    states, tries = json.loads(told[-1].removeprefix("= "))
+    assert states == dict.fromkeys(("ConfigError", "RegistryError", "KeyError", "mapped"), "failed")
+    assert tries == {"ConfigError": 1, "RegistryError": 1 + MOST_RETRIES, "KeyError": 1, "mapped": 1}
+    kinds = ErrorKind.CONFIGURATION, ErrorKind.TRANSIENT, ErrorKind.BUG, ErrorKind.DATA
+    alerts = newest_alerts(Settings(home=tmp_path), 10)
+    assert sorted(alert.kind for alert in alerts) == sorted(DECISIONS[kind].alert for kind in kinds)
 
 
 def test_a_run_that_failed_for_want_of_the_state_database_is_told(home: Path, channel: Channel) -> None:

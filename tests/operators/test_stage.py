@@ -15,10 +15,12 @@ import json, sys, threading, time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 import airflow
-from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
+from airflow.sdk.exceptions import TaskAwaitingInput
 from types import SimpleNamespace
 import mlops_tasks.operators.deployment as deploying
+from mlops_tasks.errors import ConfigError
 from mlops_tasks.operators.deployment import DeploymentOperator
+from mlops_tasks.operators.failures import ErrorPolicy
 from mlops_tasks.operators.stage import StageOperator
 
 def executed(stage, arguments, known):
@@ -31,7 +33,7 @@ def executed(stage, arguments, known):
     try:
         return [operator.execute(context), pushed]
     except Exception as error:
-        return [type(error).__name__, str(error), pushed]
+        return [ErrorPolicy().evaluate(error, 1, 3).action.value, str(error), pushed]
 
 def ended(pid_file, limit_s, marked_failed):
     operator = StageOperator(
@@ -61,7 +63,7 @@ def by_hand(version, **more):
         return [operator.execute({"ti": ti, "params": params, "dag_run": run, "dag": dag}), asked]
     except TaskAwaitingInput:
         return asked["subject"]
-    except AirflowFailException as error:
+    except ConfigError as error:
         return [str(error), asked]
 
 def deployment(approval, decision, events=()):
@@ -119,6 +121,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
     "config": (FAIL, {"error": "ConfigError", "message": "horizon: expected 1"}, None),
     "source": (FAIL, {"error": "SourceNotFoundError", "message": "no file"}, None),
     "cancelled": (FAIL, {"error": "TrainingCancelledError", "message": "run r was cancelled by admin"}, None),
+    "bug": ("tests.example_stages:talk", {}, None),
     "away": (FAIL, {"error": "RegistryError", "message": "no answer"}, None),
     "trained": ("training.train", {}, {"run_id": "gru-2026 a/b"}),
     "untrained": ("training.train", {}, {}),
@@ -160,20 +163,21 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     [
         ("config", f"{FAIL}: ConfigError: horizon: expected 1"),
         ("source", f"{FAIL}: SourceNotFoundError: no file"),
-        ("cancelled", f"cancelled: {FAIL}: TrainingCancelledError: run r was cancelled by admin"),
+        ("cancelled", f"{FAIL}: TrainingCancelledError: run r was cancelled by admin"),
+        ("bug", f"{FAIL}: KeyError: 'nothing'"),
     ],
 )
 def test_what_another_try_cannot_mend_fails_at_once(answers: dict[str, Any], case: str, message: str) -> None:
-    """With Airflow's own error for it, which no retry follows; the run's note says it too."""
-    kind, said, pushed = answers[case]
-    assert (kind, said) == ("AirflowFailException", message)
-    assert pushed == {"run_note": f"the_task: {message}"}
+    """By the policy that every task has; the run's note says it too."""
+    action, said, pushed = answers[case]
+    assert (action, said) == ("fail", message)
+    assert pushed == {"run_note": f"the_task: {'cancelled: ' if case == 'cancelled' else ''}{message}"}
 
 
 def test_what_may_pass_is_tried_again(answers: dict[str, Any]) -> None:
-    """An error of its own, which Airflow's retries follow; a stage that succeeds leaves nothing to be told."""
-    kind, said, pushed = answers["away"]
-    assert (kind, said) == ("StageError", f"{FAIL}: RegistryError: no answer")
+    """An error that did not come from what was asked or given; a stage that succeeds leaves nothing to be told."""
+    action, said, pushed = answers["away"]
+    assert (action, said) == ("retry", f"{FAIL}: RegistryError: no answer")
     assert list(pushed) == ["run_note"]
     result, pushed = answers["well"]
     assert result == {"number": 42}

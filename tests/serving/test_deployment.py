@@ -230,6 +230,7 @@ def test_daily_scores_of_champion_and_challenger(operation: Operation, client: S
         "challenger_version": challenger,
         "instruments": 20,
         "path": f"scores/2020-06-30/{champion}.parquet",
+        "caught_up": [],
     }
     for version, standing in ((champion, "champion"), (challenger, "challenger")):
         path = operation.settings.scores_dir / "2020-06-30" / f"{version}.parquet"

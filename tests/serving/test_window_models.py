@@ -64,7 +64,7 @@ def test_it_is_deployed_served_scored_and_watched(
     assert written is not None
     newest = pd.read_parquet(written.path).set_index("instrument")["score"]
     assert newest.to_dict() == scores_of(client.score(None, date(2020, 6, 30))).to_dict()
-    report = write_drift_report(tmp_path, settings, drift_input(settings, model, operation.vintage.data_version))
+    report = write_drift_report(tmp_path, settings, drift_input(settings, model, operation.vintage))
     assert report["current_rows"] == settings.drift.current_days * len(INSTRUMENTS)
     one_day = features.loc[DAYS[-1]]
     with pytest.raises(Exception, match=r"needs 5 trading days at once.*ask by instruments and date"):

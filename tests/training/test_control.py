@@ -13,6 +13,7 @@ import pytest
 from mlops_tasks import cli
 from mlops_tasks.errors import (
     ConfigError,
+    ErrorKind,
     StageError,
     StageTimeoutError,
     StoreError,
@@ -166,8 +167,9 @@ def test_a_training_past_its_limit_is_ended(base: SmallMarket, tmp_path: Path) -
 def test_a_training_that_dies_in_native_code_failed(market: SmallMarket) -> None:
     """Its last events are there, then `failed` with the signal."""
     handle = market.start_config(config().model_copy(update={"family": "dying"}))
-    with pytest.raises(StageError, match="ended by SIGABRT"):
+    with pytest.raises(StageError, match="ended by SIGABRT") as caught:
         handle.supervise()
+    assert caught.value.kind is ErrorKind.TRANSIENT
     assert kinds(market, handle.run_id) == ["created", "stage", "stage", "stage", "iteration", "failed"]
 
 

@@ -11,7 +11,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.data.revisions.approvals import Approval, find_approval
 from mlops_tasks.data.revisions.diff import CHANGES_FILE, PLOT_FILE, SUMMARY_FILE, diff_path
 from mlops_tasks.data.revisions.policy import Verdict, judge
-from mlops_tasks.errors import StoreError, excerpt
+from mlops_tasks.errors import ErrorKind, StoreError, excerpt
 from mlops_tasks.files import finite_or_none, read_json
 from mlops_tasks.parquet_pages import rows_of
 
@@ -20,6 +20,8 @@ _CELL = (INSTRUMENT, "field", "date", "old", "new", "relative_change", "class")
 
 class NoDiffError(StoreError, LookupError):
     """No diff of these two vintages was made."""
+
+    kind = ErrorKind.CONFIGURATION
 
 
 @dataclass(frozen=True)

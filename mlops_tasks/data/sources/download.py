@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import tenacity
 
 from mlops_tasks.config import DownloadSettings
-from mlops_tasks.errors import MlopsError, StoreError, excerpt
+from mlops_tasks.errors import ErrorKind, MlopsError, StoreError, excerpt
 from mlops_tasks.files import new_file
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ _NO_SUCH_THING = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPRO
 class TransientError(MlopsError, ConnectionError):
     """The vendor did not answer as it should. A retry may help, after `retry_after_s` if the vendor said so."""
 
+    kind = ErrorKind.TRANSIENT
+
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
@@ -42,9 +44,13 @@ class TransientError(MlopsError, ConnectionError):
 class UnavailableError(MlopsError, LookupError):
     """The vendor has nothing for this instrument. A retry does not help."""
 
+    kind = ErrorKind.DATA
+
 
 class StoppedError(MlopsError, RuntimeError):
     """The download was ended while this request waited."""
+
+    kind = ErrorKind.TRANSIENT
 
 
 def check_answer(status: int, reason: str, retry_after: str | None) -> None:

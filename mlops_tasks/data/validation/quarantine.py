@@ -25,7 +25,7 @@ from mlops_tasks.data.validation.expectations import (
 )
 from mlops_tasks.data.validation.quarantine_columns import EVIDENCE_DATE, REASON, REMEDY, RULE, SEVERITY, VALUES
 from mlops_tasks.data.validation.staging import DOCS_FOLDER, REPORT_FILE, ROWS_FILE, WARNINGS_FILE
-from mlops_tasks.errors import StoreError, first_few
+from mlops_tasks.errors import ErrorKind, StoreError, first_few
 from mlops_tasks.files import folder_lock, read_json
 
 SHOWN = 5
@@ -34,6 +34,8 @@ SHOWN = 5
 
 class StaleQuarantineError(StoreError):
     """What a person has seen is no longer the newest quarantine."""
+
+    kind = ErrorKind.DECIDED
 
 
 def newest_quarantine(settings: Settings) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import MlopsError, StageError, StageTimeoutError, StoreError
+from mlops_tasks.errors import ErrorKind, MlopsError, StageError, StageTimeoutError, StoreError
 from mlops_tasks.machine.admission import Admission, queue_info
 from mlops_tasks.machine.memory_need import MemoryNeed
 from mlops_tasks.process import run_stage
@@ -27,6 +27,8 @@ LOOK_S = 2.0
 
 class TimeIsUpError(MlopsError, TimeoutError):
     """A replay has not ended within its time."""
+
+    kind = ErrorKind.TRANSIENT
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from mlops_tasks.config import Settings
-from mlops_tasks.errors import StoreError
+from mlops_tasks.errors import ErrorKind, StoreError
 from mlops_tasks.state.alerts.delivery import deliver
 from mlops_tasks.state.alerts.episodes import Change, Episode, Key, acknowledged, resolved
 from mlops_tasks.state.alerts.journal import advance, running_episodes, silence
@@ -14,6 +14,8 @@ LONGEST_SILENCE = timedelta(days=90)
 
 class NoEpisodeError(StoreError):
     """No open episode matches, or several do."""
+
+    kind = ErrorKind.CONFIGURATION
 
 
 def open_episodes(settings: Settings) -> list[Episode]:

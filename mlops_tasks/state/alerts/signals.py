@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from mlops_tasks.config import Settings
+from mlops_tasks.error_policy import FAILURES
 from mlops_tasks.state.alerts.rules import Sample
 from mlops_tasks.state.database import reading
 from mlops_tasks.state.tables import AlertEvent, Deployment, DriftReport, Publication, ScoreBatch
@@ -61,7 +62,7 @@ def _drift_columns(active: Session, now: datetime) -> list[Sample]:
 
 def _failed_runs(active: Session, now: datetime) -> list[Sample]:
     query = select(AlertEvent.at).where(
-        AlertEvent.kind == "run_failed", AlertEvent.step == "opened", AlertEvent.at > now - REACH
+        AlertEvent.kind.in_(FAILURES), AlertEvent.step == "opened", AlertEvent.at > now - REACH
     )
     return [Sample(at, 1.0) for at in active.scalars(query.order_by(AlertEvent.id))]
 

@@ -18,7 +18,7 @@ import httpx
 
 from mlops_tasks.authorities import trusted_authorities
 from mlops_tasks.config import EmailSettings, Settings
-from mlops_tasks.errors import ConfigError, MlopsError
+from mlops_tasks.errors import ConfigError, ErrorKind, MlopsError
 from mlops_tasks.secret_files import SecretSource
 from mlops_tasks.state.alerts.episodes import Step
 from mlops_tasks.state.alerts.rules import configured_sinks
@@ -44,6 +44,8 @@ class SinkError(MlopsError, RuntimeError):
     `is_refusal`: the receiver answered but refuses this notice, for example because it is too long; it may accept
     others.
     """
+
+    kind = ErrorKind.TRANSIENT
 
     def __init__(self, message: str, *, is_refusal: bool = False) -> None:
         super().__init__(message)
