@@ -112,7 +112,9 @@ def pool_slots() -> dict[str, int]:
 
 def mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """What the MLflow server needs."""
+    endpoint = settings.shared.endpoint_url
     return {
+        **({"MLFLOW_S3_ENDPOINT_URL": endpoint} if endpoint else {}),
         "MLFLOW_AUTH_CONFIG_PATH": str(mlflow_auth_file(settings)),
         "MLFLOW_AUTH_ADMIN_PASSWORD": credentials.mlflow_password,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": credentials.mlflow_flask_key,
