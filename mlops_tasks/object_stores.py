@@ -237,5 +237,5 @@ def _client(endpoint_url: str | None, process: int) -> Any:
     import boto3
     from botocore.config import Config
 
-    limits = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 4})
+    limits = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 3})
     return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=limits)

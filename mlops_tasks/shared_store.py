@@ -94,7 +94,7 @@ def publish(settings: Settings, kind: Kind, key: str, folder: Path, names: Itera
     StoreError
         The store does not answer.
     """
-    if not settings.shared.store or (is_published(settings, kind, key) and not kind.is_replaced):
+    if not settings.shared.store or (not kind.is_replaced and is_published(settings, kind, key)):
         return
     store = object_store(settings.shared)
     listing = Listing.of(kind, key, folder, _files(folder) if names is None else names)

@@ -112,6 +112,7 @@ def test_of_two_trainings_of_one_key_all_machines_have_the_first(shared: Shared)
 
 
 KILLED = """
+import os
 import sys
 from pathlib import Path
 from mlops_tasks import object_stores
@@ -119,20 +120,38 @@ from mlops_tasks.config import Settings
 from mlops_tasks.shared_store import Kind, publish
 
 settings = Settings.model_validate_json(sys.argv[1])
-for store in (object_stores._Folder, object_stores._Bucket):
-    def upload(self, path, name, original=store.upload):
-        original(self, path, name)
-        print("uploaded", flush=True)
-        sys.stdin.readline()
-    store.upload = upload
+
+def wait(said):
+    print(said, flush=True)
+    sys.stdin.readline()
+
+def uploaded(self, path, name, original):
+    original(self, path, name)
+    wait("uploaded")
+
+def copied(source, target):
+    content = Path(source).read_bytes()
+    Path(target).write_bytes(content[: len(content) // 2])
+    if content[8:]:
+        wait("half")
+    Path(target).write_bytes(content)
+
+if sys.argv[3] == "half" and settings.shared.is_bucket:
+    client = object_stores._client(settings.shared.endpoint_url, os.getpid())
+    client.upload_part = lambda original=client.upload_part, **part: (original(**part), wait("half"))[0]
+elif sys.argv[3] == "half":
+    object_stores.shutil.copyfile = copied
+else:
+    for store in (object_stores._Folder, object_stores._Bucket):
+        store.upload = lambda self, path, name, original=store.upload: uploaded(self, path, name, original)
 publish(settings, Kind.TRAININGS, "k" * 16, Path(sys.argv[2]))
 print("done", flush=True)
 """
 
 
-def uploading(settings: Settings, folder: Path) -> programs.Program:
-    """A process that publishes a folder, and waits for a line after each file."""
-    return programs.start(KILLED, settings.model_dump_json(), folder)
+def uploading(settings: Settings, folder: Path, waits: str = "uploaded") -> programs.Program:
+    """A process that publishes a folder, and waits for a line after each file, or where `half` of one is written."""
+    return programs.start(KILLED, settings.model_dump_json(), folder, waits)
 
 
 @pytest.mark.parametrize("uploads", [1, 3])
@@ -151,6 +170,40 @@ def test_a_killed_upload_is_absent_and_another_one_completes_it(shared: Shared, 
 
     share(a, Kind.TRAININGS, "k" * 16, folder)
     assert fetch(b, Kind.TRAININGS, "k" * 16, target) and content_of(target) == content_of(folder)
+
+
+def test_half_an_object_is_none(shared: Shared, tmp_path: Path) -> None:
+    """Killed inside a file: no object of it is there, and publishing again stores all of it."""
+    a, b, folder = shared.machine("a"), shared.machine("b"), some_folder(tmp_path / "made")
+    with uploading(a, folder, "half") as process:
+        assert process.stdout.readline() == "half\n"
+        process.kill()
+    stored = shared.objects()
+    assert [len(stored[name]) for name in stored if name.startswith("objects")] == [0]  # the empty file, before it
+    share(a, Kind.TRAININGS, "k" * 16, folder)
+    target = b.training_folder("k" * 16)
+    assert fetch(b, Kind.TRAININGS, "k" * 16, target) and content_of(target) == content_of(folder)
+
+
+def test_tasks_of_one_machine_that_want_the_same_all_have_it(shared: Shared) -> None:
+    """At the same time, and none sees half of it."""
+    a, b = shared.machine("a"), shared.machine("b")
+    vintage = write_vintage(a, bars(), None, {"source": "planted bars"})
+    publish(a, vintage.data_version)
+    found: list[int] = []
+    together = threading.Barrier(4)
+
+    def read() -> None:
+        together.wait()
+        found.append(len(load_vintage(b, vintage.data_version).bars()))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [vintage.rows] * 4
+    assert [path.name for path in (b.data_dir / "vintages").iterdir()] == [vintage.data_version]
 
 
 def test_two_publishers_at_once_do_no_harm(shared: Shared, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from mlops_tasks.modeling.artefact import ModelArtefact
 from mlops_tasks.modeling.scoring import FeatureSource
 from mlops_tasks.modeling.seal import artefact_digest
 from mlops_tasks.modeling.trust import Trust
+from mlops_tasks.process import stage_function
 from mlops_tasks.signing import PUBLIC
+from mlops_tasks.training.certificate import certificate_of, certify, certify_model
 from mlops_tasks.training.engine import UnifiedQlibTrainingEngine
 from mlops_tasks.training.plan import make_plan
 from mlops_tasks.training_folder import TrainingFolder
@@ -30,7 +32,19 @@ def scores_of(settings: Settings, training_key: str) -> pd.DataFrame:
     return artefact.score(source.rows(last - pd.Timedelta(3, "D"), last, artefact.window))
 
 
-def test_it_trains_and_a_third_one_scores(market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Where a stage finds these settings."""
+    shared = settings.shared
+    return {
+        "MLOPS_HOME": str(settings.home),
+        "MLOPS_SHARED__STORE": shared.store,
+        "MLOPS_SHARED__ENDPOINT_URL": str(shared.endpoint_url),
+    }
+
+
+def test_it_trains_and_a_third_one_evaluates_and_scores(
+    market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From a store in a bucket, which the process that fits the model cannot reach and need not."""
     alone, version = market.settings, market.feature_version
     plan = make_plan(alone, market.vintage.data_version, market.vintage.calendar(), {})
@@ -50,6 +64,17 @@ def test_it_trains_and_a_third_one_scores(market: Market, tmp_path: Path, monkey
         assert TrainingFolder.of(ours, made.key).path == expected.path
         for name in ("predictions.parquet", "plan.json", "curves.json", "importance.json", "columns.json"):
             assert (made.path / name).read_bytes() == (expected.path / name).read_bytes()
+
+        certificate = certify(ours, plan, version)
+        certify_model(trains, TrainingFolder.of(trains, made.key), certificate.subject)
+        for name, value in environment_of(scores).items():
+            monkeypatch.setenv(name, value)
+        evaluated = stage_function("evaluation.evaluate")(training_key=made.key, topk=5, n_drop=1)
+        for machine in (scores, ours):
+            known = certificate_of(machine, made.key)
+            assert known is not None and known.passed and known.artefact == artefact_digest(expected.model)
+            there = TrainingFolder.of(machine, made.key).evaluation.read()
+            assert there.metrics == evaluated["metrics"] and there.data_version == plan.data_version
 
         monkeypatch.setenv(PUBLIC.variable, (trains.secrets_dir / PUBLIC.file).read_text().split()[0])
         there = scores_of(scores, made.key)
