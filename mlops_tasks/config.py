@@ -857,12 +857,41 @@ class StreamSettings(Section):
     """Maximum lifetime of a stream."""
 
 
+class SharedSettings(Section):
+    """Where several machines share vintages, features, trainings and MLflow's artefacts (docs/shared_stores.md)."""
+
+    store: str = ""
+    """Absolute path of a folder that all of them mount, or `s3://bucket/prefix`, whose credentials come from the
+    environment. Empty: this machine shares nothing, and all is below `home`."""
+    endpoint_url: str | None = Field(None, pattern=r"^https?://[^/\s@]+(/\S*)?$")
+    """Address of an S3 store that is not Amazon's. None: Amazon's, or what AWS_ENDPOINT_URL says."""
+
+    @property
+    def is_bucket(self) -> bool:
+        """Whether it is an object store, and not a folder."""
+        return self.store.startswith("s3://")
+
+    @field_validator("store")
+    @classmethod
+    def _path_or_bucket(cls, value: str) -> str:
+        if not re.fullmatch(r"|/.*|s3://[a-z0-9][a-z0-9.-]+(/[\w./-]*)?", value):
+            raise ValueError("give the absolute path of a folder that all machines mount, or s3://bucket/prefix")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _endpoint_of_a_bucket(self) -> Self:
+        if self.endpoint_url is not None and self.store and not self.is_bucket:
+            raise ValueError("endpoint_url is of an object store, but store is a folder; leave it out")
+        return self
+
+
 class Settings(Section):
     """All settings, and the paths below `home`."""
 
     home: Path
     stack: StackSettings = StackSettings()
     celery: CelerySettings = CelerySettings()
+    shared: SharedSettings = SharedSettings()
     data: DataSettings = DataSettings()
     calendar: CalendarSettings = CalendarSettings()
     vintage_policy: VintagePolicySettings = VintagePolicySettings()

@@ -70,6 +70,10 @@ class DamagedJsonError(DamagedFileError, ValueError):
     """A stored file is no JSON."""
 
 
+class OvertakenVintageError(StoreError):
+    """Another vintage is in use than the one that a new one was compared with; nothing was changed."""
+
+
 class BusyFolderError(StoreError):
     """Another process is at work in a folder of a store, and a person does not wait for it."""
 

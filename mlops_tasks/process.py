@@ -24,6 +24,7 @@ from typing import Any
 from mlops_tasks import stage_results as results
 from mlops_tasks.config import PostgresqlSource, Settings, load_settings
 from mlops_tasks.errors import ConfigError, ErrorKind, StageError, StageTimeoutError, hint
+from mlops_tasks.object_stores import CREDENTIALS
 from mlops_tasks.secret_variables import without_secrets
 from mlops_tasks.stage_output import StageFailure, StageLine
 from mlops_tasks.stage_process import StageProcess, end_group, start_process
@@ -148,6 +149,9 @@ INNER_STAGES: Mapping[str, Stage] = {
 }
 """What the library itself starts beside the chain, by its function."""
 
+_WITHOUT_STORES = {"data.read_source", "data.validate_bars", "data.render_docs"}
+"""Stages that work on what no machine shares; all others of `STAGES` reach the shared store (`shared_store.py`)."""
+
 HEAVY_POOL, TRAINING_POOL, EVALUATION_POOL = "heavy", "training", "evaluation"
 """Airflow pools, which `make up` creates (`stack/environment.py`): of the stages that use several cores, of those that
 train or wait for their turn in the machine's queue (`machine/admission.py`), and of the evaluations of many models.
@@ -243,7 +247,8 @@ def stage_environment(stage: str, settings: Settings) -> dict[str, str]:
     """The environment of a stage's process: this process's, with no secret but those that the stage is given.
 
     A user's own `module:function` is given what `stage_secrets` of the settings says; none is given what this process
-    does not have.
+    does not have. Where stores are shared in a bucket, the stages that reach it are given its credentials. What the
+    library itself starts beside the chain reaches no shared store: its caller has fetched what it reads.
 
     Raises
     ------
@@ -256,8 +261,11 @@ def stage_environment(stage: str, settings: Settings) -> dict[str, str]:
     sources = [each.dsn_variable for each in settings.data.sources.values() if isinstance(each, PostgresqlSource)]
     known = _known(stage)
     given = (*known.secrets, *settings.stage_secrets.get(stage, ()), *(sources if known.reads_sources else ()))
+    if settings.shared.is_bucket and stage in STAGES.keys() - _WITHOUT_STORES:
+        given = (*given, *CREDENTIALS)
     secret = {*sources, *(name for names in settings.stage_secrets.values() for name in names)}
-    return without_secrets(os.environ, given, also_secret=secret)
+    environment = without_secrets(os.environ, given, also_secret=secret)
+    return {**environment, "MLOPS_SHARED__STORE": ""} if stage in INNER_STAGES else environment
 
 
 def _known(stage: str) -> Stage:

@@ -7,6 +7,7 @@ from mlops_tasks.config import Settings
 from mlops_tasks.files import read_json
 from mlops_tasks.registry.client import CHALLENGER, CHAMPION
 from mlops_tasks.registry.tasks import LATEST_CANDIDATES, SELECTION_METRIC
+from mlops_tasks.shared_store import pull
 from mlops_tasks.training_folder import TrainingFolder
 
 COLUMNS = {
@@ -39,6 +40,7 @@ PERCENT = {"test_excess_return_after_cost", "test_max_drawdown"}
 def newest_trainings(settings: Settings) -> list[str]:
     """Training keys of the newest run's candidates."""
     pointer = settings.home / LATEST_CANDIDATES
+    pull(settings, pointer)
     return list(read_json(pointer)["training_keys"]) if pointer.is_file() else []
 
 

@@ -11,6 +11,7 @@
     evaluation/          evaluation.json (`EvaluationRecord`), daily.parquet, plots/*.png; written after the training
 
 No other module names these files. Everything but the certificate and the evaluation is written once and never again.
+Several machines may share them (`shared_store.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from mlops_tasks.columns import DATETIME, INSTRUMENT, LABEL, SCORE, SEGMENT
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StoreError
 from mlops_tasks.files import read_json, write_json
+from mlops_tasks.shared_store import Kind, fetch, publish, pull, refresh
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,8 +218,30 @@ class TrainingFolder:
 
     @classmethod
     def of(cls, settings: Settings, training_key: str) -> "TrainingFolder":
-        """Where a training is, or would be; StoreError where the key is none."""
-        return cls(settings.training_folder(training_key))
+        """Where a training is, or would be; StoreError where the key is none.
+
+        Of a training in the shared store it is here then, with the certificate and the evaluation that it has by now.
+        """
+        folder = cls(settings.training_folder(training_key))
+        if folder.exists or fetch(settings, Kind.TRAININGS, training_key, folder.path):
+            pull(settings, folder.certificate)
+            refresh(settings, Kind.EVALUATIONS, training_key, folder.evaluation.path)
+        return folder
+
+    def share(self, settings: Settings) -> None:
+        """Publish a finished training to the shared store.
+
+        Where another machine was first, its files take the place of these: what is registered, certified and evaluated
+        anywhere is then of the same bytes.
+        """
+        own = [path for path in self.path.rglob("*") if path.is_file() and path != self.certificate]
+        names = [path.relative_to(self.path).as_posix() for path in own if self.evaluation.path not in path.parents]
+        publish(settings, Kind.TRAININGS, self.key, self.path, names)
+        refresh(settings, Kind.TRAININGS, self.key, self.path)
+
+    def share_evaluation(self, settings: Settings) -> None:
+        """Publish its evaluation to the shared store, in place of an earlier one."""
+        publish(settings, Kind.EVALUATIONS, self.key, self.evaluation.path)
 
     @property
     def key(self) -> str:

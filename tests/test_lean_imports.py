@@ -37,7 +37,19 @@ def test_a_late_import_is_made_at_its_first_use() -> None:
     assert "no_such_package" not in modules_after(f"from mlops_tasks.lean_imports import import_late; {missing}")
 
 
-LIBRARIES = {"sqlalchemy", "numba", "mlflow", "qlib", "scipy", "torch", "dvc", "matplotlib", "lightgbm", "sklearn"}
+LIBRARIES = {
+    "sqlalchemy",
+    "numba",
+    "mlflow",
+    "qlib",
+    "scipy",
+    "torch",
+    "dvc",
+    "matplotlib",
+    "lightgbm",
+    "sklearn",
+    "boto3",
+}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from mlops_tasks.data.dvc_places import own_places, remove_damaged
 from mlops_tasks.data.vintages import Vintage, is_whole, load_vintage, vintage_path
 from mlops_tasks.errors import DamagedFileError, StoreError
 from mlops_tasks.files import folder_lock, full_disk_named
+from mlops_tasks.shared_store import Kind, fetch
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +55,21 @@ def is_kept(settings: Settings, data_version: str) -> bool:
 
 
 def checkout_vintage(settings: Settings, data_version: str) -> Vintage:
-    """A vintage with every file as it was written, restored from DVC's cache where files are missing or damaged.
+    """A vintage with every file as it was written, restored where files are missing or damaged: from DVC's cache, or
+    from the shared store.
 
     Raises
     ------
     StoreError
-        DVC has no such vintage either, or only a damaged one.
+        Neither has such a vintage, or only a damaged one.
     """
     with folder_lock(settings.data_dir):
-        return _restored(settings, data_version)
+        try:
+            return _restored(settings, data_version)
+        except StoreError:
+            if not fetch(settings, Kind.VINTAGES, data_version, vintage_path(settings, data_version)):
+                raise
+            return load_vintage(settings, data_version)
 
 
 def _restored(settings: Settings, data_version: str) -> Vintage:

@@ -20,7 +20,7 @@ from mlops_tasks.data.validation.data_docs import evidence_of, render_index, ren
 from mlops_tasks.data.validation.expectations import load_suites
 from mlops_tasks.data.validation.rules import Rules, Validation, check_vintage, load_rules, validate
 from mlops_tasks.data.vintages import canonical_bars, current_version, load_vintage, publish, write_vintage
-from mlops_tasks.errors import StoreError, VintageRejectedError, excerpt
+from mlops_tasks.errors import OvertakenVintageError, StoreError, VintageRejectedError, excerpt
 from mlops_tasks.files import folder_lock
 from mlops_tasks.stage_results import (
     ComparedVintages,
@@ -227,7 +227,10 @@ def _publish_after(settings: Settings, found: Acceptance) -> bool | None:
         if current_version(settings) not in {found.old, found.data_version}:
             return None
         ensure_store(settings, load_vintage(settings, found.data_version))
-        changed = publish(settings, found.data_version)
+        try:
+            changed = publish(settings, found.data_version, instead_of=found.old)
+        except OvertakenVintageError:
+            return None
         record_publication(settings, Publication(data_version=found.data_version))
         prune_stores(settings)
         store.clean_staging(settings, found.data_version)

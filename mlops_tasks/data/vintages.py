@@ -30,13 +30,17 @@ from mlops_tasks.data.sources.membership import (
     read_membership,
 )
 from mlops_tasks.data.vintage_files import BARS, INSTRUMENTS, MANIFEST, UNIVERSE, VintageFiles, seal, version_of
-from mlops_tasks.errors import DamagedFileError, StoreError
+from mlops_tasks.errors import DamagedFileError, OvertakenVintageError, StoreError
 from mlops_tasks.files import new_folder, plain_name, read_json, write_json, write_text
+from mlops_tasks.shared_store import Kind, fetch, pull, replace
+from mlops_tasks.shared_store import publish as share
 from mlops_tasks.verified import verified_files
 
 log = logging.getLogger(__name__)
 
 Day = date | str
+WHICHEVER = "*"
+"""In place of a data version: whatever is in use."""
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -225,7 +229,7 @@ def is_complete(path: Path) -> bool:
 def is_whole(settings: Settings, data_version: str) -> bool:
     """Whether a vintage is on disk as it was written. Every file that changed since it was last verified is read."""
     try:
-        load_vintage(settings, data_version).files.verify()
+        _on_disk(settings, data_version).files.verify()
     except DamagedFileError as error:
         log.warning("%s", error)
     except StoreError:
@@ -236,7 +240,7 @@ def is_whole(settings: Settings, data_version: str) -> bool:
 
 
 def load_vintage(settings: Settings, data_version: str) -> Vintage:
-    """A vintage on disk.
+    """A vintage on disk, fetched from the shared store where this machine does not have it.
 
     Raises
     ------
@@ -246,6 +250,13 @@ def load_vintage(settings: Settings, data_version: str) -> Vintage:
         Its manifest is not what was written, or there is a file that it does not name. The others are verified when
         they are read (`files.verify` reads all of them).
     """
+    path = vintage_path(settings, data_version)
+    if not is_complete(path):
+        fetch(settings, Kind.VINTAGES, data_version, path)
+    return _on_disk(settings, data_version)
+
+
+def _on_disk(settings: Settings, data_version: str) -> Vintage:
     path = vintage_path(settings, data_version)
     if not is_complete(path):
         raise StoreError(
@@ -268,8 +279,13 @@ def load_vintage(settings: Settings, data_version: str) -> Vintage:
 
 def current_version(settings: Settings) -> str | None:
     """The data version in use, or None before the first publication."""
-    path = settings.data_dir / "current.json"
+    path = _current(settings)
+    pull(settings, path)
     return str(read_json(path)["data_version"]) if path.is_file() else None
+
+
+def _current(settings: Settings) -> Path:
+    return settings.data_dir / "current.json"
 
 
 def current_vintage(settings: Settings) -> Vintage:
@@ -286,19 +302,35 @@ def current_vintage(settings: Settings) -> Vintage:
     return load_vintage(settings, version)
 
 
-def publish(settings: Settings, data_version: str) -> bool:
-    """Bring a vintage into use in one step; return whether that changed anything.
+def publish(settings: Settings, data_version: str, instead_of: str | None = WHICHEVER) -> bool:
+    """Bring a vintage into use in one step, on all machines that share it; return whether that changed anything.
+
+    Parameters
+    ----------
+    instead_of
+        The vintage that it was compared with; None: with none, as nothing was in use.
 
     Raises
     ------
     StoreError
         There is no such vintage, or a file of it is not what was written (DamagedFileError).
+    OvertakenVintageError
+        Another machine has brought another vintage into use meanwhile.
     """
     vintage = load_vintage(settings, data_version)
     vintage.files.verify()
-    if current_version(settings) == data_version:
+    share(settings, Kind.VINTAGES, data_version, vintage.path)
+    in_use = current_version(settings)
+    content = {"data_version": data_version, "last_date": vintage.last_date}
+    expected = {in_use if instead_of == WHICHEVER else instead_of, data_version}
+    if not replace(settings, _current(settings), content, lambda found: not found or found["data_version"] in expected):
+        raise OvertakenVintageError(
+            f"another machine has brought a vintage into use meanwhile; compare {data_version} with that one, and "
+            "publish it again"
+        )
+    if in_use == data_version:
         return False
-    write_json(settings.data_dir / "current.json", {"data_version": data_version, "last_date": vintage.last_date})
+    write_json(_current(settings), content)
     log.info("vintage %s is in use, last date %s", data_version, vintage.last_date)
     return True
 

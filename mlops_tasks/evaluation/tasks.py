@@ -40,6 +40,7 @@ def evaluate_model_task(*, training_key: str, topk: int | None = None, n_drop: i
         with new_folder(target) as folder:
             write_evaluation(EvaluationFolder(folder), evaluation, training)
             retire_folder(target)
+    training.share_evaluation(settings)
     record = training.evaluation.read()
     for name, value in record.metrics.items():
         log.info("%s %s: %s", record.model, name, "undefined" if value is None else f"{value:.5f}")

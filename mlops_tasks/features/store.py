@@ -23,11 +23,12 @@ import pyarrow as pa
 from mlops_tasks.config import Settings
 from mlops_tasks.data.vintages import Vintage, load_vintage
 from mlops_tasks.errors import DamagedFileError, StoreError
-from mlops_tasks.features.partitions import Partition, is_intact, read_statistics, write_partition
+from mlops_tasks.features.partitions import Partition, is_intact, read_statistics, statistics_path, write_partition
 from mlops_tasks.features.reading import Order, Selection, read_frame, read_newest, read_table
 from mlops_tasks.features.sets import FeatureSet, find_feature_set, stored_feature_set
 from mlops_tasks.features.statistics import ColumnStatistics, merge_columns
 from mlops_tasks.files import digest_of, folder_lock, new_folder, plain_name, read_json, write_json
+from mlops_tasks.shared_store import Kind, fetch, fetch_files, is_published, publish, pull, push
 from mlops_tasks.verified import verified_files
 
 if TYPE_CHECKING:
@@ -104,11 +105,11 @@ class FeatureStore:
         definition = find_feature_set(feature_set, self.settings) if isinstance(feature_set, str) else feature_set
         with folder_lock(self.partitions):
             version = self._stored(vintage, definition) or self._compute(vintage, definition, on_computed)
+            self._share(version)
             for key in {definition.digest, name}:
-                write_json(
-                    self._pointer(vintage.data_version, key),
-                    {"feature_version": version.feature_version, "definition": definition.digest},
-                )
+                pointer = self._pointer(vintage.data_version, key)
+                write_json(pointer, {"feature_version": version.feature_version, "definition": definition.digest})
+                push(self.settings, pointer)
         return version
 
     def find(self, data_version: str, feature_set: str = "alpha158") -> str | None:
@@ -122,6 +123,7 @@ class FeatureStore:
             The set is not known any more, or its definition is wrong.
         """
         path = self._pointer(data_version, feature_set)
+        pull(self.settings, path)
         if not path.is_file():
             return None
         pointer = read_json(path)
@@ -139,7 +141,7 @@ class FeatureStore:
             There is none of that name.
         """
         path = self._manifest(feature_version)
-        if not path.is_file():
+        if not self._has(feature_version):
             raise StoreError(f"{path}: no feature version {feature_version}; run features.compute on its data version")
         content = read_json(path)
         return FeatureVersion(
@@ -320,6 +322,18 @@ class FeatureStore:
             )
         return max(known, key=lambda name: (known[name], name))
 
+    def fetch(self, feature_version: str) -> None:
+        """Fetch from the shared store what this machine lacks of a version, for a process that cannot reach the store.
+
+        Raises
+        ------
+        StoreError
+            There is none of that name, or a partition is gone.
+        """
+        if self.settings.shared.store:
+            for partition in self.get(feature_version).partitions:
+                self._existing(partition)
+
     def verify(self, feature_version: str) -> list[Partition]:
         """Partitions whose file is gone, or is no longer what was written; every byte of the version is read.
 
@@ -355,7 +369,8 @@ class FeatureStore:
     def _stored(self, vintage: Vintage, definition: FeatureSet) -> FeatureVersion | None:
         """The version of a vintage, if all of it is there."""
         path = self._pointer(vintage.data_version, definition.digest)
-        if not path.is_file() or not self._manifest(read_json(path)["feature_version"]).is_file():
+        pull(self.settings, path)
+        if not path.is_file() or not self._has(read_json(path)["feature_version"]):
             return None
         version = self.get(read_json(path)["feature_version"])
         if version.feature_set != definition.name or not all(map(self._is_intact, version.partitions)):
@@ -441,14 +456,28 @@ class FeatureStore:
     def _manifest(self, feature_version: str) -> Path:
         return self.root / plain_name(feature_version, "feature version") / MANIFEST
 
+    def _has(self, feature_version: str) -> bool:
+        """Whether a version is here by now; its partitions are fetched when they are read."""
+        path = self._manifest(feature_version)
+        return path.is_file() or fetch(self.settings, Kind.FEATURES, feature_version, path.parent)
+
+    def _share(self, version: FeatureVersion) -> None:
+        """Publish a version, its manifest after its partitions."""
+        if is_published(self.settings, Kind.FEATURES, version.feature_version):
+            return
+        for each in version.partitions:
+            files = self._file(each), statistics_path(self._file(each))
+            publish(self.settings, Kind.PARTITIONS, each.digest, self.partitions, [path.name for path in files])
+        publish(self.settings, Kind.FEATURES, version.feature_version, self._manifest(version.feature_version).parent)
+
     def _file(self, partition: Partition) -> Path:
         return self.partitions / f"{partition.digest}.parquet"
 
     def _existing(self, partition: Partition) -> Path:
         path = self._file(partition)
-        if not path.is_file():
-            raise StoreError(f"{path}: the partition of {partition.year} is gone; run features.compute again")
         if not self._is_intact(partition):
+            if not path.is_file():
+                raise StoreError(f"{path}: the partition of {partition.year} is gone; run features.compute again")
             raise DamagedFileError(
                 f"{path}: not what was written (its size and checksum are not those in {partition.digest}.json); "
                 "nothing of it is used. Run features.compute again (alphaops features compute) to replace it"
@@ -456,7 +485,12 @@ class FeatureStore:
         return path
 
     def _is_intact(self, partition: Partition) -> bool:
-        return is_intact(self._file(partition), self.memory)
+        """Whether a partition is here as it was written, fetched from the shared store where it was not."""
+        path = self._file(partition)
+        return is_intact(path, self.memory) or (
+            fetch_files(self.settings, Kind.PARTITIONS, partition.digest, self.partitions)
+            and is_intact(path, self.memory)
+        )
 
     def _remove_unfinished(self) -> None:
         for left in self.partitions.glob("*.tmp"):

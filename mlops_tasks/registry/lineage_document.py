@@ -14,6 +14,7 @@ from mlops_tasks.features.labels import label_expression
 from mlops_tasks.features.sets import FeatureSet
 from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.registry.training_record import TrainingRecord
+from mlops_tasks.shared_store import Kind, is_published
 from mlops_tasks.state.training_runs import find_training_run
 
 LINEAGE_FILE = "lineage.json"
@@ -72,9 +73,9 @@ def lineage_document(settings: Settings, record: TrainingRecord, dag_run: DagRun
 
 
 def vintage_manifest(settings: Settings, data_version: str) -> dict[str, Any]:
-    """The manifest of a vintage; empty when it is not on disk."""
-    on_disk = is_complete(vintage_path(settings, data_version))
-    return load_vintage(settings, data_version).manifest if on_disk else {}
+    """The manifest of a vintage; empty where neither this machine nor the shared store has it."""
+    here = is_complete(vintage_path(settings, data_version)) or is_published(settings, Kind.VINTAGES, data_version)
+    return load_vintage(settings, data_version).manifest if here else {}
 
 
 def _features(settings: Settings, record: TrainingRecord) -> dict[str, Any]:

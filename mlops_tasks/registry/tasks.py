@@ -22,6 +22,7 @@ from mlops_tasks.registry.replay.turns import Pace
 from mlops_tasks.registry.runs import log_run
 from mlops_tasks.registry.studies import log_study
 from mlops_tasks.registry.training_record import TrainingRecord
+from mlops_tasks.shared_store import push
 from mlops_tasks.stage_results import (
     ChosenReplays,
     Explained,
@@ -96,7 +97,9 @@ def register_challenger_task(*, candidates: list[LoggedRun] | LoggedRun) -> Regi
     version = ModelLifecycleManager(settings).challenge(best["training_key"], best["run_id"])
     index_models(settings)
     record_missing(settings)
-    write_json(settings.home / LATEST_CANDIDATES, {"training_keys": [run["training_key"] for run in runs]})
+    latest = settings.home / LATEST_CANDIDATES
+    write_json(latest, {"training_keys": [run["training_key"] for run in runs]})
+    push(settings, latest)
     tags = get_tags(settings, version)
     return {
         "version": version,

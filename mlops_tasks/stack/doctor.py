@@ -124,7 +124,10 @@ def _home(home: Path) -> Finding:
 
 def _vintage(settings: Settings) -> Finding:
     """Whether the data in use equal what was written."""
-    version = current_version(settings)
+    try:
+        version = current_version(settings)
+    except StoreError as error:
+        return Finding("data", "error", str(error), "correct shared.store and what it needs (docs/shared_stores.md)")
     if version is None:
         return Finding("data", "ok", "no vintage is in use yet")
     try:

@@ -146,9 +146,11 @@ def tasks_at_once(settings: Settings) -> int:
 
 def mlflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """What the MLflow server needs."""
+    endpoint = settings.shared.endpoint_url
     return {
         "MLFLOW_BACKEND_STORE_URI": mlflow_database(settings),
         **({} if settings.stack.profile == "local" else _MLFLOW_POOL),
+        **({"MLFLOW_S3_ENDPOINT_URL": endpoint} if endpoint else {}),
         "MLFLOW_AUTH_CONFIG_PATH": str(mlflow_auth_file(settings)),
         "MLFLOW_AUTH_ADMIN_PASSWORD": credentials.mlflow_password,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": credentials.mlflow_flask_key,

@@ -151,16 +151,21 @@ def _scoring_environment(settings: Settings, credentials: Credentials) -> dict[s
 
 
 def _mlflow_command(settings: Settings) -> tuple[str, ...]:
-    folder = settings.home / "mlflow"
     port = settings.stack.mlflow_port
     hosts = dict.fromkeys(["localhost", "127.0.0.1", settings.stack.local_host, settings.stack.host])
     return (
         *(_binary("mlflow"), "server", "--app-name", "basic-auth", "--workers", "1"),
         *("--host", settings.stack.host, "--port", str(port)),
-        *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
+        *("--serve-artifacts", "--artifacts-destination", _artifacts(settings)),
         # A DNS-rebinding page sends a foreign Host header. Any port is allowed: a container maps its own.
         *("--allowed-hosts", ",".join(f"{host},{host}:*" for host in hosts)),
     )
+
+
+def _artifacts(settings: Settings) -> str:
+    """Where the server keeps what it serves; only it needs the credentials of a shared store in a bucket for that."""
+    shared = settings.shared.store
+    return f"{shared}/mlflow" if shared else str(settings.home / "mlflow" / "artifacts")
 
 
 _STAGE_SERVER = Service(STAGES, (sys.executable, "-m", "mlops_tasks.stage_server"), _stages_environment, stop_s=2)

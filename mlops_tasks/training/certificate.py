@@ -27,6 +27,7 @@ from mlops_tasks.modeling.identity import certified_code
 from mlops_tasks.modeling.manifest import ArtefactManifest
 from mlops_tasks.modeling.model_zoo.zoo import zoo_entry
 from mlops_tasks.modeling.seal import artefact_digest
+from mlops_tasks.shared_store import pull, push
 from mlops_tasks.training.checks import check_columns
 from mlops_tasks.training.fit import ENGINE_VERSION as TRAINING_VERSION
 from mlops_tasks.training.leaks.checks import Check, CheckedPipeline, Processing
@@ -161,6 +162,7 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     found = find_certificate(settings, subject.key)
     if found is not None and found.passed:
         log.info("certificate %s: found", subject.key)
+        push(settings, certificate_path(settings, subject.key))
         return found
     vintage = load_vintage(settings, plan.data_version)
     definition = FeatureStore(settings).definition(feature_version)
@@ -186,6 +188,7 @@ def certify(settings: Settings, plan: RunPlan, feature_version: str) -> Certific
     )
     path = certificate_path(settings, subject.key)
     write_json(path, certificate.to_json())
+    push(settings, path)
     _refuse_leaks(checks, path)
     log.info("certificate %s: %s values are equal, cut at %s", subject.key, certificate.values, ", ".join(subject.cuts))
     return certificate
@@ -240,6 +243,7 @@ def certificate_path(settings: Settings, key: str) -> Path:
 def find_certificate(settings: Settings, key: str) -> Certificate | None:
     """A stored certificate, passed or not; None when there is none with that key."""
     path = certificate_path(settings, key)
+    pull(settings, path)
     return Certificate.from_json(read_json(path)) if path.is_file() else None
 
 
@@ -275,10 +279,12 @@ def certify_model(settings: Settings, training: TrainingFolder, subject: Certifi
     """
     known = certificate_of(settings, training.key)
     if known is not None and known.artefact is not None and known.passed and known.subject.code == certified_code():
+        push(settings, training.certificate)
         return
     checks = list(check_scores(settings, training, list(subject.cut_days)))
     content = [check.to_json() for check in checks]
     training.write_certificate(ModelCertificate(subject.key, content, artefact_digest(training.model)))
+    push(settings, training.certificate)
     for check in checks:
         log.log(logging.INFO if check.passed else logging.ERROR, "%s", check)
     _refuse_leaks(checks, training.certificate)

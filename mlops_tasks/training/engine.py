@@ -8,6 +8,7 @@ from pathlib import Path
 from mlops_tasks.config import Settings
 from mlops_tasks.dag_run import DagRun
 from mlops_tasks.errors import StoreError
+from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.machine.admission import Admission
 from mlops_tasks.machine.liveness import this_process
 from mlops_tasks.machine.queue_state import DAILY
@@ -19,6 +20,7 @@ from mlops_tasks.training.checks import check_start
 from mlops_tasks.training.plan import RunPlan
 from mlops_tasks.training.run_folder import FitRequest, RunFolder
 from mlops_tasks.training.supervision import Supervisor, end_lost_runs
+from mlops_tasks.training_folder import TrainingFolder
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class TrainingHandle:
     def supervise(self) -> Path:
         """Train until the run ends; returns the training folder. Errors as for `UnifiedQlibTrainingEngine.train`."""
         folder = self.supervisor.run()
+        TrainingFolder(folder).share(self.supervisor.settings)
         log.info("run %s: trained as %s", self.run_id, folder.name)
         return folder
 
@@ -107,6 +110,7 @@ class UnifiedQlibTrainingEngine:
         """
         config = model if isinstance(model, TrainingConfig) else plan.config(model, self.settings)
         check_start(self.settings, plan.learning_spec(feature_version), config)
+        FeatureStore(self.settings).fetch(feature_version)
         end_lost_runs(self.settings)
         request, dag_run = FitRequest(plan, feature_version, config), DagRun.of_environment()
         run_id = f"{config.model}-{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"

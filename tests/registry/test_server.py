@@ -47,14 +47,15 @@ def server(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
     with (tmp_path / "server.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        _wait_until_healthy(f"http://127.0.0.1:{port}", tmp_path / "server.log")
+        wait_until_healthy(f"http://127.0.0.1:{port}", tmp_path / "server.log")
         yield Settings(home=tmp_path, mlflow_tracking_uri=f"http://127.0.0.1:{port}")
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _wait_until_healthy(url: str, log: Path) -> None:
+def wait_until_healthy(url: str, log: Path) -> None:
+    """A server answers; AssertionError with its log where it does not."""
     until = time.monotonic() + 120
     while True:
         try:

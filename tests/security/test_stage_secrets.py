@@ -148,6 +148,27 @@ def test_a_replay_trains_without_any_secret(secrets: set[str]) -> None:
     assert given_to("mlops_tasks.registry.replay.work:replay_stage") & secrets == set()
 
 
+@pytest.mark.parametrize("store", ["s3://bucket/desk", "/mnt/desk"])
+def test_a_bucket_is_reached_by_the_stages_that_share_what_they_make(
+    secrets: set[str], store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by those that read a vendor's bars, nor by what fits a model: that works on what was fetched for it."""
+    monkeypatch.setenv("MLOPS_SHARED__STORE", store)
+    keys = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    expected = keys if store.startswith("s3:") else set()
+    settings = load_settings()
+    for stage in STAGES:
+        found = stage_environment(stage, settings)
+        reaches = stage not in {"data.read_source", "data.validate_bars", "data.render_docs"}
+        assert keys.intersection(found) == (expected if reaches else set()), stage
+        assert found["MLOPS_SHARED__STORE"] == store
+    for stage in INNER_STAGES:
+        found = stage_environment(stage, settings)
+        assert not keys.intersection(found) and found["MLOPS_SHARED__STORE"] == ""
+        assert load_settings(found).shared.store == ""
+    assert not keys.intersection(stage_environment(NAMES, settings))
+
+
 def test_the_settings_can_give_a_stage_more(secrets: set[str]) -> None:
     """`stage_secrets` adds by name; they go to that stage alone, to none that it runs."""
     home = load_settings().home

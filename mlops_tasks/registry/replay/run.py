@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from mlops_tasks.data.snapshots import checkout_vintage
 from mlops_tasks.data.vintages import Vintage
 from mlops_tasks.errors import MlopsError, RegistryError, StoreError
 from mlops_tasks.features.sets import FeatureSet
+from mlops_tasks.features.store import FeatureStore
 from mlops_tasks.modeling.learning_spec import LearningSpec
 from mlops_tasks.modeling.model_zoo.memory import BASE_MB, PLAIN_BASE_MB
 from mlops_tasks.registry.client import connect, registry_errors
@@ -107,6 +109,8 @@ class _Attempt:
         if not order.anyway:
             check_environment(record, self.environment)
         vintage = _checked_out(settings, record)
+        with suppress(StoreError):  # they may be gone; the replay's own process cannot reach the shared store
+            FeatureStore(settings).fetch(record.plan.feature_version)
         request = self._request(record, definition)
         try:
             spec = LearningSpec(vintage.data_version, request.feature_version, request.horizon, request.days)

@@ -75,7 +75,8 @@ def _history(vintage: Vintage, definition: FeatureSet, first: pd.Timestamp, wind
 def _home_until(
     day: pd.Timestamp, vintage: Vintage, definition: FeatureSet, since: pd.Timestamp
 ) -> Iterator[FeatureSource]:
-    """A home folder with a vintage as it was known on a day, and its features; within the block it is `MLOPS_HOME`."""
+    """A home folder with a vintage as it was known on a day, and its features; within the block it is `MLOPS_HOME`, and
+    nothing is shared: the vintage in use knows later days."""
     known = known_on(vintage, day)
     with tempfile.TemporaryDirectory(prefix="mlops_certificate_") as name:
         settings = Settings(home=Path(name))
@@ -83,7 +84,7 @@ def _home_until(
         store = FeatureStore(settings)
         version = store.compute(cut, definition).feature_version
         publish(settings, cut.data_version)
-        with environment_of({"MLOPS_HOME": name}):
+        with environment_of({"MLOPS_HOME": name, "MLOPS_SHARED__STORE": ""}):
             yield FeatureSource(store, cut, version)
 
 
