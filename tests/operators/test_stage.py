@@ -164,7 +164,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("config", f"{FAIL}: ConfigError: horizon: expected 1"),
         ("source", f"{FAIL}: SourceNotFoundError: no file"),
         ("cancelled", f"{FAIL}: TrainingCancelledError: run r was cancelled by admin"),
-        ("bug", f"{FAIL}: KeyError: 'nothing'"),
+        ("bug", "tests.example_stages:talk: KeyError: 'nothing'"),
     ],
 )
 def test_what_another_try_cannot_mend_fails_at_once(answers: dict[str, Any], case: str, message: str) -> None:

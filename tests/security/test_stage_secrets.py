@@ -79,6 +79,9 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str
     }
     persons = {
         "MLOPS_STATE_URL": "postgresql+psycopg2://desk:s3cret@127.0.0.1/state",
+        "MLFLOW_BACKEND_STORE_URI": "postgresql+psycopg2://desk:s3cret@127.0.0.1/mlflow",
+        "MLOPS_CELERY__DATABASE_URL": "postgresql://desk:s3cret@127.0.0.1",
+        "MLOPS_CELERY__BROKER_URL": "redis://:s3cret@127.0.0.1/0",
         "MLOPS_TUNING__STORAGE_URL": "postgresql+psycopg2://127.0.0.1/x?user=desk&password=s3cret",
         "MLOPS_ALERTS__WEBHOOK_URL": "http://127.0.0.1:1/T0KEN",
         "ALERTS_SMTP_PASSWORD": "s3cret",
