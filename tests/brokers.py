@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from kombu import Connection, Exchange, Queue
 
 from tests.operation import free_ports
 
-_START_S = 60.0
+_START_S = 180.0
 _RABBITMQ = Path("/usr/lib/rabbitmq/bin")
 
 
@@ -34,8 +35,11 @@ class Broker(Protocol):
     def stop(self) -> None:
         """End it; what it holds in memory is lost."""
 
+    def listen(self, queue: str) -> None:
+        """Before the first message: have a way to deliver those of the queue again."""
+
     def deliver_again(self, queue: str) -> int:
-        """Deliver the messages that workers hold a second time; how many."""
+        """Deliver the messages of the queue that were there a second time; how many."""
 
 
 @dataclass
@@ -62,6 +66,9 @@ class Redis:
         assert self.process is not None
         self.process.terminate()
         self.process.wait()
+
+    def listen(self, queue: str) -> None:
+        """Nothing to do: Redis keeps what workers hold where everybody can read it."""
 
     def deliver_again(self, queue: str) -> int:
         import redis
@@ -117,15 +124,30 @@ class RabbitMQ:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def listen(self, queue: str) -> None:
+        """RabbitMQ's trace has a copy of each message that a worker is given."""
+        command = [_RABBITMQ / "rabbitmqctl", "-n", self._environ["RABBITMQ_NODENAME"], "trace_on"]
+        subprocess.run(command, env=self._environ, capture_output=True, check=True)
+        with Connection(self.url) as connection:
+            _copies(queue)(connection.channel()).declare()
+
     def deliver_again(self, queue: str) -> int:
-        """Cut every connection: what was not acknowledged goes back to its queue."""
-        command = [_RABBITMQ / "rabbitmqctl", "-n", self._environ["RABBITMQ_NODENAME"]]
-        listed = ["list_queues", "--quiet", "name", "messages_unacknowledged"]
-        done = subprocess.run([*command, *listed], env=self._environ, capture_output=True, text=True, check=True)
-        held = dict(line.split("\t") for line in done.stdout.splitlines() if "\t" in line)
-        cut = ["close_all_connections", "a test"]
-        subprocess.run([*command, *cut], env=self._environ, capture_output=True, check=True)
-        return int(held.get(queue, 0))
+        found = []
+        with Connection(self.url) as connection:
+            copies, producer = _copies(queue)(connection.channel()), connection.Producer()
+            while (message := copies.get(no_ack=True)) is not None:
+                found.append(message)
+            for message in found:
+                properties = message.headers["properties"]
+                names = ("headers", "content_type", "content_encoding", "correlation_id", "reply_to", "delivery_mode")
+                kept = {name: properties[name] for name in names if name in properties}
+                producer.publish(message.body, routing_key=queue, **kept)
+        return len(found)
+
+
+def _copies(queue: str) -> Queue:
+    trace = Exchange("amq.rabbitmq.trace", type="topic", durable=True)
+    return Queue(f"copies of {queue}", trace, routing_key=f"deliver.{queue}")
 
 
 BROKERS = {"redis": Redis, "rabbitmq": RabbitMQ}
@@ -146,8 +168,6 @@ def own_broker(kind: str, address: str = "127.0.0.1") -> Iterator[Broker]:
 
 
 def _wait(url: str) -> None:
-    from kombu import Connection
-
     deadline = time.monotonic() + _START_S
     while True:
         try:

@@ -129,6 +129,7 @@ def cluster_on(
             "MLOPS_CELERY__WORKERS": "2",
             "MLOPS_CELERY__CONCURRENCY": "3",
         }
+        broker.listen(TRAINING_POOL)
         cluster = Cluster(Operation(home, panel, {**SMALL, **QUICK, **own, **changes}), postgres, broker)
         try:
             yield cluster
