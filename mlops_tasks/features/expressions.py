@@ -5,6 +5,7 @@ precedence of every operator and the column of every error.
 """
 
 import ast
+import contextlib
 import operator as python
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -298,6 +299,22 @@ def _holds(condition: Node | float) -> Node | float:
     return condition
 
 
+_PARSES = 10
+"""How often an expression is parsed at most."""
+
+
+def _tree_of(source: str) -> ast.Expression:
+    """Python's tree; asked for again where two threads parse at once, which Python 3.11 may confuse.
+
+    Its parser counts the depth of the tree for the whole process, and gives up (SystemError) if another thread has
+    counted meanwhile.
+    """
+    for _ in range(_PARSES - 1):
+        with contextlib.suppress(SystemError):
+            return ast.parse(source, mode="eval")
+    return ast.parse(source, mode="eval")
+
+
 class _Parser:
     """Translates Python's tree of one expression into ours."""
 
@@ -309,7 +326,7 @@ class _Parser:
         # A dollar sign is not Python; an underscore keeps every column, and no other name may begin with one.
         source = self.text.strip().replace("$", "_")
         try:
-            node = self.translate(ast.parse(source, mode="eval").body)
+            node = self.translate(_tree_of(source).body)
         except SyntaxError as error:
             column = self.indent + max(error.offset or 1, 1)
             raise _error(self.text, column, f"not an expression: {error.msg}") from None

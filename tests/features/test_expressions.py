@@ -1,5 +1,8 @@
 """The factor language: what it accepts, and where its errors point."""
 
+import gc
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
 import pytest
@@ -166,3 +169,34 @@ def test_equal_parts_are_computed_once() -> None:
     one = plan_computation({"a": parse("Sum($close, 5)")})
     both = plan_computation({"a": parse("Sum($close, 5)"), "b": parse("Sum($close, 9)"), "c": parse("Sum($close, 5)")})
     assert len(one.steps) == len(both.steps)
+
+
+def test_threads_may_parse_at_once() -> None:
+    """Python 3.11's own parser gives up now and then (SystemError) if another thread parses, too: garbage is collected
+    here as often as can be, which lets the others run."""
+    text = "Mean(If(Gt($close/Ref($close, 1) - 1, 0), $close/Ref($close, 1) - 1, 0), 20)/(Std($close, 5) + 1e-12)"
+    expected, found = parse(text), []
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            sum(range(50))
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            Garbage()
+            found.append(parse(text) == expected)
+
+    before, threshold = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(1)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            for each in [threads.submit(work, 1000) for _ in range(4)]:
+                each.result()
+    finally:
+        sys.setswitchinterval(before)
+        gc.set_threshold(*threshold)
+    assert found == [True] * 4000
