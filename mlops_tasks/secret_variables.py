@@ -14,11 +14,6 @@ _LIKE_A_SECRET = re.compile(
 _ADDRESS_WITH_PASSWORD = re.compile(r"\w://[^/\s@:]*:[^\s@]+@|[?&](ssl)?password=", re.IGNORECASE)
 
 
-def without_password(address: str) -> str:
-    """An address as it may be shown."""
-    return re.sub(r"(\w://[^/\s@:]*):[^\s@]+@", r"\1:***@", address)
-
-
 def is_secret(name: str, value: str) -> bool:
     """Whether a variable holds a secret, by its name or because its value is an address with a password."""
     return (

@@ -66,7 +66,7 @@ _guards: dict[str, DiskGuard] = {}
 
 @worker_ready.connect
 def begin(sender: Any = None, **_: Any) -> None:
-    """Guard the worker that has started; also after it has found its broker again."""
+    """Guard the worker that has started."""
     _guards["this"] = DiskGuard(load_settings(), sender)
     look()
 

@@ -3,9 +3,10 @@
 import socket
 from typing import Any
 
+from sqlalchemy import make_url
+
 from mlops_tasks.config import Settings
 from mlops_tasks.errors import StackError
-from mlops_tasks.secret_variables import without_password
 
 _WAIT_S = 2.0
 """How long workers may take to answer."""
@@ -33,7 +34,7 @@ def check_broker(settings: Settings) -> None:
         with _application(settings).connection_for_write(connect_timeout=5) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2)
     except Exception as error:  # each transport has errors of its own
-        shown = without_password(settings.celery.broker_url)
+        shown = make_url(settings.celery.broker_url).render_as_string(hide_password=True)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StackError(
             f"the broker at {shown} does not answer: {reason}; start it, or correct celery.broker_url"

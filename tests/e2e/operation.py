@@ -30,6 +30,14 @@ from mlops_tasks.state.database import reading
 from tests.operation import free_ports
 from tests.programs import stages_of
 
+DAYS = 260
+"""Sessions of the small market; the shortest that gives all three segments a fair number of days."""
+SMALL = {
+    "MLOPS_PORTFOLIO__TOPK": "10",
+    "MLOPS_PORTFOLIO__N_DROP": "2",
+    "MLOPS_DATA__SUITE_PAGES": "false",  # the tests of the data stages render them
+}
+"""Settings for the small market."""
 CONTENT = ("data", "features", "training", "scores")
 """Folders whose files are named by content or written in one step; compared byte for byte."""
 NOT_CONTENT = {"metrics.json", "settings.yaml"}

@@ -37,6 +37,8 @@ from mlops_tasks.state.alerts.handling import open_episodes
 from mlops_tasks.state.alerts.raising import raise_daily_alert
 from tests.browsers import chromium
 from tests.e2e.operation import (
+    DAYS,
+    SMALL,
     WITHOUT_STAGE,
     Killer,
     Operation,
@@ -49,9 +51,6 @@ from tests.e2e.person import Person, person
 from tests.e2e.questions import PATIENCE_MS, Question
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
-
-DAYS = 260
-"""Sessions of the small market; the shortest that gives all three segments a fair number of days."""
 
 POINTERS = {"data/current.json", "training/latest.json"}
 """The files that say what is in use; all others are never changed once they are written."""
@@ -66,29 +65,11 @@ SHOWN_ALERT = "replay_different"
 ROUNDS_TO_WATCH = 4000
 """Iterations of a training that a person watches: some ten seconds."""
 
-SMALL = {
-    "MLOPS_PORTFOLIO__TOPK": "10",
-    "MLOPS_PORTFOLIO__N_DROP": "2",
+OWN = {
+    **SMALL,
     "MLOPS_STACK__RETRY_DELAY_S": "1",
-    "MLOPS_DATA__SUITE_PAGES": "false",  # the tests of the data stages render them
     "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:ADMIN,{VIEWER}:VIEWER",
 }
-
-
-@pytest.fixture(scope="module")
-def panel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bars of every operation."""
-    path: Path = tmp_path_factory.mktemp("source") / "panel.parquet"
-    write_panel(path, DAYS)
-    return path
-
-
-@pytest.fixture(scope="module")
-def expected(panel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The state that the chain leaves when nobody disturbs it."""
-    reference = Operation(tmp_path_factory.mktemp("reference") / "home", panel, SMALL)
-    reference.run_without_airflow()
-    return reference.state()
 
 
 @dataclass(frozen=True)
@@ -135,7 +116,7 @@ def disturbed(panel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Operations whose tasks are killed on their first try; nearly always it is one."""
     runs: tuple[FirstRun, ...] = ()
     for _ in range(ROUNDS):
-        operation = Operation(tmp_path_factory.mktemp("disturbed") / "home", panel, SMALL)
+        operation = Operation(tmp_path_factory.mktemp("disturbed") / "home", panel, OWN)
         found = Disturbed(operation, runs)
         killer = Killer(operation.home, spared=set(found.killed))
         try:

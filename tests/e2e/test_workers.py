@@ -26,19 +26,13 @@ from mlops_tasks.stack import keeper
 from mlops_tasks.stack.environment import STACK_ID
 from mlops_tasks.stack.health import wait_for
 from tests.brokers import BROKERS, Broker, own_broker
-from tests.e2e.operation import OF_CHAIN, Operation, lines_of_stage, write_panel
+from tests.e2e.operation import OF_CHAIN, SMALL, Operation, lines_of_stage
 from tests.postgres import OwnPostgres, own_postgres
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
-DAYS = 260
-SMALL = {
-    "MLOPS_PORTFOLIO__TOPK": "10",
-    "MLOPS_PORTFOLIO__N_DROP": "2",
-    "MLOPS_STACK__RETRY_DELAY_S": "5",
-    "MLOPS_DATA__SUITE_PAGES": "false",
-}
 QUICK = {
+    "MLOPS_STACK__RETRY_DELAY_S": "5",
     # What takes a minute and a half, or two, in service.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_DETECTION_INTERVAL": "5",
@@ -97,22 +91,6 @@ class Cluster:
         command = [*prefix, sys.executable, "-m", "mlops_tasks.stack", "exec", "worker-2"]
         log = (keeper.logs_dir(self.operation.settings) / "worker-2.log").open("wb")
         self.beside.append(subprocess.Popen(command, env=environ, cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT))
-
-
-@pytest.fixture(scope="module")
-def panel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bars of every cluster."""
-    path: Path = tmp_path_factory.mktemp("source") / "panel.parquet"
-    write_panel(path, DAYS)
-    return path
-
-
-@pytest.fixture(scope="module")
-def expected(panel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The state that the chain leaves when nobody disturbs it: without Airflow, on SQLite."""
-    reference = Operation(tmp_path_factory.mktemp("reference") / "home", panel, SMALL)
-    reference.run_without_airflow()
-    return reference.state()
 
 
 @contextlib.contextmanager
